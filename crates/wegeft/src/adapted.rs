@@ -1,10 +1,7 @@
 //! The adapted model: a frozen model and its bank, together one Burn `Module`.
 
-use std::collections::HashSet;
-
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamGroup,
-    ParamId,
 };
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
@@ -13,29 +10,34 @@ use crate::bank::Bank;
 use crate::config::{AdapterConfig, Method};
 use crate::site::{self, ParamInfo};
 
+#[derive(Module, Debug)]
+struct Parts<M: Module + ModuleDisplay> {
+    model: M,
+    bank: Bank,
+}
+
 /// A model and its bank. Every parameter has one owner; the frozen ones get no gradient, and a record of
 /// this module holds the trained ones only.
 #[derive(Debug, Clone)]
-pub struct Adapted<M> {
-    /// The model; frozen but for `modules_to_save`.
-    pub model: M,
-    /// The trainable factors.
-    pub bank: Bank,
+pub struct Adapted<M: Module + ModuleDisplay> {
+    parts: Parts<M>,
     config: AdapterConfig,
-    trained: Vec<ParamId>,
 }
 
-impl<M: Module> Adapted<M> {
+impl<M: Module + ModuleDisplay> Adapted<M> {
     pub(crate) fn new(model: M, bank: Bank, config: AdapterConfig) -> Self {
-        let trained: HashSet<ParamId> = site::params(&model)
-            .into_iter()
-            .filter(|param| trains(&config, &param.path))
-            .map(|param| param.id)
-            .collect();
-        let model = model.map(&mut Freeze { trained: &trained });
-        let mut all: Vec<ParamId> = trained.into_iter().collect();
-        all.extend(site::params(&bank).into_iter().map(|param| param.id));
-        Self { model, bank, config, trained: all }
+        let model = model.map(&mut Freeze { config: &config, path: Vec::new() });
+        Self { parts: Parts { model, bank }, config }
+    }
+
+    /// The model as it is at rest: frozen but for `modules_to_save`, its sites unbound.
+    pub fn model(&self) -> &M {
+        &self.parts.model
+    }
+
+    /// The trainable factors.
+    pub fn bank(&self) -> &Bank {
+        &self.parts.bank
     }
 
     /// The config that this adapter was made with.
@@ -43,26 +45,32 @@ impl<M: Module> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass.
+    /// The model with every site bound to its factors, for one forward pass: handles only, microseconds.
     pub fn bind(&self) -> M {
-        self.bank.bind(self.model.clone())
+        self.parts.bank.bind(self.parts.model.clone())
     }
 
     /// A plain model with the residuals written into its weights.
-    pub fn merge(self) -> M {
-        self.bank.bind(self.model.clone()).materialize()
+    pub fn merge(&self) -> M {
+        self.bind().materialize()
     }
 
-    /// The model parameters (not the bank's) that are trained in full, in traversal order.
+    /// The model's own parameters (not the bank's) that are trained in full, in traversal order.
     pub fn saved_params(&self) -> Vec<ParamInfo> {
-        let mut params = site::params(&self.model);
+        let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, &param.path));
         params
     }
 
-    /// The identities of everything that is trained.
-    pub fn trained(&self) -> &[ParamId] {
-        &self.trained
+    pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {
+        Self { parts: self.parts.map(mapper), config: self.config }
+    }
+
+    /// Everything that is trained, as a parameter group.
+    pub fn trained(&self) -> ParamGroup {
+        let mut ids: Vec<_> = self.saved_params().into_iter().map(|param| param.id).collect();
+        ids.extend(site::params(&self.parts.bank).into_iter().map(|param| param.id));
+        ParamGroup::from_ids(ids)
     }
 }
 
@@ -71,81 +79,81 @@ fn trains(config: &AdapterConfig, path: &str) -> bool {
 }
 
 struct Freeze<'a> {
-    trained: &'a HashSet<ParamId>,
+    config: &'a AdapterConfig,
+    path: Vec<String>,
 }
 
 impl ModuleMapper for Freeze<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = self.trained.contains(&param.id);
-        param.set_require_grad(trained)
+        param.set_require_grad(trains(self.config, &self.path.join(".")))
     }
 }
 
 // Written out, not derived: a record of an adapted model is its trained part, so that a checkpoint is
 // kilobytes and not the backbone once more.
-impl<M: Module> Module for Adapted<M> {
+impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     fn collect_devices(&self, devices: Devices) -> Devices {
-        self.bank.collect_devices(self.model.collect_devices(devices))
+        self.parts.collect_devices(devices)
     }
 
     fn fork(self, device: &Device) -> Self {
-        Self { model: self.model.fork(device), bank: self.bank.fork(device), ..self }
+        Self { parts: self.parts.fork(device), config: self.config }
     }
 
     fn to_device(self, device: &Device) -> Self {
-        Self { model: self.model.to_device(device), bank: self.bank.to_device(device), ..self }
+        Self { parts: self.parts.to_device(device), config: self.config }
     }
 
     fn train(self) -> Self {
-        Self { model: self.model.train(), bank: self.bank.train(), ..self }
+        Self { parts: self.parts.train(), config: self.config }
     }
 
     fn valid(&self) -> Self {
-        Self {
-            model: self.model.valid(),
-            bank: self.bank.valid(),
-            config: self.config.clone(),
-            trained: self.trained.clone(),
-        }
+        Self { parts: self.parts.valid(), config: self.config.clone() }
     }
 
     fn materialize(self) -> Self {
-        Self { model: self.model.materialize(), bank: self.bank.materialize(), ..self }
+        Self { parts: self.parts.materialize(), config: self.config }
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        visitor.enter_module("model", "Struct:Adapted");
-        self.model.visit(visitor);
-        visitor.exit_module("model", "Struct:Adapted");
-        visitor.enter_module("bank", "Struct:Adapted");
-        self.bank.visit(visitor);
-        visitor.exit_module("bank", "Struct:Adapted");
+        self.parts.visit(visitor);
     }
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        mapper.enter_module("model", "Struct:Adapted");
-        let model = self.model.map(mapper);
-        mapper.exit_module("model", "Struct:Adapted");
-        mapper.enter_module("bank", "Struct:Adapted");
-        let bank = self.bank.map(mapper);
-        mapper.exit_module("bank", "Struct:Adapted");
-        Self { model, bank, ..self }
+        self.map_parts(mapper)
     }
 
     fn into_record(self) -> ModuleRecord {
-        let trained = ParamGroup::from_ids(site::params(&self).into_iter().filter(|p| self.trains(&p.path)).map(|p| p.id).collect());
-        self.into_record_group(trained)
+        let trained = self.trained();
+        self.parts.into_record_group(trained)
     }
 
-    // Paths, not identities, decide: loading gives parameters the identities of the record.
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
-        let found: Vec<usize> = vec![record.len()];
-        let wanted = site::params(&self).iter().filter(|p| self.trains(&p.path)).count();
-        if found[0] != wanted {
-            return Err(RecordError::Validation(format!("the record has {} tensors, this adapter trains {wanted}", found[0])));
+        let trained = self.saved_params().len() + site::params(&self.parts.bank).len();
+        if record.len() != trained {
+            return Err(RecordError::Validation(format!(
+                "the record holds {} tensors, this adapter trains {trained}",
+                record.len()
+            )));
         }
-        let mut loaded = record.allow_partial(true).apply_to(self)?;
-        loaded.trained = site::params(&loaded).into_iter().filter(|p| loaded.trains(&p.path)).map(|p| p.id).collect();
-        Ok(loaded)
+        let parts = self.parts.try_load_record(record.allow_partial(true))?;
+        Ok(Self { parts, config: self.config })
     }
 }
+
+impl<M: Module + ModuleDisplay> ModuleDisplayDefault for Adapted<M> {
+    fn content(&self, content: Content) -> Option<Content> {
+        content.add_formatted(&format!("{:?}", self.config.method)).optional()
+    }
+}
+
+impl<M: Module + ModuleDisplay> ModuleDisplay for Adapted<M> {}

@@ -1,6 +1,6 @@
 //! What to adapt and how: PEFT's field names, Burn's conventions.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use serde::{Deserialize, Serialize};
 
 use crate::adapted::Adapted;
@@ -141,7 +141,7 @@ impl AdapterConfig {
     /// # Errors
     /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
     /// a `modules_to_save` that names no module.
-    pub fn init<M: Module>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+    pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         let params = site::params(&model);
         for name in &self.targets.modules_to_save {
             if !params.iter().any(|param| site::is_saved(&param.path, std::slice::from_ref(name))) {

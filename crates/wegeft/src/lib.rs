@@ -1,4 +1,31 @@
-//! Parameter-efficient fine-tuning for any Burn module.
+//! Parameter-efficient fine-tuning for any Burn module: WeGeFT, LoRA, linear probing, full fine-tuning.
+//!
+//! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the
+//! two together are an [`Adapted`] module, which is what the optimizer and the learner see. For a forward
+//! pass, [`Adapted::bind`] hands out the model with every site carrying its factors:
+//!
+//! ```
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::tensor::{Device, Tensor};
+//! use wegeft::AdapterConfig;
+//!
+//! # fn main() -> Result<(), wegeft::AdapterError> {
+//! let device = Device::flex().autodiff();
+//! #[derive(burn::module::Module, Debug)]
+//! struct Model { proj: Linear }
+//! let model = Model { proj: LinearConfig::new(8, 4).init(&device) };
+//!
+//! let adapted = AdapterConfig::wegeft(2).with_target_modules(["proj"]).init(model)?;
+//! println!("{}", adapted.summary());
+//! let x = Tensor::ones([3, 8], &device);
+//! let y: Tensor<2> = adapted.bind().proj.forward(x.clone()); // weight space: the model is unchanged
+//! let merged = adapted.merge();
+//! y.into_data().assert_approx_eq::<f32>(&merged.proj.forward(x).into_data(), Default::default());
+//! # Ok(()) }
+//! ```
+//!
+//! A model that calls [`linear`] in place of `Linear::forward` works in activation space: the same numbers,
+//! no dense weight, no dense weight gradient.
 
 pub mod adapted;
 pub mod bank;
@@ -7,8 +34,13 @@ pub mod error;
 mod linear;
 pub mod methods;
 pub mod site;
+pub mod storage;
+pub mod summary;
 
 pub use adapted::Adapted;
 pub use config::{AdapterConfig, Method, Sharing, TargetModules, Targets};
 pub use error::AdapterError;
 pub use linear::linear;
+pub use methods::wegeft::ZeroFactor;
+pub use storage::read_config;
+pub use summary::Summary;

@@ -56,6 +56,16 @@ impl Bound {
     }
 }
 
+impl Bound {
+    /// The residual as LoRA factors in PyTorch's layout: (A `[r, d_in]`, B `[d_out, r]`).
+    pub(crate) fn as_lora(&self, weight: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        match self {
+            Self::Wegeft(bound) => bound.as_lora(weight),
+            Self::Lora(bound) => bound.as_lora(),
+        }
+    }
+}
+
 impl Reparameterization for Bound {
     const NAME: &'static str = "wegeft";
 

@@ -1,0 +1,31 @@
+//! Stochastic depth (Huang et al. 2016, arXiv 1603.09382), per sample, as timm's `DropPath`.
+
+use burn::module::{Flag, Module, Param};
+use burn::tensor::{Distribution, Tensor};
+
+/// Drops a residual branch of whole samples in training; kept ones are scaled by 1 / (1 - prob).
+#[derive(Module, Debug)]
+pub struct DropPath {
+    /// Probability of dropping.
+    pub prob: f64,
+    /// Cleared by `Module::freeze`.
+    pub training: Param<Flag>,
+}
+
+impl DropPath {
+    /// Drops with probability `prob` in [0, 1).
+    pub fn new(prob: f64) -> Self {
+        Self { prob, training: Param::from_bool(true) }
+    }
+
+    /// `branch`: `[batch, tokens, d_model]`.
+    pub fn forward(&self, branch: Tensor<3>) -> Tensor<3> {
+        if self.prob == 0.0 || !self.training.is_enabled() || !branch.device().is_autodiff() {
+            return branch;
+        }
+        let keep = 1.0 - self.prob;
+        let [batch, ..] = branch.dims();
+        let mask = Tensor::<3>::random([batch, 1, 1], Distribution::Bernoulli(keep), &branch.device());
+        branch * mask.mul_scalar(1.0 / keep)
+    }
+}

@@ -1,0 +1,336 @@
+//! Adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, Hugging Face PEFT's layout,
+//! and the export of a WeGeFT adapter as a standard LoRA adapter.
+//!
+//! Keys are PEFT's: `base_model.model.<module>.lora_A.weight` and, for modules trained in full,
+//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as
+//! `base_model.model.<module>.wegeft_phi`. Matrices have PyTorch's orientation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Value, json};
+
+use crate::adapted::Adapted;
+use crate::config::{AdapterConfig, Method};
+use crate::error::AdapterError;
+use crate::methods::Bound;
+use crate::site::{self, ParamInfo};
+
+/// Name of the config file in an adapter folder.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// Name of the weights file in an adapter folder.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+const PREFIX: &str = "base_model.model.";
+
+/// One stored tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Shape in PyTorch's orientation.
+    pub shape: Vec<usize>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
+/// The tensors of a file by name.
+pub type Tensors = BTreeMap<String, Stored>;
+
+/// Path in a module -> (parameter, name on disk).
+pub type Names = BTreeMap<String, (ParamInfo, String)>;
+
+/// Every missing, surplus and misshapen tensor, in words; empty if `tensors` fit `names`.
+pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (param, name) in names.values() {
+        let expected = stored_shape(param);
+        match tensors.get(name) {
+            None => problems.push(format!("missing '{name}' {expected:?}")),
+            Some(stored) if stored.shape != expected => {
+                problems.push(format!("'{name}' has shape {:?}, expected {expected:?}", stored.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    let wanted: BTreeSet<&String> = names.values().map(|(_, name)| name).collect();
+    problems.extend(tensors.keys().filter(|name| !wanted.contains(name)).map(|name| format!("surplus '{name}'")));
+    problems
+}
+
+/// `module` with the parameters that `names` lists taken from `tensors`, which [`problems`] found to fit.
+pub fn fill<M: Module>(module: M, names: &Names, tensors: &Tensors) -> M {
+    module.map(&mut Filler { path: Vec::new(), names, tensors })
+}
+
+/// The parameters of `module` that `names` lists.
+pub fn collect<M: Module>(module: &M, names: &Names) -> Tensors {
+    let mut reader = Reader { path: Vec::new(), names, tensors: Tensors::new() };
+    module.visit(&mut reader);
+    reader.tensors
+}
+
+impl<M: Module + ModuleDisplay> Adapted<M> {
+    /// Writes the trained part into `folder`, which is made if absent. Each file is written beside its
+    /// place and renamed, so that an older adapter is never left half overwritten.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        let config = serde_json::to_value(self.config()).unwrap_or(Value::Null);
+        write_adapter(folder.as_ref(), config, &collect(self, &self.names()))
+    }
+
+    /// Replaces the trained part by what `folder` holds.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
+    pub fn load(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
+        let path = folder.as_ref().join(WEIGHTS_FILE);
+        let found = read_tensors(&path)?;
+        let names = self.names();
+        let problems = problems(&names, &found);
+        if !problems.is_empty() {
+            return Err(AdapterError::Mismatch { path, problems: problems.join("; ") });
+        }
+        Ok(fill(self, &names, &found))
+    }
+
+    /// Writes the adapter as standard LoRA (`B = W·phi`, `A = psi` at every site): what PEFT, vLLM and
+    /// llama.cpp serve. Exact, for WeGeFT and LoRA.
+    ///
+    /// # Errors
+    /// A method without a LoRA form, or a folder that cannot be written.
+    pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        let (r, alpha) = match &self.config().method {
+            Method::Wegeft(config) => (config.r, config.alpha),
+            Method::Lora(config) => (config.r, config.alpha),
+            Method::Linear | Method::Full => {
+                return Err(AdapterError::BadField {
+                    field: "peft_type".to_string(),
+                    message: "linear and full fine-tuning have no LoRA form; export WeGeFT or LoRA".to_string(),
+                });
+            }
+        };
+        let mut tensors: Tensors = collect(self, &self.names());
+        tensors.retain(|name, _| !name.ends_with(".wegeft_phi") && !name.ends_with(".wegeft_psi"));
+        let bound = self
+            .bank()
+            .groups()
+            .iter()
+            .zip(&self.bank().factors)
+            .flat_map(|(group, factors)| group.sites.iter().map(|site| (site.path.clone(), factors.bind())))
+            .collect();
+        self.model().visit(&mut LoraCollector { path: Vec::new(), bound, tensors: &mut tensors });
+        let modules: Vec<String> = self
+            .bank()
+            .groups()
+            .iter()
+            .flat_map(|group| group.sites.iter().map(|site| site.module().to_string()))
+            .collect();
+        let config = json!({
+            "peft_type": "LORA", "task_type": null, "r": r, "lora_alpha": alpha, "lora_dropout": 0.0,
+            "bias": "none", "fan_in_fan_out": false, "inference_mode": true, "target_modules": modules,
+            "modules_to_save": self.config().targets.modules_to_save,
+        });
+        write_adapter(folder.as_ref(), config, &tensors)
+    }
+
+    /// Path in this module -> (parameter, name on disk).
+    fn names(&self) -> Names {
+        let mut names = Names::new();
+        for param in self.saved_params() {
+            let name = format!("{PREFIX}{}", param.torch_name());
+            names.insert(format!("model.{}", param.path), (param, name));
+        }
+        for param in site::params(self.bank()) {
+            // Paths in the bank read `factors.<group>.<Method>.<factor>`.
+            let group = param.path.split('.').nth(1).and_then(|index| index.parse::<usize>().ok());
+            let owner = group.map_or("", |index| self.bank().groups()[index].sites[0].module());
+            let field = match param.path.rsplit('.').next().unwrap_or_default() {
+                "phi" => "wegeft_phi",
+                "psi" => "wegeft_psi",
+                "a" => "lora_A.weight",
+                "b" => "lora_B.weight",
+                other => other,
+            };
+            let name = format!("{PREFIX}{owner}.{field}");
+            names.insert(format!("bank.{}", param.path), (param, name));
+        }
+        names
+    }
+}
+
+/// Reads `adapter_config.json` of an adapter folder.
+///
+/// # Errors
+/// A file that is missing, no JSON, or of an unknown `peft_type`.
+pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
+    let path = folder.as_ref().join(CONFIG_FILE);
+    let error = |message: String| AdapterError::File { action: "read", path: path.clone(), message };
+    let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| error(e.to_string()))
+}
+
+fn stored_shape(param: &ParamInfo) -> Vec<usize> {
+    let mut shape = param.shape.clone();
+    if param.is_linear_weight() {
+        shape.reverse();
+    }
+    shape
+}
+
+fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
+    let tensor = if transpose { tensor.swap_dims(0, D - 1) } else { tensor };
+    let data = tensor.into_data().convert::<f32>();
+    Stored { shape: data.shape().to_vec(), values: data.iter::<f32>().collect() }
+}
+
+struct Reader<'a> {
+    path: Vec<String>,
+    names: &'a Names,
+    tensors: Tensors,
+}
+
+impl ModuleVisitor for Reader<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some((info, name)) = self.names.get(&self.path.join(".")) {
+            self.tensors.insert(name.clone(), to_stored(param.base(), info.is_linear_weight()));
+        }
+    }
+}
+
+struct Filler<'a> {
+    path: Vec<String>,
+    names: &'a Names,
+    tensors: &'a Tensors,
+}
+
+impl ModuleMapper for Filler<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((info, name)) = self.names.get(&self.path.join(".")) else { return param };
+        let Some(stored) = self.tensors.get(name) else { return param };
+        let dtype = param.base().dtype();
+        param.map(|old| {
+            // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
+            let values = if info.is_linear_weight() { transposed(stored) } else { stored.values.clone() };
+            let data = TensorData::new(values, info.shape.clone()).convert_dtype(dtype);
+            Tensor::<D>::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
+        })
+    }
+}
+
+fn transposed(stored: &Stored) -> Vec<f32> {
+    let (rows, columns) = (stored.shape[0], stored.shape[1]);
+    (0..columns).flat_map(|c| (0..rows).map(move |r| stored.values[r * columns + c])).collect()
+}
+
+struct LoraCollector<'a> {
+    path: Vec<String>,
+    bound: BTreeMap<String, Bound>,
+    tensors: &'a mut Tensors,
+}
+
+impl ModuleVisitor for LoraCollector<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let Some(bound) = self.bound.get(&path) else { return };
+        let weight = param.base();
+        let shape = weight.dims();
+        let (a, b) = bound.as_lora(weight.reshape([shape[0], shape[1]]));
+        let module = path.strip_suffix(".weight").unwrap_or(&path);
+        self.tensors.insert(format!("{PREFIX}{module}.lora_A.weight"), to_stored(a, false));
+        self.tensors.insert(format!("{PREFIX}{module}.lora_B.weight"), to_stored(b, false));
+    }
+}
+
+fn file_error(action: &'static str, path: &Path, message: impl ToString) -> AdapterError {
+    AdapterError::File { action, path: path.to_path_buf(), message: message.to_string() }
+}
+
+fn write_adapter(folder: &Path, config: Value, tensors: &Tensors) -> Result<(), AdapterError> {
+    fs::create_dir_all(folder).map_err(|e| file_error("write", folder, e))?;
+    write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
+    let text = serde_json::to_string_pretty(&config).unwrap_or_default();
+    write_then_rename(&folder.join(CONFIG_FILE), text.as_bytes())
+}
+
+/// Writes `tensors` as f32 safetensors, beside `path` first, then renamed.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError> {
+    let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
+        .iter()
+        .map(|(name, stored)| (name, (stored.values.iter().flat_map(|v| v.to_le_bytes()).collect(), &stored.shape)))
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, (bytes, shape))| TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.as_str(), view)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| file_error("write", path, e))?;
+    let metadata = [("format".to_string(), "pt".to_string())].into();
+    let packed = safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))?;
+    write_then_rename(path, &packed)
+}
+
+/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| file_error("write", path, e))?;
+    file.write_all(bytes).map_err(|e| file_error("write", path, e))?;
+    file.persist(path).map_err(|e| file_error("write", path, e.error))?;
+    Ok(())
+}
+
+/// The tensors of a safetensors file, F16 and BF16 widened to f32.
+///
+/// # Errors
+/// A file that is missing, truncated, or holds another type.
+pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
+    let bytes = fs::read(path).map_err(|e| file_error("read", path, e))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
+    file.iter()
+        .map(|(name, view)| {
+            let dtype = match view.dtype() {
+                Dtype::F32 => DType::F32,
+                Dtype::F16 => DType::F16,
+                Dtype::BF16 => DType::BF16,
+                other => return Err(file_error("read", path, format!("'{name}' has dtype {other:?}, expected F32, F16 or BF16"))),
+            };
+            let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+            let values = data.iter::<f32>().collect();
+            Ok((name.to_string(), Stored { shape: view.shape().to_vec(), values }))
+        })
+        .collect()
+}

@@ -1,0 +1,90 @@
+//! What people want to know before training: groups, sites, shapes and counts.
+
+use std::fmt;
+
+use burn::module::{Module, ModuleDisplay};
+
+use crate::adapted::Adapted;
+use crate::site;
+
+/// Counts of an adapted model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// One line per group.
+    pub groups: Vec<GroupSummary>,
+    /// Values in the bank.
+    pub adapter_params: usize,
+    /// Values of `modules_to_save` (all of the model for full fine-tuning).
+    pub saved_params: usize,
+    /// Frozen values of the model.
+    pub frozen_params: usize,
+}
+
+/// One group of sites.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupSummary {
+    /// Name of the group.
+    pub name: String,
+    /// Paths of its sites.
+    pub sites: Vec<String>,
+    /// Shape of the first site's weight, `[d_in, d_out]`.
+    pub weight: [usize; 2],
+    /// Trainable values.
+    pub params: usize,
+}
+
+impl Summary {
+    /// Adapter values as a percentage of the frozen ones, as the reference's scripts report it
+    /// (protocol section 1.5); the head is in neither count. Without a frozen part: 100.
+    pub fn percent(&self) -> f64 {
+        if self.frozen_params == 0 {
+            return 100.0;
+        }
+        100.0 * self.adapter_params as f64 / self.frozen_params as f64
+    }
+
+    /// All values that are trained.
+    pub fn trainable_params(&self) -> usize {
+        self.adapter_params + self.saved_params
+    }
+}
+
+impl<M: Module + ModuleDisplay> Adapted<M> {
+    /// Groups, sites, shapes and counts.
+    pub fn summary(&self) -> Summary {
+        let groups: Vec<GroupSummary> = self
+            .bank()
+            .groups()
+            .iter()
+            .zip(&self.bank().factors)
+            .map(|(group, factors)| GroupSummary {
+                name: group.name.clone(),
+                sites: group.sites.iter().map(|site| site.path.clone()).collect(),
+                weight: [group.sites[0].d_in, group.sites[0].d_out],
+                params: factors.num_params(),
+            })
+            .collect();
+        let total: usize = site::params(self.model()).iter().map(site::ParamInfo::len).sum();
+        let saved: usize = self.saved_params().iter().map(site::ParamInfo::len).sum();
+        Summary {
+            adapter_params: groups.iter().map(|group| group.params).sum(),
+            groups,
+            saved_params: saved,
+            frozen_params: total - saved,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in &self.groups {
+            let [d_in, d_out] = group.weight;
+            writeln!(f, "{}: {} site(s) of [{d_in}, {d_out}], {} trainable", group.name, group.sites.len(), group.params)?;
+            for site in &group.sites {
+                writeln!(f, "  {site}")?;
+            }
+        }
+        writeln!(f, "adapter: {} trainable, {:.3} % of the frozen part", self.adapter_params, self.percent())?;
+        write!(f, "trained in full: {}; frozen: {}", self.saved_params, self.frozen_params)
+    }
+}
