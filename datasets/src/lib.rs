@@ -1,0 +1,11 @@
+//! Pictures with labels: the folder layout of VTAB users, and the sample that ships with the repository.
+
+pub mod digits;
+pub mod folder;
+pub mod images;
+pub mod sample;
+pub mod sprites;
+pub mod textures;
+
+pub use folder::DataError;
+pub use images::{Images, Task};

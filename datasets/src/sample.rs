@@ -1,0 +1,59 @@
+//! The sample tasks: what `vtab` runs when no data root is given.
+
+use crate::images::Task;
+use crate::{digits, sprites, textures};
+
+/// Side of the sample's pictures, pixels.
+pub const SIZE: usize = 32;
+
+/// Names of the sample tasks, in table order.
+pub const NAMES: [&str; 4] = ["digits", "textures", "sprites-location", "sprites-orientation"];
+
+/// The sample task of that name.
+pub fn task(name: &str) -> Option<Task> {
+    match name {
+        "digits" => Some(digits::task()),
+        "textures" => Some(textures::task()),
+        "sprites-location" => Some(sprites::task(sprites::Label::Location)),
+        "sprites-orientation" => Some(sprites::task(sprites::Label::Orientation)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_has_its_pictures_and_all_labels() {
+        for name in NAMES {
+            let task = task(name).unwrap();
+            assert_eq!((task.train.len(), task.valid.len()), (800, 200), "{name}");
+            assert!(task.test.len() >= 500, "{name}");
+            for part in [&task.train, &task.valid, &task.test] {
+                assert_eq!(part.pixels.len(), part.len() * 3 * SIZE * SIZE);
+                assert!(part.labels.iter().all(|label| *label < task.classes));
+            }
+            for class in 0..task.classes {
+                assert!(task.train.labels.contains(&class) && task.test.labels.contains(&class), "{name} {class}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_test_picture_is_a_training_picture() {
+        for name in NAMES {
+            let task = task(name).unwrap();
+            let seen: std::collections::HashSet<&[u8]> =
+                (0..800).map(|i| task.train.picture(i)).chain((0..200).map(|i| task.valid.picture(i))).collect();
+            assert!((0..task.test.len()).all(|i| !seen.contains(task.test.picture(i))), "{name}");
+        }
+    }
+
+    #[test]
+    fn tasks_are_the_same_every_time() {
+        for name in NAMES {
+            assert_eq!(task(name), task(name));
+        }
+    }
+}

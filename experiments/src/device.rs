@@ -1,0 +1,67 @@
+//! The one place that knows the backends.
+
+use burn::tensor::Device;
+
+/// The device of that name: `flex`, `ndarray`, `vulkan`, `cuda:1`, … An index after a colon chooses among several.
+///
+/// # Errors
+/// An unknown name, a bad index, or a backend that is not compiled in (with the command that adds it).
+pub fn device(name: &str) -> Result<Device, String> {
+    let (backend, index) = match name.split_once(':') {
+        Some((backend, index)) => {
+            let parsed = index.parse::<usize>();
+            (backend, Some(parsed.map_err(|_| format!("--device {name}: '{index}' is not a device number"))?))
+        }
+        None => (name, None),
+    };
+    if matches!(backend, "flex" | "ndarray") && index.is_some_and(|index| index > 0) {
+        return Err(format!("--device {name}: there is one CPU device; leave the number out"));
+    }
+    match backend {
+        #[cfg(feature = "flex")]
+        "flex" => Ok(Device::flex()),
+        #[cfg(feature = "ndarray")]
+        #[allow(deprecated)] // upstream deprecates it; kept because users ask for it
+        "ndarray" => Ok(Device::ndarray()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(Device::wgpu(gpu(index))),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Ok(Device::vulkan(gpu(index))),
+        #[cfg(feature = "metal")]
+        "metal" => Ok(Device::metal(gpu(index))),
+        #[cfg(feature = "webgpu")]
+        "webgpu" => Ok(Device::webgpu(gpu(index))),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
+        #[cfg(feature = "rocm")]
+        "rocm" => Ok(Device::rocm(index.unwrap_or(0))),
+        "flex" | "ndarray" | "wgpu" | "vulkan" | "metal" | "webgpu" | "cuda" | "rocm" => Err(format!(
+            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin <program> -- --device {name}"
+        )),
+        _ => Err(format!(
+            "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"
+        )),
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
+fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
+    index.map_or(burn::tensor::DeviceKind::DefaultDevice, burn::tensor::DeviceKind::DiscreteGpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device;
+
+    #[test]
+    fn a_missing_backend_names_the_command_that_adds_it() {
+        let error = device("cuda:1").map(|_| ()).unwrap_err();
+        assert!(error.contains("cargo run -p experiments --features cuda"), "{error}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(device("tpu").is_err() && device("flex:1").is_err() && device("cuda:x").is_err());
+        assert!(device("flex").is_ok() && device("flex:0").is_ok());
+    }
+}
