@@ -8,14 +8,24 @@ const SIDE: usize = 8;
 
 /// The first 800 digits train, the next 200 validate, the other 797 test.
 pub fn task() -> Task {
-    let mut train = Images { size: SIZE, ..Default::default() };
+    let mut train = Images {
+        size: SIZE,
+        ..Default::default()
+    };
     for record in RECORDS.chunks_exact(SIDE * SIDE + 1) {
         let (pixels, label) = record.split_at(SIDE * SIDE);
         train.push_grey(&enlarged(pixels), usize::from(label[0]));
     }
     let mut valid = train.split_off(800);
     let test = valid.split_off(200);
-    Task { name: "digits".into(), group: "natural".into(), classes: 10, train, valid, test }
+    Task {
+        name: "digits".into(),
+        group: "natural".into(),
+        classes: 10,
+        train,
+        valid,
+        test,
+    }
 }
 
 /// Bilinear, 8 × 8 values of 0 to 16 to 32 × 32 bytes.

@@ -44,7 +44,10 @@ pub enum DataError {
 /// # Errors
 /// A root that is missing or holds no task.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
-    let read = |message: String| DataError::Read { path: root.to_path_buf(), message };
+    let read = |message: String| DataError::Read {
+        path: root.to_path_buf(),
+        message,
+    };
     let mut names: Vec<String> = fs::read_dir(root)
         .map_err(|e| read(e.to_string()))?
         .flatten()
@@ -53,7 +56,9 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
         .collect();
     names.sort();
     if names.is_empty() {
-        return Err(read("no task folder in it (a folder with train800.txt, val200.txt and test.txt)".into()));
+        return Err(read(
+            "no task folder in it (a folder with train800.txt, val200.txt and test.txt)".into(),
+        ));
     }
     Ok(names)
 }
@@ -66,12 +71,20 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
 pub fn task(root: &Path, name: &str, size: usize) -> Result<Task, DataError> {
     let folder = root.join(name);
     if !folder.is_dir() {
-        return Err(DataError::Read { path: folder, message: "no such task folder".into() });
+        return Err(DataError::Read {
+            path: folder,
+            message: "no such task folder".into(),
+        });
     }
     let parts = ["train800.txt", "val200.txt", "test.txt"];
-    let lists = parts.iter().map(|part| read_list(&folder, part)).collect::<Result<Vec<_>, _>>()?;
+    let lists = parts
+        .iter()
+        .map(|part| read_list(&folder, part))
+        .collect::<Result<Vec<_>, _>>()?;
     let classes_file = folder.join("classes.txt");
-    let listed = fs::read_to_string(&classes_file).ok().map(|text| text.lines().filter(|l| !l.trim().is_empty()).count());
+    let listed = fs::read_to_string(&classes_file)
+        .ok()
+        .map(|text| text.lines().filter(|l| !l.trim().is_empty()).count());
     // The training list tells how many classes there are, unless classes.txt does: a label that occurs in
     // a test list alone could never be predicted and is far more likely a mistake.
     let classes = listed.unwrap_or_else(|| lists[0].iter().map(|entry| entry.label + 1).max().unwrap_or(0));
@@ -80,26 +93,55 @@ pub fn task(root: &Path, name: &str, size: usize) -> Result<Task, DataError> {
             return Err(DataError::Line {
                 path: folder.join(part),
                 line: entry.line,
-                message: format!("label {} is out of range; the task has {classes} classes (0 to {})", entry.label, classes - 1),
+                message: format!(
+                    "label {} is out of range; the task has {classes} classes (0 to {})",
+                    entry.label,
+                    classes - 1
+                ),
             });
         }
     }
     let total = lists.iter().map(Vec::len).sum::<usize>();
     let bar = ProgressBar::new(total as u64).with_message(format!("{name}: reading pictures"));
     bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}").unwrap_or(ProgressStyle::default_bar()));
-    let images = lists.iter().map(|list| decode_all(&folder, list, size, &bar)).collect::<Result<Vec<_>, _>>()?;
+    let images = lists
+        .iter()
+        .map(|list| decode_all(&folder, list, size, &bar))
+        .collect::<Result<Vec<_>, _>>()?;
     bar.finish_and_clear();
     let [train, valid, test]: [Images; 3] = images.try_into().expect("three lists give three sets");
-    Ok(Task { name: name.into(), group: group(name).into(), classes, train, valid, test })
+    Ok(Task {
+        name: name.into(),
+        group: group(name).into(),
+        classes,
+        train,
+        valid,
+        test,
+    })
 }
 
 /// VTAB's group of a task; "other" for a task that is not VTAB's.
 pub fn group(task: &str) -> &'static str {
-    const NATURAL: [&str; 7] =
-        ["cifar", "caltech101", "dtd", "oxford_flowers102", "oxford_iiit_pet", "svhn", "sun397"];
+    const NATURAL: [&str; 7] = [
+        "cifar",
+        "caltech101",
+        "dtd",
+        "oxford_flowers102",
+        "oxford_iiit_pet",
+        "svhn",
+        "sun397",
+    ];
     const SPECIALIZED: [&str; 4] = ["patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"];
-    const STRUCTURED: [&str; 8] =
-        ["clevr_count", "clevr_dist", "dmlab", "kitti", "dsprites_loc", "dsprites_ori", "smallnorb_azi", "smallnorb_ele"];
+    const STRUCTURED: [&str; 8] = [
+        "clevr_count",
+        "clevr_dist",
+        "dmlab",
+        "kitti",
+        "dsprites_loc",
+        "dsprites_ori",
+        "smallnorb_azi",
+        "smallnorb_ele",
+    ];
     if NATURAL.contains(&task) {
         "natural"
     } else if SPECIALIZED.contains(&task) {
@@ -119,10 +161,17 @@ struct Entry {
 
 fn read_list(folder: &Path, part: &str) -> Result<Vec<Entry>, DataError> {
     let path = folder.join(part);
-    let text = fs::read_to_string(&path).map_err(|e| DataError::Read { path: path.clone(), message: e.to_string() })?;
+    let text = fs::read_to_string(&path).map_err(|e| DataError::Read {
+        path: path.clone(),
+        message: e.to_string(),
+    })?;
     let mut entries = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let error = |message: String| DataError::Line { path: path.clone(), line: index + 1, message };
+        let error = |message: String| DataError::Line {
+            path: path.clone(),
+            line: index + 1,
+            message,
+        };
         let (picture, label) = line
             .trim()
             .rsplit_once(char::is_whitespace)
@@ -130,7 +179,11 @@ fn read_list(folder: &Path, part: &str) -> Result<Vec<Entry>, DataError> {
         let label = label
             .parse()
             .map_err(|_| error(format!("label '{label}' is not a whole number of 0 or more")))?;
-        entries.push(Entry { path: picture.trim().to_string(), label, line: index + 1 });
+        entries.push(Entry {
+            path: picture.trim().to_string(),
+            label,
+            line: index + 1,
+        });
     }
     if entries.is_empty() {
         return Err(DataError::Empty { path });
@@ -145,7 +198,11 @@ fn decode_all(folder: &Path, list: &[Entry], size: usize, bar: &ProgressBar) -> 
         bar.inc(1);
         picture(&folder.join(&entry.path), size, out)
     })?;
-    Ok(Images { size, pixels, labels: list.iter().map(|entry| entry.label).collect() })
+    Ok(Images {
+        size,
+        pixels,
+        labels: list.iter().map(|entry| entry.label).collect(),
+    })
 }
 
 /// Decodes one picture into `out`, `[3, size, size]`.
@@ -153,7 +210,10 @@ fn decode_all(folder: &Path, list: &[Entry], size: usize, bar: &ProgressBar) -> 
 /// # Errors
 /// A file that is missing, truncated or not a picture.
 pub fn picture(path: &Path, size: usize, out: &mut [u8]) -> Result<(), DataError> {
-    let error = |message: String| DataError::Read { path: path.to_path_buf(), message };
+    let error = |message: String| DataError::Read {
+        path: path.to_path_buf(),
+        message,
+    };
     let picture = image::open(path).map_err(|e| error(e.to_string()))?.to_rgb8();
     let resized = resized(picture, size as u32).map_err(error)?;
     for (index, pixel) in resized.pixels().enumerate() {

@@ -48,7 +48,11 @@ impl Images {
     /// Moves the pictures from `at` on into a second set.
     pub fn split_off(&mut self, at: usize) -> Self {
         let pixels = self.pixels.split_off(at * 3 * self.size * self.size);
-        Self { size: self.size, pixels, labels: self.labels.split_off(at) }
+        Self {
+            size: self.size,
+            pixels,
+            labels: self.labels.split_off(at),
+        }
     }
 }
 

@@ -35,7 +35,10 @@ mod tests {
                 assert!(part.labels.iter().all(|label| *label < task.classes));
             }
             for class in 0..task.classes {
-                assert!(task.train.labels.contains(&class) && task.test.labels.contains(&class), "{name} {class}");
+                assert!(
+                    task.train.labels.contains(&class) && task.test.labels.contains(&class),
+                    "{name} {class}"
+                );
             }
         }
     }
@@ -44,9 +47,14 @@ mod tests {
     fn no_test_picture_is_a_training_picture() {
         for name in NAMES {
             let task = task(name).unwrap();
-            let seen: std::collections::HashSet<&[u8]> =
-                (0..800).map(|i| task.train.picture(i)).chain((0..200).map(|i| task.valid.picture(i))).collect();
-            assert!((0..task.test.len()).all(|i| !seen.contains(task.test.picture(i))), "{name}");
+            let seen: std::collections::HashSet<&[u8]> = (0..800)
+                .map(|i| task.train.picture(i))
+                .chain((0..200).map(|i| task.valid.picture(i)))
+                .collect();
+            assert!(
+                (0..task.test.len()).all(|i| !seen.contains(task.test.picture(i))),
+                "{name}"
+            );
         }
     }
 

@@ -30,7 +30,10 @@ pub fn task(label: Label) -> Task {
     };
     let mut rng = StdRng::seed_from_u64(seed);
     let combinations = SHAPES * SCALES * ORIENTATIONS * PLACES * PLACES;
-    let mut train = Images { size: SIZE, ..Default::default() };
+    let mut train = Images {
+        size: SIZE,
+        ..Default::default()
+    };
     for combination in index::sample(&mut rng, combinations, 2000) {
         let sprite = Sprite::new(combination);
         let class = match label {
@@ -41,7 +44,14 @@ pub fn task(label: Label) -> Task {
     }
     let mut valid = train.split_off(800);
     let test = valid.split_off(200);
-    Task { name: name.into(), group: "structured".into(), classes: 16, train, valid, test }
+    Task {
+        name: name.into(),
+        group: "structured".into(),
+        classes: 16,
+        train,
+        valid,
+        test,
+    }
 }
 
 struct Sprite {
@@ -57,7 +67,13 @@ impl Sprite {
         let (rest, x) = (combination / PLACES, combination % PLACES);
         let (rest, y) = (rest / PLACES, rest % PLACES);
         let (rest, orientation) = (rest / ORIENTATIONS, rest % ORIENTATIONS);
-        Self { shape: rest / SCALES, scale: rest % SCALES, orientation, x, y }
+        Self {
+            shape: rest / SCALES,
+            scale: rest % SCALES,
+            orientation,
+            x,
+            y,
+        }
     }
 
     /// 32 × 32 bytes, each the mean of 4 × 4 samples.

@@ -21,17 +21,31 @@ const BORDER: u32 = 320;
 pub fn task() -> Task {
     let photos: Vec<GrayImage> = PHOTOS
         .iter()
-        .map(|bytes| image::load_from_memory(bytes).expect("the shipped photograph is a PNG").to_luma8())
+        .map(|bytes| {
+            image::load_from_memory(bytes)
+                .expect("the shipped photograph is a PNG")
+                .to_luma8()
+        })
         .collect();
     let mut train = crops(&photos, 0..BORDER, 1000, 11);
     let valid = train.split_off(800);
     let test = crops(&photos, BORDER..photos[0].width(), 600, 12);
-    Task { name: "textures".into(), group: "specialized".into(), classes: 9, train, valid, test }
+    Task {
+        name: "textures".into(),
+        group: "specialized".into(),
+        classes: 9,
+        train,
+        valid,
+        test,
+    }
 }
 
 fn crops(photos: &[GrayImage], columns: std::ops::Range<u32>, count: usize, seed: u64) -> Images {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut images = Images { size: SIZE, ..Default::default() };
+    let mut images = Images {
+        size: SIZE,
+        ..Default::default()
+    };
     for _ in 0..count {
         let label = rng.random_range(0..PHOTOS.len() * SCALES.len());
         let side = SIZE as u32 * SCALES[label % SCALES.len()];
@@ -45,7 +59,11 @@ fn crops(photos: &[GrayImage], columns: std::ops::Range<u32>, count: usize, seed
         let grey: Vec<u8> = crop
             .as_raw()
             .iter()
-            .map(|value| ((f32::from(*value) - 128.0) * gain + 128.0 + shift).round().clamp(0.0, 255.0) as u8)
+            .map(|value| {
+                ((f32::from(*value) - 128.0) * gain + 128.0 + shift)
+                    .round()
+                    .clamp(0.0, 255.0) as u8
+            })
             .collect();
         images.push_grey(&grey, label);
     }

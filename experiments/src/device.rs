@@ -10,13 +10,19 @@ pub fn device(name: &str) -> Result<Device, String> {
     let (backend, index) = match name.split_once(':') {
         Some((backend, index)) => {
             let parsed = index.parse::<usize>();
-            (backend, Some(parsed.map_err(|_| format!("--device {name}: '{index}' is not a device number"))?))
+            (
+                backend,
+                Some(parsed.map_err(|_| format!("--device {name}: '{index}' is not a device number"))?),
+            )
         }
         None => (name, None),
     };
     if matches!(backend, "flex" | "ndarray") && index.is_some_and(|index| index > 0) {
-        return Err(format!("--device {name}: there is one CPU device; leave the number out"));
+        return Err(format!(
+            "--device {name}: there is one CPU device; leave the number out"
+        ));
     }
+    #[allow(unreachable_patterns)] // the last list names every backend, compiled in or not
     match backend {
         #[cfg(feature = "flex")]
         "flex" => Ok(Device::flex()),
@@ -46,7 +52,10 @@ pub fn device(name: &str) -> Result<Device, String> {
 
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
 fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
-    index.map_or(burn::tensor::DeviceKind::DefaultDevice, burn::tensor::DeviceKind::DiscreteGpu)
+    index.map_or(
+        burn::tensor::DeviceKind::DefaultDevice,
+        burn::tensor::DeviceKind::DiscreteGpu,
+    )
 }
 
 #[cfg(test)]

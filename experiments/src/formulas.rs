@@ -16,19 +16,35 @@ pub enum Formula {
 /// `count` categories, fractals and outlines by turns.
 pub fn categories(count: usize, seed: u64) -> Vec<Formula> {
     let mut rng = StdRng::seed_from_u64(seed);
-    (0..count).map(|i| if i % 2 == 0 { fractal(&mut rng) } else { outline(&mut rng) }).collect()
+    (0..count)
+        .map(|i| {
+            if i % 2 == 0 {
+                fractal(&mut rng)
+            } else {
+                outline(&mut rng)
+            }
+        })
+        .collect()
 }
 
 fn outline(rng: &mut StdRng) -> Formula {
     Formula::Outline(
-        (1..6).map(|k| (rng.random_range(0.0..0.9) / k as f32, rng.random_range(0.0..std::f32::consts::TAU))).collect(),
+        (1..6)
+            .map(|k| {
+                (
+                    rng.random_range(0.0..0.9) / k as f32,
+                    rng.random_range(0.0..std::f32::consts::TAU),
+                )
+            })
+            .collect(),
     )
 }
 
 fn fractal(rng: &mut StdRng) -> Formula {
     loop {
-        let maps: Vec<[f32; 6]> =
-            (0..rng.random_range(2..5)).map(|_| std::array::from_fn(|_| rng.random_range(-1.0..1.0))).collect();
+        let maps: Vec<[f32; 6]> = (0..rng.random_range(2..5))
+            .map(|_| std::array::from_fn(|_| rng.random_range(-1.0..1.0)))
+            .collect();
         let contracts = maps.iter().all(|m| {
             // The Frobenius norm bounds the spectral norm: below 1, every map contracts.
             let norm = m[..4].iter().map(|v| v * v).sum::<f32>().sqrt();
@@ -39,7 +55,10 @@ fn fractal(rng: &mut StdRng) -> Formula {
         }
         let points = orbit(&maps, 2000, rng);
         let n = points.len() as f32;
-        let (cx, cy) = (points.iter().map(|p| p.0).sum::<f32>() / n, points.iter().map(|p| p.1).sum::<f32>() / n);
+        let (cx, cy) = (
+            points.iter().map(|p| p.0).sum::<f32>() / n,
+            points.iter().map(|p| p.1).sum::<f32>() / n,
+        );
         let radius = points.iter().map(|p| (p.0 - cx).hypot(p.1 - cy)).fold(0.0, f32::max);
         let mut cells = std::collections::HashSet::new();
         for (x, y) in &points {
@@ -67,10 +86,13 @@ fn orbit(maps: &[[f32; 6]], count: usize, rng: &mut StdRng) -> Vec<(f32, f32)> {
 /// Renders one picture of `formula`, grey, `size * size` values of 0 to 1.
 pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
     let half = size as f32 / 2.0;
-    let radius = half * rng.random_range(0.35..0.85);
+    let radius = half * rng.random_range(0.5..0.95);
     let room = half - radius;
-    let (cx, cy) = (half + room * rng.random_range(-1.0f32..1.0), half + room * rng.random_range(-1.0f32..1.0));
-    let (sin, cos) = rng.random_range(0.0..std::f32::consts::TAU).sin_cos();
+    let (cx, cy) = (
+        half + room * rng.random_range(-1.0f32..1.0),
+        half + room * rng.random_range(-1.0f32..1.0),
+    );
+    let (sin, cos) = rng.random_range(-0.4f32..0.4).sin_cos();
     let mut mask = vec![0.0f32; size * size];
     match formula {
         Formula::Fractal(maps, [mx, my, extent]) => {
@@ -89,8 +111,12 @@ pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
                 let (dx, dy) = ((index % size) as f32 + 0.5 - cx, (index / size) as f32 + 0.5 - cy);
                 let (u, v) = (cos * dx + sin * dy, cos * dy - sin * dx);
                 let angle = v.atan2(u);
-                let reach: f32 =
-                    1.0 + waves.iter().enumerate().map(|(k, (a, p))| a * ((k + 1) as f32 * angle + p).cos()).sum::<f32>();
+                let reach: f32 = 1.0
+                    + waves
+                        .iter()
+                        .enumerate()
+                        .map(|(k, (a, p))| a * ((k + 1) as f32 * angle + p).cos())
+                        .sum::<f32>();
                 let edge = reach / longest * 1.6 * radius;
                 *cell = (edge - u.hypot(v) + 0.5).clamp(0.0, 1.0);
             }
@@ -99,9 +125,17 @@ pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
     let back = rng.random_range(0.0..1.0f32);
     let fore = if rng.random_bool(0.5) { 1.0 } else { 0.0 };
     let fore = if (fore - back).abs() < 0.4 { 1.0 - fore } else { fore };
-    let noise = rng.random_range(0.0..0.15f32);
-    let (fx, fy, phase) = (rng.random_range(-1.5..1.5f32), rng.random_range(-1.5..1.5f32), rng.random_range(0.0..6.3f32));
-    let wave = if rng.random_bool(0.5) { rng.random_range(0.0..0.2f32) } else { 0.0 };
+    let noise = rng.random_range(0.0..0.08f32);
+    let (fx, fy, phase) = (
+        rng.random_range(-1.5..1.5f32),
+        rng.random_range(-1.5..1.5f32),
+        rng.random_range(0.0..6.3f32),
+    );
+    let wave = if rng.random_bool(0.5) {
+        rng.random_range(0.0..0.1f32)
+    } else {
+        0.0
+    };
     mask.iter()
         .enumerate()
         .map(|(i, m)| {

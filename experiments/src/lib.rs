@@ -1,5 +1,11 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
+pub mod batches;
+pub mod classifier;
 pub mod device;
 pub mod formulas;
 pub mod memory;
+pub mod run;
+pub mod schedule;
+pub mod settings;
+pub mod table;

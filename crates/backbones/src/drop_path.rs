@@ -15,7 +15,10 @@ pub struct DropPath {
 impl DropPath {
     /// Drops with probability `prob` in [0, 1).
     pub fn new(prob: f64) -> Self {
-        Self { prob, training: Param::from_bool(true) }
+        Self {
+            prob,
+            training: Param::from_bool(true),
+        }
     }
 
     /// `branch`: `[batch, tokens, d_model]`.

@@ -35,7 +35,10 @@ pub enum ImportError {
 /// or misshapen tensor at once.
 pub fn load_vit(folder: &Path, drop_path: f64, device: &Device) -> Result<(Vit, VitConfig), ImportError> {
     let path = folder.join("config.json");
-    let error = |message: String| ImportError::Config { path: path.clone(), message };
+    let error = |message: String| ImportError::Config {
+        path: path.clone(),
+        message,
+    };
     let text = std::fs::read_to_string(&path).map_err(|e| error(format!("cannot read it ({e})")))?;
     let json: Value = serde_json::from_str(&text).map_err(|e| error(format!("not JSON ({e})")))?;
     let weights = folder.join("model.safetensors");
@@ -58,7 +61,11 @@ pub fn from_tensors(
     let names = names(&model);
     let problems = problems(&names, tensors);
     if !problems.is_empty() {
-        return Err(AdapterError::Mismatch { path: path.to_path_buf(), problems: problems.join("; ") }.into());
+        return Err(AdapterError::Mismatch {
+            path: path.to_path_buf(),
+            problems: problems.join("; "),
+        }
+        .into());
     }
     Ok((fill(model, &names, tensors), config))
 }
@@ -69,7 +76,11 @@ pub fn names(model: &Vit) -> Names {
         .into_iter()
         .map(|param| {
             // LayerScale's own field is called gamma in timm too.
-            let name = if param.path.contains(".ls") { param.path.clone() } else { param.torch_name() };
+            let name = if param.path.contains(".ls") {
+                param.path.clone()
+            } else {
+                param.torch_name()
+            };
             (param.path.clone(), (param, name))
         })
         .collect()
@@ -77,7 +88,9 @@ pub fn names(model: &Vit) -> Names {
 
 fn config(json: &Value, tensors: &Tensors) -> Result<VitConfig, String> {
     let timm = json.get("architecture").and_then(Value::as_str);
-    let kind = timm.or_else(|| json.get("model_type").and_then(Value::as_str)).unwrap_or("");
+    let kind = timm
+        .or_else(|| json.get("model_type").and_then(Value::as_str))
+        .unwrap_or("");
     let known = matches!(kind, "vit" | "dinov2") || kind.starts_with("vit_");
     if !known {
         return Err(format!(
@@ -92,31 +105,48 @@ fn config(json: &Value, tensors: &Tensors) -> Result<VitConfig, String> {
         return Err(format!("field 'hidden_act' is '{activation}'; implemented is gelu"));
     }
     let shape = |name: &str| {
-        tensors.get(name).map(|t| t.shape.clone()).ok_or_else(|| format!("the weights beside it lack '{name}'"))
+        tensors
+            .get(name)
+            .map(|t| t.shape.clone())
+            .ok_or_else(|| format!("the weights beside it lack '{name}'"))
     };
     let patch = shape("patch_embed.proj.weight")?;
     let (d_model, patch_size) = match patch[..] {
         [d_model, 3, side, other] if side == other => (d_model, side),
-        _ => return Err(format!("'patch_embed.proj.weight' has shape {patch:?}, expected [d_model, 3, p, p]")),
+        _ => {
+            return Err(format!(
+                "'patch_embed.proj.weight' has shape {patch:?}, expected [d_model, 3, p, p]"
+            ));
+        }
     };
     let tokens = shape("pos_embed")?.get(1).copied().unwrap_or_default();
     let grid = (tokens.saturating_sub(1) as f64).sqrt().round() as usize;
     if grid * grid + 1 != tokens {
-        return Err(format!("'pos_embed' has {tokens} tokens, expected one CLS token and a square grid"));
+        return Err(format!(
+            "'pos_embed' has {tokens} tokens, expected one CLS token and a square grid"
+        ));
     }
-    let depth = (0..).take_while(|i| tensors.contains_key(&format!("blocks.{i}.norm1.weight"))).count();
+    let depth = (0..)
+        .take_while(|i| tensors.contains_key(&format!("blocks.{i}.norm1.weight")))
+        .count();
     let heads = match json.get("num_attention_heads").or_else(|| json.get("num_heads")) {
         Some(heads) => heads.as_u64().unwrap_or(0) as usize,
         None => d_model / 64,
     };
     if heads == 0 || d_model % heads != 0 {
-        return Err(format!("field 'num_attention_heads' is {heads}, which does not divide d_model {d_model}"));
+        return Err(format!(
+            "field 'num_attention_heads' is {heads}, which does not divide d_model {d_model}"
+        ));
     }
     let hidden = shape("blocks.0.mlp.fc1.weight")?[0];
     let pool = match json.get("global_pool").and_then(Value::as_str) {
         None | Some("token") => Pool::Cls,
         Some("avg") => Pool::Mean,
-        Some(other) => return Err(format!("field 'global_pool' is '{other}'; implemented are token and avg")),
+        Some(other) => {
+            return Err(format!(
+                "field 'global_pool' is '{other}'; implemented are token and avg"
+            ));
+        }
     };
     let eps = json.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6);
     Ok(VitConfig::new(grid * patch_size, patch_size, d_model, depth, heads)
@@ -148,10 +178,20 @@ fn rename(tensors: Tensors) -> Tensors {
             .replace("layer_scale1.lambda1", "ls1.gamma")
             .replace("layer_scale2.lambda1", "ls2.gamma")
             .replace("classifier.", "head.");
-        let short = if short.starts_with("layernorm.") { short.replace("layernorm", "norm") } else { short };
-        let short = if short.starts_with("blocks.") { short.replace("output.dense", "mlp.fc2") } else { short };
+        let short = if short.starts_with("layernorm.") {
+            short.replace("layernorm", "norm")
+        } else {
+            short
+        };
+        let short = if short.starts_with("blocks.") {
+            short.replace("output.dense", "mlp.fc2")
+        } else {
+            short
+        };
         let parts = ["query", "key", "value"];
-        let part = parts.iter().position(|part| short.contains(&format!("attention.attention.{part}.")));
+        let part = parts
+            .iter()
+            .position(|part| short.contains(&format!("attention.attention.{part}.")));
         match part {
             Some(index) => {
                 let fused = short.replace(&format!("attention.attention.{}", parts[index]), "attn.qkv");
@@ -166,7 +206,13 @@ fn rename(tensors: Tensors) -> Tensors {
         let parts: Vec<Stored> = parts.into_iter().flatten().collect();
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        renamed.insert(name, Stored { shape, values: parts.into_iter().flat_map(|part| part.values).collect() });
+        renamed.insert(
+            name,
+            Stored {
+                shape,
+                values: parts.into_iter().flat_map(|part| part.values).collect(),
+            },
+        );
     }
     renamed
 }

@@ -77,7 +77,9 @@ impl VitConfig {
             patch_embed: PatchEmbed {
                 proj: Conv2dConfig::new([3, d], patch).with_stride(patch).init(device),
             },
-            blocks: (0..self.depth).map(|i| Block::new(self, step * i as f64, device)).collect(),
+            blocks: (0..self.depth)
+                .map(|i| Block::new(self, step * i as f64, device))
+                .collect(),
             norm: self.norm(device),
             head: (self.num_classes > 0).then(|| dense(d, self.num_classes, device)),
             mean_pool: self.pool == Pool::Mean,
@@ -85,7 +87,9 @@ impl VitConfig {
     }
 
     fn norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.d_model).with_epsilon(self.layer_norm_eps).init(device)
+        LayerNormConfig::new(self.d_model)
+            .with_epsilon(self.layer_norm_eps)
+            .init(device)
     }
 }
 
@@ -207,14 +211,23 @@ impl Block {
     fn new(config: &VitConfig, drop_path: f64, device: &Device) -> Self {
         let d = config.d_model;
         let scale = || {
-            config.layer_scale.then(|| LayerScale { gamma: Initializer::Ones.init([d], device) })
+            config.layer_scale.then(|| LayerScale {
+                gamma: Initializer::Ones.init([d], device),
+            })
         };
         Self {
             norm1: config.norm(device),
-            attn: Attention { qkv: dense(d, 3 * d, device), proj: dense(d, d, device), heads: config.heads },
+            attn: Attention {
+                qkv: dense(d, 3 * d, device),
+                proj: dense(d, d, device),
+                heads: config.heads,
+            },
             ls1: scale(),
             norm2: config.norm(device),
-            mlp: Mlp { fc1: dense(d, d * config.mlp_ratio, device), fc2: dense(d * config.mlp_ratio, d, device) },
+            mlp: Mlp {
+                fc1: dense(d, d * config.mlp_ratio, device),
+                fc2: dense(d * config.mlp_ratio, d, device),
+            },
             ls2: scale(),
             drop_path: DropPath::new(drop_path),
         }
@@ -251,11 +264,17 @@ impl Attention {
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, d] = x.dims();
         let width = d / self.heads;
-        let qkv = linear(&self.qkv, x).reshape([batch, tokens, 3, self.heads, width]).permute([2, 0, 3, 1, 4]);
+        let qkv = linear(&self.qkv, x)
+            .reshape([batch, tokens, 3, self.heads, width])
+            .permute([2, 0, 3, 1, 4]);
         let part = |i: usize| -> Tensor<4> {
-            qkv.clone().slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width]).squeeze_dim(0)
+            qkv.clone()
+                .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
+                .squeeze_dim(0)
         };
-        let scores = part(0).mul_scalar((width as f64).powf(-0.5)).matmul(part(1).swap_dims(2, 3));
+        let scores = part(0)
+            .mul_scalar((width as f64).powf(-0.5))
+            .matmul(part(1).swap_dims(2, 3));
         let mixed = softmax(scores, 3).matmul(part(2));
         linear(&self.proj, mixed.swap_dims(1, 2).reshape([batch, tokens, d]))
     }

@@ -26,8 +26,14 @@ pub struct Adapted<M: Module + ModuleDisplay> {
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     pub(crate) fn new(model: M, bank: Bank, config: AdapterConfig) -> Self {
-        let model = model.map(&mut Freeze { config: &config, path: Vec::new() });
-        Self { parts: Parts { model, bank }, config }
+        let model = model.map(&mut Freeze {
+            config: &config,
+            path: Vec::new(),
+        });
+        Self {
+            parts: Parts { model, bank },
+            config,
+        }
     }
 
     /// The model as it is at rest: frozen but for `modules_to_save`, its sites unbound.
@@ -63,7 +69,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 
     pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {
-        Self { parts: self.parts.map(mapper), config: self.config }
+        Self {
+            parts: self.parts.map(mapper),
+            config: self.config,
+        }
     }
 
     /// Everything that is trained, as a parameter group.
@@ -105,23 +114,38 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn fork(self, device: &Device) -> Self {
-        Self { parts: self.parts.fork(device), config: self.config }
+        Self {
+            parts: self.parts.fork(device),
+            config: self.config,
+        }
     }
 
     fn to_device(self, device: &Device) -> Self {
-        Self { parts: self.parts.to_device(device), config: self.config }
+        Self {
+            parts: self.parts.to_device(device),
+            config: self.config,
+        }
     }
 
     fn train(self) -> Self {
-        Self { parts: self.parts.train(), config: self.config }
+        Self {
+            parts: self.parts.train(),
+            config: self.config,
+        }
     }
 
     fn valid(&self) -> Self {
-        Self { parts: self.parts.valid(), config: self.config.clone() }
+        Self {
+            parts: self.parts.valid(),
+            config: self.config.clone(),
+        }
     }
 
     fn materialize(self) -> Self {
-        Self { parts: self.parts.materialize(), config: self.config }
+        Self {
+            parts: self.parts.materialize(),
+            config: self.config,
+        }
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
@@ -146,7 +170,10 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
             )));
         }
         let parts = self.parts.try_load_record(record.allow_partial(true))?;
-        Ok(Self { parts, config: self.config })
+        Ok(Self {
+            parts,
+            config: self.config,
+        })
     }
 }
 

@@ -37,7 +37,11 @@ impl Bank {
             .enumerate()
             .flat_map(|(index, group)| group.sites.iter().map(move |site| (site.path.clone(), index)))
             .collect();
-        Self { factors, groups: Arc::new(groups), by_path: Arc::new(by_path) }
+        Self {
+            factors,
+            groups: Arc::new(groups),
+            by_path: Arc::new(by_path),
+        }
     }
 
     pub(crate) fn wegeft(config: &WegeftConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
@@ -47,9 +51,15 @@ impl Bank {
         }
         let groups: Vec<Group> = site::group(sites, &config.sharing)?
             .into_iter()
-            .map(|(name, members)| Group { name, sites: members.into_iter().map(|i| sites[i].clone()).collect() })
+            .map(|(name, members)| Group {
+                name,
+                sites: members.into_iter().map(|i| sites[i].clone()).collect(),
+            })
             .collect();
-        let factors = groups.iter().map(|group| Factors::Wegeft(config.init(group.sites[0].d_in, device))).collect();
+        let factors = groups
+            .iter()
+            .map(|group| Factors::Wegeft(config.init(group.sites[0].d_in, device)))
+            .collect();
         Ok(Self::new(factors, groups))
     }
 
@@ -58,8 +68,17 @@ impl Bank {
         for site in sites {
             check_rank(config.r, site, site.d_in.min(site.d_out))?;
         }
-        let factors = sites.iter().map(|site| Factors::Lora(config.init(site.d_in, site.d_out, device))).collect();
-        let groups = sites.iter().map(|site| Group { name: site.module().to_string(), sites: vec![site.clone()] }).collect();
+        let factors = sites
+            .iter()
+            .map(|site| Factors::Lora(config.init(site.d_in, site.d_out, device)))
+            .collect();
+        let groups = sites
+            .iter()
+            .map(|site| Group {
+                name: site.module().to_string(),
+                sites: vec![site.clone()],
+            })
+            .collect();
         Ok(Self::new(factors, groups))
     }
 
@@ -97,7 +116,10 @@ fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
     if alpha.is_finite() {
         return Ok(());
     }
-    Err(AdapterError::BadField { field: field.to_string(), message: format!("{alpha} is not a finite number") })
+    Err(AdapterError::BadField {
+        field: field.to_string(),
+        message: format!("{alpha} is not a finite number"),
+    })
 }
 
 struct Binder<'a> {

@@ -93,7 +93,10 @@ pub struct AdapterConfig {
 impl AdapterConfig {
     /// An adapter of the given method with no target yet.
     pub fn new(method: Method) -> Self {
-        Self { method, targets: Targets::default() }
+        Self {
+            method,
+            targets: Targets::default(),
+        }
     }
 
     /// WeGeFT of the given rank.
@@ -144,11 +147,17 @@ impl AdapterConfig {
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         let params = site::params(&model);
         for name in &self.targets.modules_to_save {
-            if !params.iter().any(|param| site::is_saved(&param.path, std::slice::from_ref(name))) {
+            if !params
+                .iter()
+                .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
+            {
                 let heads: Vec<_> = params.iter().map(|param| site::kind(param.module())).collect();
                 return Err(AdapterError::BadField {
                     field: "modules_to_save".to_string(),
-                    message: format!("'{name}' names no module of the model; the last ones are: {}", last(heads)),
+                    message: format!(
+                        "'{name}' names no module of the model; the last ones are: {}",
+                        last(heads)
+                    ),
                 });
             }
         }

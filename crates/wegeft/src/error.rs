@@ -24,7 +24,9 @@ pub enum AdapterError {
         shape: Vec<usize>,
     },
     /// Sites of one sharing group that cannot share (phi, psi).
-    #[error("group '{group}' mixes input sizes: '{first}' has d_in {first_d_in}, '{site}' has d_in {d_in}; put them in separate groups")]
+    #[error(
+        "group '{group}' mixes input sizes: '{first}' has d_in {first_d_in}, '{site}' has d_in {d_in}; put them in separate groups"
+    )]
     UnequalInputs {
         /// Name of the group.
         group: String,

@@ -83,7 +83,11 @@ impl ModuleVisitor for Collector {
 
 /// Every float parameter of `model`, in traversal order.
 pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    let mut collector = Collector { path: Vec::new(), holders: Vec::new(), params: Vec::new() };
+    let mut collector = Collector {
+        path: Vec::new(),
+        holders: Vec::new(),
+        params: Vec::new(),
+    };
     model.visit(&mut collector);
     collector.params
 }
@@ -149,7 +153,11 @@ pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, Adapte
         .iter()
         .zip(chosen)
         .filter(|(_, chosen)| *chosen)
-        .map(|(param, _)| Site { path: param.path.clone(), d_in: param.shape[0], d_out: param.shape[1] })
+        .map(|(param, _)| Site {
+            path: param.path.clone(),
+            d_in: param.shape[0],
+            d_out: param.shape[1],
+        })
         .collect())
 }
 
@@ -185,7 +193,10 @@ fn select(
     if found && chosen.iter().any(|chosen| *chosen) {
         return Ok(());
     }
-    Err(AdapterError::NoMatch { pattern: pattern.to_string(), nearest: nearest(params, pattern) })
+    Err(AdapterError::NoMatch {
+        pattern: pattern.to_string(),
+        nearest: nearest(params, pattern),
+    })
 }
 
 /// The three module names most like `pattern`, each with its layer number left out.
@@ -197,13 +208,26 @@ fn nearest(params: &[ParamInfo], pattern: &str) -> String {
         .collect();
     names.sort();
     names.dedup();
-    let tail = |name: &str| name.rsplit('*').next().unwrap_or(name).trim_start_matches('.').to_string();
+    let tail = |name: &str| {
+        name.rsplit('*')
+            .next()
+            .unwrap_or(name)
+            .trim_start_matches('.')
+            .to_string()
+    };
     names.sort_by(|a, b| {
-        let (a, b) = (strsim::jaro_winkler(&tail(a), pattern), strsim::jaro_winkler(&tail(b), pattern));
+        let (a, b) = (
+            strsim::jaro_winkler(&tail(a), pattern),
+            strsim::jaro_winkler(&tail(b), pattern),
+        );
         b.total_cmp(&a)
     });
     names.truncate(3);
-    if names.is_empty() { "(the model has no rank-2 weight)".to_string() } else { names.join(", ") }
+    if names.is_empty() {
+        "(the model has no rank-2 weight)".to_string()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// Projection type of a module: its path with every layer number replaced by `*`.
@@ -255,7 +279,10 @@ pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize
     for (pattern, _) in &compiled {
         if !by_name.contains_key(pattern) {
             let names: Vec<_> = sites.iter().map(|site| kind(site.module())).collect();
-            return Err(AdapterError::NoMatch { pattern: pattern.clone(), nearest: names[..names.len().min(3)].join(", ") });
+            return Err(AdapterError::NoMatch {
+                pattern: pattern.clone(),
+                nearest: names[..names.len().min(3)].join(", "),
+            });
         }
     }
     for (name, members) in &groups {

@@ -56,18 +56,31 @@ pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
         }
     }
     let wanted: BTreeSet<&String> = names.values().map(|(_, name)| name).collect();
-    problems.extend(tensors.keys().filter(|name| !wanted.contains(name)).map(|name| format!("surplus '{name}'")));
+    problems.extend(
+        tensors
+            .keys()
+            .filter(|name| !wanted.contains(name))
+            .map(|name| format!("surplus '{name}'")),
+    );
     problems
 }
 
 /// `module` with the parameters that `names` lists taken from `tensors`, which [`problems`] found to fit.
 pub fn fill<M: Module>(module: M, names: &Names, tensors: &Tensors) -> M {
-    module.map(&mut Filler { path: Vec::new(), names, tensors })
+    module.map(&mut Filler {
+        path: Vec::new(),
+        names,
+        tensors,
+    })
 }
 
 /// The parameters of `module` that `names` lists.
 pub fn collect<M: Module>(module: &M, names: &Names) -> Tensors {
-    let mut reader = Reader { path: Vec::new(), names, tensors: Tensors::new() };
+    let mut reader = Reader {
+        path: Vec::new(),
+        names,
+        tensors: Tensors::new(),
+    };
     module.visit(&mut reader);
     reader.tensors
 }
@@ -93,7 +106,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let names = self.names();
         let problems = problems(&names, &found);
         if !problems.is_empty() {
-            return Err(AdapterError::Mismatch { path, problems: problems.join("; ") });
+            return Err(AdapterError::Mismatch {
+                path,
+                problems: problems.join("; "),
+            });
         }
         Ok(fill(self, &names, &found))
     }
@@ -123,7 +139,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             .zip(&self.bank().factors)
             .flat_map(|(group, factors)| group.sites.iter().map(|site| (site.path.clone(), factors.bind())))
             .collect();
-        self.model().visit(&mut LoraCollector { path: Vec::new(), bound, tensors: &mut tensors });
+        self.model().visit(&mut LoraCollector {
+            path: Vec::new(),
+            bound,
+            tensors: &mut tensors,
+        });
         let modules: Vec<String> = self
             .bank()
             .groups()
@@ -147,7 +167,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
         for param in site::params(self.bank()) {
             // Paths in the bank read `factors.<group>.<Method>.<factor>`.
-            let group = param.path.split('.').nth(1).and_then(|index| index.parse::<usize>().ok());
+            let group = param
+                .path
+                .split('.')
+                .nth(1)
+                .and_then(|index| index.parse::<usize>().ok());
             let owner = group.map_or("", |index| self.bank().groups()[index].sites[0].module());
             let field = match param.path.rsplit('.').next().unwrap_or_default() {
                 "phi" => "wegeft_phi",
@@ -169,7 +193,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 /// A file that is missing, no JSON, or of an unknown `peft_type`.
 pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
     let path = folder.as_ref().join(CONFIG_FILE);
-    let error = |message: String| AdapterError::File { action: "read", path: path.clone(), message };
+    let error = |message: String| AdapterError::File {
+        action: "read",
+        path: path.clone(),
+        message,
+    };
     let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
     serde_json::from_str(&text).map_err(|e| error(e.to_string()))
 }
@@ -185,7 +213,10 @@ fn stored_shape(param: &ParamInfo) -> Vec<usize> {
 fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
     let tensor = if transpose { tensor.swap_dims(0, D - 1) } else { tensor };
     let data = tensor.into_data().convert::<f32>();
-    Stored { shape: data.shape().to_vec(), values: data.iter::<f32>().collect() }
+    Stored {
+        shape: data.shape().to_vec(),
+        values: data.iter::<f32>().collect(),
+    }
 }
 
 struct Reader<'a> {
@@ -205,7 +236,8 @@ impl ModuleVisitor for Reader<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some((info, name)) = self.names.get(&self.path.join(".")) {
-            self.tensors.insert(name.clone(), to_stored(param.base(), info.is_linear_weight()));
+            self.tensors
+                .insert(name.clone(), to_stored(param.base(), info.is_linear_weight()));
         }
     }
 }
@@ -226,12 +258,20 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((info, name)) = self.names.get(&self.path.join(".")) else { return param };
-        let Some(stored) = self.tensors.get(name) else { return param };
+        let Some((info, name)) = self.names.get(&self.path.join(".")) else {
+            return param;
+        };
+        let Some(stored) = self.tensors.get(name) else {
+            return param;
+        };
         let dtype = param.base().dtype();
         param.map(|old| {
             // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
-            let values = if info.is_linear_weight() { transposed(stored) } else { stored.values.clone() };
+            let values = if info.is_linear_weight() {
+                transposed(stored)
+            } else {
+                stored.values.clone()
+            };
             let data = TensorData::new(values, info.shape.clone()).convert_dtype(dtype);
             Tensor::<D>::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
         })
@@ -240,7 +280,9 @@ impl ModuleMapper for Filler<'_> {
 
 fn transposed(stored: &Stored) -> Vec<f32> {
     let (rows, columns) = (stored.shape[0], stored.shape[1]);
-    (0..columns).flat_map(|c| (0..rows).map(move |r| stored.values[r * columns + c])).collect()
+    (0..columns)
+        .flat_map(|c| (0..rows).map(move |r| stored.values[r * columns + c]))
+        .collect()
 }
 
 struct LoraCollector<'a> {
@@ -265,13 +307,19 @@ impl ModuleVisitor for LoraCollector<'_> {
         let shape = weight.dims();
         let (a, b) = bound.as_lora(weight.reshape([shape[0], shape[1]]));
         let module = path.strip_suffix(".weight").unwrap_or(&path);
-        self.tensors.insert(format!("{PREFIX}{module}.lora_A.weight"), to_stored(a, false));
-        self.tensors.insert(format!("{PREFIX}{module}.lora_B.weight"), to_stored(b, false));
+        self.tensors
+            .insert(format!("{PREFIX}{module}.lora_A.weight"), to_stored(a, false));
+        self.tensors
+            .insert(format!("{PREFIX}{module}.lora_B.weight"), to_stored(b, false));
     }
 }
 
 fn file_error(action: &'static str, path: &Path, message: impl ToString) -> AdapterError {
-    AdapterError::File { action, path: path.to_path_buf(), message: message.to_string() }
+    AdapterError::File {
+        action,
+        path: path.to_path_buf(),
+        message: message.to_string(),
+    }
 }
 
 fn write_adapter(folder: &Path, config: Value, tensors: &Tensors) -> Result<(), AdapterError> {
@@ -288,11 +336,21 @@ fn write_adapter(folder: &Path, config: Value, tensors: &Tensors) -> Result<(), 
 pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError> {
     let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
         .iter()
-        .map(|(name, stored)| (name, (stored.values.iter().flat_map(|v| v.to_le_bytes()).collect(), &stored.shape)))
+        .map(|(name, stored)| {
+            (
+                name,
+                (
+                    stored.values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                    &stored.shape,
+                ),
+            )
+        })
         .collect();
     let views = bytes
         .iter()
-        .map(|(name, (bytes, shape))| TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.as_str(), view)))
+        .map(|(name, (bytes, shape))| {
+            TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.as_str(), view))
+        })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| file_error("write", path, e))?;
     let metadata = [("format".to_string(), "pt".to_string())].into();
@@ -326,11 +384,23 @@ pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
                 Dtype::F32 => DType::F32,
                 Dtype::F16 => DType::F16,
                 Dtype::BF16 => DType::BF16,
-                other => return Err(file_error("read", path, format!("'{name}' has dtype {other:?}, expected F32, F16 or BF16"))),
+                other => {
+                    return Err(file_error(
+                        "read",
+                        path,
+                        format!("'{name}' has dtype {other:?}, expected F32, F16 or BF16"),
+                    ));
+                }
             };
             let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
             let values = data.iter::<f32>().collect();
-            Ok((name.to_string(), Stored { shape: view.shape().to_vec(), values }))
+            Ok((
+                name.to_string(),
+                Stored {
+                    shape: view.shape().to_vec(),
+                    values,
+                },
+            ))
         })
         .collect()
 }

@@ -79,12 +79,27 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for group in &self.groups {
             let [d_in, d_out] = group.weight;
-            writeln!(f, "{}: {} site(s) of [{d_in}, {d_out}], {} trainable", group.name, group.sites.len(), group.params)?;
+            writeln!(
+                f,
+                "{}: {} site(s) of [{d_in}, {d_out}], {} trainable",
+                group.name,
+                group.sites.len(),
+                group.params
+            )?;
             for site in &group.sites {
                 writeln!(f, "  {site}")?;
             }
         }
-        writeln!(f, "adapter: {} trainable, {:.3} % of the frozen part", self.adapter_params, self.percent())?;
-        write!(f, "trained in full: {}; frozen: {}", self.saved_params, self.frozen_params)
+        writeln!(
+            f,
+            "adapter: {} trainable, {:.3} % of the frozen part",
+            self.adapter_params,
+            self.percent()
+        )?;
+        write!(
+            f,
+            "trained in full: {}; frozen: {}",
+            self.saved_params, self.frozen_params
+        )
     }
 }

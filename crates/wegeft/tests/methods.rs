@@ -1,12 +1,12 @@
 //! Every method on a small model, on each CPU backend: same numbers by every route, only the trained part moves.
 
 use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig, LayerNorm, LayerNormConfig};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 use proptest::prelude::*;
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, AdapterError, Adapted, Method, Sharing, ZeroFactor, linear};
+use wegeft::{Adapted, AdapterConfig, AdapterError, Method, Sharing, ZeroFactor, linear};
 
 #[derive(Module, Debug)]
 struct Block {
@@ -30,7 +30,10 @@ impl Net {
             up: LinearConfig::new(d, 2 * d).init(device),
             down: LinearConfig::new(2 * d, d).init(device),
         };
-        Self { blocks: (0..depth).map(block).collect(), head: LinearConfig::new(d, 3).init(device) }
+        Self {
+            blocks: (0..depth).map(block).collect(),
+            head: LinearConfig::new(d, 3).init(device),
+        }
     }
 
     /// With `ours`, in activation space; without, as a model that knows nothing of adapters.
@@ -57,14 +60,21 @@ fn configs() -> Vec<AdapterConfig> {
     let targets = ["proj", "up", "down"];
     let wegeft = |sharing, zero| {
         AdapterConfig::new(Method::Wegeft(
-            WegeftConfig::new(2).with_alpha(3.0).with_sharing(sharing).with_zero_factor(zero),
+            WegeftConfig::new(2)
+                .with_alpha(3.0)
+                .with_sharing(sharing)
+                .with_zero_factor(zero),
         ))
     };
     vec![
         wegeft(Sharing::Kind, ZeroFactor::Psi).with_target_modules(targets),
         wegeft(Sharing::Site, ZeroFactor::Phi).with_target_modules(targets),
-        wegeft(Sharing::All, ZeroFactor::Phi).with_target_modules(["proj", "up"]).with_modules_to_save(["head"]),
-        AdapterConfig::lora(2).with_target_modules(targets).with_modules_to_save(["head"]),
+        wegeft(Sharing::All, ZeroFactor::Phi)
+            .with_target_modules(["proj", "up"])
+            .with_modules_to_save(["head"]),
+        AdapterConfig::lora(2)
+            .with_target_modules(targets)
+            .with_modules_to_save(["head"]),
         AdapterConfig::new(Method::Linear).with_modules_to_save(["head"]),
         AdapterConfig::new(Method::Full),
     ]
@@ -83,7 +93,8 @@ fn stir(adapted: Adapted<Net>, d: usize, steps: usize, device: &Device) -> Adapt
 }
 
 fn close<const D: usize>(a: Tensor<D>, b: Tensor<D>, tolerance: f64) {
-    a.into_data().assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(tolerance));
+    a.into_data()
+        .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(tolerance));
 }
 
 #[test]
@@ -94,7 +105,11 @@ fn a_fresh_adapter_is_exactly_the_frozen_model() {
         let before = net.forward(x.clone(), true).into_data();
         for config in configs() {
             let adapted = config.init(net.clone()).unwrap();
-            assert_eq!(adapted.bind().forward(x.clone(), true).into_data(), before, "{config:?}");
+            assert_eq!(
+                adapted.bind().forward(x.clone(), true).into_data(),
+                before,
+                "{config:?}"
+            );
         }
     }
 }
@@ -140,14 +155,27 @@ fn gradients_agree_with_finite_differences() {
         let loss = |adapted: &Adapted<Net>| adapted.bind().forward(x.clone(), true).powi_scalar(2).mean();
         let grads = GradientsParams::from_grads(loss(&adapted).backward(), &adapted);
         for param in wegeft::site::params(adapted.bank()) {
-            let grad = grads.get::<2>(param.id).unwrap().into_data().iter::<f32>().collect::<Vec<_>>();
+            let grad = grads
+                .get::<2>(param.id)
+                .unwrap()
+                .into_data()
+                .iter::<f32>()
+                .collect::<Vec<_>>();
             for (index, grad) in grad.iter().enumerate() {
                 let nudged = |by: f32| {
-                    let nudged = adapted.clone().map(&mut Nudge { id: param.id, index, by });
+                    let nudged = adapted.clone().map(&mut Nudge {
+                        id: param.id,
+                        index,
+                        by,
+                    });
                     loss(&nudged).into_scalar::<f32>()
                 };
                 let numeric = (nudged(1e-2) - nudged(-1e-2)) / 2e-2;
-                assert!((numeric - grad).abs() < 2e-2 * (1.0 + grad.abs()), "{}[{index}]: {grad} against {numeric}", param.path);
+                assert!(
+                    (numeric - grad).abs() < 2e-2 * (1.0 + grad.abs()),
+                    "{}[{index}]: {grad} against {numeric}",
+                    param.path
+                );
             }
         }
     }
@@ -168,7 +196,9 @@ impl burn::module::ModuleMapper for Nudge {
             let (device, shape) = (tensor.device(), tensor.dims());
             let mut values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
             values[self.index] += self.by;
-            Tensor::<1>::from_floats(values.as_slice(), &device).reshape(shape).require_grad()
+            Tensor::<1>::from_floats(values.as_slice(), &device)
+                .reshape(shape)
+                .require_grad()
         })
     }
 }
@@ -223,9 +253,18 @@ fn a_wegeft_adapter_exports_as_lora() {
     let adapted = stir(configs()[0].init(net.clone()).unwrap(), 8, 3, &device);
     let folder = tempfile::tempdir().unwrap();
     adapted.export_lora(folder.path()).unwrap();
-    let lora = wegeft::read_config(folder.path()).unwrap().init(net).unwrap().load(folder.path()).unwrap();
+    let lora = wegeft::read_config(folder.path())
+        .unwrap()
+        .init(net)
+        .unwrap()
+        .load(folder.path())
+        .unwrap();
     let x = input(8, &device);
-    close(adapted.bind().forward(x.clone(), true), lora.bind().forward(x, true), 1e-5);
+    close(
+        adapted.bind().forward(x.clone(), true),
+        lora.bind().forward(x, true),
+        1e-5,
+    );
 }
 
 #[test]
@@ -233,10 +272,21 @@ fn loading_names_every_mismatch() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
     let config = |r| AdapterConfig::wegeft(r).with_target_modules(["proj"]);
-    config(2).init(Net::new(8, 2, &device)).unwrap().save(folder.path()).unwrap();
-    let error = config(3).with_target_modules(["proj", "up"]).init(Net::new(8, 2, &device)).unwrap();
+    config(2)
+        .init(Net::new(8, 2, &device))
+        .unwrap()
+        .save(folder.path())
+        .unwrap();
+    let error = config(3)
+        .with_target_modules(["proj", "up"])
+        .init(Net::new(8, 2, &device))
+        .unwrap();
     let message = error.load(folder.path()).unwrap_err().to_string();
-    for part in ["proj.wegeft_phi' has shape [8, 2], expected [8, 3]", "missing", "up.wegeft_psi"] {
+    for part in [
+        "proj.wegeft_phi' has shape [8, 2], expected [8, 3]",
+        "missing",
+        "up.wegeft_psi",
+    ] {
         assert!(message.contains(part), "{message}");
     }
 }
@@ -252,11 +302,21 @@ fn truncated_and_foreign_files_are_errors() {
     let whole = std::fs::read(&weights).unwrap();
     for cut in 0..whole.len() {
         std::fs::write(&weights, &whole[..cut]).unwrap();
-        assert!(matches!(config.init(net.clone()).unwrap().load(folder.path()), Err(AdapterError::File { .. })));
+        assert!(matches!(
+            config.init(net.clone()).unwrap().load(folder.path()),
+            Err(AdapterError::File { .. })
+        ));
     }
-    std::fs::write(folder.path().join(wegeft::storage::CONFIG_FILE), "{\"peft_type\": \"MAGIC\"}").unwrap();
+    std::fs::write(
+        folder.path().join(wegeft::storage::CONFIG_FILE),
+        "{\"peft_type\": \"MAGIC\"}",
+    )
+    .unwrap();
     let message = wegeft::read_config(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("MAGIC") && message.contains("adapter_config.json"), "{message}");
+    assert!(
+        message.contains("MAGIC") && message.contains("adapter_config.json"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -270,7 +330,14 @@ fn bad_configs_are_named() {
     assert!(message(wegeft(9).with_target_modules(["proj"])).contains("choose 1 to 8"));
     assert!(message(wegeft(0).with_target_modules(["proj"])).contains("r = 0"));
     assert!(message(wegeft(2).with_target_regex("(")).contains("regular expression"));
-    assert!(message(wegeft(2).with_target_modules(["proj"]).with_modules_to_save(["classifier"])).contains("'classifier'"));
+    assert!(
+        message(
+            wegeft(2)
+                .with_target_modules(["proj"])
+                .with_modules_to_save(["classifier"])
+        )
+        .contains("'classifier'")
+    );
     let all = AdapterConfig::new(Method::Wegeft(WegeftConfig::new(2).with_sharing(Sharing::All)));
     assert!(message(all.with_target_modules(["proj", "down"])).contains("d_in 16"));
     let groups = Sharing::Groups(vec!["proj".into()]);
@@ -283,13 +350,21 @@ fn targets_follow_peft() {
     let device = Device::flex();
     let sites = |config: AdapterConfig| -> Vec<String> {
         let adapted = config.init(Net::new(8, 3, &device)).unwrap();
-        adapted.bank().groups().iter().flat_map(|g| g.sites.iter().map(|s| s.path.clone())).collect()
+        adapted
+            .bank()
+            .groups()
+            .iter()
+            .flat_map(|g| g.sites.iter().map(|s| s.path.clone()))
+            .collect()
     };
     let proj = || AdapterConfig::lora(1).with_target_modules(["proj"]);
     assert_eq!(sites(proj()).len(), 3);
     assert_eq!(sites(proj().with_layers_to_transform([1])), ["blocks.1.proj.weight"]);
     assert_eq!(sites(proj().with_exclude_modules(["blocks.0.proj"])).len(), 2);
-    assert_eq!(sites(AdapterConfig::lora(1).with_target_regex(r"blocks\.[02]\.(up|down)")).len(), 4);
+    assert_eq!(
+        sites(AdapterConfig::lora(1).with_target_regex(r"blocks\.[02]\.(up|down)")).len(),
+        4
+    );
 }
 
 #[test]

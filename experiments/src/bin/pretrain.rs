@@ -22,7 +22,7 @@ struct Args {
     #[arg(long, default_value = "runs/pretrain")]
     out: PathBuf,
     /// Optimizer steps.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 1500)]
     steps: usize,
     /// Pictures a step.
     #[arg(long, default_value_t = 128)]
@@ -31,7 +31,7 @@ struct Args {
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
     /// Categories.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 60)]
     classes: usize,
     /// Width.
     #[arg(long, default_value_t = 128)]
@@ -62,7 +62,7 @@ fn run(args: Args) -> Result<(), String> {
     let mut model = config.init(&device);
     let formulas = categories(args.classes, args.seed);
     let mut optim = AdamWConfig::new().with_weight_decay(0.05).with_epsilon(1e-8).init();
-    let loss_fn = CrossEntropyLossConfig::new().with_smoothing(Some(0.1)).init(&device);
+    let loss_fn = CrossEntropyLossConfig::new().init(&device);
     let (start, mut shown) = (Instant::now(), (0.0, 0.0));
     for step in 0..args.steps {
         let made: Vec<(Vec<f32>, i64)> = (0..args.batch_size)
@@ -76,16 +76,38 @@ fn run(args: Args) -> Result<(), String> {
             })
             .collect();
         let (pixels, labels): (Vec<_>, Vec<_>) = made.into_iter().unzip();
-        let pixels = Tensor::<4>::from_data(TensorData::new(pixels.concat(), [args.batch_size, 3, SIZE, SIZE]), &device);
+        let pixels = Tensor::<4>::from_data(
+            TensorData::new(pixels.concat(), [args.batch_size, 3, SIZE, SIZE]),
+            &device,
+        );
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [args.batch_size]), &device);
         let logits = model.forward(pixels);
         let loss = loss_fn.forward(logits.clone(), labels.clone());
         if step % 20 == 0 {
-            let right = logits.detach().argmax(1).reshape([args.batch_size]).equal(labels).int().sum().into_scalar::<i64>();
-            let now = (loss.clone().into_scalar::<f32>() as f64, right as f64 / args.batch_size as f64);
-            shown = if step == 0 { now } else { (0.9 * shown.0 + 0.1 * now.0, 0.9 * shown.1 + 0.1 * now.1) };
+            let right = logits
+                .detach()
+                .argmax(1)
+                .reshape([args.batch_size])
+                .equal(labels)
+                .int()
+                .sum()
+                .into_scalar::<i64>();
+            let now = (
+                loss.clone().into_scalar::<f32>() as f64,
+                right as f64 / args.batch_size as f64,
+            );
+            shown = if step == 0 {
+                now
+            } else {
+                (0.9 * shown.0 + 0.1 * now.0, 0.9 * shown.1 + 0.1 * now.1)
+            };
             if step % 100 == 0 {
-                println!("step {step}: loss {:.3}, top-1 {:.3}, {:.0} s", shown.0, shown.1, start.elapsed().as_secs_f64());
+                println!(
+                    "step {step}: loss {:.3}, top-1 {:.3}, {:.0} s",
+                    shown.0,
+                    shown.1,
+                    start.elapsed().as_secs_f64()
+                );
             }
         }
         let warm = (args.steps / 20).max(1);
@@ -107,12 +129,15 @@ fn run(args: Args) -> Result<(), String> {
         "architecture": "vit_formula_patch8_32", "num_heads": 4, "global_pool": "token", "layer_norm_eps": 1e-6,
         "pretraining": {
             "data": "fractals and outlines from formulas", "categories": args.classes, "steps": args.steps,
-            "batch_size": args.batch_size, "learning_rate": args.lr, "weight_decay": 0.05, "label_smoothing": 0.1,
-            "seed": args.seed, "seconds": seconds.round(), "train_loss": shown.0, "train_top1": shown.1,
+            "batch_size": args.batch_size, "learning_rate": args.lr, "weight_decay": 0.05, "seed": args.seed, "seconds": seconds.round(), "train_loss": shown.0, "train_top1": shown.1,
         },
     });
     let text = serde_json::to_string_pretty(&description).map_err(|e| e.to_string())?;
     wegeft::storage::write_then_rename(&args.out.join("config.json"), text.as_bytes()).map_err(|e| e.to_string())?;
-    println!("{} steps in {seconds:.0} s; written to {}", args.steps, args.out.display());
+    println!(
+        "{} steps in {seconds:.0} s; written to {}",
+        args.steps,
+        args.out.display()
+    );
     Ok(())
 }

@@ -30,7 +30,11 @@ impl LoraConfig {
     pub fn init(&self, d_in: usize, d_out: usize, device: &Device) -> Lora {
         let bound = 1.0 / (d_in as f64).sqrt();
         Lora {
-            a: Param::from_tensor(Tensor::random([self.r, d_in], Distribution::Uniform(-bound, bound), device)),
+            a: Param::from_tensor(Tensor::random(
+                [self.r, d_in],
+                Distribution::Uniform(-bound, bound),
+                device,
+            )),
             b: Param::from_tensor(Tensor::zeros([d_out, self.r], device)),
             scale: self.alpha / self.r as f64,
         }
@@ -50,7 +54,11 @@ pub struct Lora {
 
 impl Lora {
     pub(crate) fn bind(&self) -> BoundLora {
-        BoundLora { a: self.a.val(), b: self.b.val(), scale: self.scale }
+        BoundLora {
+            a: self.a.val(),
+            b: self.b.val(),
+            scale: self.scale,
+        }
     }
 }
 

@@ -39,7 +39,12 @@ pub struct WegeftConfig {
 impl WegeftConfig {
     /// Rank `r`, scale 1, psi = 0, one group per projection type.
     pub fn new(r: usize) -> Self {
-        Self { r, alpha: r as f64, zero_factor: ZeroFactor::default(), sharing: Sharing::default() }
+        Self {
+            r,
+            alpha: r as f64,
+            zero_factor: ZeroFactor::default(),
+            sharing: Sharing::default(),
+        }
     }
 
     /// Sets alpha.
@@ -96,7 +101,11 @@ pub struct Wegeft {
 
 impl Wegeft {
     pub(crate) fn bind(&self) -> BoundWegeft {
-        BoundWegeft { phi: self.phi.val(), psi: self.psi.val(), scale: self.scale }
+        BoundWegeft {
+            phi: self.phi.val(),
+            psi: self.psi.val(),
+            scale: self.scale,
+        }
     }
 }
 

@@ -1,0 +1,228 @@
+//! Settings of `vtab`: a TOML preset, every field of which has a flag of the same name.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use wegeft::{AdapterConfig, Method};
+
+/// The effective settings of a run folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Folder of task folders; the sample that ships with the repository if absent.
+    pub data: Option<PathBuf>,
+    /// Tasks, or `all`.
+    pub task: Vec<String>,
+    /// linear, lora, wegeft, full.
+    pub method: Vec<String>,
+    /// Backbone folder (config.json, model.safetensors); the one that ships if absent.
+    pub backbone: Option<PathBuf>,
+    /// Modules that LoRA and WeGeFT adapt.
+    pub target_modules: Vec<String>,
+    /// Epochs.
+    pub epochs: usize,
+    /// Pictures a step.
+    pub batch_size: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Weight decay of matrices (head, phi, psi); biases and norms have none.
+    pub weight_decay: f64,
+    /// Rank of WeGeFT.
+    pub r: usize,
+    /// Rank of LoRA.
+    pub lora_r: usize,
+    /// Numerator of the scale; the rank (scale 1) if absent.
+    pub alpha: Option<f64>,
+    /// Drop-path of the last block.
+    pub drop_path: f64,
+    /// Train on train800 + val200 and report the test score only, as the paper's final runs do.
+    pub final_run: bool,
+    /// Seed of head, factors, order and drop-path.
+    pub seed: u64,
+    /// Device.
+    pub device: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: None,
+            task: vec!["all".into()],
+            method: vec!["linear".into(), "lora".into(), "wegeft".into()],
+            backbone: None,
+            target_modules: vec!["attn.proj".into()],
+            epochs: 15,
+            batch_size: 32,
+            lr: 5e-3,
+            weight_decay: 1e-4,
+            r: 16,
+            lora_r: 8,
+            alpha: None,
+            drop_path: 0.0,
+            final_run: false,
+            seed: 42,
+            device: "flex".into(),
+        }
+    }
+}
+
+/// Fine-tunes a vision transformer on VTAB-style tasks and prints the table of results. With no argument it
+/// runs the sample tasks that ship with the repository.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Preset (TOML); flags override its fields.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Run folder.
+    #[arg(long, default_value = "runs/vtab")]
+    pub out: PathBuf,
+    /// Folder of task folders, each with images/, train800.txt, val200.txt, test.txt.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Tasks, separated by commas, or `all`.
+    #[arg(long, value_delimiter = ',')]
+    task: Option<Vec<String>>,
+    /// Methods, separated by commas: linear, lora, wegeft, full.
+    #[arg(long, value_delimiter = ',')]
+    method: Option<Vec<String>>,
+    /// Backbone folder: timm, Hugging Face ViT or DINOv2.
+    #[arg(long)]
+    backbone: Option<PathBuf>,
+    /// Modules that LoRA and WeGeFT adapt, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    target_modules: Option<Vec<String>>,
+    /// Epochs.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Pictures a step.
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Peak learning rate.
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Weight decay.
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Rank of WeGeFT.
+    #[arg(long)]
+    r: Option<usize>,
+    /// Rank of LoRA.
+    #[arg(long)]
+    lora_r: Option<usize>,
+    /// Numerator of the scale alpha / r.
+    #[arg(long)]
+    alpha: Option<f64>,
+    /// Drop-path of the last block.
+    #[arg(long)]
+    drop_path: Option<f64>,
+    /// Train on train800 + val200; report the test score only.
+    #[arg(long)]
+    final_run: Option<bool>,
+    /// Seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// flex, ndarray, vulkan, cuda:1, …
+    #[arg(long)]
+    device: Option<String>,
+}
+
+impl Args {
+    /// The preset with the flags on top, checked.
+    ///
+    /// # Errors
+    /// A preset that cannot be read, an unknown key, a value out of range.
+    pub fn settings(&self) -> Result<Settings, String> {
+        let mut settings = match &self.config {
+            Some(path) => read(path)?,
+            None => Settings::default(),
+        };
+        let flags = self;
+        macro_rules! set { ($($field:ident),*) => { $(if let Some(value) = flags.$field.clone() { settings.$field = value; })* } }
+        set!(
+            task,
+            method,
+            target_modules,
+            epochs,
+            batch_size,
+            lr,
+            weight_decay,
+            r,
+            lora_r,
+            drop_path,
+            final_run,
+            seed,
+            device
+        );
+        macro_rules! set_optional { ($($field:ident),*) => { $(if flags.$field.is_some() { settings.$field = flags.$field.clone(); })* } }
+        set_optional!(data, backbone, alpha);
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+/// Reads a preset.
+///
+/// # Errors
+/// A file that cannot be read, is no TOML, or has an unknown key.
+pub fn read(path: &Path) -> Result<Settings, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.message()))
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("r", self.r),
+            ("lora_r", self.lora_r),
+        ];
+        if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("field '{field}' is 0; it must be at least 1"));
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return Err(format!("field 'lr' is {}; it must be above 0", self.lr));
+        }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            return Err(format!(
+                "field 'weight_decay' is {}; it must be 0 or more",
+                self.weight_decay
+            ));
+        }
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return Err(format!("field 'drop_path' is {}; it must be in [0, 1)", self.drop_path));
+        }
+        for method in &self.method {
+            self.adapter(method)?;
+        }
+        Ok(())
+    }
+
+    /// The adapter of that method name; the head is trained in full by all of them.
+    ///
+    /// # Errors
+    /// An unknown method.
+    pub fn adapter(&self, method: &str) -> Result<AdapterConfig, String> {
+        let mut config = match method {
+            "linear" => AdapterConfig::new(Method::Linear),
+            "full" => AdapterConfig::new(Method::Full),
+            "lora" => AdapterConfig::lora(self.lora_r).with_target_modules(self.target_modules.clone()),
+            "wegeft" => AdapterConfig::wegeft(self.r).with_target_modules(self.target_modules.clone()),
+            other => {
+                return Err(format!(
+                    "method '{other}' is unknown; choose linear, lora, wegeft or full"
+                ));
+            }
+        };
+        if let Some(value) = self.alpha {
+            match &mut config.method {
+                Method::Lora(lora) => lora.alpha = value,
+                Method::Wegeft(wegeft) => wegeft.alpha = value,
+                Method::Linear | Method::Full => {}
+            }
+        }
+        Ok(config.with_modules_to_save(["head"]))
+    }
+}

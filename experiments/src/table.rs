@@ -1,0 +1,81 @@
+//! The table of results in the terminal.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::run::Outcome;
+
+/// One row per outcome, then group means and the mean over tasks of each method.
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "task",
+        "method",
+        "trainable",
+        "%",
+        "val top-1",
+        "test top-1",
+        "seconds",
+        "peak MB",
+    ]);
+    for outcome in outcomes {
+        table.add_row([
+            outcome.task.clone(),
+            outcome.method.clone(),
+            outcome.trainable_params.to_string(),
+            format!("{:.3}", outcome.percent_trainable),
+            outcome.validation.map_or("-".into(), |value| format!("{value:.1}")),
+            format!("{:.1}", outcome.value),
+            format!("{:.1}", outcome.seconds),
+            outcome.peak_rss_mb.map_or("-".into(), |value| format!("{value:.0}")),
+        ]);
+    }
+    right_aligned(&mut table, 2);
+    let mut means = Table::new();
+    means.load_preset(presets::ASCII_MARKDOWN);
+    let groups = distinct(outcomes.iter().map(|o| o.group.clone()));
+    means.set_header(
+        ["method".to_string()]
+            .into_iter()
+            .chain(groups.clone())
+            .chain(["mean over tasks".to_string()]),
+    );
+    for method in distinct(outcomes.iter().map(|o| o.method.clone())) {
+        let of_method = |outcome: &&Outcome| outcome.method == method;
+        let mean = |values: Vec<f64>| match values.len() {
+            0 => "-".to_string(),
+            count => format!("{:.1}", values.iter().sum::<f64>() / count as f64),
+        };
+        let mut row = vec![method.clone()];
+        for group in &groups {
+            row.push(mean(
+                outcomes
+                    .iter()
+                    .filter(of_method)
+                    .filter(|o| o.group == *group)
+                    .map(|o| o.value)
+                    .collect(),
+            ));
+        }
+        row.push(mean(outcomes.iter().filter(of_method).map(|o| o.value).collect()));
+        means.add_row(row);
+    }
+    right_aligned(&mut means, 1);
+    format!("{table}\n\ntest top-1, percent\n{means}")
+}
+
+fn right_aligned(table: &mut Table, from: usize) {
+    for column in table.column_iter_mut().skip(from) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
+}

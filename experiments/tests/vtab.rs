@@ -1,0 +1,249 @@
+//! The `vtab` program, run as a user runs it, on a few pictures; and every kind of bad input.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn vtab(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vtab")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A task of `n` pictures a list: left half bright is class 0, right half bright class 1.
+fn make_task(root: &Path, name: &str, n: usize) {
+    let folder = root.join(name);
+    std::fs::create_dir_all(folder.join("images")).unwrap();
+    for list in ["train800", "val200", "test"] {
+        let mut lines = String::new();
+        for i in 0..n {
+            let picture = image::RgbImage::from_fn(40, 36, |x, _| {
+                image::Rgb([if (x < 20) == (i % 2 == 0) { 220 } else { 30 }; 3])
+            });
+            picture.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
+            lines += &format!("images/{list}{i}.png {}\n", i % 2);
+        }
+        std::fs::write(folder.join(format!("{list}.txt")), lines).unwrap();
+    }
+}
+
+fn fails(args: &[&str], parts: &[&str]) {
+    let output = vtab(args);
+    let message = text(&output.stderr);
+    assert!(!output.status.success(), "{args:?} succeeded");
+    assert!(!message.contains("panicked"), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "'{part}' is not in: {message}");
+    }
+}
+
+#[test]
+fn a_folder_of_pictures_trains_saves_and_says_when_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "halves", 8);
+    let (data, out) = (dir.path().to_str().unwrap(), dir.path().join("run"));
+    let args = [
+        "--data",
+        data,
+        "--task",
+        "halves",
+        "--epochs",
+        "2",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let first = vtab(&args);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let summary: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
+    let rows = summary.as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for field in [
+        "experiment",
+        "task",
+        "method",
+        "trainable_params",
+        "percent_trainable",
+        "metric",
+        "value",
+        "seconds",
+        "peak_rss_mb",
+        "seed",
+    ] {
+        assert!(rows[2].get(field).is_some(), "{field}");
+    }
+    assert!(out.join("config.toml").is_file());
+    assert!(out.join("halves/wegeft/adapter/adapter_config.json").is_file());
+    assert!(out.join("halves/wegeft/adapter/adapter_model.safetensors").is_file());
+    let second = vtab(&args);
+    assert!(
+        second.status.success() && text(&second.stdout).contains("is finished"),
+        "{}",
+        text(&second.stdout)
+    );
+    // Another seed is another run: the finished one is not overwritten.
+    fails(&[&args[..], &["--seed", "1"]].concat(), &["other settings"]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "halves", 8);
+    let run = |out: &str| {
+        let out = dir.path().join(out);
+        let data = dir.path().to_str().unwrap();
+        let done = vtab(&[
+            "--data",
+            data,
+            "--method",
+            "wegeft",
+            "--task",
+            "halves",
+            "--epochs",
+            "2",
+            "--drop-path",
+            "0.2",
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        std::fs::read(out.join("halves/wegeft/adapter/adapter_model.safetensors")).unwrap()
+    };
+    assert_eq!(run("a"), run("b"));
+}
+
+#[test]
+fn bad_data_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_str().unwrap().to_string();
+    let out = dir.path().join("run");
+    let out = out.to_str().unwrap();
+    fails(&["--data", "/nonexistent/root", "--out", out], &["/nonexistent/root"]);
+    let dir2 = tempfile::tempdir().unwrap();
+    fails(
+        &["--data", dir2.path().to_str().unwrap(), "--out", &format!("{out}0")],
+        &["no task folder"],
+    );
+    make_task(dir.path(), "halves", 4);
+    let list = dir.path().join("halves/train800.txt");
+    let whole = std::fs::read_to_string(&list).unwrap();
+    let with = |text: &str, parts: &[&str], n: usize| {
+        std::fs::write(&list, text).unwrap();
+        fails(
+            &["--data", &root, "--task", "halves", "--out", &format!("{out}{n}")],
+            parts,
+        );
+    };
+    with("", &["train800.txt is empty"], 1);
+    with("images/train8000.png\n", &["line 1", "path label"], 2);
+    with("images/train8000.png -1\n", &["line 1", "-1"], 3);
+    with("images/missing.png 1\n", &["missing.png"], 4);
+    std::fs::write(&list, &whole).unwrap();
+    std::fs::write(dir.path().join("halves/test.txt"), "images/test0.png 7\n").unwrap();
+    fails(
+        &["--data", &root, "--task", "halves", "--out", &format!("{out}5")],
+        &["label 7 is out of range", "2 classes"],
+    );
+    std::fs::write(dir.path().join("halves/test.txt"), "images/test0.png 0\n").unwrap();
+    let picture = dir.path().join("halves/images/test0.png");
+    let bytes = std::fs::read(&picture).unwrap();
+    std::fs::write(&picture, &bytes[..bytes.len() / 2]).unwrap();
+    fails(
+        &["--data", &root, "--task", "halves", "--out", &format!("{out}6")],
+        &["test0.png"],
+    );
+    std::fs::write(&picture, "not a picture").unwrap();
+    fails(
+        &["--data", &root, "--task", "halves", "--out", &format!("{out}7")],
+        &["test0.png"],
+    );
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let out = out.to_str().unwrap();
+    fails(&["--out", out, "--task", "digit"], &["'digit' is unknown", "digits"]);
+    fails(&["--out", out, "--method", "magic"], &["'magic' is unknown"]);
+    fails(&["--out", out, "--device", "cuda:1"], &["--features cuda"]);
+    fails(&["--out", out, "--epochs", "0"], &["'epochs' is 0"]);
+    fails(&["--out", out, "--lr", "-1"], &["lr"]);
+    let preset = dir.path().join("preset.toml");
+    std::fs::write(&preset, "epocs = 3\n").unwrap();
+    fails(
+        &["--out", out, "--config", preset.to_str().unwrap()],
+        &["preset.toml", "epocs"],
+    );
+    fails(
+        &[
+            "--out",
+            &format!("{out}1"),
+            "--method",
+            "wegeft",
+            "--task",
+            "digits",
+            "--r",
+            "4000",
+        ],
+        &["r = 4000", "choose 1 to"],
+    );
+    fails(
+        &[
+            "--out",
+            &format!("{out}2"),
+            "--method",
+            "wegeft",
+            "--task",
+            "digits",
+            "--target-modules",
+            "atn.proj",
+        ],
+        &["'atn.proj' matches nothing", "attn.proj"],
+    );
+    fails(&["--out", "/proc/nowhere", "--task", "digits"], &["/proc/nowhere"]);
+    fails(
+        &[
+            "--out",
+            &format!("{out}3"),
+            "--task",
+            "digits",
+            "--method",
+            "wegeft",
+            "--epochs",
+            "3",
+            "--lr",
+            "1e30",
+        ],
+        &["digits", "lower lr"],
+    );
+}
+
+#[test]
+fn bad_weights_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/backbone");
+    let out = dir.path().join("run");
+    let backbone = dir.path().join("backbone");
+    std::fs::create_dir(&backbone).unwrap();
+    let args = |n: usize| {
+        [
+            "--out".to_string(),
+            format!("{}{n}", out.display()),
+            "--backbone".into(),
+            backbone.display().to_string(),
+        ]
+    };
+    let check = |n: usize, parts: &[&str]| fails(&args(n).iter().map(String::as_str).collect::<Vec<_>>(), parts);
+    check(0, &["config.json"]);
+    std::fs::copy(shipped.join("config.json"), backbone.join("config.json")).unwrap();
+    let whole = std::fs::read(shipped.join("model.safetensors")).unwrap();
+    std::fs::write(backbone.join("model.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    check(1, &["model.safetensors", "not a complete"]);
+    let mut tensors = wegeft::storage::read_tensors(&shipped.join("model.safetensors")).unwrap();
+    let norm = tensors.remove("norm.weight").unwrap();
+    tensors.insert("extra".into(), norm);
+    wegeft::storage::write_tensors(&backbone.join("model.safetensors"), &tensors).unwrap();
+    check(2, &["missing 'norm.weight'", "surplus 'extra'"]);
+}
