@@ -5,6 +5,8 @@ pub mod classifier;
 pub mod device;
 pub mod formulas;
 pub mod memory;
+pub mod metrics_file;
+pub mod plain;
 pub mod run;
 pub mod schedule;
 pub mod settings;

@@ -1,7 +1,8 @@
 //! One run: one task, one method, through burn-train.
 
+use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use backbones::Vit;
@@ -19,6 +20,8 @@ use wegeft::site;
 use crate::batches::{Batch, Indices, PictureBatcher};
 use crate::classifier::Classifier;
 use crate::memory::peak_rss_mb;
+use crate::metrics_file::MetricsFile;
+use crate::plain::Plain;
 use crate::schedule::PerEpoch;
 use crate::settings::Settings;
 
@@ -112,7 +115,11 @@ pub fn run(
     };
     let valid = Arc::new(task.valid.clone());
     std::fs::create_dir_all(folder).map_err(|e| failed(format!("cannot make {}: {e}", folder.display())))?;
-    let training = SupervisedTraining::new(
+    let bad_step = Arc::new(Mutex::new(None));
+    let terminal = std::io::stdout().is_terminal();
+    let metrics_path = folder.join("metrics.jsonl");
+    let metrics = MetricsFile::open(&metrics_path, interrupter.clone(), bad_step.clone(), terminal).map_err(failed)?;
+    let mut training = SupervisedTraining::new(
         folder,
         loader(Arc::new(train), settings.batch_size, Some(settings.seed), device),
         loader(valid.clone(), 100, None, &device.clone().inner()),
@@ -121,10 +128,19 @@ pub fn run(
     .with_default_checkpointers()
     .with_checkpointing_strategy(KeepLastNCheckpoints::new(1))
     .with_application_logger(None)
+    .with_metric_logger(metrics)
     .with_interrupter(interrupter.clone())
     .label(&format!("{} with {method}", task.name))
     .num_epochs(settings.epochs);
+    if !terminal {
+        training = training.renderer(Box::new(Plain));
+    }
     let result = training.launch(Learner::new(Classifier(adapted), optimizer, schedule));
+    if let Some(step) = *bad_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        return Err(failed(format!(
+            "the loss is not a number at step {step}; lower lr (the last checkpoint is kept)"
+        )));
+    }
     if let Some(error) = result.error {
         return Err(failed(error.to_string()));
     }
