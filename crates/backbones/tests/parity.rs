@@ -1,0 +1,71 @@
+//! Outputs of timm and transformers on tiny random models (tests/fixtures/make.py), and what must not load.
+
+use std::path::{Path, PathBuf};
+
+use backbones::load_vit;
+use burn::tensor::{Device, Tensor, TensorData, Tolerance};
+use wegeft::storage::{Stored, read_tensors};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn tensor<const D: usize>(stored: &Stored, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(stored.values.clone(), stored.shape.clone()), device)
+}
+
+fn agrees(name: &str) {
+    let device = Device::flex();
+    let (model, _) = load_vit(&fixture(name), 0.0, &device).unwrap();
+    let expected = read_tensors(&fixture(name).join("expected.safetensors")).unwrap();
+    let pixels: Tensor<4> = tensor(&expected["pixel_values"], &device);
+    let close = |ours: Tensor<2>, name: &str| {
+        let theirs: Tensor<2> = tensor(&expected[name], &device);
+        ours.into_data().assert_approx_eq::<f32>(&theirs.into_data(), Tolerance::absolute(2e-5));
+    };
+    close(model.features(pixels.clone()), "features");
+    if expected.contains_key("logits") {
+        assert!(model.head.is_some());
+        close(model.forward(pixels), "logits");
+    }
+}
+
+#[test]
+fn timm() {
+    agrees("timm");
+}
+
+#[test]
+fn hugging_face_vit() {
+    agrees("vit");
+}
+
+#[test]
+fn dinov2() {
+    agrees("dinov2");
+}
+
+#[test]
+fn what_is_not_implemented_is_refused_by_field() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("dinov2").join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let refused = |config: &str, parts: &[&str]| {
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        let message = load_vit(dir.path(), 0.0, &Device::flex()).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    };
+    refused(r#"{"model_type": "swin"}"#, &["config.json", "swin"]);
+    refused(r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#, &["use_swiglu_ffn"]);
+    refused(r#"{"model_type": "dinov2", "num_attention_heads": 7}"#, &["num_attention_heads", "7"]);
+    refused("{", &["not JSON"]);
+}
+
+#[test]
+fn the_published_count_of_vit_b_16() {
+    let device = Device::flex();
+    let model = backbones::VitConfig::base_patch16().init(&device);
+    let adapter = wegeft::AdapterConfig::wegeft(16).with_target_modules(["attn.proj"]).init(model).unwrap();
+    let summary = adapter.summary();
+    assert_eq!((summary.adapter_params, summary.frozen_params), (24_576, 85_798_656));
+    assert_eq!(format!("{:.3}", summary.percent()), "0.029");
+}
