@@ -21,7 +21,8 @@ fn agrees(name: &str) {
     let pixels: Tensor<4> = tensor(&expected["pixel_values"], &device);
     let close = |ours: Tensor<2>, name: &str| {
         let theirs: Tensor<2> = tensor(&expected[name], &device);
-        ours.into_data().assert_approx_eq::<f32>(&theirs.into_data(), Tolerance::absolute(2e-5));
+        ours.into_data()
+            .assert_approx_eq::<f32>(&theirs.into_data(), Tolerance::absolute(2e-5));
     };
     close(model.features(pixels.clone()), "features");
     if expected.contains_key("logits") {
@@ -48,15 +49,25 @@ fn dinov2() {
 #[test]
 fn what_is_not_implemented_is_refused_by_field() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::copy(fixture("dinov2").join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    std::fs::copy(
+        fixture("dinov2").join("model.safetensors"),
+        dir.path().join("model.safetensors"),
+    )
+    .unwrap();
     let refused = |config: &str, parts: &[&str]| {
         std::fs::write(dir.path().join("config.json"), config).unwrap();
         let message = load_vit(dir.path(), 0.0, &Device::flex()).unwrap_err().to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     };
     refused(r#"{"model_type": "swin"}"#, &["config.json", "swin"]);
-    refused(r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#, &["use_swiglu_ffn"]);
-    refused(r#"{"model_type": "dinov2", "num_attention_heads": 7}"#, &["num_attention_heads", "7"]);
+    refused(
+        r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#,
+        &["use_swiglu_ffn"],
+    );
+    refused(
+        r#"{"model_type": "dinov2", "num_attention_heads": 7}"#,
+        &["num_attention_heads", "7"],
+    );
     refused("{", &["not JSON"]);
 }
 
@@ -64,7 +75,10 @@ fn what_is_not_implemented_is_refused_by_field() {
 fn the_published_count_of_vit_b_16() {
     let device = Device::flex();
     let model = backbones::VitConfig::base_patch16().init(&device);
-    let adapter = wegeft::AdapterConfig::wegeft(16).with_target_modules(["attn.proj"]).init(model).unwrap();
+    let adapter = wegeft::AdapterConfig::wegeft(16)
+        .with_target_modules(["attn.proj"])
+        .init(model)
+        .unwrap();
     let summary = adapter.summary();
     assert_eq!((summary.adapter_params, summary.frozen_params), (24_576, 85_798_656));
     assert_eq!(format!("{:.3}", summary.percent()), "0.029");

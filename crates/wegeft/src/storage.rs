@@ -364,7 +364,11 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError>
 /// A file that cannot be written.
 pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| file_error("write", path, e))?;
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is private by default; an adapter is as readable as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(|e| file_error("write", path, e))?;
     file.write_all(bytes).map_err(|e| file_error("write", path, e))?;
     file.persist(path).map_err(|e| file_error("write", path, e.error))?;
     Ok(())
