@@ -100,10 +100,10 @@ pub struct Args {
     #[arg(long)]
     batch_size: Option<usize>,
     /// Peak learning rate.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Weight decay.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Rank of WeGeFT.
     #[arg(long)]
@@ -112,10 +112,10 @@ pub struct Args {
     #[arg(long)]
     lora_r: Option<usize>,
     /// Numerator of the scale alpha / r.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     alpha: Option<f64>,
     /// Drop-path of the last block.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     drop_path: Option<f64>,
     /// Train on train800 + val200; report the test score only.
     #[arg(long)]
