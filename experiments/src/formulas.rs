@@ -1,5 +1,6 @@
 //! Pictures from formulas, for pretraining without any photograph: iterated function systems (as in
-//! FractalDB, Kataoka et al. 2020, arXiv 2101.08515) and filled radial-harmonic outlines, rendered on the fly.
+//! FractalDB, Kataoka et al. 2020, arXiv 2101.08515), filled radial-harmonic outlines and sums of gratings,
+//! rendered on the fly.
 //! The category is the formula; place, size, angle, contrast and noise vary.
 
 use rand::rngs::StdRng;
@@ -11,18 +12,18 @@ pub enum Formula {
     Fractal(Vec<[f32; 6]>, [f32; 3]),
     /// Amplitudes and phases of r(θ) = 1 + Σ a_k cos(kθ + φ_k).
     Outline(Vec<(f32, f32)>),
+    /// Gratings (frequencies in periods per picture, weight) whose sum is sharpened into a texture.
+    Texture(Vec<[f32; 3]>, f32),
 }
 
-/// `count` categories, fractals and outlines by turns.
+/// `count` categories: fractals, outlines and textures by turns.
 pub fn categories(count: usize, seed: u64) -> Vec<Formula> {
     let mut rng = StdRng::seed_from_u64(seed);
     (0..count)
-        .map(|i| {
-            if i % 2 == 0 {
-                fractal(&mut rng)
-            } else {
-                outline(&mut rng)
-            }
+        .map(|i| match i % 3 {
+            0 => fractal(&mut rng),
+            1 => outline(&mut rng),
+            _ => texture(&mut rng),
         })
         .collect()
 }
@@ -38,6 +39,17 @@ fn outline(rng: &mut StdRng) -> Formula {
             })
             .collect(),
     )
+}
+
+fn texture(rng: &mut StdRng) -> Formula {
+    let waves = (0..rng.random_range(2..5))
+        .map(|_| {
+            let frequency = 1.5 * rng.random_range(1.0..6.0f32).powf(1.2);
+            let (sin, cos) = rng.random_range(0.0..std::f32::consts::PI).sin_cos();
+            [frequency * cos, frequency * sin, rng.random_range(0.4..1.0)]
+        })
+        .collect();
+    Formula::Texture(waves, rng.random_range(0.5..4.0))
 }
 
 fn fractal(rng: &mut StdRng) -> Formula {
@@ -86,7 +98,7 @@ fn orbit(maps: &[[f32; 6]], count: usize, rng: &mut StdRng) -> Vec<(f32, f32)> {
 /// Renders one picture of `formula`, grey, `size * size` values of 0 to 1.
 pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
     let half = size as f32 / 2.0;
-    let radius = half * rng.random_range(0.5..0.95);
+    let radius = half * rng.random_range(0.35..0.95);
     let room = half - radius;
     let (cx, cy) = (
         half + room * rng.random_range(-1.0f32..1.0),
@@ -119,6 +131,23 @@ pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
                         .sum::<f32>();
                 let edge = reach / longest * 1.6 * radius;
                 *cell = (edge - u.hypot(v) + 0.5).clamp(0.0, 1.0);
+            }
+        }
+        Formula::Texture(waves, sharpness) => {
+            let phases: Vec<f32> = waves
+                .iter()
+                .map(|_| rng.random_range(0.0..std::f32::consts::TAU))
+                .collect();
+            let zoom = rng.random_range(0.85..1.15) * std::f32::consts::TAU / size as f32;
+            for (index, cell) in mask.iter_mut().enumerate() {
+                let (x, y) = ((index % size) as f32 * zoom, (index / size) as f32 * zoom);
+                let (u, v) = (cos * x + sin * y, cos * y - sin * x);
+                let sum: f32 = waves
+                    .iter()
+                    .zip(&phases)
+                    .map(|([fx, fy, weight], phase)| weight * (fx * u + fy * v + phase).sin())
+                    .sum();
+                *cell = 0.5 + 0.5 * (sharpness * sum).tanh();
             }
         }
     }

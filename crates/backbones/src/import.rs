@@ -9,6 +9,7 @@ use wegeft::AdapterError;
 use wegeft::site;
 use wegeft::storage::{Names, Stored, Tensors, fill, problems, read_tensors};
 
+use crate::pos_embed::{self, Resample};
 use crate::vit::{Pool, Vit, VitConfig};
 
 /// Why a backbone could not be loaded.
@@ -27,36 +28,131 @@ pub enum ImportError {
     },
 }
 
-/// Loads a vision transformer from a folder that holds `config.json` and `model.safetensors`: timm's, Hugging
-/// Face ViT's or DINOv2's. A head in the file is kept. Also returns the shape read from the config.
+/// Mean and standard deviation per channel of pixels in 0..1 that a model was pretrained with.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Normalization {
+    /// Subtracted.
+    pub mean: [f32; 3],
+    /// Divided by.
+    pub std: [f32; 3],
+}
+
+impl Default for Normalization {
+    /// 0.5 and 0.5: timm's AugReg and Google's ViT checkpoints.
+    fn default() -> Self {
+        Self {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        }
+    }
+}
+
+/// A pretrained model, and what its files say about it.
+#[derive(Debug, Clone)]
+pub struct Pretrained {
+    /// The model; a head in the file is kept.
+    pub model: Vit,
+    /// Its shape.
+    pub config: VitConfig,
+    /// What its input is normalised with.
+    pub normalization: Normalization,
+}
+
+/// Loads a vision transformer: timm's, Hugging Face ViT's or DINOv2's. `path` is a folder that holds `config.json`
+/// and `model.safetensors`, or a .safetensors file beside a `config.json`. With `image_size` (pixels) other than
+/// the checkpoint's, the position embeddings are interpolated as the checkpoint's own library does.
 ///
 /// # Errors
-/// A missing or malformed file, an architecture or field that is not implemented, and every missing, surplus
-/// or misshapen tensor at once.
-pub fn load_vit(folder: &Path, drop_path: f64, device: &Device) -> Result<(Vit, VitConfig), ImportError> {
-    let path = folder.join("config.json");
+/// A missing or malformed file, an architecture or field that is not implemented, a picture size that is no
+/// multiple of the patch, and every missing, surplus or misshapen tensor at once.
+pub fn load_vit(
+    path: &Path,
+    image_size: Option<usize>,
+    drop_path: f64,
+    device: &Device,
+) -> Result<Pretrained, ImportError> {
+    let (folder, weights) = if path.is_file() {
+        (path.parent().unwrap_or(Path::new(".")), path.to_path_buf())
+    } else {
+        (path, path.join("model.safetensors"))
+    };
+    let config_path = folder.join("config.json");
     let error = |message: String| ImportError::Config {
-        path: path.clone(),
+        path: config_path.clone(),
         message,
     };
-    let text = std::fs::read_to_string(&path).map_err(|e| error(format!("cannot read it ({e})")))?;
-    let json: Value = serde_json::from_str(&text).map_err(|e| error(format!("not JSON ({e})")))?;
-    let weights = folder.join("model.safetensors");
-    let tensors = rename(read_tensors(&weights)?);
-    let config = config(&json, &tensors).map_err(error)?.with_drop_path(drop_path);
-    from_tensors(config, &tensors, &weights, device)
+    let json = read_json(&config_path)?;
+    let mut tensors = rename(read_tensors(&weights)?).map_err(|problem| AdapterError::Mismatch {
+        path: weights.clone(),
+        problems: problem,
+    })?;
+    let mut config = config(&json, &tensors).map_err(error)?.with_drop_path(drop_path);
+    if let Some(size) = image_size.filter(|size| *size != config.image_size) {
+        if size == 0 || size % config.patch_size != 0 {
+            return Err(error(format!(
+                "image_size {size} is no multiple of the model's patch size {}",
+                config.patch_size
+            )));
+        }
+        let (from, to) = (config.grid(), size / config.patch_size);
+        config.image_size = size;
+        if let Some(stored) = tensors.get_mut("pos_embed").filter(|_| from != to) {
+            let resample = if json.get("architecture").is_some() {
+                Resample::Antialiased
+            } else {
+                Resample::Plain
+            };
+            stored.values = pos_embed::resize(&stored.values, config.d_model, from, to, resample);
+            stored.shape = vec![1, 1 + to * to, config.d_model];
+        }
+    }
+    let preprocessor = folder.join("preprocessor_config.json");
+    let normalization = if preprocessor.is_file() {
+        normalization(&read_json(&preprocessor)?, "image_mean", "image_std")
+    } else {
+        let own = json.get("pretrained_cfg").unwrap_or(&json);
+        normalization(own, "mean", "std")
+    }
+    .map_err(error)?;
+    let model = from_tensors(&config, &tensors, &weights, device)?;
+    Ok(Pretrained {
+        model,
+        config,
+        normalization,
+    })
+}
+
+fn read_json(path: &Path) -> Result<Value, ImportError> {
+    let error = |message: String| ImportError::Config {
+        path: path.to_path_buf(),
+        message,
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))?;
+    serde_json::from_str(&text).map_err(|e| error(format!("not JSON ({e})")))
+}
+
+fn normalization(json: &Value, mean: &str, std: &str) -> Result<Normalization, String> {
+    let default = Normalization::default();
+    let three = |field: &str, default: [f32; 3]| match json.get(field) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => serde_json::from_value::<[f32; 3]>(value.clone())
+            .map_err(|_| format!("field '{field}' is {value}; expected three numbers")),
+    };
+    let found = Normalization {
+        mean: three(mean, default.mean)?,
+        std: three(std, default.std)?,
+    };
+    match found.std.iter().all(|value| *value > 0.0) {
+        true => Ok(found),
+        false => Err(format!("field '{std}' is {:?}; each must be above 0", found.std)),
+    }
 }
 
 /// A model of shape `config` with `tensors` under timm's names; `path` names the file in errors.
 ///
 /// # Errors
 /// Every missing, surplus or misshapen tensor at once.
-pub fn from_tensors(
-    config: VitConfig,
-    tensors: &Tensors,
-    path: &Path,
-    device: &Device,
-) -> Result<(Vit, VitConfig), ImportError> {
+pub fn from_tensors(config: &VitConfig, tensors: &Tensors, path: &Path, device: &Device) -> Result<Vit, ImportError> {
     let model = config.init(device);
     let names = names(&model);
     let problems = problems(&names, tensors);
@@ -67,7 +163,7 @@ pub fn from_tensors(
         }
         .into());
     }
-    Ok((fill(model, &names, tensors), config))
+    Ok(fill(model, &names, tensors))
 }
 
 /// timm's name of every parameter of `model`, by path.
@@ -131,6 +227,8 @@ fn config(json: &Value, tensors: &Tensors) -> Result<VitConfig, String> {
         .count();
     let heads = match json.get("num_attention_heads").or_else(|| json.get("num_heads")) {
         Some(heads) => heads.as_u64().unwrap_or(0) as usize,
+        // timm's config.json does not say: 16 heads from ViT-H on, before that one per 64 channels.
+        None if d_model >= 1280 => 16,
         None => d_model / 64,
     };
     if heads == 0 || d_model % heads != 0 {
@@ -150,15 +248,16 @@ fn config(json: &Value, tensors: &Tensors) -> Result<VitConfig, String> {
     };
     let eps = json.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6);
     Ok(VitConfig::new(grid * patch_size, patch_size, d_model, depth, heads)
-        .with_mlp_ratio(hidden / d_model)
+        .with_mlp_dim(Some(hidden))
         .with_num_classes(tensors.get("head.weight").map_or(0, |t| t.shape[0]))
         .with_layer_scale(tensors.contains_key("blocks.0.ls1.gamma"))
         .with_pool(pool)
+        .with_fc_norm(tensors.contains_key("fc_norm.weight"))
         .with_layer_norm_eps(eps))
 }
 
 /// Hugging Face names to timm's; query, key and value become one fused weight.
-fn rename(tensors: Tensors) -> Tensors {
+fn rename(tensors: Tensors) -> Result<Tensors, String> {
     let mut renamed = Tensors::new();
     let mut qkv: std::collections::BTreeMap<String, [Option<Stored>; 3]> = Default::default();
     for (name, tensor) in tensors {
@@ -203,6 +302,11 @@ fn rename(tensors: Tensors) -> Tensors {
         }
     }
     for (name, parts) in qkv {
+        let kinds = ["query", "key", "value"];
+        let lost = (0..3).find(|index| parts[*index].as_ref().is_none_or(|part| part.shape.is_empty()));
+        if let Some(index) = lost {
+            return Err(format!("missing the '{}' part of '{name}'", kinds[index]));
+        }
         let parts: Vec<Stored> = parts.into_iter().flatten().collect();
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
@@ -214,5 +318,5 @@ fn rename(tensors: Tensors) -> Tensors {
             },
         );
     }
-    renamed
+    Ok(renamed)
 }

@@ -34,9 +34,8 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Hidden size of the MLP over d_model.
-    #[config(default = 4)]
-    pub mlp_ratio: usize,
+    /// Hidden size of the MLP; four times d_model if absent.
+    pub mlp_dim: Option<usize>,
     /// Size of the head; 0 for none.
     #[config(default = 0)]
     pub num_classes: usize,
@@ -46,6 +45,9 @@ pub struct VitConfig {
     /// Pooling.
     #[config(default = "Pool::Cls")]
     pub pool: Pool,
+    /// The last norm follows the pooling instead of preceding it (timm's `fc_norm` of mean-pooled models).
+    #[config(default = false)]
+    pub fc_norm: bool,
     /// Drop-path of the last block; a linear ramp from 0 leads there.
     #[config(default = 0.0)]
     pub drop_path: f64,
@@ -65,7 +67,8 @@ impl VitConfig {
         self.image_size / self.patch_size
     }
 
-    /// A randomly initialized model: truncated normal of σ 0.02 as in timm, zero biases.
+    /// A randomly initialized model: normal of σ 0.02, zero biases, as timm (whose
+    /// truncation at ±2 is a hundred σ away).
     pub fn init(&self, device: &Device) -> Vit {
         let d = self.d_model;
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
@@ -80,7 +83,8 @@ impl VitConfig {
             blocks: (0..self.depth)
                 .map(|i| Block::new(self, step * i as f64, device))
                 .collect(),
-            norm: self.norm(device),
+            norm: (!self.fc_norm).then(|| self.norm(device)),
+            fc_norm: self.fc_norm.then(|| self.norm(device)),
             head: (self.num_classes > 0).then(|| dense(d, self.num_classes, device)),
             mean_pool: self.pool == Pool::Mean,
         }
@@ -111,8 +115,10 @@ pub struct Vit {
     pub patch_embed: PatchEmbed,
     /// The blocks.
     pub blocks: Vec<Block>,
-    /// Last norm.
-    pub norm: LayerNorm,
+    /// Last norm, before pooling.
+    pub norm: Option<LayerNorm>,
+    /// Last norm, after pooling.
+    pub fc_norm: Option<LayerNorm>,
     /// Classifier, if there is one.
     pub head: Option<Linear>,
     mean_pool: bool,
@@ -135,22 +141,34 @@ impl Vit {
         for block in &self.blocks {
             x = block.forward(x);
         }
-        if self.mean_pool {
-            let x = self.norm.forward(x);
-            return x.slice([0..batch, 1..tokens + 1, 0..d]).mean_dim(1).reshape([batch, d]);
-        }
-        // The norm works token by token: only the one that is read needs it.
-        let cls = x.slice([0..batch, 0..1, 0..d]);
-        self.norm.forward(cls).reshape([batch, d])
+        let pooled = if self.mean_pool {
+            let x = normed(&self.norm, x);
+            x.slice([0..batch, 1..tokens + 1, 0..d]).mean_dim(1)
+        } else {
+            // The norm works token by token: only the one that is read needs it.
+            normed(&self.norm, x.slice([0..batch, 0..1, 0..d]))
+        };
+        normed(&self.fc_norm, pooled).reshape([batch, d])
     }
 
-    /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let features = self.features(pixels);
+    /// Pooled features `[batch, d_model]` to logits `[batch, classes]`; the features if there is no head.
+    pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(features),
             None => features,
         }
+    }
+
+    /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
+        self.classify(self.features(pixels))
+    }
+}
+
+fn normed<const D: usize>(norm: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
     }
 }
 
@@ -210,6 +228,7 @@ pub struct Block {
 impl Block {
     fn new(config: &VitConfig, drop_path: f64, device: &Device) -> Self {
         let d = config.d_model;
+        let hidden = config.mlp_dim.unwrap_or(4 * d);
         let scale = || {
             config.layer_scale.then(|| LayerScale {
                 gamma: Initializer::Ones.init([d], device),
@@ -225,8 +244,8 @@ impl Block {
             ls1: scale(),
             norm2: config.norm(device),
             mlp: Mlp {
-                fc1: dense(d, d * config.mlp_ratio, device),
-                fc2: dense(d * config.mlp_ratio, d, device),
+                fc1: dense(d, hidden, device),
+                fc2: dense(hidden, d, device),
             },
             ls2: scale(),
             drop_path: DropPath::new(drop_path),

@@ -16,7 +16,7 @@ fn tensor<const D: usize>(stored: &Stored, device: &Device) -> Tensor<D> {
 
 fn agrees(name: &str) {
     let device = Device::flex();
-    let (model, _) = load_vit(&fixture(name), 0.0, &device).unwrap();
+    let model = load_vit(&fixture(name), None, 0.0, &device).unwrap().model;
     let expected = read_tensors(&fixture(name).join("expected.safetensors")).unwrap();
     let pixels: Tensor<4> = tensor(&expected["pixel_values"], &device);
     let close = |ours: Tensor<2>, name: &str| {
@@ -29,11 +29,25 @@ fn agrees(name: &str) {
         assert!(model.head.is_some());
         close(model.forward(pixels), "logits");
     }
+    // Pictures of other sizes than the checkpoint's: a larger grid and a smaller one.
+    for (size, pixels) in expected
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix("pixels_")?, value)))
+    {
+        let model = load_vit(&fixture(name), size.parse().ok(), 0.0, &device).unwrap().model;
+        let ours = model.features(tensor(pixels, &device));
+        close(ours, &format!("features_{size}"));
+    }
 }
 
 #[test]
 fn timm() {
     agrees("timm");
+}
+
+#[test]
+fn timm_mean_pooled_with_fc_norm() {
+    agrees("timm_avg");
 }
 
 #[test]
@@ -56,7 +70,9 @@ fn what_is_not_implemented_is_refused_by_field() {
     .unwrap();
     let refused = |config: &str, parts: &[&str]| {
         std::fs::write(dir.path().join("config.json"), config).unwrap();
-        let message = load_vit(dir.path(), 0.0, &Device::flex()).unwrap_err().to_string();
+        let message = load_vit(dir.path(), None, 0.0, &Device::flex())
+            .unwrap_err()
+            .to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     };
     refused(r#"{"model_type": "swin"}"#, &["config.json", "swin"]);

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde_json::json;
 use wegeft::storage::{collect, write_tensors};
 
-/// Pretrains a small vision transformer on fractals and outlines rendered on the fly.
+/// Pretrains a small vision transformer on fractals, outlines and textures rendered on the fly.
 #[derive(Parser)]
 struct Args {
     /// Folder for config.json (timm's fields) and model.safetensors.
@@ -31,7 +31,7 @@ struct Args {
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
     /// Categories.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 120)]
     classes: usize,
     /// Width.
     #[arg(long, default_value_t = 128)]
@@ -128,7 +128,7 @@ fn run(args: Args) -> Result<(), String> {
     let description = json!({
         "architecture": "vit_formula_patch8_32", "num_heads": 4, "global_pool": "token", "layer_norm_eps": 1e-6,
         "pretraining": {
-            "data": "fractals and outlines from formulas", "categories": args.classes, "steps": args.steps,
+            "data": "fractals, outlines and textures from formulas", "categories": args.classes, "steps": args.steps,
             "batch_size": args.batch_size, "learning_rate": args.lr, "weight_decay": 0.05, "seed": args.seed, "seconds": seconds.round(), "train_loss": shown.0, "train_top1": shown.1,
         },
     });
