@@ -21,7 +21,7 @@ pub fn task() -> Task {
     Task {
         name: "digits".into(),
         group: "natural".into(),
-        classes: 10,
+        classes: (0..10).map(|digit| digit.to_string()).collect(),
         train,
         valid,
         test,

@@ -81,22 +81,17 @@ pub fn task(root: &Path, name: &str, size: usize) -> Result<Task, DataError> {
         .iter()
         .map(|part| read_list(&folder, part))
         .collect::<Result<Vec<_>, _>>()?;
-    let classes_file = folder.join("classes.txt");
-    let listed = fs::read_to_string(&classes_file)
-        .ok()
-        .map(|text| text.lines().filter(|l| !l.trim().is_empty()).count());
-    // The training list tells how many classes there are, unless classes.txt does: a label that occurs in
-    // a test list alone could never be predicted and is far more likely a mistake.
-    let classes = listed.unwrap_or_else(|| lists[0].iter().map(|entry| entry.label + 1).max().unwrap_or(0));
+    let classes = class_names(&folder, &lists[0])?;
     for (list, part) in lists.iter().zip(parts) {
-        if let Some(entry) = list.iter().find(|entry| entry.label >= classes) {
+        if let Some(entry) = list.iter().find(|entry| entry.label >= classes.len()) {
             return Err(DataError::Line {
                 path: folder.join(part),
                 line: entry.line,
                 message: format!(
-                    "label {} is out of range; the task has {classes} classes (0 to {})",
+                    "label {} is out of range; the task has {} classes (0 to {})",
                     entry.label,
-                    classes - 1
+                    classes.len(),
+                    classes.len() - 1
                 ),
             });
         }
@@ -150,6 +145,40 @@ pub fn group(task: &str) -> &'static str {
         "structured"
     } else {
         "other"
+    }
+}
+
+/// The lines of classes.txt if there is one, otherwise the numbers up to the greatest training label: a label
+/// that occurs in a test list alone could never be predicted and is far more likely a mistake.
+fn class_names(folder: &Path, train: &[Entry]) -> Result<Vec<String>, DataError> {
+    let path = folder.join("classes.txt");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let names: Vec<String> = text
+                .lines()
+                .map(|line| line.trim().to_string())
+                .filter(|line| !line.is_empty())
+                .collect();
+            if names.is_empty() {
+                return Err(DataError::Empty { path });
+            }
+            Ok(names)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let greatest = train.iter().map(|entry| entry.label).max().unwrap_or(0);
+            // A mistyped label must not reserve a head of millions of rows.
+            if greatest >= 100_000 {
+                return Err(DataError::Read {
+                    path: folder.join("train800.txt"),
+                    message: format!("label {greatest} is out of range; labels count from 0 to 99999"),
+                });
+            }
+            Ok((0..=greatest).map(|class| class.to_string()).collect())
+        }
+        Err(error) => Err(DataError::Read {
+            path,
+            message: error.to_string(),
+        }),
     }
 }
 

@@ -63,8 +63,8 @@ pub struct Task {
     pub name: String,
     /// VTAB's group: natural, specialized or structured.
     pub group: String,
-    /// Number of classes.
-    pub classes: usize,
+    /// Name of each class; the length is the number of classes.
+    pub classes: Vec<String>,
     /// train800.
     pub train: Images,
     /// val200.

@@ -32,9 +32,9 @@ mod tests {
             assert!(task.test.len() >= 500, "{name}");
             for part in [&task.train, &task.valid, &task.test] {
                 assert_eq!(part.pixels.len(), part.len() * 3 * SIZE * SIZE);
-                assert!(part.labels.iter().all(|label| *label < task.classes));
+                assert!(part.labels.iter().all(|label| *label < task.classes.len()));
             }
-            for class in 0..task.classes {
+            for class in 0..task.classes.len() {
                 assert!(
                     task.train.labels.contains(&class) && task.test.labels.contains(&class),
                     "{name} {class}"

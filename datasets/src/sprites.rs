@@ -24,9 +24,9 @@ pub enum Label {
 
 /// 800 + 200 + 1,000 different factor combinations, drawn without replacement.
 pub fn task(label: Label) -> Task {
-    let (name, seed) = match label {
-        Label::Location => ("sprites-location", 21),
-        Label::Orientation => ("sprites-orientation", 22),
+    let (name, seed, what) = match label {
+        Label::Location => ("sprites-location", 21, "x"),
+        Label::Orientation => ("sprites-orientation", 22, "angle"),
     };
     let mut rng = StdRng::seed_from_u64(seed);
     let combinations = SHAPES * SCALES * ORIENTATIONS * PLACES * PLACES;
@@ -47,7 +47,7 @@ pub fn task(label: Label) -> Task {
     Task {
         name: name.into(),
         group: "structured".into(),
-        classes: 16,
+        classes: (0..16).map(|class| format!("{what} {class}/16")).collect(),
         train,
         valid,
         test,

@@ -33,7 +33,10 @@ pub fn task() -> Task {
     Task {
         name: "textures".into(),
         group: "specialized".into(),
-        classes: 9,
+        classes: ["brick", "grass", "gravel"]
+            .iter()
+            .flat_map(|photo| SCALES.iter().map(move |scale| format!("{photo} 1:{scale}")))
+            .collect(),
         train,
         valid,
         test,

@@ -6,7 +6,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 use wegeft::Adapted;
 
-use crate::batches::Batch;
+use crate::batches::{Batch, Input};
 
 /// An adapted ViT.
 #[derive(Debug, Clone)]
@@ -14,7 +14,11 @@ pub struct Classifier(pub Adapted<Vit>);
 
 impl Classifier {
     fn classify(&self, batch: Batch) -> ClassificationOutput {
-        let logits = self.0.bind().forward(batch.pixels);
+        let model = self.0.bind();
+        let logits = match batch.input {
+            Input::Pixels(pixels) => model.forward(pixels),
+            Input::Features(features) => model.classify(features),
+        };
         let loss = CrossEntropyLossConfig::new()
             .init(&logits.device())
             .forward(logits.clone(), batch.labels.clone());

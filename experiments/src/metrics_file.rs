@@ -1,6 +1,6 @@
 //! metrics.jsonl: one JSON object a line and epoch; and the watch over a loss that is no number.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,8 @@ use burn::train::Interrupter;
 use burn::train::logger::{InMemoryMetricLogger, MetricLogger};
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, NumericMetricUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
-use serde_json::json;
+use serde_json::{Value, json};
+use wegeft::storage::write_then_rename;
 
 /// Writes the mean of every metric at the end of each epoch's split, and stops the training at the first
 /// loss that is not a finite number.
@@ -25,24 +26,37 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Appends to `path`. `bad_step` tells the caller at which step the loss stopped being a number. Unless
-    /// `quiet`, each epoch is a line on the terminal too.
+    /// Goes on with `path` after the first `epochs_done` epochs, whose lines it keeps. `bad_step` tells the caller
+    /// at which step the loss stopped being a number. Unless `quiet`, each epoch is a line on the terminal too.
     ///
     /// # Errors
-    /// A file that cannot be opened.
+    /// A file that cannot be written.
     pub fn open(
         path: &Path,
+        epochs_done: usize,
         interrupter: Interrupter,
         bad_step: Arc<Mutex<Option<usize>>>,
         quiet: bool,
     ) -> Result<Self, String> {
+        // A run that was cut inside an epoch has left lines of it.
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let (mut kept, mut step) = (String::new(), 0);
+        for line in text.lines() {
+            let value: Value = serde_json::from_str(line).unwrap_or_default();
+            if value["epoch"].as_u64().is_some_and(|epoch| epoch <= epochs_done as u64) {
+                kept += line;
+                kept.push('\n');
+                step = value["step"].as_u64().unwrap_or(step);
+            }
+        }
+        write_then_rename(path, kept.as_bytes()).map_err(|e| e.to_string())?;
         let file = OpenOptions::new().create(true).append(true).open(path);
         Ok(Self {
             inner: InMemoryMetricLogger::default(),
             file: file.map_err(|e| format!("cannot write {}: {e}", path.display()))?,
             names: Vec::new(),
             means: Vec::new(),
-            step: 0,
+            step: step as usize,
             bad_step,
             interrupter,
             quiet,
@@ -84,7 +98,7 @@ impl MetricLogger for MetricsFile {
                 .numeric_entry
                 .as_ref()
                 .is_none_or(|entry| value(entry).is_finite());
-            if training && name == "Loss" && !finite {
+            if name == "Loss" && !finite {
                 let mut bad = self.bad_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 bad.get_or_insert(self.step);
                 self.interrupter.stop(Some("the loss is not a number"));

@@ -5,23 +5,27 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use backbones::Vit;
-use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
-use burn::module::ParamGroup;
+use backbones::{Pretrained, Vit};
+use burn::module::{Module, ParamGroup};
 use burn::optim::AdamWConfig;
+use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
-use datasets::{Images, Task};
+use datasets::Task;
 use serde::{Deserialize, Serialize};
 use wegeft::site;
+use wegeft::storage::write_then_rename;
 
-use crate::batches::{Batch, Indices, PictureBatcher};
+use crate::batches::{Input, Pictures};
+use crate::checkpoints::{self, RecordFiles};
 use crate::classifier::Classifier;
+use crate::description::Description;
 use crate::memory::peak_rss_mb;
 use crate::metrics_file::MetricsFile;
 use crate::plain::Plain;
+use crate::samples::samples;
 use crate::schedule::PerEpoch;
 use crate::settings::Settings;
 
@@ -67,32 +71,66 @@ pub enum RunError {
     Failed(String),
 }
 
-/// Trains `backbone` on `task` with `method`; files go into `folder`.
+/// What every run of a program shares.
+pub struct Setting<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The backbone, on `device`.
+    pub backbone: &'a Pretrained,
+    /// With autodiff.
+    pub device: &'a Device,
+    /// Stops the run.
+    pub interrupter: &'a Interrupter,
+}
+
+/// Trains the backbone on `task` with `method`; files go into `folder`. A folder with checkpoints of the same
+/// run goes on after the last one, with the numbers that the uncut run would have had.
 ///
 /// # Errors
 /// An impossible adapter, a loss that is not a number, an interruption, a folder that cannot be written.
-pub fn run(
-    settings: &Settings,
-    task: &Task,
-    method: &str,
-    backbone: &Vit,
-    device: &Device,
-    folder: &Path,
-    interrupter: &Interrupter,
-) -> Result<Outcome, RunError> {
+pub fn run(setting: &Setting, task: &Task, method: &str, folder: &Path) -> Result<Outcome, RunError> {
+    let Setting {
+        settings,
+        backbone,
+        device,
+        interrupter,
+    } = *setting;
     let failed = |message: String| RunError::Failed(format!("task {}, method {method}: {message}", task.name));
     let start = Instant::now();
     device.seed(settings.seed);
     let adapter = settings.adapter(method).map_err(failed)?;
-    let model = backbone.clone().with_head(task.classes, device);
-    let adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
+    let model = backbone.model.clone().with_head(task.classes.len(), device);
+    let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
     let summary = adapted.summary();
-    let train = if settings.final_run {
-        task.train.joined(&task.valid)
-    } else {
-        task.train.clone()
+    let checkpoints = folder.join("checkpoints");
+    std::fs::create_dir_all(&checkpoints).map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
+    let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
+    let epochs_done = checkpoints::last_epoch(&checkpoints).unwrap_or(0).min(settings.epochs);
+    if epochs_done > 0 {
+        // The optimizer's record knows parameters by the ids in the model's record: those must be in place
+        // before the groups below are made of them.
+        let path = record("model").path(epochs_done);
+        let damaged = |e: String| failed(format!("{} is damaged ({e}); remove its folder", path.display()));
+        let loaded = ModuleRecord::load(&path).map_err(|e| damaged(e.to_string()))?;
+        adapted = adapted.try_load_record(loaded).map_err(|e| damaged(e.to_string()))?;
+    }
+    let normalization = backbone.normalization;
+    let train = match settings.final_run {
+        true => task.train.joined(&task.valid),
+        false => task.train.clone(),
     };
-    let steps_per_epoch = train.len().div_ceil(settings.batch_size);
+    let mut train = Pictures::new(train, normalization);
+    let mut valid = Pictures::new(task.valid.clone(), normalization);
+    let mut test = Pictures::new(task.test.clone(), normalization);
+    let plain_device = device.clone().inner();
+    let frozen = adapted.bank().factors.is_empty() && method == "linear" && settings.drop_path == 0.0;
+    if frozen {
+        // Nothing before the head changes: its input is computed once.
+        let model = adapted.valid().bind();
+        let features = |pictures: Pictures| pictures.with_features(&model, &plain_device).map_err(failed);
+        (train, valid, test) = (features(train)?, features(valid)?, features(test)?);
+    }
+    let steps_per_epoch = train.images.len().div_ceil(settings.batch_size);
     // Decay on matrices only: not on biases, norms and other 1-D parameters (protocol section 2.2).
     let plain = ParamGroup::from_ids(
         site::params(&adapted)
@@ -113,32 +151,40 @@ pub fn run(
         steps_per_epoch,
         step: 0,
     };
-    let valid = Arc::new(task.valid.clone());
-    std::fs::create_dir_all(folder).map_err(|e| failed(format!("cannot make {}: {e}", folder.display())))?;
     let bad_step = Arc::new(Mutex::new(None));
     let terminal = std::io::stdout().is_terminal();
-    let metrics_path = folder.join("metrics.jsonl");
-    let metrics = MetricsFile::open(&metrics_path, interrupter.clone(), bad_step.clone(), terminal).map_err(failed)?;
+    let metrics = MetricsFile::open(
+        &folder.join("metrics.jsonl"),
+        epochs_done,
+        interrupter.clone(),
+        bad_step.clone(),
+        terminal,
+    )
+    .map_err(failed)?;
     let mut training = SupervisedTraining::new(
         folder,
-        loader(Arc::new(train), settings.batch_size, Some(settings.seed), device),
-        loader(valid.clone(), 100, None, &device.clone().inner()),
+        train.shuffled(settings.batch_size, settings.seed, epochs_done, device),
+        valid.loader(100, &plain_device),
     )
     .metrics((AccuracyMetric::new(), LossMetric::new()))
-    .with_default_checkpointers()
-    .with_checkpointing_strategy(KeepLastNCheckpoints::new(1))
+    .with_custom_checkpointers(record("model"), record("optim"), record("scheduler"))
+    // Two, so that a whole one is left if the program is killed while the next one is written.
+    .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
     .with_application_logger(None)
     .with_metric_logger(metrics)
     .with_interrupter(interrupter.clone())
     .label(&format!("{} with {method}", task.name))
     .num_epochs(settings.epochs);
+    if epochs_done > 0 {
+        training = training.checkpoint(epochs_done);
+    }
     if !terminal {
         training = training.renderer(Box::new(Plain));
     }
     let result = training.launch(Learner::new(Classifier(adapted), optimizer, schedule));
     if let Some(step) = *bad_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         return Err(failed(format!(
-            "the loss is not a number at step {step}; lower lr (the last checkpoint is kept)"
+            "the loss is not a number at step {step}; lower lr (the last good checkpoint is kept)"
         )));
     }
     if let Some(error) = result.error {
@@ -148,51 +194,54 @@ pub fn run(
         return Err(RunError::Interrupted);
     }
     let model = result.model.0;
-    let test = top1(&model.bind(), &Arc::new(task.test.clone()), device).map_err(failed)?;
+    let bound = model.bind();
+    let value = top1(&bound, &test, &plain_device).map_err(failed)?;
     let validation = match settings.final_run {
         true => None,
-        false => Some(top1(&model.bind(), &valid, device).map_err(failed)?),
+        false => Some(top1(&bound, &valid, &plain_device).map_err(failed)?),
     };
-    model.save(folder.join("adapter")).map_err(|e| failed(e.to_string()))?;
+    let samples = samples(&bound, &test, &task.classes, 12, &plain_device).map_err(failed)?;
+    write_json(&folder.join("samples.json"), &samples).map_err(failed)?;
+    let adapter = folder.join("adapter");
+    model.save(&adapter).map_err(|e| failed(e.to_string()))?;
+    Description {
+        backbone: settings.backbone.clone(),
+        image_size: backbone.config.image_size,
+        classes: task.classes.clone(),
+    }
+    .write(&adapter)
+    .map_err(failed)?;
     let seconds = start.elapsed().as_secs_f64();
+    let steps = (settings.epochs - epochs_done) * steps_per_epoch;
     Ok(Outcome {
         experiment: "vtab".into(),
         task: task.name.clone(),
         group: task.group.clone(),
         method: method.into(),
-        trainable_params: if method == "full" {
-            summary.saved_params
-        } else {
-            summary.adapter_params
+        trainable_params: match method {
+            "full" => summary.saved_params,
+            _ => summary.adapter_params,
         },
         percent_trainable: if method == "full" { 100.0 } else { summary.percent() },
         metric: "top1".into(),
-        value: test,
+        value,
         validation,
         seconds,
-        steps_per_second: (steps_per_epoch * settings.epochs) as f64 / seconds,
+        steps_per_second: steps as f64 / seconds,
         peak_rss_mb: peak_rss_mb(),
         seed: settings.seed,
     })
 }
 
-fn loader(images: Arc<Images>, batch_size: usize, shuffle: Option<u64>, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-    let count = images.len();
-    let mut builder = DataLoaderBuilder::new(PictureBatcher(images))
-        .batch_size(batch_size)
-        .set_device(device.clone());
-    if let Some(seed) = shuffle {
-        builder = builder.shuffle(seed);
-    }
-    builder.build(Indices(count))
-}
-
 /// Percent of pictures whose most likely class is their label.
-fn top1(model: &Vit, images: &Arc<Images>, device: &Device) -> Result<f64, String> {
+fn top1(model: &Vit, pictures: &Pictures, device: &Device) -> Result<f64, String> {
     let mut right = 0;
-    for batch in loader(images.clone(), 100, None, &device.clone().inner()).iter() {
+    for batch in pictures.loader(100, device).iter() {
         let batch = batch.map_err(|e| e.to_string())?;
-        let logits = model.forward(batch.pixels);
+        let logits = match batch.input {
+            Input::Pixels(pixels) => model.forward(pixels),
+            Input::Features(features) => model.classify(features),
+        };
         if logits.clone().is_nan().any().into_scalar::<bool>() {
             return Err("the trained model gives logits that are not numbers; lower lr".into());
         }
@@ -205,5 +254,14 @@ fn top1(model: &Vit, images: &Arc<Images>, device: &Device) -> Result<f64, Strin
             .sum()
             .into_scalar::<i64>();
     }
-    Ok(100.0 * right as f64 / images.len() as f64)
+    Ok(100.0 * right as f64 / pictures.images.len() as f64)
+}
+
+/// Writes `value` as JSON, beside `path` first, then renamed.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
+    write_then_rename(path, text.as_bytes()).map_err(|e| e.to_string())
 }

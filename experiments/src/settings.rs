@@ -16,8 +16,10 @@ pub struct Settings {
     pub task: Vec<String>,
     /// linear, lora, wegeft, full.
     pub method: Vec<String>,
-    /// Backbone folder (config.json, model.safetensors); the one that ships if absent.
-    pub backbone: Option<PathBuf>,
+    /// Backbone: folder (config.json, model.safetensors), file, or hub name; the one that ships if absent.
+    pub backbone: Option<String>,
+    /// Side of the pictures, pixels; the backbone's own if absent.
+    pub image_size: Option<usize>,
     /// Modules that LoRA and WeGeFT adapt.
     pub target_modules: Vec<String>,
     /// Epochs.
@@ -51,10 +53,11 @@ impl Default for Settings {
             task: vec!["all".into()],
             method: vec!["linear".into(), "lora".into(), "wegeft".into()],
             backbone: None,
+            image_size: None,
             target_modules: vec!["attn.proj".into()],
             epochs: 15,
             batch_size: 32,
-            lr: 5e-3,
+            lr: 1e-2,
             weight_decay: 1e-4,
             r: 16,
             lora_r: 8,
@@ -69,94 +72,98 @@ impl Default for Settings {
 
 /// Fine-tunes a vision transformer on VTAB-style tasks and prints the table of results. With no argument it
 /// runs the sample tasks that ship with the repository.
+///
+/// The run folder holds config.toml (the effective settings), summary.json, report.html and, per task and
+/// method, metrics.jsonl, checkpoints/ and adapter/ (Hugging Face PEFT's layout). The same command again goes on
+/// where the folder ends: at the last epoch of an unfinished run, or with the runs that are missing.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
     /// Preset (TOML); flags override its fields.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     pub config: Option<PathBuf>,
+    /// Go on with the run folder given by --out, with the settings it was made with.
+    #[arg(long)]
+    pub resume: bool,
     /// Run folder.
     #[arg(long, default_value = "runs/vtab")]
     pub out: PathBuf,
-    /// Folder of task folders, each with images/, train800.txt, val200.txt, test.txt.
+    /// The settings, one flag a field.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// One flag per field of [`Settings`].
+#[derive(Debug, Default, clap::Args, Serialize)]
+pub struct Flags {
+    /// Folder of task folders, each with images/, train800.txt, val200.txt, test.txt [default: the shipped sample].
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Tasks, separated by commas, or `all`.
+    /// Tasks, separated by commas, or `all` [default: all].
     #[arg(long, value_delimiter = ',')]
     task: Option<Vec<String>>,
-    /// Methods, separated by commas: linear, lora, wegeft, full.
+    /// Methods, separated by commas: linear, lora, wegeft, full [default: linear,lora,wegeft].
     #[arg(long, value_delimiter = ',')]
     method: Option<Vec<String>>,
-    /// Backbone folder: timm, Hugging Face ViT or DINOv2.
+    /// Backbone: a folder or .safetensors file of timm, Hugging Face ViT or DINOv2, or a hub name org/name
+    /// (fetched once; HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are heeded) [default: the shipped one].
     #[arg(long)]
-    backbone: Option<PathBuf>,
-    /// Modules that LoRA and WeGeFT adapt, separated by commas.
+    backbone: Option<String>,
+    /// Side of the pictures, pixels; a multiple of the patch size [default: the backbone's].
+    #[arg(long)]
+    image_size: Option<usize>,
+    /// Modules that LoRA and WeGeFT adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,
-    /// Epochs.
+    /// Epochs [default: 15].
     #[arg(long)]
     epochs: Option<usize>,
-    /// Pictures a step.
+    /// Pictures a step [default: 32].
     #[arg(long)]
     batch_size: Option<usize>,
-    /// Peak learning rate.
+    /// Peak learning rate [default: 0.01].
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Weight decay.
+    /// Weight decay of matrices [default: 0.0001].
     #[arg(long, allow_negative_numbers = true)]
     weight_decay: Option<f64>,
-    /// Rank of WeGeFT.
+    /// Rank of WeGeFT [default: 16].
     #[arg(long)]
     r: Option<usize>,
-    /// Rank of LoRA.
+    /// Rank of LoRA [default: 8].
     #[arg(long)]
     lora_r: Option<usize>,
-    /// Numerator of the scale alpha / r.
+    /// Numerator of the scale alpha / r [default: the rank].
     #[arg(long, allow_negative_numbers = true)]
     alpha: Option<f64>,
-    /// Drop-path of the last block.
+    /// Drop-path of the last block [default: 0].
     #[arg(long, allow_negative_numbers = true)]
     drop_path: Option<f64>,
-    /// Train on train800 + val200; report the test score only.
-    #[arg(long)]
+    /// Train on train800 + val200; report the test score only [default: false].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     final_run: Option<bool>,
-    /// Seed.
+    /// Seed [default: 42].
     #[arg(long)]
     seed: Option<u64>,
-    /// flex, ndarray, vulkan, cuda:1, …
+    /// flex, ndarray, vulkan, cuda:1, … [default: flex].
     #[arg(long)]
     device: Option<String>,
 }
 
 impl Args {
-    /// The preset with the flags on top, checked.
+    /// The preset (or, with --resume, the run folder's settings) with the flags on top, checked.
     ///
     /// # Errors
     /// A preset that cannot be read, an unknown key, a value out of range.
     pub fn settings(&self) -> Result<Settings, String> {
-        let mut settings = match &self.config {
-            Some(path) => read(path)?,
-            None => Settings::default(),
+        let base = match (&self.config, self.resume) {
+            (Some(path), _) => read(path)?,
+            (None, true) => read(&self.out.join("config.toml"))?,
+            (None, false) => Settings::default(),
         };
-        let flags = self;
-        macro_rules! set { ($($field:ident),*) => { $(if let Some(value) = flags.$field.clone() { settings.$field = value; })* } }
-        set!(
-            task,
-            method,
-            target_modules,
-            epochs,
-            batch_size,
-            lr,
-            weight_decay,
-            r,
-            lora_r,
-            drop_path,
-            final_run,
-            seed,
-            device
-        );
-        macro_rules! set_optional { ($($field:ident),*) => { $(if flags.$field.is_some() { settings.$field = flags.$field.clone(); })* } }
-        set_optional!(data, backbone, alpha);
+        let mut table = toml::Table::try_from(&base).map_err(|e| e.to_string())?;
+        table.extend(toml::Table::try_from(&self.flags).map_err(|e| e.to_string())?);
+        let settings: Settings = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
         settings.check()?;
         Ok(settings)
     }
@@ -178,6 +185,7 @@ impl Settings {
             ("batch_size", self.batch_size),
             ("r", self.r),
             ("lora_r", self.lora_r),
+            ("image_size", self.image_size.unwrap_or(1)),
         ];
         if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("field '{field}' is 0; it must be at least 1"));

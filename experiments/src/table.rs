@@ -42,22 +42,13 @@ pub fn table(outcomes: &[Outcome]) -> String {
     );
     for method in distinct(outcomes.iter().map(|o| o.method.clone())) {
         let of_method = |outcome: &&Outcome| outcome.method == method;
-        let mean = |values: Vec<f64>| match values.len() {
-            0 => "-".to_string(),
-            count => format!("{:.1}", values.iter().sum::<f64>() / count as f64),
-        };
+        let cell = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.1}"));
         let mut row = vec![method.clone()];
         for group in &groups {
-            row.push(mean(
-                outcomes
-                    .iter()
-                    .filter(of_method)
-                    .filter(|o| o.group == *group)
-                    .map(|o| o.value)
-                    .collect(),
-            ));
+            let in_group = outcomes.iter().filter(of_method).filter(|o| o.group == *group);
+            row.push(cell(mean(in_group.map(|o| o.value))));
         }
-        row.push(mean(outcomes.iter().filter(of_method).map(|o| o.value).collect()));
+        row.push(cell(mean(outcomes.iter().filter(of_method).map(|o| o.value))));
         means.add_row(row);
     }
     right_aligned(&mut means, 1);
@@ -70,7 +61,14 @@ fn right_aligned(table: &mut Table, from: usize) {
     }
 }
 
-fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+/// The mean; `None` of nothing.
+pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Each name once, in order of first appearance.
+pub fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = Vec::new();
     for name in names {
         if !seen.contains(&name) {

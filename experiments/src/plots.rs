@@ -1,0 +1,138 @@
+//! The report's plots, as SVG text.
+
+use plotters::prelude::*;
+
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(76, 114, 176),
+    RGBColor(221, 132, 82),
+    RGBColor(85, 168, 104),
+    RGBColor(196, 78, 82),
+    RGBColor(129, 114, 179),
+    RGBColor(147, 120, 96),
+];
+
+/// Name and points of a curve.
+pub type Curve = (String, Vec<(f64, f64)>);
+
+/// Curves of percent over epochs.
+///
+/// # Errors
+/// What the drawing library says.
+pub fn curves(title: &str, curves: &[Curve]) -> Result<String, String> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (420, 260)).into_drawing_area();
+        area.fill(&WHITE).map_err(|e| e.to_string())?;
+        let points = || curves.iter().flat_map(|(_, points)| points);
+        let last = points().map(|point| point.0).fold(1.0, f64::max);
+        let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.05;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 16))
+            .margin(8)
+            .x_label_area_size(34)
+            .y_label_area_size(40)
+            .build_cartesian_2d(0.0..last, 0.0..top.min(100.0))
+            .map_err(|e| e.to_string())?;
+        chart
+            .configure_mesh()
+            .x_desc("epoch")
+            .y_desc("validation top-1, %")
+            .light_line_style(TRANSPARENT)
+            .draw()
+            .map_err(|e| e.to_string())?;
+        for (index, (name, points)) in curves.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
+                .map_err(|e| e.to_string())?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
+            .background_style(WHITE.mix(0.8))
+            .draw()
+            .map_err(|e| e.to_string())?;
+        area.present().map_err(|e| e.to_string())?;
+    }
+    Ok(svg)
+}
+
+/// One bar: method, trainable parameters, mean top-1.
+pub type Bar = (String, usize, f64);
+
+/// Bars of percent, each with its method and number of trainable parameters, fewest first.
+///
+/// # Errors
+/// What the drawing library says.
+pub fn bars(title: &str, bars: &[Bar]) -> Result<String, String> {
+    let mut bars = bars.to_vec();
+    bars.sort_by_key(|bar| bar.1);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (140 + 150 * bars.len().max(1) as u32, 280)).into_drawing_area();
+        area.fill(&WHITE).map_err(|e| e.to_string())?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 16))
+            .margin(8)
+            .x_label_area_size(40)
+            .y_label_area_size(44)
+            .build_cartesian_2d(0.0..bars.len().max(1) as f64, 0.0..100.0)
+            .map_err(|e| e.to_string())?;
+        let label = |x: &f64| {
+            let bar = (x.fract() - 0.5).abs() < 1e-6;
+            bars.get(*x as usize)
+                .filter(|_| bar)
+                .map_or(String::new(), |(method, params, _)| {
+                    format!("{method}: {params} parameters")
+                })
+        };
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(2 * bars.len() + 1)
+            .x_label_formatter(&label)
+            .y_desc("mean test top-1, %")
+            .light_line_style(TRANSPARENT)
+            .draw()
+            .map_err(|e| e.to_string())?;
+        chart
+            .draw_series(bars.iter().enumerate().map(|(index, (_, _, value))| {
+                let x = index as f64;
+                Rectangle::new(
+                    [(x + 0.2, 0.0), (x + 0.8, *value)],
+                    COLOURS[index % COLOURS.len()].filled(),
+                )
+            }))
+            .map_err(|e| e.to_string())?;
+        chart
+            .draw_series(bars.iter().enumerate().map(|(index, (_, _, value))| {
+                Text::new(
+                    format!("{value:.1}"),
+                    (index as f64 + 0.45, value + 6.0),
+                    ("sans-serif", 14),
+                )
+            }))
+            .map_err(|e| e.to_string())?;
+        area.present().map_err(|e| e.to_string())?;
+    }
+    Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plots_hold_what_they_show() {
+        let svg = curves("digits", &[("wegeft".into(), vec![(1.0, 20.0), (2.0, 60.0)])]).unwrap();
+        assert!(
+            svg.contains("digits") && svg.contains("wegeft") && svg.contains("<polyline"),
+            "{svg}"
+        );
+        let svg = bars("accuracy", &[("lora".into(), 8192, 46.3), ("linear".into(), 0, 33.3)]).unwrap();
+        assert!(svg.contains("46.3") && svg.contains("lora: 8192 parameters"), "{svg}");
+        assert!(curves("empty", &[]).is_ok() && bars("empty", &[]).is_ok());
+    }
+}

@@ -1,0 +1,289 @@
+//! The `predict` program: pictures in, labels and probabilities (or logits and features) out.
+
+use std::path::{Path, PathBuf};
+
+use backbones::{Normalization, Vit, load_vit, resolve};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
+use datasets::folder::picture;
+use rayon::prelude::*;
+use serde_json::json;
+use wegeft::storage::{Stored, Tensors, WEIGHTS_FILE, read_tensors, write_tensors};
+
+use crate::batches::normalised;
+use crate::description::Description;
+use crate::vtab::shipped_backbone;
+
+/// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
+/// Without an adapter it gives the backbone's own features, and logits where it has a head.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Pictures, folders of pictures, or one safetensors file with `pixel_values` [n, 3, h, w], normalised.
+    #[arg(required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// Backbone: folder, .safetensors file or hub name [default: the adapter's, or the shipped one].
+    #[arg(long)]
+    pub backbone: Option<String>,
+    /// Adapter folder, as `vtab` writes it.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// Write `logits` and `features` to this safetensors file instead of printing.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// Print JSON lines instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Classes shown a picture.
+    #[arg(long, default_value_t = 3)]
+    pub top_k: usize,
+    /// Side of the pictures, pixels [default: the adapter's, or the backbone's].
+    #[arg(long)]
+    pub image_size: Option<usize>,
+    /// Pictures a forward pass.
+    #[arg(long, default_value_t = 32)]
+    pub batch_size: usize,
+    /// flex, ndarray, vulkan, cuda:1, …
+    #[arg(long, default_value = "flex")]
+    pub device: String,
+}
+
+/// Features and logits of some pictures.
+struct Outputs {
+    features: Tensor<2>,
+    logits: Option<Tensor<2>>,
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: weights, adapter or pictures that cannot be read or do not fit.
+pub fn predict(args: &Args) -> Result<(), String> {
+    if args.batch_size == 0 || args.top_k == 0 {
+        return Err("--batch-size and --top-k must be at least 1".into());
+    }
+    let device = crate::device::device(&args.device)?;
+    let description = match &args.adapter {
+        Some(folder) => Description::read(folder)?,
+        None => None,
+    };
+    let tensors = args
+        .inputs
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    let given: Option<(Tensor<4>, &Path)> = match (tensors.clone().count(), args.inputs.len()) {
+        (0, _) => None,
+        (1, 1) => Some((pixel_values(&args.inputs[0], &device)?, &args.inputs[0])),
+        _ => return Err("give one safetensors file with pixel_values, or pictures, not both".into()),
+    };
+    let image_size = args
+        .image_size
+        .or(given.as_ref().map(|(pixels, _)| pixels.dims()[2]))
+        .or(description.as_ref().map(|d| d.image_size));
+    let name = args
+        .backbone
+        .as_ref()
+        .or(description.as_ref().and_then(|d| d.backbone.as_ref()));
+    let path = match name {
+        Some(name) => resolve(name).map_err(|e| e.to_string())?,
+        None => shipped_backbone(),
+    };
+    let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
+    let size = backbone.config.image_size;
+    let model = match &args.adapter {
+        Some(folder) => adapted(backbone.model, folder, &device)?,
+        None => backbone.model,
+    };
+    let (outputs, names): (Outputs, Vec<String>) = match given {
+        Some((pixels, _)) => {
+            let count = pixels.dims()[0];
+            let names = (0..count).map(|i| i.to_string()).collect();
+            let parts = (0..count).step_by(args.batch_size).map(|from| {
+                let to = (from + args.batch_size).min(count);
+                forward(&model, pixels.clone().narrow(0, from, to - from))
+            });
+            (joined(parts.collect()), names)
+        }
+        None => {
+            let files = pictures(&args.inputs)?;
+            let parts = files
+                .chunks(args.batch_size)
+                .map(|chunk| Ok(forward(&model, decoded(chunk, size, backbone.normalization, &device)?)));
+            let parts = parts.collect::<Result<Vec<_>, String>>()?;
+            let names = files.iter().map(|file| file.display().to_string()).collect();
+            (joined(parts), names)
+        }
+    };
+    match &args.output {
+        Some(path) => write(&outputs, path),
+        None => {
+            print(
+                &outputs,
+                &names,
+                description.map(|d| d.classes).unwrap_or_default(),
+                args,
+            );
+            Ok(())
+        }
+    }
+}
+
+/// The backbone with the adapter of `folder` bound, never merged.
+fn adapted(model: Vit, folder: &Path, device: &Device) -> Result<Vit, String> {
+    let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
+    let weights = read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string())?;
+    let head = weights.iter().find(|(name, _)| name.ends_with("head.weight"));
+    let model = match head {
+        Some((_, head)) => model.with_head(head.shape.first().copied().unwrap_or(0), device),
+        None => model,
+    };
+    let adapted = config.init(model).map_err(|e| e.to_string())?;
+    Ok(adapted.load(folder).map_err(|e| e.to_string())?.bind())
+}
+
+fn forward(model: &Vit, pixels: Tensor<4>) -> Outputs {
+    let features = model.features(pixels);
+    Outputs {
+        logits: model.head.is_some().then(|| model.classify(features.clone())),
+        features,
+    }
+}
+
+fn joined(parts: Vec<Outputs>) -> Outputs {
+    let (features, logits): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.features, part.logits)).unzip();
+    Outputs {
+        features: Tensor::cat(features, 0),
+        logits: logits
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .map(|parts| Tensor::cat(parts, 0)),
+    }
+}
+
+fn pixel_values(path: &Path, device: &Device) -> Result<Tensor<4>, String> {
+    let mut tensors = read_tensors(path).map_err(|e| e.to_string())?;
+    let found = tensors
+        .remove("pixel_values")
+        .ok_or_else(|| format!("{}: there is no tensor 'pixel_values' in it", path.display()))?;
+    match found.shape[..] {
+        [n, 3, height, width] if n > 0 && height == width => {
+            Ok(Tensor::from_data(TensorData::new(found.values, found.shape), device))
+        }
+        _ => Err(format!(
+            "{}: 'pixel_values' has shape {:?}, expected [n, 3, size, size] with n of at least 1",
+            path.display(),
+            found.shape
+        )),
+    }
+}
+
+/// The picture files among `inputs`, those of folders sorted by name.
+fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if !input.is_dir() {
+            files.push(input.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(input).map_err(|e| format!("cannot read {}: {e}", input.display()))?;
+        let mut found: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+                ["jpg", "jpeg", "png"].iter().any(|known| extension == *known)
+            })
+            .collect();
+        if found.is_empty() {
+            return Err(format!("{} holds no .jpg, .jpeg or .png picture", input.display()));
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn decoded(files: &[PathBuf], size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
+    let bytes = files
+        .par_iter()
+        .map(|file| {
+            let mut bytes = vec![0; 3 * size * size];
+            picture(file, size, &mut bytes)
+                .map(|()| bytes)
+                .map_err(|e| e.to_string())
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    Ok(normalised(bytes.iter().map(Vec::as_slice), size, normalization, device))
+}
+
+fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {
+    let stored = |tensor: &Tensor<2>| Stored {
+        shape: tensor.dims().to_vec(),
+        values: tensor.to_data().iter::<f32>().collect(),
+    };
+    let mut tensors = Tensors::from([("features".to_string(), stored(&outputs.features))]);
+    if let Some(logits) = &outputs.logits {
+        tensors.insert("logits".to_string(), stored(logits));
+    }
+    write_tensors(path, &tensors).map_err(|e| e.to_string())?;
+    println!("{} pictures; written to {}", outputs.features.dims()[0], path.display());
+    Ok(())
+}
+
+fn print(outputs: &Outputs, names: &[String], classes: Vec<String>, args: &Args) {
+    let label = |class: usize| classes.get(class).cloned().unwrap_or_else(|| class.to_string());
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    let Some(logits) = &outputs.logits else {
+        let width = outputs.features.dims()[1];
+        let values: Vec<f32> = outputs.features.to_data().iter().collect();
+        table.set_header(["picture", &format!("features ({width}), the first four")]);
+        for (name, row) in names.iter().zip(values.chunks_exact(width)) {
+            if args.json {
+                println!("{}", json!({ "picture": name, "features": row }));
+            }
+            let first: Vec<String> = row.iter().take(4).map(|value| format!("{value:.4}")).collect();
+            table.add_row([name.clone(), first.join(" ")]);
+        }
+        if !args.json {
+            println!("{table}");
+        }
+        return;
+    };
+    let width = logits.dims()[1];
+    let probabilities: Vec<f32> = softmax(logits.clone(), 1).into_data().iter().collect();
+    table.set_header(["picture", "label", "probability", "next"]);
+    for (name, row) in names.iter().zip(probabilities.chunks_exact(width)) {
+        let mut order: Vec<usize> = (0..width).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+        order.truncate(args.top_k);
+        if args.json {
+            let top: Vec<_> = order
+                .iter()
+                .map(|class| json!({ "class": class, "label": label(*class), "probability": row[*class] }))
+                .collect();
+            println!(
+                "{}",
+                json!({ "picture": name, "label": label(order[0]), "probability": row[order[0]], "top": top })
+            );
+        }
+        let next: Vec<String> = order[1..]
+            .iter()
+            .map(|class| format!("{} {:.3}", label(*class), row[*class]))
+            .collect();
+        table.add_row([
+            name.clone(),
+            label(order[0]),
+            format!("{:.3}", row[order[0]]),
+            next.join(", "),
+        ]);
+    }
+    if !args.json {
+        if let Some(column) = table.column_mut(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        println!("{table}");
+    }
+}

@@ -1,0 +1,81 @@
+//! A few test pictures with what a trained model says of them, for the report.
+
+use std::io::Cursor;
+
+use backbones::Vit;
+use base64::Engine;
+use burn::tensor::Device;
+use burn::tensor::activation::softmax;
+use datasets::Images;
+use image::{ImageFormat, RgbImage, imageops};
+use serde::{Deserialize, Serialize};
+
+use crate::batches::{Pictures, normalised};
+
+/// One test picture and its prediction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sample {
+    /// The picture, at most 96 pixels wide, as a `data:` URI.
+    pub picture: String,
+    /// Its label.
+    pub label: String,
+    /// The most likely class.
+    pub predicted: String,
+    /// Probability of that class.
+    pub probability: f64,
+}
+
+/// Predictions of `model` for `count` test pictures, spread evenly over the set.
+///
+/// # Errors
+/// A picture that cannot be encoded.
+pub fn samples(
+    model: &Vit,
+    test: &Pictures,
+    classes: &[String],
+    count: usize,
+    device: &Device,
+) -> Result<Vec<Sample>, String> {
+    let images = &test.images;
+    let count = count.min(images.len());
+    let chosen: Vec<usize> = (0..count).map(|i| i * images.len() / count).collect();
+    let pixels = normalised(
+        chosen.iter().map(|index| images.picture(*index)),
+        images.size,
+        test.normalization,
+        device,
+    );
+    let (probability, predicted) = softmax(model.forward(pixels), 1).max_dim_with_indices(1);
+    let probability: Vec<f32> = probability.into_data().iter().collect();
+    let predicted: Vec<i64> = predicted.into_data().iter().collect();
+    chosen
+        .iter()
+        .zip(probability.iter().zip(predicted))
+        .map(|(index, (probability, predicted))| {
+            Ok(Sample {
+                picture: data_uri(images, *index)?,
+                label: classes[images.labels[*index]].clone(),
+                predicted: classes[predicted as usize].clone(),
+                probability: f64::from(*probability),
+            })
+        })
+        .collect()
+}
+
+fn data_uri(images: &Images, index: usize) -> Result<String, String> {
+    const WIDEST: u32 = 96;
+    let (size, bytes) = (images.size, images.picture(index));
+    let mut picture = RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let at = y as usize * size + x as usize;
+        image::Rgb([bytes[at], bytes[size * size + at], bytes[2 * size * size + at]])
+    });
+    if picture.width() > WIDEST {
+        picture = imageops::thumbnail(&picture, WIDEST, WIDEST);
+    }
+    let mut png = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(|e| format!("cannot encode a test picture: {e}"))?;
+    let text = base64::engine::general_purpose::STANDARD.encode(png.into_inner());
+    Ok(format!("data:image/png;base64,{text}"))
+}

@@ -1,0 +1,147 @@
+//! The `predict` program: against stored outputs of timm and transformers, and on an adapter that `vtab` trained.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use wegeft::storage::read_tensors;
+
+fn predict(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_predict")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/backbones/tests/fixtures")
+        .join(name)
+}
+
+fn fails(args: &[&str], parts: &[&str]) {
+    let output = predict(args);
+    let message = text(&output.stderr);
+    assert!(
+        !output.status.success() && !message.contains("panicked"),
+        "{args:?}: {message}"
+    );
+    assert!(
+        parts.iter().all(|part| message.contains(part)),
+        "{parts:?} not in: {message}"
+    );
+}
+
+#[test]
+fn logits_and_features_are_the_reference_s() {
+    let dir = tempfile::tempdir().unwrap();
+    for family in ["timm", "timm_avg", "vit", "dinov2"] {
+        let expected = fixture(family).join("expected.safetensors");
+        let output = dir.path().join(format!("{family}.safetensors"));
+        let backbone = fixture(family);
+        let done = predict(&[
+            expected.to_str().unwrap(),
+            "--backbone",
+            backbone.to_str().unwrap(),
+            "--output",
+            output.to_str().unwrap(),
+        ]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let (ours, theirs) = (read_tensors(&output).unwrap(), read_tensors(&expected).unwrap());
+        for name in ["features", "logits"] {
+            assert_eq!(ours.contains_key(name), theirs.contains_key(name), "{family} {name}");
+            let Some(theirs) = theirs.get(name) else { continue };
+            assert_eq!(ours[name].shape, theirs.shape);
+            let furthest = ours[name].values.iter().zip(&theirs.values).map(|(a, b)| (a - b).abs());
+            assert!(furthest.fold(0.0, f32::max) < 2e-5, "{family} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_trained_adapter_names_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("halves");
+    let pictures = task.join("images");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let mut list = String::new();
+    for i in 0..16 {
+        let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 230 } else { 20 };
+        let picture = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
+        picture.save(pictures.join(format!("{i:02}.png"))).unwrap();
+        list += &format!("images/{i:02}.png {}\n", i % 2);
+    }
+    for part in ["train800", "val200", "test"] {
+        std::fs::write(task.join(format!("{part}.txt")), &list).unwrap();
+    }
+    std::fs::write(task.join("classes.txt"), "left\nright\n").unwrap();
+    let out = dir.path().join("run");
+    let trained = Command::new(env!("CARGO_BIN_EXE_vtab"))
+        .args(["--method", "wegeft", "--epochs", "20", "--batch-size", "4", "--data"])
+        .arg(dir.path())
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let adapter = out.join("halves/wegeft/adapter");
+    let adapter = adapter.to_str().unwrap();
+    let done = predict(&[
+        pictures.to_str().unwrap(),
+        "--adapter",
+        adapter,
+        "--json",
+        "--batch-size",
+        "5",
+    ]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let lines: Vec<serde_json::Value> = text(&done.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 16);
+    for (i, line) in lines.iter().enumerate() {
+        assert!(line["picture"].as_str().unwrap().ends_with(&format!("{i:02}.png")));
+        assert_eq!(line["label"], ["left", "right"][i % 2], "{line}");
+        assert!(line["probability"].as_f64().unwrap() > 0.5);
+    }
+    let one = pictures.join("01.png");
+    let table = predict(&[one.to_str().unwrap(), "--adapter", adapter]);
+    assert!(text(&table.stdout).contains("| right"), "{}", text(&table.stdout));
+    // Trained for 32 px and this backbone: another one does not fit, and says where.
+    let other = fixture("timm");
+    fails(
+        &[
+            one.to_str().unwrap(),
+            "--adapter",
+            adapter,
+            "--backbone",
+            other.to_str().unwrap(),
+        ],
+        &["wegeft_phi"],
+    );
+    std::fs::write(Path::new(adapter).join("classifier.json"), "{").unwrap();
+    fails(
+        &[one.to_str().unwrap(), "--adapter", adapter],
+        &["classifier.json is malformed"],
+    );
+}
+
+#[test]
+fn bad_input_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fails(&[&path("none.png")], &["none.png"]);
+    fails(&[dir.path().to_str().unwrap()], &["holds no"]);
+    std::fs::write(path("half.png"), "not a picture").unwrap();
+    fails(&[&path("half.png")], &["half.png"]);
+    fails(&[&path("half.png"), "--adapter", &path("nowhere")], &["nowhere"]);
+    fails(
+        &[&path("half.png"), "--backbone", "no such thing"],
+        &["no such thing", "org/name"],
+    );
+    let weights = fixture("timm").join("model.safetensors");
+    fails(&[weights.to_str().unwrap()], &["pixel_values"]);
+    fails(&[weights.to_str().unwrap(), &path("half.png")], &["not both"]);
+    fails(&[&path("half.png"), "--image-size", "30"], &["30", "patch size 8"]);
+}
