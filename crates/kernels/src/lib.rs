@@ -1,0 +1,12 @@
+//! Fused operations for Burn's flex backend (the CPU), each with a hand-written backward pass. On every other
+//! backend, and for other types than f32, each function is the plain Burn operation that is also its test oracle.
+//!
+//! The instruction set (AVX-512, AVX2, NEON or none of them) is chosen at run time.
+
+#[cfg(feature = "flex")]
+mod flex;
+mod gelu;
+#[cfg(feature = "flex")]
+mod normal;
+
+pub use gelu::gelu;
