@@ -55,7 +55,7 @@ impl Default for Settings {
             backbone: None,
             image_size: None,
             target_modules: vec!["attn.proj".into()],
-            epochs: 12,
+            epochs: 20,
             batch_size: 32,
             lr: 1e-2,
             weight_decay: 1e-4,
@@ -115,7 +115,7 @@ pub struct Flags {
     /// Modules that LoRA and WeGeFT adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,
-    /// Epochs [default: 12].
+    /// Epochs [default: 20].
     #[arg(long)]
     epochs: Option<usize>,
     /// Pictures a step [default: 32].
