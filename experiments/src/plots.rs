@@ -29,8 +29,9 @@ pub fn curves(title: &str, curves: &[Curve]) -> Result<String, String> {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 16))
             .margin(8)
+            .margin_right(18)
             .x_label_area_size(34)
-            .y_label_area_size(40)
+            .y_label_area_size(56)
             .build_cartesian_2d(0.0..last, 0.0..top.min(100.0))
             .map_err(|e| e.to_string())?;
         chart
@@ -76,8 +77,9 @@ pub fn bars(title: &str, bars: &[Bar]) -> Result<String, String> {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 16))
             .margin(8)
+            .margin_right(18)
             .x_label_area_size(40)
-            .y_label_area_size(44)
+            .y_label_area_size(56)
             .build_cartesian_2d(0.0..bars.len().max(1) as f64, 0.0..100.0)
             .map_err(|e| e.to_string())?;
         let label = |x: &f64| {
