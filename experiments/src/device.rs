@@ -42,12 +42,19 @@ pub fn device(name: &str) -> Result<Device, String> {
         #[cfg(feature = "rocm")]
         "rocm" => Ok(Device::rocm(index.unwrap_or(0))),
         "flex" | "ndarray" | "wgpu" | "vulkan" | "metal" | "webgpu" | "cuda" | "rocm" => Err(format!(
-            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin <program> -- --device {name}"
+            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin {} -- --device {name}",
+            program()
         )),
         _ => Err(format!(
             "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"
         )),
     }
+}
+
+/// Name of the running program.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]

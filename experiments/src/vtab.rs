@@ -45,10 +45,23 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
             continue;
         }
         let task = load(&settings, &name, backbone.config.image_size)?;
+        let parts = [&task.train, &task.valid, &task.test];
+        let count: usize = parts.iter().map(|part| part.len()).sum();
+        let bytes: usize = parts.iter().map(|part| part.pixels.len()).sum();
+        println!("{name}: {count} pictures kept, {:.1} MB", bytes as f64 / 1e6);
         for method in left {
             let folder = args.out.join(&name).join(method);
             match run(&setting, &task, method, &folder) {
-                Ok(outcome) => outcomes.push(outcome),
+                Ok(outcome) => {
+                    println!(
+                        "  test top-1 {:.1}, {:.1} s, {:.1} steps/s, peak memory {} MB",
+                        outcome.value,
+                        outcome.seconds,
+                        outcome.steps_per_second,
+                        outcome.peak_rss_mb.map_or("?".into(), |mb| format!("{mb:.0}"))
+                    );
+                    outcomes.push(outcome);
+                }
                 Err(error @ RunError::Interrupted) => return Err(error.to_string()),
                 Err(RunError::Failed(message)) => return Err(message),
             }

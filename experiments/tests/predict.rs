@@ -35,10 +35,16 @@ fn fails(args: &[&str], parts: &[&str]) {
 #[test]
 fn logits_and_features_are_the_reference_s() {
     let dir = tempfile::tempdir().unwrap();
-    for family in ["timm", "timm_avg", "vit", "dinov2"] {
+    // A folder, and once the weights file in it.
+    for (family, file) in [
+        ("timm", ""),
+        ("timm_avg", "model.safetensors"),
+        ("vit", ""),
+        ("dinov2", ""),
+    ] {
         let expected = fixture(family).join("expected.safetensors");
         let output = dir.path().join(format!("{family}.safetensors"));
-        let backbone = fixture(family);
+        let backbone = fixture(family).join(file);
         let done = predict(&[
             expected.to_str().unwrap(),
             "--backbone",

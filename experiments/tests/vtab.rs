@@ -167,7 +167,10 @@ fn bad_settings_are_named() {
     let out = out.to_str().unwrap();
     fails(&["--out", out, "--task", "digit"], &["'digit' is unknown", "digits"]);
     fails(&["--out", out, "--method", "magic"], &["'magic' is unknown"]);
-    fails(&["--out", out, "--device", "cuda:1"], &["--features cuda"]);
+    fails(
+        &["--out", out, "--device", "cuda:1"],
+        &["--features cuda --bin vtab -- --device cuda:1"],
+    );
     fails(&["--out", out, "--epochs", "0"], &["'epochs' is 0"]);
     fails(&["--out", out, "--lr", "-1"], &["lr"]);
     let preset = dir.path().join("preset.toml");
