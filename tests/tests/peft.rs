@@ -100,3 +100,23 @@ fn what_is_written_is_what_peft_wrote() {
     };
     assert_eq!(shapes(&exported), shapes(&theirs));
 }
+
+#[test]
+fn a_variant_that_is_not_implemented_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(folder().join("adapter_config.json")).unwrap();
+    for (field, off, on) in [
+        ("use_dora", "false", "true"),
+        ("rank_pattern", "{}", "{\"attn.proj\": 8}"),
+        ("bias", "\"none\"", "\"all\""),
+    ] {
+        let changed = text.replace(&format!("\"{field}\": {off}"), &format!("\"{field}\": {on}"));
+        assert_ne!(changed, text, "{field}");
+        std::fs::write(dir.path().join("adapter_config.json"), changed).unwrap();
+        let message = read_config(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("adapter_config.json") && message.contains(field),
+            "{message}"
+        );
+    }
+}

@@ -36,6 +36,7 @@ pub mod methods;
 pub mod site;
 pub mod storage;
 pub mod summary;
+mod unsupported;
 
 pub use adapted::Adapted;
 pub use config::{AdapterConfig, Method, Sharing, TargetModules, Targets};

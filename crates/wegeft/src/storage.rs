@@ -20,6 +20,7 @@ use crate::config::{AdapterConfig, Method};
 use crate::error::AdapterError;
 use crate::methods::Bound;
 use crate::site::{self, ParamInfo};
+use crate::unsupported;
 
 /// Name of the config file in an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -190,7 +191,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 /// Reads `adapter_config.json` of an adapter folder.
 ///
 /// # Errors
-/// A file that is missing, no JSON, or of an unknown `peft_type`.
+/// A file that is missing, no JSON, of an unknown `peft_type`, or that asks for a variant not implemented here.
 pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
     let path = folder.as_ref().join(CONFIG_FILE);
     let error = |message: String| AdapterError::File {
@@ -199,7 +200,13 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
         message,
     };
     let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    serde_json::from_str(&text).map_err(|e| error(e.to_string()))
+    let json: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    if let Some((field, value)) = unsupported::first(&json) {
+        return Err(error(format!(
+            "field '{field}' is {value}, which is not implemented here; leave it unset"
+        )));
+    }
+    serde_json::from_value(json).map_err(|e| error(e.to_string()))
 }
 
 fn stored_shape(param: &ParamInfo) -> Vec<usize> {

@@ -1,0 +1,44 @@
+//! Fields of PEFT's adapter_config.json that change what an adapter computes and that are not implemented here:
+//! set, they are refused by name instead of ignored.
+
+use serde_json::Value;
+
+/// Fields that mean nothing as long as they are null, false, empty, zero or "none".
+const FIELDS: [&str; 17] = [
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "bias",
+    "eva_config",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+    "velora_config",
+];
+
+/// The first field of `config` that asks for something not implemented, with its value.
+pub(crate) fn first(config: &Value) -> Option<(&'static str, &Value)> {
+    FIELDS
+        .iter()
+        .filter_map(|field| Some((*field, config.get(field)?)))
+        .find(|(_, value)| is_set(value))
+}
+
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !matches!(text.as_str(), "" | "none"),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
