@@ -4,13 +4,12 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use kernels::gelu;
+use kernels::{AttentionOptions, attention_qkv};
 use serde::{Deserialize, Serialize};
-use wegeft::linear;
 
 use crate::drop_path::DropPath;
+use crate::layers::{linear, linear_add, linear_gelu, norm};
 
 /// How tokens become one feature vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +87,7 @@ impl VitConfig {
             fc_norm: self.fc_norm.then(|| self.norm(device)),
             head: (self.num_classes > 0).then(|| dense(d, self.num_classes, device)),
             mean_pool: self.pool == Pool::Mean,
+            epsilon: self.layer_norm_eps,
         }
     }
 
@@ -123,6 +123,7 @@ pub struct Vit {
     /// Classifier, if there is one.
     pub head: Option<Linear>,
     mean_pool: bool,
+    epsilon: f64,
 }
 
 impl Vit {
@@ -143,13 +144,20 @@ impl Vit {
             x = block.forward(x);
         }
         let pooled = if self.mean_pool {
-            let x = normed(&self.norm, x);
+            let x = self.normed(&self.norm, x);
             x.slice([0..batch, 1..tokens + 1, 0..d]).mean_dim(1)
         } else {
             // The norm works token by token: only the one that is read needs it.
-            normed(&self.norm, x.slice([0..batch, 0..1, 0..d]))
+            self.normed(&self.norm, x.slice([0..batch, 0..1, 0..d]))
         };
-        normed(&self.fc_norm, pooled).reshape([batch, d])
+        self.normed(&self.fc_norm, pooled).reshape([batch, d])
+    }
+
+    fn normed<const D: usize>(&self, layer: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
+        match layer {
+            Some(layer) => norm(layer, self.epsilon, x),
+            None => x,
+        }
     }
 
     /// Pooled features `[batch, d_model]` to logits `[batch, classes]`; the features if there is no head.
@@ -163,13 +171,6 @@ impl Vit {
     /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
         self.classify(self.features(pixels))
-    }
-}
-
-fn normed<const D: usize>(norm: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
-    match norm {
-        Some(norm) => norm.forward(x),
-        None => x,
     }
 }
 
@@ -224,6 +225,7 @@ pub struct Block {
     /// Scale of the MLP branch.
     pub ls2: Option<LayerScale>,
     drop_path: DropPath,
+    epsilon: f64,
 }
 
 impl Block {
@@ -250,22 +252,29 @@ impl Block {
             },
             ls2: scale(),
             drop_path: DropPath::new(drop_path),
+            epsilon: config.layer_norm_eps,
         }
     }
 
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let attended = scaled(&self.ls1, self.attn.forward(self.norm1.forward(x.clone())));
-        let x = x + self.drop_path.forward(attended);
-        let mixed = scaled(&self.ls2, self.mlp.forward(self.norm2.forward(x.clone())));
-        x + self.drop_path.forward(mixed)
+        let mixed = self.attn.mix(norm(&self.norm1, self.epsilon, x.clone()));
+        let x = self.join(&self.attn.proj, mixed, &self.ls1, x);
+        let hidden = self.mlp.hidden(norm(&self.norm2, self.epsilon, x.clone()));
+        self.join(&self.mlp.fc2, hidden, &self.ls2, x)
     }
-}
 
-fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
-    match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
-        None => branch,
+    /// `residual + drop_path(scale·layer(x))`
+    fn join(&self, layer: &Linear, x: Tensor<3>, scale: &Option<LayerScale>, residual: Tensor<3>) -> Tensor<3> {
+        if scale.is_none() && !self.drop_path.drops(&x.device()) {
+            return linear_add(layer, x, residual);
+        }
+        let branch = linear(layer, x);
+        let branch = match scale {
+            Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
+            None => branch,
+        };
+        residual + self.drop_path.forward(branch)
     }
 }
 
@@ -282,21 +291,12 @@ pub struct Attention {
 impl Attention {
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, d] = x.dims();
-        let width = d / self.heads;
-        let qkv = linear(&self.qkv, x)
-            .reshape([batch, tokens, 3, self.heads, width])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| -> Tensor<4> {
-            qkv.clone()
-                .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
-                .squeeze_dim(0)
-        };
-        let scores = part(0)
-            .mul_scalar((width as f64).powf(-0.5))
-            .matmul(part(1).swap_dims(2, 3));
-        let mixed = softmax(scores, 3).matmul(part(2));
-        linear(&self.proj, mixed.swap_dims(1, 2).reshape([batch, tokens, d]))
+        linear(&self.proj, self.mix(x))
+    }
+
+    /// What `proj` reads.
+    fn mix(&self, x: Tensor<3>) -> Tensor<3> {
+        attention_qkv(linear(&self.qkv, x), self.heads, &AttentionOptions::default())
     }
 }
 
@@ -312,6 +312,11 @@ pub struct Mlp {
 impl Mlp {
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.fc2, gelu(linear(&self.fc1, x)))
+        linear(&self.fc2, self.hidden(x))
+    }
+
+    /// What `fc2` reads.
+    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
+        linear_gelu(&self.fc1, x)
     }
 }
