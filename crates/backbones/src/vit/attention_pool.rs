@@ -4,10 +4,10 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use wegeft::linear;
 
 use super::block::Mlp;
 use super::{VitConfig, dense};
+use crate::layers::{linear, norm};
 
 /// One query attends over all tokens; an MLP with a residual follows.
 #[derive(Module, Debug)]
@@ -25,6 +25,7 @@ pub struct AttentionPool {
     /// MLP.
     pub mlp: Mlp,
     heads: usize,
+    epsilon: f64,
 }
 
 impl AttentionPool {
@@ -39,6 +40,7 @@ impl AttentionPool {
             norm: config.norm(device),
             mlp: Mlp::new(d, hidden, config.activation, device),
             heads: config.heads,
+            epsilon: config.layer_norm_eps,
         }
     }
 
@@ -65,6 +67,6 @@ impl AttentionPool {
             .swap_dims(1, 2)
             .reshape([batch, 1, d]);
         let x = linear(&self.proj, mixed);
-        x.clone() + self.mlp.forward(self.norm.forward(x))
+        x.clone() + self.mlp.forward(norm(&self.norm, self.epsilon, x))
     }
 }

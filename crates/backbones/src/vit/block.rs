@@ -4,10 +4,11 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use wegeft::linear;
+use kernels::{AttentionOptions, attention_qkv};
 
 use super::{Activation, Rope, VitConfig, dense};
 use crate::drop_path::DropPath;
+use crate::layers::{linear, linear_add, linear_gelu, norm};
 
 /// LayerScale: a learned factor per channel.
 #[derive(Module, Debug)]
@@ -32,6 +33,7 @@ pub struct Block {
     /// Scale of the MLP branch.
     pub ls2: Option<LayerScale>,
     drop_path: DropPath,
+    epsilon: f64,
 }
 
 impl Block {
@@ -55,6 +57,7 @@ impl Block {
             mlp: Mlp::new(d, hidden, config.activation, device),
             ls2: scale(),
             drop_path: DropPath::new(drop_path),
+            epsilon: config.layer_norm_eps,
         }
     }
 
@@ -66,22 +69,27 @@ impl Block {
 
     /// What attention makes of `x` before its output projection; both `[batch, tokens, d_model]`.
     pub(super) fn mixed(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
-        self.attn.mix(self.norm1.forward(x), rope)
+        self.attn.mix(norm(&self.norm1, self.epsilon, x), rope)
     }
 
     /// The rest of the block: output projection, residual, MLP.
     pub(super) fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
-        let attended = scaled(&self.ls1, linear(&self.attn.proj, mixed));
-        let x = x + self.drop_path.forward(attended);
-        let mixed = scaled(&self.ls2, self.mlp.forward(self.norm2.forward(x.clone())));
-        x + self.drop_path.forward(mixed)
+        let x = self.join(&self.attn.proj, mixed, &self.ls1, x);
+        let hidden = self.mlp.hidden(norm(&self.norm2, self.epsilon, x.clone()));
+        self.join(&self.mlp.fc2, hidden, &self.ls2, x)
     }
-}
 
-fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
-    match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
-        None => branch,
+    /// `residual + drop_path(scale·layer(x))`
+    fn join(&self, layer: &Linear, x: Tensor<3>, scale: &Option<LayerScale>, residual: Tensor<3>) -> Tensor<3> {
+        if scale.is_none() && !self.drop_path.drops(&x.device()) {
+            return linear_add(layer, x, residual);
+        }
+        let branch = linear(layer, x);
+        let branch = match scale {
+            Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
+            None => branch,
+        };
+        residual + self.drop_path.forward(branch)
     }
 }
 
@@ -103,9 +111,18 @@ impl Attention {
 
     /// The values mixed by attention, heads side by side: the output projection's input, `[batch, tokens, d_model]`.
     fn mix(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
-        let [batch, tokens, d] = x.dims();
-        let width = d / self.heads;
-        let qkv = linear(&self.qkv, x)
+        let qkv = linear(&self.qkv, x);
+        match rope {
+            Some(rope) => self.mix_turned(qkv, rope),
+            None => attention_qkv(qkv, self.heads, &AttentionOptions::default()),
+        }
+    }
+
+    /// Attention with rotated queries and keys. `qkv`: `[batch, tokens, 3·d_model]`, result `[batch, tokens, d_model]`.
+    fn mix_turned(&self, qkv: Tensor<3>, rope: &Rope) -> Tensor<3> {
+        let [batch, tokens, d] = qkv.dims();
+        let (d, width) = (d / 3, d / 3 / self.heads);
+        let qkv = qkv
             .reshape([batch, tokens, 3, self.heads, width])
             .permute([2, 0, 3, 1, 4]);
         let part = |i: usize| -> Tensor<4> {
@@ -113,13 +130,10 @@ impl Attention {
                 .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
                 .squeeze_dim(0)
         };
-        let turned = |x: Tensor<4>| match rope {
-            Some(rope) => rope.forward(x),
-            None => x,
-        };
-        let scores = turned(part(0))
+        let scores = rope
+            .forward(part(0))
             .mul_scalar((width as f64).powf(-0.5))
-            .matmul(turned(part(1)).swap_dims(2, 3));
+            .matmul(rope.forward(part(1)).swap_dims(2, 3));
         let mixed = softmax(scores, 3).matmul(part(2));
         mixed.swap_dims(1, 2).reshape([batch, tokens, d])
     }
@@ -147,6 +161,14 @@ impl Mlp {
 
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.fc2, self.activation.forward(linear(&self.fc1, x)))
+        linear(&self.fc2, self.hidden(x))
+    }
+
+    /// What `fc2` reads.
+    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.activation {
+            Activation::Gelu => linear_gelu(&self.fc1, x),
+            other => other.forward(linear(&self.fc1, x)),
+        }
     }
 }
