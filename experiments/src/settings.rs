@@ -228,7 +228,7 @@ impl Settings {
             match &mut config.method {
                 Method::Lora(lora) => lora.alpha = value,
                 Method::Wegeft(wegeft) => wegeft.alpha = value,
-                Method::Linear | Method::Full => {}
+                _ => {}
             }
         }
         Ok(config.with_modules_to_save(["head"]))

@@ -53,11 +53,20 @@ impl ParamInfo {
     }
 }
 
+/// The places of a model where an adapter can act.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// Float parameters, in traversal order.
+    pub params: Vec<ParamInfo>,
+    /// Hooks, in traversal order: their edit points, `blocks.3.output.edit_point`, `[width]`.
+    pub hooks: Vec<ParamInfo>,
+}
+
+#[derive(Default)]
 struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
-    params: Vec<ParamInfo>,
-    hooks: Vec<ParamInfo>,
+    places: Places,
 }
 
 /// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
@@ -77,8 +86,8 @@ impl ModuleVisitor for Collector {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let list = match self.path.last().is_some_and(|field| field == EDIT_POINT) {
-            true => &mut self.hooks,
-            false => &mut self.params,
+            true => &mut self.places.hooks,
+            false => &mut self.places.params,
         };
         list.push(ParamInfo {
             path: self.path.join("."),
@@ -89,36 +98,32 @@ impl ModuleVisitor for Collector {
     }
 }
 
-fn collect<M: Module>(model: &M) -> Collector {
-    let mut collector = Collector {
-        path: Vec::new(),
-        holders: Vec::new(),
-        params: Vec::new(),
-        hooks: Vec::new(),
-    };
+/// Every place of `model`.
+pub fn places<M: Module>(model: &M) -> Places {
+    let mut collector = Collector::default();
     model.visit(&mut collector);
-    collector
+    collector.places
 }
 
 /// Every float parameter of `model`, in traversal order.
 pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    collect(model).params
+    places(model).params
 }
 
 /// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
-    let hooks = collect(model).hooks.into_iter();
+    let hooks = places(model).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
 }
 
-/// What an adapter acts on: a rank-2 weight, a block of its columns, or a hook.
+/// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
     /// Path of the parameter, `blocks.3.attn.proj.weight`.
     pub path: String,
-    /// Input size; the width of a hook.
+    /// Input size; 1 for a vector; the width of a hook.
     pub d_in: usize,
-    /// Output size: of the block, if it is one; the width of a hook.
+    /// Output size: of the block, if it is one; the length of a vector; the width of a hook.
     pub d_out: usize,
     /// The block of a fused weight.
     pub block: Option<BlockOf>,
@@ -136,6 +141,42 @@ pub struct BlockOf {
 }
 
 impl Site {
+    /// The weight `[d_in, d_out]` of the linear layer `module`.
+    pub fn linear(module: impl AsRef<str>, d_in: usize, d_out: usize) -> Self {
+        Self {
+            path: format!("{}.weight", module.as_ref()),
+            d_in,
+            d_out,
+            block: None,
+        }
+    }
+
+    /// The vector of `length` at that path: a bias, the scale of a norm.
+    pub fn vector(path: impl Into<String>, length: usize) -> Self {
+        Self {
+            path: path.into(),
+            d_in: 1,
+            d_out: length,
+            block: None,
+        }
+    }
+
+    /// The hook `module` of that width.
+    pub fn hook(module: impl AsRef<str>, width: usize) -> Self {
+        Self {
+            path: format!("{}.{EDIT_POINT}", module.as_ref()),
+            d_in: width,
+            d_out: width,
+            block: None,
+        }
+    }
+
+    /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.
+    pub(crate) fn bias_path(&self) -> String {
+        let module = self.path.rsplit_once('.').map_or("", |(module, _)| module);
+        format!("{module}.bias")
+    }
+
     /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
     pub fn module(&self) -> String {
         let module = self.path.rsplit_once('.').map_or(self.path.as_str(), |(module, _)| module);
@@ -174,29 +215,28 @@ pub(crate) fn pattern_matches(key: &str, module: &str) -> bool {
     module_regex(key).is_ok_and(|regex| regex.is_match(module))
 }
 
+/// True if `pattern`, a regular expression for whole module paths, matches `module`; an invalid one matches nothing.
+pub(crate) fn whole_matches(pattern: &str, module: &str) -> bool {
+    regex(pattern).is_ok_and(|regex| regex.is_match(module))
+}
+
 fn layer_index(path: &str) -> Option<usize> {
     path.split('.').find_map(|part| part.parse().ok())
 }
 
-/// The sites of `params` that `targets` names, in traversal order.
+/// The rank-2 weights of `params` that `targets` names, in traversal order.
 ///
 /// # Errors
-/// A pattern that matches nothing, or a match without a rank-2 weight.
+/// No target at all, a pattern that matches nothing, or a match without a rank-2 weight.
 pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-    let mut chosen = vec![false; params.len()];
-    match &targets.target_modules {
-        TargetModules::Names(names) => {
-            for name in names {
-                select(params, targets, name, |module| name_matches(module, name), &mut chosen)?;
-            }
-        }
-        TargetModules::Regex(pattern) => {
-            let matcher = regex(pattern)?;
-            select(params, targets, pattern, |module| matcher.is_match(module), &mut chosen)?;
-        }
+    let weights: Vec<&ParamInfo> = params.iter().filter(|param| !param.path.ends_with(".bias")).collect();
+    if targets.target_modules.is_empty() {
+        let names = nearest(&weights, "proj");
+        let message = format!("names no module; some of the model's are: {names}");
+        return Err(AdapterError::bad_field("target_modules", message));
     }
     let mut sites = Vec::new();
-    for (param, _) in params.iter().zip(chosen).filter(|(_, chosen)| *chosen) {
+    for param in choose(&weights, targets, 2)? {
         let whole = Site {
             path: param.path.clone(),
             d_in: param.shape[0],
@@ -209,6 +249,34 @@ pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, Adapte
         }
     }
     Ok(sites)
+}
+
+/// The vectors of `params` that `accepts` takes, in the modules that `targets` names; in all modules if it names none.
+///
+/// # Errors
+/// A pattern that matches no such vector.
+pub(crate) fn find_vectors(
+    params: &[ParamInfo],
+    targets: &Targets,
+    accepts: impl Fn(&ParamInfo) -> bool,
+) -> Result<Vec<Site>, AdapterError> {
+    let vectors: Vec<&ParamInfo> = params.iter().filter(|param| param.shape.len() == 1 && accepts(param)).collect();
+    let chosen = choose(&vectors, targets, 1)?.into_iter();
+    Ok(chosen.map(|param| Site::vector(param.path.clone(), param.len())).collect())
+}
+
+/// The hooks that `targets` names, or those that `default` names if it names none.
+///
+/// # Errors
+/// A pattern that matches no hook.
+pub(crate) fn find_hooks(hooks: &[ParamInfo], targets: &Targets, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
+    let mut targets = targets.clone();
+    if targets.target_modules.is_empty() {
+        targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
+    }
+    let hooks: Vec<&ParamInfo> = hooks.iter().collect();
+    let chosen = choose(&hooks, &targets, 1)?.into_iter();
+    Ok(chosen.map(|hook| Site::hook(hook.module(), hook.len())).collect())
 }
 
 /// The adapted blocks of a fused weight, each a site.
@@ -247,21 +315,48 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
     Ok(sites)
 }
 
+/// The candidates in the modules that `targets` names, in their order; all that are not left out if it names none.
+fn choose<'a>(
+    candidates: &[&'a ParamInfo],
+    targets: &Targets,
+    rank: usize,
+) -> Result<Vec<&'a ParamInfo>, AdapterError> {
+    let mut chosen = vec![false; candidates.len()];
+    match &targets.target_modules {
+        TargetModules::Names(names) if names.is_empty() => {
+            select(candidates, targets, "all modules", rank, |_| true, &mut chosen)?;
+        }
+        TargetModules::Names(names) => {
+            for name in names {
+                let matches = |module: &str| name_matches(module, name);
+                select(candidates, targets, name, rank, matches, &mut chosen)?;
+            }
+        }
+        TargetModules::Regex(pattern) => {
+            let matcher = regex(pattern)?;
+            let matches = |module: &str| matcher.is_match(module);
+            select(candidates, targets, pattern, rank, matches, &mut chosen)?;
+        }
+    }
+    let pairs = candidates.iter().zip(chosen).filter(|(_, chosen)| *chosen);
+    Ok(pairs.map(|(param, _)| *param).collect())
+}
+
 fn select(
-    params: &[ParamInfo],
+    candidates: &[&ParamInfo],
     targets: &Targets,
     pattern: &str,
+    rank: usize,
     matches: impl Fn(&str) -> bool,
     chosen: &mut [bool],
 ) -> Result<(), AdapterError> {
     let mut found = false;
-    for (index, param) in params.iter().enumerate() {
+    for (index, param) in candidates.iter().enumerate() {
         let module = param.module();
-        if !matches(module) || param.path.ends_with(".bias") {
+        if !matches(module) {
             continue;
         }
-        found = true;
-        if param.shape.len() != 2 {
+        if param.shape.len() != rank {
             return Err(AdapterError::NotAMatrix {
                 pattern: pattern.to_string(),
                 site: param.path.clone(),
@@ -275,23 +370,20 @@ fn select(
             .as_ref()
             .is_none_or(|layers| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer)));
         chosen[index] |= !excluded && layer_chosen;
+        found |= chosen[index];
     }
-    if found && chosen.iter().any(|chosen| *chosen) {
-        return Ok(());
+    match found {
+        true => Ok(()),
+        false => Err(AdapterError::NoMatch {
+            pattern: pattern.to_string(),
+            nearest: nearest(candidates, pattern),
+        }),
     }
-    Err(AdapterError::NoMatch {
-        pattern: pattern.to_string(),
-        nearest: nearest(params, pattern),
-    })
 }
 
 /// The three module names most like `pattern`, each with its layer number left out.
-fn nearest(params: &[ParamInfo], pattern: &str) -> String {
-    let mut names: Vec<String> = params
-        .iter()
-        .filter(|param| param.shape.len() == 2)
-        .map(|param| kind(param.module()))
-        .collect();
+fn nearest(candidates: &[&ParamInfo], pattern: &str) -> String {
+    let mut names: Vec<String> = candidates.iter().map(|param| kind(param.module())).collect();
     names.sort();
     names.dedup();
     let tail = |name: &str| {
@@ -310,7 +402,7 @@ fn nearest(params: &[ParamInfo], pattern: &str) -> String {
     });
     names.truncate(3);
     if names.is_empty() {
-        "(the model has no rank-2 weight)".to_string()
+        "(the model has no place for this method)".to_string()
     } else {
         names.join(", ")
     }
