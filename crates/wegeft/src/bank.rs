@@ -93,7 +93,10 @@ impl Bank {
 
     /// Parameters of the bank that are saved but not trained: A of LoRA-FA, the matrices of VeRA.
     pub fn frozen(&self) -> HashSet<ParamId> {
-        let shared = self.projection.iter().flat_map(|projection| [projection.a.id, projection.b.id]);
+        let shared = self
+            .projection
+            .iter()
+            .flat_map(|projection| [projection.a.id, projection.b.id]);
         self.factors.iter().filter_map(Factors::frozen).chain(shared).collect()
     }
 
@@ -122,7 +125,9 @@ impl Bank {
     pub(crate) fn bound(&self) -> HashMap<String, Bound> {
         let bound = self.handles();
         let places = self.by_path.iter();
-        places.map(|(path, places)| (path.clone(), at(places, &bound))).collect()
+        places
+            .map(|(path, places)| (path.clone(), at(places, &bound)))
+            .collect()
     }
 
     /// Name on disk of a parameter of this bank; none for what is made anew instead of saved.
@@ -148,7 +153,10 @@ impl Bank {
 
 /// Every site a group of its own.
 pub(crate) fn own_groups(sites: &[Site]) -> Vec<Group> {
-    let own = sites.iter().enumerate().map(|(index, site)| (site.module(), vec![index]));
+    let own = sites
+        .iter()
+        .enumerate()
+        .map(|(index, site)| (site.module(), vec![index]));
     grouped(sites, own.collect())
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapted::Adapted;
 use crate::bank::Bank;
 use crate::error::AdapterError;
+use crate::methods::Recipe;
 use crate::methods::bitfit::BitfitConfig;
 use crate::methods::bottleneck::BottleneckConfig;
 use crate::methods::ia3::Ia3Config;
@@ -17,7 +18,6 @@ use crate::methods::reft::ReftConfig;
 use crate::methods::vera::VeraConfig;
 use crate::methods::vpt::VptConfig;
 use crate::methods::wegeft::WegeftConfig;
-use crate::methods::Recipe;
 use crate::site::{self, ParamInfo, Site};
 
 /// Which modules to adapt, as in PEFT.
@@ -369,7 +369,10 @@ impl AdapterConfig {
                 .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
             {
                 let heads: Vec<_> = params.iter().map(|param| site::kind(param.module())).collect();
-                let message = format!("'{name}' names no module of the model; the last ones are: {}", last(heads));
+                let message = format!(
+                    "'{name}' names no module of the model; the last ones are: {}",
+                    last(heads)
+                );
                 return Err(AdapterError::bad_field("modules_to_save", message));
             }
         }

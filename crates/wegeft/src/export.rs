@@ -59,8 +59,14 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             if alpha(low) != a {
                 alphas.insert(module.clone(), json!(alpha(low)));
             }
-            tensors.insert(format!("{PREFIX}{module}.lora_A.weight"), to_stored(low.a.clone(), false));
-            tensors.insert(format!("{PREFIX}{module}.lora_B.weight"), to_stored(low.b.clone(), false));
+            tensors.insert(
+                format!("{PREFIX}{module}.lora_A.weight"),
+                to_stored(low.a.clone(), false),
+            );
+            tensors.insert(
+                format!("{PREFIX}{module}.lora_B.weight"),
+                to_stored(low.b.clone(), false),
+            );
         }
         let (r, alpha) = first.unwrap_or_default();
         let config = json!({
@@ -70,7 +76,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             "rank_pattern": ranks, "alpha_pattern": alphas,
             "modules_to_save": self.config().targets.modules_to_save,
         });
-        let Value::Object(mut config) = config else { unreachable!("written as an object above") };
+        let Value::Object(mut config) = config else {
+            unreachable!("written as an object above")
+        };
         for name in ["base_model_name_or_path", "task_type"] {
             if let Some(value) = self.config().extra.get(name) {
                 config.insert(name.to_string(), value.clone());

@@ -154,7 +154,10 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
     let mut config: AdapterConfig = serde_json::from_value(json.clone()).map_err(|e| error(e.to_string()))?;
     let known = known_fields(&config).map_err(|e| error(e.to_string()))?;
     if let Value::Object(fields) = json {
-        config.extra = fields.into_iter().filter(|(name, _)| !known.contains_key(name)).collect();
+        config.extra = fields
+            .into_iter()
+            .filter(|(name, _)| !known.contains_key(name))
+            .collect();
     }
     Ok(config)
 }

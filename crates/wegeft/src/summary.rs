@@ -56,7 +56,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let frozen = self.bank().frozen();
         let trained = |factors: &Factors| {
             let params = site::params(factors).into_iter();
-            params.filter(|param| !frozen.contains(&param.id)).map(|param| param.len()).sum()
+            params
+                .filter(|param| !frozen.contains(&param.id))
+                .map(|param| param.len())
+                .sum()
         };
         let groups: Vec<GroupSummary> = self
             .bank()

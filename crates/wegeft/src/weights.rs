@@ -31,7 +31,11 @@ impl Weights {
     /// The weight of a site of this model (its block, if it is one), `[d_in, d_out]`, f32 and without gradient.
     pub(crate) fn matrix(&self, site: &Site) -> Tensor<2> {
         let weight = self.matrices[&site.path].clone().without_autodiff();
-        let weight = if is_quantized(weight.dtype()) { weight.dequantize() } else { weight };
+        let weight = if is_quantized(weight.dtype()) {
+            weight.dequantize()
+        } else {
+            weight
+        };
         let weight = weight.cast(DType::F32);
         match &site.block {
             Some(block) => weight.narrow(1, block.start, site.d_out),

@@ -125,13 +125,19 @@ impl LoraConfig {
         check_alpha("lora_alpha", self.alpha)?;
         check_probability("lora_dropout", self.dropout)?;
         if self.init.reads_weight() && self.alpha <= 0.0 {
-            let message = format!("{} gives no scale to divide the weight's part by; set it above 0", self.alpha);
+            let message = format!(
+                "{} gives no scale to divide the weight's part by; set it above 0",
+                self.alpha
+            );
             return Err(AdapterError::bad_field("lora_alpha", message));
         }
         match self.loraplus_lr_ratio.is_finite() && self.loraplus_lr_ratio > 0.0 {
             true => Ok(()),
             false => {
-                let message = format!("{} is no ratio of learning rates; set it above 0", self.loraplus_lr_ratio);
+                let message = format!(
+                    "{} is no ratio of learning rates; set it above 0",
+                    self.loraplus_lr_ratio
+                );
                 Err(AdapterError::bad_field("loraplus_lr_ratio", message))
             }
         }
@@ -182,7 +188,9 @@ impl Recipe for LoraConfig {
     }
 
     fn make(&self, groups: &[Group], weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups.iter().map(|group| self.factors(&group.sites[0], weights, device).map(Factors::Lora));
+        let factors = groups
+            .iter()
+            .map(|group| self.factors(&group.sites[0], weights, device).map(Factors::Lora));
         factors.collect()
     }
 

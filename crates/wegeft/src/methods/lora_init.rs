@@ -41,7 +41,10 @@ impl TryFrom<Value> for LoraInit {
                 "gaussian" => Some(Self::Gaussian),
                 "pissa" => Some(Self::Pissa),
                 "olora" => Some(Self::Olora),
-                other => other.strip_prefix("pissa_niter_").and_then(|n| n.parse().ok()).map(Self::PissaNiter),
+                other => other
+                    .strip_prefix("pissa_niter_")
+                    .and_then(|n| n.parse().ok())
+                    .map(Self::PissaNiter),
             },
             _ => None,
         };
@@ -124,7 +127,10 @@ impl LoraInit {
     ) -> Result<(Tensor<2>, Tensor<2>), AdapterError> {
         let weight = weights.matrix(site);
         if !weight.clone().is_finite().all().into_scalar::<bool>() {
-            let message = format!("'{}' holds values that are not finite; it cannot be decomposed", site.path);
+            let message = format!(
+                "'{}' holds values that are not finite; it cannot be decomposed",
+                site.path
+            );
             return Err(AdapterError::bad_field("init_lora_weights", message));
         }
         let (u, s, vt) = match self {

@@ -95,7 +95,10 @@ pub(crate) fn random_reflectors(r: usize, d: usize, device: &Device) -> Tensor<2
         let square: f64 = v.iter().map(|x| x * x).sum();
         for column in &mut columns[i + 1..] {
             let along: f64 = v.iter().zip(&*column).map(|(a, b)| a * b).sum();
-            column.iter_mut().zip(&v).for_each(|(x, v)| *x -= 2.0 * along / square * v);
+            column
+                .iter_mut()
+                .zip(&v)
+                .for_each(|(x, v)| *x -= 2.0 * along / square * v);
         }
         reflectors.extend(v.iter().map(|x| (x / square.sqrt()) as f32));
     }

@@ -62,7 +62,11 @@ impl TryFrom<String> for Positions {
             match (count('f'), count('l')) {
                 (Some(n), _) => first = n,
                 (_, Some(n)) => last = n,
-                _ => return Err(format!("field 'position' is '{text}'; write it as f7+l7, f5, l1 or all")),
+                _ => {
+                    return Err(format!(
+                        "field 'position' is '{text}'; write it as f7+l7, f5, l1 or all"
+                    ));
+                }
             }
         }
         Ok(Self::Ends { first, last })
@@ -163,7 +167,10 @@ impl Recipe for ReftConfig {
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         check_probability("dropout", self.dropout)?;
         if self.position == (Positions::Ends { first: 0, last: 0 }) {
-            return Err(AdapterError::bad_field("position", "names no token; write it as f7+l7, f5, l1 or all"));
+            return Err(AdapterError::bad_field(
+                "position",
+                "names no token; write it as f7+l7, f5, l1 or all",
+            ));
         }
         for site in sites {
             check_rank(self.r, site, site.d_in)?;

@@ -29,11 +29,17 @@ impl Vector {
     }
 
     pub(crate) fn bind(&self) -> BoundVector {
-        BoundVector { value: self.value.val() }
+        BoundVector {
+            value: self.value.val(),
+        }
     }
 
     pub(crate) fn name_on_disk(&self, site: &Site) -> String {
-        let field = if site.path.ends_with(".gamma") { "weight" } else { "bias" };
+        let field = if site.path.ends_with(".gamma") {
+            "weight"
+        } else {
+            "bias"
+        };
         let tuned = if self.norm { "ln_tuning_layers." } else { "" };
         format!("{}.{tuned}{field}", site.module())
     }

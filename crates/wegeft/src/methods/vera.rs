@@ -91,7 +91,10 @@ impl Recipe for VeraConfig {
             return Err(AdapterError::bad_field("r", "is 0; set it to 1 or more"));
         }
         if !self.d_initial.is_finite() {
-            return Err(AdapterError::bad_field("d_initial", format!("{} is not a finite number", self.d_initial)));
+            return Err(AdapterError::bad_field(
+                "d_initial",
+                format!("{} is not a finite number", self.d_initial),
+            ));
         }
         Ok(own_groups(sites))
     }

@@ -56,7 +56,10 @@ impl Recipe for VptConfig {
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         if self.num_virtual_tokens == 0 {
-            return Err(AdapterError::bad_field("num_virtual_tokens", "is 0; set it to 1 or more"));
+            return Err(AdapterError::bad_field(
+                "num_virtual_tokens",
+                "is 0; set it to 1 or more",
+            ));
         }
         let prompted = if self.deep { sites.len() } else { sites.len().min(1) };
         Ok(own_groups(&sites[..prompted]))
@@ -114,7 +117,9 @@ impl Edit for BoundPrompt {
         let [batch, tokens, d] = x.dims();
         let [prompts, _] = self.tokens.dims();
         let after = if self.replaces { 1 + prompts } else { 1 };
-        let own = cast(self.tokens.clone(), x.dtype()).unsqueeze::<3>().expand([batch, prompts, d]);
+        let own = cast(self.tokens.clone(), x.dtype())
+            .unsqueeze::<3>()
+            .expand([batch, prompts, d]);
         let cls = x.clone().narrow(1, 0, 1);
         Tensor::cat(vec![cls, own, x.narrow(1, after, tokens - after)], 1)
     }
