@@ -8,7 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use kernels::gelu;
 use serde::{Deserialize, Serialize};
-use wegeft::linear;
+use wegeft::{Hook, linear};
 
 use crate::drop_path::DropPath;
 
@@ -144,7 +144,9 @@ impl Vit {
         }
         let pooled = if self.mean_pool {
             let x = normed(&self.norm, x);
-            x.slice([0..batch, 1..tokens + 1, 0..d]).mean_dim(1)
+            // The last ones: prompts of an adapter stand between the CLS token and the patches.
+            let start = x.dims()[1] - tokens;
+            x.narrow(1, start, tokens).mean_dim(1)
         } else {
             // The norm works token by token: only the one that is read needs it.
             normed(&self.norm, x.slice([0..batch, 0..1, 0..d]))
@@ -211,18 +213,26 @@ pub struct LayerScale {
 /// One transformer block, pre-norm.
 #[derive(Module, Debug)]
 pub struct Block {
+    /// Place before the block: its input.
+    pub input: Hook,
     /// Norm before attention.
     pub norm1: LayerNorm,
     /// Self-attention.
     pub attn: Attention,
     /// Scale of the attention branch.
     pub ls1: Option<LayerScale>,
+    /// Place after attention, before the residual sum.
+    pub attn_out: Hook,
     /// Norm before the MLP.
     pub norm2: LayerNorm,
     /// MLP.
     pub mlp: Mlp,
     /// Scale of the MLP branch.
     pub ls2: Option<LayerScale>,
+    /// Place after the MLP, before the residual sum.
+    pub mlp_out: Hook,
+    /// Place after the block: its output.
+    pub output: Hook,
     drop_path: DropPath,
 }
 
@@ -235,7 +245,9 @@ impl Block {
                 gamma: Initializer::Ones.init([d], device),
             })
         };
+        let hook = || Hook::new(d, device);
         Self {
+            input: hook(),
             norm1: config.norm(device),
             attn: Attention {
                 qkv: dense(d, 3 * d, device),
@@ -243,22 +255,27 @@ impl Block {
                 heads: config.heads,
             },
             ls1: scale(),
+            attn_out: hook(),
             norm2: config.norm(device),
             mlp: Mlp {
                 fc1: dense(d, hidden, device),
                 fc2: dense(hidden, d, device),
             },
             ls2: scale(),
+            mlp_out: hook(),
+            output: hook(),
             drop_path: DropPath::new(drop_path),
         }
     }
 
-    /// `[batch, tokens, d_model]` to the same.
+    /// `[batch, tokens, d_model]` to the same; prompts bound to `input` add tokens.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.input.forward(x);
         let attended = scaled(&self.ls1, self.attn.forward(self.norm1.forward(x.clone())));
-        let x = x + self.drop_path.forward(attended);
+        let x = x + self.drop_path.forward(self.attn_out.forward(attended));
         let mixed = scaled(&self.ls2, self.mlp.forward(self.norm2.forward(x.clone())));
-        x + self.drop_path.forward(mixed)
+        self.output
+            .forward(x + self.drop_path.forward(self.mlp_out.forward(mixed)))
     }
 }
 

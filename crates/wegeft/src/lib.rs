@@ -35,6 +35,7 @@ pub mod export;
 pub mod hook;
 mod linear;
 pub mod methods;
+mod select;
 pub mod site;
 pub mod storage;
 pub mod summary;

@@ -10,7 +10,8 @@ use super::{Factors, Recipe};
 use crate::bank::{Group, own_groups};
 use crate::config::Targets;
 use crate::error::AdapterError;
-use crate::site::{self, Places, Site};
+use crate::select;
+use crate::site::{Places, Site};
 use crate::weights::Weights;
 
 /// Settings of BitFit. `target_modules` narrows it to some layers; without, all are trained.
@@ -36,7 +37,7 @@ impl BitfitConfig {
 
 impl Recipe for BitfitConfig {
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        site::find_vectors(&places.params, targets, |param| {
+        select::find_vectors(&places.params, targets, |param| {
             let linear = param.holder == "Linear" && param.path.ends_with(".bias");
             linear || (self.layer_norm && param.path.ends_with(".beta"))
         })

@@ -17,7 +17,8 @@ use super::{Edit, Factors, Recipe, cast};
 use crate::bank::{Group, own_groups};
 use crate::config::Targets;
 use crate::error::AdapterError;
-use crate::site::{self, Places, Site};
+use crate::select;
+use crate::site::{Places, Site};
 use crate::weights::Weights;
 
 /// Where the adapters are and how they start.
@@ -107,7 +108,7 @@ impl Recipe for BottleneckConfig {
             Placement::Houlsby => &["attn_out", "mlp_out"],
             Placement::Pfeiffer => &["mlp_out"],
         };
-        site::find_hooks(&places.hooks, targets, default)
+        select::find_hooks(&places.hooks, targets, default)
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

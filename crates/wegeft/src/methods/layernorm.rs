@@ -9,7 +9,8 @@ use super::{Factors, Recipe};
 use crate::bank::{Group, own_groups};
 use crate::config::Targets;
 use crate::error::AdapterError;
-use crate::site::{self, Places, Site};
+use crate::select;
+use crate::site::{Places, Site};
 use crate::weights::Weights;
 
 /// LayerNorm tuning; it has no setting. `target_modules` narrows it to some norms; without, all are trained.
@@ -25,7 +26,7 @@ impl LayerNormConfig {
 
 impl Recipe for LayerNormConfig {
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        site::find_vectors(&places.params, targets, |param| {
+        select::find_vectors(&places.params, targets, |param| {
             param.path.ends_with(".gamma") || param.path.ends_with(".beta")
         })
     }

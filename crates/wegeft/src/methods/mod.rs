@@ -25,7 +25,8 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::bank::Group;
 use crate::config::Targets;
 use crate::error::AdapterError;
-use crate::site::{self, Places, Site};
+use crate::select;
+use crate::site::{Places, Site};
 use crate::weights::Weights;
 use bottleneck::Bottleneck;
 use ia3::{BoundIa3, Ia3};
@@ -43,7 +44,7 @@ use wegeft::{BoundWegeft, Wegeft};
 pub(crate) trait Recipe {
     /// The sites that `targets` names among a model's places: rank-2 weights unless a method says otherwise.
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        site::find(&places.params, targets)
+        select::find(&places.params, targets)
     }
 
     /// Sorts the sites into groups that share factors; refuses sites and settings that the method cannot take.

@@ -2,7 +2,7 @@
 
 use burn::linalg;
 use burn::tensor::{Device, Distribution, Tensor};
-use rand_mt::Mt19937GenRand32;
+use rand_mt::Mt;
 
 /// QR sweeps a singular value: LAPACK gives up after 6·n in all; finite input needs two or three.
 const SWEEPS: usize = 1000;
@@ -20,7 +20,7 @@ pub(crate) fn svd(matrix: Tensor<2>, r: usize) -> (Tensor<2>, Tensor<1>, Tensor<
 pub(crate) fn truncated_svd(matrix: Tensor<2>, r: usize, iterations: usize) -> (Tensor<2>, Tensor<1>, Tensor<2>) {
     let [m, n] = matrix.dims();
     let columns = (r + OVERSAMPLING).min(m).min(n);
-    let sketch = uniform([n, columns], 1.0, &mut Mt19937GenRand32::new(0), &matrix.device());
+    let sketch = uniform([n, columns], 1.0, &mut Mt::new(0), &matrix.device());
     let mut basis = range(matrix.clone().matmul(sketch));
     for _ in 0..iterations {
         let rows = range(matrix.clone().transpose().matmul(basis));
@@ -44,7 +44,7 @@ fn range(matrix: Tensor<2>) -> Tensor<2> {
 }
 
 /// Values of U(±bound) from PyTorch's CPU generator: 24 bits of each draw of a Mersenne twister.
-pub(crate) fn uniform(shape: [usize; 2], bound: f32, generator: &mut Mt19937GenRand32, device: &Device) -> Tensor<2> {
+pub(crate) fn uniform(shape: [usize; 2], bound: f32, generator: &mut Mt, device: &Device) -> Tensor<2> {
     let count = shape[0] * shape[1];
     let values: Vec<f32> = (0..count)
         .map(|_| {

@@ -21,7 +21,8 @@ use super::{Edit, Factors, Recipe, cast, dropped};
 use crate::bank::{Group, check_rank, own_groups};
 use crate::config::Targets;
 use crate::error::AdapterError;
-use crate::site::{self, Places, Site};
+use crate::select;
+use crate::site::{Places, Site};
 use crate::weights::Weights;
 
 /// Which edit.
@@ -161,7 +162,7 @@ impl ReftConfig {
 
 impl Recipe for ReftConfig {
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        site::find_hooks(&places.hooks, targets, &["output"])
+        select::find_hooks(&places.hooks, targets, &["output"])
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

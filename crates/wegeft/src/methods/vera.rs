@@ -8,7 +8,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use rand_mt::Mt19937GenRand32;
+use rand_mt::Mt;
 use serde::{Deserialize, Serialize};
 
 use super::low_rank::LowRank;
@@ -119,7 +119,7 @@ impl Recipe for VeraConfig {
     fn projection(&self, sites: &[Site], device: &Device) -> Option<Projection> {
         let greatest = |size: fn(&Site) -> usize| sites.iter().map(size).max();
         let (d_in, d_out) = (greatest(|site| site.d_in)?, greatest(|site| site.d_out)?);
-        let mut generator = Mt19937GenRand32::new(self.projection_prng_key);
+        let mut generator = Mt::new(self.projection_prng_key);
         // Kaiming-uniform with a = 0: U(±√(6 / fan_in)).
         let mut draw = |shape: [usize; 2]| {
             let bound = (6.0 / shape[1] as f64).sqrt() as f32;

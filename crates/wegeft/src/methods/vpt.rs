@@ -13,7 +13,8 @@ use super::{Edit, Factors, Recipe, cast};
 use crate::bank::{Group, own_groups};
 use crate::config::Targets;
 use crate::error::AdapterError;
-use crate::site::{self, Places, Site};
+use crate::select;
+use crate::site::{Places, Site};
 use crate::weights::Weights;
 
 /// Settings of VPT. `target_modules` names hooks; without, every block's `input`.
@@ -51,7 +52,7 @@ impl VptConfig {
 
 impl Recipe for VptConfig {
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        site::find_hooks(&places.hooks, targets, &["input"])
+        select::find_hooks(&places.hooks, targets, &["input"])
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
