@@ -57,16 +57,33 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.parts.bank.bind(self.parts.model.clone())
     }
 
-    /// A plain model with the residuals written into its weights.
-    pub fn merge(&self) -> M {
-        self.bind().materialize()
-    }
-
     /// The model's own parameters (not the bank's) that are trained in full, in traversal order.
     pub fn saved_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, param));
         params
+    }
+
+    pub(crate) fn map_model(self, change: impl FnOnce(M) -> M) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model: change(model),
+                bank,
+            },
+            config: self.config,
+        }
+    }
+
+    pub(crate) fn map_bank(self, change: impl FnOnce(Bank) -> Bank) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model,
+                bank: change(bank),
+            },
+            config: self.config,
+        }
     }
 
     pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {

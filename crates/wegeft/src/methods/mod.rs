@@ -5,6 +5,7 @@ pub mod generator;
 pub mod lora;
 pub mod low_rank;
 pub mod parts;
+pub mod rows;
 pub mod wegeft;
 
 use burn::module::{Module, Reparameterization};
@@ -13,6 +14,7 @@ use burn::tensor::{DType, Tensor};
 use lora::{BoundLora, Lora};
 use low_rank::LowRank;
 use parts::BoundParts;
+use rows::{BoundOwn, BoundRows};
 use wegeft::{BoundWegeft, Wegeft};
 
 /// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
@@ -33,6 +35,11 @@ pub trait Edit {
         bias
     }
 
+    /// `out`, `[n, d_out]`, with the bias added.
+    fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+        out + self.bias(bias).unsqueeze::<2>()
+    }
+
     /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         x
@@ -40,6 +47,11 @@ pub trait Edit {
 
     /// The residual as a low-rank product, if it is one exactly.
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
+        None
+    }
+
+    /// The weight whose merge is `merged`, `[d_in, d_out]`, if that determines it.
+    fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
         None
     }
 }
@@ -72,6 +84,10 @@ pub enum Bound {
     Lora(BoundLora),
     /// See [`parts`].
     Parts(BoundParts),
+    /// See [`rows`].
+    Rows(BoundRows),
+    /// See [`rows`].
+    Own(BoundOwn),
 }
 
 impl Bound {
@@ -89,6 +105,8 @@ impl Bound {
             Self::Wegeft(bound) => bound,
             Self::Lora(bound) => bound,
             Self::Parts(bound) => bound,
+            Self::Rows(bound) => bound,
+            Self::Own(bound) => bound,
         }
     }
 }

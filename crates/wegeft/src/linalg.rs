@@ -1,0 +1,47 @@
+//! The few matrix functions that conversions need, made of Burn's SVD and QR.
+
+use burn::linalg::{qr, svd};
+use burn::tensor::Tensor;
+
+/// Enough for any matrix whose values are finite.
+const SWEEPS: usize = 100;
+
+/// The inverse of a square matrix; `None` if it has none, or values that are not finite.
+pub(crate) fn inverse(matrix: Tensor<2>) -> Option<Tensor<2>> {
+    let (u, s, vt) = finite_svd(matrix)?;
+    let least = s.clone().min().into_scalar::<f64>();
+    if least <= 0.0 {
+        return None;
+    }
+    let columns = s.recip().unsqueeze_dim::<2>(0);
+    Some((vt.transpose() * columns).matmul(u.transpose()))
+}
+
+/// The greatest `rank` singular triples of `left · right` (`[m, k]` and `[k, n]`), without forming the product where
+/// k is the smallest size: U `[m, rank]`, S `[rank]`, Vᵀ `[rank, n]`; fewer where the product's sizes allow fewer.
+/// `None` for values that are not finite.
+pub(crate) fn product_svd(
+    left: Tensor<2>,
+    right: Tensor<2>,
+    rank: usize,
+) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
+    let (left, right) = (left.detach(), right.detach());
+    let ([m, k], [_, n]) = (left.dims(), right.dims());
+    let (u, s, vt) = if k < m.min(n) {
+        let (q_left, r_left) = qr(left, true);
+        let (q_right, r_right) = qr(right.transpose(), true);
+        let (u, s, vt) = finite_svd(r_left.matmul(r_right.transpose()))?;
+        (q_left.matmul(u), s, vt.matmul(q_right.transpose()))
+    } else {
+        finite_svd(left.matmul(right))?
+    };
+    let rank = rank.min(s.dims()[0]);
+    Some((u.narrow(1, 0, rank), s.narrow(0, 0, rank), vt.narrow(0, 0, rank)))
+}
+
+/// The SVD of a matrix; `None` for values that are not finite, on which Burn's panics.
+pub(crate) fn finite_svd(matrix: Tensor<2>) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
+    let matrix = matrix.detach();
+    let finite = matrix.clone().is_finite().all().into_scalar::<bool>();
+    finite.then(|| svd::<2, 1>(matrix, SWEEPS))
+}
