@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId,
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamGroup,
+    ParamId,
 };
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};

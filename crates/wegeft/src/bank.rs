@@ -133,13 +133,18 @@ impl Bank {
     pub(crate) fn bound(&self) -> HashMap<String, Bound> {
         let bound: Vec<Bound> = self.factors.iter().map(Factors::bind).collect();
         let places = self.by_path.iter();
-        places.map(|(path, places)| (path.clone(), at(places, &bound))).collect()
+        places
+            .map(|(path, places)| (path.clone(), at(places, &bound)))
+            .collect()
     }
 }
 
 /// Every site a group of its own.
 fn own_groups(sites: &[Site]) -> Vec<Group> {
-    let own = sites.iter().enumerate().map(|(index, site)| (site.module(), vec![index]));
+    let own = sites
+        .iter()
+        .enumerate()
+        .map(|(index, site)| (site.module(), vec![index]));
     groups(sites, own.collect())
 }
 

@@ -238,7 +238,10 @@ impl AdapterConfig {
                 .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
             {
                 let heads: Vec<_> = params.iter().map(|param| site::kind(param.module())).collect();
-                let message = format!("'{name}' names no module of the model; the last ones are: {}", last(heads));
+                let message = format!(
+                    "'{name}' names no module of the model; the last ones are: {}",
+                    last(heads)
+                );
                 return Err(AdapterError::bad_field("modules_to_save", message));
             }
         }

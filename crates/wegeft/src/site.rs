@@ -138,7 +138,10 @@ pub struct BlockOf {
 impl Site {
     /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
     pub fn module(&self) -> String {
-        let module = self.path.rsplit_once('.').map_or(self.path.as_str(), |(module, _)| module);
+        let module = self
+            .path
+            .rsplit_once('.')
+            .map_or(self.path.as_str(), |(module, _)| module);
         match &self.block {
             Some(block) => format!("{module}.{}", block.name),
             None => module.to_string(),
@@ -203,7 +206,11 @@ pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, Adapte
             d_out: param.shape[1],
             block: None,
         };
-        match targets.fused.iter().find(|fused| name_matches(param.module(), &fused.module)) {
+        match targets
+            .fused
+            .iter()
+            .find(|fused| name_matches(param.module(), &fused.module))
+        {
             Some(fused) => sites.extend(blocks(&whole, fused)?),
             None => sites.push(whole),
         }
@@ -217,16 +224,25 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
     let count = fused.blocks.len();
     let widths = match fused.widths.is_empty() {
         true if count == 0 || whole.d_out % count != 0 => {
-            return bad(format!("{count} equal blocks do not divide its {} columns; set widths", whole.d_out));
+            return bad(format!(
+                "{count} equal blocks do not divide its {} columns; set widths",
+                whole.d_out
+            ));
         }
         true => vec![whole.d_out / count; count],
         false => fused.widths.clone(),
     };
     if widths.len() != count || widths.iter().sum::<usize>() != whole.d_out {
-        return bad(format!("widths {widths:?} are not {count} that add up to its {} columns", whole.d_out));
+        return bad(format!(
+            "widths {widths:?} are not {count} that add up to its {} columns",
+            whole.d_out
+        ));
     }
     if let Some(unknown) = fused.adapt.iter().find(|name| !fused.blocks.contains(name)) {
-        return bad(format!("it has no block '{unknown}'; choose among {}", fused.blocks.join(", ")));
+        return bad(format!(
+            "it has no block '{unknown}'; choose among {}",
+            fused.blocks.join(", ")
+        ));
     }
     let mut start = 0;
     let mut sites = Vec::new();

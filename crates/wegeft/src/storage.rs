@@ -132,7 +132,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 .and_then(|index| index.parse::<usize>().ok());
             let owner = group.map_or_else(String::new, |index| self.bank().groups()[index].sites[0].module());
             let field = param.torch_name();
-            let name = format!("{PREFIX}{owner}.{}", methods::name_on_disk(field.splitn(4, '.').nth(3).unwrap_or("")));
+            let name = format!(
+                "{PREFIX}{owner}.{}",
+                methods::name_on_disk(field.splitn(4, '.').nth(3).unwrap_or(""))
+            );
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names
@@ -160,7 +163,10 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
     let mut config: AdapterConfig = serde_json::from_value(json.clone()).map_err(|e| error(e.to_string()))?;
     let known = known_fields(&config).map_err(|e| error(e.to_string()))?;
     if let Value::Object(fields) = json {
-        config.extra = fields.into_iter().filter(|(name, _)| !known.contains_key(name)).collect();
+        config.extra = fields
+            .into_iter()
+            .filter(|(name, _)| !known.contains_key(name))
+            .collect();
     }
     Ok(config)
 }

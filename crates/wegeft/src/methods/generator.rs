@@ -143,16 +143,17 @@ impl GeneratorConfig {
             }))
         };
         let branches = match self.block {
-            BlockKind::Identity => Vec::new(),
-            BlockKind::Sigmoid => return Block::Sigmoid,
-            BlockKind::Gelu => return Block::Gelu,
+            BlockKind::Identity | BlockKind::Sigmoid | BlockKind::Gelu => Vec::new(),
             BlockKind::Mlp => vec![channels()],
             BlockKind::MlpMixer => vec![branch(Mix::Tokens(mlp(d_out, MIXER_HIDDEN))), channels()],
             BlockKind::Transformer => vec![branch(Mix::Attention(attention())), channels()],
             BlockKind::Paca => vec![paca(), channels()],
             BlockKind::PacaAttention => vec![paca()],
         };
-        Block::Residual(Residual { branches })
+        Block {
+            branches,
+            kind: self.block,
+        }
     }
 }
 
@@ -170,35 +171,24 @@ impl Generator {
     }
 }
 
-/// One block.
+/// One block: an element-wise function, or pre-norm branches, each added to its input.
 #[derive(Module, Debug)]
-pub enum Block {
-    /// Element-wise, no residual.
-    Sigmoid,
-    /// Element-wise, no residual.
-    Gelu,
-    /// Branches, each added to its input.
-    Residual(Residual),
+pub struct Block {
+    /// In order.
+    pub branches: Vec<Branch>,
+    #[module(skip)]
+    kind: BlockKind,
 }
 
 impl Block {
     fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Sigmoid => sigmoid(c),
-            Self::Gelu => gelu(c),
-            Self::Residual(residual) => residual
-                .branches
-                .iter()
-                .fold(c, |c, branch| c.clone() + branch.mix.forward(branch.norm.forward(c))),
+        let branches = self.branches.iter();
+        match self.kind {
+            BlockKind::Sigmoid => sigmoid(c),
+            BlockKind::Gelu => gelu(c),
+            _ => branches.fold(c, |c, branch| c.clone() + branch.mix.forward(branch.norm.forward(c))),
         }
     }
-}
-
-/// Pre-norm branches in a row.
-#[derive(Module, Debug)]
-pub struct Residual {
-    /// In order.
-    pub branches: Vec<Branch>,
 }
 
 /// A norm and what mixes its output.

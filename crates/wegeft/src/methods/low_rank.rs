@@ -20,7 +20,9 @@ impl LowRank {
     pub fn forward(self, x: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         // The scale goes on the small tensor, [n, r].
-        let code = cast(x, self.a.dtype()).matmul(self.a.transpose()).mul_scalar(self.scale);
+        let code = cast(x, self.a.dtype())
+            .matmul(self.a.transpose())
+            .mul_scalar(self.scale);
         cast(code.matmul(self.b.transpose()), dtype)
     }
 

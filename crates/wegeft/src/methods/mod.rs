@@ -121,7 +121,11 @@ impl Reparameterization for Bound {
             let [width] = [shape[0]];
             return self.edit().bias(base.reshape([width])).reshape(shape);
         }
-        let base = if is_quantized(base.dtype()) { base.dequantize() } else { base };
+        let base = if is_quantized(base.dtype()) {
+            base.dequantize()
+        } else {
+            base
+        };
         let residual = self.edit().residual(base.clone().reshape([shape[0], shape[1]]));
         base + residual.reshape(shape)
     }

@@ -141,16 +141,25 @@ impl WegeftConfig {
         check_probability("dropout", self.dropout)?;
         let bad = |field: &str, message: &str| Err(AdapterError::bad_field(field, message));
         if self.side == Side::Output && self.weight_dropout > 0.0 {
-            return bad("weight_dropout", "acts before W·phi, which the output side has not; set side = input or 0");
+            return bad(
+                "weight_dropout",
+                "acts before W·phi, which the output side has not; set side = input or 0",
+            );
         }
         if self.generator.is_identity() {
             return Ok(());
         }
         if self.side == Side::Output {
-            return bad("generator", "a generator reads W·phi, which the output side has not; set side = input");
+            return bad(
+                "generator",
+                "a generator reads W·phi, which the output side has not; set side = input",
+            );
         }
         if self.zero_factor == ZeroFactor::Phi {
-            return bad("zero_factor", "with a generator only psi = 0 starts as the frozen model; set psi");
+            return bad(
+                "zero_factor",
+                "with a generator only psi = 0 starts as the frozen model; set psi",
+            );
         }
         Ok(())
     }
@@ -271,7 +280,9 @@ impl BoundWegeft {
         if self.output_side {
             return LowRank {
                 // psi W in PyTorch's orientation of W; here W psiᵀ, transposed, so that W is read as it lies.
-                a: cast(weight, self.psi.dtype()).matmul(self.psi.clone().transpose()).transpose(),
+                a: cast(weight, self.psi.dtype())
+                    .matmul(self.psi.clone().transpose())
+                    .transpose(),
                 b: self.phi.clone(),
                 scale: self.scale,
             };
@@ -339,7 +350,10 @@ impl Edit for BoundWegeft {
 pub(crate) fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
     match alpha.is_finite() {
         true => Ok(()),
-        false => Err(AdapterError::bad_field(field, format!("{alpha} is not a finite number"))),
+        false => Err(AdapterError::bad_field(
+            field,
+            format!("{alpha} is not a finite number"),
+        )),
     }
 }
 
@@ -347,6 +361,9 @@ pub(crate) fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
 pub(crate) fn check_probability(field: &str, p: f64) -> Result<(), AdapterError> {
     match (0.0..1.0).contains(&p) {
         true => Ok(()),
-        false => Err(AdapterError::bad_field(field, format!("{p} is not a probability in [0, 1)"))),
+        false => Err(AdapterError::bad_field(
+            field,
+            format!("{p} is not a probability in [0, 1)"),
+        )),
     }
 }
