@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use backbones::{Pretrained, Vit};
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
@@ -15,12 +15,11 @@ use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
 use datasets::Task;
 use serde::{Deserialize, Serialize};
-use wegeft::site;
 use wegeft::storage::write_then_rename;
 
 use crate::batches::{Input, Pictures};
 use crate::checkpoints::{self, RecordFiles};
-use crate::classifier::Classifier;
+use crate::classifier::cross_entropy;
 use crate::description::Description;
 use crate::memory::peak_rss_mb;
 use crate::metrics_file::MetricsFile;
@@ -131,20 +130,9 @@ pub fn run(setting: &Setting, task: &Task, method: &str, folder: &Path) -> Resul
         (train, valid, test) = (features(train)?, features(valid)?, features(test)?);
     }
     let steps_per_epoch = train.images.len().div_ceil(settings.batch_size);
-    // Decay on matrices only: not on biases, norms and other 1-D parameters (protocol section 2.2).
-    let plain = ParamGroup::from_ids(
-        site::params(&adapted)
-            .iter()
-            .filter(|p| p.shape.len() < 2)
-            .map(|p| p.id)
-            .collect(),
-    );
-    let adamw = AdamWConfig::new().with_epsilon(1e-8);
-    let optimizer = adamw
-        .clone()
-        .with_weight_decay(settings.weight_decay as f32)
-        .init()
-        .with_group(plain, adamw.with_weight_decay(0.0).build(), None);
+    let optimizer = adapted.optimizer(settings.weight_decay as f32, None, |decay| {
+        AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build()
+    });
     let schedule = PerEpoch {
         peak: settings.lr,
         epochs: settings.epochs,
@@ -181,7 +169,7 @@ pub fn run(setting: &Setting, task: &Task, method: &str, folder: &Path) -> Resul
     if !terminal {
         training = training.renderer(Box::new(Plain));
     }
-    let result = training.launch(Learner::new(Classifier(adapted), optimizer, schedule));
+    let result = training.launch(Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule));
     if let Some(step) = *bad_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         return Err(failed(format!(
             "the loss is not a number at step {step}; lower lr (the last good checkpoint is kept)"
@@ -193,7 +181,7 @@ pub fn run(setting: &Setting, task: &Task, method: &str, folder: &Path) -> Resul
     if result.interrupted.is_some() {
         return Err(RunError::Interrupted);
     }
-    let model = result.model.0;
+    let model = result.model.adapted;
     let bound = model.bind();
     let value = top1(&bound, &test, &plain_device).map_err(failed)?;
     let validation = match settings.final_run {

@@ -94,6 +94,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
+    /// Number of parameters (not of their values) that are trained, in the model and in the bank.
+    pub fn trained_params(&self) -> usize {
+        self.saved_params().len() + site::params(&self.parts.bank).len()
+    }
+
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
         let mut ids: Vec<_> = self.saved_params().into_iter().map(|param| param.id).collect();
@@ -173,7 +178,7 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
-        let trained = self.saved_params().len() + site::params(&self.parts.bank).len();
+        let trained = self.trained_params();
         if record.len() != trained {
             return Err(RecordError::Validation(format!(
                 "the record holds {} tensors, this adapter trains {trained}",

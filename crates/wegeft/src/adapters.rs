@@ -105,7 +105,12 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         let own = adapted.saved_params().into_iter().map(|param| param.id).collect();
         let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
         let frozen = Frozen::of(&self.backbone);
-        let adapted = adapted.map_model(|model| model.map(&mut Graft { frozen: &frozen, to: None }));
+        let adapted = adapted.map_model(|model| {
+            model.map(&mut Graft {
+                frozen: &frozen,
+                to: None,
+            })
+        });
         self.named.push((name.to_string(), adapted));
         if self.named.len() == 1 {
             self.active = Some(0);
@@ -156,7 +161,8 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
 
     /// Name and adapter of the active one.
     pub fn active(&self) -> Option<(&str, &Adapted<M>)> {
-        self.active.map(|index| (self.named[index].0.as_str(), &self.named[index].1))
+        self.active
+            .map(|index| (self.named[index].0.as_str(), &self.named[index].1))
     }
 
     /// The backbone with the active adapter bound.

@@ -50,7 +50,10 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
                 return Err(refused(term, &format!("its weight {weight} is not a finite number")));
             }
             if !adapted.saved_params().is_empty() && with_own.replace(*term).is_some() {
-                return Err(refused(term, "more than one of these adapters trains layers in full, which have no sum"));
+                return Err(refused(
+                    term,
+                    "more than one of these adapters trains layers in full, which have no sum",
+                ));
             }
             for (module, low) in adapted.valid().low_rank()? {
                 terms.entry(module).or_default().push((*weight, low));
@@ -76,9 +79,9 @@ fn sum(terms: &[(f64, LowRank)], combination: Combination) -> Result<LowRank, St
     let greatest = ranks.iter().copied().max().unwrap_or_default();
     match combination {
         Combination::Cat => Ok(cat(terms)),
-        Combination::Linear if ranks.iter().any(|rank| *rank != greatest) => {
-            Err(format!("a linear sum needs equal ranks, found {ranks:?}; use cat or svd"))
-        }
+        Combination::Linear if ranks.iter().any(|rank| *rank != greatest) => Err(format!(
+            "a linear sum needs equal ranks, found {ranks:?}; use cat or svd"
+        )),
         Combination::Linear => {
             let add = |side: fn(&LowRank) -> Tensor<2>, factor: fn(f64) -> f64| {
                 let terms = terms.iter().map(|(w, low)| side(low).mul_scalar(factor(w * low.scale)));
@@ -86,7 +89,9 @@ fn sum(terms: &[(f64, LowRank)], combination: Combination) -> Result<LowRank, St
             };
             let a = add(|low| low.a.clone(), |ws| ws.abs().sqrt().copysign(ws));
             let b = add(|low| low.b.clone(), |ws| ws.abs().sqrt());
-            let (Some(a), Some(b)) = (a, b) else { return Err("nothing to add".into()) };
+            let (Some(a), Some(b)) = (a, b) else {
+                return Err("nothing to add".into());
+            };
             Ok(LowRank { a, b, scale: 1.0 })
         }
         Combination::Svd { rank } => {

@@ -100,7 +100,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let mut tensors = Tensors::new();
         for group in adapted.bank().groups() {
             let terms = group.sites.iter().map(|site| term(site, &weights, &residuals));
-            let terms = terms.collect::<Option<Vec<_>>>().ok_or_else(|| not_finite(&group.name))?;
+            let terms = terms
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| not_finite(&group.name))?;
             let owner = group.sites[0].module();
             let (r, alpha) = config.patterns.of(&owner, config.r, config.alpha);
             let scale = alpha / r as f64;
@@ -108,8 +110,15 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             for (site, term) in group.sites.iter().zip(&terms) {
                 let before = term.residual.clone().dense();
                 let after = match config.side {
-                    Side::Input => psi.clone().transpose().matmul(phi.clone().transpose().matmul(term.weight.clone())),
-                    Side::Output => term.weight.clone().matmul(psi.clone().transpose()).matmul(phi.clone().transpose()),
+                    Side::Input => psi
+                        .clone()
+                        .transpose()
+                        .matmul(phi.clone().transpose().matmul(term.weight.clone())),
+                    Side::Output => term
+                        .weight
+                        .clone()
+                        .matmul(psi.clone().transpose())
+                        .matmul(phi.clone().transpose()),
                 };
                 report.sites.push(SiteLoss {
                     group: group.name.clone(),
@@ -119,7 +128,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 });
             }
             for (name, factor) in [("phi", phi.transpose()), ("psi", psi)] {
-                tensors.insert(format!("{PREFIX}{owner}.wegeft_{name}.weight"), to_stored(factor, false));
+                tensors.insert(
+                    format!("{PREFIX}{owner}.wegeft_{name}.weight"),
+                    to_stored(factor, false),
+                );
             }
         }
         let mut names = adapted.names();
@@ -129,7 +141,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 }
 
 fn not_finite(group: &str) -> AdapterError {
-    AdapterError::bad_field("peft_type", format!("group '{group}' has weights or residuals that are not finite"))
+    AdapterError::bad_field(
+        "peft_type",
+        format!("group '{group}' has weights or residuals that are not finite"),
+    )
 }
 
 fn norm(tensor: Tensor<2>) -> f64 {
@@ -203,7 +218,9 @@ fn solve(terms: &[Term], r: usize, scale: f64, side: Side) -> Option<(Tensor<2>,
             let (u, s, vt) = product_svd(left, Tensor::cat(right, 0), r)?;
             let share = s.div_scalar(scale.abs()).sqrt();
             (
-                whitened.matmul(u * share.clone().unsqueeze_dim::<2>(0)).mul_scalar(scale.signum()),
+                whitened
+                    .matmul(u * share.clone().unsqueeze_dim::<2>(0))
+                    .mul_scalar(scale.signum()),
                 vt * share.unsqueeze_dim::<2>(1),
             )
         }
@@ -234,7 +251,10 @@ fn padded(phi: Tensor<2>, psi: Tensor<2>, d: usize, r: usize) -> (Tensor<2>, Ten
 fn weights<M: Module>(model: &M, groups: &[Group]) -> BTreeMap<String, Tensor<2>> {
     let mut collector = Weights {
         path: Vec::new(),
-        wanted: groups.iter().flat_map(|group| group.sites.iter().map(|site| site.path.clone())).collect(),
+        wanted: groups
+            .iter()
+            .flat_map(|group| group.sites.iter().map(|site| site.path.clone()))
+            .collect(),
         found: BTreeMap::new(),
     };
     model.visit(&mut collector);
@@ -262,12 +282,17 @@ impl ModuleVisitor for Weights {
             return;
         }
         let weight = param.base();
-        let weight = if is_quantized(weight.dtype()) { weight.dequantize() } else { weight };
+        let weight = if is_quantized(weight.dtype()) {
+            weight.dequantize()
+        } else {
+            weight
+        };
         let dtype = match weight.device().supports_dtype(FloatDType::F64) {
             true => FloatDType::F64,
             false => FloatDType::F32,
         };
         let shape = weight.dims();
-        self.found.insert(path, weight.cast(dtype).reshape([shape[0], shape[1]]));
+        self.found
+            .insert(path, weight.cast(dtype).reshape([shape[0], shape[1]]));
     }
 }

@@ -61,8 +61,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// This model with a LoRA adapter of the given factors, by module, in place of its own adapter.
     pub(crate) fn with_lora(&self, factors: &BTreeMap<String, LowRank>) -> Result<Self, AdapterError> {
         let config = serde_json::from_value(Value::Object(self.lora_fields(factors)));
-        let mut config: AdapterConfig =
-            config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
+        let mut config: AdapterConfig = config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
         config.extra = self.config().extra.clone();
         let adapted = config.init(self.model().clone())?;
         let mut names = adapted.names();
@@ -81,7 +80,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     fn lora_fields(&self, factors: &BTreeMap<String, LowRank>) -> Map<String, Value> {
         let rank = |low: &LowRank| low.a.dims()[0];
         let alpha = |low: &LowRank| low.scale * rank(low) as f64;
-        let (r, a) = factors.values().next().map(|low| (rank(low), alpha(low))).unwrap_or_default();
+        let (r, a) = factors
+            .values()
+            .next()
+            .map(|low| (rank(low), alpha(low)))
+            .unwrap_or_default();
         let (mut ranks, mut alphas) = (Map::new(), Map::new());
         for (module, low) in factors {
             if rank(low) != r {
@@ -115,8 +118,14 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 fn stored(factors: &BTreeMap<String, LowRank>) -> Tensors {
     let mut tensors = Tensors::new();
     for (module, low) in factors {
-        tensors.insert(format!("{PREFIX}{module}.lora_A.weight"), to_stored(low.a.clone(), false));
-        tensors.insert(format!("{PREFIX}{module}.lora_B.weight"), to_stored(low.b.clone(), false));
+        tensors.insert(
+            format!("{PREFIX}{module}.lora_A.weight"),
+            to_stored(low.a.clone(), false),
+        );
+        tensors.insert(
+            format!("{PREFIX}{module}.lora_B.weight"),
+            to_stored(low.b.clone(), false),
+        );
     }
     tensors
 }

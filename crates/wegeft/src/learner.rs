@@ -162,7 +162,9 @@ impl<M: Module + ModuleDisplay, B, F: Clone> Clone for Trainee<M, B, F> {
 
 impl<M: Module + ModuleDisplay, B, F> fmt::Debug for Trainee<M, B, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trainee").field("adapted", &self.adapted).finish_non_exhaustive()
+        f.debug_struct("Trainee")
+            .field("adapted", &self.adapted)
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,6 +35,7 @@ pub mod config;
 pub mod convert;
 pub mod error;
 pub mod export;
+mod fork;
 pub mod hook;
 #[cfg(feature = "train")]
 pub mod learner;

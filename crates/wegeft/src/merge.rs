@@ -135,7 +135,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 /// PEFT's name of the method, for messages.
 pub(crate) fn method_name(config: &AdapterConfig) -> String {
     let json = serde_json::to_value(&config.method).unwrap_or_default();
-    json.get("peft_type").and_then(|name| name.as_str()).unwrap_or("?").to_string()
+    json.get("peft_type")
+        .and_then(|name| name.as_str())
+        .unwrap_or("?")
+        .to_string()
 }
 
 /// What both walks over the model's parameters share.
@@ -201,7 +204,9 @@ impl ModuleMapper for Merger {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((site, bound)) = self.walk.here() else { return param };
+        let Some((site, bound)) = self.walk.here() else {
+            return param;
+        };
         let base = param.base();
         let before = wide(base.clone().detach());
         let after = bound.apply(before.clone()).detach();
@@ -243,7 +248,9 @@ impl ModuleMapper for Unmerger {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((site, bound)) = self.walk.here() else { return param };
+        let Some((site, bound)) = self.walk.here() else {
+            return param;
+        };
         let base = param.base();
         let merged = wide(base.clone().detach());
         let shape = merged.shape();
@@ -279,7 +286,11 @@ impl ModuleMapper for Unmerger {
 
 /// `tensor` in a type that sums keep their digits in: f32, or f64 if it is that already.
 fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    let tensor = if is_quantized(tensor.dtype()) { tensor.dequantize() } else { tensor };
+    let tensor = if is_quantized(tensor.dtype()) {
+        tensor.dequantize()
+    } else {
+        tensor
+    };
     match tensor.dtype() {
         DType::F32 | DType::F64 => tensor,
         _ => tensor.cast(FloatDType::F32),

@@ -10,7 +10,7 @@ use crate::adapters::{Adapters, BASE};
 use crate::error::AdapterError;
 use crate::methods::Bound;
 use crate::methods::rows::{BoundOwn, BoundRows, Share};
-use crate::site::ParamInfo;
+use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
     /// The backbone bound for one forward pass over a batch whose row `i` uses the adapter `names[i]`
@@ -19,7 +19,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// its own adapter; heads and other linear layers trained in full are each row's own too.
     ///
     /// # Errors
-    /// An unknown name, an empty batch, or an adapter that trains a layer in full that is not linear.
+    /// An unknown name, an empty batch, or an adapter that trains or edits a layer that is not linear, such as a norm.
     ///
     /// # Panics
     /// The forward pass panics where an adapted layer is called with another number of rows, or by
@@ -46,6 +46,20 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             };
             shares.push((rows, bound));
         }
+        let mut params = site::params(self.backbone()).into_iter();
+        let refused = |param: &ParamInfo| {
+            let bound = |(_, bound): &(Vec<usize>, HashMap<String, Bound>)| bound.contains_key(&param.path);
+            param.shape.len() == 1 && param.holder != "Linear" && shares.iter().any(bound)
+        };
+        if let Some(param) = params.find(refused) {
+            return Err(AdapterError::Adapter {
+                name: names.join(", "),
+                message: format!(
+                    "one of them edits '{}', which is no linear layer's and cannot differ between the rows of a batch; switch instead",
+                    param.path
+                ),
+            });
+        }
         let binder = RowBinder {
             batch: names.len(),
             shares,
@@ -66,10 +80,7 @@ fn bound<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<
 }
 
 /// The trained parameters of a model that a mixed batch can take from each row's adapter: those of linear layers.
-fn own_params<M: Module + ModuleDisplay>(
-    name: &str,
-    adapted: &Adapted<M>,
-) -> Result<Vec<ParamInfo>, AdapterError> {
+fn own_params<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<Vec<ParamInfo>, AdapterError> {
     let saved = adapted.saved_params();
     match saved.iter().find(|param| param.holder != "Linear") {
         None => Ok(saved),

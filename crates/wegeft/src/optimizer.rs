@@ -10,6 +10,9 @@ use crate::adapted::Adapted;
 use crate::error::AdapterError;
 use crate::site::{self, ParamInfo};
 
+/// In the paths of a PaCa block's maps from tokens to clusters.
+const CLUSTER_MAPS: &str = ".Clusters.logits.";
+
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// An optimizer with two groups: what takes weight decay and what does not ([`Adapted::undecayed`]). `make` builds
     /// the per-parameter optimizer of a given decay; both groups clip their gradients in the same way.
@@ -42,7 +45,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The trained parameters that take no weight decay: biases, norms and everything else of one dimension, and the
     /// cluster maps of generators (the reference's filter, protocol section 1.6).
     pub fn undecayed(&self) -> ParamGroup {
-        self.trained_where(|param| param.shape.len() < 2 || param.path.contains("cluster"))
+        self.trained_where(|param| param.shape.len() < 2 || param.path.contains(CLUSTER_MAPS))
     }
 
     /// `schedule` for every trained parameter, and `loraplus_lr_ratio` times it for LoRA's B (LoRA+, Hayou et al.

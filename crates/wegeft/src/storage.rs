@@ -1,8 +1,10 @@
 //! Adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, Hugging Face PEFT's layout.
 //!
 //! Keys are PEFT's: `base_model.model.<module>.lora_A.weight` and, for modules trained in full,
-//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as
-//! `base_model.model.<module>.wegeft_phi`. Matrices have PyTorch's orientation.
+//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as the WeGeFT
+//! fork of PEFT does: `base_model.model.<module>.wegeft_phi.weight` and `wegeft_psi.weight`, both `[r, d]`. (The fork
+//! keeps both as linear layers d -> r and then uses phi transposed on the input side only; here phi is transposed on
+//! both sides, as the formula has it.) Matrices have PyTorch's orientation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,6 +19,7 @@ use serde_json::{Map, Value};
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
+use crate::fork;
 use crate::methods;
 use crate::site::{self, ParamInfo};
 use crate::unsupported;
@@ -94,6 +97,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let path = folder.as_ref().join(CONFIG_FILE);
         let mut config = known_fields(self.config()).map_err(|e| file_error("write", &path, e))?;
+        config.extend(fork::fields(self.config(), self.bank().groups()));
         config.extend(self.config().extra.clone());
         write_adapter(folder.as_ref(), config, &collect(self, &self.names()))
     }
@@ -104,8 +108,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
     pub fn load(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
         let path = folder.as_ref().join(WEIGHTS_FILE);
-        let found = read_tensors(&path)?;
+        let mut found = read_tensors(&path)?;
         let names = self.names();
+        fork::respell(&names, &mut found);
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {
@@ -154,7 +159,8 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
         message,
     };
     let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    let json: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let mut json: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    fork::translate(&mut json).map_err(error)?;
     if let Some((field, value)) = unsupported::first(&json) {
         return Err(error(format!(
             "field '{field}' is {value}, which is not implemented here; leave it unset"
@@ -181,10 +187,15 @@ fn known_fields(config: &AdapterConfig) -> serde_json::Result<Map<String, Value>
 
 fn stored_shape(param: &ParamInfo) -> Vec<usize> {
     let mut shape = param.shape.clone();
-    if param.is_linear_weight() {
+    if is_transposed(param) {
         shape.reverse();
     }
     shape
+}
+
+/// True if the file holds the parameter's transpose: linear weights, and phi as the fork keeps it.
+fn is_transposed(param: &ParamInfo) -> bool {
+    param.is_linear_weight() || (param.holder == "Wegeft" && param.path.ends_with(".phi"))
 }
 
 pub(crate) fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
@@ -214,7 +225,7 @@ impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some((info, name)) = self.names.get(&self.path.join(".")) {
             self.tensors
-                .insert(name.clone(), to_stored(param.base(), info.is_linear_weight()));
+                .insert(name.clone(), to_stored(param.base(), is_transposed(info)));
         }
     }
 }
@@ -244,7 +255,7 @@ impl ModuleMapper for Filler<'_> {
         let dtype = param.base().dtype();
         param.map(|old| {
             // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
-            let values = if info.is_linear_weight() {
+            let values = if is_transposed(info) {
                 transposed(stored)
             } else {
                 stored.values.clone()

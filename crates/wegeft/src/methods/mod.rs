@@ -134,8 +134,8 @@ impl Reparameterization for Bound {
 /// Name on disk, after the module's, of a factor's field: PEFT's, and for WeGeFT those of its fork of PEFT.
 pub(crate) fn name_on_disk(field: &str) -> String {
     let name = match field {
-        "phi" => "wegeft_phi",
-        "psi" => "wegeft_psi",
+        "phi" => "wegeft_phi.weight",
+        "psi" => "wegeft_psi.weight",
         "a" => "lora_A.weight",
         "b" => "lora_B.weight",
         // Names of enum variants are Burn's way to walk, not names of anything.

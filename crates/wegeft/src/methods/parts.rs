@@ -76,7 +76,10 @@ impl Edit for BoundParts {
         let mut whole = merged.clone();
         for part in &self.parts {
             let [d_in, _] = merged.dims();
-            let block = part.bound.edit().unmerged(merged.clone().narrow(1, part.start, part.width))?;
+            let block = part
+                .bound
+                .edit()
+                .unmerged(merged.clone().narrow(1, part.start, part.width))?;
             whole = whole.slice_assign([0..d_in, part.start..part.start + part.width], block);
         }
         Some(whole)

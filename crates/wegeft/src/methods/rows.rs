@@ -55,7 +55,11 @@ impl BoundRows {
             change(share.bound.as_ref().map(Bound::edit), part)
         });
         let joined = Tensor::cat(parts.collect(), 0);
-        let order: Vec<usize> = self.shares.iter().flat_map(|share| share.rows.iter().copied()).collect();
+        let order: Vec<usize> = self
+            .shares
+            .iter()
+            .flat_map(|share| share.rows.iter().copied())
+            .collect();
         if order.is_sorted() {
             return joined;
         }
@@ -67,11 +71,7 @@ impl BoundRows {
     }
 
     /// `change` of every share's rows of `x`, `[batch·tokens, d]`.
-    fn by_share_flat(
-        &self,
-        x: Tensor<2>,
-        change: impl Fn(Option<&dyn Edit>, Tensor<2>) -> Tensor<2>,
-    ) -> Tensor<2> {
+    fn by_share_flat(&self, x: Tensor<2>, change: impl Fn(Option<&dyn Edit>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         let [n, d] = x.dims();
         assert!(
             n % self.batch == 0,
