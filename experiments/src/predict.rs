@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use datasets::folder::picture;
 use rayon::prelude::*;
 use serde_json::json;
+use wegeft::Adapted;
 use wegeft::storage::{Stored, Tensors, WEIGHTS_FILE, read_tensors, write_tensors};
 
 use crate::batches::normalised;
@@ -93,7 +94,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
     let size = backbone.config.image_size;
     let model = match &args.adapter {
-        Some(folder) => adapted(backbone.model, folder, &device)?,
+        Some(folder) => adapted(backbone.model, folder, &device)?.bind(),
         None => backbone.model,
     };
     let (outputs, names): (Outputs, Vec<String>) = match given {
@@ -130,8 +131,8 @@ pub fn predict(args: &Args) -> Result<(), String> {
     }
 }
 
-/// The backbone with the adapter of `folder` bound, never merged.
-fn adapted(model: Vit, folder: &Path, device: &Device) -> Result<Vit, String> {
+/// The backbone with the adapter of `folder`, and a head if that has one.
+pub(crate) fn adapted(model: Vit, folder: &Path, device: &Device) -> Result<Adapted<Vit>, String> {
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
     let weights = read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string())?;
     let head = weights.iter().find(|(name, _)| name.ends_with("head.weight"));
@@ -140,7 +141,7 @@ fn adapted(model: Vit, folder: &Path, device: &Device) -> Result<Vit, String> {
         None => model,
     };
     let adapted = config.init(model).map_err(|e| e.to_string())?;
-    Ok(adapted.load(folder).map_err(|e| e.to_string())?.bind())
+    adapted.load(folder).map_err(|e| e.to_string())
 }
 
 fn forward(model: &Vit, pixels: Tensor<4>) -> Outputs {

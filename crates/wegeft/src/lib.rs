@@ -37,6 +37,7 @@ pub mod error;
 pub mod export;
 mod fork;
 pub mod hook;
+mod json;
 #[cfg(feature = "train")]
 pub mod learner;
 mod linalg;

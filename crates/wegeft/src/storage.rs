@@ -14,12 +14,14 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::fork;
+use crate::json::Unique;
 use crate::methods;
 use crate::site::{self, ParamInfo};
 use crate::unsupported;
@@ -28,6 +30,8 @@ use crate::unsupported;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// Name of the weights file in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// Parsed JSON takes many times its size in memory; no config comes near this one, bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
 pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// One stored tensor.
@@ -158,15 +162,19 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
         path: path.clone(),
         message,
     };
+    let size = fs::metadata(&path).map_err(|e| error(e.to_string()))?.len();
+    if size > CONFIG_LIMIT {
+        return Err(error(format!("{size} bytes are no adapter config, which has a few kB")));
+    }
     let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    let mut json: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let Unique(mut json) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
     fork::translate(&mut json).map_err(error)?;
     if let Some((field, value)) = unsupported::first(&json) {
         return Err(error(format!(
             "field '{field}' is {value}, which is not implemented here; leave it unset"
         )));
     }
-    let mut config: AdapterConfig = serde_json::from_value(json.clone()).map_err(|e| error(e.to_string()))?;
+    let mut config = AdapterConfig::deserialize(&json).map_err(|e| error(e.to_string()))?;
     let known = known_fields(&config).map_err(|e| error(e.to_string()))?;
     if let Value::Object(fields) = json {
         config.extra = fields
