@@ -301,4 +301,8 @@ impl Edit for BoundLora {
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
         self.dora.is_none().then(|| self.factors())
     }
+
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        Some(merged.clone() - self.residual(merged))
+    }
 }
