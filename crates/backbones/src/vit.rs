@@ -244,13 +244,15 @@ impl Vit {
     /// `[batch, d_model]`.
     pub fn features_from(&self, tokens: Tensor<3>, blocks: usize) -> Tensor<2> {
         let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
+        let patches = tokens.dims()[1] - self.prefix_tokens();
         let x = self.blocks[blocks..].iter().fold(tokens, through);
         let [batch, tokens, d] = x.dims();
         let pooled = if let Some(pool) = &self.attn_pool {
             pool.forward(self.normed(&self.norm, x))
         } else if self.mean_pool {
             let x = self.normed(&self.norm, x);
-            x.slice([0..batch, self.prefix_tokens()..tokens, 0..d]).mean_dim(1)
+            // The last ones: prompts of an adapter stand between the prefix and the patches.
+            x.narrow(1, tokens - patches, patches).mean_dim(1)
         } else {
             // The norm works token by token: only those that are read need it.
             match self.dist_token {
@@ -261,13 +263,21 @@ impl Vit {
         self.normed(&self.fc_norm, pooled).reshape([batch, d])
     }
 
+    fn normed<const D: usize>(&self, layer: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
+        match layer {
+            Some(layer) => norm(layer, self.epsilon, x),
+            None => x,
+        }
+    }
+
     /// For each block what goes into attention's output projection, `[batch, tokens, d_model]`, on the way of normalised
     /// pictures `[batch, 3, h, w]` through the model.
     pub fn projection_inputs(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
         let mut x = self.tokens(pixels, 0);
         let through = |block: &Block| {
-            let mixed = block.mixed(x.clone(), self.rope.as_ref());
-            x = block.rest(x.clone(), mixed.clone());
+            let edited = block.input.forward(x.clone());
+            let mixed = block.mixed(edited.clone(), self.rope.as_ref());
+            x = block.rest(edited, mixed.clone());
             mixed
         };
         self.blocks.iter().map(through).collect()
@@ -315,13 +325,6 @@ impl Vit {
                 };
                 joined(leading.into_iter().chain(registers).collect(), patches)
             }
-        }
-    }
-
-    fn normed<const D: usize>(&self, layer: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
-        match layer {
-            Some(layer) => norm(layer, self.epsilon, x),
-            None => x,
         }
     }
 

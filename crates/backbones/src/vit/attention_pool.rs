@@ -2,12 +2,12 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
+use kernels::{AttentionOptions, attention};
+use wegeft::linear;
 
 use super::block::Mlp;
 use super::{VitConfig, dense};
-use crate::layers::{linear, norm};
 
 /// One query attends over all tokens; an MLP with a residual follows.
 #[derive(Module, Debug)]
@@ -25,7 +25,6 @@ pub struct AttentionPool {
     /// MLP.
     pub mlp: Mlp,
     heads: usize,
-    epsilon: f64,
 }
 
 impl AttentionPool {
@@ -40,7 +39,6 @@ impl AttentionPool {
             norm: config.norm(device),
             mlp: Mlp::new(d, hidden, config.activation, device),
             heads: config.heads,
-            epsilon: config.layer_norm_eps,
         }
     }
 
@@ -59,14 +57,10 @@ impl AttentionPool {
                 .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
                 .squeeze_dim(0)
         };
-        let scores = query
-            .mul_scalar((width as f64).powf(-0.5))
-            .matmul(part(0).swap_dims(2, 3));
-        let mixed = softmax(scores, 3)
-            .matmul(part(1))
+        let mixed = attention(query, part(0), part(1), &AttentionOptions::default())
             .swap_dims(1, 2)
             .reshape([batch, 1, d]);
         let x = linear(&self.proj, mixed);
-        x.clone() + self.mlp.forward(norm(&self.norm, self.epsilon, x))
+        x.clone() + self.mlp.forward(self.norm.forward(x))
     }
 }
