@@ -1,13 +1,16 @@
 //! The adapted model: a frozen model and its bank, together one Burn `Module`.
 
+use std::collections::HashSet;
+
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamGroup,
+    ParamId,
 };
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
 
 use crate::bank::Bank;
-use crate::config::{AdapterConfig, Method};
+use crate::config::AdapterConfig;
 use crate::site::{self, ParamInfo};
 
 #[derive(Module, Debug)]
@@ -26,10 +29,9 @@ pub struct Adapted<M: Module + ModuleDisplay> {
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     pub(crate) fn new(model: M, bank: Bank, config: AdapterConfig) -> Self {
-        let model = model.map(&mut Freeze {
-            config: &config,
-            path: Vec::new(),
-        });
+        let trained = site::params(&model).into_iter().filter(|param| trains(&config, param));
+        let trained = trained.map(|param| param.id).collect();
+        let model = model.map(&mut Freeze { trained });
         Self {
             parts: Parts { model, bank },
             config,
@@ -64,7 +66,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The model's own parameters (not the bank's) that are trained in full, in traversal order.
     pub fn saved_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
-        params.retain(|param| trains(&self.config, &param.path));
+        params.retain(|param| trains(&self.config, param));
         params
     }
 
@@ -83,26 +85,18 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-fn trains(config: &AdapterConfig, path: &str) -> bool {
-    config.method == Method::Full || site::is_saved(path, &config.targets.modules_to_save)
+fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
+    config.method.trains(param) || site::is_saved(&param.path, &config.targets.modules_to_save)
 }
 
-struct Freeze<'a> {
-    config: &'a AdapterConfig,
-    path: Vec<String>,
+struct Freeze {
+    trained: HashSet<ParamId>,
 }
 
-impl ModuleMapper for Freeze<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
+impl ModuleMapper for Freeze {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.set_require_grad(trains(self.config, &self.path.join(".")))
+        let trained = self.trained.contains(&param.id);
+        param.set_require_grad(trained)
     }
 }
 

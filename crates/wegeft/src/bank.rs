@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use burn::module::{Module, Param, Reparameterizer};
+use burn::module::{Module, ModuleDisplay, Param, Reparameterizer};
 use burn::tensor::{Device, Tensor};
 
+use crate::config::{AdapterConfig, Method};
 use crate::error::AdapterError;
+use crate::methods::parts::{BoundParts, Part};
 use crate::methods::{Bound, Factors, lora::LoraConfig, wegeft::WegeftConfig};
-use crate::site::{self, Site};
+use crate::site::{self, ParamInfo, Site};
 
 /// A group of sites that share the factors of the same index.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,18 +27,33 @@ pub struct Bank {
     /// The factors, one entry a group.
     pub factors: Vec<Factors>,
     #[module(skip)]
-    pub(crate) groups: Arc<Vec<Group>>,
+    groups: Arc<Vec<Group>>,
     #[module(skip)]
-    by_path: Arc<HashMap<String, usize>>,
+    by_path: Arc<HashMap<String, Vec<Place>>>,
+}
+
+/// Where a group acts on a parameter.
+#[derive(Debug, Clone, PartialEq)]
+struct Place {
+    group: usize,
+    /// First column and width, for a block of a fused weight.
+    block: Option<(usize, usize)>,
 }
 
 impl Bank {
     fn new(factors: Vec<Factors>, groups: Vec<Group>) -> Self {
-        let by_path = groups
-            .iter()
-            .enumerate()
-            .flat_map(|(index, group)| group.sites.iter().map(move |site| (site.path.clone(), index)))
-            .collect();
+        let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
+        for (index, group) in groups.iter().enumerate() {
+            for site in &group.sites {
+                by_path.entry(site.path.clone()).or_default().push(Place {
+                    group: index,
+                    block: site.block.as_ref().map(|block| (block.start, site.d_out)),
+                });
+            }
+        }
+        for places in by_path.values_mut() {
+            places.sort_by_key(|place| place.block);
+        }
         Self {
             factors,
             groups: Arc::new(groups),
@@ -44,42 +61,56 @@ impl Bank {
         }
     }
 
-    pub(crate) fn wegeft(config: &WegeftConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
-        check_alpha("alpha", config.alpha)?;
-        for site in sites {
-            check_rank(config.r, site, site.d_in)?;
+    /// The bank that `config` asks for, on the model's device.
+    pub(crate) fn init<M: Module + ModuleDisplay>(
+        config: &AdapterConfig,
+        model: &M,
+        params: &[ParamInfo],
+    ) -> Result<Self, AdapterError> {
+        let device = model.devices().into_iter().next().unwrap_or_default();
+        let targets = &config.targets;
+        match &config.method {
+            Method::Wegeft(method) => Self::wegeft(method, &site::find(params, targets)?, &device),
+            Method::Lora(method) => Self::lora(method, &site::find(params, targets)?, &device),
+            Method::Linear | Method::Full => Ok(Self::default()),
         }
-        let groups: Vec<Group> = site::group(sites, &config.sharing)?
-            .into_iter()
-            .map(|(name, members)| Group {
-                name,
-                sites: members.into_iter().map(|i| sites[i].clone()).collect(),
-            })
-            .collect();
+    }
+
+    fn wegeft(config: &WegeftConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
+        config.check()?;
+        config.patterns.check(sites)?;
+        let rank = |site: &Site| config.patterns.of(&site.module(), config.r, config.alpha).0;
+        for site in sites {
+            check_rank(rank(site), site, config.shared_size(site))?;
+        }
+        let groups = groups(sites, site::group(sites, &config.sharing)?);
+        for group in &groups {
+            let size = config.shared_size_name();
+            site::check_equal(&group.name, &group.sites, size, |site| config.shared_size(site))?;
+            site::check_equal(&group.name, &group.sites, "r", rank)?;
+            if config.generator.is_tied_to_d_out() {
+                site::check_equal(&group.name, &group.sites, "d_out", |site| site.d_out)?;
+            }
+        }
         let factors = groups
             .iter()
-            .map(|group| Factors::Wegeft(config.init(group.sites[0].d_in, device)))
+            .map(|group| Factors::Wegeft(config.init(&group.sites[0], device)))
             .collect();
         Ok(Self::new(factors, groups))
     }
 
-    pub(crate) fn lora(config: &LoraConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
-        check_alpha("lora_alpha", config.alpha)?;
+    fn lora(config: &LoraConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
+        config.check()?;
+        config.patterns.check(sites)?;
         for site in sites {
-            check_rank(config.r, site, site.d_in.min(site.d_out))?;
+            let (rank, _) = config.patterns.of(&site.module(), config.r, config.alpha);
+            check_rank(rank, site, site.d_in.min(site.d_out))?;
         }
         let factors = sites
             .iter()
-            .map(|site| Factors::Lora(config.init(site.d_in, site.d_out, device)))
+            .map(|site| Factors::Lora(config.init(site, device)))
             .collect();
-        let groups = sites
-            .iter()
-            .map(|site| Group {
-                name: site.module().to_string(),
-                sites: vec![site.clone()],
-            })
-            .collect();
-        Ok(Self::new(factors, groups))
+        Ok(Self::new(factors, own_groups(sites)))
     }
 
     /// The groups, in the order of `factors`.
@@ -97,6 +128,35 @@ impl Bank {
             by_path: &self.by_path,
         })
     }
+
+    /// What is bound to each site's parameter, by path.
+    pub(crate) fn bound(&self) -> HashMap<String, Bound> {
+        let bound: Vec<Bound> = self.factors.iter().map(Factors::bind).collect();
+        let places = self.by_path.iter();
+        places
+            .map(|(path, places)| (path.clone(), at(places, &bound)))
+            .collect()
+    }
+}
+
+/// Every site a group of its own.
+fn own_groups(sites: &[Site]) -> Vec<Group> {
+    let own = sites
+        .iter()
+        .enumerate()
+        .map(|(index, site)| (site.module(), vec![index]));
+    groups(sites, own.collect())
+}
+
+fn groups(sites: &[Site], members: Vec<(String, Vec<usize>)>) -> Vec<Group> {
+    let sites = |members: Vec<usize>| members.into_iter().map(|index| sites[index].clone()).collect();
+    members
+        .into_iter()
+        .map(|(name, members)| Group {
+            name,
+            sites: sites(members),
+        })
+        .collect()
 }
 
 fn check_rank(rank: usize, site: &Site, max: usize) -> Result<(), AdapterError> {
@@ -112,19 +172,22 @@ fn check_rank(rank: usize, site: &Site, max: usize) -> Result<(), AdapterError> 
     Ok(())
 }
 
-fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
-    if alpha.is_finite() {
-        return Ok(());
+fn at(places: &[Place], bound: &[Bound]) -> Bound {
+    let parts = places.iter().filter_map(|place| {
+        let (start, width) = place.block?;
+        let bound = bound[place.group].clone();
+        Some(Part { start, width, bound })
+    });
+    let parts: Vec<Part> = parts.collect();
+    match parts.is_empty() {
+        true => bound[places[0].group].clone(),
+        false => Bound::Parts(BoundParts { parts }),
     }
-    Err(AdapterError::BadField {
-        field: field.to_string(),
-        message: format!("{alpha} is not a finite number"),
-    })
 }
 
 struct Binder<'a> {
     bound: Vec<Bound>,
-    by_path: &'a HashMap<String, usize>,
+    by_path: &'a HashMap<String, Vec<Place>>,
 }
 
 impl Reparameterizer for Binder<'_> {
@@ -135,7 +198,7 @@ impl Reparameterizer for Binder<'_> {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<Bound>) {
-        let bound = self.by_path.get(path).map(|index| self.bound[*index].clone());
+        let bound = self.by_path.get(path).map(|places| at(places, &self.bound));
         (param, bound)
     }
 }

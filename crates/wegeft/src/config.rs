@@ -1,5 +1,7 @@
 //! What to adapt and how: PEFT's field names, Burn's conventions.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleDisplay};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,7 @@ use crate::adapted::Adapted;
 use crate::bank::Bank;
 use crate::error::AdapterError;
 use crate::methods::{lora::LoraConfig, wegeft::WegeftConfig};
-use crate::site;
+use crate::site::{self, ParamInfo, Site};
 
 /// Which modules to adapt, as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +19,12 @@ pub enum TargetModules {
     Names(Vec<String>),
     /// A regular expression that the whole module path must match.
     Regex(String),
+}
+
+impl Default for TargetModules {
+    fn default() -> Self {
+        Self::Names(Vec::new())
+    }
 }
 
 /// Which sites share one (phi, psi).
@@ -34,10 +42,74 @@ pub enum Sharing {
     Groups(Vec<String>),
 }
 
-/// Selection of modules, the same for every method.
+/// A fused weight and the column blocks of it that are adapted, such as q and v of `attn.qkv`. Every block is a
+/// site of its own, named `<module>.<block>`: separate generators by [`Sharing::Kind`], one with a group pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fused {
+    /// Name ending of the fused module, `attn.qkv`.
+    pub module: String,
+    /// Names of all its blocks, in the order of the columns.
+    pub blocks: Vec<String>,
+    /// Columns of each block; equal ones if empty.
+    #[serde(default)]
+    pub widths: Vec<usize>,
+    /// The blocks to adapt.
+    pub adapt: Vec<String>,
+}
+
+impl Fused {
+    /// Some of q, k and v of a module whose weight is three equal blocks.
+    pub fn qkv<S: Into<String>>(module: impl Into<String>, adapt: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            module: module.into(),
+            blocks: ["q", "k", "v"].map(Into::into).to_vec(),
+            widths: Vec::new(),
+            adapt: adapt.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// Ranks and alphas that differ from the method's for some modules, as in PEFT. A key is a module name, a name
+/// ending or a regular expression for one; the first that matches counts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Patterns {
+    /// Module -> rank.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// Module -> alpha.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub alpha_pattern: BTreeMap<String, f64>,
+}
+
+impl Patterns {
+    /// Rank and alpha of `module`, `r` and `alpha` where no pattern says otherwise.
+    pub fn of(&self, module: &str, r: usize, alpha: f64) -> (usize, f64) {
+        let matches = |key: &&String| site::pattern_matches(key, module);
+        let found = |key: Option<&String>| key.cloned();
+        let r = found(self.rank_pattern.keys().find(matches)).map_or(r, |key| self.rank_pattern[&key]);
+        let alpha = found(self.alpha_pattern.keys().find(matches)).map_or(alpha, |key| self.alpha_pattern[&key]);
+        (r, alpha)
+    }
+
+    /// Refuses a key that is no regular expression or matches no site.
+    pub(crate) fn check(&self, sites: &[Site]) -> Result<(), AdapterError> {
+        for key in self.rank_pattern.keys().chain(self.alpha_pattern.keys()) {
+            site::module_regex(key)?;
+            if !sites.iter().any(|site| site::pattern_matches(key, &site.module())) {
+                let message = format!("'{key}' matches none of the adapted modules");
+                return Err(AdapterError::bad_field("rank_pattern or alpha_pattern", message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Selection of modules, the same for every method.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Targets {
     /// Modules to adapt.
+    #[serde(default)]
     pub target_modules: TargetModules,
     /// Modules to leave out even if `target_modules` matches them.
     #[serde(default, deserialize_with = "null_as_default")]
@@ -48,21 +120,17 @@ pub struct Targets {
     /// Modules trained in full and saved with the adapter, such as the classifier head.
     #[serde(default, deserialize_with = "null_as_default")]
     pub modules_to_save: Vec<String>,
+    /// Targets of which only some column blocks are adapted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fused: Vec<Fused>,
 }
 
-fn null_as_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default())
-}
-
-impl Default for Targets {
-    fn default() -> Self {
-        Self {
-            target_modules: TargetModules::Names(Vec::new()),
-            exclude_modules: Vec::new(),
-            layers_to_transform: None,
-            modules_to_save: Vec::new(),
-        }
-    }
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The fine-tuning method.
@@ -88,6 +156,17 @@ pub struct AdapterConfig {
     /// What it acts on.
     #[serde(flatten)]
     pub targets: Targets,
+    /// Fields of an adapter_config.json that say nothing of the adapter's function (`base_model_name_or_path`, …):
+    /// kept and written back.
+    #[serde(skip)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Method {
+    /// True if the method itself trains that parameter of the model in full.
+    pub(crate) fn trains(&self, _param: &ParamInfo) -> bool {
+        matches!(self, Self::Full)
+    }
 }
 
 impl AdapterConfig {
@@ -96,6 +175,7 @@ impl AdapterConfig {
         Self {
             method,
             targets: Targets::default(),
+            extra: serde_json::Map::new(),
         }
     }
 
@@ -107,6 +187,12 @@ impl AdapterConfig {
     /// LoRA of the given rank.
     pub fn lora(r: usize) -> Self {
         Self::new(Method::Lora(LoraConfig::new(r)))
+    }
+
+    /// A fused weight of which only some blocks are adapted; it must be a target too.
+    pub fn with_fused(mut self, fused: Fused) -> Self {
+        self.targets.fused.push(fused);
+        self
     }
 
     /// Names or name endings of the modules to adapt.
@@ -152,27 +238,14 @@ impl AdapterConfig {
                 .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
             {
                 let heads: Vec<_> = params.iter().map(|param| site::kind(param.module())).collect();
-                return Err(AdapterError::BadField {
-                    field: "modules_to_save".to_string(),
-                    message: format!(
-                        "'{name}' names no module of the model; the last ones are: {}",
-                        last(heads)
-                    ),
-                });
+                let message = format!(
+                    "'{name}' names no module of the model; the last ones are: {}",
+                    last(heads)
+                );
+                return Err(AdapterError::bad_field("modules_to_save", message));
             }
         }
-        let device = model.devices().into_iter().next().unwrap_or_default();
-        let bank = match &self.method {
-            Method::Wegeft(config) => {
-                let sites = site::find(&params, &self.targets)?;
-                Bank::wegeft(config, &sites, &device)?
-            }
-            Method::Lora(config) => {
-                let sites = site::find(&params, &self.targets)?;
-                Bank::lora(config, &sites, &device)?
-            }
-            Method::Linear | Method::Full => Bank::default(),
-        };
+        let bank = Bank::init(self, &model, &params)?;
         Ok(Adapted::new(model, bank, self.clone()))
     }
 }

@@ -25,19 +25,21 @@ pub enum AdapterError {
     },
     /// Sites of one sharing group that cannot share (phi, psi).
     #[error(
-        "group '{group}' mixes input sizes: '{first}' has d_in {first_d_in}, '{site}' has d_in {d_in}; put them in separate groups"
+        "group '{group}' mixes sizes: '{first}' has {size} {first_size}, '{site}' has {size} {site_size}; put them in separate groups"
     )]
-    UnequalInputs {
+    Unequal {
         /// Name of the group.
         group: String,
+        /// What must be equal: d_in, d_out or r.
+        size: &'static str,
         /// The group's first site.
         first: String,
-        /// Input size of the first site.
-        first_d_in: usize,
+        /// Its size.
+        first_size: usize,
         /// The site that differs.
         site: String,
-        /// Its input size.
-        d_in: usize,
+        /// Its size.
+        site_size: usize,
     },
     /// A rank that is zero or larger than the weight allows.
     #[error("rank r = {rank} is impossible for '{site}' with weight [{d_in}, {d_out}]; choose 1 to {max}")]
@@ -87,4 +89,13 @@ pub enum AdapterError {
         /// Every missing, surplus and misshapen tensor.
         problems: String,
     },
+}
+
+impl AdapterError {
+    pub(crate) fn bad_field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::BadField {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
 }

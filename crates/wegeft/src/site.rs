@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
-use crate::config::{Sharing, TargetModules, Targets};
+use crate::config::{Fused, Sharing, TargetModules, Targets};
 use crate::error::AdapterError;
 
 /// One float parameter of a model.
@@ -57,7 +57,11 @@ struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
     params: Vec<ParamInfo>,
+    hooks: Vec<ParamInfo>,
 }
+
+/// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
+pub(crate) const EDIT_POINT: &str = "edit_point";
 
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
@@ -72,7 +76,11 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.params.push(ParamInfo {
+        let list = match self.path.last().is_some_and(|field| field == EDIT_POINT) {
+            true => &mut self.hooks,
+            false => &mut self.params,
+        };
+        list.push(ParamInfo {
             path: self.path.join("."),
             shape: param.lazy_shape().to_vec(),
             holder: self.holders.last().cloned().unwrap_or_default(),
@@ -81,32 +89,63 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// Every float parameter of `model`, in traversal order.
-pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+fn collect<M: Module>(model: &M) -> Collector {
     let mut collector = Collector {
         path: Vec::new(),
         holders: Vec::new(),
         params: Vec::new(),
+        hooks: Vec::new(),
     };
     model.visit(&mut collector);
-    collector.params
+    collector
 }
 
-/// A rank-2 weight that an adapter acts on.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+/// Every float parameter of `model`, in traversal order.
+pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+    collect(model).params
+}
+
+/// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
+pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
+    let hooks = collect(model).hooks.into_iter();
+    hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
+}
+
+/// What an adapter acts on: a rank-2 weight, a block of its columns, or a hook.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Site {
-    /// Path of the weight, `blocks.3.attn.proj.weight`.
+    /// Path of the parameter, `blocks.3.attn.proj.weight`.
     pub path: String,
-    /// Input size.
+    /// Input size; the width of a hook.
     pub d_in: usize,
-    /// Output size.
+    /// Output size: of the block, if it is one; the width of a hook.
     pub d_out: usize,
+    /// The block of a fused weight.
+    pub block: Option<BlockOf>,
+}
+
+/// A block of columns of a fused weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockOf {
+    /// Its name, `q`.
+    pub name: String,
+    /// Its first column.
+    pub start: usize,
+    /// Columns of the whole weight.
+    pub whole: usize,
 }
 
 impl Site {
-    /// Path of the module, `blocks.3.attn.proj`.
-    pub fn module(&self) -> &str {
-        self.path.strip_suffix(".weight").unwrap_or(&self.path)
+    /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
+    pub fn module(&self) -> String {
+        let module = self
+            .path
+            .rsplit_once('.')
+            .map_or(self.path.as_str(), |(module, _)| module);
+        match &self.block {
+            Some(block) => format!("{module}.{}", block.name),
+            None => module.to_string(),
+        }
     }
 }
 
@@ -126,6 +165,16 @@ fn regex(pattern: &str) -> Result<Regex, AdapterError> {
         pattern: pattern.to_string(),
         message: error.to_string().replace('\n', " "),
     })
+}
+
+/// PEFT's rule for the keys of `rank_pattern`: the whole name, or its end after a dot.
+pub(crate) fn module_regex(key: &str) -> Result<Regex, AdapterError> {
+    regex(&format!(r"(?:.*\.)?(?:{key})"))
+}
+
+/// True if `key`, a valid pattern, matches `module`.
+pub(crate) fn pattern_matches(key: &str, module: &str) -> bool {
+    module_regex(key).is_ok_and(|regex| regex.is_match(module))
 }
 
 fn layer_index(path: &str) -> Option<usize> {
@@ -149,16 +198,69 @@ pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, Adapte
             select(params, targets, pattern, |module| matcher.is_match(module), &mut chosen)?;
         }
     }
-    Ok(params
-        .iter()
-        .zip(chosen)
-        .filter(|(_, chosen)| *chosen)
-        .map(|(param, _)| Site {
+    let mut sites = Vec::new();
+    for (param, _) in params.iter().zip(chosen).filter(|(_, chosen)| *chosen) {
+        let whole = Site {
             path: param.path.clone(),
             d_in: param.shape[0],
             d_out: param.shape[1],
-        })
-        .collect())
+            block: None,
+        };
+        match targets
+            .fused
+            .iter()
+            .find(|fused| name_matches(param.module(), &fused.module))
+        {
+            Some(fused) => sites.extend(blocks(&whole, fused)?),
+            None => sites.push(whole),
+        }
+    }
+    Ok(sites)
+}
+
+/// The adapted blocks of a fused weight, each a site.
+fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
+    let bad = |message: String| Err(AdapterError::bad_field("fused", format!("'{}': {message}", whole.path)));
+    let count = fused.blocks.len();
+    let widths = match fused.widths.is_empty() {
+        true if count == 0 || whole.d_out % count != 0 => {
+            return bad(format!(
+                "{count} equal blocks do not divide its {} columns; set widths",
+                whole.d_out
+            ));
+        }
+        true => vec![whole.d_out / count; count],
+        false => fused.widths.clone(),
+    };
+    if widths.len() != count || widths.iter().sum::<usize>() != whole.d_out {
+        return bad(format!(
+            "widths {widths:?} are not {count} that add up to its {} columns",
+            whole.d_out
+        ));
+    }
+    if let Some(unknown) = fused.adapt.iter().find(|name| !fused.blocks.contains(name)) {
+        return bad(format!(
+            "it has no block '{unknown}'; choose among {}",
+            fused.blocks.join(", ")
+        ));
+    }
+    let mut start = 0;
+    let mut sites = Vec::new();
+    for (name, width) in fused.blocks.iter().zip(widths) {
+        if fused.adapt.contains(name) {
+            sites.push(Site {
+                d_out: width,
+                block: Some(BlockOf {
+                    name: name.clone(),
+                    start,
+                    whole: whole.d_out,
+                }),
+                ..whole.clone()
+            });
+        }
+        start += width;
+    }
+    Ok(sites)
 }
 
 fn select(
@@ -242,7 +344,7 @@ pub fn kind(module: &str) -> String {
 /// Sorts sites into the groups that share one generator. Each group is (name, indices into `sites`).
 ///
 /// # Errors
-/// A group pattern that is no regex or matches no site, a site in no group, unequal d_in in a group.
+/// A group pattern that is no regex or matches no site, a site in no group.
 pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize>)>, AdapterError> {
     let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
     let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
@@ -255,19 +357,19 @@ pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize
     };
     for (index, site) in sites.iter().enumerate() {
         let name = match sharing {
-            Sharing::Kind => kind(site.module()),
+            Sharing::Kind => kind(&site.module()),
             Sharing::All => "all".to_string(),
-            Sharing::Site => site.module().to_string(),
+            Sharing::Site => site.module(),
             Sharing::Groups(_) => compiled
                 .iter()
-                .find(|(_, regex)| regex.is_match(site.module()))
+                .find(|(_, regex)| regex.is_match(&site.module()))
                 .map(|(pattern, _)| pattern.clone())
-                .ok_or_else(|| AdapterError::BadField {
-                    field: "groups".to_string(),
-                    message: format!(
+                .ok_or_else(|| {
+                    let message = format!(
                         "site '{}' is in none of the groups; add a pattern that matches it from the start of its name",
                         site.module()
-                    ),
+                    );
+                    AdapterError::bad_field("groups", message)
                 })?,
         };
         let slot = *by_name.entry(name.clone()).or_insert_with(|| {
@@ -278,24 +380,38 @@ pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize
     }
     for (pattern, _) in &compiled {
         if !by_name.contains_key(pattern) {
-            let names: Vec<_> = sites.iter().map(|site| kind(site.module())).collect();
+            let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
             return Err(AdapterError::NoMatch {
                 pattern: pattern.clone(),
                 nearest: names[..names.len().min(3)].join(", "),
             });
         }
     }
-    for (name, members) in &groups {
-        let first = &sites[members[0]];
-        if let Some(site) = members.iter().map(|i| &sites[*i]).find(|site| site.d_in != first.d_in) {
-            return Err(AdapterError::UnequalInputs {
-                group: name.clone(),
-                first: first.path.clone(),
-                first_d_in: first.d_in,
-                site: site.path.clone(),
-                d_in: site.d_in,
-            });
-        }
-    }
     Ok(groups)
+}
+
+/// Checks that all members of a group agree in a size, such as d_in.
+///
+/// # Errors
+/// The first member that differs.
+pub(crate) fn check_equal(
+    group: &str,
+    sites: &[Site],
+    size: &'static str,
+    of: impl Fn(&Site) -> usize,
+) -> Result<(), AdapterError> {
+    let Some((first, rest)) = sites.split_first() else {
+        return Ok(());
+    };
+    match rest.iter().find(|site| of(site) != of(first)) {
+        None => Ok(()),
+        Some(site) => Err(AdapterError::Unequal {
+            group: group.to_string(),
+            size,
+            first: first.module(),
+            first_size: of(first),
+            site: site.module(),
+            site_size: of(site),
+        }),
+    }
 }

@@ -4,9 +4,8 @@
 use serde_json::Value;
 
 /// Fields that mean nothing as long as they are null, false, empty, zero or "none".
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 15] = [
     "alora_invocation_tokens",
-    "alpha_pattern",
     "arrow_config",
     "bias",
     "eva_config",
@@ -14,7 +13,6 @@ const FIELDS: [&str; 17] = [
     "kasa_config",
     "layer_replication",
     "lora_bias",
-    "rank_pattern",
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",

@@ -4,6 +4,13 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::low_rank::LowRank;
+use super::wegeft::check_alpha;
+use super::{Edit, cast};
+use crate::config::Patterns;
+use crate::error::AdapterError;
+use crate::site::Site;
+
 /// Settings of LoRA; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
@@ -12,12 +19,19 @@ pub struct LoraConfig {
     /// Numerator of the scale s = alpha / r.
     #[serde(rename = "lora_alpha")]
     pub alpha: f64,
+    /// Ranks and alphas of their own for some modules.
+    #[serde(flatten)]
+    pub patterns: Patterns,
 }
 
 impl LoraConfig {
     /// Rank `r`, scale 1.
     pub fn new(r: usize) -> Self {
-        Self { r, alpha: r as f64 }
+        Self {
+            r,
+            alpha: r as f64,
+            patterns: Patterns::default(),
+        }
     }
 
     /// Sets alpha.
@@ -26,17 +40,19 @@ impl LoraConfig {
         self
     }
 
+    pub(crate) fn check(&self) -> Result<(), AdapterError> {
+        check_alpha("lora_alpha", self.alpha)
+    }
+
     /// Makes the factors of one site: A ~ U(±1/√d_in) (Kaiming-uniform, a = √5), B = 0, as PEFT does.
-    pub fn init(&self, d_in: usize, d_out: usize, device: &Device) -> Lora {
-        let bound = 1.0 / (d_in as f64).sqrt();
+    pub fn init(&self, site: &Site, device: &Device) -> Lora {
+        let (r, alpha) = self.patterns.of(&site.module(), self.r, self.alpha);
+        let bound = 1.0 / (site.d_in as f64).sqrt();
+        let random = Distribution::Uniform(-bound, bound);
         Lora {
-            a: Param::from_tensor(Tensor::random(
-                [self.r, d_in],
-                Distribution::Uniform(-bound, bound),
-                device,
-            )),
-            b: Param::from_tensor(Tensor::zeros([d_out, self.r], device)),
-            scale: self.alpha / self.r as f64,
+            a: Param::from_tensor(Tensor::random([r, site.d_in], random, device)),
+            b: Param::from_tensor(Tensor::zeros([site.d_out, r], device)),
+            scale: alpha / r as f64,
         }
     }
 }
@@ -71,17 +87,25 @@ pub struct BoundLora {
 }
 
 impl BoundLora {
-    pub(crate) fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let code = x.clone().matmul(self.a.clone().transpose()).mul_scalar(self.scale);
-        x.matmul(weight) + code.matmul(self.b.clone().transpose())
+    fn factors(&self) -> LowRank {
+        LowRank {
+            a: self.a.clone(),
+            b: self.b.clone(),
+            scale: self.scale,
+        }
+    }
+}
+
+impl Edit for BoundLora {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        x.clone().matmul(weight) + self.factors().forward(x)
     }
 
-    pub(crate) fn residual(&self) -> Tensor<2> {
-        let a = self.a.clone().transpose().mul_scalar(self.scale);
-        a.matmul(self.b.clone().transpose())
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        cast(self.factors().dense(), weight.dtype())
     }
 
-    pub(crate) fn as_lora(&self) -> (Tensor<2>, Tensor<2>) {
-        (self.a.clone(), self.b.clone())
+    fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
+        Some(self.factors())
     }
 }
