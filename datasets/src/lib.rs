@@ -5,6 +5,7 @@ pub mod class_folders;
 pub mod decode;
 pub mod digits;
 mod error;
+pub mod fgvc;
 pub mod folder;
 pub mod images;
 pub mod lists;

@@ -9,9 +9,11 @@ use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 /// What happens to a picture on its way to `size` × `size`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Resize {
     /// The whole picture, aspect ignored; bilinear without antialiasing, values not rounded: VTAB-1k (protocol
     /// section 2.2).

@@ -6,6 +6,7 @@ pub mod classifier;
 pub mod description;
 pub mod device;
 pub mod formulas;
+pub mod loader;
 pub mod memory;
 pub mod metrics_file;
 pub mod plain;

@@ -13,7 +13,7 @@ use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
-use datasets::Task;
+use datasets::{Resize, Task};
 use serde::{Deserialize, Serialize};
 use wegeft::site;
 use wegeft::storage::write_then_rename;
@@ -123,7 +123,8 @@ pub fn run(setting: &Setting, task: &Task, method: &str, folder: &Path) -> Resul
     let mut valid = Pictures::new(task.valid.clone(), normalization);
     let mut test = Pictures::new(task.test.clone(), normalization);
     let plain_device = device.clone().inner();
-    let frozen = adapted.bank().factors.is_empty() && method == "linear" && settings.drop_path == 0.0;
+    let fixed = settings.drop_path == 0.0 && task.train.resize != Resize::Crop;
+    let frozen = adapted.bank().factors.is_empty() && method == "linear" && fixed;
     if frozen {
         // Nothing before the head changes: its input is computed once.
         let model = adapted.valid().bind();
@@ -207,6 +208,7 @@ pub fn run(setting: &Setting, task: &Task, method: &str, folder: &Path) -> Resul
     Description {
         backbone: settings.backbone.clone(),
         image_size: backbone.config.image_size,
+        resize: task.test.resize,
         classes: task.classes.clone(),
     }
     .write(&adapter)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use datasets::Resize;
 use serde::{Deserialize, Serialize};
 use wegeft::{AdapterConfig, Method};
 
@@ -10,7 +11,8 @@ use wegeft::{AdapterConfig, Method};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Folder of task folders; the sample that ships with the repository if absent.
+    /// Folder of task folders, or of pictures, a sub-folder a class; the sample that ships with the repository if
+    /// absent.
     pub data: Option<PathBuf>,
     /// Tasks, or `all`.
     pub task: Vec<String>,
@@ -20,6 +22,8 @@ pub struct Settings {
     pub backbone: Option<String>,
     /// Side of the pictures, pixels; the backbone's own if absent.
     pub image_size: Option<usize>,
+    /// How pictures are resized; as the benchmark does if absent.
+    pub resize: Option<Resize>,
     /// Modules that LoRA and WeGeFT adapt.
     pub target_modules: Vec<String>,
     /// Epochs.
@@ -54,6 +58,7 @@ impl Default for Settings {
             method: vec!["linear".into(), "lora".into(), "wegeft".into()],
             backbone: None,
             image_size: None,
+            resize: None,
             target_modules: vec!["attn.proj".into()],
             epochs: 20,
             batch_size: 32,
@@ -96,7 +101,8 @@ pub struct Args {
 /// One flag per field of [`Settings`].
 #[derive(Debug, Default, clap::Args, Serialize)]
 pub struct Flags {
-    /// Folder of task folders, each with images/, train800.txt, val200.txt, test.txt [default: the shipped sample].
+    /// Folder of task folders with train800.txt, val200.txt, test.txt, or of pictures, a sub-folder a class, with or
+    /// without train, val and test above [default: the shipped sample].
     #[arg(long)]
     data: Option<PathBuf>,
     /// Tasks, separated by commas, or `all` [default: all].
@@ -112,6 +118,11 @@ pub struct Flags {
     /// Side of the pictures, pixels; a multiple of the patch size [default: the backbone's].
     #[arg(long)]
     image_size: Option<usize>,
+    /// How pictures are resized: bilinear (no antialiasing), bilinear-antialias, bicubic, lanczos (the whole picture,
+    /// aspect ignored), or crop (the shorter side, then a square: random in training, central in tests)
+    /// [default: bilinear, as VTAB-1k].
+    #[arg(long)]
+    resize: Option<Resize>,
     /// Modules that LoRA and WeGeFT adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use backbones::{load_vit, resolve};
 use burn::train::Interrupter;
-use datasets::{Task, folder, sample};
+use datasets::{Task, root, sample};
 use wegeft::storage::write_then_rename;
 
 use crate::report;
@@ -47,8 +47,11 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
         let task = load(&settings, &name, backbone.config.image_size)?;
         let parts = [&task.train, &task.valid, &task.test];
         let count: usize = parts.iter().map(|part| part.len()).sum();
-        let bytes: usize = parts.iter().map(|part| part.pixels.len()).sum();
-        println!("{name}: {count} pictures kept, {:.1} MB", bytes as f64 / 1e6);
+        let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
+        println!(
+            "{name}: {count} pictures, {:.1} MB of them kept decoded",
+            bytes as f64 / 1e6
+        );
         for method in left {
             let folder = args.out.join(&name).join(method);
             match run(&setting, &task, method, &folder) {
@@ -106,7 +109,7 @@ fn open(out: &Path, settings: &Settings) -> Result<Vec<Outcome>, String> {
 
 fn names(settings: &Settings) -> Result<Vec<String>, String> {
     let known: Vec<String> = match &settings.data {
-        Some(root) => folder::tasks(root).map_err(|e| e.to_string())?,
+        Some(root) => root::tasks(root).map_err(|e| e.to_string())?,
         None => sample::NAMES.iter().map(|name| name.to_string()).collect(),
     };
     if settings.task.iter().any(|task| task == "all") {
@@ -120,7 +123,9 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
 
 fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
     if let Some(root) = &settings.data {
-        return folder::task(root, name, size).map_err(|e| e.to_string());
+        let resize = settings.resize.unwrap_or_default();
+        let task = root::task(root, name, size, resize).and_then(Task::keep);
+        return task.map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
         return Err(format!(

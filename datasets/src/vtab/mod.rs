@@ -8,5 +8,5 @@ pub mod tasks;
 pub mod tfds;
 pub mod tfrecord;
 
-pub use prepare::{Checksum, Options, Prepared, prepare};
+pub use prepare::{Checksum, Options, Prepared};
 pub use tasks::{TASKS, TaskInfo, group, info};

@@ -1,5 +1,6 @@
 //! Readers against files of the reference writers (fixtures/) and of our own.
 
+mod fgvc;
 mod folders;
 mod pictures;
 mod prepare;

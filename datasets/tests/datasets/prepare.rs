@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use datasets::vtab::{Options, dsprites, info, prepare};
+use datasets::vtab::prepare::prepare;
+use datasets::vtab::{Options, dsprites, info};
 use datasets::{DataError, Resize, folder};
 
 use crate::writer::{bytes, example, floats, ints, png, write_dataset};
