@@ -10,6 +10,7 @@ pub mod description;
 pub mod device;
 pub mod formulas;
 pub mod load;
+pub mod loader;
 pub mod memory;
 pub mod methods;
 pub mod metrics_file;

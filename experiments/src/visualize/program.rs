@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use backbones::{Normalization, Vit, load_vit, resolve};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use clap::Parser;
-use datasets::folder::picture;
+use datasets::{Resize, decode};
 use image::RgbImage;
 use rayon::prelude::*;
 use wegeft::Adapted;
 
-use crate::batches::{normalised, rgb};
+use crate::batches::normalised;
 use crate::description::Description;
 use crate::load::load_adapted;
 use crate::settings::Settings;
@@ -60,8 +60,8 @@ pub struct Args {
     pub device: String,
 }
 
-/// Bytes `[3, size, size]`.
-type Bytes = Vec<u8>;
+/// Name (for the folder), and the square that the model reads: `[3, size, size]`, values 0 to 255.
+type Chosen = (String, Vec<f32>);
 
 /// Runs the program.
 ///
@@ -83,26 +83,34 @@ pub fn visualize(args: &Args) -> Result<(), String> {
     let (size, normalization) = (backbone.config.image_size, backbone.normalization);
     let adapted = load_adapted(backbone.model, &args.adapter, &device)?;
     let clusters = clusters(&adapted)?;
+    let resize = description.map(|d| d.resize).unwrap_or_default();
+    let classify = |values: &Vec<f32>| of_values(values, size, normalization, &device);
     let pictures = match &args.task {
-        Some(task) => of_task(args, task, size, &adapted, normalization, &device)?,
-        None => of_files(&args.pictures, size)?,
+        Some(task) => of_task(args, task, (size, resize), &adapted, classify)?,
+        None => of_files(&args.pictures, size, resize)?,
     };
-    for (name, bytes) in &pictures {
-        let pixels = normalised(std::iter::once(bytes.as_slice()), size, normalization, &device);
+    for (name, values) in &pictures {
+        let pixels = of_values(values, size, normalization, &device);
         let maps = maps(&adapted, &clusters, pixels);
-        write(&maps, &rgb(bytes, size), &args.out.join(name), args)?;
+        write(&maps, &rgb(values, size), &args.out.join(name), args)?;
     }
     println!("maps of {} pictures in {}", pictures.len(), args.out.display());
     Ok(())
 }
 
-/// Name (for the folder) and bytes of each file.
-fn of_files(files: &[PathBuf], size: usize) -> Result<Vec<(String, Bytes)>, String> {
+/// The normalised picture, `[1, 3, size, size]`.
+fn of_values(values: &[f32], size: usize, normalization: Normalization, device: &Device) -> Tensor<4> {
+    let pixels = |values: &&[f32]| Ok::<_, std::convert::Infallible>(values.to_vec());
+    let Ok(tensor) = normalised(&[values], pixels, size, normalization, device);
+    tensor
+}
+
+/// Each file.
+fn of_files(files: &[PathBuf], size: usize, resize: Resize) -> Result<Vec<Chosen>, String> {
     let read = |(index, file): (usize, &PathBuf)| {
-        let mut bytes = vec![0; 3 * size * size];
-        picture(file, size, &mut bytes).map_err(|e| e.to_string())?;
+        let picture = decode::file(file).map_err(|e| e.to_string())?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        Ok((format!("{index:02}-{stem}"), bytes))
+        Ok((format!("{index:02}-{stem}"), resize.apply(&picture, size, None)?))
     };
     files.iter().enumerate().map(read).collect()
 }
@@ -111,13 +119,13 @@ fn of_files(files: &[PathBuf], size: usize) -> Result<Vec<(String, Bytes)>, Stri
 fn of_task(
     args: &Args,
     name: &str,
-    size: usize,
+    (size, resize): (usize, Resize),
     adapted: &Adapted<Vit>,
-    normalization: Normalization,
-    device: &Device,
-) -> Result<Vec<(String, Bytes)>, String> {
+    normalised: impl Fn(&Vec<f32>) -> Tensor<4>,
+) -> Result<Vec<Chosen>, String> {
     let settings = Settings {
         data: args.data.clone(),
+        resize: Some(resize),
         ..Settings::default()
     };
     let task = load(&settings, name, size)?;
@@ -142,10 +150,10 @@ fn of_task(
         if class.is_some_and(|class| class != *label) {
             continue;
         }
-        let bytes = task.test.picture(index);
-        let logits = model.forward(normalised(std::iter::once(bytes), size, normalization, device));
+        let values = task.test.pixels(index).map_err(|e| e.to_string())?;
+        let logits = model.forward(normalised(&values));
         if logits.argmax(1).into_scalar::<i64>() == *label as i64 {
-            chosen.push((format!("{name}-{index:05}"), bytes.to_vec()));
+            chosen.push((format!("{name}-{index:05}"), values));
         }
     }
     match chosen.is_empty() {
@@ -154,6 +162,15 @@ fn of_task(
         )),
         false => Ok(chosen),
     }
+}
+
+fn rgb(values: &[f32], size: usize) -> RgbImage {
+    RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let at = y as usize * size + x as usize;
+        image::Rgb(std::array::from_fn(|channel| {
+            values[channel * size * size + at].round() as u8
+        }))
+    })
 }
 
 fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
