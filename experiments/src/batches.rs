@@ -6,18 +6,35 @@ use backbones::{Normalization, Vit};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use datasets::Images;
+use datasets::resize::planes;
+use datasets::{DataError, Images};
+use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::augment::{Augment, picture_seed};
 use crate::loader::Loader;
+use crate::prefix::Prefix;
 
 /// What a model reads.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// Normalised pictures `[batch, 3, size, size]`.
     Pixels(Tensor<4>),
+    /// Tokens `[batch, tokens, d_model]` and the number of blocks that they have been through.
+    Tokens(Tensor<3>, usize),
     /// Features of a frozen backbone, `[batch, d_model]`.
     Features(Tensor<2>),
+}
+
+impl Input {
+    /// Logits `[batch, classes]`.
+    pub fn logits(self, model: &Vit) -> Tensor<2> {
+        match self {
+            Self::Pixels(pixels) => model.forward(pixels),
+            Self::Tokens(tokens, blocks) => model.classify(model.features_from(tokens, blocks)),
+            Self::Features(features) => model.classify(features),
+        }
+    }
 }
 
 /// One batch.
@@ -27,6 +44,8 @@ pub struct Batch {
     pub input: Input,
     /// `[batch]`
     pub labels: Tensor<1, Int>,
+    /// Share of each class in each picture, `[batch, classes]`, where labels are mixed or smoothed.
+    pub shares: Option<Tensor<2>>,
 }
 
 /// Some pictures as a model reads them.
@@ -36,7 +55,22 @@ pub struct Pictures {
     pub images: Arc<Images>,
     /// Of the backbone.
     pub normalization: Normalization,
-    features: Option<Arc<Vec<f32>>>,
+    frozen: Option<Arc<Frozen>>,
+    augmented: Option<Arc<Augmented>>,
+}
+
+/// How training pictures are varied.
+struct Augmented {
+    augment: Augment,
+    classes: usize,
+}
+
+/// What the frozen prefix of a backbone makes of each picture.
+struct Frozen {
+    prefix: Prefix,
+    /// Of one picture: `[tokens, d_model]`, or `[1, d_model]` of pooled features.
+    shape: [usize; 2],
+    values: Vec<f32>,
 }
 
 impl Pictures {
@@ -45,24 +79,60 @@ impl Pictures {
         Self {
             images: Arc::new(images),
             normalization,
-            features: None,
+            frozen: None,
+            augmented: None,
         }
     }
 
-    /// The same pictures, each replaced by the features that a wholly frozen backbone gives it: computed once
-    /// here instead of once an epoch. `device` is one without autodiff, as `model`'s is.
+    /// The same pictures, varied anew each epoch, of a task with that many classes.
+    pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
+        self.augmented = (!augment.is_off()).then(|| Arc::new(Augmented { augment, classes }));
+        self
+    }
+
+    /// The same pictures, each replaced by what the frozen `prefix` of `model` makes of it: computed once here instead
+    /// of once an epoch. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors
     /// What the loader says.
-    pub fn with_features(mut self, model: &Vit, device: &Device) -> Result<Self, String> {
-        let mut values = Vec::new();
+    pub fn through(mut self, prefix: Prefix, model: &Vit, device: &Device) -> Result<Self, String> {
+        let (mut values, mut shape) = (Vec::new(), [0, 0]);
         for batch in self.loader(100, device).iter() {
-            if let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input {
-                values.extend(model.features(pixels).into_data().iter::<f32>());
-            }
+            let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input else {
+                continue;
+            };
+            let tokens = match prefix {
+                Prefix::Blocks(blocks) => model.tokens(pixels, blocks),
+                Prefix::Whole => model.features(pixels).unsqueeze_dim(1),
+            };
+            let [_, count, d_model] = tokens.dims();
+            shape = [count, d_model];
+            values.extend(tokens.into_data().iter::<f32>());
         }
-        self.features = Some(Arc::new(values));
+        self.frozen = Some(Arc::new(Frozen { prefix, shape, values }));
         Ok(self)
+    }
+
+    /// True if both hold one and the same result of a frozen prefix.
+    pub fn shares_frozen(&self, other: &Self) -> bool {
+        matches!((&self.frozen, &other.frozen), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+    }
+
+    /// These pictures, then those of `other`, which have been through the same prefix.
+    pub fn joined(&self, other: &Self) -> Self {
+        let frozen = self.frozen.iter().zip(&other.frozen).next().map(|(a, b)| {
+            Arc::new(Frozen {
+                prefix: a.prefix,
+                shape: a.shape,
+                values: [&a.values[..], &b.values].concat(),
+            })
+        });
+        Self {
+            images: Arc::new(self.images.joined(&other.images)),
+            normalization: self.normalization,
+            frozen,
+            augmented: None,
+        }
     }
 
     /// The pictures in their order.
@@ -70,7 +140,7 @@ impl Pictures {
         Arc::new(Loader::new(self.clone(), batch_size, None, 0, device))
     }
 
-    /// The pictures in a new order each epoch, counted from `first_epoch`.
+    /// The pictures in a new order each epoch, counted from `first_epoch`, and varied where they are augmented.
     pub fn shuffled(
         &self,
         batch_size: usize,
@@ -87,29 +157,83 @@ impl Pictures {
     /// A picture that is missing or damaged.
     pub fn batch(&self, items: &[usize], seed: Option<u64>, device: &Device) -> Result<Batch, DatasetError> {
         let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
-        let input = match &self.features {
-            Some(features) => {
-                let width = features.len() / self.images.len();
-                let rows = items
-                    .iter()
-                    .flat_map(|item| &features[item * width..(item + 1) * width]);
-                let data = TensorData::new(rows.copied().collect::<Vec<f32>>(), [items.len(), width]);
-                Input::Features(Tensor::from_data(data, device))
-            }
-            None => {
-                let pixels = |item: &usize| match seed {
-                    Some(seed) => self.images.training_pixels(*item, seed),
-                    None => self.images.pixels(*item),
-                };
-                let pixels = normalised(items, pixels, self.images.size, self.normalization, device);
-                Input::Pixels(pixels.map_err(DatasetError::new)?)
-            }
-        };
-        Ok(Batch {
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
+        let plain = |input| Batch {
             input,
-            labels: Tensor::from_data(TensorData::new(labels, [items.len()]), device),
+            labels: labels.clone(),
+            shares: None,
+        };
+        if let Some(frozen) = &self.frozen {
+            return Ok(plain(frozen.rows(items, device)));
+        }
+        let pixels = |item: &usize| self.pixels(*item, seed);
+        let pixels = normalised(items, pixels, self.images.size, self.normalization, device);
+        let pixels = pixels.map_err(DatasetError::new)?;
+        let (Some(seed), Some(augmented)) = (seed, &self.augmented) else {
+            return Ok(plain(Input::Pixels(pixels)));
+        };
+        let mix = augmented.augment.mix;
+        if mix.is_off() {
+            return Ok(plain(Input::Pixels(pixels)));
+        }
+        // A batch is known by its first picture, which no other one of the epoch has.
+        let own = picture_seed(seed.wrapping_add(1), items[0]);
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own);
+        Ok(Batch {
+            input: Input::Pixels(pixels),
+            labels,
+            shares: Some(shares),
         })
     }
+
+    /// One picture `[3, size, size]` of 0 to 255, varied in training.
+    fn pixels(&self, item: usize, seed: Option<u64>) -> Result<Vec<f32>, DataError> {
+        let images = &self.images;
+        match (seed, &self.augmented) {
+            (None, _) => images.pixels(item),
+            (Some(seed), None) => images.training_pixels(item, seed),
+            (Some(seed), Some(augmented)) => {
+                let augment = &augmented.augment;
+                // A random crop sees the whole picture, everything else what the model would see without it.
+                let picture = match augment.crop_scale {
+                    Some(_) => images.rgb(item)?,
+                    None => Arc::new(rounded(&images.training_pixels(item, seed)?, images.size)),
+                };
+                let own = picture_seed(seed, item);
+                Ok(planes(&augment.picture(&picture, images.size as u32, own)))
+            }
+        }
+    }
+}
+
+impl Frozen {
+    fn rows(&self, items: &[usize], device: &Device) -> Input {
+        let [tokens, d_model] = self.shape;
+        let len = tokens * d_model;
+        let mut values = Vec::with_capacity(items.len() * len);
+        for item in items {
+            values.extend_from_slice(&self.values[item * len..(item + 1) * len]);
+        }
+        match self.prefix {
+            Prefix::Blocks(blocks) => {
+                let data = TensorData::new(values, [items.len(), tokens, d_model]);
+                Input::Tokens(Tensor::from_data(data, device), blocks)
+            }
+            Prefix::Whole => Input::Features(Tensor::from_data(
+                TensorData::new(values, [items.len(), d_model]),
+                device,
+            )),
+        }
+    }
+}
+
+/// Values `[3, size, size]` of 0 to 255 as a picture.
+pub fn rounded(values: &[f32], size: usize) -> RgbImage {
+    RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let at = y as usize * size + x as usize;
+        let value = |channel: usize| values[channel * size * size + at].round() as u8;
+        image::Rgb([value(0), value(1), value(2)])
+    })
 }
 
 /// One tensor `[n, 3, size, size]` of what `pixels` gives for each item, `[3, size, size]` of 0 to 255; in parallel.

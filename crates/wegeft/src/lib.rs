@@ -1,4 +1,4 @@
-//! Parameter-efficient fine-tuning for any Burn module: WeGeFT, LoRA, linear probing, full fine-tuning.
+//! Parameter-efficient fine-tuning for any Burn module: WeGeFT and the methods beside it (see [`methods`]).
 //!
 //! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the
 //! two together are an [`Adapted`] module, which is what the optimizer and the learner see. For a forward
@@ -35,10 +35,12 @@ pub mod export;
 pub mod hook;
 mod linear;
 pub mod methods;
+mod select;
 pub mod site;
 pub mod storage;
 pub mod summary;
 mod unsupported;
+mod weights;
 
 pub use adapted::Adapted;
 pub use config::{AdapterConfig, Fused, Method, Patterns, Sharing, TargetModules, Targets};

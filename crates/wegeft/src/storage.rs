@@ -2,7 +2,8 @@
 //!
 //! Keys are PEFT's: `base_model.model.<module>.lora_A.weight` and, for modules trained in full,
 //! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as
-//! `base_model.model.<module>.wegeft_phi`. Matrices have PyTorch's orientation.
+//! `base_model.model.<module>.wegeft_phi`. What PEFT has no method for is named likewise,
+//! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +18,6 @@ use serde_json::{Map, Value};
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::methods;
 use crate::site::{self, ParamInfo};
 use crate::unsupported;
 
@@ -124,18 +124,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             names.insert(format!("model.{}", param.path), (param, name));
         }
         for param in site::params(self.bank()) {
-            // Paths in the bank read `factors.<group>.<Method>.<factor>`.
-            let group = param
-                .path
-                .split('.')
-                .nth(1)
-                .and_then(|index| index.parse::<usize>().ok());
-            let owner = group.map_or_else(String::new, |index| self.bank().groups()[index].sites[0].module());
-            let field = param.torch_name();
-            let name = format!(
-                "{PREFIX}{owner}.{}",
-                methods::name_on_disk(field.splitn(4, '.').nth(3).unwrap_or(""))
-            );
+            let Some(name) = self.bank().name_on_disk(&param) else {
+                continue;
+            };
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names

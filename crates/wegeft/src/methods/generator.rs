@@ -116,6 +116,26 @@ impl GeneratorConfig {
         }
     }
 
+    /// Trainable values of the blocks for generated factors of `[d_out, r]` (protocol section 1.6).
+    pub fn params(&self, r: usize, d_out: usize) -> usize {
+        if self.is_identity() {
+            return 0;
+        }
+        let mlp = |size, hidden| (size + 1) * hidden + (hidden + 1) * size;
+        let attention = 4 * (r + 1) * r;
+        let paca = (r + 1) * self.clusters + attention;
+        let (branches, values) = match self.block {
+            BlockKind::Identity | BlockKind::Sigmoid | BlockKind::Gelu => (0, 0),
+            BlockKind::Mlp => (1, mlp(r, 2 * r)),
+            BlockKind::MlpMixer => (2, mlp(d_out, MIXER_HIDDEN) + mlp(r, 2 * r)),
+            BlockKind::Transformer => (2, attention + mlp(r, 2 * r)),
+            BlockKind::Paca => (2, paca + mlp(r, 2 * r)),
+            BlockKind::PacaAttention => (1, paca),
+        };
+        let norm = if self.norm == BlockNorm::Layer { 2 * r } else { 0 };
+        self.depth * (values + branches * norm)
+    }
+
     fn block(&self, r: usize, d_out: usize, device: &Device) -> Block {
         let mlp = |size, hidden| Mlp {
             fc1: LinearConfig::new(size, hidden).init(device),
