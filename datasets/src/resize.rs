@@ -69,8 +69,8 @@ impl Resize {
     }
 }
 
-/// Interleaved bytes to planes.
-fn planes(picture: &RgbImage) -> Vec<f32> {
+/// A picture as planes `[3, height, width]` of 0 to 255.
+pub fn planes(picture: &RgbImage) -> Vec<f32> {
     let area = picture.width() as usize * picture.height() as usize;
     let mut values = vec![0.0; 3 * area];
     for (index, pixel) in picture.as_raw().chunks_exact(3).enumerate() {

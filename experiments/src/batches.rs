@@ -1,4 +1,4 @@
-//! Batches of pictures: read, resized, varied and normalised per batch.
+//! Batches of pictures: read, resized and normalised per batch.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use backbones::{Normalization, Vit};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use datasets::resize::planes;
 use datasets::{DataError, Images};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -55,11 +56,10 @@ pub struct Pictures {
     /// Of the backbone.
     pub normalization: Normalization,
     frozen: Option<Arc<Frozen>>,
-    augmented: Option<Augmented>,
+    augmented: Option<Arc<Augmented>>,
 }
 
 /// How training pictures are varied.
-#[derive(Clone)]
 struct Augmented {
     augment: Augment,
     classes: usize,
@@ -86,7 +86,7 @@ impl Pictures {
 
     /// The same pictures, varied anew each epoch, of a task with that many classes.
     pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
-        self.augmented = (!augment.is_off()).then_some(Augmented { augment, classes });
+        self.augmented = (!augment.is_off()).then(|| Arc::new(Augmented { augment, classes }));
         self
     }
 
@@ -140,7 +140,7 @@ impl Pictures {
         Arc::new(Loader::new(self.clone(), batch_size, None, 0, device))
     }
 
-    /// The pictures in a new order each epoch, counted from `first_epoch`.
+    /// The pictures in a new order each epoch, counted from `first_epoch`, and varied where they are augmented.
     pub fn shuffled(
         &self,
         batch_size: usize,
@@ -158,39 +158,51 @@ impl Pictures {
     pub fn batch(&self, items: &[usize], seed: Option<u64>, device: &Device) -> Result<Batch, DatasetError> {
         let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
+        let plain = |input| Batch {
+            input,
+            labels: labels.clone(),
+            shares: None,
+        };
         if let Some(frozen) = &self.frozen {
-            return Ok(Batch {
-                input: frozen.rows(items, device),
-                labels,
-                shares: None,
-            });
+            return Ok(plain(frozen.rows(items, device)));
         }
-        let size = self.images.size;
-        let varied = seed.and_then(|seed| Some((seed, self.augmented.as_ref()?)));
-        let pixels = |item: &usize| match (varied, seed) {
-            (Some((seed, varied)), _) => {
-                let picture = self.images.rgb(*item)?;
-                let own = picture_seed(seed, *item);
-                Ok::<_, DataError>(planes(&varied.augment.picture(&picture, size as u32, own)))
-            }
-            (None, Some(seed)) => self.images.training_pixels(*item, seed),
-            (None, None) => self.images.pixels(*item),
+        let pixels = |item: &usize| self.pixels(*item, seed);
+        let pixels = normalised(items, pixels, self.images.size, self.normalization, device);
+        let pixels = pixels.map_err(DatasetError::new)?;
+        let (Some(seed), Some(augmented)) = (seed, &self.augmented) else {
+            return Ok(plain(Input::Pixels(pixels)));
         };
-        let pixels = normalised(items, pixels, size, self.normalization, device).map_err(DatasetError::new)?;
-        let (pixels, shares) = match varied {
-            Some((seed, varied)) if !varied.augment.mix.is_off() => {
-                // A batch is known by its first picture, which no other one of the epoch has.
-                let own = picture_seed(seed.wrapping_add(1), items[0]);
-                let (pixels, shares) = varied.augment.mix.batch(pixels, &labels, varied.classes, own);
-                (pixels, Some(shares))
-            }
-            _ => (pixels, None),
-        };
+        let mix = augmented.augment.mix;
+        if mix.is_off() {
+            return Ok(plain(Input::Pixels(pixels)));
+        }
+        // A batch is known by its first picture, which no other one of the epoch has.
+        let own = picture_seed(seed.wrapping_add(1), items[0]);
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own);
         Ok(Batch {
             input: Input::Pixels(pixels),
             labels,
-            shares,
+            shares: Some(shares),
         })
+    }
+
+    /// One picture `[3, size, size]` of 0 to 255, varied in training.
+    fn pixels(&self, item: usize, seed: Option<u64>) -> Result<Vec<f32>, DataError> {
+        let images = &self.images;
+        match (seed, &self.augmented) {
+            (None, _) => images.pixels(item),
+            (Some(seed), None) => images.training_pixels(item, seed),
+            (Some(seed), Some(augmented)) => {
+                let augment = &augmented.augment;
+                // A random crop sees the whole picture, everything else what the model would see without it.
+                let picture = match augment.crop_scale {
+                    Some(_) => images.rgb(item)?,
+                    None => Arc::new(rounded(&images.training_pixels(item, seed)?, images.size)),
+                };
+                let own = picture_seed(seed, item);
+                Ok(planes(&augment.picture(&picture, images.size as u32, own)))
+            }
+        }
     }
 }
 
@@ -215,10 +227,13 @@ impl Frozen {
     }
 }
 
-/// A picture as `[3, h, w]`, values 0 to 255.
-fn planes(picture: &RgbImage) -> Vec<f32> {
-    let plane = |channel: usize| picture.pixels().map(move |pixel| f32::from(pixel[channel]));
-    (0..3).flat_map(plane).collect()
+/// Values `[3, size, size]` of 0 to 255 as a picture.
+pub fn rounded(values: &[f32], size: usize) -> RgbImage {
+    RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let at = y as usize * size + x as usize;
+        let value = |channel: usize| values[channel * size * size + at].round() as u8;
+        image::Rgb([value(0), value(1), value(2)])
+    })
 }
 
 /// One tensor `[n, 3, size, size]` of what `pixels` gives for each item, `[3, size, size]` of 0 to 255; in parallel.

@@ -130,10 +130,8 @@ pub fn predict(args: &Args) -> Result<(), String> {
                 None => pictures(&args.inputs)?,
             };
             let parts = files.chunks(args.batch_size).map(|chunk| {
-                Ok(forward(
-                    &model,
-                    decoded(chunk, resize, size, backbone.normalization, &device)?,
-                ))
+                let pixels = decoded(chunk, resize, size, backbone.normalization, &device)?;
+                Ok(forward(&model, pixels))
             });
             let parts = parts.collect::<Result<Vec<_>, String>>()?;
             let names = files.iter().map(|file| file.display().to_string()).collect();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use datasets::Resize;
+use datasets::fgvc::ClassIds;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augment, Mix};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub image_size: Option<usize>,
     /// How pictures are resized; as the benchmark does if absent.
     pub resize: Option<Resize>,
+    /// `fgvc`: how the class ids of the files become labels.
+    pub class_ids: ClassIds,
     /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt.
     pub target_modules: Vec<String>,
     /// Epochs.
@@ -108,6 +111,7 @@ impl Default for Settings {
             backbone: None,
             image_size: None,
             resize: None,
+            class_ids: ClassIds::Joint,
             target_modules: vec!["attn.proj".into()],
             epochs: 20,
             batch_size: 32,
@@ -189,9 +193,13 @@ pub struct Flags {
     image_size: Option<usize>,
     /// How pictures are resized: bilinear (no antialiasing), bilinear-antialias, bicubic, lanczos (the whole picture,
     /// aspect ignored), or crop (the shorter side, then a square: random in training, central in tests)
-    /// [default: bilinear, as VTAB-1k].
+    /// [default: bilinear, as VTAB-1k; fgvc: crop].
     #[arg(long)]
     resize: Option<Resize>,
+    /// fgvc: joint maps the class ids of all splits at once; per-split maps each split's by themselves as the paper's
+    /// released code does, which shifts labels where a split lacks a class [default: joint].
+    #[arg(long)]
+    class_ids: Option<ClassIds>,
     /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,

@@ -204,11 +204,8 @@ impl<'a> Here<'a> {
             let parts = [&task.train, &task.valid, &task.test];
             let count: usize = parts.iter().map(|part| part.len()).sum();
             let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
-            println!(
-                "{}: {count} pictures, {:.1} MB of them kept decoded",
-                task.name,
-                bytes as f64 / 1e6
-            );
+            let mb = bytes as f64 / 1e6;
+            println!("{}: {count} pictures, {mb:.1} MB of them kept decoded", task.name);
             self.task = Some(Prepared::new(task, backbone.normalization));
         }
         let Some(task) = &self.task else { return Ok(()) };

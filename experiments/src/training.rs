@@ -154,8 +154,8 @@ fn pictures(
     device: &Device,
 ) -> Result<[Pictures; 2], String> {
     let whole = || [task.train.clone(), task.valid.clone()];
-    let varied = !setting.settings.augment().is_off() || task.train.images.resize == Resize::Crop;
-    if setting.settings.drop_path > 0.0 || varied {
+    let random = setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off();
+    if random || task.train.images.resize == Resize::Crop {
         return Ok(whole());
     }
     let Some(prefix) = prefix::prefix(adapted) else {

@@ -10,6 +10,7 @@ mod split_files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ use crate::resize::Resize;
 use crate::split::take;
 
 /// One data set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Info {
     /// Name of the task.
     pub name: &'static str,
@@ -99,6 +100,18 @@ pub enum ClassIds {
     /// A mapping a split, as the released code does (quirk Q4): a split that lacks a class has the labels of all later
     /// classes shifted, 1,440 of NABirds' 2,393 validation labels.
     PerSplit,
+}
+
+impl FromStr for ClassIds {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "joint" => Ok(Self::Joint),
+            "per-split" => Ok(Self::PerSplit),
+            _ => Err(format!("class_ids '{name}' is unknown; choose joint or per-split")),
+        }
+    }
 }
 
 /// Pictures with the class ids of the files.

@@ -10,7 +10,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use wegeft::Adapted;
 
-use crate::batches::normalised;
+use crate::batches::{normalised, rounded};
 use crate::description::Description;
 use crate::load::load_adapted;
 use crate::settings::Settings;
@@ -60,8 +60,8 @@ pub struct Args {
     pub device: String,
 }
 
-/// Name (for the folder), and the square that the model reads: `[3, size, size]`, values 0 to 255.
-type Chosen = (String, Vec<f32>);
+/// A picture `[3, size, size]` of 0 to 255.
+type Pixels = Vec<f32>;
 
 /// Runs the program.
 ///
@@ -79,38 +79,35 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         None => shipped_backbone(),
     };
     let image_size = description.as_ref().map(|d| d.image_size);
+    let resize = description.as_ref().map(|d| d.resize).unwrap_or_default();
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
     let (size, normalization) = (backbone.config.image_size, backbone.normalization);
     let adapted = load_adapted(backbone.model, &args.adapter, &device)?;
     let clusters = clusters(&adapted)?;
-    let resize = description.map(|d| d.resize).unwrap_or_default();
-    let classify = |values: &Vec<f32>| of_values(values, size, normalization, &device);
     let pictures = match &args.task {
-        Some(task) => of_task(args, task, (size, resize), &adapted, classify)?,
+        Some(task) => of_task(args, task, (size, resize), &adapted, normalization, &device)?,
         None => of_files(&args.pictures, size, resize)?,
     };
-    for (name, values) in &pictures {
-        let pixels = of_values(values, size, normalization, &device);
-        let maps = maps(&adapted, &clusters, pixels);
-        write(&maps, &rgb(values, size), &args.out.join(name), args)?;
+    for (name, pixels) in &pictures {
+        let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
+        write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
     }
     println!("maps of {} pictures in {}", pictures.len(), args.out.display());
     Ok(())
 }
 
-/// The normalised picture, `[1, 3, size, size]`.
-fn of_values(values: &[f32], size: usize, normalization: Normalization, device: &Device) -> Tensor<4> {
-    let pixels = |values: &&[f32]| Ok::<_, std::convert::Infallible>(values.to_vec());
-    let Ok(tensor) = normalised(&[values], pixels, size, normalization, device);
-    tensor
+/// One picture as the model reads it.
+fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
+    normalised(&[pixels], |pixels| Ok((*pixels).clone()), size, normalization, device)
 }
 
-/// Each file.
-fn of_files(files: &[PathBuf], size: usize, resize: Resize) -> Result<Vec<Chosen>, String> {
+/// Name (for the folder) and pixels of each file.
+fn of_files(files: &[PathBuf], size: usize, resize: Resize) -> Result<Vec<(String, Pixels)>, String> {
     let read = |(index, file): (usize, &PathBuf)| {
         let picture = decode::file(file).map_err(|e| e.to_string())?;
+        let pixels = resize.apply(&picture, size, None)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        Ok((format!("{index:02}-{stem}"), resize.apply(&picture, size, None)?))
+        Ok((format!("{index:02}-{stem}"), pixels))
     };
     files.iter().enumerate().map(read).collect()
 }
@@ -121,8 +118,9 @@ fn of_task(
     name: &str,
     (size, resize): (usize, Resize),
     adapted: &Adapted<Vit>,
-    normalised: impl Fn(&Vec<f32>) -> Tensor<4>,
-) -> Result<Vec<Chosen>, String> {
+    normalization: Normalization,
+    device: &Device,
+) -> Result<Vec<(String, Pixels)>, String> {
     let settings = Settings {
         data: args.data.clone(),
         resize: Some(resize),
@@ -150,10 +148,10 @@ fn of_task(
         if class.is_some_and(|class| class != *label) {
             continue;
         }
-        let values = task.test.pixels(index).map_err(|e| e.to_string())?;
-        let logits = model.forward(normalised(&values));
+        let pixels = task.test.pixels(index).map_err(|e| e.to_string())?;
+        let logits = model.forward(one(&pixels, size, normalization, device)?);
         if logits.argmax(1).into_scalar::<i64>() == *label as i64 {
-            chosen.push((format!("{name}-{index:05}"), values));
+            chosen.push((format!("{name}-{index:05}"), pixels));
         }
     }
     match chosen.is_empty() {
@@ -162,15 +160,6 @@ fn of_task(
         )),
         false => Ok(chosen),
     }
-}
-
-fn rgb(values: &[f32], size: usize) -> RgbImage {
-    RgbImage::from_fn(size as u32, size as u32, |x, y| {
-        let at = y as usize * size + x as usize;
-        image::Rgb(std::array::from_fn(|channel| {
-            values[channel * size * size + at].round() as u8
-        }))
-    })
 }
 
 fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
