@@ -107,7 +107,7 @@ fn a_variant_that_is_not_implemented_is_refused_by_name() {
     let text = std::fs::read_to_string(folder().join("adapter_config.json")).unwrap();
     for (field, off, on) in [
         ("use_dora", "false", "true"),
-        ("rank_pattern", "{}", "{\"attn.proj\": 8}"),
+        ("fan_in_fan_out", "false", "true"),
         ("bias", "\"none\"", "\"all\""),
     ] {
         let changed = text.replace(&format!("\"{field}\": {off}"), &format!("\"{field}\": {on}"));

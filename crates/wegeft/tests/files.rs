@@ -122,7 +122,11 @@ fn headers_that_lie_are_errors_and_cost_nothing() {
         let used = peak(|| failed = tensors_of(&bytes).is_err());
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
         assert!(failed, "{start}");
-        assert!(used < 16 * bytes.len() + 200_000, "{used} bytes for a file of {}: {start}", bytes.len());
+        assert!(
+            used < 16 * bytes.len() + 200_000,
+            "{used} bytes for a file of {}: {start}",
+            bytes.len()
+        );
     }
 }
 
@@ -136,7 +140,11 @@ fn memory_is_a_small_multiple_of_the_file() {
     for (dtype, size) in [("F32", 4), ("F16", 2), ("BF16", 2)] {
         let bytes = safetensors(&header(dtype, size * count), size * count);
         let used = peak(|| assert_eq!(tensors_of(&bytes).unwrap()["a"].values.len(), count));
-        assert!(used <= 5 * bytes.len(), "{dtype}: {used} bytes for a file of {}", bytes.len());
+        assert!(
+            used <= 5 * bytes.len(),
+            "{dtype}: {used} bytes for a file of {}",
+            bytes.len()
+        );
     }
     // Many tensors of nothing, and a shape of many ones: the header is all that there is.
     let many = |i: usize| format!(r#""{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
@@ -150,7 +158,10 @@ fn memory_is_a_small_multiple_of_the_file() {
         assert!(used <= 40 * bytes.len(), "{used} bytes for a header of {}", bytes.len());
     }
     // JSON: a long list is the worst that its size allows; a larger file is refused unread.
-    let text = format!(r#"{{"peft_type":"LORA","r":2,"lora_alpha":2,"x":[{}0]}}"#, "0,".repeat(300_000));
+    let text = format!(
+        r#"{{"peft_type":"LORA","r":2,"lora_alpha":2,"x":[{}0]}}"#,
+        "0,".repeat(300_000)
+    );
     let used = peak(|| drop(config_of(&text)));
     assert!(used <= 100 * text.len(), "{used} bytes for a config of {}", text.len());
     let text = " ".repeat(4 << 20);
@@ -182,7 +193,12 @@ fn hostile_json_is_an_error_with_the_file_in_it() {
         let error = config_of(&text).unwrap_err().to_string();
         assert!(error.contains(CONFIG_FILE), "{error}");
     }
-    assert!(config_of(format!(r#"{{{lora},"r":2,"r":3}}"#)).unwrap_err().to_string().contains("'r' is given twice"));
+    assert!(
+        config_of(format!(r#"{{{lora},"r":2,"r":3}}"#))
+            .unwrap_err()
+            .to_string()
+            .contains("'r' is given twice")
+    );
     assert!(config_of([0xff, 0xfe, b'{', b'}']).is_err());
 }
 

@@ -8,7 +8,7 @@ use wegeft::Adapted;
 
 use super::On;
 use crate::description::Description;
-use crate::predict::adapted;
+use crate::load::load_adapted;
 use crate::vtab::shipped_backbone;
 
 /// An adapter folder, loaded onto its backbone.
@@ -29,7 +29,7 @@ pub fn open(on: &On, device: &Device) -> Result<Opened, String> {
     let size = description.as_ref().map(|d| d.image_size);
     let pretrained = load_vit(&path, size, 0.0, device).map_err(|e| e.to_string())?;
     Ok(Opened {
-        adapted: adapted(pretrained.model.clone(), &on.adapter, device)?,
+        adapted: load_adapted(pretrained.model.clone(), &on.adapter, device)?,
         pretrained,
         description,
     })
