@@ -94,16 +94,17 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// Number of parameters (not of their values) that are trained, in the model and in the bank.
-    pub fn trained_params(&self) -> usize {
-        self.saved_params().len() + site::params(&self.parts.bank).len()
-    }
-
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
-        let mut ids: Vec<_> = self.saved_params().into_iter().map(|param| param.id).collect();
-        ids.extend(site::params(&self.parts.bank).into_iter().map(|param| param.id));
-        ParamGroup::from_ids(ids)
+        let frozen = self.bank().frozen();
+        let factors = site::params(self.bank()).into_iter().map(|param| param.id);
+        let saved = self.saved_params().into_iter().map(|param| param.id);
+        ParamGroup::from_ids(saved.chain(factors.filter(|id| !frozen.contains(id))).collect())
+    }
+
+    /// Everything that is saved: what is trained, and what of the bank cannot be made anew.
+    fn saved(&self) -> Vec<ParamId> {
+        self.names().into_values().map(|(param, _)| param.id).collect()
     }
 }
 
@@ -173,15 +174,15 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn into_record(self) -> ModuleRecord {
-        let trained = self.trained();
-        self.parts.into_record_group(trained)
+        let saved = ParamGroup::from_ids(self.saved());
+        self.parts.into_record_group(saved)
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
-        let trained = self.trained_params();
-        if record.len() != trained {
+        let saved = self.saved().len();
+        if record.len() != saved {
             return Err(RecordError::Validation(format!(
-                "the record holds {} tensors, this adapter trains {trained}",
+                "the record holds {} tensors, this adapter has {saved}",
                 record.len()
             )));
         }

@@ -1,4 +1,4 @@
-//! Parameter-efficient fine-tuning for any Burn module: WeGeFT, LoRA, linear probing, full fine-tuning.
+//! Parameter-efficient fine-tuning for any Burn module: WeGeFT and the methods beside it (see [`methods`]).
 //!
 //! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the
 //! two together are an [`Adapted`] module, which is what the optimizer and the learner see. For a forward
@@ -46,10 +46,12 @@ pub mod merge;
 pub mod methods;
 pub mod mixed;
 pub mod optimizer;
+mod select;
 pub mod site;
 pub mod storage;
 pub mod summary;
 mod unsupported;
+mod weights;
 
 pub use adapted::Adapted;
 pub use adapters::Adapters;

@@ -4,7 +4,8 @@
 //! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as the WeGeFT
 //! fork of PEFT does: `base_model.model.<module>.wegeft_phi.weight` and `wegeft_psi.weight`, both `[r, d]`. (The fork
 //! keeps both as linear layers d -> r and then uses phi transposed on the input side only; here phi is transposed on
-//! both sides, as the formula has it.) Matrices have PyTorch's orientation.
+//! both sides, as the formula has it.) What PEFT has no method for is named likewise,
+//! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +23,6 @@ use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::fork;
 use crate::json::Unique;
-use crate::methods;
 use crate::site::{self, ParamInfo};
 use crate::unsupported;
 
@@ -133,18 +133,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             names.insert(format!("model.{}", param.path), (param, name));
         }
         for param in site::params(self.bank()) {
-            // Paths in the bank read `factors.<group>.<Method>.<factor>`.
-            let group = param
-                .path
-                .split('.')
-                .nth(1)
-                .and_then(|index| index.parse::<usize>().ok());
-            let owner = group.map_or_else(String::new, |index| self.bank().groups()[index].sites[0].module());
-            let field = param.torch_name();
-            let name = format!(
-                "{PREFIX}{owner}.{}",
-                methods::name_on_disk(field.splitn(4, '.').nth(3).unwrap_or(""))
-            );
+            let Some(name) = self.bank().name_on_disk(&param) else {
+                continue;
+            };
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names
