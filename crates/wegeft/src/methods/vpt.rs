@@ -131,6 +131,13 @@ pub struct BoundPrompt {
     replaces: bool,
 }
 
+impl BoundPrompt {
+    /// Tokens that the place passes on beyond those it gets.
+    pub(crate) fn added(&self) -> usize {
+        if self.replaces { 0 } else { self.tokens.dims()[0] }
+    }
+}
+
 impl Edit for BoundPrompt {
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, d] = x.dims();
