@@ -94,7 +94,10 @@ fn compare(case: &str) {
         case,
     );
     if config.method.merges() {
-        let merged = adapted.merge().forward(tensor(&EXPECTED["pixel_values"], &device));
+        let merged = adapted
+            .merge()
+            .unwrap()
+            .forward(tensor(&EXPECTED["pixel_values"], &device));
         close(&stored(merged), &EXPECTED[&format!("{case}/logits_before")], 5e-5, case);
     }
     let labels = Tensor::<1, Int>::from_ints([1, 3], &device);
