@@ -84,7 +84,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MethodSettings {
-    /// Rank.
+    /// Rank; number of prompt tokens (vpt, vpt-shallow); width of the bottleneck (houlsby, pfeiffer).
     pub r: Option<usize>,
     /// Numerator of the scale.
     pub alpha: Option<f64>,

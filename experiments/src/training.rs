@@ -56,6 +56,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     let failed = |message: String| RunError::Failed(format!("{place}: {message}"));
     device.seed(settings.seed);
     let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
+    let adapter = methods::fitted(adapter, &backbone.config);
     let model = backbone.model.clone().with_head(task.classes.len(), device);
     let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
     let summary = adapted.summary();
