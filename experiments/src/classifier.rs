@@ -3,10 +3,11 @@
 use backbones::Vit;
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
+use burn::tensor::activation::log_softmax;
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 use wegeft::Adapted;
 
-use crate::batches::{Batch, Input};
+use crate::batches::Batch;
 
 /// An adapted ViT.
 #[derive(Debug, Clone)]
@@ -15,13 +16,14 @@ pub struct Classifier(pub Adapted<Vit>);
 impl Classifier {
     fn classify(&self, batch: Batch) -> ClassificationOutput {
         let model = self.0.bind();
-        let logits = match batch.input {
-            Input::Pixels(pixels) => model.forward(pixels),
-            Input::Features(features) => model.classify(features),
+        let logits = batch.input.logits(&model);
+        let loss = match batch.shares {
+            // Cross-entropy with a share of each class.
+            Some(shares) => (log_softmax(logits.clone(), 1) * shares).sum_dim(1).mean().neg(),
+            None => CrossEntropyLossConfig::new()
+                .init(&logits.device())
+                .forward(logits.clone(), batch.labels.clone()),
         };
-        let loss = CrossEntropyLossConfig::new()
-            .init(&logits.device())
-            .forward(logits.clone(), batch.labels.clone());
         ClassificationOutput::new(loss, logits, batch.labels)
     }
 }
