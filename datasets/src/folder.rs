@@ -63,6 +63,23 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
+/// Reads the lists of task `name` and looks whether its pictures are there, without reading them.
+///
+/// # Errors
+/// A missing folder, list or picture, a malformed line, a label out of range.
+pub fn check(root: &Path, name: &str) -> Result<(), DataError> {
+    let folder = root.join(name);
+    let (lists, _) = lists(&folder)?;
+    for entry in lists.iter().flatten() {
+        let path = folder.join(&entry.path);
+        fs::metadata(&path).map_err(|e| DataError::Read {
+            path,
+            message: e.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
 /// Reads task `name`: every picture decoded once, resized to `size` × `size` (bilinear, aspect ignored, no
 /// antialiasing: protocol section 2.2) and kept as bytes.
 ///
@@ -70,32 +87,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
 /// A missing folder or list, a malformed line, a label out of range, a picture that cannot be decoded.
 pub fn task(root: &Path, name: &str, size: usize) -> Result<Task, DataError> {
     let folder = root.join(name);
-    if !folder.is_dir() {
-        return Err(DataError::Read {
-            path: folder,
-            message: "no such task folder".into(),
-        });
-    }
-    let parts = ["train800.txt", "val200.txt", "test.txt"];
-    let lists = parts
-        .iter()
-        .map(|part| read_list(&folder, part))
-        .collect::<Result<Vec<_>, _>>()?;
-    let classes = class_names(&folder, &lists[0])?;
-    for (list, part) in lists.iter().zip(parts) {
-        if let Some(entry) = list.iter().find(|entry| entry.label >= classes.len()) {
-            return Err(DataError::Line {
-                path: folder.join(part),
-                line: entry.line,
-                message: format!(
-                    "label {} is out of range; the task has {} classes (0 to {})",
-                    entry.label,
-                    classes.len(),
-                    classes.len() - 1
-                ),
-            });
-        }
-    }
+    let (lists, classes) = lists(&folder)?;
     let total = lists.iter().map(Vec::len).sum::<usize>();
     let bar = ProgressBar::new(total as u64).with_message(format!("{name}: reading pictures"));
     bar.set_style(ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}").unwrap_or(ProgressStyle::default_bar()));
@@ -113,6 +105,37 @@ pub fn task(root: &Path, name: &str, size: usize) -> Result<Task, DataError> {
         valid,
         test,
     })
+}
+
+/// The three lists of a task and its classes.
+fn lists(folder: &Path) -> Result<(Vec<Vec<Entry>>, Vec<String>), DataError> {
+    if !folder.is_dir() {
+        return Err(DataError::Read {
+            path: folder.to_path_buf(),
+            message: "no such task folder".into(),
+        });
+    }
+    let parts = ["train800.txt", "val200.txt", "test.txt"];
+    let lists = parts
+        .iter()
+        .map(|part| read_list(folder, part))
+        .collect::<Result<Vec<_>, _>>()?;
+    let classes = class_names(folder, &lists[0])?;
+    for (list, part) in lists.iter().zip(parts) {
+        if let Some(entry) = list.iter().find(|entry| entry.label >= classes.len()) {
+            return Err(DataError::Line {
+                path: folder.join(part),
+                line: entry.line,
+                message: format!(
+                    "label {} is out of range; the task has {} classes (0 to {})",
+                    entry.label,
+                    classes.len(),
+                    classes.len() - 1
+                ),
+            });
+        }
+    }
+    Ok((lists, classes))
 }
 
 /// VTAB's group of a task; "other" for a task that is not VTAB's.
