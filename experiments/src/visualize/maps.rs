@@ -29,10 +29,8 @@ pub fn clusters(adapted: &Adapted<Vit>) -> Result<Vec<(usize, Tensor<2>)>, Strin
     let mut found = Vec::new();
     for (group, factors) in adapted.bank().groups().iter().zip(&adapted.bank().factors) {
         for site in &group.sites {
-            let block = site
-                .module()
-                .strip_prefix("blocks.")
-                .and_then(|rest| rest.strip_suffix(SITE));
+            let module = site.module();
+            let block = module.strip_prefix("blocks.").and_then(|rest| rest.strip_suffix(SITE));
             let block = block.and_then(|number| number.trim_end_matches('.').parse::<usize>().ok());
             let (Some(block), Factors::Wegeft(factors)) = (block, factors) else {
                 continue;
