@@ -1,5 +1,6 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
+pub mod adapter;
 pub mod augment;
 pub mod batches;
 pub mod checkpoints;

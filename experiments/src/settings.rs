@@ -30,7 +30,7 @@ pub struct Settings {
     pub resize: Option<Resize>,
     /// `fgvc`: how the class ids of the files become labels.
     pub class_ids: ClassIds,
-    /// Modules that LoRA and WeGeFT adapt.
+    /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt.
     pub target_modules: Vec<String>,
     /// Epochs.
     pub epochs: usize,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub weight_decay: f64,
     /// Rank of WeGeFT.
     pub r: usize,
-    /// Rank of LoRA.
+    /// Rank of LoRA and its kin.
     pub lora_r: usize,
     /// Numerator of the scale; the rank (scale 1) if absent.
     pub alpha: Option<f64>,
@@ -84,11 +84,13 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MethodSettings {
-    /// Rank.
+    /// Rank; number of prompt tokens (vpt, vpt-shallow); width of the bottleneck (houlsby, pfeiffer).
     pub r: Option<usize>,
     /// Numerator of the scale.
     pub alpha: Option<f64>,
-    /// Modules to adapt.
+    /// Prompt tokens of VPT.
+    pub tokens: Option<usize>,
+    /// Modules (or places, for the methods that act on activations) to adapt.
     pub target_modules: Option<Vec<String>>,
     /// Peak learning rate.
     pub lr: Option<f64>,
@@ -177,7 +179,9 @@ pub struct Flags {
     /// Tasks, separated by commas, or `all` [default: all].
     #[arg(long, value_delimiter = ',')]
     task: Option<Vec<String>>,
-    /// Methods, separated by commas [default: linear,lora,wegeft].
+    /// Methods, separated by commas: linear, full, wegeft, wegeft_unshared, lora, rslora, lora_plus, lora_fa, dora, pissa,
+    /// olora, vera, ia3, bitfit, layer_norm, vpt, vpt_shallow, loreft, direft, houlsby, pfeiffer
+    /// [default: linear,lora,wegeft].
     #[arg(long, value_delimiter = ',')]
     method: Option<Vec<String>>,
     /// Backbone: a folder or .safetensors file of timm, Hugging Face ViT or DINOv2, or a hub name org/name
@@ -196,7 +200,7 @@ pub struct Flags {
     /// released code does, which shifts labels where a split lacks a class [default: joint].
     #[arg(long)]
     class_ids: Option<ClassIds>,
-    /// Modules that LoRA and WeGeFT adapt, separated by commas [default: attn.proj].
+    /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,
     /// Epochs [default: 20].
@@ -214,7 +218,7 @@ pub struct Flags {
     /// Rank of WeGeFT [default: 16].
     #[arg(long)]
     r: Option<usize>,
-    /// Rank of LoRA [default: 8].
+    /// Rank of LoRA and its kin [default: 8].
     #[arg(long)]
     lora_r: Option<usize>,
     /// Numerator of the scale alpha / r [default: the rank].

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backbones::Vit;
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
@@ -13,11 +13,11 @@ use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
 use datasets::Resize;
-use wegeft::{Adapted, Summary, site};
+use wegeft::{Adapted, Summary};
 
 use crate::batches::Pictures;
 use crate::checkpoints::{self, RecordFiles};
-use crate::classifier::Classifier;
+use crate::classifier::cross_entropy;
 use crate::methods;
 use crate::metrics_file::{MetricsFile, NOT_A_NUMBER};
 use crate::plain::Plain;
@@ -56,6 +56,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     let failed = |message: String| RunError::Failed(format!("{place}: {message}"));
     device.seed(settings.seed);
     let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
+    let adapter = methods::fitted(adapter, &backbone.config);
     let model = backbone.model.clone().with_head(task.classes.len(), device);
     let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
     let summary = adapted.summary();
@@ -82,20 +83,9 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     }
     train = train.augmented(settings.augment(), task.classes.len());
     let steps_per_epoch = train.images.len().div_ceil(settings.batch_size);
-    // Decay on matrices only: not on biases, norms and other 1-D parameters (protocol section 2.2).
-    let plain = ParamGroup::from_ids(
-        site::params(&adapted)
-            .iter()
-            .filter(|p| p.shape.len() < 2)
-            .map(|p| p.id)
-            .collect(),
-    );
-    let adamw = AdamWConfig::new().with_epsilon(1e-8);
-    let optimizer = adamw
-        .clone()
-        .with_weight_decay(trial.weight_decay as f32)
-        .init()
-        .with_group(plain, adamw.with_weight_decay(0.0).build(), None);
+    let optimizer = adapted.optimizer(trial.weight_decay as f32, None, |decay| {
+        AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build()
+    });
     let schedule = PerEpoch {
         peak: trial.lr,
         epochs: settings.epochs,
@@ -132,7 +122,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     if !terminal {
         training = training.renderer(Box::new(Plain));
     }
-    let result = training.launch(Learner::new(Classifier(adapted), optimizer, schedule));
+    let result = training.launch(Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule));
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         // The next trial may go on, unless the user wants to stop too.
         if interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
@@ -149,7 +139,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         return Err(RunError::Interrupted);
     }
     Ok(Trained {
-        model: result.model.0,
+        model: result.model.adapted,
         valid,
         steps: (epochs - epochs_done) * steps_per_epoch,
         summary,

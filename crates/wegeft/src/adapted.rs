@@ -58,21 +58,33 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.parts.bank.bind(self.parts.model.clone())
     }
 
-    /// A plain model with the residuals written into its weights. Methods on hooks have nothing to write
-    /// ([`Method::merges`](crate::Method::merges)): their hooks stay bound, so that the outputs are the same.
-    pub fn merge(&self) -> M {
-        let merged = self.bind().materialize();
-        match self.config.method.merges() {
-            true => merged,
-            false => self.parts.bank.bind(merged),
-        }
-    }
-
     /// The model's own parameters (not the bank's) that are trained in full, in traversal order.
     pub fn saved_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, param));
         params
+    }
+
+    pub(crate) fn map_model(self, change: impl FnOnce(M) -> M) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model: change(model),
+                bank,
+            },
+            config: self.config,
+        }
+    }
+
+    pub(crate) fn map_bank(self, change: impl FnOnce(Bank) -> Bank) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model,
+                bank: change(bank),
+            },
+            config: self.config,
+        }
     }
 
     pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {

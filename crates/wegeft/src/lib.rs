@@ -19,7 +19,7 @@
 //! println!("{}", adapted.summary());
 //! let x = Tensor::ones([3, 8], &device);
 //! let y: Tensor<2> = adapted.bind().proj.forward(x.clone()); // weight space: the model is unchanged
-//! let merged = adapted.merge();
+//! let merged = adapted.merge()?;
 //! y.into_data().assert_approx_eq::<f32>(&merged.proj.forward(x).into_data(), Default::default());
 //! # Ok(()) }
 //! ```
@@ -28,13 +28,24 @@
 //! no dense weight, no dense weight gradient.
 
 pub mod adapted;
+pub mod adapters;
 pub mod bank;
+pub mod combine;
 pub mod config;
+pub mod convert;
 pub mod error;
 pub mod export;
+mod fork;
 pub mod hook;
+mod json;
+#[cfg(feature = "train")]
+pub mod learner;
+mod linalg;
 mod linear;
+pub mod merge;
 pub mod methods;
+pub mod mixed;
+pub mod optimizer;
 mod select;
 pub mod site;
 pub mod storage;
@@ -43,10 +54,16 @@ mod unsupported;
 mod weights;
 
 pub use adapted::Adapted;
+pub use adapters::Adapters;
+pub use combine::Combination;
 pub use config::{AdapterConfig, Fused, Method, Patterns, Sharing, TargetModules, Targets};
+pub use convert::ConversionReport;
 pub use error::AdapterError;
 pub use hook::Hook;
+#[cfg(feature = "train")]
+pub use learner::Trainee;
 pub use linear::{linear, linear_many};
+pub use merge::{MergeReport, UnmergeReport};
 pub use methods::wegeft::{Side, ZeroFactor};
 pub use storage::read_config;
 pub use summary::Summary;

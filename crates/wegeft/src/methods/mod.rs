@@ -13,6 +13,7 @@ pub mod low_rank;
 pub mod orthonormal;
 pub mod parts;
 pub mod reft;
+pub mod rows;
 pub mod vector;
 pub mod vera;
 pub mod vpt;
@@ -34,6 +35,7 @@ use lora::{BoundLora, Lora};
 use low_rank::LowRank;
 use parts::BoundParts;
 use reft::{BoundReft, Reft};
+use rows::{BoundOwn, BoundRows};
 use vector::{BoundVector, Vector};
 use vera::{BoundVera, Projection, Vera};
 use vpt::{BoundPrompt, Prompt};
@@ -90,6 +92,11 @@ pub trait Edit {
         bias
     }
 
+    /// `out`, `[n, d_out]`, with the bias added.
+    fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+        out + self.bias(bias).unsqueeze::<2>()
+    }
+
     /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         x
@@ -97,6 +104,16 @@ pub trait Edit {
 
     /// The residual as a low-rank product, if it is one exactly.
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
+        None
+    }
+
+    /// The weight whose merge is `merged`, `[d_in, d_out]`, if that determines it.
+    fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
+        None
+    }
+
+    /// The bias whose merge is `merged`, `[d_out]`, if that determines it.
+    fn unmerged_bias(&self, _merged: Tensor<1>) -> Option<Tensor<1>> {
         None
     }
 }
@@ -164,6 +181,8 @@ impl Factors {
             (Self::Reft(_), field) => format!("{module}.reft_{field}"),
             (Self::Prompt(_), _) => format!("{module}.prompt_embeddings"),
             (Self::Bottleneck(_), field) => format!("{module}.adapter_{field}"),
+            // As in the WeGeFT fork of PEFT.
+            (Self::Wegeft(_), field @ ("phi" | "psi")) => format!("{module}.wegeft_{field}.weight"),
             (Self::Wegeft(_), field) => {
                 // Names of enum variants are Burn's way to walk, not names of anything.
                 let fields = field.split('.').filter(|part| !part.starts_with(char::is_uppercase));
@@ -194,6 +213,10 @@ pub enum Bound {
     Bottleneck(Bottleneck),
     /// See [`parts`].
     Parts(BoundParts),
+    /// See [`rows`].
+    Rows(BoundRows),
+    /// See [`rows`].
+    Own(BoundOwn),
 }
 
 impl Bound {
@@ -217,6 +240,8 @@ impl Bound {
             Self::Prompt(bound) => bound,
             Self::Bottleneck(bound) => bound,
             Self::Parts(bound) => bound,
+            Self::Rows(bound) => bound,
+            Self::Own(bound) => bound,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{Edit, Factors, Recipe, cast, dropped};
 use crate::bank::{Group, check_rank, grouped};
 use crate::config::{Patterns, Sharing};
 use crate::error::AdapterError;
+use crate::linalg;
 use crate::site::{self, Site};
 use crate::weights::Weights;
 
@@ -137,6 +138,7 @@ impl WegeftConfig {
     /// Refuses combinations that have no meaning.
     pub(crate) fn check(&self) -> Result<(), AdapterError> {
         check_alpha("alpha", self.alpha)?;
+        self.generator.check()?;
         check_probability("weight_dropout", self.weight_dropout)?;
         check_probability("dropout", self.dropout)?;
         let bad = |field: &str, message: &str| Err(AdapterError::bad_field(field, message));
@@ -356,6 +358,24 @@ impl Edit for BoundWegeft {
 
     fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {
         Some(self.residual_form(weight))
+    }
+
+    // Woodbury: (I + s·psiᵀ phiᵀ)⁻¹ = I - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ, with an inverse of r × r only.
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        if !self.generator.blocks.is_empty() {
+            return None;
+        }
+        let dtype = merged.dtype();
+        let (phi_t, psi_t) = (self.phi.clone().transpose(), self.psi.clone().transpose());
+        let wide = cast(merged.clone(), phi_t.dtype());
+        let [r, _] = phi_t.dims();
+        let small = Tensor::eye(r, &phi_t.device()) + phi_t.clone().matmul(psi_t.clone()).mul_scalar(self.scale);
+        let inverse = linalg::inverse(small)?.mul_scalar(self.scale);
+        let edit = match self.output_side {
+            true => wide.matmul(psi_t).matmul(inverse).matmul(phi_t),
+            false => psi_t.matmul(inverse).matmul(phi_t.matmul(wide)),
+        };
+        Some(merged - cast(edit, dtype))
     }
 }
 
