@@ -9,6 +9,7 @@ pub mod confusion;
 pub mod description;
 pub mod device;
 pub mod fgvc;
+pub mod flags;
 pub mod formulas;
 pub mod interrupt;
 pub mod load;

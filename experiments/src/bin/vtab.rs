@@ -2,8 +2,8 @@
 
 use burn::train::Interrupter;
 use clap::Parser;
+use experiments::flags::Args;
 use experiments::interrupt::stop_on_ctrl_c;
-use experiments::settings::Args;
 
 fn main() {
     let args = Args::parse();
