@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod description;
 pub mod device;
 pub mod fgvc;
+pub mod flags;
 pub mod formulas;
 pub mod interrupt;
 pub mod load;
