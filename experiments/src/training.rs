@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
+use datasets::Resize;
 use wegeft::{Adapted, Summary};
 
 use crate::batches::Pictures;
@@ -55,6 +56,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     let failed = |message: String| RunError::Failed(format!("{place}: {message}"));
     device.seed(settings.seed);
     let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
+    let adapter = methods::fitted(adapter, &backbone.config);
     let model = backbone.model.clone().with_head(task.classes.len(), device);
     let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
     let summary = adapted.summary();
@@ -153,7 +155,8 @@ fn pictures(
     device: &Device,
 ) -> Result<[Pictures; 2], String> {
     let whole = || [task.train.clone(), task.valid.clone()];
-    if setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off() {
+    let random = setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off();
+    if random || task.train.images.resize == Resize::Crop {
         return Ok(whole());
     }
     let Some(prefix) = prefix::prefix(adapted) else {
