@@ -1,6 +1,7 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
 pub mod batches;
+pub mod bench;
 pub mod checkpoints;
 pub mod classifier;
 pub mod description;

@@ -1,0 +1,57 @@
+//! Wall and processor time of repeated passes.
+
+use std::time::{Duration, Instant};
+
+/// Passes that are not timed: they fill caches and pools.
+const WARM_UP: usize = 2;
+/// Passes that are timed at least.
+const LEAST: usize = 3;
+
+/// What repeated passes took.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Passes timed.
+    pub passes: usize,
+    /// Seconds.
+    pub median: f64,
+    /// Seconds.
+    pub min: f64,
+    /// Processor time over wall time; `None` where the system does not tell.
+    pub cores_busy: Option<f64>,
+}
+
+impl Times {
+    /// Runs `pass` for about `seconds`.
+    pub fn of(mut pass: impl FnMut(), seconds: f64) -> Self {
+        for _ in 0..WARM_UP {
+            pass();
+        }
+        let (start, processor) = (Instant::now(), processor_time());
+        let mut passes: Vec<f64> = Vec::new();
+        while passes.len() < LEAST || start.elapsed() < Duration::from_secs_f64(seconds) {
+            let start = Instant::now();
+            pass();
+            passes.push(start.elapsed().as_secs_f64());
+        }
+        let wall = start.elapsed().as_secs_f64();
+        let busy = processor
+            .zip(processor_time())
+            .map(|(before, after)| (after - before) / wall);
+        passes.sort_by(f64::total_cmp);
+        Self {
+            passes: passes.len(),
+            median: passes[passes.len() / 2],
+            min: passes[0],
+            cores_busy: busy,
+        }
+    }
+}
+
+/// Seconds that all threads of this process have computed, of Linux's /proc in its usual unit of 1/100 s.
+fn processor_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th field after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some((next()? + next()?) / 100.0)
+}
