@@ -159,7 +159,7 @@ def measure(args):
         before = time.perf_counter()
         once()
         passes.append(time.perf_counter() - before)
-    wall = time.perf_counter() - start
+    wall, processor = time.perf_counter() - start, time.process_time() - processor
     line = {
         "workload": args.workload,
         "method": args.method,
@@ -170,7 +170,8 @@ def measure(args):
         "passes": len(passes),
         "median_seconds": statistics.median(passes),
         "min_seconds": min(passes),
-        "cores_busy": (time.process_time() - processor) / wall,
+        "processor_seconds": processor / len(passes),
+        "cores_busy": processor / wall,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
     }
     print(json.dumps(line))

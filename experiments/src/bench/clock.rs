@@ -16,7 +16,9 @@ pub struct Times {
     pub median: f64,
     /// Seconds.
     pub min: f64,
-    /// Processor time over wall time; `None` where the system does not tell.
+    /// Processor time of a pass, all threads together, on average; `None` where the system does not tell.
+    pub processor: Option<f64>,
+    /// Processor time over wall time.
     pub cores_busy: Option<f64>,
 }
 
@@ -38,11 +40,13 @@ impl Times {
             .zip(processor_time())
             .map(|(before, after)| (after - before) / wall);
         passes.sort_by(f64::total_cmp);
+        let count = passes.len();
         Self {
-            passes: passes.len(),
-            median: passes[passes.len() / 2],
+            passes: count,
+            median: passes[count / 2],
             min: passes[0],
-            cores_busy: busy,
+            processor: busy.map(|busy| busy / count as f64),
+            cores_busy: busy.map(|busy| busy / wall),
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Line {
     pub median_seconds: f64,
     /// Fastest pass, seconds.
     pub min_seconds: f64,
+    /// Processor time of a pass, all threads together, seconds: steadier than wall time on a machine with other work.
+    pub processor_seconds: Option<f64>,
     /// Cores busy on average: processor time over wall time; absent where the system does not tell.
     pub cores_busy: Option<f64>,
     /// Products alone: the sum of the fastest of each, seconds.
@@ -170,6 +172,7 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
         passes: times.passes,
         median_seconds: times.median,
         min_seconds: times.min,
+        processor_seconds: times.processor,
         cores_busy: times.cores_busy,
         gemm_seconds: ready.products.iter().map(|product| product.seconds(&device)).sum(),
         peak_rss_mb,

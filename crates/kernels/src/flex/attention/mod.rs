@@ -12,9 +12,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
+use super::heads::{Heads, readable};
 use super::tensor;
 use crate::attention::AttentionOptions;
-use tiles::{Heads, Inputs, Problem};
+use tiles::{Inputs, Problem};
 
 /// See [`crate::attention()`].
 pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: AttentionOptions) -> Tensor<4> {
@@ -128,15 +129,6 @@ impl Separate {
             key: Heads::of(&self.key),
             value: Heads::of(&self.value),
         }
-    }
-}
-
-/// A tensor whose rows lie whole and forward in memory: itself, or a copy.
-fn readable(x: FlexTensor) -> FlexTensor {
-    let strides = x.layout().strides();
-    match strides[strides.len() - 1] == 1 && strides.iter().all(|stride| *stride >= 0) {
-        true => x,
-        false => x.to_contiguous(),
     }
 }
 
