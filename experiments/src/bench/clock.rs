@@ -51,11 +51,12 @@ impl Times {
     }
 }
 
-/// Seconds that all threads of this process have computed, of Linux's /proc in its usual unit of 1/100 s.
+/// Seconds that the living threads of this process have computed, of Linux's /proc.
 fn processor_time() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th field after it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<f64>().ok();
-    Some((next()? + next()?) / 100.0)
+    let mut nanoseconds = 0.0;
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let schedule = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += schedule.split_whitespace().next()?.parse::<f64>().ok()?;
+    }
+    Some(nanoseconds * 1e-9)
 }

@@ -36,7 +36,7 @@ fn sigmoid(x: f32) -> f32 {
 /// (value, slope). The tanh form of GELU is `x·σ(2·√(2/π)·(x + 0.044715·x³))`.
 #[inline(always)]
 fn activate(act: Gate, x: f32) -> (f32, f32) {
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     const CUBE: f32 = 0.044_715;
     let (inner, slope) = match act {
         Gate::Silu => (x, 1.0),

@@ -103,7 +103,7 @@ impl Separate {
         let [q, k] = [&query, &key].map(|x| x.layout().shape().clone());
         assert_eq!(k, *value.layout().shape(), "key and value differ in shape");
         assert!(
-            q[0] == k[0] && q[3] == k[3] && q[1] % k[1] == 0,
+            q[0] == k[0] && q[3] == k[3] && q[1].is_multiple_of(k[1]),
             "query {q:?} and key {k:?} do not fit"
         );
         let problem = Problem {
@@ -143,7 +143,7 @@ impl Fused {
     fn new(qkv: FlexTensor, heads: usize, options: AttentionOptions) -> Self {
         let shape = qkv.layout().shape().clone();
         assert!(
-            heads > 0 && shape[2] % (3 * heads) == 0,
+            heads > 0 && shape[2].is_multiple_of(3 * heads),
             "{heads} heads do not divide a third of {}",
             shape[2]
         );
