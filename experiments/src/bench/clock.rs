@@ -36,9 +36,7 @@ impl Times {
             passes.push(start.elapsed().as_secs_f64());
         }
         let wall = start.elapsed().as_secs_f64();
-        let busy = processor
-            .zip(processor_time())
-            .map(|(before, after)| (after - before) / wall);
+        let busy = processor.zip(processor_time()).map(|(before, after)| after - before);
         passes.sort_by(f64::total_cmp);
         let count = passes.len();
         Self {
