@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod augment;
 pub mod batches;
+pub mod bench;
 pub mod checkpoints;
 pub mod classifier;
 pub mod clock;
