@@ -87,9 +87,10 @@ impl Layout {
         self.documents.iter().map(|document| *document != 0)
     }
 
-    /// Largest position plus one.
-    pub fn length(&self) -> usize {
-        self.positions.iter().max().map_or(0, |largest| *largest as usize + 1)
+    /// Largest position of each row, plus one.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> {
+        let rows = self.positions.chunks_exact(self.tokens.max(1));
+        rows.map(|row| row.iter().max().map_or(0, |largest| *largest as usize + 1))
     }
 
     /// Positions as a tensor `[rows, tokens]`, `[1, tokens]` if all rows have the same.

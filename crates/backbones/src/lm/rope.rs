@@ -4,7 +4,7 @@
 
 use std::f64::consts::PI;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -224,11 +224,17 @@ impl RopeConfig {
 
     /// The rotation of every token of `layout`, for all layers of one forward pass.
     pub fn rotation(&self, layout: &Layout, dtype: DType, device: &Device) -> Rotation {
-        let frequencies = self.frequencies(layout.length());
+        // Row by row: how long its neighbours are changes nothing for a text.
+        let mut frequencies: Vec<Vec<f32>> = layout.lengths().map(|length| self.frequencies(length)).collect();
+        if frequencies.iter().all(|row| *row == frequencies[0]) {
+            frequencies.truncate(1);
+        }
+        let shape = [frequencies.len(), 1, 1, self.dim / 2];
+        let frequencies = TensorData::new(frequencies.concat(), shape);
         let places = layout.places(device).float().cast(DType::F32);
         let [rows, tokens] = places.dims();
         let angles = places.reshape([rows, 1, tokens, 1])
-            * Tensor::<1>::from_data(frequencies.as_slice(), (device, DType::F32)).unsqueeze::<4>();
+            * Tensor::<4>::from_data(frequencies, (device, DType::F32));
         let amplitude = self.amplitude();
         Rotation {
             cos: angles.clone().cos().mul_scalar(amplitude).cast(dtype),
