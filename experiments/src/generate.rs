@@ -53,22 +53,22 @@ pub struct Args {
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,
     /// 0 takes the likeliest token, more draws.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f64,
     /// Draw among so many likeliest tokens; 0 for all.
     #[arg(long, default_value_t = 0)]
     pub top_k: usize,
     /// Draw among the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub top_p: f64,
     /// Beams of a beam search.
     #[arg(long, default_value_t = 1)]
     pub num_beams: usize,
     /// Exponent of the length that a beam's score is divided by.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub length_penalty: f64,
     /// Above 1, what the text has already becomes less likely.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub repetition_penalty: f64,
     /// No sequence of so many tokens occurs twice; 0 to let it.
     #[arg(long, default_value_t = 0)]
@@ -193,7 +193,9 @@ fn chats(args: &Args) -> Result<Vec<Vec<Message>>, String> {
             if path.extension().is_some_and(|extension| extension == "jsonl") {
                 let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
                 return lines
-                    .map(|(index, line)| json_prompt(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1)))
+                    .map(|(index, line)| {
+                        json_prompt(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1))
+                    })
                     .collect();
             }
             text.lines().filter(|line| !line.is_empty()).map(String::from).collect()
@@ -235,7 +237,13 @@ fn encoded(args: &Args, tokenizer: &LmTokenizer, mut messages: Vec<Message>) -> 
     let text = if chat {
         if let Some(system) = &args.system {
             let content = system.clone();
-            messages.insert(0, Message { role: "system".into(), content });
+            messages.insert(
+                0,
+                Message {
+                    role: "system".into(),
+                    content,
+                },
+            );
         }
         chat::prompt(tokenizer, &messages, true)?
     } else {
@@ -292,7 +300,12 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
 fn logits(model: &Decoder, prompts: &[Prompt], path: &Path, device: &Device) -> Result<(), String> {
     let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
     write_logits(model, &tokens, path, device)?;
-    eprintln!("logits of {} prompts written to {}{}", prompts.len(), path.display(), peak());
+    eprintln!(
+        "logits of {} prompts written to {}{}",
+        prompts.len(),
+        path.display(),
+        peak()
+    );
     Ok(())
 }
 

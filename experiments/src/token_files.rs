@@ -39,7 +39,8 @@ pub fn read_input_ids(path: &Path) -> Result<Vec<Vec<u32>>, String> {
 
 fn ids(tensor: &TensorView) -> Result<Vec<u32>, String> {
     let bytes = tensor.data();
-    let whole = |value: i64| u32::try_from(value).map_err(|_| format!("token {value} in 'input_ids' is no token number"));
+    let whole =
+        |value: i64| u32::try_from(value).map_err(|_| format!("token {value} in 'input_ids' is no token number"));
     match tensor.dtype() {
         Dtype::I64 => bytes
             .as_chunks::<8>()
@@ -67,14 +68,20 @@ pub fn write_logits(model: &Decoder, prompts: &[&[u32]], path: &Path, device: &D
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (index, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() || prompt.iter().any(|token| *token as usize >= vocab) {
-            return Err(format!("prompt {index} is empty or has a token beyond the vocabulary of {vocab}"));
+            return Err(format!(
+                "prompt {index} is empty or has a token beyond the vocabulary of {vocab}"
+            ));
         }
         let ids: Vec<i64> = prompt.iter().map(|token| i64::from(*token)).collect();
         let id_bytes = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, prompt.len()]), device);
         let hidden = model.hidden(ids, &Layout::dense(1, prompt.len()), None);
         let logits = model.logits(hidden).into_data().convert::<f32>();
-        let suffix = if prompts.len() == 1 { String::new() } else { format!(".{index}") };
+        let suffix = if prompts.len() == 1 {
+            String::new()
+        } else {
+            format!(".{index}")
+        };
         tensors.push((format!("input_ids{suffix}"), Dtype::I64, vec![prompt.len()], id_bytes));
         let bytes = logits.into_bytes().to_vec();
         tensors.push((format!("logits{suffix}"), Dtype::F32, vec![prompt.len(), vocab], bytes));

@@ -48,7 +48,9 @@ fn expected() -> Expected {
 }
 
 fn load(name: &str) -> Decoder {
-    load_lm(&decoder(name), &LoadOptions::default(), &Device::flex()).unwrap().model
+    load_lm(&decoder(name), &LoadOptions::default(), &Device::flex())
+        .unwrap()
+        .model
 }
 
 fn tokens(generated: Vec<Generated>) -> Vec<Vec<u32>> {
@@ -84,8 +86,14 @@ fn fails(args: &[&str], parts: &[&str]) {
     let output = run(args);
     let message = text(&output.stderr);
     let last = message.lines().last().unwrap_or_default();
-    assert!(!output.status.success() && !message.contains("panicked"), "{args:?}: {message}");
-    assert!(parts.iter().all(|part| last.contains(part)), "{parts:?} not in: {message}");
+    assert!(
+        !output.status.success() && !message.contains("panicked"),
+        "{args:?}: {message}"
+    );
+    assert!(
+        parts.iter().all(|part| last.contains(part)),
+        "{parts:?} not in: {message}"
+    );
 }
 
 #[test]
@@ -101,7 +109,9 @@ fn greedy_and_beam_search_are_transformers_own() {
             device: &device,
         };
         // All prompts in one batch, of unequal lengths.
-        let ours = generator.generate(&expected.prompts, &case.settings, &mut |_, _| {}).unwrap();
+        let ours = generator
+            .generate(&expected.prompts, &case.settings, &mut |_, _| {})
+            .unwrap();
         assert_eq!(tokens(ours), case.outputs, "{} {:?}", case.model, case.settings);
     }
 }
@@ -131,7 +141,10 @@ fn draws_depend_on_the_seed_and_not_on_the_batch() {
     assert_eq!(all, drawn(&prompts, 5));
     assert_ne!(all, drawn(&prompts, 6));
     for (index, prompt) in prompts.iter().enumerate() {
-        assert_eq!(all[index..=index], drawn(std::slice::from_ref(prompt), 5 + index as u64));
+        assert_eq!(
+            all[index..=index],
+            drawn(std::slice::from_ref(prompt), 5 + index as u64)
+        );
     }
 }
 
@@ -196,7 +209,10 @@ fn logits_are_the_reference_s_from_tokens_and_from_text() {
             let logits = file.tensor(&format!("logits.{row}")).unwrap();
             assert_eq!(logits.shape(), [9, 32]);
             let theirs = &expected["logits"].values[row * 9 * 32..][..9 * 32];
-            let ours = logits.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            let ours = logits
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
             let furthest = ours.zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(furthest < 1e-4, "{furthest}");
             assert_eq!(file.tensor(&format!("input_ids.{row}")).unwrap().shape(), [9]);
@@ -259,7 +275,12 @@ fn an_adapter_is_bound_and_merged_it_says_the_same() {
     let adapter = dir.path().join("adapter");
     let config = wegeft::AdapterConfig::wegeft(4).with_target_modules(["q_proj", "v_proj", "up_proj"]);
     // Noise in every parameter; only the factors are saved.
-    config.init(load("qwen3")).unwrap().map(&mut Noise).save(&adapter).unwrap();
+    config
+        .init(load("qwen3"))
+        .unwrap()
+        .map(&mut Noise)
+        .save(&adapter)
+        .unwrap();
     let adapter = adapter.display().to_string();
     let say = |more: &[&str]| succeeds(&[&["--model", &path, "--prompt", "one red", "--json"], more].concat());
     let (plain, bound) = (say(&[]), say(&["--adapter", &adapter]));
@@ -278,17 +299,26 @@ fn bad_input_is_one_sentence() {
     let dir = model("gpt2");
     let path = dir.path().display().to_string();
     let refused = |more: &[&str], parts: &[&str]| fails(&[&["--model", &path], more].concat(), parts);
-    fails(&["--model", "no such model", "--prompt", "one"], &["no such model", "org/name"]);
+    fails(
+        &["--model", "no such model", "--prompt", "one"],
+        &["no such model", "org/name"],
+    );
     refused(&["--prompt", ""], &["no prompt", "--prompts"]);
     refused(&["--prompts", "nowhere.txt"], &["nowhere.txt"]);
     refused(&["--input-ids", "nowhere.safetensors"], &["nowhere.safetensors"]);
     refused(&["--prompt", "one", "--dtype", "f64"], &["--dtype", "f64", "bf16"]);
-    refused(&["--prompt", "one", "--quantize", "int3"], &["--quantize", "int3", "int8"]);
+    refused(
+        &["--prompt", "one", "--quantize", "int3"],
+        &["--quantize", "int3", "int8"],
+    );
     refused(&["--prompt", "one", "--temperature", "-1"], &["temperature is -1"]);
     refused(&["--prompt", "one", "--num-beams", "0"], &["num_beams is 0"]);
     refused(&["--prompt", "one", "--top-p", "1.5"], &["top_p is 1.5"]);
     refused(&["--prompt", "one", "--device", "tpu"], &["--device tpu"]);
-    refused(&["--prompt", "one", "--max-new-tokens", "40"], &["40", "positions for 32"]);
+    refused(
+        &["--prompt", "one", "--max-new-tokens", "40"],
+        &["40", "positions for 32"],
+    );
     let lines = dir.path().join("bad.jsonl");
     std::fs::write(&lines, "{\"prompt\": \"one\"}\n{\"text\": 1}\n").unwrap();
     refused(&["--prompts", lines.to_str().unwrap()], &["bad.jsonl:2", "messages"]);
@@ -296,8 +326,17 @@ fn bad_input_is_one_sentence() {
     refused(&["--prompt", "one", "--chat"], &["no chat template", "--chat"]);
     let words = dir.path().join("tokenizer.json");
     let tokenizer = std::fs::read_to_string(&words).unwrap();
-    std::fs::write(&words, tokenizer.replace("\"of\":31", "\"of\":77").replace("\"of\": 31", "\"of\": 77")).unwrap();
-    refused(&["--prompt", "one"], &["tokenizer.json", "'of' has number 77", "32 rows"]);
+    std::fs::write(
+        &words,
+        tokenizer
+            .replace("\"of\":31", "\"of\":77")
+            .replace("\"of\": 31", "\"of\": 77"),
+    )
+    .unwrap();
+    refused(
+        &["--prompt", "one"],
+        &["tokenizer.json", "'of' has number 77", "32 rows"],
+    );
     std::fs::remove_file(&words).unwrap();
     refused(&["--prompt", "one"], &["tokenizer.json", "missing"]);
     std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
@@ -328,8 +367,13 @@ fn gemma_3_270m_says_what_it_says_in_transformers() {
         eos: &loaded.eos,
         device: &device,
     };
-    let prompts: Vec<Vec<u32>> = cases.iter().map(|case| tokenizer.encode(&case.prompt, true).unwrap()).collect();
-    let generated = generator.generate(&prompts, &Generation::default(), &mut |_, _| {}).unwrap();
+    let prompts: Vec<Vec<u32>> = cases
+        .iter()
+        .map(|case| tokenizer.encode(&case.prompt, true).unwrap())
+        .collect();
+    let generated = generator
+        .generate(&prompts, &Generation::default(), &mut |_, _| {})
+        .unwrap();
     for ((case, prompt), ours) in cases.iter().zip(&prompts).zip(&generated) {
         assert_eq!(&case.input_ids, prompt);
         assert_eq!((&ours.tokens, &ours.text), (&case.tokens, &case.text));

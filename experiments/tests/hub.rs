@@ -175,7 +175,10 @@ fn a_language_model_comes_in_shards_with_its_tokenizer() {
     };
     let early = generate("1");
     let message = String::from_utf8_lossy(&early.stderr).into_owned();
-    assert!(!early.status.success() && message.contains("HF_HUB_OFFLINE"), "{message}");
+    assert!(
+        !early.status.success() && message.contains("HF_HUB_OFFLINE"),
+        "{message}"
+    );
     let first = generate("0");
     assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
     let asked = heads.lock().unwrap().join("\n");

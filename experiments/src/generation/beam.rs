@@ -33,8 +33,12 @@ pub(super) fn search(
     settings: &Generation,
 ) -> Result<Vec<Vec<u32>>, String> {
     let (beams, vocab) = (settings.num_beams, generator.model.config().vocab_size);
-    let (mut reading, mut logits) =
-        Reading::start(generator.model, prompts.to_vec(), settings.max_new_tokens, generator.device);
+    let (mut reading, mut logits) = Reading::start(
+        generator.model,
+        prompts.to_vec(),
+        settings.max_new_tokens,
+        generator.device,
+    );
     let mut searches: Vec<Search> = prompts
         .iter()
         .map(|_| Search {

@@ -32,9 +32,10 @@ impl Message {
 /// # Errors
 /// A tokenizer without a template, or a template that fails or refuses these messages.
 pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Result<String, String> {
-    let template = tokenizer.chat_template.as_deref().ok_or(
-        "this model has no chat template (tokenizer_config.json or chat_template.jinja); leave --chat out",
-    )?;
+    let template = tokenizer
+        .chat_template
+        .as_deref()
+        .ok_or("this model has no chat template (tokenizer_config.json or chat_template.jinja); leave --chat out")?;
     let failed = |error: Error| format!("the model's chat template fails: {error:#}");
     let mut environment = Environment::new();
     // What transformers sets for these templates.
@@ -46,7 +47,8 @@ pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Resu
     });
     environment.add_template("chat", template).map_err(failed)?;
     let chat = environment.get_template("chat").map_err(failed)?;
-    let message = |message: &Message| BTreeMap::from([("role", message.role.clone()), ("content", message.content.clone())]);
+    let message =
+        |message: &Message| BTreeMap::from([("role", message.role.clone()), ("content", message.content.clone())]);
     let token = |token: &Option<String>| token.clone().unwrap_or_default();
     chat.render(context! {
         messages => messages.iter().map(message).collect::<Vec<_>>(),

@@ -39,10 +39,9 @@ impl<'a> Reading<'a> {
         for (text, token) in self.texts.iter_mut().zip(tokens) {
             text.push(*token);
         }
-        let longest = self.texts.iter().map(Vec::len).max().unwrap_or(0);
-        let switches = self.model.config().ropes.iter().filter_map(|rope| rope.switches_at());
-        if switches.into_iter().any(|length| length + 1 == longest) {
-            // What was kept was computed with other frequencies (LongRoPE).
+        let mut switches = self.model.config().ropes.iter().filter_map(|rope| rope.switches_at());
+        if switches.any(|length| self.texts.iter().any(|text| text.len() == length + 1)) {
+            // What was kept of this text was computed with other frequencies (LongRoPE).
             return self.read_all();
         }
         let ids = self.tensor(tokens, tokens.len(), 1);
@@ -77,6 +76,10 @@ impl<'a> Reading<'a> {
         let hidden = self.model.hidden(ids, layout, Some(&mut self.cache));
         // Only the last token's are asked for.
         let logits = self.model.logits(hidden.narrow(1, tokens - 1, 1));
-        logits.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
+        logits
+            .into_data()
+            .convert::<f32>()
+            .try_into_vec()
+            .expect("converted to f32")
     }
 }

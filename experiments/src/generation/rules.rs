@@ -11,7 +11,11 @@ pub fn apply(settings: &Generation, text: &[u32], scores: &mut [f32]) {
         let penalty = settings.repetition_penalty as f32;
         for token in text.iter().collect::<BTreeSet<_>>() {
             let score = &mut scores[*token as usize];
-            *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
+            *score = if *score < 0.0 {
+                *score * penalty
+            } else {
+                *score / penalty
+            };
         }
     }
     let size = settings.no_repeat_ngram_size;

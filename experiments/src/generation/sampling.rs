@@ -74,12 +74,21 @@ mod tests {
         near(share(base.clone(), 0), 0.5);
         near(share(base.clone(), 3), 0.125);
         // Squared probabilities: 1/4, 1/16, 1/64, 1/64.
-        let cold = Generation { temperature: 0.5, ..base.clone() };
+        let cold = Generation {
+            temperature: 0.5,
+            ..base.clone()
+        };
         near(share(cold, 0), 16.0 / 22.0);
-        let two = Generation { top_k: 2, ..base.clone() };
+        let two = Generation {
+            top_k: 2,
+            ..base.clone()
+        };
         near(share(two.clone(), 0), 2.0 / 3.0);
         near(share(two, 2), 0.0);
-        let nucleus = Generation { top_p: 0.6, ..base.clone() };
+        let nucleus = Generation {
+            top_p: 0.6,
+            ..base.clone()
+        };
         near(share(nucleus.clone(), 1), 1.0 / 3.0);
         near(share(nucleus, 2), 0.0);
         near(share(Generation { top_p: 0.01, ..base }, 0), 1.0);

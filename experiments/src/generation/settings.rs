@@ -69,7 +69,11 @@ impl Generation {
             return wrong("repetition_penalty", &self.repetition_penalty, "more than 0");
         }
         if self.num_beams > 1 && self.temperature > 0.0 {
-            return wrong("temperature", &self.temperature, "0 with several beams, which do not draw");
+            return wrong(
+                "temperature",
+                &self.temperature,
+                "0 with several beams, which do not draw",
+            );
         }
         if self.stop.iter().any(String::is_empty) {
             return wrong("stop", &"an empty text", "a text");

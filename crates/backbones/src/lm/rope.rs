@@ -200,7 +200,10 @@ impl RopeConfig {
                 short, long, original, ..
             } => {
                 let divisors = if length as f64 > *original { long } else { short };
-                plain(self.theta).zip(divisors).map(|(f, divisor)| f / divisor).collect()
+                plain(self.theta)
+                    .zip(divisors)
+                    .map(|(f, divisor)| f / divisor)
+                    .collect()
             }
         };
         scaled.into_iter().map(|f| f as f32).collect()
@@ -233,8 +236,7 @@ impl RopeConfig {
         let frequencies = TensorData::new(frequencies.concat(), shape);
         let places = layout.places(device).float().cast(DType::F32);
         let [rows, tokens] = places.dims();
-        let angles = places.reshape([rows, 1, tokens, 1])
-            * Tensor::<4>::from_data(frequencies, (device, DType::F32));
+        let angles = places.reshape([rows, 1, tokens, 1]) * Tensor::<4>::from_data(frequencies, (device, DType::F32));
         let amplitude = self.amplitude();
         Rotation {
             cos: angles.clone().cos().mul_scalar(amplitude).cast(dtype),
@@ -267,7 +269,13 @@ impl Scaling {
             "yarn" => {
                 let factor = fields.number_or("factor", max_positions / original)?;
                 // Equation 22 of the paper, for a share m of it.
-                let gain = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+                let gain = |m: f64| {
+                    if factor <= 1.0 {
+                        1.0
+                    } else {
+                        0.1 * m * factor.ln() + 1.0
+                    }
+                };
                 let scales = (fields.maybe_number("mscale")?, fields.maybe_number("mscale_all_dim")?);
                 let inferred = match scales {
                     (Some(m), Some(all)) if m != 0.0 && all != 0.0 => gain(m) / gain(all),
