@@ -329,13 +329,13 @@ fn bad_input_is_one_sentence() {
     std::fs::write(
         &words,
         tokenizer
-            .replace("\"of\":31", "\"of\":77")
-            .replace("\"of\": 31", "\"of\": 77"),
+            .replace("\"of\":31", "\"of\":47")
+            .replace("\"of\": 31", "\"of\": 47"),
     )
     .unwrap();
     refused(
         &["--prompt", "one"],
-        &["tokenizer.json", "'of' has number 77", "32 rows"],
+        &["tokenizer.json", "'of' has number 47", "32 rows"],
     );
     std::fs::remove_file(&words).unwrap();
     refused(&["--prompt", "one"], &["tokenizer.json", "missing"]);

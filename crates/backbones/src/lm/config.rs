@@ -138,7 +138,7 @@ impl DecoderConfig {
         if let Some((field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("field '{field}' is 0; it must be at least 1"));
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(format!(
                 "field 'num_key_value_heads' is {}, which does not divide num_attention_heads {}",
                 self.kv_heads, self.heads

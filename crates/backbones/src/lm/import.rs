@@ -272,7 +272,7 @@ fn is_quantized(param: &ParamInfo) -> bool {
 }
 
 fn unfit_for_blocks(names: &Names) -> Option<&str> {
-    let unfit = |param: &ParamInfo| is_quantized(param) && param.shape[1] % BLOCK != 0;
+    let unfit = |param: &ParamInfo| is_quantized(param) && !param.shape[1].is_multiple_of(BLOCK);
     names
         .values()
         .find(|(param, _)| unfit(param))
