@@ -18,7 +18,10 @@ pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, St
     let adapted = adapted.load(folder).map_err(|e| e.to_string())?;
     // Factors are stored in f32; the products are in the model's type.
     let adapted = adapted.map(&mut Cast(found.0.unwrap_or(DType::F32)));
-    Ok(if merge { adapted.merge() } else { adapted.bind() })
+    match merge {
+        true => adapted.merge().map_err(|e| e.to_string()),
+        false => Ok(adapted.bind()),
+    }
 }
 
 /// The type of a model's first parameter, its embedding.

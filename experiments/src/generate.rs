@@ -140,6 +140,9 @@ pub fn generate(args: &Args) -> Result<(), String> {
         return Err("--batch-size must be at least 1".into());
     }
     let options = args.options()?;
+    if args.merge && options.quantize.is_some() {
+        return Err("--merge writes into weights that --quantize has rounded; leave one of them out".into());
+    }
     let device = crate::device::device(&args.device)?;
     device.seed(args.seed);
     let texts = match args.input_ids {

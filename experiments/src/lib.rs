@@ -1,24 +1,35 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
 pub mod adapted_lm;
+pub mod adapter;
+pub mod augment;
 pub mod batches;
 pub mod checkpoints;
 pub mod classifier;
+pub mod confusion;
 pub mod description;
 pub mod device;
 pub mod formulas;
 pub mod generate;
 pub mod generation;
+pub mod load;
 pub mod memory;
+pub mod methods;
 pub mod metrics_file;
 pub mod plain;
 pub mod plots;
 pub mod predict;
+pub mod prefix;
+pub mod prepared;
 pub mod report;
 pub mod run;
 pub mod samples;
 pub mod schedule;
 pub mod settings;
+pub mod suite;
+pub mod sweep;
 pub mod table;
 pub mod token_files;
+pub mod training;
+pub mod visualize;
 pub mod vtab;

@@ -242,6 +242,75 @@ fn every_family_is_written_as_it_was_read() {
     }
 }
 
+#[test]
+fn quantized_weights_carry_an_adapter_s_gradient() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({"model_type": "qwen3", "vocab_size": 32, "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16, "initializer_range": 0.2});
+    let device = Device::flex().autodiff();
+    save_lm(
+        &DecoderConfig::from_hf(&config).unwrap().init(&device),
+        &config,
+        dir.path(),
+        Precision::F32,
+    )
+    .unwrap();
+    let options = LoadOptions {
+        quantize: Some(Quantize::Int8),
+        ..LoadOptions::default()
+    };
+    let model = load_lm(dir.path(), &options, &device).unwrap().model;
+    let adapted = wegeft::AdapterConfig::lora(2)
+        .with_target_modules(["q_proj", "down_proj"])
+        .init(model)
+        .unwrap();
+    let tokens = Tensor::<1, Int>::arange(0..8, &device).reshape([1, 8]);
+    let bound = adapted.bind();
+    let grads = bound
+        .logits(bound.hidden(tokens, &Layout::dense(1, 8), None))
+        .square()
+        .mean()
+        .backward();
+    let wegeft::methods::Factors::Lora(factors) = &adapted.bank().factors[0] else {
+        panic!("LoRA was asked for");
+    };
+    let gradient = factors.b.val().grad(&grads).unwrap().abs().sum().into_scalar::<f32>();
+    assert!(gradient > 0.0);
+}
+
+#[test]
+fn the_text_part_of_gemma_3_with_pictures() {
+    let dir = copy("gemma3");
+    let path = dir.path().join("config.json");
+    let text: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let whole = json!({"model_type": "gemma3", "text_config": text, "vision_config": {"image_size": 896},
+        "bos_token_id": 1, "eos_token_id": [2, 9], "pad_token_id": 0});
+    std::fs::write(&path, whole.to_string()).unwrap();
+    let plain = read_tensors(&fixture("gemma3").join("model.safetensors")).unwrap();
+    let expected = read_tensors(&fixture("gemma3").join("expected.safetensors")).unwrap();
+    for prefix in ["language_model.model.", "model.language_model."] {
+        let renamed = plain
+            .iter()
+            .map(|(name, tensor)| (name.replacen("model.", prefix, 1), tensor.clone()));
+        let mut tensors: wegeft::storage::Tensors = renamed.collect();
+        let stub = Stored {
+            shape: vec![1],
+            values: vec![0.0],
+        };
+        tensors.insert("vision_tower.post_layernorm.weight".into(), stub);
+        wegeft::storage::write_tensors(&dir.path().join("model.safetensors"), &tensors).unwrap();
+        let loaded = load_lm(dir.path(), &LoadOptions::default(), &Device::flex()).unwrap();
+        assert_eq!(loaded.eos, [2, 9]);
+        let layout = Layout::dense(2, 9);
+        let ours = values(
+            loaded
+                .model
+                .logits(loaded.model.hidden(ids(&expected["ids"]), &layout, None)),
+        );
+        assert!(difference(&ours, &expected["logits"], &layout) < 1e-4);
+    }
+}
+
 fn copy(name: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(fixture(name)).unwrap().flatten() {

@@ -3,8 +3,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kernels::Visible;
 
-use super::attention::{Attention, Mask};
+use super::attention::Attention;
 use super::cache::LayerCache;
 use super::config::{DecoderConfig, Family, LayerKind};
 use super::fields::Fields;
@@ -43,11 +44,11 @@ impl Block for LlamaLayer {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(normed, rotation, mask, cache);
+        let x = x + self.self_attn.forward(normed, rotation, visible, cache);
         let normed = self.post_attention_layernorm.forward(x.clone());
         x + self.mlp.forward(normed)
     }
