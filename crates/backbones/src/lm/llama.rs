@@ -72,8 +72,6 @@ pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, Strin
     };
     let attention_bias = kind != "mistral" && kind != "qwen2" && fields.flag_or("attention_bias", false)?;
     let mlp_bias = matches!(kind, "llama" | "smollm3") && fields.flag_or("mlp_bias", false)?;
-    // Tensor-parallel pretraining: 1 is the plain product that every other value only splits.
-    fields.count_or("pretraining_tp", 1)?;
     let kv_heads = fields.count_or("num_key_value_heads", heads)?;
     let rope = RopeConfig::from_hf(fields, head_dim, max_positions, default_theta)?;
     Ok(DecoderConfig::new(
