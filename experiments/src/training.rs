@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
+use datasets::Resize;
 use wegeft::{Adapted, Summary};
 
 use crate::batches::Pictures;
@@ -153,7 +154,8 @@ fn pictures(
     device: &Device,
 ) -> Result<[Pictures; 2], String> {
     let whole = || [task.train.clone(), task.valid.clone()];
-    if setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off() {
+    let random = setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off();
+    if random || task.train.images.resize == Resize::Crop {
         return Ok(whole());
     }
     let Some(prefix) = prefix::prefix(adapted) else {
