@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use datasets::Resize;
+use datasets::fgvc::ClassIds;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augment, Mix};
-use crate::methods;
+use crate::table::distinct;
+use crate::{device, methods};
 
 /// The effective settings of a run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Folder of task folders; the sample that ships with the repository if absent.
+    /// Folder of task folders, or of pictures, a sub-folder a class; the sample that ships with the repository if
+    /// absent.
     pub data: Option<PathBuf>,
     /// Tasks, or `all`.
     pub task: Vec<String>,
@@ -23,7 +27,11 @@ pub struct Settings {
     pub backbone: Option<String>,
     /// Side of the pictures, pixels; the backbone's own if absent.
     pub image_size: Option<usize>,
-    /// Modules that LoRA and WeGeFT adapt.
+    /// How pictures are resized; as the benchmark does if absent.
+    pub resize: Option<Resize>,
+    /// `fgvc`: how the class ids of the files become labels.
+    pub class_ids: ClassIds,
+    /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt.
     pub target_modules: Vec<String>,
     /// Epochs.
     pub epochs: usize,
@@ -35,7 +43,7 @@ pub struct Settings {
     pub weight_decay: f64,
     /// Rank of WeGeFT.
     pub r: usize,
-    /// Rank of LoRA.
+    /// Rank of LoRA and its kin.
     pub lora_r: usize,
     /// Numerator of the scale; the rank (scale 1) if absent.
     pub alpha: Option<f64>,
@@ -81,7 +89,9 @@ pub struct MethodSettings {
     pub r: Option<usize>,
     /// Numerator of the scale.
     pub alpha: Option<f64>,
-    /// Modules to adapt.
+    /// Prompt tokens of VPT.
+    pub tokens: Option<usize>,
+    /// Modules (or places, for the methods that act on activations) to adapt.
     pub target_modules: Option<Vec<String>>,
     /// Peak learning rate.
     pub lr: Option<f64>,
@@ -101,6 +111,8 @@ impl Default for Settings {
             method: vec!["linear".into(), "lora".into(), "wegeft".into()],
             backbone: None,
             image_size: None,
+            resize: None,
+            class_ids: ClassIds::Joint,
             target_modules: vec!["attn.proj".into()],
             epochs: 20,
             batch_size: 32,
@@ -123,7 +135,7 @@ impl Default for Settings {
             sweep_weight_decay: Vec::new(),
             tune_epochs: None,
             seed: 42,
-            device: "flex".into(),
+            device: device::DEFAULT.into(),
             methods: BTreeMap::new(),
         }
     }
@@ -132,9 +144,18 @@ impl Default for Settings {
 /// Fine-tunes a vision transformer on VTAB-style tasks and prints the table of results. With no argument it
 /// runs the sample tasks that ship with the repository.
 ///
+/// A task of --data is a folder with train800.txt, val200.txt and test.txt: a line a picture, its path from that
+/// folder, a space, and its label (a number from 0). The labels of train800.txt say how many classes there are, unless
+/// classes.txt names them, one a line. train800val200.txt is not read: --final-run joins the two lists.
+///
 /// The run folder holds config.toml (the effective settings), summary.json, report.html and, per task and
-/// method, metrics.jsonl, checkpoints/ and adapter/ (Hugging Face PEFT's layout). The same command again goes on
-/// where the folder ends: at the last epoch of an unfinished run, or with the runs that are missing.
+/// method, metrics.jsonl, samples.json, checkpoints/ and adapter/ (Hugging Face PEFT's layout, and classifier.json with
+/// the classes and the backbone for `predict`). The same command again goes on where the folder ends: at the last epoch
+/// of an unfinished run, or with the runs that are missing.
+///
+/// In a terminal the arrow keys choose what is drawn, q then s stops after the step, q then k stops at once. Ctrl-C
+/// stops after the step, a second one at once; what is finished is kept. Exit codes: 0 done; 1 failed or interrupted,
+/// with one sentence that says why; 2 unknown flags; 130 ended by a second Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
@@ -161,13 +182,16 @@ pub struct Args {
 /// One flag per field of [`Settings`].
 #[derive(Debug, Default, clap::Args, Serialize)]
 pub struct Flags {
-    /// Folder of task folders, each with images/, train800.txt, val200.txt, test.txt [default: the shipped sample].
+    /// Folder of task folders with train800.txt, val200.txt, test.txt, or of pictures, a sub-folder a class, with or
+    /// without train, val and test above [default: the shipped sample].
     #[arg(long)]
     data: Option<PathBuf>,
     /// Tasks, separated by commas, or `all` [default: all].
     #[arg(long, value_delimiter = ',')]
     task: Option<Vec<String>>,
-    /// Methods, separated by commas [default: linear,lora,wegeft].
+    /// Methods, separated by commas: linear, full, wegeft, wegeft_unshared, lora, rslora, lora_plus, lora_fa, dora, pissa,
+    /// olora, vera, ia3, bitfit, layer_norm, vpt, vpt_shallow, loreft, direft, houlsby, pfeiffer
+    /// [default: linear,lora,wegeft].
     #[arg(long, value_delimiter = ',')]
     method: Option<Vec<String>>,
     /// Backbone: a folder or .safetensors file of timm, Hugging Face ViT or DINOv2, or a hub name org/name
@@ -177,7 +201,16 @@ pub struct Flags {
     /// Side of the pictures, pixels; a multiple of the patch size [default: the backbone's].
     #[arg(long)]
     image_size: Option<usize>,
-    /// Modules that LoRA and WeGeFT adapt, separated by commas [default: attn.proj].
+    /// How pictures are resized: bilinear (no antialiasing), bilinear-antialias, bicubic, lanczos (the whole picture,
+    /// aspect ignored), or crop (the shorter side, then a square: random in training, central in tests)
+    /// [default: bilinear, as VTAB-1k; fgvc: crop].
+    #[arg(long)]
+    resize: Option<Resize>,
+    /// fgvc: joint maps the class ids of all splits at once; per-split maps each split's by themselves as the paper's
+    /// released code does, which shifts labels where a split lacks a class [default: joint].
+    #[arg(long)]
+    class_ids: Option<ClassIds>,
+    /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,
     /// Epochs [default: 20].
@@ -195,7 +228,7 @@ pub struct Flags {
     /// Rank of WeGeFT [default: 16].
     #[arg(long)]
     r: Option<usize>,
-    /// Rank of LoRA [default: 8].
+    /// Rank of LoRA and its kin [default: 8].
     #[arg(long)]
     lora_r: Option<usize>,
     /// Numerator of the scale alpha / r [default: the rank].
@@ -241,9 +274,10 @@ pub struct Flags {
     #[arg(long)]
     tune_epochs: Option<usize>,
     /// Seed [default: 42].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
-    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the runs [default: flex].
+    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the runs [default: flex, or what
+    /// was compiled in in its place].
     #[arg(long)]
     device: Option<String>,
 }
@@ -260,7 +294,8 @@ impl Args {
             (None, false) => Settings::default(),
         };
         let mut table = toml::Table::try_from(&base).map_err(|e| e.to_string())?;
-        let flags = toml::Table::try_from(&self.flags).map_err(|e| e.to_string())?;
+        let flags = toml::Table::try_from(&self.flags)
+            .map_err(|e| format!("a number among the flags is too large for config.toml ({e}); give a smaller one"))?;
         // A flag speaks for every method, also for those that the preset sets apart.
         let own = table.get_mut("methods").and_then(toml::Value::as_table_mut);
         for method in own.into_iter().flat_map(|methods| methods.iter_mut()) {
@@ -269,7 +304,17 @@ impl Args {
             }
         }
         table.extend(flags);
-        let settings: Settings = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
+        let mut settings: Settings = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
+        settings.task = distinct(settings.task.into_iter());
+        settings.method = distinct(settings.method.into_iter());
+        // Paths from the root on: a run folder goes on, and an adapter is read, from any working folder.
+        settings.data = settings.data.map(|path| absolute(&path)).transpose()?;
+        if let Some(name) = settings.backbone.take() {
+            settings.backbone = Some(match Path::new(&name).exists() {
+                true => absolute(Path::new(&name))?.display().to_string(),
+                false => name,
+            });
+        }
         settings.check()?;
         Ok(settings)
     }
@@ -281,7 +326,16 @@ impl Args {
 /// A file that cannot be read, is no TOML, or has an unknown key.
 pub fn read(path: &Path) -> Result<Settings, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.message()))
+    toml::from_str(&text).map_err(|e: toml::de::Error| {
+        let (at, path) = (e.span().map_or(0, |span| span.start), path.display());
+        let number = text[..at].matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        format!("{path}, line {number} ('{line}'): {}", e.message().replace('\n', " "))
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|e| format!("cannot tell where {} is: {e}", path.display()))
 }
 
 impl Settings {
@@ -296,6 +350,14 @@ impl Settings {
         ];
         if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("field '{field}' is 0; it must be at least 1"));
+        }
+        for (field, values) in [("task", &self.task), ("method", &self.method)] {
+            if values.iter().all(|value| value.trim().is_empty()) {
+                return Err(format!("field '{field}' is empty; name at least one"));
+            }
+        }
+        if let Some(alpha) = self.alpha.filter(|alpha| !alpha.is_finite()) {
+            return Err(format!("field 'alpha' is {alpha}; it must be a finite number"));
         }
         if self.tune_epochs.is_some_and(|epochs| epochs > self.epochs) {
             return Err(format!(
@@ -382,6 +444,8 @@ impl Settings {
 mod tests {
     use clap::Parser;
 
+    use clap::CommandFactory;
+
     use super::*;
 
     fn settings(args: &[&str]) -> Settings {
@@ -415,5 +479,69 @@ mod tests {
         assert_eq!(changed.of_method("lora").alpha, None);
         assert_eq!(changed.of_method("lora").r, Some(8));
         assert_eq!(changed.alpha, Some(4.0));
+    }
+
+    #[test]
+    fn help_states_the_defaults_that_hold() {
+        let command = Args::command();
+        let mut seen = 0;
+        for (field, value) in toml::Table::try_from(Settings::default()).unwrap() {
+            let text = match value {
+                toml::Value::Table(_) => continue,
+                toml::Value::Array(values) if values.is_empty() => continue,
+                toml::Value::Array(values) => {
+                    let names: Vec<&str> = values.iter().filter_map(toml::Value::as_str).collect();
+                    names.join(",")
+                }
+                toml::Value::String(text) => text,
+                toml::Value::Float(number) => number.to_string(),
+                other => other.to_string(),
+            };
+            let flag = command
+                .get_arguments()
+                .find(|flag| flag.get_id() == field.as_str())
+                .unwrap();
+            let help = flag.get_help().unwrap().to_string();
+            assert!(
+                help.contains(&format!("[default: {text}")),
+                "{field} is {text}, the help says: {help}"
+            );
+            seen += 1;
+        }
+        assert!(seen > 12, "{seen}");
+    }
+
+    #[test]
+    fn a_wrong_value_in_a_preset_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("preset.toml");
+        std::fs::write(&path, "lr = 1e-3\nepochs = \"x\"\n").unwrap();
+        let message = read(&path).unwrap_err();
+        for part in ["preset.toml, line 2 ('epochs = \"x\"')", "invalid type", "usize"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn names_count_once_and_paths_are_from_the_root_on() {
+        let args = Args::parse_from([
+            "vtab",
+            "--method",
+            "lora,lora",
+            "--data",
+            "some/where",
+            "--backbone",
+            "src",
+        ]);
+        let settings = args.settings().unwrap();
+        assert_eq!(settings.method, ["lora"]);
+        assert!(settings.data.unwrap().is_absolute());
+        assert!(Path::new(&settings.backbone.unwrap()).is_absolute());
+        let named = Args::parse_from(["vtab", "--backbone", "org/name"]).settings().unwrap();
+        assert_eq!(named.backbone.as_deref(), Some("org/name"));
+        for arguments in [["vtab", "--method", ""], ["vtab", "--task", ""]] {
+            assert!(Args::parse_from(arguments).settings().unwrap_err().contains("is empty"));
+        }
+        assert!(Args::try_parse_from(["vtab", "--seed", "18446744073709551615"]).is_err());
     }
 }

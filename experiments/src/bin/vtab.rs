@@ -1,30 +1,17 @@
 //! Fine-tunes a vision transformer on VTAB-style tasks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::Parser;
+use experiments::interrupt::stop_on_ctrl_c;
+use experiments::output::end;
 use experiments::settings::Args;
+use experiments::vtab::vtab;
 
-fn main() {
+fn main() -> ExitCode {
     let args = Args::parse();
     let interrupter = Interrupter::new();
-    if let Err(message) = stop_on_ctrl_c(&interrupter).and_then(|()| experiments::vtab::vtab(&args, &interrupter)) {
-        eprintln!("vtab: {message}");
-        std::process::exit(1);
-    }
-}
-
-/// The first Ctrl-C ends the step and keeps what is finished; the second one ends the program.
-fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), String> {
-    static PRESSED: AtomicBool = AtomicBool::new(false);
-    let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if PRESSED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
-        interrupter.stop(Some("Ctrl-C"));
-    })
-    .map_err(|e| format!("cannot catch Ctrl-C: {e}"))
+    let done = stop_on_ctrl_c(&interrupter).and_then(|()| vtab(&args, &interrupter));
+    end("vtab", done.map(drop))
 }

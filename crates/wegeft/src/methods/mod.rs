@@ -181,6 +181,7 @@ impl Factors {
             (Self::Reft(_), field) => format!("{module}.reft_{field}"),
             (Self::Prompt(_), _) => format!("{module}.prompt_embeddings"),
             (Self::Bottleneck(_), field) => format!("{module}.adapter_{field}"),
+            // As in the WeGeFT fork of PEFT.
             (Self::Wegeft(_), field @ ("phi" | "psi")) => format!("{module}.wegeft_{field}.weight"),
             (Self::Wegeft(_), field) => {
                 // Names of enum variants are Burn's way to walk, not names of anything.
