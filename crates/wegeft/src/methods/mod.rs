@@ -120,6 +120,8 @@ pub trait Edit {
 
 /// The trainable factors of one group of sites.
 #[derive(Module, Debug)]
+// One entry a group, made once and then only read: a box would buy nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum Factors {
     /// See [`wegeft`].
     Wegeft(Wegeft),
