@@ -80,7 +80,7 @@ fn a_prepared_task_is_what_vtab_reads() {
     }
     assert_eq!(
         succeeds(PREPARE, &["--tfds", data, "--out", out, "--task", "dtd"])
-            .matches("| dtd")
+            .matches("| dtd  |")
             .count(),
         3
     );
