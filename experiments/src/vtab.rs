@@ -58,8 +58,12 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
 pub fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
     if let Some(root) = &settings.data {
         let resize = settings.resize.unwrap_or_default();
-        let task = root::task(root, name, size, resize).and_then(Task::keep);
-        return task.map_err(|e| e.to_string());
+        let task = root::task(root, name, size, resize).map_err(|e| e.to_string())?;
+        match task.trained_and_tested() {
+            0 => {}
+            count => println!("{name}: {count} of the test pictures are trained on as well; the score tells little"),
+        }
+        return task.keep().map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
         return Err(format!(
