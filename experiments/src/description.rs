@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use datasets::Resize;
 use serde::{Deserialize, Serialize};
 
 use crate::run::write_json;
@@ -15,6 +16,9 @@ pub struct Description {
     pub backbone: Option<String>,
     /// Side of the pictures, pixels.
     pub image_size: usize,
+    /// How the pictures were resized; as VTAB-1k does where an older file does not say.
+    #[serde(default)]
+    pub resize: Resize,
     /// Name of each class.
     pub classes: Vec<String>,
 }

@@ -1,5 +1,6 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
+pub mod adapter;
 pub mod augment;
 pub mod batches;
 pub mod checkpoints;
@@ -9,9 +10,11 @@ pub mod confusion;
 pub mod dashboard;
 pub mod description;
 pub mod device;
+pub mod fgvc;
 pub mod formulas;
 pub mod interrupt;
 pub mod load;
+pub mod loader;
 pub mod memory;
 pub mod methods;
 pub mod metrics_file;

@@ -7,8 +7,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::folder::picture;
-use rayon::prelude::*;
+use datasets::{Resize, decode};
 use serde_json::json;
 use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
@@ -49,6 +48,10 @@ pub struct Args {
     /// Side of the pictures, pixels [default: the adapter's, or the backbone's].
     #[arg(long)]
     pub image_size: Option<usize>,
+    /// How pictures are resized: bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or
+    /// bilinear].
+    #[arg(long)]
+    pub resize: Option<Resize>,
     /// Pictures a forward pass.
     #[arg(long, default_value_t = 32)]
     pub batch_size: usize,
@@ -112,6 +115,10 @@ pub fn predict(args: &Args) -> Result<(), String> {
         Some(folder) => load_adapted(backbone.model, folder, &device)?.bind(),
         None => backbone.model,
     };
+    let resize = args
+        .resize
+        .or(description.as_ref().map(|d| d.resize))
+        .unwrap_or_default();
     let classes = description.map(|d| d.classes).unwrap_or_default();
     let labelled = match &args.labels {
         Some(list) => Some(read_labels(list, &classes)?),
@@ -132,9 +139,10 @@ pub fn predict(args: &Args) -> Result<(), String> {
                 Some((files, _)) => files.clone(),
                 None => pictures(&args.inputs)?,
             };
-            let parts = files
-                .chunks(args.batch_size)
-                .map(|chunk| Ok(forward(&model, decoded(chunk, size, backbone.normalization, &device)?)));
+            let parts = files.chunks(args.batch_size).map(|chunk| {
+                let pixels = decoded(chunk, resize, size, backbone.normalization, &device)?;
+                Ok(forward(&model, pixels))
+            });
             let parts = parts.collect::<Result<Vec<_>, String>>()?;
             let names = files.iter().map(|file| file.display().to_string()).collect();
             (joined(parts), names)
@@ -217,17 +225,18 @@ fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-fn decoded(files: &[PathBuf], size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
-    let bytes = files
-        .par_iter()
-        .map(|file| {
-            let mut bytes = vec![0; 3 * size * size];
-            picture(file, size, &mut bytes)
-                .map(|()| bytes)
-                .map_err(|e| e.to_string())
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    Ok(normalised(bytes.iter().map(Vec::as_slice), size, normalization, device))
+fn decoded(
+    files: &[PathBuf],
+    resize: Resize,
+    size: usize,
+    normalization: Normalization,
+    device: &Device,
+) -> Result<Tensor<4>, String> {
+    let pixels = |file: &PathBuf| {
+        let picture = decode::file(file).map_err(|e| e.to_string())?;
+        resize.apply(&picture, size, None)
+    };
+    normalised(files, pixels, size, normalization, device)
 }
 
 fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {

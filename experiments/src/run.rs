@@ -115,6 +115,7 @@ pub fn run(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> 
     Description {
         backbone: settings.backbone.clone(),
         image_size: setting.backbone.config.image_size,
+        resize: task.test.images.resize,
         classes: task.classes.clone(),
     }
     .write(&adapter)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use datasets::Resize;
+use datasets::fgvc::ClassIds;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augment, Mix};
@@ -14,7 +16,8 @@ use crate::{device, methods};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Folder of task folders; the sample that ships with the repository if absent.
+    /// Folder of task folders, or of pictures, a sub-folder a class; the sample that ships with the repository if
+    /// absent.
     pub data: Option<PathBuf>,
     /// Tasks, or `all`.
     pub task: Vec<String>,
@@ -24,7 +27,11 @@ pub struct Settings {
     pub backbone: Option<String>,
     /// Side of the pictures, pixels; the backbone's own if absent.
     pub image_size: Option<usize>,
-    /// Modules that LoRA and WeGeFT adapt.
+    /// How pictures are resized; as the benchmark does if absent.
+    pub resize: Option<Resize>,
+    /// `fgvc`: how the class ids of the files become labels.
+    pub class_ids: ClassIds,
+    /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt.
     pub target_modules: Vec<String>,
     /// Epochs.
     pub epochs: usize,
@@ -36,7 +43,7 @@ pub struct Settings {
     pub weight_decay: f64,
     /// Rank of WeGeFT.
     pub r: usize,
-    /// Rank of LoRA.
+    /// Rank of LoRA and its kin.
     pub lora_r: usize,
     /// Numerator of the scale; the rank (scale 1) if absent.
     pub alpha: Option<f64>,
@@ -78,11 +85,13 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MethodSettings {
-    /// Rank.
+    /// Rank; number of prompt tokens (vpt, vpt-shallow); width of the bottleneck (houlsby, pfeiffer).
     pub r: Option<usize>,
     /// Numerator of the scale.
     pub alpha: Option<f64>,
-    /// Modules to adapt.
+    /// Prompt tokens of VPT.
+    pub tokens: Option<usize>,
+    /// Modules (or places, for the methods that act on activations) to adapt.
     pub target_modules: Option<Vec<String>>,
     /// Peak learning rate.
     pub lr: Option<f64>,
@@ -102,6 +111,8 @@ impl Default for Settings {
             method: vec!["linear".into(), "lora".into(), "wegeft".into()],
             backbone: None,
             image_size: None,
+            resize: None,
+            class_ids: ClassIds::Joint,
             target_modules: vec!["attn.proj".into()],
             epochs: 20,
             batch_size: 32,
@@ -171,13 +182,16 @@ pub struct Args {
 /// One flag per field of [`Settings`].
 #[derive(Debug, Default, clap::Args, Serialize)]
 pub struct Flags {
-    /// Folder of task folders, each with images/, train800.txt, val200.txt, test.txt [default: the shipped sample].
+    /// Folder of task folders with train800.txt, val200.txt, test.txt, or of pictures, a sub-folder a class, with or
+    /// without train, val and test above [default: the shipped sample].
     #[arg(long)]
     data: Option<PathBuf>,
     /// Tasks, separated by commas, or `all` [default: all].
     #[arg(long, value_delimiter = ',')]
     task: Option<Vec<String>>,
-    /// Methods, separated by commas [default: linear,lora,wegeft].
+    /// Methods, separated by commas: linear, full, wegeft, wegeft_unshared, lora, rslora, lora_plus, lora_fa, dora, pissa,
+    /// olora, vera, ia3, bitfit, layer_norm, vpt, vpt_shallow, loreft, direft, houlsby, pfeiffer
+    /// [default: linear,lora,wegeft].
     #[arg(long, value_delimiter = ',')]
     method: Option<Vec<String>>,
     /// Backbone: a folder or .safetensors file of timm, Hugging Face ViT or DINOv2, or a hub name org/name
@@ -187,7 +201,16 @@ pub struct Flags {
     /// Side of the pictures, pixels; a multiple of the patch size [default: the backbone's].
     #[arg(long)]
     image_size: Option<usize>,
-    /// Modules that LoRA and WeGeFT adapt, separated by commas [default: attn.proj].
+    /// How pictures are resized: bilinear (no antialiasing), bilinear-antialias, bicubic, lanczos (the whole picture,
+    /// aspect ignored), or crop (the shorter side, then a square: random in training, central in tests)
+    /// [default: bilinear, as VTAB-1k; fgvc: crop].
+    #[arg(long)]
+    resize: Option<Resize>,
+    /// fgvc: joint maps the class ids of all splits at once; per-split maps each split's by themselves as the paper's
+    /// released code does, which shifts labels where a split lacks a class [default: joint].
+    #[arg(long)]
+    class_ids: Option<ClassIds>,
+    /// Modules whose weights WeGeFT, LoRA and its kin, VeRA and IA3 adapt, separated by commas [default: attn.proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,
     /// Epochs [default: 20].
@@ -205,7 +228,7 @@ pub struct Flags {
     /// Rank of WeGeFT [default: 16].
     #[arg(long)]
     r: Option<usize>,
-    /// Rank of LoRA [default: 8].
+    /// Rank of LoRA and its kin [default: 8].
     #[arg(long)]
     lora_r: Option<usize>,
     /// Numerator of the scale alpha / r [default: the rank].

@@ -256,11 +256,11 @@ impl<'a> Here<'a> {
             let task = (self.suite.load)(&trial.task, backbone.config.image_size)?;
             let parts = [&task.train, &task.valid, &task.test];
             let count: usize = parts.iter().map(|part| part.len()).sum();
-            let bytes: usize = parts.iter().map(|part| part.pixels.len()).sum();
+            let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
+            let mb = bytes as f64 / 1e6;
             tell(format_args!(
-                "{}: {count} pictures kept, {:.1} MB",
-                task.name,
-                bytes as f64 / 1e6
+                "{}: {count} pictures, {mb:.1} MB of them kept decoded",
+                task.name
             ));
             self.task = Some(Prepared::new(task, backbone.normalization));
         }

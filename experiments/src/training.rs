@@ -6,18 +6,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backbones::Vit;
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Learner, SupervisedTraining};
-use wegeft::{Adapted, Summary, site};
+use datasets::Resize;
+use wegeft::{Adapted, Summary};
 
 use crate::batches::Pictures;
 use crate::checkpoints::{self, RecordFiles};
-use crate::classifier::Classifier;
+use crate::classifier::cross_entropy;
 use crate::clock::Clock;
 use crate::dashboard::{Dashboard, was_killed};
 use crate::memory::reset_peak;
@@ -63,6 +64,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     device.seed(settings.seed);
     reset_peak();
     let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
+    let adapter = methods::fitted(adapter, &backbone.config);
     let model = backbone.model.clone().with_head(task.classes.len(), device);
     let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
     let summary = adapted.summary();
@@ -103,20 +105,9 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     }
     train = train.augmented(settings.augment(), task.classes.len());
     let steps_per_epoch = train.images.len().div_ceil(settings.batch_size);
-    // Decay on matrices only: not on biases, norms and other 1-D parameters (protocol section 2.2).
-    let plain = ParamGroup::from_ids(
-        site::params(&adapted)
-            .iter()
-            .filter(|p| p.shape.len() < 2)
-            .map(|p| p.id)
-            .collect(),
-    );
-    let adamw = AdamWConfig::new().with_epsilon(1e-8);
-    let optimizer = adamw
-        .clone()
-        .with_weight_decay(trial.weight_decay as f32)
-        .init()
-        .with_group(plain, adamw.with_weight_decay(0.0).build(), None);
+    let optimizer = adapted.optimizer(trial.weight_decay as f32, None, |decay| {
+        AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build()
+    });
     let schedule = PerEpoch {
         peak: trial.lr,
         epochs: settings.epochs,
@@ -156,7 +147,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         false => Box::new(Plain),
     };
     let training = training.renderer(renderer);
-    let learner = Learner::new(Classifier(adapted), optimizer, schedule);
+    let learner = Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule);
     let launched = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
     clock.save();
     let result = match launched {
@@ -180,7 +171,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         return Err(RunError::Interrupted);
     }
     Ok(Trained {
-        model: result.model.0,
+        model: result.model.adapted,
         valid,
         steps: (epochs - epochs_done) * steps_per_epoch,
         clock,
@@ -197,7 +188,8 @@ fn pictures(
     device: &Device,
 ) -> Result<[Pictures; 2], String> {
     let whole = || [task.train.clone(), task.valid.clone()];
-    if setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off() {
+    let random = setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off();
+    if random || task.train.images.resize == Resize::Crop {
         return Ok(whole());
     }
     let Some(prefix) = prefix::prefix(adapted) else {

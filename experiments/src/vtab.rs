@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::train::Interrupter;
-use datasets::{Task, folder, sample};
+use datasets::{Task, root, sample};
 
 use crate::run::Outcome;
 use crate::settings::{Args, Settings};
@@ -24,7 +24,10 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
         experiment: "vtab",
         tasks: names(&settings)?,
         check: &|name| match &settings.data {
-            Some(root) => folder::check(root, name).map_err(|e| e.to_string()),
+            Some(root) => {
+                let task = root::task(root, name, sample::SIZE, settings.resize.unwrap_or_default());
+                task.and_then(|task| task.check()).map_err(|e| e.to_string())
+            }
             None => Ok(()),
         },
         load: &|name, size| load(&settings, name, size),
@@ -34,7 +37,7 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
 
 fn names(settings: &Settings) -> Result<Vec<String>, String> {
     let known: Vec<String> = match &settings.data {
-        Some(root) => folder::tasks(root).map_err(|e| e.to_string())?,
+        Some(root) => root::tasks(root).map_err(|e| e.to_string())?,
         None => sample::NAMES.iter().map(|name| name.to_string()).collect(),
     };
     let unknown = |task: &&String| *task != "all" && !known.contains(task);
@@ -53,7 +56,9 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
 /// An unknown task, data that cannot be read, a size that the sample does not have.
 pub fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
     if let Some(root) = &settings.data {
-        return folder::task(root, name, size).map_err(|e| e.to_string());
+        let resize = settings.resize.unwrap_or_default();
+        let task = root::task(root, name, size, resize).and_then(Task::keep);
+        return task.map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
         return Err(format!(

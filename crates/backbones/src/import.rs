@@ -130,6 +130,7 @@ pub fn load_vit(
         if let Some(stored) = tensors.get_mut("pos_embed").filter(|_| from != to) {
             let resample = match family {
                 Family::Timm => Resample::Antialiased,
+                Family::Dinov2 if config.registers > 0 => Resample::Antialiased,
                 _ => Resample::Plain,
             };
             let prefix = config.placed_prefix_tokens();

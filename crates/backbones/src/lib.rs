@@ -3,6 +3,7 @@
 pub mod drop_path;
 pub mod hub;
 pub mod import;
+mod layers;
 pub mod pos_embed;
 pub mod vit;
 

@@ -15,6 +15,8 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::layers::norm;
+
 pub use activation::Activation;
 pub use attention_pool::AttentionPool;
 pub use block::{Attention, Block, LayerScale, Mlp};
@@ -164,6 +166,7 @@ impl VitConfig {
                 .map(|theta| Rope::new(self.grid(), d / self.heads, theta, device)),
             mean_pool: self.pool == Pool::Mean,
             d_model: d,
+            epsilon: self.layer_norm_eps,
         }
     }
 
@@ -209,6 +212,7 @@ pub struct Vit {
     rope: Option<Rope>,
     mean_pool: bool,
     d_model: usize,
+    epsilon: f64,
 }
 
 impl Vit {
@@ -231,7 +235,7 @@ impl Vit {
 
     /// Normalised pictures `[batch, 3, h, w]` to tokens `[batch, tokens, d_model]`, through the first `blocks` blocks.
     pub fn tokens(&self, pixels: Tensor<4>, blocks: usize) -> Tensor<3> {
-        let x = normed(&self.norm_pre, self.embedded(pixels));
+        let x = self.normed(&self.norm_pre, self.embedded(pixels));
         let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
         self.blocks[..blocks].iter().fold(x, through)
     }
@@ -240,21 +244,30 @@ impl Vit {
     /// `[batch, d_model]`.
     pub fn features_from(&self, tokens: Tensor<3>, blocks: usize) -> Tensor<2> {
         let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
+        let patches = tokens.dims()[1] - self.prefix_tokens();
         let x = self.blocks[blocks..].iter().fold(tokens, through);
         let [batch, tokens, d] = x.dims();
         let pooled = if let Some(pool) = &self.attn_pool {
-            pool.forward(normed(&self.norm, x))
+            pool.forward(self.normed(&self.norm, x))
         } else if self.mean_pool {
-            let x = normed(&self.norm, x);
-            x.slice([0..batch, self.prefix_tokens()..tokens, 0..d]).mean_dim(1)
+            let x = self.normed(&self.norm, x);
+            // The last ones: prompts of an adapter stand between the prefix and the patches.
+            x.narrow(1, tokens - patches, patches).mean_dim(1)
         } else {
             // The norm works token by token: only those that are read need it.
             match self.dist_token {
-                Some(_) => normed(&self.norm, x.slice([0..batch, 0..2, 0..d])).mean_dim(1),
-                None => normed(&self.norm, x.slice([0..batch, 0..1, 0..d])),
+                Some(_) => self.normed(&self.norm, x.slice([0..batch, 0..2, 0..d])).mean_dim(1),
+                None => self.normed(&self.norm, x.slice([0..batch, 0..1, 0..d])),
             }
         };
-        normed(&self.fc_norm, pooled).reshape([batch, d])
+        self.normed(&self.fc_norm, pooled).reshape([batch, d])
+    }
+
+    fn normed<const D: usize>(&self, layer: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
+        match layer {
+            Some(layer) => norm(layer, self.epsilon, x),
+            None => x,
+        }
     }
 
     /// For each block what goes into attention's output projection, `[batch, tokens, d_model]`, on the way of normalised
@@ -262,8 +275,9 @@ impl Vit {
     pub fn projection_inputs(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
         let mut x = self.tokens(pixels, 0);
         let through = |block: &Block| {
-            let mixed = block.mixed(x.clone(), self.rope.as_ref());
-            x = block.rest(x.clone(), mixed.clone());
+            let edited = block.input.forward(x.clone());
+            let mixed = block.mixed(edited.clone(), self.rope.as_ref());
+            x = block.rest(edited, mixed.clone());
             mixed
         };
         self.blocks.iter().map(through).collect()
@@ -325,13 +339,6 @@ impl Vit {
     /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
         self.classify(self.features(pixels))
-    }
-}
-
-fn normed<const D: usize>(norm: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
-    match norm {
-        Some(norm) => norm.forward(x),
-        None => x,
     }
 }
 

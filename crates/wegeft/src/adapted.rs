@@ -58,16 +58,33 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.parts.bank.bind(self.parts.model.clone())
     }
 
-    /// A plain model with the residuals written into its weights.
-    pub fn merge(&self) -> M {
-        self.bind().materialize()
-    }
-
     /// The model's own parameters (not the bank's) that are trained in full, in traversal order.
     pub fn saved_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, param));
         params
+    }
+
+    pub(crate) fn map_model(self, change: impl FnOnce(M) -> M) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model: change(model),
+                bank,
+            },
+            config: self.config,
+        }
+    }
+
+    pub(crate) fn map_bank(self, change: impl FnOnce(Bank) -> Bank) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model,
+                bank: change(bank),
+            },
+            config: self.config,
+        }
     }
 
     pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {
@@ -79,9 +96,15 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
-        let mut ids: Vec<_> = self.saved_params().into_iter().map(|param| param.id).collect();
-        ids.extend(site::params(&self.parts.bank).into_iter().map(|param| param.id));
-        ParamGroup::from_ids(ids)
+        let frozen = self.bank().frozen();
+        let factors = site::params(self.bank()).into_iter().map(|param| param.id);
+        let saved = self.saved_params().into_iter().map(|param| param.id);
+        ParamGroup::from_ids(saved.chain(factors.filter(|id| !frozen.contains(id))).collect())
+    }
+
+    /// Everything that is saved: what is trained, and what of the bank cannot be made anew.
+    fn saved(&self) -> Vec<ParamId> {
+        self.names().into_values().map(|(param, _)| param.id).collect()
     }
 }
 
@@ -151,15 +174,15 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn into_record(self) -> ModuleRecord {
-        let trained = self.trained();
-        self.parts.into_record_group(trained)
+        let saved = ParamGroup::from_ids(self.saved());
+        self.parts.into_record_group(saved)
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
-        let trained = self.saved_params().len() + site::params(&self.parts.bank).len();
-        if record.len() != trained {
+        let saved = self.saved().len();
+        if record.len() != saved {
             return Err(RecordError::Validation(format!(
-                "the record holds {} tensors, this adapter trains {trained}",
+                "the record holds {} tensors, this adapter has {saved}",
                 record.len()
             )));
         }

@@ -1,16 +1,18 @@
 //! The bank: all trainable factors of one adapter, each owned once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleDisplay, Param, Reparameterizer};
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, ModuleDisplay, Param, ParamId, Reparameterizer};
+use burn::tensor::Tensor;
 
-use crate::config::{AdapterConfig, Method};
+use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::methods::parts::{BoundParts, Part};
-use crate::methods::{Bound, Factors, lora::LoraConfig, wegeft::WegeftConfig};
-use crate::site::{self, ParamInfo, Site};
+use crate::methods::vera::Projection;
+use crate::methods::{Bound, Factors};
+use crate::site::{ParamInfo, Places, Site};
+use crate::weights::Weights;
 
 /// A group of sites that share the factors of the same index.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,8 @@ pub struct Group {
 pub struct Bank {
     /// The factors, one entry a group.
     pub factors: Vec<Factors>,
+    /// The frozen matrices that all groups of VeRA share.
+    pub projection: Option<Projection>,
     #[module(skip)]
     groups: Arc<Vec<Group>>,
     #[module(skip)]
@@ -41,14 +45,18 @@ struct Place {
 }
 
 impl Bank {
-    fn new(factors: Vec<Factors>, groups: Vec<Group>) -> Self {
+    fn new(factors: Vec<Factors>, groups: Vec<Group>, projection: Option<Projection>) -> Self {
         let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
         for (index, group) in groups.iter().enumerate() {
             for site in &group.sites {
-                by_path.entry(site.path.clone()).or_default().push(Place {
+                let place = Place {
                     group: index,
                     block: site.block.as_ref().map(|block| (block.start, site.d_out)),
-                });
+                };
+                if factors[index].edits_bias() {
+                    by_path.entry(site.bias_path()).or_default().push(place.clone());
+                }
+                by_path.entry(site.path.clone()).or_default().push(place);
             }
         }
         for places in by_path.values_mut() {
@@ -56,6 +64,7 @@ impl Bank {
         }
         Self {
             factors,
+            projection,
             groups: Arc::new(groups),
             by_path: Arc::new(by_path),
         }
@@ -65,57 +74,40 @@ impl Bank {
     pub(crate) fn init<M: Module + ModuleDisplay>(
         config: &AdapterConfig,
         model: &M,
-        params: &[ParamInfo],
+        places: &Places,
     ) -> Result<Self, AdapterError> {
+        let Some(recipe) = config.method.recipe() else {
+            return Ok(Self::default());
+        };
         let device = model.devices().into_iter().next().unwrap_or_default();
-        let targets = &config.targets;
-        match &config.method {
-            Method::Wegeft(method) => Self::wegeft(method, &site::find(params, targets)?, &device),
-            Method::Lora(method) => Self::lora(method, &site::find(params, targets)?, &device),
-            Method::Linear | Method::Full => Ok(Self::default()),
-        }
-    }
-
-    fn wegeft(config: &WegeftConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
-        config.check()?;
-        config.patterns.check(sites)?;
-        let rank = |site: &Site| config.patterns.of(&site.module(), config.r, config.alpha).0;
-        for site in sites {
-            check_rank(rank(site), site, config.shared_size(site))?;
-        }
-        let groups = groups(sites, site::group(sites, &config.sharing)?);
-        for group in &groups {
-            let size = config.shared_size_name();
-            site::check_equal(&group.name, &group.sites, size, |site| config.shared_size(site))?;
-            site::check_equal(&group.name, &group.sites, "r", rank)?;
-            if config.generator.is_tied_to_d_out() {
-                site::check_equal(&group.name, &group.sites, "d_out", |site| site.d_out)?;
-            }
-        }
-        let factors = groups
-            .iter()
-            .map(|group| Factors::Wegeft(config.init(&group.sites[0], device)))
-            .collect();
-        Ok(Self::new(factors, groups))
-    }
-
-    fn lora(config: &LoraConfig, sites: &[Site], device: &Device) -> Result<Self, AdapterError> {
-        config.check()?;
-        config.patterns.check(sites)?;
-        for site in sites {
-            let (rank, _) = config.patterns.of(&site.module(), config.r, config.alpha);
-            check_rank(rank, site, site.d_in.min(site.d_out))?;
-        }
-        let factors = sites
-            .iter()
-            .map(|site| Factors::Lora(config.init(site, device)))
-            .collect();
-        Ok(Self::new(factors, own_groups(sites)))
+        let sites = recipe.sites(places, &config.targets)?;
+        let groups = recipe.groups(&sites)?;
+        let factors = recipe.make(&groups, &Weights::of(model, &sites), &device)?;
+        Ok(Self::new(factors, groups, recipe.projection(&sites, &device)))
     }
 
     /// The groups, in the order of `factors`.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// Parameters of the bank that are saved but not trained: A of LoRA-FA, the matrices of VeRA.
+    pub fn frozen(&self) -> HashSet<ParamId> {
+        let shared = self
+            .projection
+            .iter()
+            .flat_map(|projection| [projection.a.id, projection.b.id]);
+        self.factors.iter().filter_map(Factors::frozen).chain(shared).collect()
+    }
+
+    /// The factors B of LoRA: what LoRA+ (Hayou et al. 2024, arXiv 2402.12354) trains with a learning rate
+    /// `loraplus_lr_ratio` times that of all others.
+    pub fn lora_b(&self) -> Vec<ParamId> {
+        let b = self.factors.iter().filter_map(|factors| match factors {
+            Factors::Lora(lora) => Some(lora.b.id),
+            _ => None,
+        });
+        b.collect()
     }
 
     /// `model` with every site carrying its factors: handles only, microseconds.
@@ -124,31 +116,52 @@ impl Bank {
             return model;
         }
         model.apply_reparameterization(Binder {
-            bound: self.factors.iter().map(Factors::bind).collect(),
+            bound: self.handles(),
             by_path: &self.by_path,
         })
     }
 
     /// What is bound to each site's parameter, by path.
     pub(crate) fn bound(&self) -> HashMap<String, Bound> {
-        let bound: Vec<Bound> = self.factors.iter().map(Factors::bind).collect();
+        let bound = self.handles();
         let places = self.by_path.iter();
         places
             .map(|(path, places)| (path.clone(), at(places, &bound)))
             .collect()
     }
+
+    /// Name on disk of a parameter of this bank; none for what is made anew instead of saved.
+    pub(crate) fn name_on_disk(&self, param: &ParamInfo) -> Option<String> {
+        let path = param.torch_name();
+        if let Some(field) = path.strip_prefix("projection.") {
+            let saved = self.projection.as_ref().is_some_and(Projection::is_saved);
+            return saved.then(|| format!("base_model.vera_{}", field.to_uppercase()));
+        }
+        // Other paths read `factors.<group>.<Method>.<field>`.
+        let mut parts = path.splitn(4, '.').skip(1);
+        let group: usize = parts.next()?.parse().ok()?;
+        let field = parts.nth(1)?;
+        let name = self.factors[group].name_on_disk(&self.groups[group].sites[0], field);
+        Some(format!("{}{name}", crate::storage::PREFIX))
+    }
+
+    fn handles(&self) -> Vec<Bound> {
+        let projection = self.projection.as_ref();
+        self.factors.iter().map(|factors| factors.bind(projection)).collect()
+    }
 }
 
 /// Every site a group of its own.
-fn own_groups(sites: &[Site]) -> Vec<Group> {
+pub(crate) fn own_groups(sites: &[Site]) -> Vec<Group> {
     let own = sites
         .iter()
         .enumerate()
         .map(|(index, site)| (site.module(), vec![index]));
-    groups(sites, own.collect())
+    grouped(sites, own.collect())
 }
 
-fn groups(sites: &[Site], members: Vec<(String, Vec<usize>)>) -> Vec<Group> {
+/// The groups of the given names and members (indices into `sites`).
+pub(crate) fn grouped(sites: &[Site], members: Vec<(String, Vec<usize>)>) -> Vec<Group> {
     let sites = |members: Vec<usize>| members.into_iter().map(|index| sites[index].clone()).collect();
     members
         .into_iter()
@@ -159,7 +172,8 @@ fn groups(sites: &[Site], members: Vec<(String, Vec<usize>)>) -> Vec<Group> {
         .collect()
 }
 
-fn check_rank(rank: usize, site: &Site, max: usize) -> Result<(), AdapterError> {
+/// Refuses a rank that is 0 or above `max`.
+pub(crate) fn check_rank(rank: usize, site: &Site, max: usize) -> Result<(), AdapterError> {
     if rank == 0 || rank > max {
         return Err(AdapterError::BadRank {
             rank,

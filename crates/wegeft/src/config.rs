@@ -8,7 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::adapted::Adapted;
 use crate::bank::Bank;
 use crate::error::AdapterError;
-use crate::methods::{lora::LoraConfig, wegeft::WegeftConfig};
+use crate::methods::Recipe;
+use crate::methods::bitfit::BitfitConfig;
+use crate::methods::bottleneck::BottleneckConfig;
+use crate::methods::ia3::Ia3Config;
+use crate::methods::layernorm::LayerNormConfig;
+use crate::methods::lora::LoraConfig;
+use crate::methods::reft::ReftConfig;
+use crate::methods::vera::VeraConfig;
+use crate::methods::vpt::VptConfig;
+use crate::methods::wegeft::WegeftConfig;
 use crate::site::{self, ParamInfo, Site};
 
 /// Which modules to adapt, as in PEFT.
@@ -24,6 +33,21 @@ pub enum TargetModules {
 impl Default for TargetModules {
     fn default() -> Self {
         Self::Names(Vec::new())
+    }
+}
+
+impl TargetModules {
+    /// True if it names no module.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Names(names) if names.is_empty())
+    }
+
+    /// True if it names `module`.
+    pub(crate) fn matches(&self, module: &str) -> bool {
+        match self {
+            Self::Names(names) => names.iter().any(|name| site::name_matches(module, name)),
+            Self::Regex(pattern) => site::whole_matches(pattern, module),
+        }
     }
 }
 
@@ -125,7 +149,8 @@ pub struct Targets {
     pub fused: Vec<Fused>,
 }
 
-fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Reads null, which PEFT writes for what is not set, as the default.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de> + Default,
@@ -139,8 +164,23 @@ where
 pub enum Method {
     /// Weight-generative fine-tuning.
     Wegeft(WegeftConfig),
-    /// Low-rank adaptation.
+    /// Low-rank adaptation, with its variants: rsLoRA, LoRA+, LoRA-FA, DoRA, PiSSA, OLoRA.
     Lora(LoraConfig),
+    /// Vector-based random matrix adaptation.
+    Vera(VeraConfig),
+    /// Learned scales of activations.
+    Ia3(Ia3Config),
+    /// Biases only.
+    Bitfit(BitfitConfig),
+    /// Norms only.
+    #[serde(rename = "LN_TUNING")]
+    LayerNorm(LayerNormConfig),
+    /// Low-rank edits of representations.
+    Reft(ReftConfig),
+    /// Visual prompts.
+    Vpt(VptConfig),
+    /// Bottleneck adapters.
+    Bottleneck(BottleneckConfig),
     /// Only `modules_to_save` is trained.
     Linear,
     /// Everything is trained.
@@ -167,6 +207,46 @@ impl Method {
     pub(crate) fn trains(&self, _param: &ParamInfo) -> bool {
         matches!(self, Self::Full)
     }
+
+    /// How the method makes its bank; none for the two that have no bank.
+    pub(crate) fn recipe(&self) -> Option<&dyn Recipe> {
+        match self {
+            Self::Wegeft(config) => Some(config),
+            Self::Lora(config) => Some(config),
+            Self::Vera(config) => Some(config),
+            Self::Ia3(config) => Some(config),
+            Self::Bitfit(config) => Some(config),
+            Self::LayerNorm(config) => Some(config),
+            Self::Reft(config) => Some(config),
+            Self::Vpt(config) => Some(config),
+            Self::Bottleneck(config) => Some(config),
+            Self::Linear | Self::Full => None,
+        }
+    }
+
+    /// Number of trainable values of this method on `sites`, without making anything: all that
+    /// [`Summary::adapter_params`](crate::Summary) counts for a model with these sites. For [`Method::Full`], the
+    /// sites' own values.
+    ///
+    /// # Errors
+    /// Settings or sites that the method refuses.
+    pub fn params_of(&self, sites: &[Site]) -> Result<usize, AdapterError> {
+        match (self, self.recipe()) {
+            (_, Some(recipe)) => Ok(recipe.groups(sites)?.iter().map(|group| recipe.params(group)).sum()),
+            (Self::Full, None) => Ok(sites.iter().map(|site| site.d_in * site.d_out).sum()),
+            (_, None) => Ok(0),
+        }
+    }
+
+    /// True if the adapter can be merged into the weights. Methods on hooks edit activations and cannot.
+    pub fn merges(&self) -> bool {
+        self.recipe().is_none_or(Recipe::merges)
+    }
+
+    /// True if [`Adapted::export_lora`](crate::Adapted::export_lora) can write the adapter as standard LoRA.
+    pub fn has_lora_form(&self) -> bool {
+        self.recipe().is_some_and(Recipe::has_lora_form)
+    }
 }
 
 impl AdapterConfig {
@@ -187,6 +267,56 @@ impl AdapterConfig {
     /// LoRA of the given rank.
     pub fn lora(r: usize) -> Self {
         Self::new(Method::Lora(LoraConfig::new(r)))
+    }
+
+    /// LoRA of the given rank with DoRA's magnitudes.
+    pub fn dora(r: usize) -> Self {
+        Self::new(Method::Lora(LoraConfig::new(r).with_dora(true)))
+    }
+
+    /// VeRA of the given rank.
+    pub fn vera(r: usize) -> Self {
+        Self::new(Method::Vera(VeraConfig::new(r)))
+    }
+
+    /// IA3; `feedforward_modules` are the targets of which the input is scaled instead of the output.
+    pub fn ia3<S: Into<String>>(feedforward_modules: impl IntoIterator<Item = S>) -> Self {
+        Self::new(Method::Ia3(Ia3Config::new(feedforward_modules)))
+    }
+
+    /// BitFit on the biases of all linear layers.
+    pub fn bitfit() -> Self {
+        Self::new(Method::Bitfit(BitfitConfig::new()))
+    }
+
+    /// Tuning of all norms.
+    pub fn layer_norm() -> Self {
+        Self::new(Method::LayerNorm(LayerNormConfig::new()))
+    }
+
+    /// LoReFT of the given rank on every block's output.
+    pub fn loreft(r: usize) -> Self {
+        Self::new(Method::Reft(ReftConfig::loreft(r)))
+    }
+
+    /// DiReFT of the given rank on every block's output.
+    pub fn direft(r: usize) -> Self {
+        Self::new(Method::Reft(ReftConfig::direft(r)))
+    }
+
+    /// That many visual prompt tokens at every block (`deep`), or at the first.
+    pub fn vpt(num_virtual_tokens: usize, deep: bool) -> Self {
+        Self::new(Method::Vpt(VptConfig::new(num_virtual_tokens, deep)))
+    }
+
+    /// Houlsby's bottleneck adapters, after attention and after the MLP.
+    pub fn houlsby(bottleneck_size: usize) -> Self {
+        Self::new(Method::Bottleneck(BottleneckConfig::houlsby(bottleneck_size)))
+    }
+
+    /// Pfeiffer's bottleneck adapters, after the MLP.
+    pub fn pfeiffer(bottleneck_size: usize) -> Self {
+        Self::new(Method::Bottleneck(BottleneckConfig::pfeiffer(bottleneck_size)))
     }
 
     /// A fused weight of which only some blocks are adapted; it must be a target too.
@@ -231,7 +361,8 @@ impl AdapterConfig {
     /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
     /// a `modules_to_save` that names no module.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
-        let params = site::params(&model);
+        let places = site::places(&model);
+        let params = &places.params;
         for name in &self.targets.modules_to_save {
             if !params
                 .iter()
@@ -245,7 +376,7 @@ impl AdapterConfig {
                 return Err(AdapterError::bad_field("modules_to_save", message));
             }
         }
-        let bank = Bank::init(self, &model, &params)?;
+        let bank = Bank::init(self, &model, &places)?;
         Ok(Adapted::new(model, bank, self.clone()))
     }
 }

@@ -81,6 +81,42 @@ pub enum AdapterError {
         /// What the system or the parser says.
         message: String,
     },
+    /// A method that edits activations has no weight to merge into.
+    #[error("method {method} edits activations ('{site}') and cannot be merged into weights; keep it bound")]
+    NotMergeable {
+        /// Name of the method.
+        method: String,
+        /// The first place that it edits.
+        site: String,
+    },
+    /// A merge or its undoing that gives values that are no numbers.
+    #[error(
+        "weight '{site}' would get {count} values that are not finite; the adapter or the weight is damaged, or too large for its type"
+    )]
+    NotFinite {
+        /// Path of the weight.
+        site: String,
+        /// How many of its values.
+        count: usize,
+    },
+    /// A merge that does not determine the weight before it.
+    #[error("method {method} at '{site}': {message}")]
+    NotInvertible {
+        /// Name of the method.
+        method: String,
+        /// Path of the weight.
+        site: String,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// A name that no adapter has, or one that is taken.
+    #[error("adapter '{name}': {message}")]
+    Adapter {
+        /// The name as given.
+        name: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
     /// Tensors of a file that do not fit the model, all of them at once.
     #[error("{path} does not fit this model: {problems}")]
     Mismatch {

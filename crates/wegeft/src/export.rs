@@ -8,10 +8,11 @@ use burn::tensor::Tensor;
 use serde_json::{Map, Value, json};
 
 use crate::adapted::Adapted;
+use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::methods::low_rank::LowRank;
 use crate::methods::{Bound, cast};
-use crate::storage::{PREFIX, Tensors, collect, to_stored, write_adapter};
+use crate::storage::{PREFIX, Tensors, collect, fill, to_stored, write_adapter};
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`.
@@ -36,56 +37,97 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// Writes the adapter as standard LoRA (`B = W·phi`, `A = psi` at every site): what PEFT, vLLM and llama.cpp
-    /// serve. Exact wherever the residual is low-rank. Sites whose rank or scale differs from the first one's are
-    /// listed in `rank_pattern` and `alpha_pattern`.
+    /// The adapter as standard LoRA (`B = W·phi`, `A = psi` at every site): the same function of the same model.
+    /// Exact wherever the residual is low-rank. Sites whose rank or scale differs from the first one's are listed in
+    /// `rank_pattern` and `alpha_pattern`.
+    ///
+    /// # Errors
+    /// A method without a LoRA form.
+    pub fn to_lora(&self) -> Result<Self, AdapterError> {
+        self.with_lora(&self.low_rank()?)
+    }
+
+    /// [`Adapted::to_lora`] into a folder: what PEFT, vLLM and llama.cpp serve.
     ///
     /// # Errors
     /// A method without a LoRA form, or a folder that cannot be written.
     pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let factors = self.low_rank()?;
-        let rank = |low: &LowRank| low.a.dims()[0];
-        let alpha = |low: &LowRank| low.scale * rank(low) as f64;
-        let (mut ranks, mut alphas) = (Map::new(), Map::new());
-        let mut first = None;
+        let mut tensors = self.saved_tensors();
+        tensors.extend(stored(&factors));
+        write_adapter(folder.as_ref(), self.lora_fields(&factors), &tensors)
+    }
+
+    /// This model with a LoRA adapter of the given factors, by module, in place of its own adapter.
+    pub(crate) fn with_lora(&self, factors: &BTreeMap<String, LowRank>) -> Result<Self, AdapterError> {
+        let config = serde_json::from_value(Value::Object(self.lora_fields(factors)));
+        let mut config: AdapterConfig = config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
+        config.extra = self.config().extra.clone();
+        let adapted = config.init(self.model().clone())?;
+        let mut names = adapted.names();
+        names.retain(|path, _| path.starts_with("bank."));
+        Ok(fill(adapted, &names, &stored(factors)))
+    }
+
+    /// The parameters of the model that are trained in full, under their names on disk.
+    fn saved_tensors(&self) -> Tensors {
         let mut names = self.names();
         names.retain(|path, _| path.starts_with("model."));
-        let mut tensors: Tensors = collect(self, &names);
-        for (module, low) in &factors {
-            let (r, a) = *first.get_or_insert((rank(low), alpha(low)));
+        collect(self, &names)
+    }
+
+    /// adapter_config.json of a LoRA adapter with those factors.
+    fn lora_fields(&self, factors: &BTreeMap<String, LowRank>) -> Map<String, Value> {
+        let rank = |low: &LowRank| low.a.dims()[0];
+        let alpha = |low: &LowRank| low.scale * rank(low) as f64;
+        let (r, a) = factors
+            .values()
+            .next()
+            .map(|low| (rank(low), alpha(low)))
+            .unwrap_or_default();
+        let (mut ranks, mut alphas) = (Map::new(), Map::new());
+        for (module, low) in factors {
             if rank(low) != r {
                 ranks.insert(module.clone(), json!(rank(low)));
             }
             if alpha(low) != a {
                 alphas.insert(module.clone(), json!(alpha(low)));
             }
-            tensors.insert(
-                format!("{PREFIX}{module}.lora_A.weight"),
-                to_stored(low.a.clone(), false),
-            );
-            tensors.insert(
-                format!("{PREFIX}{module}.lora_B.weight"),
-                to_stored(low.b.clone(), false),
-            );
         }
-        let (r, alpha) = first.unwrap_or_default();
-        let config = json!({
-            "peft_type": "LORA", "task_type": null, "r": r, "lora_alpha": alpha, "lora_dropout": 0.0,
+        let fields = json!({
+            "peft_type": "LORA", "task_type": null, "r": r, "lora_alpha": a, "lora_dropout": 0.0,
             "bias": "none", "fan_in_fan_out": false, "inference_mode": true,
             "target_modules": factors.keys().collect::<Vec<_>>(),
             "rank_pattern": ranks, "alpha_pattern": alphas,
             "modules_to_save": self.config().targets.modules_to_save,
         });
-        let Value::Object(mut config) = config else {
-            unreachable!("written as an object above")
+        let mut fields = match fields {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
         };
         for name in ["base_model_name_or_path", "task_type"] {
             if let Some(value) = self.config().extra.get(name) {
-                config.insert(name.to_string(), value.clone());
+                fields.insert(name.to_string(), value.clone());
             }
         }
-        write_adapter(folder.as_ref(), config, &tensors)
+        fields
     }
+}
+
+/// LoRA factors under their names on disk.
+fn stored(factors: &BTreeMap<String, LowRank>) -> Tensors {
+    let mut tensors = Tensors::new();
+    for (module, low) in factors {
+        tensors.insert(
+            format!("{PREFIX}{module}.lora_A.weight"),
+            to_stored(low.a.clone(), false),
+        );
+        tensors.insert(
+            format!("{PREFIX}{module}.lora_B.weight"),
+            to_stored(low.b.clone(), false),
+        );
+    }
+    tensors
 }
 
 struct Collector {

@@ -24,6 +24,11 @@ impl Hook {
         }
     }
 
+    /// True for the time of a forward pass in which an adapter edits this place.
+    pub fn is_bound(&self) -> bool {
+        self.edit_point.reparameterization::<Bound>().is_some()
+    }
+
     /// `x`, `[batch, tokens, d_model]`, edited if an adapter is bound here. Prompts may change the number of tokens.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {

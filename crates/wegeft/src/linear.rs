@@ -44,7 +44,10 @@ fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
 
 fn finish<const D: usize>(layer: &Linear, out: Tensor<2>, mut shape: [usize; D]) -> Tensor<D> {
     let out = match &layer.bias {
-        Some(bias) => out + bias.val().unsqueeze::<2>(),
+        Some(bias) => match bias.reparameterization::<Bound>() {
+            Some(bound) => bound.edit().add_bias(out, bias.base()),
+            None => out + bias.val().unsqueeze::<2>(),
+        },
         None => out,
     };
     shape[D - 1] = out.dims()[1];

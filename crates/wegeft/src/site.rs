@@ -1,4 +1,4 @@
-//! Sites: the weights of a model by name, and which of them a config targets.
+//! Sites: the places of a model by name, and the groups that share factors.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
-use crate::config::{Fused, Sharing, TargetModules, Targets};
+use crate::config::Sharing;
 use crate::error::AdapterError;
 
 /// One float parameter of a model.
@@ -53,11 +53,20 @@ impl ParamInfo {
     }
 }
 
+/// The places of a model where an adapter can act.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// Float parameters, in traversal order.
+    pub params: Vec<ParamInfo>,
+    /// Hooks, in traversal order: their edit points, `blocks.3.output.edit_point`, `[width]`.
+    pub hooks: Vec<ParamInfo>,
+}
+
+#[derive(Default)]
 struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
-    params: Vec<ParamInfo>,
-    hooks: Vec<ParamInfo>,
+    places: Places,
 }
 
 /// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
@@ -77,8 +86,8 @@ impl ModuleVisitor for Collector {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let list = match self.path.last().is_some_and(|field| field == EDIT_POINT) {
-            true => &mut self.hooks,
-            false => &mut self.params,
+            true => &mut self.places.hooks,
+            false => &mut self.places.params,
         };
         list.push(ParamInfo {
             path: self.path.join("."),
@@ -89,36 +98,32 @@ impl ModuleVisitor for Collector {
     }
 }
 
-fn collect<M: Module>(model: &M) -> Collector {
-    let mut collector = Collector {
-        path: Vec::new(),
-        holders: Vec::new(),
-        params: Vec::new(),
-        hooks: Vec::new(),
-    };
+/// Every place of `model`.
+pub fn places<M: Module>(model: &M) -> Places {
+    let mut collector = Collector::default();
     model.visit(&mut collector);
-    collector
+    collector.places
 }
 
 /// Every float parameter of `model`, in traversal order.
 pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    collect(model).params
+    places(model).params
 }
 
 /// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
-    let hooks = collect(model).hooks.into_iter();
+    let hooks = places(model).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
 }
 
-/// What an adapter acts on: a rank-2 weight, a block of its columns, or a hook.
+/// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
     /// Path of the parameter, `blocks.3.attn.proj.weight`.
     pub path: String,
-    /// Input size; the width of a hook.
+    /// Input size; 1 for a vector; the width of a hook.
     pub d_in: usize,
-    /// Output size: of the block, if it is one; the width of a hook.
+    /// Output size: of the block, if it is one; the length of a vector; the width of a hook.
     pub d_out: usize,
     /// The block of a fused weight.
     pub block: Option<BlockOf>,
@@ -136,6 +141,42 @@ pub struct BlockOf {
 }
 
 impl Site {
+    /// The weight `[d_in, d_out]` of the linear layer `module`.
+    pub fn linear(module: impl AsRef<str>, d_in: usize, d_out: usize) -> Self {
+        Self {
+            path: format!("{}.weight", module.as_ref()),
+            d_in,
+            d_out,
+            block: None,
+        }
+    }
+
+    /// The vector of `length` at that path: a bias, the scale of a norm.
+    pub fn vector(path: impl Into<String>, length: usize) -> Self {
+        Self {
+            path: path.into(),
+            d_in: 1,
+            d_out: length,
+            block: None,
+        }
+    }
+
+    /// The hook `module` of that width.
+    pub fn hook(module: impl AsRef<str>, width: usize) -> Self {
+        Self {
+            path: format!("{}.{EDIT_POINT}", module.as_ref()),
+            d_in: width,
+            d_out: width,
+            block: None,
+        }
+    }
+
+    /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.
+    pub(crate) fn bias_path(&self) -> String {
+        let module = self.path.rsplit_once('.').map_or("", |(module, _)| module);
+        format!("{module}.bias")
+    }
+
     /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
     pub fn module(&self) -> String {
         let module = self
@@ -160,7 +201,8 @@ pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
         .any(|(end, _)| modules_to_save.iter().any(|name| name_matches(&path[..end], name)))
 }
 
-fn regex(pattern: &str) -> Result<Regex, AdapterError> {
+/// `pattern` as a regular expression for whole names.
+pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
         pattern: pattern.to_string(),
         message: error.to_string().replace('\n', " "),
@@ -177,159 +219,14 @@ pub(crate) fn pattern_matches(key: &str, module: &str) -> bool {
     module_regex(key).is_ok_and(|regex| regex.is_match(module))
 }
 
-fn layer_index(path: &str) -> Option<usize> {
+/// True if `pattern`, a regular expression for whole module paths, matches `module`; an invalid one matches nothing.
+pub(crate) fn whole_matches(pattern: &str, module: &str) -> bool {
+    regex(pattern).is_ok_and(|regex| regex.is_match(module))
+}
+
+/// First number in a path, `3` of `blocks.3.attn.proj`.
+pub(crate) fn layer_index(path: &str) -> Option<usize> {
     path.split('.').find_map(|part| part.parse().ok())
-}
-
-/// The sites of `params` that `targets` names, in traversal order.
-///
-/// # Errors
-/// A pattern that matches nothing, or a match without a rank-2 weight.
-pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-    let mut chosen = vec![false; params.len()];
-    match &targets.target_modules {
-        TargetModules::Names(names) => {
-            for name in names {
-                select(params, targets, name, |module| name_matches(module, name), &mut chosen)?;
-            }
-        }
-        TargetModules::Regex(pattern) => {
-            let matcher = regex(pattern)?;
-            select(params, targets, pattern, |module| matcher.is_match(module), &mut chosen)?;
-        }
-    }
-    let mut sites = Vec::new();
-    for (param, _) in params.iter().zip(chosen).filter(|(_, chosen)| *chosen) {
-        let whole = Site {
-            path: param.path.clone(),
-            d_in: param.shape[0],
-            d_out: param.shape[1],
-            block: None,
-        };
-        match targets
-            .fused
-            .iter()
-            .find(|fused| name_matches(param.module(), &fused.module))
-        {
-            Some(fused) => sites.extend(blocks(&whole, fused)?),
-            None => sites.push(whole),
-        }
-    }
-    Ok(sites)
-}
-
-/// The adapted blocks of a fused weight, each a site.
-fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
-    let bad = |message: String| Err(AdapterError::bad_field("fused", format!("'{}': {message}", whole.path)));
-    let count = fused.blocks.len();
-    let widths = match fused.widths.is_empty() {
-        true if count == 0 || whole.d_out % count != 0 => {
-            return bad(format!(
-                "{count} equal blocks do not divide its {} columns; set widths",
-                whole.d_out
-            ));
-        }
-        true => vec![whole.d_out / count; count],
-        false => fused.widths.clone(),
-    };
-    if widths.len() != count || widths.iter().sum::<usize>() != whole.d_out {
-        return bad(format!(
-            "widths {widths:?} are not {count} that add up to its {} columns",
-            whole.d_out
-        ));
-    }
-    if let Some(unknown) = fused.adapt.iter().find(|name| !fused.blocks.contains(name)) {
-        return bad(format!(
-            "it has no block '{unknown}'; choose among {}",
-            fused.blocks.join(", ")
-        ));
-    }
-    let mut start = 0;
-    let mut sites = Vec::new();
-    for (name, width) in fused.blocks.iter().zip(widths) {
-        if fused.adapt.contains(name) {
-            sites.push(Site {
-                d_out: width,
-                block: Some(BlockOf {
-                    name: name.clone(),
-                    start,
-                    whole: whole.d_out,
-                }),
-                ..whole.clone()
-            });
-        }
-        start += width;
-    }
-    Ok(sites)
-}
-
-fn select(
-    params: &[ParamInfo],
-    targets: &Targets,
-    pattern: &str,
-    matches: impl Fn(&str) -> bool,
-    chosen: &mut [bool],
-) -> Result<(), AdapterError> {
-    let mut found = false;
-    for (index, param) in params.iter().enumerate() {
-        let module = param.module();
-        if !matches(module) || param.path.ends_with(".bias") {
-            continue;
-        }
-        found = true;
-        if param.shape.len() != 2 {
-            return Err(AdapterError::NotAMatrix {
-                pattern: pattern.to_string(),
-                site: param.path.clone(),
-                shape: param.shape.clone(),
-            });
-        }
-        let excluded = targets.exclude_modules.iter().any(|name| name_matches(module, name))
-            || is_saved(&param.path, &targets.modules_to_save);
-        let layer_chosen = targets
-            .layers_to_transform
-            .as_ref()
-            .is_none_or(|layers| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer)));
-        chosen[index] |= !excluded && layer_chosen;
-    }
-    if found && chosen.iter().any(|chosen| *chosen) {
-        return Ok(());
-    }
-    Err(AdapterError::NoMatch {
-        pattern: pattern.to_string(),
-        nearest: nearest(params, pattern),
-    })
-}
-
-/// The three module names most like `pattern`, each with its layer number left out.
-fn nearest(params: &[ParamInfo], pattern: &str) -> String {
-    let mut names: Vec<String> = params
-        .iter()
-        .filter(|param| param.shape.len() == 2)
-        .map(|param| kind(param.module()))
-        .collect();
-    names.sort();
-    names.dedup();
-    let tail = |name: &str| {
-        name.rsplit('*')
-            .next()
-            .unwrap_or(name)
-            .trim_start_matches('.')
-            .to_string()
-    };
-    names.sort_by(|a, b| {
-        let (a, b) = (
-            strsim::jaro_winkler(&tail(a), pattern),
-            strsim::jaro_winkler(&tail(b), pattern),
-        );
-        b.total_cmp(&a)
-    });
-    names.truncate(3);
-    if names.is_empty() {
-        "(the model has no rank-2 weight)".to_string()
-    } else {
-        names.join(", ")
-    }
 }
 
 /// Projection type of a module: its path with every layer number replaced by `*`.

@@ -1,8 +1,11 @@
 //! Adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, Hugging Face PEFT's layout.
 //!
 //! Keys are PEFT's: `base_model.model.<module>.lora_A.weight` and, for modules trained in full,
-//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as
-//! `base_model.model.<module>.wegeft_phi`. Matrices have PyTorch's orientation.
+//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as the WeGeFT
+//! fork of PEFT does: `base_model.model.<module>.wegeft_phi.weight` and `wegeft_psi.weight`, both `[r, d]`. (The fork
+//! keeps both as linear layers d -> r and then uses phi transposed on the input side only; here phi is transposed on
+//! both sides, as the formula has it.) What PEFT has no method for is named likewise,
+//! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,12 +15,14 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::methods;
+use crate::fork;
+use crate::json::Unique;
 use crate::site::{self, ParamInfo};
 use crate::unsupported;
 
@@ -25,6 +30,8 @@ use crate::unsupported;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// Name of the weights file in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// Parsed JSON takes many times its size in memory; no config comes near this one, bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
 pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// One stored tensor.
@@ -94,6 +101,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let path = folder.as_ref().join(CONFIG_FILE);
         let mut config = known_fields(self.config()).map_err(|e| file_error("write", &path, e))?;
+        config.extend(fork::fields(self.config(), self.bank().groups()));
         config.extend(self.config().extra.clone());
         write_adapter(folder.as_ref(), config, &collect(self, &self.names()))
     }
@@ -104,8 +112,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
     pub fn load(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
         let path = folder.as_ref().join(WEIGHTS_FILE);
-        let found = read_tensors(&path)?;
+        let mut found = read_tensors(&path)?;
         let names = self.names();
+        fork::respell(&names, &mut found);
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {
@@ -124,18 +133,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             names.insert(format!("model.{}", param.path), (param, name));
         }
         for param in site::params(self.bank()) {
-            // Paths in the bank read `factors.<group>.<Method>.<factor>`.
-            let group = param
-                .path
-                .split('.')
-                .nth(1)
-                .and_then(|index| index.parse::<usize>().ok());
-            let owner = group.map_or_else(String::new, |index| self.bank().groups()[index].sites[0].module());
-            let field = param.torch_name();
-            let name = format!(
-                "{PREFIX}{owner}.{}",
-                methods::name_on_disk(field.splitn(4, '.').nth(3).unwrap_or(""))
-            );
+            let Some(name) = self.bank().name_on_disk(&param) else {
+                continue;
+            };
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names
@@ -153,14 +153,19 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
         path: path.clone(),
         message,
     };
+    let size = fs::metadata(&path).map_err(|e| error(e.to_string()))?.len();
+    if size > CONFIG_LIMIT {
+        return Err(error(format!("{size} bytes are no adapter config, which has a few kB")));
+    }
     let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    let json: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let Unique(mut json) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    fork::translate(&mut json).map_err(error)?;
     if let Some((field, value)) = unsupported::first(&json) {
         return Err(error(format!(
             "field '{field}' is {value}, which is not implemented here; leave it unset"
         )));
     }
-    let mut config: AdapterConfig = serde_json::from_value(json.clone()).map_err(|e| error(e.to_string()))?;
+    let mut config = AdapterConfig::deserialize(&json).map_err(|e| error(e.to_string()))?;
     let known = known_fields(&config).map_err(|e| error(e.to_string()))?;
     if let Value::Object(fields) = json {
         config.extra = fields
@@ -181,10 +186,15 @@ fn known_fields(config: &AdapterConfig) -> serde_json::Result<Map<String, Value>
 
 fn stored_shape(param: &ParamInfo) -> Vec<usize> {
     let mut shape = param.shape.clone();
-    if param.is_linear_weight() {
+    if is_transposed(param) {
         shape.reverse();
     }
     shape
+}
+
+/// True if the file holds the parameter's transpose: linear weights, and phi as the fork keeps it.
+fn is_transposed(param: &ParamInfo) -> bool {
+    param.is_linear_weight() || (param.holder == "Wegeft" && param.path.ends_with(".phi"))
 }
 
 pub(crate) fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
@@ -214,7 +224,7 @@ impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some((info, name)) = self.names.get(&self.path.join(".")) {
             self.tensors
-                .insert(name.clone(), to_stored(param.base(), info.is_linear_weight()));
+                .insert(name.clone(), to_stored(param.base(), is_transposed(info)));
         }
     }
 }
@@ -244,7 +254,7 @@ impl ModuleMapper for Filler<'_> {
         let dtype = param.base().dtype();
         param.map(|old| {
             // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
-            let values = if info.is_linear_weight() {
+            let values = if is_transposed(info) {
                 transposed(stored)
             } else {
                 stored.values.clone()

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// Fields that mean nothing as long as they are null, false, empty, zero or "none".
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 13] = [
     "alora_invocation_tokens",
     "arrow_config",
     "bias",
@@ -16,9 +16,7 @@ const FIELDS: [&str; 15] = [
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
-    "use_rslora",
     "velora_config",
 ];
 

@@ -147,7 +147,7 @@ fn every_form_agrees_with_the_weight_space_route_in_outputs_and_gradients() {
             };
             let ((ours, our_grads), (dense, dense_grads)) = (run(true), run(false));
             close(ours.clone(), dense, 1e-4);
-            close(ours, adapted.merge().forward(x.clone(), false), 1e-4);
+            close(ours, adapted.merge().unwrap().forward(x.clone(), false), 1e-4);
             for param in wegeft::site::params(adapted.bank()) {
                 if param.shape.len() == 2 {
                     let ours = our_grads.get::<2>(param.id).unwrap();
@@ -214,7 +214,7 @@ fn only_the_chosen_blocks_of_a_fused_weight_change() {
         .map(|group| group.name.as_str())
         .collect();
     assert_eq!(names, ["blocks.*.qkv.q", "blocks.*.qkv.v", "blocks.*.proj"]);
-    let (before, after) = (&adapted.model().blocks[0], adapted.merge());
+    let (before, after) = (&adapted.model().blocks[0], adapted.merge().unwrap());
     let change = (after.blocks[0].qkv.weight.val() - before.qkv.weight.val()).abs();
     let of = |i: usize| change.clone().narrow(1, i * D, D).max().into_scalar::<f32>();
     assert!(of(0) > 1e-3 && of(1) == 0.0 && of(2) > 1e-3);
@@ -244,7 +244,7 @@ fn dropout_acts_in_training_only() {
         close(evaluated(&adapted), evaluated(&without), 1e-5);
         close(
             evaluated(&adapted),
-            adapted.merge().valid().forward(x.clone().inner(), true),
+            adapted.merge().unwrap().valid().forward(x.clone().inner(), true),
             1e-5,
         );
     }

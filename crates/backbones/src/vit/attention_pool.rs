@@ -2,8 +2,8 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
+use kernels::{AttentionOptions, attention};
 use wegeft::linear;
 
 use super::block::Mlp;
@@ -57,11 +57,7 @@ impl AttentionPool {
                 .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
                 .squeeze_dim(0)
         };
-        let scores = query
-            .mul_scalar((width as f64).powf(-0.5))
-            .matmul(part(0).swap_dims(2, 3));
-        let mixed = softmax(scores, 3)
-            .matmul(part(1))
+        let mixed = attention(query, part(0), part(1), &AttentionOptions::default())
             .swap_dims(1, 2)
             .reshape([batch, 1, d]);
         let x = linear(&self.proj, mixed);

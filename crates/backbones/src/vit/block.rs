@@ -2,12 +2,13 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use wegeft::linear;
+use kernels::{AttentionOptions, attention, attention_qkv};
+use wegeft::Hook;
 
 use super::{Activation, Rope, VitConfig, dense};
 use crate::drop_path::DropPath;
+use crate::layers::{linear, linear_add, linear_gelu, norm};
 
 /// LayerScale: a learned factor per channel.
 #[derive(Module, Debug)]
@@ -19,19 +20,28 @@ pub struct LayerScale {
 /// One transformer block, pre-norm.
 #[derive(Module, Debug)]
 pub struct Block {
+    /// Place before the block: its input.
+    pub input: Hook,
     /// Norm before attention.
     pub norm1: LayerNorm,
     /// Self-attention.
     pub attn: Attention,
     /// Scale of the attention branch.
     pub ls1: Option<LayerScale>,
+    /// Place after attention, before the residual sum.
+    pub attn_out: Hook,
     /// Norm before the MLP.
     pub norm2: LayerNorm,
     /// MLP.
     pub mlp: Mlp,
     /// Scale of the MLP branch.
     pub ls2: Option<LayerScale>,
+    /// Place after the MLP, before the residual sum.
+    pub mlp_out: Hook,
+    /// Place after the block: its output.
+    pub output: Hook,
     drop_path: DropPath,
+    epsilon: f64,
 }
 
 impl Block {
@@ -43,7 +53,9 @@ impl Block {
                 gamma: Initializer::Ones.init([d], device),
             })
         };
+        let hook = || Hook::new(d, device);
         Self {
+            input: hook(),
             norm1: config.norm(device),
             attn: Attention {
                 qkv: dense(d, 3 * d, device),
@@ -51,37 +63,55 @@ impl Block {
                 heads: config.heads,
             },
             ls1: scale(),
+            attn_out: hook(),
             norm2: config.norm(device),
             mlp: Mlp::new(d, hidden, config.activation, device),
             ls2: scale(),
+            mlp_out: hook(),
+            output: hook(),
             drop_path: DropPath::new(drop_path),
+            epsilon: config.layer_norm_eps,
         }
     }
 
-    /// `[batch, tokens, d_model]` to the same.
+    /// `[batch, tokens, d_model]` to the same; prompts bound to `input` add tokens.
     pub fn forward(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+        let x = self.input.forward(x);
         let mixed = self.mixed(x.clone(), rope);
         self.rest(x, mixed)
     }
 
-    /// What attention makes of `x` before its output projection; both `[batch, tokens, d_model]`.
+    /// What attention makes of `x`, the edited input, before its output projection; both `[batch, tokens, d_model]`.
     pub(super) fn mixed(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
-        self.attn.mix(self.norm1.forward(x), rope)
+        self.attn.mix(norm(&self.norm1, self.epsilon, x), rope)
     }
 
     /// The rest of the block: output projection, residual, MLP.
     pub(super) fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
-        let attended = scaled(&self.ls1, linear(&self.attn.proj, mixed));
-        let x = x + self.drop_path.forward(attended);
-        let mixed = scaled(&self.ls2, self.mlp.forward(self.norm2.forward(x.clone())));
-        x + self.drop_path.forward(mixed)
+        let x = self.join(&self.attn.proj, mixed, &self.ls1, &self.attn_out, x);
+        let hidden = self.mlp.hidden(norm(&self.norm2, self.epsilon, x.clone()));
+        let x = self.join(&self.mlp.fc2, hidden, &self.ls2, &self.mlp_out, x);
+        self.output.forward(x)
     }
-}
 
-fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
-    match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
-        None => branch,
+    /// `residual + drop_path(place(scale·layer(x)))`
+    fn join(
+        &self,
+        layer: &Linear,
+        x: Tensor<3>,
+        scale: &Option<LayerScale>,
+        place: &Hook,
+        residual: Tensor<3>,
+    ) -> Tensor<3> {
+        if scale.is_none() && !place.is_bound() && !self.drop_path.drops(&x.device()) {
+            return linear_add(layer, x, residual);
+        }
+        let branch = linear(layer, x);
+        let branch = match scale {
+            Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
+            None => branch,
+        };
+        residual + self.drop_path.forward(place.forward(branch))
     }
 }
 
@@ -103,24 +133,18 @@ impl Attention {
 
     /// The values mixed by attention, heads side by side: the output projection's input, `[batch, tokens, d_model]`.
     fn mix(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+        let options = AttentionOptions::default();
         let [batch, tokens, d] = x.dims();
-        let width = d / self.heads;
-        let qkv = linear(&self.qkv, x)
-            .reshape([batch, tokens, 3, self.heads, width])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| -> Tensor<4> {
-            qkv.clone()
-                .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
-                .squeeze_dim(0)
+        let qkv = linear(&self.qkv, x);
+        let Some(rope) = rope else {
+            return attention_qkv(qkv, self.heads, &options);
         };
-        let turned = |x: Tensor<4>| match rope {
-            Some(rope) => rope.forward(x),
-            None => x,
+        let part = |i: usize| {
+            let part = qkv.clone().narrow(2, i * d, d);
+            part.reshape([batch, tokens, self.heads, d / self.heads])
+                .swap_dims(1, 2)
         };
-        let scores = turned(part(0))
-            .mul_scalar((width as f64).powf(-0.5))
-            .matmul(turned(part(1)).swap_dims(2, 3));
-        let mixed = softmax(scores, 3).matmul(part(2));
+        let mixed = attention(rope.forward(part(0)), rope.forward(part(1)), part(2), &options);
         mixed.swap_dims(1, 2).reshape([batch, tokens, d])
     }
 }
@@ -147,6 +171,14 @@ impl Mlp {
 
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.fc2, self.activation.forward(linear(&self.fc1, x)))
+        linear(&self.fc2, self.hidden(x))
+    }
+
+    /// What `fc2` reads.
+    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.activation {
+            Activation::Gelu => linear_gelu(&self.fc1, x),
+            other => other.forward(linear(&self.fc1, x)),
+        }
     }
 }

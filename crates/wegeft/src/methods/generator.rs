@@ -10,6 +10,8 @@ use burn::tensor::activation::{gelu, sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::error::AdapterError;
+
 /// Kind of block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,6 +100,17 @@ impl GeneratorConfig {
         }
     }
 
+    /// Refuses sizes that a damaged file may hold and that would fill the memory.
+    pub(crate) fn check(&self) -> Result<(), AdapterError> {
+        for (field, value, most) in [("depth", self.depth, 64), ("clusters", self.clusters, 1 << 16)] {
+            if value > most {
+                let message = format!("{field} is {value}; choose at most {most}");
+                return Err(AdapterError::bad_field("generator", message));
+            }
+        }
+        Ok(())
+    }
+
     /// True if the generator has no block, so that the residual is linear in W.
     pub fn is_identity(&self) -> bool {
         self.block == BlockKind::Identity || self.depth == 0
@@ -114,6 +127,26 @@ impl GeneratorConfig {
         Generator {
             blocks: (0..depth).map(|_| self.block(r, d_out, device)).collect(),
         }
+    }
+
+    /// Trainable values of the blocks for generated factors of `[d_out, r]` (protocol section 1.6).
+    pub fn params(&self, r: usize, d_out: usize) -> usize {
+        if self.is_identity() {
+            return 0;
+        }
+        let mlp = |size, hidden| (size + 1) * hidden + (hidden + 1) * size;
+        let attention = 4 * (r + 1) * r;
+        let paca = (r + 1) * self.clusters + attention;
+        let (branches, values) = match self.block {
+            BlockKind::Identity | BlockKind::Sigmoid | BlockKind::Gelu => (0, 0),
+            BlockKind::Mlp => (1, mlp(r, 2 * r)),
+            BlockKind::MlpMixer => (2, mlp(d_out, MIXER_HIDDEN) + mlp(r, 2 * r)),
+            BlockKind::Transformer => (2, attention + mlp(r, 2 * r)),
+            BlockKind::Paca => (2, paca + mlp(r, 2 * r)),
+            BlockKind::PacaAttention => (1, paca),
+        };
+        let norm = if self.norm == BlockNorm::Layer { 2 * r } else { 0 };
+        self.depth * (values + branches * norm)
     }
 
     fn block(&self, r: usize, d_out: usize, device: &Device) -> Block {

@@ -1,19 +1,78 @@
 //! The methods, one file each. A method has a config, the factors that it trains (a Burn `Module`) and, for one
 //! forward pass, a bound state that implements [`Edit`].
 
+pub mod bitfit;
+pub mod bottleneck;
+pub mod dora;
 pub mod generator;
+pub mod ia3;
+pub mod layernorm;
 pub mod lora;
+pub mod lora_init;
 pub mod low_rank;
+pub mod orthonormal;
 pub mod parts;
+pub mod reft;
+pub mod rows;
+pub mod vector;
+pub mod vera;
+pub mod vpt;
 pub mod wegeft;
 
-use burn::module::{Module, Reparameterization};
-use burn::tensor::{DType, Tensor};
+use burn::module::{Module, ParamId, Reparameterization};
+use burn::nn::DropoutConfig;
+use burn::tensor::{DType, Device, Tensor};
 
+use crate::bank::Group;
+use crate::config::Targets;
+use crate::error::AdapterError;
+use crate::select;
+use crate::site::{Places, Site};
+use crate::weights::Weights;
+use bottleneck::Bottleneck;
+use ia3::{BoundIa3, Ia3};
 use lora::{BoundLora, Lora};
 use low_rank::LowRank;
 use parts::BoundParts;
+use reft::{BoundReft, Reft};
+use rows::{BoundOwn, BoundRows};
+use vector::{BoundVector, Vector};
+use vera::{BoundVera, Projection, Vera};
+use vpt::{BoundPrompt, Prompt};
 use wegeft::{BoundWegeft, Wegeft};
+
+/// How a method makes its bank: where it acts, which sites share factors, and what the factors start as.
+/// Implemented by each method's config.
+pub(crate) trait Recipe {
+    /// The sites that `targets` names among a model's places: rank-2 weights unless a method says otherwise.
+    fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
+        select::find(&places.params, targets)
+    }
+
+    /// Sorts the sites into groups that share factors; refuses sites and settings that the method cannot take.
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError>;
+
+    /// Trainable values in the factors of a group.
+    fn params(&self, group: &Group) -> usize;
+
+    /// The factors, one a group.
+    fn make(&self, groups: &[Group], weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError>;
+
+    /// The frozen matrices that all groups share.
+    fn projection(&self, _sites: &[Site], _device: &Device) -> Option<Projection> {
+        None
+    }
+
+    /// True if the method changes weights only, so that it can be merged into them.
+    fn merges(&self) -> bool {
+        true
+    }
+
+    /// True if every residual is a low-rank product, so that the adapter can be exported as LoRA.
+    fn has_lora_form(&self) -> bool {
+        false
+    }
+}
 
 /// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
 /// implements what it changes.
@@ -28,9 +87,14 @@ pub trait Edit {
         weight.zeros_like()
     }
 
-    /// The bias in place of `bias`, `[d_out]`.
+    /// The vector in place of `bias`, `[d_out]`: a bias, or the scale of a norm.
     fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
         bias
+    }
+
+    /// `out`, `[n, d_out]`, with the bias added.
+    fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+        out + self.bias(bias).unsqueeze::<2>()
     }
 
     /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
@@ -42,6 +106,16 @@ pub trait Edit {
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
         None
     }
+
+    /// The weight whose merge is `merged`, `[d_in, d_out]`, if that determines it.
+    fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
+        None
+    }
+
+    /// The bias whose merge is `merged`, `[d_out]`, if that determines it.
+    fn unmerged_bias(&self, _merged: Tensor<1>) -> Option<Tensor<1>> {
+        None
+    }
 }
 
 /// The trainable factors of one group of sites.
@@ -51,14 +125,69 @@ pub enum Factors {
     Wegeft(Wegeft),
     /// See [`lora`].
     Lora(Lora),
+    /// See [`vera`].
+    Vera(Vera),
+    /// See [`ia3`].
+    Ia3(Ia3),
+    /// See [`bitfit`] and [`layernorm`].
+    Vector(Vector),
+    /// See [`reft`].
+    Reft(Reft),
+    /// See [`vpt`].
+    Prompt(Prompt),
+    /// See [`bottleneck`].
+    Bottleneck(Bottleneck),
 }
 
 impl Factors {
     /// What a forward pass attaches to each site of the group: handles to the factors, no copy.
-    pub fn bind(&self) -> Bound {
+    pub(crate) fn bind(&self, projection: Option<&Projection>) -> Bound {
         match self {
             Self::Wegeft(factors) => Bound::Wegeft(factors.bind()),
             Self::Lora(factors) => Bound::Lora(factors.bind()),
+            Self::Vera(factors) => Bound::Vera(factors.bind(projection)),
+            Self::Ia3(factors) => Bound::Ia3(factors.bind()),
+            Self::Vector(factors) => Bound::Vector(factors.bind()),
+            Self::Reft(factors) => Bound::Reft(factors.bind()),
+            Self::Prompt(factors) => Bound::Prompt(factors.bind()),
+            Self::Bottleneck(factors) => Bound::Bottleneck(factors.clone()),
+        }
+    }
+
+    /// The parameters among the factors that are saved but not trained.
+    pub(crate) fn frozen(&self) -> Option<ParamId> {
+        match self {
+            Self::Lora(lora) => lora.frozen(),
+            _ => None,
+        }
+    }
+
+    /// True if the sites' biases are edited too.
+    pub(crate) fn edits_bias(&self) -> bool {
+        matches!(self, Self::Ia3(ia3) if !ia3.scales_input())
+    }
+
+    /// Name on disk, after PEFT's prefix, of a factor of the group that `site` owns: PEFT's own where it has the
+    /// method, and for WeGeFT those of its fork of PEFT. `field` is the path within the factors.
+    pub(crate) fn name_on_disk(&self, site: &Site, field: &str) -> String {
+        let module = site.module();
+        match (self, field) {
+            (Self::Lora(_), "a") => format!("{module}.lora_A.weight"),
+            (Self::Lora(_), "b") => format!("{module}.lora_B.weight"),
+            (Self::Lora(_), _) => format!("{module}.lora_magnitude_vector"),
+            (Self::Vera(_), field) => format!("{module}.vera_{field}"),
+            (Self::Ia3(_), _) => format!("{module}.ia3_l"),
+            (Self::Vector(vector), _) => vector.name_on_disk(site),
+            (Self::Reft(_), field) => format!("{module}.reft_{field}"),
+            (Self::Prompt(_), _) => format!("{module}.prompt_embeddings"),
+            (Self::Bottleneck(_), field) => format!("{module}.adapter_{field}"),
+            // As in the WeGeFT fork of PEFT.
+            (Self::Wegeft(_), field @ ("phi" | "psi")) => format!("{module}.wegeft_{field}.weight"),
+            (Self::Wegeft(_), field) => {
+                // Names of enum variants are Burn's way to walk, not names of anything.
+                let fields = field.split('.').filter(|part| !part.starts_with(char::is_uppercase));
+                format!("{module}.wegeft_{}", fields.collect::<Vec<_>>().join("."))
+            }
         }
     }
 }
@@ -70,8 +199,24 @@ pub enum Bound {
     Wegeft(BoundWegeft),
     /// See [`lora`].
     Lora(BoundLora),
+    /// See [`vera`].
+    Vera(BoundVera),
+    /// See [`ia3`].
+    Ia3(BoundIa3),
+    /// See [`vector`].
+    Vector(BoundVector),
+    /// See [`reft`].
+    Reft(BoundReft),
+    /// See [`vpt`].
+    Prompt(BoundPrompt),
+    /// See [`bottleneck`].
+    Bottleneck(Bottleneck),
     /// See [`parts`].
     Parts(BoundParts),
+    /// See [`rows`].
+    Rows(BoundRows),
+    /// See [`rows`].
+    Own(BoundOwn),
 }
 
 impl Bound {
@@ -88,7 +233,15 @@ impl Bound {
         match self {
             Self::Wegeft(bound) => bound,
             Self::Lora(bound) => bound,
+            Self::Vera(bound) => bound,
+            Self::Ia3(bound) => bound,
+            Self::Vector(bound) => bound,
+            Self::Reft(bound) => bound,
+            Self::Prompt(bound) => bound,
+            Self::Bottleneck(bound) => bound,
             Self::Parts(bound) => bound,
+            Self::Rows(bound) => bound,
+            Self::Own(bound) => bound,
         }
     }
 }
@@ -113,22 +266,6 @@ impl Reparameterization for Bound {
     }
 }
 
-/// Name on disk, after the module's, of a factor's field: PEFT's, and for WeGeFT those of its fork of PEFT.
-pub(crate) fn name_on_disk(field: &str) -> String {
-    let name = match field {
-        "phi" => "wegeft_phi",
-        "psi" => "wegeft_psi",
-        "a" => "lora_A.weight",
-        "b" => "lora_B.weight",
-        // Names of enum variants are Burn's way to walk, not names of anything.
-        other => {
-            let fields = other.split('.').filter(|part| !part.starts_with(char::is_uppercase));
-            return format!("wegeft_{}", fields.collect::<Vec<_>>().join("."));
-        }
-    };
-    name.to_string()
-}
-
 /// `x` in `dtype`. Nothing to do where it already is, as for factors of the backbone's own type; a quantized
 /// weight stays as it is, since products take it so.
 pub(crate) fn cast<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
@@ -136,6 +273,14 @@ pub(crate) fn cast<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
         return x;
     }
     x.cast(dtype)
+}
+
+/// `x` with dropout of probability `p`, in training.
+pub(crate) fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
+    match p > 0.0 {
+        true => DropoutConfig::new(p).init().forward(x),
+        false => x,
+    }
 }
 
 /// True for Burn's quantized types.

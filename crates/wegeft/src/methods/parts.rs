@@ -72,6 +72,19 @@ impl Edit for BoundParts {
         bias
     }
 
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        let mut whole = merged.clone();
+        for part in &self.parts {
+            let [d_in, _] = merged.dims();
+            let block = part
+                .bound
+                .edit()
+                .unmerged(merged.clone().narrow(1, part.start, part.width))?;
+            whole = whole.slice_assign([0..d_in, part.start..part.start + part.width], block);
+        }
+        Some(whole)
+    }
+
     // Ranks add up: the A of all blocks stacked, each block's B in its own rows.
     fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {
         let [_, d_out] = weight.dims();

@@ -12,16 +12,18 @@
 //!   edits the bias and its weight form does not.)
 
 use burn::module::{Module, Param};
-use burn::nn::DropoutConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::generator::{Generator, GeneratorConfig};
 use super::low_rank::LowRank;
-use super::{Edit, cast};
+use super::{Edit, Factors, Recipe, cast, dropped};
+use crate::bank::{Group, check_rank, grouped};
 use crate::config::{Patterns, Sharing};
 use crate::error::AdapterError;
-use crate::site::Site;
+use crate::linalg;
+use crate::site::{self, Site};
+use crate::weights::Weights;
 
 /// Side of W that phi·psi multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -136,6 +138,7 @@ impl WegeftConfig {
     /// Refuses combinations that have no meaning.
     pub(crate) fn check(&self) -> Result<(), AdapterError> {
         check_alpha("alpha", self.alpha)?;
+        self.generator.check()?;
         check_probability("weight_dropout", self.weight_dropout)?;
         check_probability("dropout", self.dropout)?;
         let bad = |field: &str, message: &str| Err(AdapterError::bad_field(field, message));
@@ -198,6 +201,44 @@ impl WegeftConfig {
             weight_dropout: self.weight_dropout,
             dropout: self.dropout,
         }
+    }
+}
+
+impl Recipe for WegeftConfig {
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
+        self.check()?;
+        self.patterns.check(sites)?;
+        let rank = |site: &Site| self.patterns.of(&site.module(), self.r, self.alpha).0;
+        for site in sites {
+            check_rank(rank(site), site, self.shared_size(site))?;
+        }
+        let groups = grouped(sites, site::group(sites, &self.sharing)?);
+        for group in &groups {
+            let size = self.shared_size_name();
+            site::check_equal(&group.name, &group.sites, size, |site| self.shared_size(site))?;
+            site::check_equal(&group.name, &group.sites, "r", rank)?;
+            if self.generator.is_tied_to_d_out() {
+                site::check_equal(&group.name, &group.sites, "d_out", |site| site.d_out)?;
+            }
+        }
+        Ok(groups)
+    }
+
+    fn params(&self, group: &Group) -> usize {
+        let site = &group.sites[0];
+        let (r, _) = self.patterns.of(&site.module(), self.r, self.alpha);
+        2 * self.shared_size(site) * r + self.generator.params(r, site.d_out)
+    }
+
+    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
+        let factors = groups
+            .iter()
+            .map(|group| Factors::Wegeft(self.init(&group.sites[0], device)));
+        Ok(factors.collect())
+    }
+
+    fn has_lora_form(&self) -> bool {
+        true
     }
 }
 
@@ -294,13 +335,6 @@ impl BoundWegeft {
     }
 }
 
-fn dropped(x: Tensor<2>, p: f64) -> Tensor<2> {
-    match p > 0.0 {
-        true => DropoutConfig::new(p).init().forward(x),
-        false => x,
-    }
-}
-
 impl Edit for BoundWegeft {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         if self.output_side {
@@ -324,6 +358,24 @@ impl Edit for BoundWegeft {
 
     fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {
         Some(self.residual_form(weight))
+    }
+
+    // Woodbury: (I + s·psiᵀ phiᵀ)⁻¹ = I - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ, with an inverse of r × r only.
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        if !self.generator.blocks.is_empty() {
+            return None;
+        }
+        let dtype = merged.dtype();
+        let (phi_t, psi_t) = (self.phi.clone().transpose(), self.psi.clone().transpose());
+        let wide = cast(merged.clone(), phi_t.dtype());
+        let [r, _] = phi_t.dims();
+        let small = Tensor::eye(r, &phi_t.device()) + phi_t.clone().matmul(psi_t.clone()).mul_scalar(self.scale);
+        let inverse = linalg::inverse(small)?.mul_scalar(self.scale);
+        let edit = match self.output_side {
+            true => wide.matmul(psi_t).matmul(inverse).matmul(phi_t),
+            false => psi_t.matmul(inverse).matmul(phi_t.matmul(wide)),
+        };
+        Some(merged - cast(edit, dtype))
     }
 }
 
