@@ -30,7 +30,7 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
             }
             None => Ok(()),
         },
-        load: &|name, size| load(&settings, name, size),
+        load: &|name, size| load(&settings, name, size, &|| !interrupter.should_stop()),
     };
     run_suite(&suite, args, &settings, interrupter)
 }
@@ -50,14 +50,14 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
     }
 }
 
-/// Reads a task, its pictures `size` pixels wide.
+/// Reads a task, its pictures `size` pixels wide, as long as `go_on` says so.
 ///
 /// # Errors
 /// An unknown task, data that cannot be read, a size that the sample does not have.
-pub fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
+pub fn load(settings: &Settings, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
     if let Some(root) = &settings.data {
         let resize = settings.resize.unwrap_or_default();
-        let task = root::task(root, name, size, resize).and_then(Task::keep);
+        let task = root::task(root, name, size, resize).and_then(|task| task.keep(go_on));
         return task.map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
