@@ -148,14 +148,17 @@ impl Images {
     }
 
     /// Decodes the first pictures, in parallel, and keeps them until they take `limit` bytes; of the others only
-    /// checks that their files are there. `bar` goes on by one a picture.
+    /// checks that their files are there. `bar` goes on by one a picture, and the whole as long as `go_on` says so.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
-    pub fn keep(&mut self, limit: usize, bar: &ProgressBar) -> Result<(), DataError> {
+    /// A picture that is missing or damaged; a stop.
+    pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<(), DataError> {
         const CHUNK: usize = 64;
         let mut kept = 0;
         for chunk in self.pictures.chunks_mut(CHUNK) {
+            if !go_on() {
+                return Err(DataError::Stopped);
+            }
             if kept < limit {
                 let decoded = chunk
                     .par_iter()
@@ -251,16 +254,16 @@ impl Task {
     }
 
     /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 256 MiB); pictures beyond
-    /// are read again each time. Shows a progress bar.
+    /// are read again each time. Shows a progress bar, and goes on as long as `go_on` says so.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
-    pub fn keep(mut self) -> Result<Self, DataError> {
+    /// A picture that is missing or damaged; a stop.
+    pub fn keep(mut self, go_on: &dyn Fn() -> bool) -> Result<Self, DataError> {
         let total = self.train.len() + self.valid.len() + self.test.len();
         let bar = crate::progress::bar(total, format!("{}: reading pictures", self.name));
-        self.train.keep(KEPT_TRAIN, &bar)?;
-        self.valid.keep(KEPT_TEST, &bar)?;
-        self.test.keep(KEPT_TEST, &bar)?;
+        self.train.keep(KEPT_TRAIN, &bar, go_on)?;
+        self.valid.keep(KEPT_TEST, &bar, go_on)?;
+        self.test.keep(KEPT_TEST, &bar, go_on)?;
         bar.finish_and_clear();
         Ok(self)
     }

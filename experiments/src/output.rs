@@ -25,7 +25,9 @@ pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            let _ = writeln!(std::io::stderr().lock(), "{program}: {message}");
+            // Some libraries' messages have several lines, or end in an empty one.
+            let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let _ = writeln!(std::io::stderr().lock(), "{program}: {}", lines.join(" "));
             ExitCode::FAILURE
         }
     }

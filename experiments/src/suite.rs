@@ -254,7 +254,11 @@ impl<'a> Here<'a> {
         };
         if self.task.as_ref().is_none_or(|task| task.name != trial.task) {
             self.task = None;
-            let task = (self.suite.load)(&trial.task, backbone.config.image_size)?;
+            let task = (self.suite.load)(&trial.task, backbone.config.image_size);
+            if self.interrupter.should_stop() {
+                return Err(RunError::Interrupted.to_string());
+            }
+            let task = task?;
             let parts = [&task.train, &task.valid, &task.test];
             let count: usize = parts.iter().map(|part| part.len()).sum();
             let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
@@ -264,9 +268,6 @@ impl<'a> Here<'a> {
                 task.name
             ));
             self.task = Some(Prepared::new(task, backbone.normalization));
-        }
-        if self.interrupter.should_stop() {
-            return Err(RunError::Interrupted.to_string());
         }
         let Some(task) = &self.task else { return Ok(()) };
         let setting = Setting {

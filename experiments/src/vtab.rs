@@ -6,6 +6,7 @@ use burn::train::Interrupter;
 use datasets::{Task, root, sample};
 
 use crate::flags::Args;
+use crate::output::tell;
 use crate::run::Outcome;
 use crate::settings::Settings;
 use crate::suite::{Suite, run_suite};
@@ -31,7 +32,7 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
             }
             None => Ok(()),
         },
-        load: &|name, size| load(&settings, name, size),
+        load: &|name, size| load(&settings, name, size, &|| !interrupter.should_stop()),
     };
     run_suite(&suite, args, &settings, interrupter)
 }
@@ -51,19 +52,21 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
     }
 }
 
-/// Reads a task, its pictures `size` pixels wide.
+/// Reads a task, its pictures `size` pixels wide, as long as `go_on` says so.
 ///
 /// # Errors
 /// An unknown task, data that cannot be read, a size that the sample does not have.
-pub fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
+pub fn load(settings: &Settings, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
     if let Some(root) = &settings.data {
         let resize = settings.resize.unwrap_or_default();
         let task = root::task(root, name, size, resize).map_err(|e| e.to_string())?;
         match task.trained_and_tested() {
             0 => {}
-            count => println!("{name}: {count} of the test pictures are trained on as well; the score tells little"),
+            count => tell(format_args!(
+                "{name}: {count} of the test pictures are trained on as well; the score tells little"
+            )),
         }
-        return task.keep().map_err(|e| e.to_string());
+        return task.keep(go_on).map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
         return Err(format!(

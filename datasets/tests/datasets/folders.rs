@@ -87,7 +87,7 @@ fn pictures_beyond_the_limit_are_read_when_wanted() {
     }
     let mut kept = images.clone();
     // 18 bytes a picture.
-    kept.keep(1000, &ProgressBar::hidden()).unwrap();
+    kept.keep(1000, &ProgressBar::hidden(), &|| true).unwrap();
     assert_eq!((images.kept_bytes(), kept.kept_bytes()), (0, 55 * 18));
     for index in 0..200 {
         assert_eq!(kept.pixels(index).unwrap(), [index as f32; 12]);
@@ -95,7 +95,8 @@ fn pictures_beyond_the_limit_are_read_when_wanted() {
     assert_eq!(kept.joined(&images).len(), 400);
     // A missing file is found when the set is read, also beyond the limit.
     std::fs::remove_file(dir.path().join("150.png")).unwrap();
-    says(images.keep(1000, &ProgressBar::hidden()), &["150.png"]);
+    says(images.keep(1000, &ProgressBar::hidden(), &|| true), &["150.png"]);
+    says(images.keep(1000, &ProgressBar::hidden(), &|| false), &["was stopped"]);
     says(kept.pixels(150), &["150.png"]);
 }
 

@@ -130,7 +130,7 @@ fn of_task(
         resize: Some(resize),
         ..Settings::default()
     };
-    let task = load(&settings, name, size)?;
+    let task = load(&settings, name, size, &|| true)?;
     let class = match &args.class {
         None => None,
         Some(text) => {
