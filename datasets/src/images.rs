@@ -42,6 +42,19 @@ impl Picture {
         }
     }
 
+    /// Looks whether the picture's file is there, without reading it.
+    ///
+    /// # Errors
+    /// A file that is missing.
+    fn check(&self) -> Result<(), DataError> {
+        match self {
+            Self::File(path) => std::fs::metadata(&**path)
+                .map(drop)
+                .map_err(|e| DataError::read(path, e)),
+            Self::Decoded(_) | Self::Encoded { .. } => Ok(()),
+        }
+    }
+
     /// The file, or the place in one; `None` for a picture that was made, not read.
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -157,9 +170,7 @@ impl Images {
                 continue;
             }
             for picture in chunk {
-                if let Picture::File(path) = picture {
-                    std::fs::metadata(&**path).map_err(|e| DataError::read(path, e))?;
-                }
+                picture.check()?;
                 bar.inc(1);
             }
         }
@@ -219,6 +230,18 @@ const KEPT_TRAIN: usize = 1 << 30;
 const KEPT_TEST: usize = 256 << 20;
 
 impl Task {
+    /// Looks whether the pictures' files are there, without reading them.
+    ///
+    /// # Errors
+    /// A file that is missing.
+    pub fn check(&self) -> Result<(), DataError> {
+        let parts = [&self.train, &self.valid, &self.test];
+        parts
+            .iter()
+            .flat_map(|part| &part.pictures)
+            .try_for_each(Picture::check)
+    }
+
     /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 256 MiB); pictures beyond
     /// are read again each time. Shows a progress bar.
     ///

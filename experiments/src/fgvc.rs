@@ -17,6 +17,7 @@ pub fn fgvc(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
     let suite = Suite {
         experiment: "fgvc",
         tasks: names(&settings)?,
+        check: &|name| unread(&settings, name, 224)?.check().map_err(|e| e.to_string()),
         load: &|name, size| load(&settings, name, size),
     };
     run_suite(&suite, args, &settings, interrupter)
@@ -41,13 +42,18 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
 /// # Errors
 /// Data that is missing or malformed.
 pub fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
-    let root = settings.data.as_deref().ok_or("give --data ROOT")?;
-    let resize = settings.resize.unwrap_or(Resize::Crop);
-    let task = data::task(root, name, size, resize, settings.class_ids).map_err(|e| e.to_string())?;
+    let task = unread(settings, name, size)?;
     let expected = data::info(name).map_err(|e| e.to_string())?.sizes;
     let found = [task.train.len(), task.valid.len(), task.test.len()];
     if found != expected {
         println!("{name}: {found:?} pictures to train, validate and test on; the paper has {expected:?}");
     }
     task.keep().map_err(|e| e.to_string())
+}
+
+/// A task, its pictures not yet read.
+fn unread(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
+    let root = settings.data.as_deref().ok_or("give --data ROOT")?;
+    let resize = settings.resize.unwrap_or(Resize::Crop);
+    data::task(root, name, size, resize, settings.class_ids).map_err(|e| e.to_string())
 }

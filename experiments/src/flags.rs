@@ -1,6 +1,6 @@
 //! Command line of `vtab` and `fgvc`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use datasets::Resize;
@@ -8,13 +8,23 @@ use datasets::fgvc::ClassIds;
 use serde::Serialize;
 
 use crate::settings::{Settings, read};
+use crate::table::distinct;
 
 /// Fine-tunes a vision transformer on VTAB-style tasks and prints the table of results. With no argument it
 /// runs the sample tasks that ship with the repository.
 ///
+/// A task of --data is a folder with train800.txt, val200.txt and test.txt: a line a picture, its path from that
+/// folder, a space, and its label (a number from 0). The labels of train800.txt say how many classes there are, unless
+/// classes.txt names them, one a line. train800val200.txt is not read: --final-run joins the two lists.
+///
 /// The run folder holds config.toml (the effective settings), summary.json, report.html and, per task and
-/// method, metrics.jsonl, checkpoints/ and adapter/ (Hugging Face PEFT's layout). The same command again goes on
-/// where the folder ends: at the last epoch of an unfinished run, or with the runs that are missing.
+/// method, metrics.jsonl, samples.json, checkpoints/ and adapter/ (Hugging Face PEFT's layout, and classifier.json with
+/// the classes and the backbone for `predict`). The same command again goes on where the folder ends: at the last epoch
+/// of an unfinished run, or with the runs that are missing.
+///
+/// In a terminal the arrow keys choose what is drawn, q then s stops after the step, q then k stops at once. Ctrl-C
+/// stops after the step, a second one at once; what is finished is kept. Exit codes: 0 done; 1 failed or interrupted,
+/// with one sentence that says why; 2 unknown flags; 130 ended by a second Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
@@ -133,9 +143,10 @@ pub struct Flags {
     #[arg(long)]
     tune_epochs: Option<usize>,
     /// Seed [default: 42].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
-    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the runs [default: flex].
+    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the runs [default: flex, or what
+    /// was compiled in in its place].
     #[arg(long)]
     device: Option<String>,
 }
@@ -152,7 +163,8 @@ impl Args {
             (None, false) => Settings::default(),
         };
         let mut table = toml::Table::try_from(&base).map_err(|e| e.to_string())?;
-        let flags = toml::Table::try_from(&self.flags).map_err(|e| e.to_string())?;
+        let flags = toml::Table::try_from(&self.flags)
+            .map_err(|e| format!("a number among the flags is too large for config.toml ({e}); give a smaller one"))?;
         // A flag speaks for every method, also for those that the preset sets apart.
         let own = table.get_mut("methods").and_then(toml::Value::as_table_mut);
         for method in own.into_iter().flat_map(|methods| methods.iter_mut()) {
@@ -161,15 +173,29 @@ impl Args {
             }
         }
         table.extend(flags);
-        let settings: Settings = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
+        let mut settings: Settings = table.try_into().map_err(|e: toml::de::Error| e.message().to_string())?;
+        settings.task = distinct(settings.task.into_iter());
+        settings.method = distinct(settings.method.into_iter());
+        // Paths from the root on: a run folder goes on, and an adapter is read, from any working folder.
+        settings.data = settings.data.map(|path| absolute(&path)).transpose()?;
+        if let Some(name) = settings.backbone.take() {
+            settings.backbone = Some(match Path::new(&name).exists() {
+                true => absolute(Path::new(&name))?.display().to_string(),
+                false => name,
+            });
+        }
         settings.check()?;
         Ok(settings)
     }
 }
 
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|e| format!("cannot tell where {} is: {e}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use clap::CommandFactory;
 
     use super::*;
     use crate::methods;
@@ -210,5 +236,69 @@ mod tests {
         assert_eq!(changed.of_method("lora").alpha, None);
         assert_eq!(changed.of_method("lora").r, Some(8));
         assert_eq!(changed.alpha, Some(4.0));
+    }
+
+    #[test]
+    fn help_states_the_defaults_that_hold() {
+        let command = Args::command();
+        let mut seen = 0;
+        for (field, value) in toml::Table::try_from(Settings::default()).unwrap() {
+            let text = match value {
+                toml::Value::Table(_) => continue,
+                toml::Value::Array(values) if values.is_empty() => continue,
+                toml::Value::Array(values) => {
+                    let names: Vec<&str> = values.iter().filter_map(toml::Value::as_str).collect();
+                    names.join(",")
+                }
+                toml::Value::String(text) => text,
+                toml::Value::Float(number) => number.to_string(),
+                other => other.to_string(),
+            };
+            let flag = command
+                .get_arguments()
+                .find(|flag| flag.get_id() == field.as_str())
+                .unwrap();
+            let help = flag.get_help().unwrap().to_string();
+            assert!(
+                help.contains(&format!("[default: {text}")),
+                "{field} is {text}, the help says: {help}"
+            );
+            seen += 1;
+        }
+        assert!(seen > 12, "{seen}");
+    }
+
+    #[test]
+    fn a_wrong_value_in_a_preset_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("preset.toml");
+        std::fs::write(&path, "lr = 1e-3\nepochs = \"x\"\n").unwrap();
+        let message = read(&path).unwrap_err();
+        for part in ["preset.toml, line 2 ('epochs = \"x\"')", "invalid type", "usize"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn names_count_once_and_paths_are_from_the_root_on() {
+        let args = Args::parse_from([
+            "vtab",
+            "--method",
+            "lora,lora",
+            "--data",
+            "some/where",
+            "--backbone",
+            "src",
+        ]);
+        let settings = args.settings().unwrap();
+        assert_eq!(settings.method, ["lora"]);
+        assert!(settings.data.unwrap().is_absolute());
+        assert!(Path::new(&settings.backbone.unwrap()).is_absolute());
+        let named = Args::parse_from(["vtab", "--backbone", "org/name"]).settings().unwrap();
+        assert_eq!(named.backbone.as_deref(), Some("org/name"));
+        for arguments in [["vtab", "--method", ""], ["vtab", "--task", ""]] {
+            assert!(Args::parse_from(arguments).settings().unwrap_err().contains("is empty"));
+        }
+        assert!(Args::try_parse_from(["vtab", "--seed", "18446744073709551615"]).is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! The methods by name: a line each, from settings to an adapter.
 
+use backbones::VitConfig;
 use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::lora_init::LoraInit;
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, Method, Sharing};
+use wegeft::{AdapterConfig, Fused, Method, Sharing};
 
 use crate::settings::{MethodSettings, Settings};
 
@@ -56,18 +57,24 @@ const METHODS: &[(&str, Make)] = &[
     ("lora_plus", |v| v.lora(|config| config.with_loraplus_lr_ratio(16.0))), // the authors' ratio
     ("lora_fa", |v| v.lora(|config| config.with_freeze_a(true))),
     ("dora", |v| v.lora(|config| config.with_dora(true))),
-    ("pissa", |v| v.lora(|config| config.with_init(LoraInit::Pissa))),
+    ("pissa", |v| v.lora(|config| config.with_init(LoraInit::PissaNiter(16)))),
     ("olora", |v| v.lora(|config| config.with_init(LoraInit::Olora))),
     ("vera", |v| AdapterConfig::vera(v.rank(256))),
-    ("ia3", |_| AdapterConfig::ia3(Vec::<String>::new())),
+    ("ia3", |v| match &v.own.target_modules {
+        Some(_) => AdapterConfig::ia3([""; 0]),
+        // The paper's places: keys, values, and what the MLP's second layer reads.
+        None => AdapterConfig::ia3(["mlp.fc2"])
+            .with_target_modules(["attn.qkv", "mlp.fc2"])
+            .with_fused(Fused::qkv("attn.qkv", ["k", "v"])),
+    }),
     ("bitfit", |_| AdapterConfig::bitfit()),
     ("layer_norm", |_| AdapterConfig::layer_norm()),
     ("vpt", |v| AdapterConfig::vpt(v.tokens(), true)),
     ("vpt_shallow", |v| AdapterConfig::vpt(v.tokens(), false)),
     ("loreft", |v| AdapterConfig::loreft(v.rank(v.all.lora_r))),
     ("direft", |v| AdapterConfig::direft(v.rank(v.all.lora_r))),
-    ("houlsby", |v| AdapterConfig::houlsby(v.rank(v.all.lora_r))),
-    ("pfeiffer", |v| AdapterConfig::pfeiffer(v.rank(v.all.lora_r))),
+    ("houlsby", |v| AdapterConfig::houlsby(v.rank(64))),
+    ("pfeiffer", |v| AdapterConfig::pfeiffer(v.rank(48))),
 ];
 
 /// The adapter of method `name`; the head is trained in full by all of them.
@@ -83,10 +90,7 @@ pub fn adapter(settings: &Settings, name: &str) -> Result<AdapterConfig, String>
     let targets = own.target_modules.clone();
     let config = make(&Values { all: settings, own });
     // The other methods know their places themselves.
-    let on_weights = matches!(
-        config.method,
-        Method::Wegeft(_) | Method::Lora(_) | Method::Vera(_) | Method::Ia3(_)
-    );
+    let on_weights = matches!(config.method, Method::Wegeft(_) | Method::Lora(_) | Method::Vera(_));
     let targets = targets.or_else(|| on_weights.then(|| settings.target_modules.clone()));
     let config = match targets {
         Some(targets) => config.with_target_modules(targets),
@@ -95,9 +99,18 @@ pub fn adapter(settings: &Settings, name: &str) -> Result<AdapterConfig, String>
     Ok(config.with_modules_to_save(["head"]))
 }
 
+/// `config` with what depends on the backbone: prompts stand between its leading tokens and its patches, and start as
+/// its patch size says.
+pub fn fitted(mut config: AdapterConfig, backbone: &VitConfig) -> AdapterConfig {
+    if let Method::Vpt(vpt) = &mut config.method {
+        vpt.prefix_tokens = backbone.prefix_tokens();
+        vpt.patch_size = backbone.patch_size;
+    }
+    config
+}
+
 #[cfg(test)]
 mod tests {
-    use backbones::VitConfig;
     use burn::tensor::{Device, Tensor};
 
     use super::*;

@@ -8,7 +8,7 @@ use datasets::fgvc::ClassIds;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augment, Mix};
-use crate::methods;
+use crate::{device, methods};
 
 /// The effective settings of a run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MethodSettings {
-    /// Rank.
+    /// Rank; number of prompt tokens (vpt, vpt-shallow); width of the bottleneck (houlsby, pfeiffer).
     pub r: Option<usize>,
     /// Numerator of the scale.
     pub alpha: Option<f64>,
@@ -133,7 +133,7 @@ impl Default for Settings {
             sweep_weight_decay: Vec::new(),
             tune_epochs: None,
             seed: 42,
-            device: "flex".into(),
+            device: device::DEFAULT.into(),
             methods: BTreeMap::new(),
         }
     }
@@ -145,7 +145,12 @@ impl Default for Settings {
 /// A file that cannot be read, is no TOML, or has an unknown key.
 pub fn read(path: &Path) -> Result<Settings, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.message()))
+    toml::from_str(&text).map_err(|e: toml::de::Error| {
+        let (at, path) = (e.span().map_or(0, |span| span.start), path.display());
+        let number = text[..at].matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        format!("{path}, line {number} ('{line}'): {}", e.message().replace('\n', " "))
+    })
 }
 
 impl Settings {
@@ -164,6 +169,14 @@ impl Settings {
         ];
         if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("field '{field}' is 0; it must be at least 1"));
+        }
+        for (field, values) in [("task", &self.task), ("method", &self.method)] {
+            if values.iter().all(|value| value.trim().is_empty()) {
+                return Err(format!("field '{field}' is empty; name at least one"));
+            }
+        }
+        if let Some(alpha) = self.alpha.filter(|alpha| !alpha.is_finite()) {
+            return Err(format!("field 'alpha' is {alpha}; it must be a finite number"));
         }
         if self.tune_epochs.is_some_and(|epochs| epochs > self.epochs) {
             return Err(format!(

@@ -24,6 +24,13 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
     let suite = Suite {
         experiment: "vtab",
         tasks: names(&settings)?,
+        check: &|name| match &settings.data {
+            Some(root) => {
+                let task = root::task(root, name, sample::SIZE, settings.resize.unwrap_or_default());
+                task.and_then(|task| task.check()).map_err(|e| e.to_string())
+            }
+            None => Ok(()),
+        },
         load: &|name, size| load(&settings, name, size),
     };
     run_suite(&suite, args, &settings, interrupter)
@@ -34,12 +41,13 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
         Some(root) => root::tasks(root).map_err(|e| e.to_string())?,
         None => sample::NAMES.iter().map(|name| name.to_string()).collect(),
     };
-    if settings.task.iter().any(|task| task == "all") {
-        return Ok(known);
+    let unknown = |task: &&String| *task != "all" && !known.contains(task);
+    if let Some(task) = settings.task.iter().find(unknown) {
+        return Err(format!("task '{task}' is unknown; there are: {}", known.join(", ")));
     }
-    match settings.task.iter().find(|task| !known.contains(task)) {
-        Some(task) => Err(format!("task '{task}' is unknown; there are: {}", known.join(", "))),
-        None => Ok(settings.task.clone()),
+    match settings.task.iter().any(|task| task == "all") {
+        true => Ok(known),
+        false => Ok(settings.task.clone()),
     }
 }
 
