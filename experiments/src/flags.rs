@@ -197,6 +197,8 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
 mod tests {
     use clap::CommandFactory;
 
+    use clap::CommandFactory;
+
     use super::*;
     use crate::methods;
 
