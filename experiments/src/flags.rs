@@ -195,7 +195,7 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use clap::CommandFactory;
 
     use clap::CommandFactory;
 
