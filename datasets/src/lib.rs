@@ -1,8 +1,9 @@
-//! Pictures with labels: the folder layout of VTAB users, and the sample that ships with the repository.
+//! Pictures with labels (the folder layout of VTAB users, the sample that ships with the repository) and language data.
 
 pub mod digits;
 pub mod folder;
 pub mod images;
+pub mod language;
 pub mod sample;
 pub mod sprites;
 pub mod textures;

@@ -3,10 +3,12 @@
 //!
 //! The instruction set (AVX-512, AVX2, NEON or none of them) is chosen at run time.
 
+mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
 mod gelu;
 #[cfg(feature = "flex")]
 mod normal;
 
+pub use cross_entropy::{LmHead, linear_cross_entropy, linear_nll};
 pub use gelu::gelu;
