@@ -1,0 +1,40 @@
+//! Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467).
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{DType, Device, Tensor};
+
+/// x / rms(x) · w, or x / rms(x) · (1 + w) with Gemma's unit offset. Burn's own has neither the offset nor the whole
+/// computation in f32, which half-precision checkpoints were trained with.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[d]`
+    pub weight: Param<Tensor<1>>,
+    eps: f64,
+    unit_offset: bool,
+}
+
+impl RmsNorm {
+    /// A norm of `d` channels that changes no length yet.
+    pub fn new(d: usize, eps: f64, unit_offset: bool, device: &Device) -> Self {
+        let neutral = if unit_offset { Initializer::Zeros } else { Initializer::Ones };
+        Self {
+            weight: neutral.init([d], device),
+            eps,
+            unit_offset,
+        }
+    }
+
+    /// `[.., d]` to the same.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let rms = x.clone().square().mean_dim(D - 1).add_scalar(self.eps).sqrt();
+        let normed = x / rms;
+        let weight = self.weight.val().unsqueeze::<D>();
+        if self.unit_offset {
+            (normed * weight.cast(DType::F32).add_scalar(1.0)).cast(dtype)
+        } else {
+            normed.cast(dtype) * weight
+        }
+    }
+}
