@@ -3,9 +3,11 @@
 pub mod batches;
 pub mod checkpoints;
 pub mod classifier;
+pub mod ctrl_c;
 pub mod description;
 pub mod device;
 pub mod formulas;
+pub mod language;
 pub mod memory;
 pub mod metrics_file;
 pub mod plain;

@@ -1,0 +1,29 @@
+//! Arithmetic reasoning: trains and evaluates language models.
+
+use burn::train::Interrupter;
+use clap::Parser;
+use experiments::ctrl_c::stop_on_ctrl_c;
+use experiments::language::arithmetic::arithmetic;
+use experiments::language::settings::Args;
+
+/// Trains language models on arithmetic word problems and evaluates them on four sets and three more. With no
+/// argument it runs on generated problems and the small model that ships with the repository.
+///
+/// The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/, adapter/
+/// (Hugging Face PEFT's layout) and a file of answers per set. The same command again goes on where the folder ends,
+/// in the middle of a set too.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Program {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn main() {
+    let Program { args } = Program::parse();
+    let interrupter = Interrupter::new();
+    if let Err(message) = stop_on_ctrl_c(&interrupter).and_then(|()| arithmetic(&args, &interrupter)) {
+        eprintln!("arithmetic: {message}");
+        std::process::exit(1);
+    }
+}
