@@ -75,9 +75,9 @@ pub fn attend(
         None => scores,
     };
     let scores = match &mask.0 {
-        Some(hidden) => (scores.reshape([batch, heads, queries, keys]) + hidden.clone()).reshape([
-            batch, kv_heads, rows, keys,
-        ]),
+        Some(hidden) => {
+            (scores.reshape([batch, heads, queries, keys]) + hidden.clone()).reshape([batch, kv_heads, rows, keys])
+        }
         None => scores,
     };
     softmax(scores, 3)

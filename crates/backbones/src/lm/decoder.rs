@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-};
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
 use wegeft::linear;
@@ -122,7 +120,8 @@ impl Decoder {
             None => {
                 let [batch, tokens, d] = hidden.dims();
                 let rows = hidden.reshape([batch * tokens, d]);
-                rows.matmul(self.head_weight()).reshape([batch, tokens, self.config.vocab_size])
+                rows.matmul(self.head_weight())
+                    .reshape([batch, tokens, self.config.vocab_size])
             }
         };
         match self.config.final_softcap {
@@ -171,7 +170,11 @@ impl Decoder {
     pub fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let kind = self.config.layers[index];
         let fits = |(window, _): &&(Option<usize>, Mask)| *window == kind.window;
-        let mask = pass.masks.iter().find(fits).or(pass.masks.iter().find(|(window, _)| window.is_none()));
+        let mask = pass
+            .masks
+            .iter()
+            .find(fits)
+            .or(pass.masks.iter().find(|(window, _)| window.is_none()));
         let (_, mask) = mask.expect("a pass has a mask for the window of every layer");
         let rotation = kind.rope.map(|rope| &pass.rotations[rope]);
         self.parts().layer(index, x, rotation, mask, cache)

@@ -31,7 +31,10 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
     let mut collector = Collector {
         path: Vec::new(),
         conv1d: model.config().family == Family::Gpt2,
-        infos: site::params(model).into_iter().map(|info| (info.path.clone(), info)).collect(),
+        infos: site::params(model)
+            .into_iter()
+            .map(|info| (info.path.clone(), info))
+            .collect(),
         dtype: precision.dtype(),
         tensors: Vec::new(),
     };
@@ -85,6 +88,7 @@ impl ModuleVisitor for Collector {
         };
         let data = tensor.cast(self.dtype).into_data();
         let shape = data.shape().to_vec();
-        self.tensors.push((info.torch_name(), shape, data.into_bytes().to_vec()));
+        self.tensors
+            .push((info.torch_name(), shape, data.into_bytes().to_vec()));
     }
 }

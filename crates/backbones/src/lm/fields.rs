@@ -142,12 +142,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn typed<T>(
-        &self,
-        name: &str,
-        expected: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, String> {
+    fn typed<T>(&self, name: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, String> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => read(value)

@@ -174,7 +174,9 @@ pub(crate) fn config(fields: &Fields) -> Result<DecoderConfig, String> {
         rope: None,
     };
     if heads == 0 || d_model % heads != 0 {
-        return Err(format!("field 'n_head' is {heads}, which does not divide n_embd {d_model}"));
+        return Err(format!(
+            "field 'n_head' is {heads}, which does not divide n_embd {d_model}"
+        ));
     }
     let head_dim = d_model / heads;
     // Older files repeat n_positions as n_ctx; computing scores in f32, ours always are.

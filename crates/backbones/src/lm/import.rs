@@ -198,7 +198,9 @@ fn names(model: &Decoder, shards: &Shards) -> Names {
         .map(|param| {
             let full = param.torch_name();
             // Files of the bare model leave the prefix out.
-            let bare = full.strip_prefix(prefix).filter(|bare| shards.tensors().contains_key(*bare));
+            let bare = full
+                .strip_prefix(prefix)
+                .filter(|bare| shards.tensors().contains_key(*bare));
             let name = bare.map_or(full.clone(), String::from);
             (param.path.clone(), (param, name))
         })
@@ -220,7 +222,12 @@ pub(crate) fn transposed(param: &ParamInfo, conv1d: bool) -> bool {
 fn check_vocabulary(config: &DecoderConfig, shards: &Shards, names: &Names) -> Result<(), String> {
     let embedding = ["model.embed_tokens.weight", "transformer.wte.weight"];
     let name = embedding.iter().find_map(|path| names.get(*path)).map(|(_, name)| name);
-    let rows = |name: &String| shards.tensors().get(name).and_then(|entry| entry.shape.first().copied());
+    let rows = |name: &String| {
+        shards
+            .tensors()
+            .get(name)
+            .and_then(|entry| entry.shape.first().copied())
+    };
     match name.and_then(|name| Some((name, rows(name)?))) {
         Some((name, rows)) if rows != config.vocab_size => Err(format!(
             "field 'vocab_size' is {}, but '{name}' in the weights has {rows} rows; use the config and the weights of one model",
@@ -266,7 +273,10 @@ fn is_quantized(param: &ParamInfo) -> bool {
 
 fn unfit_for_blocks(names: &Names) -> Option<&str> {
     let unfit = |param: &ParamInfo| is_quantized(param) && param.shape[1] % BLOCK != 0;
-    names.values().find(|(param, _)| unfit(param)).map(|(_, name)| name.as_str())
+    names
+        .values()
+        .find(|(param, _)| unfit(param))
+        .map(|(_, name)| name.as_str())
 }
 
 struct Loader<'a> {

@@ -87,15 +87,19 @@ impl Layout {
         self.documents.iter().map(|document| *document != 0)
     }
 
-    /// Largest position plus one.
-    pub fn length(&self) -> usize {
-        self.positions.iter().max().map_or(0, |largest| *largest as usize + 1)
+    /// Largest position of each row, plus one.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> {
+        let rows = self.positions.chunks_exact(self.tokens.max(1));
+        rows.map(|row| row.iter().max().map_or(0, |largest| *largest as usize + 1))
     }
 
     /// Positions as a tensor `[rows, tokens]`, `[1, tokens]` if all rows have the same.
     pub(crate) fn places(&self, device: &Device) -> Tensor<2, Int> {
         let width = self.tokens;
-        let same = self.positions.chunks_exact(width.max(1)).all(|row| *row == self.positions[..width]);
+        let same = self
+            .positions
+            .chunks_exact(width.max(1))
+            .all(|row| *row == self.positions[..width]);
         let rows = if same { 1 } else { self.rows };
         let values: Vec<i64> = self.positions[..rows * width].iter().map(|p| i64::from(*p)).collect();
         Tensor::from_data(TensorData::new(values, [rows, width]), device)
@@ -109,7 +113,11 @@ impl Layout {
             let documents = &self.documents[span.clone()];
             let length = documents.iter().take_while(|document| **document == 1).count();
             documents[length..].iter().all(|document| *document == 0)
-                && self.positions[span].iter().take(length).zip(0..).all(|(position, column)| *position == column)
+                && self.positions[span]
+                    .iter()
+                    .take(length)
+                    .zip(0..)
+                    .all(|(position, column)| *position == column)
         })
     }
 

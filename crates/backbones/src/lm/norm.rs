@@ -16,7 +16,11 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// A norm of `d` channels that changes no length yet.
     pub fn new(d: usize, eps: f64, unit_offset: bool, device: &Device) -> Self {
-        let neutral = if unit_offset { Initializer::Zeros } else { Initializer::Ones };
+        let neutral = if unit_offset {
+            Initializer::Zeros
+        } else {
+            Initializer::Ones
+        };
         Self {
             weight: neutral.init([d], device),
             eps,

@@ -4,7 +4,7 @@
 
 use std::f64::consts::PI;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -200,7 +200,10 @@ impl RopeConfig {
                 short, long, original, ..
             } => {
                 let divisors = if length as f64 > *original { long } else { short };
-                plain(self.theta).zip(divisors).map(|(f, divisor)| f / divisor).collect()
+                plain(self.theta)
+                    .zip(divisors)
+                    .map(|(f, divisor)| f / divisor)
+                    .collect()
             }
         };
         scaled.into_iter().map(|f| f as f32).collect()
@@ -224,11 +227,16 @@ impl RopeConfig {
 
     /// The rotation of every token of `layout`, for all layers of one forward pass.
     pub fn rotation(&self, layout: &Layout, dtype: DType, device: &Device) -> Rotation {
-        let frequencies = self.frequencies(layout.length());
+        // Row by row: how long its neighbours are changes nothing for a text.
+        let mut frequencies: Vec<Vec<f32>> = layout.lengths().map(|length| self.frequencies(length)).collect();
+        if frequencies.iter().all(|row| *row == frequencies[0]) {
+            frequencies.truncate(1);
+        }
+        let shape = [frequencies.len(), 1, 1, self.dim / 2];
+        let frequencies = TensorData::new(frequencies.concat(), shape);
         let places = layout.places(device).float().cast(DType::F32);
         let [rows, tokens] = places.dims();
-        let angles = places.reshape([rows, 1, tokens, 1])
-            * Tensor::<1>::from_data(frequencies.as_slice(), (device, DType::F32)).unsqueeze::<4>();
+        let angles = places.reshape([rows, 1, tokens, 1]) * Tensor::<4>::from_data(frequencies, (device, DType::F32));
         let amplitude = self.amplitude();
         Rotation {
             cos: angles.clone().cos().mul_scalar(amplitude).cast(dtype),
@@ -261,7 +269,13 @@ impl Scaling {
             "yarn" => {
                 let factor = fields.number_or("factor", max_positions / original)?;
                 // Equation 22 of the paper, for a share m of it.
-                let gain = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+                let gain = |m: f64| {
+                    if factor <= 1.0 {
+                        1.0
+                    } else {
+                        0.1 * m * factor.ln() + 1.0
+                    }
+                };
                 let scales = (fields.maybe_number("mscale")?, fields.maybe_number("mscale_all_dim")?);
                 let inferred = match scales {
                     (Some(m), Some(all)) if m != 0.0 && all != 0.0 => gain(m) / gain(all),

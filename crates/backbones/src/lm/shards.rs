@@ -182,14 +182,18 @@ fn header(path: &Path) -> Result<(Metadata, u64), AdapterError> {
     file.read_exact(&mut length).map_err(|e| incomplete(e.to_string()))?;
     let start = u64::from_le_bytes(length).saturating_add(8);
     if start > size {
-        return Err(incomplete(format!("{size} bytes, its header alone should have {start}")));
+        return Err(incomplete(format!(
+            "{size} bytes, its header alone should have {start}"
+        )));
     }
     let mut text = vec![0; (start - 8) as usize];
     file.read_exact(&mut text).map_err(|e| incomplete(e.to_string()))?;
     let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| incomplete(e.to_string()))?;
     let end = start + metadata.data_len() as u64;
     if end != size {
-        return Err(incomplete(format!("{size} bytes, its header promises {end}; fetch it again")));
+        return Err(incomplete(format!(
+            "{size} bytes, its header promises {end}; fetch it again"
+        )));
     }
     Ok((metadata, start))
 }

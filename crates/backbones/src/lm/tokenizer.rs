@@ -43,7 +43,11 @@ impl LmTokenizer {
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
         let vocabulary = inner.get_vocab(true);
-        if let Some((token, id)) = vocabulary.iter().filter(|(_, id)| **id as usize >= vocab_size).max_by_key(|e| e.1) {
+        if let Some((token, id)) = vocabulary
+            .iter()
+            .filter(|(_, id)| **id as usize >= vocab_size)
+            .max_by_key(|e| e.1)
+        {
             return Err(error(format!(
                 "token '{token}' has number {id}, but the model's embedding has {vocab_size} rows; use the tokenizer of this model"
             )));
