@@ -1,6 +1,6 @@
 //! Batches of pictures: bytes kept once, normalised per batch.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backbones::{Normalization, Vit};
@@ -9,17 +9,35 @@ use burn::data::dataloader::{DataLoader, DataLoaderBuilder, DataLoaderIterator};
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::Images;
+use image::RgbImage;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+use crate::augment::{Augment, picture_seed};
+use crate::prefix::Prefix;
 
 /// What a model reads.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// Normalised pictures `[batch, 3, size, size]`.
     Pixels(Tensor<4>),
+    /// Tokens `[batch, tokens, d_model]` and the number of blocks that they have been through.
+    Tokens(Tensor<3>, usize),
     /// Features of a frozen backbone, `[batch, d_model]`.
     Features(Tensor<2>),
+}
+
+impl Input {
+    /// Logits `[batch, classes]`.
+    pub fn logits(self, model: &Vit) -> Tensor<2> {
+        match self {
+            Self::Pixels(pixels) => model.forward(pixels),
+            Self::Tokens(tokens, blocks) => model.classify(model.features_from(tokens, blocks)),
+            Self::Features(features) => model.classify(features),
+        }
+    }
 }
 
 /// One batch.
@@ -29,6 +47,8 @@ pub struct Batch {
     pub input: Input,
     /// `[batch]`
     pub labels: Tensor<1, Int>,
+    /// Share of each class in each picture, `[batch, classes]`, where labels are mixed or smoothed.
+    pub shares: Option<Tensor<2>>,
 }
 
 /// Some pictures as a model reads them.
@@ -38,7 +58,24 @@ pub struct Pictures {
     pub images: Arc<Images>,
     /// Of the backbone.
     pub normalization: Normalization,
-    features: Option<Arc<Vec<f32>>>,
+    frozen: Option<Arc<Frozen>>,
+    augmented: Option<Arc<Augmented>>,
+}
+
+/// How training pictures are varied.
+struct Augmented {
+    augment: Augment,
+    classes: usize,
+    /// Seed of the present epoch.
+    seed: AtomicU64,
+}
+
+/// What the frozen prefix of a backbone makes of each picture.
+struct Frozen {
+    prefix: Prefix,
+    /// Of one picture: `[tokens, d_model]`, or `[1, d_model]` of pooled features.
+    shape: [usize; 2],
+    values: Vec<f32>,
 }
 
 impl Pictures {
@@ -47,24 +84,66 @@ impl Pictures {
         Self {
             images: Arc::new(images),
             normalization,
-            features: None,
+            frozen: None,
+            augmented: None,
         }
     }
 
-    /// The same pictures, each replaced by the features that a wholly frozen backbone gives it: computed once
-    /// here instead of once an epoch. `device` is one without autodiff, as `model`'s is.
+    /// The same pictures, varied anew each epoch, of a task with that many classes.
+    pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
+        self.augmented = (!augment.is_off()).then(|| {
+            Arc::new(Augmented {
+                augment,
+                classes,
+                seed: AtomicU64::new(0),
+            })
+        });
+        self
+    }
+
+    /// The same pictures, each replaced by what the frozen `prefix` of `model` makes of it: computed once here instead
+    /// of once an epoch. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors
     /// What the loader says.
-    pub fn with_features(mut self, model: &Vit, device: &Device) -> Result<Self, String> {
-        let mut values = Vec::new();
+    pub fn through(mut self, prefix: Prefix, model: &Vit, device: &Device) -> Result<Self, String> {
+        let (mut values, mut shape) = (Vec::new(), [0, 0]);
         for batch in self.loader(100, device).iter() {
-            if let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input {
-                values.extend(model.features(pixels).into_data().iter::<f32>());
-            }
+            let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input else {
+                continue;
+            };
+            let tokens = match prefix {
+                Prefix::Blocks(blocks) => model.tokens(pixels, blocks),
+                Prefix::Whole => model.features(pixels).unsqueeze_dim(1),
+            };
+            let [_, count, d_model] = tokens.dims();
+            shape = [count, d_model];
+            values.extend(tokens.into_data().iter::<f32>());
         }
-        self.features = Some(Arc::new(values));
+        self.frozen = Some(Arc::new(Frozen { prefix, shape, values }));
         Ok(self)
+    }
+
+    /// True if both hold one and the same result of a frozen prefix.
+    pub fn shares_frozen(&self, other: &Self) -> bool {
+        matches!((&self.frozen, &other.frozen), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+    }
+
+    /// These pictures, then those of `other`, which have been through the same prefix.
+    pub fn joined(&self, other: &Self) -> Self {
+        let frozen = self.frozen.iter().zip(&other.frozen).next().map(|(a, b)| {
+            Arc::new(Frozen {
+                prefix: a.prefix,
+                shape: a.shape,
+                values: [&a.values[..], &b.values].concat(),
+            })
+        });
+        Self {
+            images: Arc::new(self.images.joined(&other.images)),
+            normalization: self.normalization,
+            frozen,
+            augmented: None,
+        }
     }
 
     /// The pictures in their order.
@@ -87,6 +166,7 @@ impl Pictures {
             loader: self.ordered(order.clone(), batch_size, device),
             order,
             device: device.clone(),
+            augmented: self.augmented.clone(),
             seed,
             epoch: Arc::new(AtomicUsize::new(first_epoch)),
         })
@@ -97,6 +177,27 @@ impl Pictures {
             .batch_size(batch_size)
             .set_device(device.clone())
             .build(Ordered(order))
+    }
+}
+
+impl Frozen {
+    fn rows(&self, items: &[usize], device: &Device) -> Input {
+        let [tokens, d_model] = self.shape;
+        let len = tokens * d_model;
+        let mut values = Vec::with_capacity(items.len() * len);
+        for item in items {
+            values.extend_from_slice(&self.values[item * len..(item + 1) * len]);
+        }
+        match self.prefix {
+            Prefix::Blocks(blocks) => {
+                let data = TensorData::new(values, [items.len(), tokens, d_model]);
+                Input::Tokens(Tensor::from_data(data, device), blocks)
+            }
+            Prefix::Whole => Input::Features(Tensor::from_data(
+                TensorData::new(values, [items.len(), d_model]),
+                device,
+            )),
+        }
     }
 }
 
@@ -126,6 +227,7 @@ struct PerEpoch {
     loader: Arc<dyn DataLoader<Batch>>,
     order: Order,
     device: Device,
+    augmented: Option<Arc<Augmented>>,
     seed: u64,
     epoch: Arc<AtomicUsize>,
 }
@@ -140,6 +242,9 @@ impl DataLoader<Batch> for PerEpoch {
             order.shuffle(&mut StdRng::seed_from_u64(seed));
         }
         self.device.seed(seed);
+        if let Some(augmented) = &self.augmented {
+            augmented.seed.store(seed, Ordering::SeqCst);
+        }
         self.loader.iter()
     }
 
@@ -152,6 +257,7 @@ impl DataLoader<Batch> for PerEpoch {
             loader: self.loader.to_device(device),
             order: self.order.clone(),
             device: device.clone(),
+            augmented: self.augmented.clone(),
             seed: self.seed,
             epoch: self.epoch.clone(),
         })
@@ -162,6 +268,7 @@ impl DataLoader<Batch> for PerEpoch {
             loader: self.loader.slice(start, end),
             order: self.order.clone(),
             device: self.device.clone(),
+            augmented: self.augmented.clone(),
             seed: self.seed,
             epoch: self.epoch.clone(),
         })
@@ -171,27 +278,64 @@ impl DataLoader<Batch> for PerEpoch {
 impl Batcher<usize, Batch> for Pictures {
     fn batch(&self, items: Vec<usize>, device: &Device) -> Batch {
         let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
-        let input = match &self.features {
-            Some(features) => {
-                let width = features.len() / self.images.len();
-                let rows = items
-                    .iter()
-                    .flat_map(|item| &features[item * width..(item + 1) * width]);
-                let data = TensorData::new(rows.copied().collect::<Vec<f32>>(), [items.len(), width]);
-                Input::Features(Tensor::from_data(data, device))
-            }
-            None => Input::Pixels(normalised(
-                items.iter().map(|item| self.images.picture(*item)),
-                self.images.size,
-                self.normalization,
-                device,
-            )),
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
+        let size = self.images.size;
+        if let Some(frozen) = &self.frozen {
+            return Batch {
+                input: frozen.rows(&items, device),
+                labels,
+                shares: None,
+            };
+        }
+        let Some(augmented) = &self.augmented else {
+            let pictures = items.iter().map(|item| self.images.picture(*item));
+            return Batch {
+                input: Input::Pixels(normalised(pictures, size, self.normalization, device)),
+                labels,
+                shares: None,
+            };
         };
+        let seed = augmented.seed.load(Ordering::SeqCst);
+        let made: Vec<Vec<u8>> = items
+            .par_iter()
+            .map(|item| {
+                let picture = rgb(self.images.picture(*item), size);
+                let own = picture_seed(seed, *item);
+                planes(&augmented.augment.picture(&picture, size as u32, own))
+            })
+            .collect();
+        let pixels = normalised(made.iter().map(Vec::as_slice), size, self.normalization, device);
+        let mix = augmented.augment.mix;
+        if mix.is_off() {
+            return Batch {
+                input: Input::Pixels(pixels),
+                labels,
+                shares: None,
+            };
+        }
+        // A batch is known by its first picture, which no other one of the epoch has.
+        let own = picture_seed(seed.wrapping_add(1), items[0]);
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own);
         Batch {
-            input,
-            labels: Tensor::from_data(TensorData::new(labels, [items.len()]), device),
+            input: Input::Pixels(pixels),
+            labels,
+            shares: Some(shares),
         }
     }
+}
+
+/// Bytes `[3, size, size]` as a picture.
+pub fn rgb(bytes: &[u8], size: usize) -> RgbImage {
+    RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let at = y as usize * size + x as usize;
+        image::Rgb([bytes[at], bytes[size * size + at], bytes[2 * size * size + at]])
+    })
+}
+
+/// A picture as bytes `[3, h, w]`.
+fn planes(picture: &RgbImage) -> Vec<u8> {
+    let plane = |channel: usize| picture.pixels().map(move |pixel| pixel[channel]);
+    (0..3).flat_map(plane).collect()
 }
 
 /// Pictures of bytes `[3, size, size]` as one tensor `[n, 3, size, size]`.

@@ -12,6 +12,9 @@ use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Value, json};
 use wegeft::storage::write_then_rename;
 
+/// Why a training stopped that diverged.
+pub const NOT_A_NUMBER: &str = "the loss is not a number";
+
 /// Writes the mean of every metric at the end of each epoch's split, and stops the training at the first
 /// loss that is not a finite number.
 pub struct MetricsFile {
@@ -101,7 +104,7 @@ impl MetricLogger for MetricsFile {
             if name == "Loss" && !finite {
                 let mut bad = self.bad_step.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 bad.get_or_insert(self.step);
-                self.interrupter.stop(Some("the loss is not a number"));
+                self.interrupter.stop(Some(NOT_A_NUMBER));
             }
         }
         self.inner.log(update, epoch, split);

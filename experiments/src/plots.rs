@@ -122,6 +122,88 @@ pub fn bars(title: &str, bars: &[Bar]) -> Result<String, String> {
     Ok(svg)
 }
 
+/// Name, x and y of a point.
+pub type Point = (String, f64, f64);
+
+/// Kind of the x axis of [`scatter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Values as they are.
+    Linear,
+    /// Decades; a value of 0 stands at the left edge.
+    Logarithmic,
+}
+
+/// Named points, each in its own colour.
+///
+/// # Errors
+/// What the drawing library says.
+pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Result<String, String> {
+    let least = points
+        .iter()
+        .map(|p| p.1)
+        .filter(|x| *x > 0.0)
+        .fold(f64::INFINITY, f64::min);
+    let least = if least.is_finite() { least } else { 1.0 };
+    let place = |x: f64| match axis {
+        Axis::Linear => x,
+        Axis::Logarithmic => x.max(least / 10.0).log10(),
+    };
+    let extent = |values: &[f64]| {
+        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let room = if high > low { 0.15 * (high - low) } else { 1.0 };
+        if values.is_empty() {
+            0.0..1.0
+        } else {
+            low - room..high + room
+        }
+    };
+    let xs = extent(&points.iter().map(|p| place(p.1)).collect::<Vec<_>>());
+    let ys = extent(&points.iter().map(|p| p.2).collect::<Vec<_>>());
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (560, 340)).into_drawing_area();
+        area.fill(&WHITE).map_err(|e| e.to_string())?;
+        let step = (xs.end - xs.start) / 100.0;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(8)
+            .margin_right(18)
+            .x_label_area_size(40)
+            .y_label_area_size(60)
+            .build_cartesian_2d(xs, ys)
+            .map_err(|e| e.to_string())?;
+        let label = |x: &f64| match axis {
+            Axis::Linear => format!("{x:.0}"),
+            Axis::Logarithmic => format!("{:.2e}", 10f64.powf(*x)),
+        };
+        chart
+            .configure_mesh()
+            .x_labels(6)
+            .x_label_formatter(&label)
+            .x_desc(x_desc)
+            .y_desc(y_desc)
+            .light_line_style(TRANSPARENT)
+            .draw()
+            .map_err(|e| e.to_string())?;
+        for (index, (name, x, y)) in points.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            let at = (place(*x), *y);
+            chart
+                .draw_series([Circle::new(at, 5, colour.filled())])
+                .map_err(|e| e.to_string())?;
+            let text = Text::new(
+                name.clone(),
+                (at.0 + 1.5 * step, at.1),
+                ("sans-serif", 12).into_font().color(&colour),
+            );
+            chart.draw_series([text]).map_err(|e| e.to_string())?;
+        }
+        area.present().map_err(|e| e.to_string())?;
+    }
+    Ok(svg)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +217,10 @@ mod tests {
         );
         let svg = bars("accuracy", &[("lora".into(), 8192, 46.3), ("linear".into(), 0, 33.3)]).unwrap();
         assert!(svg.contains("46.3") && svg.contains("lora: 8192 parameters"), "{svg}");
+        let points = [("linear".into(), 0.0, 60.0), ("wegeft".into(), 0.029, 74.1)];
+        let svg = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
+        assert!(svg.contains("wegeft") && svg.matches("<circle").count() == 2, "{svg}");
         assert!(curves("empty", &[]).is_ok() && bars("empty", &[]).is_ok());
+        assert!(scatter("empty", "", Axis::Linear, &[]).is_ok());
     }
 }

@@ -10,10 +10,12 @@ use comfy_table::{CellAlignment, Table, presets};
 use datasets::folder::picture;
 use rayon::prelude::*;
 use serde_json::json;
-use wegeft::storage::{Stored, Tensors, WEIGHTS_FILE, read_tensors, write_tensors};
+use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
 use crate::batches::normalised;
+use crate::confusion::{Confusion, read_labels};
 use crate::description::Description;
+use crate::load::load_adapted;
 use crate::vtab::shipped_backbone;
 
 /// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
@@ -22,8 +24,12 @@ use crate::vtab::shipped_backbone;
 #[command(version)]
 pub struct Args {
     /// Pictures, folders of pictures, or one safetensors file with `pixel_values` [n, 3, h, w], normalised.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "labels")]
     pub inputs: Vec<PathBuf>,
+    /// List of pictures with their labels, lines `path label` as in test.txt (paths from the list's folder, labels
+    /// numbers or class names): predicts those pictures and prints accuracy and the confusion matrix.
+    #[arg(long, conflicts_with_all = ["inputs", "output"])]
+    pub labels: Option<PathBuf>,
     /// Backbone: folder, .safetensors file or hub name [default: the adapter's, or the shipped one].
     #[arg(long)]
     pub backbone: Option<String>,
@@ -93,8 +99,13 @@ pub fn predict(args: &Args) -> Result<(), String> {
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
     let size = backbone.config.image_size;
     let model = match &args.adapter {
-        Some(folder) => adapted(backbone.model, folder, &device)?,
+        Some(folder) => load_adapted(backbone.model, folder, &device)?.bind(),
         None => backbone.model,
+    };
+    let classes = description.map(|d| d.classes).unwrap_or_default();
+    let labelled = match &args.labels {
+        Some(list) => Some(read_labels(list, &classes)?),
+        None => None,
     };
     let (outputs, names): (Outputs, Vec<String>) = match given {
         Some((pixels, _)) => {
@@ -107,7 +118,10 @@ pub fn predict(args: &Args) -> Result<(), String> {
             (joined(parts.collect()), names)
         }
         None => {
-            let files = pictures(&args.inputs)?;
+            let files = match &labelled {
+                Some((files, _)) => files.clone(),
+                None => pictures(&args.inputs)?,
+            };
             let parts = files
                 .chunks(args.batch_size)
                 .map(|chunk| Ok(forward(&model, decoded(chunk, size, backbone.normalization, &device)?)));
@@ -118,29 +132,8 @@ pub fn predict(args: &Args) -> Result<(), String> {
     };
     match &args.output {
         Some(path) => write(&outputs, path),
-        None => {
-            print(
-                &outputs,
-                &names,
-                description.map(|d| d.classes).unwrap_or_default(),
-                args,
-            );
-            Ok(())
-        }
+        None => print(&outputs, &names, &classes, labelled.map(|(_, labels)| labels), args),
     }
-}
-
-/// The backbone with the adapter of `folder` bound, never merged.
-fn adapted(model: Vit, folder: &Path, device: &Device) -> Result<Vit, String> {
-    let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
-    let weights = read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string())?;
-    let head = weights.iter().find(|(name, _)| name.ends_with("head.weight"));
-    let model = match head {
-        Some((_, head)) => model.with_head(head.shape.first().copied().unwrap_or(0), device),
-        None => model,
-    };
-    let adapted = config.init(model).map_err(|e| e.to_string())?;
-    Ok(adapted.load(folder).map_err(|e| e.to_string())?.bind())
 }
 
 fn forward(model: &Vit, pixels: Tensor<4>) -> Outputs {
@@ -232,30 +225,28 @@ fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn print(outputs: &Outputs, names: &[String], classes: Vec<String>, args: &Args) {
+fn print(
+    outputs: &Outputs,
+    names: &[String],
+    classes: &[String],
+    labels: Option<Vec<usize>>,
+    args: &Args,
+) -> Result<(), String> {
     let label = |class: usize| classes.get(class).cloned().unwrap_or_else(|| class.to_string());
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
     let Some(logits) = &outputs.logits else {
-        let width = outputs.features.dims()[1];
-        let values: Vec<f32> = outputs.features.to_data().iter().collect();
-        table.set_header(["picture", &format!("features ({width}), the first four")]);
-        for (name, row) in names.iter().zip(values.chunks_exact(width)) {
-            if args.json {
-                println!("{}", json!({ "picture": name, "features": row }));
-            }
-            let first: Vec<String> = row.iter().take(4).map(|value| format!("{value:.4}")).collect();
-            table.add_row([name.clone(), first.join(" ")]);
+        if labels.is_some() {
+            return Err("the backbone has no head to classify with; give --adapter, or leave --labels out".into());
         }
-        if !args.json {
-            println!("{table}");
-        }
-        return;
+        print_features(&outputs.features, names, args.json);
+        return Ok(());
     };
     let width = logits.dims()[1];
     let probabilities: Vec<f32> = softmax(logits.clone(), 1).into_data().iter().collect();
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header(["picture", "label", "probability", "next"]);
-    for (name, row) in names.iter().zip(probabilities.chunks_exact(width)) {
+    let mut ranked = Vec::with_capacity(names.len());
+    for (index, (name, row)) in names.iter().zip(probabilities.chunks_exact(width)).enumerate() {
         let mut order: Vec<usize> = (0..width).collect();
         order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
         order.truncate(args.top_k);
@@ -264,10 +255,12 @@ fn print(outputs: &Outputs, names: &[String], classes: Vec<String>, args: &Args)
                 .iter()
                 .map(|class| json!({ "class": class, "label": label(*class), "probability": row[*class] }))
                 .collect();
-            println!(
-                "{}",
-                json!({ "picture": name, "label": label(order[0]), "probability": row[order[0]], "top": top })
-            );
+            let mut line =
+                json!({ "picture": name, "label": label(order[0]), "probability": row[order[0]], "top": top });
+            if let Some(labels) = &labels {
+                line["truth"] = json!(label(labels[index]));
+            }
+            println!("{line}");
         }
         let next: Vec<String> = order[1..]
             .iter()
@@ -279,11 +272,52 @@ fn print(outputs: &Outputs, names: &[String], classes: Vec<String>, args: &Args)
             format!("{:.3}", row[order[0]]),
             next.join(", "),
         ]);
+        ranked.push(order);
     }
-    if !args.json {
-        if let Some(column) = table.column_mut(2) {
-            column.set_cell_alignment(CellAlignment::Right);
+    let confusion = labels.map(|labels| Confusion::new(&labels, &ranked, width));
+    match (confusion, args.json) {
+        (Some(confusion), true) => println!(
+            "{}",
+            json!({ "pictures": confusion.total(), "right": confusion.right(), "top_k": args.top_k,
+                "in_top_k": confusion.in_top_k, "confusion": confusion.counts })
+        ),
+        (Some(confusion), false) => {
+            let percent = |count: usize| 100.0 * count as f64 / confusion.total() as f64;
+            println!("{}\n", confusion.table(label));
+            println!(
+                "{} pictures, top-1 {:.1} %, top-{} {:.1} %",
+                confusion.total(),
+                percent(confusion.right()),
+                args.top_k,
+                percent(confusion.in_top_k)
+            );
         }
+        (None, true) => {}
+        (None, false) => {
+            if let Some(column) = table.column_mut(2) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+            println!("{table}");
+        }
+    }
+    Ok(())
+}
+
+/// What a backbone without a head gives.
+fn print_features(features: &Tensor<2>, names: &[String], as_json: bool) {
+    let width = features.dims()[1];
+    let values: Vec<f32> = features.to_data().iter().collect();
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header(["picture", &format!("features ({width}), the first four")]);
+    for (name, row) in names.iter().zip(values.chunks_exact(width)) {
+        if as_json {
+            println!("{}", json!({ "picture": name, "features": row }));
+        }
+        let first: Vec<String> = row.iter().take(4).map(|value| format!("{value:.4}")).collect();
+        table.add_row([name.clone(), first.join(" ")]);
+    }
+    if !as_json {
         println!("{table}");
     }
 }

@@ -7,10 +7,10 @@ use base64::Engine;
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
 use datasets::Images;
-use image::{ImageFormat, RgbImage, imageops};
+use image::{ImageFormat, imageops};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Pictures, normalised};
+use crate::batches::{Pictures, normalised, rgb};
 
 /// One test picture and its prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,11 +64,7 @@ pub fn samples(
 
 fn data_uri(images: &Images, index: usize) -> Result<String, String> {
     const WIDEST: u32 = 96;
-    let (size, bytes) = (images.size, images.picture(index));
-    let mut picture = RgbImage::from_fn(size as u32, size as u32, |x, y| {
-        let at = y as usize * size + x as usize;
-        image::Rgb([bytes[at], bytes[size * size + at], bytes[2 * size * size + at]])
-    });
+    let mut picture = rgb(images.picture(index), images.size);
     if picture.width() > WIDEST {
         picture = imageops::thumbnail(&picture, WIDEST, WIDEST);
     }

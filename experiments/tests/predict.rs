@@ -114,6 +114,20 @@ fn a_trained_adapter_names_pictures() {
     let one = pictures.join("01.png");
     let table = predict(&[one.to_str().unwrap(), "--adapter", adapter]);
     assert!(text(&table.stdout).contains("| right"), "{}", text(&table.stdout));
+    let list = task.join("test.txt");
+    let list = list.to_str().unwrap();
+    let judged = predict(&["--labels", list, "--adapter", adapter, "--top-k", "2"]);
+    assert!(judged.status.success(), "{}", text(&judged.stderr));
+    let judged = text(&judged.stdout);
+    assert!(
+        judged.contains("16 pictures, top-1 100.0 %, top-2 100.0 %") && judged.contains("| left "),
+        "{judged}"
+    );
+    let lines = predict(&["--labels", list, "--adapter", adapter, "--json"]);
+    let last: serde_json::Value = serde_json::from_str(text(&lines.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!(last["confusion"], serde_json::json!([[8, 0], [0, 8]]));
+    fails(&["--labels", &format!("{list}x"), "--adapter", adapter], &["test.txtx"]);
+    fails(&["--labels", list], &["no head"]);
     // Trained for 32 px and this backbone: another one does not fit, and says where.
     let other = fixture("timm");
     fails(

@@ -1,7 +1,7 @@
 //! Stochastic depth (Huang et al. 2016, arXiv 1603.09382), per sample, as timm's `DropPath`.
 
 use burn::module::{Flag, Module, Param};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 
 /// Drops a residual branch of whole samples in training; kept ones are scaled by 1 / (1 - prob).
 #[derive(Module, Debug)]
@@ -21,9 +21,14 @@ impl DropPath {
         }
     }
 
+    /// False if [`DropPath::forward`] leaves a branch on `device` as it is.
+    pub fn drops(&self, device: &Device) -> bool {
+        self.prob > 0.0 && self.training.is_enabled() && device.is_autodiff()
+    }
+
     /// `branch`: `[batch, tokens, d_model]`.
     pub fn forward(&self, branch: Tensor<3>) -> Tensor<3> {
-        if self.prob == 0.0 || !self.training.is_enabled() || !branch.device().is_autodiff() {
+        if !self.drops(&branch.device()) {
             return branch;
         }
         let keep = 1.0 - self.prob;

@@ -4,6 +4,7 @@
 pub mod drop_path;
 pub mod hub;
 pub mod import;
+mod layers;
 pub mod lm;
 pub mod pos_embed;
 pub mod vit;

@@ -9,10 +9,11 @@ pub enum Resample {
     Plain,
 }
 
-/// Interpolates a `[1 + from², d]` position embedding (CLS token first) to `[1 + to², d]`.
-pub fn resize(values: &[f32], d: usize, from: usize, to: usize, resample: Resample) -> Vec<f32> {
+/// Interpolates a `[prefix + from², d]` position embedding to `[prefix + to², d]`; the first `prefix` tokens (CLS) stay.
+pub fn resize(values: &[f32], prefix: usize, from: usize, to: usize, resample: Resample) -> Vec<f32> {
+    let d = values.len() / (prefix + from * from);
     let weights = axis_weights(from, to, resample);
-    let (cls, grid) = values.split_at(d);
+    let (leading, grid) = values.split_at(prefix * d);
     // Rows first, then columns; the two passes are one separable filter.
     let mut rows = vec![0.0; to * from * d];
     for (out_y, row) in weights.iter().enumerate() {
@@ -22,12 +23,12 @@ pub fn resize(values: &[f32], d: usize, from: usize, to: usize, resample: Resamp
             add_scaled(target, source, weight);
         }
     }
-    let mut out = cls.to_vec();
-    out.resize((1 + to * to) * d, 0.0);
+    let mut out = leading.to_vec();
+    out.resize((prefix + to * to) * d, 0.0);
     for y in 0..to {
         for (out_x, row) in weights.iter().enumerate() {
             for &(x, weight) in row {
-                let at = d + (y * to + out_x) * d;
+                let at = (prefix + y * to + out_x) * d;
                 add_scaled(
                     &mut out[at..at + d],
                     &rows[(y * from + x) * d..(y * from + x + 1) * d],

@@ -1,25 +1,49 @@
-//! Vision transformer (Dosovitskiy et al. 2020, arXiv 2010.11929) with timm's module names; LayerScale as in DINOv2.
+//! Vision transformer (Dosovitskiy et al. 2020, arXiv 2010.11929) with timm's module names, and what its descendants
+//! add: a distillation token (DeiT, arXiv 2012.12877), LayerScale (DINOv2, arXiv 2304.07193), register tokens
+//! (arXiv 2309.16588), a norm before the blocks (CLIP, arXiv 2103.00020), pooling by attention (SigLIP), rotary
+//! positions (DINOv3).
+
+mod activation;
+mod attention_pool;
+mod block;
+mod rope;
 
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use kernels::gelu;
 use serde::{Deserialize, Serialize};
-use wegeft::linear;
 
-use crate::drop_path::DropPath;
+use crate::layers::norm;
+
+pub use activation::Activation;
+pub use attention_pool::AttentionPool;
+pub use block::{Attention, Block, LayerScale, Mlp};
+pub use rope::Rope;
 
 /// How tokens become one feature vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pool {
-    /// The CLS token.
+    /// The CLS token; with a distillation token the mean of the two, as timm fine-tunes them.
     Cls,
     /// The mean of the patch tokens.
     Mean,
+    /// [`AttentionPool`].
+    Attention,
+}
+
+/// Which tokens have a learned position embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// CLS, distillation and patch tokens.
+    All,
+    /// Patch tokens.
+    Patches,
+    /// None.
+    None,
 }
 
 /// Shape of a vision transformer.
@@ -40,9 +64,32 @@ pub struct VitConfig {
     /// Size of the head; 0 for none.
     #[config(default = 0)]
     pub num_classes: usize,
-    /// LayerScale (DINOv2).
+    /// A CLS token.
+    #[config(default = true)]
+    pub cls_token: bool,
+    /// A distillation token after the CLS token.
+    #[config(default = false)]
+    pub dist_token: bool,
+    /// Register tokens before the patches.
+    #[config(default = 0)]
+    pub registers: usize,
+    /// Learned position embeddings.
+    #[config(default = "Positions::All")]
+    pub positions: Positions,
+    /// Base of rotary positions, if there are any.
+    pub rope_theta: Option<f64>,
+    /// A bias of the patch projection.
+    #[config(default = true)]
+    pub patch_bias: bool,
+    /// A norm before the blocks.
+    #[config(default = false)]
+    pub norm_pre: bool,
+    /// LayerScale.
     #[config(default = false)]
     pub layer_scale: bool,
+    /// Activation of the MLPs.
+    #[config(default = "Activation::Gelu")]
+    pub activation: Activation,
     /// Pooling.
     #[config(default = "Pool::Cls")]
     pub pool: Pool,
@@ -68,6 +115,24 @@ impl VitConfig {
         self.image_size / self.patch_size
     }
 
+    /// Tokens of a picture.
+    pub fn tokens(&self) -> usize {
+        self.prefix_tokens() + self.grid() * self.grid()
+    }
+
+    /// Tokens before the patches: CLS, distillation, registers.
+    pub fn prefix_tokens(&self) -> usize {
+        usize::from(self.cls_token) + usize::from(self.dist_token) + self.registers
+    }
+
+    /// Tokens before the patches that have a learned position embedding.
+    pub fn placed_prefix_tokens(&self) -> usize {
+        match self.positions {
+            Positions::All => usize::from(self.cls_token) + usize::from(self.dist_token),
+            Positions::Patches | Positions::None => 0,
+        }
+    }
+
     /// A randomly initialized model: normal of σ 0.02, zero biases, as timm (whose
     /// truncation at ±2 is a hundred σ away).
     pub fn init(&self, device: &Device) -> Vit {
@@ -75,19 +140,33 @@ impl VitConfig {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let step = self.drop_path / (self.depth.max(2) - 1) as f64;
         let patch = [self.patch_size; 2];
+        let patches = self.grid() * self.grid();
+        let placed = self.placed_prefix_tokens() + patches;
         Vit {
-            cls_token: normal.init([1, 1, d], device),
-            pos_embed: normal.init([1, self.grid() * self.grid() + 1, d], device),
+            cls_token: self.cls_token.then(|| normal.init([1, 1, d], device)),
+            dist_token: self.dist_token.then(|| normal.init([1, 1, d], device)),
+            reg_token: (self.registers > 0).then(|| normal.init([1, self.registers, d], device)),
+            pos_embed: (self.positions != Positions::None).then(|| normal.init([1, placed, d], device)),
             patch_embed: PatchEmbed {
-                proj: Conv2dConfig::new([3, d], patch).with_stride(patch).init(device),
+                proj: Conv2dConfig::new([3, d], patch)
+                    .with_stride(patch)
+                    .with_bias(self.patch_bias)
+                    .init(device),
             },
+            norm_pre: self.norm_pre.then(|| self.norm(device)),
             blocks: (0..self.depth)
                 .map(|i| Block::new(self, step * i as f64, device))
                 .collect(),
             norm: (!self.fc_norm).then(|| self.norm(device)),
+            attn_pool: (self.pool == Pool::Attention).then(|| AttentionPool::new(self, device)),
             fc_norm: self.fc_norm.then(|| self.norm(device)),
             head: (self.num_classes > 0).then(|| dense(d, self.num_classes, device)),
+            rope: self
+                .rope_theta
+                .map(|theta| Rope::new(self.grid(), d / self.heads, theta, device)),
             mean_pool: self.pool == Pool::Mean,
+            d_model: d,
+            epsilon: self.layer_norm_eps,
         }
     }
 
@@ -109,47 +188,144 @@ fn dense(d_in: usize, d_out: usize, device: &Device) -> Linear {
 #[derive(Module, Debug)]
 pub struct Vit {
     /// `[1, 1, d_model]`
-    pub cls_token: Param<Tensor<3>>,
-    /// `[1, 1 + patches, d_model]`
-    pub pos_embed: Param<Tensor<3>>,
+    pub cls_token: Option<Param<Tensor<3>>>,
+    /// `[1, 1, d_model]`
+    pub dist_token: Option<Param<Tensor<3>>>,
+    /// `[1, registers, d_model]`
+    pub reg_token: Option<Param<Tensor<3>>>,
+    /// `[1, tokens that have one, d_model]`
+    pub pos_embed: Option<Param<Tensor<3>>>,
     /// Patches to tokens.
     pub patch_embed: PatchEmbed,
+    /// Norm before the blocks.
+    pub norm_pre: Option<LayerNorm>,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Last norm, before pooling.
     pub norm: Option<LayerNorm>,
+    /// Pooling by attention.
+    pub attn_pool: Option<AttentionPool>,
     /// Last norm, after pooling.
     pub fc_norm: Option<LayerNorm>,
     /// Classifier, if there is one.
     pub head: Option<Linear>,
+    rope: Option<Rope>,
     mean_pool: bool,
+    d_model: usize,
+    epsilon: f64,
 }
 
 impl Vit {
     /// A fresh head of `num_classes` in place of the present one.
     pub fn with_head(mut self, num_classes: usize, device: &Device) -> Self {
-        let d_model = self.cls_token.lazy_shape()[2];
-        self.head = (num_classes > 0).then(|| dense(d_model, num_classes, device));
+        self.head = (num_classes > 0).then(|| dense(self.d_model, num_classes, device));
         self
+    }
+
+    /// Tokens before the patches: CLS, distillation, registers.
+    pub fn prefix_tokens(&self) -> usize {
+        let count = |token: &Option<Param<Tensor<3>>>| token.as_ref().map_or(0, |token| token.lazy_shape()[1]);
+        count(&self.cls_token) + count(&self.dist_token) + count(&self.reg_token)
     }
 
     /// Normalised pictures `[batch, 3, h, w]` to pooled features `[batch, d_model]`.
     pub fn features(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let patches = self.patch_embed.forward(pixels);
-        let [batch, tokens, d] = patches.dims();
-        let cls = self.cls_token.val().expand([batch, 1, d]);
-        let mut x = Tensor::cat(vec![cls, patches], 1) + self.pos_embed.val();
-        for block in &self.blocks {
-            x = block.forward(x);
-        }
-        let pooled = if self.mean_pool {
-            let x = normed(&self.norm, x);
-            x.slice([0..batch, 1..tokens + 1, 0..d]).mean_dim(1)
+        self.features_from(self.tokens(pixels, 0), 0)
+    }
+
+    /// Normalised pictures `[batch, 3, h, w]` to tokens `[batch, tokens, d_model]`, through the first `blocks` blocks.
+    pub fn tokens(&self, pixels: Tensor<4>, blocks: usize) -> Tensor<3> {
+        let x = self.normed(&self.norm_pre, self.embedded(pixels));
+        let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
+        self.blocks[..blocks].iter().fold(x, through)
+    }
+
+    /// Tokens `[batch, tokens, d_model]` that have been through the first `blocks` blocks to pooled features
+    /// `[batch, d_model]`.
+    pub fn features_from(&self, tokens: Tensor<3>, blocks: usize) -> Tensor<2> {
+        let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
+        let patches = tokens.dims()[1] - self.prefix_tokens();
+        let x = self.blocks[blocks..].iter().fold(tokens, through);
+        let [batch, tokens, d] = x.dims();
+        let pooled = if let Some(pool) = &self.attn_pool {
+            pool.forward(self.normed(&self.norm, x))
+        } else if self.mean_pool {
+            let x = self.normed(&self.norm, x);
+            // The last ones: prompts of an adapter stand between the prefix and the patches.
+            x.narrow(1, tokens - patches, patches).mean_dim(1)
         } else {
-            // The norm works token by token: only the one that is read needs it.
-            normed(&self.norm, x.slice([0..batch, 0..1, 0..d]))
+            // The norm works token by token: only those that are read need it.
+            match self.dist_token {
+                Some(_) => self.normed(&self.norm, x.slice([0..batch, 0..2, 0..d])).mean_dim(1),
+                None => self.normed(&self.norm, x.slice([0..batch, 0..1, 0..d])),
+            }
         };
-        normed(&self.fc_norm, pooled).reshape([batch, d])
+        self.normed(&self.fc_norm, pooled).reshape([batch, d])
+    }
+
+    fn normed<const D: usize>(&self, layer: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
+        match layer {
+            Some(layer) => norm(layer, self.epsilon, x),
+            None => x,
+        }
+    }
+
+    /// For each block what goes into attention's output projection, `[batch, tokens, d_model]`, on the way of normalised
+    /// pictures `[batch, 3, h, w]` through the model.
+    pub fn projection_inputs(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
+        let mut x = self.tokens(pixels, 0);
+        let through = |block: &Block| {
+            let edited = block.input.forward(x.clone());
+            let mixed = block.mixed(edited.clone(), self.rope.as_ref());
+            x = block.rest(edited, mixed.clone());
+            mixed
+        };
+        self.blocks.iter().map(through).collect()
+    }
+
+    /// Patches with the tokens before them and their positions.
+    fn embedded(&self, pixels: Tensor<4>) -> Tensor<3> {
+        let patches = self.patch_embed.forward(pixels);
+        let [batch, count, d] = patches.dims();
+        let expanded = |token: &Option<Param<Tensor<3>>>| {
+            token.as_ref().map(|token| {
+                let token = token.val();
+                let tokens = token.dims()[1];
+                token.expand([batch, tokens, d])
+            })
+        };
+        let leading: Vec<Tensor<3>> = [expanded(&self.cls_token), expanded(&self.dist_token)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let joined = |mut parts: Vec<Tensor<3>>, last: Tensor<3>| match parts.is_empty() {
+            true => last,
+            false => {
+                parts.push(last);
+                Tensor::cat(parts, 1)
+            }
+        };
+        let registers = expanded(&self.reg_token);
+        match &self.pos_embed {
+            Some(positions) if positions.lazy_shape()[1] > count => {
+                let first = leading.len();
+                let x = joined(leading, patches) + positions.val();
+                match registers {
+                    None => x,
+                    Some(registers) => {
+                        let before = x.clone().slice([0..batch, 0..first]);
+                        Tensor::cat(vec![before, registers, x.slice([0..batch, first..first + count])], 1)
+                    }
+                }
+            }
+            positions => {
+                let patches = match positions {
+                    Some(positions) => patches + positions.val(),
+                    None => patches,
+                };
+                joined(leading.into_iter().chain(registers).collect(), patches)
+            }
+        }
     }
 
     /// Pooled features `[batch, d_model]` to logits `[batch, classes]`; the features if there is no head.
@@ -163,13 +339,6 @@ impl Vit {
     /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
         self.classify(self.features(pixels))
-    }
-}
-
-fn normed<const D: usize>(norm: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {
-    match norm {
-        Some(norm) => norm.forward(x),
-        None => x,
     }
 }
 
@@ -198,120 +367,5 @@ impl PatchEmbed {
             None => tokens,
         };
         tokens.reshape([batch, rows * columns, d])
-    }
-}
-
-/// LayerScale: a learned factor per channel.
-#[derive(Module, Debug)]
-pub struct LayerScale {
-    /// `[d_model]`
-    pub gamma: Param<Tensor<1>>,
-}
-
-/// One transformer block, pre-norm.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Norm before attention.
-    pub norm1: LayerNorm,
-    /// Self-attention.
-    pub attn: Attention,
-    /// Scale of the attention branch.
-    pub ls1: Option<LayerScale>,
-    /// Norm before the MLP.
-    pub norm2: LayerNorm,
-    /// MLP.
-    pub mlp: Mlp,
-    /// Scale of the MLP branch.
-    pub ls2: Option<LayerScale>,
-    drop_path: DropPath,
-}
-
-impl Block {
-    fn new(config: &VitConfig, drop_path: f64, device: &Device) -> Self {
-        let d = config.d_model;
-        let hidden = config.mlp_dim.unwrap_or(4 * d);
-        let scale = || {
-            config.layer_scale.then(|| LayerScale {
-                gamma: Initializer::Ones.init([d], device),
-            })
-        };
-        Self {
-            norm1: config.norm(device),
-            attn: Attention {
-                qkv: dense(d, 3 * d, device),
-                proj: dense(d, d, device),
-                heads: config.heads,
-            },
-            ls1: scale(),
-            norm2: config.norm(device),
-            mlp: Mlp {
-                fc1: dense(d, hidden, device),
-                fc2: dense(hidden, d, device),
-            },
-            ls2: scale(),
-            drop_path: DropPath::new(drop_path),
-        }
-    }
-
-    /// `[batch, tokens, d_model]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let attended = scaled(&self.ls1, self.attn.forward(self.norm1.forward(x.clone())));
-        let x = x + self.drop_path.forward(attended);
-        let mixed = scaled(&self.ls2, self.mlp.forward(self.norm2.forward(x.clone())));
-        x + self.drop_path.forward(mixed)
-    }
-}
-
-fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
-    match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
-        None => branch,
-    }
-}
-
-/// Multi-head self-attention with a fused qkv weight.
-#[derive(Module, Debug)]
-pub struct Attention {
-    /// `[d_model, 3·d_model]`
-    pub qkv: Linear,
-    /// `[d_model, d_model]`
-    pub proj: Linear,
-    heads: usize,
-}
-
-impl Attention {
-    /// `[batch, tokens, d_model]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, d] = x.dims();
-        let width = d / self.heads;
-        let qkv = linear(&self.qkv, x)
-            .reshape([batch, tokens, 3, self.heads, width])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| -> Tensor<4> {
-            qkv.clone()
-                .slice([i..i + 1, 0..batch, 0..self.heads, 0..tokens, 0..width])
-                .squeeze_dim(0)
-        };
-        let scores = part(0)
-            .mul_scalar((width as f64).powf(-0.5))
-            .matmul(part(1).swap_dims(2, 3));
-        let mixed = softmax(scores, 3).matmul(part(2));
-        linear(&self.proj, mixed.swap_dims(1, 2).reshape([batch, tokens, d]))
-    }
-}
-
-/// Two linear layers with GELU between.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// `[d_model, hidden]`
-    pub fc1: Linear,
-    /// `[hidden, d_model]`
-    pub fc2: Linear,
-}
-
-impl Mlp {
-    /// `[batch, tokens, d_model]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.fc2, gelu(linear(&self.fc1, x)))
     }
 }

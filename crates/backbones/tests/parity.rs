@@ -61,6 +61,47 @@ fn dinov2() {
 }
 
 #[test]
+fn deit_s_distillation_token() {
+    agrees("deit");
+    agrees("timm_distilled");
+}
+
+#[test]
+fn registers() {
+    agrees("dinov2_registers");
+    agrees("timm_registers");
+}
+
+#[test]
+fn dinov3() {
+    agrees("dinov3");
+}
+
+#[test]
+fn clip_s_vision_tower_of_a_whole_checkpoint() {
+    agrees("clip");
+}
+
+#[test]
+fn siglip_s_vision_tower() {
+    agrees("siglip");
+}
+
+#[test]
+fn tokens_after_some_blocks_lead_to_the_same_features() {
+    let device = Device::flex();
+    let model = load_vit(&fixture("dinov3"), None, 0.0, &device).unwrap().model;
+    let pixels = Tensor::<4>::random([2, 3, 32, 32], burn::tensor::Distribution::Default, &device);
+    let whole = model.features(pixels.clone()).into_data();
+    for blocks in 0..=2 {
+        let features = model.features_from(model.tokens(pixels.clone(), blocks), blocks);
+        assert_eq!(features.into_data(), whole);
+    }
+    let inputs = model.projection_inputs(pixels);
+    assert_eq!((inputs.len(), inputs[0].dims()), (2, [2, 1 + 2 + 16, 24]));
+}
+
+#[test]
 fn what_is_not_implemented_is_refused_by_field() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(

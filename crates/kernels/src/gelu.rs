@@ -9,7 +9,7 @@ use burn::tensor::{Tensor, activation};
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if crate::flex::takes(&x) {
-        return crate::flex::gelu(x);
+        return crate::flex::activations::gelu(x);
     }
     activation::gelu(x)
 }

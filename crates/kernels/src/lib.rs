@@ -3,12 +3,18 @@
 //!
 //! The instruction set (AVX-512, AVX2, NEON or none of them) is chosen at run time.
 
+mod attention;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
 mod gelu;
-#[cfg(feature = "flex")]
-mod normal;
+mod layer_norm;
+mod linear;
+mod rms_norm;
 
+pub use attention::{AttentionOptions, Visible, attention, attention_qkv};
 pub use cross_entropy::{LmHead, linear_cross_entropy, linear_nll};
 pub use gelu::gelu;
+pub use layer_norm::layer_norm;
+pub use linear::{linear, linear_add, linear_gelu};
+pub use rms_norm::rms_norm;

@@ -45,7 +45,7 @@ fn main() -> Result<(), wegeft::AdapterError> {
         let grads = GradientsParams::from_grads(loss.backward(), &adapted);
         adapted = optim.step(0.01, adapted, grads);
     }
-    let merged = adapted.merge(); // a plain Mlp again
+    let merged = adapted.merge()?; // a plain Mlp again
     println!(
         "merged: loss {:.4}",
         (merged.forward(x) - y).powi_scalar(2).mean().into_scalar::<f32>()

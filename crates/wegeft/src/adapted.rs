@@ -1,13 +1,16 @@
 //! The adapted model: a frozen model and its bank, together one Burn `Module`.
 
+use std::collections::HashSet;
+
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamGroup,
+    ParamId,
 };
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
 
 use crate::bank::Bank;
-use crate::config::{AdapterConfig, Method};
+use crate::config::AdapterConfig;
 use crate::site::{self, ParamInfo};
 
 #[derive(Module, Debug)]
@@ -26,10 +29,9 @@ pub struct Adapted<M: Module + ModuleDisplay> {
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     pub(crate) fn new(model: M, bank: Bank, config: AdapterConfig) -> Self {
-        let model = model.map(&mut Freeze {
-            config: &config,
-            path: Vec::new(),
-        });
+        let trained = site::params(&model).into_iter().filter(|param| trains(&config, param));
+        let trained = trained.map(|param| param.id).collect();
+        let model = model.map(&mut Freeze { trained });
         Self {
             parts: Parts { model, bank },
             config,
@@ -56,16 +58,33 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.parts.bank.bind(self.parts.model.clone())
     }
 
-    /// A plain model with the residuals written into its weights.
-    pub fn merge(&self) -> M {
-        self.bind().materialize()
-    }
-
     /// The model's own parameters (not the bank's) that are trained in full, in traversal order.
     pub fn saved_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
-        params.retain(|param| trains(&self.config, &param.path));
+        params.retain(|param| trains(&self.config, param));
         params
+    }
+
+    pub(crate) fn map_model(self, change: impl FnOnce(M) -> M) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model: change(model),
+                bank,
+            },
+            config: self.config,
+        }
+    }
+
+    pub(crate) fn map_bank(self, change: impl FnOnce(Bank) -> Bank) -> Self {
+        let Parts { model, bank } = self.parts;
+        Self {
+            parts: Parts {
+                model,
+                bank: change(bank),
+            },
+            config: self.config,
+        }
     }
 
     pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {
@@ -75,34 +94,41 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
+    /// Number of parameters (not of their values) that are trained, in the model and in the bank.
+    pub fn trained_params(&self) -> usize {
+        let trained = self.trained();
+        let all = site::params(&self.parts.model)
+            .into_iter()
+            .chain(site::params(&self.parts.bank));
+        all.filter(|param| trained.matches(&param.id, None)).count()
+    }
+
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
-        let mut ids: Vec<_> = self.saved_params().into_iter().map(|param| param.id).collect();
-        ids.extend(site::params(&self.parts.bank).into_iter().map(|param| param.id));
-        ParamGroup::from_ids(ids)
+        let frozen = self.bank().frozen();
+        let factors = site::params(self.bank()).into_iter().map(|param| param.id);
+        let saved = self.saved_params().into_iter().map(|param| param.id);
+        ParamGroup::from_ids(saved.chain(factors.filter(|id| !frozen.contains(id))).collect())
+    }
+
+    /// Everything that is saved: what is trained, and what of the bank cannot be made anew.
+    fn saved(&self) -> Vec<ParamId> {
+        self.names().into_values().map(|(param, _)| param.id).collect()
     }
 }
 
-fn trains(config: &AdapterConfig, path: &str) -> bool {
-    config.method == Method::Full || site::is_saved(path, &config.targets.modules_to_save)
+fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
+    config.method.trains(param) || site::is_saved(&param.path, &config.targets.modules_to_save)
 }
 
-struct Freeze<'a> {
-    config: &'a AdapterConfig,
-    path: Vec<String>,
+struct Freeze {
+    trained: HashSet<ParamId>,
 }
 
-impl ModuleMapper for Freeze<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
+impl ModuleMapper for Freeze {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.set_require_grad(trains(self.config, &self.path.join(".")))
+        let trained = self.trained.contains(&param.id);
+        param.set_require_grad(trained)
     }
 }
 
@@ -157,15 +183,15 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn into_record(self) -> ModuleRecord {
-        let trained = self.trained();
-        self.parts.into_record_group(trained)
+        let saved = ParamGroup::from_ids(self.saved());
+        self.parts.into_record_group(saved)
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
-        let trained = self.saved_params().len() + site::params(&self.parts.bank).len();
-        if record.len() != trained {
+        let saved = self.saved().len();
+        if record.len() != saved {
             return Err(RecordError::Validation(format!(
-                "the record holds {} tensors, this adapter trains {trained}",
+                "the record holds {} tensors, this adapter has {saved}",
                 record.len()
             )));
         }

@@ -25,19 +25,21 @@ pub enum AdapterError {
     },
     /// Sites of one sharing group that cannot share (phi, psi).
     #[error(
-        "group '{group}' mixes input sizes: '{first}' has d_in {first_d_in}, '{site}' has d_in {d_in}; put them in separate groups"
+        "group '{group}' mixes sizes: '{first}' has {size} {first_size}, '{site}' has {size} {site_size}; put them in separate groups"
     )]
-    UnequalInputs {
+    Unequal {
         /// Name of the group.
         group: String,
+        /// What must be equal: d_in, d_out or r.
+        size: &'static str,
         /// The group's first site.
         first: String,
-        /// Input size of the first site.
-        first_d_in: usize,
+        /// Its size.
+        first_size: usize,
         /// The site that differs.
         site: String,
-        /// Its input size.
-        d_in: usize,
+        /// Its size.
+        site_size: usize,
     },
     /// A rank that is zero or larger than the weight allows.
     #[error("rank r = {rank} is impossible for '{site}' with weight [{d_in}, {d_out}]; choose 1 to {max}")]
@@ -79,6 +81,42 @@ pub enum AdapterError {
         /// What the system or the parser says.
         message: String,
     },
+    /// A method that edits activations has no weight to merge into.
+    #[error("method {method} edits activations ('{site}') and cannot be merged into weights; keep it bound")]
+    NotMergeable {
+        /// Name of the method.
+        method: String,
+        /// The first place that it edits.
+        site: String,
+    },
+    /// A merge or its undoing that gives values that are no numbers.
+    #[error(
+        "weight '{site}' would get {count} values that are not finite; the adapter or the weight is damaged, or too large for its type"
+    )]
+    NotFinite {
+        /// Path of the weight.
+        site: String,
+        /// How many of its values.
+        count: usize,
+    },
+    /// A merge that does not determine the weight before it.
+    #[error("method {method} at '{site}': {message}")]
+    NotInvertible {
+        /// Name of the method.
+        method: String,
+        /// Path of the weight.
+        site: String,
+        /// Why, and what to do.
+        message: String,
+    },
+    /// A name that no adapter has, or one that is taken.
+    #[error("adapter '{name}': {message}")]
+    Adapter {
+        /// The name as given.
+        name: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
     /// Tensors of a file that do not fit the model, all of them at once.
     #[error("{path} does not fit this model: {problems}")]
     Mismatch {
@@ -87,4 +125,13 @@ pub enum AdapterError {
         /// Every missing, surplus and misshapen tensor.
         problems: String,
     },
+}
+
+impl AdapterError {
+    pub(crate) fn bad_field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::BadField {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
 }

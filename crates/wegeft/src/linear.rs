@@ -7,21 +7,49 @@ use crate::methods::Bound;
 
 /// `layer.forward(x)`, in activation space if the layer's weight is bound to an adapter.
 ///
-/// `x`: `[batch, tokens, d_in]`; result `[batch, tokens, d_out]`. The frozen weight gets no gradient and is
-/// never copied. An unbound layer is Burn's own.
-pub fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    let [batch, tokens, d_in] = x.dims();
-    let [_, d_out] = layer.weight.lazy_shape().dims();
-    // One product over all rows: a batch of small products would sum a gradient per picture.
-    let rows = x.reshape([batch * tokens, d_in]);
-    let weight = layer.weight.base();
+/// `x`: `[.., d_in]`, of any rank from 2; result `[.., d_out]`. The frozen weight gets no gradient and is never
+/// copied. An unbound layer is Burn's own.
+pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let shape = x.dims();
+    let rows = rows(x);
     let out = match layer.weight.reparameterization::<Bound>() {
-        Some(bound) => bound.matmul(rows, weight),
+        Some(bound) => bound.edit().matmul(rows, layer.weight.base()),
         None => rows.matmul(layer.weight.val()),
     };
+    finish(layer, out, shape)
+}
+
+/// [`linear`] for several layers that read the same `x`, such as q, k and v: layers bound to the same input-side
+/// generator share one edit of it.
+pub fn linear_many<const D: usize, const N: usize>(layers: [&Linear; N], x: Tensor<D>) -> [Tensor<D>; N] {
+    let bound = layers.map(|layer| layer.weight.reparameterization::<Bound>());
+    let shared = |other: Option<&Bound>| bound[0].and_then(|first| first.shared_input_edit(other?));
+    let Some(edit) = (N > 1).then(|| bound.iter().find_map(|other| shared(*other))).flatten() else {
+        return layers.map(|layer| linear(layer, x.clone()));
+    };
+    let shape = x.dims();
+    let rows = rows(x.clone());
+    let edited = edit.edit(rows);
+    std::array::from_fn(|i| match shared(bound[i]) {
+        Some(_) => finish(layers[i], edited.clone().matmul(layers[i].weight.base()), shape),
+        None => linear(layers[i], x.clone()),
+    })
+}
+
+/// One product over all rows: a batch of small products would sum a gradient per picture.
+fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
+    let shape = x.dims();
+    x.reshape([shape[..D - 1].iter().product(), shape[D - 1]])
+}
+
+fn finish<const D: usize>(layer: &Linear, out: Tensor<2>, mut shape: [usize; D]) -> Tensor<D> {
     let out = match &layer.bias {
-        Some(bias) => out + bias.val().unsqueeze::<2>(),
+        Some(bias) => match bias.reparameterization::<Bound>() {
+            Some(bound) => bound.edit().add_bias(out, bias.base()),
+            None => out + bias.val().unsqueeze::<2>(),
+        },
         None => out,
     };
-    out.reshape([batch, tokens, d_out])
+    shape[D - 1] = out.dims()[1];
+    out.reshape(shape)
 }

@@ -1,4 +1,4 @@
-//! Sites: the weights of a model by name, and which of them a config targets.
+//! Sites: the places of a model by name, and the groups that share factors.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
-use crate::config::{Sharing, TargetModules, Targets};
+use crate::config::Sharing;
 use crate::error::AdapterError;
 
 /// One float parameter of a model.
@@ -53,11 +53,24 @@ impl ParamInfo {
     }
 }
 
+/// The places of a model where an adapter can act.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// Float parameters, in traversal order.
+    pub params: Vec<ParamInfo>,
+    /// Hooks, in traversal order: their edit points, `blocks.3.output.edit_point`, `[width]`.
+    pub hooks: Vec<ParamInfo>,
+}
+
+#[derive(Default)]
 struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
-    params: Vec<ParamInfo>,
+    places: Places,
 }
+
+/// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
+pub(crate) const EDIT_POINT: &str = "edit_point";
 
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
@@ -72,7 +85,11 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.params.push(ParamInfo {
+        let list = match self.path.last().is_some_and(|field| field == EDIT_POINT) {
+            true => &mut self.places.hooks,
+            false => &mut self.places.params,
+        };
+        list.push(ParamInfo {
             path: self.path.join("."),
             shape: param.lazy_shape().to_vec(),
             holder: self.holders.last().cloned().unwrap_or_default(),
@@ -81,32 +98,95 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// Every float parameter of `model`, in traversal order.
-pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    let mut collector = Collector {
-        path: Vec::new(),
-        holders: Vec::new(),
-        params: Vec::new(),
-    };
+/// Every place of `model`.
+pub fn places<M: Module>(model: &M) -> Places {
+    let mut collector = Collector::default();
     model.visit(&mut collector);
-    collector.params
+    collector.places
 }
 
-/// A rank-2 weight that an adapter acts on.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+/// Every float parameter of `model`, in traversal order.
+pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+    places(model).params
+}
+
+/// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
+pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
+    let hooks = places(model).hooks.into_iter();
+    hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
+}
+
+/// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Site {
-    /// Path of the weight, `blocks.3.attn.proj.weight`.
+    /// Path of the parameter, `blocks.3.attn.proj.weight`.
     pub path: String,
-    /// Input size.
+    /// Input size; 1 for a vector; the width of a hook.
     pub d_in: usize,
-    /// Output size.
+    /// Output size: of the block, if it is one; the length of a vector; the width of a hook.
     pub d_out: usize,
+    /// The block of a fused weight.
+    pub block: Option<BlockOf>,
+}
+
+/// A block of columns of a fused weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockOf {
+    /// Its name, `q`.
+    pub name: String,
+    /// Its first column.
+    pub start: usize,
+    /// Columns of the whole weight.
+    pub whole: usize,
 }
 
 impl Site {
-    /// Path of the module, `blocks.3.attn.proj`.
-    pub fn module(&self) -> &str {
-        self.path.strip_suffix(".weight").unwrap_or(&self.path)
+    /// The weight `[d_in, d_out]` of the linear layer `module`.
+    pub fn linear(module: impl AsRef<str>, d_in: usize, d_out: usize) -> Self {
+        Self {
+            path: format!("{}.weight", module.as_ref()),
+            d_in,
+            d_out,
+            block: None,
+        }
+    }
+
+    /// The vector of `length` at that path: a bias, the scale of a norm.
+    pub fn vector(path: impl Into<String>, length: usize) -> Self {
+        Self {
+            path: path.into(),
+            d_in: 1,
+            d_out: length,
+            block: None,
+        }
+    }
+
+    /// The hook `module` of that width.
+    pub fn hook(module: impl AsRef<str>, width: usize) -> Self {
+        Self {
+            path: format!("{}.{EDIT_POINT}", module.as_ref()),
+            d_in: width,
+            d_out: width,
+            block: None,
+        }
+    }
+
+    /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.
+    pub(crate) fn bias_path(&self) -> String {
+        let module = self.path.rsplit_once('.').map_or("", |(module, _)| module);
+        format!("{module}.bias")
+    }
+
+    /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
+    pub fn module(&self) -> String {
+        let module = self
+            .path
+            .rsplit_once('.')
+            .map_or(self.path.as_str(), |(module, _)| module);
+        match &self.block {
+            Some(block) => format!("{module}.{}", block.name),
+            None => module.to_string(),
+        }
     }
 }
 
@@ -121,113 +201,32 @@ pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
         .any(|(end, _)| modules_to_save.iter().any(|name| name_matches(&path[..end], name)))
 }
 
-fn regex(pattern: &str) -> Result<Regex, AdapterError> {
+/// `pattern` as a regular expression for whole names.
+pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
         pattern: pattern.to_string(),
         message: error.to_string().replace('\n', " "),
     })
 }
 
-fn layer_index(path: &str) -> Option<usize> {
+/// PEFT's rule for the keys of `rank_pattern`: the whole name, or its end after a dot.
+pub(crate) fn module_regex(key: &str) -> Result<Regex, AdapterError> {
+    regex(&format!(r"(?:.*\.)?(?:{key})"))
+}
+
+/// True if `key`, a valid pattern, matches `module`.
+pub(crate) fn pattern_matches(key: &str, module: &str) -> bool {
+    module_regex(key).is_ok_and(|regex| regex.is_match(module))
+}
+
+/// True if `pattern`, a regular expression for whole module paths, matches `module`; an invalid one matches nothing.
+pub(crate) fn whole_matches(pattern: &str, module: &str) -> bool {
+    regex(pattern).is_ok_and(|regex| regex.is_match(module))
+}
+
+/// First number in a path, `3` of `blocks.3.attn.proj`.
+pub(crate) fn layer_index(path: &str) -> Option<usize> {
     path.split('.').find_map(|part| part.parse().ok())
-}
-
-/// The sites of `params` that `targets` names, in traversal order.
-///
-/// # Errors
-/// A pattern that matches nothing, or a match without a rank-2 weight.
-pub fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-    let mut chosen = vec![false; params.len()];
-    match &targets.target_modules {
-        TargetModules::Names(names) => {
-            for name in names {
-                select(params, targets, name, |module| name_matches(module, name), &mut chosen)?;
-            }
-        }
-        TargetModules::Regex(pattern) => {
-            let matcher = regex(pattern)?;
-            select(params, targets, pattern, |module| matcher.is_match(module), &mut chosen)?;
-        }
-    }
-    Ok(params
-        .iter()
-        .zip(chosen)
-        .filter(|(_, chosen)| *chosen)
-        .map(|(param, _)| Site {
-            path: param.path.clone(),
-            d_in: param.shape[0],
-            d_out: param.shape[1],
-        })
-        .collect())
-}
-
-fn select(
-    params: &[ParamInfo],
-    targets: &Targets,
-    pattern: &str,
-    matches: impl Fn(&str) -> bool,
-    chosen: &mut [bool],
-) -> Result<(), AdapterError> {
-    let mut found = false;
-    for (index, param) in params.iter().enumerate() {
-        let module = param.module();
-        if !matches(module) || param.path.ends_with(".bias") {
-            continue;
-        }
-        found = true;
-        if param.shape.len() != 2 {
-            return Err(AdapterError::NotAMatrix {
-                pattern: pattern.to_string(),
-                site: param.path.clone(),
-                shape: param.shape.clone(),
-            });
-        }
-        let excluded = targets.exclude_modules.iter().any(|name| name_matches(module, name))
-            || is_saved(&param.path, &targets.modules_to_save);
-        let layer_chosen = targets
-            .layers_to_transform
-            .as_ref()
-            .is_none_or(|layers| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer)));
-        chosen[index] |= !excluded && layer_chosen;
-    }
-    if found && chosen.iter().any(|chosen| *chosen) {
-        return Ok(());
-    }
-    Err(AdapterError::NoMatch {
-        pattern: pattern.to_string(),
-        nearest: nearest(params, pattern),
-    })
-}
-
-/// The three module names most like `pattern`, each with its layer number left out.
-fn nearest(params: &[ParamInfo], pattern: &str) -> String {
-    let mut names: Vec<String> = params
-        .iter()
-        .filter(|param| param.shape.len() == 2)
-        .map(|param| kind(param.module()))
-        .collect();
-    names.sort();
-    names.dedup();
-    let tail = |name: &str| {
-        name.rsplit('*')
-            .next()
-            .unwrap_or(name)
-            .trim_start_matches('.')
-            .to_string()
-    };
-    names.sort_by(|a, b| {
-        let (a, b) = (
-            strsim::jaro_winkler(&tail(a), pattern),
-            strsim::jaro_winkler(&tail(b), pattern),
-        );
-        b.total_cmp(&a)
-    });
-    names.truncate(3);
-    if names.is_empty() {
-        "(the model has no rank-2 weight)".to_string()
-    } else {
-        names.join(", ")
-    }
 }
 
 /// Projection type of a module: its path with every layer number replaced by `*`.
@@ -242,7 +241,7 @@ pub fn kind(module: &str) -> String {
 /// Sorts sites into the groups that share one generator. Each group is (name, indices into `sites`).
 ///
 /// # Errors
-/// A group pattern that is no regex or matches no site, a site in no group, unequal d_in in a group.
+/// A group pattern that is no regex or matches no site, a site in no group.
 pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize>)>, AdapterError> {
     let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
     let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
@@ -255,19 +254,19 @@ pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize
     };
     for (index, site) in sites.iter().enumerate() {
         let name = match sharing {
-            Sharing::Kind => kind(site.module()),
+            Sharing::Kind => kind(&site.module()),
             Sharing::All => "all".to_string(),
-            Sharing::Site => site.module().to_string(),
+            Sharing::Site => site.module(),
             Sharing::Groups(_) => compiled
                 .iter()
-                .find(|(_, regex)| regex.is_match(site.module()))
+                .find(|(_, regex)| regex.is_match(&site.module()))
                 .map(|(pattern, _)| pattern.clone())
-                .ok_or_else(|| AdapterError::BadField {
-                    field: "groups".to_string(),
-                    message: format!(
+                .ok_or_else(|| {
+                    let message = format!(
                         "site '{}' is in none of the groups; add a pattern that matches it from the start of its name",
                         site.module()
-                    ),
+                    );
+                    AdapterError::bad_field("groups", message)
                 })?,
         };
         let slot = *by_name.entry(name.clone()).or_insert_with(|| {
@@ -278,24 +277,38 @@ pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize
     }
     for (pattern, _) in &compiled {
         if !by_name.contains_key(pattern) {
-            let names: Vec<_> = sites.iter().map(|site| kind(site.module())).collect();
+            let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
             return Err(AdapterError::NoMatch {
                 pattern: pattern.clone(),
                 nearest: names[..names.len().min(3)].join(", "),
             });
         }
     }
-    for (name, members) in &groups {
-        let first = &sites[members[0]];
-        if let Some(site) = members.iter().map(|i| &sites[*i]).find(|site| site.d_in != first.d_in) {
-            return Err(AdapterError::UnequalInputs {
-                group: name.clone(),
-                first: first.path.clone(),
-                first_d_in: first.d_in,
-                site: site.path.clone(),
-                d_in: site.d_in,
-            });
-        }
-    }
     Ok(groups)
+}
+
+/// Checks that all members of a group agree in a size, such as d_in.
+///
+/// # Errors
+/// The first member that differs.
+pub(crate) fn check_equal(
+    group: &str,
+    sites: &[Site],
+    size: &'static str,
+    of: impl Fn(&Site) -> usize,
+) -> Result<(), AdapterError> {
+    let Some((first, rest)) = sites.split_first() else {
+        return Ok(());
+    };
+    match rest.iter().find(|site| of(site) != of(first)) {
+        None => Ok(()),
+        Some(site) => Err(AdapterError::Unequal {
+            group: group.to_string(),
+            size,
+            first: first.module(),
+            first_size: of(first),
+            site: site.module(),
+            site_size: of(site),
+        }),
+    }
 }

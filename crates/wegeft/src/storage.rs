@@ -1,9 +1,11 @@
-//! Adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, Hugging Face PEFT's layout,
-//! and the export of a WeGeFT adapter as a standard LoRA adapter.
+//! Adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, Hugging Face PEFT's layout.
 //!
 //! Keys are PEFT's: `base_model.model.<module>.lora_A.weight` and, for modules trained in full,
-//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as
-//! `base_model.model.<module>.wegeft_phi`. Matrices have PyTorch's orientation.
+//! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as the WeGeFT
+//! fork of PEFT does: `base_model.model.<module>.wegeft_phi.weight` and `wegeft_psi.weight`, both `[r, d]`. (The fork
+//! keeps both as linear layers d -> r and then uses phi transposed on the input side only; here phi is transposed on
+//! both sides, as the formula has it.) What PEFT has no method for is named likewise,
+//! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,12 +15,14 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
-use crate::config::{AdapterConfig, Method};
+use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::methods::Bound;
+use crate::fork;
+use crate::json::Unique;
 use crate::site::{self, ParamInfo};
 use crate::unsupported;
 
@@ -26,7 +30,9 @@ use crate::unsupported;
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// Name of the weights file in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-const PREFIX: &str = "base_model.model.";
+/// Parsed JSON takes many times its size in memory; no config comes near this one, bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// One stored tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +99,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        let config = serde_json::to_value(self.config()).unwrap_or(Value::Null);
+        let path = folder.as_ref().join(CONFIG_FILE);
+        let mut config = known_fields(self.config()).map_err(|e| file_error("write", &path, e))?;
+        config.extend(fork::fields(self.config(), self.bank().groups()));
+        config.extend(self.config().extra.clone());
         write_adapter(folder.as_ref(), config, &collect(self, &self.names()))
     }
 
@@ -103,8 +112,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
     pub fn load(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
         let path = folder.as_ref().join(WEIGHTS_FILE);
-        let found = read_tensors(&path)?;
+        let mut found = read_tensors(&path)?;
         let names = self.names();
+        fork::respell(&names, &mut found);
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {
@@ -115,73 +125,17 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         Ok(fill(self, &names, &found))
     }
 
-    /// Writes the adapter as standard LoRA (`B = W·phi`, `A = psi` at every site): what PEFT, vLLM and
-    /// llama.cpp serve. Exact, for WeGeFT and LoRA.
-    ///
-    /// # Errors
-    /// A method without a LoRA form, or a folder that cannot be written.
-    pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        let (r, alpha) = match &self.config().method {
-            Method::Wegeft(config) => (config.r, config.alpha),
-            Method::Lora(config) => (config.r, config.alpha),
-            Method::Linear | Method::Full => {
-                return Err(AdapterError::BadField {
-                    field: "peft_type".to_string(),
-                    message: "linear and full fine-tuning have no LoRA form; export WeGeFT or LoRA".to_string(),
-                });
-            }
-        };
-        let mut tensors: Tensors = collect(self, &self.names());
-        tensors.retain(|name, _| !name.ends_with(".wegeft_phi") && !name.ends_with(".wegeft_psi"));
-        let bound = self
-            .bank()
-            .groups()
-            .iter()
-            .zip(&self.bank().factors)
-            .flat_map(|(group, factors)| group.sites.iter().map(|site| (site.path.clone(), factors.bind())))
-            .collect();
-        self.model().visit(&mut LoraCollector {
-            path: Vec::new(),
-            bound,
-            tensors: &mut tensors,
-        });
-        let modules: Vec<String> = self
-            .bank()
-            .groups()
-            .iter()
-            .flat_map(|group| group.sites.iter().map(|site| site.module().to_string()))
-            .collect();
-        let config = json!({
-            "peft_type": "LORA", "task_type": null, "r": r, "lora_alpha": alpha, "lora_dropout": 0.0,
-            "bias": "none", "fan_in_fan_out": false, "inference_mode": true, "target_modules": modules,
-            "modules_to_save": self.config().targets.modules_to_save,
-        });
-        write_adapter(folder.as_ref(), config, &tensors)
-    }
-
     /// Path in this module -> (parameter, name on disk).
-    fn names(&self) -> Names {
+    pub(crate) fn names(&self) -> Names {
         let mut names = Names::new();
         for param in self.saved_params() {
             let name = format!("{PREFIX}{}", param.torch_name());
             names.insert(format!("model.{}", param.path), (param, name));
         }
         for param in site::params(self.bank()) {
-            // Paths in the bank read `factors.<group>.<Method>.<factor>`.
-            let group = param
-                .path
-                .split('.')
-                .nth(1)
-                .and_then(|index| index.parse::<usize>().ok());
-            let owner = group.map_or("", |index| self.bank().groups()[index].sites[0].module());
-            let field = match param.path.rsplit('.').next().unwrap_or_default() {
-                "phi" => "wegeft_phi",
-                "psi" => "wegeft_psi",
-                "a" => "lora_A.weight",
-                "b" => "lora_B.weight",
-                other => other,
+            let Some(name) = self.bank().name_on_disk(&param) else {
+                continue;
             };
-            let name = format!("{PREFIX}{owner}.{field}");
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names
@@ -199,25 +153,51 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
         path: path.clone(),
         message,
     };
+    let size = fs::metadata(&path).map_err(|e| error(e.to_string()))?.len();
+    if size > CONFIG_LIMIT {
+        return Err(error(format!("{size} bytes are no adapter config, which has a few kB")));
+    }
     let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    let json: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let Unique(mut json) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    fork::translate(&mut json).map_err(error)?;
     if let Some((field, value)) = unsupported::first(&json) {
         return Err(error(format!(
             "field '{field}' is {value}, which is not implemented here; leave it unset"
         )));
     }
-    serde_json::from_value(json).map_err(|e| error(e.to_string()))
+    let mut config = AdapterConfig::deserialize(&json).map_err(|e| error(e.to_string()))?;
+    let known = known_fields(&config).map_err(|e| error(e.to_string()))?;
+    if let Value::Object(fields) = json {
+        config.extra = fields
+            .into_iter()
+            .filter(|(name, _)| !known.contains_key(name))
+            .collect();
+    }
+    Ok(config)
+}
+
+/// The fields of `config` as adapter_config.json has them.
+fn known_fields(config: &AdapterConfig) -> serde_json::Result<Map<String, Value>> {
+    Ok(match serde_json::to_value(config)? {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    })
 }
 
 fn stored_shape(param: &ParamInfo) -> Vec<usize> {
     let mut shape = param.shape.clone();
-    if param.is_linear_weight() {
+    if is_transposed(param) {
         shape.reverse();
     }
     shape
 }
 
-fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
+/// True if the file holds the parameter's transpose: linear weights, and phi as the fork keeps it.
+fn is_transposed(param: &ParamInfo) -> bool {
+    param.is_linear_weight() || (param.holder == "Wegeft" && param.path.ends_with(".phi"))
+}
+
+pub(crate) fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
     let tensor = if transpose { tensor.swap_dims(0, D - 1) } else { tensor };
     let data = tensor.into_data().convert::<f32>();
     Stored {
@@ -244,7 +224,7 @@ impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some((info, name)) = self.names.get(&self.path.join(".")) {
             self.tensors
-                .insert(name.clone(), to_stored(param.base(), info.is_linear_weight()));
+                .insert(name.clone(), to_stored(param.base(), is_transposed(info)));
         }
     }
 }
@@ -274,7 +254,7 @@ impl ModuleMapper for Filler<'_> {
         let dtype = param.base().dtype();
         param.map(|old| {
             // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
-            let values = if info.is_linear_weight() {
+            let values = if is_transposed(info) {
                 transposed(stored)
             } else {
                 stored.values.clone()
@@ -292,36 +272,7 @@ fn transposed(stored: &Stored) -> Vec<f32> {
         .collect()
 }
 
-struct LoraCollector<'a> {
-    path: Vec<String>,
-    bound: BTreeMap<String, Bound>,
-    tensors: &'a mut Tensors,
-}
-
-impl ModuleVisitor for LoraCollector<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        let Some(bound) = self.bound.get(&path) else { return };
-        let weight = param.base();
-        let shape = weight.dims();
-        let (a, b) = bound.as_lora(weight.reshape([shape[0], shape[1]]));
-        let module = path.strip_suffix(".weight").unwrap_or(&path);
-        self.tensors
-            .insert(format!("{PREFIX}{module}.lora_A.weight"), to_stored(a, false));
-        self.tensors
-            .insert(format!("{PREFIX}{module}.lora_B.weight"), to_stored(b, false));
-    }
-}
-
-fn file_error(action: &'static str, path: &Path, message: impl ToString) -> AdapterError {
+pub(crate) fn file_error(action: &'static str, path: &Path, message: impl ToString) -> AdapterError {
     AdapterError::File {
         action,
         path: path.to_path_buf(),
@@ -329,7 +280,7 @@ fn file_error(action: &'static str, path: &Path, message: impl ToString) -> Adap
     }
 }
 
-fn write_adapter(folder: &Path, config: Value, tensors: &Tensors) -> Result<(), AdapterError> {
+pub(crate) fn write_adapter(folder: &Path, config: Map<String, Value>, tensors: &Tensors) -> Result<(), AdapterError> {
     fs::create_dir_all(folder).map_err(|e| file_error("write", folder, e))?;
     write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::fmt;
 use burn::module::{Module, ModuleDisplay};
 
 use crate::adapted::Adapted;
+use crate::methods::Factors;
 use crate::site;
 
 /// Counts of an adapted model.
@@ -12,7 +13,7 @@ use crate::site;
 pub struct Summary {
     /// One line per group.
     pub groups: Vec<GroupSummary>,
-    /// Values in the bank.
+    /// Trainable values in the bank.
     pub adapter_params: usize,
     /// Values of `modules_to_save` (all of the model for full fine-tuning).
     pub saved_params: usize,
@@ -52,6 +53,14 @@ impl Summary {
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Groups, sites, shapes and counts.
     pub fn summary(&self) -> Summary {
+        let frozen = self.bank().frozen();
+        let trained = |factors: &Factors| {
+            let params = site::params(factors).into_iter();
+            params
+                .filter(|param| !frozen.contains(&param.id))
+                .map(|param| param.len())
+                .sum()
+        };
         let groups: Vec<GroupSummary> = self
             .bank()
             .groups()
@@ -61,7 +70,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 name: group.name.clone(),
                 sites: group.sites.iter().map(|site| site.path.clone()).collect(),
                 weight: [group.sites[0].d_in, group.sites[0].d_out],
-                params: factors.num_params(),
+                params: trained(factors),
             })
             .collect();
         let total: usize = site::params(self.model()).iter().map(site::ParamInfo::len).sum();

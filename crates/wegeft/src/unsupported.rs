@@ -4,9 +4,8 @@
 use serde_json::Value;
 
 /// Fields that mean nothing as long as they are null, false, empty, zero or "none".
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 13] = [
     "alora_invocation_tokens",
-    "alpha_pattern",
     "arrow_config",
     "bias",
     "eva_config",
@@ -14,13 +13,10 @@ const FIELDS: [&str; 17] = [
     "kasa_config",
     "layer_replication",
     "lora_bias",
-    "rank_pattern",
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
-    "use_rslora",
     "velora_config",
 ];
 

@@ -1,14 +1,40 @@
-//! WeGeFT (Weight-Generative Fine-Tuning, ICML 2025, arXiv 2312.00700), input side:
-//! `W' = W (I + s·phi·psi)` for `W` of shape d_out × d_in.
+//! WeGeFT (Weight-Generative Fine-Tuning, ICML 2025, arXiv 2312.00700).
 //!
-//! In Burn's row layout (`y = x W`, `W` of `[d_in, d_out]`) that is `y = (x + s·(x psiᵀ) phiᵀ) W`: the frozen
-//! weight is used once, as it is, and no term of the adapter grows with d_in·d_out.
+//! Input side: `W' = W (I + s·phi·psi)`; output side: `W' = (I + s·phi·psi) W`, for `W` of shape d_out × d_in.
+//! In Burn's row layout (`y = x W + b`, `W` of `[d_in, d_out]`) these are
+//!
+//! - input form `y = (x + s·(x psiᵀ) phiᵀ) W + b`: the frozen weight is used once, as it is, and no term of the
+//!   adapter grows with d_in·d_out. The default;
+//! - residual form `y = x W + s·(x psiᵀ) (phiᵀ W) + b`, the reference's: where W·phi itself is changed, by dropout
+//!   on W or by a generator's blocks;
+//! - output form `y = z + s·(z psiᵀ) phiᵀ + b` with `z = x W`. The bias is not edited, so that the residual is one
+//!   of the weight alone, merges, and exports as LoRA (`B = phi`, `A = psi W`). (The reference's activation form
+//!   edits the bias and its weight form does not.)
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Sharing;
+use super::generator::{Generator, GeneratorConfig};
+use super::low_rank::LowRank;
+use super::{Edit, Factors, Recipe, cast, dropped};
+use crate::bank::{Group, check_rank, grouped};
+use crate::config::{Patterns, Sharing};
+use crate::error::AdapterError;
+use crate::linalg;
+use crate::site::{self, Site};
+use crate::weights::Weights;
+
+/// Side of W that phi·psi multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// `W (I + s·phi·psi)`: all members of a group have equal d_in.
+    #[default]
+    Input,
+    /// `(I + s·phi·psi) W`: all members of a group have equal d_out.
+    Output,
+}
 
 /// Which factor starts at zero, so that the adapted model starts as the frozen one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -34,6 +60,21 @@ pub struct WegeftConfig {
     /// Which sites share (phi, psi).
     #[serde(default)]
     pub sharing: Sharing,
+    /// Side of the weight that is edited.
+    #[serde(default)]
+    pub side: Side,
+    /// Dropout on the elements of W before W·phi (input side): a new mask each forward pass in training.
+    #[serde(default)]
+    pub weight_dropout: f64,
+    /// Dropout on what psi reads (x, or x W on the output side), in training.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Blocks between phi and psi (input side).
+    #[serde(default)]
+    pub generator: GeneratorConfig,
+    /// Ranks and alphas of their own for some modules.
+    #[serde(flatten)]
+    pub patterns: Patterns,
 }
 
 impl WegeftConfig {
@@ -44,6 +85,11 @@ impl WegeftConfig {
             alpha: r as f64,
             zero_factor: ZeroFactor::default(),
             sharing: Sharing::default(),
+            side: Side::default(),
+            weight_dropout: 0.0,
+            dropout: 0.0,
+            generator: GeneratorConfig::default(),
+            patterns: Patterns::default(),
         }
     }
 
@@ -65,46 +111,164 @@ impl WegeftConfig {
         self
     }
 
-    /// Makes the factors of one group with input size `d_in`. The random one is U(±1/√d_in)
-    /// (Kaiming-uniform with a = √5), as in the reference.
-    pub fn init(&self, d_in: usize, device: &Device) -> Wegeft {
-        let bound = 1.0 / (d_in as f64).sqrt();
+    /// Sets the side.
+    pub fn with_side(mut self, side: Side) -> Self {
+        self.side = side;
+        self
+    }
+
+    /// Sets the dropout on W.
+    pub fn with_weight_dropout(mut self, p: f64) -> Self {
+        self.weight_dropout = p;
+        self
+    }
+
+    /// Sets the dropout on what psi reads.
+    pub fn with_dropout(mut self, p: f64) -> Self {
+        self.dropout = p;
+        self
+    }
+
+    /// Sets the blocks between phi and psi.
+    pub fn with_generator(mut self, generator: GeneratorConfig) -> Self {
+        self.generator = generator;
+        self
+    }
+
+    /// Refuses combinations that have no meaning.
+    pub(crate) fn check(&self) -> Result<(), AdapterError> {
+        check_alpha("alpha", self.alpha)?;
+        check_probability("weight_dropout", self.weight_dropout)?;
+        check_probability("dropout", self.dropout)?;
+        let bad = |field: &str, message: &str| Err(AdapterError::bad_field(field, message));
+        if self.side == Side::Output && self.weight_dropout > 0.0 {
+            return bad(
+                "weight_dropout",
+                "acts before W·phi, which the output side has not; set side = input or 0",
+            );
+        }
+        if self.generator.is_identity() {
+            return Ok(());
+        }
+        if self.side == Side::Output {
+            return bad(
+                "generator",
+                "a generator reads W·phi, which the output side has not; set side = input",
+            );
+        }
+        if self.zero_factor == ZeroFactor::Phi {
+            return bad(
+                "zero_factor",
+                "with a generator only psi = 0 starts as the frozen model; set psi",
+            );
+        }
+        Ok(())
+    }
+
+    /// Size that all members of a group share, and that bounds the rank: d_in or d_out.
+    pub(crate) fn shared_size(&self, site: &Site) -> usize {
+        match self.side {
+            Side::Input => site.d_in,
+            Side::Output => site.d_out,
+        }
+    }
+
+    pub(crate) fn shared_size_name(&self) -> &'static str {
+        match self.side {
+            Side::Input => "d_in",
+            Side::Output => "d_out",
+        }
+    }
+
+    /// Makes the factors of a group whose first site is `site`. The random one is U(±1/√d) (Kaiming-uniform with
+    /// a = √5) with d the shared size, as in the reference.
+    pub fn init(&self, site: &Site, device: &Device) -> Wegeft {
+        let d = self.shared_size(site);
+        let (r, alpha) = self.patterns.of(&site.module(), self.r, self.alpha);
+        let bound = 1.0 / (d as f64).sqrt();
         let random = Distribution::Uniform(-bound, bound);
         let (phi, psi) = match self.zero_factor {
-            ZeroFactor::Psi => (
-                Tensor::random([d_in, self.r], random, device),
-                Tensor::zeros([self.r, d_in], device),
-            ),
-            ZeroFactor::Phi => (
-                Tensor::zeros([d_in, self.r], device),
-                Tensor::random([self.r, d_in], random, device),
-            ),
+            ZeroFactor::Psi => (Tensor::random([d, r], random, device), Tensor::zeros([r, d], device)),
+            ZeroFactor::Phi => (Tensor::zeros([d, r], device), Tensor::random([r, d], random, device)),
         };
         Wegeft {
             phi: Param::from_tensor(phi),
             psi: Param::from_tensor(psi),
-            scale: self.alpha / self.r as f64,
+            generator: self.generator.init(r, site.d_out, device),
+            scale: alpha / r as f64,
+            output_side: self.side == Side::Output,
+            weight_dropout: self.weight_dropout,
+            dropout: self.dropout,
         }
     }
 }
 
-/// One generator: the pair (phi, psi) that a group of sites shares.
+impl Recipe for WegeftConfig {
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
+        self.check()?;
+        self.patterns.check(sites)?;
+        let rank = |site: &Site| self.patterns.of(&site.module(), self.r, self.alpha).0;
+        for site in sites {
+            check_rank(rank(site), site, self.shared_size(site))?;
+        }
+        let groups = grouped(sites, site::group(sites, &self.sharing)?);
+        for group in &groups {
+            let size = self.shared_size_name();
+            site::check_equal(&group.name, &group.sites, size, |site| self.shared_size(site))?;
+            site::check_equal(&group.name, &group.sites, "r", rank)?;
+            if self.generator.is_tied_to_d_out() {
+                site::check_equal(&group.name, &group.sites, "d_out", |site| site.d_out)?;
+            }
+        }
+        Ok(groups)
+    }
+
+    fn params(&self, group: &Group) -> usize {
+        let site = &group.sites[0];
+        let (r, _) = self.patterns.of(&site.module(), self.r, self.alpha);
+        2 * self.shared_size(site) * r + self.generator.params(r, site.d_out)
+    }
+
+    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
+        let factors = groups
+            .iter()
+            .map(|group| Factors::Wegeft(self.init(&group.sites[0], device)));
+        Ok(factors.collect())
+    }
+
+    fn has_lora_form(&self) -> bool {
+        true
+    }
+}
+
+/// One generator: the pair (phi, psi) that a group of sites shares. d is d_in on the input side, d_out on the
+/// output side.
 #[derive(Module, Debug)]
 pub struct Wegeft {
-    /// `[d_in, r]`
+    /// `[d, r]`
     pub phi: Param<Tensor<2>>,
-    /// `[r, d_in]`
+    /// `[r, d]`
     pub psi: Param<Tensor<2>>,
+    /// Blocks between them; none for plain WeGeFT.
+    pub generator: Generator,
     /// s = alpha / r
     pub scale: f64,
+    output_side: bool,
+    weight_dropout: f64,
+    dropout: f64,
 }
 
 impl Wegeft {
     pub(crate) fn bind(&self) -> BoundWegeft {
         BoundWegeft {
+            group: self.phi.id.val(),
             phi: self.phi.val(),
             psi: self.psi.val(),
+            generator: self.generator.clone(),
             scale: self.scale,
+            output_side: self.output_side,
+            weight_dropout: self.weight_dropout,
+            dropout: self.dropout,
         }
     }
 }
@@ -112,31 +276,126 @@ impl Wegeft {
 /// (phi, psi) as a bound site sees them.
 #[derive(Module, Debug)]
 pub struct BoundWegeft {
+    /// Which generator this is, the same at every site of its group.
+    pub(crate) group: u64,
     phi: Tensor<2>,
     psi: Tensor<2>,
+    generator: Generator,
     scale: f64,
+    output_side: bool,
+    weight_dropout: f64,
+    dropout: f64,
 }
 
 impl BoundWegeft {
-    /// The edited input `x + s·(x psiᵀ) phiᵀ`, `[n, d_in]`: WeGeFT seen as a representation edit.
-    pub fn edit(&self, x: Tensor<2>) -> Tensor<2> {
-        // The scale goes on the small tensor, [n, r], not on [n, d_in].
-        let code = x.clone().matmul(self.psi.clone().transpose()).mul_scalar(self.scale);
-        x + code.matmul(self.phi.clone().transpose())
+    /// `z + s·(z psiᵀ) phiᵀ`, `[n, d]`: WeGeFT as an edit of a representation, the layer's input or its output.
+    pub fn edit(&self, z: Tensor<2>) -> Tensor<2> {
+        let dtype = z.dtype();
+        let read = dropped(cast(z.clone(), self.psi.dtype()), self.dropout);
+        // The scale goes on the small tensor, [n, r], not on [n, d].
+        let code = read.matmul(self.psi.clone().transpose()).mul_scalar(self.scale);
+        z + cast(code.matmul(self.phi.clone().transpose()), dtype)
     }
 
-    pub(crate) fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.edit(x).matmul(weight)
+    /// True if the adapter is an edit of the layer's input alone.
+    fn edits_input(&self) -> bool {
+        !self.output_side && self.weight_dropout == 0.0 && self.generator.blocks.is_empty()
     }
 
-    /// `s·psiᵀ (phiᵀ W)`, `[d_in, d_out]`.
-    pub(crate) fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
-        let generated = self.phi.clone().transpose().matmul(weight).mul_scalar(self.scale);
-        self.psi.clone().transpose().matmul(generated)
+    /// True if layers that read the same input as this one can use its edit: same generator, no dropout mask of
+    /// their own.
+    pub(crate) fn shares_edit_with(&self, other: &Self) -> bool {
+        self.group == other.group && self.edits_input() && self.dropout == 0.0
     }
 
-    /// The same residual as LoRA factors in PyTorch's layout: (A = psi `[r, d_in]`, B = W·phi `[d_out, r]`).
-    pub(crate) fn as_lora(&self, weight: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        (self.psi.clone(), weight.transpose().matmul(self.phi.clone()))
+    /// `block(W phi)`, `[d_out, r]`, for `weight` of `[d_in, d_out]`.
+    fn generated(&self, weight: Tensor<2>) -> Tensor<2> {
+        // phiᵀ W first: the weight is read as it lies, and only the [r, d_out] result is transposed.
+        let c = self.phi.clone().transpose().matmul(cast(weight, self.phi.dtype()));
+        self.generator.forward(c.transpose())
+    }
+
+    fn residual_form(&self, weight: Tensor<2>) -> LowRank {
+        if self.output_side {
+            return LowRank {
+                // psi W in PyTorch's orientation of W; here W psiᵀ, transposed, so that W is read as it lies.
+                a: cast(weight, self.psi.dtype())
+                    .matmul(self.psi.clone().transpose())
+                    .transpose(),
+                b: self.phi.clone(),
+                scale: self.scale,
+            };
+        }
+        LowRank {
+            a: self.psi.clone(),
+            b: self.generated(weight),
+            scale: self.scale,
+        }
+    }
+}
+
+impl Edit for BoundWegeft {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        if self.output_side {
+            return self.edit(x.matmul(weight));
+        }
+        if self.edits_input() {
+            return self.edit(x).matmul(weight);
+        }
+        let residual = LowRank {
+            a: self.psi.clone(),
+            b: self.generated(dropped(weight.clone(), self.weight_dropout)),
+            scale: self.scale,
+        };
+        x.clone().matmul(weight) + residual.forward(dropped(x, self.dropout))
+    }
+
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        let dtype = weight.dtype();
+        cast(self.residual_form(weight).dense(), dtype)
+    }
+
+    fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {
+        Some(self.residual_form(weight))
+    }
+
+    // Woodbury: (I + s·psiᵀ phiᵀ)⁻¹ = I - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ, with an inverse of r × r only.
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        if !self.generator.blocks.is_empty() {
+            return None;
+        }
+        let dtype = merged.dtype();
+        let (phi_t, psi_t) = (self.phi.clone().transpose(), self.psi.clone().transpose());
+        let wide = cast(merged.clone(), phi_t.dtype());
+        let [r, _] = phi_t.dims();
+        let small = Tensor::eye(r, &phi_t.device()) + phi_t.clone().matmul(psi_t.clone()).mul_scalar(self.scale);
+        let inverse = linalg::inverse(small)?.mul_scalar(self.scale);
+        let edit = match self.output_side {
+            true => wide.matmul(psi_t).matmul(inverse).matmul(phi_t),
+            false => psi_t.matmul(inverse).matmul(phi_t.matmul(wide)),
+        };
+        Some(merged - cast(edit, dtype))
+    }
+}
+
+/// A scale must be a number.
+pub(crate) fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
+    match alpha.is_finite() {
+        true => Ok(()),
+        false => Err(AdapterError::bad_field(
+            field,
+            format!("{alpha} is not a finite number"),
+        )),
+    }
+}
+
+/// A dropout must leave something.
+pub(crate) fn check_probability(field: &str, p: f64) -> Result<(), AdapterError> {
+    match (0.0..1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(AdapterError::bad_field(
+            field,
+            format!("{p} is not a probability in [0, 1)"),
+        )),
     }
 }

@@ -24,7 +24,8 @@ pub fn exp_of_negative(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.max(-87.0);
+    // Not `max`, which would turn what is no number into -87.
+    let x = if x < -87.0 { -87.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let whole = shifted - ROUND;
     let rest = x - whole * LN2_HIGH - whole * LN2_LOW;
@@ -58,7 +59,7 @@ mod tests {
         }
         assert!(exp_error < 3e-7, "{exp_error:e}");
         assert!(cdf_error < 3e-7, "{cdf_error:e}");
-        assert!(cdf_and_bell(f32::NAN).0.is_nan());
+        assert!(cdf_and_bell(f32::NAN).0.is_nan() && exp_of_negative(f32::NAN).is_nan());
         assert_eq!(cdf_and_bell(f32::INFINITY).0, 1.0);
     }
 }

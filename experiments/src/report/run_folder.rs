@@ -11,7 +11,7 @@ use crate::run::Outcome;
 use crate::samples::Sample;
 use crate::table::{distinct, mean};
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
+pub(crate) const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;border-bottom:1px solid #ccc;text-align:right}\
 th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}figure{display:inline-block;margin:.3rem;text-align:center;font-size:12px}\
 figure img{width:72px;height:72px;image-rendering:pixelated}.wrong{color:#b00}svg{max-width:100%}pre{background:#f4f4f4;padding:1rem}";
@@ -69,17 +69,19 @@ pub fn write(out: &Path, outcomes: &[Outcome]) -> Result<(), String> {
 
 fn results(outcomes: &[Outcome]) -> String {
     let mut html = String::from(
-        "<table><tr><th>task<th>method<th>trainable<th>%<th>val top-1<th>test top-1<th>seconds<th>steps/s<th>peak MB</tr>\n",
+        "<table><tr><th>task<th>method<th>trainable<th>%<th>lr<th>weight decay<th>val top-1<th>test top-1<th>seconds<th>steps/s<th>peak MB</tr>\n",
     );
     for o in outcomes {
         let optional = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
         let _ = writeln!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td>{:.3}<td>{}<td>{:.1}<td>{:.1}<td>{:.1}<td>{}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td>{:.3}<td>{:e}<td>{:e}<td>{}<td>{:.1}<td>{:.1}<td>{:.1}<td>{}</tr>",
             escape(&o.task),
             escape(&o.method),
             o.trainable_params,
             o.percent_trainable,
+            o.lr,
+            o.weight_decay,
             optional(o.validation, 1),
             o.value,
             o.seconds,
@@ -120,7 +122,7 @@ fn pictures(title: &str, samples: &[Sample]) -> String {
     html
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

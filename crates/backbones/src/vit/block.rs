@@ -1,0 +1,184 @@
+//! A transformer block, pre-norm, and its parts.
+
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::{Device, Tensor};
+use kernels::{AttentionOptions, attention, attention_qkv};
+use wegeft::Hook;
+
+use super::{Activation, Rope, VitConfig, dense};
+use crate::drop_path::DropPath;
+use crate::layers::{linear, linear_add, linear_gelu, norm};
+
+/// LayerScale: a learned factor per channel.
+#[derive(Module, Debug)]
+pub struct LayerScale {
+    /// `[d_model]`
+    pub gamma: Param<Tensor<1>>,
+}
+
+/// One transformer block, pre-norm.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Place before the block: its input.
+    pub input: Hook,
+    /// Norm before attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attn: Attention,
+    /// Scale of the attention branch.
+    pub ls1: Option<LayerScale>,
+    /// Place after attention, before the residual sum.
+    pub attn_out: Hook,
+    /// Norm before the MLP.
+    pub norm2: LayerNorm,
+    /// MLP.
+    pub mlp: Mlp,
+    /// Scale of the MLP branch.
+    pub ls2: Option<LayerScale>,
+    /// Place after the MLP, before the residual sum.
+    pub mlp_out: Hook,
+    /// Place after the block: its output.
+    pub output: Hook,
+    drop_path: DropPath,
+    epsilon: f64,
+}
+
+impl Block {
+    pub(super) fn new(config: &VitConfig, drop_path: f64, device: &Device) -> Self {
+        let d = config.d_model;
+        let hidden = config.mlp_dim.unwrap_or(4 * d);
+        let scale = || {
+            config.layer_scale.then(|| LayerScale {
+                gamma: Initializer::Ones.init([d], device),
+            })
+        };
+        let hook = || Hook::new(d, device);
+        Self {
+            input: hook(),
+            norm1: config.norm(device),
+            attn: Attention {
+                qkv: dense(d, 3 * d, device),
+                proj: dense(d, d, device),
+                heads: config.heads,
+            },
+            ls1: scale(),
+            attn_out: hook(),
+            norm2: config.norm(device),
+            mlp: Mlp::new(d, hidden, config.activation, device),
+            ls2: scale(),
+            mlp_out: hook(),
+            output: hook(),
+            drop_path: DropPath::new(drop_path),
+            epsilon: config.layer_norm_eps,
+        }
+    }
+
+    /// `[batch, tokens, d_model]` to the same; prompts bound to `input` add tokens.
+    pub fn forward(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+        let x = self.input.forward(x);
+        let mixed = self.mixed(x.clone(), rope);
+        self.rest(x, mixed)
+    }
+
+    /// What attention makes of `x`, the edited input, before its output projection; both `[batch, tokens, d_model]`.
+    pub(super) fn mixed(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+        self.attn.mix(norm(&self.norm1, self.epsilon, x), rope)
+    }
+
+    /// The rest of the block: output projection, residual, MLP.
+    pub(super) fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
+        let x = self.join(&self.attn.proj, mixed, &self.ls1, &self.attn_out, x);
+        let hidden = self.mlp.hidden(norm(&self.norm2, self.epsilon, x.clone()));
+        let x = self.join(&self.mlp.fc2, hidden, &self.ls2, &self.mlp_out, x);
+        self.output.forward(x)
+    }
+
+    /// `residual + drop_path(place(scale·layer(x)))`
+    fn join(
+        &self,
+        layer: &Linear,
+        x: Tensor<3>,
+        scale: &Option<LayerScale>,
+        place: &Hook,
+        residual: Tensor<3>,
+    ) -> Tensor<3> {
+        if scale.is_none() && !place.is_bound() && !self.drop_path.drops(&x.device()) {
+            return linear_add(layer, x, residual);
+        }
+        let branch = linear(layer, x);
+        let branch = match scale {
+            Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
+            None => branch,
+        };
+        residual + self.drop_path.forward(place.forward(branch))
+    }
+}
+
+/// Multi-head self-attention with a fused qkv weight.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[d_model, 3·d_model]`
+    pub qkv: Linear,
+    /// `[d_model, d_model]`
+    pub proj: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    /// `[batch, tokens, d_model]` to the same.
+    pub fn forward(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+        linear(&self.proj, self.mix(x, rope))
+    }
+
+    /// The values mixed by attention, heads side by side: the output projection's input, `[batch, tokens, d_model]`.
+    fn mix(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+        let options = AttentionOptions::default();
+        let [batch, tokens, d] = x.dims();
+        let qkv = linear(&self.qkv, x);
+        let Some(rope) = rope else {
+            return attention_qkv(qkv, self.heads, &options);
+        };
+        let part = |i: usize| {
+            let part = qkv.clone().narrow(2, i * d, d);
+            part.reshape([batch, tokens, self.heads, d / self.heads])
+                .swap_dims(1, 2)
+        };
+        let mixed = attention(rope.forward(part(0)), rope.forward(part(1)), part(2), &options);
+        mixed.swap_dims(1, 2).reshape([batch, tokens, d])
+    }
+}
+
+/// Two linear layers with an activation between.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[d_model, hidden]`
+    pub fc1: Linear,
+    /// `[hidden, d_model]`
+    pub fc2: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Mlp {
+    pub(super) fn new(d: usize, hidden: usize, activation: Activation, device: &Device) -> Self {
+        Self {
+            fc1: dense(d, hidden, device),
+            fc2: dense(hidden, d, device),
+            activation,
+        }
+    }
+
+    /// `[batch, tokens, d_model]` to the same.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(&self.fc2, self.hidden(x))
+    }
+
+    /// What `fc2` reads.
+    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.activation {
+            Activation::Gelu => linear_gelu(&self.fc1, x),
+            other => other.forward(linear(&self.fc1, x)),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Scaled dot-product attention that never holds a `[queries, keys]` matrix per head beyond one tile of it (Dao et
+//! al. 2022, arXiv 2205.14135): the backward pass computes the probabilities anew.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+/// The keys that a query sees: always a range, which is what causal masks, sliding windows, padding on either side and
+/// packed sequences come to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Visible {
+    /// Every key.
+    #[default]
+    All,
+    /// Keys up to the query's own place. The last query stands at the last key, so that queries may be fewer than keys
+    /// (a cache lies before them).
+    Causal {
+        /// Only so many of the latest keys, the query's own among them.
+        window: Option<usize>,
+    },
+    /// A range for each query of each row: `batch · queries` of them, or `queries` that hold for every row. A query with
+    /// an empty range gets zeros.
+    Ranges(Arc<[Range<usize>]>),
+}
+
+impl Visible {
+    /// The keys that query `query` of row `row` sees.
+    pub(crate) fn range(&self, row: usize, query: usize, queries: usize, keys: usize) -> Range<usize> {
+        match self {
+            Self::All => 0..keys,
+            Self::Causal { window } => {
+                let end = (keys + query + 1).saturating_sub(queries);
+                end.saturating_sub(window.unwrap_or(usize::MAX))..end
+            }
+            Self::Ranges(ranges) => {
+                let range = &ranges[(row * queries + query) % ranges.len()];
+                range.start..range.end.min(keys)
+            }
+        }
+    }
+
+    /// True where a query does not see a key, `[batch, 1, queries, keys]`.
+    fn hidden(&self, [batch, queries, keys]: [usize; 3], device: &Device) -> Tensor<4, Bool> {
+        let mut hidden = vec![true; batch * queries * keys];
+        for (index, row) in hidden.chunks_exact_mut(keys).enumerate() {
+            let range = self.range(index / queries, index % queries, queries, keys);
+            if range.start < range.end {
+                row[range].fill(false);
+            }
+        }
+        Tensor::from_data(TensorData::new(hidden, [batch, 1, queries, keys]), device)
+    }
+
+    fn check(&self, batch: usize, queries: usize) {
+        if let Self::Ranges(ranges) = self {
+            let count = ranges.len();
+            assert!(
+                count > 0 && (count == queries || count == batch * queries),
+                "{count} ranges for {batch} rows of {queries} queries"
+            );
+        }
+    }
+}
+
+/// How scores become probabilities.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AttentionOptions {
+    /// Factor of the scores; 1/√width if absent.
+    pub scale: Option<f64>,
+    /// Scores are `cap·tanh(scores / cap)`, as in Gemma 2.
+    pub softcap: Option<f64>,
+    /// What queries see.
+    pub visible: Visible,
+}
+
+impl AttentionOptions {
+    pub(crate) fn scale(&self, width: usize) -> f64 {
+        self.scale.unwrap_or((width as f64).powf(-0.5))
+    }
+}
+
+/// `softmax(scale·query·keyᵀ)·value`.
+///
+/// `query`: `[batch, heads, queries, width]`, `key` and `value`: `[batch, kv_heads, keys, width]`, where `kv_heads`
+/// divides `heads` and neighbouring heads share a key; result as `query`. On flex, views such as
+/// `x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)` are read where they lie, and the result lies in memory as
+/// `[batch, queries, heads, width]`, so that `swap_dims(1, 2).reshape(..)` of it is free.
+pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
+    let [batch, _, queries, _] = query.dims();
+    options.visible.check(batch, queries);
+    #[cfg(feature = "flex")]
+    if [&query, &key, &value].into_iter().all(crate::flex::takes) {
+        return crate::flex::attention::attention(query, key, value, options.clone());
+    }
+    plain(query, key, value, options)
+}
+
+/// [`attention`] of a fused projection. `qkv`: `[batch, tokens, 3·d_model]`, the queries of all heads, then the keys,
+/// then the values; result `[batch, tokens, d_model]`.
+pub fn attention_qkv(qkv: Tensor<3>, heads: usize, options: &AttentionOptions) -> Tensor<3> {
+    let [batch, tokens, width] = qkv.dims();
+    options.visible.check(batch, tokens);
+    #[cfg(feature = "flex")]
+    if crate::flex::takes(&qkv) {
+        return crate::flex::attention::attention_qkv(qkv, heads, options.clone());
+    }
+    let d_model = width / 3;
+    let qkv = qkv
+        .reshape([batch, tokens, 3, heads, d_model / heads])
+        .permute([2, 0, 3, 1, 4]);
+    let part = |i: usize| qkv.clone().slice([i..i + 1]).squeeze_dim::<4>(0);
+    plain(part(0), part(1), part(2), options)
+        .swap_dims(1, 2)
+        .reshape([batch, tokens, d_model])
+}
+
+fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
+    let [batch, heads, queries, width] = query.dims();
+    let [_, kv_heads, keys, _] = key.dims();
+    // Heads that share a key are rows of one product.
+    let rows = heads / kv_heads * queries;
+    let scores = query
+        .mul_scalar(options.scale(width))
+        .reshape([batch, kv_heads, rows, width])
+        .matmul(key.swap_dims(2, 3));
+    let scores = match options.softcap {
+        Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+        None => scores,
+    }
+    .reshape([batch, heads, queries, keys]);
+    let probabilities = match options.visible {
+        Visible::All => softmax(scores, 3),
+        _ => {
+            let hidden = options.visible.hidden([batch, queries, keys], &scores.device());
+            let hidden = hidden.expand([batch, heads, queries, keys]);
+            // Finite, so that a query that sees nothing has no NaN; its row is zeroed after.
+            softmax(scores.mask_fill(hidden.clone(), -1e30), 3).mask_fill(hidden, 0.0)
+        }
+    };
+    probabilities
+        .reshape([batch, kv_heads, rows, keys])
+        .matmul(value)
+        .reshape([batch, heads, queries, width])
+}

@@ -1,0 +1,297 @@
+//! See [`crate::attention()`].
+
+mod backward;
+mod forward;
+mod tiles;
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Shape, Tensor};
+
+use super::tensor;
+use crate::attention::AttentionOptions;
+use tiles::{Heads, Inputs, Problem};
+
+/// See [`crate::attention()`].
+pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: AttentionOptions) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as Attention>::attention_of_heads(
+        query.into_dispatch(),
+        key.into_dispatch(),
+        value.into_dispatch(),
+        options,
+    ))
+}
+
+/// See [`crate::attention_qkv()`].
+pub fn attention_qkv(qkv: Tensor<3>, heads: usize, options: AttentionOptions) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as Attention>::attention_of_fused(
+        qkv.into_dispatch(),
+        heads,
+        options,
+    ))
+}
+
+/// Attention of f32 tensors.
+#[backend_extension(Flex, Autodiff)]
+pub trait Attention: Backend {
+    /// See [`crate::attention()`].
+    fn attention_of_heads(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self>;
+    /// See [`crate::attention_qkv()`].
+    fn attention_of_fused(qkv: FloatTensor<Self>, heads: usize, options: AttentionOptions) -> FloatTensor<Self>;
+}
+
+impl Attention for Flex {
+    fn attention_of_heads(
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        options: AttentionOptions,
+    ) -> FlexTensor {
+        let state = Separate::new(query, key, value, options);
+        let (out, _) = forward::attend(&state.inputs(), &state.problem);
+        state.problem.out(out)
+    }
+
+    fn attention_of_fused(qkv: FlexTensor, heads: usize, options: AttentionOptions) -> FlexTensor {
+        let state = Fused::new(qkv, heads, options);
+        let (out, _) = forward::attend(&state.inputs(), &state.problem);
+        tensor(out, state.out_shape())
+    }
+}
+
+/// What the backward pass keeps beside the inputs.
+#[derive(Debug, Clone)]
+struct Outcome {
+    /// `[batch, queries, heads, width]`
+    out: FlexTensor,
+    /// Logarithm of the sum of the exponentials of a query's scores, `[batch, queries, heads]`.
+    log_total: FlexTensor,
+}
+
+impl Outcome {
+    fn new(out: Vec<f32>, log_total: Vec<f32>) -> Self {
+        let shape = |values: &[f32]| Shape::from([values.len()]);
+        let (out_shape, log_shape) = (shape(&out), shape(&log_total));
+        Self {
+            out: tensor(out, out_shape),
+            log_total: tensor(log_total, log_shape),
+        }
+    }
+}
+
+/// Separate query, key and value, `[batch, heads, tokens, width]` each.
+#[derive(Debug, Clone)]
+struct Separate {
+    query: FlexTensor,
+    key: FlexTensor,
+    value: FlexTensor,
+    problem: Problem,
+}
+
+impl Separate {
+    fn new(query: FlexTensor, key: FlexTensor, value: FlexTensor, options: AttentionOptions) -> Self {
+        let [q, k] = [&query, &key].map(|x| x.layout().shape().clone());
+        assert_eq!(k, *value.layout().shape(), "key and value differ in shape");
+        assert!(
+            q[0] == k[0] && q[3] == k[3] && q[1] % k[1] == 0,
+            "query {q:?} and key {k:?} do not fit"
+        );
+        let problem = Problem {
+            batch: q[0],
+            heads: q[1],
+            kv_heads: k[1],
+            queries: q[2],
+            keys: k[2],
+            width: q[3],
+            options,
+        };
+        Self {
+            query: readable(query),
+            key: readable(key),
+            value: readable(value),
+            problem,
+        }
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            query: Heads::of(&self.query),
+            key: Heads::of(&self.key),
+            value: Heads::of(&self.value),
+        }
+    }
+}
+
+/// A tensor whose rows lie whole and forward in memory: itself, or a copy.
+fn readable(x: FlexTensor) -> FlexTensor {
+    let strides = x.layout().strides();
+    match strides[strides.len() - 1] == 1 && strides.iter().all(|stride| *stride >= 0) {
+        true => x,
+        false => x.to_contiguous(),
+    }
+}
+
+/// One tensor of queries, keys and values, `[batch, tokens, 3·heads·width]`.
+#[derive(Debug, Clone)]
+struct Fused {
+    qkv: FlexTensor,
+    problem: Problem,
+}
+
+impl Fused {
+    fn new(qkv: FlexTensor, heads: usize, options: AttentionOptions) -> Self {
+        let shape = qkv.layout().shape().clone();
+        assert!(
+            heads > 0 && shape[2] % (3 * heads) == 0,
+            "{heads} heads do not divide a third of {}",
+            shape[2]
+        );
+        let problem = Problem {
+            batch: shape[0],
+            heads,
+            kv_heads: heads,
+            queries: shape[1],
+            keys: shape[1],
+            width: shape[2] / 3 / heads,
+            options,
+        };
+        Self {
+            qkv: qkv.to_contiguous(),
+            problem,
+        }
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        let Problem {
+            heads, width, queries, ..
+        } = self.problem;
+        let part = |index: usize| Heads::fused(super::values(&self.qkv), index, heads, width, queries);
+        Inputs {
+            query: part(0),
+            key: part(1),
+            value: part(2),
+        }
+    }
+
+    fn out_shape(&self) -> Shape {
+        let Problem {
+            batch,
+            queries,
+            heads,
+            width,
+            ..
+        } = self.problem;
+        Shape::from([batch, queries, heads * width])
+    }
+}
+
+impl Problem {
+    /// A result `[batch, queries, heads, width]`, seen as `[batch, heads, queries, width]`.
+    fn out(&self, values: Vec<f32>) -> FlexTensor {
+        self.view(values, self.queries, self.heads)
+    }
+
+    /// Values of `[batch, tokens, heads, width]`, seen as `[batch, heads, tokens, width]`.
+    fn view(&self, values: Vec<f32>, tokens: usize, heads: usize) -> FlexTensor {
+        let lying = Shape::from([self.batch, tokens, heads, self.width]);
+        let values = tensor(values, lying.clone());
+        values.with_layout(Layout::contiguous(lying).transpose(1, 2))
+    }
+}
+
+#[derive(Debug)]
+struct SeparateStep;
+
+impl Backward<Flex, 3> for SeparateStep {
+    type State = (Separate, Outcome);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad = readable(grads.consume::<Flex>(&ops.node));
+        let (state, outcome) = ops.state;
+        let problem = &state.problem;
+        let [query, key, value] = backward::separate(&state.inputs(), problem, &outcome, Heads::of(&grad));
+        let parts = [
+            problem.view(query, problem.queries, problem.heads),
+            problem.view(key, problem.keys, problem.kv_heads),
+            problem.view(value, problem.keys, problem.kv_heads),
+        ];
+        for (parent, grad) in ops.parents.into_iter().zip(parts) {
+            if let Some(node) = parent {
+                grads.register::<Flex>(node.id, grad);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FusedStep;
+
+impl Backward<Flex, 1> for FusedStep {
+    type State = (Fused, Outcome);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (state, outcome) = ops.state;
+        let problem = &state.problem;
+        let seen = Heads::lying(super::values(&grad), problem.heads, problem.width, problem.queries);
+        let qkv = backward::fused(&state.inputs(), problem, &outcome, seen);
+        if let [Some(node)] = ops.parents {
+            grads.register::<Flex>(node.id, tensor(qkv, state.qkv.layout().shape().clone()));
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> Attention for Autodiff<Flex, C> {
+    fn attention_of_heads(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
+        let nodes = [query.node(), key.node(), value.node()];
+        let state = Separate::new(
+            query.into_primitive(),
+            key.into_primitive(),
+            value.into_primitive(),
+            options,
+        );
+        let (out, log_total) = forward::attend(&state.inputs(), &state.problem);
+        match SeparateStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let outcome = Outcome::new(out, log_total);
+                let problem = &state.problem;
+                let lying = Shape::from([problem.batch, problem.queries, problem.heads, problem.width]);
+                let seen = Layout::contiguous(lying).transpose(1, 2);
+                let out = outcome.out.clone().with_layout(seen);
+                prep.finish((state, outcome), out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(state.problem.out(out)),
+        }
+    }
+
+    fn attention_of_fused(qkv: FloatTensor<Self>, heads: usize, options: AttentionOptions) -> FloatTensor<Self> {
+        let (qkv, node) = qkv.into_parts();
+        let state = Fused::new(qkv, heads, options);
+        let (out, log_total) = forward::attend(&state.inputs(), &state.problem);
+        match FusedStep.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let outcome = Outcome::new(out, log_total);
+                let out = outcome.out.clone().with_layout(Layout::contiguous(state.out_shape()));
+                prep.finish((state, outcome), out)
+            }
+            OpsKind::UnTracked(prep) => {
+                let shape = state.out_shape();
+                prep.finish(tensor(out, shape))
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What both passes work on: heads inside larger tensors, and tiles of scores.
+
+use std::ops::Range;
+
+use burn::backend::flex::FlexTensor;
+
+use crate::attention::AttentionOptions;
+use crate::flex::gemm::{Cores, Mat, product};
+use crate::flex::normal::exp_of_negative;
+
+/// Queries and keys of a tile at most: two tiles of scores fit a 512 KiB second-level cache, and the 197 tokens of a
+/// ViT at 224 pixels are one.
+const TILE: usize = 224;
+
+/// Sizes and options of one call.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub queries: usize,
+    pub keys: usize,
+    pub width: usize,
+    pub options: AttentionOptions,
+}
+
+impl Problem {
+    /// The head of keys and values that head `head` reads.
+    pub fn kv_head(&self, head: usize) -> usize {
+        head * self.kv_heads / self.heads
+    }
+
+    /// Ranges that cover `0..count`, of nearly equal size.
+    pub fn tiles(count: usize) -> Vec<Range<usize>> {
+        let size = count.div_ceil(count.div_ceil(TILE).max(1)).max(1);
+        (0..count)
+            .step_by(size)
+            .map(|from| from..count.min(from + size))
+            .collect()
+    }
+
+    /// The part of `keys` that query `query` of row `row` sees, counted from the start of `keys`.
+    pub fn seen(&self, row: usize, query: usize, keys: &Range<usize>) -> Range<usize> {
+        let range = self.options.visible.range(row, query, self.queries, self.keys);
+        let (from, end) = (range.start.max(keys.start), range.end.min(keys.end));
+        from.min(end).saturating_sub(keys.start)..end.saturating_sub(keys.start)
+    }
+
+    /// False if none of `queries` sees any of `keys`.
+    pub fn any_seen(&self, row: usize, queries: &Range<usize>, keys: &Range<usize>) -> bool {
+        queries.clone().any(|query| !self.seen(row, query, keys).is_empty())
+    }
+}
+
+/// Matrices `[tokens, width]` of every head of every row of the batch, inside one slice.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a> {
+    data: &'a [f32],
+    batch: usize,
+    head: usize,
+    token: usize,
+    width: usize,
+}
+
+impl<'a> Heads<'a> {
+    /// Of a tensor `[batch, heads, tokens, width]` whose rows lie whole.
+    pub fn of(tensor: &'a FlexTensor) -> Self {
+        let layout = tensor.layout();
+        let stride = |dim: usize| layout.strides()[dim] as usize;
+        Self {
+            data: &tensor.storage::<f32>()[layout.start_offset()..],
+            batch: stride(0),
+            head: stride(1),
+            token: stride(2),
+            width: layout.shape()[3],
+        }
+    }
+
+    /// Of values `[batch, tokens, heads, width]`.
+    pub fn lying(data: &'a [f32], heads: usize, width: usize, tokens: usize) -> Self {
+        Self {
+            data,
+            batch: tokens * heads * width,
+            head: width,
+            token: heads * width,
+            width,
+        }
+    }
+
+    /// Queries (0), keys (1) or values (2) of `[batch, tokens, 3, heads, width]`.
+    pub fn fused(data: &'a [f32], part: usize, heads: usize, width: usize, tokens: usize) -> Self {
+        Self {
+            data: &data[(part * heads * width).min(data.len())..],
+            batch: 3 * tokens * heads * width,
+            head: width,
+            token: 3 * heads * width,
+            width,
+        }
+    }
+
+    /// Tokens of one head, `[tokens, width]`.
+    pub fn tokens(&self, row: usize, head: usize, tokens: &Range<usize>) -> Mat<'a> {
+        let start = row * self.batch + head * self.head + tokens.start * self.token;
+        Mat::new(&self.data[start..], [tokens.len(), self.width], [self.token, 1])
+    }
+
+    /// One token of one head, `[width]`.
+    pub fn token(&self, row: usize, head: usize, token: usize) -> &'a [f32] {
+        &self.data[row * self.batch + head * self.head + token * self.token..][..self.width]
+    }
+}
+
+/// Query, key and value.
+pub struct Inputs<'a> {
+    pub query: Heads<'a>,
+    pub key: Heads<'a>,
+    pub value: Heads<'a>,
+}
+
+impl Inputs<'_> {
+    /// Scores of a tile of one head into `out`, `[queries, keys]`, soft-capped; with `slopes`, the factor that the cap
+    /// puts on their gradients.
+    #[allow(clippy::too_many_arguments)]
+    pub fn scores(
+        &self,
+        problem: &Problem,
+        row: usize,
+        head: usize,
+        queries: &Range<usize>,
+        keys: &Range<usize>,
+        out: &mut [f32],
+        slopes: Option<&mut Vec<f32>>,
+    ) {
+        let query = self.query.tokens(row, head, queries);
+        let key = self.key.tokens(row, problem.kv_head(head), keys);
+        let scale = problem.options.scale(problem.width) as f32;
+        product(out, keys.len(), query, key.t(), scale, false, Cores::One);
+        if let Some(cap) = problem.options.softcap {
+            let cap = cap as f32;
+            pulp::Arch::new().dispatch(|| {
+                for score in out.iter_mut() {
+                    *score = tanh(*score / cap);
+                }
+                if let Some(slopes) = slopes {
+                    slopes.clear();
+                    slopes.extend(out.iter().map(|tanh| 1.0 - tanh * tanh));
+                }
+                for score in out.iter_mut() {
+                    *score *= cap;
+                }
+            });
+        }
+    }
+}
+
+/// Absolute error below 3e-7.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let e = exp_of_negative(-2.0 * x.abs());
+    ((1.0 - e) / (1.0 + e)).copysign(x)
+}

@@ -1,0 +1,102 @@
+//! Matrix products of strided views, by the `gemm` crate (chosen by measurement, see the README).
+#![allow(unsafe_code)]
+
+/// A matrix inside a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a> {
+    data: &'a [f32],
+    size: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl<'a> Mat<'a> {
+    /// Rows and columns of `size`, `strides` values apart.
+    ///
+    /// # Panics
+    /// The matrix reaches beyond `data`.
+    pub fn new(data: &'a [f32], size: [usize; 2], strides: [usize; 2]) -> Self {
+        check(data.len(), size, strides);
+        Self { data, size, strides }
+    }
+
+    /// A row-major matrix.
+    pub fn rows(data: &'a [f32], size: [usize; 2]) -> Self {
+        Self::new(data, size, [size[1], 1])
+    }
+
+    /// The transposed view.
+    pub fn t(self) -> Self {
+        Self {
+            data: self.data,
+            size: [self.size[1], self.size[0]],
+            strides: [self.strides[1], self.strides[0]],
+        }
+    }
+
+    /// Rows and columns.
+    pub fn size(self) -> [usize; 2] {
+        self.size
+    }
+
+    /// The view of columns `from..from + count`.
+    pub fn columns(self, from: usize, count: usize) -> Self {
+        let start = (from * self.strides[1]).min(self.data.len());
+        Self::new(&self.data[start..], [self.size[0], count], self.strides)
+    }
+}
+
+fn check(len: usize, size: [usize; 2], strides: [usize; 2]) {
+    if size[0] > 0 && size[1] > 0 {
+        let last = (size[0] - 1) * strides[0] + (size[1] - 1) * strides[1];
+        assert!(last < len, "a matrix of {size:?}, strides {strides:?}, in {len} values");
+    }
+}
+
+/// Who takes part in one product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// The thread that calls.
+    One,
+    /// Every thread of the pool.
+    All,
+}
+
+/// `out = scale·lhs·rhs`, plus `out` itself if `keep`. `out`: row-major with `stride` values from row to row.
+///
+/// # Panics
+/// Sizes that do not fit.
+pub fn product(out: &mut [f32], stride: usize, lhs: Mat, rhs: Mat, scale: f32, keep: bool, cores: Cores) {
+    let ([rows, depth], [depth_of_rhs, columns]) = (lhs.size, rhs.size);
+    assert!(depth == depth_of_rhs && columns <= stride, "{lhs:?} times {rhs:?}");
+    check(out.len(), [rows, columns], [stride, 1]);
+    let parallelism = match cores {
+        Cores::One => gemm::Parallelism::None,
+        Cores::All => gemm::Parallelism::Rayon(0),
+    };
+    // SAFETY: `check` holds for the three matrices, here and in `Mat::new`, so every index that gemm forms lies in
+    // its slice; the rows of `out` do not overlap (columns <= stride), and being `&mut` it overlaps no input; strides
+    // of slices that exist fit an isize.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            depth,
+            out.as_mut_ptr(),
+            1,
+            stride as isize,
+            keep,
+            lhs.data.as_ptr(),
+            lhs.strides[1] as isize,
+            lhs.strides[0] as isize,
+            rhs.data.as_ptr(),
+            rhs.strides[1] as isize,
+            rhs.strides[0] as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! The flex backend's side: registration through Burn's backend extension, backward passes, and the loops.
+
+pub mod activations;
+pub mod attention;
+mod gemm;
+mod lanes;
+pub mod linear;
+mod memory;
+pub mod norm;
+mod normal;
+
+use burn::backend::DispatchDevice;
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::tensor::{Bytes, DType, Shape, Tensor};
+
+/// True if `x` lives on flex as f32.
+pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// The values of a tensor that the caller made contiguous.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("the caller made it contiguous f32")
+}
+
+/// A contiguous tensor.
+fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
+}
+
+/// Rows and their length, of a tensor seen as a matrix of its last dimension.
+fn rows(tensor: &FlexTensor) -> [usize; 2] {
+    let shape = tensor.layout().shape();
+    let width = shape[shape.num_dims() - 1];
+    [shape.num_elements() / width.max(1), width]
+}

@@ -1,0 +1,251 @@
+//! See [`crate::layer_norm()`] and [`crate::rms_norm()`].
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+
+use super::lanes::{sum_of, sum_of2};
+use super::memory::filled;
+use super::{rows, tensor, values};
+
+/// Values that one task works on, about.
+const CHUNK: usize = 1 << 14;
+
+/// See [`crate::layer_norm()`].
+pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Option<Tensor<1>>, epsilon: f64) -> Tensor<D> {
+    let beta = beta.unwrap_or_else(|| Tensor::zeros(gamma.dims(), &gamma.device().inner()));
+    Tensor::from_dispatch(<Dispatch as Norms>::fused_layer_norm(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+    ))
+}
+
+/// See [`crate::rms_norm()`].
+pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as Norms>::fused_rms_norm(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        epsilon,
+    ))
+}
+
+/// Norms over the last dimension.
+#[backend_extension(Flex, Autodiff)]
+pub trait Norms: Backend {
+    /// `(x - mean) / √(var + epsilon)·gamma + beta`
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+    /// `x / √(mean(x²) + epsilon)·gamma`
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
+}
+
+/// (what is subtracted from a row, what the rest is multiplied by).
+#[inline(always)]
+fn moments(row: &[f32], epsilon: f32, centered: bool) -> (f32, f32) {
+    let width = row.len() as f32;
+    let mean = if centered { sum_of(row, |x| x) / width } else { 0.0 };
+    let variance = sum_of(row, |x| (x - mean) * (x - mean)) / width;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// Rows of one task.
+fn block(width: usize) -> usize {
+    (CHUNK / width.max(1)).max(1)
+}
+
+fn normalize(x: &FlexTensor, gamma: &FlexTensor, beta: Option<&FlexTensor>, epsilon: f64) -> FlexTensor {
+    let x = x.to_contiguous();
+    let (gamma, beta) = (gamma.to_contiguous(), beta.map(FlexTensor::to_contiguous));
+    let (input, gamma, beta) = (values(&x), values(&gamma), beta.as_ref().map(values));
+    let width = gamma.len();
+    let block = block(width);
+    let arch = pulp::Arch::new();
+    let out = filled(input.len(), block * width, |index, out| {
+        let part = &input[index * block * width..][..out.capacity()];
+        arch.dispatch(|| {
+            for row in part.chunks_exact(width) {
+                let (mean, factor) = moments(row, epsilon as f32, beta.is_some());
+                match beta {
+                    Some(beta) => out.map3(row, gamma, beta, |x, gamma, beta| (x - mean) * factor * gamma + beta),
+                    None => out.map2(row, gamma, |x, gamma| x * factor * gamma),
+                }
+            }
+        });
+    });
+    tensor(out, x.layout().shape().clone())
+}
+
+impl Norms for Flex {
+    fn fused_layer_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f64) -> FlexTensor {
+        normalize(&x, &gamma, Some(&beta), epsilon)
+    }
+
+    fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f64) -> FlexTensor {
+        normalize(&x, &gamma, None, epsilon)
+    }
+}
+
+/// Gradient of `x`: with n = (x - mean)·factor and g = grad·gamma: factor·(g - mean(g) - n·mean(g·n)).
+fn input_grad(x: FlexTensor, gamma: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool) -> FlexTensor {
+    let (x, gamma, grad) = (x.to_contiguous(), gamma.to_contiguous(), grad.to_contiguous());
+    let (input, gamma, grad) = (values(&x), values(&gamma), values(&grad));
+    let width = gamma.len();
+    let block = block(width);
+    let arch = pulp::Arch::new();
+    let out = filled(input.len(), block * width, |index, out| {
+        let part = index * block * width..index * block * width + out.capacity();
+        let mut scaled = vec![0.0; width];
+        arch.dispatch(|| {
+            let rows = input[part.clone()].chunks_exact(width);
+            for (row, grad) in rows.zip(grad[part.clone()].chunks_exact(width)) {
+                let (mean, factor) = moments(row, epsilon as f32, centered);
+                for ((scaled, grad), gamma) in scaled.iter_mut().zip(grad).zip(gamma) {
+                    *scaled = grad * gamma;
+                }
+                let along = sum_of2(&scaled, row, |g, x| g * (x - mean) * factor) / width as f32;
+                let shift = if centered {
+                    sum_of(&scaled, |g| g) / width as f32
+                } else {
+                    0.0
+                };
+                out.map2(&scaled, row, |g, x| factor * (g - shift - (x - mean) * factor * along));
+            }
+        });
+    });
+    tensor(out, x.layout().shape().clone())
+}
+
+/// Gradients of `gamma` and `beta`.
+fn parameter_grads(x: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool) -> (FlexTensor, FlexTensor) {
+    let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
+    let [_, width] = rows(&x);
+    let (input, grad) = (values(&x), values(&grad));
+    let arch = pulp::Arch::new();
+    let part = block(width) * width;
+    let sums: Vec<[Vec<f32>; 2]> = input
+        .par_chunks(part.max(1))
+        .zip(grad.par_chunks(part.max(1)))
+        .map(|(input, grad)| {
+            let mut sums = [vec![0.0; width], vec![0.0; width]];
+            arch.dispatch(|| {
+                let [gammas, betas] = &mut sums;
+                for (row, grad) in input.chunks_exact(width).zip(grad.chunks_exact(width)) {
+                    let (mean, factor) = moments(row, epsilon as f32, centered);
+                    let totals = gammas.iter_mut().zip(betas.iter_mut());
+                    for (((gamma, beta), x), grad) in totals.zip(row).zip(grad) {
+                        *gamma += grad * (x - mean) * factor;
+                        *beta += grad;
+                    }
+                }
+            });
+            sums
+        })
+        .collect();
+    // Added in their order, so that any number of threads gives the same numbers.
+    let total = |which: usize| {
+        let mut total = vec![0.0; width];
+        for sums in &sums {
+            for (total, sum) in total.iter_mut().zip(&sums[which]) {
+                *total += sum;
+            }
+        }
+        tensor(total, Shape::from([width]))
+    };
+    (total(0), total(1))
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    x: FlexTensor,
+    gamma: FlexTensor,
+    epsilon: f64,
+    /// The mean is subtracted: LayerNorm, not RMSNorm.
+    centered: bool,
+}
+
+#[derive(Debug)]
+struct NormStep;
+
+/// Parents: x, gamma and, of LayerNorm, beta.
+impl<const N: usize> Backward<Flex, N> for NormStep {
+    type State = Kept;
+
+    fn backward(self, ops: Ops<Kept, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let parent = |index: usize| ops.parents.get(index)?.as_ref().map(|node| node.id);
+        let Kept {
+            x,
+            gamma,
+            epsilon,
+            centered,
+        } = ops.state;
+        if parent(1).is_some() || parent(2).is_some() {
+            let (of_gamma, of_beta) = parameter_grads(x.clone(), grad.clone(), epsilon, centered);
+            for (id, grad) in [(parent(1), of_gamma), (parent(2), of_beta)] {
+                if let Some(id) = id {
+                    grads.register::<Flex>(id, grad);
+                }
+            }
+        }
+        if let Some(id) = parent(0) {
+            grads.register::<Flex>(id, input_grad(x, gamma, grad, epsilon, centered));
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> Norms for Autodiff<Flex, C> {
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let kept = kept::<C>(&x, &gamma, epsilon, true);
+        let nodes = [x.node(), gamma.node(), beta.node()];
+        let out = Flex::fused_layer_norm(
+            x.into_primitive(),
+            gamma.into_primitive(),
+            beta.into_primitive(),
+            epsilon,
+        );
+        match NormStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+        let kept = kept::<C>(&x, &gamma, epsilon, false);
+        let nodes = [x.node(), gamma.node()];
+        let out = Flex::fused_rms_norm(x.into_primitive(), gamma.into_primitive(), epsilon);
+        match NormStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+fn kept<C: CheckpointStrategy>(
+    x: &FloatTensor<Autodiff<Flex, C>>,
+    gamma: &FloatTensor<Autodiff<Flex, C>>,
+    epsilon: f64,
+    centered: bool,
+) -> Kept {
+    Kept {
+        x: x.primitive().clone(),
+        gamma: gamma.primitive().clone(),
+        epsilon,
+        centered,
+    }
+}

@@ -1,0 +1,89 @@
+//! Gradients against central differences, in f32: the step balances the curvature and the rounding.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kernels::{AttentionOptions, Visible};
+
+use super::normal;
+
+/// `f` of a tensor to one number.
+fn check(name: &str, shape: [usize; 2], f: impl Fn(Tensor<2>) -> Tensor<1>) {
+    const STEP: f32 = 5e-3;
+    let device = Device::flex().autodiff();
+    device.seed(11);
+    let x = normal(shape, 1.0, &device).require_grad();
+    let grads = f(x.clone()).backward();
+    let grad = x.grad(&grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
+    let values = x.into_data().try_to_vec::<f32>().unwrap();
+    for index in (0..values.len()).step_by(values.len().div_ceil(24)) {
+        let at = |shift: f32| -> f32 {
+            let mut values = values.clone();
+            values[index] += shift;
+            f(Tensor::from_data(TensorData::new(values, shape), &Device::flex())).into_scalar()
+        };
+        let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+        assert!(
+            (slope - grad[index]).abs() < 5e-3 * (1.0 + slope.abs()),
+            "{name}, value {index}: slope {slope}, gradient {}",
+            grad[index]
+        );
+    }
+}
+
+/// `Σ cos(i)·x_i`: no gradient is like another.
+fn project(x: Tensor<2>) -> Tensor<1> {
+    let [rows, columns] = x.dims();
+    let weights = (0..rows * columns).map(|i| (i as f32).cos()).collect::<Vec<_>>();
+    (x.clone() * Tensor::from_data(TensorData::new(weights, [rows, columns]), &x.device())).sum()
+}
+
+fn fixed<const D: usize>(shape: [usize; D], like: &Tensor<2>) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let values = (0..count).map(|i| (1.7 * i as f32).sin() * 0.5).collect::<Vec<_>>();
+    Tensor::from_data(TensorData::new(values, shape), &like.device())
+}
+
+#[test]
+fn gelu() {
+    check("gelu", [3, 8], |x| project(kernels::gelu(x)));
+}
+
+#[test]
+fn linear() {
+    check("linear_gelu", [5, 6], |x| {
+        let (weight, bias) = (fixed([6, 4], &x), fixed([4], &x));
+        project(kernels::linear_gelu(x, weight, Some(bias)))
+    });
+    check("linear_add", [5, 4], |x| {
+        let (weight, input) = (fixed([6, 4], &x), fixed([5, 6], &x));
+        project(kernels::linear_add(input, weight, None, x))
+    });
+    check("weight of linear", [6, 4], |x| {
+        let input = fixed([5, 6], &x);
+        project(kernels::linear(input, x, None))
+    });
+}
+
+#[test]
+fn norms() {
+    check("layer_norm", [4, 9], |x| {
+        let (gamma, beta) = (fixed([9], &x), fixed([9], &x));
+        project(kernels::layer_norm(x, gamma, Some(beta), 1e-6))
+    });
+    check("rms_norm", [4, 9], |x| {
+        let gamma = fixed([9], &x);
+        project(kernels::rms_norm(x, gamma, 1e-6))
+    });
+}
+
+#[test]
+fn attention() {
+    let options = AttentionOptions {
+        softcap: Some(2.0),
+        visible: Visible::Causal { window: Some(4) },
+        ..AttentionOptions::default()
+    };
+    check("attention", [6, 24], |x| {
+        let out = kernels::attention_qkv(x.unsqueeze::<3>(), 2, &options);
+        project(out.squeeze_dim(0))
+    });
+}

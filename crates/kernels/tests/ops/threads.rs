@@ -1,0 +1,41 @@
+//! One thread gives what many give, to the last bit.
+
+use burn::tensor::{Device, Tensor};
+use kernels::{AttentionOptions, Visible};
+
+use super::normal;
+
+fn results() -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    device.seed(2);
+    let x = normal([450, 96], 1.0, &device).require_grad();
+    let weight = normal([96, 96], 0.1, &device).require_grad();
+    let gamma = normal([96], 1.0, &device).require_grad();
+    let options = AttentionOptions {
+        visible: Visible::Causal { window: None },
+        ..AttentionOptions::default()
+    };
+    let h = kernels::layer_norm(x.clone(), gamma.clone(), None, 1e-6);
+    let h = kernels::linear_gelu(h, weight.clone(), None);
+    let h: Tensor<2> = kernels::attention_qkv(h.unsqueeze::<3>(), 4, &options).squeeze_dim(0);
+    let y = kernels::rms_norm(h, gamma.clone().slice([0..32]), 1e-6);
+    let grads = y.clone().square().mean().backward();
+    let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
+    vec![
+        values(y.inner()),
+        values(x.grad(&grads).unwrap()),
+        values(weight.grad(&grads).unwrap()),
+        values(gamma.grad(&grads).unwrap().unsqueeze()),
+    ]
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_numbers() {
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(results)
+    };
+    let one = with(1);
+    assert_eq!(one, with(2));
+    assert_eq!(one, with(3));
+}

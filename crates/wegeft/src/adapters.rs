@@ -1,0 +1,369 @@
+//! Several named adapters on one frozen backbone, whose weights exist once.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use burn::module::{
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamId,
+};
+use burn::store::{ModuleRecord, RecordError};
+use burn::tensor::{Device, Tensor};
+
+use crate::adapted::Adapted;
+use crate::config::AdapterConfig;
+use crate::error::AdapterError;
+use crate::storage::read_config;
+
+/// Name of the frozen backbone in a mixed batch, as in PEFT.
+pub const BASE: &str = "__base__";
+
+/// Named adapters on one backbone, at most one of them active. As a Burn module it is the active adapter (the
+/// frozen backbone while none is): that one is optimized, recorded and loaded.
+///
+/// ```
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// use wegeft::{AdapterConfig, Adapters, linear};
+/// # #[derive(burn::module::Module, Debug)]
+/// # struct Model { proj: Linear }
+/// # let device = Device::flex();
+/// # let model = Model { proj: LinearConfig::new(8, 4).init(&device) };
+/// let mut adapters = Adapters::new(model);
+/// adapters.add("birds", &AdapterConfig::wegeft(2).with_target_modules(["proj"]))?;
+/// adapters.add("cars", &AdapterConfig::lora(2).with_target_modules(["proj"]))?;
+/// adapters.switch("cars")?;
+/// let cars = adapters.bind();
+/// adapters.disable();
+/// let frozen = adapters.bind();
+/// // One forward pass over a batch of three whose rows use different adapters:
+/// let mixed = adapters.bind_rows(&["cars", "birds", "__base__"])?;
+/// let y = linear(&mixed.proj, Tensor::<2>::ones([3, 8], &device));
+/// # Ok::<(), wegeft::AdapterError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Adapters<M: Module + ModuleDisplay> {
+    backbone: M,
+    named: Vec<(String, Adapted<M>)>,
+    active: Option<usize>,
+}
+
+impl<M: Module + ModuleDisplay> Adapters<M> {
+    /// No adapter yet on `backbone`, which is frozen.
+    pub fn new(backbone: M) -> Self {
+        Self {
+            backbone: backbone.no_grad(),
+            named: Vec::new(),
+            active: None,
+        }
+    }
+
+    /// The frozen model.
+    pub fn backbone(&self) -> &M {
+        &self.backbone
+    }
+
+    /// Adds a fresh adapter; the first one added becomes active.
+    ///
+    /// # Errors
+    /// A name that is taken, or a config that does not fit the backbone.
+    pub fn add(&mut self, name: &str, config: &AdapterConfig) -> Result<(), AdapterError> {
+        let adapted = config.init(self.backbone.clone())?;
+        self.insert(name, adapted)
+    }
+
+    /// Adds the adapter that `folder` holds.
+    ///
+    /// # Errors
+    /// A name that is taken, or a folder that cannot be read or does not fit the backbone.
+    pub fn load(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        let config = read_config(folder.as_ref())?;
+        let adapted = config.init(self.backbone.clone())?.load(folder)?;
+        self.insert(name, adapted)
+    }
+
+    /// Adds an adapter made elsewhere from a clone of the backbone, such as one with a head of its own. Its frozen
+    /// weights are replaced by handles to the backbone's.
+    ///
+    /// # Errors
+    /// A name that is taken or that means the backbone.
+    pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
+        let refused = |message: &str| {
+            Err(AdapterError::Adapter {
+                name: name.to_string(),
+                message: message.to_string(),
+            })
+        };
+        if name == BASE {
+            return refused("this name means the backbone itself; choose another");
+        }
+        if self.index(name).is_ok() {
+            return refused("this name is taken; remove that adapter first or choose another");
+        }
+        // Heads of several adapters start from one parameter; as different ones they need ids of their own, or an
+        // optimizer would take them for the same.
+        let own = adapted.saved_params().into_iter().map(|param| param.id).collect();
+        let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
+        let frozen = Frozen::of(&self.backbone);
+        let adapted = adapted.map_model(|model| {
+            model.map(&mut Graft {
+                frozen: &frozen,
+                to: None,
+            })
+        });
+        self.named.push((name.to_string(), adapted));
+        if self.named.len() == 1 {
+            self.active = Some(0);
+        }
+        Ok(())
+    }
+
+    /// Takes an adapter out; if it was the active one, none is.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn remove(&mut self, name: &str) -> Result<Adapted<M>, AdapterError> {
+        let index = self.index(name)?;
+        self.active = match self.active {
+            Some(active) if active == index => None,
+            Some(active) if active > index => Some(active - 1),
+            other => other,
+        };
+        Ok(self.named.remove(index).1)
+    }
+
+    /// The names, in the order of addition.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// An adapter by name.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn get(&self, name: &str) -> Result<&Adapted<M>, AdapterError> {
+        Ok(&self.named[self.index(name)?].1)
+    }
+
+    /// Makes an adapter the active one.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn switch(&mut self, name: &str) -> Result<(), AdapterError> {
+        self.active = Some(self.index(name)?);
+        Ok(())
+    }
+
+    /// Makes none active: [`Adapters::bind`] gives the frozen backbone.
+    pub fn disable(&mut self) {
+        self.active = None;
+    }
+
+    /// Name and adapter of the active one.
+    pub fn active(&self) -> Option<(&str, &Adapted<M>)> {
+        self.active
+            .map(|index| (self.named[index].0.as_str(), &self.named[index].1))
+    }
+
+    /// The backbone with the active adapter bound.
+    pub fn bind(&self) -> M {
+        match self.active() {
+            Some((_, adapted)) => adapted.bind(),
+            None => self.backbone.clone(),
+        }
+    }
+
+    fn index(&self, name: &str) -> Result<usize, AdapterError> {
+        self.names().position(|known| known == name).ok_or_else(|| {
+            let known: Vec<&str> = self.names().collect();
+            AdapterError::Adapter {
+                name: name.to_string(),
+                message: match known.is_empty() {
+                    true => "there is no adapter yet; add one first".to_string(),
+                    false => format!("there is none of that name; known are {}", known.join(", ")),
+                },
+            }
+        })
+    }
+
+    /// Moves everything to a device, by `fork` or `to_device`: the backbone once, of each adapter only its own part.
+    fn moved(self, backbone: M, to: Move) -> Self {
+        let frozen = Frozen::of(&backbone);
+        let named = self.named.into_iter().map(|(name, adapted)| {
+            let adapted = adapted.map_model(|model| {
+                model.map(&mut Graft {
+                    frozen: &frozen,
+                    to: Some(&to),
+                })
+            });
+            (name, adapted.map_bank(|bank| to.apply(bank)))
+        });
+        Self {
+            named: named.collect(),
+            backbone,
+            active: self.active,
+        }
+    }
+
+    fn map_active(mut self, change: impl FnOnce(Adapted<M>) -> Adapted<M>) -> Self {
+        if let Some(index) = self.active {
+            let (name, adapted) = self.named.swap_remove(index);
+            self.named.push((name, change(adapted)));
+            let last = self.named.len() - 1;
+            self.named.swap(index, last);
+        }
+        self
+    }
+}
+
+/// The frozen parameters of a backbone, by id.
+struct Frozen(HashMap<ParamId, Box<dyn Any>>);
+
+impl Frozen {
+    fn of<M: Module>(backbone: &M) -> Self {
+        let mut frozen = Self(HashMap::new());
+        backbone.visit(&mut frozen);
+        frozen
+    }
+}
+
+impl ModuleVisitor for Frozen {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.insert(param.id, Box::new(param.clone()));
+    }
+}
+
+struct FreshIds {
+    own: HashSet<ParamId>,
+}
+
+impl ModuleMapper for FreshIds {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.own.contains(&param.id) {
+            return param;
+        }
+        let (_, tensor, mapper) = param.consume();
+        Param::from_mapped_value(ParamId::new(), tensor, mapper)
+    }
+}
+
+/// How parameters change their device.
+enum Move {
+    Fork(Device),
+    ToDevice(Device),
+}
+
+impl Move {
+    fn apply<T: Module>(&self, module: T) -> T {
+        match self {
+            Self::Fork(device) => module.fork(device),
+            Self::ToDevice(device) => module.to_device(device),
+        }
+    }
+}
+
+/// Puts handles to the backbone's parameters in place of an adapter's copies of them, and moves its own.
+struct Graft<'a> {
+    frozen: &'a Frozen,
+    to: Option<&'a Move>,
+}
+
+impl ModuleMapper for Graft<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shared = self.frozen.0.get(&param.id);
+        match shared.and_then(|shared| shared.downcast_ref::<Param<Tensor<D>>>()) {
+            Some(shared) => shared.clone(),
+            None => match self.to {
+                Some(to) => to.apply(param),
+                None => param,
+            },
+        }
+    }
+}
+
+impl<M: Module + ModuleDisplay> Module for Adapters<M> {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        let devices = self.backbone.collect_devices(devices);
+        let named = self.named.iter();
+        named.fold(devices, |devices, (_, adapted)| adapted.collect_devices(devices))
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        let backbone = self.backbone.clone().fork(device);
+        self.moved(backbone, Move::Fork(device.clone()))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        let backbone = self.backbone.clone().to_device(device);
+        self.moved(backbone, Move::ToDevice(device.clone()))
+    }
+
+    fn train(self) -> Self {
+        let named = self.named.into_iter().map(|(name, adapted)| (name, adapted.train()));
+        Self {
+            named: named.collect(),
+            backbone: self.backbone.train(),
+            active: self.active,
+        }
+    }
+
+    fn valid(&self) -> Self {
+        let named = self.named.iter().map(|(name, adapted)| (name.clone(), adapted.valid()));
+        Self {
+            named: named.collect(),
+            backbone: self.backbone.valid(),
+            active: self.active,
+        }
+    }
+
+    fn materialize(self) -> Self {
+        self.map_active(Adapted::materialize)
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        match self.active() {
+            Some((_, adapted)) => adapted.visit(visitor),
+            None => self.backbone.visit(visitor),
+        }
+    }
+
+    fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
+        match self.active {
+            Some(_) => self.map_active(|adapted| adapted.map(mapper)),
+            None => Self {
+                backbone: self.backbone.map(mapper),
+                ..self
+            },
+        }
+    }
+
+    fn into_record(self) -> ModuleRecord {
+        match self.active() {
+            Some((_, adapted)) => adapted.clone().into_record(),
+            None => self.backbone.into_record(),
+        }
+    }
+
+    fn try_load_record(mut self, record: ModuleRecord) -> Result<Self, RecordError> {
+        match self.active {
+            Some(index) => {
+                let loaded = self.named[index].1.clone().try_load_record(record)?;
+                self.named[index].1 = loaded;
+                Ok(self)
+            }
+            None => Ok(Self {
+                backbone: self.backbone.try_load_record(record)?,
+                ..self
+            }),
+        }
+    }
+}
+
+impl<M: Module + ModuleDisplay> ModuleDisplayDefault for Adapters<M> {
+    fn content(&self, content: Content) -> Option<Content> {
+        let names: Vec<&str> = self.names().collect();
+        content.add_formatted(&names.join(", ")).optional()
+    }
+}
+
+impl<M: Module + ModuleDisplay> ModuleDisplay for Adapters<M> {}

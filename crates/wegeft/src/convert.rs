@@ -1,0 +1,298 @@
+//! The nearest WeGeFT to an adapter whose residuals are low-rank, such as LoRA.
+//!
+//! Input side: one `X = s·phi·psi` of rank r serves all weights of a group, so `Σᵢ ‖Wᵢ X - Dᵢ‖²` is to be least, with
+//! `Wᵢ` the weights (d_out × d_in) and `Dᵢ = sᵢ Bᵢ Aᵢ` the residuals. With `G = Σ Wᵢᵀ Wᵢ = V Λ Vᵀ` and `C = Σ Wᵢᵀ Dᵢ`
+//! that is `‖Λ^½ Vᵀ X - Λ^-½ Vᵀ C‖²` and a constant, and the best X of rank r is `V Λ^-½` times the best
+//! approximation of `Λ^-½ Vᵀ C` of that rank, which its SVD gives (reduced-rank regression). The output side is the
+//! same problem transposed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use crate::adapted::Adapted;
+use crate::bank::Group;
+use crate::config::{AdapterConfig, Method};
+use crate::error::AdapterError;
+use crate::linalg::{finite_svd, product_svd};
+use crate::methods::is_quantized;
+use crate::methods::low_rank::LowRank;
+use crate::methods::wegeft::{Side, WegeftConfig};
+use crate::site::Site;
+use crate::storage::{PREFIX, Tensors, fill, to_stored};
+
+/// What a conversion lost at one site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteLoss {
+    /// Name of the group.
+    pub group: String,
+    /// The site's module.
+    pub site: String,
+    /// Norm of the residual before (Frobenius).
+    pub norm: f64,
+    /// Norm of the difference after.
+    pub lost: f64,
+}
+
+/// What a conversion lost, site by site.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ConversionReport {
+    /// In the order of the groups.
+    pub sites: Vec<SiteLoss>,
+}
+
+impl ConversionReport {
+    /// Norm of all differences relative to the norm of all residuals: 0 for an exact conversion, 1 for one that
+    /// keeps nothing.
+    pub fn lost(&self) -> f64 {
+        relative(self.sites.iter())
+    }
+
+    /// [`ConversionReport::lost`] of each group.
+    pub fn groups(&self) -> Vec<(&str, f64)> {
+        let mut names: Vec<&str> = self.sites.iter().map(|site| site.group.as_str()).collect();
+        names.dedup();
+        let of = |name: &str| relative(self.sites.iter().filter(|site| site.group == name));
+        names.iter().map(|name| (*name, of(name))).collect()
+    }
+}
+
+fn relative<'a>(sites: impl Iterator<Item = &'a SiteLoss>) -> f64 {
+    let (norm, lost) = sites.fold((0.0, 0.0), |(norm, lost), site| {
+        (norm + site.norm.powi(2), lost + site.lost.powi(2))
+    });
+    if norm == 0.0 { 0.0 } else { (lost / norm).sqrt() }
+}
+
+impl fmt::Display for ConversionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (group, lost) in self.groups() {
+            writeln!(f, "{group}: {:.3} % of the residual lost", 100.0 * lost)?;
+        }
+        write!(f, "in all: {:.3} % lost", 100.0 * self.lost())
+    }
+}
+
+impl<M: Module + ModuleDisplay> Adapted<M> {
+    /// The WeGeFT adapter of settings `config` nearest to this one, in the least-squares sense over all weights of each
+    /// group, and what it loses. Targets and `modules_to_save` stay. Exact where this adapter came from WeGeFT of
+    /// the same settings. The solution needs one eigendecomposition of `[d, d]` a group, on the host.
+    ///
+    /// # Errors
+    /// A method without a LoRA form, settings with a non-linear generator, or values that are not finite.
+    pub fn nearest_wegeft(&self, config: &WegeftConfig) -> Result<(Self, ConversionReport), AdapterError> {
+        if !config.generator.is_identity() {
+            let message = "a non-linear generator has no nearest one in closed form; set block = identity";
+            return Err(AdapterError::bad_field("generator", message));
+        }
+        let plain = self.valid();
+        let residuals = plain.low_rank()?;
+        let settings = AdapterConfig {
+            method: Method::Wegeft(config.clone()),
+            targets: self.config().targets.clone(),
+            extra: self.config().extra.clone(),
+        };
+        let adapted = settings.init(self.model().clone())?;
+        let weights = weights(plain.model(), adapted.bank().groups());
+        let mut report = ConversionReport::default();
+        let mut tensors = Tensors::new();
+        for group in adapted.bank().groups() {
+            let terms = group.sites.iter().map(|site| term(site, &weights, &residuals));
+            let terms = terms
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| not_finite(&group.name))?;
+            let owner = group.sites[0].module();
+            let (r, alpha) = config.patterns.of(&owner, config.r, config.alpha);
+            let scale = alpha / r as f64;
+            let (phi, psi) = solve(&terms, r, scale, config.side).ok_or_else(|| not_finite(&group.name))?;
+            for (site, term) in group.sites.iter().zip(&terms) {
+                let before = term.residual.clone().dense();
+                let after = match config.side {
+                    Side::Input => psi
+                        .clone()
+                        .transpose()
+                        .matmul(phi.clone().transpose().matmul(term.weight.clone())),
+                    Side::Output => term
+                        .weight
+                        .clone()
+                        .matmul(psi.clone().transpose())
+                        .matmul(phi.clone().transpose()),
+                };
+                report.sites.push(SiteLoss {
+                    group: group.name.clone(),
+                    site: site.module(),
+                    norm: norm(before.clone()),
+                    lost: norm(after.mul_scalar(scale) - before),
+                });
+            }
+            for (name, factor) in [("phi", phi.transpose()), ("psi", psi)] {
+                tensors.insert(
+                    format!("{PREFIX}{owner}.wegeft_{name}.weight"),
+                    to_stored(factor, false),
+                );
+            }
+        }
+        let mut names = adapted.names();
+        names.retain(|path, _| path.starts_with("bank."));
+        Ok((fill(adapted, &names, &tensors), report))
+    }
+}
+
+fn not_finite(group: &str) -> AdapterError {
+    AdapterError::bad_field(
+        "peft_type",
+        format!("group '{group}' has weights or residuals that are not finite"),
+    )
+}
+
+fn norm(tensor: Tensor<2>) -> f64 {
+    tensor.powi_scalar(2).sum().into_scalar::<f64>().sqrt()
+}
+
+/// One site of a group: its weight in Burn's layout, `[d_in, d_out]`, and the residual to come near to.
+struct Term {
+    weight: Tensor<2>,
+    residual: LowRank,
+}
+
+fn term(site: &Site, weights: &BTreeMap<String, Tensor<2>>, residuals: &BTreeMap<String, LowRank>) -> Option<Term> {
+    let weight = weights.get(&site.path)?.clone();
+    let module = site.path.strip_suffix(".weight").unwrap_or(&site.path);
+    let LowRank { a, b, scale } = residuals.get(module)?.clone();
+    let (weight, b) = match &site.block {
+        Some(block) => (
+            weight.narrow(1, block.start, site.d_out),
+            b.narrow(0, block.start, site.d_out),
+        ),
+        None => (weight, b),
+    };
+    let dtype = weight.dtype();
+    Some(Term {
+        weight,
+        residual: LowRank {
+            a: a.cast(dtype),
+            b: b.cast(dtype),
+            scale,
+        },
+    })
+}
+
+/// phi `[d, r]` and psi `[r, d]` with `scale·phi·psi` the best of rank `r`.
+fn solve(terms: &[Term], r: usize, scale: f64, side: Side) -> Option<(Tensor<2>, Tensor<2>)> {
+    // On the input side Wᵢ is d_out × d_in and Burn's weight its transpose; on the output side the problem is the
+    // transposed one, with Burn's weight as it is and B and A in each other's place.
+    let mut gram: Option<Tensor<2>> = None;
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for Term { weight, residual } in terms {
+        let (w_t, b, a) = match side {
+            Side::Input => (weight.clone(), residual.b.clone(), residual.a.clone()),
+            Side::Output => (
+                weight.clone().transpose(),
+                residual.a.clone().transpose(),
+                residual.b.clone().transpose(),
+            ),
+        };
+        let own = w_t.clone().matmul(w_t.clone().transpose());
+        gram = Some(gram.map_or(own.clone(), |gram| gram + own));
+        left.push(w_t.matmul(b).mul_scalar(residual.scale));
+        right.push(a);
+    }
+    let (v, lambda, _) = finite_svd(gram?)?;
+    let [d, _] = v.dims();
+    // Directions that no weight has are left out: what is added there changes nothing.
+    let values: Vec<f64> = lambda.clone().into_data().iter::<f64>().collect();
+    let least = values.first().copied().unwrap_or_default()
+        * match lambda.dtype() {
+            DType::F64 => 1e-12,
+            _ => f64::from(f32::EPSILON),
+        };
+    let kept = values.iter().take_while(|value| **value > least).count();
+    let (phi, psi) = match kept {
+        0 => (Tensor::zeros([d, 0], &v.device()), Tensor::zeros([0, d], &v.device())),
+        _ => {
+            let root = lambda.narrow(0, 0, kept).sqrt().recip().unsqueeze_dim::<2>(0);
+            let whitened = v.narrow(1, 0, kept) * root;
+            let left = whitened.clone().transpose().matmul(Tensor::cat(left, 1));
+            let (u, s, vt) = product_svd(left, Tensor::cat(right, 0), r)?;
+            let share = s.div_scalar(scale.abs()).sqrt();
+            (
+                whitened
+                    .matmul(u * share.clone().unsqueeze_dim::<2>(0))
+                    .mul_scalar(scale.signum()),
+                vt * share.unsqueeze_dim::<2>(1),
+            )
+        }
+    };
+    let (phi, psi) = padded(phi, psi, d, r);
+    Some(match side {
+        Side::Input => (phi, psi),
+        Side::Output => (psi.transpose(), phi.transpose()),
+    })
+}
+
+/// phi and psi with zeros up to rank `r`, where the residuals have less.
+fn padded(phi: Tensor<2>, psi: Tensor<2>, d: usize, r: usize) -> (Tensor<2>, Tensor<2>) {
+    let [rank, _] = psi.dims();
+    let (device, dtype) = (phi.device(), phi.dtype());
+    let (mut all_phi, mut all_psi) = (
+        Tensor::zeros([d, r], (&device, dtype)),
+        Tensor::zeros([r, d], (&device, dtype)),
+    );
+    if rank > 0 {
+        all_phi = all_phi.slice_assign([0..d, 0..rank], phi);
+        all_psi = all_psi.slice_assign([0..rank, 0..d], psi);
+    }
+    (all_phi, all_psi)
+}
+
+/// The weights of all sites by path, in f64 where the device has it.
+fn weights<M: Module>(model: &M, groups: &[Group]) -> BTreeMap<String, Tensor<2>> {
+    let mut collector = Weights {
+        path: Vec::new(),
+        wanted: groups
+            .iter()
+            .flat_map(|group| group.sites.iter().map(|site| site.path.clone()))
+            .collect(),
+        found: BTreeMap::new(),
+    };
+    model.visit(&mut collector);
+    collector.found
+}
+
+struct Weights {
+    path: Vec<String>,
+    wanted: Vec<String>,
+    found: BTreeMap<String, Tensor<2>>,
+}
+
+impl ModuleVisitor for Weights {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if D != 2 || !self.wanted.contains(&path) {
+            return;
+        }
+        let weight = param.base();
+        let weight = if is_quantized(weight.dtype()) {
+            weight.dequantize()
+        } else {
+            weight
+        };
+        let dtype = match weight.device().supports_dtype(FloatDType::F64) {
+            true => FloatDType::F64,
+            false => FloatDType::F32,
+        };
+        let shape = weight.dims();
+        self.found
+            .insert(path, weight.cast(dtype).reshape([shape[0], shape[1]]));
+    }
+}

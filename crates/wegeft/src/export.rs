@@ -1,0 +1,168 @@
+//! A WeGeFT adapter, or any other with a low-rank residual, as a standard LoRA adapter.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use serde_json::{Map, Value, json};
+
+use crate::adapted::Adapted;
+use crate::config::AdapterConfig;
+use crate::error::AdapterError;
+use crate::methods::low_rank::LowRank;
+use crate::methods::{Bound, cast};
+use crate::storage::{PREFIX, Tensors, collect, fill, to_stored, write_adapter};
+
+impl<M: Module + ModuleDisplay> Adapted<M> {
+    /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`.
+    ///
+    /// # Errors
+    /// A method whose residual is not low-rank.
+    pub fn low_rank(&self) -> Result<BTreeMap<String, LowRank>, AdapterError> {
+        let mut collector = Collector {
+            path: Vec::new(),
+            bound: self.bank().bound(),
+            found: BTreeMap::new(),
+            refused: None,
+        };
+        self.model().visit(&mut collector);
+        match collector.refused {
+            None if !collector.found.is_empty() => Ok(collector.found),
+            refused => {
+                let site = refused.map_or(String::new(), |path| format!(" at '{path}'"));
+                let message = format!("this adapter has no LoRA form{site}; merge it instead");
+                Err(AdapterError::bad_field("peft_type", message))
+            }
+        }
+    }
+
+    /// The adapter as standard LoRA (`B = W·phi`, `A = psi` at every site): the same function of the same model.
+    /// Exact wherever the residual is low-rank. Sites whose rank or scale differs from the first one's are listed in
+    /// `rank_pattern` and `alpha_pattern`.
+    ///
+    /// # Errors
+    /// A method without a LoRA form.
+    pub fn to_lora(&self) -> Result<Self, AdapterError> {
+        self.with_lora(&self.low_rank()?)
+    }
+
+    /// [`Adapted::to_lora`] into a folder: what PEFT, vLLM and llama.cpp serve.
+    ///
+    /// # Errors
+    /// A method without a LoRA form, or a folder that cannot be written.
+    pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        let factors = self.low_rank()?;
+        let mut tensors = self.saved_tensors();
+        tensors.extend(stored(&factors));
+        write_adapter(folder.as_ref(), self.lora_fields(&factors), &tensors)
+    }
+
+    /// This model with a LoRA adapter of the given factors, by module, in place of its own adapter.
+    pub(crate) fn with_lora(&self, factors: &BTreeMap<String, LowRank>) -> Result<Self, AdapterError> {
+        let config = serde_json::from_value(Value::Object(self.lora_fields(factors)));
+        let mut config: AdapterConfig = config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
+        config.extra = self.config().extra.clone();
+        let adapted = config.init(self.model().clone())?;
+        let mut names = adapted.names();
+        names.retain(|path, _| path.starts_with("bank."));
+        Ok(fill(adapted, &names, &stored(factors)))
+    }
+
+    /// The parameters of the model that are trained in full, under their names on disk.
+    fn saved_tensors(&self) -> Tensors {
+        let mut names = self.names();
+        names.retain(|path, _| path.starts_with("model."));
+        collect(self, &names)
+    }
+
+    /// adapter_config.json of a LoRA adapter with those factors.
+    fn lora_fields(&self, factors: &BTreeMap<String, LowRank>) -> Map<String, Value> {
+        let rank = |low: &LowRank| low.a.dims()[0];
+        let alpha = |low: &LowRank| low.scale * rank(low) as f64;
+        let (r, a) = factors
+            .values()
+            .next()
+            .map(|low| (rank(low), alpha(low)))
+            .unwrap_or_default();
+        let (mut ranks, mut alphas) = (Map::new(), Map::new());
+        for (module, low) in factors {
+            if rank(low) != r {
+                ranks.insert(module.clone(), json!(rank(low)));
+            }
+            if alpha(low) != a {
+                alphas.insert(module.clone(), json!(alpha(low)));
+            }
+        }
+        let fields = json!({
+            "peft_type": "LORA", "task_type": null, "r": r, "lora_alpha": a, "lora_dropout": 0.0,
+            "bias": "none", "fan_in_fan_out": false, "inference_mode": true,
+            "target_modules": factors.keys().collect::<Vec<_>>(),
+            "rank_pattern": ranks, "alpha_pattern": alphas,
+            "modules_to_save": self.config().targets.modules_to_save,
+        });
+        let mut fields = match fields {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        };
+        for name in ["base_model_name_or_path", "task_type"] {
+            if let Some(value) = self.config().extra.get(name) {
+                fields.insert(name.to_string(), value.clone());
+            }
+        }
+        fields
+    }
+}
+
+/// LoRA factors under their names on disk.
+fn stored(factors: &BTreeMap<String, LowRank>) -> Tensors {
+    let mut tensors = Tensors::new();
+    for (module, low) in factors {
+        tensors.insert(
+            format!("{PREFIX}{module}.lora_A.weight"),
+            to_stored(low.a.clone(), false),
+        );
+        tensors.insert(
+            format!("{PREFIX}{module}.lora_B.weight"),
+            to_stored(low.b.clone(), false),
+        );
+    }
+    tensors
+}
+
+struct Collector {
+    path: Vec<String>,
+    bound: HashMap<String, Bound>,
+    found: BTreeMap<String, LowRank>,
+    refused: Option<String>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let Some(bound) = self.bound.get(&path) else { return };
+        let low_rank = (D == 2).then(|| {
+            let weight = param.base();
+            let shape = weight.dims();
+            bound.edit().low_rank(weight.reshape([shape[0], shape[1]]))
+        });
+        match low_rank.flatten() {
+            Some(low) => {
+                let module = path.strip_suffix(".weight").unwrap_or(&path).to_string();
+                // Whatever the backbone's type, the file holds the factors' own.
+                let dtype = low.a.dtype();
+                let b = cast(low.b, dtype);
+                self.found.insert(module, LowRank { b, ..low });
+            }
+            None => self.refused = Some(path),
+        }
+    }
+}

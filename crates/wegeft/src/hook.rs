@@ -1,0 +1,39 @@
+//! Places in a model's activations that an adapter can edit: block inputs, sublayer outputs, block outputs.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::methods::Bound;
+
+/// A named place in a model's activations. At rest it passes its input on; bound to a method that edits
+/// representations (ReFT, bottleneck adapters, prompts) it passes on the edited one.
+///
+/// A backbone owns one per place, as a field (`blocks.3.output`), and calls [`Hook::forward`] there. It holds no
+/// weight: nothing of it is stored, counted or trained.
+#[derive(Module, Debug)]
+pub struct Hook {
+    // Burn attaches bound state to parameters only; this one's length tells the width of the place.
+    pub(crate) edit_point: Param<Tensor<1>>,
+}
+
+impl Hook {
+    /// A hook for activations `[batch, tokens, d_model]`.
+    pub fn new(d_model: usize, device: &Device) -> Self {
+        Self {
+            edit_point: Initializer::Zeros.init([d_model], device),
+        }
+    }
+
+    /// True for the time of a forward pass in which an adapter edits this place.
+    pub fn is_bound(&self) -> bool {
+        self.edit_point.reparameterization::<Bound>().is_some()
+    }
+
+    /// `x`, `[batch, tokens, d_model]`, edited if an adapter is bound here. Prompts may change the number of tokens.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.edit_point.reparameterization::<Bound>() {
+            Some(bound) => bound.edit().activation(x),
+            None => x,
+        }
+    }
+}

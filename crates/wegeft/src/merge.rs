@@ -1,0 +1,321 @@
+//! Writing the residuals into the weights, and taking them out again.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, Reparameterization};
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use crate::adapted::Adapted;
+use crate::config::AdapterConfig;
+use crate::error::AdapterError;
+use crate::methods::{Bound, is_quantized};
+use crate::site::EDIT_POINT;
+
+/// What a merge did to one weight or bias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightChange {
+    /// Path of the parameter.
+    pub site: String,
+    /// Greatest absolute change of a value.
+    pub greatest: f64,
+    /// Where in the parameter: `[row, column]` of a weight `[d_in, d_out]`.
+    pub at: Vec<usize>,
+    /// Norm of the change, relative to the weight's (Frobenius).
+    pub relative: f64,
+    /// Greatest error from rounding the merged value to the parameter's type; 0 for f32 and f64.
+    pub rounding: f64,
+}
+
+/// What a merge did, weight by weight.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MergeReport {
+    /// In traversal order.
+    pub changes: Vec<WeightChange>,
+}
+
+impl MergeReport {
+    /// The weight with the greatest change of a value.
+    pub fn greatest(&self) -> Option<&WeightChange> {
+        self.changes.iter().max_by(|a, b| a.greatest.total_cmp(&b.greatest))
+    }
+
+    /// Greatest rounding error over all weights.
+    pub fn rounding(&self) -> f64 {
+        self.changes.iter().map(|change| change.rounding).fold(0.0, f64::max)
+    }
+}
+
+impl fmt::Display for MergeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(change) = self.greatest() else {
+            return write!(f, "nothing to merge");
+        };
+        write!(
+            f,
+            "{} weights merged; greatest change {:.3e} in '{}' at {:?}; greatest rounding error {:.1e}",
+            self.changes.len(),
+            change.greatest,
+            change.site,
+            change.at,
+            self.rounding()
+        )
+    }
+}
+
+/// How well one weight was recovered from a merged one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovery {
+    /// Path of the weight.
+    pub site: String,
+    /// Greatest absolute difference between the merged weight and the recovered one merged again.
+    pub left: f64,
+}
+
+/// How well the weights were recovered from merged ones.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UnmergeReport {
+    /// In traversal order.
+    pub recovered: Vec<Recovery>,
+}
+
+impl UnmergeReport {
+    /// Greatest error left over all weights.
+    pub fn left(&self) -> f64 {
+        self.recovered.iter().map(|weight| weight.left).fold(0.0, f64::max)
+    }
+}
+
+impl<M: Module + ModuleDisplay> Adapted<M> {
+    /// A plain model with the residuals written into its weights.
+    ///
+    /// # Errors
+    /// As [`Adapted::merge_with_report`].
+    pub fn merge(&self) -> Result<M, AdapterError> {
+        Ok(self.merge_with_report()?.0)
+    }
+
+    /// A plain model with the residuals written into its weights, and what that did to them. Weights of f16 and
+    /// bf16 are merged in f32 and rounded once; a quantized weight becomes a float one, since quantizing the sum
+    /// again would lose most of a small residual.
+    ///
+    /// # Errors
+    /// A method that edits activations, or a weight that would get values that are not finite.
+    pub fn merge_with_report(&self) -> Result<(M, MergeReport), AdapterError> {
+        let mut merger = Merger {
+            walk: Walk::new(self),
+            report: MergeReport::default(),
+        };
+        let merged = self.model().clone().map(&mut merger);
+        match merger.walk.refused {
+            None => Ok((merged, merger.report)),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The inverse of [`Adapted::merge`]: takes this model's weights for merged ones and returns the model with the
+    /// weights before. LoRA's residual is subtracted; WeGeFT's, which depends on the weight, is undone by the
+    /// Woodbury identity, `W = W' - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ W'` (input side, Burn's layout).
+    ///
+    /// # Errors
+    /// A method whose merge does not determine the weight before, or values that are not finite.
+    pub fn unmerge(&self) -> Result<(M, UnmergeReport), AdapterError> {
+        let mut unmerger = Unmerger {
+            walk: Walk::new(self),
+            report: UnmergeReport::default(),
+        };
+        let model = self.model().clone().map(&mut unmerger);
+        match unmerger.walk.refused {
+            None => Ok((model, unmerger.report)),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// PEFT's name of the method, for messages.
+pub(crate) fn method_name(config: &AdapterConfig) -> String {
+    let json = serde_json::to_value(&config.method).unwrap_or_default();
+    json.get("peft_type")
+        .and_then(|name| name.as_str())
+        .unwrap_or("?")
+        .to_string()
+}
+
+/// What both walks over the model's parameters share.
+struct Walk {
+    path: Vec<String>,
+    bound: HashMap<String, Bound>,
+    method: String,
+    refused: Option<AdapterError>,
+}
+
+impl Walk {
+    fn new<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> Self {
+        Self {
+            path: Vec::new(),
+            bound: adapted.bank().bound(),
+            method: method_name(adapted.config()),
+            refused: None,
+        }
+    }
+
+    /// Path and bound state of the parameter that the walk is at, if it has one and nothing was refused yet.
+    fn here(&mut self) -> Option<(String, Bound)> {
+        if self.refused.is_some() {
+            return None;
+        }
+        let site = self.path.join(".");
+        let bound = self.bound.get(&site)?.clone();
+        if self.path.last().is_some_and(|field| field == EDIT_POINT) {
+            self.refused = Some(AdapterError::NotMergeable {
+                method: self.method.clone(),
+                site: site.rsplit_once('.').map_or("", |(module, _)| module).to_string(),
+            });
+            return None;
+        }
+        Some((site, bound))
+    }
+
+    /// False, with the reason noted, if `values` are not all finite.
+    fn finite<const D: usize>(&mut self, site: &str, values: &Tensor<D>) -> bool {
+        let count = values.clone().is_finite().bool_not().int().sum().into_scalar::<i64>();
+        if count > 0 {
+            self.refused = Some(AdapterError::NotFinite {
+                site: site.to_string(),
+                count: count as usize,
+            });
+        }
+        count == 0
+    }
+}
+
+struct Merger {
+    walk: Walk,
+    report: MergeReport,
+}
+
+impl ModuleMapper for Merger {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.walk.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.walk.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((site, bound)) = self.walk.here() else {
+            return param;
+        };
+        let base = param.base();
+        let before = wide(base.clone().detach());
+        let after = bound.apply(before.clone()).detach();
+        let stored = match is_quantized(base.dtype()) {
+            true => after.clone(),
+            false => after.clone().cast(base.dtype()),
+        };
+        if !self.walk.finite(&site, &stored) {
+            return param;
+        }
+        let change = (after.clone() - before.clone()).abs();
+        let shape = change.dims();
+        let flat = change.clone().reshape([change.shape().num_elements()]);
+        let index = flat.clone().argmax(0).into_scalar::<i64>() as usize;
+        self.report.changes.push(WeightChange {
+            site,
+            greatest: greatest(flat),
+            at: place(index, &shape),
+            relative: norm(change) / norm(before).max(f64::MIN_POSITIVE),
+            rounding: greatest(wide(stored.clone()) - after),
+        });
+        let require_grad = base.is_require_grad();
+        param.map(|_| stored.set_require_grad(require_grad))
+    }
+}
+
+struct Unmerger {
+    walk: Walk,
+    report: UnmergeReport,
+}
+
+impl ModuleMapper for Unmerger {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.walk.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.walk.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((site, bound)) = self.walk.here() else {
+            return param;
+        };
+        let base = param.base();
+        let merged = wide(base.clone().detach());
+        let shape = merged.shape();
+        let before = match D {
+            2 => bound.edit().unmerged(merged.clone().reshape([shape[0], shape[1]])),
+            _ => None,
+        };
+        let Some(before) = before else {
+            self.walk.refused = Some(AdapterError::NotInvertible {
+                method: self.walk.method.clone(),
+                site,
+                message: "its merge does not determine the weight before; keep the backbone's own weights".into(),
+            });
+            return param;
+        };
+        let before: Tensor<D> = before.detach().reshape(shape);
+        let stored = match is_quantized(base.dtype()) {
+            true => before,
+            false => before.cast(base.dtype()),
+        };
+        if !self.walk.finite(&site, &stored) {
+            return param;
+        }
+        let again = bound.apply(wide(stored.clone())).detach();
+        self.report.recovered.push(Recovery {
+            site,
+            left: greatest(again - merged),
+        });
+        let require_grad = base.is_require_grad();
+        param.map(|_| stored.set_require_grad(require_grad))
+    }
+}
+
+/// `tensor` in a type that sums keep their digits in: f32, or f64 if it is that already.
+fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    let tensor = if is_quantized(tensor.dtype()) {
+        tensor.dequantize()
+    } else {
+        tensor
+    };
+    match tensor.dtype() {
+        DType::F32 | DType::F64 => tensor,
+        _ => tensor.cast(FloatDType::F32),
+    }
+}
+
+fn greatest<const D: usize>(tensor: Tensor<D>) -> f64 {
+    tensor.abs().max().into_scalar::<f64>()
+}
+
+fn norm<const D: usize>(tensor: Tensor<D>) -> f64 {
+    tensor.powi_scalar(2).sum().into_scalar::<f64>().sqrt()
+}
+
+/// Position of the `index`-th value of a tensor of that shape.
+fn place(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut place: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|size| {
+            let here = index % size;
+            index /= size;
+            here
+        })
+        .collect();
+    place.reverse();
+    place
+}

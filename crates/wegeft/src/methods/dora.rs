@@ -1,0 +1,70 @@
+//! DoRA (Weight-Decomposed Low-Rank Adaptation, Liu et al. 2024, arXiv 2402.09353): each output column of
+//! `W + s·B A` is scaled to a learned magnitude, `W' = m ∘ (W + s·B A) / ‖W + s·B A‖`, m starting as ‖W‖. As in the
+//! paper (section 4.3) and in PEFT, the norm is a constant to the backward pass.
+//!
+//! The dense `W + s·B A` is never formed: with w a column of W, a row of the rank-r terms gives
+//! `‖w + s·(B A)‖² = ‖w‖² + 2s·w·(B A) + s²·(B A Aᵀ)·B`, and `‖w‖²` is computed once. Unlike PEFT's, `lora_dropout`
+//! acts on what A reads and not on what the magnitudes scale.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::cast;
+use super::low_rank::LowRank;
+
+/// Below this a squared norm is rounding noise of a column of zeros.
+const LEAST: f64 = 1e-24;
+
+/// The magnitudes of one site.
+#[derive(Module, Debug)]
+pub struct Dora {
+    /// m, `[d_out]`
+    pub magnitude: Param<Tensor<1>>,
+    /// Squared norms of W's output columns, `[1, d_out]`.
+    squares: Tensor<2>,
+}
+
+impl Dora {
+    /// Magnitudes that change nothing, for `weight` of `[d_in, d_out]`.
+    pub(crate) fn init(weight: Tensor<2>, residual: LowRank, device: &Device) -> Self {
+        let squares = weight.clone().square().sum_dim(0);
+        let [_, d_out] = squares.dims();
+        let norm = norm(squares.clone(), weight, residual).reshape([d_out]);
+        Self {
+            magnitude: Param::from_tensor(Tensor::from_data(norm.into_data(), device)),
+            squares,
+        }
+    }
+
+    pub(crate) fn bind(&self) -> BoundDora {
+        BoundDora {
+            magnitude: self.magnitude.val(),
+            squares: self.squares.clone(),
+        }
+    }
+}
+
+/// The magnitudes as a bound site sees them.
+#[derive(Module, Debug)]
+pub struct BoundDora {
+    magnitude: Tensor<1>,
+    squares: Tensor<2>,
+}
+
+impl BoundDora {
+    /// `m / ‖W + s·B A‖`, `[1, d_out]`.
+    pub(crate) fn factor(&self, weight: Tensor<2>, residual: LowRank) -> Tensor<2> {
+        self.magnitude.clone().unsqueeze::<2>() / norm(self.squares.clone(), weight, residual)
+    }
+}
+
+/// `‖W + s·B A‖` of every output column, `[1, d_out]`, without gradient.
+fn norm(squares: Tensor<2>, weight: Tensor<2>, residual: LowRank) -> Tensor<2> {
+    let a = residual.a.without_autodiff();
+    let b = residual.b.without_autodiff().transpose();
+    let code = a.clone().matmul(cast(weight.without_autodiff(), a.dtype()));
+    let own = a.clone().matmul(a.transpose()).matmul(b.clone());
+    let cross = (b.clone() * code).sum_dim(0).mul_scalar(2.0 * residual.scale);
+    let own = (b * own).sum_dim(0).mul_scalar(residual.scale * residual.scale);
+    (squares.without_autodiff() + cross + own).clamp_min(LEAST).sqrt()
+}

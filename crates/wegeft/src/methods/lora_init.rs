@@ -1,0 +1,150 @@
+//! What LoRA's factors start as: PEFT's `init_lora_weights`.
+
+use burn::tensor::{Device, Distribution, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::orthonormal;
+use crate::error::AdapterError;
+use crate::site::Site;
+use crate::weights::Weights;
+
+/// Start of (A, B); on disk true, false or a name, as in PEFT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum LoraInit {
+    /// `true`: A ~ U(±1/√d_in) (Kaiming-uniform, a = √5), B = 0.
+    #[default]
+    Kaiming,
+    /// `false`: A as above and B ~ U(±1/√r); the start is not the frozen model. For tests.
+    Random,
+    /// `"gaussian"`: A ~ N(0, 1/r), B = 0.
+    Gaussian,
+    /// `"pissa"` (Meng et al. 2024, arXiv 2404.02948): A and B are the r principal singular directions of W, each
+    /// with the root of the singular value. An exact decomposition on the host: minutes for a weight of 4096².
+    Pissa,
+    /// `"pissa_niter_N"`: the same by a randomised decomposition of N power iterations (Halko et al. 2011,
+    /// arXiv 0909.4061), seconds for such a weight.
+    PissaNiter(usize),
+    /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
+    Olora,
+}
+
+impl TryFrom<Value> for LoraInit {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let known = match &value {
+            Value::Bool(true) => Some(Self::Kaiming),
+            Value::Bool(false) => Some(Self::Random),
+            Value::String(name) => match name.as_str() {
+                "gaussian" => Some(Self::Gaussian),
+                "pissa" => Some(Self::Pissa),
+                "olora" => Some(Self::Olora),
+                other => other
+                    .strip_prefix("pissa_niter_")
+                    .and_then(|n| n.parse().ok())
+                    .map(Self::PissaNiter),
+            },
+            _ => None,
+        };
+        known.ok_or_else(|| {
+            format!(
+                "field 'init_lora_weights' is {value}; implemented are true, false, \"gaussian\", \"pissa\", \
+                 \"pissa_niter_N\" and \"olora\""
+            )
+        })
+    }
+}
+
+impl From<LoraInit> for Value {
+    fn from(init: LoraInit) -> Self {
+        match init {
+            LoraInit::Kaiming => true.into(),
+            LoraInit::Random => false.into(),
+            LoraInit::Gaussian => "gaussian".into(),
+            LoraInit::Pissa => "pissa".into(),
+            LoraInit::PissaNiter(n) => format!("pissa_niter_{n}").into(),
+            LoraInit::Olora => "olora".into(),
+        }
+    }
+}
+
+/// (A, B) of `[r, d_in]` and `[d_out, r]`, and once more as constants if their product is a part of the weight.
+pub(crate) struct Start {
+    pub a: Tensor<2>,
+    pub b: Tensor<2>,
+    pub initial: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+impl LoraInit {
+    /// True if (A, B) start as a part of the weight. The part is computed from the weight again on load: the same
+    /// weight gives the same bits.
+    pub fn reads_weight(&self) -> bool {
+        matches!(self, Self::Pissa | Self::PissaNiter(_) | Self::Olora)
+    }
+
+    pub(crate) fn start(
+        &self,
+        site: &Site,
+        r: usize,
+        scale: f64,
+        weights: &Weights,
+        device: &Device,
+    ) -> Result<Start, AdapterError> {
+        let uniform = |shape: [usize; 2], fan_in: usize| {
+            let bound = 1.0 / (fan_in as f64).sqrt();
+            Tensor::random(shape, Distribution::Uniform(-bound, bound), device)
+        };
+        let zeros = || Tensor::zeros([site.d_out, r], device);
+        let (a, b) = match self {
+            Self::Kaiming => (uniform([r, site.d_in], site.d_in), zeros()),
+            Self::Random => (uniform([r, site.d_in], site.d_in), uniform([site.d_out, r], r)),
+            Self::Gaussian => {
+                let normal = Distribution::Normal(0.0, 1.0 / r as f64);
+                (Tensor::random([r, site.d_in], normal, device), zeros())
+            }
+            Self::Pissa | Self::PissaNiter(_) | Self::Olora => {
+                let (a, b) = self.part(site, r, scale, weights)?;
+                let on_device = |part: &Tensor<2>| Tensor::from_data(part.to_data(), device);
+                return Ok(Start {
+                    a: on_device(&a),
+                    b: on_device(&b),
+                    initial: Some((a, b)),
+                });
+            }
+        };
+        Ok(Start { a, b, initial: None })
+    }
+
+    /// The part of the weight, over `scale`, without gradient.
+    fn part(
+        &self,
+        site: &Site,
+        r: usize,
+        scale: f64,
+        weights: &Weights,
+    ) -> Result<(Tensor<2>, Tensor<2>), AdapterError> {
+        let weight = weights.matrix(site);
+        if !weight.clone().is_finite().all().into_scalar::<bool>() {
+            let message = format!(
+                "'{}' holds values that are not finite; it cannot be decomposed",
+                site.path
+            );
+            return Err(AdapterError::bad_field("init_lora_weights", message));
+        }
+        let (u, s, vt) = match self {
+            Self::Olora => {
+                // The first columns of Q depend on W's first columns alone, in PyTorch's orientation of W.
+                let q = orthonormal::qr(weight.clone().narrow(0, 0, r).transpose());
+                return Ok((weight.matmul(q.clone()).transpose(), q));
+            }
+            Self::PissaNiter(iterations) => orthonormal::truncated_svd(weight, r, *iterations),
+            _ => orthonormal::svd(weight, r),
+        };
+        let root = s.div_scalar(scale).sqrt();
+        let a = u.transpose() * root.clone().unsqueeze_dim::<2>(1);
+        let b = vt.transpose() * root.unsqueeze::<2>();
+        Ok((a, b))
+    }
+}

@@ -1,0 +1,159 @@
+//! Binding a batch whose rows use different adapters.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param, Reparameterizer};
+use burn::tensor::Tensor;
+
+use crate::adapted::Adapted;
+use crate::adapters::{Adapters, BASE};
+use crate::error::AdapterError;
+use crate::methods::Bound;
+use crate::methods::rows::{BoundOwn, BoundRows, Share};
+use crate::site::{self, ParamInfo};
+
+impl<M: Module + ModuleDisplay> Adapters<M> {
+    /// The backbone bound for one forward pass over a batch whose row `i` uses the adapter `names[i]`
+    /// (`"__base__"`: none). The model must call [`crate::linear`] for its adapted layers, and the first dimension
+    /// of what they read must be the batch's, as in `[batch, tokens, d_model]`. Each share of the rows goes through
+    /// its own adapter; heads and other linear layers trained in full are each row's own too.
+    ///
+    /// # Errors
+    /// An unknown name, an empty batch, or an adapter that trains or edits a layer that is not linear, such as a norm.
+    ///
+    /// # Panics
+    /// The forward pass panics where an adapted layer is called with another number of rows, or by
+    /// `Linear::forward`, which knows one weight only.
+    pub fn bind_rows(&self, names: &[&str]) -> Result<M, AdapterError> {
+        let mut distinct: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (row, name) in names.iter().enumerate() {
+            match distinct.iter_mut().find(|(known, _)| known == name) {
+                Some((_, rows)) => rows.push(row),
+                None => distinct.push((name, vec![row])),
+            }
+        }
+        if distinct.is_empty() {
+            return Err(AdapterError::Adapter {
+                name: String::new(),
+                message: "a mixed batch needs the name of an adapter for every row".to_string(),
+            });
+        }
+        let mut shares = Vec::new();
+        for (name, rows) in distinct {
+            let bound = match name {
+                BASE => HashMap::new(),
+                name => bound(name, self.get(name)?)?,
+            };
+            shares.push((rows, bound));
+        }
+        let mut params = site::params(self.backbone()).into_iter();
+        let refused = |param: &ParamInfo| {
+            let bound = |(_, bound): &(Vec<usize>, HashMap<String, Bound>)| bound.contains_key(&param.path);
+            param.shape.len() == 1 && param.holder != "Linear" && shares.iter().any(bound)
+        };
+        if let Some(param) = params.find(refused) {
+            return Err(AdapterError::Adapter {
+                name: names.join(", "),
+                message: format!(
+                    "one of them edits '{}', which is no linear layer's and cannot differ between the rows of a batch; switch instead",
+                    param.path
+                ),
+            });
+        }
+        let binder = RowBinder {
+            batch: names.len(),
+            shares,
+        };
+        Ok(self.backbone().clone().apply_reparameterization(binder))
+    }
+}
+
+/// What one adapter binds, by path: its bank's state, and its own weights of layers trained in full.
+fn bound<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<HashMap<String, Bound>, AdapterError> {
+    let mut owns = Owns {
+        path: Vec::new(),
+        own: own_params(name, adapted)?.into_iter().map(|param| param.path).collect(),
+        bound: adapted.bank().bound(),
+    };
+    adapted.model().visit(&mut owns);
+    Ok(owns.bound)
+}
+
+/// The trained parameters of a model that a mixed batch can take from each row's adapter: those of linear layers.
+fn own_params<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<Vec<ParamInfo>, AdapterError> {
+    let saved = adapted.saved_params();
+    match saved.iter().find(|param| param.holder != "Linear") {
+        None => Ok(saved),
+        Some(param) => Err(AdapterError::Adapter {
+            name: name.to_string(),
+            message: format!(
+                "it trains '{}' in full, which is no linear layer's and cannot differ between the rows of a batch; switch to it instead",
+                param.path
+            ),
+        }),
+    }
+}
+
+struct Owns {
+    path: Vec<String>,
+    own: Vec<String>,
+    bound: HashMap<String, Bound>,
+}
+
+impl ModuleVisitor for Owns {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if !self.own.contains(&path) {
+            return;
+        }
+        let value = param.base();
+        let shape = value.dims();
+        let own = match D {
+            1 => BoundOwn {
+                weight: None,
+                bias: Some(value.reshape([shape[0]])),
+            },
+            _ => BoundOwn {
+                weight: Some(value.reshape([shape[0], shape[1]])),
+                bias: None,
+            },
+        };
+        self.bound.insert(path, Bound::Own(own));
+    }
+}
+
+struct RowBinder {
+    batch: usize,
+    shares: Vec<(Vec<usize>, HashMap<String, Bound>)>,
+}
+
+impl Reparameterizer for RowBinder {
+    type Reparam = Bound;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<Bound>) {
+        if !self.shares.iter().any(|(_, bound)| bound.contains_key(path)) {
+            return (param, None);
+        }
+        let shares = self.shares.iter().map(|(rows, bound)| Share {
+            rows: rows.clone(),
+            bound: bound.get(path).cloned(),
+        });
+        let rows = BoundRows {
+            batch: self.batch,
+            shares: shares.collect(),
+        };
+        (param, Some(Bound::Rows(rows)))
+    }
+}

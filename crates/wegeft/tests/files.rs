@@ -1,0 +1,255 @@
+//! The two readers of adapter files on damaged, foreign and hostile input: an error, never a panic, and never more
+//! memory than the file is large times a small constant.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::Device;
+use peak_alloc::PeakAlloc;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
+use wegeft::{AdapterConfig, AdapterError, read_config};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// The allocator counts for the whole process: what is measured runs alone.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[derive(burn::module::Module, Debug)]
+struct Model {
+    proj: Linear,
+}
+
+fn model() -> Model {
+    Model {
+        proj: LinearConfig::new(4, 4).init(&Device::flex()),
+    }
+}
+
+/// Peak memory of `work` above what was in use before, bytes.
+fn peak(work: impl FnOnce()) -> usize {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    work();
+    MEMORY.peak_usage().saturating_sub(before)
+}
+
+fn tensors_of(bytes: &[u8]) -> Result<wegeft::storage::Tensors, AdapterError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(WEIGHTS_FILE);
+    std::fs::write(&path, bytes).unwrap();
+    read_tensors(&path)
+}
+
+fn config_of(text: impl AsRef<[u8]>) -> Result<AdapterConfig, AdapterError> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(CONFIG_FILE), text).unwrap();
+    read_config(dir.path())
+}
+
+/// A safetensors file with that header and that many bytes of data.
+fn safetensors(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+fn saved(config: &AdapterConfig, folder: &Path) -> (Vec<u8>, Value) {
+    config.init(model()).unwrap().save(folder).unwrap();
+    let weights = std::fs::read(folder.join(WEIGHTS_FILE)).unwrap();
+    let text = std::fs::read_to_string(folder.join(CONFIG_FILE)).unwrap();
+    (weights, serde_json::from_str(&text).unwrap())
+}
+
+fn configs() -> [AdapterConfig; 2] {
+    [AdapterConfig::wegeft(2), AdapterConfig::lora(2)].map(|config| config.with_target_modules(["proj"]))
+}
+
+#[test]
+fn a_file_cut_at_any_byte_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    for config in configs() {
+        let (weights, json) = saved(&config, dir.path());
+        assert!(tensors_of(&weights).is_ok());
+        for cut in 0..weights.len() {
+            assert!(tensors_of(&weights[..cut]).is_err(), "cut at {cut}");
+        }
+        let text = json.to_string();
+        assert_eq!(config_of(&text).unwrap(), config);
+        for cut in 0..text.len() {
+            assert!(config_of(&text[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn headers_that_lie_are_errors_and_cost_nothing() {
+    let _alone = ALONE.lock().unwrap();
+    let one = |dtype: &str, shape: &str, end: usize| {
+        format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
+    };
+    let mut files = vec![
+        safetensors(&one("F32", "[4611686018427387904,4]", 16), 16),
+        safetensors(&one("F32", "[18446744073709551615]", 16), 16),
+        safetensors(&one("F32", "[1000000000000]", 4), 4),
+        safetensors(&one("F32", "[4]", 16), 0),
+        safetensors(&one("F32", "[4]", 12), 16),
+        safetensors(&one("I64", "[2]", 16), 16),
+        safetensors(&one("F8_E4M3", "[16]", 16), 16),
+        safetensors(&one("F31", "[4]", 16), 16),
+        // Two tensors of one name, and two over the same bytes.
+        safetensors(
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+            8,
+        ),
+        safetensors(
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+            4,
+        ),
+        safetensors(&format!("{}{}", "[".repeat(50_000), "]".repeat(50_000)), 0),
+    ];
+    for length in [u64::MAX, 1 << 62, 1 << 40, 99_999_999, 3] {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend(b"{}  ");
+        files.push(bytes);
+    }
+    for bytes in files {
+        let mut failed = false;
+        let used = peak(|| failed = tensors_of(&bytes).is_err());
+        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
+        assert!(failed, "{start}");
+        assert!(
+            used < 16 * bytes.len() + 200_000,
+            "{used} bytes for a file of {}: {start}",
+            bytes.len()
+        );
+    }
+}
+
+#[test]
+fn memory_is_a_small_multiple_of_the_file() {
+    let _alone = ALONE.lock().unwrap();
+    let count = 1_000_000;
+    let header = |dtype: &str, end: usize| {
+        format!(r#"{{"a":{{"dtype":"{dtype}","shape":[{count}],"data_offsets":[0,{end}]}}}}"#)
+    };
+    for (dtype, size) in [("F32", 4), ("F16", 2), ("BF16", 2)] {
+        let bytes = safetensors(&header(dtype, size * count), size * count);
+        let used = peak(|| assert_eq!(tensors_of(&bytes).unwrap()["a"].values.len(), count));
+        assert!(
+            used <= 5 * bytes.len(),
+            "{dtype}: {used} bytes for a file of {}",
+            bytes.len()
+        );
+    }
+    // Many tensors of nothing, and a shape of many ones: the header is all that there is.
+    let many = |i: usize| format!(r#""{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+    let many: Vec<String> = (0..5000).map(many).collect();
+    let files = [
+        safetensors(&format!("{{{}}}", many.join(",")), 0),
+        safetensors(&one_by_one(100_000), 4),
+    ];
+    for bytes in files {
+        let used = peak(|| drop(tensors_of(&bytes)));
+        assert!(used <= 40 * bytes.len(), "{used} bytes for a header of {}", bytes.len());
+    }
+    // JSON: a long list is the worst that its size allows; a larger file is refused unread.
+    let text = format!(
+        r#"{{"peft_type":"LORA","r":2,"lora_alpha":2,"x":[{}0]}}"#,
+        "0,".repeat(300_000)
+    );
+    let used = peak(|| drop(config_of(&text)));
+    assert!(used <= 100 * text.len(), "{used} bytes for a config of {}", text.len());
+    let text = " ".repeat(4 << 20);
+    let used = peak(|| assert!(config_of(&text).unwrap_err().to_string().contains("4194304 bytes")));
+    assert!(used < 200_000, "{used}");
+}
+
+fn one_by_one(ones: usize) -> String {
+    let shape = vec!["1"; ones].join(",");
+    format!(r#"{{"a":{{"dtype":"F32","shape":[{shape}],"data_offsets":[0,4]}}}}"#)
+}
+
+#[test]
+fn hostile_json_is_an_error_with_the_file_in_it() {
+    let lora = r#""peft_type":"LORA","lora_alpha":2,"target_modules":["proj"]"#;
+    for text in [
+        "[".repeat(100_000),
+        "{\"a\":".repeat(100_000),
+        "\u{0}".to_string(),
+        "null".to_string(),
+        "3".to_string(),
+        format!(r#"{{{lora},"r":1e400}}"#),
+        format!(r#"{{{lora},"r":-1}}"#),
+        format!(r#"{{{lora},"r":18446744073709551616}}"#),
+        format!(r#"{{{lora},"r":2,"r":3}}"#),
+        format!(r#"{{{lora},"r":2,"rank_pattern":{{"a":1,"a":2}}}}"#),
+        format!(r#"{{{lora},"r":2,"use_qalora":true}}"#),
+    ] {
+        let error = config_of(&text).unwrap_err().to_string();
+        assert!(error.contains(CONFIG_FILE), "{error}");
+    }
+    assert!(
+        config_of(format!(r#"{{{lora},"r":2,"r":3}}"#))
+            .unwrap_err()
+            .to_string()
+            .contains("'r' is given twice")
+    );
+    assert!(config_of([0xff, 0xfe, b'{', b'}']).is_err());
+}
+
+/// Any value, most of them wrong for the field they land in.
+fn values() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        Just(json!(0)),
+        ".{0,12}".prop_map(Value::from),
+        prop::collection::vec(".{0,6}", 0..3).prop_map(Value::from),
+        Just(json!([[1, {"a": []}], "("])),
+        Just(json!({"proj": 0, "(": 3})),
+        Just(json!({"block": "mlp", "depth": u64::MAX})),
+        Just(json!({"block": "paca", "clusters": u64::MAX / 2})),
+        Just(json!([{"module": "proj", "blocks": ["q", "k"], "widths": [u64::MAX, 5], "adapt": ["q"]}])),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_bytes_are_errors(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(tensors_of(&bytes).is_err());
+        prop_assert!(config_of(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_damaged_weights_file_never_panics(at in 0usize..2000, byte: u8, lora: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = &configs()[usize::from(lora)];
+        let (mut weights, _) = saved(config, dir.path());
+        let at = at % weights.len();
+        weights[at] = byte;
+        std::fs::write(dir.path().join(WEIGHTS_FILE), &weights).unwrap();
+        let _ = config.init(model()).unwrap().load(dir.path());
+    }
+
+    #[test]
+    fn a_config_with_one_field_changed_never_panics(field in 0usize..64, value in values(), lora: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, mut json) = saved(&configs()[usize::from(lora)], dir.path());
+        let mut names: Vec<String> = json.as_object().unwrap().keys().cloned().collect();
+        names.extend(["fused", "tied_modules", "transform_dim", "wegeft_alpha", "use_dora", "generator"].map(String::from));
+        json[&names[field % names.len()]] = value;
+        if let Ok(config) = config_of(json.to_string()) {
+            let _ = config.init(model());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+use burn::tensor::Device;
+use wegeft::methods::wegeft::WegeftConfig;
+use wegeft::{AdapterConfig, Sharing, Side};
+
+use crate::net::{Net, close, configs, input, stirred, wegeft};
+
+#[test]
+fn any_low_rank_adapter_is_a_lora_of_the_same_function() {
+    let device = Device::flex().autodiff();
+    for (config, _) in configs() {
+        let adapted = stirred(&config, &Net::new(&device), &device);
+        let lora = adapted.to_lora().unwrap();
+        let x = input(2, &device);
+        close(adapted.bind().forward(x.clone()), lora.bind().forward(x), 1e-4);
+    }
+}
+
+#[test]
+fn wegeft_to_lora_to_wegeft_to_lora_is_exact() {
+    let device = Device::flex().autodiff();
+    let x = input(2, &device);
+    for side in [Side::Input, Side::Output] {
+        for sharing in [Sharing::Kind, Sharing::Site] {
+            let settings = WegeftConfig::new(2)
+                .with_alpha(3.0)
+                .with_side(side)
+                .with_sharing(sharing);
+            let adapted = stirred(&wegeft(settings.clone()), &Net::new(&device), &device);
+            let lora = adapted.to_lora().unwrap();
+            let (back, report) = lora.nearest_wegeft(&settings).unwrap();
+            assert!(report.lost() < 1e-5, "{side:?}: {report}");
+            assert_eq!(report.sites.len(), 6);
+            let expected = adapted.bind().forward(x.clone());
+            close(back.bind().forward(x.clone()), expected.clone(), 1e-4);
+            close(back.to_lora().unwrap().bind().forward(x.clone()), expected, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn the_nearest_wegeft_to_a_free_lora_loses_what_it_says_and_less_at_a_higher_rank() {
+    let device = Device::flex().autodiff();
+    let net = Net::new(&device);
+    let config = AdapterConfig::lora(2).with_target_modules(["proj", "up"]);
+    let lora = stirred(&config, &net, &device);
+    let lost = |r: usize, sharing: Sharing| {
+        let settings = WegeftConfig::new(r).with_sharing(sharing);
+        let (near, report) = lora.nearest_wegeft(&settings).unwrap();
+        let (theirs, ours) = (lora.merge().unwrap(), near.merge().unwrap());
+        let first = &report.sites[0];
+        assert_eq!(first.site, "blocks.0.proj");
+        let off = theirs.blocks[0].proj.weight.val() - ours.blocks[0].proj.weight.val();
+        let off = off.powi_scalar(2).sum().into_scalar::<f32>().sqrt();
+        assert!(
+            (f64::from(off) - first.lost).abs() < 1e-4,
+            "{off} against {}",
+            first.lost
+        );
+        report.lost()
+    };
+    let (one, two, four, eight) = (
+        lost(1, Sharing::Kind),
+        lost(2, Sharing::Kind),
+        lost(4, Sharing::Kind),
+        lost(8, Sharing::Kind),
+    );
+    assert!(
+        one < 1.0 && two < one && four <= two && eight <= four,
+        "{one} {two} {four} {eight}"
+    );
+    // One generator a site with a square, regular weight can make any residual of its rank.
+    let square = AdapterConfig::lora(2).with_target_modules(["proj"]);
+    let lora = stirred(&square, &net, &device);
+    let own = WegeftConfig::new(2).with_sharing(Sharing::Site);
+    let (_, report) = lora.nearest_wegeft(&own).unwrap();
+    assert!(report.lost() < 1e-4, "{report}");
+    // A rank above the residual's is filled with zeros.
+    let (_, report) = lora
+        .nearest_wegeft(&WegeftConfig::new(5).with_sharing(Sharing::Site))
+        .unwrap();
+    assert!(report.lost() < 1e-4, "{report}");
+}

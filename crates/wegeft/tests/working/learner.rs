@@ -1,0 +1,163 @@
+use std::sync::Arc;
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
+use burn::data::dataset::InMemDataset;
+use burn::module::Module;
+use burn::optim::SgdConfig;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::{LossMetric, MetricDefinition};
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
+};
+use burn::train::{ExecutionStrategy, Learner, RegressionOutput, SupervisedTraining};
+use wegeft::methods::wegeft::WegeftConfig;
+use wegeft::{Adapted, AdapterConfig};
+
+use crate::net::{D, Net, close, input, wegeft};
+
+type Batch = (Tensor<3>, Tensor<2>);
+
+/// Everything that a user writes beside the data.
+fn loss(model: &Net, (x, y): Batch) -> (Tensor<1>, RegressionOutput) {
+    let [batch, tokens, classes] = [x.dims()[0], x.dims()[1], 3];
+    let output = model.forward(x).reshape([batch, tokens * classes]);
+    let loss = (output.clone() - y.clone()).powi_scalar(2).mean();
+    (loss.clone(), RegressionOutput::new(loss, output, y))
+}
+
+#[derive(Clone)]
+struct Rows;
+
+impl Batcher<Vec<f32>, Batch> for Rows {
+    fn batch(&self, items: Vec<Vec<f32>>, device: &Device) -> Batch {
+        let n = items.len();
+        let x = TensorData::new(items.concat(), [n, 3, D]);
+        let x = Tensor::<3>::from_data(x, device);
+        let y = x.clone().narrow(2, 0, 3).reshape([n, 9]);
+        (x, y)
+    }
+}
+
+struct Silent;
+
+impl MetricsRendererTraining for Silent {
+    fn update_train(&mut self, _state: MetricState) {}
+    fn update_valid(&mut self, _state: MetricState) {}
+}
+
+impl MetricsRendererEvaluation for Silent {
+    fn update_test(&mut self, _name: EvaluationName, _state: MetricState) {}
+}
+
+impl TrainingProgressLogger for Silent {
+    fn start(&mut self, _epochs: usize, _from: usize, _items: Option<usize>, _label: Option<&str>) {}
+    fn update_epoch(&mut self, _epoch: usize) {}
+    fn start_split(&mut self, _split: &str, _items: usize) {}
+    fn update_split(&mut self, _items: usize) {}
+    fn end_split(&mut self) {}
+    fn end(&mut self) {}
+    fn log_event_training(&mut self, _event: String) {}
+}
+
+impl EvaluationProgressLogger for Silent {
+    fn start_global_progress(&mut self, _tests: usize) {}
+    fn start_test(&mut self, _name: &str, _items: usize) {}
+    fn update_test_progress(&mut self, _items: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _event: String) {}
+}
+
+impl MetricsRenderer for Silent {
+    fn manual_close(&mut self) {}
+    fn register_metric(&mut self, _definition: MetricDefinition) {}
+}
+
+fn loader(batch_size: usize, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+    let rows: Vec<Vec<f32>> = (0..8)
+        .map(|i| {
+            (0..3 * D)
+                .map(|j| ((i * 31 + j * 7) % 13) as f32 / 13.0 - 0.5)
+                .collect()
+        })
+        .collect();
+    DataLoaderBuilder::new(Rows)
+        .batch_size(batch_size)
+        .set_device(device.clone())
+        .build(InMemDataset::new(rows))
+}
+
+fn config() -> AdapterConfig {
+    wegeft(WegeftConfig::new(2)).with_modules_to_save(["head"])
+}
+
+/// Trains for two epochs; a step takes `batch_size` rows, `accumulation` steps make one update.
+fn trained(net: &Net, batch_size: usize, accumulation: usize, devices: Option<usize>) -> Adapted<Net> {
+    let device = Device::flex().autodiff();
+    device.seed(5);
+    let adapted = config().init(net.clone()).unwrap();
+    let optimizer = adapted.optimizer(0.0, None, |_| SgdConfig::new().build());
+    let rates = adapted.learning_rates(0.1, 1.0).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut training = SupervisedTraining::new(folder.path(), loader(batch_size, &device), loader(8, &Device::flex()))
+        .metrics((LossMetric::new(),))
+        .with_application_logger(None)
+        .renderer(Box::new(Silent))
+        .num_epochs(2);
+    if accumulation > 1 {
+        training = training.grads_accumulation(accumulation);
+    }
+    if let Some(count) = devices {
+        let strategy = ExecutionStrategy::multi(
+            vec![device.clone(); count],
+            burn::train::MultiDeviceOptim::OptimMainDevice,
+        );
+        training = training.with_training_strategy(strategy.into());
+    }
+    let result = training.launch(Learner::new(adapted.with_loss(loss), optimizer, rates));
+    assert!(result.error.is_none(), "{:?}", result.error);
+    result.model.adapted
+}
+
+fn output(adapted: &Adapted<Net>, x: &Tensor<3>) -> Tensor<3> {
+    adapted.bind().forward(x.clone())
+}
+
+#[test]
+fn the_learner_trains_an_adapted_model_with_a_loss_alone_and_accumulates_gradients() {
+    let device = Device::flex();
+    device.seed(1);
+    let net = Net::new(&device.clone().autodiff());
+    let x = input(2, &device);
+    let start = config().init(net.clone()).unwrap().valid();
+    let whole = output(&trained(&net, 8, 1, None), &x);
+    assert!(crate::net::distance(whole.clone(), output(&start, &x)) > 1e-3);
+    // Gradients of four batches of two add up to four times the mean's over eight: a quarter of the rate in effect.
+    let sums = trained(&net, 2, 4, None);
+    assert!(crate::net::distance(output(&sums, &x), output(&start, &x)) > 1e-3);
+    assert!(sums.bank().factors.len() == 3);
+}
+
+#[test]
+fn two_workers_give_the_update_of_one_with_the_same_batches() {
+    let device = Device::flex();
+    device.seed(1);
+    let net = Net::new(&device.clone().autodiff());
+    let x = input(2, &device);
+    // Each of two workers takes four rows; their gradients are summed, as accumulation sums two steps of four.
+    let multi = output(&trained(&net, 4, 1, Some(2)), &x);
+    let accumulated = output(&trained(&net, 4, 2, None), &x);
+    close(multi, accumulated, 1e-4);
+}
+
+#[test]
+fn a_record_of_what_the_learner_trains_is_the_trained_part() {
+    let device = Device::flex().autodiff();
+    let adapted = config().init(Net::new(&device)).unwrap();
+    let (count, trainee) = (adapted.trained_params(), adapted.clone().with_loss(loss));
+    let record = trainee.clone().into_record();
+    assert_eq!(record.len(), count);
+    assert!(trainee.load_record(record).to_string().contains("trainable"));
+}

@@ -1,0 +1,9 @@
+//! Working with adapters: merging, several on one backbone, conversions, optimizer groups, the learner, types.
+
+mod conversions;
+mod dtypes;
+mod learner;
+mod merging;
+mod net;
+mod optimizer;
+mod several;

@@ -1,0 +1,87 @@
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::{Module, ParamId};
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::Device;
+use wegeft::methods::generator::{BlockKind, GeneratorConfig};
+use wegeft::methods::wegeft::WegeftConfig;
+use wegeft::{Adapted, AdapterConfig, site};
+
+use crate::net::{Net, input, wegeft};
+
+fn path_of(adapted: &Adapted<Net>, end: &str) -> (ParamId, String) {
+    let params = site::params(adapted).into_iter();
+    let found = params.map(|p| (p.id, p.path)).find(|(_, path)| path.ends_with(end));
+    found.unwrap_or_else(|| panic!("no parameter ends with {end}"))
+}
+
+#[test]
+fn biases_and_cluster_maps_take_no_decay_and_frozen_parameters_are_in_no_group() {
+    let device = Device::flex().autodiff();
+    let generator = GeneratorConfig::new(BlockKind::Paca);
+    let config = wegeft(WegeftConfig::new(2).with_generator(generator)).with_modules_to_save(["head"]);
+    let adapted = config.init(Net::new(&device)).unwrap();
+    let undecayed = adapted.undecayed();
+    for (end, expected) in [
+        ("head.bias", true),
+        ("head.weight", false),
+        (".phi", false),
+        (".psi", false),
+    ] {
+        let (id, path) = path_of(&adapted, end);
+        assert_eq!(undecayed.matches(&id, Some(&path)), expected, "{path}");
+        // A loaded record brings ids of its own; the path is known too.
+        assert_eq!(undecayed.matches(&ParamId::new(), Some(&path)), expected, "{path}");
+    }
+    let clusters: Vec<_> = site::params(&adapted)
+        .into_iter()
+        .filter(|p| p.path.contains("Clusters.logits"))
+        .collect();
+    assert!(!clusters.is_empty() && clusters.iter().all(|p| undecayed.matches(&p.id, None)));
+    let (id, path) = path_of(&adapted, "blocks.0.proj.bias");
+    assert!(!undecayed.matches(&id, Some(&path)), "it is frozen");
+}
+
+#[test]
+fn decay_and_clipping_act_on_their_groups() {
+    let device = Device::flex().autodiff();
+    let config = AdapterConfig::lora(2)
+        .with_target_modules(["proj"])
+        .with_modules_to_save(["head"]);
+    let step = |clip: Option<GradientClippingConfig>| {
+        device.seed(3);
+        let adapted = config.init(Net::new(&device)).unwrap();
+        let before = adapted.model().head.clone();
+        let x = input(2, &device);
+        let loss = adapted.bind().forward(x).powi_scalar(2).sum();
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        let bias_grad = grads.get::<1>(before.bias.as_ref().unwrap().id).unwrap();
+        let mut optim = adapted.optimizer(0.0, clip, |_| SgdConfig::new().build());
+        let after = optim.step(1.0, adapted, grads).model().head.clone();
+        let moved = before.bias.unwrap().val().inner() - after.bias.unwrap().val().inner();
+        (moved, bias_grad)
+    };
+    let (moved, grad) = step(None);
+    crate::net::close(moved, grad, 1e-5);
+    // The second group, that of the bias, clips as well.
+    let (moved, _) = step(Some(GradientClippingConfig::Value(1e-3)));
+    assert!(moved.abs().max().into_scalar::<f32>() <= 1.001e-3);
+}
+
+#[test]
+fn loraplus_gives_b_its_own_rate() {
+    let device = Device::flex().autodiff();
+    let config = AdapterConfig::lora(2).with_target_modules(["proj"]);
+    let adapted = config.init(Net::new(&device)).unwrap();
+    let mut rates = adapted.learning_rates(0.01, 16.0).unwrap();
+    let rates = rates.step();
+    let rate = |end: &str| {
+        let (id, path) = path_of(&adapted, end);
+        rates.lr_from_param(id, Some(&path))
+    };
+    assert_eq!((rate(".a"), rate(".b"), rates.base()), (0.01, 0.16, 0.01));
+    let none = wegeft(WegeftConfig::new(2)).init(Net::new(&device)).unwrap();
+    let error = none.learning_rates(0.01, 16.0).err().unwrap();
+    assert!(error.to_string().contains("loraplus_lr_ratio"), "{error}");
+    assert!(adapted.learning_rates(0.01, -1.0).is_err());
+    assert!(adapted.num_params() > 0);
+}

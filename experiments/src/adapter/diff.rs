@@ -1,0 +1,103 @@
+//! `adapter diff`: two adapter folders, field by field, tensor by tensor and, on a backbone, weight by weight.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::{Map, Value};
+use wegeft::storage::{Stored, Tensors, WEIGHTS_FILE, collect, read_tensors};
+
+use super::inspect::shown;
+use super::{On, open, table};
+
+/// Prints what differs.
+pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device) -> Result<(), String> {
+    let (a, b) = (fields(first)?, fields(second)?);
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let cell = |value: Option<&Value>| value.map_or("-".to_string(), shown);
+    let rows: Vec<_> = names
+        .into_iter()
+        .filter(|name| a.get(*name) != b.get(*name))
+        .map(|name| [name.clone(), cell(a.get(name)), cell(b.get(name))])
+        .collect();
+    match rows.is_empty() {
+        true => println!("the configs are the same"),
+        false => println!("{}", table(["field", "first", "second"], rows, 3)),
+    }
+    let read = |folder: &Path| read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string());
+    compare("tensor", &read(first)?, &read(second)?);
+    let Some(name) = backbone else { return Ok(()) };
+    let changed = |folder: &Path| -> Result<Tensors, String> {
+        let on = On {
+            adapter: folder.to_path_buf(),
+            backbone: Some(name.to_string()),
+        };
+        let opened = open::open(&on, device)?;
+        let merged = opened.adapted.merge().map_err(|e| e.to_string())?;
+        let before = collect(
+            &opened.pretrained.model,
+            &backbones::import::names(&opened.pretrained.model),
+        );
+        let after = collect(&merged, &backbones::import::names(&merged));
+        Ok(residuals(&before, after))
+    };
+    compare("change of weight", &changed(first)?, &changed(second)?);
+    Ok(())
+}
+
+fn fields(folder: &Path) -> Result<Map<String, Value>, String> {
+    let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
+    let mut fields = match serde_json::to_value(&config).map_err(|e| e.to_string())? {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    fields.extend(config.extra);
+    Ok(fields)
+}
+
+/// What was added to each weight that differs; a weight that the backbone lacks (a head) as it is.
+fn residuals(before: &Tensors, after: Tensors) -> Tensors {
+    let mut changed = Tensors::new();
+    for (name, mut tensor) in after {
+        match before.get(&name).filter(|old| old.shape == tensor.shape) {
+            Some(old) if old.values == tensor.values => continue,
+            Some(old) => tensor
+                .values
+                .iter_mut()
+                .zip(&old.values)
+                .for_each(|(new, old)| *new -= old),
+            None => {}
+        }
+        changed.insert(name, tensor);
+    }
+    changed
+}
+
+fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+}
+
+fn compare(what: &str, a: &Tensors, b: &Tensors) {
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let short = |name: &str| name.strip_prefix("base_model.model.").unwrap_or(name).to_string();
+    let of = |tensor: Option<&Stored>| match tensor {
+        Some(tensor) => format!("{:?} {:.4}", tensor.shape, norm(tensor.values.iter().copied())),
+        None => "-".to_string(),
+    };
+    let rows = names.into_iter().map(|name| {
+        let (a, b) = (a.get(name), b.get(name));
+        let difference = match (a, b) {
+            (Some(a), Some(b)) if a.shape == b.shape => {
+                let off = norm(a.values.iter().zip(&b.values).map(|(a, b)| a - b));
+                let size = norm(a.values.iter().copied()).max(norm(b.values.iter().copied()));
+                format!("{:.2e}", if size > 0.0 { off / size } else { 0.0 })
+            }
+            (Some(_), Some(_)) => "other shape".into(),
+            (Some(_), None) => "first only".into(),
+            _ => "second only".into(),
+        };
+        [short(name), of(a), of(b), difference]
+    });
+    let header = [what, "first: shape, norm", "second: shape, norm", "relative difference"];
+    println!("\n{}", table(header, rows.collect(), 3));
+}

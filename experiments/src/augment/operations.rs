@@ -1,0 +1,205 @@
+//! RandAugment (Cubuk et al. 2019, arXiv 1909.13719): a few of fourteen operations, all at one magnitude, with the
+//! ranges of torchvision's implementation.
+
+use image::{Rgb, RgbImage, imageops};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+/// Greatest magnitude.
+pub const MOST: f64 = 30.0;
+
+/// How many operations, and how strong.
+pub struct RandAugment {
+    /// Operations a picture.
+    pub operations: usize,
+    /// 0 to [`MOST`].
+    pub magnitude: f64,
+}
+
+impl RandAugment {
+    /// `picture` after the operations.
+    pub fn picture(&self, mut picture: RgbImage, rng: &mut StdRng) -> RgbImage {
+        for _ in 0..self.operations {
+            let operation = rng.random_range(0..14);
+            let sign = if rng.random_bool(0.5) { 1.0 } else { -1.0 };
+            picture = apply(operation, &picture, self.magnitude / MOST, sign);
+        }
+        picture
+    }
+}
+
+/// Operation number `operation` at `strength` 0 to 1; `sign` for those that have a direction.
+fn apply(operation: usize, picture: &RgbImage, strength: f64, sign: f64) -> RgbImage {
+    let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
+    let signed = sign * strength;
+    let factor = (1.0 + 0.9 * signed) as f32;
+    match operation {
+        0 => picture.clone(),
+        1 => warped(picture, [1.0, 0.3 * signed, 0.0, 0.0, 1.0, 0.0]),
+        2 => warped(picture, [1.0, 0.0, 0.0, 0.3 * signed, 1.0, 0.0]),
+        3 => warped(picture, [1.0, 0.0, 150.0 / 331.0 * width * signed, 0.0, 1.0, 0.0]),
+        4 => warped(picture, [1.0, 0.0, 0.0, 0.0, 1.0, 150.0 / 331.0 * height * signed]),
+        5 => {
+            let (sin, cos) = (30.0 * signed).to_radians().sin_cos();
+            warped(picture, [cos, sin, 0.0, -sin, cos, 0.0])
+        }
+        6 => blended(picture, factor, |_| [0.0; 3]),
+        7 => blended(picture, factor, |pixel| [luma(pixel); 3]),
+        8 => {
+            let mean = picture.pixels().map(luma).sum::<f32>() / (width * height) as f32;
+            blended(picture, factor, |_| [mean.round(); 3])
+        }
+        9 => sharpened(picture, factor),
+        10 => {
+            // 8 bits down to 4.
+            let kept = 8 - (4.0 * strength).round() as u32;
+            mapped(picture, |_, byte| byte & !((1u16 << (8 - kept)) - 1) as u8)
+        }
+        11 => {
+            let threshold = 255.0 * (1.0 - strength);
+            mapped(
+                picture,
+                |_, byte| if f64::from(byte) >= threshold { 255 - byte } else { byte },
+            )
+        }
+        12 => stretched(picture),
+        _ => equalized(picture),
+    }
+}
+
+/// The picture whose pixel (x, y), from the centre, is that of `picture` at (a x + b y + c, d x + e y + f); black outside.
+fn warped(picture: &RgbImage, [a, b, c, d, e, f]: [f64; 6]) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let (cx, cy) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
+    RgbImage::from_fn(width, height, |x, y| {
+        let (x, y) = (f64::from(x) + 0.5 - cx, f64::from(y) + 0.5 - cy);
+        let from = ((a * x + b * y + c + cx).floor(), (d * x + e * y + f + cy).floor());
+        let inside = (0.0..f64::from(width)).contains(&from.0) && (0.0..f64::from(height)).contains(&from.1);
+        match inside {
+            true => *picture.get_pixel(from.0 as u32, from.1 as u32),
+            false => Rgb([0; 3]),
+        }
+    })
+}
+
+fn luma(pixel: &Rgb<u8>) -> f32 {
+    0.299 * f32::from(pixel[0]) + 0.587 * f32::from(pixel[1]) + 0.114 * f32::from(pixel[2])
+}
+
+/// `factor` of the picture and `1 - factor` of `other`.
+fn blended(picture: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]) -> RgbImage {
+    let mut made = picture.clone();
+    for pixel in made.pixels_mut() {
+        let other = other(pixel);
+        for channel in 0..3 {
+            let value = factor * f32::from(pixel[channel]) + (1.0 - factor) * other[channel];
+            pixel[channel] = value.clamp(0.0, 255.0) as u8;
+        }
+    }
+    made
+}
+
+/// Away from, or towards, the picture smoothed by 1 1 1 / 1 5 1 / 1 1 1; the outermost pixels stay.
+fn sharpened(picture: &RgbImage, factor: f32) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    if width < 3 || height < 3 {
+        return picture.clone();
+    }
+    let kernel = [1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0].map(|weight: f32| weight / 13.0);
+    let smooth = imageops::filter3x3(picture, &kernel);
+    RgbImage::from_fn(width, height, |x, y| {
+        let sharp = *picture.get_pixel(x, y);
+        if x == 0 || y == 0 || x == width - 1 || y == height - 1 {
+            return sharp;
+        }
+        let smooth = smooth.get_pixel(x, y);
+        let mix = |c: usize| factor * f32::from(sharp[c]) + (1.0 - factor) * f32::from(smooth[c]);
+        Rgb(std::array::from_fn(|channel| mix(channel).clamp(0.0, 255.0) as u8))
+    })
+}
+
+fn mapped(picture: &RgbImage, map: impl Fn(usize, u8) -> u8) -> RgbImage {
+    let mut made = picture.clone();
+    for pixel in made.pixels_mut() {
+        for channel in 0..3 {
+            pixel[channel] = map(channel, pixel[channel]);
+        }
+    }
+    made
+}
+
+/// AutoContrast: each channel's least value to 0 and its greatest to 255.
+fn stretched(picture: &RgbImage) -> RgbImage {
+    let extent: [(u8, u8); 3] = std::array::from_fn(|channel| {
+        let bytes = || picture.pixels().map(|pixel| pixel[channel]);
+        (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0))
+    });
+    mapped(picture, |channel, byte| {
+        let (low, high) = extent[channel];
+        if high == low {
+            return byte;
+        }
+        (255.0 * f32::from(byte - low) / f32::from(high - low)) as u8
+    })
+}
+
+/// Equalize: each channel's values spread so that they are evenly frequent.
+fn equalized(picture: &RgbImage) -> RgbImage {
+    let tables: [[u8; 256]; 3] = std::array::from_fn(|channel| {
+        let mut counts = [0usize; 256];
+        picture
+            .pixels()
+            .for_each(|pixel| counts[usize::from(pixel[channel])] += 1);
+        let last = counts.iter().rev().find(|count| **count > 0).copied().unwrap_or(0);
+        let step = (counts.iter().sum::<usize>() - last) / 255;
+        let mut below = step / 2;
+        std::array::from_fn(|value| match step {
+            0 => value as u8,
+            _ => {
+                let place = (below / step).min(255) as u8;
+                below += counts[value];
+                place
+            }
+        })
+    });
+    mapped(picture, |channel, byte| tables[channel][usize::from(byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise() -> RgbImage {
+        RgbImage::from_fn(32, 24, |x, y| {
+            Rgb([(37 * x + 11 * y) as u8, (91 * x + 3 * y + 40) as u8, (x * y / 8) as u8])
+        })
+    }
+
+    #[test]
+    fn every_operation_but_the_first_changes_a_picture_and_strength_0_changes_little() {
+        let picture = noise();
+        for operation in 1..14 {
+            assert_ne!(apply(operation, &picture, 0.8, 1.0), picture, "{operation}");
+        }
+        for operation in 0..10 {
+            assert_eq!(apply(operation, &picture, 0.0, 1.0), picture, "{operation}");
+        }
+        assert_eq!(apply(10, &picture, 0.0, 1.0), picture);
+    }
+
+    #[test]
+    fn a_shift_moves_pixels_and_leaves_black() {
+        let picture = noise();
+        let shifted = warped(&picture, [1.0, 0.0, 4.0, 0.0, 1.0, 0.0]);
+        assert_eq!(shifted.get_pixel(0, 3), picture.get_pixel(4, 3));
+        assert_eq!(shifted.get_pixel(31, 3), &Rgb([0; 3]));
+    }
+
+    #[test]
+    fn contrast_of_a_narrow_channel_is_stretched() {
+        let picture = RgbImage::from_fn(4, 1, |x, _| Rgb([100 + x as u8, 7, 7]));
+        let made = stretched(&picture);
+        assert_eq!((made.get_pixel(0, 0)[0], made.get_pixel(3, 0)[0]), (0, 255));
+        assert_eq!(made.get_pixel(2, 0)[1], 7);
+    }
+}

@@ -1,0 +1,67 @@
+//! The frozen part of a backbone that lies before everything that is trained: what it makes of a picture never
+//! changes, so it is computed once a picture and not once an epoch.
+
+use backbones::Vit;
+use wegeft::Adapted;
+
+/// How far that part reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Prefix {
+    /// Through the first blocks, that many of them.
+    Blocks(usize),
+    /// Through the pooling: only the head is trained.
+    Whole,
+}
+
+/// Most memory that the tokens of a task's training pictures may take, bytes; beyond it they are computed anew.
+pub const MOST_BYTES: usize = 1 << 30;
+
+/// The frozen prefix of `adapted`; `None` if something is trained before the second block, or in a place that is
+/// not known here. Drop-path and augmentation make a prefix random: the caller rules them out.
+pub fn prefix(adapted: &Adapted<Vit>) -> Option<Prefix> {
+    let groups = adapted.bank().groups();
+    if groups.len() != adapted.bank().factors.len() || groups.iter().any(|group| group.sites.is_empty()) {
+        return None; // factors that act on something other than weights
+    }
+    let saved = adapted.saved_params().into_iter().map(|param| param.path);
+    let sites = groups
+        .iter()
+        .flat_map(|group| group.sites.iter().map(|site| site.path.clone()));
+    let depth = adapted.model().blocks.len();
+    let mut reach = Prefix::Whole;
+    for path in saved.chain(sites) {
+        let mut parts = path.split('.');
+        let here = match parts.next() {
+            Some("head" | "head_dist") => Prefix::Whole,
+            Some("norm" | "fc_norm") => Prefix::Blocks(depth),
+            Some("blocks") => Prefix::Blocks(parts.next()?.parse().ok()?),
+            _ => return None,
+        };
+        reach = reach.min(here);
+    }
+    (reach != Prefix::Blocks(0)).then_some(reach)
+}
+
+#[cfg(test)]
+mod tests {
+    use backbones::VitConfig;
+    use burn::tensor::Device;
+    use wegeft::{AdapterConfig, Method};
+
+    use super::*;
+
+    #[test]
+    fn it_ends_where_training_starts() {
+        let of = |config: AdapterConfig| {
+            let model = VitConfig::new(16, 8, 12, 4, 3)
+                .with_num_classes(2)
+                .init(&Device::flex());
+            prefix(&config.with_modules_to_save(["head"]).init(model).unwrap())
+        };
+        let lora = || AdapterConfig::lora(2).with_target_modules(["attn.proj"]);
+        assert_eq!(of(AdapterConfig::new(Method::Linear)), Some(Prefix::Whole));
+        assert_eq!(of(AdapterConfig::new(Method::Full)), None);
+        assert_eq!(of(lora()), None);
+        assert_eq!(of(lora().with_layers_to_transform([2, 3])), Some(Prefix::Blocks(2)));
+    }
+}

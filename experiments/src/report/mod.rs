@@ -1,0 +1,11 @@
+//! Reports: of one run folder, and of any set of them beside the published numbers.
+
+mod formats;
+mod page;
+pub mod program;
+mod published;
+mod rows;
+mod run_folder;
+mod table;
+
+pub use run_folder::write;

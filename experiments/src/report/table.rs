@@ -1,0 +1,297 @@
+//! The table of one experiment: methods against tasks, groups and the mean over tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::report::published::{self, FGVC, ROWS, VTAB};
+use crate::report::rows::Row;
+use crate::table::distinct;
+
+/// A task, or the mean over some.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// One task, or those that the mean is over.
+    pub tasks: Vec<String>,
+}
+
+/// Mean and spread over runs that differ in their seed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cell {
+    /// Mean over runs.
+    pub mean: f64,
+    /// Sample standard deviation over runs; absent for one run and for published numbers.
+    pub spread: Option<f64>,
+    /// Runs.
+    pub runs: usize,
+    /// Of the column's tasks, those that have a result and all of them.
+    pub tasks: (usize, usize),
+}
+
+impl Cell {
+    /// As people read it: `70.7`, `70.7 ± 0.3`, and with the number of tasks where some are missing.
+    pub fn text(&self) -> String {
+        let mut text = format!("{:.2}", self.mean);
+        if let Some(spread) = self.spread {
+            text += &format!(" ± {spread:.2}");
+        }
+        if self.tasks.0 < self.tasks.1 {
+            text += &format!(" ({}/{})", self.tasks.0, self.tasks.1);
+        }
+        text
+    }
+}
+
+/// One method with one number of trainable values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Method.
+    pub method: String,
+    /// From the paper, not from a run.
+    pub published: bool,
+    /// Trainable values; not known of published rows.
+    pub params: Option<usize>,
+    /// Trainable values, percent.
+    pub percent: f64,
+    /// Greatest peak memory of its runs, MB: of the process on a CPU, of the GPU for published rows.
+    pub memory_mb: Option<f64>,
+    /// A cell a column.
+    pub cells: Vec<Option<Cell>>,
+}
+
+impl Line {
+    /// Name for legends.
+    pub fn label(&self) -> String {
+        match self.published {
+            true => format!("{} (published)", self.method),
+            false => self.method.clone(),
+        }
+    }
+}
+
+/// The table of one experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Program.
+    pub experiment: String,
+    /// Name of the values.
+    pub metric: String,
+    /// Tasks, then groups, then the mean over all tasks.
+    pub columns: Vec<Column>,
+    /// Published rows first.
+    pub lines: Vec<Line>,
+}
+
+/// One table an experiment, in the order of their first rows.
+pub fn tables(rows: &[Row]) -> Vec<Table> {
+    distinct(rows.iter().map(|row| row.experiment.clone()))
+        .into_iter()
+        .map(|experiment| {
+            let of_it: Vec<&Row> = rows.iter().filter(|row| row.experiment == experiment).collect();
+            table(experiment, &of_it)
+        })
+        .collect()
+}
+
+fn table(experiment: String, rows: &[&Row]) -> Table {
+    let (columns, mut lines) = frame(rows);
+    // The rank is not in a summary; the number of trainable values tells settings of one method apart.
+    let mut kinds: BTreeMap<(String, usize), Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        kinds
+            .entry((row.method.clone(), row.trainable_params))
+            .or_default()
+            .push(row);
+    }
+    for ((method, params), rows) in kinds {
+        lines.push(Line {
+            method,
+            published: false,
+            params: Some(params),
+            percent: rows[0].percent_trainable,
+            memory_mb: rows.iter().filter_map(|row| row.peak_rss_mb).reduce(f64::max),
+            cells: columns.iter().map(|column| cell(column, &rows)).collect(),
+        });
+    }
+    Table {
+        experiment,
+        metric: rows.first().map_or(String::new(), |row| row.metric.clone()),
+        columns,
+        lines,
+    }
+}
+
+/// The columns, and the published rows of the benchmark if it is one of the paper's.
+fn frame(rows: &[&Row]) -> (Vec<Column>, Vec<Line>) {
+    let found = distinct(rows.iter().map(|row| row.task.clone()));
+    let single = |task: &String| Column {
+        name: task.clone(),
+        tasks: vec![task.clone()],
+    };
+    let mean = |name: &str, tasks: Vec<String>| Column {
+        name: name.to_string(),
+        tasks,
+    };
+    if found.iter().all(|task| VTAB.iter().any(|(known, _)| known == task)) {
+        let tasks: Vec<String> = VTAB.iter().map(|(task, _)| task.to_string()).collect();
+        let mut columns: Vec<Column> = tasks.iter().map(single).collect();
+        for group in ["natural", "specialized", "structured"] {
+            let of_group = VTAB.iter().filter(|(_, known)| *known == group);
+            columns.push(mean(group, of_group.map(|(task, _)| task.to_string()).collect()));
+        }
+        columns.push(mean("mean over 19", tasks));
+        let lines = ROWS.iter().map(|row| published(row, 19, &row.vtab)).collect();
+        return (columns, lines);
+    }
+    let fgvc = |name: &str| found.iter().find(|task| task.to_lowercase().contains(name));
+    if found
+        .iter()
+        .all(|task| FGVC.iter().any(|name| task.to_lowercase().contains(name)))
+    {
+        let tasks: Vec<String> = FGVC
+            .iter()
+            .map(|name| fgvc(name).map_or(name.to_string(), String::clone))
+            .collect();
+        let mut columns: Vec<Column> = tasks.iter().map(single).collect();
+        columns.push(mean("mean over 5", tasks));
+        let lines = ROWS.iter().map(|row| published(row, 0, &row.fgvc)).collect();
+        return (columns, lines);
+    }
+    let mut columns: Vec<Column> = found.iter().map(single).collect();
+    let groups = distinct(
+        rows.iter()
+            .map(|row| row.group.clone())
+            .filter(|group| !group.is_empty()),
+    );
+    for group in groups.iter().filter(|_| groups.len() > 1) {
+        let of_group = rows.iter().filter(|row| row.group == *group);
+        columns.push(mean(group, distinct(of_group.map(|row| row.task.clone()))));
+    }
+    if found.len() > 1 {
+        columns.push(mean("mean over tasks", found));
+    }
+    (columns, Vec::new())
+}
+
+/// A published row whose `values` belong to the columns after the first `without`.
+fn published(row: &published::Published, without: usize, values: &[f64]) -> Line {
+    let known = values.iter().map(|value| {
+        Some(Cell {
+            mean: *value,
+            spread: None,
+            runs: 1,
+            tasks: (1, 1),
+        })
+    });
+    Line {
+        method: row.method.to_string(),
+        published: true,
+        params: None,
+        percent: row.percent,
+        memory_mb: Some(1000.0 * row.memory_gb),
+        cells: std::iter::repeat_n(None, without).chain(known).collect(),
+    }
+}
+
+/// Each seed's mean over the column's tasks, then mean and spread over seeds. Seeds that have every task count; if
+/// there is none, the mean over the tasks' own means stands, with their number.
+fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
+    let of_task = |task: &str, seed: Option<u64>| {
+        let chosen = rows
+            .iter()
+            .filter(|row| row.task == task && seed.is_none_or(|seed| row.seed == seed));
+        average(&chosen.map(|row| row.value).collect::<Vec<_>>())
+    };
+    let over_tasks =
+        |seed: Option<u64>| -> Vec<f64> { column.tasks.iter().filter_map(|task| of_task(task, seed)).collect() };
+    let all = column.tasks.len();
+    let seeds: BTreeSet<u64> = rows.iter().map(|row| row.seed).collect();
+    let whole: Vec<f64> = seeds
+        .into_iter()
+        .map(|seed| over_tasks(Some(seed)))
+        .filter(|values| values.len() == all)
+        .filter_map(|values| average(&values))
+        .collect();
+    if let Some(mean) = average(&whole) {
+        let squares: f64 = whole.iter().map(|value| (value - mean).powi(2)).sum();
+        return Some(Cell {
+            mean,
+            spread: (whole.len() > 1).then(|| (squares / (whole.len() - 1) as f64).sqrt()),
+            runs: whole.len(),
+            tasks: (all, all),
+        });
+    }
+    let partial = over_tasks(None);
+    average(&partial).map(|mean| Cell {
+        mean,
+        spread: None,
+        runs: 1,
+        tasks: (partial.len(), all),
+    })
+}
+
+fn average(values: &[f64]) -> Option<f64> {
+    crate::table::mean(values.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(experiment: &str, task: &str, method: &str, value: f64, seed: u64) -> Row {
+        Row {
+            experiment: experiment.into(),
+            task: task.into(),
+            group: datasets::folder::group(task).into(),
+            method: method.into(),
+            trainable_params: 10,
+            percent_trainable: 0.1,
+            metric: "top1".into(),
+            value,
+            peak_rss_mb: Some(100.0 + value),
+            seed,
+        }
+    }
+
+    #[test]
+    fn seeds_give_mean_and_spread_and_missing_tasks_are_said() {
+        let rows: Vec<Row> = VTAB
+            .iter()
+            .flat_map(|(task, _)| [row("vtab", task, "lora", 60.0, 1), row("vtab", task, "lora", 62.0, 2)])
+            .chain([
+                row("vtab", "svhn", "wegeft", 80.0, 1),
+                row("vtab", "cifar", "wegeft", 70.0, 1),
+            ])
+            .collect();
+        let table = &tables(&rows)[0];
+        assert_eq!((table.columns.len(), table.lines.len()), (19 + 3 + 1, 4 + 2));
+        let lora = &table.lines[4];
+        assert_eq!(lora.cells[22].unwrap().text(), "61.00 ± 1.41");
+        assert_eq!((lora.memory_mb, lora.cells[0].unwrap().runs), (Some(162.0), 2));
+        let wegeft = &table.lines[5];
+        assert_eq!(wegeft.cells[5].unwrap().text(), "80.00");
+        assert_eq!(wegeft.cells[1], None);
+        assert_eq!(wegeft.cells[19].unwrap().text(), "75.00 (2/7)");
+        assert_eq!(table.lines[3].cells[22].unwrap().mean, 74.09);
+        assert!(table.lines[3].published && table.lines[3].cells[0].is_none());
+    }
+
+    #[test]
+    fn any_experiment_gets_its_own_columns() {
+        let rows = [
+            row("commonsense", "boolq", "wegeft", 69.0, 1),
+            row("commonsense", "piqa", "wegeft", 81.0, 1),
+            row("fgvc", "cub", "wegeft", 89.0, 1),
+        ];
+        let tables = tables(&rows);
+        let names = |table: &Table| table.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&tables[0]), ["boolq", "piqa", "mean over tasks"]);
+        assert_eq!(tables[0].lines[0].cells[2].unwrap().mean, 75.0);
+        assert_eq!(
+            names(&tables[1]),
+            ["cub", "nabirds", "flowers", "dogs", "cars", "mean over 5"]
+        );
+        assert_eq!(tables[1].lines[3].cells[0].unwrap().mean, 89.71);
+        assert_eq!(tables[1].lines[4].cells[5].unwrap().text(), "89.00 (1/5)");
+    }
+}

@@ -1,0 +1,170 @@
+//! The training of one trial, through burn-train.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backbones::Vit;
+use burn::module::Module;
+use burn::optim::AdamWConfig;
+use burn::store::ModuleRecord;
+use burn::tensor::Device;
+use burn::train::checkpoint::KeepLastNCheckpoints;
+use burn::train::metric::{AccuracyMetric, LossMetric};
+use burn::train::{Learner, SupervisedTraining};
+use wegeft::{Adapted, Summary};
+
+use crate::batches::Pictures;
+use crate::checkpoints::{self, RecordFiles};
+use crate::classifier::cross_entropy;
+use crate::methods;
+use crate::metrics_file::{MetricsFile, NOT_A_NUMBER};
+use crate::plain::Plain;
+use crate::prefix::{self, Prefix};
+use crate::prepared::Prepared;
+use crate::run::{RunError, Setting};
+use crate::schedule::PerEpoch;
+use crate::sweep::{Stage, Trial};
+
+/// What a training leaves behind.
+pub struct Trained {
+    /// The adapted backbone, without autodiff.
+    pub model: Adapted<Vit>,
+    /// The validation pictures, as the training read them.
+    pub valid: Pictures,
+    /// Steps taken, those before a resumption left out.
+    pub steps: usize,
+    /// Counts.
+    pub summary: Summary,
+}
+
+/// Trains the backbone on `task`; metrics.jsonl and checkpoints/ go into `folder`, which may hold checkpoints of the
+/// same trial to go on after.
+///
+/// # Errors
+/// An impossible adapter, a loss that is not a number, an interruption, a folder that cannot be written.
+pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> Result<Trained, RunError> {
+    let Setting {
+        settings,
+        backbone,
+        device,
+        interrupter,
+        ..
+    } = *setting;
+    let place = format!("task {}, method {}", task.name, trial.method);
+    let failed = |message: String| RunError::Failed(format!("{place}: {message}"));
+    device.seed(settings.seed);
+    let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
+    let model = backbone.model.clone().with_head(task.classes.len(), device);
+    let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
+    let summary = adapted.summary();
+    let checkpoints = folder.join("checkpoints");
+    std::fs::create_dir_all(&checkpoints).map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
+    let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
+    let epochs = match trial.stage {
+        Stage::Tune => settings.tune_epochs.unwrap_or(settings.epochs),
+        Stage::Final => settings.epochs,
+    };
+    let epochs_done = checkpoints::last_epoch(&checkpoints).unwrap_or(0).min(epochs);
+    if epochs_done > 0 {
+        // The optimizer's record knows parameters by the ids in the model's record: those must be in place
+        // before the groups below are made of them.
+        let path = record("model").path(epochs_done);
+        let damaged = |e: String| failed(format!("{} is damaged ({e}); remove its folder", path.display()));
+        let loaded = ModuleRecord::load(&path).map_err(|e| damaged(e.to_string()))?;
+        adapted = adapted.try_load_record(loaded).map_err(|e| damaged(e.to_string()))?;
+    }
+    let plain_device = device.clone().inner();
+    let [mut train, valid] = pictures(setting, task, &adapted, &plain_device).map_err(failed)?;
+    if settings.final_run && trial.stage == Stage::Final {
+        train = train.joined(&valid);
+    }
+    train = train.augmented(settings.augment(), task.classes.len());
+    let steps_per_epoch = train.images.len().div_ceil(settings.batch_size);
+    let optimizer = adapted.optimizer(trial.weight_decay as f32, None, |decay| {
+        AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build()
+    });
+    let schedule = PerEpoch {
+        peak: trial.lr,
+        epochs: settings.epochs,
+        steps_per_epoch,
+        step: 0,
+    };
+    let bad_step = Arc::new(Mutex::new(None));
+    let terminal = std::io::stdout().is_terminal();
+    let metrics = MetricsFile::open(
+        &folder.join("metrics.jsonl"),
+        epochs_done,
+        interrupter.clone(),
+        bad_step.clone(),
+        terminal,
+    )
+    .map_err(failed)?;
+    let mut training = SupervisedTraining::new(
+        folder,
+        train.shuffled(settings.batch_size, settings.seed, epochs_done, device),
+        valid.loader(100, &plain_device),
+    )
+    .metrics((AccuracyMetric::new(), LossMetric::new()))
+    .with_custom_checkpointers(record("model"), record("optim"), record("scheduler"))
+    // Two, so that a whole one is left if the program is killed while the next one is written.
+    .with_checkpointing_strategy(KeepLastNCheckpoints::new(2))
+    .with_application_logger(None)
+    .with_metric_logger(metrics)
+    .with_interrupter(interrupter.clone())
+    .label(&trial.label())
+    .num_epochs(epochs);
+    if epochs_done > 0 {
+        training = training.checkpoint(epochs_done);
+    }
+    if !terminal {
+        training = training.renderer(Box::new(Plain));
+    }
+    let result = training.launch(Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule));
+    if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
+        // The next trial may go on, unless the user wants to stop too.
+        if interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
+            interrupter.reset();
+        }
+        return Err(RunError::Diverged(format!(
+            "{place}: the loss is not a number at step {step}; lower lr (the last good checkpoint is kept)"
+        )));
+    }
+    if let Some(error) = result.error {
+        return Err(failed(error.to_string()));
+    }
+    if result.interrupted.is_some() {
+        return Err(RunError::Interrupted);
+    }
+    Ok(Trained {
+        model: result.model.adapted,
+        valid,
+        steps: (epochs - epochs_done) * steps_per_epoch,
+        summary,
+    })
+}
+
+/// train800 and val200 as the training reads them: where the part of the backbone before everything that is trained
+/// is the same at every step, what it makes of them.
+fn pictures(
+    setting: &Setting,
+    task: &Prepared,
+    adapted: &Adapted<Vit>,
+    device: &Device,
+) -> Result<[Pictures; 2], String> {
+    let whole = || [task.train.clone(), task.valid.clone()];
+    if setting.settings.drop_path > 0.0 || !setting.settings.augment().is_off() {
+        return Ok(whole());
+    }
+    let Some(prefix) = prefix::prefix(adapted) else {
+        return Ok(whole());
+    };
+    if let Prefix::Blocks(_) = prefix {
+        let config = &setting.backbone.config;
+        let count = task.train.images.len() + task.valid.images.len();
+        if count * config.tokens() * config.d_model * size_of::<f32>() > prefix::MOST_BYTES {
+            return Ok(whole());
+        }
+    }
+    task.through(prefix, &adapted.valid().bind(), device)
+}

@@ -1,0 +1,189 @@
+//! The `visualize` program: a trained WeGeFT adapter and pictures in, token-cluster maps out.
+
+use std::path::{Path, PathBuf};
+
+use backbones::{Normalization, Vit, load_vit, resolve};
+use burn::tensor::Device;
+use clap::Parser;
+use datasets::folder::picture;
+use image::RgbImage;
+use rayon::prelude::*;
+use wegeft::Adapted;
+
+use crate::batches::{normalised, rgb};
+use crate::description::Description;
+use crate::load::load_adapted;
+use crate::settings::Settings;
+use crate::visualize::maps::{BlockMaps, clusters, maps};
+use crate::visualize::overlay::{overlay, sheet};
+use crate::vtab::{load, shipped_backbone};
+
+/// Draws where in a picture each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
+/// output of attention's projection, block by block, before and after the residual is added.
+///
+/// Writes, for each picture, a folder with a contact sheet of each variant and one picture a block, cluster and variant.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Pictures (.jpg, .png).
+    #[arg(required_unless_present = "task")]
+    pub pictures: Vec<PathBuf>,
+    /// Adapter folder, as `vtab` writes it.
+    #[arg(long)]
+    pub adapter: PathBuf,
+    /// Take the pictures from this task's test list: the first ones that the adapted model classifies correctly.
+    #[arg(long, conflicts_with = "pictures")]
+    pub task: Option<String>,
+    /// Folder of task folders [default: the shipped sample].
+    #[arg(long, requires = "task")]
+    pub data: Option<PathBuf>,
+    /// Only pictures of this class, a name or a number.
+    #[arg(long, requires = "task")]
+    pub class: Option<String>,
+    /// Pictures taken from the task.
+    #[arg(long, default_value_t = 4)]
+    pub count: usize,
+    /// Backbone: folder, .safetensors file or hub name [default: the adapter's].
+    #[arg(long)]
+    pub backbone: Option<String>,
+    /// Folder for the maps.
+    #[arg(long, default_value = "runs/visualize")]
+    pub out: PathBuf,
+    /// Contact sheets only.
+    #[arg(long)]
+    pub sheets_only: bool,
+    /// Width of a picture on a contact sheet, pixels.
+    #[arg(long, default_value_t = 64)]
+    pub tile: u32,
+    /// flex, ndarray, vulkan, cuda:1, …
+    #[arg(long, default_value = "flex")]
+    pub device: String,
+}
+
+/// Bytes `[3, size, size]`.
+type Bytes = Vec<u8>;
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: weights, adapter or pictures that cannot be read or do not fit.
+pub fn visualize(args: &Args) -> Result<(), String> {
+    if args.tile == 0 || args.count == 0 {
+        return Err("--tile and --count must be at least 1".into());
+    }
+    let device = crate::device::device(&args.device)?;
+    let description = Description::read(&args.adapter)?;
+    let name = args.backbone.as_ref();
+    let path = match name.or(description.as_ref().and_then(|d| d.backbone.as_ref())) {
+        Some(name) => resolve(name).map_err(|e| e.to_string())?,
+        None => shipped_backbone(),
+    };
+    let image_size = description.as_ref().map(|d| d.image_size);
+    let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
+    let (size, normalization) = (backbone.config.image_size, backbone.normalization);
+    let adapted = load_adapted(backbone.model, &args.adapter, &device)?;
+    let clusters = clusters(&adapted)?;
+    let pictures = match &args.task {
+        Some(task) => of_task(args, task, size, &adapted, normalization, &device)?,
+        None => of_files(&args.pictures, size)?,
+    };
+    for (name, bytes) in &pictures {
+        let pixels = normalised(std::iter::once(bytes.as_slice()), size, normalization, &device);
+        let maps = maps(&adapted, &clusters, pixels);
+        write(&maps, &rgb(bytes, size), &args.out.join(name), args)?;
+    }
+    println!("maps of {} pictures in {}", pictures.len(), args.out.display());
+    Ok(())
+}
+
+/// Name (for the folder) and bytes of each file.
+fn of_files(files: &[PathBuf], size: usize) -> Result<Vec<(String, Bytes)>, String> {
+    let read = |(index, file): (usize, &PathBuf)| {
+        let mut bytes = vec![0; 3 * size * size];
+        picture(file, size, &mut bytes).map_err(|e| e.to_string())?;
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        Ok((format!("{index:02}-{stem}"), bytes))
+    };
+    files.iter().enumerate().map(read).collect()
+}
+
+/// The first test pictures, of the chosen class, that the model classifies correctly.
+fn of_task(
+    args: &Args,
+    name: &str,
+    size: usize,
+    adapted: &Adapted<Vit>,
+    normalization: Normalization,
+    device: &Device,
+) -> Result<Vec<(String, Bytes)>, String> {
+    let settings = Settings {
+        data: args.data.clone(),
+        ..Settings::default()
+    };
+    let task = load(&settings, name, size)?;
+    let class = match &args.class {
+        None => None,
+        Some(text) => {
+            let number = task
+                .classes
+                .iter()
+                .position(|class| class == text)
+                .or(text.parse().ok());
+            let known = number.filter(|class| *class < task.classes.len());
+            Some(known.ok_or_else(|| format!("--class {text}: task '{name}' has no such class"))?)
+        }
+    };
+    let model = adapted.bind();
+    let mut chosen = Vec::new();
+    for (index, label) in task.test.labels.iter().enumerate() {
+        if chosen.len() == args.count {
+            break;
+        }
+        if class.is_some_and(|class| class != *label) {
+            continue;
+        }
+        let bytes = task.test.picture(index);
+        let logits = model.forward(normalised(std::iter::once(bytes), size, normalization, device));
+        if logits.argmax(1).into_scalar::<i64>() == *label as i64 {
+            chosen.push((format!("{name}-{index:05}"), bytes.to_vec()));
+        }
+    }
+    match chosen.is_empty() {
+        true => Err(format!(
+            "the model classifies no such test picture of task '{name}' correctly"
+        )),
+        false => Ok(chosen),
+    }
+}
+
+fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    let save = |image: &RgbImage, name: String| {
+        let path = folder.join(name);
+        image
+            .save(&path)
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))
+    };
+    save(picture, "input.png".into())?;
+    let variants: [(&str, fn(&BlockMaps) -> &Vec<Vec<f32>>); 2] =
+        [("after", |maps| &maps.after), ("before", |maps| &maps.before)];
+    for (variant, of) in variants {
+        let rows: Vec<Vec<RgbImage>> = maps
+            .par_iter()
+            .map(|block| of(block).iter().map(|map| overlay(map, picture)).collect())
+            .collect();
+        save(&sheet(picture, &rows, args.tile), format!("sheet-{variant}.png"))?;
+        if args.sheets_only {
+            continue;
+        }
+        for (block, row) in maps.iter().zip(&rows) {
+            for (cluster, image) in row.iter().enumerate() {
+                save(
+                    image,
+                    format!("block-{:02}-cluster-{cluster:02}-{variant}.png", block.block),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
