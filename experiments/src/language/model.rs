@@ -6,8 +6,9 @@ use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
 use backbones::resolve;
 use burn::tensor::Device;
 use datasets::language::Message;
-use wegeft::{Adapted, read_config};
+use wegeft::Adapted;
 
+use crate::adapted_lm;
 use crate::generation::chat;
 use crate::language::settings::Settings;
 
@@ -84,8 +85,6 @@ impl Lm {
     /// # Errors
     /// Files that are missing or do not fit the model.
     pub fn with_adapter(&self, folder: &Path) -> Result<Adapted<Decoder>, String> {
-        let config = read_config(folder).map_err(|e| e.to_string())?;
-        let adapted = config.init(self.pretrained.model.clone()).map_err(|e| e.to_string())?;
-        adapted.load(folder).map_err(|e| e.to_string())
+        adapted_lm::with_adapter(self.pretrained.model.clone(), folder)
     }
 }

@@ -47,10 +47,14 @@ pub struct Settings {
     pub r: usize,
     /// Numerator of WeGeFT's scale alpha / r.
     pub alpha: f64,
+    /// WeGeFT's dropout on the elements of W, in training.
+    pub weight_dropout: f64,
     /// Rank of LoRA.
     pub lora_r: usize,
     /// Numerator of LoRA's scale alpha / r.
     pub lora_alpha: f64,
+    /// LoRA's dropout on what A reads, in training.
+    pub lora_dropout: f64,
     /// Epochs.
     pub epochs: usize,
     /// Sequences a batch.
@@ -111,8 +115,10 @@ impl Default for Settings {
             target_modules: words(&["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]),
             r: 64,
             alpha: 128.0,
+            weight_dropout: 0.0,
             lora_r: 16,
             lora_alpha: 32.0,
+            lora_dropout: 0.0,
             epochs: 3,
             batch_size: 16,
             accumulation: 1,
@@ -207,12 +213,18 @@ pub struct Flags {
     /// Numerator of WeGeFT's scale alpha / r [default: 128].
     #[arg(long, allow_negative_numbers = true)]
     alpha: Option<f64>,
+    /// WeGeFT's dropout on the elements of W, in training; the paper's is 0.1 [default: 0].
+    #[arg(long, allow_negative_numbers = true)]
+    weight_dropout: Option<f64>,
     /// Rank of LoRA [default: 16].
     #[arg(long)]
     lora_r: Option<usize>,
     /// Numerator of LoRA's scale alpha / r [default: 32].
     #[arg(long, allow_negative_numbers = true)]
     lora_alpha: Option<f64>,
+    /// LoRA's dropout on what A reads, in training [default: 0].
+    #[arg(long, allow_negative_numbers = true)]
+    lora_dropout: Option<f64>,
     /// Epochs [default: 3].
     #[arg(long)]
     epochs: Option<usize>,
@@ -337,7 +349,12 @@ impl Settings {
                 return Err(format!("field '{field}' is {value}; it must be 0 or more"));
             }
         }
-        for (field, value) in [("validation", self.validation), ("warmup_ratio", self.warmup_ratio)] {
+        for (field, value) in [
+            ("validation", self.validation),
+            ("warmup_ratio", self.warmup_ratio),
+            ("weight_dropout", self.weight_dropout),
+            ("lora_dropout", self.lora_dropout),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return Err(format!("field '{field}' is {value}; it must be in [0, 1)"));
             }
@@ -368,11 +385,16 @@ impl Settings {
     pub fn adapter_config(&self, method: &str) -> Result<AdapterConfig, String> {
         let method = match method {
             "full" => return Ok(AdapterConfig::new(Method::Full)),
-            "lora" => Method::Lora(LoraConfig::new(self.lora_r).with_alpha(self.lora_alpha)),
+            "lora" => Method::Lora(
+                LoraConfig::new(self.lora_r)
+                    .with_alpha(self.lora_alpha)
+                    .with_dropout(self.lora_dropout),
+            ),
             "wegeft" => Method::Wegeft(
                 WegeftConfig::new(self.r)
                     .with_alpha(self.alpha)
-                    .with_zero_factor(ZeroFactor::Phi),
+                    .with_zero_factor(ZeroFactor::Phi)
+                    .with_weight_dropout(self.weight_dropout),
             ),
             other => return Err(format!("method '{other}' is unknown; choose none, lora, wegeft or full")),
         };

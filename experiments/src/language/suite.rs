@@ -13,6 +13,7 @@ use datasets::language::{Example, Question, Template};
 use serde::{Deserialize, Serialize};
 use wegeft::Adapted;
 
+use crate::adapted_lm::in_model_type;
 use crate::language::evaluate::{Score, evaluate};
 use crate::language::folder;
 use crate::language::model::{self, Lm};
@@ -183,5 +184,6 @@ fn prepare(
 pub fn adapter_of(lm: &Lm, settings: &Settings, method: &str, device: &Device) -> Result<Adapted<Decoder>, String> {
     device.seed(settings.seed);
     let config = settings.adapter_config(method)?;
-    config.init(lm.pretrained.model.clone()).map_err(|e| format!("method {method}: {e}"))
+    let adapted = config.init(lm.pretrained.model.clone());
+    Ok(in_model_type(adapted.map_err(|e| format!("method {method}: {e}"))?))
 }
