@@ -1,6 +1,7 @@
 //! The UCI handwritten digits (natural): see sample/SOURCES.md.
 
 use crate::images::{Images, Task};
+use crate::resize::Resize;
 use crate::sample::SIZE;
 
 const RECORDS: &[u8] = include_bytes!("../sample/digits.bin");
@@ -8,10 +9,7 @@ const SIDE: usize = 8;
 
 /// The first 800 digits train, the next 200 validate, the other 797 test.
 pub fn task() -> Task {
-    let mut train = Images {
-        size: SIZE,
-        ..Default::default()
-    };
+    let mut train = Images::new(SIZE, Resize::default());
     for record in RECORDS.chunks_exact(SIDE * SIDE + 1) {
         let (pixels, label) = record.split_at(SIDE * SIDE);
         train.push_grey(&enlarged(pixels), usize::from(label[0]));

@@ -1,12 +1,24 @@
-//! Pictures with labels (the folder layout of VTAB users, the sample that ships with the repository) and language data.
+//! Pictures with labels: the layouts users have, the benchmarks as they are distributed, and the sample that ships
+//! with the repository; and language data.
 
+pub mod class_folders;
+pub mod decode;
 pub mod digits;
+mod error;
+pub mod fgvc;
 pub mod folder;
 pub mod images;
 pub mod language;
+pub mod lists;
+mod progress;
+pub mod resize;
+pub mod root;
 pub mod sample;
+mod split;
 pub mod sprites;
 pub mod textures;
+pub mod vtab;
 
-pub use folder::DataError;
-pub use images::{Images, Task};
+pub use error::DataError;
+pub use images::{Images, Picture, Task};
+pub use resize::Resize;

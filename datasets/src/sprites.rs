@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{SeedableRng, seq::index};
 
 use crate::images::{Images, Task};
+use crate::resize::Resize;
 use crate::sample::SIZE;
 
 const SHAPES: usize = 3;
@@ -30,10 +31,7 @@ pub fn task(label: Label) -> Task {
     };
     let mut rng = StdRng::seed_from_u64(seed);
     let combinations = SHAPES * SCALES * ORIENTATIONS * PLACES * PLACES;
-    let mut train = Images {
-        size: SIZE,
-        ..Default::default()
-    };
+    let mut train = Images::new(SIZE, Resize::default());
     for combination in index::sample(&mut rng, combinations, 2000) {
         let sprite = Sprite::new(combination);
         let class = match label {

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::images::{Images, Task};
+use crate::resize::Resize;
 use crate::sample::SIZE;
 
 const PHOTOS: [&[u8]; 3] = [
@@ -45,10 +46,7 @@ pub fn task() -> Task {
 
 fn crops(photos: &[GrayImage], columns: std::ops::Range<u32>, count: usize, seed: u64) -> Images {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut images = Images {
-        size: SIZE,
-        ..Default::default()
-    };
+    let mut images = Images::new(SIZE, Resize::default());
     for _ in 0..count {
         let label = rng.random_range(0..PHOTOS.len() * SCALES.len());
         let side = SIZE as u32 * SCALES[label % SCALES.len()];

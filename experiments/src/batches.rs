@@ -1,21 +1,19 @@
-//! Batches of pictures: bytes kept once, normalised per batch.
+//! Batches of pictures: read, resized and normalised per batch.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use backbones::{Normalization, Vit};
-use burn::data::dataloader::batcher::Batcher;
-use burn::data::dataloader::{DataLoader, DataLoaderBuilder, DataLoaderIterator};
-use burn::data::dataset::{Dataset, DatasetError};
+use burn::data::dataloader::DataLoader;
+use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use datasets::Images;
+use burn::train::Interrupter;
+use datasets::resize::planes;
+use datasets::{DataError, Images};
 use image::RgbImage;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use crate::augment::{Augment, picture_seed};
+use crate::loader::Loader;
 use crate::prefix::Prefix;
 
 /// What a model reads.
@@ -54,7 +52,7 @@ pub struct Batch {
 /// Some pictures as a model reads them.
 #[derive(Clone)]
 pub struct Pictures {
-    /// Bytes and labels.
+    /// Pictures and labels.
     pub images: Arc<Images>,
     /// Of the backbone.
     pub normalization: Normalization,
@@ -66,8 +64,6 @@ pub struct Pictures {
 struct Augmented {
     augment: Augment,
     classes: usize,
-    /// Seed of the present epoch.
-    seed: AtomicU64,
 }
 
 /// What the frozen prefix of a backbone makes of each picture.
@@ -91,13 +87,7 @@ impl Pictures {
 
     /// The same pictures, varied anew each epoch, of a task with that many classes.
     pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
-        self.augmented = (!augment.is_off()).then(|| {
-            Arc::new(Augmented {
-                augment,
-                classes,
-                seed: AtomicU64::new(0),
-            })
-        });
+        self.augmented = (!augment.is_off()).then(|| Arc::new(Augmented { augment, classes }));
         self
     }
 
@@ -105,13 +95,22 @@ impl Pictures {
     /// of once an epoch. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors
-    /// What the loader says.
-    pub fn through(mut self, prefix: Prefix, model: &Vit, device: &Device) -> Result<Self, String> {
+    /// What the loader says, an interruption.
+    pub fn through(
+        mut self,
+        prefix: Prefix,
+        model: &Vit,
+        interrupter: &Interrupter,
+        device: &Device,
+    ) -> Result<Self, String> {
         let (mut values, mut shape) = (Vec::new(), [0, 0]);
         for batch in self.loader(100, device).iter() {
             let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input else {
                 continue;
             };
+            if interrupter.should_stop() {
+                return Err("interrupted".into());
+            }
             let tokens = match prefix {
                 Prefix::Blocks(blocks) => model.tokens(pixels, blocks),
                 Prefix::Whole => model.features(pixels).unsqueeze_dim(1),
@@ -148,12 +147,10 @@ impl Pictures {
 
     /// The pictures in their order.
     pub fn loader(&self, batch_size: usize, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        let order = Arc::new(Mutex::new((0..self.images.len()).collect()));
-        self.ordered(order, batch_size, device)
+        Arc::new(Loader::new(self.clone(), batch_size, None, 0, device))
     }
 
-    /// The pictures in a new order each epoch. Order and random numbers of an epoch depend on `seed` and its
-    /// number only, so that a run resumed at `first_epoch` (from 0) goes on as if it had not been cut.
+    /// The pictures in a new order each epoch, counted from `first_epoch`, and varied where they are augmented.
     pub fn shuffled(
         &self,
         batch_size: usize,
@@ -161,22 +158,61 @@ impl Pictures {
         first_epoch: usize,
         device: &Device,
     ) -> Arc<dyn DataLoader<Batch>> {
-        let order = Arc::new(Mutex::new((0..self.images.len()).collect()));
-        Arc::new(PerEpoch {
-            loader: self.ordered(order.clone(), batch_size, device),
-            order,
-            device: device.clone(),
-            augmented: self.augmented.clone(),
-            seed,
-            epoch: Arc::new(AtomicUsize::new(first_epoch)),
+        Arc::new(Loader::new(self.clone(), batch_size, Some(seed), first_epoch, device))
+    }
+
+    /// Pictures `items` as one batch; `seed` is the epoch's where they are trained on.
+    ///
+    /// # Errors
+    /// A picture that is missing or damaged.
+    pub fn batch(&self, items: &[usize], seed: Option<u64>, device: &Device) -> Result<Batch, DatasetError> {
+        let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
+        let plain = |input| Batch {
+            input,
+            labels: labels.clone(),
+            shares: None,
+        };
+        if let Some(frozen) = &self.frozen {
+            return Ok(plain(frozen.rows(items, device)));
+        }
+        let pixels = |item: &usize| self.pixels(*item, seed);
+        let pixels = normalised(items, pixels, self.images.size, self.normalization, device);
+        let pixels = pixels.map_err(DatasetError::new)?;
+        let (Some(seed), Some(augmented)) = (seed, &self.augmented) else {
+            return Ok(plain(Input::Pixels(pixels)));
+        };
+        let mix = augmented.augment.mix;
+        if mix.is_off() {
+            return Ok(plain(Input::Pixels(pixels)));
+        }
+        // A batch is known by its first picture, which no other one of the epoch has.
+        let own = picture_seed(seed.wrapping_add(1), items[0]);
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own);
+        Ok(Batch {
+            input: Input::Pixels(pixels),
+            labels,
+            shares: Some(shares),
         })
     }
 
-    fn ordered(&self, order: Order, batch_size: usize, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        DataLoaderBuilder::new(self.clone())
-            .batch_size(batch_size)
-            .set_device(device.clone())
-            .build(Ordered(order))
+    /// One picture `[3, size, size]` of 0 to 255, varied in training.
+    fn pixels(&self, item: usize, seed: Option<u64>) -> Result<Vec<f32>, DataError> {
+        let images = &self.images;
+        match (seed, &self.augmented) {
+            (None, _) => images.pixels(item),
+            (Some(seed), None) => images.training_pixels(item, seed),
+            (Some(seed), Some(augmented)) => {
+                let augment = &augmented.augment;
+                // A random crop sees the whole picture, everything else what the model would see without it.
+                let picture = match augment.crop_scale {
+                    Some(_) => images.rgb(item)?,
+                    None => Arc::new(rounded(&images.training_pixels(item, seed)?, images.size)),
+                };
+                let own = picture_seed(seed, item);
+                Ok(planes(&augment.picture(&picture, images.size as u32, own)))
+            }
+        }
     }
 }
 
@@ -201,161 +237,41 @@ impl Frozen {
     }
 }
 
-type Order = Arc<Mutex<Vec<usize>>>;
-
-/// A set of pictures as burn-train's loader sees it: an item is an index, so that no picture is copied twice.
-struct Ordered(Order);
-
-impl Ordered {
-    fn order(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-impl Dataset<usize> for Ordered {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
-        Ok(self.order()[index])
-    }
-
-    fn len(&self) -> usize {
-        self.order().len()
-    }
-}
-
-/// A loader that sets the order and the device's random numbers at the start of each epoch.
-struct PerEpoch {
-    loader: Arc<dyn DataLoader<Batch>>,
-    order: Order,
-    device: Device,
-    augmented: Option<Arc<Augmented>>,
-    seed: u64,
-    epoch: Arc<AtomicUsize>,
-}
-
-impl DataLoader<Batch> for PerEpoch {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) as u64;
-        let seed = self.seed.wrapping_add(epoch);
-        {
-            let mut order = self.order.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            order.sort_unstable();
-            order.shuffle(&mut StdRng::seed_from_u64(seed));
-        }
-        self.device.seed(seed);
-        if let Some(augmented) = &self.augmented {
-            augmented.seed.store(seed, Ordering::SeqCst);
-        }
-        self.loader.iter()
-    }
-
-    fn num_items(&self) -> usize {
-        self.loader.num_items()
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self {
-            loader: self.loader.to_device(device),
-            order: self.order.clone(),
-            device: device.clone(),
-            augmented: self.augmented.clone(),
-            seed: self.seed,
-            epoch: self.epoch.clone(),
-        })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self {
-            loader: self.loader.slice(start, end),
-            order: self.order.clone(),
-            device: self.device.clone(),
-            augmented: self.augmented.clone(),
-            seed: self.seed,
-            epoch: self.epoch.clone(),
-        })
-    }
-}
-
-impl Batcher<usize, Batch> for Pictures {
-    fn batch(&self, items: Vec<usize>, device: &Device) -> Batch {
-        let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
-        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
-        let size = self.images.size;
-        if let Some(frozen) = &self.frozen {
-            return Batch {
-                input: frozen.rows(&items, device),
-                labels,
-                shares: None,
-            };
-        }
-        let Some(augmented) = &self.augmented else {
-            let pictures = items.iter().map(|item| self.images.picture(*item));
-            return Batch {
-                input: Input::Pixels(normalised(pictures, size, self.normalization, device)),
-                labels,
-                shares: None,
-            };
-        };
-        let seed = augmented.seed.load(Ordering::SeqCst);
-        let made: Vec<Vec<u8>> = items
-            .par_iter()
-            .map(|item| {
-                let picture = rgb(self.images.picture(*item), size);
-                let own = picture_seed(seed, *item);
-                planes(&augmented.augment.picture(&picture, size as u32, own))
-            })
-            .collect();
-        let pixels = normalised(made.iter().map(Vec::as_slice), size, self.normalization, device);
-        let mix = augmented.augment.mix;
-        if mix.is_off() {
-            return Batch {
-                input: Input::Pixels(pixels),
-                labels,
-                shares: None,
-            };
-        }
-        // A batch is known by its first picture, which no other one of the epoch has.
-        let own = picture_seed(seed.wrapping_add(1), items[0]);
-        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own);
-        Batch {
-            input: Input::Pixels(pixels),
-            labels,
-            shares: Some(shares),
-        }
-    }
-}
-
-/// Bytes `[3, size, size]` as a picture.
-pub fn rgb(bytes: &[u8], size: usize) -> RgbImage {
+/// Values `[3, size, size]` of 0 to 255 as a picture.
+pub fn rounded(values: &[f32], size: usize) -> RgbImage {
     RgbImage::from_fn(size as u32, size as u32, |x, y| {
         let at = y as usize * size + x as usize;
-        image::Rgb([bytes[at], bytes[size * size + at], bytes[2 * size * size + at]])
+        let value = |channel: usize| values[channel * size * size + at].round() as u8;
+        image::Rgb([value(0), value(1), value(2)])
     })
 }
 
-/// A picture as bytes `[3, h, w]`.
-fn planes(picture: &RgbImage) -> Vec<u8> {
-    let plane = |channel: usize| picture.pixels().map(move |pixel| pixel[channel]);
-    (0..3).flat_map(plane).collect()
-}
-
-/// Pictures of bytes `[3, size, size]` as one tensor `[n, 3, size, size]`.
-pub fn normalised<'a>(
-    pictures: impl ExactSizeIterator<Item = &'a [u8]>,
+/// One tensor `[n, 3, size, size]` of what `pixels` gives for each item, `[3, size, size]` of 0 to 255; in parallel.
+///
+/// # Errors
+/// The first one of `pixels`.
+pub fn normalised<I: Sync, E: Send>(
+    items: &[I],
+    pixels: impl Fn(&I) -> Result<Vec<f32>, E> + Sync,
     size: usize,
     normalization: Normalization,
     device: &Device,
-) -> Tensor<4> {
-    let shape = [pictures.len(), 3, size, size];
-    // 256 possible values a channel: looked up, not computed per pixel.
-    let tables: [[f32; 256]; 3] = std::array::from_fn(|channel| {
-        let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
-        std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)
-    });
-    let mut values = Vec::with_capacity(shape.iter().product());
-    for picture in pictures {
-        for (plane, table) in picture.chunks_exact(size * size).zip(&tables) {
-            values.extend(plane.iter().map(|byte| table[usize::from(*byte)]));
-        }
-    }
-    Tensor::from_data(TensorData::new(values, shape), device)
+) -> Result<Tensor<4>, E> {
+    let mut values = vec![0.0; items.len() * 3 * size * size];
+    values
+        .par_chunks_mut(3 * size * size)
+        .zip(items)
+        .try_for_each(|(out, item)| {
+            let pixels = pixels(item)?;
+            let planes = out.chunks_exact_mut(size * size).zip(pixels.chunks_exact(size * size));
+            for (channel, (out, plane)) in planes.enumerate() {
+                let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
+                for (out, value) in out.iter_mut().zip(plane) {
+                    *out = (value / 255.0 - mean) / std;
+                }
+            }
+            Ok(())
+        })?;
+    let shape = [items.len(), 3, size, size];
+    Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use datasets::Resize;
 use serde::{Deserialize, Serialize};
 
 use crate::run::write_json;
@@ -11,10 +12,13 @@ const FILE: &str = "classifier.json";
 /// What an adapted classifier was trained for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// Backbone as the settings name it; `None` for the one that ships.
+    /// Backbone as the settings name it, a path from the root on; `None` for the one that ships.
     pub backbone: Option<String>,
     /// Side of the pictures, pixels.
     pub image_size: usize,
+    /// How the pictures were resized; as VTAB-1k does where an older file does not say.
+    #[serde(default)]
+    pub resize: Resize,
     /// Name of each class.
     pub classes: Vec<String>,
 }

@@ -45,7 +45,7 @@ pub struct Args {
     /// Merge the adapter into the weights first: the same text.
     #[arg(long, requires = "adapter")]
     pub merge: bool,
-    /// Write `input_ids` [tokens] and `logits` [tokens, vocab] of each prompt to this safetensors file, and generate
+    /// Write `input_ids` and `logits` (tokens times vocabulary) of each prompt to this safetensors file, and generate
     /// nothing; of several prompts, `input_ids.0`, `logits.0` and so on.
     #[arg(long)]
     pub logits: Option<PathBuf>,
@@ -82,10 +82,10 @@ pub struct Args {
     /// Print a JSON line a prompt.
     #[arg(long)]
     pub json: bool,
-    /// f32, bf16 or f16.
+    /// f32, bf16 or f16. The two short ones halve the memory; a CPU widens them for each product, which is slow.
     #[arg(long, default_value = "f32")]
     pub dtype: String,
-    /// int8 or int4 for the weights of linear layers.
+    /// int8 or int4 for the weights of linear layers, which are widened for each product: less memory, slower.
     #[arg(long)]
     pub quantize: Option<String>,
     /// flex, ndarray, vulkan, cuda:1, …
@@ -140,6 +140,9 @@ pub fn generate(args: &Args) -> Result<(), String> {
         return Err("--batch-size must be at least 1".into());
     }
     let options = args.options()?;
+    if args.merge && options.quantize.is_some() {
+        return Err("--merge writes into weights that --quantize has rounded; leave one of them out".into());
+    }
     let device = crate::device::device(&args.device)?;
     device.seed(args.seed);
     let texts = match args.input_ids {

@@ -7,15 +7,15 @@ use base64::Engine;
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
 use datasets::Images;
-use image::{ImageFormat, imageops};
+use image::{DynamicImage, ImageFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Pictures, normalised, rgb};
+use crate::batches::{Pictures, normalised};
 
 /// One test picture and its prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
-    /// The picture, at most 96 pixels wide, as a `data:` URI.
+    /// The picture, at most 96 pixels wide and high, as a `data:` URI.
     pub picture: String,
     /// Its label.
     pub label: String,
@@ -39,12 +39,8 @@ pub fn samples(
     let images = &test.images;
     let count = count.min(images.len());
     let chosen: Vec<usize> = (0..count).map(|i| i * images.len() / count).collect();
-    let pixels = normalised(
-        chosen.iter().map(|index| images.picture(*index)),
-        images.size,
-        test.normalization,
-        device,
-    );
+    let pixels = |index: &usize| images.pixels(*index);
+    let pixels = normalised(&chosen, pixels, images.size, test.normalization, device).map_err(|e| e.to_string())?;
     let (probability, predicted) = softmax(model.forward(pixels), 1).max_dim_with_indices(1);
     let probability: Vec<f32> = probability.into_data().iter().collect();
     let predicted: Vec<i64> = predicted.into_data().iter().collect();
@@ -64,10 +60,13 @@ pub fn samples(
 
 fn data_uri(images: &Images, index: usize) -> Result<String, String> {
     const WIDEST: u32 = 96;
-    let mut picture = rgb(images.picture(index), images.size);
-    if picture.width() > WIDEST {
-        picture = imageops::thumbnail(&picture, WIDEST, WIDEST);
-    }
+    let picture = images.rgb(index).map_err(|e| e.to_string())?;
+    let picture = match picture.width().max(picture.height()) > WIDEST {
+        true => DynamicImage::from(picture.as_ref().clone())
+            .thumbnail(WIDEST, WIDEST)
+            .into_rgb8(),
+        false => picture.as_ref().clone(),
+    };
     let mut png = Cursor::new(Vec::new());
     picture
         .write_to(&mut png, ImageFormat::Png)

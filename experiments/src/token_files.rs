@@ -7,7 +7,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use wegeft::storage::write_then_rename;
 
-/// The prompts of a file: `input_ids` [tokens] or [prompts, tokens], or `input_ids.0`, `input_ids.1`, … of whole numbers.
+/// The prompts of a file: `input_ids`, `[tokens]` or `[prompts, tokens]`, or `input_ids.0`, `input_ids.1`, … of whole
+/// numbers.
 ///
 /// # Errors
 /// A file that cannot be read, without such a tensor, or of another type or shape.

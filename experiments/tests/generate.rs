@@ -1,6 +1,7 @@
 //! The `generate` program and its library, against what transformers' `generate` made of the same tiny decoders
 //! (tests/fixtures/generate/make.py).
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -252,6 +253,15 @@ fn prompts_come_from_flags_files_and_chats() {
     let found: Vec<serde_json::Value> = found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(found[0]["text"], one.trim_end());
     assert_eq!(found[1]["prompt"], "<s> system not user red assistant");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_generate"))
+        .args(base)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"three four\n").unwrap();
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), one);
     let chat = with(&["--prompt", "red", "--chat", "--system", "not", "--json"]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&chat).unwrap(), found[1]);
 }
@@ -311,6 +321,10 @@ fn bad_input_is_one_sentence() {
         &["--prompt", "one", "--quantize", "int3"],
         &["--quantize", "int3", "int8"],
     );
+    refused(
+        &["--prompt", "one", "--adapter", "x", "--merge", "--quantize", "int8"],
+        &["--merge", "--quantize"],
+    );
     refused(&["--prompt", "one", "--temperature", "-1"], &["temperature is -1"]);
     refused(&["--prompt", "one", "--num-beams", "0"], &["num_beams is 0"]);
     refused(&["--prompt", "one", "--top-p", "1.5"], &["top_p is 1.5"]);
@@ -329,13 +343,13 @@ fn bad_input_is_one_sentence() {
     std::fs::write(
         &words,
         tokenizer
-            .replace("\"of\":31", "\"of\":77")
-            .replace("\"of\": 31", "\"of\": 77"),
+            .replace("\"of\":31", "\"of\":47")
+            .replace("\"of\": 31", "\"of\": 47"),
     )
     .unwrap();
     refused(
         &["--prompt", "one"],
-        &["tokenizer.json", "'of' has number 77", "32 rows"],
+        &["tokenizer.json", "'of' has number 47", "32 rows"],
     );
     std::fs::remove_file(&words).unwrap();
     refused(&["--prompt", "one"], &["tokenizer.json", "missing"]);

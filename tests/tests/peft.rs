@@ -106,7 +106,8 @@ fn a_variant_that_is_not_implemented_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(folder().join("adapter_config.json")).unwrap();
     for (field, off, on) in [
-        ("use_dora", "false", "true"),
+        ("use_qalora", "false", "true"),
+        ("init_lora_weights", "true", "\"loftq\""),
         ("fan_in_fan_out", "false", "true"),
         ("bias", "\"none\"", "\"all\""),
     ] {

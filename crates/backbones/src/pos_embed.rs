@@ -3,7 +3,7 @@
 /// How the reference library of a checkpoint interpolates; the two differ when the grid shrinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resample {
-    /// timm's `resample_abs_pos_embed`: bicubic with antialiasing (cubic coefficient -0.5).
+    /// timm's `resample_abs_pos_embed`, and transformers' DINOv2 with registers: bicubic with antialiasing (cubic coefficient -0.5).
     Antialiased,
     /// transformers' `interpolate_pos_encoding`: plain bicubic (cubic coefficient -0.75).
     Plain,

@@ -133,6 +133,89 @@ fn gpt2() {
     agrees("gpt2");
 }
 
+/// The fields of published config.json files that our reading depends on, with some that it must not stumble over.
+fn published(name: &str) -> Value {
+    let llama2 = json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "bos_token_id": 1, "eos_token_id": 2,
+        "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 11008,
+        "max_position_embeddings": 4096, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32,
+        "pretraining_tp": 1, "rms_norm_eps": 1e-5, "rope_scaling": null, "tie_word_embeddings": false,
+        "torch_dtype": "float16", "transformers_version": "4.31.0.dev0", "use_cache": true, "vocab_size": 32000});
+    let changes = match name {
+        "Llama-2-7B" => json!({}),
+        "Llama-3-8B" => json!({"intermediate_size": 14336, "num_key_value_heads": 8, "rope_theta": 500000.0,
+            "vocab_size": 128256, "attention_bias": false, "attention_dropout": 0.0}),
+        "Llama-3.2-1B" => json!({"head_dim": 64, "hidden_size": 2048, "intermediate_size": 8192, "mlp_bias": false,
+            "num_hidden_layers": 16, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": true,
+            "rope_theta": 500000.0, "eos_token_id": [128001, 128008], "rope_scaling": {"factor": 32.0,
+                "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+                "rope_type": "llama3"}}),
+        "Mistral-7B" => json!({"model_type": "mistral", "intermediate_size": 14336, "num_key_value_heads": 8,
+            "sliding_window": 4096, "rope_theta": 10000.0}),
+        "Qwen2.5-0.5B" => json!({"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864,
+            "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2, "vocab_size": 151936,
+            "tie_word_embeddings": true, "use_sliding_window": false, "sliding_window": 32768, "max_window_layers": 24,
+            "use_mrope": false, "rope_theta": 1000000.0}),
+        "Qwen3-0.6B" => json!({"model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128,
+            "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "vocab_size": 151936,
+            "tie_word_embeddings": true, "use_sliding_window": false, "sliding_window": null, "max_window_layers": 28}),
+        "SmolLM2-135M" => json!({"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9,
+            "num_hidden_layers": 30, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": true,
+            "is_llama_config": true, "rope_interleaved": false, "rope_theta": 100000}),
+        "Gemma-2-2B" => {
+            json!({"model_type": "gemma2", "attn_logit_softcapping": 50.0, "cache_implementation": "hybrid",
+            "final_logit_softcapping": 30.0, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh",
+            "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2304, "intermediate_size": 9216,
+            "num_attention_heads": 8, "num_hidden_layers": 26, "num_key_value_heads": 4, "query_pre_attn_scalar": 256,
+            "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": 256000, "tie_word_embeddings": null})
+        }
+        "Gemma-3-1B" => {
+            json!({"model_type": "gemma3_text", "hidden_act": null, "hidden_activation": "gelu_pytorch_tanh",
+            "head_dim": 256, "hidden_size": 1152, "intermediate_size": 6912, "num_attention_heads": 4,
+            "num_hidden_layers": 26, "num_key_value_heads": 1, "query_pre_attn_scalar": 256, "sliding_window": 512,
+            "rope_local_base_freq": 10000, "rope_theta": 1000000, "sliding_window_pattern": 6, "vocab_size": 262144,
+            "tie_word_embeddings": null})
+        }
+        "Phi-3-mini" => {
+            json!({"model_type": "phi3", "hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064,
+            "auto_map": {"AutoConfig": "x"}, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "attention_bias": false,
+            "original_max_position_embeddings": 4096, "sliding_window": 2047, "pretraining_tp": null})
+        }
+        _ => json!({"model_type": "gpt2"}),
+    };
+    let mut config = llama2;
+    for (field, value) in changes.as_object().unwrap() {
+        config[field] = value.clone();
+    }
+    match name {
+        "GPT-2" => json!({"model_type": "gpt2", "activation_function": "gelu_new", "attn_pdrop": 0.1, "n_ctx": 1024,
+            "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "summary_type": "cls_index",
+            "task_specific_params": {"text-generation": {"do_sample": true}}, "vocab_size": 50257}),
+        _ => config,
+    }
+}
+
+#[test]
+fn published_configs_give_published_parameter_counts() {
+    for (name, count) in [
+        ("Llama-2-7B", 6_738_415_616usize),
+        ("Llama-3-8B", 8_030_261_248),
+        ("Llama-3.2-1B", 1_235_814_400),
+        ("Mistral-7B", 7_241_732_096),
+        ("Qwen2.5-0.5B", 494_032_768),
+        ("Qwen3-0.6B", 596_049_920),
+        ("SmolLM2-135M", 134_515_008),
+        ("Gemma-2-2B", 2_614_341_888),
+        ("Gemma-3-1B", 999_885_952),
+        ("Phi-3-mini", 3_821_079_552),
+        ("GPT-2", 124_439_808),
+    ] {
+        // Weights are made on first use: nothing of these sizes is ever in memory.
+        let config = DecoderConfig::from_hf(&published(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let params = wegeft::site::params(&config.init(&Device::flex()));
+        assert_eq!(params.iter().map(|param| param.len()).sum::<usize>(), count, "{name}");
+    }
+}
+
 #[test]
 fn packed_documents_do_not_see_each_other() {
     let (model, expected) = load("gemma3");
@@ -239,6 +322,75 @@ fn every_family_is_written_as_it_was_read() {
         .unwrap();
         let ours = read_tensors(&dir.path().join("model.safetensors")).unwrap();
         assert_eq!(ours, read_tensors(&fixture(name).join("model.safetensors")).unwrap());
+    }
+}
+
+#[test]
+fn quantized_weights_carry_an_adapter_s_gradient() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({"model_type": "qwen3", "vocab_size": 32, "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16, "initializer_range": 0.2});
+    let device = Device::flex().autodiff();
+    save_lm(
+        &DecoderConfig::from_hf(&config).unwrap().init(&device),
+        &config,
+        dir.path(),
+        Precision::F32,
+    )
+    .unwrap();
+    let options = LoadOptions {
+        quantize: Some(Quantize::Int8),
+        ..LoadOptions::default()
+    };
+    let model = load_lm(dir.path(), &options, &device).unwrap().model;
+    let adapted = wegeft::AdapterConfig::lora(2)
+        .with_target_modules(["q_proj", "down_proj"])
+        .init(model)
+        .unwrap();
+    let tokens = Tensor::<1, Int>::arange(0..8, &device).reshape([1, 8]);
+    let bound = adapted.bind();
+    let grads = bound
+        .logits(bound.hidden(tokens, &Layout::dense(1, 8), None))
+        .square()
+        .mean()
+        .backward();
+    let wegeft::methods::Factors::Lora(factors) = &adapted.bank().factors[0] else {
+        panic!("LoRA was asked for");
+    };
+    let gradient = factors.b.val().grad(&grads).unwrap().abs().sum().into_scalar::<f32>();
+    assert!(gradient > 0.0);
+}
+
+#[test]
+fn the_text_part_of_gemma_3_with_pictures() {
+    let dir = copy("gemma3");
+    let path = dir.path().join("config.json");
+    let text: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let whole = json!({"model_type": "gemma3", "text_config": text, "vision_config": {"image_size": 896},
+        "bos_token_id": 1, "eos_token_id": [2, 9], "pad_token_id": 0});
+    std::fs::write(&path, whole.to_string()).unwrap();
+    let plain = read_tensors(&fixture("gemma3").join("model.safetensors")).unwrap();
+    let expected = read_tensors(&fixture("gemma3").join("expected.safetensors")).unwrap();
+    for prefix in ["language_model.model.", "model.language_model."] {
+        let renamed = plain
+            .iter()
+            .map(|(name, tensor)| (name.replacen("model.", prefix, 1), tensor.clone()));
+        let mut tensors: wegeft::storage::Tensors = renamed.collect();
+        let stub = Stored {
+            shape: vec![1],
+            values: vec![0.0],
+        };
+        tensors.insert("vision_tower.post_layernorm.weight".into(), stub);
+        wegeft::storage::write_tensors(&dir.path().join("model.safetensors"), &tensors).unwrap();
+        let loaded = load_lm(dir.path(), &LoadOptions::default(), &Device::flex()).unwrap();
+        assert_eq!(loaded.eos, [2, 9]);
+        let layout = Layout::dense(2, 9);
+        let ours = values(
+            loaded
+                .model
+                .logits(loaded.model.hidden(ids(&expected["ids"]), &layout, None)),
+        );
+        assert!(difference(&ours, &expected["logits"], &layout) < 1e-4);
     }
 }
 

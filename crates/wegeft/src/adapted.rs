@@ -94,15 +94,6 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// Number of parameters (not of their values) that are trained, in the model and in the bank.
-    pub fn trained_params(&self) -> usize {
-        let trained = self.trained();
-        let all = site::params(&self.parts.model)
-            .into_iter()
-            .chain(site::params(&self.parts.bank));
-        all.filter(|param| trained.matches(&param.id, None)).count()
-    }
-
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
         let frozen = self.bank().frozen();

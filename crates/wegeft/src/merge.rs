@@ -255,8 +255,14 @@ impl ModuleMapper for Unmerger {
         let merged = wide(base.clone().detach());
         let shape = merged.shape();
         let before = match D {
-            2 => bound.edit().unmerged(merged.clone().reshape([shape[0], shape[1]])),
-            _ => None,
+            1 => {
+                let bias = merged.clone().reshape([shape[0]]);
+                bound.edit().unmerged_bias(bias).map(|bias| bias.reshape(shape))
+            }
+            _ => {
+                let weight = merged.clone().reshape([shape[0], shape[1]]);
+                bound.edit().unmerged(weight).map(|weight| weight.reshape(shape))
+            }
         };
         let Some(before) = before else {
             self.walk.refused = Some(AdapterError::NotInvertible {
@@ -266,7 +272,7 @@ impl ModuleMapper for Unmerger {
             });
             return param;
         };
-        let before: Tensor<D> = before.detach().reshape(shape);
+        let before: Tensor<D> = before.detach();
         let stored = match is_quantized(base.dtype()) {
             true => before,
             false => before.cast(base.dtype()),

@@ -1,6 +1,6 @@
 //! Binding a batch whose rows use different adapters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param, Reparameterizer};
 use burn::tensor::Tensor;
@@ -19,7 +19,8 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// its own adapter; heads and other linear layers trained in full are each row's own too.
     ///
     /// # Errors
-    /// An unknown name, an empty batch, or an adapter that trains or edits a layer that is not linear, such as a norm.
+    /// An unknown name, an empty batch, an adapter that trains or edits a layer that is not linear, such as a norm, or
+    /// prompts of different lengths.
     ///
     /// # Panics
     /// The forward pass panics where an adapted layer is called with another number of rows, or by
@@ -46,25 +47,37 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             };
             shares.push((rows, bound));
         }
-        let mut params = site::params(self.backbone()).into_iter();
-        let refused = |param: &ParamInfo| {
-            let bound = |(_, bound): &(Vec<usize>, HashMap<String, Bound>)| bound.contains_key(&param.path);
-            param.shape.len() == 1 && param.holder != "Linear" && shares.iter().any(bound)
+        let paths: HashSet<&String> = shares.iter().flat_map(|(_, bound)| bound.keys()).collect();
+        let at = |path: &String| BoundRows {
+            batch: names.len(),
+            shares: shares
+                .iter()
+                .map(|(rows, bound)| Share {
+                    rows: rows.clone(),
+                    bound: bound.get(path).cloned(),
+                })
+                .collect(),
         };
-        if let Some(param) = params.find(refused) {
+        let by_path: HashMap<String, BoundRows> = paths.into_iter().map(|path| (path.clone(), at(path))).collect();
+        let params = site::params(self.backbone());
+        for (path, rows) in &by_path {
+            let no_layer =
+                |param: &ParamInfo| param.path == *path && param.shape.len() == 1 && param.holder != "Linear";
+            let problem = if params.iter().any(no_layer) {
+                "no linear layer's"
+            } else if !rows.keeps_tokens_equal() {
+                "given prompts by some rows' adapters only"
+            } else {
+                continue;
+            };
             return Err(AdapterError::Adapter {
                 name: names.join(", "),
                 message: format!(
-                    "one of them edits '{}', which is no linear layer's and cannot differ between the rows of a batch; switch instead",
-                    param.path
+                    "'{path}' is {problem}, and cannot differ between the rows of a batch; switch between these adapters instead"
                 ),
             });
         }
-        let binder = RowBinder {
-            batch: names.len(),
-            shares,
-        };
-        Ok(self.backbone().clone().apply_reparameterization(binder))
+        Ok(self.backbone().clone().apply_reparameterization(RowBinder { by_path }))
     }
 }
 
@@ -131,8 +144,7 @@ impl ModuleVisitor for Owns {
 }
 
 struct RowBinder {
-    batch: usize,
-    shares: Vec<(Vec<usize>, HashMap<String, Bound>)>,
+    by_path: HashMap<String, BoundRows>,
 }
 
 impl Reparameterizer for RowBinder {
@@ -143,17 +155,7 @@ impl Reparameterizer for RowBinder {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<Bound>) {
-        if !self.shares.iter().any(|(_, bound)| bound.contains_key(path)) {
-            return (param, None);
-        }
-        let shares = self.shares.iter().map(|(rows, bound)| Share {
-            rows: rows.clone(),
-            bound: bound.get(path).cloned(),
-        });
-        let rows = BoundRows {
-            batch: self.batch,
-            shares: shares.collect(),
-        };
-        (param, Some(Bound::Rows(rows)))
+        let rows = self.by_path.remove(path).map(Bound::Rows);
+        (param, rows)
     }
 }

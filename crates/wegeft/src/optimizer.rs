@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleDisplay, ParamGroup};
 use burn::optim::{ModuleOptimizer, Optimizer};
 
 use crate::adapted::Adapted;
-use crate::error::AdapterError;
+use crate::config::Method;
 use crate::site::{self, ParamInfo};
 
 /// In the paths of a PaCa block's maps from tokens to clusters.
@@ -48,34 +48,21 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.trained_where(|param| param.shape.len() < 2 || param.path.contains(CLUSTER_MAPS))
     }
 
-    /// `schedule` for every trained parameter, and `loraplus_lr_ratio` times it for LoRA's B (LoRA+, Hayou et al.
-    /// 2024, arXiv 2402.12354, which recommends 16). For the learner, or for a loop of one's own:
+    /// `schedule` for every trained parameter, and `loraplus_lr_ratio` of the config times it for LoRA's B (LoRA+, Hayou
+    /// et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
     /// `optimizer.step(rates.step(), adapted, grads)`.
-    ///
-    /// # Errors
-    /// A ratio that is not above 0, or one other than 1 for an adapter without a B.
-    pub fn learning_rates<S: LrScheduler + Clone + 'static>(
-        &self,
-        schedule: S,
-        loraplus_lr_ratio: f64,
-    ) -> Result<ModuleLrScheduler, AdapterError> {
-        let bad = |message: &str| Err(AdapterError::bad_field("loraplus_lr_ratio", message));
-        if !(loraplus_lr_ratio.is_finite() && loraplus_lr_ratio > 0.0) {
-            return bad(&format!("{loraplus_lr_ratio} is not above 0"));
-        }
+    pub fn learning_rates<S: LrScheduler + Clone + 'static>(&self, schedule: S) -> ModuleLrScheduler {
         let rates = ModuleLrScheduler::new(schedule.clone());
-        if loraplus_lr_ratio == 1.0 {
-            return Ok(rates);
-        }
-        let is_b = |param: &ParamInfo| param.path.starts_with("bank.") && param.path.ends_with(".b");
-        if !site::params(self).iter().any(is_b) {
-            return bad("this adapter has no LoRA factor B for it to act on; set it to 1");
-        }
-        let scaled = Scaled {
-            schedule,
-            by: loraplus_lr_ratio,
+        let ratio = match &self.config().method {
+            Method::Lora(lora) => lora.loraplus_lr_ratio,
+            _ => 1.0,
         };
-        Ok(rates.with_group(self.trained_where(is_b), scaled))
+        if ratio == 1.0 {
+            return rates;
+        }
+        let b = self.bank().lora_b();
+        let group = self.trained_where(|param| b.contains(&param.id));
+        rates.with_group(group, Scaled { schedule, by: ratio })
     }
 
     /// Known by id and by path: loading a record gives parameters the ids of the run that wrote it.

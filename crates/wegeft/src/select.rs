@@ -82,7 +82,8 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
         true => vec![whole.d_out / count; count],
         false => fused.widths.clone(),
     };
-    if widths.len() != count || widths.iter().sum::<usize>() != whole.d_out {
+    let sum = widths.iter().try_fold(0usize, |sum, width| sum.checked_add(*width));
+    if widths.len() != count || sum != Some(whole.d_out) {
         return bad(format!(
             "widths {widths:?} are not {count} that add up to its {} columns",
             whole.d_out

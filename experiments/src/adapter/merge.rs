@@ -4,7 +4,6 @@ use std::path::Path;
 
 use backbones::Pool;
 use backbones::import::names;
-use backbones::vit::Activation;
 use serde_json::json;
 use wegeft::storage::{collect, write_tensors};
 
@@ -15,16 +14,12 @@ use crate::run::write_json;
 /// Writes the folder and prints what changed.
 pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
     let config = &opened.pretrained.config;
-    let pool = match config.pool {
-        Pool::Cls => "token",
-        Pool::Mean => "avg",
-        Pool::Attention => return Err(beyond_timm("pooling by attention")),
-    };
     if config.rope_theta.is_some() {
-        return Err(beyond_timm("rotary positions"));
-    }
-    if config.activation != Activation::Gelu {
-        return Err(beyond_timm("an activation other than GELU"));
+        return Err(
+            "timm's config.json, which the merged folder has, cannot describe rotary positions; \
+            keep the adapter beside this backbone"
+                .into(),
+        );
     }
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
@@ -38,8 +33,12 @@ pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
         .unwrap_or_default();
     let description = json!({
         "architecture": format!("vit_merged_patch{}_{}", config.patch_size, config.image_size),
-        "num_heads": config.heads, "layer_norm_eps": config.layer_norm_eps,
-        "global_pool": pool,
+        "num_heads": config.heads, "layer_norm_eps": config.layer_norm_eps, "hidden_act": config.activation,
+        "global_pool": match config.pool {
+            Pool::Cls => Some("token"),
+            Pool::Mean => Some("avg"),
+            Pool::Attention => None,
+        },
         "mean": normalization.mean, "std": normalization.std, "label_names": classes,
     });
     write_json(&out.join("config.json"), &description)?;
@@ -55,10 +54,4 @@ pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
     println!("{}", table(header, rows.collect(), 1));
     println!("\n{report}; written to {}", out.display());
     Ok(())
-}
-
-fn beyond_timm(what: &str) -> String {
-    format!(
-        "this backbone has {what}, which the merged folder's layout (timm's vit_*) cannot say; use the adapter as it is"
-    )
 }

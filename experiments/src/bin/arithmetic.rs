@@ -1,10 +1,13 @@
 //! Arithmetic reasoning: trains and evaluates language models.
 
+use std::process::ExitCode;
+
 use burn::train::Interrupter;
 use clap::Parser;
-use experiments::ctrl_c::stop_on_ctrl_c;
+use experiments::interrupt::stop_on_ctrl_c;
 use experiments::language::arithmetic::arithmetic;
 use experiments::language::settings::Args;
+use experiments::output::end;
 
 /// Trains language models on arithmetic word problems and evaluates them on four sets and three more. With no
 /// argument it runs on generated problems and the small model that ships with the repository.
@@ -19,11 +22,9 @@ struct Program {
     args: Args,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let Program { args } = Program::parse();
     let interrupter = Interrupter::new();
-    if let Err(message) = stop_on_ctrl_c(&interrupter).and_then(|()| arithmetic(&args, &interrupter)) {
-        eprintln!("arithmetic: {message}");
-        std::process::exit(1);
-    }
+    let done = stop_on_ctrl_c(&interrupter).and_then(|()| arithmetic(&args, &interrupter));
+    end("arithmetic", done.map(drop))
 }

@@ -1,10 +1,13 @@
 //! Commonsense reasoning: trains and evaluates language models.
 
+use std::process::ExitCode;
+
 use burn::train::Interrupter;
 use clap::Parser;
-use experiments::ctrl_c::stop_on_ctrl_c;
+use experiments::interrupt::stop_on_ctrl_c;
 use experiments::language::commonsense::commonsense;
 use experiments::language::settings::Args;
+use experiments::output::end;
 
 /// Trains language models on commonsense questions and evaluates them on eight sets. With no argument it runs on
 /// generated questions and the small model that ships with the repository.
@@ -19,11 +22,9 @@ struct Program {
     args: Args,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let Program { args } = Program::parse();
     let interrupter = Interrupter::new();
-    if let Err(message) = stop_on_ctrl_c(&interrupter).and_then(|()| commonsense(&args, &interrupter)) {
-        eprintln!("commonsense: {message}");
-        std::process::exit(1);
-    }
+    let done = stop_on_ctrl_c(&interrupter).and_then(|()| commonsense(&args, &interrupter));
+    end("commonsense", done.map(drop))
 }

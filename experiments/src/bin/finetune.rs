@@ -1,10 +1,13 @@
 //! Trains an adapter of a language model on instruction data.
 
+use std::process::ExitCode;
+
 use burn::train::Interrupter;
 use clap::Parser;
-use experiments::ctrl_c::stop_on_ctrl_c;
+use experiments::interrupt::stop_on_ctrl_c;
 use experiments::language::finetune::finetune;
 use experiments::language::settings::Args;
+use experiments::output::end;
 
 /// Trains an adapter of a language model on instruction data: instruction/input/output, prompt/completion or chat
 /// messages, as JSON or JSONL.
@@ -18,11 +21,9 @@ struct Program {
     args: Args,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let Program { args } = Program::parse();
     let interrupter = Interrupter::new();
-    if let Err(message) = stop_on_ctrl_c(&interrupter).and_then(|()| finetune(&args, &interrupter)) {
-        eprintln!("finetune: {message}");
-        std::process::exit(1);
-    }
+    let done = stop_on_ctrl_c(&interrupter).and_then(|()| finetune(&args, &interrupter));
+    end("finetune", done.map(drop))
 }

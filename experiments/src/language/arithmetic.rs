@@ -9,6 +9,7 @@ use crate::language::chosen::{chosen, limited};
 use crate::language::outcome::Outcome;
 use crate::language::settings::{Args, Settings};
 use crate::language::suite::{Suite, TestSet, run};
+use crate::output::tell;
 
 const PROGRAM: &str = "arithmetic";
 
@@ -95,7 +96,7 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
         };
         let (examples, empty) = arithmetic::train(&files).map_err(|e| e.to_string())?;
         if empty > 0 {
-            println!("{empty} training examples dropped, their outputs empty");
+            tell(format_args!("{empty} training examples dropped, their outputs empty"));
         }
         Ok(examples)
     };

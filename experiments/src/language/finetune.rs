@@ -1,7 +1,5 @@
 //! The `finetune` program: an adapter from any instruction data.
 
-use std::time::Instant;
-
 use burn::train::Interrupter;
 use datasets::language::{Fields, Template, example};
 
@@ -13,6 +11,7 @@ use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
 use crate::language::{folder, report, table};
 use crate::memory::peak_rss_mb;
+use crate::output::tell;
 use crate::run::write_json;
 
 const PROGRAM: &str = "finetune";
@@ -37,13 +36,13 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
     let mut outcomes: Vec<Outcome> = folder::open(&out, &settings)?;
     let done = |outcomes: &[Outcome], method: &str| outcomes.iter().any(|outcome| outcome.method == method);
     if settings.method.iter().all(|method| done(&outcomes, method)) {
-        println!("{} is finished; choose another --out to run again", out.display());
+        tell(format_args!("{} is finished; choose another --out to run again", out.display()));
         return Ok(outcomes);
     }
     let lm = model::load(&settings, &device)?;
     let mut tokens = tokenize(&data.examples, Template::named(&settings.template)?, &lm, settings.max_length)?;
     tokens.empty += data.empty;
-    println!("{}", tokens.describe());
+    tell(format_args!("{}", tokens.describe()));
     let setting = Setting {
         settings: &settings,
         lm: &lm,
@@ -56,7 +55,6 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
         }
         let folder = out.join(method);
         std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        let start = Instant::now();
         let adapted = match &settings.adapter {
             Some(adapter) => lm.with_adapter(adapter)?,
             None => adapter_of(&lm, &settings, method, &device)?,
@@ -64,7 +62,7 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
         let trained = train(&setting, method, adapted, tokens.sequences.clone(), &folder).map_err(|e| e.to_string())?;
         let adapter = folder.join("adapter");
         trained.adapted.save(&adapter).map_err(|e| e.to_string())?;
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = trained.seconds;
         let outcome = Outcome {
             experiment: PROGRAM.into(),
             task: settings.train_file[0].display().to_string(),
@@ -81,7 +79,7 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
             peak_rss_mb: peak_rss_mb(),
             seed: settings.seed,
         };
-        println!("{}\n\nadapter: {}", table::finetune(&outcome), adapter.display());
+        tell(format_args!("{}\n\nadapter: {}", table::finetune(&outcome), adapter.display()));
         outcomes.push(outcome);
         write_json(&out.join("summary.json"), &outcomes)?;
     }

@@ -23,6 +23,7 @@ use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
 use crate::language::{report, table};
 use crate::memory::peak_rss_mb;
+use crate::output::tell;
 use crate::run::{RunError, write_json};
 
 /// A test set.
@@ -79,7 +80,7 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
         suite.sets.iter().all(|set| is_done(outcomes, method, &set.name))
     };
     if methods.iter().all(|method| all_done(&outcomes, method)) {
-        println!("{} is finished; choose another --out to run again", out.display());
+        tell(format_args!("{} is finished; choose another --out to run again", out.display()));
     } else {
         let lm = model::load(settings, &device)?;
         let setting = Setting {
@@ -104,7 +105,7 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
                 let answers = evaluate(&bound, &lm, &set.questions, settings, &path, interrupter);
                 let score = Score::of(&answers.map_err(|e| e.to_string())?);
                 let seconds = start.elapsed().as_secs_f64();
-                println!("  {method}, {}: {:.1} % of {} in {seconds:.1} s", set.name, score.accuracy, score.count);
+                tell(format_args!("  {method}, {}: {:.1} % of {} in {seconds:.1} s", set.name, score.accuracy, score.count));
                 outcomes.push(Outcome {
                     experiment: suite.experiment.into(),
                     task: set.name.clone(),
@@ -128,7 +129,7 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
     let scored: Vec<&str> = suite.sets.iter().filter(|set| set.scored).map(|set| set.name.as_str()).collect();
     let table = table::suite(&outcomes, &scored, suite.published, &suite.published_sets);
     report::write(&out, suite.experiment, &outcomes, &table)?;
-    println!("\n{table}\n\nreport: {}", out.join("report.html").display());
+    tell(format_args!("\n{table}\n\nreport: {}", out.join("report.html").display()));
     Ok(outcomes)
 }
 
@@ -159,18 +160,17 @@ fn prepare(
     if let Some(counts) = std::fs::read_to_string(&done).ok().and_then(|text| serde_json::from_str(&text).ok()) {
         return Ok((lm.with_adapter(&adapter).map_err(failed)?.valid().bind(), counts));
     }
-    let start = Instant::now();
     let mut examples = (suite.train)().map_err(failed)?;
     examples.truncate(settings.train_limit.unwrap_or(usize::MAX));
     let tokens = tokenize(&examples, suite.template, lm, settings.max_length).map_err(failed)?;
-    println!("{method}: {}", tokens.describe());
+    tell(format_args!("{method}: {}", tokens.describe()));
     let adapted = adapter_of(lm, settings, method, device).map_err(failed)?;
     let trained = train(setting, method, adapted, tokens.sequences, folder)?;
     trained.adapted.save(&adapter).map_err(|e| failed(e.to_string()))?;
     let counts = TrainedFile {
         trainable_params: trained.summary.trainable_params(),
         percent_trainable: if method == "full" { 100.0 } else { trained.summary.percent() },
-        seconds: start.elapsed().as_secs_f64(),
+        seconds: trained.seconds,
         tokens_per_second: trained.tokens_per_second,
     };
     write_json(&done, &counts).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! The training of one adapter, through burn-train.
 
 use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,11 +13,14 @@ use burn::tensor::Device;
 use burn::train::checkpoint::{ComposedCheckpointingStrategy, KeepLastNCheckpoints, MetricCheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::metric::{LearningRateMetric, LossMetric};
+use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining};
 use serde_json::Value;
 use wegeft::{Adapted, Summary, site};
 
 use crate::checkpoints::{self, RecordFiles};
+use crate::clock::Clock;
+use crate::dashboard::{Dashboard, was_killed};
 use crate::language::batches::{HeldOut, Plan, Rounds, Sequence};
 use crate::language::estimate::{BatchShape, Estimate, available_mb};
 use crate::language::model::Lm;
@@ -25,6 +29,7 @@ use crate::language::settings::Settings;
 use crate::language::throughput::Throughput;
 use crate::language::tuned::Tuned;
 use crate::metrics_file::MetricsFile;
+use crate::output::tell;
 use crate::plain::Plain;
 use crate::run::RunError;
 
@@ -46,6 +51,8 @@ pub struct Trained {
     pub adapted: Adapted<Decoder>,
     /// Counts.
     pub summary: Summary,
+    /// Wall time of all sessions.
+    pub seconds: f64,
     /// Tokens a second while training, padding included; absent if all of it was done in an earlier run.
     pub tokens_per_second: Option<f64>,
     /// Loss on the held-out examples, of the adapter that is kept.
@@ -90,11 +97,17 @@ pub fn train(
     let checkpoints = folder.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
     let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
-    let done = checkpoints::last_epoch(&checkpoints).unwrap_or(0).min(rounds);
-    if done > 0 {
+    let mut done = 0;
+    if let Some((round, model)) = checkpoints::last_whole(&checkpoints).map_err(failed)? {
         // The optimizer's record knows parameters by the ids in the model's record.
-        adapted = load(adapted, &record("model"), done).map_err(failed)?;
+        let path = record("model").path(round);
+        adapted = adapted.try_load_record(model).map_err(|e| {
+            let path = path.display();
+            failed(format!("{path} does not fit the model ({e}); remove its folder to start anew"))
+        })?;
+        done = round.min(rounds);
     }
+    let clock = Clock::open(folder, done > 0);
     let optimizer = AdamWConfig::new()
         .with_epsilon(1e-8)
         .with_weight_decay(settings.weight_decay as f32)
@@ -104,7 +117,14 @@ pub fn train(
     let bad_step = Arc::new(Mutex::new(None));
     let terminal = std::io::stdout().is_terminal();
     let metrics_path = folder.join("metrics.jsonl");
-    let metrics = MetricsFile::open(&metrics_path, done, interrupter.clone(), bad_step.clone(), terminal);
+    let metrics = MetricsFile::open(
+        &metrics_path,
+        done,
+        interrupter.clone(),
+        bad_step.clone(),
+        clock.clone(),
+        terminal,
+    );
     let lowest = MetricCheckpointingStrategy::new(&LossMetric::new(), Aggregate::Mean, Direction::Lowest, Split::Valid);
     // Two, so that a whole one is left if the program is killed while the next one is written.
     let last = KeepLastNCheckpoints::new(2);
@@ -131,22 +151,30 @@ pub fn train(
     if done > 0 {
         training = training.checkpoint(done);
     }
-    if !terminal {
-        training = training.renderer(Box::new(Plain));
-    }
+    let renderer: Box<dyn MetricsRenderer> = match terminal {
+        true => Box::new(Dashboard::open(interrupter, (done > 0).then_some(done))),
+        false => Box::new(Plain),
+    };
+    let training = training.renderer(renderer);
     let model = Tuned {
         adapted,
         max_grad_norm: settings.max_grad_norm,
         checkpointing: settings.gradient_checkpointing,
     };
-    let result = training.launch(Learner::new(model, optimizer, schedule));
+    let launched = catch_unwind(AssertUnwindSafe(|| training.launch(Learner::new(model, optimizer, schedule))));
+    clock.save();
+    let result = match launched {
+        Ok(result) => result,
+        Err(panic) if was_killed(&*panic) => return Err(RunError::Interrupted),
+        Err(panic) => resume_unwind(panic),
+    };
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         return Err(failed(format!(
             "the loss is not a number at step {step}; lower learning_rate (the last good checkpoint is kept)"
         )));
     }
     if let Some(error) = result.error {
-        return Err(failed(error.to_string()));
+        return Err(failed(checkpoints::sentence(&error)));
     }
     if result.interrupted.is_some() {
         return Err(RunError::Interrupted);
@@ -173,6 +201,7 @@ pub fn train(
     Ok(Trained {
         adapted: adapted.valid(),
         summary,
+        seconds: clock.total(),
         tokens_per_second: (!speeds.is_empty()).then(|| speeds.iter().sum::<f64>() / speeds.len() as f64),
         validation,
     })
@@ -202,7 +231,7 @@ fn check_memory(setting: &Setting, summary: &Summary, sequences: &[Sequence]) ->
     let params: usize = site::params(decoder).iter().map(site::ParamInfo::len).sum();
     let bytes = if settings.dtype == "f32" { 4 } else { 2 };
     let estimate = Estimate::new(decoder.config(), params, bytes, summary.trainable_params(), batch);
-    println!("  estimated memory: {} MB", estimate.total_mb());
+    tell(format_args!("  estimated memory: {} MB", estimate.total_mb()));
     // Another device has a memory of its own, which it does not tell.
     let is_host = matches!(settings.device.split(':').next(), Some("flex" | "ndarray"));
     // The weights are there already.

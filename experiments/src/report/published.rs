@@ -87,7 +87,7 @@ mod tests {
             assert!((vtab - mean).abs() < 0.011, "{} {vtab}", row.method);
         }
         for (task, group) in VTAB {
-            assert_eq!(datasets::folder::group(task), group);
+            assert_eq!(datasets::vtab::group(task), group);
         }
     }
 }

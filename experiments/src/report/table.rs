@@ -242,7 +242,7 @@ mod tests {
         Row {
             experiment: experiment.into(),
             task: task.into(),
-            group: datasets::folder::group(task).into(),
+            group: datasets::vtab::group(task).into(),
             method: method.into(),
             trainable_params: 10,
             percent_trainable: 0.1,

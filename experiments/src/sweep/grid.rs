@@ -41,7 +41,7 @@ pub fn points(settings: &Settings, method: &str) -> Vec<(f64, f64)> {
     } else {
         &OTHER_LR
     };
-    let decays: &[f64] = if matches!(method, "vpt" | "bitfit") {
+    let decays: &[f64] = if matches!(method, "vpt" | "vpt_shallow" | "bitfit") {
         &[0.0]
     } else {
         &WEIGHT_DECAY

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use backbones::{Normalization, Vit, load_vit, resolve};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use clap::Parser;
-use datasets::folder::picture;
+use datasets::{Resize, decode};
 use image::RgbImage;
 use rayon::prelude::*;
 use wegeft::Adapted;
 
-use crate::batches::{normalised, rgb};
+use crate::batches::{normalised, rounded};
 use crate::description::Description;
 use crate::load::load_adapted;
+use crate::output::print;
 use crate::settings::Settings;
 use crate::visualize::maps::{BlockMaps, clusters, maps};
 use crate::visualize::overlay::{overlay, sheet};
@@ -56,12 +57,12 @@ pub struct Args {
     #[arg(long, default_value_t = 64)]
     pub tile: u32,
     /// flex, ndarray, vulkan, cuda:1, …
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = crate::device::DEFAULT)]
     pub device: String,
 }
 
-/// Bytes `[3, size, size]`.
-type Bytes = Vec<u8>;
+/// A picture `[3, size, size]` of 0 to 255.
+type Pixels = Vec<f32>;
 
 /// Runs the program.
 ///
@@ -79,30 +80,38 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         None => shipped_backbone(),
     };
     let image_size = description.as_ref().map(|d| d.image_size);
+    let resize = description.as_ref().map(|d| d.resize).unwrap_or_default();
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
     let (size, normalization) = (backbone.config.image_size, backbone.normalization);
     let adapted = load_adapted(backbone.model, &args.adapter, &device)?;
     let clusters = clusters(&adapted)?;
     let pictures = match &args.task {
-        Some(task) => of_task(args, task, size, &adapted, normalization, &device)?,
-        None => of_files(&args.pictures, size)?,
+        Some(task) => of_task(args, task, (size, resize), &adapted, normalization, &device)?,
+        None => of_files(&args.pictures, size, resize)?,
     };
-    for (name, bytes) in &pictures {
-        let pixels = normalised(std::iter::once(bytes.as_slice()), size, normalization, &device);
-        let maps = maps(&adapted, &clusters, pixels);
-        write(&maps, &rgb(bytes, size), &args.out.join(name), args)?;
+    for (name, pixels) in &pictures {
+        let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
+        write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
     }
-    println!("maps of {} pictures in {}", pictures.len(), args.out.display());
-    Ok(())
+    print(format_args!(
+        "maps of {} pictures in {}",
+        pictures.len(),
+        args.out.display()
+    ))
 }
 
-/// Name (for the folder) and bytes of each file.
-fn of_files(files: &[PathBuf], size: usize) -> Result<Vec<(String, Bytes)>, String> {
+/// One picture as the model reads it.
+fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
+    normalised(&[pixels], |pixels| Ok((*pixels).clone()), size, normalization, device)
+}
+
+/// Name (for the folder) and pixels of each file.
+fn of_files(files: &[PathBuf], size: usize, resize: Resize) -> Result<Vec<(String, Pixels)>, String> {
     let read = |(index, file): (usize, &PathBuf)| {
-        let mut bytes = vec![0; 3 * size * size];
-        picture(file, size, &mut bytes).map_err(|e| e.to_string())?;
+        let picture = decode::file(file).map_err(|e| e.to_string())?;
+        let pixels = resize.apply(&picture, size, None)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        Ok((format!("{index:02}-{stem}"), bytes))
+        Ok((format!("{index:02}-{stem}"), pixels))
     };
     files.iter().enumerate().map(read).collect()
 }
@@ -111,13 +120,14 @@ fn of_files(files: &[PathBuf], size: usize) -> Result<Vec<(String, Bytes)>, Stri
 fn of_task(
     args: &Args,
     name: &str,
-    size: usize,
+    (size, resize): (usize, Resize),
     adapted: &Adapted<Vit>,
     normalization: Normalization,
     device: &Device,
-) -> Result<Vec<(String, Bytes)>, String> {
+) -> Result<Vec<(String, Pixels)>, String> {
     let settings = Settings {
         data: args.data.clone(),
+        resize: Some(resize),
         ..Settings::default()
     };
     let task = load(&settings, name, size)?;
@@ -142,10 +152,10 @@ fn of_task(
         if class.is_some_and(|class| class != *label) {
             continue;
         }
-        let bytes = task.test.picture(index);
-        let logits = model.forward(normalised(std::iter::once(bytes), size, normalization, device));
+        let pixels = task.test.pixels(index).map_err(|e| e.to_string())?;
+        let logits = model.forward(one(&pixels, size, normalization, device)?);
         if logits.argmax(1).into_scalar::<i64>() == *label as i64 {
-            chosen.push((format!("{name}-{index:05}"), bytes.to_vec()));
+            chosen.push((format!("{name}-{index:05}"), pixels));
         }
     }
     match chosen.is_empty() {

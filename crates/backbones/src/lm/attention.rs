@@ -1,91 +1,41 @@
-//! Causal attention of a decoder: grouped queries, masks of padding, packing and sliding windows, soft-capping.
+//! Self-attention of a decoder: grouped queries, soft-capping, norms of queries and keys.
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::activation::softmax;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use wegeft::linear;
+use burn::tensor::{DType, Device, Tensor};
+use kernels::{AttentionOptions, Visible};
+use wegeft::{linear, linear_many};
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
 use super::dense;
-use super::layout::Layout;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
-
-/// Added to the scores of what a token must not see; finite, so that a row of padding, which sees nothing, has no NaN.
-const HIDDEN: f32 = -1e30;
-
-/// What the queries of one forward pass must not see: f32 `[batch or 1, 1, queries, keys]` to add to the scores.
-/// `None` if they see everything.
-#[derive(Debug, Clone)]
-pub struct Mask(Option<Tensor<4>>);
-
-impl Mask {
-    /// The mask of `queries` over `keys` (what was cached, then the queries themselves) with a sliding window.
-    pub fn new(queries: &Layout, keys: &Layout, window: Option<usize>, device: &Device) -> Self {
-        let (count, total) = (queries.tokens(), keys.tokens());
-        let window = window.unwrap_or(usize::MAX);
-        let plain = keys.is_plain();
-        if plain && count == 1 && window >= total {
-            return Self(None);
-        }
-        let rows = if plain { 1 } else { queries.rows() };
-        let mut values = Vec::with_capacity(rows * count * total);
-        for row in 0..rows {
-            for query in 0..count {
-                let place = total - count + query;
-                values.extend((0..total).map(|key| {
-                    let seen = match plain {
-                        true => key <= place && place - key < window,
-                        false => queries.sees(row, query, keys, key, window),
-                    };
-                    if seen { 0.0 } else { HIDDEN }
-                }));
-            }
-        }
-        let data = TensorData::new(values, [rows, 1, count, total]);
-        Self(Some(Tensor::from_data(data, (device, DType::F32))))
-    }
-}
 
 /// Scaled dot-product attention. `query`: `[batch, heads, queries, head_dim]`, `key` and `value`:
 /// `[batch, kv_heads, keys, head_dim]`; result `[batch, queries, heads·head_dim]`.
 ///
-/// Heads that share a key are rows of one product: keys and values are never repeated in memory.
+/// Computed in f32 whatever the type of the tensors, as transformers computes the probabilities.
 pub fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
-    mask: &Mask,
+    visible: &Visible,
     scale: f64,
     softcap: Option<f64>,
 ) -> Tensor<3> {
     let [batch, heads, queries, width] = query.dims();
-    let [_, kv_heads, keys, _] = key.dims();
     let dtype = query.dtype();
-    let rows = heads / kv_heads * queries;
-    let scores = query
-        .mul_scalar(scale)
-        .reshape([batch, kv_heads, rows, width])
-        .matmul(key.swap_dims(2, 3))
-        .cast(DType::F32);
-    let scores = match softcap {
-        Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
-        None => scores,
+    let options = AttentionOptions {
+        scale: Some(scale),
+        softcap,
+        visible: visible.clone(),
     };
-    let scores = match &mask.0 {
-        Some(hidden) => {
-            (scores.reshape([batch, heads, queries, keys]) + hidden.clone()).reshape([batch, kv_heads, rows, keys])
-        }
-        None => scores,
-    };
-    softmax(scores, 3)
-        .cast(dtype)
-        .matmul(value)
-        .reshape([batch, heads, queries, width])
+    let [query, key, value] = [query, key, value].map(|tensor| tensor.cast(DType::F32));
+    kernels::attention(query, key, value, &options)
         .swap_dims(1, 2)
         .reshape([batch, queries, heads * width])
+        .cast(dtype)
 }
 
 /// `[batch, tokens, heads·head_dim]` to `[batch, heads, tokens, head_dim]`.
@@ -144,7 +94,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let prepare = |x: Tensor<4>, norm: &Option<RmsNorm>| {
@@ -157,14 +107,15 @@ impl Attention {
                 None => x,
             }
         };
-        let query = prepare(split(linear(&self.q_proj, x.clone()), self.heads), &self.q_norm);
-        let key = prepare(split(linear(&self.k_proj, x.clone()), self.kv_heads), &self.k_norm);
-        let value = split(linear(&self.v_proj, x), self.kv_heads);
+        let [query, key, value] = linear_many([&self.q_proj, &self.k_proj, &self.v_proj], x);
+        let query = prepare(split(query, self.heads), &self.q_norm);
+        let key = prepare(split(key, self.kv_heads), &self.k_norm);
+        let value = split(value, self.kv_heads);
         let (key, value) = match cache {
             Some(cache) => cache.extend(key, value),
             None => (key, value),
         };
-        let mixed = attend(query, key, value, mask, self.scale, self.softcap);
+        let mixed = attend(query, key, value, visible, self.scale, self.softcap);
         linear(&self.o_proj, mixed)
     }
 }

@@ -94,13 +94,16 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// Reads Hugging Face's config.json.
+    /// Reads Hugging Face's config.json. Of Gemma 3 with pictures, the text model is read.
     ///
     /// # Errors
     /// A `model_type` or a field that is not implemented, by name; a field that is missing or malformed.
     pub fn from_hf(json: &Value) -> Result<Self, String> {
         let fields = Fields::new(json)?;
         let kind = fields.text_or("model_type", "")?;
+        if let ("gemma3", Some(text)) = (kind, json.get("text_config")) {
+            return Self::from_hf(text);
+        }
         let config = match kind {
             "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3" => llama::config(kind, &fields),
             "gemma2" | "gemma3_text" => gemma::config(kind, &fields),
@@ -108,7 +111,7 @@ impl DecoderConfig {
             "gpt2" => gpt2::config(&fields),
             other => Err(format!(
                 "field 'model_type' is '{other}'; implemented are llama (SmolLM too), mistral, qwen2 (2.5 too), qwen3, \
-                 smollm3, gemma2, gemma3_text, phi3 and gpt2"
+                 smollm3, gemma2, gemma3, gemma3_text, phi3 and gpt2"
             )),
         }?;
         fields.finish()?;
@@ -138,7 +141,10 @@ impl DecoderConfig {
         if let Some((field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("field '{field}' is 0; it must be at least 1"));
         }
-        if self.heads % self.kv_heads != 0 {
+        if self.layers.iter().any(|layer| layer.window == Some(0)) {
+            return Err("field 'sliding_window' is 0; it must be at least 1, or null for none".into());
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(format!(
                 "field 'num_key_value_heads' is {}, which does not divide num_attention_heads {}",
                 self.kv_heads, self.heads

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
+use kernels::Visible;
 use wegeft::linear;
 
-use super::attention::Mask;
 use super::cache::{Cache, LayerCache};
-use super::config::{DecoderConfig, Family};
+use super::config::{DecoderConfig, Family, LayerKind};
 use super::gemma::GemmaLayer;
 use super::gpt2::Gpt2;
 use super::layout::Layout;
@@ -26,7 +26,7 @@ pub(crate) trait Parts {
         index: usize,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3>;
     fn normed(&self, x: Tensor<3>) -> Tensor<3>;
@@ -50,11 +50,11 @@ pub struct Decoder {
     config: Arc<DecoderConfig>,
 }
 
-/// What all layers of one forward pass share: masks and rotations.
+/// What all layers of one forward pass share: who sees whom, and rotations.
 #[derive(Debug, Clone)]
 pub struct Pass {
-    /// One mask for each window among the layers.
-    masks: Vec<(Option<usize>, Mask)>,
+    /// For each window among the layers.
+    visible: Vec<(Option<usize>, Visible)>,
     /// One for each of the config's.
     rotations: Vec<Rotation>,
 }
@@ -91,9 +91,13 @@ impl Decoder {
     /// are the tokens after those that it holds and `layout` is theirs alone; both end up in the cache.
     ///
     /// What stands at padding is meaningless but finite.
+    ///
+    /// # Panics
+    /// A cache whose rows end with padding: what is cached is padded on the left.
     pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, mut cache: Option<&mut Cache>) -> Tensor<3> {
         let (queries, keys) = match &cache {
             Some(cache) => {
+                assert!(cache.past.ends_with_text(), "a cache is padded on the left");
                 let queries = layout.clone().after(&cache.past);
                 let keys = cache.past.joined(&queries);
                 (queries, keys)
@@ -149,19 +153,17 @@ impl Decoder {
         }
     }
 
-    /// Masks and rotations for `queries` over `keys` (both the layout of the batch, without a cache).
+    /// What the layers need to know of `queries` over `keys` (both the layout of the batch, without a cache).
     pub fn pass(&self, queries: &Layout, keys: &Layout, dtype: DType, device: &Device) -> Pass {
-        let mut masks: Vec<(Option<usize>, Mask)> = Vec::new();
-        for kind in &self.config.layers {
-            // A window that reaches over everything is none.
-            let window = kind.window.filter(|window| *window < keys.tokens());
-            if !masks.iter().any(|(made, _)| *made == window) {
-                masks.push((window, Mask::new(queries, keys, window, device)));
+        let mut visible: Vec<(Option<usize>, Visible)> = Vec::new();
+        for LayerKind { window, .. } in &self.config.layers {
+            if !visible.iter().any(|(made, _)| made == window) {
+                visible.push((*window, queries.visible(keys, *window)));
             }
         }
         let rotations = self.config.ropes.iter();
         Pass {
-            masks,
+            visible,
             rotations: rotations.map(|rope| rope.rotation(queries, dtype, device)).collect(),
         }
     }
@@ -169,15 +171,10 @@ impl Decoder {
     /// One layer, `[batch, tokens, d_model]` to the same.
     pub fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let kind = self.config.layers[index];
-        let fits = |(window, _): &&(Option<usize>, Mask)| *window == kind.window;
-        let mask = pass
-            .masks
-            .iter()
-            .find(fits)
-            .or(pass.masks.iter().find(|(window, _)| window.is_none()));
-        let (_, mask) = mask.expect("a pass has a mask for the window of every layer");
+        let visible = pass.visible.iter().find(|(window, _)| *window == kind.window);
+        let (_, visible) = visible.expect("a pass knows the window of every layer");
         let rotation = kind.rope.map(|rope| &pass.rotations[rope]);
-        self.parts().layer(index, x, rotation, mask, cache)
+        self.parts().layer(index, x, rotation, visible, cache)
     }
 
     /// The last norm, `[batch, tokens, d_model]` to the same.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 /// Fields that no forward pass of ours depends on: tokens, training, bookkeeping.
-const IGNORED: [&str; 42] = [
+const IGNORED: [&str; 43] = [
     "architectures",
     "attention_dropout",
     "attn_pdrop",
@@ -37,6 +37,7 @@ const IGNORED: [&str; 42] = [
     "num_return_sequences",
     "pad_token_id",
     "prefix",
+    "pretraining_tp",
     "resid_pdrop",
     "return_dict",
     "sep_token_id",

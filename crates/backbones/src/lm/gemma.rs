@@ -3,8 +3,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kernels::Visible;
 
-use super::attention::{Attention, Mask};
+use super::attention::Attention;
 use super::cache::LayerCache;
 use super::config::{DecoderConfig, Family, LayerKind};
 use super::fields::Fields;
@@ -50,11 +51,11 @@ impl Block for GemmaLayer {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let attended = self.self_attn.forward(normed, rotation, mask, cache);
+        let attended = self.self_attn.forward(normed, rotation, visible, cache);
         let x = x + self.post_attention_layernorm.forward(attended);
         let normed = self.pre_feedforward_layernorm.forward(x.clone());
         x + self.post_feedforward_layernorm.forward(self.mlp.forward(normed))
@@ -107,7 +108,7 @@ pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, Strin
     let bias = fields.flag_or("attention_bias", false)?;
     Ok(DecoderConfig::new(
         Family::Gemma,
-        fields.count("vocab_size")?,
+        fields.count_or("vocab_size", if three { 262_208 } else { 256_000 })?,
         d_model,
         fields.count_or("intermediate_size", 9216)?,
         layers.collect(),

@@ -4,9 +4,10 @@
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
+use kernels::Visible;
 use wegeft::linear;
 
-use super::attention::{Mask, attend, split};
+use super::attention::{attend, split};
 use super::cache::LayerCache;
 use super::config::{DecoderConfig, Family, LayerKind};
 use super::decoder::Parts;
@@ -15,6 +16,7 @@ use super::fields::Fields;
 use super::layout::Layout;
 use super::mlp::Activation;
 use super::rope::Rotation;
+use crate::layers::norm;
 
 /// GPT-2 with its head.
 #[derive(Module, Debug)]
@@ -36,6 +38,7 @@ pub struct Transformer {
     pub h: Vec<Gpt2Layer>,
     /// Norm before the head.
     pub ln_f: LayerNorm,
+    norm_eps: f64,
 }
 
 /// One layer, pre-norm.
@@ -49,6 +52,7 @@ pub struct Gpt2Layer {
     pub ln_2: LayerNorm,
     /// MLP.
     pub mlp: Gpt2Mlp,
+    norm_eps: f64,
 }
 
 /// Self-attention.
@@ -97,6 +101,7 @@ impl Gpt2 {
                 c_proj: dense(config, hidden, d, true, device),
                 activation: config.activation,
             },
+            norm_eps: config.norm_eps,
         };
         Self {
             transformer: Transformer {
@@ -104,6 +109,7 @@ impl Gpt2 {
                 wpe: embedding(config.max_positions),
                 h: config.layers.iter().map(layer).collect(),
                 ln_f: norm(),
+                norm_eps: config.norm_eps,
             },
             lm_head: (!config.tied).then(|| dense(config, d, config.vocab_size, false, device)),
         }
@@ -111,21 +117,21 @@ impl Gpt2 {
 }
 
 impl Gpt2Layer {
-    fn forward(&self, x: Tensor<3>, mask: &Mask, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), mask, cache);
-        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(norm(&self.ln_1, self.norm_eps, x), visible, cache);
+        x.clone() + self.mlp.forward(norm(&self.ln_2, self.norm_eps, x))
     }
 }
 
 impl Gpt2Attention {
-    fn forward(&self, x: Tensor<3>, mask: &Mask, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let parts = split(linear(&self.c_attn, x), 3 * self.heads);
         let part = |index: usize| parts.clone().narrow(1, index * self.heads, self.heads);
         let (key, value) = match cache {
             Some(cache) => cache.extend(part(1), part(2)),
             None => (part(1), part(2)),
         };
-        linear(&self.c_proj, attend(part(0), key, value, mask, self.scale, None))
+        linear(&self.c_proj, attend(part(0), key, value, visible, self.scale, None))
     }
 }
 
@@ -146,14 +152,14 @@ impl Parts for Gpt2 {
         index: usize,
         x: Tensor<3>,
         _rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        self.transformer.h[index].forward(x, mask, cache)
+        self.transformer.h[index].forward(x, visible, cache)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {
-        self.transformer.ln_f.forward(x)
+        norm(&self.transformer.ln_f, self.transformer.norm_eps, x)
     }
 
     fn head(&self) -> Option<&Linear> {

@@ -76,14 +76,14 @@ impl FromStr for Quantize {
 const BLOCK: usize = 32;
 
 impl Quantize {
-    fn scheme(self) -> QuantScheme {
+    fn scheme(self, device: &Device) -> QuantScheme {
         let value = match self {
             Self::Int8 => QuantValue::Q8S,
             Self::Int4 => QuantValue::Q4S,
         };
-        QuantScheme::default()
-            .with_value(value)
-            .per_block([BLOCK as u8], ScaleDtype::F32)
+        // The device's own scheme: how values are packed differs between backends.
+        let own = device.settings().quantization.scheme;
+        own.with_value(value).per_block([BLOCK as u8], ScaleDtype::F32)
     }
 }
 
@@ -141,7 +141,7 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
     if !problems.is_empty() {
         return Err(AdapterError::Mismatch {
             path: shards.path().to_path_buf(),
-            problems: problems.join("; "),
+            problems: shortened(&problems),
         }
         .into());
     }
@@ -197,12 +197,16 @@ fn names(model: &Decoder, shards: &Shards) -> Names {
         .into_iter()
         .map(|param| {
             let full = param.torch_name();
-            // Files of the bare model leave the prefix out.
-            let bare = full
-                .strip_prefix(prefix)
-                .filter(|bare| shards.tensors().contains_key(*bare));
-            let name = bare.map_or(full.clone(), String::from);
-            (param.path.clone(), (param, name))
+            // Files of the bare model leave the prefix out; Gemma 3's with pictures put it deeper.
+            let others = full.strip_prefix(prefix).into_iter().flat_map(|bare| {
+                [
+                    bare.to_string(),
+                    format!("language_model.{full}"),
+                    format!("model.language_model.{bare}"),
+                ]
+            });
+            let name = others.into_iter().find(|name| shards.tensors().contains_key(name));
+            (param.path.clone(), (param, name.unwrap_or(full)))
         })
         .collect()
 }
@@ -211,6 +215,16 @@ fn prefix(model: &Decoder) -> &'static str {
     match model.config().family {
         Family::Gpt2 => "transformer.",
         _ => "model.",
+    }
+}
+
+/// The first of many problems, and how many more there are.
+fn shortened(problems: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = problems[..problems.len().min(SHOWN)].join("; ");
+    match problems.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
     }
 }
 
@@ -255,12 +269,14 @@ fn problems(model: &Decoder, names: &Names, shards: &Shards) -> Vec<String> {
             Some(_) => {}
         }
     }
-    // Buffers that older files carry, and a second copy of a tied embedding.
+    // Buffers that older files carry, a second copy of a tied embedding, and the part that sees pictures.
     let known = |name: &str| {
-        name.ends_with("rotary_emb.inv_freq")
+        name.contains("vision_tower.")
+            || name.contains("multi_modal_projector.")
+            || name.ends_with("rotary_emb.inv_freq")
             || name.ends_with(".attn.bias")
             || name.ends_with(".attn.masked_bias")
-            || (model.config().tied && name == "lm_head.weight")
+            || (model.config().tied && name.ends_with("lm_head.weight"))
     };
     let surplus = surplus.into_keys().filter(|name| !known(name));
     problems.extend(surplus.map(|name| format!("surplus '{name}'")));
@@ -272,7 +288,7 @@ fn is_quantized(param: &ParamInfo) -> bool {
 }
 
 fn unfit_for_blocks(names: &Names) -> Option<&str> {
-    let unfit = |param: &ParamInfo| is_quantized(param) && param.shape[1] % BLOCK != 0;
+    let unfit = |param: &ParamInfo| is_quantized(param) && !param.shape[1].is_multiple_of(BLOCK);
     names
         .values()
         .find(|(param, _)| unfit(param))
@@ -314,7 +330,7 @@ impl ModuleMapper for Loader<'_> {
         };
         let tensor = Tensor::<D>::from_data(data, (self.device, precision.dtype()));
         match self.options.quantize.filter(|_| is_quantized(info)) {
-            Some(quantize) => Param::initialized(param.id, tensor.quantize_dynamic(&quantize.scheme())),
+            Some(quantize) => Param::initialized(param.id, tensor.quantize_dynamic(&quantize.scheme(self.device))),
             None => {
                 let mut loaded = Param::from_tensor(tensor);
                 loaded.id = param.id;

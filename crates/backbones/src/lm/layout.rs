@@ -1,6 +1,7 @@
 //! Where the tokens of a batch stand: padding, positions, and which tokens belong to one document.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::Visible;
 
 /// The side that short rows are padded on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,12 +122,31 @@ impl Layout {
         })
     }
 
-    /// True if the token in column `query` of this layout sees column `key` of `keys`, both in row `row`.
-    pub(crate) fn sees(&self, row: usize, query: usize, keys: &Layout, key: usize, window: usize) -> bool {
-        let (query, key) = (row * self.tokens + query, row * keys.tokens + key);
-        let (from, to) = (self.positions[query] as usize, keys.positions[key] as usize);
-        let document = self.documents[query];
-        document != 0 && document == keys.documents[key] && to <= from && from - to < window
+    /// The columns of `keys` that each token of this layout, its last columns, sees: those of its own document up to
+    /// itself, with a window at most so many.
+    pub(crate) fn visible(&self, keys: &Layout, window: Option<usize>) -> Visible {
+        if keys.is_plain() {
+            return Visible::Causal { window };
+        }
+        let tokens = self.positions.iter().zip(&self.documents).enumerate();
+        let ranges = tokens.map(|(index, (position, document))| {
+            if *document == 0 {
+                return 0..0;
+            }
+            let place = keys.tokens - self.tokens + index % self.tokens;
+            let before = (*position as usize).min(window.unwrap_or(usize::MAX) - 1);
+            place - before..place + 1
+        });
+        Visible::Ranges(ranges.collect())
+    }
+
+    /// True unless a row ends with padding.
+    pub(crate) fn ends_with_text(&self) -> bool {
+        self.tokens == 0
+            || self
+                .documents
+                .chunks_exact(self.tokens)
+                .all(|row| row[self.tokens - 1] != 0)
     }
 
     /// This layout with its positions going on where each row of `past` ended.
@@ -188,11 +208,17 @@ mod tests {
         assert_eq!(next.positions(), [1, 3]);
         let all = left.joined(&next);
         assert_eq!(all.positions(), [0, 0, 0, 1, 0, 1, 2, 3]);
-        assert!(next.sees(0, 0, &all, 2, 9) && !next.sees(0, 0, &all, 1, 9));
-        assert!(next.sees(1, 0, &all, 2, 2) && !next.sees(1, 0, &all, 1, 2));
+        let ranges = |visible: Visible| match visible {
+            Visible::Ranges(ranges) => ranges.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ranges(next.visible(&all, None)), [2..4, 0..4]);
+        assert_eq!(ranges(next.visible(&all, Some(3))), [2..4, 1..4]);
+        assert_eq!(ranges(left.visible(&left, None)), [0..0, 0..0, 2..3, 0..1, 0..2, 0..3]);
         assert_eq!(all.select(&[1, 1]).positions(), [0, 1, 2, 3, 0, 1, 2, 3]);
         let packed = Layout::packed(&[vec![2, 1]], 4);
         assert_eq!(packed.positions(), [0, 1, 0, 0]);
-        assert!(!packed.is_plain() && !packed.sees(0, 2, &packed, 1, 9) && packed.sees(0, 1, &packed, 0, 9));
+        assert_eq!(ranges(packed.visible(&packed, None)), [0..1, 0..2, 2..3, 0..0]);
+        assert!(!packed.ends_with_text() && left.ends_with_text());
     }
 }

@@ -3,8 +3,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kernels::Visible;
 
-use super::attention::{Attention, Mask};
+use super::attention::Attention;
 use super::cache::LayerCache;
 use super::config::{DecoderConfig, Family, LayerKind};
 use super::fields::Fields;
@@ -43,11 +44,11 @@ impl Block for LlamaLayer {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(normed, rotation, mask, cache);
+        let x = x + self.self_attn.forward(normed, rotation, visible, cache);
         let normed = self.post_attention_layernorm.forward(x.clone());
         x + self.mlp.forward(normed)
     }
@@ -71,8 +72,6 @@ pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, Strin
     };
     let attention_bias = kind != "mistral" && kind != "qwen2" && fields.flag_or("attention_bias", false)?;
     let mlp_bias = matches!(kind, "llama" | "smollm3") && fields.flag_or("mlp_bias", false)?;
-    // Tensor-parallel pretraining: 1 is the plain product that every other value only splits.
-    fields.count_or("pretraining_tp", 1)?;
     let kv_heads = fields.count_or("num_key_value_heads", heads)?;
     let rope = RopeConfig::from_hf(fields, head_dim, max_positions, default_theta)?;
     Ok(DecoderConfig::new(

@@ -5,7 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::activation;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use wegeft::linear;
+use wegeft::{linear, linear_many};
 
 use super::config::DecoderConfig;
 use super::dense;
@@ -78,7 +78,7 @@ impl GatedMlp {
 
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = self.activation.forward(linear(&self.gate_proj, x.clone()));
-        linear(&self.down_proj, gate * linear(&self.up_proj, x))
+        let [gate, up] = linear_many([&self.gate_proj, &self.up_proj], x);
+        linear(&self.down_proj, self.activation.forward(gate) * up)
     }
 }

@@ -31,14 +31,12 @@ impl RmsNorm {
     /// `[.., d]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let rms = x.clone().square().mean_dim(D - 1).add_scalar(self.eps).sqrt();
-        let normed = x / rms;
-        let weight = self.weight.val().unsqueeze::<D>();
-        if self.unit_offset {
-            (normed * weight.cast(DType::F32).add_scalar(1.0)).cast(dtype)
+        let weight = self.weight.val().cast(DType::F32);
+        let weight = if self.unit_offset {
+            weight.add_scalar(1.0)
         } else {
-            normed.cast(dtype) * weight
-        }
+            weight
+        };
+        kernels::rms_norm(x.cast(DType::F32), weight, self.eps).cast(dtype)
     }
 }

@@ -4,9 +4,10 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
+use kernels::Visible;
 use wegeft::linear;
 
-use super::attention::{Mask, attend, split};
+use super::attention::{attend, split};
 use super::cache::LayerCache;
 use super::config::{DecoderConfig, Family, LayerKind};
 use super::dense;
@@ -81,11 +82,11 @@ impl Block for Phi3Layer {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(normed, rotation, mask, cache);
+        let x = x + self.self_attn.forward(normed, rotation, visible, cache);
         let normed = self.post_attention_layernorm.forward(x.clone());
         x + self.mlp.forward(normed)
     }
@@ -96,7 +97,7 @@ impl Phi3Attention {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let parts = split(linear(&self.qkv_proj, x), self.heads + 2 * self.kv_heads);
@@ -111,7 +112,7 @@ impl Phi3Attention {
             Some(cache) => cache.extend(key, value),
             None => (key, value),
         };
-        linear(&self.o_proj, attend(query, key, value, mask, self.scale, None))
+        linear(&self.o_proj, attend(query, key, value, visible, self.scale, None))
     }
 }
 

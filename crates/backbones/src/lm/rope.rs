@@ -128,7 +128,7 @@ impl RopeConfig {
 
     fn checked(theta: f64, partial: f64, head_dim: usize, scaling: Scaling) -> Result<Self, String> {
         let dim = (head_dim as f64 * partial) as usize;
-        if dim < 2 || dim % 2 != 0 || dim > head_dim {
+        if dim < 2 || !dim.is_multiple_of(2) || dim > head_dim {
             return Err(format!(
                 "a head of {head_dim} channels with partial_rotary_factor {partial} turns {dim} of them; expected an even number from 2 to {head_dim}"
             ));

@@ -3,8 +3,8 @@
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
+use kernels::Visible;
 
-use super::attention::Mask;
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
 use super::decoder::Parts;
@@ -26,7 +26,7 @@ pub trait Block: Module {
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3>;
 }
@@ -80,10 +80,10 @@ impl<L: Block> Parts for CausalLm<L> {
         index: usize,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
-        mask: &Mask,
+        visible: &Visible,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        self.model.layers[index].forward(x, rotation, mask, cache)
+        self.model.layers[index].forward(x, rotation, visible, cache)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

@@ -42,12 +42,9 @@ impl LmTokenizer {
         // Prompts are cut and padded by their user, never silently.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
-        let vocabulary = inner.get_vocab(true);
-        if let Some((token, id)) = vocabulary
-            .iter()
-            .filter(|(_, id)| **id as usize >= vocab_size)
-            .max_by_key(|e| e.1)
-        {
+        // Looked up one by one: a copy of a large vocabulary would be hundreds of MB.
+        let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
+        if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
             return Err(error(format!(
                 "token '{token}' has number {id}, but the model's embedding has {vocab_size} rows; use the tokenizer of this model"
             )));
@@ -97,11 +94,6 @@ impl LmTokenizer {
     /// Number of a token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
-    }
-
-    /// Tokens, added ones included.
-    pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
     }
 }
 

@@ -10,6 +10,8 @@ use burn::tensor::activation::{gelu, sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::error::AdapterError;
+
 /// Kind of block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -96,6 +98,17 @@ impl GeneratorConfig {
             block,
             ..Self::default()
         }
+    }
+
+    /// Refuses sizes that a damaged file may hold and that would fill the memory.
+    pub(crate) fn check(&self) -> Result<(), AdapterError> {
+        for (field, value, most) in [("depth", self.depth, 64), ("clusters", self.clusters, 1 << 16)] {
+            if value > most {
+                let message = format!("{field} is {value}; choose at most {most}");
+                return Err(AdapterError::bad_field("generator", message));
+            }
+        }
+        Ok(())
     }
 
     /// True if the generator has no block, so that the residual is linear in W.

@@ -117,4 +117,14 @@ impl Edit for BoundIa3 {
             }
         }
     }
+
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        let l = cast(self.l.clone(), merged.dtype());
+        Some(merged / if self.input { l.transpose() } else { l })
+    }
+
+    fn unmerged_bias(&self, merged: Tensor<1>) -> Option<Tensor<1>> {
+        let length = merged.dims();
+        Some(merged.clone() / cast(self.l.clone().reshape(length), merged.dtype()))
+    }
 }

@@ -248,6 +248,7 @@ impl Lora {
             b,
             scale,
             dora: self.dora.as_ref().map(Dora::bind),
+            reads_weight: self.initial.is_some(),
             dropout: self.dropout,
         }
     }
@@ -264,6 +265,7 @@ pub struct BoundLora {
     b: Tensor<2>,
     scale: f64,
     dora: Option<BoundDora>,
+    reads_weight: bool,
     dropout: f64,
 }
 
@@ -302,7 +304,9 @@ impl Edit for BoundLora {
         self.dora.is_none().then(|| self.factors())
     }
 
+    // DoRA's norms and what PiSSA and OLoRA start from are the weight's own before the merge.
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
-        Some(merged.clone() - self.residual(merged))
+        let determined = self.dora.is_none() && !self.reads_weight;
+        determined.then(|| merged.clone() - self.residual(merged))
     }
 }

@@ -111,6 +111,11 @@ pub trait Edit {
     fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
         None
     }
+
+    /// The bias whose merge is `merged`, `[d_out]`, if that determines it.
+    fn unmerged_bias(&self, _merged: Tensor<1>) -> Option<Tensor<1>> {
+        None
+    }
 }
 
 /// The trainable factors of one group of sites.
@@ -177,7 +182,7 @@ impl Factors {
             (Self::Prompt(_), _) => format!("{module}.prompt_embeddings"),
             (Self::Bottleneck(_), field) => format!("{module}.adapter_{field}"),
             // As in the WeGeFT fork of PEFT.
-            (Self::Wegeft(_), "phi" | "psi") => format!("{module}.wegeft_{field}.weight"),
+            (Self::Wegeft(_), field @ ("phi" | "psi")) => format!("{module}.wegeft_{field}.weight"),
             (Self::Wegeft(_), field) => {
                 // Names of enum variants are Burn's way to walk, not names of anything.
                 let fields = field.split('.').filter(|part| !part.starts_with(char::is_uppercase));

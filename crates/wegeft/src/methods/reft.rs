@@ -8,8 +8,8 @@
 //! The weights start random, as in the authors' library: the adapted model does not start as the frozen one. The
 //! paper's settings for LLaMA 7B: r = 8, position f7+l7 with shared weights, every layer's output.
 //!
-//! Positions count within the tokens that a forward pass reads. When generating with a cache, bind for the prompt
-//! and use the frozen model for the tokens that follow, as the paper does.
+//! Positions count within the tokens that a forward pass reads, padding too. When generating with a cache, bind for
+//! the prompt and use the frozen model for the tokens that follow, as the paper does.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};

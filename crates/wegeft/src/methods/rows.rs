@@ -34,6 +34,16 @@ pub struct BoundOwn {
 }
 
 impl BoundRows {
+    /// False if some rows get prompts that others do not get: they would no longer have equally many tokens.
+    pub(crate) fn keeps_tokens_equal(&self) -> bool {
+        let mut prompts = self.shares.iter().map(|share| match &share.bound {
+            Some(Bound::Prompt(prompt)) => prompt.added(),
+            _ => 0,
+        });
+        let first = prompts.next().unwrap_or_default();
+        prompts.all(|added| added == first)
+    }
+
     /// `change` of every share's rows, put together in the batch's order. `x`: `[batch, ..]`.
     fn by_share<const D: usize>(
         &self,

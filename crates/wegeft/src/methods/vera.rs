@@ -220,4 +220,8 @@ impl Edit for BoundVera {
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
         Some(self.factors())
     }
+
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        Some(merged.clone() - self.residual(merged))
+    }
 }

@@ -27,20 +27,34 @@ pub struct VptConfig {
     /// Side of a patch in pixels; only the start depends on it.
     #[serde(default = "patch_size")]
     pub patch_size: usize,
+    /// Tokens before the prompts: 1 for a CLS token, 0 for a backbone without.
+    #[serde(default = "prefix_tokens")]
+    pub prefix_tokens: usize,
 }
 
 fn patch_size() -> usize {
     16
 }
 
+fn prefix_tokens() -> usize {
+    1
+}
+
 impl VptConfig {
-    /// That many prompt tokens, for patches of 16 pixels.
+    /// That many prompt tokens, for patches of 16 pixels, after a CLS token.
     pub fn new(num_virtual_tokens: usize, deep: bool) -> Self {
         Self {
             num_virtual_tokens,
             deep,
             patch_size: patch_size(),
+            prefix_tokens: prefix_tokens(),
         }
+    }
+
+    /// Sets the number of tokens before the prompts.
+    pub fn with_prefix_tokens(mut self, prefix_tokens: usize) -> Self {
+        self.prefix_tokens = prefix_tokens;
+        self
     }
 
     /// Sets the side of a patch.
@@ -78,6 +92,7 @@ impl Recipe for VptConfig {
             let random = Distribution::Uniform(-bound, bound);
             Factors::Prompt(Prompt {
                 tokens: Param::from_tensor(Tensor::random([self.num_virtual_tokens, d], random, device)),
+                after: self.prefix_tokens,
                 replaces: index > 0,
             })
         });
@@ -94,6 +109,7 @@ impl Recipe for VptConfig {
 pub struct Prompt {
     /// `[prompts, d]`
     pub tokens: Param<Tensor<2>>,
+    after: usize,
     replaces: bool,
 }
 
@@ -101,6 +117,7 @@ impl Prompt {
     pub(crate) fn bind(&self) -> BoundPrompt {
         BoundPrompt {
             tokens: self.tokens.val(),
+            after: self.after,
             replaces: self.replaces,
         }
     }
@@ -110,18 +127,29 @@ impl Prompt {
 #[derive(Module, Debug)]
 pub struct BoundPrompt {
     tokens: Tensor<2>,
+    after: usize,
     replaces: bool,
+}
+
+impl BoundPrompt {
+    /// Tokens that the place passes on beyond those it gets.
+    pub(crate) fn added(&self) -> usize {
+        if self.replaces { 0 } else { self.tokens.dims()[0] }
+    }
 }
 
 impl Edit for BoundPrompt {
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, d] = x.dims();
         let [prompts, _] = self.tokens.dims();
-        let after = if self.replaces { 1 + prompts } else { 1 };
         let own = cast(self.tokens.clone(), x.dtype())
             .unsqueeze::<3>()
             .expand([batch, prompts, d]);
-        let cls = x.clone().narrow(1, 0, 1);
-        Tensor::cat(vec![cls, own, x.narrow(1, after, tokens - after)], 1)
+        let rest = self.after + if self.replaces { prompts } else { 0 };
+        let rest = x.clone().narrow(1, rest, tokens - rest);
+        match self.after {
+            0 => Tensor::cat(vec![own, rest], 1),
+            after => Tensor::cat(vec![x.narrow(1, 0, after), own, rest], 1),
+        }
     }
 }

@@ -138,6 +138,7 @@ impl WegeftConfig {
     /// Refuses combinations that have no meaning.
     pub(crate) fn check(&self) -> Result<(), AdapterError> {
         check_alpha("alpha", self.alpha)?;
+        self.generator.check()?;
         check_probability("weight_dropout", self.weight_dropout)?;
         check_probability("dropout", self.dropout)?;
         let bad = |field: &str, message: &str| Err(AdapterError::bad_field(field, message));

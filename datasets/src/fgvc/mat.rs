@@ -1,0 +1,261 @@
+//! MATLAB's level 5 MAT files, as far as lists of pictures need them: numbers, text, cells and structs, little-endian,
+//! compressed or not (MathWorks, "MAT-File Format", chapter 1). Objects, sparse arrays and version 7.3 (HDF5) are not
+//! read.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::ZlibDecoder;
+
+use crate::error::DataError;
+
+/// Values by name: the variables of a file, or the fields of one element of a struct.
+pub type Struct = BTreeMap<String, Value>;
+
+/// One array.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Numbers of any type, column by column.
+    Numbers(Vec<f64>),
+    /// Text.
+    Text(String),
+    /// A cell array.
+    Cells(Vec<Value>),
+    /// A struct array, element by element.
+    Elements(Vec<Struct>),
+    /// A class that is not read here.
+    Other,
+}
+
+impl Value {
+    /// The value of that name.
+    ///
+    /// # Errors
+    /// A name that there is not.
+    pub fn field<'a>(fields: &'a Struct, name: &str) -> Result<&'a Value, String> {
+        fields.get(name).ok_or_else(|| {
+            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+            format!("there is no '{name}'; there are: {}", names.join(", "))
+        })
+    }
+
+    /// The numbers.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn numbers(&self) -> Result<&[f64], String> {
+        match self {
+            Self::Numbers(numbers) => Ok(numbers),
+            _ => Err("expected numbers".into()),
+        }
+    }
+
+    /// The one number.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn number(&self) -> Result<f64, String> {
+        match self.numbers()? {
+            [number] => Ok(*number),
+            numbers => Err(format!("expected one number, found {}", numbers.len())),
+        }
+    }
+
+    /// The text; a cell with one text in it counts as that.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn text(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Cells(cells) if cells.len() == 1 => cells[0].text(),
+            _ => Err("expected text".into()),
+        }
+    }
+
+    /// The cells.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn cells(&self) -> Result<&[Value], String> {
+        match self {
+            Self::Cells(cells) => Ok(cells),
+            _ => Err("expected cells".into()),
+        }
+    }
+
+    /// The elements of a struct array.
+    ///
+    /// # Errors
+    /// Another kind of value.
+    pub fn elements(&self) -> Result<&[Struct], String> {
+        match self {
+            Self::Elements(elements) => Ok(elements),
+            _ => Err("expected a struct".into()),
+        }
+    }
+}
+
+/// The variables of the file at `path`.
+///
+/// # Errors
+/// A file that is missing, damaged or of another version.
+pub fn read(path: &Path) -> Result<Struct, DataError> {
+    let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+    variables(&bytes).map_err(|message| DataError::read(path, message))
+}
+
+/// Length of the head: text, version, byte order.
+const HEAD: usize = 128;
+
+/// Types of data elements.
+const COMPRESSED: u32 = 15;
+const MATRIX: u32 = 14;
+
+/// A variable of more bytes than this is no list of pictures.
+const LONGEST: u64 = 1 << 28;
+
+fn variables(bytes: &[u8]) -> Result<Struct, String> {
+    if bytes.starts_with(b"MATLAB 7.3") {
+        return Err("it is of version 7.3 (HDF5); save it with -v7".into());
+    }
+    if bytes.len() < HEAD || &bytes[126..128] != b"IM" {
+        return Err("it is no little-endian MAT file of level 5".into());
+    }
+    let mut rest = &bytes[HEAD..];
+    let mut variables = Struct::new();
+    while !rest.is_empty() {
+        let (kind, data) = element(&mut rest)?;
+        let inflated;
+        let (kind, data) = match kind {
+            COMPRESSED => {
+                let mut text = Vec::new();
+                let mut stream = ZlibDecoder::new(data).take(LONGEST);
+                stream
+                    .read_to_end(&mut text)
+                    .map_err(|e| format!("a variable is damaged ({e})"))?;
+                inflated = text;
+                element(&mut &inflated[..])?
+            }
+            _ => (kind, data),
+        };
+        if kind == MATRIX {
+            let (name, value) = matrix(data, 0)?;
+            variables.insert(name, value);
+        }
+    }
+    Ok(variables)
+}
+
+/// Takes the next data element off `rest`: its type and bytes.
+fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8]), String> {
+    let head = word(rest, 0)?;
+    // Up to four bytes of data share the tag's eight bytes with its type and length.
+    let (kind, start, length, whole) = match head >> 16 {
+        0 => {
+            let (start, length) = (8, word(rest, 4)? as usize);
+            // Only compressed variables are not filled up to eight bytes.
+            let filled = if head == COMPRESSED {
+                length
+            } else {
+                length.next_multiple_of(8)
+            };
+            (head, start, length, start + filled)
+        }
+        length => (head & 0xFFFF, 4, length as usize, 8),
+    };
+    let data = rest.get(start..start + length).ok_or("it is cut short")?;
+    *rest = rest.get(whole..).unwrap_or_default();
+    Ok((kind, data))
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32, String> {
+    let bytes = bytes.get(at..at + 4).ok_or("it is cut short")?;
+    Ok(u32::from_le_bytes(bytes.try_into().expect("4 bytes")))
+}
+
+/// An array: its name and value.
+fn matrix(mut data: &[u8], depth: usize) -> Result<(String, Value), String> {
+    const DEEPEST: usize = 16;
+    if data.is_empty() {
+        return Ok((String::new(), Value::Numbers(Vec::new())));
+    }
+    if depth > DEEPEST {
+        return Err(format!("it is nested deeper than {DEEPEST}"));
+    }
+    let class = word(element(&mut data)?.1, 0)? & 0xFF;
+    let dimensions = numbers(element(&mut data)?)?;
+    let count = dimensions.iter().product::<f64>();
+    let name = String::from_utf8_lossy(element(&mut data)?.1).into_owned();
+    // Every element of an array takes a byte at least.
+    if count > data.len() as f64 && matches!(class, 1 | 2) {
+        return Err("it is cut short".into());
+    }
+    let inner = |data: &mut &[u8]| {
+        let (kind, bytes) = element(data)?;
+        match kind {
+            MATRIX => Ok(matrix(bytes, depth + 1)?.1),
+            kind => Err(format!("expected an array in '{name}', found type {kind}")),
+        }
+    };
+    let value = match class {
+        1 => Value::Cells(
+            (0..count as usize)
+                .map(|_| inner(&mut data))
+                .collect::<Result<_, String>>()?,
+        ),
+        2 => {
+            let width = numbers(element(&mut data)?)?.first().copied().unwrap_or(0.0) as usize;
+            let text = element(&mut data)?.1;
+            let name = |bytes: &[u8]| {
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                String::from_utf8_lossy(&bytes[..end]).into_owned()
+            };
+            let names: Vec<String> = text.chunks(width.max(1)).map(name).collect();
+            let mut elements = Vec::new();
+            for _ in 0..count as usize {
+                let fields = names.iter().map(|name| Ok((name.clone(), inner(&mut data)?)));
+                elements.push(fields.collect::<Result<Struct, String>>()?);
+            }
+            Value::Elements(elements)
+        }
+        4 => Value::Text(text(element(&mut data)?)?),
+        6..=15 => Value::Numbers(numbers(element(&mut data)?)?),
+        _ => Value::Other,
+    };
+    Ok((name, value))
+}
+
+/// Numbers of a data element, which may be stored narrower than their array's class.
+fn numbers((kind, bytes): (u32, &[u8])) -> Result<Vec<f64>, String> {
+    fn of<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        let chunks = bytes.chunks_exact(N);
+        chunks.map(|chunk| value(chunk.try_into().expect("N bytes"))).collect()
+    }
+    Ok(match kind {
+        1 => of(bytes, |b| f64::from(i8::from_le_bytes(b))),
+        2 => of(bytes, |b| f64::from(u8::from_le_bytes(b))),
+        3 => of(bytes, |b| f64::from(i16::from_le_bytes(b))),
+        4 => of(bytes, |b| f64::from(u16::from_le_bytes(b))),
+        5 => of(bytes, |b| f64::from(i32::from_le_bytes(b))),
+        6 => of(bytes, |b| f64::from(u32::from_le_bytes(b))),
+        7 => of(bytes, |b| f64::from(f32::from_le_bytes(b))),
+        9 => of(bytes, f64::from_le_bytes),
+        12 => of(bytes, |b| i64::from_le_bytes(b) as f64),
+        13 => of(bytes, |b| u64::from_le_bytes(b) as f64),
+        kind => return Err(format!("expected numbers, found type {kind}")),
+    })
+}
+
+/// Text of a data element: bytes or 16-bit units.
+fn text((kind, bytes): (u32, &[u8])) -> Result<String, String> {
+    match kind {
+        1 | 2 | 16 => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        4 | 17 => {
+            let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+            Ok(String::from_utf16_lossy(&units.collect::<Vec<_>>()))
+        }
+        kind => Err(format!("expected text, found type {kind}")),
+    }
+}

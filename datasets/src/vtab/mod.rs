@@ -1,0 +1,12 @@
+//! VTAB-1k: the 19 tasks, and readers of what TFDS and their authors distribute (protocol section 2.1).
+
+pub mod dsprites;
+pub mod example;
+pub mod labels;
+pub mod prepare;
+pub mod tasks;
+pub mod tfds;
+pub mod tfrecord;
+
+pub use prepare::{Checksum, Options, Prepared};
+pub use tasks::{TASKS, TaskInfo, group, info};

@@ -1,0 +1,300 @@
+//! Makes the layout of lists (`folder.rs`) from what TFDS stores.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use image::ImageFormat;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::DataError;
+use crate::vtab::dsprites::{self, Dsprites};
+use crate::vtab::example::Example;
+use crate::vtab::labels::{class_names, label, scaled};
+use crate::vtab::tasks::{Label, Part, TaskInfo};
+use crate::vtab::tfds::{self, Tfds};
+use crate::{decode, progress};
+
+/// Tells of a finished task, and whether a folder is one.
+const PREPARED: &str = "prepared.json";
+
+/// Pictures that are decoded, checked and written at once.
+const CHUNK: usize = 256;
+
+/// What to accept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Other versions and counts than the protocol's.
+    pub any_version: bool,
+}
+
+/// What a prepared task was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Data set and version, or the archive.
+    pub source: String,
+    /// The lists.
+    pub lists: Vec<Checksum>,
+}
+
+/// One list of a prepared task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// train800, val200 or test.
+    pub list: String,
+    /// Number of pictures.
+    pub pictures: usize,
+    /// SHA-256, hexadecimal, over every picture's label (8 bytes, little-endian) and its bytes: those of a JPEG file,
+    /// the decoded RGB of a PNG, so that two encoders of the same PNG agree.
+    pub sha256: String,
+}
+
+/// True if `data` holds what `task` is made of.
+pub fn is_there(data: &Path, task: &TaskInfo) -> bool {
+    tfds::is_there(data, &task.source) || archive(data, task).is_some()
+}
+
+/// The archive of dSprites' authors, if it lies in `data` or its `dsprites` folder.
+fn archive(data: &Path, task: &TaskInfo) -> Option<PathBuf> {
+    let places = [data.join(dsprites::FILE), data.join("dsprites").join(dsprites::FILE)];
+    let wanted = task.source.name == "dsprites";
+    places.into_iter().find(|path| wanted && path.is_file())
+}
+
+/// Makes `out/<task>` from the TFDS data sets under `data`: pictures as they are stored, lists, class names and
+/// checksums. A finished task is left as it is; an unfinished one was in a hidden folder and is made anew.
+///
+/// # Errors
+/// Data that is missing, damaged or not the protocol's, a picture that cannot be decoded, a folder that cannot be
+/// written or is in the way.
+pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Result<Prepared, DataError> {
+    let folder = out.join(task.name);
+    if folder.exists() {
+        return finished(&folder);
+    }
+    let reader = Reader::open(data, task, options)?;
+    let partial = out.join(format!(".{}.partial", task.name));
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(|e| DataError::write(&partial, e))?;
+    }
+    let parts = [
+        ("train800", task.train.clone()),
+        ("val200", task.valid.clone()),
+        ("test", task.test.clone()),
+    ];
+    let total = parts
+        .iter()
+        .map(|(_, part)| reader.range(part).map(|range| range.len()))
+        .sum::<Result<usize, _>>()?;
+    let bar = progress::bar(total, task.name.to_string());
+    let mut lists = Vec::new();
+    for (list, part) in &parts {
+        let mut writer = ListWriter::new(&partial, list, task, &bar)?;
+        reader.records(task, part, &mut |place, picture, label| {
+            writer.push(place, picture, label)
+        })?;
+        lists.push(writer.finish()?);
+    }
+    bar.finish_and_clear();
+    let join = |list: &str| fs::read_to_string(partial.join(list)).map_err(|e| DataError::read(&partial, e));
+    write(
+        &partial.join("train800val200.txt"),
+        &(join("train800.txt")? + &join("val200.txt")?),
+    )?;
+    write(
+        &partial.join("classes.txt"),
+        &(class_names(task, reader.names(task)).join("\n") + "\n"),
+    )?;
+    let prepared = Prepared {
+        source: reader.source(),
+        lists,
+    };
+    let text = serde_json::to_string_pretty(&prepared).map_err(|e| DataError::write(&partial, e))?;
+    write(&partial.join(PREPARED), &text)?;
+    fs::rename(&partial, &folder).map_err(|e| DataError::write(&folder, e))?;
+    Ok(prepared)
+}
+
+/// What an earlier run made.
+fn finished(folder: &Path) -> Result<Prepared, DataError> {
+    let path = folder.join(PREPARED);
+    let text = fs::read_to_string(&path).map_err(|_| {
+        let message =
+            format!("it is there already and was not made by vtab-prepare (no {PREPARED}); choose another --out");
+        DataError::write(folder, message)
+    })?;
+    serde_json::from_str(&text).map_err(|e| DataError::read(&path, e))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), DataError> {
+    fs::write(path, text).map_err(|e| DataError::write(path, e))
+}
+
+/// Where the records come from.
+enum Reader {
+    Tfds(Tfds),
+    Archive(Dsprites),
+}
+
+type Each<'a> = dyn FnMut(&Path, Vec<u8>, usize) -> Result<(), DataError> + 'a;
+
+impl Reader {
+    fn open(data: &Path, task: &TaskInfo, options: Options) -> Result<Self, DataError> {
+        let Some(path) = archive(data, task).filter(|_| !tfds::is_there(data, &task.source)) else {
+            return Tfds::open(data, task, options.any_version).map(Self::Tfds);
+        };
+        let parts = [task.train.clone(), task.valid.clone(), task.test.clone()];
+        let places: Vec<_> = parts.into_iter().filter_map(|part| part.records).collect();
+        println!("{}: reading {}", task.name, path.display());
+        Dsprites::open(&path, &places).map(Self::Archive)
+    }
+
+    fn source(&self) -> String {
+        match self {
+            Self::Tfds(data) => data.source.clone(),
+            Self::Archive(_) => dsprites::FILE.into(),
+        }
+    }
+
+    fn range(&self, part: &Part) -> Result<std::ops::Range<usize>, DataError> {
+        let count = match self {
+            Self::Tfds(data) => data.count(part.split)?,
+            Self::Archive(data) => data.count,
+        };
+        Ok(part.records.clone().unwrap_or(0..count))
+    }
+
+    fn names(&self, task: &TaskInfo) -> Option<Vec<String>> {
+        match (self, task.label) {
+            (Self::Tfds(data), Label::Given(feature)) => data.class_names(feature),
+            _ => None,
+        }
+    }
+
+    fn records(&self, task: &TaskInfo, part: &Part, each: &mut Each) -> Result<(), DataError> {
+        let range = self.range(part)?;
+        match self {
+            Self::Tfds(data) => data.records(part.split, range, &mut |path, index, bytes| {
+                let error = |message: String| DataError::read(path, format!("record {index}: {message}"));
+                let example = Example::read(bytes).map_err(error)?;
+                let label = label(task.label, task.classes, &example).map_err(error)?;
+                each(path, example.bytes("image").map_err(error)?.to_vec(), label)
+            }),
+            Self::Archive(data) => {
+                let Label::Scaled(feature, times, by) = task.label else {
+                    return Err(DataError::Mismatch(format!(
+                        "{} has no label in {}",
+                        task.name,
+                        dsprites::FILE
+                    )));
+                };
+                data.records(feature, range, &mut |path, picture, factor| {
+                    let label = scaled(factor, times, by, task.classes).map_err(|m| DataError::read(path, m))?;
+                    each(path, picture, label)
+                })
+            }
+        }
+    }
+}
+
+/// Writes the pictures of one list, in chunks over all cores.
+struct ListWriter<'a> {
+    folder: &'a Path,
+    list: &'a str,
+    task: &'a TaskInfo,
+    bar: &'a ProgressBar,
+    waiting: Vec<(PathBuf, Vec<u8>, usize)>,
+    lines: String,
+    count: usize,
+    hash: Sha256,
+}
+
+impl<'a> ListWriter<'a> {
+    fn new(folder: &'a Path, list: &'a str, task: &'a TaskInfo, bar: &'a ProgressBar) -> Result<Self, DataError> {
+        let pictures = folder.join("images").join(list);
+        fs::create_dir_all(&pictures).map_err(|e| DataError::write(&pictures, e))?;
+        Ok(Self {
+            folder,
+            list,
+            task,
+            bar,
+            waiting: Vec::with_capacity(CHUNK),
+            lines: String::new(),
+            count: 0,
+            hash: Sha256::new(),
+        })
+    }
+
+    fn push(&mut self, place: &Path, picture: Vec<u8>, label: usize) -> Result<(), DataError> {
+        self.waiting.push((place.to_path_buf(), picture, label));
+        if self.waiting.len() == CHUNK {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), DataError> {
+        let written = self
+            .waiting
+            .par_iter()
+            .enumerate()
+            .map(|(at, (place, bytes, _))| {
+                let (bytes, hashed) = stored(bytes, self.task.gain).map_err(|message| {
+                    DataError::read(
+                        place,
+                        format!("picture {} of {}: {message}", self.count + at, self.list),
+                    )
+                })?;
+                let ending = decode::extension(&bytes).map_err(|message| DataError::read(place, message))?;
+                let name = format!("images/{}/{:06}.{ending}", self.list, self.count + at);
+                let path = self.folder.join(&name);
+                fs::write(&path, &bytes).map_err(|e| DataError::write(&path, e))?;
+                self.bar.inc(1);
+                Ok((name, hashed))
+            })
+            .collect::<Result<Vec<_>, DataError>>()?;
+        for ((name, hashed), (_, _, label)) in written.into_iter().zip(self.waiting.drain(..)) {
+            self.lines += &format!("{name} {label}\n");
+            self.hash.update((label as u64).to_le_bytes());
+            self.hash.update(hashed);
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Checksum, DataError> {
+        self.flush()?;
+        write(&self.folder.join(format!("{}.txt", self.list)), &self.lines)?;
+        let digest = self.hash.finalize();
+        Ok(Checksum {
+            list: self.list.into(),
+            pictures: self.count,
+            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}
+
+/// What is written for a picture, and what its checksum is made of. The bytes stay as they are unless `gain` is not 1.
+fn stored(bytes: &[u8], gain: u8) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let mut picture = decode::memory(bytes)?;
+    if gain == 1 {
+        let hashed = match decode::extension(bytes)? {
+            "png" => picture.into_raw(),
+            _ => bytes.to_vec(),
+        };
+        return Ok((bytes.to_vec(), hashed));
+    }
+    for value in picture.iter_mut() {
+        *value = value.saturating_mul(gain);
+    }
+    let mut png = Cursor::new(Vec::new());
+    image::DynamicImage::ImageRgb8(picture.clone())
+        .to_luma8()
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(|e| e.to_string())?;
+    Ok((png.into_inner(), picture.into_raw()))
+}

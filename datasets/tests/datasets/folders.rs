@@ -1,0 +1,159 @@
+//! Lists and folders of a user's own.
+
+use std::path::Path;
+
+use datasets::{Images, Picture, Resize, Task, folder, root};
+use indicatif::ProgressBar;
+
+use crate::says;
+
+fn save(path: &Path, value: u8) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image::RgbImage::from_pixel(3, 2, image::Rgb([value; 3]))
+        .save(path)
+        .unwrap();
+}
+
+fn load(path: &Path) -> Result<Task, datasets::DataError> {
+    let names = root::tasks(path)?;
+    root::task(path, &names[0], 4, Resize::default())
+}
+
+/// A task of lists of three lines each.
+fn lists(path: &Path) {
+    let folder = path.join("t");
+    for list in ["train800", "val200", "test"] {
+        let mut lines = String::new();
+        for i in 0..3_u8 {
+            save(&folder.join(format!("{list}{i}.png")), i);
+            lines += &format!("{list}{i}.png {}\n", i % 2);
+        }
+        std::fs::write(folder.join(format!("{list}.txt")), lines).unwrap();
+    }
+}
+
+#[test]
+fn bad_lists_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    lists(dir.path());
+    assert_eq!(load(dir.path()).unwrap().test.labels, [0, 1, 0]);
+    let with = |list: &str, text: &str, parts: &[&str]| {
+        let path = dir.path().join("t").join(list);
+        let whole = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(&path, text).unwrap();
+        says(load(dir.path()), parts);
+        std::fs::write(&path, whole).unwrap();
+    };
+    with("val200.txt", "\n", &["val200.txt is empty", "path label"]);
+    with(
+        "test.txt",
+        "test0.png 0\ntest1.png 1\ntest0.png 0\n",
+        &["test.txt, line 3", "'test0.png'", "line 1"],
+    );
+    with(
+        "train800.txt",
+        "a.png 0\na.png 1\n",
+        &["train800.txt, line 2", "line 1"],
+    );
+    with(
+        "test.txt",
+        "train8001.png 1\n",
+        &["test.txt, line 1", "train800.txt too"],
+    );
+    with(
+        "test.txt",
+        "test0.png 2\n",
+        &["test.txt, line 1", "label 2 is out of range", "2 classes"],
+    );
+    with("train800.txt", "a.png 4000000\n", &["4000000"]);
+    with("classes.txt", "one\n", &["label 1 is out of range", "1 classes"]);
+    with("classes.txt", "\n", &["classes.txt", "a class name a line"]);
+    std::fs::remove_file(dir.path().join("t/classes.txt")).unwrap();
+    std::fs::remove_file(dir.path().join("t/train800.txt")).unwrap();
+    std::fs::copy(dir.path().join("t/val200.txt"), dir.path().join("t/train800val200.txt")).unwrap();
+    says(load(dir.path()), &["train800val200.txt", "3 lines"]);
+}
+
+#[test]
+fn pictures_beyond_the_limit_are_read_when_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut images = Images::new(2, Resize::default());
+    for i in 0..200_u8 {
+        let path = dir.path().join(format!("{i}.png"));
+        save(&path, i);
+        images.push(Picture::File(path.into()), 0);
+    }
+    let mut kept = images.clone();
+    // 18 bytes a picture.
+    kept.keep(1000, &ProgressBar::hidden()).unwrap();
+    assert_eq!((images.kept_bytes(), kept.kept_bytes()), (0, 55 * 18));
+    for index in 0..200 {
+        assert_eq!(kept.pixels(index).unwrap(), [index as f32; 12]);
+    }
+    assert_eq!(kept.joined(&images).len(), 400);
+    // A missing file is found when the set is read, also beyond the limit.
+    std::fs::remove_file(dir.path().join("150.png")).unwrap();
+    says(images.keep(1000, &ProgressBar::hidden()), &["150.png"]);
+    says(kept.pixels(150), &["150.png"]);
+}
+
+#[test]
+fn a_folder_a_class_is_split_the_same_way_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("pets");
+    for (class, count) in [("cat", 20), ("dog", 10)] {
+        for i in 0..count {
+            save(&data.join(class).join(format!("{i}.png")), i);
+        }
+    }
+    let task = load(&data).unwrap();
+    assert_eq!((task.name.as_str(), task.group.as_str()), ("pets", "other"));
+    assert_eq!(task.classes, ["cat", "dog"]);
+    assert_eq!((task.train.len(), task.valid.len(), task.test.len()), (21, 3, 6));
+    assert_eq!(task.test.labels, [0, 0, 0, 0, 1, 1]);
+    assert_eq!(load(&data).unwrap(), task);
+    let path = |images: &Images, i: usize| images.pictures[i].path().unwrap().to_path_buf();
+    let mut all: Vec<_> = [&task.train, &task.valid, &task.test]
+        .iter()
+        .flat_map(|images| (0..images.len()).map(|i| path(images, i)))
+        .collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 30);
+    assert!(folder::tasks(&data).unwrap().is_empty());
+}
+
+#[test]
+fn given_parts_are_kept_and_missing_ones_taken_from_train() {
+    let dir = tempfile::tempdir().unwrap();
+    let add = |part: &str, class: &str, count: u8| {
+        for i in 0..count {
+            save(&dir.path().join(part).join(class).join(format!("{i}.jpg")), i);
+        }
+    };
+    add("train", "a", 10);
+    add("train", "b", 10);
+    add("test", "a", 3);
+    add("test", "b", 4);
+    let task = load(dir.path()).unwrap();
+    assert_eq!((task.train.len(), task.valid.len(), task.test.len()), (18, 2, 7));
+    add("val", "a", 1);
+    add("val", "b", 1);
+    let task = load(dir.path()).unwrap();
+    assert_eq!((task.train.len(), task.valid.len(), task.test.len()), (20, 2, 7));
+    add("test", "c", 1);
+    says(load(dir.path()), &["test/c", "no folder under train"]);
+}
+
+#[test]
+fn folders_that_cannot_be_a_task_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    says(load(&dir.path().join("none")), &["none"]);
+    says(load(dir.path()), &["no task folder in it", "a class"]);
+    save(&dir.path().join("one/a.png"), 1);
+    says(load(dir.path()), &["1 class folder"]);
+    save(&dir.path().join("two/a.png"), 1);
+    says(load(dir.path()), &["one", "3 or more"]);
+    std::fs::create_dir(dir.path().join("empty")).unwrap();
+    says(load(dir.path()), &["empty", "no .jpg"]);
+}

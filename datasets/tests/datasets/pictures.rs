@@ -1,0 +1,111 @@
+//! Kinds of picture files and ways of resizing, against Pillow, PyTorch and torchvision.
+
+use datasets::{Resize, decode};
+use image::RgbImage;
+
+use crate::{fixture, says};
+
+fn picture(name: &str) -> RgbImage {
+    decode::file(&fixture("pictures").join(name)).unwrap()
+}
+
+/// Greatest difference of two pictures of one size.
+fn apart(a: &RgbImage, b: &RgbImage) -> u8 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let differences = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| a.abs_diff(*b));
+    differences.max().unwrap()
+}
+
+#[test]
+fn every_kind_of_picture_becomes_rgb_by_the_stated_rule() {
+    for name in ["grey.png", "alpha.png", "palette.png", "bits.png"] {
+        assert_eq!(apart(&picture(name), &picture(&format!("{name}.rgb.png"))), 0, "{name}");
+    }
+    // Two JPEG decoders round differently.
+    for (name, tolerance) in [("grey.jpg", 1), ("plain.jpg", 3), ("cmyk.jpg", 2)] {
+        let difference = apart(&picture(name), &picture(&format!("{name}.rgb.png")));
+        assert!(difference <= tolerance, "{name} {difference}");
+    }
+    let deep = picture("deep.png");
+    assert_eq!(deep.get_pixel(3, 2).0, [30, 30, 255 - 15 - 10]);
+}
+
+#[test]
+fn what_is_no_picture_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.png");
+    says(decode::file(&path), &["a.png"]);
+    let whole = std::fs::read(fixture("pictures/plain.jpg")).unwrap();
+    for (bytes, part) in [
+        (&b""[..], "no bytes"),
+        (b"text", "no JPEG or PNG"),
+        (&whole[..whole.len() / 3], "a.png"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        says(decode::file(&path), &["a.png", part]);
+    }
+}
+
+#[test]
+fn bilinear_without_antialiasing_is_pytorchs_unrounded() {
+    for (name, side) in [("37x23_16", 16), ("5x9_24", 24), ("16x16_21", 21), ("64x50_7", 7)] {
+        let stored = std::fs::read(fixture(&format!("pictures/resize_{name}.f32"))).unwrap();
+        let expected = stored
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        let found = Resize::Bilinear
+            .apply(&picture(&format!("resize_{name}.png")), side, None)
+            .unwrap();
+        assert_eq!(found.len(), 3 * side * side);
+        let worst = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(worst < 1e-3, "{name}: {worst}");
+        assert!(found.iter().any(|value| value.fract() != 0.0), "{name} is rounded");
+    }
+}
+
+#[test]
+fn antialiased_resizing_and_the_central_crop_are_pillows() {
+    for (name, side) in [("61x83_28", 28), ("90x47_21", 21)] {
+        let source = picture(&format!("crop_{name}.png"));
+        for (how, tolerance) in [
+            ("crop", 1.0),
+            ("bilinear-antialias", 1.0),
+            ("bicubic", 2.0),
+            ("lanczos", 2.0),
+        ] {
+            let file = if how == "crop" { "expected" } else { how };
+            let expected = picture(&format!("crop_{name}.{file}.png"));
+            let found = how.parse::<Resize>().unwrap().apply(&source, side, None).unwrap();
+            for (at, pixel) in expected.pixels().enumerate() {
+                for channel in 0..3 {
+                    let difference = (found[channel * side * side + at] - f32::from(pixel[channel])).abs();
+                    assert!(difference <= tolerance, "{name} {how}: {difference}");
+                }
+            }
+        }
+    }
+    says("area".parse::<Resize>(), &["'area'", "bilinear, bilinear-antialias"]);
+}
+
+#[test]
+fn training_crops_are_random_mirrored_and_repeatable() {
+    // Every column has its own value: a crop tells its place and whether it is mirrored.
+    let source = RgbImage::from_fn(40, 32, |x, y| image::Rgb([6 * x as u8, 8 * y as u8, 0]));
+    let (mut mirrored, mut places) = (0, std::collections::BTreeSet::new());
+    for seed in 0..200 {
+        let crop = Resize::Crop.apply(&source, 28, Some(seed)).unwrap();
+        assert_eq!(crop, Resize::Crop.apply(&source, 28, Some(seed)).unwrap());
+        let (left, right, top) = (crop[0], crop[27], crop[28 * 28]);
+        mirrored += usize::from(left > right);
+        places.insert((left.min(right) as i32, top as i32));
+    }
+    assert!((70..130).contains(&mirrored), "{mirrored}");
+    // 13 columns and 5 rows to start from.
+    assert!(places.len() > 50 && places.len() <= 65, "{}", places.len());
+    assert_eq!(places.iter().next(), Some(&(0, 0)));
+    assert_eq!(places.iter().last().map(|place| place.0), Some(72));
+}

@@ -1,0 +1,162 @@
+//! Every method against HF PEFT, or against PyTorch written from the paper where PEFT lacks it
+//! (fixtures/make_methods.py): outputs, and the adapter after one gradient step, on a tiny ViT.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use backbones::{Vit, load_vit};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use serde_json::Value;
+use wegeft::methods::Factors;
+use wegeft::storage::{CONFIG_FILE, Stored, Tensors, WEIGHTS_FILE, read_tensors, write_tensors};
+use wegeft::{Adapted, read_config};
+
+static EXPECTED: LazyLock<Tensors> =
+    LazyLock::new(|| read_tensors(&fixtures().join("methods/expected.safetensors")).unwrap());
+static CONFIGS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+    let text = fs::read_to_string(fixtures().join("methods/configs.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+});
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn tensor<const D: usize>(stored: &Stored, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(stored.values.clone(), stored.shape.clone()), device)
+}
+
+/// The tensors whose names begin with `prefix`, without it.
+fn under(prefix: &str) -> Tensors {
+    let named = EXPECTED
+        .iter()
+        .filter_map(|(name, stored)| Some((name.strip_prefix(prefix)?, stored)));
+    named.map(|(name, stored)| (name.to_string(), stored.clone())).collect()
+}
+
+fn backbone(case: &str, device: &Device) -> Vit {
+    let folder = tempfile::tempdir().unwrap();
+    let config = fs::read_to_string(fixtures().join("peft/config.json")).unwrap();
+    let pool = if case.ends_with("_avg") { "\"avg\"" } else { "\"token\"" };
+    fs::write(folder.path().join("config.json"), config.replace("\"token\"", pool)).unwrap();
+    fs::copy(
+        fixtures().join("peft/model.safetensors"),
+        folder.path().join("model.safetensors"),
+    )
+    .unwrap();
+    load_vit(folder.path(), None, 0.0, device).unwrap().model
+}
+
+/// The adapter of that case as PEFT would have it on disk, with the tensors before the step.
+fn write(case: &str, folder: &Path) {
+    fs::write(folder.join(CONFIG_FILE), CONFIGS[case].to_string()).unwrap();
+    write_tensors(&folder.join(WEIGHTS_FILE), &under(&format!("{case}/before/"))).unwrap();
+}
+
+fn close(ours: &Stored, theirs: &Stored, tolerance: f32, what: &str) {
+    assert_eq!(ours.shape, theirs.shape, "{what}");
+    for (index, (a, b)) in ours.values.iter().zip(&theirs.values).enumerate() {
+        assert!((a - b).abs() < tolerance, "{what}[{index}]: {a} against PyTorch's {b}");
+    }
+}
+
+fn logits(adapted: &Adapted<Vit>, device: &Device) -> Tensor<2> {
+    adapted.bind().forward(tensor(&EXPECTED["pixel_values"], device))
+}
+
+fn stored(tensor: Tensor<2>) -> Stored {
+    Stored {
+        shape: tensor.dims().to_vec(),
+        values: tensor.into_data().iter::<f32>().collect(),
+    }
+}
+
+/// Loads a case, takes the step, saves; all of it against the fixture.
+fn compare(case: &str) {
+    let device = Device::flex().autodiff();
+    let folder = tempfile::tempdir().unwrap();
+    write(case, folder.path());
+    let config = read_config(folder.path()).unwrap();
+    let adapted = config
+        .init(backbone(case, &device))
+        .unwrap()
+        .load(folder.path())
+        .unwrap();
+    let before = logits(&adapted, &device);
+    close(
+        &stored(before.clone()),
+        &EXPECTED[&format!("{case}/logits_before")],
+        5e-5,
+        case,
+    );
+    if config.method.merges() {
+        let merged = adapted
+            .merge()
+            .unwrap()
+            .forward(tensor(&EXPECTED["pixel_values"], &device));
+        close(&stored(merged), &EXPECTED[&format!("{case}/logits_before")], 5e-5, case);
+    }
+    let labels = Tensor::<1, Int>::from_ints([1, 3], &device);
+    let loss = CrossEntropyLossConfig::new().init(&device).forward(before, labels);
+    let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+    let adapted = SgdConfig::new().init().step(1.0, adapted, grads);
+    close(
+        &stored(logits(&adapted, &device)),
+        &EXPECTED[&format!("{case}/logits_after")],
+        1e-4,
+        case,
+    );
+    adapted.save(folder.path()).unwrap();
+    let ours = read_tensors(&folder.path().join(WEIGHTS_FILE)).unwrap();
+    let (before, after) = (under(&format!("{case}/before/")), under(&format!("{case}/after/")));
+    assert!(ours.keys().eq(after.keys()), "{case}");
+    let mut moved = 0;
+    for (name, theirs) in &after {
+        close(&ours[name], theirs, 2e-5, &format!("{case}: {name}"));
+        moved += usize::from(before[name] != *theirs);
+    }
+    let fixed = if case == "vera" { 2 } else { 0 };
+    assert_eq!(moved, after.len() - fixed, "{case}");
+}
+
+#[test]
+fn every_case_agrees_with_pytorch() {
+    assert!(CONFIGS.len() > 15);
+    CONFIGS.keys().for_each(|case| compare(case));
+}
+
+#[test]
+fn pissa_and_olora_start_from_peft_s_product() {
+    let device = Device::flex();
+    for (case, tolerance) in [
+        ("pissa", 1e-5),
+        ("pissa_niter", 1e-5),
+        ("pissa_rslora", 1e-5),
+        ("olora", 1e-5),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write(case, folder.path());
+        let fresh = read_config(folder.path())
+            .unwrap()
+            .init(backbone(case, &device))
+            .unwrap();
+        let theirs = under(&format!("{case}/product/"));
+        assert_eq!(theirs.len(), 2);
+        for (group, factors) in fresh.bank().groups().iter().zip(&fresh.bank().factors) {
+            let Factors::Lora(lora) = factors else {
+                panic!("the case is LoRA")
+            };
+            let product = lora.b.val().matmul(lora.a.val()).mul_scalar(lora.scale);
+            close(&stored(product), &theirs[&group.name], tolerance, case);
+        }
+        // The residual starts at nothing, whatever the product.
+        let frozen = fresh.model().forward(tensor(&EXPECTED["pixel_values"], &device));
+        logits(&fresh, &device)
+            .into_data()
+            .assert_approx_eq::<f32>(&frozen.into_data(), Tolerance::absolute(1e-5));
+    }
+}
