@@ -197,8 +197,6 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
 mod tests {
     use clap::CommandFactory;
 
-    use clap::CommandFactory;
-
     use super::*;
     use crate::methods;
 
