@@ -1,4 +1,4 @@
-//! Stanford Dogs: Images/<synset>-<breed>/…, train_list.mat and test_list.mat (in the folder or its `lists`).
+//! Stanford Dogs: `Images/SYNSET-BREED/…`, train_list.mat and test_list.mat (in the folder or its `lists`).
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -37,6 +37,9 @@ pub fn tfds_order(count: usize, split: &str) -> Vec<usize> {
     keys.into_iter().map(|(_, number)| number).collect()
 }
 
+/// What is done with a picture: the archive, its PNG, a factor.
+pub type EachPicture<'a> = dyn FnMut(&Path, Vec<u8>, i64) -> Result<(), DataError> + 'a;
+
 /// Some pictures of the archive, in memory: 512 bytes each.
 pub struct Dsprites {
     /// Number of pictures of the archive.
@@ -93,12 +96,7 @@ impl Dsprites {
     ///
     /// # Errors
     /// Places that were not read, a factor that there is not, what `each` returns.
-    pub fn records(
-        &self,
-        feature: &str,
-        places: Range<usize>,
-        each: &mut dyn FnMut(&Path, Vec<u8>, i64) -> Result<(), DataError>,
-    ) -> Result<(), DataError> {
+    pub fn records(&self, feature: &str, places: Range<usize>, each: &mut EachPicture) -> Result<(), DataError> {
         let error = |message: String| DataError::read(&self.path, message);
         let column = COLUMNS
             .iter()

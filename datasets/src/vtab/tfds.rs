@@ -38,6 +38,9 @@ struct SplitInfo {
     filepath_template: Option<String>,
 }
 
+/// What is done with a record: its file, its number there, its bytes.
+pub type EachRecord<'a> = dyn FnMut(&Path, usize, &[u8]) -> Result<(), DataError> + 'a;
+
 /// One split.
 struct Split {
     name: String,
@@ -155,12 +158,7 @@ impl Tfds {
     ///
     /// # Errors
     /// A shard that is missing, damaged, or of another length than dataset_info.json says; what `each` returns.
-    pub fn records(
-        &self,
-        name: &str,
-        range: Range<usize>,
-        each: &mut dyn FnMut(&Path, usize, &[u8]) -> Result<(), DataError>,
-    ) -> Result<(), DataError> {
+    pub fn records(&self, name: &str, range: Range<usize>, each: &mut EachRecord) -> Result<(), DataError> {
         let total = self.count(name)?;
         if range.end > total {
             let message = format!(

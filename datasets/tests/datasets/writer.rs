@@ -42,7 +42,7 @@ pub fn example(features: &[(&str, Kind)]) -> Vec<u8> {
 
 fn masked(bytes: &[u8]) -> [u8; 4] {
     let crc = crc32c::crc32c(bytes);
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xA282_EAD8).to_le_bytes()
+    crc.rotate_right(15).wrapping_add(0xA282_EAD8).to_le_bytes()
 }
 
 /// Writes a TFRecord file.
