@@ -40,6 +40,9 @@ pub enum DataError {
     /// Data that is whole and yet not the benchmark's.
     #[error("{0}")]
     Mismatch(String),
+    /// The caller wanted no more.
+    #[error("reading pictures was stopped")]
+    Stopped,
 }
 
 impl DataError {

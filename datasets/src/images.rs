@@ -1,5 +1,6 @@
 //! Labelled pictures: kept decoded in their own size, or read again each time they are wanted.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,19 @@ impl Picture {
             Self::Encoded { name, bytes } => decode::memory(bytes)
                 .map(Arc::new)
                 .map_err(|message| DataError::read(name, message)),
+        }
+    }
+
+    /// Looks whether the picture's file is there, without reading it.
+    ///
+    /// # Errors
+    /// A file that is missing.
+    fn check(&self) -> Result<(), DataError> {
+        match self {
+            Self::File(path) => std::fs::metadata(&**path)
+                .map(drop)
+                .map_err(|e| DataError::read(path, e)),
+            Self::Decoded(_) | Self::Encoded { .. } => Ok(()),
         }
     }
 
@@ -134,14 +148,17 @@ impl Images {
     }
 
     /// Decodes the first pictures, in parallel, and keeps them until they take `limit` bytes; of the others only
-    /// checks that their files are there. `bar` goes on by one a picture.
+    /// checks that their files are there. `bar` goes on by one a picture, and the whole as long as `go_on` says so.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
-    pub fn keep(&mut self, limit: usize, bar: &ProgressBar) -> Result<(), DataError> {
+    /// A picture that is missing or damaged; a stop.
+    pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<(), DataError> {
         const CHUNK: usize = 64;
         let mut kept = 0;
         for chunk in self.pictures.chunks_mut(CHUNK) {
+            if !go_on() {
+                return Err(DataError::Stopped);
+            }
             if kept < limit {
                 let decoded = chunk
                     .par_iter()
@@ -157,9 +174,7 @@ impl Images {
                 continue;
             }
             for picture in chunk {
-                if let Picture::File(path) = picture {
-                    std::fs::metadata(&**path).map_err(|e| DataError::read(path, e))?;
-                }
+                picture.check()?;
                 bar.inc(1);
             }
         }
@@ -219,17 +234,36 @@ const KEPT_TRAIN: usize = 1 << 30;
 const KEPT_TEST: usize = 256 << 20;
 
 impl Task {
-    /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 256 MiB); pictures beyond
-    /// are read again each time. Shows a progress bar.
+    /// Looks whether the pictures' files are there, without reading them.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
-    pub fn keep(mut self) -> Result<Self, DataError> {
+    /// A file that is missing.
+    pub fn check(&self) -> Result<(), DataError> {
+        let parts = [&self.train, &self.valid, &self.test];
+        parts
+            .iter()
+            .flat_map(|part| &part.pictures)
+            .try_for_each(Picture::check)
+    }
+
+    /// Number of test pictures that are trained on as well: their score tells nothing.
+    pub fn trained_and_tested(&self) -> usize {
+        let trained: HashSet<_> = self.train.pictures.iter().filter_map(Picture::path).collect();
+        let tested = self.test.pictures.iter().filter_map(Picture::path);
+        tested.filter(|path| trained.contains(path)).count()
+    }
+
+    /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 256 MiB); pictures beyond
+    /// are read again each time. Shows a progress bar, and goes on as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// A picture that is missing or damaged; a stop.
+    pub fn keep(mut self, go_on: &dyn Fn() -> bool) -> Result<Self, DataError> {
         let total = self.train.len() + self.valid.len() + self.test.len();
         let bar = crate::progress::bar(total, format!("{}: reading pictures", self.name));
-        self.train.keep(KEPT_TRAIN, &bar)?;
-        self.valid.keep(KEPT_TEST, &bar)?;
-        self.test.keep(KEPT_TEST, &bar)?;
+        self.train.keep(KEPT_TRAIN, &bar, go_on)?;
+        self.valid.keep(KEPT_TEST, &bar, go_on)?;
+        self.test.keep(KEPT_TEST, &bar, go_on)?;
         bar.finish_and_clear();
         Ok(self)
     }

@@ -6,6 +6,7 @@ use backbones::{Normalization, Vit};
 use burn::data::dataloader::DataLoader;
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::train::Interrupter;
 use datasets::resize::planes;
 use datasets::{DataError, Images};
 use image::RgbImage;
@@ -94,13 +95,22 @@ impl Pictures {
     /// of once an epoch. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors
-    /// What the loader says.
-    pub fn through(mut self, prefix: Prefix, model: &Vit, device: &Device) -> Result<Self, String> {
+    /// What the loader says, an interruption.
+    pub fn through(
+        mut self,
+        prefix: Prefix,
+        model: &Vit,
+        interrupter: &Interrupter,
+        device: &Device,
+    ) -> Result<Self, String> {
         let (mut values, mut shape) = (Vec::new(), [0, 0]);
         for batch in self.loader(100, device).iter() {
             let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input else {
                 continue;
             };
+            if interrupter.should_stop() {
+                return Err("interrupted".into());
+            }
             let tokens = match prefix {
                 Prefix::Blocks(blocks) => model.tokens(pixels, blocks),
                 Prefix::Whole => model.features(pixels).unsqueeze_dim(1),

@@ -3,6 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::lr_scheduler::LrSchedulerRecord;
+use burn::optim::OptimizerRecord;
+use burn::store::ModuleRecord;
+use burn::train::TrainingError;
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 use wegeft::storage::write_then_rename;
 
@@ -48,10 +52,52 @@ impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
     }
 }
 
-/// The last epoch of which all three records are in `folder`.
-pub fn last_epoch(folder: &Path) -> Option<usize> {
-    let files = std::fs::read_dir(folder).ok()?;
-    files
+/// What stopped a training, without burn-train's words around a sentence that is complete.
+pub fn sentence(error: &TrainingError) -> String {
+    match error {
+        TrainingError::Checkpoint(CheckpointerError::Unknown(message)) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The last epoch in `folder` of which all three records can be read, and the model's of them; `None` if there is no
+/// checkpoint. An epoch with a record that is missing or damaged does not count: two are kept.
+///
+/// # Errors
+/// Checkpoints that are all damaged.
+pub fn last_whole(folder: &Path) -> Result<Option<(usize, ModuleRecord)>, String> {
+    let mut damage = None;
+    for epoch in epochs(folder) {
+        match whole(folder, epoch) {
+            Ok(model) => return Ok(Some((epoch, model))),
+            Err(message) => damage = damage.or(Some(message)),
+        }
+    }
+    match damage {
+        Some(message) => Err(format!(
+            "{message}, and there is no whole checkpoint beside it; remove {} to start anew",
+            folder.display()
+        )),
+        None => Ok(None),
+    }
+}
+
+/// The model's record of an epoch, if all three can be read.
+fn whole(folder: &Path, epoch: usize) -> Result<ModuleRecord, String> {
+    let path = |record| RecordFiles::new(folder, record).path(epoch);
+    let damaged =
+        |record: &'static str| move |e: CheckpointerError| format!("{} is damaged ({e})", path(record).display());
+    let [model, optim, scheduler] = RECORDS;
+    <OptimizerRecord as Checkpoint>::load(path(optim)).map_err(damaged(optim))?;
+    <LrSchedulerRecord as Checkpoint>::load(path(scheduler)).map_err(damaged(scheduler))?;
+    <ModuleRecord as Checkpoint>::load(path(model)).map_err(damaged(model))
+}
+
+/// The epochs of which all three records are there, the last one first.
+fn epochs(folder: &Path) -> Vec<usize> {
+    let mut epochs: Vec<usize> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
         .flatten()
         .filter_map(|file| {
             let name = file.file_name().into_string().ok()?;
@@ -62,22 +108,48 @@ pub fn last_epoch(folder: &Path) -> Option<usize> {
                 .iter()
                 .all(|record| RecordFiles::new(folder, record).path(*epoch).is_file())
         })
-        .max()
+        .collect();
+    epochs.sort_unstable_by(|a, b| b.cmp(a));
+    epochs
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
     use super::*;
 
+    fn write(folder: &Path, epoch: usize) {
+        let save = |record: &'static str| RecordFiles::new(folder, record);
+        let model = LinearConfig::new(1, 1).init(&Device::flex());
+        save("model").save(epoch, model.into_record()).unwrap();
+        save("optim").save(epoch, OptimizerRecord::default()).unwrap();
+        save("scheduler").save(epoch, LrSchedulerRecord::new()).unwrap();
+    }
+
     #[test]
-    fn an_epoch_with_a_record_missing_does_not_count() {
+    fn an_epoch_with_a_record_missing_or_damaged_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(last_epoch(dir.path()), None);
-        for (epoch, records) in [(9, &RECORDS[..]), (10, &RECORDS[..]), (11, &RECORDS[..2])] {
-            for record in records {
-                std::fs::write(dir.path().join(format!("{record}-{epoch}.bpk")), "").unwrap();
-            }
+        let last = || last_whole(dir.path()).map(|found| found.map(|(epoch, _)| epoch));
+        assert_eq!(last(), Ok(None));
+        for epoch in [9, 10, 11] {
+            write(dir.path(), epoch);
         }
-        assert_eq!(last_epoch(dir.path()), Some(10));
+        assert_eq!(last(), Ok(Some(11)));
+        std::fs::remove_file(dir.path().join("scheduler-11.bpk")).unwrap();
+        assert_eq!(last(), Ok(Some(10)));
+        for record in RECORDS {
+            write(dir.path(), 10);
+            std::fs::write(dir.path().join(format!("{record}-10.bpk")), "torn").unwrap();
+            assert_eq!(last(), Ok(Some(9)), "{record}");
+        }
+        std::fs::write(dir.path().join("optim-9.bpk"), "torn").unwrap();
+        let message = last().unwrap_err();
+        assert!(
+            message.contains("-10.bpk is damaged") && message.contains("start anew"),
+            "{message}"
+        );
     }
 }

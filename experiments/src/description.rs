@@ -12,7 +12,7 @@ const FILE: &str = "classifier.json";
 /// What an adapted classifier was trained for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// Backbone as the settings name it; `None` for the one that ships.
+    /// Backbone as the settings name it, a path from the root on; `None` for the one that ships.
     pub backbone: Option<String>,
     /// Side of the pictures, pixels.
     pub image_size: usize,

@@ -2,6 +2,27 @@
 
 use burn::tensor::Device;
 
+/// The device if none is named: the first one that is compiled in.
+pub const DEFAULT: &str = if cfg!(feature = "flex") {
+    "flex"
+} else if cfg!(feature = "cuda") {
+    "cuda"
+} else if cfg!(feature = "rocm") {
+    "rocm"
+} else if cfg!(feature = "metal") {
+    "metal"
+} else if cfg!(feature = "vulkan") {
+    "vulkan"
+} else if cfg!(feature = "wgpu") {
+    "wgpu"
+} else if cfg!(feature = "webgpu") {
+    "webgpu"
+} else if cfg!(feature = "ndarray") {
+    "ndarray"
+} else {
+    "flex"
+};
+
 /// The device of that name: `flex`, `ndarray`, `vulkan`, `cuda:1`, … An index after a colon chooses among several.
 ///
 /// # Errors
@@ -57,12 +78,13 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// The first one is the best that there is, also where that is an integrated or a software GPU; others are discrete.
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
 fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
-    index.map_or(
-        burn::tensor::DeviceKind::DefaultDevice,
-        burn::tensor::DeviceKind::DiscreteGpu,
-    )
+    match index {
+        None | Some(0) => burn::tensor::DeviceKind::DefaultDevice,
+        Some(index) => burn::tensor::DeviceKind::DiscreteGpu(index),
+    }
 }
 
 #[cfg(test)]

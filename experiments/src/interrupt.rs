@@ -1,22 +1,29 @@
 //! Ctrl-C.
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::train::Interrupter;
 
-/// The first Ctrl-C ends the step and keeps what is finished; the second one ends the program.
+use crate::dashboard;
+
+/// The first Ctrl-C ends the step and keeps what is finished; the second one ends the program, with code 130.
 ///
 /// # Errors
-/// A system that does not let a program catch it.
+/// A system that does not let the signal be caught.
 pub fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), String> {
     static PRESSED: AtomicBool = AtomicBool::new(false);
     let interrupter = interrupter.clone();
     ctrlc::set_handler(move || {
         if PRESSED.swap(true, Ordering::SeqCst) {
+            let _held = dashboard::leave();
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
         interrupter.stop(Some("Ctrl-C"));
+        if !dashboard::is_open() {
+            let message = "stopping after this step; press Ctrl-C again to stop at once";
+            let _ = writeln!(std::io::stderr().lock(), "{message}");
+        }
     })
     .map_err(|e| format!("cannot catch Ctrl-C: {e}"))
 }

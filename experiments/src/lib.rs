@@ -1,21 +1,30 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
+pub mod adapted_lm;
 pub mod adapter;
 pub mod augment;
 pub mod batches;
+pub mod bench;
 pub mod checkpoints;
 pub mod classifier;
+pub mod clock;
 pub mod confusion;
+pub mod dashboard;
 pub mod description;
 pub mod device;
 pub mod fgvc;
+pub mod flags;
 pub mod formulas;
+pub mod generate;
+pub mod generation;
 pub mod interrupt;
+pub mod language;
 pub mod load;
 pub mod loader;
 pub mod memory;
 pub mod methods;
 pub mod metrics_file;
+pub mod output;
 pub mod plain;
 pub mod plots;
 pub mod predict;
@@ -29,6 +38,7 @@ pub mod settings;
 pub mod suite;
 pub mod sweep;
 pub mod table;
+pub mod token_files;
 pub mod training;
 pub mod visualize;
 pub mod vtab;

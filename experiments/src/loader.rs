@@ -134,3 +134,84 @@ impl DataLoaderIterator<Batch> for Batches {
         Progress::new(self.done, self.total, Some("items".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use backbones::Normalization;
+    use datasets::{Images, Picture, Resize};
+
+    use super::*;
+
+    fn pictures(count: usize) -> Images {
+        let mut images = Images::new(2, Resize::default());
+        (0..count).for_each(|i| images.push_grey(&[i as u8; 4], i));
+        images
+    }
+
+    fn loader(images: Images, seed: Option<u64>, first_epoch: usize) -> Loader {
+        let normalization = Normalization {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        Loader::new(
+            Pictures::new(images, normalization),
+            4,
+            seed,
+            first_epoch,
+            &Device::flex(),
+        )
+    }
+
+    fn labels(loader: &dyn DataLoader<Batch>) -> Vec<Vec<i64>> {
+        let batches = loader
+            .iter()
+            .map(|batch| batch.unwrap().labels.into_data().iter().collect());
+        batches.collect()
+    }
+
+    #[test]
+    fn batches_come_in_order_and_epochs_in_new_ones() {
+        let plain = loader(pictures(10), None, 0);
+        assert_eq!(labels(&plain), [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
+        let shuffled = loader(pictures(10), Some(3), 0);
+        let epochs = [labels(&shuffled), labels(&shuffled), labels(&shuffled)];
+        assert_ne!(epochs[0], epochs[1]);
+        let mut all = epochs[1].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+        // A run resumed at the third epoch, and two devices that share the second one.
+        assert_eq!(labels(&loader(pictures(10), Some(3), 2)), epochs[2]);
+        let second = loader(pictures(10), Some(3), 1);
+        let (first, rest) = (second.slice(0, 4), second.slice(4, 10));
+        assert_eq!([labels(&*first), labels(&*rest)].concat(), epochs[1]);
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_read_ends_the_epoch_with_its_name() {
+        let mut images = pictures(12);
+        images.pictures[6] = Picture::File(Path::new("/nowhere/6.png").into());
+        let loader = loader(images, None, 0);
+        let found: Vec<Result<(), String>> = loader
+            .iter()
+            .map(|batch| batch.map(drop).map_err(|e| e.to_string()))
+            .collect();
+        assert!(found[0].is_ok());
+        assert!(found[1].as_ref().unwrap_err().contains("/nowhere/6.png"), "{found:?}");
+        // The thread ends there: what follows is an error too, never a silent end.
+        assert!(found[2..].iter().all(Result::is_err));
+    }
+
+    #[test]
+    fn an_epoch_that_is_left_early_leaves_nothing_behind() {
+        let loader = loader(pictures(40), None, 0);
+        let progress = {
+            let mut batches = loader.iter();
+            batches.next().unwrap().unwrap();
+            batches.progress()
+        };
+        assert_eq!((progress.items_processed, progress.items_total), (4, 40));
+        assert_eq!(labels(&loader).len(), 10);
+    }
+}

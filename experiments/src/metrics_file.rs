@@ -12,6 +12,9 @@ use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Value, json};
 use wegeft::storage::write_then_rename;
 
+use crate::clock::Clock;
+use crate::output::tell;
+
 /// Why a training stopped that diverged.
 pub const NOT_A_NUMBER: &str = "the loss is not a number";
 
@@ -25,12 +28,14 @@ pub struct MetricsFile {
     step: usize,
     bad_step: Arc<Mutex<Option<usize>>>,
     interrupter: Interrupter,
+    clock: Clock,
     quiet: bool,
 }
 
 impl MetricsFile {
     /// Goes on with `path` after the first `epochs_done` epochs, whose lines it keeps. `bad_step` tells the caller
-    /// at which step the loss stopped being a number. Unless `quiet`, each epoch is a line on the terminal too.
+    /// at which step the loss stopped being a number; `clock` is saved once an epoch. Unless `quiet`, each epoch is a
+    /// line on the terminal too.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -39,6 +44,7 @@ impl MetricsFile {
         epochs_done: usize,
         interrupter: Interrupter,
         bad_step: Arc<Mutex<Option<usize>>>,
+        clock: Clock,
         quiet: bool,
     ) -> Result<Self, String> {
         // A run that was cut inside an epoch has left lines of it.
@@ -62,6 +68,7 @@ impl MetricsFile {
             step: step as usize,
             bad_step,
             interrupter,
+            clock,
             quiet,
         })
     }
@@ -88,6 +95,10 @@ impl MetricLogger for MetricsFile {
                 .find(|(known, _)| known == id)
                 .map_or("", |(_, name)| name)
                 .to_string();
+            // The final value of a split without a batch is none.
+            if is_final(numeric) && !self.means.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
             let entry = if is_final(numeric) {
                 &numeric.numeric_entry
             } else {
@@ -121,6 +132,9 @@ impl MetricLogger for MetricsFile {
     }
 
     fn log_epoch_summary(&mut self, summary: EpochSummary) {
+        if self.means.is_empty() {
+            return self.inner.log_epoch_summary(summary);
+        }
         let mut line = json!({ "epoch": summary.epoch_number, "split": summary.split.to_string(), "step": self.step });
         for (name, mean) in &self.means {
             line[name.to_lowercase()] = json!(mean);
@@ -131,15 +145,12 @@ impl MetricLogger for MetricsFile {
                 .iter()
                 .map(|(name, mean)| format!("{} {mean:.3}", name.to_lowercase()))
                 .collect();
-            println!(
-                "  epoch {} {}: {}",
-                summary.epoch_number,
-                summary.split,
-                means.join(", ")
-            );
+            let (epoch, split) = (summary.epoch_number, &summary.split);
+            tell(format_args!("  epoch {epoch} {split}: {}", means.join(", ")));
         }
         // A full disk shows when the adapter or the summary is written; a line lost here must not end the run.
         let _ = writeln!(self.file, "{line}");
+        self.clock.save();
         self.means.clear();
         self.inner.log_epoch_summary(summary);
     }

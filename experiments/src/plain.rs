@@ -6,6 +6,8 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
 
+use crate::output::tell;
+
 /// Prints the run's label when it starts.
 pub struct Plain;
 
@@ -20,7 +22,7 @@ impl MetricsRendererEvaluation for Plain {
 
 impl TrainingProgressLogger for Plain {
     fn start(&mut self, epochs: usize, _from: usize, _items: Option<usize>, label: Option<&str>) {
-        println!("{}, {epochs} epochs", label.unwrap_or("training"));
+        tell(format_args!("{}, {epochs} epochs", label.unwrap_or("training")));
     }
     fn update_epoch(&mut self, _epoch: usize) {}
     fn start_split(&mut self, _split: &str, _items: usize) {}

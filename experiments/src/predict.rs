@@ -15,6 +15,7 @@ use crate::batches::normalised;
 use crate::confusion::{Confusion, read_labels};
 use crate::description::Description;
 use crate::load::load_adapted;
+use crate::output;
 use crate::vtab::shipped_backbone;
 
 /// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
@@ -55,7 +56,7 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     pub batch_size: usize,
     /// flex, ndarray, vulkan, cuda:1, …
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = crate::device::DEFAULT)]
     pub device: String,
 }
 
@@ -87,6 +88,15 @@ pub fn predict(args: &Args) -> Result<(), String> {
         (1, 1) => Some((pixel_values(&args.inputs[0], &device)?, &args.inputs[0])),
         _ => return Err("give one safetensors file with pixel_values, or pictures, not both".into()),
     };
+    if let (Some(size), Some((pixels, path))) = (args.image_size, &given)
+        && size != pixels.dims()[2]
+    {
+        return Err(format!(
+            "--image-size {size}: {} holds pictures of {} px, which are not resized; leave --image-size out",
+            path.display(),
+            pixels.dims()[2]
+        ));
+    }
     let image_size = args
         .image_size
         .or(given.as_ref().map(|(pixels, _)| pixels.dims()[2]))
@@ -138,6 +148,15 @@ pub fn predict(args: &Args) -> Result<(), String> {
             (joined(parts), names)
         }
     };
+    let values = [Some(&outputs.features), outputs.logits.as_ref()];
+    for values in values.into_iter().flatten() {
+        if !values.clone().is_finite().all().into_scalar::<bool>() {
+            return Err(format!(
+                "the model gives values that are no numbers: look into the weights of {}, or the input for such values",
+                args.adapter.as_ref().unwrap_or(&path).display()
+            ));
+        }
+    }
     match &args.output {
         Some(path) => write(&outputs, path),
         None => print(&outputs, &names, &classes, labelled.map(|(_, labels)| labels), args),
@@ -230,8 +249,8 @@ fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {
         tensors.insert("logits".to_string(), stored(logits));
     }
     write_tensors(path, &tensors).map_err(|e| e.to_string())?;
-    println!("{} pictures; written to {}", outputs.features.dims()[0], path.display());
-    Ok(())
+    let count = outputs.features.dims()[0];
+    output::print(format_args!("{count} pictures; written to {}", path.display()))
 }
 
 fn print(
@@ -246,8 +265,7 @@ fn print(
         if labels.is_some() {
             return Err("the backbone has no head to classify with; give --adapter, or leave --labels out".into());
         }
-        print_features(&outputs.features, names, args.json);
-        return Ok(());
+        return print_features(&outputs.features, names, args.json);
     };
     let width = logits.dims()[1];
     let probabilities: Vec<f32> = softmax(logits.clone(), 1).into_data().iter().collect();
@@ -269,7 +287,7 @@ fn print(
             if let Some(labels) = &labels {
                 line["truth"] = json!(label(labels[index]));
             }
-            println!("{line}");
+            output::print(line)?;
         }
         let next: Vec<String> = order[1..]
             .iter()
@@ -285,35 +303,33 @@ fn print(
     }
     let confusion = labels.map(|labels| Confusion::new(&labels, &ranked, width));
     match (confusion, args.json) {
-        (Some(confusion), true) => println!(
-            "{}",
+        (Some(confusion), true) => output::print(
             json!({ "pictures": confusion.total(), "right": confusion.right(), "top_k": args.top_k,
-                "in_top_k": confusion.in_top_k, "confusion": confusion.counts })
+                "in_top_k": confusion.in_top_k, "confusion": confusion.counts }),
         ),
         (Some(confusion), false) => {
             let percent = |count: usize| 100.0 * count as f64 / confusion.total() as f64;
-            println!("{}\n", confusion.table(label));
-            println!(
+            output::print(format_args!("{}\n", confusion.table(label)))?;
+            output::print(format_args!(
                 "{} pictures, top-1 {:.1} %, top-{} {:.1} %",
                 confusion.total(),
                 percent(confusion.right()),
                 args.top_k,
                 percent(confusion.in_top_k)
-            );
+            ))
         }
-        (None, true) => {}
+        (None, true) => Ok(()),
         (None, false) => {
             if let Some(column) = table.column_mut(2) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
-            println!("{table}");
+            output::print(table)
         }
     }
-    Ok(())
 }
 
 /// What a backbone without a head gives.
-fn print_features(features: &Tensor<2>, names: &[String], as_json: bool) {
+fn print_features(features: &Tensor<2>, names: &[String], as_json: bool) -> Result<(), String> {
     let width = features.dims()[1];
     let values: Vec<f32> = features.to_data().iter().collect();
     let mut table = Table::new();
@@ -321,12 +337,13 @@ fn print_features(features: &Tensor<2>, names: &[String], as_json: bool) {
     table.set_header(["picture", &format!("features ({width}), the first four")]);
     for (name, row) in names.iter().zip(values.chunks_exact(width)) {
         if as_json {
-            println!("{}", json!({ "picture": name, "features": row }));
+            output::print(json!({ "picture": name, "features": row }))?;
         }
         let first: Vec<String> = row.iter().take(4).map(|value| format!("{value:.4}")).collect();
         table.add_row([name.clone(), first.join(" ")]);
     }
-    if !as_json {
-        println!("{table}");
+    match as_json {
+        true => Ok(()),
+        false => output::print(table),
     }
 }

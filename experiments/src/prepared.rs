@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use backbones::{Normalization, Vit};
 use burn::tensor::Device;
+use burn::train::Interrupter;
 use datasets::Task;
 
 use crate::batches::Pictures;
@@ -45,14 +46,20 @@ impl Prepared {
     /// that asks, then shared. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors
-    /// What the loader says.
-    pub fn through(&self, prefix: Prefix, model: &Vit, device: &Device) -> Result<[Pictures; 2], String> {
+    /// What the loader says, an interruption.
+    pub fn through(
+        &self,
+        prefix: Prefix,
+        model: &Vit,
+        interrupter: &Interrupter,
+        device: &Device,
+    ) -> Result<[Pictures; 2], String> {
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, pictures)) = frozen.as_ref().filter(|(known, _)| *known == prefix) {
             return Ok(pictures.clone());
         }
         *frozen = None; // its memory is free before the other's is taken
-        let of = |pictures: &Pictures| pictures.clone().through(prefix, model, device);
+        let of = |pictures: &Pictures| pictures.clone().through(prefix, model, interrupter, device);
         let pictures = [of(&self.train)?, of(&self.valid)?];
         *frozen = Some((prefix, pictures.clone()));
         Ok(pictures)
@@ -84,11 +91,11 @@ mod tests {
         };
         let whole = logits(&task.train.joined(&task.valid));
         for prefix in [Prefix::Blocks(2), Prefix::Whole] {
-            let [train, valid] = task.through(prefix, &model, &device).unwrap();
+            let [train, valid] = task.through(prefix, &model, &Interrupter::new(), &device).unwrap();
             let ours = logits(&train.joined(&valid));
             ours.into_data()
                 .assert_approx_eq::<f32>(&whole.to_data(), burn::tensor::Tolerance::absolute(1e-6));
-            let again = task.through(prefix, &model, &device).unwrap();
+            let again = task.through(prefix, &model, &Interrupter::new(), &device).unwrap();
             assert!(train.shares_frozen(&again[0]));
         }
     }

@@ -40,11 +40,11 @@ pub struct Outcome {
     pub value: f64,
     /// Validation top-1, percent; absent if the validation pictures were trained on.
     pub validation: Option<f64>,
-    /// Wall time of training and evaluation.
+    /// Wall time of training and evaluation, all sessions of a resumed run together.
     pub seconds: f64,
-    /// Optimizer steps a second, evaluation included.
+    /// Optimizer steps a second of the last session, evaluation included.
     pub steps_per_second: f64,
-    /// Peak resident memory of the process so far, MB.
+    /// Peak resident memory of the process during the run, MB; where the system cannot say, since its start.
     pub peak_rss_mb: Option<f64>,
     /// Peak learning rate.
     pub lr: f64,
@@ -89,20 +89,24 @@ pub struct Setting<'a> {
 /// An impossible adapter, a loss that is not a number, an interruption, a folder that cannot be written.
 pub fn run(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> Result<Outcome, RunError> {
     let failed = |message: String| RunError::Failed(format!("task {}, method {}: {message}", task.name, trial.method));
-    let start = Instant::now();
+    let stopped = |message: String| match setting.interrupter.should_stop() {
+        true => RunError::Interrupted,
+        false => failed(message),
+    };
     let Trained {
         model,
         valid,
         steps,
+        clock,
         summary,
     } = train(setting, task, trial, folder)?;
     let settings = setting.settings;
     let device = setting.device.clone().inner();
     let bound = model.bind();
-    let value = top1(&bound, &task.test, &device).map_err(failed)?;
+    let value = top1(&bound, &task.test, setting.interrupter, &device).map_err(stopped)?;
     let validation = match settings.final_run {
         true => None,
-        false => Some(top1(&bound, &valid, &device).map_err(failed)?),
+        false => Some(top1(&bound, &valid, setting.interrupter, &device).map_err(stopped)?),
     };
     let samples = samples(&bound, &task.test, &task.classes, 12, &device).map_err(failed)?;
     write_json(&folder.join("samples.json"), &samples).map_err(failed)?;
@@ -116,7 +120,6 @@ pub fn run(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> 
     }
     .write(&adapter)
     .map_err(failed)?;
-    let seconds = start.elapsed().as_secs_f64();
     let full = trial.method == "full";
     Ok(Outcome {
         experiment: setting.experiment.into(),
@@ -132,8 +135,8 @@ pub fn run(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> 
         metric: "top1".into(),
         value,
         validation,
-        seconds,
-        steps_per_second: steps as f64 / seconds,
+        seconds: clock.total(),
+        steps_per_second: steps as f64 / clock.session(),
         peak_rss_mb: peak_rss_mb(),
         lr: trial.lr,
         weight_decay: trial.weight_decay,
@@ -148,9 +151,12 @@ pub fn run(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> 
 /// As [`run`], a loss that is not a number excepted.
 pub fn tune(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
     let start = Instant::now();
-    let (validation, epoch) = match train(setting, task, trial, folder) {
-        Ok(_) => best_epoch(&folder.join("metrics.jsonl")).unwrap_or_default(),
-        Err(RunError::Diverged(_)) => (0.0, 0),
+    let (validation, epoch, seconds) = match train(setting, task, trial, folder) {
+        Ok(trained) => {
+            let (validation, epoch) = best_epoch(&folder.join("metrics.jsonl")).unwrap_or_default();
+            (validation, epoch, trained.clock.total())
+        }
+        Err(RunError::Diverged(_)) => (0.0, 0, start.elapsed().as_secs_f64()),
         Err(error) => return Err(error),
     };
     let checkpoints = folder.join("checkpoints");
@@ -161,14 +167,17 @@ pub fn tune(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) ->
         weight_decay: trial.weight_decay,
         validation,
         epoch,
-        seconds: start.elapsed().as_secs_f64(),
+        seconds,
     })
 }
 
 /// Percent of pictures whose most likely class is their label.
-fn top1(model: &Vit, pictures: &Pictures, device: &Device) -> Result<f64, String> {
+fn top1(model: &Vit, pictures: &Pictures, interrupter: &Interrupter, device: &Device) -> Result<f64, String> {
     let mut right = 0;
     for batch in pictures.loader(100, device).iter() {
+        if interrupter.should_stop() {
+            return Err("interrupted".into());
+        }
         let batch = batch.map_err(|e| e.to_string())?;
         let logits = batch.input.logits(model);
         if logits.clone().is_nan().any().into_scalar::<bool>() {

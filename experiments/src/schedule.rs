@@ -7,9 +7,9 @@ pub const WARMUP: usize = 10;
 
 /// Learning rate of epoch `t` (from 0) of `epochs`: linear from 1e-7 over the warm-up, then a cosine to 1e-6
 /// whose angle counts the warm-up epochs too, so that the peak is never quite reached. Runs too short for
-/// ten epochs of warm-up use a tenth of their length, rounded up.
+/// ten epochs of warm-up use a tenth of their length, rounded up; a single epoch has none.
 pub fn learning_rate(t: usize, epochs: usize, peak: f64) -> f64 {
-    let warmup = WARMUP.min(epochs.div_ceil(10));
+    let warmup = WARMUP.min(epochs.div_ceil(10)).min(epochs.saturating_sub(1));
     if t < warmup {
         return 1e-7 + t as f64 * (peak - 1e-7) / warmup as f64;
     }
@@ -57,5 +57,11 @@ mod tests {
         assert!((learning_rate(99, 100, 1e-4) - 1.0244e-6).abs() < 1e-10);
         assert_eq!(learning_rate(0, 100, 1e-4), 1e-7);
         assert!((learning_rate(5, 100, 1e-4) - 5.005e-5).abs() < 1e-10);
+    }
+
+    #[test]
+    fn a_single_epoch_trains_at_the_peak() {
+        assert_eq!(learning_rate(0, 1, 1e-2), 1e-2);
+        assert_eq!(learning_rate(0, 2, 1e-2), 1e-7);
     }
 }

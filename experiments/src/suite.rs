@@ -8,10 +8,13 @@ use burn::train::Interrupter;
 use datasets::Task;
 use wegeft::storage::write_then_rename;
 
+use crate::flags::Args;
+use crate::methods;
+use crate::output::{print, tell};
 use crate::prepared::Prepared;
 use crate::report;
 use crate::run::{Outcome, RunError, Setting, run, tune, write_json};
-use crate::settings::{Args, Settings, read};
+use crate::settings::{Settings, read};
 use crate::sweep::jobs::{Jobs, stop_with_the_starter};
 use crate::sweep::trial::{finals, outcomes, tuning};
 use crate::sweep::{Stage, Trial};
@@ -24,6 +27,8 @@ pub struct Suite<'a> {
     pub experiment: &'static str,
     /// The tasks to run.
     pub tasks: Vec<String>,
+    /// Reads the lists of a task and looks whether its pictures are there.
+    pub check: &'a dyn Fn(&str) -> Result<(), String>,
     /// Reads a task, its pictures of that side in pixels.
     pub load: &'a dyn Fn(&str, usize) -> Result<Task, String>,
 }
@@ -49,18 +54,56 @@ pub fn run_suite(
     if jobs == 0 {
         return Err("--jobs must be at least 1".into());
     }
-    open(&args.out, settings)?;
+    refuse_another(&args.out, settings, args.resume)?;
+    let before = outcomes(settings, &suite.tasks, &args.out)?.len();
     let mut here = Here::new(suite, settings, interrupter);
+    if before < suite.tasks.len() * settings.method.len() {
+        here.check()?;
+    }
+    if jobs > 1 {
+        here.backbone = None; // the processes have their own
+    }
+    claim(&args.out, settings)?;
+    let ran = trials(&mut here, args, jobs, &devices);
+    // What is finished is reported, whatever stopped the rest.
+    let outcomes = outcomes(settings, &suite.tasks, &args.out)?;
+    let new = outcomes.len() > before;
+    if !new && ran.is_ok() {
+        let out = args.out.display();
+        tell(format_args!("{out} is finished; choose another --out to run again"));
+    }
+    let shown = show(&args.out, &outcomes, new);
+    ran.and(shown).map(|()| outcomes)
+}
+
+/// Prints the table, and writes the report if there is something new in it.
+fn show(out: &Path, outcomes: &[Outcome], new: bool) -> Result<(), String> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    let report = out.join("report.html");
+    if new || !report.is_file() {
+        report::write(out, outcomes)?;
+    }
+    print(format_args!("{}\n\nreport: {}", table(outcomes), report.display()))
+}
+
+/// Runs what is not finished, in this process or in `jobs` of them.
+fn trials(here: &mut Here, args: &Args, jobs: usize, devices: &[String]) -> Result<(), String> {
+    let Here {
+        suite,
+        settings,
+        interrupter,
+        ..
+    } = *here;
     // In one process task by task, so that results come early; side by side all at once, so that no core waits.
     let batches: Vec<&[String]> = match jobs {
         1 => suite.tasks.chunks(1).collect(),
         _ => vec![&suite.tasks],
     };
-    let mut done = 0;
     for tasks in batches {
         for stage in [Stage::Tune, Stage::Final] {
             let left = left(settings, tasks, stage, &args.out)?;
-            done += left.len();
             if jobs == 1 {
                 for trial in &left {
                     here.run(trial, &args.out)?;
@@ -70,7 +113,7 @@ pub fn run_suite(
                 let jobs = Jobs {
                     out: &args.out,
                     count: jobs,
-                    devices: &devices,
+                    devices,
                     interrupter,
                 };
                 let mut failure = None;
@@ -88,15 +131,7 @@ pub fn run_suite(
             }
         }
     }
-    let outcomes = outcomes(settings, &suite.tasks, &args.out)?;
-    let report = args.out.join("report.html");
-    if done > 0 || !report.is_file() {
-        report::write(&args.out, &outcomes)?;
-    } else {
-        println!("{} is finished; choose another --out to run again", args.out.display());
-    }
-    println!("{}\n\nreport: {}", table(&outcomes), report.display());
-    Ok(outcomes)
+    Ok(())
 }
 
 /// The part of a process that `--jobs` started: the named trials, nothing else.
@@ -151,20 +186,20 @@ fn finished(suite: &Suite, settings: &Settings, trial: &Trial, out: &Path) -> Re
                     0 => "diverged".to_string(),
                     epoch => format!("best val top-1 {:.1} in epoch {epoch}", tuned.validation),
                 };
-                println!("  {}: {best}, {:.1} s", trial.label(), tuned.seconds);
+                tell(format_args!("  {}: {best}, {:.1} s", trial.label(), tuned.seconds));
             }
             Ok(())
         }
         Stage::Final => {
             if let Some(outcome) = trial.result::<Outcome>(out)? {
-                println!(
+                tell(format_args!(
                     "  {}: test top-1 {:.1}, {:.1} s, {:.1} steps/s, peak memory {} MB",
                     trial.label(),
                     outcome.value,
                     outcome.seconds,
                     outcome.steps_per_second,
                     outcome.peak_rss_mb.map_or("?".into(), |mb| format!("{mb:.0}"))
-                );
+                ));
             }
             write_json(&out.join("summary.json"), &outcomes(settings, &suite.tasks, out)?)
         }
@@ -191,6 +226,25 @@ impl<'a> Here<'a> {
         }
     }
 
+    /// Finds, before the first training, what would stop a later one: lists, pictures, adapters that do not fit.
+    fn check(&mut self) -> Result<(), String> {
+        for task in &self.suite.tasks {
+            (self.suite.check)(task)?;
+        }
+        let (backbone, device) = match self.backbone.take() {
+            Some(known) => known,
+            None => backbone(self.settings)?,
+        };
+        for method in &self.settings.method {
+            let model = backbone.model.clone().with_head(2, &device);
+            methods::adapter(self.settings, method)?
+                .init(model)
+                .map_err(|e| format!("method {method}: {e}"))?;
+        }
+        self.backbone = Some((backbone, device));
+        Ok(())
+    }
+
     fn run(&mut self, trial: &Trial, out: &Path) -> Result<(), String> {
         if self.backbone.is_none() {
             self.backbone = Some(backbone(self.settings)?);
@@ -200,12 +254,19 @@ impl<'a> Here<'a> {
         };
         if self.task.as_ref().is_none_or(|task| task.name != trial.task) {
             self.task = None;
-            let task = (self.suite.load)(&trial.task, backbone.config.image_size)?;
+            let task = (self.suite.load)(&trial.task, backbone.config.image_size);
+            if self.interrupter.should_stop() {
+                return Err(RunError::Interrupted.to_string());
+            }
+            let task = task?;
             let parts = [&task.train, &task.valid, &task.test];
             let count: usize = parts.iter().map(|part| part.len()).sum();
             let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
             let mb = bytes as f64 / 1e6;
-            println!("{}: {count} pictures, {mb:.1} MB of them kept decoded", task.name);
+            tell(format_args!(
+                "{}: {count} pictures, {mb:.1} MB of them kept decoded",
+                task.name
+            ));
             self.task = Some(Prepared::new(task, backbone.normalization));
         }
         let Some(task) = &self.task else { return Ok(()) };
@@ -235,17 +296,37 @@ fn backbone(settings: &Settings) -> Result<(Pretrained, Device), String> {
     Ok((backbone, device))
 }
 
-/// Makes or reopens the run folder, which belongs to one set of settings.
-fn open(out: &Path, settings: &Settings) -> Result<(), String> {
+/// Makes the run folder, which belongs to one set of settings once there is something in it to keep.
+fn refuse_another(out: &Path, settings: &Settings, resumed: bool) -> Result<(), String> {
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}; choose another --out", out.display()))?;
     let config = out.join("config.toml");
-    if config.exists() {
-        if read(&config)? != *settings {
-            return Err(format!(
-                "{} was made with other settings; choose another --out, give --resume to go on with its own, or remove it",
-                out.display()
-            ));
+    if !holds_work(out) || !config.exists() || read(&config)? == *settings {
+        return Ok(());
+    }
+    let advice = match resumed {
+        true => "leave the other flags out to go on with its own, choose another --out, or remove it",
+        false => "choose another --out, give --resume alone to go on with its own, or remove it",
+    };
+    Err(format!("{} was made with other settings; {advice}", out.display()))
+}
+
+/// True if a run has left a checkpoint or a result in `folder`.
+fn holds_work(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => holds_work(&entry.path()),
+        _ => {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.ends_with(".bpk") || matches!(&*name, "outcome.json" | "summary.json")
         }
+    })
+}
+
+/// Keeps the settings in the run folder.
+fn claim(out: &Path, settings: &Settings) -> Result<(), String> {
+    let config = out.join("config.toml");
+    if config.exists() && read(&config).is_ok_and(|known| known == *settings) {
         return Ok(());
     }
     let text = toml::to_string(settings).map_err(|e| e.to_string())?;

@@ -31,15 +31,20 @@ pub fn table(outcomes: &[Outcome]) -> String {
         ]);
     }
     right_aligned(&mut table, 2);
-    let mut means = Table::new();
-    means.load_preset(presets::ASCII_MARKDOWN);
+    let mut means_table = Table::new();
+    means_table.load_preset(presets::ASCII_MARKDOWN);
+    let mut rows = means(outcomes).into_iter();
+    means_table.set_header(rows.next().unwrap_or_default());
+    means_table.add_rows(rows);
+    right_aligned(&mut means_table, 1);
+    format!("{table}\n\ntest top-1, percent\n{means_table}")
+}
+
+/// Test top-1 of each method, its mean over each group and over all tasks; the first row is the heading.
+pub fn means(outcomes: &[Outcome]) -> Vec<Vec<String>> {
     let groups = distinct(outcomes.iter().map(|o| o.group.clone()));
-    means.set_header(
-        ["method".to_string()]
-            .into_iter()
-            .chain(groups.clone())
-            .chain(["mean over tasks".to_string()]),
-    );
+    let mut rows: Vec<Vec<String>> = vec![["method".to_string()].into_iter().chain(groups.clone()).collect()];
+    rows[0].push("mean over tasks".to_string());
     for method in distinct(outcomes.iter().map(|o| o.method.clone())) {
         let of_method = |outcome: &&Outcome| outcome.method == method;
         let cell = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.1}"));
@@ -49,10 +54,9 @@ pub fn table(outcomes: &[Outcome]) -> String {
             row.push(cell(mean(in_group.map(|o| o.value))));
         }
         row.push(cell(mean(outcomes.iter().filter(of_method).map(|o| o.value))));
-        means.add_row(row);
+        rows.push(row);
     }
-    right_aligned(&mut means, 1);
-    format!("{table}\n\ntest top-1, percent\n{means}")
+    rows
 }
 
 fn right_aligned(table: &mut Table, from: usize) {

@@ -1,16 +1,17 @@
 //! The training of one trial, through burn-train.
 
 use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backbones::Vit;
 use burn::module::Module;
 use burn::optim::AdamWConfig;
-use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
+use burn::train::renderer::MetricsRenderer;
 use burn::train::{Learner, SupervisedTraining};
 use datasets::Resize;
 use wegeft::{Adapted, Summary};
@@ -18,8 +19,12 @@ use wegeft::{Adapted, Summary};
 use crate::batches::Pictures;
 use crate::checkpoints::{self, RecordFiles};
 use crate::classifier::cross_entropy;
+use crate::clock::Clock;
+use crate::dashboard::{Dashboard, was_killed};
+use crate::memory::reset_peak;
 use crate::methods;
 use crate::metrics_file::{MetricsFile, NOT_A_NUMBER};
+use crate::output::tell;
 use crate::plain::Plain;
 use crate::prefix::{self, Prefix};
 use crate::prepared::Prepared;
@@ -35,6 +40,8 @@ pub struct Trained {
     pub valid: Pictures,
     /// Steps taken, those before a resumption left out.
     pub steps: usize,
+    /// Wall time, which goes on.
+    pub clock: Clock,
     /// Counts.
     pub summary: Summary,
 }
@@ -55,11 +62,18 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     let place = format!("task {}, method {}", task.name, trial.method);
     let failed = |message: String| RunError::Failed(format!("{place}: {message}"));
     device.seed(settings.seed);
+    reset_peak();
     let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
     let adapter = methods::fitted(adapter, &backbone.config);
     let model = backbone.model.clone().with_head(task.classes.len(), device);
     let mut adapted = adapter.init(model).map_err(|e| failed(e.to_string()))?;
     let summary = adapted.summary();
+    if trial.stage == Stage::Final {
+        // Groups and totals; the sites of a group are those that target_modules says.
+        let text = summary.to_string();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+        tell(format_args!("{}: {}", trial.label(), lines.join("; ")));
+    }
     let checkpoints = folder.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
     let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
@@ -67,17 +81,25 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         Stage::Tune => settings.tune_epochs.unwrap_or(settings.epochs),
         Stage::Final => settings.epochs,
     };
-    let epochs_done = checkpoints::last_epoch(&checkpoints).unwrap_or(0).min(epochs);
-    if epochs_done > 0 {
+    let mut epochs_done = 0;
+    if let Some((epoch, model)) = checkpoints::last_whole(&checkpoints).map_err(failed)? {
         // The optimizer's record knows parameters by the ids in the model's record: those must be in place
         // before the groups below are made of them.
-        let path = record("model").path(epochs_done);
-        let damaged = |e: String| failed(format!("{} is damaged ({e}); remove its folder", path.display()));
-        let loaded = ModuleRecord::load(&path).map_err(|e| damaged(e.to_string()))?;
-        adapted = adapted.try_load_record(loaded).map_err(|e| damaged(e.to_string()))?;
+        adapted = adapted.try_load_record(model).map_err(|e| {
+            failed(format!(
+                "{} does not fit the model ({e}); remove its folder to start anew",
+                record("model").path(epoch).display()
+            ))
+        })?;
+        epochs_done = epoch.min(epochs);
     }
+    let clock = Clock::open(folder, epochs_done > 0);
     let plain_device = device.clone().inner();
-    let [mut train, valid] = pictures(setting, task, &adapted, &plain_device).map_err(failed)?;
+    let [mut train, valid] =
+        pictures(setting, task, &adapted, &plain_device).map_err(|message| match interrupter.should_stop() {
+            true => RunError::Interrupted,
+            false => failed(message),
+        })?;
     if settings.final_run && trial.stage == Stage::Final {
         train = train.joined(&valid);
     }
@@ -99,6 +121,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         epochs_done,
         interrupter.clone(),
         bad_step.clone(),
+        clock.clone(),
         terminal,
     )
     .map_err(failed)?;
@@ -119,10 +142,19 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     if epochs_done > 0 {
         training = training.checkpoint(epochs_done);
     }
-    if !terminal {
-        training = training.renderer(Box::new(Plain));
-    }
-    let result = training.launch(Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule));
+    let renderer: Box<dyn MetricsRenderer> = match terminal {
+        true => Box::new(Dashboard::open(interrupter, (epochs_done > 0).then_some(epochs_done))),
+        false => Box::new(Plain),
+    };
+    let training = training.renderer(renderer);
+    let learner = Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule);
+    let launched = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
+    clock.save();
+    let result = match launched {
+        Ok(result) => result,
+        Err(panic) if was_killed(&*panic) => return Err(RunError::Interrupted),
+        Err(panic) => resume_unwind(panic),
+    };
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         // The next trial may go on, unless the user wants to stop too.
         if interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
@@ -133,7 +165,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         )));
     }
     if let Some(error) = result.error {
-        return Err(failed(error.to_string()));
+        return Err(failed(checkpoints::sentence(&error)));
     }
     if result.interrupted.is_some() {
         return Err(RunError::Interrupted);
@@ -142,6 +174,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         model: result.model.adapted,
         valid,
         steps: (epochs - epochs_done) * steps_per_epoch,
+        clock,
         summary,
     })
 }
@@ -169,5 +202,5 @@ fn pictures(
             return Ok(whole());
         }
     }
-    task.through(prefix, &adapted.valid().bind(), device)
+    task.through(prefix, &adapted.valid().bind(), setting.interrupter, device)
 }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use burn::train::Interrupter;
 use datasets::{Task, root, sample};
 
+use crate::flags::Args;
+use crate::output::tell;
 use crate::run::Outcome;
-use crate::settings::{Args, Settings};
+use crate::settings::Settings;
 use crate::suite::{Suite, run_suite};
 
 /// Folder of the backbone that ships with the repository.
@@ -23,7 +25,14 @@ pub fn vtab(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, Stri
     let suite = Suite {
         experiment: "vtab",
         tasks: names(&settings)?,
-        load: &|name, size| load(&settings, name, size),
+        check: &|name| match &settings.data {
+            Some(root) => {
+                let task = root::task(root, name, sample::SIZE, settings.resize.unwrap_or_default());
+                task.and_then(|task| task.check()).map_err(|e| e.to_string())
+            }
+            None => Ok(()),
+        },
+        load: &|name, size| load(&settings, name, size, &|| !interrupter.should_stop()),
     };
     run_suite(&suite, args, &settings, interrupter)
 }
@@ -33,24 +42,31 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
         Some(root) => root::tasks(root).map_err(|e| e.to_string())?,
         None => sample::NAMES.iter().map(|name| name.to_string()).collect(),
     };
-    if settings.task.iter().any(|task| task == "all") {
-        return Ok(known);
+    let unknown = |task: &&String| *task != "all" && !known.contains(task);
+    if let Some(task) = settings.task.iter().find(unknown) {
+        return Err(format!("task '{task}' is unknown; there are: {}", known.join(", ")));
     }
-    match settings.task.iter().find(|task| !known.contains(task)) {
-        Some(task) => Err(format!("task '{task}' is unknown; there are: {}", known.join(", "))),
-        None => Ok(settings.task.clone()),
+    match settings.task.iter().any(|task| task == "all") {
+        true => Ok(known),
+        false => Ok(settings.task.clone()),
     }
 }
 
-/// Reads a task, its pictures `size` pixels wide.
+/// Reads a task, its pictures `size` pixels wide, as long as `go_on` says so.
 ///
 /// # Errors
 /// An unknown task, data that cannot be read, a size that the sample does not have.
-pub fn load(settings: &Settings, name: &str, size: usize) -> Result<Task, String> {
+pub fn load(settings: &Settings, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
     if let Some(root) = &settings.data {
         let resize = settings.resize.unwrap_or_default();
-        let task = root::task(root, name, size, resize).and_then(Task::keep);
-        return task.map_err(|e| e.to_string());
+        let task = root::task(root, name, size, resize).map_err(|e| e.to_string())?;
+        match task.trained_and_tested() {
+            0 => {}
+            count => tell(format_args!(
+                "{name}: {count} of the test pictures are trained on as well; the score tells little"
+            )),
+        }
+        return task.keep(go_on).map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
         return Err(format!(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use wegeft::storage::read_tensors;
+use wegeft::storage::{read_tensors, write_tensors};
 
 fn predict(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_predict")).args(args).output().unwrap()
@@ -69,15 +69,16 @@ fn a_trained_adapter_names_pictures() {
     let dir = tempfile::tempdir().unwrap();
     let task = dir.path().join("halves");
     let pictures = task.join("images");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let mut list = String::new();
-    for i in 0..16 {
-        let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 230 } else { 20 };
-        let picture = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
-        picture.save(pictures.join(format!("{i:02}.png"))).unwrap();
-        list += &format!("images/{i:02}.png {}\n", i % 2);
-    }
-    for part in ["train800", "val200", "test"] {
+    for (part, folder) in [("train800", "train"), ("val200", "val"), ("test", "images")] {
+        let mut list = String::new();
+        std::fs::create_dir_all(task.join(folder)).unwrap();
+        for i in 0..16 {
+            let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 230 } else { 20 };
+            let picture = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
+            let name = format!("{folder}/{i:02}.png");
+            picture.save(task.join(&name)).unwrap();
+            list += &format!("{name} {}\n", i % 2);
+        }
         std::fs::write(task.join(format!("{part}.txt")), &list).unwrap();
     }
     std::fs::write(task.join("classes.txt"), "left\nright\n").unwrap();
@@ -160,8 +161,52 @@ fn bad_input_is_named() {
         &[&path("half.png"), "--backbone", "no such thing"],
         &["no such thing", "org/name"],
     );
+    let expected = fixture("timm").join("expected.safetensors");
+    let own = read_tensors(&expected).unwrap()["pixel_values"].shape[2];
+    let other = (own + 8).to_string();
+    let backbone = fixture("timm");
+    let (expected, backbone) = (expected.to_str().unwrap(), backbone.to_str().unwrap());
+    let args = [expected, "--backbone", backbone, "--image-size", &other];
+    fails(&args, &["--image-size", &other, "not resized"]);
+    let mut damaged = read_tensors(&fixture("timm").join("model.safetensors")).unwrap();
+    damaged.get_mut("norm.weight").unwrap().values[0] = f32::NAN;
+    std::fs::copy(fixture("timm").join("config.json"), path("config.json")).unwrap();
+    write_tensors(Path::new(&path("model.safetensors")), &damaged).unwrap();
+    fails(&[expected, "--backbone", dir.path().to_str().unwrap()], &["no numbers"]);
+    std::fs::write(path("preprocessor_config.json"), r#"{"image_mean": "x"}"#).unwrap();
+    let backbone_of = dir.path().to_str().unwrap();
+    fails(
+        &[expected, "--backbone", backbone_of],
+        &["preprocessor_config.json", "image_mean"],
+    );
+    fails(
+        &[expected, "--backbone", &path("config.json")],
+        &["config.json", "no .safetensors file"],
+    );
     let weights = fixture("timm").join("model.safetensors");
     fails(&[weights.to_str().unwrap()], &["pixel_values"]);
     fails(&[weights.to_str().unwrap(), &path("half.png")], &["not both"]);
     fails(&[&path("half.png"), "--image-size", "30"], &["30", "patch size 8"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn output_that_nobody_reads_is_no_panic() {
+    use std::process::Stdio;
+    let run = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
+        command.arg(fixture("timm").join("expected.safetensors"));
+        command.arg("--backbone").arg(fixture("timm"));
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = child.wait_with_output().unwrap();
+        (ended.status.code(), text(&ended.stderr))
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(run(writer.into()), (Some(0), String::new()));
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let (code, message) = run(full.into());
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("cannot write to standard output"), "{message}");
+    }
 }

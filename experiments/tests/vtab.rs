@@ -221,6 +221,13 @@ fn bad_settings_are_named() {
         ],
         &["digits", "lower lr"],
     );
+    // The first epoch warms up at a rate that does no harm; its checkpoint is the last good one.
+    let mut kept: Vec<String> = std::fs::read_dir(format!("{out}3/digits/wegeft/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["model-1.bpk", "optim-1.bpk", "scheduler-1.bpk"]);
 }
 
 #[test]
@@ -249,4 +256,137 @@ fn bad_weights_are_named() {
     tensors.insert("extra".into(), norm);
     wegeft::storage::write_tensors(&backbone.join("model.safetensors"), &tensors).unwrap();
     check(2, &["missing 'norm.weight'", "surplus 'extra'"]);
+}
+
+#[test]
+fn what_would_stop_a_later_run_is_found_before_the_first_and_blocks_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for task in ["a", "b"] {
+        make_task(dir.path(), task, 4);
+    }
+    let (data, out) = (dir.path().to_str().unwrap(), dir.path().join("run"));
+    let run = |more: &[&'static str]| {
+        let mut args = vec!["--data", data, "--task", "a,b", "--epochs", "1", "--out"];
+        args.push(out.to_str().unwrap());
+        args.extend(more);
+        args.into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let refused = |more: &[&'static str], parts: &[&str]| {
+        let args = run(more);
+        fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), parts);
+        assert!(
+            !out.join("a").exists() && !out.join("b").exists(),
+            "{more:?}: something was trained"
+        );
+    };
+    refused(
+        &["--method", "linear,wegeft", "--r", "4000"],
+        &["method wegeft", "r = 4000"],
+    );
+    refused(
+        &["--method", "linear,wegeft", "--target-modules", "atn.proj"],
+        &["'atn.proj' matches nothing"],
+    );
+    refused(&["--alpha", "nan"], &["'alpha' is NaN"]);
+    refused(&["--task", "all,nope"], &["'nope' is unknown"]);
+    let picture = dir.path().join("b/images/test3.png");
+    std::fs::rename(&picture, dir.path().join("away")).unwrap();
+    refused(&["--method", "linear"], &["test3.png"]);
+    std::fs::rename(dir.path().join("away"), &picture).unwrap();
+
+    // None of these starts has claimed the folder.
+    let args = run(&["--method", "linear,linear"]);
+    let done = vtab(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let summary = std::fs::read_to_string(out.join("summary.json")).unwrap();
+    assert_eq!(summary.matches("\"linear\"").count(), 2, "one for each task: {summary}");
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("mean over tasks"));
+    let other = ["--resume", "--out", out.to_str().unwrap(), "--epochs", "5"];
+    fails(&other, &["other settings", "leave the other flags out"]);
+}
+
+#[test]
+fn what_was_finished_before_a_failure_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    for task in ["a", "b"] {
+        make_task(dir.path(), task, 4);
+    }
+    std::fs::write(dir.path().join("b/images/test3.png"), "not a picture").unwrap();
+    let out = dir.path().join("run");
+    let args = [
+        "--data",
+        dir.path().to_str().unwrap(),
+        "--method",
+        "linear",
+        "--epochs",
+        "1",
+        "--final-run",
+        "--out",
+    ];
+    let failed = vtab(&[&args[..], &[out.to_str().unwrap()]].concat());
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(text(&failed.stderr).contains("test3.png"), "{}", text(&failed.stderr));
+    assert!(text(&failed.stdout).contains("| a "), "{}", text(&failed.stdout));
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    // The validation pictures were trained on: no curve is called validation.
+    assert!(report.contains("trained on the validation pictures") && !report.contains("validation top-1, %"));
+}
+
+#[cfg(unix)]
+#[test]
+fn output_that_nobody_reads_ends_no_training() {
+    use std::process::Stdio;
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "halves", 4);
+    let run = |out: &str, stdout: Stdio| {
+        let out = dir.path().join(out);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vtab"));
+        command
+            .args(["--method", "linear", "--epochs", "2", "--data"])
+            .arg(dir.path());
+        command.arg("--out").arg(&out).stdout(stdout).stderr(Stdio::piped());
+        let ended = command.spawn().unwrap().wait_with_output().unwrap();
+        assert!(out.join("summary.json").is_file() && out.join("report.html").is_file());
+        (ended.status.code(), text(&ended.stderr))
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(run("closed", writer.into()).0, Some(0));
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let (code, message) = run("full", full.into());
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("cannot write to standard output"), "{message}");
+    }
+}
+
+#[test]
+fn pretraining_refuses_what_it_cannot_do_before_it_starts_and_writes_no_ruins() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("backbone");
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let file = dir.path().join("file");
+    for (more, part) in [
+        (["--classes", "0"], "--classes is 0"),
+        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--depth", "0"], "--depth is 0"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--d-model", "30"], "--d-model 30"),
+        (["--lr", "nan"], "--lr"),
+        (["--lr", "1e30"], "lower --lr"),
+        (["--out", file.to_str().unwrap()], "choose another --out"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pretrain"));
+        let small = ["--steps=3", "--batch-size=2", "--classes=2", "--depth=1", "--d-model=8"];
+        let name = more[0];
+        command.args(small.iter().filter(|flag| !flag.starts_with(&format!("{name}="))));
+        if name != "--out" {
+            command.arg("--out").arg(&out);
+        }
+        let failed = command.args(more).output().unwrap();
+        let message = text(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{more:?}: {message}");
+        assert!(message.contains(part), "{more:?}: {message}");
+    }
+    assert!(!out.join("model.safetensors").exists() && !out.join("config.json").exists());
 }

@@ -33,6 +33,16 @@ pub enum ImportError {
         /// The field, what was found and what to do.
         message: String,
     },
+    /// A picture size that was asked for and that the model cannot read.
+    #[error("image_size {size} is no multiple of the patch size {patch_size} of {path}; choose one that is")]
+    ImageSize {
+        /// What was asked for, pixels.
+        size: usize,
+        /// The model's, pixels.
+        patch_size: usize,
+        /// The model.
+        path: PathBuf,
+    },
 }
 
 /// Mean and standard deviation per channel of pixels in 0..1 that a model was pretrained with.
@@ -78,6 +88,12 @@ pub fn load_vit(
     drop_path: f64,
     device: &Device,
 ) -> Result<Pretrained, ImportError> {
+    if path.is_file() && path.extension().is_none_or(|extension| extension != "safetensors") {
+        return Err(ImportError::Config {
+            path: path.to_path_buf(),
+            message: "it is no .safetensors file; give one, or a folder with config.json and model.safetensors".into(),
+        });
+    }
     let (folder, weights) = if path.is_file() {
         (path.parent().unwrap_or(Path::new(".")), path.to_path_buf())
     } else {
@@ -103,10 +119,11 @@ pub fn load_vit(
         .with_drop_path(drop_path);
     if let Some(size) = image_size.filter(|size| *size != config.image_size) {
         if size == 0 || size % config.patch_size != 0 {
-            return Err(error(format!(
-                "image_size {size} is no multiple of the model's patch size {}",
-                config.patch_size
-            )));
+            return Err(ImportError::ImageSize {
+                size,
+                patch_size: config.patch_size,
+                path: path.to_path_buf(),
+            });
         }
         let (from, to) = (config.grid(), size / config.patch_size);
         config.image_size = size;
@@ -123,12 +140,15 @@ pub fn load_vit(
     }
     let preprocessor = folder.join("preprocessor_config.json");
     let normalization = if preprocessor.is_file() {
-        normalization(&read_json(&preprocessor)?, "image_mean", "image_std", family)
+        let json = read_json(&preprocessor)?;
+        normalization(&json, "image_mean", "image_std", family).map_err(|message| ImportError::Config {
+            path: preprocessor,
+            message,
+        })?
     } else {
         let own = json.get("pretrained_cfg").unwrap_or(json);
-        normalization(own, "mean", "std", family)
-    }
-    .map_err(error)?;
+        normalization(own, "mean", "std", family).map_err(error)?
+    };
     let model = from_tensors(&config, &tensors, &weights, device)?;
     Ok(Pretrained {
         model,
@@ -137,7 +157,7 @@ pub fn load_vit(
     })
 }
 
-fn read_json(path: &Path) -> Result<Value, ImportError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, ImportError> {
     let error = |message: String| ImportError::Config {
         path: path.to_path_buf(),
         message,

@@ -316,19 +316,32 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError>
     write_then_rename(path, &packed)
 }
 
-/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part.
+/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part. A link is
+/// followed; a device or a pipe, which no file may replace, is written into.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let error = |e: std::io::Error| {
+        // tempfile's errors name a file that is gone by then; their cause is the system's.
+        let cause = e.get_ref().and_then(|e| e.source()).map(ToString::to_string);
+        file_error("write", path, cause.unwrap_or_else(|| e.to_string()))
+    };
+    let target = match fs::canonicalize(path) {
+        Ok(target) if !target.is_file() => return fs::write(target, bytes).map_err(error),
+        Ok(target) => target,
+        // A link to nothing yet.
+        Err(_) if path.is_symlink() => return fs::write(path, bytes).map_err(error),
+        Err(_) => path.to_path_buf(),
+    };
+    let folder = target.parent().unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     // A temporary file is private by default; an adapter is as readable as the umask says.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(|e| file_error("write", path, e))?;
-    file.write_all(bytes).map_err(|e| file_error("write", path, e))?;
-    file.persist(path).map_err(|e| file_error("write", path, e.error))?;
+    let mut file = builder.tempfile_in(folder).map_err(error)?;
+    file.write_all(bytes).map_err(error)?;
+    file.persist(&target).map_err(|e| error(e.error))?;
     Ok(())
 }
 
@@ -365,4 +378,45 @@ pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
             ))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_file_that_was_asked_for_alone() {
+        let message = write_then_rename(Path::new("/nowhere/at/all"), b"new")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("/nowhere/at/all") && !message.contains(".tmp"),
+            "{message}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_and_a_pipe_is_written_into() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "old").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        write_then_rename(&path("link"), b"new").unwrap();
+        assert!(path("link").is_symlink());
+        assert_eq!(fs::read(path("file")).unwrap(), b"new");
+
+        symlink(path("later"), path("dangling")).unwrap();
+        write_then_rename(&path("dangling"), b"new").unwrap();
+        assert_eq!(fs::read(path("later")).unwrap(), b"new");
+
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        let pipe = path("pipe");
+        let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
+        write_then_rename(&path("pipe"), b"new").unwrap();
+        assert!(fs::metadata(path("pipe")).unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"new");
+    }
 }

@@ -37,6 +37,13 @@ fn bad_lists_are_named() {
     let dir = tempfile::tempdir().unwrap();
     lists(dir.path());
     assert_eq!(load(dir.path()).unwrap().test.labels, [0, 1, 0]);
+    // A test picture that is trained on is allowed, and counted.
+    assert_eq!(load(dir.path()).unwrap().trained_and_tested(), 0);
+    let test = dir.path().join("t/test.txt");
+    let whole = std::fs::read_to_string(&test).unwrap();
+    std::fs::write(&test, format!("{whole}train8001.png 1\n")).unwrap();
+    assert_eq!(load(dir.path()).unwrap().trained_and_tested(), 1);
+    std::fs::write(&test, whole).unwrap();
     let with = |list: &str, text: &str, parts: &[&str]| {
         let path = dir.path().join("t").join(list);
         let whole = std::fs::read_to_string(&path).unwrap_or_default();
@@ -54,11 +61,6 @@ fn bad_lists_are_named() {
         "train800.txt",
         "a.png 0\na.png 1\n",
         &["train800.txt, line 2", "line 1"],
-    );
-    with(
-        "test.txt",
-        "train8001.png 1\n",
-        &["test.txt, line 1", "train800.txt too"],
     );
     with(
         "test.txt",
@@ -85,7 +87,7 @@ fn pictures_beyond_the_limit_are_read_when_wanted() {
     }
     let mut kept = images.clone();
     // 18 bytes a picture.
-    kept.keep(1000, &ProgressBar::hidden()).unwrap();
+    kept.keep(1000, &ProgressBar::hidden(), &|| true).unwrap();
     assert_eq!((images.kept_bytes(), kept.kept_bytes()), (0, 55 * 18));
     for index in 0..200 {
         assert_eq!(kept.pixels(index).unwrap(), [index as f32; 12]);
@@ -93,7 +95,8 @@ fn pictures_beyond_the_limit_are_read_when_wanted() {
     assert_eq!(kept.joined(&images).len(), 400);
     // A missing file is found when the set is read, also beyond the limit.
     std::fs::remove_file(dir.path().join("150.png")).unwrap();
-    says(images.keep(1000, &ProgressBar::hidden()), &["150.png"]);
+    says(images.keep(1000, &ProgressBar::hidden(), &|| true), &["150.png"]);
+    says(images.keep(1000, &ProgressBar::hidden(), &|| false), &["was stopped"]);
     says(kept.pixels(150), &["150.png"]);
 }
 

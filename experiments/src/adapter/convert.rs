@@ -6,6 +6,7 @@ use wegeft::methods::wegeft::WegeftConfig;
 
 use super::open::Opened;
 use super::table;
+use crate::output::print;
 
 /// Writes the LoRA form and prints its modules.
 pub fn export_lora(opened: &Opened, out: &Path) -> Result<(), String> {
@@ -22,9 +23,12 @@ pub fn export_lora(opened: &Opened, out: &Path) -> Result<(), String> {
             values.to_string(),
         ]
     });
-    println!("{}", table(["module", "r", "lora_alpha", "values"], rows.collect(), 1));
-    println!("\n{} modules; written to {}", factors.len(), out.display());
-    Ok(())
+    print(table(["module", "r", "lora_alpha", "values"], rows.collect(), 1))?;
+    print(format_args!(
+        "\n{} modules; written to {}",
+        factors.len(),
+        out.display()
+    ))
 }
 
 /// Writes the nearest WeGeFT and prints what is lost.
@@ -40,13 +44,12 @@ pub fn nearest_wegeft(opened: &Opened, settings: &WegeftConfig, out: &Path) -> R
         .map(|(name, lost)| [name.to_string(), percent(lost)])
         .collect();
     rows.push(["all".to_string(), percent(report.lost())]);
-    println!("{}", table(["group", "lost of the residual's norm"], rows, 1));
+    print(table(["group", "lost of the residual's norm"], rows, 1))?;
     let (before, after) = (opened.adapted.summary(), adapted.summary());
-    println!(
+    print(format_args!(
         "\n{} values instead of {}; written to {}",
         after.adapter_params,
         before.adapter_params,
         out.display()
-    );
-    Ok(())
+    ))
 }

@@ -9,6 +9,7 @@ use wegeft::storage::{Stored, Tensors, WEIGHTS_FILE, collect, read_tensors};
 
 use super::inspect::shown;
 use super::{On, open, table};
+use crate::output::print;
 
 /// Prints what differs.
 pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device) -> Result<(), String> {
@@ -21,11 +22,11 @@ pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device
         .map(|name| [name.clone(), cell(a.get(name)), cell(b.get(name))])
         .collect();
     match rows.is_empty() {
-        true => println!("the configs are the same"),
-        false => println!("{}", table(["field", "first", "second"], rows, 3)),
+        true => print("the configs are the same")?,
+        false => print(table(["field", "first", "second"], rows, 3))?,
     }
     let read = |folder: &Path| read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string());
-    compare("tensor", &read(first)?, &read(second)?);
+    compare("tensor", &read(first)?, &read(second)?)?;
     let Some(name) = backbone else { return Ok(()) };
     let changed = |folder: &Path| -> Result<Tensors, String> {
         let on = On {
@@ -41,8 +42,7 @@ pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device
         let after = collect(&merged, &backbones::import::names(&merged));
         Ok(residuals(&before, after))
     };
-    compare("change of weight", &changed(first)?, &changed(second)?);
-    Ok(())
+    compare("change of weight", &changed(first)?, &changed(second)?)
 }
 
 fn fields(folder: &Path) -> Result<Map<String, Value>, String> {
@@ -77,7 +77,7 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
     values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt()
 }
 
-fn compare(what: &str, a: &Tensors, b: &Tensors) {
+fn compare(what: &str, a: &Tensors, b: &Tensors) -> Result<(), String> {
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     let short = |name: &str| name.strip_prefix("base_model.model.").unwrap_or(name).to_string();
     let of = |tensor: Option<&Stored>| match tensor {
@@ -99,5 +99,5 @@ fn compare(what: &str, a: &Tensors, b: &Tensors) {
         [short(name), of(a), of(b), difference]
     });
     let header = [what, "first: shape, norm", "second: shape, norm", "relative difference"];
-    println!("\n{}", table(header, rows.collect(), 3));
+    print(format_args!("\n{}", table(header, rows.collect(), 3)))
 }

@@ -7,6 +7,7 @@ use wegeft::site::kind;
 use wegeft::storage::{Stored, WEIGHTS_FILE, read_tensors};
 
 use super::table;
+use crate::output::print;
 
 /// Prints both tables.
 pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
@@ -22,7 +23,7 @@ pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     let rows = known
         .chain(kept)
         .map(|(name, value, note)| [name.clone(), shown(value), note.to_string()]);
-    println!("{}\n", table(["field", "value", ""], rows.collect(), 3));
+    print(format_args!("{}\n", table(["field", "value", ""], rows.collect(), 3)))?;
     let mut rows: Vec<Row> = Vec::new();
     for (name, tensor) in &tensors {
         let short = name.strip_prefix("base_model.model.").unwrap_or(name);
@@ -38,12 +39,12 @@ pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     let values: usize = rows.iter().map(|row| row.values).sum();
     let bad: usize = rows.iter().map(|row| row.not_finite).sum();
     let header = ["tensor", "count", "shape", "values", "norm", "greatest", "not finite"];
-    println!("{}", table(header, rows.into_iter().map(Row::cells).collect(), 1));
-    println!(
+    print(table(header, rows.into_iter().map(Row::cells).collect(), 1))?;
+    print(format_args!(
         "\n{} tensors, {values} values, {:.1} kB as f32",
         tensors.len(),
         values as f64 * 4.0 / 1e3
-    );
+    ))?;
     match bad {
         0 => Ok(()),
         _ => Err(format!(

@@ -9,6 +9,7 @@ use wegeft::storage::{collect, write_tensors};
 
 use super::open::Opened;
 use super::table;
+use crate::output::print;
 use crate::run::write_json;
 
 /// Writes the folder and prints what changed.
@@ -51,7 +52,6 @@ pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
         ]
     });
     let header = ["weight", "greatest change", "at", "relative norm"];
-    println!("{}", table(header, rows.collect(), 1));
-    println!("\n{report}; written to {}", out.display());
-    Ok(())
+    print(table(header, rows.collect(), 1))?;
+    print(format_args!("\n{report}; written to {}", out.display()))
 }

@@ -20,7 +20,7 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Command,
     /// flex, ndarray, vulkan, cuda:1, …
-    #[arg(long, global = true, default_value = "flex")]
+    #[arg(long, global = true, default_value = crate::device::DEFAULT)]
     pub device: String,
 }
 

@@ -1,11 +1,11 @@
 //! Looks into adapter folders, merges, exports, compares and converts them.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use experiments::adapter::{Args, adapter};
+use experiments::output::end;
 
-fn main() {
-    if let Err(message) = adapter(&Args::parse()) {
-        eprintln!("adapter: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("adapter", adapter(&Args::parse()))
 }

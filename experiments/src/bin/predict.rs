@@ -1,11 +1,11 @@
 //! Labels and probabilities of pictures, from a backbone and an adapter.
 
+use std::process::ExitCode;
+
 use clap::Parser;
+use experiments::output::end;
 use experiments::predict::{Args, predict};
 
-fn main() {
-    if let Err(message) = predict(&Args::parse()) {
-        eprintln!("predict: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("predict", predict(&Args::parse()))
 }

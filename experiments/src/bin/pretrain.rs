@@ -1,6 +1,7 @@
 //! Makes the small vision transformer that ships with the repository, from formulas alone.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use backbones::VitConfig;
@@ -9,6 +10,7 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Int, Tensor, TensorData};
 use clap::Parser;
 use experiments::formulas::{categories, render};
+use experiments::output::{end, print, tell};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -43,22 +45,53 @@ struct Args {
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Device, as in the other programs.
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = experiments::device::DEFAULT)]
     device: String,
 }
 
-fn main() {
-    if let Err(message) = run(Args::parse()) {
-        eprintln!("pretrain: {message}");
-        std::process::exit(1);
+/// Heads of the model.
+const HEADS: usize = 4;
+
+fn main() -> ExitCode {
+    end("pretrain", run(Args::parse()))
+}
+
+impl Args {
+    /// What would otherwise be found out after the training, or by a panic.
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("classes", self.classes),
+            ("batch-size", self.batch_size),
+            ("depth", self.depth),
+            ("steps", self.steps),
+            ("d-model", self.d_model),
+        ];
+        if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("--{flag} is 0; it must be at least 1"));
+        }
+        if self.d_model % HEADS != 0 {
+            return Err(format!(
+                "--d-model {} is no multiple of {HEADS}, the number of heads",
+                self.d_model
+            ));
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return Err(format!("--lr {} is not above 0", self.lr));
+        }
+        let out = self.out.display();
+        std::fs::create_dir_all(&self.out).map_err(|e| format!("cannot make {out}: {e}; choose another --out"))?;
+        // Dropped at once: it tells whether files can be written here.
+        tempfile::tempfile_in(&self.out).map_err(|e| format!("cannot write into {out}: {e}; choose another --out"))?;
+        Ok(())
     }
 }
 
 fn run(args: Args) -> Result<(), String> {
     const SIZE: usize = 32;
+    args.check()?;
     let device = experiments::device::device(&args.device)?.autodiff();
     device.seed(args.seed);
-    let config = VitConfig::new(SIZE, 8, args.d_model, args.depth, 4).with_num_classes(args.classes);
+    let config = VitConfig::new(SIZE, 8, args.d_model, args.depth, HEADS).with_num_classes(args.classes);
     let mut model = config.init(&device);
     let formulas = categories(args.classes, args.seed);
     let mut optim = AdamWConfig::new().with_weight_decay(0.05).with_epsilon(1e-8).init();
@@ -96,18 +129,23 @@ fn run(args: Args) -> Result<(), String> {
                 loss.clone().into_scalar::<f32>() as f64,
                 right as f64 / args.batch_size as f64,
             );
+            if !now.0.is_finite() {
+                return Err(format!(
+                    "the loss is not a number at step {step}; lower --lr, nothing was written"
+                ));
+            }
             shown = if step == 0 {
                 now
             } else {
                 (0.9 * shown.0 + 0.1 * now.0, 0.9 * shown.1 + 0.1 * now.1)
             };
             if step % 100 == 0 {
-                println!(
+                tell(format_args!(
                     "step {step}: loss {:.3}, top-1 {:.3}, {:.0} s",
                     shown.0,
                     shown.1,
                     start.elapsed().as_secs_f64()
-                );
+                ));
             }
         }
         let warm = (args.steps / 20).max(1);
@@ -122,11 +160,18 @@ fn run(args: Args) -> Result<(), String> {
     }
     let seconds = start.elapsed().as_secs_f64();
     model.head = None;
-    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
     let names = backbones::import::names(&model);
-    write_tensors(&args.out.join("model.safetensors"), &collect(&model, &names)).map_err(|e| e.to_string())?;
+    let tensors = collect(&model, &names);
+    if tensors
+        .values()
+        .flat_map(|stored| &stored.values)
+        .any(|value| !value.is_finite())
+    {
+        return Err("the weights are no numbers any more; lower --lr, nothing was written".into());
+    }
+    write_tensors(&args.out.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
     let description = json!({
-        "architecture": "vit_formula_patch8_32", "num_heads": 4, "global_pool": "token", "layer_norm_eps": 1e-6,
+        "architecture": "vit_formula_patch8_32", "num_heads": HEADS, "global_pool": "token", "layer_norm_eps": 1e-6,
         "pretraining": {
             "data": "fractals, outlines and textures from formulas", "categories": args.classes, "steps": args.steps,
             "batch_size": args.batch_size, "learning_rate": args.lr, "weight_decay": 0.05, "seed": args.seed, "seconds": seconds.round(), "train_loss": shown.0, "train_top1": shown.1,
@@ -134,10 +179,6 @@ fn run(args: Args) -> Result<(), String> {
     });
     let text = serde_json::to_string_pretty(&description).map_err(|e| e.to_string())?;
     wegeft::storage::write_then_rename(&args.out.join("config.json"), text.as_bytes()).map_err(|e| e.to_string())?;
-    println!(
-        "{} steps in {seconds:.0} s; written to {}",
-        args.steps,
-        args.out.display()
-    );
-    Ok(())
+    let (steps, out) = (args.steps, args.out.display());
+    print(format_args!("{steps} steps in {seconds:.0} s; written to {out}"))
 }

@@ -1,11 +1,11 @@
 //! Tables and plots of any set of run folders.
 
+use std::process::ExitCode;
+
 use clap::Parser;
+use experiments::output::end;
 use experiments::report::program::{Args, report};
 
-fn main() {
-    if let Err(message) = report(&Args::parse()) {
-        eprintln!("report: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("report", report(&Args::parse()))
 }

@@ -1,11 +1,11 @@
 //! Token-cluster maps of a trained WeGeFT adapter.
 
+use std::process::ExitCode;
+
 use clap::Parser;
+use experiments::output::end;
 use experiments::visualize::program::{Args, visualize};
 
-fn main() {
-    if let Err(message) = visualize(&Args::parse()) {
-        eprintln!("visualize: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("visualize", visualize(&Args::parse()))
 }

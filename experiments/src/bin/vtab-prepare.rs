@@ -1,11 +1,13 @@
 //! Makes the task folders that `vtab` reads from what TensorFlow Datasets stores.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::vtab::prepare::{is_there, prepare};
 use datasets::vtab::{Options, TASKS, TaskInfo, info};
+use experiments::output::{end, print, tell};
 
 /// Makes the task folders of VTAB-1k (images/, train800.txt, val200.txt, train800val200.txt, test.txt, classes.txt)
 /// from the records of TensorFlow Datasets: the 1,000 pictures and the test set of the protocol, in its order, labelled
@@ -30,11 +32,8 @@ struct Args {
     any_version: bool,
 }
 
-fn main() {
-    if let Err(message) = run(&Args::parse()) {
-        eprintln!("vtab-prepare: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("vtab-prepare", run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), String> {
@@ -57,8 +56,7 @@ fn run(args: &Args) -> Result<(), String> {
             table.add_row([task.name, &list.list, &count, &short, &made.source]);
         }
     }
-    println!("{table}\n\nvtab --data {}", args.out.display());
-    Ok(())
+    print(format_args!("{table}\n\nvtab --data {}", args.out.display()))
 }
 
 /// The tasks asked for.
@@ -87,7 +85,7 @@ fn tasks(args: &Args) -> Result<Vec<&'static TaskInfo>, String> {
         ));
     }
     if !missing.is_empty() {
-        println!("no data of: {}", names.join(", "));
+        tell(format_args!("no data of: {}", names.join(", ")));
     }
     Ok(there)
 }

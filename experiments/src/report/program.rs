@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use wegeft::storage::write_then_rename;
 
+use crate::output::print;
 use crate::report::formats::{CSV_HEAD, csv, latex, markdown};
 use crate::report::page::page;
 use crate::report::rows::read;
@@ -49,7 +50,9 @@ pub fn report(args: &Args) -> Result<(), String> {
     ] {
         write_then_rename(&args.out.join(name), text.as_bytes()).map_err(|e| e.to_string())?;
     }
-    print!("{md}");
-    println!("{} results; files in {}", rows.len(), args.out.display());
-    Ok(())
+    print(format_args!(
+        "{md}{} results; files in {}",
+        rows.len(),
+        args.out.display()
+    ))
 }

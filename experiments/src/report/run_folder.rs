@@ -9,7 +9,7 @@ use wegeft::storage::write_then_rename;
 use crate::plots::{self, Curve};
 use crate::run::Outcome;
 use crate::samples::Sample;
-use crate::table::{distinct, mean};
+use crate::table::{distinct, mean, means};
 
 pub(crate) const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;border-bottom:1px solid #ccc;text-align:right}\
@@ -27,6 +27,7 @@ pub fn write(out: &Path, outcomes: &[Outcome]) -> Result<(), String> {
         escape(&out.display().to_string())
     );
     html += &results(outcomes);
+    html += &mean_rows(outcomes);
     let methods = distinct(outcomes.iter().map(|o| o.method.clone()));
     let bars: Vec<plots::Bar> = methods
         .iter()
@@ -43,8 +44,13 @@ pub fn write(out: &Path, outcomes: &[Outcome]) -> Result<(), String> {
     html += "<h2>Accuracy against trainable parameters</h2>\n";
     html += &plots::bars("mean over tasks; parameters beside the head", &bars)?;
     html += "<h2>Training curves</h2>\n";
-    for task in distinct(outcomes.iter().map(|o| o.task.clone())) {
-        let of_task = outcomes.iter().filter(|o| o.task == task);
+    // Pictures that were trained on validate nothing.
+    let validated: Vec<&Outcome> = outcomes.iter().filter(|o| o.validation.is_some()).collect();
+    if validated.len() < outcomes.len() {
+        html += "<p>None for runs that trained on the validation pictures too.</p>\n";
+    }
+    for task in distinct(validated.iter().map(|o| o.task.clone())) {
+        let of_task = validated.iter().filter(|o| o.task == task);
         let curves: Vec<Curve> = of_task
             .map(|o| {
                 (
@@ -88,6 +94,19 @@ fn results(outcomes: &[Outcome]) -> String {
             o.steps_per_second,
             optional(o.peak_rss_mb, 0),
         );
+    }
+    html + "</table>\n"
+}
+
+fn mean_rows(outcomes: &[Outcome]) -> String {
+    let mut html = String::from("<h2>Means</h2>\n<p>Test top-1, percent.</p><table>\n");
+    for (index, row) in means(outcomes).iter().enumerate() {
+        let cell = if index == 0 { "th" } else { "td" };
+        html += "<tr>";
+        for text in row {
+            let _ = write!(html, "<{cell}>{}", escape(text));
+        }
+        html += "</tr>\n";
     }
     html + "</table>\n"
 }

@@ -13,6 +13,7 @@ use wegeft::Adapted;
 use crate::batches::{normalised, rounded};
 use crate::description::Description;
 use crate::load::load_adapted;
+use crate::output::print;
 use crate::settings::Settings;
 use crate::visualize::maps::{BlockMaps, clusters, maps};
 use crate::visualize::overlay::{overlay, sheet};
@@ -56,7 +57,7 @@ pub struct Args {
     #[arg(long, default_value_t = 64)]
     pub tile: u32,
     /// flex, ndarray, vulkan, cuda:1, …
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = crate::device::DEFAULT)]
     pub device: String,
 }
 
@@ -92,8 +93,11 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
         write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
     }
-    println!("maps of {} pictures in {}", pictures.len(), args.out.display());
-    Ok(())
+    print(format_args!(
+        "maps of {} pictures in {}",
+        pictures.len(),
+        args.out.display()
+    ))
 }
 
 /// One picture as the model reads it.
@@ -126,7 +130,7 @@ fn of_task(
         resize: Some(resize),
         ..Settings::default()
     };
-    let task = load(&settings, name, size)?;
+    let task = load(&settings, name, size, &|| true)?;
     let class = match &args.class {
         None => None,
         Some(text) => {
