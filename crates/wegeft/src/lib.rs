@@ -75,7 +75,7 @@
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
 //! # use burn::tensor::{Device, Tensor};
-//! # #[derive(burn::module::Module, Debug, Clone)]
+//! # #[derive(burn::module::Module, Debug)]
 //! # struct Model { up: Linear, head: Linear }
 //! # impl Model {
 //! #     fn new(device: &Device) -> Self {
