@@ -51,7 +51,7 @@ pub(super) fn shape(json: &Value, family: Family, tensors: &Tensors) -> Result<V
     }
     let rope_theta =
         (family == Family::Dinov3).then(|| json.get("rope_theta").and_then(Value::as_f64).unwrap_or(100.0));
-    if rope_theta.is_some() && (d_model / heads) % 4 != 0 {
+    if rope_theta.is_some() && !(d_model / heads).is_multiple_of(4) {
         return Err(format!(
             "heads of {} channels; rotary positions need a multiple of 4",
             d_model / heads
