@@ -3,9 +3,10 @@
 use burn::train::Interrupter;
 use datasets::{Resize, Task, fgvc as data};
 
+use crate::flags::Args;
 use crate::output::tell;
 use crate::run::Outcome;
-use crate::settings::{Args, Settings};
+use crate::settings::Settings;
 use crate::suite::{Suite, run_suite};
 
 /// Runs what `args` ask for and returns the outcomes of the whole run folder; `interrupter` stops it.

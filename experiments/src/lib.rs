@@ -1,8 +1,10 @@
 //! Tasks, runs and reports: what the programs under `src/bin` are made of.
 
+pub mod adapted_lm;
 pub mod adapter;
 pub mod augment;
 pub mod batches;
+pub mod bench;
 pub mod checkpoints;
 pub mod classifier;
 pub mod clock;
@@ -11,7 +13,10 @@ pub mod dashboard;
 pub mod description;
 pub mod device;
 pub mod fgvc;
+pub mod flags;
 pub mod formulas;
+pub mod generate;
+pub mod generation;
 pub mod interrupt;
 pub mod load;
 pub mod loader;
@@ -32,6 +37,7 @@ pub mod settings;
 pub mod suite;
 pub mod sweep;
 pub mod table;
+pub mod token_files;
 pub mod training;
 pub mod visualize;
 pub mod vtab;

@@ -8,12 +8,13 @@ use burn::train::Interrupter;
 use datasets::Task;
 use wegeft::storage::write_then_rename;
 
+use crate::flags::Args;
 use crate::methods;
 use crate::output::{print, tell};
 use crate::prepared::Prepared;
 use crate::report;
 use crate::run::{Outcome, RunError, Setting, run, tune, write_json};
-use crate::settings::{Args, Settings, read};
+use crate::settings::{Settings, read};
 use crate::sweep::jobs::{Jobs, stop_with_the_starter};
 use crate::sweep::trial::{finals, outcomes, tuning};
 use crate::sweep::{Stage, Trial};

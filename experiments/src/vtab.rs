@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::train::Interrupter;
 use datasets::{Task, root, sample};
 
+use crate::flags::Args;
 use crate::run::Outcome;
-use crate::settings::{Args, Settings};
+use crate::settings::Settings;
 use crate::suite::{Suite, run_suite};
 
 /// Folder of the backbone that ships with the repository.

@@ -1,4 +1,4 @@
-//! A backbone by hub name, fetched from a server on this machine.
+//! Models by hub name, fetched from a server on this machine.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,21 @@ fn fixture(file: &str) -> PathBuf {
         .join(file)
 }
 
-/// Serves the timm fixture as model `org/tiny`; returns its address and the request heads it saw.
+/// What the server has: the timm fixture as `org/tiny`, a decoder in shards with the word tokenizer as `org/words`.
+fn served(path: &str) -> Option<PathBuf> {
+    if let Some(file) = path.strip_prefix("/org/tiny/resolve/main/") {
+        return Some(fixture(file));
+    }
+    let file = path.strip_prefix("/org/words/resolve/main/")?;
+    let folder = if file.starts_with("token") {
+        "tests/fixtures/generate"
+    } else {
+        "../crates/backbones/tests/fixtures/lm/llama3"
+    };
+    Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(file))
+}
+
+/// Serves the fixtures; returns its address and the request heads it saw.
 fn server() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -42,14 +56,13 @@ fn answer(mut stream: &TcpStream, seen: &Mutex<Vec<String>>) -> Option<()> {
     }
     seen.lock().unwrap().push(head.clone());
     let path = head.split(' ').nth(1)?;
-    let file = path.strip_prefix("/org/tiny/resolve/main/");
-    let Some(bytes) = file.and_then(|file| std::fs::read(fixture(file)).ok()) else {
+    let Some(bytes) = served(path).and_then(|file| std::fs::read(file).ok()) else {
         write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").ok()?;
         return Some(());
     };
     let common = format!(
         "x-repo-commit: 0123456789abcdef\r\netag: \"{}\"\r\naccept-ranges: bytes\r\n",
-        file.unwrap_or_default()
+        path.rsplit('/').next().unwrap_or_default()
     );
     let range = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -145,4 +158,36 @@ fn a_server_that_is_not_there_is_one_sentence() {
         !output.status.success() && message.contains("cannot fetch 'config.json' of org/tiny"),
         "{message}"
     );
+}
+
+#[test]
+fn a_language_model_comes_in_shards_with_its_tokenizer() {
+    let cache = tempfile::tempdir().unwrap();
+    let (endpoint, heads) = server();
+    let generate = |offline: &str| {
+        Command::new(env!("CARGO_BIN_EXE_generate"))
+            .args(["--model", "org/words", "--prompt", "one two", "--max-new-tokens", "4"])
+            .env("HF_HOME", cache.path())
+            .env("HF_ENDPOINT", &endpoint)
+            .env("HF_HUB_OFFLINE", offline)
+            .output()
+            .unwrap()
+    };
+    let early = generate("1");
+    let message = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert!(
+        !early.status.success() && message.contains("HF_HUB_OFFLINE"),
+        "{message}"
+    );
+    let first = generate("0");
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let asked = heads.lock().unwrap().join("\n");
+    assert!(
+        asked.contains("model-00003-of-00003.safetensors") && asked.contains("tokenizer.json"),
+        "{asked}"
+    );
+    heads.lock().unwrap().clear();
+    let second = generate("1");
+    assert_eq!(first.stdout, second.stdout);
+    assert!(second.status.success() && heads.lock().unwrap().is_empty());
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use burn::train::Interrupter;
 use clap::Parser;
+use experiments::flags::Args;
 use experiments::run::Outcome;
-use experiments::settings::Args;
 
 /// Pictures whose left or right half is bright; the classes of `test` are told apart by nothing else.
 fn make_task(root: &Path) {

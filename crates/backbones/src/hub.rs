@@ -5,14 +5,16 @@
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
+
+use crate::lm::shards::{INDEX, SINGLE, shard_names};
 
 /// Why a model could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Neither a path that exists nor a name of the form `org/name`.
-    #[error("backbone '{0}' is no folder, no .safetensors file and no name of the form org/name; check the path")]
+    #[error("model '{0}' is no folder, no .safetensors file and no name of the form org/name; check the path")]
     NoSuchPath(String),
     /// A name that cannot be fetched because the network is switched off.
     #[error("'{file}' of {name} is not in the cache and HF_HUB_OFFLINE is set; fetch it once without that setting")]
@@ -34,9 +36,18 @@ pub enum HubError {
     },
 }
 
-/// Files that every model folder has, and one that it may have.
-const REQUIRED: [&str; 2] = ["config.json", "model.safetensors"];
-const OPTIONAL: &str = "preprocessor_config.json";
+/// What a vision model's folder has, and what it may have.
+const VISION: (&[&str], &[&str]) = (&["config.json", "model.safetensors"], &["preprocessor_config.json"]);
+/// What a language model's folder has beside its weights, and what it may have.
+const LANGUAGE: (&[&str], &[&str]) = (
+    &["config.json"],
+    &[
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ],
+);
 
 /// The local path of a backbone: `backbone` itself if it exists, otherwise the cached folder of the model of that
 /// name, fetched if need be with a progress bar. `name@revision` chooses a revision.
@@ -47,48 +58,105 @@ pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
     if Path::new(backbone).exists() {
         return Ok(PathBuf::from(backbone));
     }
-    let (name, revision) = backbone.split_once('@').unwrap_or((backbone, "main"));
-    let parts: Vec<&str> = name.split('/').collect();
-    let plain = |part: &&str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    if parts.len() != 2 || !parts.iter().all(plain) {
-        return Err(HubError::NoSuchPath(backbone.to_string()));
+    let model = HubModel::parse(backbone)?;
+    for file in VISION.0 {
+        model.file(file)?;
     }
-    let repo = Repo::with_revision(name.to_string(), RepoType::Model, revision.to_string());
-    let cached = |file: &str| Cache::from_env().repo(repo.clone()).get(file);
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-    let failed = |file: &str, error: ApiError| HubError::Fetch {
-        name: name.to_string(),
-        file: file.to_string(),
-        message: error.to_string(),
-    };
-    let mut folder = None;
-    for file in REQUIRED {
-        let path = match cached(file) {
-            Some(path) => path,
-            None if offline => {
-                return Err(HubError::Offline {
-                    name: name.to_string(),
-                    file: file.to_string(),
-                });
-            }
-            None => api()
-                .and_then(|api| api.repo(repo.clone()).get(file))
-                .map_err(|e| failed(file, e))?,
-        };
-        folder = path.parent().map(Path::to_path_buf);
-    }
-    // Its absence is normal: the model's own default normalisation is used then.
-    if !offline && cached(OPTIONAL).is_none() {
-        let _ = api().and_then(|api| api.repo(repo.clone()).get(OPTIONAL));
-    }
-    folder.ok_or_else(|| HubError::NoSuchPath(backbone.to_string()))
+    model.optional(VISION.1);
+    model.folder()
 }
 
-fn api() -> Result<hf_hub::api::sync::Api, ApiError> {
+/// As [`resolve`], for a language model: its weights in one file or in shards, its tokenizer and chat template.
+///
+/// # Errors
+/// A path that does not exist, a model or file that the server does not give, an index that is malformed.
+pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
+    if Path::new(model).exists() {
+        return Ok(PathBuf::from(model));
+    }
+    let model = HubModel::parse(model)?;
+    for file in LANGUAGE.0 {
+        model.file(file)?;
+    }
+    // A model in shards has no single file and the other way round: which of the two, only asking tells.
+    if let Err(single) = model.file(SINGLE) {
+        let index = model.file(INDEX).map_err(|_| single)?;
+        let names = shard_names(&index).map_err(|error| HubError::Fetch {
+            name: model.name.clone(),
+            file: INDEX.to_string(),
+            message: error.to_string(),
+        })?;
+        for name in names {
+            model.file(&name)?;
+        }
+    }
+    model.optional(LANGUAGE.1);
+    model.folder()
+}
+
+/// A model on the hub.
+struct HubModel {
+    name: String,
+    repo: Repo,
+    offline: bool,
+}
+
+impl HubModel {
+    fn parse(text: &str) -> Result<Self, HubError> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let parts: Vec<&str> = name.split('/').collect();
+        let plain = |part: &&str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        if parts.len() != 2 || !parts.iter().all(plain) {
+            return Err(HubError::NoSuchPath(text.to_string()));
+        }
+        Ok(Self {
+            name: name.to_string(),
+            repo: Repo::with_revision(name.to_string(), RepoType::Model, revision.to_string()),
+            offline: std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false")),
+        })
+    }
+
+    fn cached(&self, file: &str) -> Option<PathBuf> {
+        Cache::from_env().repo(self.repo.clone()).get(file)
+    }
+
+    /// The file's path in the cache, fetched if need be.
+    fn file(&self, file: &str) -> Result<PathBuf, HubError> {
+        match self.cached(file) {
+            Some(path) => Ok(path),
+            None if self.offline => Err(HubError::Offline {
+                name: self.name.clone(),
+                file: file.to_string(),
+            }),
+            None => api()
+                .and_then(|api| api.repo(self.repo.clone()).get(file))
+                .map_err(|error| HubError::Fetch {
+                    name: self.name.clone(),
+                    file: file.to_string(),
+                    message: error.to_string(),
+                }),
+        }
+    }
+
+    /// Files whose absence is normal; who needs one says so when it is read.
+    fn optional(&self, files: &[&str]) {
+        for file in files {
+            let _ = self.file(file);
+        }
+    }
+
+    fn folder(&self) -> Result<PathBuf, HubError> {
+        let config = self.file("config.json")?;
+        let folder = config.parent().map(Path::to_path_buf);
+        folder.ok_or_else(|| HubError::NoSuchPath(self.name.clone()))
+    }
+}
+
+fn api() -> Result<Api, ApiError> {
     let mut builder = ApiBuilder::from_env().with_progress(true).with_retries(3);
     if let Ok(token) = std::env::var("HF_TOKEN") {
         builder = builder.with_token(Some(token));

@@ -157,7 +157,7 @@ pub fn load_vit(
     })
 }
 
-fn read_json(path: &Path) -> Result<Value, ImportError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, ImportError> {
     let error = |message: String| ImportError::Config {
         path: path.to_path_buf(),
         message,

@@ -16,7 +16,7 @@ pub fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
     if is_bound(layer) {
         return wegeft::linear(layer, x);
     }
-    by_rows(layer, x, |x, weight, bias| kernels::linear(x, weight, bias))
+    by_rows(layer, x, kernels::linear)
 }
 
 /// `gelu(linear(layer, x))`
@@ -24,7 +24,7 @@ pub fn linear_gelu(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
     if is_bound(layer) {
         return kernels::gelu(wegeft::linear(layer, x));
     }
-    by_rows(layer, x, |x, weight, bias| kernels::linear_gelu(x, weight, bias))
+    by_rows(layer, x, kernels::linear_gelu)
 }
 
 /// `residual + linear(layer, x)`, `residual`: `[batch, tokens, d_out]`

@@ -110,7 +110,7 @@ pub fn attention_qkv(qkv: Tensor<3>, heads: usize, options: &AttentionOptions) -
     let qkv = qkv
         .reshape([batch, tokens, 3, heads, d_model / heads])
         .permute([2, 0, 3, 1, 4]);
-    let part = |i: usize| qkv.clone().slice([i..i + 1]).squeeze_dim::<4>(0);
+    let part = |i: usize| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
     plain(part(0), part(1), part(2), options)
         .swap_dims(1, 2)
         .reshape([batch, tokens, d_model])

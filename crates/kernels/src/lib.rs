@@ -6,13 +6,17 @@
 mod attention;
 #[cfg(feature = "flex")]
 mod flex;
+mod gated;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod rms_norm;
+mod rope;
 
 pub use attention::{AttentionOptions, Visible, attention, attention_qkv};
+pub use gated::{Gate, gated};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_add, linear_gelu};
 pub use rms_norm::rms_norm;
+pub use rope::rope;

@@ -1,31 +1,126 @@
 //! Parameter-efficient fine-tuning for any Burn module: WeGeFT and the methods beside it (see [`methods`]).
 //!
-//! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the
-//! two together are an [`Adapted`] module, which is what the optimizer and the learner see. For a forward
-//! pass, [`Adapted::bind`] hands out the model with every site carrying its factors:
+//! # Adapt
+//!
+//! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the two together
+//! are an [`Adapted`] module, which is what the optimizer and the learner see. Targets are named as in PEFT: by name
+//! endings or by a regular expression. The model needs no change:
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::tensor::{Device, Tensor};
 //! use wegeft::AdapterConfig;
 //!
-//! # fn main() -> Result<(), wegeft::AdapterError> {
-//! let device = Device::flex().autodiff();
 //! #[derive(burn::module::Module, Debug)]
-//! struct Model { proj: Linear }
-//! let model = Model { proj: LinearConfig::new(8, 4).init(&device) };
+//! struct Model { up: Linear, head: Linear }
 //!
-//! let adapted = AdapterConfig::wegeft(2).with_target_modules(["proj"]).init(model)?;
-//! println!("{}", adapted.summary());
-//! let x = Tensor::ones([3, 8], &device);
-//! let y: Tensor<2> = adapted.bind().proj.forward(x.clone()); // weight space: the model is unchanged
-//! let merged = adapted.merge()?;
-//! y.into_data().assert_approx_eq::<f32>(&merged.proj.forward(x).into_data(), Default::default());
-//! # Ok(()) }
+//! impl Model {
+//!     fn new(device: &Device) -> Self {
+//!         Self { up: LinearConfig::new(8, 16).init(device), head: LinearConfig::new(16, 3).init(device) }
+//!     }
+//!     fn forward(&self, x: Tensor<2>) -> Tensor<2> { self.head.forward(self.up.forward(x).tanh()) }
+//! }
+//!
+//! let device = Device::flex().autodiff();
+//! let config = AdapterConfig::wegeft(2).with_target_modules(["up"]).with_modules_to_save(["head"]);
+//! let adapted = config.init(Model::new(&device))?;
+//! println!("{}", adapted.summary()); // groups, sites, shapes and counts
+//! let y = adapted.bind().forward(Tensor::ones([4, 8], &device));
+//! # assert_eq!(y.dims(), [4, 3]);
+//! # Ok::<(), wegeft::AdapterError>(())
 //! ```
 //!
-//! A model that calls [`linear`] in place of `Linear::forward` works in activation space: the same numbers,
-//! no dense weight, no dense weight gradient.
+//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass. A model that calls
+//! [`linear`] in place of `Linear::forward` works in activation space: the same numbers, no dense weight, no dense
+//! weight gradient. Places in the activations that a method may edit are [`Hook`]s.
+//!
+//! # Train
+//!
+//! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups,
+//! [`Adapted::learning_rates`] LoRA+'s rates; with the feature `train`, `Adapted::with_loss` is all that burn-train's
+//! `Learner` needs.
+//!
+//! ```
+//! # use burn::nn::{Linear, LinearConfig};
+//! # use burn::tensor::{Device, Tensor};
+//! # #[derive(burn::module::Module, Debug)]
+//! # struct Model { up: Linear, head: Linear }
+//! # impl Model {
+//! #     fn new(device: &Device) -> Self {
+//! #         Self { up: LinearConfig::new(8, 16).init(device), head: LinearConfig::new(16, 3).init(device) }
+//! #     }
+//! #     fn forward(&self, x: Tensor<2>) -> Tensor<2> { self.head.forward(self.up.forward(x).tanh()) }
+//! # }
+//! # let device = Device::flex().autodiff();
+//! use burn::optim::{AdamWConfig, GradientsParams};
+//!
+//! let config = wegeft::AdapterConfig::lora(2).with_target_modules(["up"]).with_modules_to_save(["head"]);
+//! let mut adapted = config.init(Model::new(&device))?;
+//! // Weight decay on matrices only, as the closure is told.
+//! let mut optimizer = adapted.optimizer(1e-2, None, |decay| AdamWConfig::new().with_weight_decay(decay).build());
+//! let mut rates = adapted.learning_rates(1e-3); // or any of Burn's schedules
+//! let x = Tensor::ones([4, 8], &device);
+//! for _ in 0..3 {
+//!     let loss = adapted.bind().forward(x.clone()).powi_scalar(2).mean();
+//!     let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+//!     adapted = optimizer.step(rates.step(), adapted, grads);
+//! }
+//! # Ok::<(), wegeft::AdapterError>(())
+//! ```
+//!
+//! # Save, load, merge, export
+//!
+//! A folder holds PEFT's two files ([`storage`]). A record of an [`Adapted`] holds the trained part only.
+//!
+//! ```
+//! # use burn::nn::{Linear, LinearConfig};
+//! # use burn::tensor::{Device, Tensor};
+//! # #[derive(burn::module::Module, Debug, Clone)]
+//! # struct Model { up: Linear, head: Linear }
+//! # impl Model {
+//! #     fn new(device: &Device) -> Self {
+//! #         Self { up: LinearConfig::new(8, 16).init(device), head: LinearConfig::new(16, 3).init(device) }
+//! #     }
+//! # }
+//! # let device = Device::flex();
+//! # let model = Model::new(&device);
+//! # let config = wegeft::AdapterConfig::wegeft(2).with_target_modules(["up"]);
+//! # let adapted = config.init(model.clone())?;
+//! # let dir = std::env::temp_dir().join(format!("wegeft-guide-{}", std::process::id()));
+//! # let (folder, lora_folder) = (dir.join("adapter"), dir.join("lora"));
+//! adapted.save(&folder)?;
+//! let adapted = wegeft::read_config(&folder)?.init(model)?.load(&folder)?;
+//!
+//! let (merged, report) = adapted.merge_with_report()?; // a plain model
+//! println!("{report}"); // the greatest change and where, the rounding error of half-precision weights
+//! let (before, _) = config.init(merged)?.load(&folder)?.unmerge()?; // when only the merged weights are left
+//!
+//! adapted.export_lora(&lora_folder)?; // standard LoRA, for PEFT, vLLM and llama.cpp: B = W·phi, A = psi
+//! let (nearest, lost) = adapted.to_lora()?.nearest_wegeft(&wegeft::methods::wegeft::WegeftConfig::new(2))?;
+//! assert!(lost.lost() < 1e-4); // exact, since it came from WeGeFT
+//! # std::fs::remove_dir_all(dir).ok();
+//! # Ok::<(), wegeft::AdapterError>(())
+//! ```
+//!
+//! # Switch
+//!
+//! [`Adapters`] holds several named adapters on one frozen backbone: switch, disable, add a weighted sum
+//! ([`Adapters::add_weighted`]), or bind a batch whose rows use different ones ([`Adapters::bind_rows`]).
+//!
+//! # Types of weights
+//!
+//! Factors are f32, the weights they act on may be of less. The frozen weight is handed to the backend's product as it
+//! is: nothing here forms, transposes or dequantizes it for [`linear`] with WeGeFT's input form or LoRA. What training
+//! was tried with (`tests/working/dtypes.rs`):
+//!
+//! | weights | flex | ndarray |
+//! | --- | --- | --- |
+//! | f32 | yes | yes |
+//! | f16, bf16 | yes | no: the backend has no half precision |
+//! | 8 bit (`QuantValue::Q8S`) | yes | yes |
+//! | 4 bit (`QuantValue::Q4S`) | yes | no: the backend packs none |
+//!
+//! Both backends keep quantized values as bytes and widen them inside the product.
 
 pub mod adapted;
 pub mod adapters;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use burn::train::Interrupter;
 use clap::{CommandFactory, FromArgMatches};
 use experiments::fgvc::fgvc;
+use experiments::flags::Args;
 use experiments::interrupt::stop_on_ctrl_c;
 use experiments::output::end;
-use experiments::settings::Args;
 
 const ABOUT: &str = "Fine-tunes a vision transformer on CUB-200-2011, NABirds, Oxford Flowers, Stanford Dogs and Stanford \
     Cars (tasks cub, nabirds, flowers, dogs, cars) and prints the table of results. --data is the folder that holds their \

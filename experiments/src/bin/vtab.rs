@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use burn::train::Interrupter;
 use clap::Parser;
+use experiments::flags::Args;
 use experiments::interrupt::stop_on_ctrl_c;
 use experiments::output::end;
-use experiments::settings::Args;
 use experiments::vtab::vtab;
 
 fn main() -> ExitCode {

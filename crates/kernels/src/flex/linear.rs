@@ -161,10 +161,13 @@ fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> 
     let out = filled(n * d_in, block * d_in, |index, out| {
         let count = out.capacity() / d_in;
         let part = index * block * d_out..(index * block + count) * d_out;
-        let mut inner = Vec::with_capacity(part.len());
+        let mut inner = vec![0.0; part.len()];
+        // A plain loop: `collect` is a call, compiled without the instruction set that is chosen here.
         arch.dispatch(|| {
             let pairs = before[part.clone()].iter().zip(&grad[part.clone()]);
-            inner.extend(pairs.map(|(before, grad)| grad * gelu_slope(*before)));
+            for (inner, (before, grad)) in inner.iter_mut().zip(pairs) {
+                *inner = grad * gelu_slope(*before);
+            }
         });
         for _ in 0..count {
             out.copy(&zeros);

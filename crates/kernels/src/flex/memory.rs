@@ -60,6 +60,16 @@ impl Writer<'_> {
         self.len += a.len();
     }
 
+    /// Appends `f` of each four.
+    #[inline(always)]
+    pub fn map4(&mut self, [a, b, c, d]: [&[f32]; 4], f: impl Fn([f32; 4]) -> f32) {
+        assert!(a.len() == b.len() && a.len() == c.len() && a.len() == d.len());
+        for ((((slot, a), b), c), d) in self.next(a.len()).iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            slot.write(f([*a, *b, *c, *d]));
+        }
+        self.len += a.len();
+    }
+
     /// What was written so far.
     pub fn written(&mut self) -> &mut [f32] {
         // SAFETY: every method initializes the slots that it counts in `len` before it raises it.

@@ -2,12 +2,15 @@
 
 pub mod activations;
 pub mod attention;
+pub mod gated;
 mod gemm;
+mod heads;
 mod lanes;
 pub mod linear;
 mod memory;
 pub mod norm;
 mod normal;
+pub mod rope;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::{FlexTensor, Layout};

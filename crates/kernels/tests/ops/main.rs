@@ -1,10 +1,12 @@
 //! The fused operations against their plain definitions, against finite differences, and one thread against many.
 
 mod attention;
+mod gated;
 mod gelu;
 mod linear;
 mod norm;
 mod numeric;
+mod rope;
 mod threads;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};

@@ -36,10 +36,11 @@ fn project(x: Tensor<2>) -> Tensor<1> {
     (x.clone() * Tensor::from_data(TensorData::new(weights, [rows, columns]), &x.device())).sum()
 }
 
-fn fixed<const D: usize>(shape: [usize; D], like: &Tensor<2>) -> Tensor<D> {
+/// The same values in every run, whatever other tests draw.
+pub fn fixed<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     let count = shape.iter().product::<usize>();
     let values = (0..count).map(|i| (1.7 * i as f32).sin() * 0.5).collect::<Vec<_>>();
-    Tensor::from_data(TensorData::new(values, shape), &like.device())
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 #[test]
@@ -50,15 +51,15 @@ fn gelu() {
 #[test]
 fn linear() {
     check("linear_gelu", [5, 6], |x| {
-        let (weight, bias) = (fixed([6, 4], &x), fixed([4], &x));
+        let (weight, bias) = (fixed([6, 4], &x.device()), fixed([4], &x.device()));
         project(kernels::linear_gelu(x, weight, Some(bias)))
     });
     check("linear_add", [5, 4], |x| {
-        let (weight, input) = (fixed([6, 4], &x), fixed([5, 6], &x));
+        let (weight, input) = (fixed([6, 4], &x.device()), fixed([5, 6], &x.device()));
         project(kernels::linear_add(input, weight, None, x))
     });
     check("weight of linear", [6, 4], |x| {
-        let input = fixed([5, 6], &x);
+        let input = fixed([5, 6], &x.device());
         project(kernels::linear(input, x, None))
     });
 }
@@ -66,11 +67,11 @@ fn linear() {
 #[test]
 fn norms() {
     check("layer_norm", [4, 9], |x| {
-        let (gamma, beta) = (fixed([9], &x), fixed([9], &x));
+        let (gamma, beta) = (fixed([9], &x.device()), fixed([9], &x.device()));
         project(kernels::layer_norm(x, gamma, Some(beta), 1e-6))
     });
     check("rms_norm", [4, 9], |x| {
-        let gamma = fixed([9], &x);
+        let gamma = fixed([9], &x.device());
         project(kernels::rms_norm(x, gamma, 1e-6))
     });
 }
@@ -85,5 +86,28 @@ fn attention() {
     check("attention", [6, 24], |x| {
         let out = kernels::attention_qkv(x.unsqueeze::<3>(), 2, &options);
         project(out.squeeze_dim(0))
+    });
+}
+
+#[test]
+fn gated() {
+    for act in [kernels::Gate::Silu, kernels::Gate::GeluTanh] {
+        check("gate", [3, 8], |x| {
+            let up = fixed([3, 8], &x.device());
+            project(kernels::gated(x, up, act))
+        });
+        check("up", [3, 8], |x| {
+            let gate = fixed([3, 8], &x.device());
+            project(kernels::gated(gate, x, act))
+        });
+    }
+}
+
+#[test]
+fn rope() {
+    check("rope", [4, 6], |x| {
+        let angles: Tensor<4> = fixed([1, 1, 4, 2], &x.device());
+        let out = kernels::rope(x.unsqueeze::<4>(), angles.clone().cos(), angles.sin());
+        project(out.reshape([4, 6]))
     });
 }

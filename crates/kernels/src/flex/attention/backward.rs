@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::Outcome;
-use super::tiles::{Heads, Inputs, Problem};
+use super::tiles::{Inputs, Problem};
 use crate::flex::gemm::{Cores, Mat, product};
+use crate::flex::heads::Heads;
 use crate::flex::lanes::sum_of2;
 use crate::flex::memory::{Writer, filled, filled_together};
 use crate::flex::normal::exp_of_negative;
@@ -101,11 +102,11 @@ fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, 
         let query = inputs.query.tokens(row, head, &queries);
         let of_out = grad.tokens(row, head, &queries);
         // Σ_j p_j·∂p_j of a query is the product of its output and the gradient of it.
-        let along: Vec<f32> = arch.dispatch(|| {
-            let rows = queries
-                .clone()
-                .map(|query| (grad.token(row, head, query), out.token(row, head, query)));
-            rows.map(|(grad, out)| sum_of2(grad, out, |a, b| a * b)).collect()
+        let mut along = vec![0.0; size];
+        arch.dispatch(|| {
+            for (along, query) in along.iter_mut().zip(queries.clone()) {
+                *along = sum_of2(grad.token(row, head, query), out.token(row, head, query), |a, b| a * b);
+            }
         });
         for keys in Problem::tiles(problem.keys) {
             if !problem.any_seen(row, &queries, &keys) {

@@ -12,9 +12,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
+use super::heads::{Heads, readable};
 use super::tensor;
 use crate::attention::AttentionOptions;
-use tiles::{Heads, Inputs, Problem};
+use tiles::{Inputs, Problem};
 
 /// See [`crate::attention()`].
 pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: AttentionOptions) -> Tensor<4> {
@@ -102,7 +103,7 @@ impl Separate {
         let [q, k] = [&query, &key].map(|x| x.layout().shape().clone());
         assert_eq!(k, *value.layout().shape(), "key and value differ in shape");
         assert!(
-            q[0] == k[0] && q[3] == k[3] && q[1] % k[1] == 0,
+            q[0] == k[0] && q[3] == k[3] && q[1].is_multiple_of(k[1]),
             "query {q:?} and key {k:?} do not fit"
         );
         let problem = Problem {
@@ -131,15 +132,6 @@ impl Separate {
     }
 }
 
-/// A tensor whose rows lie whole and forward in memory: itself, or a copy.
-fn readable(x: FlexTensor) -> FlexTensor {
-    let strides = x.layout().strides();
-    match strides[strides.len() - 1] == 1 && strides.iter().all(|stride| *stride >= 0) {
-        true => x,
-        false => x.to_contiguous(),
-    }
-}
-
 /// One tensor of queries, keys and values, `[batch, tokens, 3·heads·width]`.
 #[derive(Debug, Clone)]
 struct Fused {
@@ -151,7 +143,7 @@ impl Fused {
     fn new(qkv: FlexTensor, heads: usize, options: AttentionOptions) -> Self {
         let shape = qkv.layout().shape().clone();
         assert!(
-            heads > 0 && shape[2] % (3 * heads) == 0,
+            heads > 0 && shape[2].is_multiple_of(3 * heads),
             "{heads} heads do not divide a third of {}",
             shape[2]
         );

@@ -1,0 +1,245 @@
+//! A decoder of any family behind one type.
+
+use std::sync::Arc;
+
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::nn::{Embedding, Linear};
+use burn::tensor::{DType, Device, Int, Tensor};
+use kernels::Visible;
+use wegeft::linear;
+
+use super::cache::{Cache, LayerCache};
+use super::config::{DecoderConfig, Family, LayerKind};
+use super::gemma::GemmaLayer;
+use super::gpt2::Gpt2;
+use super::layout::Layout;
+use super::llama::LlamaLayer;
+use super::phi3::Phi3Layer;
+use super::rope::Rotation;
+use super::stack::CausalLm;
+
+/// What a family does by itself; [`Decoder`] does the rest.
+pub(crate) trait Parts {
+    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3>;
+    fn layer(
+        &self,
+        index: usize,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3>;
+    fn normed(&self, x: Tensor<3>) -> Tensor<3>;
+    fn head(&self) -> Option<&Linear>;
+    fn embedding(&self) -> &Embedding;
+}
+
+#[derive(Module, Debug)]
+enum Model {
+    Llama(CausalLm<LlamaLayer>),
+    Gemma(CausalLm<GemmaLayer>),
+    Phi3(CausalLm<Phi3Layer>),
+    Gpt2(Gpt2),
+}
+
+/// A language model. Module paths are those of its checkpoint (`model.layers.0.self_attn.q_proj`,
+/// `transformer.h.0.attn.c_attn`).
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    model: Model,
+    config: Arc<DecoderConfig>,
+}
+
+/// What all layers of one forward pass share: who sees whom, and rotations.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    /// For each window among the layers.
+    visible: Vec<(Option<usize>, Visible)>,
+    /// One for each of the config's.
+    rotations: Vec<Rotation>,
+}
+
+impl Decoder {
+    pub(crate) fn new(config: DecoderConfig, device: &Device) -> Self {
+        let model = match config.family {
+            Family::Llama => Model::Llama(CausalLm::new(&config, device)),
+            Family::Gemma => Model::Gemma(CausalLm::new(&config, device)),
+            Family::Phi3 => Model::Phi3(CausalLm::new(&config, device)),
+            Family::Gpt2 => Model::Gpt2(Gpt2::new(&config, device)),
+        };
+        Self {
+            model,
+            config: Arc::new(config),
+        }
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    fn parts(&self) -> &dyn Parts {
+        match &self.model {
+            Model::Llama(model) => model,
+            Model::Gemma(model) => model,
+            Model::Phi3(model) => model,
+            Model::Gpt2(model) => model,
+        }
+    }
+
+    /// Tokens `[batch, tokens]` to hidden states `[batch, tokens, d_model]` after the last norm. With a cache, `ids`
+    /// are the tokens after those that it holds and `layout` is theirs alone; both end up in the cache.
+    ///
+    /// What stands at padding is meaningless but finite.
+    ///
+    /// # Panics
+    /// A cache whose rows end with padding: what is cached is padded on the left.
+    pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, mut cache: Option<&mut Cache>) -> Tensor<3> {
+        let (queries, keys) = match &cache {
+            Some(cache) => {
+                assert!(cache.past.ends_with_text(), "a cache is padded on the left");
+                let queries = layout.clone().after(&cache.past);
+                let keys = cache.past.joined(&queries);
+                (queries, keys)
+            }
+            None => (layout.clone(), layout.clone()),
+        };
+        let mut x = self.embed(ids, &queries);
+        let pass = self.pass(&queries, &keys, x.dtype(), &x.device());
+        for index in 0..self.config.layers.len() {
+            let layer_cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
+            x = self.layer(index, x, &pass, layer_cache);
+        }
+        if let Some(cache) = cache {
+            cache.past = keys;
+        }
+        self.parts().normed(x)
+    }
+
+    /// Hidden states `[batch, tokens, d_model]` to logits `[batch, tokens, vocab]`.
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let parts = self.parts();
+        let logits = match parts.head() {
+            Some(head) => linear(head, hidden),
+            None => {
+                let [batch, tokens, d] = hidden.dims();
+                let rows = hidden.reshape([batch * tokens, d]);
+                rows.matmul(self.head_weight())
+                    .reshape([batch, tokens, self.config.vocab_size])
+            }
+        };
+        match self.config.final_softcap {
+            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+            None => logits,
+        }
+    }
+
+    /// Weight of the head, `[d_model, vocab]`: a view of the embedding where they are tied. Logits are
+    /// `hidden · weight`, then [`DecoderConfig::final_softcap`].
+    pub fn head_weight(&self) -> Tensor<2> {
+        let parts = self.parts();
+        match parts.head() {
+            Some(head) => head.weight.val(),
+            None => parts.embedding().weight.val().transpose(),
+        }
+    }
+
+    /// Embeddings `[batch, tokens, d_model]` of tokens `[batch, tokens]`: the first step of [`Decoder::hidden`].
+    pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
+        let x = self.parts().embed(ids, layout);
+        match self.config.embed_scale {
+            1.0 => x,
+            scale => x.mul_scalar(scale),
+        }
+    }
+
+    /// What the layers need to know of `queries` over `keys` (both the layout of the batch, without a cache).
+    pub fn pass(&self, queries: &Layout, keys: &Layout, dtype: DType, device: &Device) -> Pass {
+        let mut visible: Vec<(Option<usize>, Visible)> = Vec::new();
+        for LayerKind { window, .. } in &self.config.layers {
+            if !visible.iter().any(|(made, _)| made == window) {
+                visible.push((*window, queries.visible(keys, *window)));
+            }
+        }
+        let rotations = self.config.ropes.iter();
+        Pass {
+            visible,
+            rotations: rotations.map(|rope| rope.rotation(queries, dtype, device)).collect(),
+        }
+    }
+
+    /// One layer, `[batch, tokens, d_model]` to the same.
+    pub fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let kind = self.config.layers[index];
+        let visible = pass.visible.iter().find(|(window, _)| *window == kind.window);
+        let (_, visible) = visible.expect("a pass knows the window of every layer");
+        let rotation = kind.rope.map(|rope| &pass.rotations[rope]);
+        self.parts().layer(index, x, rotation, visible, cache)
+    }
+
+    /// The last norm, `[batch, tokens, d_model]` to the same.
+    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        self.parts().normed(x)
+    }
+
+    fn with(self, change: impl FnOnce(Model) -> Model) -> Self {
+        Self {
+            model: change(self.model),
+            config: self.config,
+        }
+    }
+}
+
+// Written out, not derived: a derived enum puts the family's name into every module path, which would then no longer
+// be the checkpoint's and PEFT's.
+impl Module for Decoder {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.model.collect_devices(devices)
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.with(|model| model.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.with(|model| model.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.with(Module::train)
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().with(|model| model.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self.with(Module::materialize)
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        match &self.model {
+            Model::Llama(model) => model.visit(visitor),
+            Model::Gemma(model) => model.visit(visitor),
+            Model::Phi3(model) => model.visit(visitor),
+            Model::Gpt2(model) => model.visit(visitor),
+        }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        self.with(|model| match model {
+            Model::Llama(model) => Model::Llama(model.map(mapper)),
+            Model::Gemma(model) => Model::Gemma(model.map(mapper)),
+            Model::Phi3(model) => Model::Phi3(model.map(mapper)),
+            Model::Gpt2(model) => Model::Gpt2(model.map(mapper)),
+        })
+    }
+}
+
+impl ModuleDisplayDefault for Decoder {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.model.content(content)
+    }
+}
+
+impl ModuleDisplay for Decoder {}

@@ -1,0 +1,209 @@
+//! GPT-2 (Radford et al. 2019): learned positions, LayerNorm, biases everywhere, one weight for queries, keys and
+//! values. Its files store linear weights as `[d_in, d_out]`, the other way round than everybody else's.
+
+use burn::module::{Initializer, Module};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::{Device, Int, Tensor};
+use kernels::Visible;
+use wegeft::linear;
+
+use super::attention::{attend, split};
+use super::cache::LayerCache;
+use super::config::{DecoderConfig, Family, LayerKind};
+use super::decoder::Parts;
+use super::dense;
+use super::fields::Fields;
+use super::layout::Layout;
+use super::mlp::Activation;
+use super::rope::Rotation;
+use crate::layers::norm;
+
+/// GPT-2 with its head.
+#[derive(Module, Debug)]
+pub struct Gpt2 {
+    /// Everything below the head.
+    pub transformer: Transformer,
+    /// Head `[d_model, vocab]`; the embedding serves if there is none.
+    pub lm_head: Option<Linear>,
+}
+
+/// Embeddings, layers and last norm.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    /// `[vocab, d_model]`
+    pub wte: Embedding,
+    /// `[positions, d_model]`
+    pub wpe: Embedding,
+    /// The layers.
+    pub h: Vec<Gpt2Layer>,
+    /// Norm before the head.
+    pub ln_f: LayerNorm,
+    norm_eps: f64,
+}
+
+/// One layer, pre-norm.
+#[derive(Module, Debug)]
+pub struct Gpt2Layer {
+    /// Norm before attention.
+    pub ln_1: LayerNorm,
+    /// Self-attention.
+    pub attn: Gpt2Attention,
+    /// Norm before the MLP.
+    pub ln_2: LayerNorm,
+    /// MLP.
+    pub mlp: Gpt2Mlp,
+    norm_eps: f64,
+}
+
+/// Self-attention.
+#[derive(Module, Debug)]
+pub struct Gpt2Attention {
+    /// Queries, keys, values: `[d_model, 3·d_model]`
+    pub c_attn: Linear,
+    /// `[d_model, d_model]`
+    pub c_proj: Linear,
+    heads: usize,
+    scale: f64,
+}
+
+/// Two linear layers.
+#[derive(Module, Debug)]
+pub struct Gpt2Mlp {
+    /// `[d_model, hidden]`
+    pub c_fc: Linear,
+    /// `[hidden, d_model]`
+    pub c_proj: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Gpt2 {
+    pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
+        let (d, hidden) = (config.d_model, config.mlp_dim);
+        let norm = || LayerNormConfig::new(d).with_epsilon(config.norm_eps).init(device);
+        let embedding = |rows: usize| {
+            let std = config.initializer_range;
+            EmbeddingConfig::new(rows, d)
+                .with_initializer(Initializer::Normal { mean: 0.0, std })
+                .init(device)
+        };
+        let layer = |_: &LayerKind| Gpt2Layer {
+            ln_1: norm(),
+            attn: Gpt2Attention {
+                c_attn: dense(config, d, 3 * d, true, device),
+                c_proj: dense(config, d, d, true, device),
+                heads: config.heads,
+                scale: config.attention_scale(),
+            },
+            ln_2: norm(),
+            mlp: Gpt2Mlp {
+                c_fc: dense(config, d, hidden, true, device),
+                c_proj: dense(config, hidden, d, true, device),
+                activation: config.activation,
+            },
+            norm_eps: config.norm_eps,
+        };
+        Self {
+            transformer: Transformer {
+                wte: embedding(config.vocab_size),
+                wpe: embedding(config.max_positions),
+                h: config.layers.iter().map(layer).collect(),
+                ln_f: norm(),
+                norm_eps: config.norm_eps,
+            },
+            lm_head: (!config.tied).then(|| dense(config, d, config.vocab_size, false, device)),
+        }
+    }
+}
+
+impl Gpt2Layer {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(norm(&self.ln_1, self.norm_eps, x), visible, cache);
+        x.clone() + self.mlp.forward(norm(&self.ln_2, self.norm_eps, x))
+    }
+}
+
+impl Gpt2Attention {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let parts = split(linear(&self.c_attn, x), 3 * self.heads);
+        let part = |index: usize| parts.clone().narrow(1, index * self.heads, self.heads);
+        let (key, value) = match cache {
+            Some(cache) => cache.extend(part(1), part(2)),
+            None => (part(1), part(2)),
+        };
+        linear(&self.c_proj, attend(part(0), key, value, visible, self.scale, None))
+    }
+}
+
+impl Gpt2Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(&self.c_proj, self.activation.forward(linear(&self.c_fc, x)))
+    }
+}
+
+impl Parts for Gpt2 {
+    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
+        let places = self.transformer.wpe.forward(layout.places(&ids.device()));
+        self.transformer.wte.forward(ids) + places
+    }
+
+    fn layer(
+        &self,
+        index: usize,
+        x: Tensor<3>,
+        _rotation: Option<&Rotation>,
+        visible: &Visible,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        self.transformer.h[index].forward(x, visible, cache)
+    }
+
+    fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        norm(&self.transformer.ln_f, self.transformer.norm_eps, x)
+    }
+
+    fn head(&self) -> Option<&Linear> {
+        self.lm_head.as_ref()
+    }
+
+    fn embedding(&self) -> &Embedding {
+        &self.transformer.wte
+    }
+}
+
+pub(crate) fn config(fields: &Fields) -> Result<DecoderConfig, String> {
+    let d_model = fields.count_or("n_embd", 768)?;
+    let heads = fields.count_or("n_head", 12)?;
+    let max_positions = fields.count_or("n_positions", 1024)?;
+    let kind = LayerKind {
+        window: None,
+        rope: None,
+    };
+    if heads == 0 || d_model % heads != 0 {
+        return Err(format!(
+            "field 'n_head' is {heads}, which does not divide n_embd {d_model}"
+        ));
+    }
+    let head_dim = d_model / heads;
+    // Older files repeat n_positions as n_ctx; computing scores in f32, ours always are.
+    fields.count_or("n_ctx", max_positions)?;
+    fields.flag_or("reorder_and_upcast_attn", false)?;
+    let scaled = fields.flag_or("scale_attn_weights", true)?;
+    let activation = fields.text_or("activation_function", "gelu_new")?;
+    Ok(DecoderConfig::new(
+        Family::Gpt2,
+        fields.count_or("vocab_size", 50257)?,
+        d_model,
+        fields.count_or("n_inner", 4 * d_model)?,
+        vec![kind; fields.count_or("n_layer", 12)?],
+        heads,
+        heads,
+        head_dim,
+        max_positions,
+    )
+    .with_norm_eps(fields.number_or("layer_norm_epsilon", 1e-5)?)
+    .with_tied(fields.flag_or("tie_word_embeddings", true)?)
+    .with_activation(Activation::parse("activation_function", activation)?)
+    .with_query_scalar((!scaled).then_some(1.0))
+    .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
+}

@@ -1,0 +1,341 @@
+//! A pretrained decoder from a Hugging Face folder: config.json, model.safetensors (or shards), generation_config.json.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
+use burn::tensor::{DType, Device, Tensor};
+use serde_json::Value;
+use wegeft::AdapterError;
+use wegeft::site::{self, ParamInfo};
+use wegeft::storage::Names;
+
+use super::config::{DecoderConfig, Family};
+use super::decoder::Decoder;
+use super::shards::{Entry, Shards};
+use crate::import::{ImportError, read_json};
+
+/// Type of the weights in memory, and of the computation with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits with f32's range.
+    Bf16,
+    /// 16 bits.
+    F16,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            other => Err(format!("'{other}' is no dtype; choose f32, bf16 or f16")),
+        }
+    }
+}
+
+impl Precision {
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+/// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. They are widened for each
+/// product, so this saves memory, not time; it is for frozen weights only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantize {
+    /// 8 bits a weight.
+    Int8,
+    /// 4 bits a weight; the CPU backends still keep each in a byte.
+    Int4,
+}
+
+impl FromStr for Quantize {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "int8" => Ok(Self::Int8),
+            "int4" => Ok(Self::Int4),
+            other => Err(format!("'{other}' is no quantization; choose int8 or int4")),
+        }
+    }
+}
+
+/// Weights that share a scale.
+const BLOCK: usize = 32;
+
+impl Quantize {
+    fn scheme(self, device: &Device) -> QuantScheme {
+        let value = match self {
+            Self::Int8 => QuantValue::Q8S,
+            Self::Int4 => QuantValue::Q4S,
+        };
+        // The device's own scheme: how values are packed differs between backends.
+        let own = device.settings().quantization.scheme;
+        own.with_value(value).per_block([BLOCK as u8], ScaleDtype::F32)
+    }
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Type of the weights.
+    pub precision: Precision,
+    /// Storage of the linear layers' weights, the head's excepted.
+    pub quantize: Option<Quantize>,
+}
+
+impl Default for LoadOptions {
+    /// f32, not quantized.
+    fn default() -> Self {
+        Self {
+            precision: Precision::F32,
+            quantize: None,
+        }
+    }
+}
+
+/// A pretrained decoder, and what its files say about tokens.
+#[derive(Debug, Clone)]
+pub struct PretrainedLm {
+    /// The model.
+    pub model: Decoder,
+    /// Tokens that end a text (generation_config.json's, or else config.json's).
+    pub eos: Vec<u32>,
+    /// Token that starts a text.
+    pub bos: Option<u32>,
+    /// Token of padding.
+    pub pad: Option<u32>,
+}
+
+/// Loads a decoder from a folder in Hugging Face's layout. Each tensor is read from disk by itself, straight into its
+/// final type and orientation.
+///
+/// # Errors
+/// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, and every
+/// missing, surplus or misshapen tensor at once.
+pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
+    let config_path = folder.join("config.json");
+    let error = |message: String| ImportError::Config {
+        path: config_path.clone(),
+        message,
+    };
+    let json = read_json(&config_path)?;
+    let config = DecoderConfig::from_hf(&json).map_err(error)?;
+    let shards = Shards::open(folder)?;
+    let model = config.init(device);
+    let names = names(&model, &shards);
+    check_vocabulary(&config, &shards, &names).map_err(error)?;
+    let problems = problems(&model, &names, &shards);
+    if !problems.is_empty() {
+        return Err(AdapterError::Mismatch {
+            path: shards.path().to_path_buf(),
+            problems: shortened(&problems),
+        }
+        .into());
+    }
+    if let Some(name) = options.quantize.and_then(|_| unfit_for_blocks(&names)) {
+        return Err(error(format!(
+            "'{name}' cannot be quantized in blocks of {BLOCK}; load this model without --quantize"
+        )));
+    }
+    let mut loader = Loader {
+        path: Vec::new(),
+        names: &names,
+        conv1d: config.family == Family::Gpt2,
+        shards: &shards,
+        options: *options,
+        device,
+        failed: None,
+    };
+    let model = model.map(&mut loader);
+    if let Some(error) = loader.failed {
+        return Err(error.into());
+    }
+    let generation_path = folder.join("generation_config.json");
+    let generation = if generation_path.is_file() {
+        read_json(&generation_path)?
+    } else {
+        Value::Null
+    };
+    let ids = |field: &str| {
+        let own = generation.get(field).filter(|value| !value.is_null());
+        token_ids(own.or(json.get(field)))
+    };
+    Ok(PretrainedLm {
+        model,
+        eos: ids("eos_token_id"),
+        bos: ids("bos_token_id").first().copied(),
+        pad: ids("pad_token_id").first().copied(),
+    })
+}
+
+fn token_ids(value: Option<&Value>) -> Vec<u32> {
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Some(Value::Array(ids)) => ids.iter().filter_map(one).collect(),
+        Some(id) => one(id).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Path in the module -> (parameter, name in the checkpoint).
+fn names(model: &Decoder, shards: &Shards) -> Names {
+    let prefix = prefix(model);
+    site::params(model)
+        .into_iter()
+        .map(|param| {
+            let full = param.torch_name();
+            // Files of the bare model leave the prefix out; Gemma 3's with pictures put it deeper.
+            let others = full.strip_prefix(prefix).into_iter().flat_map(|bare| {
+                [
+                    bare.to_string(),
+                    format!("language_model.{full}"),
+                    format!("model.language_model.{bare}"),
+                ]
+            });
+            let name = others.into_iter().find(|name| shards.tensors().contains_key(name));
+            (param.path.clone(), (param, name.unwrap_or(full)))
+        })
+        .collect()
+}
+
+fn prefix(model: &Decoder) -> &'static str {
+    match model.config().family {
+        Family::Gpt2 => "transformer.",
+        _ => "model.",
+    }
+}
+
+/// The first of many problems, and how many more there are.
+fn shortened(problems: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = problems[..problems.len().min(SHOWN)].join("; ");
+    match problems.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}
+
+/// True for weights that the file stores transposed.
+pub(crate) fn transposed(param: &ParamInfo, conv1d: bool) -> bool {
+    param.is_linear_weight() && (!conv1d || param.module() == "lm_head")
+}
+
+fn check_vocabulary(config: &DecoderConfig, shards: &Shards, names: &Names) -> Result<(), String> {
+    let embedding = ["model.embed_tokens.weight", "transformer.wte.weight"];
+    let name = embedding.iter().find_map(|path| names.get(*path)).map(|(_, name)| name);
+    let rows = |name: &String| {
+        shards
+            .tensors()
+            .get(name)
+            .and_then(|entry| entry.shape.first().copied())
+    };
+    match name.and_then(|name| Some((name, rows(name)?))) {
+        Some((name, rows)) if rows != config.vocab_size => Err(format!(
+            "field 'vocab_size' is {}, but '{name}' in the weights has {rows} rows; use the config and the weights of one model",
+            config.vocab_size
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Every missing, surplus and misshapen tensor, in words.
+fn problems(model: &Decoder, names: &Names, shards: &Shards) -> Vec<String> {
+    let conv1d = model.config().family == Family::Gpt2;
+    let mut problems = Vec::new();
+    let mut surplus: std::collections::BTreeMap<&String, &Entry> = shards.tensors().iter().collect();
+    for (param, name) in names.values() {
+        let mut expected = param.shape.clone();
+        if transposed(param, conv1d) {
+            expected.reverse();
+        }
+        match surplus.remove(name) {
+            None => problems.push(format!("missing '{name}' {expected:?}")),
+            Some(entry) if entry.shape != expected => {
+                problems.push(format!("'{name}' has shape {:?}, expected {expected:?}", entry.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    // Buffers that older files carry, a second copy of a tied embedding, and the part that sees pictures.
+    let known = |name: &str| {
+        name.contains("vision_tower.")
+            || name.contains("multi_modal_projector.")
+            || name.ends_with("rotary_emb.inv_freq")
+            || name.ends_with(".attn.bias")
+            || name.ends_with(".attn.masked_bias")
+            || (model.config().tied && name.ends_with("lm_head.weight"))
+    };
+    let surplus = surplus.into_keys().filter(|name| !known(name));
+    problems.extend(surplus.map(|name| format!("surplus '{name}'")));
+    problems
+}
+
+fn is_quantized(param: &ParamInfo) -> bool {
+    param.is_linear_weight() && param.module() != "lm_head"
+}
+
+fn unfit_for_blocks(names: &Names) -> Option<&str> {
+    let unfit = |param: &ParamInfo| is_quantized(param) && !param.shape[1].is_multiple_of(BLOCK);
+    names
+        .values()
+        .find(|(param, _)| unfit(param))
+        .map(|(_, name)| name.as_str())
+}
+
+struct Loader<'a> {
+    path: Vec<String>,
+    names: &'a Names,
+    conv1d: bool,
+    shards: &'a Shards,
+    options: LoadOptions,
+    device: &'a Device,
+    failed: Option<AdapterError>,
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        // The random values of `param` are made on first use: replaced here, they never exist.
+        let found = self.names.get(&self.path.join("."));
+        let Some((info, name)) = found.filter(|_| self.failed.is_none()) else {
+            return param;
+        };
+        let precision = self.options.precision;
+        let data = match self.shards.read(name, transposed(info, self.conv1d), precision) {
+            Ok(data) => data,
+            Err(error) => {
+                self.failed = Some(error);
+                return param;
+            }
+        };
+        let tensor = Tensor::<D>::from_data(data, (self.device, precision.dtype()));
+        match self.options.quantize.filter(|_| is_quantized(info)) {
+            Some(quantize) => Param::initialized(param.id, tensor.quantize_dynamic(&quantize.scheme(self.device))),
+            None => {
+                let mut loaded = Param::from_tensor(tensor);
+                loaded.id = param.id;
+                loaded
+            }
+        }
+    }
+}

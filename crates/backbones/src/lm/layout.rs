@@ -1,0 +1,224 @@
+//! Where the tokens of a batch stand: padding, positions, and which tokens belong to one document.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::Visible;
+
+/// The side that short rows are padded on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Padding first: the last column is every row's last token, as generation needs it.
+    Left,
+    /// Padding last: what training uses.
+    Right,
+}
+
+/// The layout of a batch of `rows` times `tokens`. A token sees the tokens of its own document up to itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    rows: usize,
+    tokens: usize,
+    /// Place of each token in its document, row by row; 0 for padding.
+    positions: Vec<u32>,
+    /// Document of each token, from 1 on in each row; 0 for padding.
+    documents: Vec<u32>,
+}
+
+impl Layout {
+    /// Rows of equal length without padding.
+    pub fn dense(rows: usize, tokens: usize) -> Self {
+        Self::padded(&vec![tokens; rows], tokens, Side::Right)
+    }
+
+    /// Rows of `lengths` tokens (each at most `tokens`), padded on `side`.
+    pub fn padded(lengths: &[usize], tokens: usize, side: Side) -> Self {
+        let documents: Vec<Vec<usize>> = lengths.iter().map(|length| vec![*length]).collect();
+        match side {
+            Side::Right => Self::packed(&documents, tokens),
+            Side::Left => {
+                let mut layout = Self::packed(&documents, tokens);
+                for (row, length) in lengths.iter().enumerate() {
+                    let span = row * tokens..(row + 1) * tokens;
+                    layout.positions[span.clone()].rotate_right(tokens - length);
+                    layout.documents[span].rotate_right(tokens - length);
+                }
+                layout
+            }
+        }
+    }
+
+    /// Rows of several documents one after the other, given by their lengths (their sum at most `tokens`), padded on
+    /// the right. No document sees another one.
+    pub fn packed(documents: &[Vec<usize>], tokens: usize) -> Self {
+        let mut layout = Self {
+            rows: documents.len(),
+            tokens,
+            positions: vec![0; documents.len() * tokens],
+            documents: vec![0; documents.len() * tokens],
+        };
+        for (row, lengths) in documents.iter().enumerate() {
+            let mut at = row * tokens;
+            for (document, length) in lengths.iter().enumerate() {
+                for position in 0..*length {
+                    layout.positions[at] = position as u32;
+                    layout.documents[at] = document as u32 + 1;
+                    at += 1;
+                }
+            }
+        }
+        layout
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Place of each token in its document, row by row; 0 for padding.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    /// True where a token is no padding, row by row.
+    pub fn real(&self) -> impl Iterator<Item = bool> {
+        self.documents.iter().map(|document| *document != 0)
+    }
+
+    /// Largest position of each row, plus one.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> {
+        let rows = self.positions.chunks_exact(self.tokens.max(1));
+        rows.map(|row| row.iter().max().map_or(0, |largest| *largest as usize + 1))
+    }
+
+    /// Positions as a tensor `[rows, tokens]`, `[1, tokens]` if all rows have the same.
+    pub(crate) fn places(&self, device: &Device) -> Tensor<2, Int> {
+        let width = self.tokens;
+        let same = self
+            .positions
+            .chunks_exact(width.max(1))
+            .all(|row| *row == self.positions[..width]);
+        let rows = if same { 1 } else { self.rows };
+        let values: Vec<i64> = self.positions[..rows * width].iter().map(|p| i64::from(*p)).collect();
+        Tensor::from_data(TensorData::new(values, [rows, width]), device)
+    }
+
+    /// True if every row is one document from the first column on: then "up to itself" is all there is to know, and
+    /// padding, which comes last, is seen by padding only.
+    pub(crate) fn is_plain(&self) -> bool {
+        (0..self.rows).all(|row| {
+            let span = row * self.tokens..(row + 1) * self.tokens;
+            let documents = &self.documents[span.clone()];
+            let length = documents.iter().take_while(|document| **document == 1).count();
+            documents[length..].iter().all(|document| *document == 0)
+                && self.positions[span]
+                    .iter()
+                    .take(length)
+                    .zip(0..)
+                    .all(|(position, column)| *position == column)
+        })
+    }
+
+    /// The columns of `keys` that each token of this layout, its last columns, sees: those of its own document up to
+    /// itself, with a window at most so many.
+    pub(crate) fn visible(&self, keys: &Layout, window: Option<usize>) -> Visible {
+        if keys.is_plain() {
+            return Visible::Causal { window };
+        }
+        let tokens = self.positions.iter().zip(&self.documents).enumerate();
+        let ranges = tokens.map(|(index, (position, document))| {
+            if *document == 0 {
+                return 0..0;
+            }
+            let place = keys.tokens - self.tokens + index % self.tokens;
+            let before = (*position as usize).min(window.unwrap_or(usize::MAX) - 1);
+            place - before..place + 1
+        });
+        Visible::Ranges(ranges.collect())
+    }
+
+    /// True unless a row ends with padding.
+    pub(crate) fn ends_with_text(&self) -> bool {
+        self.tokens == 0
+            || self
+                .documents
+                .chunks_exact(self.tokens)
+                .all(|row| row[self.tokens - 1] != 0)
+    }
+
+    /// This layout with its positions going on where each row of `past` ended.
+    pub(crate) fn after(mut self, past: &Layout) -> Self {
+        if past.tokens == 0 || self.tokens == 0 {
+            return self;
+        }
+        let past_rows = past.documents.chunks_exact(past.tokens);
+        for (positions, past) in self.positions.chunks_exact_mut(self.tokens).zip(past_rows) {
+            let seen = past.iter().filter(|document| **document != 0).count() as u32;
+            positions.iter_mut().for_each(|position| *position += seen);
+        }
+        self
+    }
+
+    /// The columns of this layout, then those of `next`.
+    pub(crate) fn joined(&self, next: &Layout) -> Self {
+        if self.tokens == 0 {
+            return next.clone();
+        }
+        let join = |a: &[u32], b: &[u32]| -> Vec<u32> {
+            let pairs = a.chunks_exact(self.tokens).zip(b.chunks_exact(next.tokens));
+            pairs.flat_map(|(a, b)| a.iter().chain(b).copied()).collect()
+        };
+        Self {
+            rows: next.rows,
+            tokens: self.tokens + next.tokens,
+            positions: join(&self.positions, &next.positions),
+            documents: join(&self.documents, &next.documents),
+        }
+    }
+
+    /// The rows `chosen`, in that order.
+    pub(crate) fn select(&self, chosen: &[usize]) -> Self {
+        let pick = |values: &[u32]| -> Vec<u32> {
+            let rows = chosen.iter().map(|row| row * self.tokens..(row + 1) * self.tokens);
+            rows.flat_map(|span| values[span].iter().copied()).collect()
+        };
+        Self {
+            rows: chosen.len(),
+            tokens: self.tokens,
+            positions: pick(&self.positions),
+            documents: pick(&self.documents),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_packing_and_going_on() {
+        let left = Layout::padded(&[1, 3], 3, Side::Left);
+        assert_eq!(left.positions(), [0, 0, 0, 0, 1, 2]);
+        assert_eq!(left.real().collect::<Vec<_>>(), [false, false, true, true, true, true]);
+        assert!(!left.is_plain() && Layout::padded(&[1, 3], 3, Side::Right).is_plain());
+        let next = Layout::dense(2, 1).after(&left);
+        assert_eq!(next.positions(), [1, 3]);
+        let all = left.joined(&next);
+        assert_eq!(all.positions(), [0, 0, 0, 1, 0, 1, 2, 3]);
+        let ranges = |visible: Visible| match visible {
+            Visible::Ranges(ranges) => ranges.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ranges(next.visible(&all, None)), [2..4, 0..4]);
+        assert_eq!(ranges(next.visible(&all, Some(3))), [2..4, 1..4]);
+        assert_eq!(ranges(left.visible(&left, None)), [0..0, 0..0, 2..3, 0..1, 0..2, 0..3]);
+        assert_eq!(all.select(&[1, 1]).positions(), [0, 1, 2, 3, 0, 1, 2, 3]);
+        let packed = Layout::packed(&[vec![2, 1]], 4);
+        assert_eq!(packed.positions(), [0, 1, 0, 0]);
+        assert_eq!(ranges(packed.visible(&packed, None)), [0..1, 0..2, 2..3, 0..0]);
+        assert!(!packed.ends_with_text() && left.ends_with_text());
+    }
+}

@@ -1,0 +1,100 @@
+//! What the families with Llama's names share: embedding, layers, last norm and head.
+
+use burn::module::{Initializer, Module};
+use burn::nn::{Embedding, EmbeddingConfig, Linear};
+use burn::tensor::{Device, Int, Tensor};
+use kernels::Visible;
+
+use super::cache::LayerCache;
+use super::config::DecoderConfig;
+use super::decoder::Parts;
+use super::dense;
+use super::layout::Layout;
+use super::norm::RmsNorm;
+use super::rope::Rotation;
+
+/// One layer of a family.
+pub trait Block: Module {
+    /// Its norms multiply by 1 + w.
+    const UNIT_OFFSET: bool;
+
+    /// A randomly initialized layer.
+    fn new(config: &DecoderConfig, device: &Device) -> Self;
+
+    /// `[batch, tokens, d_model]` to the same.
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3>;
+}
+
+/// A decoder of layers `L` with transformers' names: `model.layers.0.…`, `lm_head`.
+#[derive(Module, Debug)]
+pub struct CausalLm<L: Module> {
+    /// Everything below the head.
+    pub model: Stack<L>,
+    /// Head `[d_model, vocab]`; the embedding serves if there is none.
+    pub lm_head: Option<Linear>,
+}
+
+/// Embedding, layers and last norm.
+#[derive(Module, Debug)]
+pub struct Stack<L: Module> {
+    /// `[vocab, d_model]`
+    pub embed_tokens: Embedding,
+    /// The layers.
+    pub layers: Vec<L>,
+    /// Norm before the head.
+    pub norm: RmsNorm,
+}
+
+impl<L: Block> CausalLm<L> {
+    pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
+        let normal = Initializer::Normal {
+            mean: 0.0,
+            std: config.initializer_range,
+        };
+        Self {
+            model: Stack {
+                embed_tokens: EmbeddingConfig::new(config.vocab_size, config.d_model)
+                    .with_initializer(normal)
+                    .init(device),
+                layers: config.layers.iter().map(|_| L::new(config, device)).collect(),
+                norm: RmsNorm::new(config.d_model, config.norm_eps, L::UNIT_OFFSET, device),
+            },
+            lm_head: (!config.tied).then(|| dense(config, config.d_model, config.vocab_size, false, device)),
+        }
+    }
+}
+
+impl<L: Block> Parts for CausalLm<L> {
+    fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout) -> Tensor<3> {
+        self.model.embed_tokens.forward(ids)
+    }
+
+    fn layer(
+        &self,
+        index: usize,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        self.model.layers[index].forward(x, rotation, visible, cache)
+    }
+
+    fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        self.model.norm.forward(x)
+    }
+
+    fn head(&self) -> Option<&Linear> {
+        self.lm_head.as_ref()
+    }
+
+    fn embedding(&self) -> &Embedding {
+        &self.model.embed_tokens
+    }
+}

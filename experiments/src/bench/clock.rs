@@ -1,0 +1,60 @@
+//! Wall and processor time of repeated passes.
+
+use std::time::{Duration, Instant};
+
+/// Passes that are not timed: they fill caches and pools.
+const WARM_UP: usize = 2;
+/// Passes that are timed at least.
+const LEAST: usize = 3;
+
+/// What repeated passes took.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Passes timed.
+    pub passes: usize,
+    /// Seconds.
+    pub median: f64,
+    /// Seconds.
+    pub min: f64,
+    /// Processor time of a pass, all threads together, on average; `None` where the system does not tell.
+    pub processor: Option<f64>,
+    /// Processor time over wall time.
+    pub cores_busy: Option<f64>,
+}
+
+impl Times {
+    /// Runs `pass` for about `seconds`.
+    pub fn of(mut pass: impl FnMut(), seconds: f64) -> Self {
+        for _ in 0..WARM_UP {
+            pass();
+        }
+        let (start, processor) = (Instant::now(), processor_time());
+        let mut passes: Vec<f64> = Vec::new();
+        while passes.len() < LEAST || start.elapsed() < Duration::from_secs_f64(seconds) {
+            let start = Instant::now();
+            pass();
+            passes.push(start.elapsed().as_secs_f64());
+        }
+        let wall = start.elapsed().as_secs_f64();
+        let busy = processor.zip(processor_time()).map(|(before, after)| after - before);
+        passes.sort_by(f64::total_cmp);
+        let count = passes.len();
+        Self {
+            passes: count,
+            median: passes[count / 2],
+            min: passes[0],
+            processor: busy.map(|busy| busy / count as f64),
+            cores_busy: busy.map(|busy| busy / wall),
+        }
+    }
+}
+
+/// Seconds that the living threads of this process have computed, of Linux's /proc.
+fn processor_time() -> Option<f64> {
+    let mut nanoseconds = 0.0;
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let schedule = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += schedule.split_whitespace().next()?.parse::<f64>().ok()?;
+    }
+    Some(nanoseconds * 1e-9)
+}

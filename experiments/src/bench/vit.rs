@@ -1,0 +1,152 @@
+//! Vision transformers on random pictures.
+
+use backbones::{Vit, VitConfig};
+use burn::module::{Lora, Module, ParamGroup};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use wegeft::{AdapterConfig, Method};
+
+use super::products::{Product, finish};
+use super::{Args, Workload};
+
+/// Size of the head.
+const CLASSES: usize = 10;
+
+fn config(size: &str) -> Option<VitConfig> {
+    let (d_model, heads) = match size {
+        "tiny" => (192, 3),
+        "s" => (384, 6),
+        "b" => (768, 12),
+        _ => return None,
+    };
+    Some(VitConfig::new(224, 16, d_model, 12, heads).with_num_classes(CLASSES))
+}
+
+/// `name`: size, then `-forward` or `-step`.
+///
+/// # Errors
+/// An unknown name or method.
+pub fn workload(args: &Args, name: &str, method: &str, device: &Device) -> Result<Workload, String> {
+    let known = name
+        .rsplit_once('-')
+        .and_then(|(size, kind)| Some((config(size)?, kind)));
+    let Some((config, kind @ ("forward" | "step"))) = known else {
+        return Err(format!(
+            "--workload vit-{name}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step"
+        ));
+    };
+    let pixels = [args.batch, 3, config.image_size, config.image_size];
+    let pixels = Tensor::<4>::random(pixels, Distribution::Normal(0.0, 1.0), device);
+    let labels = Tensor::<1, Int>::arange(0..args.batch as i64, device).remainder_scalar(CLASSES as i64);
+    let training = match args.checkpointing {
+        true => device.clone().autodiff().gradient_checkpointing(),
+        false => device.clone().autodiff(),
+    };
+    let model = config.init(if kind == "step" { &training } else { device });
+    let adapter = match method {
+        "frozen" => Some(AdapterConfig::new(Method::Linear)),
+        "full" => Some(AdapterConfig::new(Method::Full)),
+        "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(["attn.proj"])),
+        "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(["attn.proj"])),
+        "burn-lora" => None,
+        _ => {
+            return Err(format!(
+                "--method {method}: unknown; choose frozen, lora, wegeft, full or burn-lora"
+            ));
+        }
+    };
+    let adapter = adapter.map(|adapter| adapter.with_modules_to_save(["head"]));
+    let products = products(&config, args.batch, kind == "step", method);
+    let tokens = config.grid() * config.grid() + 1;
+    let pass = match (adapter, kind) {
+        (Some(adapter), "forward") => {
+            let adapted = adapter.init(model).map_err(|e| e.to_string())?;
+            Box::new(move || finish(adapted.bind().forward(pixels.clone()))) as Box<dyn FnMut()>
+        }
+        (Some(adapter), _) => {
+            let adapted = adapter.init(model).map_err(|e| e.to_string())?;
+            let pixels = Tensor::from_inner(pixels);
+            training_pass(adapted, labels, move |adapted| adapted.bind().forward(pixels.clone()))
+        }
+        (None, kind) => {
+            let model = burn_lora(model, args.r)?;
+            match kind {
+                "forward" => Box::new(move || finish(model.forward(pixels.clone()))),
+                _ => {
+                    let pixels = Tensor::from_inner(pixels);
+                    training_pass(model, labels, move |model| model.forward(pixels.clone()))
+                }
+            }
+        }
+    };
+    Ok(Workload { pass, products, tokens })
+}
+
+/// Loss, backward pass and AdamW.
+fn training_pass<M: Module + 'static>(
+    model: M,
+    labels: Tensor<1, Int>,
+    forward: impl Fn(&M) -> Tensor<2> + 'static,
+) -> Box<dyn FnMut()> {
+    let mut optim = AdamWConfig::new().init();
+    let mut model = Some(model);
+    let labels = Tensor::from_inner(labels);
+    Box::new(move || {
+        let Some(before) = model.take() else { return };
+        let logits = forward(&before);
+        let loss = CrossEntropyLossConfig::new()
+            .init(&logits.device())
+            .forward(logits, labels.clone());
+        let grads = GradientsParams::from_grads(loss.backward(), &before);
+        model = Some(optim.step(1e-3, before, grads));
+    })
+}
+
+/// Burn's own LoRA on the same sites: it forms the adapted weight, and a dense gradient of it, for each site.
+fn burn_lora(model: Vit, rank: usize) -> Result<Vit, String> {
+    let group = |pattern: &str| ParamGroup::from_regex(pattern).map_err(|e| format!("{pattern}: {e:?}"));
+    let sites = group(r"attn\.proj\.weight$")?;
+    let model = model.apply_lora(Lora::new(rank, rank as f64).set_param_group(sites));
+    Ok(model.unfreeze_group(group(r"^head\.")?))
+}
+
+/// Products of the forward pass and, for a step, of the gradients that the trained part asks for. What an adapter adds
+/// is left out: it is small, and the comparison of methods should show it.
+fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<Product> {
+    let (d, tokens) = (config.d_model, config.grid() * config.grid() + 1);
+    let (heads, depth) = (config.heads, config.depth);
+    let product = |count, batch, rows, depth, columns| Product {
+        count,
+        batch,
+        rows,
+        depth,
+        columns,
+    };
+    let rows = batch * tokens;
+    let pixels = 3 * config.patch_size * config.patch_size;
+    let linear = [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)];
+    let mut products = vec![product(1, 1, batch * (tokens - 1), pixels, d)];
+    products.extend(linear.map(|(d_in, d_out)| product(depth, 1, rows, d_in, d_out)));
+    let scores = |count| product(count, batch * heads, tokens, d / heads, tokens);
+    let mixes = |count| product(count, batch * heads, tokens, tokens, d / heads);
+    products.extend([scores(depth), mixes(depth)]);
+    if !step || method == "frozen" {
+        return products;
+    }
+    // The gradient of the input of each layer that comes after the first trained one.
+    let below_proj = if method == "full" { depth } else { depth - 1 };
+    let counts = [below_proj, below_proj, depth, depth];
+    products.extend(
+        linear
+            .into_iter()
+            .zip(counts)
+            .map(|((d_in, d_out), count)| product(count, 1, rows, d_out, d_in)),
+    );
+    products.extend([scores(below_proj), mixes(3 * below_proj)]);
+    if method == "full" {
+        products.push(product(1, 1, pixels, batch * (tokens - 1), d));
+        products.extend(linear.map(|(d_in, d_out)| product(depth, 1, d_in, rows, d_out)));
+    }
+    products
+}

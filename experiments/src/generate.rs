@@ -1,0 +1,317 @@
+//! The `generate` program: prompts in, continuations (or logits) out.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
+use backbones::resolve_lm;
+use burn::tensor::Device;
+use clap::Parser;
+use serde_json::json;
+
+use crate::adapted_lm::adapted;
+use crate::generation::chat::{self, Message};
+use crate::generation::{Generation, Generator};
+use crate::memory::peak_rss_mb;
+use crate::token_files::{read_input_ids, write_logits};
+
+/// Continues prompts with a language model, with or without an adapter. Text goes to standard output, what was measured
+/// to standard error.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Model: folder in Hugging Face's layout, or hub name.
+    #[arg(long)]
+    pub model: String,
+    /// A prompt; may be given several times.
+    #[arg(long)]
+    pub prompt: Vec<String>,
+    /// File with a prompt a line; in .jsonl each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}.
+    #[arg(long, conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Tokens in place of text: safetensors with `input_ids`, as --logits writes it.
+    #[arg(long, conflicts_with_all = ["prompt", "prompts", "chat"])]
+    pub input_ids: Option<PathBuf>,
+    /// Put each prompt into the model's chat template, as a message of the user.
+    #[arg(long)]
+    pub chat: bool,
+    /// Message of the system before it.
+    #[arg(long, requires = "chat")]
+    pub system: Option<String>,
+    /// Adapter folder; bound, not merged.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// Merge the adapter into the weights first: the same text.
+    #[arg(long, requires = "adapter")]
+    pub merge: bool,
+    /// Write `input_ids` and `logits` (tokens times vocabulary) of each prompt to this safetensors file, and generate
+    /// nothing; of several prompts, `input_ids.0`, `logits.0` and so on.
+    #[arg(long)]
+    pub logits: Option<PathBuf>,
+    /// Tokens after the prompt, at most.
+    #[arg(long, default_value_t = 64)]
+    pub max_new_tokens: usize,
+    /// 0 takes the likeliest token, more draws.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub temperature: f64,
+    /// Draw among so many likeliest tokens; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Draw among the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    pub top_p: f64,
+    /// Beams of a beam search.
+    #[arg(long, default_value_t = 1)]
+    pub num_beams: usize,
+    /// Exponent of the length that a beam's score is divided by.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    pub length_penalty: f64,
+    /// Above 1, what the text has already becomes less likely.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    pub repetition_penalty: f64,
+    /// No sequence of so many tokens occurs twice; 0 to let it.
+    #[arg(long, default_value_t = 0)]
+    pub no_repeat_ngram_size: usize,
+    /// Text that ends a continuation; may be given several times.
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// Prompts at once.
+    #[arg(long, default_value_t = 8)]
+    pub batch_size: usize,
+    /// Print a JSON line a prompt.
+    #[arg(long)]
+    pub json: bool,
+    /// f32, bf16 or f16. The two short ones halve the memory; a CPU widens them for each product, which is slow.
+    #[arg(long, default_value = "f32")]
+    pub dtype: String,
+    /// int8 or int4 for the weights of linear layers, which are widened for each product: less memory, slower.
+    #[arg(long)]
+    pub quantize: Option<String>,
+    /// flex, ndarray, vulkan, cuda:1, …
+    #[arg(long, default_value = "flex")]
+    pub device: String,
+    /// Seed of the drawing.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+impl Args {
+    fn generation(&self) -> Generation {
+        Generation {
+            max_new_tokens: self.max_new_tokens,
+            num_beams: self.num_beams,
+            length_penalty: self.length_penalty,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            no_repeat_ngram_size: self.no_repeat_ngram_size,
+            stop: self.stop.clone(),
+            seed: self.seed,
+        }
+    }
+
+    fn options(&self) -> Result<LoadOptions, String> {
+        Ok(LoadOptions {
+            precision: self.dtype.parse().map_err(|e| format!("--dtype: {e}"))?,
+            quantize: match &self.quantize {
+                Some(name) => Some(name.parse().map_err(|e| format!("--quantize: {e}"))?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// A prompt: its text, if it is one, and its tokens.
+struct Prompt {
+    text: Option<String>,
+    tokens: Vec<u32>,
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: settings, a model, adapter, tokenizer or prompts that cannot be read or do not fit.
+pub fn generate(args: &Args) -> Result<(), String> {
+    let settings = args.generation();
+    settings.check()?;
+    if args.batch_size == 0 {
+        return Err("--batch-size must be at least 1".into());
+    }
+    let options = args.options()?;
+    if args.merge && options.quantize.is_some() {
+        return Err("--merge writes into weights that --quantize has rounded; leave one of them out".into());
+    }
+    let device = crate::device::device(&args.device)?;
+    device.seed(args.seed);
+    let texts = match args.input_ids {
+        Some(_) => Vec::new(),
+        None => chats(args)?,
+    };
+    let start = Instant::now();
+    let folder = resolve_lm(&args.model).map_err(|e| e.to_string())?;
+    let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
+    eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak());
+    let vocab = loaded.model.config().vocab_size;
+    let tokenizer = LmTokenizer::load(&folder, vocab);
+    let (tokenizer, prompts) = match &args.input_ids {
+        // Tokens need no tokenizer; with one, their continuations are texts too.
+        Some(path) => {
+            let prompts = read_input_ids(path)?.into_iter();
+            let prompts = prompts.map(|tokens| Prompt { text: None, tokens }).collect();
+            (tokenizer.ok(), prompts)
+        }
+        None => {
+            let tokenizer = tokenizer.map_err(|e| e.to_string())?;
+            let prompts = texts.into_iter().map(|messages| encoded(args, &tokenizer, messages));
+            let prompts = prompts.collect::<Result<Vec<_>, String>>()?;
+            (Some(tokenizer), prompts)
+        }
+    };
+    let PretrainedLm { model, eos, .. } = loaded;
+    let model = match &args.adapter {
+        Some(adapter) => adapted(model, adapter, args.merge)?,
+        None => model,
+    };
+    match &args.logits {
+        Some(path) => logits(&model, &prompts, path, &device),
+        None => {
+            let generator = Generator {
+                model: &model,
+                tokenizer: tokenizer.as_ref(),
+                eos: &eos,
+                device: &device,
+            };
+            continuations(&generator, &prompts, &settings, args)
+        }
+    }
+}
+
+/// The messages of each prompt; one of the user where it is a text.
+fn chats(args: &Args) -> Result<Vec<Vec<Message>>, String> {
+    let lines: Vec<String> = match &args.prompts {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            if path.extension().is_some_and(|extension| extension == "jsonl") {
+                let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+                return lines
+                    .map(|(index, line)| {
+                        json_prompt(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1))
+                    })
+                    .collect();
+            }
+            text.lines().filter(|line| !line.is_empty()).map(String::from).collect()
+        }
+        None if !args.prompt.is_empty() => args.prompt.clone(),
+        None if std::io::stdin().is_terminal() => {
+            return Err("give --prompt, --prompts or --input-ids, or a prompt on standard input".into());
+        }
+        None => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|e| format!("standard input: {e}"))?;
+            // A line break that ends a shell's output is no part of the prompt.
+            vec![text.strip_suffix('\n').unwrap_or(&text).to_string()]
+        }
+    };
+    if lines.is_empty() || lines.iter().all(String::is_empty) {
+        return Err("there is no prompt; give --prompt, --prompts or --input-ids".into());
+    }
+    Ok(lines.into_iter().map(|line| vec![Message::user(line)]).collect())
+}
+
+fn json_prompt(line: &str) -> Result<Vec<Message>, String> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Line {
+        Chat { messages: Vec<Message> },
+        Text { prompt: String },
+    }
+    match serde_json::from_str(line) {
+        Ok(Line::Chat { messages }) => Ok(messages),
+        Ok(Line::Text { prompt }) => Ok(vec![Message::user(prompt)]),
+        Err(_) => Err(r#"expected {"prompt": …} or {"messages": [{"role": …, "content": …}, …]}"#.into()),
+    }
+}
+
+fn encoded(args: &Args, tokenizer: &LmTokenizer, mut messages: Vec<Message>) -> Result<Prompt, String> {
+    let chat = args.chat || messages.len() > 1;
+    let text = if chat {
+        if let Some(system) = &args.system {
+            let content = system.clone();
+            messages.insert(
+                0,
+                Message {
+                    role: "system".into(),
+                    content,
+                },
+            );
+        }
+        chat::prompt(tokenizer, &messages, true)?
+    } else {
+        messages.remove(0).content
+    };
+    Ok(Prompt {
+        tokens: tokenizer.encode(&text, !chat)?,
+        text: Some(text),
+    })
+}
+
+fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generation, args: &Args) -> Result<(), String> {
+    let start = Instant::now();
+    let mut count = 0;
+    // A text that grows before one's eyes is worth it for one prompt only.
+    let stream = prompts.len() == 1 && !args.json && settings.num_beams == 1 && generator.tokenizer.is_some();
+    for (batch, prompts) in prompts.chunks(args.batch_size).enumerate() {
+        let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
+        let first = batch * args.batch_size;
+        let settings = Generation {
+            seed: settings.seed.wrapping_add(first as u64),
+            ..settings.clone()
+        };
+        let mut show = |_: usize, text: &str| {
+            if stream {
+                print!("{text}");
+                let _ = std::io::stdout().flush();
+            }
+        };
+        let generated = generator.generate(&tokens, &settings, &mut show)?;
+        for (index, (prompt, generated)) in prompts.iter().zip(&generated).enumerate() {
+            count += generated.tokens.len();
+            let tokens = || format!("{:?}", generated.tokens);
+            let text = generator.tokenizer.map(|_| &generated.text);
+            if args.json {
+                let line = json!({ "prompt": prompt.text, "text": text, "tokens": generated.tokens });
+                println!("{line}");
+            } else if stream {
+                println!();
+            } else {
+                println!("[{}] {}", first + index, text.cloned().unwrap_or_else(tokens));
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!(
+        "{count} tokens in {seconds:.1} s, {:.1} tokens/s, prompts included{}",
+        count as f64 / seconds,
+        peak()
+    );
+    Ok(())
+}
+
+fn logits(model: &Decoder, prompts: &[Prompt], path: &Path, device: &Device) -> Result<(), String> {
+    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    write_logits(model, &tokens, path, device)?;
+    eprintln!(
+        "logits of {} prompts written to {}{}",
+        prompts.len(),
+        path.display(),
+        peak()
+    );
+    Ok(())
+}
+
+fn peak() -> String {
+    peak_rss_mb().map_or(String::new(), |peak| format!("; peak memory {peak:.0} MB"))
+}

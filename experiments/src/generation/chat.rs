@@ -1,0 +1,61 @@
+//! Chat messages to a prompt, by the model's own Jinja template.
+
+use std::collections::BTreeMap;
+
+use backbones::lm::LmTokenizer;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, context};
+use serde::{Deserialize, Serialize};
+
+/// One message of a chat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// system, user or assistant.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: "user".into(),
+            content: content.into(),
+        }
+    }
+}
+
+/// The prompt of a chat, ready for the assistant's turn if `open`. It has its special tokens in it: encode it without
+/// adding any.
+///
+/// # Errors
+/// A tokenizer without a template, or a template that fails or refuses these messages.
+pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Result<String, String> {
+    let template = tokenizer
+        .chat_template
+        .as_deref()
+        .ok_or("this model has no chat template (tokenizer_config.json or chat_template.jinja); leave --chat out")?;
+    let failed = |error: Error| format!("the model's chat template fails: {error:#}");
+    let mut environment = Environment::new();
+    // What transformers sets for these templates.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(failed)?);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_template("chat", template).map_err(failed)?;
+    let chat = environment.get_template("chat").map_err(failed)?;
+    let message =
+        |message: &Message| BTreeMap::from([("role", message.role.clone()), ("content", message.content.clone())]);
+    let token = |token: &Option<String>| token.clone().unwrap_or_default();
+    chat.render(context! {
+        messages => messages.iter().map(message).collect::<Vec<_>>(),
+        add_generation_prompt => open,
+        bos_token => token(&tokenizer.bos_token),
+        eos_token => token(&tokenizer.eos_token),
+        pad_token => token(&tokenizer.pad_token),
+    })
+    .map_err(failed)
+}

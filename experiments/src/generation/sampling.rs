@@ -1,0 +1,97 @@
+//! The choice of one token from its scores.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::settings::Generation;
+
+/// The next token: the likeliest one at temperature 0, otherwise drawn after temperature, top-k and top-p (nucleus
+/// sampling, arXiv 1904.09751), in that order. `scores`: a logit for each token.
+pub fn choose(settings: &Generation, scores: &[f32], random: &mut StdRng) -> u32 {
+    if settings.temperature == 0.0 {
+        return likeliest(scores);
+    }
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+    let descending = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]);
+    if settings.top_k > 0 && settings.top_k < order.len() {
+        order.select_nth_unstable_by(settings.top_k - 1, descending);
+        order.truncate(settings.top_k);
+    }
+    order.sort_unstable_by(descending);
+    let largest = scores[order[0] as usize];
+    let weight = |token: &u32| f64::from(scores[*token as usize] - largest) / settings.temperature;
+    let mut weights: Vec<f64> = order.iter().map(|token| weight(token).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    // The first token always stays; another one does as long as those before it have less than top_p.
+    let mut before = 0.0;
+    let kept = weights.iter().take_while(|weight| {
+        let stays = before < settings.top_p * total;
+        before += **weight;
+        stays
+    });
+    let kept = kept.count().max(1);
+    weights.truncate(kept);
+    let mut left = random.random::<f64>() * weights.iter().sum::<f64>();
+    for (token, weight) in order.iter().zip(&weights) {
+        left -= weight;
+        if left < 0.0 {
+            return *token;
+        }
+    }
+    order[kept - 1]
+}
+
+/// The token with the largest score, the first of several.
+pub fn likeliest(scores: &[f32]) -> u32 {
+    let mut best = 0;
+    for (token, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = token;
+        }
+    }
+    best as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn share(settings: Generation, token: u32) -> f64 {
+        let mut random = StdRng::seed_from_u64(7);
+        let scores = [0.5f32, 0.25, 0.125, 0.125].map(f32::ln);
+        let hits = (0..4000).filter(|_| choose(&settings, &scores, &mut random) == token);
+        hits.count() as f64 / 4000.0
+    }
+
+    #[test]
+    fn draws_follow_temperature_top_k_and_top_p() {
+        let base = Generation {
+            temperature: 1.0,
+            ..Generation::default()
+        };
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 0.03, "{found} {expected}");
+        near(share(base.clone(), 0), 0.5);
+        near(share(base.clone(), 3), 0.125);
+        // Squared probabilities: 1/4, 1/16, 1/64, 1/64.
+        let cold = Generation {
+            temperature: 0.5,
+            ..base.clone()
+        };
+        near(share(cold, 0), 16.0 / 22.0);
+        let two = Generation {
+            top_k: 2,
+            ..base.clone()
+        };
+        near(share(two.clone(), 0), 2.0 / 3.0);
+        near(share(two, 2), 0.0);
+        let nucleus = Generation {
+            top_p: 0.6,
+            ..base.clone()
+        };
+        near(share(nucleus.clone(), 1), 1.0 / 3.0);
+        near(share(nucleus, 2), 0.0);
+        near(share(Generation { top_p: 0.01, ..base }, 0), 1.0);
+        near(share(Generation::default(), 0), 1.0);
+    }
+}

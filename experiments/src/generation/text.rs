@@ -1,0 +1,105 @@
+//! Tokens that arrive one by one, as text: for the terminal, and for texts that end a generation.
+
+use backbones::lm::LmTokenizer;
+
+/// The text of one generation as it grows.
+pub struct Growing<'a> {
+    tokenizer: &'a LmTokenizer,
+    stop: &'a [String],
+    tokens: Vec<u32>,
+    shown: usize,
+}
+
+/// What the last token brought.
+#[derive(Debug, PartialEq)]
+pub struct Piece {
+    /// Text that is certain now and was not before.
+    pub fresh: String,
+    /// True if a stop text ended the generation.
+    pub stopped: bool,
+}
+
+impl<'a> Growing<'a> {
+    /// Nothing yet.
+    pub fn new(tokenizer: &'a LmTokenizer, stop: &'a [String]) -> Self {
+        Self {
+            tokenizer,
+            stop,
+            tokens: Vec::new(),
+            shown: 0,
+        }
+    }
+
+    /// Adds a token.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub fn push(&mut self, token: u32) -> Result<Piece, String> {
+        self.tokens.push(token);
+        let text = self.tokenizer.decode(&self.tokens, true)?;
+        let (end, stopped) = match first_stop(&text, self.stop) {
+            Some(at) => (at, true),
+            None => (certain(&text, self.stop), false),
+        };
+        Ok(Piece {
+            fresh: self.show(&text, end),
+            stopped,
+        })
+    }
+
+    /// The end: what was held back.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub fn finish(&mut self) -> Result<String, String> {
+        let text = self.tokenizer.decode(&self.tokens, true)?;
+        let end = first_stop(&text, self.stop).unwrap_or(text.len());
+        Ok(self.show(&text, end))
+    }
+
+    fn show(&mut self, text: &str, end: usize) -> String {
+        let fresh = text.get(self.shown..end).unwrap_or_default().to_string();
+        self.shown = self.shown.max(end);
+        fresh
+    }
+}
+
+/// Text of tokens up to the first stop text.
+///
+/// # Errors
+/// What the tokenizer says.
+pub fn cut(tokenizer: &LmTokenizer, tokens: &[u32], stop: &[String]) -> Result<String, String> {
+    let mut text = tokenizer.decode(tokens, true)?;
+    if let Some(at) = first_stop(&text, stop) {
+        text.truncate(at);
+    }
+    Ok(text)
+}
+
+fn first_stop(text: &str, stop: &[String]) -> Option<usize> {
+    stop.iter().filter_map(|stop| text.find(stop)).min()
+}
+
+/// Bytes of `text` that no later token can change: not an unfinished character, not the beginning of a stop text.
+fn certain(text: &str, stop: &[String]) -> usize {
+    let whole = text.trim_end_matches('\u{fffd}').len();
+    let begins = |at: &usize| stop.iter().any(|stop| stop.starts_with(&text[*at..whole]));
+    let starts = text[..whole].char_indices().map(|(at, _)| at);
+    starts.into_iter().find(begins).unwrap_or(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_still_change_is_held_back() {
+        let stop = ["END".to_string(), "\n\n".to_string()];
+        assert_eq!(certain("text E", &stop), 5);
+        assert_eq!(certain("text EX", &stop), 7);
+        assert_eq!(certain("text\n", &stop), 4);
+        assert_eq!(certain("é\u{fffd}", &stop), 2);
+        assert_eq!(first_stop("a END b\n\n", &stop), Some(2));
+        assert_eq!(first_stop("a EN", &stop), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! The bench program.
+
+use std::process::Command;
+
+use experiments::bench::Line;
+
+fn bench(args: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench")).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_line_for_each_workload_method_and_round() {
+    let (ok, out, err) = bench(&[
+        "--workload=vit-tiny-step,adapter",
+        "--method=wegeft,lora",
+        "--batch=1",
+        "--r=4",
+        "--seconds=0.01",
+        "--rounds=2",
+        "--threads=2",
+    ]);
+    assert!(ok, "{err}");
+    let lines: Vec<Line> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named: Vec<_> = lines
+        .iter()
+        .map(|line| (line.workload.as_str(), line.method.as_str()))
+        .collect();
+    let round = [
+        ("vit-tiny-step", "wegeft"),
+        ("vit-tiny-step", "lora"),
+        ("adapter", "wegeft"),
+        ("adapter", "lora"),
+    ];
+    assert_eq!(named, round.repeat(2));
+    for line in lines {
+        assert!(0.0 < line.min_seconds && line.min_seconds <= line.median_seconds);
+        assert!(line.gemm_seconds > 0.0 && line.passes >= 3 && line.threads == 2 && line.tokens == 197);
+    }
+}
+
+#[test]
+fn burn_s_own_lora_and_full_fine_tuning_run_too() {
+    let (ok, out, err) = bench(&[
+        "--workload=vit-tiny-step,vit-tiny-forward",
+        "--method=burn-lora,full",
+        "--batch=1",
+        "--seconds=0.01",
+    ]);
+    assert!(ok, "{err}");
+    assert_eq!(out.lines().count(), 4);
+}
+
+#[test]
+fn what_is_unknown_is_named() {
+    for (args, name) in [
+        (["--workload=vit-xxl-step", "--method=lora"], "vit-xxl-step"),
+        (["--workload=llama", "--method=lora"], "llama"),
+        (["--workload=adapter", "--method=dora"], "dora"),
+    ] {
+        let (ok, _, err) = bench(&args);
+        assert!(!ok && err.contains(name), "{err}");
+    }
+}
