@@ -1,7 +1,6 @@
 //! The layout VTAB users have: `ROOT/<task>/{images/…, train800.txt, val200.txt, test.txt}`, lines `path label`.
 //! `train800val200.txt` stands in for the first two lists where they are missing.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -36,7 +35,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
 /// Task `name`, its pictures not yet read.
 ///
 /// # Errors
-/// A missing folder or list, a malformed line, a label out of range, a test picture that is trained on.
+/// A missing folder or list, a malformed line, a label out of range, a line that occurs twice.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
     let folder = root.join(name);
     if !folder.is_dir() {
@@ -61,17 +60,6 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task
     let classes = class_names(&folder, &lists[0].1)?;
     for (part, entries) in &lists {
         lists::check_labels(&folder.join(part), entries, classes.len())?;
-    }
-    let trained: HashSet<&str> = lists[0].1.iter().map(|entry| entry.path.as_str()).collect();
-    if let Some(entry) = lists[2].1.iter().find(|entry| trained.contains(entry.path.as_str())) {
-        return Err(DataError::Line {
-            path: folder.join(TEST),
-            line: entry.line,
-            message: format!(
-                "'{}' is in {} too; a test picture must not be trained on",
-                entry.path, lists[0].0
-            ),
-        });
     }
     let [train, valid, test] = lists.map(|(_, entries)| {
         let mut images = Images::new(size, resize);

@@ -1,5 +1,6 @@
 //! Labelled pictures: kept decoded in their own size, or read again each time they are wanted.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -243,6 +244,13 @@ impl Task {
             .iter()
             .flat_map(|part| &part.pictures)
             .try_for_each(Picture::check)
+    }
+
+    /// Number of test pictures that are trained on as well: their score tells nothing.
+    pub fn trained_and_tested(&self) -> usize {
+        let trained: HashSet<_> = self.train.pictures.iter().filter_map(Picture::path).collect();
+        let tested = self.test.pictures.iter().filter_map(Picture::path);
+        tested.filter(|path| trained.contains(path)).count()
     }
 
     /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 256 MiB); pictures beyond

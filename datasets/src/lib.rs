@@ -1,5 +1,5 @@
 //! Pictures with labels: the layouts users have, the benchmarks as they are distributed, and the sample that ships
-//! with the repository.
+//! with the repository; and language data.
 
 pub mod class_folders;
 pub mod decode;
@@ -8,6 +8,7 @@ mod error;
 pub mod fgvc;
 pub mod folder;
 pub mod images;
+pub mod language;
 pub mod lists;
 mod progress;
 pub mod resize;

@@ -5,23 +5,36 @@ use std::path::Path;
 use backbones::lm::Decoder;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
+use wegeft::Adapted;
 
 /// `model` with the adapter of `folder` bound to it, or merged into its weights.
 ///
 /// # Errors
 /// An adapter that cannot be read or does not fit.
 pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, String> {
-    let mut found = FirstDtype(None);
-    model.visit(&mut found);
+    let adapted = with_adapter(model, folder)?;
+    if merge {
+        return adapted.merge().map_err(|e| e.to_string());
+    }
+    Ok(adapted.bind())
+}
+
+/// `model` with the adapter of `folder`.
+///
+/// # Errors
+/// An adapter that cannot be read or does not fit.
+pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, String> {
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
     let adapted = config.init(model).map_err(|e| e.to_string())?;
     let adapted = adapted.load(folder).map_err(|e| e.to_string())?;
-    // Factors are stored in f32; the products are in the model's type.
-    let adapted = adapted.map(&mut Cast(found.0.unwrap_or(DType::F32)));
-    match merge {
-        true => adapted.merge().map_err(|e| e.to_string()),
-        false => Ok(adapted.bind()),
-    }
+    Ok(in_model_type(adapted))
+}
+
+/// `adapted` with its factors, which are made and stored in f32, in the model's type: that of the products.
+pub fn in_model_type(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
+    let mut found = FirstDtype(None);
+    adapted.model().visit(&mut found);
+    adapted.map(&mut Cast(found.0.unwrap_or(DType::F32)))
 }
 
 /// The type of a model's first parameter, its embedding.

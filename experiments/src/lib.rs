@@ -18,6 +18,7 @@ pub mod formulas;
 pub mod generate;
 pub mod generation;
 pub mod interrupt;
+pub mod language;
 pub mod load;
 pub mod loader;
 pub mod memory;

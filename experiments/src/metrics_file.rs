@@ -95,6 +95,10 @@ impl MetricLogger for MetricsFile {
                 .find(|(known, _)| known == id)
                 .map_or("", |(_, name)| name)
                 .to_string();
+            // The final value of a split without a batch is none.
+            if is_final(numeric) && !self.means.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
             let entry = if is_final(numeric) {
                 &numeric.numeric_entry
             } else {
@@ -128,6 +132,9 @@ impl MetricLogger for MetricsFile {
     }
 
     fn log_epoch_summary(&mut self, summary: EpochSummary) {
+        if self.means.is_empty() {
+            return self.inner.log_epoch_summary(summary);
+        }
         let mut line = json!({ "epoch": summary.epoch_number, "split": summary.split.to_string(), "step": self.step });
         for (name, mean) in &self.means {
             line[name.to_lowercase()] = json!(mean);

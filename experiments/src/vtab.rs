@@ -6,6 +6,7 @@ use burn::train::Interrupter;
 use datasets::{Task, root, sample};
 
 use crate::flags::Args;
+use crate::output::tell;
 use crate::run::Outcome;
 use crate::settings::Settings;
 use crate::suite::{Suite, run_suite};
@@ -58,8 +59,14 @@ fn names(settings: &Settings) -> Result<Vec<String>, String> {
 pub fn load(settings: &Settings, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
     if let Some(root) = &settings.data {
         let resize = settings.resize.unwrap_or_default();
-        let task = root::task(root, name, size, resize).and_then(|task| task.keep(go_on));
-        return task.map_err(|e| e.to_string());
+        let task = root::task(root, name, size, resize).map_err(|e| e.to_string())?;
+        match task.trained_and_tested() {
+            0 => {}
+            count => tell(format_args!(
+                "{name}: {count} of the test pictures are trained on as well; the score tells little"
+            )),
+        }
+        return task.keep(go_on).map_err(|e| e.to_string());
     }
     if size != sample::SIZE {
         return Err(format!(

@@ -71,7 +71,7 @@ fn a_prepared_task_is_what_vtab_reads() {
         "no data of: cifar",
         "| dtd",
         "train800",
-        "| 200",
+        " 200 |",
         "1880",
         "dtd/3.0.1",
         &format!("vtab --data {out}"),
@@ -80,7 +80,7 @@ fn a_prepared_task_is_what_vtab_reads() {
     }
     assert_eq!(
         succeeds(PREPARE, &["--tfds", data, "--out", out, "--task", "dtd"])
-            .matches("| dtd")
+            .matches("| dtd  |")
             .count(),
         3
     );

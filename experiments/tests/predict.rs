@@ -69,15 +69,16 @@ fn a_trained_adapter_names_pictures() {
     let dir = tempfile::tempdir().unwrap();
     let task = dir.path().join("halves");
     let pictures = task.join("images");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let mut list = String::new();
-    for i in 0..16 {
-        let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 230 } else { 20 };
-        let picture = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
-        picture.save(pictures.join(format!("{i:02}.png"))).unwrap();
-        list += &format!("images/{i:02}.png {}\n", i % 2);
-    }
-    for part in ["train800", "val200", "test"] {
+    for (part, folder) in [("train800", "train"), ("val200", "val"), ("test", "images")] {
+        let mut list = String::new();
+        std::fs::create_dir_all(task.join(folder)).unwrap();
+        for i in 0..16 {
+            let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 230 } else { 20 };
+            let picture = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
+            let name = format!("{folder}/{i:02}.png");
+            picture.save(task.join(&name)).unwrap();
+            list += &format!("{name} {}\n", i % 2);
+        }
         std::fs::write(task.join(format!("{part}.txt")), &list).unwrap();
     }
     std::fs::write(task.join("classes.txt"), "left\nright\n").unwrap();

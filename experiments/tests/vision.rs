@@ -126,8 +126,22 @@ fn a_sweep_tunes_chooses_and_trains_in_one_process_or_several() {
             "--out",
             out.to_str().unwrap(),
         ],
-        &["task digits, method wegeft", "4000"],
+        &["method wegeft", "4000"],
     );
+    // What a process says that --jobs started is what the program says.
+    std::fs::remove_file(dir.path().join("halves/images/train8003.png")).unwrap();
+    let (data, out) = (dir.path().to_str().unwrap(), dir.path().join("worse"));
+    let args = [
+        "--data",
+        data,
+        "--jobs",
+        "2",
+        "--method",
+        "linear,wegeft",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    fails(VTAB, &args, &["vtab: ", "train8003.png"]);
 }
 
 #[test]

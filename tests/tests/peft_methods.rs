@@ -103,11 +103,11 @@ fn compare(case: &str) {
     let labels = Tensor::<1, Int>::from_ints([1, 3], &device);
     let loss = CrossEntropyLossConfig::new().init(&device).forward(before, labels);
     let grads = GradientsParams::from_grads(loss.backward(), &adapted);
-    let adapted = SgdConfig::new().init().step(1.0, adapted, grads);
+    let adapted = SgdConfig::new().init().step(0.1, adapted, grads);
     close(
         &stored(logits(&adapted, &device)),
         &EXPECTED[&format!("{case}/logits_after")],
-        1e-4,
+        5e-5,
         case,
     );
     adapted.save(folder.path()).unwrap();
@@ -116,7 +116,7 @@ fn compare(case: &str) {
     assert!(ours.keys().eq(after.keys()), "{case}");
     let mut moved = 0;
     for (name, theirs) in &after {
-        close(&ours[name], theirs, 2e-5, &format!("{case}: {name}"));
+        close(&ours[name], theirs, 2e-6, &format!("{case}: {name}"));
         moved += usize::from(before[name] != *theirs);
     }
     let fixed = if case == "vera" { 2 } else { 0 };
@@ -132,18 +132,19 @@ fn every_case_agrees_with_pytorch() {
 #[test]
 fn pissa_and_olora_start_from_peft_s_product() {
     let device = Device::flex();
-    for (case, tolerance) in [
-        ("pissa", 1e-5),
-        ("pissa_niter", 1e-5),
-        ("pissa_rslora", 1e-5),
-        ("olora", 1e-5),
-    ] {
+    let cases = [
+        ("pissa", "pissa"),
+        ("pissa", "pissa_niter_16"),
+        ("pissa_rslora", "pissa"),
+        ("olora", "olora"),
+    ];
+    for (case, init) in cases {
         let folder = tempfile::tempdir().unwrap();
-        write(case, folder.path());
-        let fresh = read_config(folder.path())
-            .unwrap()
-            .init(backbone(case, &device))
-            .unwrap();
+        let mut config = CONFIGS[case].clone();
+        config["init_lora_weights"] = init.into();
+        fs::write(folder.path().join(CONFIG_FILE), config.to_string()).unwrap();
+        let config = read_config(folder.path()).unwrap();
+        let fresh = config.init(backbone(case, &device)).unwrap();
         let theirs = under(&format!("{case}/product/"));
         assert_eq!(theirs.len(), 2);
         for (group, factors) in fresh.bank().groups().iter().zip(&fresh.bank().factors) {
@@ -151,7 +152,7 @@ fn pissa_and_olora_start_from_peft_s_product() {
                 panic!("the case is LoRA")
             };
             let product = lora.b.val().matmul(lora.a.val()).mul_scalar(lora.scale);
-            close(&stored(product), &theirs[&group.name], tolerance, case);
+            close(&stored(product), &theirs[&group.name], 2e-5, init);
         }
         // The residual starts at nothing, whatever the product.
         let frozen = fresh.model().forward(tensor(&EXPECTED["pixel_values"], &device));

@@ -4,6 +4,7 @@
 //! The instruction set (AVX-512, AVX2, NEON or none of them) is chosen at run time.
 
 mod attention;
+mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
 mod gated;
@@ -14,6 +15,7 @@ mod rms_norm;
 mod rope;
 
 pub use attention::{AttentionOptions, Visible, attention, attention_qkv};
+pub use cross_entropy::{LmHead, linear_cross_entropy, linear_nll};
 pub use gated::{Gate, gated};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;

@@ -35,6 +35,7 @@ impl Stack {
 }
 
 /// Something that can take a step.
+#[allow(clippy::large_enum_variant)] // a handful of them
 enum Runner {
     Frozen(Stack),
     Burn(Stack, ModuleOptimizer),

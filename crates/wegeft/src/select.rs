@@ -73,7 +73,7 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
     let bad = |message: String| Err(AdapterError::bad_field("fused", format!("'{}': {message}", whole.path)));
     let count = fused.blocks.len();
     let widths = match fused.widths.is_empty() {
-        true if count == 0 || whole.d_out % count != 0 => {
+        true if count == 0 || !whole.d_out.is_multiple_of(count) => {
             return bad(format!(
                 "{count} equal blocks do not divide its {} columns; set widths",
                 whole.d_out

@@ -1,6 +1,8 @@
 //! Matrix products of strided views, by the `gemm` crate (chosen by measurement, see the README).
 #![allow(unsafe_code)]
 
+use super::memory::Writer;
+
 /// A matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Mat<'a> {
@@ -61,27 +63,51 @@ pub enum Cores {
     All,
 }
 
+/// Appends `lhs·rhs` to `out`, row-major.
+///
+/// # Panics
+/// Sizes that do not fit.
+pub fn append_product(out: &mut Writer, lhs: Mat, rhs: Mat, cores: Cores) {
+    let (rows, columns) = (lhs.size[0], rhs.size[1]);
+    // SAFETY: `append` gives room for rows x columns values (it panics where there is none), and without `keep` gemm
+    // reads none of them and writes each.
+    unsafe {
+        out.append(rows * columns, |out| {
+            multiply(out, columns, lhs, rhs, 1.0, false, cores)
+        });
+    }
+}
+
 /// `out = scale·lhs·rhs`, plus `out` itself if `keep`. `out`: row-major with `stride` values from row to row.
 ///
 /// # Panics
 /// Sizes that do not fit.
 pub fn product(out: &mut [f32], stride: usize, lhs: Mat, rhs: Mat, scale: f32, keep: bool, cores: Cores) {
-    let ([rows, depth], [depth_of_rhs, columns]) = (lhs.size, rhs.size);
-    assert!(depth == depth_of_rhs && columns <= stride, "{lhs:?} times {rhs:?}");
+    let (rows, columns) = (lhs.size[0], rhs.size[1]);
+    assert!(columns <= stride, "rows of {columns} values, {stride} apart");
     check(out.len(), [rows, columns], [stride, 1]);
+    // SAFETY: `check` holds for `out`, whose rows do not overlap (columns <= stride).
+    unsafe { multiply(out.as_mut_ptr(), stride, lhs, rhs, scale, keep, cores) };
+}
+
+/// # Safety
+/// `out` points to rows of `rhs`'s columns, `stride` apart and at least that long, as many as `lhs` has, which nothing
+/// else reads or writes; with `keep` they are initialized.
+unsafe fn multiply(out: *mut f32, stride: usize, lhs: Mat, rhs: Mat, scale: f32, keep: bool, cores: Cores) {
+    let ([rows, depth], [depth_of_rhs, columns]) = (lhs.size, rhs.size);
+    assert!(depth == depth_of_rhs, "{:?} times {:?}", lhs.size, rhs.size);
     let parallelism = match cores {
         Cores::One => gemm::Parallelism::None,
         Cores::All => gemm::Parallelism::Rayon(0),
     };
-    // SAFETY: `check` holds for the three matrices, here and in `Mat::new`, so every index that gemm forms lies in
-    // its slice; the rows of `out` do not overlap (columns <= stride), and being `&mut` it overlaps no input; strides
-    // of slices that exist fit an isize.
+    // SAFETY: `check` holds for both inputs (in `Mat::new`), so every index that gemm forms lies in their slices, and
+    // the caller vouches for `out`; strides of slices that exist fit an isize.
     unsafe {
         gemm::gemm(
             rows,
             columns,
             depth,
-            out.as_mut_ptr(),
+            out,
             1,
             stride as isize,
             keep,

@@ -12,7 +12,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::activations::{gelu_grad, gelu_slope};
-use super::gemm::{Cores, Mat, product};
+use super::gemm::{Cores, Mat, append_product, product};
 use super::memory::{Writer, filled, filled_together};
 use super::normal::cdf_and_bell;
 use super::{rows, tensor, values};
@@ -139,13 +139,16 @@ fn linear_and_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (Flex
 /// `grad Wᵀ`
 fn input_grad(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
     let (grad, weight) = (grad.to_contiguous(), positive(weight));
-    let zeros = vec![0.0; weight.layout().shape()[0]];
-    multiply(
-        &grad,
-        matrix(&weight).t(),
-        |_, columns, out| out.copy(&zeros[columns]),
-        |_| {},
-    )
+    let weight = matrix(&weight).t();
+    let ([n, d_out], d_in) = (rows(&grad), weight.size()[1]);
+    let grad = values(&grad);
+    let block = block_rows(n);
+    let out = filled(n * d_in, block * d_in, |index, out| {
+        let count = out.capacity() / d_in;
+        let grad = Mat::rows(&grad[index * block * d_out..][..count * d_out], [count, d_out]);
+        append_product(out, grad, weight, cores(n, block, weight));
+    });
+    tensor(out, Shape::from([n, d_in]))
 }
 
 /// `(grad · gelu'(before)) Wᵀ`
@@ -154,7 +157,6 @@ fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> 
     let [n, d_out] = rows(&grad);
     let weight = matrix(&weight).t();
     let d_in = weight.size()[1];
-    let zeros = vec![0.0; d_in];
     let (before, grad) = (values(&before), values(&grad));
     let block = block_rows(n);
     let arch = pulp::Arch::new();
@@ -169,11 +171,8 @@ fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> 
                 *inner = grad * gelu_slope(*before);
             }
         });
-        for _ in 0..count {
-            out.copy(&zeros);
-        }
         let inner = Mat::rows(&inner, [count, d_out]);
-        product(out.written(), d_in, inner, weight, 1.0, true, cores(n, block, weight));
+        append_product(out, inner, weight, cores(n, block, weight));
     });
     tensor(out, Shape::from([n, d_in]))
 }

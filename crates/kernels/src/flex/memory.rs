@@ -70,6 +70,15 @@ impl Writer<'_> {
         self.len += a.len();
     }
 
+    /// Appends `len` values that `write` puts where its argument points.
+    ///
+    /// # Safety
+    /// `write` initializes all `len` values from its argument on.
+    pub unsafe fn append(&mut self, len: usize, write: impl FnOnce(*mut f32)) {
+        write(self.next(len).as_mut_ptr().cast());
+        self.len += len;
+    }
+
     /// What was written so far.
     pub fn written(&mut self) -> &mut [f32] {
         // SAFETY: every method initializes the slots that it counts in `len` before it raises it.

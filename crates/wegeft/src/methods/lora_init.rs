@@ -24,7 +24,8 @@ pub enum LoraInit {
     /// with the root of the singular value. An exact decomposition on the host: minutes for a weight of 4096².
     Pissa,
     /// `"pissa_niter_N"`: the same by a randomised decomposition of N power iterations (Halko et al. 2011,
-    /// arXiv 0909.4061), seconds for such a weight.
+    /// arXiv 0909.4061), seconds for such a weight. PEFT's draws its sketch from a global random state, so that an
+    /// adapter started so cannot be reloaded exactly, there or here; convert it to plain LoRA there first.
     PissaNiter(usize),
     /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
     Olora,

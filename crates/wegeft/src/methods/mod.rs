@@ -120,6 +120,7 @@ pub trait Edit {
 
 /// The trainable factors of one group of sites.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one a group and not moved about; Burn's derive takes no box
 pub enum Factors {
     /// See [`wegeft`].
     Wegeft(Wegeft),

@@ -67,7 +67,7 @@ impl Edit for BoundParts {
         let mut bias = bias;
         for part in &self.parts {
             let block = part.bound.edit().bias(bias.clone().narrow(0, part.start, part.width));
-            bias = bias.slice_assign([part.start..part.start + part.width], block);
+            bias = bias.slice_assign(part.start..part.start + part.width, block);
         }
         bias
     }

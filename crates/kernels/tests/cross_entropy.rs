@@ -1,0 +1,53 @@
+//! The chunked cross-entropy against Burn's own on whole logits.
+
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, Tolerance};
+use kernels::{LmHead, linear_cross_entropy, linear_nll};
+
+fn compare(n: usize, d: usize, vocab: usize, soft_cap: Option<f64>, trained: bool) {
+    let device = Device::flex().autodiff();
+    device.seed(7);
+    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+    let hidden = random([n, d]).require_grad();
+    let weight = random([d, vocab]);
+    let weight = if trained { weight.require_grad() } else { weight };
+    let labels: Vec<i64> = (0..n).map(|i| (i * 31 % vocab) as i64).collect();
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [n]), &device);
+    let head = LmHead {
+        weight: weight.clone(),
+        soft_cap,
+        trained,
+    };
+    let ours = linear_cross_entropy(hidden.clone(), &head, labels.clone(), n as f64);
+    let whole = head.logits(hidden.clone());
+    let theirs = CrossEntropyLossConfig::new()
+        .init(&device)
+        .forward(whole, labels.clone());
+    let close = |a: Tensor<2>, b: Tensor<2>| {
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-6))
+    };
+    close(ours.clone().reshape([1, 1]), theirs.clone().reshape([1, 1]));
+    let mean = linear_nll(hidden.clone(), &head, labels).mean();
+    close(mean.reshape([1, 1]), theirs.clone().inner().reshape([1, 1]));
+    // A factor after the loss reaches the gradients.
+    let (ours, theirs) = (ours.mul_scalar(3.0).backward(), theirs.mul_scalar(3.0).backward());
+    close(hidden.grad(&ours).unwrap(), hidden.grad(&theirs).unwrap());
+    assert_eq!(weight.grad(&ours).is_some(), trained);
+    if trained {
+        close(weight.grad(&ours).unwrap(), weight.grad(&theirs).unwrap());
+    }
+}
+
+#[test]
+fn value_and_gradients_are_those_of_whole_logits() {
+    compare(5, 8, 33, None, false);
+    compare(7, 8, 33, Some(3.0), false);
+    compare(7, 8, 33, Some(3.0), true);
+}
+
+#[test]
+fn more_rows_than_a_chunk_holds() {
+    // 2^25 / 600,000 = 55 rows a chunk.
+    compare(60, 2, 600_000, None, false);
+}

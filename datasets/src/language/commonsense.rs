@@ -1,0 +1,152 @@
+//! The commonsense suite (protocol section 4): eight sets in LLM-Adapters' files.
+
+use std::path::{Path, PathBuf};
+
+use crate::language::extraction::Protocol;
+use crate::language::question::{Gold, Question};
+use crate::language::{Example, TextError, records};
+
+/// A set: name and folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Set {
+    /// Name in tables.
+    pub name: &'static str,
+    /// Folder under the data root; it holds test.json, some also train.json.
+    pub folder: &'static str,
+}
+
+/// The eight sets, in the order in which the new code joins their training files.
+pub const SETS: [Set; 8] = [
+    set("BoolQ", "boolq"),
+    set("PIQA", "piqa"),
+    set("SIQA", "social_i_qa"),
+    set("HellaSwag", "hellaswag"),
+    set("WinoGrande", "winogrande"),
+    set("ARC-e", "ARC-Easy"),
+    set("ARC-c", "ARC-Challenge"),
+    set("OBQA", "openbookqa"),
+];
+
+const fn set(name: &'static str, folder: &'static str) -> Set {
+    Set { name, folder }
+}
+
+/// Training files under `root`: the old code reads the 170k file, the new one the sets' own files one after the
+/// other. Without either, an error that says what is missing.
+///
+/// # Errors
+/// A file that is not there.
+pub fn train_files(root: &Path, protocol: Protocol) -> Result<Vec<PathBuf>, TextError> {
+    let files = match protocol {
+        Protocol::Old => vec![root.join("ft-training_set/commonsense_170k.json")],
+        Protocol::New => SETS.map(|set| root.join(set.folder).join("train.json")).to_vec(),
+    };
+    match files.iter().find(|path| !path.is_file()) {
+        Some(path) => Err(TextError::read(
+            path,
+            "no such file; put it there, or name the training files with --train-file",
+        )),
+        None => Ok(files),
+    }
+}
+
+/// Training examples of `files` with the targets of `protocol`.
+///
+/// # Errors
+/// A file that cannot be read or an object that lacks a field.
+pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Vec<Example>, TextError> {
+    let mut examples = Vec::new();
+    for path in files {
+        for record in records::read(path)? {
+            let (output, answer) = (record.required("output")?, record.required("answer")?);
+            examples.push(Example::Instruction {
+                instruction: record.required("instruction")?,
+                input: String::new(),
+                output: protocol.commonsense_target(&output, &answer),
+            });
+        }
+    }
+    Ok(examples)
+}
+
+/// The test questions of `set` under `root`.
+///
+/// # Errors
+/// A file that cannot be read, an object that lacks a field, an answer that is none of the options.
+pub fn test(root: &Path, set: Set) -> Result<Vec<Question>, TextError> {
+    records::read(&root.join(set.folder).join("test.json"))?
+        .into_iter()
+        .map(|record| {
+            let (instruction, answer) = (record.required("instruction")?, record.required("answer")?);
+            let options = options(&instruction);
+            if !options.contains(&answer) {
+                return Err(record.error(format!(
+                    "field 'answer' is '{answer}', which is none of the answer format's: {}",
+                    options.join(", ")
+                )));
+            }
+            Ok(Question {
+                instruction,
+                gold: Gold::Label(answer),
+                options,
+            })
+        })
+        .collect()
+}
+
+/// The labels of an instruction that ends with "Answer format: a/b/…".
+pub fn options(instruction: &str) -> Vec<String> {
+    const FORMAT: &str = "Answer format:";
+    let Some(at) = instruction.rfind(FORMAT) else {
+        return Vec::new();
+    };
+    let labels = instruction[at + FORMAT.len()..]
+        .split('/')
+        .map(|label| label.trim().to_string());
+    labels.filter(|label| !label.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_from_the_answer_format() {
+        let options = options("Which?\n\nOption1: a Option2: b Answer format: option1/option2");
+        assert_eq!(options, ["option1", "option2"]);
+        assert!(super::options("no format").is_empty());
+    }
+
+    #[test]
+    fn files_are_read_as_they_are() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("boolq")).unwrap();
+        let item = |answer: &str| {
+            format!(
+                "[{{\"instruction\": \"is it?\\n\\nAnswer format: true/false\", \"input\": \"\", \"output\": \"the correct answer is {answer}\", \"answer\": \"{answer}\"}}]"
+            )
+        };
+        let file = root.path().join("boolq/test.json");
+        std::fs::write(&file, item("true")).unwrap();
+        let questions = test(root.path(), SETS[0]).unwrap();
+        assert_eq!(questions[0].gold, Gold::Label("true".into()));
+        assert!(
+            questions[0]
+                .judge("is it?\nthe correct answer is true", Protocol::New)
+                .correct
+        );
+        let examples = train(std::slice::from_ref(&file), Protocol::Old).unwrap();
+        assert!(matches!(&examples[0], Example::Instruction { output, .. } if output == "the correct answer is true"));
+        std::fs::write(&file, item("maybe")).unwrap();
+        let message = test(root.path(), SETS[0]).unwrap_err().to_string();
+        assert!(
+            message.contains("test.json, item 1: field 'answer' is 'maybe'"),
+            "{message}"
+        );
+        let missing = train_files(root.path(), Protocol::New).unwrap_err().to_string();
+        assert!(
+            missing.contains("boolq/train.json") && missing.contains("--train-file"),
+            "{missing}"
+        );
+    }
+}

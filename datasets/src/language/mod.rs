@@ -1,0 +1,18 @@
+//! Language data: instruction files, the commonsense and arithmetic suites, and generated samples of both.
+
+pub mod arithmetic;
+pub mod commonsense;
+pub mod error;
+pub mod example;
+pub mod extraction;
+pub mod published;
+pub mod question;
+pub mod records;
+pub mod sample;
+pub mod template;
+
+pub use error::TextError;
+pub use example::{Example, Fields, Message};
+pub use extraction::Protocol;
+pub use question::{Gold, Question};
+pub use template::Template;

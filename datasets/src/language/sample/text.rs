@@ -1,0 +1,274 @@
+//! Text to pretrain the small language model on: facts, short stories with sums, lists, questions with a short
+//! answer, a few simple instructions, and sentences in which the other words of the suites occur: a word that was
+//! never read has no embedding worth the name. It holds none of the suites' question forms.
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::facts::{COUNTED, KINDS, Kind, NAMES, USES, with_article};
+use crate::language::Template;
+
+/// Document number `index` of the stream of `seed`.
+pub fn document(seed: u64, index: u64) -> String {
+    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index));
+    let rng = &mut rng;
+    match rng.random_range(0..20) {
+        0..=2 => several(rng, 4, fact),
+        3..=4 => several(rng, 4, yes_or_no),
+        5..=6 => several(rng, 2, list),
+        7 => several(rng, 4, usage),
+        8..=10 => several(rng, 6, sum),
+        11..=15 => several(rng, 2, story),
+        16 => several(rng, 3, true_or_false),
+        17 => several(rng, 5, phrase),
+        _ => instruction(rng),
+    }
+}
+
+fn several(rng: &mut StdRng, count: usize, make: fn(&mut StdRng) -> String) -> String {
+    let parts: Vec<String> = (0..count).map(|_| make(rng)).collect();
+    parts.join(" ")
+}
+
+fn kind(rng: &mut StdRng) -> &'static Kind {
+    &KINDS[rng.random_range(0..KINDS.len())]
+}
+
+fn pick<'a>(rng: &mut StdRng, words: &[&'a str]) -> &'a str {
+    words[rng.random_range(0..words.len())]
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().collect::<String>() + letters.as_str()
+    })
+}
+
+fn fact(rng: &mut StdRng) -> String {
+    let kind = kind(rng);
+    let member = pick(rng, &kind.members);
+    let thing = with_article(member);
+    match rng.random_range(0..4) {
+        0 => format!("{} is {}.", capital(&thing), kind.name),
+        1 => format!("{} {}.", capital(&thing), kind.property),
+        2 => format!("{} {}.", capital(kind.name), kind.property),
+        _ => format!("The {member} is {}, so it {}.", kind.name, kind.property),
+    }
+}
+
+fn yes_or_no(rng: &mut StdRng) -> String {
+    let own = kind(rng);
+    let yes = rng.random_bool(0.5);
+    let asked = if yes { own } else { kind(rng) };
+    let thing = with_article(pick(rng, &own.members));
+    let answer = if asked.name == own.name { "Yes" } else { "No" };
+    match rng.random_bool(0.5) {
+        true => format!("Is {thing} {}? {answer}.", asked.name),
+        false => format!(
+            "{} {thing} {}? {answer}.",
+            capital(asked.question[0]),
+            asked.question[1]
+        ),
+    }
+}
+
+fn true_or_false(rng: &mut StdRng) -> String {
+    let own = kind(rng);
+    let asked = if rng.random_bool(0.5) { own } else { kind(rng) };
+    let thing = with_article(pick(rng, &own.members));
+    let truth = asked.name == own.name;
+    match rng.random_bool(0.5) {
+        true => format!("That {thing} is {} is {truth}.", asked.name),
+        false => format!("{} is {}: {truth}.", capital(&thing), asked.name),
+    }
+}
+
+/// What things in a list are called.
+const LABELS: [&str; 4] = ["number", "answer", "solution", "item"];
+
+fn list(rng: &mut StdRng) -> String {
+    let mut kinds: Vec<&Kind> = KINDS.iter().collect();
+    kinds.shuffle(rng);
+    kinds.truncate(rng.random_range(2..=4));
+    let members: Vec<&str> = kinds.iter().map(|kind| pick(rng, &kind.members)).collect();
+    let label = pick(rng, &LABELS);
+    let named = members
+        .iter()
+        .enumerate()
+        .map(|(index, member)| format!("{}{}: {member}", capital(label), index + 1));
+    let named: Vec<String> = named.collect();
+    let chosen = rng.random_range(0..kinds.len());
+    let which = match rng.random_bool(0.5) {
+        true => format!("is {}", kinds[chosen].name),
+        false => kinds[chosen].property.to_string(),
+    };
+    let number = chosen + 1;
+    match rng.random_bool(0.5) {
+        true => format!("{} The one that {which} is {label}{number}.", named.join(" ")),
+        false => format!(
+            "{} Which {which}? The {}, {label}{number}.",
+            named.join(" "),
+            members[chosen]
+        ),
+    }
+}
+
+fn usage(rng: &mut StdRng) -> String {
+    let (goal, thing) = USES[rng.random_range(0..USES.len())];
+    let (_, other) = USES[rng.random_range(0..USES.len())];
+    let name = pick(rng, &NAMES);
+    match rng.random_range(0..4) {
+        0 => format!("To {goal}, use the {thing}."),
+        1 => format!("{name} took the {thing} to {goal}."),
+        2 => format!("What is the {thing} for? To {goal}."),
+        _ => {
+            let [one, two] = if rng.random_bool(0.5) {
+                [thing, other]
+            } else {
+                [other, thing]
+            };
+            let (label, number) = (pick(rng, &LABELS), if one == thing { 1 } else { 2 });
+            let upper = capital(label);
+            format!("{upper}1: the {one}. {upper}2: the {two}. To {goal}, {name} took {label}{number}, the {thing}.")
+        }
+    }
+}
+
+/// Sentences without a fact.
+const PHRASES: [&str; 24] = [
+    "Here is the question and here is the answer.",
+    "The answer to the question was correct.",
+    "Please read the following question and answer it.",
+    "Please answer with true or false.",
+    "He had to choose, and the solution was correct.",
+    "She gave the correct answer to each question.",
+    "There were many questions but one answer.",
+    "The format of the answer was false.",
+    "Answer or question, true or false, format or solution.",
+    "In this format, the answer comes after the question.",
+    "The correct solution is to choose the correct answer.",
+    "How do you answer a question?",
+    "Which one do you choose?",
+    "How many are there now?",
+    "How many does he have left in all?",
+    "The name of the solution is in the following sentence.",
+    "Then the boxes were in each box.",
+    "Now there is one more box with one more thing.",
+    "The answer: true. The question: false.",
+    "Complete the sentence with the correct word.",
+    "The one that is correct is the solution to the question.",
+    "A: yes. A: no.",
+    "Use it now and then use it more.",
+    "Please choose one to complete the following format.",
+];
+
+fn phrase(rng: &mut StdRng) -> String {
+    let (name, things) = (pick(rng, &NAMES), pick(rng, &COUNTED));
+    match rng.random_range(0..8) {
+        0 => format!("{name} finds {things} and has more {things} now."),
+        1 => format!("{name} loses {things}. How many does {name} have?"),
+        2 => format!("{name} gives away the {things} and has none left."),
+        3 => format!("Then {name} has boxes with {things} in each box."),
+        _ => pick(rng, &PHRASES).to_string(),
+    }
+}
+
+/// An equation and its result.
+fn equation(rng: &mut StdRng) -> (u32, char, u32, u32) {
+    match rng.random_range(0..5) {
+        0 | 1 => {
+            let (a, b) = (rng.random_range(1..=24), rng.random_range(1..=20));
+            (a, '+', b, a + b)
+        }
+        2 | 3 => {
+            let (b, rest) = (rng.random_range(1..=22), rng.random_range(0..=20));
+            (b + rest, '-', b, rest)
+        }
+        _ => {
+            let (a, b) = (rng.random_range(1..=9), rng.random_range(1..=9));
+            (a, '*', b, a * b)
+        }
+    }
+}
+
+fn sum(rng: &mut StdRng) -> String {
+    let (a, sign, b, result) = equation(rng);
+    format!("{a} {sign} {b} = {result}.")
+}
+
+fn story(rng: &mut StdRng) -> String {
+    let (name, things) = (pick(rng, &NAMES), pick(rng, &COUNTED));
+    let (a, sign, b, result) = equation(rng);
+    match sign {
+        '+' => match rng.random_bool(0.5) {
+            true => format!("{name} had {a} {things} and got {b} more. So {name} had {a} + {b} = {result} {things}."),
+            false => format!(
+                "There were {a} {things}. {name} brought {b} {things}. In all there were {a} + {b} = {result} {things}."
+            ),
+        },
+        '-' => match rng.random_bool(0.5) {
+            true => format!(
+                "{name} had {a} {things} and sold {b} of them. So {name} had {a} - {b} = {result} {things} left."
+            ),
+            false => format!(
+                "There were {a} {things}. {name} took away {b} {things}. Then there were {a} - {b} = {result} {things} left."
+            ),
+        },
+        _ => {
+            format!("{name} filled {a} boxes with {b} {things} each. In all there were {a} * {b} = {result} {things}.")
+        }
+    }
+}
+
+/// Instructions that ask for nothing of the suites: to repeat a word, to count, to name a kind.
+fn instruction(rng: &mut StdRng) -> String {
+    let own = kind(rng);
+    let word = pick(rng, &own.members);
+    let (task, response) = match rng.random_range(0..4) {
+        0 => (format!("Say the word {word}."), word.to_string()),
+        1 => {
+            let from = rng.random_range(1..=30);
+            let numbers: Vec<String> = (from..from + 4).map(|n: u32| n.to_string()).collect();
+            (format!("Count on from {from}."), numbers.join(" "))
+        }
+        2 => (
+            format!("What kind of thing is {}?", with_article(word)),
+            capital(own.name) + ".",
+        ),
+        _ => {
+            let (a, sign, b, result) = equation(rng);
+            (
+                format!("What is {a} {sign} {b}?"),
+                format!("{a} {sign} {b} = {result}."),
+            )
+        }
+    };
+    let template = if rng.random_bool(0.7) {
+        Template::Alpaca
+    } else {
+        Template::Plain
+    };
+    template.prompt(&task, "") + &response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_none_of_the_suites_forms() {
+        for index in 0..2000 {
+            let text = document(1, index);
+            for form in [
+                "Answer format:",
+                "the correct answer is",
+                "The answer is",
+                "Please choose the correct",
+            ] {
+                assert!(!text.contains(form), "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Answers by generation.
+
+use backbones::lm::Decoder;
+use burn::tensor::Device;
+
+use crate::generation::{Generation, Generator};
+use crate::language::model::Lm;
+use crate::language::settings::Settings;
+
+/// What `model` (without autodiff) writes after each of `prompts`, all in one batch: the likeliest token each time, or
+/// the best beam.
+///
+/// # Errors
+/// What tokenizer and generator say.
+pub fn answers(model: &Decoder, lm: &Lm, prompts: &[String], settings: &Settings) -> Result<Vec<String>, String> {
+    let ids = prompts.iter().map(|prompt| lm.tokenizer.encode(prompt, true));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    let device: Device = model.head_weight().device();
+    let end = lm.end_token()?;
+    let mut eos = lm.pretrained.eos.clone();
+    if !eos.contains(&end) {
+        eos.push(end);
+    }
+    let generator = Generator {
+        model,
+        tokenizer: Some(&lm.tokenizer),
+        eos: &eos,
+        device: &device,
+    };
+    let settings = Generation {
+        max_new_tokens: settings.max_new_tokens,
+        num_beams: settings.num_beams,
+        ..Generation::default()
+    };
+    let generated = generator.generate(&ids, &settings, &mut |_, _| {})?;
+    Ok(generated.into_iter().map(|generated| generated.text).collect())
+}

@@ -1,0 +1,111 @@
+//! The `arithmetic` experiment (protocol section 4): Math10k, evaluated on word problems.
+
+use burn::train::Interrupter;
+use datasets::language::arithmetic::{self, SETS};
+use datasets::language::published::ARITHMETIC;
+use datasets::language::{Template, sample};
+
+use crate::language::chosen::{chosen, limited};
+use crate::language::outcome::Outcome;
+use crate::language::settings::{Args, Settings};
+use crate::language::suite::{Suite, TestSet, run};
+use crate::output::tell;
+
+const PROGRAM: &str = "arithmetic";
+
+/// Runs what `args` ask for; `interrupter` stops it.
+///
+/// # Errors
+/// One sentence: bad settings, data or weights, a training that failed, an interruption.
+pub fn arithmetic(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, String> {
+    let settings = args.settings(PROGRAM, |args| if args.is_sample() { sample() } else { full() })?;
+    let suite = match &settings.data {
+        Some(_) => from_files(&settings)?,
+        None => from_sample(&settings)?,
+    };
+    run(&suite, args, &settings, interrupter)
+}
+
+/// Settings of the protocol's new code.
+fn full() -> Settings {
+    Settings {
+        max_new_tokens: 512,
+        ..Settings::default()
+    }
+}
+
+/// Settings for the generated problems and the small model that ships.
+fn sample() -> Settings {
+    Settings {
+        method: ["none", "lora", "wegeft"].map(String::from).to_vec(),
+        r: 32,
+        alpha: 64.0,
+        lora_r: 8,
+        lora_alpha: 16.0,
+        epochs: 1,
+        learning_rate: 5e-3,
+        max_new_tokens: 40,
+        eval_batch_size: 50,
+        ..Settings::default()
+    }
+}
+
+fn from_sample(settings: &Settings) -> Result<Suite, String> {
+    let sample = sample::arithmetic::suite();
+    let names: Vec<&str> = sample.sets.iter().map(|(name, _)| name.as_str()).collect();
+    let picked = chosen(&settings.sets, &names)?;
+    let train = sample.train;
+    Ok(Suite {
+        experiment: PROGRAM,
+        sets: sample
+            .sets
+            .iter()
+            .filter(|(name, _)| picked.contains(&name.as_str()))
+            .map(|(name, questions)| TestSet {
+                name: name.clone(),
+                questions: limited(questions.clone(), settings),
+                scored: true,
+            })
+            .collect(),
+        train: Box::new(move || Ok(train.clone())),
+        template: Template::Alpaca,
+        published: &[],
+        published_sets: Vec::new(),
+    })
+}
+
+fn from_files(settings: &Settings) -> Result<Suite, String> {
+    let root = settings.data.clone().unwrap_or_default();
+    let picked = chosen(&settings.sets, &SETS.map(|set| set.name))?;
+    let sets = SETS
+        .iter()
+        .filter(|set| picked.contains(&set.name))
+        .map(|set| {
+            Ok(TestSet {
+                name: set.name.into(),
+                questions: limited(arithmetic::test(&root, *set).map_err(|e| e.to_string())?, settings),
+                scored: set.scored,
+            })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let files = settings.train_file.clone();
+    let train = move || {
+        let files = match files.is_empty() {
+            true => arithmetic::train_files(&root).map_err(|e| e.to_string())?,
+            false => files.clone(),
+        };
+        let (examples, empty) = arithmetic::train(&files).map_err(|e| e.to_string())?;
+        if empty > 0 {
+            tell(format_args!("{empty} training examples dropped, their outputs empty"));
+        }
+        Ok(examples)
+    };
+    Ok(Suite {
+        experiment: PROGRAM,
+        sets,
+        train: Box::new(train),
+        template: Template::Alpaca,
+        published: &ARITHMETIC,
+        published_sets: SETS.iter().filter(|set| set.scored).map(|set| set.name).collect(),
+    })
+}

@@ -1,0 +1,109 @@
+//! The `commonsense` experiment (protocol section 4): one model trained on all sets, evaluated on each.
+
+use burn::train::Interrupter;
+use datasets::language::commonsense::{self, SETS};
+use datasets::language::published::COMMONSENSE;
+use datasets::language::{Protocol, Template, sample};
+
+use crate::language::chosen::{chosen, limited};
+use crate::language::outcome::Outcome;
+use crate::language::settings::{Args, Settings};
+use crate::language::suite::{Suite, TestSet, run};
+
+const PROGRAM: &str = "commonsense";
+
+/// Runs what `args` ask for; `interrupter` stops it.
+///
+/// # Errors
+/// One sentence: bad settings, data or weights, a training that failed, an interruption.
+pub fn commonsense(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, String> {
+    let settings = args.settings(PROGRAM, |args| if args.is_sample() { sample() } else { full() })?;
+    let suite = match &settings.data {
+        Some(_) => from_files(&settings)?,
+        None => from_sample(&settings)?,
+    };
+    run(&suite, args, &settings, interrupter)
+}
+
+/// Settings of the protocol's new code.
+fn full() -> Settings {
+    Settings {
+        learning_rate: 2e-4,
+        max_new_tokens: 32,
+        ..Settings::default()
+    }
+}
+
+/// Settings for the generated questions and the small model that ships.
+fn sample() -> Settings {
+    Settings {
+        method: ["none", "lora", "wegeft"].map(String::from).to_vec(),
+        r: 32,
+        alpha: 64.0,
+        lora_r: 8,
+        lora_alpha: 16.0,
+        epochs: 1,
+        learning_rate: 5e-3,
+        max_new_tokens: 12,
+        eval_batch_size: 50,
+        ..Settings::default()
+    }
+}
+
+fn from_sample(settings: &Settings) -> Result<Suite, String> {
+    let sample = sample::commonsense::suite();
+    let names: Vec<&str> = sample.sets.iter().map(|(name, _)| name.as_str()).collect();
+    let picked = chosen(&settings.sets, &names)?;
+    let train = sample.train;
+    Ok(Suite {
+        experiment: PROGRAM,
+        sets: sample
+            .sets
+            .iter()
+            .filter(|(name, _)| picked.contains(&name.as_str()))
+            .map(|(name, questions)| TestSet {
+                name: name.clone(),
+                questions: limited(questions.clone(), settings),
+                scored: true,
+            })
+            .collect(),
+        train: Box::new(move || Ok(train.clone())),
+        template: Template::Plain,
+        published: &[],
+        published_sets: Vec::new(),
+    })
+}
+
+fn from_files(settings: &Settings) -> Result<Suite, String> {
+    let root = settings.data.clone().unwrap_or_default();
+    let protocol = Protocol::named(&settings.protocol)?;
+    let names = SETS.map(|set| set.name);
+    let picked = chosen(&settings.sets, &names)?;
+    let sets = SETS
+        .iter()
+        .filter(|set| picked.contains(&set.name))
+        .map(|set| {
+            Ok(TestSet {
+                name: set.name.into(),
+                questions: limited(commonsense::test(&root, *set).map_err(|e| e.to_string())?, settings),
+                scored: true,
+            })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let files = settings.train_file.clone();
+    let train = move || {
+        let files = match files.is_empty() {
+            true => commonsense::train_files(&root, protocol).map_err(|e| e.to_string())?,
+            false => files.clone(),
+        };
+        commonsense::train(&files, protocol).map_err(|e| e.to_string())
+    };
+    Ok(Suite {
+        experiment: PROGRAM,
+        sets,
+        train: Box::new(train),
+        template: Template::Plain,
+        published: &COMMONSENSE,
+        published_sets: names.to_vec(),
+    })
+}

@@ -1,0 +1,94 @@
+//! The language model of a run.
+
+use std::path::{Path, PathBuf};
+
+use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
+use backbones::resolve;
+use burn::tensor::Device;
+use datasets::language::Message;
+use wegeft::Adapted;
+
+use crate::adapted_lm;
+use crate::generation::chat;
+use crate::language::settings::Settings;
+
+/// A language model and its tokenizer.
+pub struct Lm {
+    /// The model.
+    pub pretrained: PretrainedLm,
+    /// Text to tokens.
+    pub tokenizer: LmTokenizer,
+    /// Where it was read from.
+    pub folder: PathBuf,
+}
+
+/// Folder of the small language model that ships with the repository.
+pub fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model")
+}
+
+/// Loads the model that `settings` name onto `device`.
+///
+/// # Errors
+/// Files that are missing, malformed or do not fit together.
+pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
+    let folder = match &settings.model {
+        Some(name) => resolve(name).map_err(|e| e.to_string())?,
+        None => shipped(),
+    };
+    let options = LoadOptions {
+        precision: settings.dtype.parse().map_err(|e| format!("field 'dtype': {e}"))?,
+        ..LoadOptions::default()
+    };
+    let pretrained = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
+    let vocab_size = pretrained.model.config().vocab_size;
+    let tokenizer = LmTokenizer::load(&folder, vocab_size).map_err(|e| e.to_string())?;
+    Ok(Lm {
+        pretrained,
+        tokenizer,
+        folder,
+    })
+}
+
+impl Lm {
+    /// The token that ends a response.
+    ///
+    /// # Errors
+    /// A model whose files name none.
+    pub fn end_token(&self) -> Result<u32, String> {
+        let named = self
+            .tokenizer
+            .eos_token
+            .as_ref()
+            .and_then(|token| self.tokenizer.token_id(token));
+        named.or(self.pretrained.eos.first().copied()).ok_or_else(|| {
+            format!(
+                "{}: neither tokenizer_config.json's eos_token nor an eos_token_id says what ends a text",
+                self.folder.display()
+            )
+        })
+    }
+
+    /// `messages` in the model's chat template; with `open`, up to where the assistant's turn starts.
+    ///
+    /// # Errors
+    /// A model without a chat template, or one that the messages do not fit.
+    pub fn chat_text(&self, messages: &[Message], open: bool) -> Result<String, String> {
+        let messages: Vec<chat::Message> = messages
+            .iter()
+            .map(|message| chat::Message {
+                role: message.role.clone(),
+                content: message.content.clone(),
+            })
+            .collect();
+        chat::prompt(&self.tokenizer, &messages, open)
+    }
+
+    /// The model with the adapter of `folder`.
+    ///
+    /// # Errors
+    /// Files that are missing or do not fit the model.
+    pub fn with_adapter(&self, folder: &Path) -> Result<Adapted<Decoder>, String> {
+        adapted_lm::with_adapter(self.pretrained.model.clone(), folder)
+    }
+}

@@ -1,0 +1,208 @@
+//! What `commonsense` and `arithmetic` share: each method is trained, or an adapter taken, and evaluated on every
+//! set, into one run folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use backbones::lm::Decoder;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use datasets::language::published::Row;
+use datasets::language::{Example, Question, Template};
+use serde::{Deserialize, Serialize};
+use wegeft::Adapted;
+
+use crate::adapted_lm::in_model_type;
+use crate::language::evaluate::{Score, evaluate};
+use crate::language::folder;
+use crate::language::model::{self, Lm};
+use crate::language::outcome::Outcome;
+use crate::language::settings::{Args, Settings};
+use crate::language::tokens::tokenize;
+use crate::language::training::{Setting, train};
+use crate::language::{report, table};
+use crate::memory::peak_rss_mb;
+use crate::output::tell;
+use crate::run::{RunError, write_json};
+
+/// A test set.
+pub struct TestSet {
+    /// Name in tables.
+    pub name: String,
+    /// Its questions.
+    pub questions: Vec<Question>,
+    /// Whether it counts in the average.
+    pub scored: bool,
+}
+
+/// One of the two suites.
+pub struct Suite {
+    /// Program.
+    pub experiment: &'static str,
+    /// Test sets.
+    pub sets: Vec<TestSet>,
+    /// Training examples; read only if something is trained.
+    pub train: Box<dyn Fn() -> Result<Vec<Example>, String>>,
+    /// Form of the prompts.
+    pub template: Template,
+    /// Published rows to print beside ours; none beside the sample.
+    pub published: &'static [Row],
+    /// The sets that the published rows have values of.
+    pub published_sets: Vec<&'static str>,
+}
+
+/// `trained.json` beside an adapter: written last, so that the adapter is whole where it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+struct TrainedFile {
+    trainable_params: usize,
+    percent_trainable: f64,
+    seconds: f64,
+    tokens_per_second: Option<f64>,
+}
+
+/// Runs `suite` and returns the outcomes of the whole run folder; `interrupter` stops it.
+///
+/// # Errors
+/// One sentence: bad data or weights, a training that failed, an interruption.
+pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interrupter) -> Result<Vec<Outcome>, String> {
+    let out = args.out(suite.experiment);
+    let device = crate::device::device(&settings.device)?.autodiff();
+    let mut outcomes: Vec<Outcome> = folder::open(&out, settings)?;
+    let methods: Vec<String> = match &settings.adapter {
+        Some(_) => vec!["adapter".into()],
+        None => settings.method.clone(),
+    };
+    let is_done = |outcomes: &[Outcome], method: &str, set: &str| {
+        outcomes
+            .iter()
+            .any(|outcome| outcome.method == method && outcome.task == set)
+    };
+    let all_done =
+        |outcomes: &[Outcome], method: &str| suite.sets.iter().all(|set| is_done(outcomes, method, &set.name));
+    if methods.iter().all(|method| all_done(&outcomes, method)) {
+        tell(format_args!(
+            "{} is finished; choose another --out to run again",
+            out.display()
+        ));
+    } else {
+        let lm = model::load(settings, &device)?;
+        let setting = Setting {
+            settings,
+            lm: &lm,
+            device: &device,
+            interrupter,
+        };
+        for method in &methods {
+            if all_done(&outcomes, method) {
+                continue;
+            }
+            let folder = out.join(method);
+            std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+            let (bound, trained) = prepare(suite, &setting, method, &folder).map_err(|e| e.to_string())?;
+            for set in &suite.sets {
+                if is_done(&outcomes, method, &set.name) {
+                    continue;
+                }
+                let start = Instant::now();
+                let path = folder.join(format!("{}.jsonl", set.name));
+                let answers = evaluate(&bound, &lm, &set.questions, settings, &path, interrupter);
+                let score = Score::of(&answers.map_err(|e| e.to_string())?);
+                let seconds = start.elapsed().as_secs_f64();
+                tell(format_args!(
+                    "  {method}, {}: {:.1} % of {} in {seconds:.1} s",
+                    set.name, score.accuracy, score.count
+                ));
+                outcomes.push(Outcome {
+                    experiment: suite.experiment.into(),
+                    task: set.name.clone(),
+                    method: method.clone(),
+                    trainable_params: trained.trainable_params,
+                    percent_trainable: trained.percent_trainable,
+                    metric: "accuracy".into(),
+                    value: Some(score.accuracy),
+                    likelihood: score.likelihood,
+                    questions: score.count,
+                    seconds,
+                    training_seconds: trained.seconds,
+                    tokens_per_second: trained.tokens_per_second,
+                    peak_rss_mb: peak_rss_mb(),
+                    seed: settings.seed,
+                });
+                write_json(&out.join("summary.json"), &outcomes)?;
+            }
+        }
+    }
+    let scored: Vec<&str> = suite
+        .sets
+        .iter()
+        .filter(|set| set.scored)
+        .map(|set| set.name.as_str())
+        .collect();
+    let table = table::suite(&outcomes, &scored, suite.published, &suite.published_sets);
+    report::write(&out, suite.experiment, &outcomes, &table)?;
+    tell(format_args!(
+        "\n{table}\n\nreport: {}",
+        out.join("report.html").display()
+    ));
+    Ok(outcomes)
+}
+
+/// The model of `method`, bound and without autodiff: as it is, with the adapter that was named, with the one that
+/// an earlier run of this folder trained, or with one trained now.
+fn prepare(suite: &Suite, setting: &Setting, method: &str, folder: &Path) -> Result<(Decoder, TrainedFile), RunError> {
+    let Setting {
+        settings, lm, device, ..
+    } = *setting;
+    let failed = |message: String| RunError::Failed(message);
+    if method == "none" {
+        return Ok((lm.pretrained.model.valid(), TrainedFile::default()));
+    }
+    if let Some(adapter) = &settings.adapter {
+        let adapted = lm.with_adapter(adapter).map_err(failed)?;
+        let summary = adapted.summary();
+        let counts = TrainedFile {
+            trainable_params: summary.trainable_params(),
+            percent_trainable: summary.percent(),
+            ..TrainedFile::default()
+        };
+        return Ok((adapted.valid().bind(), counts));
+    }
+    let (adapter, done): (PathBuf, PathBuf) = (folder.join("adapter"), folder.join("trained.json"));
+    if let Some(counts) = std::fs::read_to_string(&done)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+    {
+        return Ok((lm.with_adapter(&adapter).map_err(failed)?.valid().bind(), counts));
+    }
+    let mut examples = (suite.train)().map_err(failed)?;
+    examples.truncate(settings.train_limit.unwrap_or(usize::MAX));
+    let tokens = tokenize(&examples, suite.template, lm, settings.max_length).map_err(failed)?;
+    tell(format_args!("{method}: {}", tokens.describe()));
+    let adapted = adapter_of(lm, settings, method, device).map_err(failed)?;
+    let trained = train(setting, method, adapted, tokens.sequences, folder)?;
+    trained.adapted.save(&adapter).map_err(|e| failed(e.to_string()))?;
+    let counts = TrainedFile {
+        trainable_params: trained.summary.trainable_params(),
+        percent_trainable: if method == "full" {
+            100.0
+        } else {
+            trained.summary.percent()
+        },
+        seconds: trained.seconds,
+        tokens_per_second: trained.tokens_per_second,
+    };
+    write_json(&done, &counts).map_err(failed)?;
+    Ok((trained.adapted.bind(), counts))
+}
+
+/// A new adapter of `method` on the model, its random factors those of the seed.
+///
+/// # Errors
+/// Targets that match nothing, an impossible rank.
+pub fn adapter_of(lm: &Lm, settings: &Settings, method: &str, device: &Device) -> Result<Adapted<Decoder>, String> {
+    device.seed(settings.seed);
+    let config = settings.adapter_config(method)?;
+    let adapted = config.init(lm.pretrained.model.clone());
+    Ok(in_model_type(adapted.map_err(|e| format!("method {method}: {e}"))?))
+}

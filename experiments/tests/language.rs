@@ -1,0 +1,12 @@
+//! The language programs, run as a user runs them, on small models; and every kind of bad input.
+
+#[path = "language/bad_input.rs"]
+mod bad_input;
+#[path = "language/finetune.rs"]
+mod finetune;
+#[path = "language/parity.rs"]
+mod parity;
+#[path = "language/program.rs"]
+mod program;
+#[path = "language/suites.rs"]
+mod suites;

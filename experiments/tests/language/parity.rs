@@ -1,0 +1,157 @@
+//! One training step against a stored one of PyTorch (fixtures/lm/make.py): WeGeFT in residual form on transformers'
+//! Llama, LoRA by HF PEFT.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use backbones::lm::{LoadOptions, load_lm};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::Device;
+use burn::train::TrainStep;
+use experiments::language::batches::{Batch, Sequence, Step};
+use experiments::language::tuned::Tuned;
+use wegeft::read_config;
+use wegeft::storage::{Stored, read_tensors};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm")
+}
+
+/// The fixture's batch: -100 marks what is not learned.
+fn step(device: &Device) -> Step {
+    let stored = read_tensors(&folder().join("batch.safetensors")).unwrap();
+    let width = stored["ids"].shape[1];
+    let row = |name: &str, row: usize| stored[name].values[row * width..(row + 1) * width].to_vec();
+    let sequences: Vec<Sequence> = (0..stored["ids"].shape[0])
+        .map(|at| {
+            let length = row("mask", at).iter().filter(|real| **real == 1.0).count();
+            Sequence {
+                ids: row("ids", at)[..length].iter().map(|id| *id as u32).collect(),
+                learned: row("labels", at)[..length].iter().map(|label| *label >= 0.0).collect(),
+            }
+        })
+        .collect();
+    Step {
+        batches: vec![Batch::new(sequences.iter(), device)],
+        learned: sequences.iter().map(Sequence::count).sum(),
+        tokens: 3 * width,
+        seed: 0,
+    }
+}
+
+fn tuned(method: &str, max_grad_norm: f64, checkpointing: bool, device: &Device) -> Tuned {
+    let model = load_lm(&folder().join("model"), &LoadOptions::default(), device)
+        .unwrap()
+        .model;
+    let adapter = folder().join(method);
+    let adapted = read_config(&adapter)
+        .unwrap()
+        .init(model)
+        .unwrap()
+        .load(&adapter)
+        .unwrap();
+    Tuned {
+        adapted,
+        max_grad_norm,
+        checkpointing,
+    }
+}
+
+/// The adapter's tensors after one step of `optimizer`.
+fn after(tuned: Tuned, mut optimizer: ModuleOptimizer, rate: f64, grads: GradientsParams) -> BTreeMap<String, Stored> {
+    let stepped = optimizer.step(rate, tuned, grads);
+    let dir = tempfile::tempdir().unwrap();
+    stepped.adapted.save(dir.path()).unwrap();
+    read_tensors(&dir.path().join("adapter_model.safetensors")).unwrap()
+}
+
+/// The greatest difference over the greatest value.
+fn relative(ours: &[f32], theirs: &[f32]) -> f32 {
+    let greatest = |values: &mut dyn Iterator<Item = f32>| values.map(f32::abs).fold(0.0, f32::max);
+    greatest(&mut ours.iter().zip(theirs).map(|(a, b)| a - b)) / greatest(&mut theirs.iter().copied())
+}
+
+fn compare(method: &str, checkpointing: bool) {
+    let device = Device::flex().autodiff();
+    let expected = read_tensors(&folder().join(method).join("expected.safetensors")).unwrap();
+    let before = read_tensors(&folder().join(method).join("adapter_model.safetensors")).unwrap();
+    let part = |prefix: &str, name: &str| &expected[&format!("{prefix}.{name}")].values;
+
+    let plain = tuned(method, 0.0, checkpointing, &device);
+    let output = TrainStep::step(&plain, step(&device));
+    let loss = output.item.loss();
+    let wanted = expected["loss"].values[0];
+    assert!((loss - f64::from(wanted)).abs() < 1e-5, "{method}: {loss} and {wanted}");
+    // A step of plain gradient descent shows the gradients.
+    let rate = 1e3;
+    let moved = after(plain, SgdConfig::new().init(), rate, output.grads);
+    assert_eq!(moved.len(), before.len());
+    for (name, moved) in &moved {
+        let pairs = before[name].values.iter().zip(&moved.values);
+        let grad: Vec<f32> = pairs.map(|(before, after)| (before - after) / rate as f32).collect();
+        let error = relative(&grad, part("grad", name));
+        assert!(error < 1e-4, "{method}, gradient of {name}: {error:e}");
+    }
+
+    // Clipped over all gradients together, then AdamW.
+    let clipped = tuned(method, 0.05, checkpointing, &device);
+    let output = TrainStep::step(&clipped, step(&device));
+    let adamw = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.0).init();
+    for (name, stepped) in after(clipped, adamw, 1e-2, output.grads) {
+        let error = relative(&stepped.values, part("after", &name));
+        assert!(error < 1e-4, "{method}, {name} after the step: {error:e}");
+    }
+}
+
+#[test]
+fn a_wegeft_step_is_that_of_the_residual_form_in_pytorch() {
+    compare("wegeft", false);
+}
+
+#[test]
+fn a_lora_step_is_peft_s() {
+    compare("lora", false);
+}
+
+#[test]
+fn accumulated_batches_are_one_batch() {
+    let device = Device::flex().autodiff();
+    let whole = step(&device);
+    let mut parts = step(&device);
+    let row = |at: usize| {
+        let ids: Vec<u32> = whole.batches[0]
+            .ids
+            .clone()
+            .slice([at..at + 1])
+            .into_data()
+            .iter::<u32>()
+            .collect();
+        let learned = (0..ids.len()).map(|column| column > 0 && ids[column] > 0).collect();
+        Sequence { ids, learned }
+    };
+    let rows: Vec<Sequence> = (0..3).map(row).collect();
+    let learned = rows.iter().map(Sequence::count).sum();
+    let grads = |batches: Vec<Batch>| {
+        parts.batches = batches;
+        parts.learned = learned;
+        let tuned = tuned("lora", 0.0, false, &device);
+        let output = TrainStep::step(&tuned, parts.clone());
+        (
+            output.item.loss(),
+            after(tuned, SgdConfig::new().init(), 1.0, output.grads),
+        )
+    };
+    let mut grads = grads;
+    let (loss, one) = grads(vec![Batch::new(rows.iter(), &device)]);
+    let (sum, many) = grads(rows.chunks(1).map(|row| Batch::new(row.iter(), &device)).collect());
+    assert!((loss - sum).abs() < 1e-5);
+    for (name, one) in one {
+        assert!(relative(&many[&name].values, &one.values) < 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn checkpointed_activations_change_nothing() {
+    compare("wegeft", true);
+    compare("lora", true);
+}
