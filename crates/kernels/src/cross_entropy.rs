@@ -87,7 +87,11 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1,
 pub fn linear_nll(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1, Int>) -> Tensor<1> {
     let head = head.constant();
     let hidden = inner(hidden);
-    let targets = if targets.is_autodiff() { targets.inner() } else { targets };
+    let targets = if targets.is_autodiff() {
+        targets.inner()
+    } else {
+        targets
+    };
     let parts = chunks(hidden, targets, &head).map(|(rows, labels)| nll(head.logits(rows), labels).0);
     Tensor::cat(parts.collect(), 0)
 }
@@ -106,11 +110,7 @@ fn nll(logits: Tensor<2>, labels: Tensor<1, Int>) -> (Tensor<1>, Tensor<2>) {
 }
 
 /// Rows and labels, so many at a time that their logits fit [`LOGITS`].
-fn chunks(
-    rows: Tensor<2>,
-    labels: Tensor<1, Int>,
-    head: &LmHead,
-) -> impl Iterator<Item = (Tensor<2>, Tensor<1, Int>)> {
+fn chunks(rows: Tensor<2>, labels: Tensor<1, Int>, head: &LmHead) -> impl Iterator<Item = (Tensor<2>, Tensor<1, Int>)> {
     let [n, _] = rows.dims();
     let [_, vocab] = head.weight.dims();
     let step = (LOGITS / vocab).max(1);

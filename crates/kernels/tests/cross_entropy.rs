@@ -20,8 +20,13 @@ fn compare(n: usize, d: usize, vocab: usize, soft_cap: Option<f64>, trained: boo
     };
     let ours = linear_cross_entropy(hidden.clone(), &head, labels.clone(), n as f64);
     let whole = head.logits(hidden.clone());
-    let theirs = CrossEntropyLossConfig::new().init(&device).forward(whole, labels.clone());
-    let close = |a: Tensor<2>, b: Tensor<2>| a.into_data().assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-6));
+    let theirs = CrossEntropyLossConfig::new()
+        .init(&device)
+        .forward(whole, labels.clone());
+    let close = |a: Tensor<2>, b: Tensor<2>| {
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-6))
+    };
     close(ours.clone().reshape([1, 1]), theirs.clone().reshape([1, 1]));
     let mean = linear_nll(hidden.clone(), &head, labels).mean();
     close(mean.reshape([1, 1]), theirs.clone().inner().reshape([1, 1]));

@@ -105,7 +105,10 @@ mod tests {
 
     #[test]
     fn numbers_and_letters_are_judged() {
-        let data = root("mawps", r#"[{"instruction": "3 - 1.17?", "input": "", "output": "", "answer": "1.8333"}]"#);
+        let data = root(
+            "mawps",
+            r#"[{"instruction": "3 - 1.17?", "input": "", "output": "", "answer": "1.8333"}]"#,
+        );
         let question = test(data.path(), SETS[2]).unwrap().remove(0);
         let judge = |text: &str| question.judge(&format!("### Response:\n{text}"), Protocol::New);
         assert!(judge("3 - 1.17 = 1.8333").correct);
@@ -114,15 +117,25 @@ mod tests {
         assert!(judge("no idea").extracted.is_none());
         let data = root("AQuA", r#"[{"instruction": "q", "answer": "C"}]"#);
         let question = test(data.path(), SETS[0]).unwrap().remove(0);
-        assert!(question.judge("### Response:\nThe answer is (C).", Protocol::New).correct);
+        assert!(
+            question
+                .judge("### Response:\nThe answer is (C).", Protocol::New)
+                .correct
+        );
     }
 
     #[test]
     fn a_wrong_kind_of_answer_is_named() {
         let data = root("gsm8k", r#"[{"instruction": "q", "answer": "many"}]"#);
         let message = test(data.path(), SETS[1]).unwrap_err().to_string();
-        assert!(message.contains("item 1: field 'answer' is 'many', expected a number"), "{message}");
+        assert!(
+            message.contains("item 1: field 'answer' is 'many', expected a number"),
+            "{message}"
+        );
         let missing = train_files(data.path()).unwrap_err().to_string();
-        assert!(missing.contains("math_10k.json") && missing.contains("--train-file"), "{missing}");
+        assert!(
+            missing.contains("math_10k.json") && missing.contains("--train-file"),
+            "{missing}"
+        );
     }
 }

@@ -100,7 +100,9 @@ pub fn options(instruction: &str) -> Vec<String> {
     let Some(at) = instruction.rfind(FORMAT) else {
         return Vec::new();
     };
-    let labels = instruction[at + FORMAT.len()..].split('/').map(|label| label.trim().to_string());
+    let labels = instruction[at + FORMAT.len()..]
+        .split('/')
+        .map(|label| label.trim().to_string());
     labels.filter(|label| !label.is_empty()).collect()
 }
 
@@ -128,13 +130,23 @@ mod tests {
         std::fs::write(&file, item("true")).unwrap();
         let questions = test(root.path(), SETS[0]).unwrap();
         assert_eq!(questions[0].gold, Gold::Label("true".into()));
-        assert!(questions[0].judge("is it?\nthe correct answer is true", Protocol::New).correct);
+        assert!(
+            questions[0]
+                .judge("is it?\nthe correct answer is true", Protocol::New)
+                .correct
+        );
         let examples = train(std::slice::from_ref(&file), Protocol::Old).unwrap();
         assert!(matches!(&examples[0], Example::Instruction { output, .. } if output == "the correct answer is true"));
         std::fs::write(&file, item("maybe")).unwrap();
         let message = test(root.path(), SETS[0]).unwrap_err().to_string();
-        assert!(message.contains("test.json, item 1: field 'answer' is 'maybe'"), "{message}");
+        assert!(
+            message.contains("test.json, item 1: field 'answer' is 'maybe'"),
+            "{message}"
+        );
         let missing = train_files(root.path(), Protocol::New).unwrap_err().to_string();
-        assert!(missing.contains("boolq/train.json") && missing.contains("--train-file"), "{missing}");
+        assert!(
+            missing.contains("boolq/train.json") && missing.contains("--train-file"),
+            "{missing}"
+        );
     }
 }

@@ -181,7 +181,12 @@ fn parse(record: &Record, fields: &Fields) -> Result<Example, TextError> {
 fn chat(record: &Record, name: &str) -> Result<Example, TextError> {
     let turns = match &record.fields[name] {
         Value::Array(turns) => turns,
-        other => return Err(record.error(format!("field '{name}' is {}, expected a list of messages", kind(other)))),
+        other => {
+            return Err(record.error(format!(
+                "field '{name}' is {}, expected a list of messages",
+                kind(other)
+            )));
+        }
     };
     let mut messages = Vec::with_capacity(turns.len());
     for (index, turn) in turns.iter().enumerate() {
@@ -242,14 +247,20 @@ mod tests {
         let fields = Fields::renamed(&["instruction=question".into(), "output=answer".into()]).unwrap();
         let read = read_text(r#"{"question": "1 + 1", "answer": 2}"#, &fields).unwrap();
         assert!(matches!(&read.examples[0], Example::Instruction { output, .. } if output == "2"));
-        assert!(Fields::renamed(&["outputs=answer".into()]).unwrap_err().contains("'outputs'"));
+        assert!(
+            Fields::renamed(&["outputs=answer".into()])
+                .unwrap_err()
+                .contains("'outputs'")
+        );
         assert!(Fields::renamed(&["output".into()]).unwrap_err().contains("field=name"));
     }
 
     #[test]
     fn what_cannot_be_used_is_named() {
         let message = |text: &str| read_text(text, &Fields::default()).unwrap_err().to_string();
-        assert!(message("{\"question\": \"x\"}").contains("a.jsonl:1: found the fields question; expected instruction"));
+        assert!(
+            message("{\"question\": \"x\"}").contains("a.jsonl:1: found the fields question; expected instruction")
+        );
         assert!(message("{\"messages\": [{\"role\": \"user\"}]}").contains("message 1 of 'messages'"));
         assert!(message("{\"prompt\": \"a\", \"completion\": \"\"}").contains("holds no example"));
     }

@@ -90,7 +90,10 @@ mod tests {
     fn labels_are_all_that_follows_the_marker() {
         let label = |text| label(text, Protocol::New);
         assert_eq!(label("q\nthe correct answer is true").as_deref(), Some("true"));
-        assert_eq!(label("q\nthe correct answer is  answer2 \n").as_deref(), Some("answer2"));
+        assert_eq!(
+            label("q\nthe correct answer is  answer2 \n").as_deref(),
+            Some("answer2")
+        );
         assert_eq!(label("q\nthe correct answer is true.").as_deref(), Some("true."));
         assert_eq!(label("q\nthe correct answer is"), None);
         assert_eq!(label("true"), None);

@@ -162,7 +162,12 @@ mod tests {
         assert!(message("a.json", "[{\"x\": 1},\n{\"x\" 2}]").contains("a.json:2: malformed JSON"));
         assert!(message("a.jsonl", "3\n").contains("a.jsonl:1: found a number, expected an object"));
         assert!(message("a.json", "[]").contains("holds no object"));
-        assert!(read(Path::new("/nonexistent/a.json")).unwrap_err().to_string().contains("/nonexistent/a.json"));
+        assert!(
+            read(Path::new("/nonexistent/a.json"))
+                .unwrap_err()
+                .to_string()
+                .contains("/nonexistent/a.json")
+        );
     }
 
     #[test]
@@ -170,7 +175,16 @@ mod tests {
         let (_folder, path) = written("a.jsonl", "{\"q\": \"x\", \"list\": []}\n");
         let record = read(&path).unwrap().remove(0);
         let message = record.required("question").unwrap_err().to_string();
-        assert!(message.ends_with("a.jsonl:1: no field 'question'; found: q, list"), "{message}");
-        assert!(record.text("list").unwrap_err().to_string().contains("a list, expected a string"));
+        assert!(
+            message.ends_with("a.jsonl:1: no field 'question'; found: q, list"),
+            "{message}"
+        );
+        assert!(
+            record
+                .text("list")
+                .unwrap_err()
+                .to_string()
+                .contains("a list, expected a string")
+        );
     }
 }

@@ -63,8 +63,15 @@ mod tests {
             "Below is an instruction that describes a task. Write a response that appropriately completes the \
              request.\n\n### Instruction:\nAdd 1 and 2.\n\n### Response:\n"
         );
-        assert!(Template::Alpaca.prompt("Add.", "1 2").contains("\n\n### Input:\n1 2\n\n### Response:\n"));
-        assert_eq!(Template::Plain.prompt("q\n\nAnswer format: a/b", ""), "q\n\nAnswer format: a/b\n");
+        assert!(
+            Template::Alpaca
+                .prompt("Add.", "1 2")
+                .contains("\n\n### Input:\n1 2\n\n### Response:\n")
+        );
+        assert_eq!(
+            Template::Plain.prompt("q\n\nAnswer format: a/b", ""),
+            "q\n\nAnswer format: a/b\n"
+        );
         assert!(Template::named("llama").unwrap_err().contains("'llama'"));
     }
 }

@@ -102,7 +102,11 @@ fn run(args: &Args) -> Result<(), String> {
     }
     let seconds = start.elapsed().as_secs_f64();
     write(args, &model, &tokenizer, json, shown, seconds)?;
-    println!("{} steps in {seconds:.0} s; written to {}", args.steps, args.out.display());
+    println!(
+        "{} steps in {seconds:.0} s; written to {}",
+        args.steps,
+        args.out.display()
+    );
     Ok(())
 }
 
@@ -145,8 +149,13 @@ impl Stream<'_> {
         let rest = self.ids.split_off(wanted);
         let taken = std::mem::replace(&mut self.ids, rest);
         let part = |from: usize| {
-            let rows = taken.chunks_exact(length + 1).flat_map(|row| row[from..from + length].iter().copied());
-            Tensor::from_data(TensorData::new(rows.collect::<Vec<i64>>(), [rows_of(&taken, length), length]), device)
+            let rows = taken
+                .chunks_exact(length + 1)
+                .flat_map(|row| row[from..from + length].iter().copied());
+            Tensor::from_data(
+                TensorData::new(rows.collect::<Vec<i64>>(), [rows_of(&taken, length), length]),
+                device,
+            )
         };
         Ok((part(0), part(1)))
     }
@@ -191,19 +200,14 @@ fn config(args: &Args, tokenizer: &Bpe) -> Value {
     })
 }
 
-fn write(
-    args: &Args,
-    model: &Decoder,
-    tokenizer: &Bpe,
-    config: Value,
-    loss: f64,
-    seconds: f64,
-) -> Result<(), String> {
+fn write(args: &Args, model: &Decoder, tokenizer: &Bpe, config: Value, loss: f64, seconds: f64) -> Result<(), String> {
     let out = &args.out;
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
     write_weights(&out.join("model.safetensors"), model)?;
     let path = out.join("tokenizer.json");
-    tokenizer.save(&path, true).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    tokenizer
+        .save(&path, true)
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     let pretraining = json!({
         "steps": args.steps, "batch_size": args.batch_size, "length": args.length, "learning_rate": args.lr,
         "seed": args.seed, "seconds": seconds.round(), "train_loss": loss,

@@ -41,7 +41,10 @@ pub struct Batch {
 impl Batch {
     /// The batch of `sequences`, on `device`.
     pub fn new<'a>(sequences: impl ExactSizeIterator<Item = &'a Sequence> + Clone, device: &Device) -> Self {
-        let (rows, width) = (sequences.len(), sequences.clone().map(|s| s.ids.len()).max().unwrap_or(0));
+        let (rows, width) = (
+            sequences.len(),
+            sequences.clone().map(|s| s.ids.len()).max().unwrap_or(0),
+        );
         let mut ids = vec![0i64; rows * width];
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (row, sequence) in sequences.enumerate() {
@@ -195,7 +198,12 @@ impl Iterator for RoundSteps<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.steps.next()?;
-        let Rounds { sequences, plan, device, .. } = self.rounds;
+        let Rounds {
+            sequences,
+            plan,
+            device,
+            ..
+        } = self.rounds;
         let per_epoch = plan.steps_per_epoch(sequences.len());
         let epoch = step / per_epoch;
         if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
@@ -222,7 +230,10 @@ fn make_step(sequences: &[Sequence], batches: &[Vec<usize>], seed: u64, device: 
         .iter()
         .map(|batch| Batch::new(batch.iter().map(|index| &sequences[*index]), device))
         .collect();
-    let tokens = made.iter().map(|batch| batch.ids.dims().iter().product::<usize>()).sum();
+    let tokens = made
+        .iter()
+        .map(|batch| batch.ids.dims().iter().product::<usize>())
+        .sum();
     let learned = batches.iter().flatten().map(|index| sequences[*index].count()).sum();
     Step {
         batches: made,
@@ -269,7 +280,11 @@ impl DataLoader<Step> for HeldOut {
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Step>> {
-        Arc::new(Self::new(self.sequences[start..end].to_vec(), self.batch_size, &self.device))
+        Arc::new(Self::new(
+            self.sequences[start..end].to_vec(),
+            self.batch_size,
+            &self.device,
+        ))
     }
 }
 
@@ -323,7 +338,9 @@ mod tests {
             .flat_map(|_| rounds.iter().map(|step| step.unwrap()).collect::<Vec<_>>())
             .map(|step| {
                 let batches = step.batches.iter();
-                batches.flat_map(|batch| batch.ids.clone().into_data().iter::<i64>().collect::<Vec<_>>()).collect()
+                batches
+                    .flat_map(|batch| batch.ids.clone().into_data().iter::<i64>().collect::<Vec<_>>())
+                    .collect()
             })
             .collect()
     }
@@ -353,7 +370,11 @@ mod tests {
         let device = Device::flex();
         // 20 sequences: 7 batches, 4 steps an epoch, the last one of a single batch.
         let rounds = Rounds::new(sequences(20), plan(None), 0, &device);
-        let mut seen: Vec<i64> = first_ids(&rounds, 1).concat().into_iter().filter(|id| *id > 0).collect();
+        let mut seen: Vec<i64> = first_ids(&rounds, 1)
+            .concat()
+            .into_iter()
+            .filter(|id| *id > 0)
+            .collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen, (1..=20).collect::<Vec<i64>>());

@@ -68,7 +68,11 @@ impl Estimate {
                 batch.rows,
                 batch.width,
                 mb(self.activations),
-                if batch.checkpointing { "" } else { ", or give --gradient-checkpointing" }
+                if batch.checkpointing {
+                    ""
+                } else {
+                    ", or give --gradient-checkpointing"
+                }
             )),
             _ => Ok(()),
         }

@@ -52,7 +52,10 @@ impl Score {
         let percent = |right: usize, of: usize| 100.0 * right as f64 / of as f64;
         let choices: Vec<&Choice> = answers.iter().filter_map(|answer| answer.choice.as_ref()).collect();
         Self {
-            accuracy: percent(answers.iter().filter(|answer| answer.verdict.correct).count(), answers.len()),
+            accuracy: percent(
+                answers.iter().filter(|answer| answer.verdict.correct).count(),
+                answers.len(),
+            ),
             likelihood: (!choices.is_empty())
                 .then(|| percent(choices.iter().filter(|choice| choice.correct).count(), choices.len())),
             count: answers.len(),
@@ -76,7 +79,11 @@ pub fn evaluate(
     let protocol = Protocol::named(&settings.protocol).map_err(RunError::Failed)?;
     let mut done = resume(path, questions).map_err(RunError::Failed)?;
     let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-    let mut file: File = OpenOptions::new().create(true).append(true).open(path).map_err(cannot_write)?;
+    let mut file: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(cannot_write)?;
     while done.len() < questions.len() {
         if interrupter.should_stop() {
             return Err(RunError::Interrupted);

@@ -36,11 +36,19 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
     let mut outcomes: Vec<Outcome> = folder::open(&out, &settings)?;
     let done = |outcomes: &[Outcome], method: &str| outcomes.iter().any(|outcome| outcome.method == method);
     if settings.method.iter().all(|method| done(&outcomes, method)) {
-        tell(format_args!("{} is finished; choose another --out to run again", out.display()));
+        tell(format_args!(
+            "{} is finished; choose another --out to run again",
+            out.display()
+        ));
         return Ok(outcomes);
     }
     let lm = model::load(&settings, &device)?;
-    let mut tokens = tokenize(&data.examples, Template::named(&settings.template)?, &lm, settings.max_length)?;
+    let mut tokens = tokenize(
+        &data.examples,
+        Template::named(&settings.template)?,
+        &lm,
+        settings.max_length,
+    )?;
     tokens.empty += data.empty;
     tell(format_args!("{}", tokens.describe()));
     let setting = Setting {
@@ -68,7 +76,11 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
             task: settings.train_file[0].display().to_string(),
             method: method.clone(),
             trainable_params: trained.summary.trainable_params(),
-            percent_trainable: if method == "full" { 100.0 } else { trained.summary.percent() },
+            percent_trainable: if method == "full" {
+                100.0
+            } else {
+                trained.summary.percent()
+            },
             metric: "validation loss".into(),
             value: trained.validation,
             likelihood: None,
@@ -79,7 +91,11 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
             peak_rss_mb: peak_rss_mb(),
             seed: settings.seed,
         };
-        tell(format_args!("{}\n\nadapter: {}", table::finetune(&outcome), adapter.display()));
+        tell(format_args!(
+            "{}\n\nadapter: {}",
+            table::finetune(&outcome),
+            adapter.display()
+        ));
         outcomes.push(outcome);
         write_json(&out.join("summary.json"), &outcomes)?;
     }

@@ -56,7 +56,11 @@ impl Lm {
     /// # Errors
     /// A model whose files name none.
     pub fn end_token(&self) -> Result<u32, String> {
-        let named = self.tokenizer.eos_token.as_ref().and_then(|token| self.tokenizer.token_id(token));
+        let named = self
+            .tokenizer
+            .eos_token
+            .as_ref()
+            .and_then(|token| self.tokenizer.token_id(token));
         named.or(self.pretrained.eos.first().copied()).ok_or_else(|| {
             format!(
                 "{}: neither tokenizer_config.json's eos_token nor an eos_token_id says what ends a text",

@@ -46,7 +46,9 @@ pub fn write(out: &Path, title: &str, outcomes: &[Outcome], table: &str) -> Resu
     for outcome in outcomes {
         let path = out.join(&outcome.method).join(format!("{}.jsonl", outcome.task));
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let answers = text.lines().filter_map(|line| serde_json::from_str::<Answer>(line).ok());
+        let answers = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Answer>(line).ok());
         for (number, answer) in answers.take(SHOWN).enumerate() {
             if number == 0 {
                 let _ = writeln!(html, "<h2>{}, {}</h2>", escape(&outcome.method), escape(&outcome.task));

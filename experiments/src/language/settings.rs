@@ -342,9 +342,15 @@ impl Settings {
             return Err(format!("field '{field}' is 0; it must be at least 1"));
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(format!("field 'learning_rate' is {}; it must be above 0", self.learning_rate));
+            return Err(format!(
+                "field 'learning_rate' is {}; it must be above 0",
+                self.learning_rate
+            ));
         }
-        for (field, value) in [("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm)] {
+        for (field, value) in [
+            ("weight_decay", self.weight_decay),
+            ("max_grad_norm", self.max_grad_norm),
+        ] {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(format!("field '{field}' is {value}; it must be 0 or more"));
             }
@@ -396,7 +402,11 @@ impl Settings {
                     .with_zero_factor(ZeroFactor::Phi)
                     .with_weight_dropout(self.weight_dropout),
             ),
-            other => return Err(format!("method '{other}' is unknown; choose none, lora, wegeft or full")),
+            other => {
+                return Err(format!(
+                    "method '{other}' is unknown; choose none, lora, wegeft or full"
+                ));
+            }
         };
         Ok(AdapterConfig::new(method).with_target_modules(self.target_modules.clone()))
     }

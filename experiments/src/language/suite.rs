@@ -74,13 +74,17 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
         None => settings.method.clone(),
     };
     let is_done = |outcomes: &[Outcome], method: &str, set: &str| {
-        outcomes.iter().any(|outcome| outcome.method == method && outcome.task == set)
+        outcomes
+            .iter()
+            .any(|outcome| outcome.method == method && outcome.task == set)
     };
-    let all_done = |outcomes: &[Outcome], method: &str| {
-        suite.sets.iter().all(|set| is_done(outcomes, method, &set.name))
-    };
+    let all_done =
+        |outcomes: &[Outcome], method: &str| suite.sets.iter().all(|set| is_done(outcomes, method, &set.name));
     if methods.iter().all(|method| all_done(&outcomes, method)) {
-        tell(format_args!("{} is finished; choose another --out to run again", out.display()));
+        tell(format_args!(
+            "{} is finished; choose another --out to run again",
+            out.display()
+        ));
     } else {
         let lm = model::load(settings, &device)?;
         let setting = Setting {
@@ -105,7 +109,10 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
                 let answers = evaluate(&bound, &lm, &set.questions, settings, &path, interrupter);
                 let score = Score::of(&answers.map_err(|e| e.to_string())?);
                 let seconds = start.elapsed().as_secs_f64();
-                tell(format_args!("  {method}, {}: {:.1} % of {} in {seconds:.1} s", set.name, score.accuracy, score.count));
+                tell(format_args!(
+                    "  {method}, {}: {:.1} % of {} in {seconds:.1} s",
+                    set.name, score.accuracy, score.count
+                ));
                 outcomes.push(Outcome {
                     experiment: suite.experiment.into(),
                     task: set.name.clone(),
@@ -126,22 +133,27 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
             }
         }
     }
-    let scored: Vec<&str> = suite.sets.iter().filter(|set| set.scored).map(|set| set.name.as_str()).collect();
+    let scored: Vec<&str> = suite
+        .sets
+        .iter()
+        .filter(|set| set.scored)
+        .map(|set| set.name.as_str())
+        .collect();
     let table = table::suite(&outcomes, &scored, suite.published, &suite.published_sets);
     report::write(&out, suite.experiment, &outcomes, &table)?;
-    tell(format_args!("\n{table}\n\nreport: {}", out.join("report.html").display()));
+    tell(format_args!(
+        "\n{table}\n\nreport: {}",
+        out.join("report.html").display()
+    ));
     Ok(outcomes)
 }
 
 /// The model of `method`, bound and without autodiff: as it is, with the adapter that was named, with the one that
 /// an earlier run of this folder trained, or with one trained now.
-fn prepare(
-    suite: &Suite,
-    setting: &Setting,
-    method: &str,
-    folder: &Path,
-) -> Result<(Decoder, TrainedFile), RunError> {
-    let Setting { settings, lm, device, .. } = *setting;
+fn prepare(suite: &Suite, setting: &Setting, method: &str, folder: &Path) -> Result<(Decoder, TrainedFile), RunError> {
+    let Setting {
+        settings, lm, device, ..
+    } = *setting;
     let failed = |message: String| RunError::Failed(message);
     if method == "none" {
         return Ok((lm.pretrained.model.valid(), TrainedFile::default()));
@@ -157,7 +169,10 @@ fn prepare(
         return Ok((adapted.valid().bind(), counts));
     }
     let (adapter, done): (PathBuf, PathBuf) = (folder.join("adapter"), folder.join("trained.json"));
-    if let Some(counts) = std::fs::read_to_string(&done).ok().and_then(|text| serde_json::from_str(&text).ok()) {
+    if let Some(counts) = std::fs::read_to_string(&done)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+    {
         return Ok((lm.with_adapter(&adapter).map_err(failed)?.valid().bind(), counts));
     }
     let mut examples = (suite.train)().map_err(failed)?;
@@ -169,7 +184,11 @@ fn prepare(
     trained.adapted.save(&adapter).map_err(|e| failed(e.to_string()))?;
     let counts = TrainedFile {
         trainable_params: trained.summary.trainable_params(),
-        percent_trainable: if method == "full" { 100.0 } else { trained.summary.percent() },
+        percent_trainable: if method == "full" {
+            100.0
+        } else {
+            trained.summary.percent()
+        },
         seconds: trained.seconds,
         tokens_per_second: trained.tokens_per_second,
     };

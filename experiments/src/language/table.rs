@@ -11,9 +11,17 @@ pub fn suite(outcomes: &[Outcome], scored: &[&str], published: &[Row], published
     let sets = distinct(outcomes.iter().map(|outcome| outcome.task.clone()));
     let methods = distinct(outcomes.iter().map(|outcome| outcome.method.clone()));
     let of = |method: &str, set: &str| outcomes.iter().find(|o| o.method == *method && o.task == *set);
-    let mut table = new_table(["method", "trainable", "%"].iter().map(|name| name.to_string()).chain(sets.clone()).chain(
-        ["average", "train s", "tokens/s", "peak MB"].iter().map(|name| name.to_string()),
-    ));
+    let mut table = new_table(
+        ["method", "trainable", "%"]
+            .iter()
+            .map(|name| name.to_string())
+            .chain(sets.clone())
+            .chain(
+                ["average", "train s", "tokens/s", "peak MB"]
+                    .iter()
+                    .map(|name| name.to_string()),
+            ),
+    );
     let cell = |value: Option<f64>, digits: usize| value.map_or("-".to_string(), |value| format!("{value:.digits$}"));
     for method in &methods {
         let Some(first) = outcomes.iter().find(|outcome| outcome.method == *method) else {
@@ -31,17 +39,26 @@ pub fn suite(outcomes: &[Outcome], scored: &[&str], published: &[Row], published
         row.push(format!("{:.1}", first.training_seconds));
         row.push(cell(first.tokens_per_second, 0));
         let of_method = outcomes.iter().filter(|outcome| outcome.method == *method);
-        row.push(cell(of_method.filter_map(|outcome| outcome.peak_rss_mb).reduce(f64::max), 0));
+        row.push(cell(
+            of_method.filter_map(|outcome| outcome.peak_rss_mb).reduce(f64::max),
+            0,
+        ));
         table.add_row(row);
     }
     right_aligned(&mut table);
     let mut text = format!("accuracy by generation, percent\n{table}");
     if outcomes.iter().any(|outcome| outcome.likelihood.is_some()) {
-        let header = ["method".to_string()].into_iter().chain(sets.clone()).chain(["average".to_string()]);
+        let header = ["method".to_string()]
+            .into_iter()
+            .chain(sets.clone())
+            .chain(["average".to_string()]);
         let mut table = new_table(header);
         for method in &methods {
             let mut row = vec![method.clone()];
-            row.extend(sets.iter().map(|set| cell(of(method, set).and_then(|o| o.likelihood), 1)));
+            row.extend(
+                sets.iter()
+                    .map(|set| cell(of(method, set).and_then(|o| o.likelihood), 1)),
+            );
             row.push(cell(average(outcomes, method, scored, |outcome| outcome.likelihood), 1));
             table.add_row(row);
         }
@@ -61,8 +78,16 @@ fn published(rows: &[Row], sets: &[&str]) -> Table {
     let names = ["model", "method", "%"].iter().chain(sets).chain(&["average"]);
     let mut table = new_table(names.map(|name| name.to_string()));
     for row in rows {
-        let value = |at: usize| row.values.get(at).map_or("-".to_string(), |value| format!("{value:.1}"));
-        let mut cells = vec![row.model.to_string(), row.method.to_string(), format!("{:.3}", row.percent)];
+        let value = |at: usize| {
+            row.values
+                .get(at)
+                .map_or("-".to_string(), |value| format!("{value:.1}"))
+        };
+        let mut cells = vec![
+            row.model.to_string(),
+            row.method.to_string(),
+            format!("{:.3}", row.percent),
+        ];
         cells.extend((0..sets.len()).map(value));
         cells.push(format!("{:.1}", row.average));
         table.add_row(cells);
@@ -74,7 +99,17 @@ fn published(rows: &[Row], sets: &[&str]) -> Table {
 /// One row: what was trained, and what it gives.
 pub fn finetune(outcome: &Outcome) -> String {
     let mut table = new_table(
-        ["method", "trainable", "%", "validation loss", "train s", "tokens/s", "peak MB"].iter().map(|n| n.to_string()),
+        [
+            "method",
+            "trainable",
+            "%",
+            "validation loss",
+            "train s",
+            "tokens/s",
+            "peak MB",
+        ]
+        .iter()
+        .map(|n| n.to_string()),
     );
     let cell = |value: Option<f64>, digits: usize| value.map_or("-".to_string(), |value| format!("{value:.digits$}"));
     table.add_row([

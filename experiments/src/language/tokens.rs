@@ -40,12 +40,7 @@ impl Tokenized {
 ///
 /// # Errors
 /// A tokenizer that fails, a chat without a chat template, no usable example.
-pub fn tokenize(
-    examples: &[Example],
-    template: Template,
-    lm: &Lm,
-    max_length: usize,
-) -> Result<Tokenized, String> {
+pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: usize) -> Result<Tokenized, String> {
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
     for example in examples {
@@ -80,7 +75,11 @@ pub fn tokenize(
 fn sequence(example: &Example, template: Template, lm: &Lm) -> Result<Sequence, String> {
     match example {
         Example::Completion { prompt, completion } => plain(prompt, completion, lm),
-        Example::Instruction { instruction, input, output } => {
+        Example::Instruction {
+            instruction,
+            input,
+            output,
+        } => {
             let prompt = template.prompt(instruction, input);
             match template {
                 Template::Chat => chat(&[message("user", &prompt), message("assistant", output)], lm),

@@ -103,7 +103,9 @@ pub fn train(
         let path = record("model").path(round);
         adapted = adapted.try_load_record(model).map_err(|e| {
             let path = path.display();
-            failed(format!("{path} does not fit the model ({e}); remove its folder to start anew"))
+            failed(format!(
+                "{path} does not fit the model ({e}); remove its folder to start anew"
+            ))
         })?;
         done = round.min(rounds);
     }
@@ -143,9 +145,9 @@ pub fn train(
     .label(&format!("{method}: {steps} steps"))
     .num_epochs(rounds);
     training = match settings.keep.as_str() {
-        "best" => training.with_checkpointing_strategy(
-            ComposedCheckpointingStrategy::builder().add(last).add(lowest).build(),
-        ),
+        "best" => {
+            training.with_checkpointing_strategy(ComposedCheckpointingStrategy::builder().add(last).add(lowest).build())
+        }
         _ => training.with_checkpointing_strategy(last),
     };
     if done > 0 {
@@ -161,7 +163,9 @@ pub fn train(
         max_grad_norm: settings.max_grad_norm,
         checkpointing: settings.gradient_checkpointing,
     };
-    let launched = catch_unwind(AssertUnwindSafe(|| training.launch(Learner::new(model, optimizer, schedule))));
+    let launched = catch_unwind(AssertUnwindSafe(|| {
+        training.launch(Learner::new(model, optimizer, schedule))
+    }));
     clock.save();
     let result = match launched {
         Ok(result) => result,
@@ -197,7 +201,11 @@ pub fn train(
         validation = Some(*loss);
     }
     let speeds = losses("train", "tokens per second");
-    let speeds: Vec<f64> = speeds.iter().filter(|(round, _)| *round > done).map(|(_, speed)| *speed).collect();
+    let speeds: Vec<f64> = speeds
+        .iter()
+        .filter(|(round, _)| *round > done)
+        .map(|(_, speed)| *speed)
+        .collect();
     Ok(Trained {
         adapted: adapted.valid(),
         summary,
@@ -216,7 +224,9 @@ fn load(adapted: Adapted<Decoder>, record: &RecordFiles, round: usize) -> Result
 
 fn read_metrics(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 /// Prints what the training will need, and refuses what does not fit.

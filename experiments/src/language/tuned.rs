@@ -66,7 +66,10 @@ impl Batch {
 pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
     const HEADS: [&str; 3] = ["lm_head.weight", "embed_tokens.weight", "wte.weight"];
     let trained = adapted.config().method == Method::Full
-        || adapted.saved_params().iter().any(|param| HEADS.iter().any(|head| param.path.ends_with(head)));
+        || adapted
+            .saved_params()
+            .iter()
+            .any(|param| HEADS.iter().any(|head| param.path.ends_with(head)));
     LmHead {
         weight: bound.head_weight(),
         soft_cap: bound.config().final_softcap,
@@ -78,7 +81,9 @@ pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
 /// head sees.
 pub fn response_rows(hidden: Tensor<3>, batch: &Batch) -> Tensor<2> {
     let [rows, width, d_model] = hidden.dims();
-    hidden.reshape([rows * width, d_model]).select(0, batch.positions.clone())
+    hidden
+        .reshape([rows * width, d_model])
+        .select(0, batch.positions.clone())
 }
 
 impl TrainStep for Tuned {
@@ -134,7 +139,10 @@ pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> 
     if max_norm <= 0.0 {
         return grads;
     }
-    let mut norm = Norm { grads, squares: Vec::new() };
+    let mut norm = Norm {
+        grads,
+        squares: Vec::new(),
+    };
     module.visit(&mut norm);
     if norm.squares.is_empty() {
         return norm.grads;

@@ -10,7 +10,10 @@ use crate::program::{fails, succeeds};
 pub fn sums(path: &Path, count: usize, extra: &str) {
     let line = |i: usize| {
         let (a, b) = (1 + i % 9, 1 + i / 9 % 9);
-        format!("{{\"instruction\": \"Add {a} and {b}.\", \"input\": \"\", \"output\": \"The sum is {}.\"}}\n", a + b)
+        format!(
+            "{{\"instruction\": \"Add {a} and {b}.\", \"input\": \"\", \"output\": \"The sum is {}.\"}}\n",
+            a + b
+        )
     };
     let lines: String = (0..count).map(line).collect();
     std::fs::write(path, lines + extra).unwrap();
@@ -22,7 +25,18 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 const QUICK: [&str; 12] = [
-    "--epochs", "2", "--batch-size", "4", "--r", "8", "--alpha", "16", "--learning-rate", "0.01", "--warmup-ratio", "0",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "4",
+    "--r",
+    "8",
+    "--alpha",
+    "16",
+    "--learning-rate",
+    "0.01",
+    "--warmup-ratio",
+    "0",
 ];
 
 #[test]
@@ -35,8 +49,24 @@ fn a_file_becomes_an_adapter_and_what_was_left_out_is_counted() {
          {{\"prompt\": \"Say\", \"completion\": \" {long}\"}}\n"
     );
     sums(&data, 37, &extra);
-    let args = ["--train-file", data.to_str().unwrap(), "--out", out.to_str().unwrap(), "--max-length", "100"];
-    let more = ["--validation", "0.2", "--eval-steps", "3", "--keep", "best", "--accumulation", "2"];
+    let args = [
+        "--train-file",
+        data.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--max-length",
+        "100",
+    ];
+    let more = [
+        "--validation",
+        "0.2",
+        "--eval-steps",
+        "3",
+        "--keep",
+        "best",
+        "--accumulation",
+        "2",
+    ];
     let args = [&args[..], &QUICK, &more].concat();
     let printed = succeeds("finetune", &args);
     for part in [
@@ -50,18 +80,36 @@ fn a_file_becomes_an_adapter_and_what_was_left_out_is_counted() {
     }
     let summary: Value = serde_json::from_str(&std::fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
     let outcome = &summary[0];
-    assert_eq!((outcome["experiment"].as_str(), outcome["method"].as_str()), (Some("finetune"), Some("wegeft")));
-    for field in ["task", "trainable_params", "percent_trainable", "metric", "seconds", "tokens_per_second", "seed"] {
+    assert_eq!(
+        (outcome["experiment"].as_str(), outcome["method"].as_str()),
+        (Some("finetune"), Some("wegeft"))
+    );
+    for field in [
+        "task",
+        "trainable_params",
+        "percent_trainable",
+        "metric",
+        "seconds",
+        "tokens_per_second",
+        "seed",
+    ] {
         assert!(!outcome[field].is_null(), "{field}");
     }
     assert!(out.join("report.html").is_file() && out.join("config.toml").is_file());
     assert!(out.join("wegeft/adapter/adapter_config.json").is_file());
     // 30 sequences are 8 batches, 4 steps an epoch; a round is 3 steps.
     let metrics = lines(&out.join("wegeft/metrics.jsonl"));
-    let steps: Vec<_> = metrics.iter().filter(|line| line["split"] == "train").map(|line| line["step"].as_u64()).collect();
+    let steps: Vec<_> = metrics
+        .iter()
+        .filter(|line| line["split"] == "train")
+        .map(|line| line["step"].as_u64())
+        .collect();
     assert_eq!(steps, [Some(3), Some(6), Some(8)]);
-    let losses: Vec<f64> =
-        metrics.iter().filter(|line| line["split"] == "valid").map(|line| line["loss"].as_f64().unwrap()).collect();
+    let losses: Vec<f64> = metrics
+        .iter()
+        .filter(|line| line["split"] == "valid")
+        .map(|line| line["loss"].as_f64().unwrap())
+        .collect();
     assert!(losses[2] < losses[0], "{losses:?}");
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert!((outcome["value"].as_f64().unwrap() - best).abs() < 1e-9);
@@ -74,7 +122,14 @@ fn a_run_that_was_cut_ends_as_one_that_was_not() {
     let data = dir.path().join("sums.jsonl");
     sums(&data, 24, "");
     let args = |out: &Path| {
-        let fixed = ["--train-file", data.to_str().unwrap(), "--eval-steps", "2", "--method", "lora"];
+        let fixed = [
+            "--train-file",
+            data.to_str().unwrap(),
+            "--eval-steps",
+            "2",
+            "--method",
+            "lora",
+        ];
         let all = [&fixed[..], &QUICK, &["--out", out.to_str().unwrap()]].concat();
         all.into_iter().map(String::from).collect::<Vec<_>>()
     };
@@ -89,8 +144,12 @@ fn a_run_that_was_cut_ends_as_one_that_was_not() {
     std::fs::remove_dir_all(cut.join("lora/adapter")).unwrap();
     let checkpoints = cut.join("lora/checkpoints");
     let last = |prefix: &str| {
-        let names = std::fs::read_dir(&checkpoints).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.starts_with(prefix)).max_by_key(|name| name.len() * 1000 + name.bytes().map(usize::from).sum::<usize>())
+        let names = std::fs::read_dir(&checkpoints)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.starts_with(prefix))
+            .max_by_key(|name| name.len() * 1000 + name.bytes().map(usize::from).sum::<usize>())
     };
     for prefix in ["model-", "optim-", "scheduler-"] {
         std::fs::remove_file(checkpoints.join(last(prefix).unwrap())).unwrap();
@@ -113,15 +172,31 @@ fn what_cannot_be_trained_on_is_named() {
     };
     let good = "{\"prompt\": \"Say\", \"completion\": \" it\"}\n";
     fails("finetune", &base, &["cannot read", "data.jsonl"]);
-    with(&format!("{good}{{\"prompt\": \"Say\",\n"), &[], &["data.jsonl:2: malformed JSON"]);
-    with("{\"prompt\": \"Say\", \"completion\": \"\"}\n", &[], &["data.jsonl holds no example", "empty"]);
+    with(
+        &format!("{good}{{\"prompt\": \"Say\",\n"),
+        &[],
+        &["data.jsonl:2: malformed JSON"],
+    );
+    with(
+        "{\"prompt\": \"Say\", \"completion\": \"\"}\n",
+        &[],
+        &["data.jsonl holds no example", "empty"],
+    );
     with(good, &["--max-length", "1"], &["max_length 1", "raise max_length"]);
     with("{\"question\": \"x\"}\n", &[], &["data.jsonl:1", "question", "--field"]);
     with(good, &["--field", "prompt"], &["field=name"]);
-    with(good, &["--memory-limit", "1"], &["needs about", "more than the 1 MB", "lower batch_size"]);
+    with(
+        good,
+        &["--memory-limit", "1"],
+        &["needs about", "more than the 1 MB", "lower batch_size"],
+    );
     with(good, &["--model", "/nonexistent/model"], &["/nonexistent/model"]);
     with(good, &["--template", "chat"], &["chat template"]);
     with(good, &["--method", "none"], &["'none' trains nothing"]);
     with(good, &["--adapter", "/nonexistent/adapter"], &["/nonexistent/adapter"]);
-    with(good, &["--epochs", "3", "--learning-rate", "1e30", "--warmup-ratio", "0"], &["lower learning_rate"]);
+    with(
+        good,
+        &["--epochs", "3", "--learning-rate", "1e30", "--warmup-ratio", "0"],
+        &["lower learning_rate"],
+    );
 }

@@ -40,9 +40,16 @@ fn step(device: &Device) -> Step {
 }
 
 fn tuned(method: &str, max_grad_norm: f64, checkpointing: bool, device: &Device) -> Tuned {
-    let model = load_lm(&folder().join("model"), &LoadOptions::default(), device).unwrap().model;
+    let model = load_lm(&folder().join("model"), &LoadOptions::default(), device)
+        .unwrap()
+        .model;
     let adapter = folder().join(method);
-    let adapted = read_config(&adapter).unwrap().init(model).unwrap().load(&adapter).unwrap();
+    let adapted = read_config(&adapter)
+        .unwrap()
+        .init(model)
+        .unwrap()
+        .load(&adapter)
+        .unwrap();
     Tuned {
         adapted,
         max_grad_norm,
@@ -112,7 +119,13 @@ fn accumulated_batches_are_one_batch() {
     let whole = step(&device);
     let mut parts = step(&device);
     let row = |at: usize| {
-        let ids: Vec<u32> = whole.batches[0].ids.clone().slice([at..at + 1]).into_data().iter::<u32>().collect();
+        let ids: Vec<u32> = whole.batches[0]
+            .ids
+            .clone()
+            .slice([at..at + 1])
+            .into_data()
+            .iter::<u32>()
+            .collect();
         let learned = (0..ids.len()).map(|column| column > 0 && ids[column] > 0).collect();
         Sequence { ids, learned }
     };
@@ -123,7 +136,10 @@ fn accumulated_batches_are_one_batch() {
         parts.learned = learned;
         let tuned = tuned("lora", 0.0, false, &device);
         let output = TrainStep::step(&tuned, parts.clone());
-        (output.item.loss(), after(tuned, SgdConfig::new().init(), 1.0, output.grads))
+        (
+            output.item.loss(),
+            after(tuned, SgdConfig::new().init(), 1.0, output.grads),
+        )
     };
     let mut grads = grads;
     let (loss, one) = grads(vec![Batch::new(rows.iter(), &device)]);

@@ -10,15 +10,38 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-const QUICK: [&str; 8] = ["--train-limit", "16", "--test-limit", "5", "--batch-size", "4", "--epochs", "1"];
+const QUICK: [&str; 8] = [
+    "--train-limit",
+    "16",
+    "--test-limit",
+    "5",
+    "--batch-size",
+    "4",
+    "--epochs",
+    "1",
+];
 
 #[test]
 fn a_sample_set_is_trained_for_answered_and_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let args = [&["--sets", "one-step", "--method", "none,wegeft", "--out", out.to_str().unwrap()], &QUICK[..]].concat();
+    let args = [
+        &[
+            "--sets",
+            "one-step",
+            "--method",
+            "none,wegeft",
+            "--out",
+            out.to_str().unwrap(),
+        ],
+        &QUICK[..],
+    ]
+    .concat();
     let printed = succeeds("arithmetic", &args);
-    assert!(printed.contains("| method") && printed.contains("one-step") && printed.contains("average"), "{printed}");
+    assert!(
+        printed.contains("| method") && printed.contains("one-step") && printed.contains("average"),
+        "{printed}"
+    );
     let summary: Value = serde_json::from_str(&read(&out.join("summary.json"))).unwrap();
     assert_eq!(summary.as_array().unwrap().len(), 2);
     assert!(summary[1]["tokens_per_second"].is_number() && summary[1]["questions"] == 5);
@@ -34,7 +57,11 @@ fn a_sample_set_is_trained_for_answered_and_gone_on_with() {
     // What a kill in the middle of a set leaves: some answers, a torn line, no outcome of that set.
     let kept: String = whole.lines().take(2).map(|line| format!("{line}\n")).collect();
     std::fs::write(&answers, kept + "{\"index\": 2, \"pro").unwrap();
-    std::fs::write(out.join("summary.json"), serde_json::to_string(&json!([summary[0]])).unwrap()).unwrap();
+    std::fs::write(
+        out.join("summary.json"),
+        serde_json::to_string(&json!([summary[0]])).unwrap(),
+    )
+    .unwrap();
     succeeds("arithmetic", &args);
     assert_eq!(read(&answers), whole);
     assert!(succeeds("arithmetic", &args).contains("is finished"));
@@ -60,9 +87,27 @@ fn files_of_llm_adapters_are_read_as_they_are_and_published_rows_stand_beside_ou
     }
     let train = data.join("boolq/train.json");
     let base = ["--data", data.to_str().unwrap(), "--sets", "boolq"];
-    let args = [&base[..], &["--out", out.to_str().unwrap(), "--method", "lora", "--train-file", train.to_str().unwrap()], &QUICK].concat();
+    let args = [
+        &base[..],
+        &[
+            "--out",
+            out.to_str().unwrap(),
+            "--method",
+            "lora",
+            "--train-file",
+            train.to_str().unwrap(),
+        ],
+        &QUICK,
+    ]
+    .concat();
     let printed = succeeds("commonsense", &args);
-    for part in ["BoolQ", "most likely option", "published", "GIFT QKVUD r64", "DoRA half"] {
+    for part in [
+        "BoolQ",
+        "most likely option",
+        "published",
+        "GIFT QKVUD r64",
+        "DoRA half",
+    ] {
         assert!(printed.contains(part), "'{part}' is not in: {printed}");
     }
     let answer: Value = serde_json::from_str(read(&out.join("lora/BoolQ.jsonl")).lines().next().unwrap()).unwrap();
@@ -70,9 +115,23 @@ fn files_of_llm_adapters_are_read_as_they_are_and_published_rows_stand_beside_ou
     // The adapter by itself gives the same answers.
     let adapter = out.join("lora/adapter");
     let again = dir.path().join("again");
-    let args = [&base[..], &["--out", again.to_str().unwrap(), "--adapter", adapter.to_str().unwrap(), "--test-limit", "5"]].concat();
+    let args = [
+        &base[..],
+        &[
+            "--out",
+            again.to_str().unwrap(),
+            "--adapter",
+            adapter.to_str().unwrap(),
+            "--test-limit",
+            "5",
+        ],
+    ]
+    .concat();
     succeeds("commonsense", &args);
-    assert_eq!(read(&again.join("adapter/BoolQ.jsonl")), read(&out.join("lora/BoolQ.jsonl")));
+    assert_eq!(
+        read(&again.join("adapter/BoolQ.jsonl")),
+        read(&out.join("lora/BoolQ.jsonl"))
+    );
     // A suite whose training files are not there says so.
     let out = dir.path().join("other");
     let args = [&base[..], &["--out", out.to_str().unwrap(), "--method", "lora"]].concat();
@@ -82,6 +141,19 @@ fn files_of_llm_adapters_are_read_as_they_are_and_published_rows_stand_beside_ou
 #[test]
 fn beams_answer_too() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["--sets", "groups", "--method", "none", "--num-beams", "4", "--test-limit", "3", "--out"];
-    succeeds("arithmetic", &[&args[..], &[dir.path().join("run").to_str().unwrap()]].concat());
+    let args = [
+        "--sets",
+        "groups",
+        "--method",
+        "none",
+        "--num-beams",
+        "4",
+        "--test-limit",
+        "3",
+        "--out",
+    ];
+    succeeds(
+        "arithmetic",
+        &[&args[..], &[dir.path().join("run").to_str().unwrap()]].concat(),
+    );
 }

@@ -68,7 +68,9 @@ fn one_step(rng: &mut StdRng) -> Problem {
     let (a, b) = (rng.random_range(2..=20u32), rng.random_range(2..=20u32));
     if rng.random_bool(0.5) {
         return Problem {
-            text: format!("{name} has {a} {things}. {name} finds {b} more {things}. How many {things} does {name} have now?"),
+            text: format!(
+                "{name} has {a} {things}. {name} finds {b} more {things}. How many {things} does {name} have now?"
+            ),
             work: format!("{name} has {a} + {b} = {} {things}.", a + b),
             answer: a + b,
         };
@@ -90,7 +92,10 @@ fn two_step(rng: &mut StdRng) -> Problem {
         text: format!(
             "{name} has {a} {things}. {name} finds {b} more {things} and gives away {c} {things}. How many {things} does {name} have left?"
         ),
-        work: format!("{name} has {a} + {b} = {sum} {things}. Then {name} has {sum} - {c} = {} {things}.", sum - c),
+        work: format!(
+            "{name} has {a} + {b} = {sum} {things}. Then {name} has {sum} - {c} = {} {things}.",
+            sum - c
+        ),
         answer: sum - c,
     }
 }

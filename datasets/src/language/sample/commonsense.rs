@@ -49,7 +49,11 @@ pub fn suite() -> Suite {
 
 /// A member of `kind` that training questions may (`trained`) or must not name.
 fn member(rng: &mut StdRng, kind: &Kind, trained: bool) -> &'static str {
-    let range = if trained { 0..TRAINED } else { TRAINED..kind.members.len() };
+    let range = if trained {
+        0..TRAINED
+    } else {
+        TRAINED..kind.members.len()
+    };
     kind.members[rng.random_range(range)]
 }
 
@@ -84,7 +88,12 @@ fn two_solutions(rng: &mut StdRng, trained: bool) -> (String, String) {
     };
     let (goal, thing) = own[rng.random_range(0..own.len())];
     // A wrong thing may be anything else.
-    let wrong: Vec<&str> = own.iter().chain(rest).map(|u| u.1).filter(|other| *other != thing).collect();
+    let wrong: Vec<&str> = own
+        .iter()
+        .chain(rest)
+        .map(|u| u.1)
+        .filter(|other| *other != thing)
+        .collect();
     let wrong = wrong.choose(rng).copied().unwrap_or_default();
     let first = rng.random_bool(0.5);
     let [one, two] = if first { [thing, wrong] } else { [wrong, thing] };

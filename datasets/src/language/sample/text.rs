@@ -41,7 +41,9 @@ fn pick<'a>(rng: &mut StdRng, words: &[&'a str]) -> &'a str {
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().collect::<String>() + letters.as_str()
+    })
 }
 
 fn fact(rng: &mut StdRng) -> String {
@@ -64,7 +66,11 @@ fn yes_or_no(rng: &mut StdRng) -> String {
     let answer = if asked.name == own.name { "Yes" } else { "No" };
     match rng.random_bool(0.5) {
         true => format!("Is {thing} {}? {answer}.", asked.name),
-        false => format!("{} {thing} {}? {answer}.", capital(asked.question[0]), asked.question[1]),
+        false => format!(
+            "{} {thing} {}? {answer}.",
+            capital(asked.question[0]),
+            asked.question[1]
+        ),
     }
 }
 
@@ -88,7 +94,10 @@ fn list(rng: &mut StdRng) -> String {
     kinds.truncate(rng.random_range(2..=4));
     let members: Vec<&str> = kinds.iter().map(|kind| pick(rng, &kind.members)).collect();
     let label = pick(rng, &LABELS);
-    let named = members.iter().enumerate().map(|(index, member)| format!("{}{}: {member}", capital(label), index + 1));
+    let named = members
+        .iter()
+        .enumerate()
+        .map(|(index, member)| format!("{}{}: {member}", capital(label), index + 1));
     let named: Vec<String> = named.collect();
     let chosen = rng.random_range(0..kinds.len());
     let which = match rng.random_bool(0.5) {
@@ -98,7 +107,11 @@ fn list(rng: &mut StdRng) -> String {
     let number = chosen + 1;
     match rng.random_bool(0.5) {
         true => format!("{} The one that {which} is {label}{number}.", named.join(" ")),
-        false => format!("{} Which {which}? The {}, {label}{number}.", named.join(" "), members[chosen]),
+        false => format!(
+            "{} Which {which}? The {}, {label}{number}.",
+            named.join(" "),
+            members[chosen]
+        ),
     }
 }
 
@@ -111,7 +124,11 @@ fn usage(rng: &mut StdRng) -> String {
         1 => format!("{name} took the {thing} to {goal}."),
         2 => format!("What is the {thing} for? To {goal}."),
         _ => {
-            let [one, two] = if rng.random_bool(0.5) { [thing, other] } else { [other, thing] };
+            let [one, two] = if rng.random_bool(0.5) {
+                [thing, other]
+            } else {
+                [other, thing]
+            };
             let (label, number) = (pick(rng, &LABELS), if one == thing { 1 } else { 2 });
             let upper = capital(label);
             format!("{upper}1: the {one}. {upper}2: the {two}. To {goal}, {name} took {label}{number}, the {thing}.")
@@ -187,13 +204,21 @@ fn story(rng: &mut StdRng) -> String {
     match sign {
         '+' => match rng.random_bool(0.5) {
             true => format!("{name} had {a} {things} and got {b} more. So {name} had {a} + {b} = {result} {things}."),
-            false => format!("There were {a} {things}. {name} brought {b} {things}. In all there were {a} + {b} = {result} {things}."),
+            false => format!(
+                "There were {a} {things}. {name} brought {b} {things}. In all there were {a} + {b} = {result} {things}."
+            ),
         },
         '-' => match rng.random_bool(0.5) {
-            true => format!("{name} had {a} {things} and sold {b} of them. So {name} had {a} - {b} = {result} {things} left."),
-            false => format!("There were {a} {things}. {name} took away {b} {things}. Then there were {a} - {b} = {result} {things} left."),
+            true => format!(
+                "{name} had {a} {things} and sold {b} of them. So {name} had {a} - {b} = {result} {things} left."
+            ),
+            false => format!(
+                "There were {a} {things}. {name} took away {b} {things}. Then there were {a} - {b} = {result} {things} left."
+            ),
         },
-        _ => format!("{name} filled {a} boxes with {b} {things} each. In all there were {a} * {b} = {result} {things}."),
+        _ => {
+            format!("{name} filled {a} boxes with {b} {things} each. In all there were {a} * {b} = {result} {things}.")
+        }
     }
 }
 
@@ -208,13 +233,23 @@ fn instruction(rng: &mut StdRng) -> String {
             let numbers: Vec<String> = (from..from + 4).map(|n: u32| n.to_string()).collect();
             (format!("Count on from {from}."), numbers.join(" "))
         }
-        2 => (format!("What kind of thing is {}?", with_article(word)), capital(own.name) + "."),
+        2 => (
+            format!("What kind of thing is {}?", with_article(word)),
+            capital(own.name) + ".",
+        ),
         _ => {
             let (a, sign, b, result) = equation(rng);
-            (format!("What is {a} {sign} {b}?"), format!("{a} {sign} {b} = {result}."))
+            (
+                format!("What is {a} {sign} {b}?"),
+                format!("{a} {sign} {b} = {result}."),
+            )
         }
     };
-    let template = if rng.random_bool(0.7) { Template::Alpaca } else { Template::Plain };
+    let template = if rng.random_bool(0.7) {
+        Template::Alpaca
+    } else {
+        Template::Plain
+    };
     template.prompt(&task, "") + &response
 }
 
@@ -226,7 +261,12 @@ mod tests {
     fn the_text_has_none_of_the_suites_forms() {
         for index in 0..2000 {
             let text = document(1, index);
-            for form in ["Answer format:", "the correct answer is", "The answer is", "Please choose the correct"] {
+            for form in [
+                "Answer format:",
+                "the correct answer is",
+                "The answer is",
+                "Please choose the correct",
+            ] {
                 assert!(!text.contains(form), "{text}");
             }
         }
