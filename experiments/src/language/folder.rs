@@ -15,7 +15,8 @@ use crate::language::settings::{Settings, read};
 pub fn open<T: DeserializeOwned>(out: &Path, settings: &Settings) -> Result<Vec<T>, String> {
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}; choose another --out", out.display()))?;
     let config = out.join("config.toml");
-    if config.exists() {
+    // A run that failed before it had anything to keep does not bind the next one to its settings.
+    if config.exists() && holds_something(out) {
         if read(&config)? != *settings {
             return Err(format!(
                 "{} was made with other settings; choose another --out, give --resume to go on with its own, or remove it",
@@ -34,4 +35,13 @@ pub fn open<T: DeserializeOwned>(out: &Path, settings: &Settings) -> Result<Vec<
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(format!("cannot read {}: {error}", summary.display())),
     }
+}
+
+/// True if a file other than config.toml in `folder`, or in a folder in it, is not empty.
+fn holds_something(folder: &Path) -> bool {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.into_iter().any(|file| match file.file_type() {
+        Ok(kind) if kind.is_dir() => holds_something(&file.path()),
+        _ => file.file_name() != "config.toml" && file.metadata().is_ok_and(|data| data.len() > 0),
+    })
 }
