@@ -69,7 +69,7 @@ impl Args {
         if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("--{flag} is 0; it must be at least 1"));
         }
-        if self.d_model % HEADS != 0 {
+        if !self.d_model.is_multiple_of(HEADS) {
             return Err(format!(
                 "--d-model {} is no multiple of {HEADS}, the number of heads",
                 self.d_model

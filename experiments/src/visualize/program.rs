@@ -175,13 +175,16 @@ fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> 
             .map_err(|e| format!("cannot write {}: {e}", path.display()))
     };
     save(picture, "input.png".into())?;
-    let variants: [(&str, fn(&BlockMaps) -> &Vec<Vec<f32>>); 2] =
-        [("after", |maps| &maps.after), ("before", |maps| &maps.before)];
-    for (variant, of) in variants {
-        let rows: Vec<Vec<RgbImage>> = maps
-            .par_iter()
-            .map(|block| of(block).iter().map(|map| overlay(map, picture)).collect())
-            .collect();
+    for variant in ["after", "before"] {
+        let of = |block: &BlockMaps| {
+            let clusters = if variant == "after" {
+                &block.after
+            } else {
+                &block.before
+            };
+            clusters.iter().map(|map| overlay(map, picture)).collect()
+        };
+        let rows: Vec<Vec<RgbImage>> = maps.par_iter().map(of).collect();
         save(&sheet(picture, &rows, args.tile), format!("sheet-{variant}.png"))?;
         if args.sheets_only {
             continue;

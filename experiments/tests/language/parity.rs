@@ -122,7 +122,7 @@ fn accumulated_batches_are_one_batch() {
         let ids: Vec<u32> = whole.batches[0]
             .ids
             .clone()
-            .slice([at..at + 1])
+            .narrow(0, at, 1)
             .into_data()
             .iter::<u32>()
             .collect();

@@ -74,7 +74,7 @@ fn files_of_llm_adapters_are_read_as_they_are_and_published_rows_stand_beside_ou
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("run"));
     let item = |i: usize| {
-        let truth = i % 2 == 0;
+        let truth = i.is_multiple_of(2);
         json!({
             "instruction": format!("Please answer the following question with true or false, question: is {i} even?\n\nAnswer format: true/false"),
             "input": "", "output": format!("the correct answer is {truth}"), "answer": truth.to_string(),

@@ -17,8 +17,10 @@ struct Problem {
     answer: u32,
 }
 
-const SETS: [(&str, fn(&mut StdRng) -> Problem); 3] =
-    [("one-step", one_step), ("two-step", two_step), ("groups", groups)];
+/// Draws a problem.
+type Make = fn(&mut StdRng) -> Problem;
+
+const SETS: [(&str, Make); 3] = [("one-step", one_step), ("two-step", two_step), ("groups", groups)];
 
 /// 2,400 training examples and three sets of 100 questions.
 pub fn suite() -> Suite {

@@ -9,8 +9,10 @@ use super::facts::{KINDS, Kind, TRAINED, TRAINED_USES, USES, with_article};
 use crate::language::commonsense::options;
 use crate::language::{Example, Gold, Protocol, Question};
 
-/// Test sets and how many questions each has.
-const SETS: [(&str, fn(&mut StdRng, bool) -> (String, String)); 3] = [
+/// Draws a question and its answer, of the kinds that are trained on or of others.
+type Make = fn(&mut StdRng, bool) -> (String, String);
+
+const SETS: [(&str, Make); 3] = [
     ("true-false", true_false),
     ("two-solutions", two_solutions),
     ("four-answers", four_answers),
