@@ -28,6 +28,9 @@ pub fn memory(bytes: &[u8]) -> Result<RgbImage, String> {
         return Err("the picture has no bytes".into());
     }
     let format = image::guess_format(bytes).map_err(|_| "it is no JPEG or PNG picture")?;
+    if format == ImageFormat::Jpeg && !ends(bytes) {
+        return Err("the JPEG is cut off: its end marker is missing".into());
+    }
     let picture = image::load_from_memory_with_format(bytes, format).map_err(|e| e.to_string())?;
     Ok(picture.into_rgb8())
 }
@@ -41,5 +44,35 @@ pub fn extension(bytes: &[u8]) -> Result<&'static str, String> {
         Ok(ImageFormat::Png) => Ok("png"),
         Ok(ImageFormat::Jpeg) => Ok("jpg"),
         _ => Err("it is no JPEG or PNG picture".into()),
+    }
+}
+
+/// True if an end-of-image marker follows the last scan of a JPEG. The decoder fills what is missing with grey; a picture
+/// that lost its lower half should not be trained on. (Within a scan no 0xFF is followed by either marker's code.)
+fn ends(jpeg: &[u8]) -> bool {
+    let last = |code: u8| jpeg.windows(2).rposition(|pair| pair == [0xFF, code]);
+    last(0xD9) > last(0xDA)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::RgbImage;
+
+    use super::*;
+
+    #[test]
+    fn a_jpeg_that_is_cut_off_is_refused_and_bytes_after_its_end_are_not() {
+        let noise = RgbImage::from_fn(40, 40, |x, y| image::Rgb([(x * y) as u8, (x * 7) as u8, (y * 5) as u8]));
+        let mut file = Cursor::new(Vec::new());
+        noise.write_to(&mut file, ImageFormat::Jpeg).unwrap();
+        let whole = file.into_inner();
+        assert_eq!(memory(&whole).unwrap().dimensions(), (40, 40));
+        assert!(memory(&[&whole[..], b"made by a camera"].concat()).is_ok());
+        for cut in [whole.len() - 2, whole.len() * 3 / 4] {
+            let message = memory(&whole[..cut]).unwrap_err();
+            assert!(message.contains("cut off"), "{message}");
+        }
     }
 }

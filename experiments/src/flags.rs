@@ -15,7 +15,8 @@ use crate::table::distinct;
 ///
 /// A task of --data is a folder with train800.txt, val200.txt and test.txt: a line a picture, its path from that
 /// folder, a space, and its label (a number from 0). The labels of train800.txt say how many classes there are, unless
-/// classes.txt names them, one a line. train800val200.txt is not read: --final-run joins the two lists.
+/// classes.txt names them, one a line. train800val200.txt is read where the first two lists are missing; --final-run
+/// joins them.
 ///
 /// The run folder holds config.toml (the effective settings), summary.json, report.html and, per task and
 /// method, metrics.jsonl, samples.json, checkpoints/ and adapter/ (Hugging Face PEFT's layout, and classifier.json with

@@ -14,6 +14,7 @@ use crate::adapted_lm::adapted;
 use crate::generation::chat::{self, Message};
 use crate::generation::{Generation, Generator};
 use crate::memory::peak_rss_mb;
+use crate::output::print;
 use crate::token_files::{read_input_ids, write_logits};
 
 /// Continues prompts with a language model, with or without an adapter. Text goes to standard output, what was measured
@@ -272,8 +273,8 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
         };
         let mut show = |_: usize, text: &str| {
             if stream {
-                print!("{text}");
-                let _ = std::io::stdout().flush();
+                let mut out = std::io::stdout().lock();
+                let _ = write!(out, "{text}").and_then(|()| out.flush());
             }
         };
         let generated = generator.generate(&tokens, &settings, &mut show)?;
@@ -283,11 +284,15 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
             let text = generator.tokenizer.map(|_| &generated.text);
             if args.json {
                 let line = json!({ "prompt": prompt.text, "text": text, "tokens": generated.tokens });
-                println!("{line}");
+                print(line)?;
             } else if stream {
-                println!();
+                print("")?;
             } else {
-                println!("[{}] {}", first + index, text.cloned().unwrap_or_else(tokens));
+                print(format_args!(
+                    "[{}] {}",
+                    first + index,
+                    text.cloned().unwrap_or_else(tokens)
+                ))?;
             }
         }
     }

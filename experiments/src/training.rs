@@ -108,12 +108,12 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     let optimizer = adapted.optimizer(trial.weight_decay as f32, None, |decay| {
         AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build()
     });
-    let schedule = PerEpoch {
+    let schedule = adapted.learning_rates(PerEpoch {
         peak: trial.lr,
         epochs: settings.epochs,
         steps_per_epoch,
         step: 0,
-    };
+    });
     let bad_step = Arc::new(Mutex::new(None));
     let terminal = std::io::stdout().is_terminal();
     let metrics = MetricsFile::open(

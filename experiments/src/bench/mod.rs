@@ -12,6 +12,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::peak_rss_mb;
+use crate::output::print;
 use clock::Times;
 use products::Product;
 
@@ -107,8 +108,7 @@ pub struct Workload {
 pub fn bench(args: &Args) -> Result<(), String> {
     if args.child {
         let line = measure(args, &args.workload[0], &args.method[0])?;
-        println!("{}", serde_json::to_string(&line).map_err(|e| e.to_string())?);
-        return Ok(());
+        return print(serde_json::to_string(&line).map_err(|e| e.to_string())?);
     }
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {

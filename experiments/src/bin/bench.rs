@@ -1,11 +1,11 @@
 //! Times forward passes and training steps.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use experiments::bench::{Args, bench};
+use experiments::output::end;
 
-fn main() {
-    if let Err(message) = bench(&Args::parse()) {
-        eprintln!("bench: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("bench", bench(&Args::parse()))
 }

@@ -1,11 +1,11 @@
 //! Continuations of prompts, from a language model and an adapter.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use experiments::generate::{Args, generate};
+use experiments::output::end;
 
-fn main() {
-    if let Err(message) = generate(&Args::parse()) {
-        eprintln!("generate: {message}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    end("generate", generate(&Args::parse()))
 }
