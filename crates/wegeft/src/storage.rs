@@ -323,9 +323,9 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError>
 /// A file that cannot be written.
 pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
     let error = |e: std::io::Error| {
-        // tempfile's errors name a file that is gone by then; their cause is the system's.
-        let cause = e.get_ref().and_then(|e| e.source()).map(ToString::to_string);
-        file_error("write", path, cause.unwrap_or_else(|| e.to_string()))
+        // tempfile adds the name of a file that is gone by then.
+        let message = e.to_string();
+        file_error("write", path, message.split(" at path \"").next().unwrap_or_default())
     };
     let target = match fs::canonicalize(path) {
         Ok(target) if !target.is_file() => return fs::write(target, bytes).map_err(error),

@@ -191,7 +191,11 @@ fn what_cannot_be_trained_on_is_named() {
         &["needs about", "more than the 1 MB", "lower batch_size"],
     );
     with(good, &["--model", "/nonexistent/model"], &["/nonexistent/model"]);
-    with(good, &["--template", "chat"], &["chat template"]);
+    with(
+        "{\"instruction\": \"Say\", \"output\": \"it\"}\n",
+        &["--template", "chat"],
+        &["chat template"],
+    );
     with(good, &["--method", "none"], &["'none' trains nothing"]);
     with(good, &["--adapter", "/nonexistent/adapter"], &["/nonexistent/adapter"]);
     with(
