@@ -90,7 +90,7 @@ pub struct Args {
     #[arg(long)]
     pub quantize: Option<String>,
     /// flex, ndarray, vulkan, cuda:1, …
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = crate::device::DEFAULT)]
     pub device: String,
     /// Seed of the drawing.
     #[arg(long, default_value_t = 42)]
@@ -230,6 +230,7 @@ fn json_prompt(line: &str) -> Result<Vec<Message>, String> {
         Text { prompt: String },
     }
     match serde_json::from_str(line) {
+        Ok(Line::Chat { messages }) if messages.is_empty() => Err("'messages' is empty; give at least one".into()),
         Ok(Line::Chat { messages }) => Ok(messages),
         Ok(Line::Text { prompt }) => Ok(vec![Message::user(prompt)]),
         Err(_) => Err(r#"expected {"prompt": …} or {"messages": [{"role": …, "content": …}, …]}"#.into()),

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub rounds: usize,
     /// Device.
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = crate::device::DEFAULT)]
     pub device: String,
     /// Recompute what Burn's balanced checkpointing leaves out, instead of keeping every activation.
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
-use backbones::resolve;
+use backbones::resolve_lm;
 use burn::tensor::Device;
 use datasets::language::Message;
 use wegeft::Adapted;
@@ -33,7 +33,7 @@ pub fn shipped() -> PathBuf {
 /// Files that are missing, malformed or do not fit together.
 pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
     let folder = match &settings.model {
-        Some(name) => resolve(name).map_err(|e| e.to_string())?,
+        Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
         None => shipped(),
     };
     let options = LoadOptions {

@@ -137,7 +137,7 @@ impl Default for Settings {
             num_beams: 1,
             likelihood: true,
             seed: 42,
-            device: "flex".into(),
+            device: crate::device::DEFAULT.into(),
         }
     }
 }

@@ -22,8 +22,8 @@ pub struct Row {
     pub percent_trainable: f64,
     /// Name of `value`.
     pub metric: String,
-    /// The result.
-    pub value: f64,
+    /// The result; absent where nothing was held out.
+    pub value: Option<f64>,
     /// Peak resident memory, MB.
     #[serde(default)]
     pub peak_rss_mb: Option<f64>,

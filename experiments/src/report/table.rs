@@ -200,7 +200,7 @@ fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
         let chosen = rows
             .iter()
             .filter(|row| row.task == task && seed.is_none_or(|seed| row.seed == seed));
-        average(&chosen.map(|row| row.value).collect::<Vec<_>>())
+        average(&chosen.filter_map(|row| row.value).collect::<Vec<_>>())
     };
     let over_tasks =
         |seed: Option<u64>| -> Vec<f64> { column.tasks.iter().filter_map(|task| of_task(task, seed)).collect() };
@@ -247,7 +247,7 @@ mod tests {
             trainable_params: 10,
             percent_trainable: 0.1,
             metric: "top1".into(),
-            value,
+            value: Some(value),
             peak_rss_mb: Some(100.0 + value),
             seed,
         }
