@@ -274,7 +274,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("preset.toml");
         std::fs::write(&path, "lr = 1e-3\nepochs = \"x\"\n").unwrap();
-        let message = read(&path).unwrap_err();
+        let message = read::<Settings>(&path).unwrap_err();
         for part in ["preset.toml, line 2 ('epochs = \"x\"')", "invalid type", "usize"] {
             assert!(message.contains(part), "{message}");
         }

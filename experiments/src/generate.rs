@@ -8,10 +8,11 @@ use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use clap::Parser;
+use datasets::language::Message;
 use serde_json::json;
 
 use crate::adapted_lm::adapted;
-use crate::generation::chat::{self, Message};
+use crate::generation::chat;
 use crate::generation::{Generation, Generator};
 use crate::memory::peak_rss_mb;
 use crate::output::print;

@@ -19,6 +19,7 @@ pub mod generate;
 pub mod generation;
 pub mod interrupt;
 pub mod language;
+pub mod launch;
 pub mod load;
 pub mod loader;
 pub mod memory;

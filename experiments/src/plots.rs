@@ -19,25 +19,72 @@ pub type Curve = (String, Vec<(f64, f64)>);
 /// # Errors
 /// What the drawing library says.
 pub fn curves(title: &str, curves: &[Curve]) -> Result<String, String> {
+    lines(
+        title,
+        curves,
+        &Frame {
+            size: (420, 260),
+            x: "epoch",
+            y: "validation top-1, %",
+            least_top: 1.0,
+            most: 100.0,
+            names: SeriesLabelPosition::LowerRight,
+        },
+    )
+}
+
+/// Curves of loss over steps.
+///
+/// # Errors
+/// What the drawing library says.
+pub fn losses(title: &str, curves: &[Curve]) -> Result<String, String> {
+    lines(
+        title,
+        curves,
+        &Frame {
+            size: (560, 300),
+            x: "step",
+            y: "loss",
+            least_top: 0.1,
+            most: f64::INFINITY,
+            names: SeriesLabelPosition::UpperRight,
+        },
+    )
+}
+
+/// What stands around curves.
+struct Frame {
+    /// Pixels.
+    size: (u32, u32),
+    x: &'static str,
+    y: &'static str,
+    /// The y axis reaches at least here.
+    least_top: f64,
+    /// And never beyond.
+    most: f64,
+    names: SeriesLabelPosition,
+}
+
+fn lines(title: &str, curves: &[Curve], frame: &Frame) -> Result<String, String> {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (420, 260)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, frame.size).into_drawing_area();
         area.fill(&WHITE).map_err(|e| e.to_string())?;
         let points = || curves.iter().flat_map(|(_, points)| points);
         let last = points().map(|point| point.0).fold(1.0, f64::max);
-        let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.05;
+        let top = points().map(|point| point.1).fold(frame.least_top, f64::max) * 1.05;
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 16))
             .margin(8)
             .margin_right(18)
             .x_label_area_size(34)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..last, 0.0..top.min(100.0))
+            .build_cartesian_2d(0.0..last, 0.0..top.min(frame.most))
             .map_err(|e| e.to_string())?;
         chart
             .configure_mesh()
-            .x_desc("epoch")
-            .y_desc("validation top-1, %")
+            .x_desc(frame.x)
+            .y_desc(frame.y)
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(|e| e.to_string())?;
@@ -51,7 +98,7 @@ pub fn curves(title: &str, curves: &[Curve]) -> Result<String, String> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(frame.names.clone())
             .background_style(WHITE.mix(0.8))
             .draw()
             .map_err(|e| e.to_string())?;
@@ -220,6 +267,9 @@ mod tests {
         let points = [("linear".into(), 0.0, 60.0), ("wegeft".into(), 0.029, 74.1)];
         let svg = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
         assert!(svg.contains("wegeft") && svg.matches("<circle").count() == 2, "{svg}");
+        let svg = losses("lora", &[("train".into(), vec![(1.0, 2.0), (2.0, 1.0)])]).unwrap();
+        assert!(svg.contains("lora") && svg.contains("<polyline"), "{svg}");
+        assert!(losses("nothing", &[]).is_ok());
         assert!(curves("empty", &[]).is_ok() && bars("empty", &[]).is_ok());
         assert!(scatter("empty", "", Axis::Linear, &[]).is_ok());
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use datasets::Resize;
 use datasets::fgvc::ClassIds;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augment, Mix};
@@ -143,7 +144,7 @@ impl Default for Settings {
 ///
 /// # Errors
 /// A file that cannot be read, is no TOML, or has an unknown key.
-pub fn read(path: &Path) -> Result<Settings, String> {
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     toml::from_str(&text).map_err(|e: toml::de::Error| {
         let (at, path) = (e.span().map_or(0, |span| span.start), path.display());

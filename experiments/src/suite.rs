@@ -300,7 +300,7 @@ fn backbone(settings: &Settings) -> Result<(Pretrained, Device), String> {
 fn refuse_another(out: &Path, settings: &Settings, resumed: bool) -> Result<(), String> {
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}; choose another --out", out.display()))?;
     let config = out.join("config.toml");
-    if !holds_work(out) || !config.exists() || read(&config)? == *settings {
+    if !holds_work(out) || !config.exists() || read::<Settings>(&config)? == *settings {
         return Ok(());
     }
     let advice = match resumed {
@@ -326,7 +326,7 @@ fn holds_work(folder: &Path) -> bool {
 /// Keeps the settings in the run folder.
 fn claim(out: &Path, settings: &Settings) -> Result<(), String> {
     let config = out.join("config.toml");
-    if config.exists() && read(&config).is_ok_and(|known| known == *settings) {
+    if config.exists() && read::<Settings>(&config).is_ok_and(|known| known == *settings) {
         return Ok(());
     }
     let text = toml::to_string(settings).map_err(|e| e.to_string())?;

@@ -1,7 +1,6 @@
 //! The training of one trial, through burn-train.
 
 use std::io::IsTerminal;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +10,6 @@ use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{AccuracyMetric, LossMetric};
-use burn::train::renderer::MetricsRenderer;
 use burn::train::{Learner, SupervisedTraining};
 use datasets::Resize;
 use wegeft::{Adapted, Summary};
@@ -20,12 +18,11 @@ use crate::batches::Pictures;
 use crate::checkpoints::{self, RecordFiles};
 use crate::classifier::cross_entropy;
 use crate::clock::Clock;
-use crate::dashboard::{Dashboard, was_killed};
+use crate::launch::{launch, renderer};
 use crate::memory::reset_peak;
 use crate::methods;
 use crate::metrics_file::{MetricsFile, NOT_A_NUMBER};
 use crate::output::tell;
-use crate::plain::Plain;
 use crate::prefix::{self, Prefix};
 use crate::prepared::Prepared;
 use crate::run::{RunError, Setting};
@@ -142,19 +139,9 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     if epochs_done > 0 {
         training = training.checkpoint(epochs_done);
     }
-    let renderer: Box<dyn MetricsRenderer> = match terminal {
-        true => Box::new(Dashboard::open(interrupter, (epochs_done > 0).then_some(epochs_done))),
-        false => Box::new(Plain),
-    };
-    let training = training.renderer(renderer);
+    let training = training.renderer(renderer(terminal, interrupter, epochs_done));
     let learner = Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule);
-    let launched = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
-    clock.save();
-    let result = match launched {
-        Ok(result) => result,
-        Err(panic) if was_killed(&*panic) => return Err(RunError::Interrupted),
-        Err(panic) => resume_unwind(panic),
-    };
+    let result = launch(&clock, || training.launch(learner))?;
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         // The next trial may go on, unless the user wants to stop too.
         if interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
@@ -17,11 +17,11 @@ use crate::bank::Group;
 use crate::config::{AdapterConfig, Method};
 use crate::error::AdapterError;
 use crate::linalg::{finite_svd, product_svd};
-use crate::methods::is_quantized;
 use crate::methods::low_rank::LowRank;
 use crate::methods::wegeft::{Side, WegeftConfig};
 use crate::site::Site;
 use crate::storage::{PREFIX, Tensors, fill, to_stored};
+use crate::weights::Weights;
 
 /// What a conversion lost at one site.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,50 +249,15 @@ fn padded(phi: Tensor<2>, psi: Tensor<2>, d: usize, r: usize) -> (Tensor<2>, Ten
 
 /// The weights of all sites by path, in f64 where the device has it.
 fn weights<M: Module>(model: &M, groups: &[Group]) -> BTreeMap<String, Tensor<2>> {
-    let mut collector = Weights {
-        path: Vec::new(),
-        wanted: groups
-            .iter()
-            .flat_map(|group| group.sites.iter().map(|site| site.path.clone()))
-            .collect(),
-        found: BTreeMap::new(),
-    };
-    model.visit(&mut collector);
-    collector.found
-}
-
-struct Weights {
-    path: Vec<String>,
-    wanted: Vec<String>,
-    found: BTreeMap<String, Tensor<2>>,
-}
-
-impl ModuleVisitor for Weights {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        if D != 2 || !self.wanted.contains(&path) {
-            return;
-        }
-        let weight = param.base();
-        let weight = if is_quantized(weight.dtype()) {
-            weight.dequantize()
-        } else {
-            weight
-        };
+    let sites: Vec<Site> = groups.iter().flat_map(|group| group.sites.clone()).collect();
+    let weights = Weights::of(model, &sites);
+    let exact = |site: Site| {
+        let weight = weights.whole(&site);
         let dtype = match weight.device().supports_dtype(FloatDType::F64) {
             true => FloatDType::F64,
             false => FloatDType::F32,
         };
-        let shape = weight.dims();
-        self.found
-            .insert(path, weight.cast(dtype).reshape([shape[0], shape[1]]));
-    }
+        (site.path, weight.cast(dtype))
+    };
+    sites.into_iter().map(exact).collect()
 }

@@ -9,7 +9,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::methods::{Bound, is_quantized};
+use crate::methods::{Bound, dequantized, is_quantized};
 use crate::site::EDIT_POINT;
 
 /// What a merge did to one weight or bias.
@@ -292,11 +292,7 @@ impl ModuleMapper for Unmerger {
 
 /// `tensor` in a type that sums keep their digits in: f32, or f64 if it is that already.
 fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    let tensor = if is_quantized(tensor.dtype()) {
-        tensor.dequantize()
-    } else {
-        tensor
-    };
+    let tensor = dequantized(tensor);
     match tensor.dtype() {
         DType::F32 | DType::F64 => tensor,
         _ => tensor.cast(FloatDType::F32),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 
-use crate::methods::is_quantized;
+use crate::methods::dequantized;
 use crate::site::Site;
 
 /// Handles to the values of a model's sites, by path; no copy.
@@ -31,16 +31,16 @@ impl Weights {
     /// The weight of a site of this model (its block, if it is one), `[d_in, d_out]`, f32 and without gradient.
     pub(crate) fn matrix(&self, site: &Site) -> Tensor<2> {
         let weight = self.matrices[&site.path].clone().without_autodiff();
-        let weight = if is_quantized(weight.dtype()) {
-            weight.dequantize()
-        } else {
-            weight
-        };
-        let weight = weight.cast(DType::F32);
+        let weight = dequantized(weight).cast(DType::F32);
         match &site.block {
             Some(block) => weight.narrow(1, block.start, site.d_out),
             None => weight,
         }
+    }
+
+    /// The whole weight of a site of this model as a float tensor, `[d_in, columns]`, in its own type.
+    pub(crate) fn whole(&self, site: &Site) -> Tensor<2> {
+        dequantized(self.matrices[&site.path].clone())
     }
 
     /// The value of a rank-1 site of this model, `[d_out]`, f32 and without gradient.

@@ -9,12 +9,22 @@ use crate::language::TextError;
 use crate::language::records::{self, Record, kind};
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// system, user or assistant.
     pub role: String,
     /// What is said.
     pub content: String,
+}
+
+impl Message {
+    /// A message of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: "user".into(),
+            content: content.into(),
+        }
+    }
 }
 
 /// One training example. Only the response (output, completion, the assistant's turns) is learned.

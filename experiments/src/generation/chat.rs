@@ -3,28 +3,9 @@
 use std::collections::BTreeMap;
 
 use backbones::lm::LmTokenizer;
+use datasets::language::Message;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
-use serde::{Deserialize, Serialize};
-
-/// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// system, user or assistant.
-    pub role: String,
-    /// Its text.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of the user.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self {
-            role: "user".into(),
-            content: content.into(),
-        }
-    }
-}
 
 /// The prompt of a chat, ready for the assistant's turn if `open`. It has its special tokens in it: encode it without
 /// adding any.

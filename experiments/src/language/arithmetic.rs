@@ -18,10 +18,10 @@ const PROGRAM: &str = "arithmetic";
 /// # Errors
 /// One sentence: bad settings, data or weights, a training that failed, an interruption.
 pub fn arithmetic(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, String> {
-    let settings = args.settings(PROGRAM, |args| if args.is_sample() { sample() } else { full() })?;
+    let settings = args.settings(PROGRAM, |args| if args.is_sample() { of_sample() } else { full() })?;
     let suite = match &settings.data {
         Some(_) => from_files(&settings)?,
-        None => from_sample(&settings)?,
+        None => Suite::of_sample(PROGRAM, sample::arithmetic::suite(), Template::Alpaca, &settings)?,
     };
     run(&suite, args, &settings, interrupter)
 }
@@ -35,43 +35,11 @@ fn full() -> Settings {
 }
 
 /// Settings for the generated problems and the small model that ships.
-fn sample() -> Settings {
+fn of_sample() -> Settings {
     Settings {
-        method: ["none", "lora", "wegeft"].map(String::from).to_vec(),
-        r: 32,
-        alpha: 64.0,
-        lora_r: 8,
-        lora_alpha: 16.0,
-        epochs: 1,
-        learning_rate: 5e-3,
         max_new_tokens: 40,
-        eval_batch_size: 50,
-        ..Settings::default()
+        ..Settings::of_sample()
     }
-}
-
-fn from_sample(settings: &Settings) -> Result<Suite, String> {
-    let sample = sample::arithmetic::suite();
-    let names: Vec<&str> = sample.sets.iter().map(|(name, _)| name.as_str()).collect();
-    let picked = chosen(&settings.sets, &names)?;
-    let train = sample.train;
-    Ok(Suite {
-        experiment: PROGRAM,
-        sets: sample
-            .sets
-            .iter()
-            .filter(|(name, _)| picked.contains(&name.as_str()))
-            .map(|(name, questions)| TestSet {
-                name: name.clone(),
-                questions: limited(questions.clone(), settings),
-                scored: true,
-            })
-            .collect(),
-        train: Box::new(move || Ok(train.clone())),
-        template: Template::Alpaca,
-        published: &[],
-        published_sets: Vec::new(),
-    })
 }
 
 fn from_files(settings: &Settings) -> Result<Suite, String> {

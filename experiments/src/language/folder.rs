@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use wegeft::storage::write_then_rename;
 
-use crate::language::settings::{Settings, read};
+use crate::language::settings::Settings;
+use crate::settings::read;
 
 /// Makes or reopens the run folder `out`: what it already holds is kept if its settings are the same. Gives back the
 /// outcomes of its summary.json.
@@ -17,7 +18,7 @@ pub fn open<T: DeserializeOwned>(out: &Path, settings: &Settings) -> Result<Vec<
     let config = out.join("config.toml");
     // A run that failed before it had anything to keep does not bind the next one to its settings.
     if config.exists() && holds_something(out) {
-        if read(&config)? != *settings {
+        if read::<Settings>(&config)? != *settings {
             return Err(format!(
                 "{} was made with other settings; choose another --out, give --resume to go on with its own, or remove it",
                 out.display()

@@ -13,7 +13,6 @@ pub mod folder;
 pub mod likelihood;
 pub mod model;
 pub mod outcome;
-pub mod plots;
 pub mod report;
 pub mod schedule;
 pub mod settings;

@@ -74,14 +74,7 @@ impl Lm {
     /// # Errors
     /// A model without a chat template, or one that the messages do not fit.
     pub fn chat_text(&self, messages: &[Message], open: bool) -> Result<String, String> {
-        let messages: Vec<chat::Message> = messages
-            .iter()
-            .map(|message| chat::Message {
-                role: message.role.clone(),
-                content: message.content.clone(),
-            })
-            .collect();
-        chat::prompt(&self.tokenizer, &messages, open)
+        chat::prompt(&self.tokenizer, messages, open)
     }
 
     /// The model with the adapter of `folder`.

@@ -8,7 +8,8 @@ use wegeft::storage::write_then_rename;
 
 use crate::language::evaluate::Answer;
 use crate::language::outcome::Outcome;
-use crate::language::plots::{self, Curve};
+use crate::plots::{self, Curve};
+use crate::report::run_folder::escape;
 use crate::table::distinct;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
@@ -77,11 +78,4 @@ fn curve(metrics: &Path, split: &str) -> Vec<(f64, f64)> {
         .filter(|line| line["split"] == *split)
         .filter_map(|line| Some((line["step"].as_f64()?, line["loss"].as_f64()?)))
         .collect()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }

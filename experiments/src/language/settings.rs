@@ -10,6 +10,7 @@ use wegeft::methods::wegeft::{WegeftConfig, ZeroFactor};
 use wegeft::{AdapterConfig, Method};
 
 use crate::language::schedule::Shape;
+use crate::settings::read;
 
 /// The effective settings of a run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -313,16 +314,22 @@ impl Args {
     }
 }
 
-/// Reads a preset.
-///
-/// # Errors
-/// A file that cannot be read, is no TOML, or has an unknown key.
-pub fn read(path: &Path) -> Result<Settings, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.message()))
-}
-
 impl Settings {
+    /// What the programs without an argument share: the small model that ships, on generated questions.
+    pub fn of_sample() -> Self {
+        Self {
+            method: ["none", "lora", "wegeft"].map(String::from).to_vec(),
+            r: 32,
+            alpha: 64.0,
+            lora_r: 8,
+            lora_alpha: 16.0,
+            epochs: 1,
+            learning_rate: 5e-3,
+            eval_batch_size: 50,
+            ..Self::default()
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         let positive = [
             ("epochs", self.epochs),

@@ -9,11 +9,12 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use datasets::language::published::Row;
-use datasets::language::{Example, Question, Template};
+use datasets::language::{Example, Question, Template, sample};
 use serde::{Deserialize, Serialize};
 use wegeft::Adapted;
 
 use crate::adapted_lm::in_model_type;
+use crate::language::chosen::{chosen, limited};
 use crate::language::evaluate::{Score, evaluate};
 use crate::language::folder;
 use crate::language::model::{self, Lm};
@@ -50,6 +51,40 @@ pub struct Suite {
     pub published: &'static [Row],
     /// The sets that the published rows have values of.
     pub published_sets: Vec<&'static str>,
+}
+
+impl Suite {
+    /// A suite of generated questions: no published row beside it, every set scored.
+    ///
+    /// # Errors
+    /// Settings that name a set which it has not.
+    pub fn of_sample(
+        experiment: &'static str,
+        sample: sample::Suite,
+        template: Template,
+        settings: &Settings,
+    ) -> Result<Self, String> {
+        let names: Vec<&str> = sample.sets.iter().map(|(name, _)| name.as_str()).collect();
+        let picked: Vec<String> = chosen(&settings.sets, &names)?.into_iter().map(String::from).collect();
+        let train = sample.train;
+        Ok(Self {
+            experiment,
+            sets: sample
+                .sets
+                .into_iter()
+                .filter(|(name, _)| picked.contains(name))
+                .map(|(name, questions)| TestSet {
+                    name,
+                    questions: limited(questions, settings),
+                    scored: true,
+                })
+                .collect(),
+            train: Box::new(move || Ok(train.clone())),
+            template,
+            published: &[],
+            published_sets: Vec::new(),
+        })
+    }
 }
 
 /// `trained.json` beside an adapter: written last, so that the adapter is whole where it is there.

@@ -1,7 +1,6 @@
 //! The training of one adapter, through burn-train.
 
 use std::io::IsTerminal;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,14 +12,12 @@ use burn::tensor::Device;
 use burn::train::checkpoint::{ComposedCheckpointingStrategy, KeepLastNCheckpoints, MetricCheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::metric::{LearningRateMetric, LossMetric};
-use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining};
 use serde_json::Value;
 use wegeft::{Adapted, Summary, site};
 
 use crate::checkpoints::{self, RecordFiles};
 use crate::clock::Clock;
-use crate::dashboard::{Dashboard, was_killed};
 use crate::language::batches::{HeldOut, Plan, Rounds, Sequence};
 use crate::language::estimate::{BatchShape, Estimate, available_mb};
 use crate::language::model::Lm;
@@ -28,9 +25,9 @@ use crate::language::schedule::{PerStep, Shape};
 use crate::language::settings::Settings;
 use crate::language::throughput::Throughput;
 use crate::language::tuned::Tuned;
+use crate::launch::{launch, renderer};
 use crate::metrics_file::MetricsFile;
 use crate::output::tell;
-use crate::plain::Plain;
 use crate::run::RunError;
 
 /// What every training of a program shares.
@@ -153,25 +150,14 @@ pub fn train(
     if done > 0 {
         training = training.checkpoint(done);
     }
-    let renderer: Box<dyn MetricsRenderer> = match terminal {
-        true => Box::new(Dashboard::open(interrupter, (done > 0).then_some(done))),
-        false => Box::new(Plain),
-    };
-    let training = training.renderer(renderer);
+    let training = training.renderer(renderer(terminal, interrupter, done));
     let model = Tuned {
         adapted,
         max_grad_norm: settings.max_grad_norm,
         checkpointing: settings.gradient_checkpointing,
     };
-    let launched = catch_unwind(AssertUnwindSafe(|| {
-        training.launch(Learner::new(model, optimizer, schedule))
-    }));
-    clock.save();
-    let result = match launched {
-        Ok(result) => result,
-        Err(panic) if was_killed(&*panic) => return Err(RunError::Interrupted),
-        Err(panic) => resume_unwind(panic),
-    };
+    let learner = Learner::new(model, optimizer, schedule);
+    let result = launch(&clock, || training.launch(learner))?;
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         return Err(failed(format!(
             "the loss is not a number at step {step}; lower learning_rate (the last good checkpoint is kept)"

@@ -5,7 +5,7 @@ mod page;
 pub mod program;
 mod published;
 mod rows;
-mod run_folder;
+pub(crate) mod run_folder;
 mod table;
 
 pub use run_folder::write;

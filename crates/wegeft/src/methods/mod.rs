@@ -257,11 +257,7 @@ impl Reparameterization for Bound {
             let [width] = [shape[0]];
             return self.edit().bias(base.reshape([width])).reshape(shape);
         }
-        let base = if is_quantized(base.dtype()) {
-            base.dequantize()
-        } else {
-            base
-        };
+        let base = dequantized(base);
         let residual = self.edit().residual(base.clone().reshape([shape[0], shape[1]]));
         base + residual.reshape(shape)
     }
@@ -280,6 +276,14 @@ pub(crate) fn cast<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
 pub(crate) fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
     match p > 0.0 {
         true => DropoutConfig::new(p).init().forward(x),
+        false => x,
+    }
+}
+
+/// `x` as a float tensor.
+pub(crate) fn dequantized<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match is_quantized(x.dtype()) {
+        true => x.dequantize(),
         false => x,
     }
 }
