@@ -1,4 +1,4 @@
-//! Burn's layers through the fused operations of `kernels`; a layer that an adapter is bound to goes through `wegeft`.
+//! Burn's layers through the fused operations of `kernels`, where `wegeft` has them not.
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
@@ -11,46 +11,14 @@ pub fn norm<const D: usize>(layer: &LayerNorm, epsilon: f64, x: Tensor<D>) -> Te
     kernels::layer_norm(x, layer.gamma.val(), beta, epsilon)
 }
 
-/// [`wegeft::linear`], `[batch, tokens, d_in]` to `[batch, tokens, d_out]`.
-pub fn linear(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    if is_bound(layer) {
-        return wegeft::linear(layer, x);
-    }
-    by_rows(layer, x, kernels::linear)
-}
-
-/// `gelu(linear(layer, x))`
+/// `gelu(linear(layer, x))`, `[batch, tokens, d_in]` to `[batch, tokens, d_out]`.
 pub fn linear_gelu(layer: &Linear, x: Tensor<3>) -> Tensor<3> {
-    if is_bound(layer) {
+    if layer.weight.reparameterization::<Bound>().is_some() {
         return kernels::gelu(wegeft::linear(layer, x));
     }
-    by_rows(layer, x, kernels::linear_gelu)
-}
-
-/// `residual + linear(layer, x)`, `residual`: `[batch, tokens, d_out]`
-pub fn linear_add(layer: &Linear, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-    if is_bound(layer) {
-        return residual + wegeft::linear(layer, x);
-    }
-    let [batch, tokens, d_out] = residual.dims();
-    let residual = residual.reshape([batch * tokens, d_out]);
-    by_rows(layer, x, |x, weight, bias| {
-        kernels::linear_add(x, weight, bias, residual)
-    })
-}
-
-fn is_bound(layer: &Linear) -> bool {
-    layer.weight.reparameterization::<Bound>().is_some()
-}
-
-fn by_rows(
-    layer: &Linear,
-    x: Tensor<3>,
-    product: impl FnOnce(Tensor<2>, Tensor<2>, Option<Tensor<1>>) -> Tensor<2>,
-) -> Tensor<3> {
     let [batch, tokens, d_in] = x.dims();
     let bias = layer.bias.as_ref().map(|bias| bias.val());
-    let out = product(x.reshape([batch * tokens, d_in]), layer.weight.val(), bias);
+    let out = kernels::linear_gelu(x.reshape([batch * tokens, d_in]), layer.weight.val(), bias);
     let [_, d_out] = out.dims();
     out.reshape([batch, tokens, d_out])
 }

@@ -5,6 +5,7 @@ pub mod attention;
 pub mod gated;
 mod gemm;
 mod heads;
+pub mod input_form;
 mod lanes;
 pub mod linear;
 mod memory;

@@ -16,10 +16,11 @@ use super::dora::{BoundDora, Dora};
 use super::lora_init::{LoraInit, Start};
 use super::low_rank::LowRank;
 use super::wegeft::{check_alpha, check_probability};
-use super::{Edit, Factors, Recipe, cast, dropped};
+use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
 use crate::bank::{Group, check_rank, own_groups};
 use crate::config::Patterns;
 use crate::error::AdapterError;
+use crate::linear::affine;
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -287,6 +288,20 @@ impl Edit for BoundLora {
             Some(dora) => out.clone() * cast(dora.factor(weight, self.factors()), out.dtype()),
             None => out,
         }
+    }
+
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        if self.dora.is_some() {
+            return with_rest(self.matmul(x, weight), bias, residual);
+        }
+        let update = self.factors().forward(dropped(x.clone(), self.dropout));
+        affine(x, weight, bias, Some(with_rest(update, None, residual)))
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

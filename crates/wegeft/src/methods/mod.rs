@@ -82,6 +82,18 @@ pub trait Edit {
         x.matmul(weight)
     }
 
+    /// `residual + x W' + bias`, what is there of it, for methods that can do it in one pass. Shapes as
+    /// [`Edit::matmul`], `bias`: `[d_out]`, `residual`: `[n, d_out]`.
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        with_rest(self.matmul(x, weight), bias, residual)
+    }
+
     /// The residual `W' - W`, `[d_in, d_out]`: the weight-space route, and what a merge adds.
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         weight.zeros_like()
@@ -260,6 +272,18 @@ impl Reparameterization for Bound {
         let base = dequantized(base);
         let residual = self.edit().residual(base.clone().reshape([shape[0], shape[1]]));
         base + residual.reshape(shape)
+    }
+}
+
+/// `residual + out + bias`, what is there of it; shapes as [`Edit::affine`].
+pub(crate) fn with_rest(out: Tensor<2>, bias: Option<Tensor<1>>, residual: Option<Tensor<2>>) -> Tensor<2> {
+    let out = match bias {
+        Some(bias) => out + bias.unsqueeze::<2>(),
+        None => out,
+    };
+    match residual {
+        Some(residual) => residual + out,
+        None => out,
     }
 }
 
