@@ -1,4 +1,4 @@
-//! The arithmetic suite (protocol section 4): Math10k and its test sets in LLM-Adapters' files.
+//! The arithmetic suite of LLM-Adapters (arXiv 2304.01933), as the WeGeFT paper uses it: Math10k and its test sets.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ pub struct Set {
     pub folder: &'static str,
     /// True if the answer is a letter from A to E.
     pub letter: bool,
-    /// True if the set counts in the average. The others leak into Math10k through MAWPS (protocol section 4.2).
+    /// True if the set counts in the average. The others leak into Math10k through MAWPS: the paper
+    /// leaves them out.
     pub scored: bool,
 }
 
@@ -67,7 +68,7 @@ pub fn train(files: &[PathBuf]) -> Result<(Vec<Example>, usize), TextError> {
 /// # Errors
 /// A file that cannot be read, an object that lacks a field, an answer of the wrong kind.
 pub fn test(root: &Path, set: Set) -> Result<Vec<Question>, TextError> {
-    records::read(&root.join(set.folder).join("test.json"))?
+    records::read(&records::test_file(&root.join(set.folder)))?
         .into_iter()
         .map(|record| {
             let answer = record.required("answer")?;

@@ -1,4 +1,4 @@
-//! The commonsense suite (protocol section 4): eight sets in LLM-Adapters' files.
+//! The commonsense suite of LLM-Adapters (arXiv 2304.01933), as the WeGeFT paper uses it: eight sets in its files.
 
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Vec<Example>, Text
 /// # Errors
 /// A file that cannot be read, an object that lacks a field, an answer that is none of the options.
 pub fn test(root: &Path, set: Set) -> Result<Vec<Question>, TextError> {
-    records::read(&root.join(set.folder).join("test.json"))?
+    records::read(&records::test_file(&root.join(set.folder)))?
         .into_iter()
         .map(|record| {
             let (instruction, answer) = (record.required("instruction")?, record.required("answer")?);
