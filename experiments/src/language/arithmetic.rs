@@ -1,4 +1,4 @@
-//! The `arithmetic` experiment (protocol section 4): Math10k, evaluated on word problems.
+//! The `arithmetic` experiment of the WeGeFT paper (arXiv 2312.00700): Math10k, evaluated on word problems.
 
 use burn::train::Interrupter;
 use datasets::language::arithmetic::{self, SETS};
@@ -6,8 +6,9 @@ use datasets::language::published::ARITHMETIC;
 use datasets::language::{Template, sample};
 
 use crate::language::chosen::{chosen, limited};
+use crate::language::flags::Args;
 use crate::language::outcome::Outcome;
-use crate::language::settings::{Args, Settings};
+use crate::language::settings::Settings;
 use crate::language::suite::{Suite, TestSet, run};
 use crate::output::tell;
 
@@ -26,8 +27,8 @@ pub fn arithmetic(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>
     run(&suite, args, &settings, interrupter)
 }
 
-/// Settings of the protocol's new code.
-fn full() -> Settings {
+/// Settings of WeGeFT's released code.
+pub(crate) fn full() -> Settings {
     Settings {
         max_new_tokens: 512,
         ..Settings::default()
@@ -35,7 +36,7 @@ fn full() -> Settings {
 }
 
 /// Settings for the generated problems and the small model that ships.
-fn of_sample() -> Settings {
+pub(crate) fn of_sample() -> Settings {
     Settings {
         max_new_tokens: 40,
         ..Settings::of_sample()

@@ -1,4 +1,4 @@
-//! The `commonsense` experiment (protocol section 4): one model trained on all sets, evaluated on each.
+//! The `commonsense` experiment of the WeGeFT paper (arXiv 2312.00700): one model trained on all sets, evaluated on each.
 
 use burn::train::Interrupter;
 use datasets::language::commonsense::{self, SETS};
@@ -6,8 +6,9 @@ use datasets::language::published::COMMONSENSE;
 use datasets::language::{Protocol, Template, sample};
 
 use crate::language::chosen::{chosen, limited};
+use crate::language::flags::Args;
 use crate::language::outcome::Outcome;
-use crate::language::settings::{Args, Settings};
+use crate::language::settings::Settings;
 use crate::language::suite::{Suite, TestSet, run};
 
 const PROGRAM: &str = "commonsense";
@@ -25,8 +26,8 @@ pub fn commonsense(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome
     run(&suite, args, &settings, interrupter)
 }
 
-/// Settings of the protocol's new code.
-fn full() -> Settings {
+/// Settings of WeGeFT's released code.
+pub(crate) fn full() -> Settings {
     Settings {
         learning_rate: 2e-4,
         max_new_tokens: 32,
@@ -35,7 +36,7 @@ fn full() -> Settings {
 }
 
 /// Settings for the generated questions and the small model that ships.
-fn of_sample() -> Settings {
+pub(crate) fn of_sample() -> Settings {
     Settings {
         max_new_tokens: 12,
         ..Settings::of_sample()

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::language::batches::{HeldOut, Plan, Rounds, Sequence};
 use crate::language::estimate::{BatchShape, Estimate, available_mb};
 use crate::language::model::Lm;
+use crate::language::packing::pack;
 use crate::language::schedule::{PerStep, Shape};
 use crate::language::settings::Settings;
 use crate::language::throughput::Throughput;
@@ -80,6 +81,14 @@ pub fn train(
     let valid = sequences.split_off(sequences.len() - held_out);
     if sequences.is_empty() {
         return Err(failed("validation leaves no example to train on; lower it".into()));
+    }
+    if settings.packing {
+        let examples = sequences.len();
+        sequences = pack(sequences, settings.max_length);
+        tell(format_args!(
+            "  {examples} examples packed into {} rows",
+            sequences.len()
+        ));
     }
     let summary = adapted.summary();
     check_memory(setting, &summary, &sequences).map_err(failed)?;

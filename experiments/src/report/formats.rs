@@ -17,28 +17,45 @@ pub fn facts(line: &Line) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Markdown, aligned: tasks down, methods across, so that 19 tasks fit a terminal.
+/// Markdown, aligned: tasks down, methods across, so that 19 tasks fit a terminal; methods down where there are more of
+/// them than columns.
 pub fn markdown(table: &Table) -> String {
     let mut text = TextTable::new();
     text.load_preset(presets::ASCII_MARKDOWN);
-    let names = table.lines.iter().map(Line::label);
-    text.set_header([table.metric.clone()].into_iter().chain(names));
+    let mut rows: Vec<Vec<String>> = vec![
+        [table.metric.clone()]
+            .into_iter()
+            .chain(table.lines.iter().map(Line::label))
+            .collect(),
+    ];
     for fact in 0..3 {
         let values = table.lines.iter().map(|line| facts(line)[fact].1.clone());
         let name = table.lines.first().map_or("", |line| facts(line)[fact].0);
-        text.add_row([name.to_string()].into_iter().chain(values));
+        rows.push([name.to_string()].into_iter().chain(values).collect());
     }
     for (index, column) in table.columns.iter().enumerate() {
         let values = table
             .lines
             .iter()
             .map(|line| line.cells[index].map_or(NONE.into(), |cell| cell.text()));
-        text.add_row([column.name.clone()].into_iter().chain(values));
+        rows.push([column.name.clone()].into_iter().chain(values).collect());
     }
+    if table.lines.len() > table.columns.len() {
+        rows = transposed(rows);
+    }
+    let mut rows = rows.into_iter();
+    text.set_header(rows.next().unwrap_or_default());
+    text.add_rows(rows);
     for column in text.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     text.to_string()
+}
+
+fn transposed(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let width = rows.first().map_or(0, Vec::len);
+    let column = |at: usize| rows.iter().map(|row| row[at].clone()).collect();
+    (0..width).map(column).collect()
 }
 
 /// LaTeX with the packages booktabs and graphicx: the paper's orientation, methods down.
