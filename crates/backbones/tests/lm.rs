@@ -323,6 +323,9 @@ fn every_family_is_written_as_it_was_read() {
         .unwrap();
         let ours = read_tensors(&dir.path().join("model.safetensors")).unwrap();
         assert_eq!(ours, read_tensors(&fixture(name).join("model.safetensors")).unwrap());
+        // As readable as any other file.
+        let permissions = |file: &str| std::fs::metadata(dir.path().join(file)).unwrap().permissions();
+        assert_eq!(permissions("model.safetensors"), permissions("config.json"));
     }
 }
 

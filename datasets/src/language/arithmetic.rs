@@ -39,16 +39,17 @@ const fn set(name: &'static str, folder: &'static str, letter: bool, scored: boo
     }
 }
 
-/// Math10k under `root`.
+/// Math10k under `root`; where it is missing, LLM-Adapters' smaller math_data.json.
 ///
 /// # Errors
-/// A file that is not there.
-pub fn train_files(root: &Path) -> Result<Vec<PathBuf>, TextError> {
-    let path = root.join("ft-training_set/math_10k.json");
-    match path.is_file() {
-        true => Ok(vec![path]),
-        false => Err(TextError::read(
-            &path,
+/// Neither file is there.
+pub fn train_file(root: &Path) -> Result<PathBuf, TextError> {
+    let [usual, smaller] = ["math_10k.json", "math_data.json"].map(|name| root.join("ft-training_set").join(name));
+    match (usual.is_file(), smaller.is_file()) {
+        (true, _) => Ok(usual),
+        (false, true) => Ok(smaller),
+        _ => Err(TextError::read(
+            &usual,
             "no such file; put it there, or name the training files with --train-file",
         )),
     }
@@ -133,7 +134,7 @@ mod tests {
             message.contains("item 1: field 'answer' is 'many', expected a number"),
             "{message}"
         );
-        let missing = train_files(data.path()).unwrap_err().to_string();
+        let missing = train_file(data.path()).unwrap_err().to_string();
         assert!(
             missing.contains("math_10k.json") && missing.contains("--train-file"),
             "{missing}"

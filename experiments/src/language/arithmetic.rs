@@ -5,7 +5,7 @@ use datasets::language::arithmetic::{self, SETS};
 use datasets::language::published::ARITHMETIC;
 use datasets::language::{Template, sample};
 
-use crate::language::chosen::{chosen, limited};
+use crate::language::chosen::{limited, with_questions};
 use crate::language::flags::Args;
 use crate::language::outcome::Outcome;
 use crate::language::settings::Settings;
@@ -45,7 +45,7 @@ pub(crate) fn of_sample() -> Settings {
 
 fn from_files(settings: &Settings) -> Result<Suite, String> {
     let root = settings.data.clone().unwrap_or_default();
-    let picked = chosen(&settings.sets, &SETS.map(|set| set.name))?;
+    let picked = with_questions(&settings.sets, &SETS.map(|set| (set.name, set.folder)), &root)?;
     let sets = SETS
         .iter()
         .filter(|set| picked.contains(&set.name))
@@ -60,7 +60,11 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
     let files = settings.train_file.clone();
     let train = move || {
         let files = match files.is_empty() {
-            true => arithmetic::train_files(&root).map_err(|e| e.to_string())?,
+            true => {
+                let file = arithmetic::train_file(&root).map_err(|e| e.to_string())?;
+                tell(format_args!("training on {}", file.display()));
+                vec![file]
+            }
             false => files.clone(),
         };
         let (examples, empty) = arithmetic::train(&files).map_err(|e| e.to_string())?;

@@ -15,7 +15,7 @@ pub fn vtab(found: &[String]) -> Option<Frame> {
         return None;
     }
     let tasks: Vec<String> = VTAB.iter().map(|(task, _)| task.to_string()).collect();
-    let mut columns: Vec<Column> = tasks.iter().map(Column::of_task).collect();
+    let mut columns: Vec<Column> = tasks.iter().map(|task| Column::of_task(task)).collect();
     for group in ["natural", "specialized", "structured"] {
         let of_group = VTAB.iter().filter(|(_, known)| *known == group);
         columns.push(Column::mean(
@@ -36,7 +36,7 @@ pub fn fgvc(found: &[String]) -> Option<Frame> {
     }
     let task = |name: &&str| found.iter().find(|task| contains(task, name)).cloned();
     let tasks: Vec<String> = FGVC.iter().map(|name| task(name).unwrap_or(name.to_string())).collect();
-    let mut columns: Vec<Column> = tasks.iter().map(Column::of_task).collect();
+    let mut columns: Vec<Column> = tasks.iter().map(|task| Column::of_task(task)).collect();
     columns.push(Column::mean("mean over 5", tasks));
     let lines = ROWS.iter().map(|row| vision(row, 0, &row.fgvc)).collect();
     Some((columns, lines))
@@ -64,12 +64,13 @@ fn suite(found: &[String], scored: &[String], others: &[String], published: &[La
     let mut columns: Vec<Column> = scored
         .iter()
         .chain(others.iter().copied())
-        .map(Column::of_task)
+        .map(|task| Column::of_task(task))
         .collect();
-    columns.push(Column::mean(
-        &format!("mean over {}", scored.join(", ")),
-        scored.to_vec(),
-    ));
+    let over = match others.is_empty() {
+        true => scored.len().to_string(),
+        false => scored.join(", "),
+    };
+    columns.push(Column::mean(&format!("mean over {over}"), scored.to_vec()));
     let line = |row: &LanguageRow| {
         let value = |at: usize| row.values.get(at).copied().map(Cell::published);
         let cells = (0..scored.len()).map(value);
@@ -134,6 +135,7 @@ mod tests {
     fn commonsense_stands_beside_its_published_rows() {
         let (columns, lines) = commonsense(&["PIQA".into()]).unwrap();
         assert_eq!((columns.len(), lines.len()), (9, COMMONSENSE.len()));
+        assert_eq!(columns[8].name, "mean over 8");
         assert_eq!(lines[0].cells[1].unwrap().mean, COMMONSENSE[0].values[1]);
         assert_eq!(commonsense(&["true-false".into()]), None);
     }

@@ -17,10 +17,10 @@ pub struct Column {
 
 impl Column {
     /// The column of one task.
-    pub fn of_task(task: &String) -> Self {
+    pub fn of_task(task: &str) -> Self {
         Self {
-            name: task.clone(),
-            tasks: vec![task.clone()],
+            name: task.to_string(),
+            tasks: vec![task.to_string()],
         }
     }
 
@@ -162,7 +162,7 @@ fn frame(experiment: &str, rows: &[&Row]) -> (Vec<Column>, Vec<Line>) {
     if let Some(known) = known {
         return known;
     }
-    let mut columns: Vec<Column> = found.iter().map(Column::of_task).collect();
+    let mut columns: Vec<Column> = found.iter().map(|task| Column::of_task(task)).collect();
     let groups = distinct(
         rows.iter()
             .map(|row| row.group.clone())

@@ -40,13 +40,18 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
         weights: Vec::new(),
     };
     model.visit(&mut collector);
-    let (path, unfinished) = (folder.join(SINGLE), folder.join(format!("{SINGLE}.unfinished")));
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize_to_file(collector.weights, Some(metadata), &unfinished)
-        .map_err(|e| error(&path, e.to_string()))?;
-    std::fs::rename(&unfinished, &path).map_err(|e| error(&path, e.to_string()))?;
     let text = serde_json::to_string_pretty(config).unwrap_or_default();
-    write_then_rename(&folder.join("config.json"), text.as_bytes())
+    let config_path = folder.join("config.json");
+    write_then_rename(&config_path, text.as_bytes())?;
+    let path = folder.join(SINGLE);
+    let metadata = [("format".to_string(), "pt".to_string())].into();
+    // It writes beside the place and renames, into a file that is private: config.json shows what the umask allows.
+    safetensors::serialize_to_file(collector.weights, Some(metadata), &path)
+        .map_err(|e| error(&path, e.to_string()))?;
+    let permissions = std::fs::metadata(&config_path).map(|data| data.permissions());
+    permissions
+        .and_then(|permissions| std::fs::set_permissions(&path, permissions))
+        .map_err(|e| error(&path, e.to_string()))
 }
 
 /// A weight that becomes bytes when it is written.
