@@ -29,14 +29,12 @@ pub fn input_form(
 ) -> Tensor<2> {
     let bias = bias_or_zeros(&weight, bias).into_dispatch();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    // The scale goes on the smallest tensor, [r, d_in].
-    let (phi, psi) = (
-        edit.phi.into_dispatch(),
-        edit.psi.mul_scalar(edit.scale).into_dispatch(),
-    );
+    let (phi, psi, scale) = (edit.phi.into_dispatch(), edit.psi.into_dispatch(), edit.scale as f32);
     Tensor::from_dispatch(match residual {
-        Some(residual) => <Dispatch as InputForm>::input_form_add(x, phi, psi, weight, bias, residual.into_dispatch()),
-        None => <Dispatch as InputForm>::input_form(x, phi, psi, weight, bias),
+        Some(residual) => {
+            <Dispatch as InputForm>::input_form_add(x, phi, psi, weight, bias, residual.into_dispatch(), scale)
+        }
+        None => <Dispatch as InputForm>::input_form(x, phi, psi, weight, bias, scale),
     })
 }
 
@@ -44,15 +42,16 @@ pub fn input_form(
 /// `[d_out]`, `residual`: `[n, d_out]`.
 #[backend_extension(Flex, Autodiff)]
 pub trait InputForm: Backend {
-    /// `(x + (x psiᵀ) phiᵀ) W + b`
+    /// `(x + scale·(x psiᵀ) phiᵀ) W + b`
     fn input_form(
         x: FloatTensor<Self>,
         phi: FloatTensor<Self>,
         psi: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        scale: f32,
     ) -> FloatTensor<Self>;
-    /// `residual + (x + (x psiᵀ) phiᵀ) W + b`
+    /// `residual + (x + scale·(x psiᵀ) phiᵀ) W + b`
     fn input_form_add(
         x: FloatTensor<Self>,
         phi: FloatTensor<Self>,
@@ -60,15 +59,24 @@ pub trait InputForm: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        scale: f32,
     ) -> FloatTensor<Self>;
 }
 
 impl InputForm for Flex {
-    fn input_form(x: FlexTensor, phi: FlexTensor, psi: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    fn input_form(
+        x: FlexTensor,
+        phi: FlexTensor,
+        psi: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        scale: f32,
+    ) -> FlexTensor {
+        let pair = Pair { phi, psi, scale };
         if rows(&x)[0] <= FEW {
-            return Flex::linear(edited(x, phi, psi), weight, bias);
+            return Flex::linear(pair.edited(x), weight, bias);
         }
-        forward(x, phi, psi, weight, bias, None).0
+        forward(x, &pair, weight, bias, None).0
     }
 
     fn input_form_add(
@@ -78,25 +86,45 @@ impl InputForm for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         residual: FlexTensor,
+        scale: f32,
     ) -> FlexTensor {
+        let pair = Pair { phi, psi, scale };
         if rows(&x)[0] <= FEW {
-            return Flex::linear_add(edited(x, phi, psi), weight, bias, residual);
+            return Flex::linear_add(pair.edited(x), weight, bias, residual);
         }
-        forward(x, phi, psi, weight, bias, Some(residual)).0
+        forward(x, &pair, weight, bias, Some(residual)).0
     }
 }
 
-/// `x + (x psiᵀ) phiᵀ`
-fn edited(x: FlexTensor, phi: FlexTensor, psi: FlexTensor) -> FlexTensor {
-    let code = Flex::float_matmul(x.clone(), Flex::float_transpose(psi));
-    Flex::float_add(x, Flex::float_matmul(code, Flex::float_transpose(phi)))
-}
-
-/// The output and the code `x psiᵀ`, `[n, r]`.
-fn forward(
-    x: FlexTensor,
+/// The edit `x + scale·(x psiᵀ) phiᵀ`.
+#[derive(Debug, Clone)]
+struct Pair {
     phi: FlexTensor,
     psi: FlexTensor,
+    scale: f32,
+}
+
+impl Pair {
+    fn edited(&self, x: FlexTensor) -> FlexTensor {
+        let code = Flex::float_matmul(x.clone(), Flex::float_transpose(self.psi.clone()));
+        let code = Flex::float_mul_scalar(code, self.scale.into());
+        Flex::float_add(x, Flex::float_matmul(code, Flex::float_transpose(self.phi.clone())))
+    }
+
+    /// The same values in a layout that [`matrix`] takes.
+    fn positive(self) -> Self {
+        Self {
+            phi: positive(self.phi),
+            psi: positive(self.psi),
+            scale: self.scale,
+        }
+    }
+}
+
+/// The output and the code `scale·x psiᵀ`, `[n, r]`.
+fn forward(
+    x: FlexTensor,
+    pair: &Pair,
     weight: FlexTensor,
     bias: FlexTensor,
     residual: Option<FlexTensor>,
@@ -106,8 +134,8 @@ fn forward(
         bias.to_contiguous(),
         residual.map(|r| r.to_contiguous()),
     );
-    let (phi, psi, weight) = (positive(phi), positive(psi), positive(weight));
-    let (phi, psi, weight) = (matrix(&phi), matrix(&psi), matrix(&weight));
+    let (pair, weight) = (pair.clone().positive(), positive(weight));
+    let (phi, psi, weight) = (matrix(&pair.phi), matrix(&pair.psi), matrix(&weight));
     let (input, bias, residual) = (values(&x), values(&bias), residual.as_ref().map(values));
     let [n, d_in] = rows(&x);
     let (d_out, r) = (bias.len(), psi.size()[0]);
@@ -117,6 +145,7 @@ fn forward(
         let (first, count) = (index * block, out.capacity() / d_out);
         let mut edited = input[first * d_in..][..count * d_in].to_vec();
         append_product(code, Mat::rows(&edited, [count, d_in]), psi.t(), Cores::One);
+        code.written().iter_mut().for_each(|code| *code *= pair.scale);
         let small = Mat::rows(code.written(), [count, r]);
         product(&mut edited, d_in, small, phi.t(), 1.0, true, Cores::One);
         arch.dispatch(|| {
@@ -139,19 +168,18 @@ fn forward(
 #[derive(Debug, Clone)]
 struct Kept {
     x: FlexTensor,
-    phi: FlexTensor,
-    psi: FlexTensor,
+    pair: Pair,
     weight: FlexTensor,
-    /// `[n, r]`
+    /// `scale·x psiᵀ`, `[n, r]`
     code: FlexTensor,
 }
 
 /// The gradients of x, phi and psi.
 ///
-/// With E the edited input, `dE = G Wᵀ` and `dcode = dE phi`: `dphi = dEᵀ code`, `dpsi = dcodeᵀ x`,
+/// With E the edited input, `dE = G Wᵀ` and `dcode = scale·dE phi`: `dphi = dEᵀ code`, `dpsi = dcodeᵀ x`,
 /// `dx = dE + dcode psi`. Each task leaves its rows' part of dphi and dpsi, and the parts are added in order.
 fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
-    let (weight, phi, psi) = (matrix(&kept.weight).t(), matrix(&kept.phi), matrix(&kept.psi));
+    let (weight, phi, psi) = (matrix(&kept.weight).t(), matrix(&kept.pair.phi), matrix(&kept.pair.psi));
     let (grad, input, code) = (values(grad), values(&kept.x), values(&kept.code));
     let [n, d_in] = rows(&kept.x);
     let (d_out, r) = (weight.size()[0], psi.size()[0]);
@@ -163,7 +191,7 @@ fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
         append_product(dx, part(grad, first, [count, d_out]), weight, cores(n, block, weight));
         let mut dcode = vec![0.0; count * r];
         let de = Mat::rows(dx.written(), [count, d_in]);
-        product(&mut dcode, r, de, phi, 1.0, false, Cores::One);
+        product(&mut dcode, r, de, phi, kept.pair.scale, false, Cores::One);
         append_product(dphi, de.t(), part(code, first, [count, r]), Cores::One);
         let dcode = Mat::rows(&dcode, [count, r]);
         append_product(dpsi, dcode.t(), part(input, first, [count, d_in]), Cores::One);
@@ -177,16 +205,16 @@ fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
 }
 
 /// The gradients of phi and psi where nothing asks for that of x, without `G Wᵀ`: `dphi = W (codeᵀ G)ᵀ`,
-/// `dcode = G (Wᵀ phi)`.
+/// `dcode = G (scale·Wᵀ phi)`.
 fn without_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 2] {
-    let (weight, phi) = (matrix(&kept.weight), matrix(&kept.phi));
+    let (weight, phi) = (matrix(&kept.weight), matrix(&kept.pair.phi));
     let (grad, input, code) = (values(grad), values(&kept.x), values(&kept.code));
     let [n, d_in] = rows(&kept.x);
     let ([_, d_out], r) = (weight.size(), phi.size()[1]);
     let block = block_rows(n);
     let tasks = n.div_ceil(block);
     let mut seen = vec![0.0; d_out * r];
-    product(&mut seen, r, weight.t(), phi, 1.0, false, Cores::All);
+    product(&mut seen, r, weight.t(), phi, kept.pair.scale, false, Cores::All);
     let seen = Mat::rows(&seen, [d_out, r]);
     let lens = [tasks * r * d_out, tasks * r * d_in];
     let [mixed, dpsi] = filled_together(lens, [r * d_out, r * d_in], |index, [mixed, dpsi]| {
@@ -274,7 +302,7 @@ impl<const N: usize> Backward<Flex, N> for InputFormStep {
             }
         }
         if let Some(id) = parent(3) {
-            let edited = edited(kept.x, kept.phi, kept.psi);
+            let edited = kept.pair.edited(kept.x);
             grads.register::<Flex>(id, Flex::float_matmul(Flex::float_transpose(edited), grad.clone()));
         }
         if let Some(id) = parent(4) {
@@ -295,15 +323,16 @@ impl<C: CheckpointStrategy> InputForm for Autodiff<Flex, C> {
         psi: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        scale: f32,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), phi.node(), psi.node(), weight.node(), bias.node()];
         let [x, phi, psi, weight, bias] = [x, phi, psi, weight, bias].map(|tensor| tensor.into_primitive());
         match InputFormStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (kept, out) = tracked(x, phi, psi, weight, bias, None);
+                let (kept, out) = tracked(x, Pair { phi, psi, scale }, weight, bias, None);
                 prep.finish(kept, out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(Flex::input_form(x, phi, psi, weight, bias)),
+            OpsKind::UnTracked(prep) => prep.finish(Flex::input_form(x, phi, psi, weight, bias, scale)),
         }
     }
 
@@ -314,6 +343,7 @@ impl<C: CheckpointStrategy> InputForm for Autodiff<Flex, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        scale: f32,
     ) -> FloatTensor<Self> {
         let nodes = [
             x.node(),
@@ -327,10 +357,10 @@ impl<C: CheckpointStrategy> InputForm for Autodiff<Flex, C> {
             [x, phi, psi, weight, bias, residual].map(|tensor| tensor.into_primitive());
         match InputFormStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (kept, out) = tracked(x, phi, psi, weight, bias, Some(residual));
+                let (kept, out) = tracked(x, Pair { phi, psi, scale }, weight, bias, Some(residual));
                 prep.finish(kept, out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(Flex::input_form_add(x, phi, psi, weight, bias, residual)),
+            OpsKind::UnTracked(prep) => prep.finish(Flex::input_form_add(x, phi, psi, weight, bias, residual, scale)),
         }
     }
 }
@@ -338,22 +368,12 @@ impl<C: CheckpointStrategy> InputForm for Autodiff<Flex, C> {
 /// The output with what its backward pass keeps.
 fn tracked(
     x: FlexTensor,
-    phi: FlexTensor,
-    psi: FlexTensor,
+    pair: Pair,
     weight: FlexTensor,
     bias: FlexTensor,
     residual: Option<FlexTensor>,
 ) -> (Kept, FlexTensor) {
-    let (x, phi, psi, weight) = (x.to_contiguous(), positive(phi), positive(psi), positive(weight));
-    let (out, code) = forward(x.clone(), phi.clone(), psi.clone(), weight.clone(), bias, residual);
-    (
-        Kept {
-            x,
-            phi,
-            psi,
-            weight,
-            code,
-        },
-        out,
-    )
+    let (x, pair, weight) = (x.to_contiguous(), pair.positive(), positive(weight));
+    let (out, code) = forward(x.clone(), &pair, weight.clone(), bias, residual);
+    (Kept { x, pair, weight, code }, out)
 }

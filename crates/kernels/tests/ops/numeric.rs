@@ -75,12 +75,13 @@ fn input_form() {
         let (device, weight) = (x.device(), fixed([6, 4], &x.device()));
         project(kernels::input_form(x, edit(&device), weight, None, None))
     });
-    for asked in [false, true] {
+    for tracked in [false, true] {
         check("phi and psi of input_form", [6, 2], |phi| {
             let device = phi.device();
             let mut input = fixed([10, 6], &device);
-            if asked {
-                input = input.require_grad();
+            if tracked {
+                // An input that asks for a gradient itself.
+                input = input + phi.clone().sum().reshape([1, 1]);
             }
             let edit = kernels::InputEdit {
                 psi: phi.clone().transpose(),
