@@ -36,7 +36,7 @@ pub struct Args {
     /// Tokens in place of text: safetensors with `input_ids`, as --logits writes it.
     #[arg(long, conflicts_with_all = ["prompt", "prompts", "chat"])]
     pub input_ids: Option<PathBuf>,
-    /// Put each prompt into the model's chat template too, as a message of the user.
+    /// Put prompts that are texts into the model's chat template too, as a message of the user.
     #[arg(long)]
     pub chat: bool,
     /// Message of the system before it.

@@ -40,7 +40,7 @@ struct Args {
     #[arg(long, default_value_t = 128)]
     length: usize,
     /// Peak learning rate; warm-up of 5 %, then cosine to 0.
-    #[arg(long, default_value_t = 4e-3)]
+    #[arg(long, default_value_t = 4e-3, allow_negative_numbers = true)]
     lr: f64,
     /// Tokens of the vocabulary.
     #[arg(long, default_value_t = 1024)]

@@ -31,7 +31,7 @@ struct Args {
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
     /// Peak learning rate; warm-up of 5 %, then cosine to 0.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, allow_negative_numbers = true)]
     lr: f64,
     /// Categories.
     #[arg(long, default_value_t = 120)]

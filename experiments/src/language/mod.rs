@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod finetune;
 pub mod flags;
 pub mod folder;
+pub mod held_out;
 pub mod likelihood;
 pub mod model;
 pub mod outcome;
