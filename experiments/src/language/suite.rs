@@ -59,13 +59,20 @@ impl Suite {
     /// A suite of generated questions: no published row beside it, every set scored.
     ///
     /// # Errors
-    /// Settings that name a set which it has not.
+    /// Settings that name a set which it has not, or training files.
     pub fn of_sample(
         experiment: &'static str,
         sample: sample::Suite,
         template: Template,
         settings: &Settings,
     ) -> Result<Self, String> {
+        if !settings.train_file.is_empty() {
+            return Err(
+                "--train-file needs --data, the folder with the test sets: the generated sample has its own training \
+                 questions"
+                    .into(),
+            );
+        }
         let names: Vec<&str> = sample.sets.iter().map(|(name, _)| name.as_str()).collect();
         let picked: Vec<String> = chosen(&settings.sets, &names)?.into_iter().map(String::from).collect();
         let train = sample.train;
