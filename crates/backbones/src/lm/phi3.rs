@@ -5,7 +5,6 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
-use wegeft::linear;
 
 use super::attention::{attend, split};
 use super::cache::LayerCache;
@@ -16,6 +15,7 @@ use super::mlp::Activation;
 use super::norm::RmsNorm;
 use super::rope::{RopeConfig, Rotation};
 use super::stack::Block;
+use crate::layers::linear;
 
 /// One layer: x + attention(norm x), then x + mlp(norm x).
 #[derive(Module, Debug)]
@@ -120,8 +120,8 @@ impl Phi3Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let both = linear(&self.gate_up_proj, x);
         let hidden = both.dims()[2] / 2;
-        let gate = self.activation.forward(both.clone().narrow(2, 0, hidden));
-        linear(&self.down_proj, gate * both.narrow(2, hidden, hidden))
+        let (gate, up) = (both.clone().narrow(2, 0, hidden), both.narrow(2, hidden, hidden));
+        linear(&self.down_proj, self.activation.gated(gate, up))
     }
 }
 

@@ -4,6 +4,7 @@ mod attention;
 mod gated;
 mod gelu;
 mod linear;
+mod narrow;
 mod norm;
 mod numeric;
 mod rope;

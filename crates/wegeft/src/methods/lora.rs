@@ -16,7 +16,7 @@ use super::dora::{BoundDora, Dora};
 use super::lora_init::{LoraInit, Start};
 use super::low_rank::LowRank;
 use super::wegeft::{check_alpha, check_probability};
-use super::{Edit, Factors, Recipe, cast, dropped};
+use super::{Edit, Factors, Product, Recipe, cast, dropped};
 use crate::bank::{Group, check_rank, own_groups};
 use crate::config::Patterns;
 use crate::error::AdapterError;
@@ -280,9 +280,9 @@ impl BoundLora {
 }
 
 impl Edit for BoundLora {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
         let update = self.factors().forward(dropped(x.clone(), self.dropout));
-        let out = x.matmul(weight.clone()) + update;
+        let out = product(x, weight.clone()) + update;
         match &self.dora {
             Some(dora) => out.clone() * cast(dora.factor(weight, self.factors()), out.dtype()),
             None => out,

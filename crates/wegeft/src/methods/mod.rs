@@ -74,12 +74,16 @@ pub(crate) trait Recipe {
     }
 }
 
+/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`: Burn's own, or one that reads weights narrower than `x`.
+pub type Product<'a> = &'a dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
+
 /// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
 /// implements what it changes.
 pub trait Edit {
     /// `x W'` in activation space. `x`: `[n, d_in]`, `weight` (the stored one): `[d_in, d_out]`, result `[n, d_out]`.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        x.matmul(weight)
+    /// `product` multiplies by what has the weight's type.
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+        product(x, weight)
     }
 
     /// The residual `W' - W`, `[d_in, d_out]`: the weight-space route, and what a merge adds.
@@ -94,7 +98,8 @@ pub trait Edit {
 
     /// `out`, `[n, d_out]`, with the bias added.
     fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-        out + self.bias(bias).unsqueeze::<2>()
+        let dtype = out.dtype();
+        out + cast(self.bias(bias), dtype).unsqueeze::<2>()
     }
 
     /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.

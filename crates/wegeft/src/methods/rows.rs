@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
-use super::{Bound, Edit};
+use super::{Bound, Edit, Product, cast};
 
 /// The rows of a batch that one adapter serves.
 #[derive(Module, Debug)]
@@ -101,10 +101,10 @@ impl BoundRows {
 }
 
 impl Edit for BoundRows {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
         self.by_share_flat(x, |edit, x| match edit {
-            Some(edit) => edit.matmul(x, weight.clone()),
-            None => x.matmul(weight.clone()),
+            Some(edit) => edit.matmul(x, weight.clone(), product),
+            None => product(x, weight.clone()),
         })
     }
 
@@ -119,7 +119,10 @@ impl Edit for BoundRows {
     fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
         self.by_share_flat(out, |edit, out| match edit {
             Some(edit) => edit.add_bias(out, bias.clone()),
-            None => out + bias.clone().unsqueeze::<2>(),
+            None => {
+                let dtype = out.dtype();
+                out + cast(bias.clone(), dtype).unsqueeze::<2>()
+            }
         })
     }
 
@@ -132,8 +135,8 @@ impl Edit for BoundRows {
 }
 
 impl Edit for BoundOwn {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone().unwrap_or(weight))
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+        product(x, self.weight.clone().unwrap_or(weight))
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::generator::{Generator, GeneratorConfig};
 use super::low_rank::LowRank;
-use super::{Edit, Factors, Recipe, cast, dropped};
+use super::{Edit, Factors, Product, Recipe, cast, dropped};
 use crate::bank::{Group, check_rank, grouped};
 use crate::config::{Patterns, Sharing};
 use crate::error::AdapterError;
@@ -336,19 +336,19 @@ impl BoundWegeft {
 }
 
 impl Edit for BoundWegeft {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
         if self.output_side {
-            return self.edit(x.matmul(weight));
+            return self.edit(product(x, weight));
         }
         if self.edits_input() {
-            return self.edit(x).matmul(weight);
+            return product(self.edit(x), weight);
         }
         let residual = LowRank {
             a: self.psi.clone(),
             b: self.generated(dropped(weight.clone(), self.weight_dropout)),
             scale: self.scale,
         };
-        x.clone().matmul(weight) + residual.forward(dropped(x, self.dropout))
+        product(x.clone(), weight) + residual.forward(dropped(x, self.dropout))
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

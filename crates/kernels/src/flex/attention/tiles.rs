@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::attention::AttentionOptions;
 use crate::flex::gemm::{Cores, product};
 use crate::flex::heads::Heads;
-use crate::flex::normal::exp_of_negative;
+use crate::flex::normal::tanh;
 
 /// Queries and keys of a tile at most: two tiles of scores fit a 512 KiB second-level cache, and the 197 tokens of a
 /// ViT at 224 pixels are one.
@@ -94,11 +94,4 @@ impl Inputs<'_> {
             });
         }
     }
-}
-
-/// Absolute error below 3e-7.
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
-    let e = exp_of_negative(-2.0 * x.abs());
-    ((1.0 - e) / (1.0 + e)).copysign(x)
 }
