@@ -18,6 +18,7 @@ use super::lanes::{max, replace_and_sum, sum_of2};
 use super::memory::filled;
 use super::normal::{exp_of_negative, tanh};
 use super::stored::{Stored, Weight};
+use super::wide::wide;
 use super::{rows, tensor, values};
 
 /// Rows of one task at most.
@@ -197,14 +198,13 @@ impl Problem {
             total: vec![0.0; count],
             mean: vec![0.0; if slope { count * width } else { 0 }],
         };
-        let arch = pulp::Arch::new();
         let (mut logits, mut slopes, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         for from in words.clone().step_by(WORDS) {
             let len = WORDS.min(words.end - from);
             let block = weight.block([0, from], [width, len], &mut scratch);
             logits.resize(count * len, 0.0);
             product(&mut logits, len, rows, block, 1.0, false, Cores::One);
-            arch.dispatch(|| {
+            wide!({
                 if self.soft_cap.is_some() {
                     slopes.resize(count * len, 0.0);
                     for (logit, slope) in logits.iter_mut().zip(&mut slopes) {
@@ -237,7 +237,11 @@ impl Sums {
         let before = self.greatest[row];
         let now = max(logits);
         let now = if now > before { now } else { before };
-        let sum = replace_and_sum(logits, |logit| exp_of_negative(logit - now));
+        let sum = replace_and_sum(
+            logits,
+            #[inline(always)]
+            |logit| exp_of_negative(logit - now),
+        );
         if before < now {
             let shrink = exp_of_negative(before - now);
             self.total[row] *= shrink;

@@ -13,6 +13,7 @@ pub mod norm;
 mod normal;
 pub mod rope;
 mod stored;
+mod wide;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::{FlexTensor, Layout};

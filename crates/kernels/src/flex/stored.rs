@@ -10,6 +10,7 @@ use burn::tensor::quantization::QuantScheme;
 use burn::tensor::{DType, FloatDType, bf16, f16};
 
 use super::gemm::Mat;
+use super::wide::wide;
 
 /// A weight that a product reads.
 #[derive(Debug, Clone)]
@@ -162,7 +163,7 @@ impl<'a> Stored<'a> {
         }
         let (line, along) = if self.by_rows { (0, 1) } else { (1, 0) };
         scratch.resize(size[0] * size[1], 0.0);
-        pulp::Arch::new().dispatch(|| {
+        wide!({
             for (number, out) in scratch.chunks_exact_mut(size[along].max(1)).enumerate() {
                 self.widen(from[line] + number, from[along], out);
             }

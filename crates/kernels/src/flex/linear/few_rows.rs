@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::flex::lanes::sum_of2;
 use crate::flex::stored::Stored;
+use crate::flex::wide::wide;
 
 /// Rows that are few: up to here reading a weight takes longer than computing with it.
 pub const FEW: usize = 8;
@@ -33,14 +34,13 @@ pub fn add_product(out: &mut [f32], x: &[f32], weight: &Stored) {
     }
     let n = out.len() / columns;
     let mut parts = cut(weight, n);
-    let arch = pulp::Arch::new();
-    let compute = |part: &mut Part| arch.dispatch(|| part.compute(x, depth, weight));
+    let compute = |part: &mut Part| wide!({ part.compute(x, depth, weight) });
     // What is small is done before another thread would have woken up.
     match &mut parts[..] {
         [one] => compute(one),
         parts => parts.par_iter_mut().for_each(compute),
     }
-    arch.dispatch(|| {
+    wide!({
         for part in &parts {
             let width = part.columns.len();
             for (out, sums) in out.chunks_exact_mut(columns).zip(part.sums.chunks_exact(width)) {

@@ -20,6 +20,7 @@ use super::memory::{Writer, filled, filled_together};
 use super::normal::cdf_and_bell;
 use super::stored::{Stored, Weight};
 use super::{rows, tensor, values};
+use crate::flex::wide::wide;
 use few_rows::FEW;
 
 /// Rows of a product that one task works on, about: fewer, and packing the weight anew for each costs more than 5 %.
@@ -103,7 +104,9 @@ impl Linear for Flex {
         multiply(
             &x,
             &weight.stored(),
+            #[inline(always)]
             |_, out| out.copy(bias),
+            #[inline(always)]
             |out| {
                 for out in out {
                     *out *= cdf_and_bell(*out).0;
@@ -115,10 +118,13 @@ impl Linear for Flex {
     fn linear_add(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, residual: FlexTensor) -> FlexTensor {
         let (weight, bias, residual) = (Weight::float(weight), bias.to_contiguous(), residual.to_contiguous());
         let (bias, residual) = (values(&bias), values(&residual));
-        let start = |row: usize, out: &mut Writer| {
-            out.map2(&residual[row * bias.len()..][..bias.len()], bias, |a, b| a + b);
-        };
-        multiply(&x, &weight.stored(), start, |_| {})
+        multiply(
+            &x,
+            &weight.stored(),
+            #[inline(always)]
+            |row, out| out.map2(&residual[row * bias.len()..][..bias.len()], bias, |a, b| a + b),
+            |_| {},
+        )
     }
 }
 
@@ -126,7 +132,13 @@ impl Linear for Flex {
 fn affine(x: &FlexTensor, weight: &Weight, bias: &FlexTensor) -> FlexTensor {
     let bias = bias.to_contiguous();
     let bias = values(&bias);
-    multiply(x, &weight.stored(), |_, out| out.copy(bias), |_| {})
+    multiply(
+        x,
+        &weight.stored(),
+        #[inline(always)]
+        |_, out| out.copy(bias),
+        |_| {},
+    )
 }
 
 /// (`x W + b`, its GELU), of an f32 weight.
@@ -136,7 +148,6 @@ fn linear_and_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (Flex
     let [n, _] = rows(&x);
     let [d_in, d_out] = weight.size();
     let block = block_rows(n);
-    let arch = pulp::Arch::new();
     let [before, after] = filled_together([n * d_out; 2], [block * d_out; 2], |index, [before, after]| {
         let count = before.capacity() / d_out;
         let input = Mat::rows(&input[index * block * d_in..][..count * d_in], [count, d_in]);
@@ -152,7 +163,13 @@ fn linear_and_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (Flex
             true,
             cores(n, block, weight.size()),
         );
-        arch.dispatch(|| after.map(before.written(), |x| x * cdf_and_bell(x).0));
+        wide!({
+            after.map(
+                before.written(),
+                #[inline(always)]
+                |x| x * cdf_and_bell(x).0,
+            )
+        });
     });
     let shape = Shape::from([n, d_out]);
     (tensor(before, shape.clone()), tensor(after, shape))
@@ -177,7 +194,13 @@ fn input_grad(grad: &FlexTensor, weight: &Weight) -> FlexTensor {
         }
         _ => {
             let zeros = vec![0.0; d_in];
-            multiply(grad, &weight, |_, out| out.copy(&zeros), |_| {})
+            multiply(
+                grad,
+                &weight,
+                #[inline(always)]
+                |_, out| out.copy(&zeros),
+                |_| {},
+            )
         }
     }
 }
@@ -189,13 +212,12 @@ fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: Mat) -> FlexTen
     let d_in = weight.size()[1];
     let (before, grad) = (values(&before), values(&grad));
     let block = block_rows(n);
-    let arch = pulp::Arch::new();
     let out = filled(n * d_in, block * d_in, |index, out| {
         let count = out.capacity() / d_in;
         let part = index * block * d_out..(index * block + count) * d_out;
         let mut inner = vec![0.0; part.len()];
         // A plain loop: `collect` is a call, compiled without the instruction set that is chosen here.
-        arch.dispatch(|| {
+        wide!({
             let pairs = before[part.clone()].iter().zip(&grad[part.clone()]);
             for (inner, (before, grad)) in inner.iter_mut().zip(pairs) {
                 *inner = grad * gelu_slope(*before);
@@ -251,10 +273,14 @@ fn multiply(
     let [d_in, d_out] = weight.size();
     let input = values(&x);
     let block = block_rows(n);
-    let arch = pulp::Arch::new();
     let begin = |index: usize, out: &mut Writer| {
         let count = out.capacity() / d_out;
-        arch.dispatch(|| (0..count).for_each(|row| start(index * block + row, out)));
+        wide!({
+            (0..count).for_each(
+                #[inline(always)]
+                |row| start(index * block + row, out),
+            )
+        });
         count
     };
     let out = match weight.matrix() {
@@ -263,7 +289,7 @@ fn multiply(
             let input = Mat::rows(&input[index * block * d_in..][..count * d_in], [count, d_in]);
             let cores = cores(n, block, weight.size());
             product(out.written(), d_out, input, matrix, 1.0, true, cores);
-            arch.dispatch(|| finish(out.written()));
+            wide!({ finish(out.written()) });
         }),
         _ => {
             let mut out = filled(n * d_out, block * d_out, |index, out| {
@@ -274,7 +300,7 @@ fn multiply(
                 false => widened::add_product(&mut out, input, weight),
             }
             out.par_chunks_mut((block * d_out).max(1))
-                .for_each(|out| arch.dispatch(|| finish(out)));
+                .for_each(|out| wide!({ finish(out) }));
             out
         }
     };

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{block_rows, cores};
 use crate::flex::gemm::{Mat, product};
 use crate::flex::stored::Stored;
+use crate::flex::wide::wide;
 
 /// Values widened at a time: 4 MB.
 const BLOCK: usize = 1 << 20;
@@ -48,9 +49,8 @@ fn widen<'a>(out: &'a mut [f32], weight: &Stored, from: [usize; 2], size: [usize
     let len = size[along];
     let out = &mut out[..size[0] * size[1]];
     let lines = (CHUNK / len).max(1);
-    let arch = pulp::Arch::new();
     out.par_chunks_mut(lines * len).enumerate().for_each(|(index, out)| {
-        arch.dispatch(|| {
+        wide!({
             for (number, out) in out.chunks_exact_mut(len).enumerate() {
                 weight.widen(from[line] + index * lines + number, from[along], out);
             }
