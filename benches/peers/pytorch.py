@@ -2,10 +2,13 @@
 
     pip install -r benches/peers/requirements.txt
     python benches/peers/pytorch.py --bench target/release/bench --workload vit-s-step --method lora,wegeft
+    python benches/peers/pytorch.py --workload llama-100m-step,llama-100m-decode --method lora,wegeft
+    python benches/peers/pytorch.py --workload lm-decode --method frozen --model FOLDER --dtype bf16
 
-Same shapes, f32, threads, optimizer and sites (attn.proj) on both sides. WeGeFT in PyTorch is written here in its input
-form, the one that PyTorch runs fastest; `frozen` trains the head alone, `full` everything. Each measurement is a process
-of its own, so that its peak memory is its own.
+Same shapes, types, threads, optimizer and sites (attn.proj; of language models the q, k, v, up and down projections) on
+both sides. WeGeFT in PyTorch is written here in its input form, the one that PyTorch runs fastest; `frozen` trains the
+head of a vision model alone, `full` everything. Language models are transformers' own. Each measurement is a process of
+its own, so that its peak memory is its own.
 """
 
 import argparse
@@ -18,6 +21,8 @@ import time
 
 SIZES = {"tiny": (192, 3), "s": (384, 6), "b": (768, 12)}
 CLASSES = 10
+# Adapted layers of language models.
+SITES = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
 
 
 def arguments():
@@ -25,7 +30,10 @@ def arguments():
     parser.add_argument("--bench", default="target/release/bench", help="the bench program")
     parser.add_argument("--workload", default="vit-s-forward,vit-s-step")
     parser.add_argument("--method", default="frozen,lora,wegeft")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="8 pictures, or 4 texts for -step and otherwise 1")
+    parser.add_argument("--tokens", type=int, default=256, help="tokens of a text")
+    parser.add_argument("--model", help="folder of a language model, for the workloads lm-...")
+    parser.add_argument("--dtype", default="f32", help="f32, bf16 or f16 for the weights of language models")
     parser.add_argument("--r", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -85,6 +93,104 @@ def vit(size):
     return Vit()
 
 
+def language_model(shape, folder, dtype):
+    """Llama's kind of model with 100 million random values, or the one of a folder."""
+    import torch
+    import transformers
+
+    types = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+    if shape == "lm":
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=types[dtype])
+    config = transformers.LlamaConfig(
+        vocab_size=32000,
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        tie_word_embeddings=True,
+    )
+    return transformers.LlamaForCausalLM(config).to(types[dtype])
+
+
+def edited(layer, phi, psi):
+    """A layer that reads its input edited by a generator."""
+    from torch import nn
+
+    class Edited(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.phi, self.psi = layer, phi, psi
+
+        def forward(self, x):
+            return self.layer(x + (x @ self.psi.T) @ self.phi.T)
+
+    return Edited()
+
+
+def adapt_language_model(model, method, rank):
+    """The model with what `method` trains: LoRA on every site, one pair (phi, psi) a kind of site for WeGeFT."""
+    import torch
+    from torch import nn
+
+    if method == "full":
+        return model
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    if method == "lora":
+        import peft
+
+        config = peft.LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=SITES)
+        return peft.get_peft_model(model, config)
+    if method == "wegeft":
+        pairs = {}
+        for module in list(model.modules()):
+            for name in SITES:
+                layer = getattr(module, name, None)
+                if isinstance(layer, nn.Linear):
+                    if name not in pairs:
+                        width = layer.in_features
+                        phi = torch.empty(width, rank, dtype=layer.weight.dtype).uniform_(-(width**-0.5), width**-0.5)
+                        psi = torch.zeros(rank, width, dtype=layer.weight.dtype)
+                        pairs[name] = nn.Parameter(phi), nn.Parameter(psi)
+                    setattr(module, name, edited(layer, *pairs[name]))
+    return model
+
+
+def language_pass(args):
+    """One pass of a language workload, and the tokens that it computes."""
+    import torch
+
+    shape, kind = args.workload.rsplit("-", 1)
+    batch = args.batch or (4 if kind == "step" else 1)
+    model = language_model(shape, args.model, args.dtype)
+    model = adapt_language_model(model, args.method, args.r)
+    vocab = model.config.vocab_size
+    ids = torch.randint(vocab, (batch, args.tokens))
+    if kind == "step":
+        model.train()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-3)
+
+        def once():
+            optimizer.zero_grad()
+            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+            optimizer.step()
+
+        return once, batch, batch * args.tokens
+    model.eval()
+
+    def read(tokens, cache):
+        with torch.inference_mode():
+            return model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    if kind == "prefill":
+        return lambda: read(ids, None), batch, batch * args.tokens
+    cache = read(ids, None).past_key_values
+    next_token = torch.randint(vocab, (batch, 1))
+    return lambda: read(next_token, cache), batch, batch
+
+
 def adapt(model, method, rank):
     """The model with what `method` trains."""
     import torch
@@ -102,38 +208,27 @@ def adapt(model, method, rank):
         )
         return peft.get_peft_model(model, config)
     if method == "wegeft":
-
-        class Edited(nn.Module):
-            def __init__(self, layer, phi, psi):
-                super().__init__()
-                self.layer, self.phi, self.psi = layer, phi, psi
-
-            def forward(self, x):
-                return self.layer(x + (x @ self.psi.T) @ self.phi.T)
-
         width = model.head.in_features
         bound = width**-0.5
         phi = nn.Parameter(torch.empty(width, rank).uniform_(-bound, bound))
         psi = nn.Parameter(torch.zeros(rank, width))
         for block in model.blocks:
-            block.attn.proj = Edited(block.attn.proj, phi, psi)
+            block.attn.proj = edited(block.attn.proj, phi, psi)
     for parameter in model.head.parameters():
         parameter.requires_grad = True
     return model
 
 
-def measure(args):
-    import resource
-
+def vision_pass(args):
+    """One pass of a vision workload, and the tokens that it computes."""
     import torch
     from torch.nn import functional as F
 
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
     _, size, kind = args.workload.split("-")
+    batch = args.batch or 8
     model = adapt(vit(size), args.method, args.r)
-    pixels = torch.randn(args.batch, 3, 224, 224)
-    labels = torch.arange(args.batch) % CLASSES
+    pixels = torch.randn(batch, 3, 224, 224)
+    labels = torch.arange(batch) % CLASSES
     if kind == "step":
         model.train()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -151,6 +246,18 @@ def measure(args):
             with torch.inference_mode():
                 model(pixels)
 
+    return once, batch, batch * 197
+
+
+def measure(args):
+    import resource
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    vision = args.workload.startswith("vit-")
+    once, batch, computed = vision_pass(args) if vision else language_pass(args)
     for _ in range(2):
         once()
     passes = []
@@ -164,12 +271,14 @@ def measure(args):
         "workload": args.workload,
         "method": args.method,
         "device": f"pytorch {torch.__version__}",
+        "dtype": args.dtype,
         "threads": args.threads,
-        "batch": args.batch,
-        "tokens": 197,
+        "batch": batch,
+        "tokens": 197 if vision else args.tokens,
         "passes": len(passes),
         "median_seconds": statistics.median(passes),
         "min_seconds": min(passes),
+        "tokens_per_second": computed / min(passes),
         "processor_seconds": processor / len(passes),
         "cores_busy": processor / wall,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
@@ -178,9 +287,9 @@ def measure(args):
 
 
 def child(command, args, workload, method):
-    flags = {"workload": workload, "method": method, "batch": args.batch, "r": args.r}
-    flags |= {"threads": args.threads, "seconds": args.seconds}
-    command = command + [f"--{name}={value}" for name, value in flags.items()]
+    flags = {"workload": workload, "method": method, "batch": args.batch, "r": args.r, "tokens": args.tokens}
+    flags |= {"model": args.model, "dtype": args.dtype, "threads": args.threads, "seconds": args.seconds}
+    command = command + [f"--{name}={value}" for name, value in flags.items() if value is not None]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if run.returncode:
         sys.exit(f"{' '.join(command)} failed")
@@ -203,13 +312,14 @@ def main():
                     print(json.dumps(line), flush=True)
                     results.setdefault((workload, method), {"ours": [], "pytorch": []})[side].append(line)
     columns = "workload method ours pytorch ratio floor/ours ours pytorch ratio"
-    head = "{:<14} {:<8} {:>8} {:>8} {:>6} {:>10} {:>8} {:>8} {:>6}"
-    print(f"\n{'fastest pass, seconds':>47}{'peak RSS, MB':>38}")
+    head = "{:<18} {:<8} {:>8} {:>8} {:>6} {:>10} {:>8} {:>8} {:>6}"
+    print(f"\n{'fastest pass, seconds':>51}{'peak RSS, MB':>38}")
     print(head.format(*columns.split()))
     for (workload, method), sides in results.items():
         time_of = {side: min(line["min_seconds"] for line in lines) for side, lines in sides.items()}
         memory = {side: max(line["peak_rss_mb"] for line in lines) for side, lines in sides.items()}
-        floor = min(line["gemm_seconds"] for line in sides["ours"])
+        # A token's time is that of reading the weights, any other pass's that of its products.
+        floor = min(line["memory_seconds"] or line["gemm_seconds"] for line in sides["ours"])
         print(
             head.format(
                 workload,

@@ -89,10 +89,10 @@ pub struct Args {
     /// Print a JSON line a prompt.
     #[arg(long)]
     pub json: bool,
-    /// f32, bf16 or f16. The two short ones halve the memory; a CPU widens them for each product, which is slow.
+    /// f32, bf16 or f16. The two short ones halve the memory, and with it the time of a token.
     #[arg(long, default_value = "f32")]
     pub dtype: String,
-    /// int8 or int4 for the weights of linear layers, which are widened for each product: less memory, slower.
+    /// int8 or int4 for the weights of linear layers; a CPU keeps each in a byte.
     #[arg(long)]
     pub quantize: Option<String>,
     /// flex, ndarray, vulkan, cuda:1, …

@@ -7,8 +7,9 @@ use wegeft::methods::Bound;
 /// `layer.forward(x)` over the last dimension, `[.., d_model]` to the same. `epsilon` is the layer's own, which Burn
 /// does not show.
 pub fn norm<const D: usize>(layer: &LayerNorm, epsilon: f64, x: Tensor<D>) -> Tensor<D> {
-    let beta = layer.beta.as_ref().map(|beta| beta.val());
-    kernels::layer_norm(x, layer.gamma.val(), beta, epsilon)
+    let dtype = x.dtype();
+    let beta = layer.beta.as_ref().map(|beta| beta.val().cast(dtype));
+    kernels::layer_norm(x, layer.gamma.val().cast(dtype), beta, epsilon)
 }
 
 /// `gelu(linear(layer, x))`, `[batch, tokens, d_in]` to `[batch, tokens, d_out]`.

@@ -1,7 +1,10 @@
-//! Cross-entropy of a language model's head without its logits: they are formed for a few rows at a time, and each
-//! part's gradient is taken while it is at hand, so that a vocabulary of 262k words never fills the memory.
+//! Cross-entropy of a language model's head without its logits, so that a vocabulary of 262k words never fills the
+//! memory. On flex with a frozen head a block of words is at hand at a time; otherwise the logits are formed for a few
+//! rows at a time, and each part's gradient is taken while it is there.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+use crate::linear;
 
 /// Logits that are held at a time: 128 MB as f32.
 const LOGITS: usize = 1 << 25;
@@ -28,7 +31,7 @@ impl LmHead {
 
     /// `[n, d_model]` to `[n, vocab]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.weight.clone());
+        let logits = linear(hidden, self.weight.clone(), None);
         match self.soft_cap {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
@@ -41,9 +44,16 @@ impl LmHead {
 /// `hidden`: `[n, d_model]`, `targets`: `[n]`. The gradient of `hidden` is known when the value is; the backward pass
 /// only hands it on.
 pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1, Int>, denominator: f64) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if !head.trained && is_fused(&hidden, head) {
+        let weight = head.constant().weight;
+        let nll = crate::flex::cross_entropy::linear_nll(hidden, weight, targets, head.soft_cap);
+        return nll.sum().div_scalar(denominator);
+    }
     if !hidden.is_autodiff() {
         return linear_nll(hidden, head, targets).sum().div_scalar(denominator);
     }
+    let dtype = hidden.dtype();
     let frozen = head.constant();
     let (rows, labels) = (hidden.clone().inner(), targets.inner());
     let mut losses = Vec::new();
@@ -64,19 +74,20 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1,
             None => grad,
         };
         if head.trained {
-            let part = rows.transpose().matmul(grad.clone());
+            let part = rows.transpose().matmul(grad.clone()).cast(frozen.weight.dtype());
             weight_grad = Some(match weight_grad {
                 Some(sum) => sum + part,
                 None => part,
             });
         }
-        hidden_grads.push(grad.matmul(frozen.weight.clone().transpose()));
+        hidden_grads.push(linear(grad, frozen.weight.clone().transpose(), None));
     }
     let value = Tensor::cat(losses, 0).sum().div_scalar(denominator);
     // A linear function whose gradient is the known one and whose value is 0.
     let mut carrier = (hidden * Tensor::from_inner(Tensor::cat(hidden_grads, 0))).sum();
     if let Some(grad) = weight_grad {
-        carrier = carrier + (head.weight.clone() * Tensor::from_inner(grad)).sum();
+        let of_weight = (head.weight.clone() * Tensor::from_inner(grad)).sum();
+        carrier = carrier + of_weight.cast(dtype);
     }
     carrier.clone() - carrier.detach() + Tensor::from_inner(value)
 }
@@ -92,8 +103,17 @@ pub fn linear_nll(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1, Int>) -> 
     } else {
         targets
     };
+    #[cfg(feature = "flex")]
+    if is_fused(&hidden, &head) {
+        return crate::flex::cross_entropy::linear_nll(hidden, head.weight, targets, head.soft_cap);
+    }
     let parts = chunks(hidden, targets, &head).map(|(rows, labels)| nll(head.logits(rows), labels).0);
     Tensor::cat(parts.collect(), 0)
+}
+
+#[cfg(feature = "flex")]
+fn is_fused(hidden: &Tensor<2>, head: &LmHead) -> bool {
+    crate::flex::takes(hidden) && crate::flex::takes_weight(&head.weight) && head.weight.dtype().is_float()
 }
 
 fn inner<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {

@@ -4,6 +4,7 @@
 //! The instruction set (AVX-512, AVX2, NEON or none of them) is chosen at run time.
 
 mod attention;
+mod compute;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
@@ -12,15 +13,18 @@ mod gelu;
 mod input_form;
 mod layer_norm;
 mod linear;
+mod pool;
 mod rms_norm;
 mod rope;
 
 pub use attention::{AttentionOptions, Visible, attention, attention_qkv};
+pub use compute::computes_in;
 pub use cross_entropy::{LmHead, linear_cross_entropy, linear_nll};
 pub use gated::{Gate, gated};
 pub use gelu::gelu;
 pub use input_form::{InputEdit, input_form};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_add, linear_gelu};
+pub use pool::in_pool;
 pub use rms_norm::rms_norm;
 pub use rope::rope;

@@ -1,7 +1,7 @@
 //! The chunked cross-entropy against Burn's own on whole logits.
 
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, Tolerance};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData, Tolerance};
 use kernels::{LmHead, linear_cross_entropy, linear_nll};
 
 fn compare(n: usize, d: usize, vocab: usize, soft_cap: Option<f64>, trained: bool) {
@@ -25,7 +25,7 @@ fn compare(n: usize, d: usize, vocab: usize, soft_cap: Option<f64>, trained: boo
         .forward(whole, labels.clone());
     let close = |a: Tensor<2>, b: Tensor<2>| {
         a.into_data()
-            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-6))
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::rel_abs(2e-6, 1e-6))
     };
     close(ours.clone().reshape([1, 1]), theirs.clone().reshape([1, 1]));
     let mean = linear_nll(hidden.clone(), &head, labels).mean();
@@ -47,7 +47,44 @@ fn value_and_gradients_are_those_of_whole_logits() {
 }
 
 #[test]
+fn more_rows_than_a_task_has_and_more_words_than_a_block() {
+    compare(600, 5, 700, None, false);
+    compare(600, 5, 700, Some(2.0), false);
+    compare(3, 16, 5000, None, false);
+    compare(1, 4, 2, None, false);
+}
+
+#[test]
+fn a_head_of_half_precision_stays_as_it_is() {
+    let device = Device::flex().autodiff();
+    device.seed(3);
+    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+    let hidden = random([40, 24]);
+    // Tied to an embedding: a view of it.
+    let weight = random([900, 24]).cast(DType::BF16).transpose();
+    let labels = Tensor::<1, Int>::arange(0..40, &device);
+    let value = |weight: Tensor<2>, trained: bool| {
+        let head = LmHead {
+            weight,
+            soft_cap: None,
+            trained,
+        };
+        let hidden = hidden.clone().detach().require_grad();
+        let loss = linear_cross_entropy(hidden.clone(), &head, labels.clone(), 40.0);
+        let grads = loss.backward();
+        (loss.inner().into_data(), hidden.grad(&grads).unwrap().into_data())
+    };
+    let (exact, exact_grad) = value(weight.clone().cast(DType::F32), false);
+    for trained in [false, true] {
+        let (found, grad) = value(weight.clone(), trained);
+        found.assert_approx_eq::<f32>(&exact, Tolerance::absolute(1e-5));
+        grad.assert_approx_eq::<f32>(&exact_grad, Tolerance::absolute(1e-6));
+    }
+}
+
+#[test]
 fn more_rows_than_a_chunk_holds() {
     // 2^25 / 600,000 = 55 rows a chunk.
     compare(60, 2, 600_000, None, false);
+    compare(60, 2, 600_000, None, true);
 }

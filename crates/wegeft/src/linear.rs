@@ -11,13 +11,13 @@ use crate::methods::Bound;
 /// copied. On Burn's CPU backend product, edit and bias are one pass.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let shape = x.dims();
-    shaped(product(layer, rows(x), None), shape)
+    shaped(apply(layer, rows(x), None), shape)
 }
 
 /// `residual + linear(layer, x)`, in the same pass. `residual`: `[.., d_out]`.
 pub fn linear_add<const D: usize>(layer: &Linear, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
     let shape = x.dims();
-    shaped(product(layer, rows(x), Some(rows(residual))), shape)
+    shaped(apply(layer, rows(x), Some(rows(residual))), shape)
 }
 
 /// [`linear`] for several layers that read the same `x`, such as q, k and v: layers bound to the same input-side
@@ -55,7 +55,12 @@ pub(crate) fn affine(
     }
 }
 
-fn product(layer: &Linear, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`, which may be stored narrower than `x`.
+pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    kernels::linear(x, weight, None)
+}
+
+fn apply(layer: &Linear, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
     with_bias(layer, residual, |bias, residual| {
         match layer.weight.reparameterization::<Bound>() {
             Some(bound) => bound.edit().affine(x, layer.weight.base(), bias, residual),

@@ -37,7 +37,8 @@ pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, 
         proj: LinearConfig::new(WIDTH, WIDTH).init(&training),
     };
     let adapted = adapter.init(layer).map_err(|e| e.to_string())?;
-    let random = || Tensor::<3>::random([args.batch, TOKENS, WIDTH], Distribution::Normal(0.0, 1.0), device);
+    let batch = args.batch.unwrap_or(super::BATCH);
+    let random = || Tensor::<3>::random([batch, TOKENS, WIDTH], Distribution::Normal(0.0, 1.0), device);
     let (x, weights) = (random(), Tensor::from_inner(random()));
     let pass = move || {
         // The layers below an adapted one ask for the gradient of its input.
@@ -49,13 +50,16 @@ pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, 
     let product = Product {
         count: if method == "full" { 3 } else { 2 },
         batch: 1,
-        rows: args.batch * TOKENS,
+        rows: batch * TOKENS,
         depth: WIDTH,
         columns: WIDTH,
     };
     Ok(Workload {
         pass: Box::new(pass),
         products: vec![product],
+        batch,
         tokens: TOKENS,
+        read_tokens: batch * TOKENS,
+        weight_bytes: None,
     })
 }

@@ -2,7 +2,9 @@
 //! (A B A B) if there are several rounds, so that a machine that slows down does so for all.
 
 pub mod adapter;
+pub mod bandwidth;
 pub mod clock;
+pub mod lm;
 pub mod products;
 pub mod vit;
 
@@ -19,12 +21,18 @@ use products::Product;
 /// Workloads that a run without `--workload` measures.
 const DEFAULT_WORKLOADS: [&str; 3] = ["vit-s-forward", "vit-s-step", "adapter"];
 
+/// Pictures of a pass, if nothing else is said.
+const BATCH: usize = 8;
+
 /// Times forward passes and training steps on synthetic data and prints a JSON object a line.
 ///
 /// Workloads: vit-tiny, vit-s and vit-b (12 blocks, 224 pixels, patches of 16), each with -forward (evaluation) or -step
-/// (loss, backward pass, AdamW); adapter (one adapted layer of 384 x 384, forward and backward). Methods: frozen (for
-/// -step: only the head is trained), lora and wegeft (on attn.proj), full, and burn-lora (Burn's own apply_lora).
-/// gemm_seconds is the time of the matrix products alone that the workload cannot do without.
+/// (loss, backward pass, AdamW); adapter (one adapted layer of 384 x 384, forward and backward); llama-100m (random
+/// weights) and lm (the folder --model), each with -step, -prefill (a prompt, up to the logits after it) or -decode (one
+/// more token). Methods: frozen (for vit-…-step: only the head is trained; not for the others' -step), lora and wegeft (on
+/// attn.proj, or on the q, k, v, up and down projections), full, and burn-lora (Burn's own apply_lora; vit only).
+/// gemm_seconds is the time of the matrix products alone that the workload cannot do without, memory_seconds that of
+/// reading every weight once.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Args {
@@ -34,9 +42,21 @@ pub struct Args {
     /// Methods.
     #[arg(long, value_delimiter = ',', default_values_t = ["frozen", "lora", "wegeft"].map(String::from))]
     pub method: Vec<String>,
-    /// Pictures, or rows of 197 tokens.
-    #[arg(long, default_value_t = 8)]
-    pub batch: usize,
+    /// Pictures, or rows of 197 tokens (8 if absent), or texts (4 for -step, otherwise 1).
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Tokens of a text; for -decode, of what was read before.
+    #[arg(long, default_value_t = 256)]
+    pub tokens: usize,
+    /// Folder of a language model in Hugging Face's layout, for the workloads lm-….
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Type of a language model's weights: f32, bf16 or f16.
+    #[arg(long, default_value = "f32")]
+    pub dtype: String,
+    /// int8 or int4 for the linear layers of --model.
+    #[arg(long)]
+    pub quantize: Option<String>,
     /// Rank of the adapters.
     #[arg(long, default_value_t = 16)]
     pub r: usize,
@@ -69,11 +89,13 @@ pub struct Line {
     pub method: String,
     /// Device.
     pub device: String,
+    /// Type of the weights, as they are stored.
+    pub dtype: String,
     /// Threads.
     pub threads: usize,
-    /// Pictures.
+    /// Pictures, or texts.
     pub batch: usize,
-    /// Tokens of a picture.
+    /// Tokens of a picture or text.
     pub tokens: usize,
     /// Passes timed.
     pub passes: usize,
@@ -81,12 +103,16 @@ pub struct Line {
     pub median_seconds: f64,
     /// Fastest pass, seconds.
     pub min_seconds: f64,
+    /// Tokens a second, by the fastest pass.
+    pub tokens_per_second: f64,
     /// Processor time of a pass, all threads together, seconds: steadier than wall time on a machine with other work.
     pub processor_seconds: Option<f64>,
     /// Cores busy on average: processor time over wall time; absent where the system does not tell.
     pub cores_busy: Option<f64>,
     /// Products alone: the sum of the fastest of each, seconds.
     pub gemm_seconds: f64,
+    /// For one more token: the time of reading its weights once, at the rate that this machine reads memory, seconds.
+    pub memory_seconds: Option<f64>,
     /// Peak resident memory of the process before the products alone, MB.
     pub peak_rss_mb: Option<f64>,
 }
@@ -97,8 +123,14 @@ pub struct Workload {
     pub pass: Box<dyn FnMut()>,
     /// The products that a pass cannot do without.
     pub products: Vec<Product>,
-    /// Tokens of a picture.
+    /// Pictures, or texts.
+    pub batch: usize,
+    /// Tokens of a picture or text.
     pub tokens: usize,
+    /// Tokens that a pass computes.
+    pub read_tokens: usize,
+    /// Bytes of weights, where reading them is most of a pass.
+    pub weight_bytes: Option<usize>,
 }
 
 /// Measures what `args` name and prints a line for each.
@@ -124,13 +156,15 @@ pub fn bench(args: &Args) -> Result<(), String> {
                     "--device",
                     &args.device,
                 ]);
+                child.args(args.batch.map(|batch| format!("--batch={batch}")));
+                child.args(args.model.as_ref().map(|model| format!("--model={model}")));
+                child.args(args.quantize.as_ref().map(|quantize| format!("--quantize={quantize}")));
                 child.args([
-                    "--batch".into(),
-                    args.batch.to_string(),
-                    "--r".into(),
-                    args.r.to_string(),
+                    format!("--r={}", args.r),
+                    format!("--tokens={}", args.tokens),
+                    format!("--dtype={}", args.dtype),
+                    format!("--seconds={}", args.seconds),
                 ]);
-                child.args(["--seconds".into(), args.seconds.to_string()]);
                 child.args(args.threads.map(|threads| format!("--threads={threads}")));
                 child.args(args.checkpointing.then_some("--checkpointing"));
                 let status = child.status().map_err(|e| format!("cannot start a child: {e}"))?;
@@ -150,12 +184,18 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
     }
     let device = crate::device::device(&args.device)?;
     device.seed(0);
-    let mut ready = match workload.strip_prefix("vit-") {
-        Some(name) => vit::workload(args, name, method, &device)?,
+    let mut ready = match workload.rsplit_once('-') {
+        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
+            vit::workload(args, &size["vit-".len()..], kind, method, &device)?
+        }
+        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
+            lm::workload(args, shape, kind, method, &device)?
+        }
         None if workload == "adapter" => adapter::workload(args, method, &device)?,
-        None => {
+        _ => {
             return Err(format!(
-                "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, or adapter"
+                "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
+                 with -step, -prefill or -decode, or adapter"
             ));
         }
     };
@@ -167,14 +207,19 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
         method: method.into(),
         device: args.device.clone(),
         threads: rayon::current_num_threads(),
-        batch: args.batch,
+        dtype: args.quantize.as_ref().unwrap_or(&args.dtype).clone(),
+        batch: ready.batch,
         tokens: ready.tokens,
         passes: times.passes,
         median_seconds: times.median,
         min_seconds: times.min,
+        tokens_per_second: ready.read_tokens as f64 / times.min,
         processor_seconds: times.processor,
         cores_busy: times.cores_busy,
         gemm_seconds: ready.products.iter().map(|product| product.seconds(&device)).sum(),
+        memory_seconds: ready
+            .weight_bytes
+            .map(|bytes| bytes as f64 / bandwidth::bytes_per_second()),
         peak_rss_mb,
     })
 }

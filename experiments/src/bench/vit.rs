@@ -13,32 +13,24 @@ use super::{Args, Workload};
 /// Size of the head.
 const CLASSES: usize = 10;
 
-fn config(size: &str) -> Option<VitConfig> {
+fn config(size: &str) -> VitConfig {
     let (d_model, heads) = match size {
         "tiny" => (192, 3),
         "s" => (384, 6),
-        "b" => (768, 12),
-        _ => return None,
+        _ => (768, 12),
     };
-    Some(VitConfig::new(224, 16, d_model, 12, heads).with_num_classes(CLASSES))
+    VitConfig::new(224, 16, d_model, 12, heads).with_num_classes(CLASSES)
 }
 
-/// `name`: size, then `-forward` or `-step`.
+/// `size`: tiny, s or b; `kind`: forward or step.
 ///
 /// # Errors
-/// An unknown name or method.
-pub fn workload(args: &Args, name: &str, method: &str, device: &Device) -> Result<Workload, String> {
-    let known = name
-        .rsplit_once('-')
-        .and_then(|(size, kind)| Some((config(size)?, kind)));
-    let Some((config, kind @ ("forward" | "step"))) = known else {
-        return Err(format!(
-            "--workload vit-{name}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step"
-        ));
-    };
-    let pixels = [args.batch, 3, config.image_size, config.image_size];
+/// An unknown method.
+pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Device) -> Result<Workload, String> {
+    let (config, batch) = (config(size), args.batch.unwrap_or(super::BATCH));
+    let pixels = [batch, 3, config.image_size, config.image_size];
     let pixels = Tensor::<4>::random(pixels, Distribution::Normal(0.0, 1.0), device);
-    let labels = Tensor::<1, Int>::arange(0..args.batch as i64, device).remainder_scalar(CLASSES as i64);
+    let labels = Tensor::<1, Int>::arange(0..batch as i64, device).remainder_scalar(CLASSES as i64);
     let training = match args.checkpointing {
         true => device.clone().autodiff().gradient_checkpointing(),
         false => device.clone().autodiff(),
@@ -57,7 +49,7 @@ pub fn workload(args: &Args, name: &str, method: &str, device: &Device) -> Resul
         }
     };
     let adapter = adapter.map(|adapter| adapter.with_modules_to_save(["head"]));
-    let products = products(&config, args.batch, kind == "step", method);
+    let products = products(&config, batch, kind == "step", method);
     let tokens = config.grid() * config.grid() + 1;
     let pass = match (adapter, kind) {
         (Some(adapter), "forward") => {
@@ -80,7 +72,14 @@ pub fn workload(args: &Args, name: &str, method: &str, device: &Device) -> Resul
             }
         }
     };
-    Ok(Workload { pass, products, tokens })
+    Ok(Workload {
+        pass,
+        products,
+        batch,
+        tokens,
+        read_tokens: batch * tokens,
+        weight_bytes: None,
+    })
 }
 
 /// Loss, backward pass and AdamW.

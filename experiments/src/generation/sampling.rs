@@ -11,34 +11,43 @@ pub fn choose(settings: &Generation, scores: &[f32], random: &mut StdRng) -> u32
     if settings.temperature == 0.0 {
         return likeliest(scores);
     }
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    let descending = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]);
-    if settings.top_k > 0 && settings.top_k < order.len() {
-        order.select_nth_unstable_by(settings.top_k - 1, descending);
-        order.truncate(settings.top_k);
+    let largest = scores[likeliest(scores) as usize];
+    let weight = |score: f32| (f64::from(score - largest) / settings.temperature).exp();
+    let weights = scores.iter().map(|score| weight(*score));
+    let mut kept: Vec<(u32, f64)> = (0..).zip(weights).collect();
+    let descending = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1);
+    if settings.top_k > 0 && settings.top_k < kept.len() {
+        kept.select_nth_unstable_by(settings.top_k - 1, descending);
+        kept.truncate(settings.top_k);
     }
-    order.sort_unstable_by(descending);
-    let largest = scores[order[0] as usize];
-    let weight = |token: &u32| f64::from(scores[*token as usize] - largest) / settings.temperature;
-    let mut weights: Vec<f64> = order.iter().map(|token| weight(token).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    // The first token always stays; another one does as long as those before it have less than top_p.
-    let mut before = 0.0;
-    let kept = weights.iter().take_while(|weight| {
-        let stays = before < settings.top_p * total;
-        before += **weight;
-        stays
-    });
-    let kept = kept.count().max(1);
-    weights.truncate(kept);
-    let mut left = random.random::<f64>() * weights.iter().sum::<f64>();
-    for (token, weight) in order.iter().zip(&weights) {
+    if settings.top_p < 1.0 {
+        nucleus(&mut kept, settings.top_p);
+    }
+    let mut left = random.random::<f64>() * kept.iter().map(|(_, weight)| weight).sum::<f64>();
+    for (token, weight) in &kept {
         left -= weight;
         if left < 0.0 {
             return *token;
         }
     }
-    order[kept - 1]
+    kept[kept.len() - 1].0
+}
+
+/// Leaves the likeliest tokens: the first, and others as long as those before them have less than `top_p` of all.
+fn nucleus(kept: &mut Vec<(u32, f64)>, top_p: f64) {
+    let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+    // Tokens below this together have less than 1 - top_p: most of a large vocabulary need not be sorted.
+    let least = (1.0 - top_p) * total / kept.len() as f64;
+    kept.retain(|(_, weight)| *weight >= least);
+    kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut before = 0.0;
+    let count = kept.iter().take_while(|(_, weight)| {
+        let stays = before < top_p * total;
+        before += weight;
+        stays
+    });
+    let count = count.count().max(1);
+    kept.truncate(count);
 }
 
 /// The token with the largest score, the first of several.

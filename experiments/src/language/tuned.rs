@@ -82,6 +82,12 @@ impl TrainStep for Tuned {
     type Output = StepOutput;
 
     fn step(&self, step: Step) -> TrainOutput<StepOutput> {
+        kernels::in_pool(|| self.gradients(&step))
+    }
+}
+
+impl Tuned {
+    fn gradients(&self, step: &Step) -> TrainOutput<StepOutput> {
         let (learned, tokens) = (step.learned, step.tokens);
         let mut sum = GradientsAccumulator::new();
         let mut losses = Vec::with_capacity(step.batches.len());

@@ -94,7 +94,11 @@ impl Decoder {
     ///
     /// # Panics
     /// A cache whose rows end with padding: what is cached is padded on the left.
-    pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, mut cache: Option<&mut Cache>) -> Tensor<3> {
+    pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, cache: Option<&mut Cache>) -> Tensor<3> {
+        kernels::in_pool(|| self.read(ids, layout, cache))
+    }
+
+    fn read(&self, ids: Tensor<2, Int>, layout: &Layout, mut cache: Option<&mut Cache>) -> Tensor<3> {
         let (queries, keys) = match &cache {
             Some(cache) => {
                 assert!(cache.past.ends_with_text(), "a cache is padded on the left");
@@ -124,8 +128,7 @@ impl Decoder {
             None => {
                 let [batch, tokens, d] = hidden.dims();
                 let rows = hidden.reshape([batch * tokens, d]);
-                rows.matmul(self.head_weight())
-                    .reshape([batch, tokens, self.config.vocab_size])
+                kernels::linear(rows, self.head_weight(), None).reshape([batch, tokens, self.config.vocab_size])
             }
         };
         match self.config.final_softcap {
@@ -144,9 +147,12 @@ impl Decoder {
         }
     }
 
-    /// Embeddings `[batch, tokens, d_model]` of tokens `[batch, tokens]`: the first step of [`Decoder::hidden`].
+    /// Embeddings `[batch, tokens, d_model]` of tokens `[batch, tokens]`: the first step of [`Decoder::hidden`]. Their
+    /// type is that of all that follows: the weights' own, but f32 where [`kernels::computes_in`] says so.
     pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let x = self.parts().embed(ids, layout);
+        let dtype = kernels::computes_in(&x);
+        let x = x.cast(dtype);
         match self.config.embed_scale {
             1.0 => x,
             scale => x.mul_scalar(scale),

@@ -16,7 +16,8 @@ use super::generation_config::GenerationConfig;
 use super::shards::{Entry, Shards};
 use crate::import::{ImportError, read_json};
 
-/// Type of the weights in memory, and of the computation with them.
+/// Type of the weights in memory. Computed with is f32 on flex, which reads weights of half precision as they are, and
+/// the same type elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits.
@@ -50,8 +51,8 @@ impl Precision {
     }
 }
 
-/// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. They are widened for each
-/// product, so this saves memory, not time; it is for frozen weights only.
+/// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. On flex, products read them
+/// as they are; it is for frozen weights only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantize {
     /// 8 bits a weight.

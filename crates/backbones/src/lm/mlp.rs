@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation;
 use burn::tensor::{Device, Tensor};
+use kernels::Gate;
 use serde::{Deserialize, Serialize};
 use wegeft::{linear, linear_many};
 
@@ -38,6 +39,15 @@ impl Activation {
             other => Err(format!(
                 "field '{field}' is '{other}'; implemented are silu, gelu, gelu_new, gelu_pytorch_tanh and relu"
             )),
+        }
+    }
+
+    /// `self(gate)·up`, any shape, the same for both.
+    pub fn gated<const D: usize>(&self, gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Silu => kernels::gated(gate, up, Gate::Silu),
+            Self::GeluTanh => kernels::gated(gate, up, Gate::GeluTanh),
+            Self::Gelu | Self::Relu => self.forward(gate) * up,
         }
     }
 
@@ -79,6 +89,6 @@ impl GatedMlp {
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [gate, up] = linear_many([&self.gate_proj, &self.up_proj], x);
-        linear(&self.down_proj, self.activation.forward(gate) * up)
+        linear(&self.down_proj, self.activation.gated(gate, up))
     }
 }

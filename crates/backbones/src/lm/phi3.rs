@@ -120,8 +120,8 @@ impl Phi3Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let both = linear(&self.gate_up_proj, x);
         let hidden = both.dims()[2] / 2;
-        let gate = self.activation.forward(both.clone().narrow(2, 0, hidden));
-        linear(&self.down_proj, gate * both.narrow(2, hidden, hidden))
+        let (gate, up) = (both.clone().narrow(2, 0, hidden), both.narrow(2, hidden, hidden));
+        linear(&self.down_proj, self.activation.gated(gate, up))
     }
 }
 

@@ -326,15 +326,6 @@ pub struct Rotation {
 impl Rotation {
     /// Turns queries or keys `[batch, heads, tokens, head_dim]`; channels beyond the rotation's stay as they are.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let (width, half) = (x.dims()[3], self.cos.dims()[3]);
-        let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
-        let mut parts = vec![
-            first.clone() * self.cos.clone() - second.clone() * self.sin.clone(),
-            second * self.cos.clone() + first * self.sin.clone(),
-        ];
-        if width > 2 * half {
-            parts.push(x.narrow(3, 2 * half, width - 2 * half));
-        }
-        Tensor::cat(parts, 3)
+        kernels::rope(x, self.cos.clone(), self.sin.clone())
     }
 }

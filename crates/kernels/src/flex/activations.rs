@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::memory::filled;
 use super::normal::cdf_and_bell;
+use super::wide::wide;
 use super::{tensor, values};
 
 /// Values that one task works on: large enough to pay for its start, small enough for the cache.
@@ -39,10 +40,15 @@ impl Activations for Flex {
     fn fused_gelu(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
         let input = values(&x);
-        let arch = pulp::Arch::new();
         let out = filled(input.len(), CHUNK, |index, out| {
             let part = &input[index * CHUNK..][..out.capacity()];
-            arch.dispatch(|| out.map(part, |x| x * cdf_and_bell(x).0));
+            wide!({
+                out.map(
+                    part,
+                    #[inline(always)]
+                    |x| x * cdf_and_bell(x).0,
+                )
+            });
         });
         tensor(out, x.layout().shape().clone())
     }
@@ -52,10 +58,16 @@ impl Activations for Flex {
 pub fn gelu_grad(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
     let (input, slope) = (values(&x), values(&grad));
-    let arch = pulp::Arch::new();
     let out = filled(input.len(), CHUNK, |index, out| {
         let part = index * CHUNK..index * CHUNK + out.capacity();
-        arch.dispatch(|| out.map2(&input[part.clone()], &slope[part], |x, grad| grad * gelu_slope(x)));
+        wide!({
+            out.map2(
+                &input[part.clone()],
+                &slope[part.clone()],
+                #[inline(always)]
+                |x, grad| grad * gelu_slope(x),
+            )
+        });
     });
     tensor(out, x.layout().shape().clone())
 }

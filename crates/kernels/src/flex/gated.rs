@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 
 use super::memory::{filled, filled_together};
 use super::normal::exp_of_negative;
+use super::wide::wide;
 use super::{tensor, values};
 use crate::gated::Gate;
 
@@ -57,14 +58,25 @@ impl Gated for Flex {
     fn fused_gated(gate: FlexTensor, up: FlexTensor, act: Gate) -> FlexTensor {
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let (gates, ups) = (values(&gate), values(&up));
-        let arch = pulp::Arch::new();
         let out = filled(gates.len(), CHUNK, |index, out| {
             let part = index * CHUNK..index * CHUNK + out.capacity();
             let (gates, ups) = (&gates[part.clone()], &ups[part]);
             // The choice is made outside the loop.
-            arch.dispatch(|| match act {
-                Gate::Silu => out.map2(gates, ups, |gate, up| activate(Gate::Silu, gate).0 * up),
-                Gate::GeluTanh => out.map2(gates, ups, |gate, up| activate(Gate::GeluTanh, gate).0 * up),
+            wide!({
+                match act {
+                    Gate::Silu => out.map2(
+                        gates,
+                        ups,
+                        #[inline(always)]
+                        |gate, up| activate(Gate::Silu, gate).0 * up,
+                    ),
+                    Gate::GeluTanh => out.map2(
+                        gates,
+                        ups,
+                        #[inline(always)]
+                        |gate, up| activate(Gate::GeluTanh, gate).0 * up,
+                    ),
+                }
             });
         });
         tensor(out, gate.layout().shape().clone())
@@ -75,22 +87,41 @@ impl Gated for Flex {
 fn grads(gate: &FlexTensor, up: &FlexTensor, grad: &FlexTensor, act: Gate) -> [FlexTensor; 2] {
     let [gate, up, grad] = [gate, up, grad].map(FlexTensor::to_contiguous);
     let (gates, ups, grads) = (values(&gate), values(&up), values(&grad));
-    let arch = pulp::Arch::new();
     let parts = filled_together([gates.len(); 2], [CHUNK; 2], |index, [of_gate, of_up]| {
         let part = index * CHUNK..index * CHUNK + of_gate.capacity();
         let (gates, ups, grads) = (&gates[part.clone()], &ups[part.clone()], &grads[part]);
-        arch.dispatch(|| match act {
-            Gate::Silu => {
-                of_gate.map3(gates, ups, grads, |gate, up, grad| {
-                    grad * up * activate(Gate::Silu, gate).1
-                });
-                of_up.map2(gates, grads, |gate, grad| grad * activate(Gate::Silu, gate).0);
-            }
-            Gate::GeluTanh => {
-                of_gate.map3(gates, ups, grads, |gate, up, grad| {
-                    grad * up * activate(Gate::GeluTanh, gate).1
-                });
-                of_up.map2(gates, grads, |gate, grad| grad * activate(Gate::GeluTanh, gate).0);
+        wide!({
+            match act {
+                Gate::Silu => {
+                    of_gate.map3(
+                        gates,
+                        ups,
+                        grads,
+                        #[inline(always)]
+                        |gate, up, grad| grad * up * activate(Gate::Silu, gate).1,
+                    );
+                    of_up.map2(
+                        gates,
+                        grads,
+                        #[inline(always)]
+                        |gate, grad| grad * activate(Gate::Silu, gate).0,
+                    );
+                }
+                Gate::GeluTanh => {
+                    of_gate.map3(
+                        gates,
+                        ups,
+                        grads,
+                        #[inline(always)]
+                        |gate, up, grad| grad * up * activate(Gate::GeluTanh, gate).1,
+                    );
+                    of_up.map2(
+                        gates,
+                        grads,
+                        #[inline(always)]
+                        |gate, grad| grad * activate(Gate::GeluTanh, gate).0,
+                    );
+                }
             }
         });
     });

@@ -5,24 +5,24 @@ use super::memory::Writer;
 
 /// A matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
-pub struct Mat<'a> {
-    data: &'a [f32],
+pub struct Mat<'a, T = f32> {
+    data: &'a [T],
     size: [usize; 2],
     strides: [usize; 2],
 }
 
-impl<'a> Mat<'a> {
+impl<'a, T> Mat<'a, T> {
     /// Rows and columns of `size`, `strides` values apart.
     ///
     /// # Panics
     /// The matrix reaches beyond `data`.
-    pub fn new(data: &'a [f32], size: [usize; 2], strides: [usize; 2]) -> Self {
+    pub fn new(data: &'a [T], size: [usize; 2], strides: [usize; 2]) -> Self {
         check(data.len(), size, strides);
         Self { data, size, strides }
     }
 
     /// A row-major matrix.
-    pub fn rows(data: &'a [f32], size: [usize; 2]) -> Self {
+    pub fn rows(data: &'a [T], size: [usize; 2]) -> Self {
         Self::new(data, size, [size[1], 1])
     }
 
@@ -36,14 +36,29 @@ impl<'a> Mat<'a> {
     }
 
     /// Rows and columns.
-    pub fn size(self) -> [usize; 2] {
+    pub fn size(&self) -> [usize; 2] {
         self.size
     }
 
-    /// The view of columns `from..from + count`.
-    pub fn columns(self, from: usize, count: usize) -> Self {
-        let start = (from * self.strides[1]).min(self.data.len());
-        Self::new(&self.data[start..], [self.size[0], count], self.strides)
+    /// `len` values from the start of row `row` plus `from`, of a matrix whose rows lie whole.
+    #[inline(always)]
+    pub fn part_of_row(&self, row: usize, from: usize, len: usize) -> &'a [T] {
+        &self.data[row * self.strides[0] + from..][..len]
+    }
+
+    /// The view of `size` rows and columns from row and column `from` on.
+    pub fn block(self, from: [usize; 2], size: [usize; 2]) -> Self {
+        let start = from[0] * self.strides[0] + from[1] * self.strides[1];
+        Self::new(&self.data[start.min(self.data.len())..], size, self.strides)
+    }
+}
+
+impl Mat<'_> {
+    /// Copies the first column into `out`, which is as long.
+    pub fn copy_column(&self, out: &mut [f32]) {
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = self.data[row * self.strides[0]];
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::linear::{Linear, bias_or_zeros, block_rows, cores, matrix, positive};
 use super::memory::filled_together;
 use super::{rows, tensor, values};
 use crate::InputEdit;
+use crate::flex::wide::wide;
 
 /// Rows up to which the edited input is a tensor of its own: the product is then bound by reading the weight, which
 /// [`Linear`] does best.
@@ -140,7 +141,6 @@ fn forward(
     let [n, d_in] = rows(&x);
     let (d_out, r) = (bias.len(), psi.size()[0]);
     let block = block_rows(n);
-    let arch = pulp::Arch::new();
     let [out, code] = filled_together([n * d_out, n * r], [block * d_out, block * r], |index, [out, code]| {
         let (first, count) = (index * block, out.capacity() / d_out);
         let mut edited = input[first * d_in..][..count * d_in].to_vec();
@@ -148,16 +148,21 @@ fn forward(
         code.written().iter_mut().for_each(|code| *code *= pair.scale);
         let small = Mat::rows(code.written(), [count, r]);
         product(&mut edited, d_in, small, phi.t(), 1.0, true, Cores::One);
-        arch.dispatch(|| {
+        wide!({
             for row in first..first + count {
                 match residual {
-                    Some(residual) => out.map2(&residual[row * d_out..][..d_out], bias, |a, b| a + b),
+                    Some(residual) => out.map2(
+                        &residual[row * d_out..][..d_out],
+                        bias,
+                        #[inline(always)]
+                        |a, b| a + b,
+                    ),
                     None => out.copy(bias),
                 }
             }
         });
         let edited = Mat::rows(&edited, [count, d_in]);
-        let cores = cores(n, block, weight);
+        let cores = cores(n, block, weight.size());
         product(out.written(), d_out, edited, weight, 1.0, true, cores);
     });
     let shape = |width: usize| Shape::from([n, width]);
@@ -188,7 +193,12 @@ fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
     let lens = [n * d_in, tasks * small, tasks * small];
     let [dx, dphi, dpsi] = filled_together(lens, [block * d_in, small, small], |index, [dx, dphi, dpsi]| {
         let (first, count) = (index * block, dx.capacity() / d_in);
-        append_product(dx, part(grad, first, [count, d_out]), weight, cores(n, block, weight));
+        append_product(
+            dx,
+            part(grad, first, [count, d_out]),
+            weight,
+            cores(n, block, weight.size()),
+        );
         let mut dcode = vec![0.0; count * r];
         let de = Mat::rows(dx.written(), [count, d_in]);
         product(&mut dcode, r, de, phi, kept.pair.scale, false, Cores::One);

@@ -1,11 +1,15 @@
 //! Sums and maxima over slices in several lanes, so that the compiler may use vector registers: it must not reorder
-//! a plain float sum. The order is fixed, whatever the instruction set.
+//! a plain float sum. The order is fixed, whatever the instruction set. The lanes are only ever indexed by constants:
+//! once a loop of variable length has touched them, they live in memory and not in registers.
 
-const LANES: usize = 32;
+const LANES: usize = 16;
 
+/// Sum of all lanes, and of those that a last, partly filled block leaves.
 #[inline(always)]
-fn fold(lanes: [f32; LANES]) -> f32 {
-    let mut lanes = lanes;
+fn fold(mut lanes: [f32; LANES], last: [f32; LANES]) -> f32 {
+    for i in 0..LANES {
+        lanes[i] += last[i];
+    }
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -26,10 +30,11 @@ pub fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
             lanes[i] += f(block[i]);
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += f(*x);
+    let mut last = [0.0; LANES];
+    for (last, x) in last.iter_mut().zip(rest) {
+        *last = f(*x);
     }
-    fold(lanes)
+    fold(lanes, last)
 }
 
 /// `Σ f(a, b)`
@@ -44,10 +49,11 @@ pub fn sum_of2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
             lanes[i] += f(a[i], b[i]);
         }
     }
-    for ((lane, a), b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += f(*a, *b);
+    let mut last = [0.0; LANES];
+    for ((last, a), b) in last.iter_mut().zip(a_rest).zip(b_rest) {
+        *last = f(*a, *b);
     }
-    fold(lanes)
+    fold(lanes, last)
 }
 
 /// The greatest value, -∞ of nothing; what is no number may be passed over.
@@ -61,10 +67,8 @@ pub fn max(x: &[f32]) -> f32 {
             lanes[i] = greater(block[i], lanes[i]);
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane = greater(*x, *lane);
-    }
-    lanes.into_iter().fold(f32::NEG_INFINITY, greater)
+    let last = rest.iter().copied().fold(f32::NEG_INFINITY, greater);
+    lanes.into_iter().fold(last, greater)
 }
 
 /// Replaces each value by `f` of it and gives the sum of the new ones.
@@ -78,9 +82,10 @@ pub fn replace_and_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
             lanes[i] += block[i];
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
+    let mut last = [0.0; LANES];
+    for (last, x) in last.iter_mut().zip(rest) {
         *x = f(*x);
-        *lane += *x;
+        *last = *x;
     }
-    fold(lanes)
+    fold(lanes, last)
 }

@@ -113,13 +113,18 @@ pub fn filled_together<const N: usize>(
             piece
         }));
     }
-    pieces.into_par_iter().enumerate().for_each(|(index, pieces)| {
+    let write = |(index, pieces): (usize, [&mut [MaybeUninit<f32>]; N])| {
         let mut writers = pieces.map(|slots| Writer { slots, len: 0 });
         task(index, writers.each_mut());
         for writer in &writers {
             assert_eq!(writer.len, writer.slots.len(), "part {index} is not whole");
         }
-    });
+    };
+    // One part is written here: to wake another thread for it costs more than a small part itself.
+    match count {
+        1 => pieces.into_iter().enumerate().for_each(write),
+        _ => pieces.into_par_iter().enumerate().for_each(write),
+    }
     let mut number = 0;
     buffers.map(|mut buffer| {
         // SAFETY: the parts cover the first `len` slots, and each writer was found full, hence initialized, above

@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod attention;
+pub mod cross_entropy;
 pub mod gated;
 mod gemm;
 mod heads;
@@ -12,6 +13,8 @@ mod memory;
 pub mod norm;
 mod normal;
 pub mod rope;
+mod stored;
+mod wide;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::{FlexTensor, Layout};
@@ -19,7 +22,18 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 
 /// True if `x` lives on flex as f32.
 pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+    x.dtype() == DType::F32 && is_here(x)
+}
+
+/// True if `weight` lives on flex in a type that products read: f32, half precision, quantized.
+pub fn takes_weight(weight: &Tensor<2>) -> bool {
+    let readable = matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16 | DType::QFloat(_));
+    readable && is_here(weight)
+}
+
+/// True if `x` lives on flex.
+pub fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The values of a tensor that the caller made contiguous.

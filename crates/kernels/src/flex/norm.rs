@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::lanes::{sum_of, sum_of2};
 use super::memory::filled;
+use super::wide::wide;
 use super::{rows, tensor, values};
 
 /// Values that one task works on, about.
@@ -70,10 +71,9 @@ fn normalize(x: &FlexTensor, gamma: &FlexTensor, beta: Option<&FlexTensor>, epsi
     let (input, gamma, beta) = (values(&x), values(&gamma), beta.as_ref().map(values));
     let width = gamma.len();
     let block = block(width);
-    let arch = pulp::Arch::new();
     let out = filled(input.len(), block * width, |index, out| {
         let part = &input[index * block * width..][..out.capacity()];
-        arch.dispatch(|| {
+        wide!({
             for row in part.chunks_exact(width) {
                 let (mean, factor) = moments(row, epsilon as f32, beta.is_some());
                 match beta {
@@ -102,11 +102,10 @@ fn input_grad(x: FlexTensor, gamma: FlexTensor, grad: FlexTensor, epsilon: f64, 
     let (input, gamma, grad) = (values(&x), values(&gamma), values(&grad));
     let width = gamma.len();
     let block = block(width);
-    let arch = pulp::Arch::new();
     let out = filled(input.len(), block * width, |index, out| {
         let part = index * block * width..index * block * width + out.capacity();
         let mut scaled = vec![0.0; width];
-        arch.dispatch(|| {
+        wide!({
             let rows = input[part.clone()].chunks_exact(width);
             for (row, grad) in rows.zip(grad[part.clone()].chunks_exact(width)) {
                 let (mean, factor) = moments(row, epsilon as f32, centered);
@@ -131,14 +130,13 @@ fn parameter_grads(x: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool
     let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
     let [_, width] = rows(&x);
     let (input, grad) = (values(&x), values(&grad));
-    let arch = pulp::Arch::new();
     let part = block(width) * width;
     let sums: Vec<[Vec<f32>; 2]> = input
         .par_chunks(part.max(1))
         .zip(grad.par_chunks(part.max(1)))
         .map(|(input, grad)| {
             let mut sums = [vec![0.0; width], vec![0.0; width]];
-            arch.dispatch(|| {
+            wide!({
                 let [gammas, betas] = &mut sums;
                 for (row, grad) in input.chunks_exact(width).zip(grad.chunks_exact(width)) {
                     let (mean, factor) = moments(row, epsilon as f32, centered);

@@ -40,6 +40,13 @@ pub fn exp_of_negative(x: f32) -> f32 {
     series * power
 }
 
+/// tanh(x), absolute error below 3e-7.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let e = exp_of_negative(-2.0 * x.abs());
+    ((1.0 - e) / (1.0 + e)).copysign(x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

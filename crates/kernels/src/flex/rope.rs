@@ -10,6 +10,7 @@ use burn::tensor::{Shape, Tensor};
 
 use super::heads::{Heads, readable};
 use super::memory::filled;
+use super::wide::wide;
 use super::{tensor, values};
 
 /// See [`crate::rope()`].
@@ -38,12 +39,11 @@ fn turn(x: FlexTensor, cos: &FlexTensor, sin: &FlexTensor, back: bool) -> FlexTe
     let (cos, sin) = (values(&cos), values(&sin));
     let input = Heads::of(&x);
     let sign = if back { -1.0 } else { 1.0 };
-    let arch = pulp::Arch::new();
     let out = filled(batch * tokens * heads * width, heads * width, |index, out| {
         let (row, token) = (index / tokens, index % tokens);
         let from = (row % rows * tokens + token) * half;
         let (cos, sin) = (&cos[from..][..half], &sin[from..][..half]);
-        arch.dispatch(|| {
+        wide!({
             for head in 0..heads {
                 let x = input.token(row, head, token);
                 let (first, rest) = x.split_at(half);

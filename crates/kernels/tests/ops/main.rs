@@ -5,6 +5,7 @@ mod gated;
 mod gelu;
 mod input_form;
 mod linear;
+mod narrow;
 mod norm;
 mod numeric;
 mod rope;

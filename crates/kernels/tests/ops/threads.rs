@@ -1,7 +1,7 @@
 //! One thread gives what many give, to the last bit.
 
-use burn::tensor::{Device, Tensor};
-use kernels::{AttentionOptions, Visible};
+use burn::tensor::{DType, Device, Tensor};
+use kernels::{AttentionOptions, LmHead, Visible};
 
 use super::numeric::fixed;
 
@@ -25,10 +25,23 @@ fn results() -> Vec<Vec<f32>> {
         scale: 0.5,
     };
     let y = kernels::input_form(y, edit, fixed([32, 24], &device), None, None);
-    let grads = y.clone().square().mean().backward();
+    let narrow = fixed([96, 300], &device).cast(DType::BF16);
+    let one_row = kernels::linear(x.clone().narrow(0, 0, 1), fixed([96, 6000], &device), None);
+    let of_narrow = kernels::linear(x.clone(), narrow.clone(), None);
+    let head = LmHead {
+        weight: narrow,
+        soft_cap: None,
+        trained: false,
+    };
+    let targets = Tensor::arange(0..450, &device).remainder_scalar(300);
+    let loss = kernels::linear_cross_entropy(x.clone(), &head, targets, 450.0);
+    let grads = (y.clone().square().mean() + one_row.clone().square().sum() + loss.clone()).backward();
     let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
     vec![
         values(y.inner()),
+        values(one_row.inner()),
+        values(of_narrow.inner()),
+        values(loss.inner().unsqueeze()),
         values(x.grad(&grads).unwrap()),
         values(weight.grad(&grads).unwrap()),
         values(gamma.grad(&grads).unwrap().unsqueeze()),

@@ -10,6 +10,7 @@ use super::{Edit, Factors, Recipe, cast};
 use crate::bank::{Group, own_groups};
 use crate::config::{TargetModules, null_as_default};
 use crate::error::AdapterError;
+use crate::linear::product;
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -95,8 +96,8 @@ impl Edit for BoundIa3 {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let l = cast(self.l.clone(), x.dtype());
         match self.input {
-            true => (x * l).matmul(weight),
-            false => x.matmul(weight) * l,
+            true => product(x * l, weight),
+            false => product(x, weight) * l,
         }
     }
 

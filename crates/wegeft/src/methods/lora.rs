@@ -20,7 +20,7 @@ use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
 use crate::bank::{Group, check_rank, own_groups};
 use crate::config::Patterns;
 use crate::error::AdapterError;
-use crate::linear::affine;
+use crate::linear::{affine, product};
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -283,7 +283,7 @@ impl BoundLora {
 impl Edit for BoundLora {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let update = self.factors().forward(dropped(x.clone(), self.dropout));
-        let out = x.matmul(weight.clone()) + update;
+        let out = product(x, weight.clone()) + update;
         match &self.dora {
             Some(dora) => out.clone() * cast(dora.factor(weight, self.factors()), out.dtype()),
             None => out,

@@ -26,6 +26,7 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::bank::Group;
 use crate::config::Targets;
 use crate::error::AdapterError;
+use crate::linear::product;
 use crate::select;
 use crate::site::{Places, Site};
 use crate::weights::Weights;
@@ -79,7 +80,7 @@ pub(crate) trait Recipe {
 pub trait Edit {
     /// `x W'` in activation space. `x`: `[n, d_in]`, `weight` (the stored one): `[d_in, d_out]`, result `[n, d_out]`.
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        x.matmul(weight)
+        product(x, weight)
     }
 
     /// `residual + x W' + bias`, what is there of it, for methods that can do it in one pass. Shapes as
@@ -106,7 +107,8 @@ pub trait Edit {
 
     /// `out`, `[n, d_out]`, with the bias added.
     fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-        out + self.bias(bias).unsqueeze::<2>()
+        let dtype = out.dtype();
+        out + cast(self.bias(bias), dtype).unsqueeze::<2>()
     }
 
     /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
@@ -278,7 +280,10 @@ impl Reparameterization for Bound {
 /// `residual + out + bias`, what is there of it; shapes as [`Edit::affine`].
 pub(crate) fn with_rest(out: Tensor<2>, bias: Option<Tensor<1>>, residual: Option<Tensor<2>>) -> Tensor<2> {
     let out = match bias {
-        Some(bias) => out + bias.unsqueeze::<2>(),
+        Some(bias) => {
+            let dtype = out.dtype();
+            out + cast(bias, dtype).unsqueeze::<2>()
+        }
         None => out,
     };
     match residual {

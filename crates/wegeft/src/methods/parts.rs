@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::low_rank::LowRank;
 use super::{Bound, Edit};
+use crate::linear::product;
 
 /// One adapted block of columns.
 #[derive(Module, Debug)]
@@ -47,11 +48,11 @@ impl BoundParts {
 impl Edit for BoundParts {
     // One product with the whole weight as it is; each block's residual is low-rank and cheap beside it.
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.changed(x.clone().matmul(weight.clone()), |part| {
+        self.changed(product(x.clone(), weight.clone()), |part| {
             let block = weight.clone().narrow(1, part.start, part.width);
             match part.bound.edit().low_rank(block.clone()) {
                 Some(residual) => residual.forward(x.clone()),
-                None => x.clone().matmul(part.bound.edit().residual(block)),
+                None => product(x.clone(), part.bound.edit().residual(block)),
             }
         })
     }

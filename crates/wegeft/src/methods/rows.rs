@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
-use super::{Bound, Edit};
+use super::{Bound, Edit, cast};
+use crate::linear::product;
 
 /// The rows of a batch that one adapter serves.
 #[derive(Module, Debug)]
@@ -104,7 +105,7 @@ impl Edit for BoundRows {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         self.by_share_flat(x, |edit, x| match edit {
             Some(edit) => edit.matmul(x, weight.clone()),
-            None => x.matmul(weight.clone()),
+            None => product(x, weight.clone()),
         })
     }
 
@@ -119,7 +120,10 @@ impl Edit for BoundRows {
     fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
         self.by_share_flat(out, |edit, out| match edit {
             Some(edit) => edit.add_bias(out, bias.clone()),
-            None => out + bias.clone().unsqueeze::<2>(),
+            None => {
+                let dtype = out.dtype();
+                out + cast(bias.clone(), dtype).unsqueeze::<2>()
+            }
         })
     }
 
@@ -133,7 +137,7 @@ impl Edit for BoundRows {
 
 impl Edit for BoundOwn {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone().unwrap_or(weight))
+        product(x, self.weight.clone().unwrap_or(weight))
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

@@ -17,6 +17,7 @@ use super::wegeft::check_probability;
 use super::{Edit, Factors, Recipe, cast, dropped};
 use crate::bank::{Group, own_groups};
 use crate::error::AdapterError;
+use crate::linear::product;
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -209,7 +210,7 @@ impl Edit for BoundVera {
         let read = dropped(cast(x.clone(), self.a.dtype()), self.dropout);
         let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
         let update = code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>();
-        let out = x.matmul(weight);
+        let out = product(x, weight);
         out.clone() + cast(update, out.dtype())
     }
 

@@ -23,7 +23,7 @@ use crate::bank::{Group, check_rank, grouped};
 use crate::config::{Patterns, Sharing};
 use crate::error::AdapterError;
 use crate::linalg;
-use crate::linear::affine;
+use crate::linear::{affine, product};
 use crate::site::{self, Site};
 use crate::weights::Weights;
 
@@ -340,17 +340,17 @@ impl BoundWegeft {
 impl Edit for BoundWegeft {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         if self.output_side {
-            return self.edit(x.matmul(weight));
+            return self.edit(product(x, weight));
         }
         if self.edits_input() {
-            return self.edit(x).matmul(weight);
+            return product(self.edit(x), weight);
         }
         let residual = LowRank {
             a: self.psi.clone(),
             b: self.generated(dropped(weight.clone(), self.weight_dropout)),
             scale: self.scale,
         };
-        x.clone().matmul(weight) + residual.forward(dropped(x, self.dropout))
+        product(x.clone(), weight) + residual.forward(dropped(x, self.dropout))
     }
 
     fn affine(

@@ -10,6 +10,7 @@ use crate::flex::lanes::sum_of2;
 use crate::flex::memory::{Writer, filled, filled_together};
 use crate::flex::normal::exp_of_negative;
 use crate::flex::values;
+use crate::flex::wide::wide;
 
 /// Gradients of query `[batch, queries, heads, width]`, key and value `[batch, keys, kv_heads, width]`.
 pub fn separate(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads) -> [Vec<f32>; 3] {
@@ -86,7 +87,6 @@ fn heads(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, row
 fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, row: usize, head: usize) -> Head {
     let width = problem.width;
     let scale = problem.options.scale(width) as f32;
-    let arch = pulp::Arch::new();
     let kv_head = problem.kv_head(head);
     let out = Heads::lying(values(&outcome.out), problem.heads, width, problem.queries);
     let log_total = values(&outcome.log_total);
@@ -103,7 +103,7 @@ fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, 
         let of_out = grad.tokens(row, head, &queries);
         // Σ_j p_j·∂p_j of a query is the product of its output and the gradient of it.
         let mut along = vec![0.0; size];
-        arch.dispatch(|| {
+        wide!({
             for (along, query) in along.iter_mut().zip(queries.clone()) {
                 *along = sum_of2(grad.token(row, head, query), out.token(row, head, query), |a, b| a * b);
             }
@@ -120,7 +120,7 @@ fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, 
             of_scores.resize(size * count, 0.0);
             inputs.scores(problem, row, head, &queries, &keys, &mut scores, Some(&mut slopes));
             product(&mut of_scores, count, of_out, value.t(), 1.0, false, Cores::One);
-            arch.dispatch(|| {
+            wide!({
                 let rows = scores.chunks_exact_mut(count).zip(of_scores.chunks_exact_mut(count));
                 for (index, (scores, of_scores)) in rows.enumerate() {
                     let seen = problem.seen(row, queries.start + index, &keys);

@@ -10,6 +10,7 @@ use crate::flex::gemm::{Cores, Mat, product};
 use crate::flex::lanes::{max, replace_and_sum};
 use crate::flex::memory::filled_together;
 use crate::flex::normal::exp_of_negative;
+use crate::flex::wide::wide;
 
 /// (result `[batch, queries, heads, width]`, logarithm of the sum of the exponentials of a query's scores
 /// `[batch, queries, heads]`, +∞ if it sees nothing).
@@ -53,7 +54,6 @@ struct Tile {
 
 fn tile(inputs: &Inputs, problem: &Problem, row: usize, head: usize, queries: &Range<usize>) -> Tile {
     let width = problem.width;
-    let arch = pulp::Arch::new();
     let mut out = vec![0.0; queries.len() * width];
     let mut greatest = vec![f32::NEG_INFINITY; queries.len()];
     let mut total = vec![0.0f32; queries.len()];
@@ -65,7 +65,7 @@ fn tile(inputs: &Inputs, problem: &Problem, row: usize, head: usize, queries: &R
         }
         scores.resize(queries.len() * keys.len(), 0.0);
         inputs.scores(problem, row, head, queries, &keys, &mut scores, None);
-        arch.dispatch(|| {
+        wide!({
             for (index, scores) in scores.chunks_exact_mut(keys.len()).enumerate() {
                 let seen = problem.seen(row, queries.start + index, &keys);
                 scores[..seen.start].fill(0.0);
@@ -77,7 +77,11 @@ fn tile(inputs: &Inputs, problem: &Problem, row: usize, head: usize, queries: &R
                 let before = greatest[index];
                 let now = max(scores);
                 let now = if now > before { now } else { before };
-                let sum = replace_and_sum(scores, |score| exp_of_negative(score - now));
+                let sum = replace_and_sum(
+                    scores,
+                    #[inline(always)]
+                    |score| exp_of_negative(score - now),
+                );
                 if started && before < now {
                     let shrink = exp_of_negative(before - now);
                     total[index] *= shrink;

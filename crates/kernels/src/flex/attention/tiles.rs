@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::attention::AttentionOptions;
 use crate::flex::gemm::{Cores, product};
 use crate::flex::heads::Heads;
-use crate::flex::normal::exp_of_negative;
+use crate::flex::normal::tanh;
+use crate::flex::wide::wide;
 
 /// Queries and keys of a tile at most: two tiles of scores fit a 512 KiB second-level cache, and the 197 tokens of a
 /// ViT at 224 pixels are one.
@@ -70,7 +71,7 @@ impl Inputs<'_> {
         queries: &Range<usize>,
         keys: &Range<usize>,
         out: &mut [f32],
-        slopes: Option<&mut Vec<f32>>,
+        mut slopes: Option<&mut Vec<f32>>,
     ) {
         let query = self.query.tokens(row, head, queries);
         let key = self.key.tokens(row, problem.kv_head(head), keys);
@@ -78,11 +79,11 @@ impl Inputs<'_> {
         product(out, keys.len(), query, key.t(), scale, false, Cores::One);
         if let Some(cap) = problem.options.softcap {
             let cap = cap as f32;
-            pulp::Arch::new().dispatch(|| {
+            wide!({
                 for score in out.iter_mut() {
                     *score = tanh(*score / cap);
                 }
-                if let Some(slopes) = slopes {
+                if let Some(slopes) = &mut slopes {
                     slopes.resize(out.len(), 0.0);
                     for (slope, tanh) in slopes.iter_mut().zip(out.iter()) {
                         *slope = 1.0 - tanh * tanh;
@@ -94,11 +95,4 @@ impl Inputs<'_> {
             });
         }
     }
-}
-
-/// Absolute error below 3e-7.
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
-    let e = exp_of_negative(-2.0 * x.abs());
-    ((1.0 - e) / (1.0 + e)).copysign(x)
 }

@@ -1,35 +1,40 @@
 //! See [`crate::linear()`] and its kin.
 
-use std::ops::Range;
+mod few_rows;
+mod widened;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{FlexQTensor, FlexTensor};
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::backend::tensor::{FloatTensor, QuantizedTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::quantization::QuantScheme;
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use rayon::prelude::*;
 
 use super::activations::{gelu_grad, gelu_slope};
 use super::gemm::{Cores, Mat, append_product, product};
 use super::memory::{Writer, filled, filled_together};
 use super::normal::cdf_and_bell;
+use super::stored::{Stored, Weight};
 use super::{rows, tensor, values};
+use crate::flex::wide::wide;
+use few_rows::FEW;
 
 /// Rows of a product that one task works on, about: fewer, and packing the weight anew for each costs more than 5 %.
 const ROWS: usize = 200;
-/// Columns of one task's part of a product that has one row.
-const COLUMNS: usize = 256;
 
 /// See [`crate::linear()`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let bias = bias_or_zeros(&weight, bias);
-    Tensor::from_dispatch(<Dispatch as Linear>::linear(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-    ))
+    let bias = bias_or_zeros(&weight, bias).into_dispatch();
+    let dtype = weight.dtype();
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match dtype {
+        DType::QFloat(scheme) => <Dispatch as Linear>::linear_quantized(x, weight, bias, scheme),
+        _ => <Dispatch as Linear>::linear(x, weight, bias),
+    })
 }
 
 /// See [`crate::linear_gelu()`].
@@ -54,14 +59,25 @@ pub fn linear_add(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, resi
 }
 
 pub(super) fn bias_or_zeros(weight: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
-    bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device().inner()))
+    match bias {
+        Some(bias) => bias.cast(DType::F32),
+        None => Tensor::zeros([weight.dims()[1]], (&weight.device().inner(), DType::F32)),
+    }
 }
 
-/// Linear layers. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`.
+/// Linear layers. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`; all f32 but the weights of `linear`
+/// and `linear_add`, which may be narrower.
 #[backend_extension(Flex, Autodiff)]
 pub trait Linear: Backend {
     /// `x W + b`
     fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `x W + b`
+    fn linear_quantized(
+        x: FloatTensor<Self>,
+        weight: QuantizedTensor<Self>,
+        bias: FloatTensor<Self>,
+        scheme: QuantScheme,
+    ) -> FloatTensor<Self>;
     /// `gelu(x W + b)`
     fn linear_gelu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `residual + x W + b`
@@ -75,18 +91,22 @@ pub trait Linear: Backend {
 
 impl Linear for Flex {
     fn linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        let (x, weight, bias) = (x.to_contiguous(), positive(weight), bias.to_contiguous());
-        let bias = values(&bias);
-        multiply(&x, matrix(&weight), |_, columns, out| out.copy(&bias[columns]), |_| {})
+        affine(&x, &Weight::float(weight), &bias)
+    }
+
+    fn linear_quantized(x: FlexTensor, weight: FlexQTensor, bias: FlexTensor, scheme: QuantScheme) -> FlexTensor {
+        affine(&x, &Weight::quantized(weight, scheme), &bias)
     }
 
     fn linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        let (x, weight, bias) = (x.to_contiguous(), positive(weight), bias.to_contiguous());
+        let (weight, bias) = (Weight::float(weight), bias.to_contiguous());
         let bias = values(&bias);
         multiply(
             &x,
-            matrix(&weight),
-            |_, columns, out| out.copy(&bias[columns]),
+            &weight.stored(),
+            #[inline(always)]
+            |_, out| out.copy(bias),
+            #[inline(always)]
             |out| {
                 for out in out {
                     *out *= cdf_and_bell(*out).0;
@@ -96,25 +116,38 @@ impl Linear for Flex {
     }
 
     fn linear_add(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, residual: FlexTensor) -> FlexTensor {
-        let (x, weight, bias) = (x.to_contiguous(), positive(weight), bias.to_contiguous());
-        let residual = residual.to_contiguous();
+        let (weight, bias, residual) = (Weight::float(weight), bias.to_contiguous(), residual.to_contiguous());
         let (bias, residual) = (values(&bias), values(&residual));
-        let start = |row: usize, columns: Range<usize>, out: &mut Writer| {
-            let residual = &residual[row * bias.len()..][columns.clone()];
-            out.map2(residual, &bias[columns], |a, b| a + b);
-        };
-        multiply(&x, matrix(&weight), start, |_| {})
+        multiply(
+            &x,
+            &weight.stored(),
+            #[inline(always)]
+            |row, out| out.map2(&residual[row * bias.len()..][..bias.len()], bias, |a, b| a + b),
+            |_| {},
+        )
     }
 }
 
-/// (`x W + b`, its GELU)
+/// `x W + b`
+fn affine(x: &FlexTensor, weight: &Weight, bias: &FlexTensor) -> FlexTensor {
+    let bias = bias.to_contiguous();
+    let bias = values(&bias);
+    multiply(
+        x,
+        &weight.stored(),
+        #[inline(always)]
+        |_, out| out.copy(bias),
+        |_| {},
+    )
+}
+
+/// (`x W + b`, its GELU), of an f32 weight.
 fn linear_and_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (FlexTensor, FlexTensor) {
     let (x, weight, bias) = (x.to_contiguous(), positive(weight), bias.to_contiguous());
     let (weight, bias, input) = (matrix(&weight), values(&bias), values(&x));
     let [n, _] = rows(&x);
     let [d_in, d_out] = weight.size();
     let block = block_rows(n);
-    let arch = pulp::Arch::new();
     let [before, after] = filled_together([n * d_out; 2], [block * d_out; 2], |index, [before, after]| {
         let count = before.capacity() / d_out;
         let input = Mat::rows(&input[index * block * d_in..][..count * d_in], [count, d_in]);
@@ -128,51 +161,70 @@ fn linear_and_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (Flex
             weight,
             1.0,
             true,
-            cores(n, block, weight),
+            cores(n, block, weight.size()),
         );
-        arch.dispatch(|| after.map(before.written(), |x| x * cdf_and_bell(x).0));
+        wide!({
+            after.map(
+                before.written(),
+                #[inline(always)]
+                |x| x * cdf_and_bell(x).0,
+            )
+        });
     });
     let shape = Shape::from([n, d_out]);
     (tensor(before, shape.clone()), tensor(after, shape))
 }
 
 /// `grad Wᵀ`
-fn input_grad(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
-    let (grad, weight) = (grad.to_contiguous(), positive(weight));
-    let weight = matrix(&weight).t();
-    let ([n, d_out], d_in) = (rows(&grad), weight.size()[1]);
-    let grad = values(&grad);
-    let block = block_rows(n);
-    let out = filled(n * d_in, block * d_in, |index, out| {
-        let count = out.capacity() / d_in;
-        let grad = Mat::rows(&grad[index * block * d_out..][..count * d_out], [count, d_out]);
-        append_product(out, grad, weight, cores(n, block, weight));
-    });
-    tensor(out, Shape::from([n, d_in]))
+fn input_grad(grad: &FlexTensor, weight: &Weight) -> FlexTensor {
+    let weight = weight.stored().t();
+    let ([n, d_out], d_in) = (rows(grad), weight.size()[1]);
+    match weight.matrix() {
+        Some(matrix) if n > FEW => {
+            let grad = grad.to_contiguous();
+            let grad = values(&grad);
+            let block = block_rows(n);
+            // As `multiply`, but that nothing is there to add to.
+            let out = filled(n * d_in, block * d_in, |index, out| {
+                let count = out.capacity() / d_in;
+                let grad = Mat::rows(&grad[index * block * d_out..][..count * d_out], [count, d_out]);
+                append_product(out, grad, matrix, cores(n, block, weight.size()));
+            });
+            tensor(out, Shape::from([n, d_in]))
+        }
+        _ => {
+            let zeros = vec![0.0; d_in];
+            multiply(
+                grad,
+                &weight,
+                #[inline(always)]
+                |_, out| out.copy(&zeros),
+                |_| {},
+            )
+        }
+    }
 }
 
 /// `(grad · gelu'(before)) Wᵀ`
-fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
-    let (before, grad, weight) = (before.to_contiguous(), grad.to_contiguous(), positive(weight));
+fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: Mat) -> FlexTensor {
+    let (before, grad, weight) = (before.to_contiguous(), grad.to_contiguous(), weight.t());
     let [n, d_out] = rows(&grad);
-    let weight = matrix(&weight).t();
     let d_in = weight.size()[1];
     let (before, grad) = (values(&before), values(&grad));
     let block = block_rows(n);
-    let arch = pulp::Arch::new();
     let out = filled(n * d_in, block * d_in, |index, out| {
         let count = out.capacity() / d_in;
         let part = index * block * d_out..(index * block + count) * d_out;
         let mut inner = vec![0.0; part.len()];
         // A plain loop: `collect` is a call, compiled without the instruction set that is chosen here.
-        arch.dispatch(|| {
+        wide!({
             let pairs = before[part.clone()].iter().zip(&grad[part.clone()]);
             for (inner, (before, grad)) in inner.iter_mut().zip(pairs) {
                 *inner = grad * gelu_slope(*before);
             }
         });
         let inner = Mat::rows(&inner, [count, d_out]);
-        append_product(out, inner, weight, cores(n, block, weight));
+        append_product(out, inner, weight, cores(n, block, weight.size()));
     });
     tensor(out, Shape::from([n, d_in]))
 }
@@ -202,44 +254,55 @@ pub(super) fn block_rows(n: usize) -> usize {
 }
 
 /// A product that is one task's whole work uses all cores, if it is large.
-pub(super) fn cores(n: usize, block: usize, weight: Mat) -> Cores {
-    let [d_in, d_out] = weight.size();
+pub(super) fn cores(n: usize, block: usize, [d_in, d_out]: [usize; 2]) -> Cores {
     match block >= n && n * d_in * d_out > 1 << 22 {
         true => Cores::All,
         false => Cores::One,
     }
 }
 
-/// `start + x·weight`, then `finish`. `start` writes a range of one row.
+/// `start + x·weight`, then `finish`. `start` writes one row, given by its number; `finish` gets some rows.
 fn multiply(
     x: &FlexTensor,
-    weight: Mat,
-    start: impl Fn(usize, Range<usize>, &mut Writer) + Sync,
+    weight: &Stored,
+    start: impl Fn(usize, &mut Writer) + Sync,
     finish: impl Fn(&mut [f32]) + Sync,
 ) -> FlexTensor {
-    let [n, _] = rows(x);
+    let x = x.to_contiguous();
+    let [n, _] = rows(&x);
     let [d_in, d_out] = weight.size();
-    let input = values(x);
-    let arch = pulp::Arch::new();
-    let out = if n == 1 {
-        // A step of decoding: the weight is read once, in parts.
-        filled(d_out, COLUMNS, |index, out| {
-            let columns = index * COLUMNS..index * COLUMNS + out.capacity();
-            let weight = weight.columns(columns.start, columns.len());
-            start(0, columns.clone(), out);
-            let input = Mat::rows(input, [1, d_in]);
-            product(out.written(), columns.len(), input, weight, 1.0, true, Cores::One);
-            arch.dispatch(|| finish(out.written()));
-        })
-    } else {
-        let block = block_rows(n);
-        filled(n * d_out, block * d_out, |index, out| {
-            let count = out.capacity() / d_out;
+    let input = values(&x);
+    let block = block_rows(n);
+    let begin = |index: usize, out: &mut Writer| {
+        let count = out.capacity() / d_out;
+        wide!({
+            (0..count).for_each(
+                #[inline(always)]
+                |row| start(index * block + row, out),
+            )
+        });
+        count
+    };
+    let out = match weight.matrix() {
+        Some(matrix) if n > FEW => filled(n * d_out, block * d_out, |index, out| {
+            let count = begin(index, out);
             let input = Mat::rows(&input[index * block * d_in..][..count * d_in], [count, d_in]);
-            arch.dispatch(|| (0..count).for_each(|row| start(index * block + row, 0..d_out, out)));
-            product(out.written(), d_out, input, weight, 1.0, true, cores(n, block, weight));
-            arch.dispatch(|| finish(out.written()));
-        })
+            let cores = cores(n, block, weight.size());
+            product(out.written(), d_out, input, matrix, 1.0, true, cores);
+            wide!({ finish(out.written()) });
+        }),
+        _ => {
+            let mut out = filled(n * d_out, block * d_out, |index, out| {
+                begin(index, out);
+            });
+            match n <= FEW {
+                true => few_rows::add_product(&mut out, input, weight),
+                false => widened::add_product(&mut out, input, weight),
+            }
+            out.par_chunks_mut((block * d_out).max(1))
+                .for_each(|out| wide!({ finish(out) }));
+            out
+        }
     };
     tensor(out, Shape::from([n, d_out]))
 }
@@ -250,7 +313,9 @@ struct Kept {
     /// If the weight requires a gradient.
     x: Option<FlexTensor>,
     /// If the input requires a gradient.
-    weight: Option<FlexTensor>,
+    weight: Option<Weight>,
+    /// Type of the weight, and so of its gradient.
+    dtype: DType,
     /// The argument of the GELU, if there is one.
     before: Option<FlexTensor>,
 }
@@ -265,21 +330,31 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
     fn backward(self, ops: Ops<Kept, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node);
         let parent = |index: usize| ops.parents.get(index)?.as_ref().map(|node| node.id);
-        let Kept { x, weight, before } = ops.state;
+        let Kept {
+            x,
+            weight,
+            dtype,
+            before,
+        } = ops.state;
         // With frozen parameters the slope of the GELU and the product are one pass.
         let (grad, before) = match before {
             Some(before) if parent(1).is_some() || parent(2).is_some() => (gelu_grad(&before, &grad), None),
             before => (grad, before),
         };
         if let (Some(id), Some(weight)) = (parent(0), weight) {
-            let grad = match before {
-                Some(before) => gelu_input_grad(before, grad.clone(), weight),
-                None => input_grad(grad.clone(), weight),
+            let grad = match (before, weight.stored().matrix()) {
+                (Some(before), Some(weight)) => gelu_input_grad(before, grad.clone(), weight),
+                _ => input_grad(&grad, &weight),
             };
             grads.register::<Flex>(id, grad);
         }
         if let (Some(id), Some(x)) = (parent(1), x) {
-            grads.register::<Flex>(id, Flex::float_matmul(Flex::float_transpose(x), grad.clone()));
+            let of_weight = Flex::float_matmul(Flex::float_transpose(x), grad.clone());
+            let of_weight = match dtype {
+                DType::F32 => of_weight,
+                dtype => Flex::float_cast(of_weight, FloatDType::from(dtype)),
+            };
+            grads.register::<Flex>(id, of_weight);
         }
         if let Some(id) = parent(2) {
             let sum = Flex::float_sum_dim(grad.clone(), 0);
@@ -297,6 +372,29 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
         let kept = kept::<C>(&x, &weight);
         let nodes = [x.node(), weight.node(), bias.node()];
         let out = Flex::linear(x.into_primitive(), weight.into_primitive(), bias.into_primitive());
+        match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn linear_quantized(
+        x: FloatTensor<Self>,
+        weight: FlexQTensor,
+        bias: FloatTensor<Self>,
+        scheme: QuantScheme,
+    ) -> FloatTensor<Self> {
+        let weight = Weight::quantized(weight, scheme);
+        // A constant stands for the weight, which has no gradient, among the parents.
+        let constant = Self::from_inner(x.primitive().clone());
+        let nodes = [x.node(), constant.node(), bias.node()];
+        let kept = Kept {
+            x: None,
+            weight: x.is_tracked().then(|| weight.clone()),
+            dtype: DType::F32,
+            before: None,
+        };
+        let out = affine(&x.into_primitive(), &weight, &bias.into_primitive());
         match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(kept, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
@@ -341,7 +439,8 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
 fn kept<C: CheckpointStrategy>(x: &FloatTensor<Autodiff<Flex, C>>, weight: &FloatTensor<Autodiff<Flex, C>>) -> Kept {
     Kept {
         x: weight.is_tracked().then(|| x.primitive().clone()),
-        weight: x.is_tracked().then(|| weight.primitive().clone()),
+        weight: x.is_tracked().then(|| Weight::float(weight.primitive().clone())),
+        dtype: weight.primitive().dtype(),
         before: None,
     }
 }

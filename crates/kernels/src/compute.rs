@@ -1,0 +1,13 @@
+//! The type that activations have beside weights of half precision.
+
+use burn::tensor::{DType, Tensor};
+
+/// The type to compute in with `x`: f32 where flex has it in half precision, which is only a way to store weights there
+/// (products read such weights as they are); its own elsewhere.
+pub fn computes_in<const D: usize>(x: &Tensor<D>) -> DType {
+    #[cfg(feature = "flex")]
+    if matches!(x.dtype(), DType::BF16 | DType::F16) && crate::flex::is_here(x) {
+        return DType::F32;
+    }
+    x.dtype()
+}

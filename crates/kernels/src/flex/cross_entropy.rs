@@ -1,0 +1,264 @@
+//! See [`crate::linear_nll()`]: the head of a language model, softmax and their gradient, a block of the vocabulary at a
+//! time. As in attention, the sums are rescaled as larger logits come, so that no logits are kept: those of a block
+//! leave behind their part of `Σ p·w`, which is what the gradient needs.
+
+use std::ops::Range;
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Int, IntDType, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::gemm::{Cores, Mat, product};
+use super::lanes::{max, replace_and_sum, sum_of2};
+use super::memory::filled;
+use super::normal::{exp_of_negative, tanh};
+use super::stored::{Stored, Weight};
+use super::wide::wide;
+use super::{rows, tensor, values};
+
+/// Rows of one task at most.
+const ROWS: usize = 256;
+/// Words of one block: its logits for all rows of a task fit the second-level cache.
+const WORDS: usize = 256;
+/// Tasks at least, if there are words for them: an even number, for two cores.
+const TASKS: usize = 8;
+
+/// `-log softmax(head(hidden))[target]` of each row, `[n]`; the gradient goes to `hidden` alone.
+pub fn linear_nll(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, soft_cap: Option<f64>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as CrossEntropy>::fused_nll(
+        hidden.into_dispatch(),
+        weight.into_dispatch(),
+        targets.cast(IntDType::I64).into_dispatch(),
+        soft_cap,
+    ))
+}
+
+/// Cross-entropy of f32 rows with a frozen head.
+#[backend_extension(Flex, Autodiff)]
+pub trait CrossEntropy: Backend {
+    /// `hidden`: `[n, d_model]`, `weight`: `[d_model, vocab]`, `targets`: `[n]`; result `[n]`.
+    fn fused_nll(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        soft_cap: Option<f64>,
+    ) -> FloatTensor<Self>;
+}
+
+impl CrossEntropy for Flex {
+    fn fused_nll(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, soft_cap: Option<f64>) -> FlexTensor {
+        Problem::new(hidden, weight, targets, soft_cap).solve(false).0
+    }
+}
+
+impl<C: CheckpointStrategy> CrossEntropy for Autodiff<Flex, C> {
+    fn fused_nll(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: FlexTensor,
+        soft_cap: Option<f64>,
+    ) -> FloatTensor<Self> {
+        let (hidden, node) = hidden.into_parts();
+        let problem = Problem::new(hidden, weight.into_primitive(), targets, soft_cap);
+        match NllStep.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (nll, slope) = problem.solve(true);
+                prep.finish(slope, nll)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(problem.solve(false).0),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NllStep;
+
+impl Backward<Flex, 1> for NllStep {
+    /// The gradient of each row's value, `[n, d_model]`.
+    type State = FlexTensor;
+
+    fn backward(self, ops: Ops<FlexTensor, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        unary::<Flex, _>(ops.parents, ops.node, grads, |grad| {
+            let grad = grad.to_contiguous();
+            let (grad, slope) = (values(&grad), values(&ops.state));
+            let [_, width] = rows(&ops.state);
+            let out = filled(slope.len(), width * ROWS, |index, out| {
+                let count = out.capacity() / width;
+                for row in index * ROWS..index * ROWS + count {
+                    out.map(&slope[row * width..][..width], |slope| slope * grad[row]);
+                }
+            });
+            tensor(out, ops.state.layout().shape().clone())
+        });
+    }
+}
+
+/// Hidden states, the head, and the words that come.
+struct Problem {
+    /// `[n, d_model]`
+    hidden: FlexTensor,
+    /// `[d_model, vocab]`
+    weight: Weight,
+    /// `[n]`
+    targets: FlexTensor,
+    soft_cap: Option<f32>,
+}
+
+/// What some rows and some words come to.
+struct Sums {
+    /// Greatest logit of each row.
+    greatest: Vec<f32>,
+    /// Σ exp(logit - greatest) of each row.
+    total: Vec<f32>,
+    /// Σ exp(logit - greatest)·slope·w of each row, `[rows, d_model]`; empty without gradient.
+    mean: Vec<f32>,
+}
+
+impl Problem {
+    fn new(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, soft_cap: Option<f64>) -> Self {
+        Self {
+            hidden: hidden.to_contiguous(),
+            weight: Weight::float(weight),
+            targets: targets.to_contiguous(),
+            soft_cap: soft_cap.map(|cap| cap as f32),
+        }
+    }
+
+    /// (value of each row `[n]`, its gradient `[n, d_model]`; nothing in it without `slope`).
+    fn solve(&self, slope: bool) -> (FlexTensor, FlexTensor) {
+        let [n, width] = rows(&self.hidden);
+        let weight = self.weight.stored();
+        let hidden = values(&self.hidden);
+        let targets: &[i64] = self.targets.as_slice().expect("made contiguous i64");
+        let [_, words] = weight.size();
+        let tiles = steps(n, ROWS);
+        let groups = TASKS.div_ceil(tiles.len().max(1));
+        let groups = steps(words, words.div_ceil(groups).next_multiple_of(WORDS));
+        let sums: Vec<Sums> = (0..tiles.len() * groups.len())
+            .into_par_iter()
+            .map(|task| {
+                let tile = &tiles[task / groups.len()];
+                let rows = Mat::rows(&hidden[tile.start * width..tile.end * width], [tile.len(), width]);
+                self.sums(&weight, rows, &groups[task % groups.len()], slope)
+            })
+            .collect();
+        let mut nll = Vec::with_capacity(n);
+        let mut slopes = vec![0.0; if slope { n * width } else { 0 }];
+        let mut word = vec![0.0; width];
+        let mut scratch = Vec::new();
+        for (tile, sums) in tiles.iter().zip(sums.chunks_exact(groups.len().max(1))) {
+            for (index, row) in tile.clone().enumerate() {
+                let greatest = sums.iter().map(|sums| sums.greatest[index]);
+                let greatest = greatest.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+                let factor = |sums: &Sums| exp_of_negative(sums.greatest[index] - greatest);
+                let total: f32 = sums.iter().map(|sums| sums.total[index] * factor(sums)).sum();
+                let target = weight.block([0, targets[row] as usize], [width, 1], &mut scratch);
+                target.copy_column(&mut word);
+                let (logit, target_slope) = self.capped(sum_of2(&hidden[row * width..][..width], &word, |a, b| a * b));
+                nll.push(greatest + total.ln() - logit);
+                if slope {
+                    let slopes = &mut slopes[row * width..][..width];
+                    for sums in sums {
+                        let factor = factor(sums) / total;
+                        for (slope, mean) in slopes.iter_mut().zip(&sums.mean[index * width..][..width]) {
+                            *slope += factor * mean;
+                        }
+                    }
+                    for (slope, word) in slopes.iter_mut().zip(&word) {
+                        *slope -= target_slope * word;
+                    }
+                }
+            }
+        }
+        let shape = [slopes.len() / width.max(1), width];
+        (tensor(nll, Shape::from([n])), tensor(slopes, Shape::from(shape)))
+    }
+
+    /// (logit after the cap, its slope).
+    #[inline(always)]
+    fn capped(&self, logit: f32) -> (f32, f32) {
+        match self.soft_cap {
+            Some(cap) => {
+                let share = tanh(logit / cap);
+                (cap * share, 1.0 - share * share)
+            }
+            None => (logit, 1.0),
+        }
+    }
+
+    fn sums(&self, weight: &Stored, rows: Mat, words: &Range<usize>, slope: bool) -> Sums {
+        let [count, width] = rows.size();
+        let mut sums = Sums {
+            greatest: vec![f32::NEG_INFINITY; count],
+            total: vec![0.0; count],
+            mean: vec![0.0; if slope { count * width } else { 0 }],
+        };
+        let (mut logits, mut slopes, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+        for from in words.clone().step_by(WORDS) {
+            let len = WORDS.min(words.end - from);
+            let block = weight.block([0, from], [width, len], &mut scratch);
+            logits.resize(count * len, 0.0);
+            product(&mut logits, len, rows, block, 1.0, false, Cores::One);
+            wide!({
+                if self.soft_cap.is_some() {
+                    slopes.resize(count * len, 0.0);
+                    for (logit, slope) in logits.iter_mut().zip(&mut slopes) {
+                        (*logit, *slope) = self.capped(*logit);
+                    }
+                }
+                for (row, logits) in logits.chunks_exact_mut(len).enumerate() {
+                    let mean = if slope { row * width..(row + 1) * width } else { 0..0 };
+                    sums.add(row, logits, mean);
+                }
+                if slope && self.soft_cap.is_some() {
+                    for (share, slope) in logits.iter_mut().zip(&slopes) {
+                        *share *= slope;
+                    }
+                }
+            });
+            if slope {
+                let shares = Mat::rows(&logits, [count, len]);
+                product(&mut sums.mean, width, shares, block.t(), 1.0, true, Cores::One);
+            }
+        }
+        sums
+    }
+}
+
+impl Sums {
+    /// Takes up logits of one row, in whose place it puts exp(logit - greatest); `mean`: the row's part of it.
+    #[inline(always)]
+    fn add(&mut self, row: usize, logits: &mut [f32], mean: Range<usize>) {
+        let before = self.greatest[row];
+        let now = max(logits);
+        let now = if now > before { now } else { before };
+        let sum = replace_and_sum(
+            logits,
+            #[inline(always)]
+            |logit| exp_of_negative(logit - now),
+        );
+        if before < now {
+            let shrink = exp_of_negative(before - now);
+            self.total[row] *= shrink;
+            for mean in &mut self.mean[mean] {
+                *mean *= shrink;
+            }
+        }
+        self.total[row] += sum;
+        self.greatest[row] = now;
+    }
+}
+
+/// Ranges of at most `most` that cover `0..count`, of nearly equal size.
+fn steps(count: usize, most: usize) -> Vec<Range<usize>> {
+    let size = count.div_ceil(count.div_ceil(most.max(1)).max(1)).max(1);
+    (0..count)
+        .step_by(size)
+        .map(|from| from..count.min(from + size))
+        .collect()
+}

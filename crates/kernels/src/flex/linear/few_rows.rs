@@ -1,0 +1,138 @@
+//! Products of a few rows, as in a step of decoding: the time is that of reading the weight, which every core does for a
+//! part of it, once and in the order in which it lies.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::flex::lanes::sum_of2;
+use crate::flex::stored::Stored;
+use crate::flex::wide::wide;
+
+/// Rows that are few: up to here reading a weight takes longer than computing with it.
+pub const FEW: usize = 8;
+/// Values of the weight that one task reads, about.
+const PART: usize = 1 << 17;
+/// Columns that one task adds to at most: sums of one row stay in the first-level cache.
+const COLUMNS: usize = 4096;
+
+/// A part of the work: some rows of the weight, some of its columns.
+struct Part {
+    depth: Range<usize>,
+    columns: Range<usize>,
+    /// `x·weight` over this part, `[n, columns]`.
+    sums: Vec<f32>,
+}
+
+/// `x·weight` added to `out`. `x`: `[n, depth]`, `out`: `[n, columns]`.
+///
+/// How the work is cut, and so every rounding, depends on the weight's shape alone.
+pub fn add_product(out: &mut [f32], x: &[f32], weight: &Stored) {
+    let [depth, columns] = weight.size();
+    if depth == 0 || columns == 0 {
+        return;
+    }
+    let n = out.len() / columns;
+    let mut parts = cut(weight, n);
+    let compute = |part: &mut Part| wide!({ part.compute(x, depth, weight) });
+    // What is small is done before another thread would have woken up.
+    match &mut parts[..] {
+        [one] => compute(one),
+        parts => parts.par_iter_mut().for_each(compute),
+    }
+    wide!({
+        for part in &parts {
+            let width = part.columns.len();
+            for (out, sums) in out.chunks_exact_mut(columns).zip(part.sums.chunks_exact(width)) {
+                for (out, sum) in out[part.columns.clone()].iter_mut().zip(sums) {
+                    *out += sum;
+                }
+            }
+        }
+    });
+}
+
+fn cut(weight: &Stored, n: usize) -> Vec<Part> {
+    let [depth, columns] = weight.size();
+    let (depth_step, column_step) = if weight.by_rows {
+        let column_step = even(columns, COLUMNS);
+        (even(depth, PART / column_step), column_step)
+    } else {
+        (depth, even(columns, PART / depth))
+    };
+    let starts = |count: usize, step: usize| (0..count).step_by(step);
+    starts(depth, depth_step)
+        .flat_map(|row| starts(columns, column_step).map(move |column| (row, column)))
+        .map(|(row, column)| {
+            let columns = column..columns.min(column + column_step);
+            Part {
+                depth: row..depth.min(row + depth_step),
+                sums: vec![0.0; n * columns.len()],
+                columns,
+            }
+        })
+        .collect()
+}
+
+/// The size of the fewest equal parts of `count` that have at most `most` each.
+fn even(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most.max(1)))
+}
+
+impl Part {
+    #[inline(always)]
+    fn compute(&mut self, x: &[f32], stride: usize, weight: &Stored) {
+        if weight.by_rows {
+            self.add_rows(x, stride, weight);
+        } else {
+            self.dot_columns(x, stride, weight);
+        }
+    }
+
+    /// Each row of the weight, times its factors, is added to the sums.
+    #[inline(always)]
+    fn add_rows(&mut self, x: &[f32], stride: usize, weight: &Stored) {
+        /// Rows at a time: the sums are read and written once for all of them.
+        const TOGETHER: usize = 4;
+        let width = self.columns.len();
+        let mut scratch: [Vec<f32>; TOGETHER] = std::array::from_fn(|_| vec![0.0; weight.scratch(width)]);
+        let mut row = self.depth.start;
+        while row + TOGETHER <= self.depth.end {
+            let [a, b, c, d] = &mut scratch;
+            let a = weight.read(row, self.columns.clone(), a);
+            let b = weight.read(row + 1, self.columns.clone(), b);
+            let c = weight.read(row + 2, self.columns.clone(), c);
+            let d = weight.read(row + 3, self.columns.clone(), d);
+            for (sums, x) in self.sums.chunks_exact_mut(width).zip(x.chunks_exact(stride)) {
+                let x = &x[row..row + TOGETHER];
+                let lines = a.iter().zip(b).zip(c).zip(d);
+                for (sum, (((a, b), c), d)) in sums.iter_mut().zip(lines) {
+                    *sum += (x[0] * a + x[1] * b) + (x[2] * c + x[3] * d);
+                }
+            }
+            row += TOGETHER;
+        }
+        for row in row..self.depth.end {
+            let line = weight.read(row, self.columns.clone(), &mut scratch[0]);
+            for (sums, x) in self.sums.chunks_exact_mut(width).zip(x.chunks_exact(stride)) {
+                let factor = x[row];
+                for (sum, value) in sums.iter_mut().zip(line) {
+                    *sum += factor * value;
+                }
+            }
+        }
+    }
+
+    /// Each column of the weight makes one sum of every row of `x`.
+    #[inline(always)]
+    fn dot_columns(&mut self, x: &[f32], stride: usize, weight: &Stored) {
+        let width = self.columns.len();
+        let mut scratch = vec![0.0; weight.scratch(self.depth.len())];
+        for (index, column) in self.columns.clone().enumerate() {
+            let line = weight.read(column, self.depth.clone(), &mut scratch);
+            for (row, x) in x.chunks_exact(stride).enumerate() {
+                self.sums[row * width + index] = sum_of2(line, x, |a, b| a * b);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Weights that are stored narrower than what is computed with: against the same values as f64.
+
+use burn::tensor::quantization::{QuantValue, ScaleDtype};
+use burn::tensor::{DType, Device, Tensor};
+use proptest::prelude::*;
+
+use super::{distance, leaf, normal};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Storage {
+    Float(DType),
+    /// Bytes with a scale for so many neighbours of a row.
+    Blocks(QuantValue, u8),
+    /// Bytes with one scale.
+    Whole,
+}
+
+/// `weight` as it is stored, and the values that are left of it.
+fn stored(weight: Tensor<2>, storage: Storage) -> (Tensor<2>, Tensor<2>) {
+    let device = weight.device();
+    let scheme = || device.settings().quantization.scheme;
+    let stored = match storage {
+        Storage::Float(dtype) => weight.cast(dtype),
+        Storage::Blocks(value, size) => {
+            let scheme = scheme().with_value(value).per_block([size], ScaleDtype::F32);
+            weight.quantize_dynamic(&scheme)
+        }
+        Storage::Whole => weight.quantize_dynamic(&scheme().with_value(QuantValue::Q8S)),
+    };
+    let values = match storage {
+        Storage::Float(_) => stored.clone().cast(DType::F32),
+        _ => stored.clone().dequantize(),
+    };
+    (stored, values)
+}
+
+fn compare([n, d_in, d_out]: [usize; 3], storage: Storage, view: bool, add: bool) {
+    let flex = Device::flex().autodiff();
+    flex.seed((n * 7919 + d_in * 104_729 + d_out) as u64);
+    let size = if view { [d_out, d_in] } else { [d_in, d_out] };
+    let weight = normal(size, (d_in as f64).powf(-0.5), &Device::flex());
+    let (weight, values) = stored(weight, storage);
+    let parts = [
+        normal([n, d_in], 1.0, &flex),
+        normal([1, d_out], 1.0, &flex),
+        normal([n, d_out], 1.0, &flex),
+    ];
+    let run = |weight: Tensor<2>, dtype: DType| {
+        let leaves = parts.each_ref().map(|part| leaf(part, dtype, true));
+        let [x, bias, residual] = leaves.clone();
+        let weight = if view { weight.transpose() } else { weight };
+        let bias = Some(bias.reshape([d_out]));
+        let out = match add {
+            true => kernels::linear_add(x, weight, bias, residual),
+            false => kernels::linear(x, weight, bias),
+        };
+        let factors = out.clone().detach().cos();
+        let grads = (out.clone() * factors).sum().backward();
+        let grads = leaves
+            .iter()
+            .take(if add { 3 } else { 2 })
+            .map(|leaf| leaf.grad(&grads).unwrap());
+        std::iter::once(out.inner()).chain(grads).collect::<Vec<_>>()
+    };
+    let ours = run(Tensor::from_inner(weight), DType::F32);
+    let theirs = run(leaf(&values, DType::F64, false), DType::F64);
+    for (index, (ours, theirs)) in ours.into_iter().zip(theirs).enumerate() {
+        assert_eq!(ours.dtype(), DType::F32);
+        let worst = distance(ours, theirs);
+        assert!(
+            worst < 2e-5,
+            "{n} {d_in} {d_out} {storage:?} {view}, result {index}: {worst:e}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn agrees(
+        n in prop_oneof![1usize..12, 100usize..500],
+        d_in in 1usize..90,
+        d_out in 1usize..90,
+        dtype in prop_oneof![Just(DType::F32), Just(DType::BF16), Just(DType::F16)],
+        view: bool,
+        add: bool,
+    ) {
+        compare([n, d_in, d_out], Storage::Float(dtype), view, add);
+    }
+
+    #[test]
+    fn agrees_with_bytes(
+        n in prop_oneof![1usize..12, 100usize..300],
+        d_in in 1usize..90,
+        blocks in 1usize..5,
+        storage in prop_oneof![
+            Just(Storage::Blocks(QuantValue::Q8S, 32)),
+            Just(Storage::Blocks(QuantValue::Q4S, 32)),
+            Just(Storage::Blocks(QuantValue::Q8S, 8)),
+            Just(Storage::Whole),
+        ],
+        add: bool,
+    ) {
+        compare([n, d_in, 32 * blocks], storage, false, add);
+    }
+}
+
+#[test]
+fn weights_that_are_read_in_several_parts() {
+    for dtype in [DType::F32, DType::BF16] {
+        for n in [1, 3, 8, 9, 300] {
+            // By rows: two ranges of columns, several of rows; as a view: several ranges of columns.
+            compare([n, 150, 5000], Storage::Float(dtype), false, false);
+            compare([n, 700, 1500], Storage::Float(dtype), true, false);
+        }
+    }
+    compare([1, 150, 5024], Storage::Blocks(QuantValue::Q8S, 32), false, false);
+    // More rows of the weight than a block of it has, and more columns.
+    compare([20, 5000, 700], Storage::Float(DType::BF16), true, false);
+}
+
+#[test]
+fn a_trained_weight_of_half_precision_gets_a_gradient_of_its_own_type() {
+    let device = Device::flex().autodiff();
+    let x = normal([5, 6], 1.0, &device);
+    let weight = normal([6, 7], 1.0, &device).cast(DType::BF16).detach().require_grad();
+    let grads = kernels::linear(x.clone(), weight.clone(), None).sum().backward();
+    let found = weight.grad(&grads).unwrap();
+    assert_eq!(found.dtype(), DType::BF16);
+    let expected = x.inner().sum_dim(0).transpose().expand([6, 7]);
+    assert!(distance(found.cast(DType::F32), expected) < 5e-3);
+}
+
+#[test]
+fn activations_are_f32_beside_weights_of_half_precision() {
+    let half = normal([2, 2], 1.0, &Device::flex()).cast(DType::BF16);
+    assert_eq!(kernels::computes_in(&half), DType::F32);
+    assert_eq!(kernels::computes_in(&half.cast(DType::F64)), DType::F64);
+}
