@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
-    /// The whole picture, aspect ignored; bilinear without antialiasing, values not rounded: VTAB-1k (protocol
-    /// section 2.2).
+    /// The whole picture, aspect ignored; bilinear without antialiasing, values not rounded: VTAB-1k in the
+    /// paper's released code.
     #[default]
     Bilinear,
     /// The whole picture, aspect ignored; bilinear, antialiased.
@@ -26,7 +26,7 @@ pub enum Resize {
     /// The whole picture, aspect ignored; Lanczos of 3 lobes, antialiased.
     Lanczos,
     /// The shorter side to 8/7 of `size` (256 for 224; bilinear, antialiased), then the central square; in training a
-    /// random square, mirrored every other time: FGVC (protocol section 3).
+    /// random square, mirrored every other time: FGVC in the paper's released code.
     Crop,
 }
 

@@ -1,4 +1,4 @@
-//! The `fgvc` experiment: five data sets of fine-grained classes (protocol section 3).
+//! The `fgvc` experiment: five data sets of fine-grained classes, trained as in the paper's released code.
 
 use burn::train::Interrupter;
 use datasets::{Resize, Task, fgvc as data};

@@ -1,4 +1,4 @@
-//! The paper's learning rate: one value an epoch (protocol section 2.2).
+//! The paper's learning rate: one value an epoch, by the formula of its released code.
 
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 

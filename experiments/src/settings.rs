@@ -66,9 +66,9 @@ pub struct Settings {
     pub final_run: bool,
     /// Tune learning rate and weight decay of every task and method on train800/val200 before the run that counts.
     pub sweep: bool,
-    /// Learning rates of the grid; each method's of the protocol (section 2.2) if empty.
+    /// Learning rates of the grid; each method's of the paper's code if empty.
     pub sweep_lr: Vec<f64>,
-    /// Weight decays of the grid; each method's of the protocol if empty.
+    /// Weight decays of the grid; each method's of the paper's code if empty.
     pub sweep_weight_decay: Vec<f64>,
     /// Epochs after which tuning runs stop, on the schedule of `epochs`; all of them if absent.
     pub tune_epochs: Option<usize>,

@@ -4,7 +4,7 @@
 use wegeft::site::Site;
 use wegeft::{AdapterConfig, AdapterError};
 
-/// What a method acts on in one of the two models, and the settings that its paper or the protocol uses there.
+/// What a method acts on in one of the two models, and the settings that its own paper or WeGeFT's uses there.
 type Use = Option<(AdapterConfig, Vec<Site>)>;
 
 const BLOCKS_VIT: usize = 12;

@@ -43,7 +43,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 
     /// The trained parameters that take no weight decay: biases, norms and everything else of one dimension, and the
-    /// cluster maps of generators (the reference's filter, protocol section 1.6).
+    /// cluster maps of generators (the filter of WeGeFT's released vision code).
     pub fn undecayed(&self) -> ParamGroup {
         self.trained_where(|param| param.shape.len() < 2 || param.path.contains(CLUSTER_MAPS))
     }

@@ -35,8 +35,8 @@ pub struct GroupSummary {
 }
 
 impl Summary {
-    /// Adapter values as a percentage of the frozen ones, as the reference's scripts report it
-    /// (protocol section 1.5); the head is in neither count. Without a frozen part: 100.
+    /// Adapter values as a percentage of the frozen ones, as WeGeFT's released scripts report
+    /// it; the head is in neither count. Without a frozen part: 100.
     pub fn percent(&self) -> f64 {
         if self.frozen_params == 0 {
             return 100.0;

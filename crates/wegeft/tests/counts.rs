@@ -1,4 +1,5 @@
-//! Parameter counts of every method on the papers' backbones, from their shapes alone (protocol section 1.5).
+//! Parameter counts of every method on the papers' backbones, from their shapes alone: those that the WeGeFT
+//! paper prints, and the formulas of the others.
 
 use wegeft::methods::bitfit::BitfitConfig;
 use wegeft::methods::lora::LoraConfig;

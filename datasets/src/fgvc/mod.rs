@@ -1,5 +1,5 @@
 //! FGVC: five data sets of fine-grained classes, from their authors' archives (unpacked) or the split files that
-//! VPT and TOAST distribute (protocol section 3).
+//! VPT and TOAST distribute.
 
 mod birds;
 mod cars;
@@ -97,7 +97,7 @@ pub enum ClassIds {
     /// One mapping of the ids of all splits.
     #[default]
     Joint,
-    /// A mapping a split, as the released code does (quirk Q4): a split that lacks a class has the labels of all later
+    /// A mapping a split, as the paper's released code does: a split that lacks a class has the labels of all later
     /// classes shifted, 1,440 of NABirds' 2,393 validation labels.
     PerSplit,
 }

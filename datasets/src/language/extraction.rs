@@ -77,8 +77,8 @@ pub fn number(text: &str) -> Option<f64> {
     NUMBER.find_iter(&text).last()?.as_str().parse().ok()
 }
 
-/// The first capital letter from A to E anywhere in `text`. Quirk Q8 of the released code, kept because the
-/// published numbers were made with it: "A car …" answers A, so the metric is noisy.
+/// The first capital letter from A to E anywhere in `text`: the rule of the released code, kept because the
+/// published numbers were made with it. "A car …" answers A, so the metric is noisy.
 pub fn letter(text: &str) -> Option<char> {
     text.chars().find(|letter| ('A'..='E').contains(letter))
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_the_first_capital_from_a_to_e_quirk_q8() {
+    fn letters_are_the_first_capital_from_a_to_e() {
         assert_eq!(letter("The answer is (D)."), Some('D'));
         assert_eq!(letter("A car goes on. The answer is C."), Some('A'));
         assert_eq!(letter("the answer is b"), None);

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompts_are_the_protocol_s() {
+    fn prompts_are_the_published_ones() {
         assert_eq!(
             Template::Alpaca.prompt("Add 1 and 2.", ""),
             "Below is an instruction that describes a task. Write a response that appropriately completes the \

@@ -1,4 +1,4 @@
-//! Labels of records (protocol section 2.1).
+//! Labels of records: given, or computed by VTAB's rules from what a record says.
 
 use crate::vtab::example::Example;
 use crate::vtab::tasks::{Label, TaskInfo};

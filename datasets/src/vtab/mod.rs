@@ -1,4 +1,4 @@
-//! VTAB-1k: the 19 tasks, and readers of what TFDS and their authors distribute (protocol section 2.1).
+//! VTAB-1k: the 19 tasks, and readers of what TFDS and their authors distribute.
 
 pub mod dsprites;
 pub mod example;

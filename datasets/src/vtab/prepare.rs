@@ -27,7 +27,7 @@ const CHUNK: usize = 256;
 /// What to accept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Other versions and counts than the protocol's.
+    /// Other versions and counts of the TFDS data sets than those that WeGeFT's released code reads.
     pub any_version: bool,
 }
 
@@ -68,7 +68,7 @@ fn archive(data: &Path, task: &TaskInfo) -> Option<PathBuf> {
 /// checksums. A finished task is left as it is; an unfinished one was in a hidden folder and is made anew.
 ///
 /// # Errors
-/// Data that is missing, damaged or not the protocol's, a picture that cannot be decoded, a folder that cannot be
+/// Data that is missing, damaged or of another version, a picture that cannot be decoded, a folder that cannot be
 /// written or is in the way.
 pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Result<Prepared, DataError> {
     let folder = out.join(task.name);

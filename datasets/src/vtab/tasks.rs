@@ -1,4 +1,6 @@
-//! The 19 tasks: where each comes from, which records it takes, and how they are labelled (protocol section 2.1).
+//! The 19 tasks: where each comes from, which records it takes, and how they are labelled: VTAB's
+//! definitions (arXiv 1910.04867) on the TFDS versions and slices of WeGeFT's released code. Split sizes are those of
+//! TFDS's catalogue.
 
 use std::ops::Range;
 
@@ -392,9 +394,9 @@ pub static TASKS: [TaskInfo; 19] = [
 mod tests {
     use super::*;
 
-    /// The sizes that the protocol's table prints.
+    /// The sizes of TFDS's catalogue, and the slices of WeGeFT's released code.
     #[test]
-    fn test_sizes_and_validation_places_are_the_protocols() {
+    fn test_sizes_and_validation_places_are_the_published_ones() {
         let sizes = [
             10_000, 6_084, 1_880, 6_149, 3_669, 26_032, 21_750, 32_768, 5_400, 6_300, 42_670, 15_000, 15_000, 22_735,
             711, 73_728, 73_728, 12_150, 12_150,

@@ -76,8 +76,9 @@ fn folder(root: &Path, source: &Source, any_version: bool) -> Result<PathBuf, Da
         Some(_) => Err(DataError::read(
             &folder,
             format!(
-                "the protocol's version is not there, only {}; which pictures are the 1,000 depends on it: make it \
-                 with TFDS, or take another one with --any-version",
+                "version {} is not there, only {}; which pictures are the 1,000 depends on it: make it with TFDS, or \
+                 take another one with --any-version",
+                source.version,
                 found.join(", ")
             ),
         )),
@@ -97,7 +98,7 @@ pub fn is_there(root: &Path, source: &Source) -> bool {
 }
 
 impl Tfds {
-    /// Opens the data set of `task` under `root`, the counts checked against the protocol's unless `any_version`.
+    /// Opens the data set of `task` under `root`, the counts checked against TFDS's own unless `any_version`.
     ///
     /// # Errors
     /// A file that is missing or damaged, another version, other counts, a feature that is not declared.
@@ -126,7 +127,7 @@ impl Tfds {
         for (name, counts) in task.source.splits {
             let found = data.count(name)?;
             if !any_version && !counts.contains(&found) {
-                let message = format!("split '{name}' has {found} records, the protocol's has {}", counts[0]);
+                let message = format!("split '{name}' has {found} records, TFDS's own has {}", counts[0]);
                 return Err(DataError::read(
                     &path,
                     format!("{message}; take it as it is with --any-version"),

@@ -154,7 +154,7 @@ fn split_files_are_read_and_ids_mapped_once_or_per_split() {
     }
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     write("train.json", r#"{"a.jpg": 295, "b.jpg": "300", "c.jpg": 1010}"#);
-    // Class 300 is missing: quirk Q4 shifts the label of class 1010.
+    // Class 300 is missing: a mapping a split shifts the label of class 1010.
     write("val.json", r#"{"d.jpg": 1010, "d2.jpg": 295}"#);
     write("test.json", r#"{"e.jpg": 300, "f.jpg": 1010, "g.jpg": 295}"#);
     let of = |ids| task(dir.path(), "nabirds", 8, Resize::Crop, ids).unwrap();

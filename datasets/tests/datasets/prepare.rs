@@ -1,4 +1,4 @@
-//! From TFDS folders of the protocol's sizes, written here, to the layout of lists.
+//! From TFDS folders of the real sizes, written here, to the layout of lists.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{fixture, says};
 const ANY: Options = Options { any_version: true };
 const EXACT: Options = Options { any_version: false };
 
-/// SmallNORB with the protocol's counts, over two shards a split: the picture and the labels tell split and index.
+/// SmallNORB with TFDS's counts, over two shards a split: the picture and the labels tell split and index.
 fn smallnorb(root: &Path) {
     write_dataset(
         &root.join("smallnorb/2.0.0"),
@@ -34,7 +34,7 @@ fn run(data: &Path, out: &Path, name: &str, options: Options) -> Result<datasets
 }
 
 #[test]
-fn slices_labels_and_pixels_are_the_protocols() {
+fn slices_labels_and_pixels_are_vtabs() {
     let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     smallnorb(data.path());
     let prepared = run(data.path(), out.path(), "smallnorb_azi", EXACT).unwrap();
@@ -143,7 +143,7 @@ fn a_label_outside_the_classes_is_named() {
 
 #[test]
 fn tfds_and_the_archive_give_the_same_dsprites() {
-    // The protocol's slices need 737,280 pictures: the rules of the task with slices of 10 stand in.
+    // The task's slices need 737,280 pictures: the rules of the task with slices of 10 stand in.
     let mut task = info("dsprites_ori").unwrap().clone();
     let slices = [
         (&mut task.train, 0..10),

@@ -125,7 +125,7 @@ fn a_damaged_archive_of_dsprites_is_named() {
 }
 
 #[test]
-fn counts_versions_and_classes_are_the_protocols_or_named() {
+fn counts_versions_and_classes_are_tfds_own_or_named() {
     let root = fixture("tfds");
     let open = |root: &std::path::Path, any| Tfds::open(root, info("dtd").unwrap(), any).map(|_| ());
     says(

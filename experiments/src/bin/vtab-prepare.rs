@@ -10,8 +10,8 @@ use datasets::vtab::{Options, TASKS, TaskInfo, info};
 use experiments::output::{end, print, tell};
 
 /// Makes the task folders of VTAB-1k (images/, train800.txt, val200.txt, train800val200.txt, test.txt, classes.txt)
-/// from the records of TensorFlow Datasets: the 1,000 pictures and the test set of the protocol, in its order, labelled
-/// by its rules. dSprites is also read from its authors' .npz. Pictures are copied as they are stored.
+/// from the records of TensorFlow Datasets: the 1,000 pictures and the test set of VTAB-1k, in TFDS's order, labelled by
+/// VTAB's rules. dSprites is also read from its authors' .npz. Pictures are copied as they are stored.
 ///
 /// Prints the number of pictures and a checksum a list, and writes them into prepared.json of the task. A finished
 /// task is left as it is, so that the same command goes on where it was stopped.
@@ -27,7 +27,7 @@ struct Args {
     /// Tasks, separated by commas; `all` is all whose data is there.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     task: Vec<String>,
-    /// Accept other versions and counts than the protocol's: other pictures, other numbers.
+    /// Accept other versions and counts of the data sets than the published ones: other pictures, other numbers.
     #[arg(long)]
     any_version: bool,
 }

@@ -1,4 +1,5 @@
-//! The grid of a sweep, learning rates times weight decays of a method, and the choice (protocol section 2.2).
+//! The grid of a sweep, learning rates times weight decays of a method, and the choice. The grids are those of WeGeFT's
+//! released code, which writes down no rule of choice: best validation top-1.
 
 use std::path::Path;
 
@@ -28,7 +29,7 @@ pub struct Tuned {
     pub seconds: f64,
 }
 
-/// The points (learning rate, weight decay) of `method`: the settings' own, otherwise the protocol's.
+/// The points (learning rate, weight decay) of `method`: the settings' own, otherwise the released code's.
 pub fn points(settings: &Settings, method: &str) -> Vec<(f64, f64)> {
     let own = settings.of_method(method);
     let given = |own: Option<Vec<f64>>, all: &[f64], default: &[f64]| match own {
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grids_are_the_protocol_s_unless_told_otherwise() {
+    fn grids_are_the_published_ones_unless_told_otherwise() {
         let mut settings = Settings::default();
         assert_eq!(points(&settings, "wegeft").len(), 24);
         assert_eq!(points(&settings, "wegeft")[0], (1e-4, 0.01));

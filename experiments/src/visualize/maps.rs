@@ -1,4 +1,4 @@
-//! The maps themselves: steps 1 to 4 of protocol section 8.
+//! The maps themselves: steps 1 to 4 of the list in `visualize`.
 
 use backbones::Vit;
 use burn::tensor::Tensor;

@@ -1,4 +1,4 @@
-//! Maps over pictures, and sheets of them: steps 5 and 6 of protocol section 8.
+//! Maps over pictures, and sheets of them: steps 5 and 6 of the list in `visualize`.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};

@@ -1,6 +1,6 @@
 //! BitFit (Bias-terms Fine-tuning, Ben Zaken et al. 2022, arXiv 2106.10199): the biases that a model has are
-//! trained, nothing else. By default those of all linear layers, the setting of WeGeFT's vision experiments
-//! (protocol section 2.3); `layer_norm` adds those of the norms, as in the paper.
+//! trained, nothing else. By default those of all linear layers, the setting of WeGeFT's vision experiments;
+//! `layer_norm` adds those of the norms, as in the paper.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};

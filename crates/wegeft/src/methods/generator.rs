@@ -1,4 +1,4 @@
-//! Non-linear generators: what may stand between phi and psi (the reference's vision code; protocol section 1.6).
+//! Non-linear generators: what may stand between phi and psi (those of WeGeFT's released vision code).
 //!
 //! The generated factor `C = W phi` is read as `d_out` tokens of `r` channels. A block maps it to the same shape,
 //! and psi follows: `W' = W + s · block(W phi) psi`. Because the result is still `[d_out, r]`, the residual stays
@@ -129,7 +129,7 @@ impl GeneratorConfig {
         }
     }
 
-    /// Trainable values of the blocks for generated factors of `[d_out, r]` (protocol section 1.6).
+    /// Trainable values of the blocks for generated factors of `[d_out, r]`.
     pub fn params(&self, r: usize, d_out: usize) -> usize {
         if self.is_identity() {
             return 0;

@@ -2,7 +2,7 @@
 //! block only (shallow), or at every block in place of those before (deep).
 //!
 //! They start as U(±√(6 / (3·patch² + d))), the authors' Xavier-uniform over a patch and a token; 5 tokens, deep,
-//! are the setting of WeGeFT's vision experiments (protocol section 2.3). There is no dropout on them. A backbone
+//! are the setting of WeGeFT's vision experiments. There is no dropout on them. A backbone
 //! that pools over patch tokens leaves the prompts out.
 
 use burn::module::{Module, Param};
