@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::decode;
 use crate::error::DataError;
 use crate::images::{Images, Picture, Task};
 use crate::resize::Resize;
@@ -16,13 +17,14 @@ type Labelled = Vec<(PathBuf, usize)>;
 
 /// True if `root` looks like this layout: a `train` folder, or a sub-folder with a picture in it.
 pub fn is_one(root: &Path) -> bool {
-    root.join("train").is_dir() || subfolders(root).is_ok_and(|found| found.iter().any(|f| !pictures(f).is_empty()))
+    root.join("train").is_dir() || subfolders(root).is_ok_and(|found| found.iter().any(|f| has_pictures(f)))
 }
 
 /// The task of the pictures under `root`, not yet read.
 ///
 /// # Errors
-/// Fewer than two classes, a class of too few pictures, a class of one part that another lacks.
+/// Fewer than two classes, a class of too few pictures, a picture of a kind that is not read, a class of one part that
+/// another lacks.
 pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError> {
     let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
     let train_root = part(&["train"]).unwrap_or(root.to_path_buf());
@@ -91,7 +93,7 @@ fn labelled(root: &Path, classes: &[String]) -> Result<Labelled, DataError> {
         let label = classes
             .binary_search(&name)
             .map_err(|_| DataError::read(&folder, "this class has no folder under train"))?;
-        let found = pictures(&folder);
+        let found = decode::in_folder(&folder)?;
         if found.is_empty() {
             return Err(DataError::read(
                 &folder,
@@ -116,18 +118,7 @@ fn subfolders(root: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(found)
 }
 
-/// The picture files in `folder`, sorted; none if it cannot be read.
-fn pictures(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-            ["jpg", "jpeg", "png"].iter().any(|known| extension == *known)
-        })
-        .collect();
-    found.sort();
-    found
+/// True if there is a picture in `folder`, also one of a kind that is not read: the reader says so then.
+fn has_pictures(folder: &Path) -> bool {
+    !decode::in_folder(folder).is_ok_and(|found| found.is_empty())
 }

@@ -2,9 +2,9 @@
 //!
 //! Rules: grey is repeated on the three channels; transparency is dropped, not blended; 16-bit values are scaled to 8
 //! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); the orientation tag of a camera is not heeded, as in
-//! the benchmarks' own loaders.
+//! the benchmarks' own loaders. GIF, BMP, WebP and other kinds of files are refused by name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
 
@@ -27,7 +27,7 @@ pub fn memory(bytes: &[u8]) -> Result<RgbImage, String> {
     if bytes.is_empty() {
         return Err("the picture has no bytes".into());
     }
-    let format = image::guess_format(bytes).map_err(|_| "it is no JPEG or PNG picture")?;
+    let format = format(bytes)?;
     if format == ImageFormat::Jpeg && !ends(bytes) {
         return Err("the JPEG is cut off: its end marker is missing".into());
     }
@@ -40,11 +40,51 @@ pub fn memory(bytes: &[u8]) -> Result<RgbImage, String> {
 /// # Errors
 /// Bytes of neither JPEG nor PNG.
 pub fn extension(bytes: &[u8]) -> Result<&'static str, String> {
+    Ok(match format(bytes)? {
+        ImageFormat::Png => "png",
+        _ => "jpg",
+    })
+}
+
+/// JPEG or PNG, by the first bytes, whatever the file is called.
+fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
     match image::guess_format(bytes) {
-        Ok(ImageFormat::Png) => Ok("png"),
-        Ok(ImageFormat::Jpeg) => Ok("jpg"),
-        _ => Err("it is no JPEG or PNG picture".into()),
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
+        Ok(other) => {
+            let name = other.extensions_str().first().unwrap_or(&"other").to_uppercase();
+            Err(format!("it is a {name} picture; only JPEG and PNG are read, convert it to one of them"))
+        }
+        Err(_) => Err("it is no JPEG or PNG picture, the two kinds that are read".into()),
     }
+}
+
+/// File name endings of the pictures that are read, in lower case.
+const READ: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// Endings of pictures that are not: among pictures of a folder they are an oversight, not to be passed over.
+const NOT_READ: [&str; 9] = ["gif", "bmp", "webp", "tif", "tiff", "avif", "heic", "jp2", "ppm"];
+
+/// The picture files in `folder`, by the endings of their names, sorted; other files and hidden ones are passed over.
+///
+/// # Errors
+/// A folder that cannot be read, a picture of a kind that is not read.
+pub fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| DataError::read(folder, e))?.flatten() {
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if READ.iter().any(|known| ending == *known) {
+            found.push(path);
+        } else if NOT_READ.iter().any(|known| ending == *known) {
+            let message = "only .jpg, .jpeg and .png pictures are read; convert it to one of them, or take it away";
+            return Err(DataError::read(&path, message));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// True if an end-of-image marker follows the last scan of a JPEG. The decoder fills what is missing with grey; a picture

@@ -213,19 +213,10 @@ fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             files.push(input.clone());
             continue;
         }
-        let entries = std::fs::read_dir(input).map_err(|e| format!("cannot read {}: {e}", input.display()))?;
-        let mut found: Vec<PathBuf> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| {
-                let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-                ["jpg", "jpeg", "png"].iter().any(|known| extension == *known)
-            })
-            .collect();
+        let found = decode::in_folder(input).map_err(|e| e.to_string())?;
         if found.is_empty() {
             return Err(format!("{} holds no .jpg, .jpeg or .png picture", input.display()));
         }
-        found.sort();
         files.extend(found);
     }
     Ok(files)

@@ -208,6 +208,46 @@ fn missing_folders_files_and_names_are_named() {
 }
 
 #[test]
+fn every_list_that_an_archive_lacks_is_named() {
+    let lacks = |root: &Path, name: &str, list: &str| {
+        let whole = std::fs::read(root.join(list)).unwrap();
+        std::fs::remove_file(root.join(list)).unwrap();
+        says(load(root, name), &[list]);
+        std::fs::write(root.join(list), whole).unwrap();
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let images: Vec<_> = (0..12).map(|i| (i, [3, 17, 40][i % 3], usize::from(i < 9))).collect();
+    birds(dir.path(), &images);
+    for list in ["images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt"] {
+        lacks(dir.path(), "cub", &format!("CUB_200_2011/{list}"));
+    }
+    for (name, list) in [
+        ("flowers", "flowers/setid.mat"),
+        ("flowers", "flowers/imagelabels.mat"),
+        ("dogs", "dogs/train_list.mat"),
+        ("dogs", "dogs/test_list.mat"),
+        ("cars", "cars/devkit/cars_meta.mat"),
+        ("cars", "cars/devkit/cars_train_annos.mat"),
+        ("cars", "cars/devkit/cars_test_annos_withlabels.mat"),
+    ] {
+        let archive = tempfile::tempdir().unwrap();
+        copy(&fixture("fgvc").join(name), &archive.path().join(name));
+        load(archive.path(), name).unwrap();
+        lacks(archive.path(), name, list);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
+    }
+}
+
+#[test]
 fn damaged_mat_files_are_named_and_never_panic() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mat");

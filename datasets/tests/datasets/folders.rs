@@ -159,4 +159,11 @@ fn folders_that_cannot_be_a_task_are_named() {
     says(load(dir.path()), &["one", "3 or more"]);
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     says(load(dir.path()), &["empty", "no .jpg"]);
+    // Notes and hidden files are passed over, pictures of another kind are not.
+    for name in ["notes.txt", ".hidden.png"] {
+        std::fs::write(dir.path().join("empty").join(name), "").unwrap();
+    }
+    says(load(dir.path()), &["empty", "no .jpg"]);
+    std::fs::write(dir.path().join("one/b.WebP"), "").unwrap();
+    says(load(dir.path()), &["one/b.WebP", "only .jpg, .jpeg and .png"]);
 }

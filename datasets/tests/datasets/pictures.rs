@@ -39,6 +39,9 @@ fn what_is_no_picture_is_named() {
     for (bytes, part) in [
         (&b""[..], "no bytes"),
         (b"text", "no JPEG or PNG"),
+        (b"GIF89a....", "a GIF picture; only JPEG and PNG are read"),
+        (b"BM......", "a BMP picture; only JPEG and PNG are read"),
+        (b"RIFF....WEBPVP8 ", "a WEBP picture; only JPEG and PNG are read"),
         (&whole[..whole.len() / 3], "a.png"),
     ] {
         std::fs::write(&path, bytes).unwrap();

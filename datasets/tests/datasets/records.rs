@@ -125,6 +125,25 @@ fn a_damaged_archive_of_dsprites_is_named() {
 }
 
 #[test]
+fn an_archive_of_dsprites_with_an_array_missing_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(dsprites::FILE);
+    let whole = std::fs::read(fixture("tfds").join(dsprites::FILE)).unwrap();
+    for array in ["imgs.npy", "latents_classes.npy"] {
+        // Another name of the same length, wherever the archive says it.
+        let mut bytes = whole.clone();
+        for at in 0..bytes.len() - array.len() {
+            if bytes[at..].starts_with(array.as_bytes()) {
+                bytes[at] = b'x';
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let opened = Dsprites::open(&path, std::slice::from_ref(&(0..2))).map(|data| data.count);
+        says(opened, &[dsprites::FILE, &format!("there is no {array} in it")]);
+    }
+}
+
+#[test]
 fn counts_versions_and_classes_are_tfds_own_or_named() {
     let root = fixture("tfds");
     let open = |root: &std::path::Path, any| Tfds::open(root, info("dtd").unwrap(), any).map(|_| ());
