@@ -52,7 +52,9 @@ fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
         Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
         Ok(other) => {
             let name = other.extensions_str().first().unwrap_or(&"other").to_uppercase();
-            Err(format!("it is a {name} picture; only JPEG and PNG are read, convert it to one of them"))
+            Err(format!(
+                "it is a {name} picture; only JPEG and PNG are read, convert it to one of them"
+            ))
         }
         Err(_) => Err("it is no JPEG or PNG picture, the two kinds that are read".into()),
     }
@@ -70,7 +72,10 @@ const NOT_READ: [&str; 9] = ["gif", "bmp", "webp", "tif", "tiff", "avif", "heic"
 /// A folder that cannot be read, a picture of a kind that is not read.
 pub fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| DataError::read(folder, e))?.flatten() {
+    for entry in std::fs::read_dir(folder)
+        .map_err(|e| DataError::read(folder, e))?
+        .flatten()
+    {
         let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;

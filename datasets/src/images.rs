@@ -1,4 +1,10 @@
-//! Labelled pictures: kept decoded in their own size, or read again each time they are wanted.
+//! Labelled pictures: kept decoded in their own size, or read again each time they are wanted. Nothing is kept in the
+//! size that a model reads.
+//!
+//! What a set keeps is limited ([`Task::keep`]), so that memory hardly grows with the test set: `vtab --method linear`
+//! with the shipped backbone peaked at 81 MB with 2,000 test pictures of 64 px (as dSprites' are), 93 MB with 20,000 and
+//! 101 MB with 70,000, what grows being the lists. Keeping no test picture costs little: decoding the 20,000 took 2.5 s of
+//! one core while the model computed 15.6 s on two, and the model waited 0.06 s for it.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -230,8 +236,11 @@ pub struct Task {
 /// Bytes of decoded pictures that a set to train on may keep; one is read once an epoch.
 const KEPT_TRAIN: usize = 1 << 30;
 
-/// Bytes of decoded pictures that a set to test on may keep; one is read once a run.
-const KEPT_TEST: usize = 256 << 20;
+/// Bytes of decoded pictures that a set to validate on may keep; one is read once an epoch, and is small.
+const KEPT_VALID: usize = 256 << 20;
+
+/// Bytes of decoded pictures that a set to test on may keep; one is read once a run, ahead of the model, and may be large.
+const KEPT_TEST: usize = 32 << 20;
 
 impl Task {
     /// Looks whether the pictures' files are there, without reading them.
@@ -253,7 +262,7 @@ impl Task {
         tested.filter(|path| trained.contains(path)).count()
     }
 
-    /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 256 MiB); pictures beyond
+    /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 32 MiB); pictures beyond
     /// are read again each time. Shows a progress bar, and goes on as long as `go_on` says so.
     ///
     /// # Errors
@@ -262,7 +271,7 @@ impl Task {
         let total = self.train.len() + self.valid.len() + self.test.len();
         let bar = crate::progress::bar(total, format!("{}: reading pictures", self.name));
         self.train.keep(KEPT_TRAIN, &bar, go_on)?;
-        self.valid.keep(KEPT_TEST, &bar, go_on)?;
+        self.valid.keep(KEPT_VALID, &bar, go_on)?;
         self.test.keep(KEPT_TEST, &bar, go_on)?;
         bar.finish_and_clear();
         Ok(self)

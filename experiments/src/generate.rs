@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::adapted_lm::adapted;
 use crate::generation::chat::{self, ChatError};
 use crate::generation::{Generation, Generator};
+use crate::language::model::{BASE_MODEL, shipped};
 use crate::memory::peak_rss_mb;
 use crate::output::print;
 use crate::token_files::{read_input_ids, write_logits};
@@ -23,9 +24,10 @@ use crate::token_files::{read_input_ids, write_logits};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// Model: folder in Hugging Face's layout, or hub name.
+    /// Model: folder in Hugging Face's layout, or hub name [default: the one the adapter was trained on, or the small one
+    /// that ships].
     #[arg(long)]
-    pub model: String,
+    pub model: Option<String>,
     /// A prompt; may be given several times.
     #[arg(long)]
     pub prompt: Vec<String>,
@@ -180,7 +182,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
         None => inputs(args)?,
     };
     let start = Instant::now();
-    let folder = resolve_lm(&args.model).map_err(|e| e.to_string())?;
+    let folder = folder(args)?;
     let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
     eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak());
     let vocab = loaded.model.config().vocab_size;
@@ -347,6 +349,26 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
         peak()
     );
     Ok(())
+}
+
+/// Folder of the model that is asked for, or that the adapter was trained on.
+fn folder(args: &Args) -> Result<PathBuf, String> {
+    if let Some(name) = &args.model {
+        return resolve_lm(name).map_err(|e| e.to_string());
+    }
+    let config = args
+        .adapter
+        .as_ref()
+        .map(|folder| wegeft::read_config(folder))
+        .transpose();
+    let config = config.map_err(|e| e.to_string())?;
+    let base = config
+        .as_ref()
+        .and_then(|config| config.extra.get(BASE_MODEL)?.as_str());
+    match base.filter(|name| !name.is_empty()) {
+        Some(name) => resolve_lm(name).map_err(|e| format!("{e}, or give the adapter's model as --model")),
+        None => Ok(shipped()),
+    }
 }
 
 fn logits(model: &Decoder, prompts: &[Prompt], path: &Path, device: &Device) -> Result<(), String> {

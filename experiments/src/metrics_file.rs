@@ -145,7 +145,7 @@ impl MetricLogger for MetricsFile {
             let means: Vec<String> = self
                 .means
                 .iter()
-                .map(|(name, mean)| format!("{} {mean:.3}", name.to_lowercase()))
+                .map(|(name, mean)| format!("{} {}", name.to_lowercase(), short(*mean)))
                 .collect();
             let (epoch, split) = (summary.epoch_number, &summary.split);
             tell(format_args!("  epoch {epoch} {split}: {}", means.join(", ")));
@@ -155,5 +155,13 @@ impl MetricLogger for MetricsFile {
         self.clock.save();
         self.means.clear();
         self.inner.log_epoch_summary(summary);
+    }
+}
+
+/// Three decimals, or three digits of what is too small for them, as learning rates are.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size > 0.0 && size < 0.01 => format!("{value:.2e}"),
+        _ => format!("{value:.3}"),
     }
 }

@@ -20,6 +20,12 @@ pub fn print(line: impl Display) -> Result<(), String> {
     }
 }
 
+/// A number with its noun: `1 epoch`, `3 epochs`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// The end of a program: 0, or its one sentence on the error output and 1.
 pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
     match result {

@@ -6,7 +6,7 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
 
-use crate::output::tell;
+use crate::output::{counted, tell};
 
 /// Prints the run's label when it starts.
 pub struct Plain;
@@ -22,7 +22,8 @@ impl MetricsRendererEvaluation for Plain {
 
 impl TrainingProgressLogger for Plain {
     fn start(&mut self, epochs: usize, _from: usize, _items: Option<usize>, label: Option<&str>) {
-        tell(format_args!("{}, {epochs} epochs", label.unwrap_or("training")));
+        let label = label.unwrap_or("training");
+        tell(format_args!("{label}, {}", counted(epochs, "epoch")));
     }
     fn update_epoch(&mut self, _epoch: usize) {}
     fn start_split(&mut self, _split: &str, _items: usize) {}

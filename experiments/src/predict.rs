@@ -15,7 +15,7 @@ use crate::batches::normalised;
 use crate::confusion::{Confusion, read_labels};
 use crate::description::Description;
 use crate::load::load_adapted;
-use crate::output;
+use crate::output::{self, counted};
 use crate::vtab::shipped_backbone;
 
 /// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
@@ -97,10 +97,6 @@ pub fn predict(args: &Args) -> Result<(), String> {
             pixels.dims()[2]
         ));
     }
-    let image_size = args
-        .image_size
-        .or(given.as_ref().map(|(pixels, _)| pixels.dims()[2]))
-        .or(description.as_ref().map(|d| d.image_size));
     let name = args
         .backbone
         .as_ref()
@@ -109,6 +105,15 @@ pub fn predict(args: &Args) -> Result<(), String> {
         Some(name) => resolve(name).map_err(|e| e.to_string())?,
         None => shipped_backbone(),
     };
+    // A merged backbone says itself what it was trained for.
+    let description = match &args.adapter {
+        None if path.is_dir() => Description::read(&path)?,
+        _ => description,
+    };
+    let image_size = args
+        .image_size
+        .or(given.as_ref().map(|(pixels, _)| pixels.dims()[2]))
+        .or(description.as_ref().map(|d| d.image_size));
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
     let size = backbone.config.image_size;
     let model = match &args.adapter {
@@ -247,7 +252,11 @@ fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {
     }
     write_tensors(path, &tensors).map_err(|e| e.to_string())?;
     let count = outputs.features.dims()[0];
-    output::print(format_args!("{count} pictures; written to {}", path.display()))
+    output::print(format_args!(
+        "{}; written to {}",
+        counted(count, "picture"),
+        path.display()
+    ))
 }
 
 fn print(
@@ -305,10 +314,10 @@ fn print(
             let percent = |count: usize| 100.0 * count as f64 / confusion.total() as f64;
             output::print(format_args!("{}\n", confusion.table(label)))?;
             output::print(format_args!(
-                "{} pictures, top-1 {:.1} %, top-{} {:.1} %",
-                confusion.total(),
+                "{}, top-1 {:.1} %, top-{} {:.1} %",
+                counted(confusion.total(), "picture"),
                 percent(confusion.right()),
-                args.top_k,
+                args.top_k.min(width),
                 percent(confusion.in_top_k)
             ))
         }

@@ -264,7 +264,7 @@ impl<'a> Here<'a> {
             let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
             let mb = bytes as f64 / 1e6;
             tell(format_args!(
-                "{}: {count} pictures, {mb:.1} MB of them kept decoded",
+                "{}: {count} pictures, {mb:.1} MB of them in memory",
                 task.name
             ));
             self.task = Some(Prepared::new(task, backbone.normalization));

@@ -36,6 +36,7 @@ fn fails(program: &str, args: &[&str], parts: &[&str]) {
 const PREPARE: &str = env!("CARGO_BIN_EXE_vtab-prepare");
 const VTAB: &str = env!("CARGO_BIN_EXE_vtab");
 const FGVC: &str = env!("CARGO_BIN_EXE_fgvc");
+const ADAPTER: &str = env!("CARGO_BIN_EXE_adapter");
 const PREDICT: &str = env!("CARGO_BIN_EXE_predict");
 
 #[test]
@@ -174,6 +175,20 @@ fn fgvc_trains_on_an_archive_and_predict_crops_as_it_did() {
     assert_ne!(
         cropped,
         succeeds(PREDICT, &[&args[..], &["--resize", "bilinear"]].concat())
+    );
+    // Merged, the backbone still knows its classes and how its pictures are resized.
+    let merged = dir.path().join("merged");
+    let merged = merged.to_str().unwrap();
+    succeeds(ADAPTER, &["merge", adapter.to_str().unwrap(), "--out", merged]);
+    let by_merged = succeeds(PREDICT, &["--backbone", merged, picture.to_str().unwrap(), "--json"]);
+    let read = |line: &str| -> (serde_json::Value, f64) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        (line["label"].clone(), line["probability"].as_f64().unwrap())
+    };
+    let (ours, expected) = (read(&by_merged), read(&cropped));
+    assert!(
+        ours.0 == expected.0 && (ours.1 - expected.1).abs() < 1e-4,
+        "{by_merged} {cropped}"
     );
     // The paper's preset is read, and its settings are refused where they do not fit this backbone's data.
     let preset = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/paper-fgvc.toml");

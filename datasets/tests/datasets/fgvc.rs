@@ -218,7 +218,12 @@ fn every_list_that_an_archive_lacks_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let images: Vec<_> = (0..12).map(|i| (i, [3, 17, 40][i % 3], usize::from(i < 9))).collect();
     birds(dir.path(), &images);
-    for list in ["images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt"] {
+    for list in [
+        "images.txt",
+        "image_class_labels.txt",
+        "train_test_split.txt",
+        "classes.txt",
+    ] {
         lacks(dir.path(), "cub", &format!("CUB_200_2011/{list}"));
     }
     for (name, list) in [

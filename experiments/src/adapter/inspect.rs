@@ -19,11 +19,14 @@ pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     let known = known
         .filter(|(_, value)| !is_empty(value))
         .map(|(name, value)| (name, value, ""));
-    let kept = kept.map(|(name, value)| (name, value, "kept, not read"));
+    let kept = kept.map(|(name, value)| (name, value, "kept as it is"));
     let rows = known
         .chain(kept)
         .map(|(name, value, note)| [name.clone(), shown(value), note.to_string()]);
-    print(format_args!("{}\n", table(["field", "value", ""], rows.collect(), 3)))?;
+    print(format_args!(
+        "{}\n",
+        table(["field", "value", "note"], rows.collect(), 3)
+    ))?;
     let mut rows: Vec<Row> = Vec::new();
     for (name, tensor) in &tensors {
         let short = name.strip_prefix("base_model.model.").unwrap_or(name);

@@ -11,6 +11,7 @@ use wegeft::storage::{collect, write_tensors};
 
 use super::open::Vision;
 use super::table;
+use crate::description::Description;
 use crate::output::print;
 use crate::run::write_json;
 
@@ -46,6 +47,15 @@ pub fn merge(opened: &Vision, out: &Path) -> Result<(), String> {
         "mean": normalization.mean, "std": normalization.std, "label_names": classes,
     });
     write_json(&out.join("config.json"), &description)?;
+    if let Some(description) = &opened.description {
+        // What config.json cannot say, such as how pictures are resized.
+        let backbone = std::fs::canonicalize(out).map_err(|e| format!("cannot read {}: {e}", out.display()))?;
+        Description {
+            backbone: Some(backbone.display().to_string()),
+            ..description.clone()
+        }
+        .write(out)?;
+    }
     show(&report, out)
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use wegeft::storage::write_then_rename;
 
-use crate::output::print;
+use crate::output::{counted, print};
 use crate::report::formats::{CSV_HEAD, csv, latex, markdown};
 use crate::report::page::page;
 use crate::report::rows::read;
@@ -51,8 +51,8 @@ pub fn report(args: &Args) -> Result<(), String> {
         write_then_rename(&args.out.join(name), text.as_bytes()).map_err(|e| e.to_string())?;
     }
     print(format_args!(
-        "{md}{} results; files in {}",
-        rows.len(),
+        "{md}{}; files in {}",
+        counted(rows.len(), "result"),
         args.out.display()
     ))
 }

@@ -13,7 +13,7 @@ use wegeft::Adapted;
 use crate::batches::{normalised, rounded};
 use crate::description::Description;
 use crate::load::load_adapted;
-use crate::output::print;
+use crate::output::{counted, print};
 use crate::settings::Settings;
 use crate::visualize::maps::{BlockMaps, clusters, maps};
 use crate::visualize::overlay::{overlay, sheet};
@@ -94,8 +94,8 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
     }
     print(format_args!(
-        "maps of {} pictures in {}",
-        pictures.len(),
+        "maps of {} in {}",
+        counted(pictures.len(), "picture"),
         args.out.display()
     ))
 }

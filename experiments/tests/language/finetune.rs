@@ -114,6 +114,23 @@ fn a_file_becomes_an_adapter_and_what_was_left_out_is_counted() {
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert!((outcome["value"].as_f64().unwrap() - best).abs() < 1e-9);
     assert!(succeeds("finetune", &args).contains("is finished"));
+    // The adapter names its model.
+    let adapter = out.join("wegeft/adapter");
+    let args = [
+        "--adapter",
+        adapter.to_str().unwrap(),
+        "--prompt",
+        "Add 1 and 2.",
+        "--max-new-tokens",
+        "4",
+    ];
+    let named = [&args[..], &["--model", &shipped()]].concat();
+    assert_eq!(succeeds("generate", &args), succeeds("generate", &named));
+}
+
+/// The small language model of the repository.
+fn shipped() -> String {
+    format!("{}/../datasets/language-model", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub fn run(program: &str, args: &[&str]) -> Output {
 /// Runs one of the programs in a folder.
 pub fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
     let path = match program {
+        "generate" => env!("CARGO_BIN_EXE_generate"),
         "finetune" => env!("CARGO_BIN_EXE_finetune"),
         "commonsense" => env!("CARGO_BIN_EXE_commonsense"),
         "arithmetic" => env!("CARGO_BIN_EXE_arithmetic"),
