@@ -10,6 +10,8 @@ pub mod folder;
 pub mod images;
 pub mod language;
 pub mod lists;
+pub mod parquet_images;
+mod parquet_rows;
 mod progress;
 pub mod resize;
 pub mod root;

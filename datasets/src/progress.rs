@@ -1,9 +1,18 @@
 //! The progress bar of every reader.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar of `total` steps.
 pub(crate) fn bar(total: usize, message: String) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}").unwrap_or(ProgressStyle::default_bar());
     ProgressBar::new(total as u64).with_message(message).with_style(style)
+}
+
+/// A sign of life for work of unknown length.
+pub(crate) fn spinner(message: String) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(message);
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
 }

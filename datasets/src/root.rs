@@ -5,23 +5,24 @@ use std::path::Path;
 use crate::error::DataError;
 use crate::images::Task;
 use crate::resize::Resize;
-use crate::{class_folders, folder};
+use crate::{class_folders, folder, parquet_images};
 
 /// Names of the tasks under `root`: the task folders if there are any, otherwise one task, named as `root` is.
 ///
 /// # Errors
-/// A root that is missing or holds neither.
+/// A root that is missing or holds none of them.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let names = folder::tasks(root)?;
     if !names.is_empty() {
         return Ok(names);
     }
-    if class_folders::is_one(root) {
+    if parquet_images::is_one(root) || class_folders::is_one(root) {
         return Ok(vec![class_folders::name(root)]);
     }
     Err(DataError::read(
         root,
-        "no task folder in it (a folder with train800.txt, val200.txt and test.txt), and no folder of pictures a class",
+        "no task folder in it (a folder with train800.txt, val200.txt and test.txt), no folder of pictures a class, and no \
+         train-*.parquet",
     ))
 }
 
@@ -32,6 +33,9 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
     if !folder::tasks(root)?.is_empty() {
         return folder::task(root, name, size, resize);
+    }
+    if parquet_images::is_one(root) {
+        return parquet_images::task(root, size, resize);
     }
     class_folders::task(root, size, resize)
 }

@@ -8,11 +8,11 @@ use comfy_table::{CellAlignment, Table, presets};
 const MOST_CLASSES: usize = 20;
 
 /// Reads a list of lines `path label`: paths relative to the list's folder, a label a number from 0 or, if it holds no
-/// space, a name among `classes`.
+/// space, a name among `classes`. The model tells `count` classes apart.
 ///
 /// # Errors
-/// A file that cannot be read, a line of another form, an empty list.
-pub fn read_labels(path: &Path, classes: &[String]) -> Result<(Vec<PathBuf>, Vec<usize>), String> {
+/// A file that cannot be read, a line of another form, a label outside the classes, an empty list.
+pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec<PathBuf>, Vec<usize>), String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let (mut pictures, mut labels) = (Vec::new(), Vec::new());
@@ -26,13 +26,11 @@ pub fn read_labels(path: &Path, classes: &[String]) -> Result<(Vec<PathBuf>, Vec
             .iter()
             .position(|class| class == label)
             .or_else(|| label.parse().ok());
-        let known = |label: &usize| classes.is_empty() || *label < classes.len();
-        labels.push(number.filter(known).ok_or_else(|| {
-            format!(
-                "{place}: label '{label}' is neither a class name nor a number below {}",
-                classes.len()
-            )
-        })?);
+        labels.push(
+            number.filter(|label| *label < count).ok_or_else(|| {
+                format!("{place}: label '{label}' is neither a class name nor a number below {count}")
+            })?,
+        );
         pictures.push(folder.join(picture.trim()));
     }
     match labels.is_empty() {
@@ -55,10 +53,9 @@ pub struct Confusion {
 
 impl Confusion {
     /// Compares `labels` with the classes that each picture's `ranked` row starts with, most likely first; a row of at
-    /// least one. `classes` is the number of classes.
+    /// least one. `classes` is the number of classes, above every label.
     pub fn new(labels: &[usize], ranked: &[Vec<usize>], classes: usize) -> Self {
-        let side = labels.iter().map(|label| label + 1).max().unwrap_or(0).max(classes);
-        let mut counts = vec![vec![0; side]; side];
+        let mut counts = vec![vec![0; classes]; classes];
         for (label, row) in labels.iter().zip(ranked) {
             counts[*label][row[0]] += 1;
         }
@@ -125,16 +122,17 @@ mod tests {
         let list = dir.path().join("list.txt");
         let classes = ["cat".to_string(), "dog".to_string()];
         std::fs::write(&list, "a b.png dog\n\nc.png 0\n").unwrap();
-        let (pictures, labels) = read_labels(&list, &classes).unwrap();
+        let (pictures, labels) = read_labels(&list, &classes, 2).unwrap();
         assert_eq!((pictures[0].clone(), labels), (dir.path().join("a b.png"), vec![1, 0]));
         for (text, part) in [
             ("c.png 2\n", "line 1"),
+            ("c.png 99999999999\n", "below 2"),
             ("c.png cow\n", "'cow'"),
             ("c.png\n", "path label"),
             ("", "empty"),
         ] {
             std::fs::write(&list, text).unwrap();
-            let message = read_labels(&list, &classes).unwrap_err();
+            let message = read_labels(&list, &classes, 2).unwrap_err();
             assert!(message.contains(part), "{message}");
         }
     }

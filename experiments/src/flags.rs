@@ -52,8 +52,9 @@ pub struct Args {
 /// One flag per field of [`Settings`].
 #[derive(Debug, Default, clap::Args, Serialize)]
 pub struct Flags {
-    /// Folder of task folders with train800.txt, val200.txt, test.txt, or of pictures, a sub-folder a class, with or
-    /// without train, val and test above [default: the shipped sample].
+    /// Folder of task folders with train800.txt, val200.txt, test.txt; or of pictures, a sub-folder a class, with or
+    /// without train, val and test above; or of a Hugging Face data set's train-*.parquet, validation-*.parquet and
+    /// test-*.parquet [default: the shipped sample].
     #[arg(long)]
     data: Option<PathBuf>,
     /// Tasks, separated by commas, or `all` [default: all].
@@ -64,8 +65,9 @@ pub struct Flags {
     /// [default: linear,lora,wegeft].
     #[arg(long, value_delimiter = ',')]
     method: Option<Vec<String>>,
-    /// Backbone: a folder or .safetensors file of timm, Hugging Face ViT or DINOv2, or a hub name org/name
-    /// (fetched once; HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are heeded) [default: the shipped one].
+    /// Backbone: a folder or .safetensors file of timm's vit_* and deit*, or of Hugging Face's ViT, DeiT, DINOv2, DINOv3,
+    /// CLIP or SigLIP, or a hub name org/name (fetched once; HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are
+    /// heeded) [default: the shipped one].
     #[arg(long)]
     backbone: Option<String>,
     /// Side of the pictures, pixels; a multiple of the patch size [default: the backbone's].
@@ -179,19 +181,23 @@ impl Args {
         settings.method = distinct(settings.method.into_iter());
         // Paths from the root on: a run folder goes on, and an adapter is read, from any working folder.
         settings.data = settings.data.map(|path| absolute(&path)).transpose()?;
-        if let Some(name) = settings.backbone.take() {
-            settings.backbone = Some(match Path::new(&name).exists() {
-                true => absolute(Path::new(&name))?.display().to_string(),
-                false => name,
-            });
-        }
+        settings.backbone = settings.backbone.map(absolute_model).transpose()?;
         settings.check()?;
         Ok(settings)
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, String> {
+/// `path` from the root on.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|e| format!("cannot tell where {} is: {e}", path.display()))
+}
+
+/// The path of a model from the root on; a hub name as it is.
+pub(crate) fn absolute_model(name: String) -> Result<String, String> {
+    match Path::new(&name).exists() {
+        true => Ok(absolute(Path::new(&name))?.display().to_string()),
+        false => Ok(name),
+    }
 }
 
 #[cfg(test)]

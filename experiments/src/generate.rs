@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
+use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use clap::Parser;
@@ -12,7 +12,7 @@ use datasets::language::Message;
 use serde_json::json;
 
 use crate::adapted_lm::adapted;
-use crate::generation::chat;
+use crate::generation::chat::{self, ChatError};
 use crate::generation::{Generation, Generator};
 use crate::memory::peak_rss_mb;
 use crate::output::print;
@@ -29,13 +29,14 @@ pub struct Args {
     /// A prompt; may be given several times.
     #[arg(long)]
     pub prompt: Vec<String>,
-    /// File with a prompt a line; in .jsonl each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}.
+    /// File with a prompt a line; in .jsonl each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}, which
+    /// go into the model's chat template.
     #[arg(long, conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Tokens in place of text: safetensors with `input_ids`, as --logits writes it.
     #[arg(long, conflicts_with_all = ["prompt", "prompts", "chat"])]
     pub input_ids: Option<PathBuf>,
-    /// Put each prompt into the model's chat template, as a message of the user.
+    /// Put prompts that are texts into the model's chat template too, as a message of the user.
     #[arg(long)]
     pub chat: bool,
     /// Message of the system before it.
@@ -54,24 +55,28 @@ pub struct Args {
     /// Tokens after the prompt, at most.
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,
-    /// 0 takes the likeliest token, more draws.
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    pub temperature: f64,
-    /// Draw among so many likeliest tokens; 0 for all.
-    #[arg(long, default_value_t = 0)]
-    pub top_k: usize,
-    /// Draw among the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    pub top_p: f64,
+    /// Draw each token instead of taking the likeliest, as the model's generation_config.json says where no flag does.
+    #[arg(long, conflicts_with = "num_beams")]
+    pub sample: bool,
+    /// Logits are divided by this before a token is drawn; above 0 it implies --sample, 0 takes the likeliest
+    /// [default: 0; with --sample the model's, or else 1].
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Draw among so many likeliest tokens; 0 for all [default: the model's, or else 50 as in transformers].
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Draw among the likeliest tokens that together have this probability [default: the model's, or else 1].
+    #[arg(long, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
     /// Beams of a beam search.
     #[arg(long, default_value_t = 1)]
     pub num_beams: usize,
     /// Exponent of the length that a beam's score is divided by.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub length_penalty: f64,
-    /// Above 1, what the text has already becomes less likely.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    pub repetition_penalty: f64,
+    /// Above 1, what the text has already becomes less likely [default: 1; where tokens are drawn the model's].
+    #[arg(long, allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f64>,
     /// No sequence of so many tokens occurs twice; 0 to let it.
     #[arg(long, default_value_t = 0)]
     pub no_repeat_ngram_size: usize,
@@ -99,19 +104,33 @@ pub struct Args {
 }
 
 impl Args {
-    fn generation(&self) -> Generation {
-        Generation {
+    /// The settings, where tokens are drawn those of `model` in place of flags that were not given.
+    fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
+        let draws = match self.temperature {
+            Some(temperature) => temperature != 0.0,
+            None => self.sample,
+        };
+        let own = GenerationConfig::default();
+        let model = if draws { model } else { &own };
+        let default = Generation::default();
+        let temperature = if draws { 1.0 } else { 0.0 };
+        let settings = Generation {
             max_new_tokens: self.max_new_tokens,
             num_beams: self.num_beams,
             length_penalty: self.length_penalty,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            repetition_penalty: self.repetition_penalty,
+            temperature: self.temperature.or(model.temperature).unwrap_or(temperature),
+            top_k: self.top_k.or(model.top_k).unwrap_or(TOP_K),
+            top_p: self.top_p.or(model.top_p).unwrap_or(default.top_p),
+            repetition_penalty: self
+                .repetition_penalty
+                .or(model.repetition_penalty)
+                .unwrap_or(default.repetition_penalty),
             no_repeat_ngram_size: self.no_repeat_ngram_size,
             stop: self.stop.clone(),
             seed: self.seed,
-        }
+        };
+        settings.check()?;
+        Ok(settings)
     }
 
     fn options(&self) -> Result<LoadOptions, String> {
@@ -125,6 +144,15 @@ impl Args {
     }
 }
 
+/// What transformers draws among where neither its user nor the model says.
+const TOP_K: usize = 50;
+
+/// What is to be continued.
+enum Input {
+    Text(String),
+    Chat(Vec<Message>),
+}
+
 /// A prompt: its text, if it is one, and its tokens.
 struct Prompt {
     text: Option<String>,
@@ -136,8 +164,8 @@ struct Prompt {
 /// # Errors
 /// One sentence: settings, a model, adapter, tokenizer or prompts that cannot be read or do not fit.
 pub fn generate(args: &Args) -> Result<(), String> {
-    let settings = args.generation();
-    settings.check()?;
+    // Before the model is loaded, which may take long.
+    args.generation(&GenerationConfig::default())?;
     if args.batch_size == 0 {
         return Err("--batch-size must be at least 1".into());
     }
@@ -149,7 +177,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
     device.seed(args.seed);
     let texts = match args.input_ids {
         Some(_) => Vec::new(),
-        None => chats(args)?,
+        None => inputs(args)?,
     };
     let start = Instant::now();
     let folder = resolve_lm(&args.model).map_err(|e| e.to_string())?;
@@ -166,12 +194,13 @@ pub fn generate(args: &Args) -> Result<(), String> {
         }
         None => {
             let tokenizer = tokenizer.map_err(|e| e.to_string())?;
-            let prompts = texts.into_iter().map(|messages| encoded(args, &tokenizer, messages));
+            let prompts = texts.into_iter().map(|input| encoded(args, &tokenizer, input));
             let prompts = prompts.collect::<Result<Vec<_>, String>>()?;
             (Some(tokenizer), prompts)
         }
     };
-    let PretrainedLm { model, eos, .. } = loaded;
+    let PretrainedLm { model, generation } = loaded;
+    let settings = args.generation(&generation)?;
     let model = match &args.adapter {
         Some(adapter) => adapted(model, adapter, args.merge)?,
         None => model,
@@ -182,7 +211,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
             let generator = Generator {
                 model: &model,
                 tokenizer: tokenizer.as_ref(),
-                eos: &eos,
+                eos: &generation.eos,
                 device: &device,
             };
             continuations(&generator, &prompts, &settings, args)
@@ -190,21 +219,10 @@ pub fn generate(args: &Args) -> Result<(), String> {
     }
 }
 
-/// The messages of each prompt; one of the user where it is a text.
-fn chats(args: &Args) -> Result<Vec<Vec<Message>>, String> {
-    let lines: Vec<String> = match &args.prompts {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-            if path.extension().is_some_and(|extension| extension == "jsonl") {
-                let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-                return lines
-                    .map(|(index, line)| {
-                        json_prompt(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1))
-                    })
-                    .collect();
-            }
-            text.lines().filter(|line| !line.is_empty()).map(String::from).collect()
-        }
+/// The prompts that the flags, a file or the standard input give.
+fn inputs(args: &Args) -> Result<Vec<Input>, String> {
+    let texts: Vec<String> = match &args.prompts {
+        Some(path) => return from_file(path),
         None if !args.prompt.is_empty() => args.prompt.clone(),
         None if std::io::stdin().is_terminal() => {
             return Err("give --prompt, --prompts or --input-ids, or a prompt on standard input".into());
@@ -217,13 +235,28 @@ fn chats(args: &Args) -> Result<Vec<Vec<Message>>, String> {
             vec![text.strip_suffix('\n').unwrap_or(&text).to_string()]
         }
     };
-    if lines.is_empty() || lines.iter().all(String::is_empty) {
+    if texts.iter().all(String::is_empty) {
         return Err("there is no prompt; give --prompt, --prompts or --input-ids".into());
     }
-    Ok(lines.into_iter().map(|line| vec![Message::user(line)]).collect())
+    Ok(texts.into_iter().map(Input::Text).collect())
 }
 
-fn json_prompt(line: &str) -> Result<Vec<Message>, String> {
+fn from_file(path: &Path) -> Result<Vec<Input>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let is_json = path.extension().is_some_and(|extension| extension == "jsonl");
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let inputs = lines.map(|(index, line)| match is_json {
+        true => json_prompt(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1)),
+        false => Ok(Input::Text(line.to_string())),
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, String>>()?;
+    match inputs.is_empty() {
+        true => Err(format!("there is no prompt in {}; write one a line", path.display())),
+        false => Ok(inputs),
+    }
+}
+
+fn json_prompt(line: &str) -> Result<Input, String> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
     enum Line {
@@ -232,31 +265,40 @@ fn json_prompt(line: &str) -> Result<Vec<Message>, String> {
     }
     match serde_json::from_str(line) {
         Ok(Line::Chat { messages }) if messages.is_empty() => Err("'messages' is empty; give at least one".into()),
-        Ok(Line::Chat { messages }) => Ok(messages),
-        Ok(Line::Text { prompt }) => Ok(vec![Message::user(prompt)]),
+        Ok(Line::Chat { messages }) => Ok(Input::Chat(messages)),
+        Ok(Line::Text { prompt }) => Ok(Input::Text(prompt)),
         Err(_) => Err(r#"expected {"prompt": …} or {"messages": [{"role": …, "content": …}, …]}"#.into()),
     }
 }
 
-fn encoded(args: &Args, tokenizer: &LmTokenizer, mut messages: Vec<Message>) -> Result<Prompt, String> {
-    let chat = args.chat || messages.len() > 1;
-    let text = if chat {
-        if let Some(system) = &args.system {
-            let content = system.clone();
-            messages.insert(
-                0,
-                Message {
-                    role: "system".into(),
-                    content,
-                },
-            );
+fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt, String> {
+    let mut messages = match input {
+        Input::Text(text) if !args.chat => {
+            return Ok(Prompt {
+                tokens: tokenizer.encode(&text, true)?,
+                text: Some(text),
+            });
         }
-        chat::prompt(tokenizer, &messages, true)?
-    } else {
-        messages.remove(0).content
+        Input::Text(text) => vec![Message::user(text)],
+        Input::Chat(messages) => messages,
     };
+    if let Some(system) = &args.system {
+        let content = system.clone();
+        messages.insert(
+            0,
+            Message {
+                role: "system".into(),
+                content,
+            },
+        );
+    }
+    let text = chat::prompt(tokenizer, &messages, true).map_err(|error| match error {
+        ChatError::NoTemplate if args.chat => format!("{error}; leave --chat out"),
+        ChatError::NoTemplate => format!("{error}; give the prompts as {{\"prompt\": …}}"),
+        ChatError::Failed(_) => error.to_string(),
+    })?;
     Ok(Prompt {
-        tokens: tokenizer.encode(&text, !chat)?,
+        tokens: tokenizer.encode(&text, false)?,
         text: Some(text),
     })
 }

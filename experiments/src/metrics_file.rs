@@ -104,7 +104,9 @@ impl MetricLogger for MetricsFile {
             } else {
                 &numeric.running_entry
             };
-            if let Some(mean) = entry.as_ref().map(value) {
+            // A throughput is no number before the second step.
+            let known = |mean: &f64| name == "Loss" || mean.is_finite();
+            if let Some(mean) = entry.as_ref().map(value).filter(known) {
                 self.means.retain(|(known, _)| *known != name);
                 self.means.push((name.clone(), mean));
             }

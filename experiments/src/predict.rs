@@ -121,7 +121,13 @@ pub fn predict(args: &Args) -> Result<(), String> {
         .unwrap_or_default();
     let classes = description.map(|d| d.classes).unwrap_or_default();
     let labelled = match &args.labels {
-        Some(list) => Some(read_labels(list, &classes)?),
+        Some(list) => {
+            let head = model
+                .head
+                .as_ref()
+                .ok_or("the backbone has no head to classify with; give --adapter, or leave --labels out")?;
+            Some(read_labels(list, &classes, head.weight.dims()[1])?)
+        }
         None => None,
     };
     let (outputs, names): (Outputs, Vec<String>) = match given {
@@ -262,9 +268,6 @@ fn print(
 ) -> Result<(), String> {
     let label = |class: usize| classes.get(class).cloned().unwrap_or_else(|| class.to_string());
     let Some(logits) = &outputs.logits else {
-        if labels.is_some() {
-            return Err("the backbone has no head to classify with; give --adapter, or leave --labels out".into());
-        }
         return print_features(&outputs.features, names, args.json);
     };
     let width = logits.dims()[1];

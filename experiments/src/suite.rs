@@ -6,7 +6,6 @@ use backbones::{Pretrained, load_vit, resolve};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use datasets::Task;
-use wegeft::storage::write_then_rename;
 
 use crate::flags::Args;
 use crate::methods;
@@ -14,7 +13,8 @@ use crate::output::{print, tell};
 use crate::prepared::Prepared;
 use crate::report;
 use crate::run::{Outcome, RunError, Setting, run, tune, write_json};
-use crate::settings::{Settings, read};
+use crate::run_settings::{claim, refuse_another};
+use crate::settings::Settings;
 use crate::sweep::jobs::{Jobs, stop_with_the_starter};
 use crate::sweep::trial::{finals, outcomes, tuning};
 use crate::sweep::{Stage, Trial};
@@ -294,41 +294,4 @@ fn backbone(settings: &Settings) -> Result<(Pretrained, Device), String> {
     };
     let backbone = load_vit(&path, settings.image_size, settings.drop_path, &device).map_err(|e| e.to_string())?;
     Ok((backbone, device))
-}
-
-/// Makes the run folder, which belongs to one set of settings once there is something in it to keep.
-fn refuse_another(out: &Path, settings: &Settings, resumed: bool) -> Result<(), String> {
-    std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}; choose another --out", out.display()))?;
-    let config = out.join("config.toml");
-    if !holds_work(out) || !config.exists() || read::<Settings>(&config)? == *settings {
-        return Ok(());
-    }
-    let advice = match resumed {
-        true => "leave the other flags out to go on with its own, choose another --out, or remove it",
-        false => "choose another --out, give --resume alone to go on with its own, or remove it",
-    };
-    Err(format!("{} was made with other settings; {advice}", out.display()))
-}
-
-/// True if a run has left a checkpoint or a result in `folder`.
-fn holds_work(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => holds_work(&entry.path()),
-        _ => {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.ends_with(".bpk") || matches!(&*name, "outcome.json" | "summary.json")
-        }
-    })
-}
-
-/// Keeps the settings in the run folder.
-fn claim(out: &Path, settings: &Settings) -> Result<(), String> {
-    let config = out.join("config.toml");
-    if config.exists() && read::<Settings>(&config).is_ok_and(|known| known == *settings) {
-        return Ok(());
-    }
-    let text = toml::to_string(settings).map_err(|e| e.to_string())?;
-    write_then_rename(&config, text.as_bytes()).map_err(|e| e.to_string())
 }

@@ -1,4 +1,5 @@
-//! The `adapter` program: every subcommand on adapters of the backbone that ships.
+//! The `adapter` program: every subcommand on adapters of the backbone that ships, and on one of a tiny Llama
+//! (tests/fixtures/lm/make.py).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -132,4 +133,105 @@ fn every_subcommand_keeps_the_function() {
     fails(&["inspect", &lora, "--device", "tpu"], "--device tpu");
     std::fs::write(Path::new(&lora).join("adapter_model.safetensors"), "no").unwrap();
     fails(&["merge", &lora, "--out", &merged], "adapter_model.safetensors");
+}
+
+/// A folder with the tiny Llama and a word tokenizer, and its WeGeFT adapter.
+fn language(dir: &Path) -> (String, String) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let copy = |from: &str, to: &str| {
+        std::fs::create_dir_all(dir.join(to)).unwrap();
+        for entry in std::fs::read_dir(fixtures.join(from)).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_file() {
+                std::fs::copy(&path, dir.join(to).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        dir.join(to).to_str().unwrap().to_string()
+    };
+    copy("generate", "llama");
+    (copy("lm/model", "llama"), copy("lm/wegeft", "wegeft"))
+}
+
+fn language_logits(dir: &Path, model: &str, adapter: Option<&str>) -> Vec<f32> {
+    let (ids, out) = (dir.join("ids.safetensors"), dir.join("logits.safetensors"));
+    let bytes: Vec<u8> = [3i64, 17, 5, 42, 8].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![5], &bytes).unwrap();
+    std::fs::write(&ids, safetensors::serialize([("input_ids", view)], None).unwrap()).unwrap();
+    let (ids, out) = (ids.to_str().unwrap(), out.to_str().unwrap());
+    let mut args = vec!["--model", model, "--input-ids", ids, "--logits", out];
+    args.extend(adapter.into_iter().flat_map(|adapter| ["--adapter", adapter]));
+    let output = run(env!("CARGO_BIN_EXE_generate"), &args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = std::fs::read(out).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = file.tensor("logits").unwrap().data().chunks_exact(4);
+    values
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
+}
+
+#[test]
+fn every_subcommand_keeps_the_function_of_a_language_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (model, wegeft) = language(dir.path());
+    let (lora, back, merged, half) = (path("lora"), path("back"), path("merged"), path("half"));
+    let on = ["--backbone", &model];
+    let expected = language_logits(dir.path(), &model, Some(&wegeft));
+    assert!(succeeds(&["inspect", &wegeft]).contains("self_attn.q_proj.wegeft_phi.weight"));
+
+    let shown = succeeds(&[&["export-lora", &wegeft, "--out", &lora], &on[..]].concat());
+    assert!(
+        shown.contains("model.layers.1.mlp.down_proj") && shown.contains("10 modules"),
+        "{shown}"
+    );
+    close(&language_logits(dir.path(), &model, Some(&lora)), &expected);
+
+    // The exported adapter says which model it is for.
+    let shown = succeeds(&["convert", &lora, "--out", &back, "--r", "4"]);
+    assert!(shown.contains("all") && shown.contains("0.000 %"), "{shown}");
+    close(&language_logits(dir.path(), &model, Some(&back)), &expected);
+
+    let shown = succeeds(&[&["merge", &wegeft, "--out", &merged], &on[..]].concat());
+    assert!(
+        shown.contains("model.layers.0.self_attn.q_proj.weight") && shown.contains("10 weights merged"),
+        "{shown}"
+    );
+    close(&language_logits(dir.path(), &merged, None), &expected);
+    let names = |folder: &str| -> Vec<String> {
+        let tensors = read_tensors(&Path::new(folder).join("model.safetensors")).unwrap();
+        tensors.into_keys().collect()
+    };
+    assert_eq!(names(&merged), names(&model));
+    assert!(Path::new(&merged).join("tokenizer.json").is_file());
+    succeeds(&["merge", &lora, "--out", &half, "--dtype", "bf16"]);
+    let config = std::fs::read_to_string(Path::new(&half).join("config.json")).unwrap();
+    assert!(config.contains("bfloat16"), "{config}");
+    let size = |folder: &str| {
+        std::fs::metadata(Path::new(folder).join("model.safetensors"))
+            .unwrap()
+            .len()
+    };
+    assert!(size(&half) < size(&merged) * 6 / 10);
+    let off = language_logits(dir.path(), &half, None);
+    assert!(off.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 0.1));
+
+    let shown = succeeds(&[&["diff", &wegeft, &lora], &on[..]].concat());
+    assert!(
+        shown.contains("change of weight") && shown.contains("model.layers.1.mlp.up_proj.weight"),
+        "{shown}"
+    );
+    assert!(!shown.contains("embed_tokens"), "{shown}");
+
+    fails(
+        &[&["merge", &wegeft, "--out", &model], &on[..]].concat(),
+        "choose another --out",
+    );
+    fails(&["merge", &lora, "--out", &merged, "--dtype", "f64"], "--dtype");
+    fails(
+        &["merge", &lora, "--out", &merged, "--backbone", "/nowhere"],
+        "/nowhere",
+    );
+    std::fs::remove_dir_all(&model).unwrap();
+    fails(&["merge", &lora, "--out", &merged], "--backbone");
 }

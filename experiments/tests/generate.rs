@@ -267,6 +267,63 @@ fn prompts_come_from_flags_files_and_chats() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&chat).unwrap(), found[1]);
 }
 
+#[test]
+fn a_chat_of_one_message_goes_into_the_template_too() {
+    let dir = model("llama3");
+    let (path, lines) = (dir.path().display().to_string(), dir.path().join("chat.jsonl"));
+    std::fs::write(&lines, "{\"messages\": [{\"role\": \"user\", \"content\": \"red\"}]}\n").unwrap();
+    let said = succeeds(&["--model", &path, "--json", "--prompts", lines.to_str().unwrap()]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["prompt"], "<s> user red assistant");
+}
+
+#[test]
+fn sampling_is_the_model_s_own_unless_flags_say_otherwise() {
+    let dir = model("llama3");
+    let path = dir.path().display().to_string();
+    let say = |more: &[&str]| {
+        succeeds(
+            &[
+                &["--model", &path, "--prompt", "one red", "--max-new-tokens", "20"],
+                more,
+            ]
+            .concat(),
+        )
+    };
+    let greedy = say(&[]);
+    let write = |text: &str| std::fs::write(dir.path().join("generation_config.json"), text).unwrap();
+    write(
+        r#"{"eos_token_id": 2, "do_sample": true, "temperature": 0.8, "top_k": 7, "top_p": 0.9, "repetition_penalty": 1.3}"#,
+    );
+    // Greedy stays greedy; what is drawn is drawn as the file says.
+    assert_eq!(say(&[]), greedy);
+    let own = say(&["--sample"]);
+    let flags = [
+        "--temperature",
+        "0.8",
+        "--top-k",
+        "7",
+        "--top-p",
+        "0.9",
+        "--repetition-penalty",
+        "1.3",
+    ];
+    assert_eq!(own, say(&flags));
+    assert_eq!(say(&["--sample", "--top-k", "1", "--repetition-penalty", "1"]), greedy);
+    assert_eq!(say(&["--temperature", "0", "--sample"]), greedy);
+    write(r#"{"eos_token_id": 2}"#);
+    assert_eq!(say(&flags), own);
+    assert_eq!(
+        say(&["--sample"]),
+        say(&["--temperature", "1", "--top-k", "50", "--top-p", "1"])
+    );
+    write(r#"{"top_p": "most"}"#);
+    fails(
+        &["--model", &path, "--prompt", "one"],
+        &["generation_config.json", "'top_p'", "number"],
+    );
+}
+
 struct Noise;
 
 impl ModuleMapper for Noise {
@@ -337,8 +394,15 @@ fn bad_input_is_one_sentence() {
     let lines = dir.path().join("bad.jsonl");
     std::fs::write(&lines, "{\"prompt\": \"one\"}\n{\"text\": 1}\n").unwrap();
     refused(&["--prompts", lines.to_str().unwrap()], &["bad.jsonl:2", "messages"]);
+    std::fs::write(&lines, "\n \n").unwrap();
+    refused(&["--prompts", lines.to_str().unwrap()], &["no prompt in", "bad.jsonl"]);
     std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
     refused(&["--prompt", "one", "--chat"], &["no chat template", "--chat"]);
+    std::fs::write(&lines, "{\"messages\": [{\"role\": \"user\", \"content\": \"one\"}]}\n").unwrap();
+    refused(
+        &["--prompts", lines.to_str().unwrap()],
+        &["no chat template", "{\"prompt\": …}"],
+    );
     let words = dir.path().join("tokenizer.json");
     let tokenizer = std::fs::read_to_string(&words).unwrap();
     std::fs::write(
@@ -379,7 +443,7 @@ fn gemma_3_270m_says_what_it_says_in_transformers() {
     let generator = Generator {
         model: &loaded.model,
         tokenizer: Some(&tokenizer),
-        eos: &loaded.eos,
+        eos: &loaded.generation.eos,
         device: &device,
     };
     let prompts: Vec<Vec<u32>> = cases

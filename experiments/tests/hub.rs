@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
+use backbones::lm::{LoadOptions, load_lm};
+use burn::tensor::Device;
+use wegeft::AdapterConfig;
+
 fn fixture(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../crates/backbones/tests/fixtures/timm")
@@ -190,4 +194,41 @@ fn a_language_model_comes_in_shards_with_its_tokenizer() {
     let second = generate("1");
     assert_eq!(first.stdout, second.stdout);
     assert!(second.status.success() && heads.lock().unwrap().is_empty());
+}
+
+#[test]
+fn an_adapter_s_language_model_is_found_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (endpoint, _) = server();
+    let decoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/backbones/tests/fixtures/lm/llama3");
+    let model = load_lm(&decoder, &LoadOptions::default(), &Device::flex())
+        .unwrap()
+        .model;
+    let mut config = AdapterConfig::wegeft(2).with_target_modules(["q_proj"]);
+    config
+        .extra
+        .insert("base_model_name_or_path".into(), "org/words".into());
+    config.init(model).unwrap().save(dir.path().join("adapter")).unwrap();
+    let merge = |out: &str, more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_adapter"))
+            .current_dir(dir.path())
+            .args([&["merge", "adapter", "--out", out], more].concat())
+            .env("HF_HOME", dir.path().join("cache"))
+            .env("HF_ENDPOINT", &endpoint)
+            .output()
+            .unwrap()
+    };
+    let merged = merge("merged", &[]);
+    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        assert!(dir.path().join("merged").join(file).is_file(), "{file}");
+    }
+    let missing = merge("other", &["--backbone", "org/none"]);
+    let message = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(!missing.status.success() && message.contains("org/none"), "{message}");
 }

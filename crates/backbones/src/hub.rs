@@ -94,6 +94,22 @@ pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
     model.folder()
 }
 
+/// The config.json of a backbone of any kind, to tell which: in the folder or beside the file `backbone`, or fetched
+/// for the model of that name.
+///
+/// # Errors
+/// A path that does not exist, a model that the server does not give.
+pub fn config_file(backbone: &str) -> Result<PathBuf, HubError> {
+    let path = Path::new(backbone);
+    if path.is_file() {
+        return Ok(path.with_file_name("config.json"));
+    }
+    match path.exists() {
+        true => Ok(path.join("config.json")),
+        false => HubModel::parse(backbone)?.file("config.json"),
+    }
+}
+
 /// A model on the hub.
 struct HubModel {
     name: String,

@@ -19,7 +19,8 @@ fn fixture(name: &str) -> PathBuf {
 fn load(name: &str) -> (Decoder, BTreeMap<String, Stored>) {
     let folder = fixture(name);
     let loaded = load_lm(&folder, &LoadOptions::default(), &Device::flex()).unwrap();
-    assert_eq!((loaded.bos, loaded.eos, loaded.pad), (Some(1), vec![2], Some(0)));
+    let tokens = loaded.generation;
+    assert_eq!((tokens.bos, tokens.eos, tokens.pad), (Some(1), vec![2], Some(0)));
     (
         loaded.model,
         read_tensors(&folder.join("expected.safetensors")).unwrap(),
@@ -322,6 +323,9 @@ fn every_family_is_written_as_it_was_read() {
         .unwrap();
         let ours = read_tensors(&dir.path().join("model.safetensors")).unwrap();
         assert_eq!(ours, read_tensors(&fixture(name).join("model.safetensors")).unwrap());
+        // As readable as any other file.
+        let permissions = |file: &str| std::fs::metadata(dir.path().join(file)).unwrap().permissions();
+        assert_eq!(permissions("model.safetensors"), permissions("config.json"));
     }
 }
 
@@ -383,7 +387,7 @@ fn the_text_part_of_gemma_3_with_pictures() {
         tensors.insert("vision_tower.post_layernorm.weight".into(), stub);
         wegeft::storage::write_tensors(&dir.path().join("model.safetensors"), &tensors).unwrap();
         let loaded = load_lm(dir.path(), &LoadOptions::default(), &Device::flex()).unwrap();
-        assert_eq!(loaded.eos, [2, 9]);
+        assert_eq!(loaded.generation.eos, [2, 9]);
         let layout = Layout::dense(2, 9);
         let ours = values(
             loaded

@@ -243,6 +243,16 @@ impl Method {
         self.recipe().is_none_or(Recipe::merges)
     }
 
+    /// True if rows of one batch can each use an adapter of this method of their own
+    /// ([`Adapters::bind_rows`](crate::Adapters::bind_rows)): it leaves what is no linear layer's alone.
+    pub fn mixes(&self) -> bool {
+        match self {
+            Self::LayerNorm(_) | Self::Full => false,
+            Self::Bitfit(bitfit) => !bitfit.layer_norm,
+            _ => true,
+        }
+    }
+
     /// True if [`Adapted::export_lora`](crate::Adapted::export_lora) can write the adapter as standard LoRA.
     pub fn has_lora_form(&self) -> bool {
         self.recipe().is_some_and(Recipe::has_lora_form)

@@ -157,7 +157,7 @@ pub use error::AdapterError;
 pub use hook::Hook;
 #[cfg(feature = "train")]
 pub use learner::Trainee;
-pub use linear::{linear, linear_by, linear_many, linear_many_by};
+pub use linear::{linear, linear_add, linear_many};
 pub use merge::{MergeReport, UnmergeReport};
 pub use methods::wegeft::{Side, ZeroFactor};
 pub use storage::read_config;

@@ -3,52 +3,89 @@
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-use crate::methods::{Bound, Product, cast};
+use crate::methods::Bound;
 
 /// `layer.forward(x)`, in activation space if the layer's weight is bound to an adapter.
 ///
 /// `x`: `[.., d_in]`, of any rank from 2; result `[.., d_out]`. The frozen weight gets no gradient and is never
-/// copied. An unbound layer is Burn's own.
+/// copied. On Burn's CPU backend product, edit and bias are one pass.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
-    linear_by(&Tensor::matmul, layer, x)
+    let shape = x.dims();
+    shaped(apply(layer, rows(x), None), shape)
 }
 
-/// [`linear`] with a product of one's own, such as one that reads a weight stored narrower than `x`. The result has
-/// the product's type; a bias is brought to it.
-pub fn linear_by<const D: usize>(product: Product, layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+/// `residual + linear(layer, x)`, in the same pass. `residual`: `[.., d_out]`.
+pub fn linear_add<const D: usize>(layer: &Linear, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
     let shape = x.dims();
-    let rows = rows(x);
-    let out = match layer.weight.reparameterization::<Bound>() {
-        Some(bound) => bound.edit().matmul(rows, layer.weight.base(), product),
-        None => product(rows, layer.weight.val()),
-    };
-    finish(layer, out, shape)
+    shaped(apply(layer, rows(x), Some(rows(residual))), shape)
 }
 
 /// [`linear`] for several layers that read the same `x`, such as q, k and v: layers bound to the same input-side
 /// generator share one edit of it.
 pub fn linear_many<const D: usize, const N: usize>(layers: [&Linear; N], x: Tensor<D>) -> [Tensor<D>; N] {
-    linear_many_by(&Tensor::matmul, layers, x)
-}
-
-/// [`linear_many`] with a product of one's own, see [`linear_by`].
-pub fn linear_many_by<const D: usize, const N: usize>(
-    product: Product,
-    layers: [&Linear; N],
-    x: Tensor<D>,
-) -> [Tensor<D>; N] {
     let bound = layers.map(|layer| layer.weight.reparameterization::<Bound>());
     let shared = |other: Option<&Bound>| bound[0].and_then(|first| first.shared_input_edit(other?));
-    let Some(edit) = (N > 1).then(|| bound.iter().find_map(|other| shared(*other))).flatten() else {
-        return layers.map(|layer| linear_by(product, layer, x.clone()));
+    let sharing = bound.iter().filter(|other| shared(**other).is_some()).count();
+    let Some(edit) = (sharing > 1).then(|| shared(bound[0])).flatten() else {
+        return layers.map(|layer| linear(layer, x.clone()));
     };
     let shape = x.dims();
-    let rows = rows(x.clone());
-    let edited = edit.edit(rows);
+    let edited = edit.edit(rows(x.clone()));
     std::array::from_fn(|i| match shared(bound[i]) {
-        Some(_) => finish(layers[i], product(edited.clone(), layers[i].weight.base()), shape),
-        None => linear_by(product, layers[i], x.clone()),
+        Some(_) => {
+            let weight = layers[i].weight.base();
+            let product = |bias, residual| affine(edited.clone(), weight, bias, residual);
+            shaped(with_bias(layers[i], None, product), shape)
+        }
+        None => linear(layers[i], x.clone()),
     })
+}
+
+/// `residual + x W + b`, what is there of it. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
+/// `residual` and result: `[n, d_out]`.
+pub(crate) fn affine(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+) -> Tensor<2> {
+    match residual {
+        Some(residual) => kernels::linear_add(x, weight, bias, residual),
+        None => kernels::linear(x, weight, bias),
+    }
+}
+
+/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`, which may be stored narrower than `x`.
+pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    kernels::linear(x, weight, None)
+}
+
+fn apply(layer: &Linear, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
+    with_bias(layer, residual, |bias, residual| {
+        match layer.weight.reparameterization::<Bound>() {
+            Some(bound) => bound.edit().affine(x, layer.weight.base(), bias, residual),
+            None => affine(x, layer.weight.val(), bias, residual),
+        }
+    })
+}
+
+/// `product` of the layer's bias and `residual`; a bias that an adapter edits is added after it, and `residual` last.
+fn with_bias(
+    layer: &Linear,
+    residual: Option<Tensor<2>>,
+    product: impl FnOnce(Option<Tensor<1>>, Option<Tensor<2>>) -> Tensor<2>,
+) -> Tensor<2> {
+    let Some(bias) = &layer.bias else {
+        return product(None, residual);
+    };
+    let Some(bound) = bias.reparameterization::<Bound>() else {
+        return product(Some(bias.val()), residual);
+    };
+    let out = bound.edit().add_bias(product(None, None), bias.base());
+    match residual {
+        Some(residual) => residual + out,
+        None => out,
+    }
 }
 
 /// One product over all rows: a batch of small products would sum a gradient per picture.
@@ -57,17 +94,7 @@ fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     x.reshape([shape[..D - 1].iter().product(), shape[D - 1]])
 }
 
-fn finish<const D: usize>(layer: &Linear, out: Tensor<2>, mut shape: [usize; D]) -> Tensor<D> {
-    let out = match &layer.bias {
-        Some(bias) => match bias.reparameterization::<Bound>() {
-            Some(bound) => bound.edit().add_bias(out, bias.base()),
-            None => {
-                let bias = cast(bias.val(), out.dtype());
-                out + bias.unsqueeze::<2>()
-            }
-        },
-        None => out,
-    };
+fn shaped<const D: usize>(out: Tensor<2>, mut shape: [usize; D]) -> Tensor<D> {
     shape[D - 1] = out.dims()[1];
     out.reshape(shape)
 }

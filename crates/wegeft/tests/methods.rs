@@ -7,13 +7,14 @@ use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 use proptest::prelude::*;
 use wegeft::methods::Factors;
 use wegeft::methods::bitfit::BitfitConfig;
-use wegeft::methods::bottleneck::NonLinearity;
+use wegeft::methods::bottleneck::{BottleneckConfig, NonLinearity};
 use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::lora_init::LoraInit;
 use wegeft::methods::reft::{Positions, ReftConfig};
 use wegeft::methods::vera::VeraConfig;
+use wegeft::methods::vpt::VptConfig;
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{Adapted, AdapterConfig, AdapterError, Fused, Hook, Method, Sharing, ZeroFactor, linear};
+use wegeft::{Adapted, AdapterConfig, AdapterError, Adapters, Fused, Hook, Method, Sharing, ZeroFactor, linear};
 
 #[derive(Module, Debug)]
 struct Block {
@@ -118,7 +119,10 @@ fn lora_variants() -> Vec<AdapterConfig> {
     let targets = ["proj", "up", "down"];
     let lora = variants.map(|config| AdapterConfig::new(Method::Lora(config)).with_target_modules(targets));
     let vera = VeraConfig::new(5).with_d_initial(0.5);
-    let vera = [vera.clone(), vera.with_save_projection(false)];
+    let vera = [
+        vera.clone(),
+        vera.with_projection_prng_key(7).with_save_projection(false),
+    ];
     let vera = vera.map(|config| AdapterConfig::new(Method::Vera(config)).with_target_modules(targets));
     lora.into_iter().chain(vera).collect()
 }
@@ -151,8 +155,14 @@ fn on_hooks() -> Vec<AdapterConfig> {
         AdapterConfig::direft(2),
         AdapterConfig::vpt(2, false),
         AdapterConfig::vpt(2, true),
+        AdapterConfig::new(Method::Vpt(
+            VptConfig::new(1, true).with_prefix_tokens(2).with_patch_size(8),
+        )),
         AdapterConfig::houlsby(3),
         AdapterConfig::pfeiffer(3).with_modules_to_save(["head"]),
+        AdapterConfig::new(Method::Bottleneck(
+            BottleneckConfig::houlsby(2).with_non_linearity(NonLinearity::Relu),
+        )),
     ]
 }
 
@@ -595,6 +605,17 @@ fn summary_counts() {
     assert_eq!(summary.saved_params, 8 * 3 + 3);
     assert_eq!(summary.groups.len(), 2);
     assert_eq!(summary.groups[0].sites.len(), 3);
+}
+
+#[test]
+fn a_mixed_batch_takes_the_methods_that_say_so() {
+    let device = Device::flex().autodiff();
+    for config in configs() {
+        let mut adapters = Adapters::new(Net::new(8, 2, &device));
+        adapters.add("own", &config).unwrap();
+        let taken = adapters.bind_rows(&["own", "own"]).is_ok();
+        assert_eq!(taken, config.method.mixes(), "{config:?}");
+    }
 }
 
 proptest! {

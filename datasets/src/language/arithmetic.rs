@@ -1,4 +1,4 @@
-//! The arithmetic suite (protocol section 4): Math10k and its test sets in LLM-Adapters' files.
+//! The arithmetic suite of LLM-Adapters (arXiv 2304.01933), as the WeGeFT paper uses it: Math10k and its test sets.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,8 @@ pub struct Set {
     pub folder: &'static str,
     /// True if the answer is a letter from A to E.
     pub letter: bool,
-    /// True if the set counts in the average. The others leak into Math10k through MAWPS (protocol section 4.2).
+    /// True if the set counts in the average. The others leak into Math10k through MAWPS: the paper
+    /// leaves them out.
     pub scored: bool,
 }
 
@@ -38,16 +39,17 @@ const fn set(name: &'static str, folder: &'static str, letter: bool, scored: boo
     }
 }
 
-/// Math10k under `root`.
+/// Math10k under `root`; where it is missing, LLM-Adapters' smaller math_data.json.
 ///
 /// # Errors
-/// A file that is not there.
-pub fn train_files(root: &Path) -> Result<Vec<PathBuf>, TextError> {
-    let path = root.join("ft-training_set/math_10k.json");
-    match path.is_file() {
-        true => Ok(vec![path]),
-        false => Err(TextError::read(
-            &path,
+/// Neither file is there.
+pub fn train_file(root: &Path) -> Result<PathBuf, TextError> {
+    let [usual, smaller] = ["math_10k.json", "math_data.json"].map(|name| root.join("ft-training_set").join(name));
+    match (usual.is_file(), smaller.is_file()) {
+        (true, _) => Ok(usual),
+        (false, true) => Ok(smaller),
+        _ => Err(TextError::read(
+            &usual,
             "no such file; put it there, or name the training files with --train-file",
         )),
     }
@@ -67,7 +69,7 @@ pub fn train(files: &[PathBuf]) -> Result<(Vec<Example>, usize), TextError> {
 /// # Errors
 /// A file that cannot be read, an object that lacks a field, an answer of the wrong kind.
 pub fn test(root: &Path, set: Set) -> Result<Vec<Question>, TextError> {
-    records::read(&root.join(set.folder).join("test.json"))?
+    records::read(&records::test_file(&root.join(set.folder)))?
         .into_iter()
         .map(|record| {
             let answer = record.required("answer")?;
@@ -132,7 +134,7 @@ mod tests {
             message.contains("item 1: field 'answer' is 'many', expected a number"),
             "{message}"
         );
-        let missing = train_files(data.path()).unwrap_err().to_string();
+        let missing = train_file(data.path()).unwrap_err().to_string();
         assert!(
             missing.contains("math_10k.json") && missing.contains("--train-file"),
             "{missing}"

@@ -1,4 +1,4 @@
-//! The commonsense suite (protocol section 4): eight sets in LLM-Adapters' files.
+//! The commonsense suite of LLM-Adapters (arXiv 2304.01933), as the WeGeFT paper uses it: eight sets in its files.
 
 use std::path::{Path, PathBuf};
 
@@ -31,22 +31,27 @@ const fn set(name: &'static str, folder: &'static str) -> Set {
     Set { name, folder }
 }
 
-/// Training files under `root`: the old code reads the 170k file, the new one the sets' own files one after the
-/// other. Without either, an error that says what is missing.
+/// Training files under `root`, and the sets that have none: the old code reads the 170k file, the new one the sets' own
+/// files one after the other.
 ///
 /// # Errors
-/// A file that is not there.
-pub fn train_files(root: &Path, protocol: Protocol) -> Result<Vec<PathBuf>, TextError> {
-    let files = match protocol {
-        Protocol::Old => vec![root.join("ft-training_set/commonsense_170k.json")],
-        Protocol::New => SETS.map(|set| root.join(set.folder).join("train.json")).to_vec(),
+/// No file at all.
+pub fn train_files(root: &Path, protocol: Protocol) -> Result<(Vec<PathBuf>, Vec<&'static str>), TextError> {
+    let own = |set: &Set| root.join(set.folder).join("train.json");
+    let (files, missing): (Vec<PathBuf>, Vec<&str>) = match protocol {
+        Protocol::Old => (vec![root.join("ft-training_set/commonsense_170k.json")], Vec::new()),
+        Protocol::New => {
+            let (there, not): (Vec<Set>, Vec<Set>) = SETS.iter().partition(|set| own(set).is_file());
+            let files = there.iter().map(own).collect();
+            (files, not.iter().map(|set| set.name).collect())
+        }
     };
-    match files.iter().find(|path| !path.is_file()) {
-        Some(path) => Err(TextError::read(
-            path,
+    match files.first() {
+        Some(path) if path.is_file() => Ok((files, missing)),
+        first => Err(TextError::read(
+            first.unwrap_or(&own(&SETS[0])),
             "no such file; put it there, or name the training files with --train-file",
         )),
-        None => Ok(files),
     }
 }
 
@@ -74,7 +79,7 @@ pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Vec<Example>, Text
 /// # Errors
 /// A file that cannot be read, an object that lacks a field, an answer that is none of the options.
 pub fn test(root: &Path, set: Set) -> Result<Vec<Question>, TextError> {
-    records::read(&root.join(set.folder).join("test.json"))?
+    records::read(&records::test_file(&root.join(set.folder)))?
         .into_iter()
         .map(|record| {
             let (instruction, answer) = (record.required("instruction")?, record.required("answer")?);
@@ -143,10 +148,16 @@ mod tests {
             message.contains("test.json, item 1: field 'answer' is 'maybe'"),
             "{message}"
         );
-        let missing = train_files(root.path(), Protocol::New).unwrap_err().to_string();
-        assert!(
-            missing.contains("boolq/train.json") && missing.contains("--train-file"),
-            "{missing}"
-        );
+        for (protocol, file) in [
+            (Protocol::New, "boolq/train.json"),
+            (Protocol::Old, "commonsense_170k.json"),
+        ] {
+            let missing = train_files(root.path(), protocol).unwrap_err().to_string();
+            assert!(missing.contains(file) && missing.contains("--train-file"), "{missing}");
+        }
+        // One set's file is enough, and the others are told of.
+        std::fs::write(root.path().join("boolq/train.json"), item("true")).unwrap();
+        let (files, missing) = train_files(root.path(), Protocol::New).unwrap();
+        assert_eq!((files.len(), missing.len(), missing[0]), (1, 7, "PIQA"));
     }
 }

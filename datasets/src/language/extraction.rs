@@ -1,4 +1,4 @@
-//! Answers out of outputs (protocol section 4.4).
+//! Answers out of outputs, by the rules of the evaluators released with the WeGeFT paper (arXiv 2312.00700).
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::language::template::ALPACA_MARKER;
 
-/// Which of the two released code versions is followed; their rows must not be mixed (protocol section 4).
+/// Which of the two released code versions is followed, that of GIFT (the paper's second and third version) or that of
+/// WeGeFT (its fifth); their rows must not be mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {

@@ -1,5 +1,5 @@
-//! Published results (protocol sections 7.1 and 7.2), for printing beside ours: accuracy in percent. The models
-//! have 7 or 8 billion values: results of a smaller one are not comparable.
+//! Results that the WeGeFT paper (arXiv 2312.00700) and its project page published, for printing beside ours: accuracy
+//! in percent. The models have 7 or 8 billion values: results of a smaller one are not comparable.
 
 /// One row of a published table.
 #[derive(Debug, Clone, Copy, PartialEq)]

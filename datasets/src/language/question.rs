@@ -38,7 +38,7 @@ pub struct Verdict {
 }
 
 impl Question {
-    /// Judges `text` (prompt and output, decoded together without special tokens: protocol section 4.4).
+    /// Judges `text` (prompt and output, decoded together without special tokens, as the released evaluators do).
     pub fn judge(&self, text: &str, protocol: Protocol) -> Verdict {
         let (extracted, correct) = match &self.gold {
             Gold::Label(label) => {

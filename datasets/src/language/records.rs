@@ -1,4 +1,4 @@
-//! Objects from JSON and JSONL files, each with its place for messages.
+//! Objects from JSON, JSONL and parquet files, each with its place for messages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::language::TextError;
+use crate::parquet_rows::{ParquetFile, object};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,20 +70,51 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Every object of `path`: a JSON array of objects, or JSONL (an object a line; empty lines are skipped).
+/// The test questions of a suite's folder: test.json, or test.jsonl or test.parquet where that is missing.
+pub fn test_file(folder: &Path) -> PathBuf {
+    let others = ["test.jsonl", "test.parquet"].map(|name| folder.join(name));
+    let usual = folder.join("test.json");
+    match usual.is_file() {
+        true => usual,
+        false => others.into_iter().find(|path| path.is_file()).unwrap_or(usual),
+    }
+}
+
+/// Every object of `path`: a JSON array of objects, JSONL (an object a line; empty lines are skipped), or the rows of a
+/// .parquet file.
 ///
 /// # Errors
 /// A file that cannot be read, is malformed (with the line), or holds nothing.
 pub fn read(path: &Path) -> Result<Vec<Record>, TextError> {
-    let text = fs::read_to_string(path).map_err(|e| TextError::read(path, e))?;
-    let records = match text.trim_start().starts_with('[') {
-        true => array(path, &text)?,
-        false => lines(path, &text)?,
+    let records = match path.extension().is_some_and(|extension| extension == "parquet") {
+        true => rows(path)?,
+        false => {
+            let text = fs::read_to_string(path).map_err(|e| TextError::read(path, e))?;
+            match text.trim_start().starts_with('[') {
+                true => array(path, &text)?,
+                false => lines(path, &text)?,
+            }
+        }
     };
     if records.is_empty() {
         let path = path.to_path_buf();
         return Err(TextError::Empty { path, what: "object" });
     }
+    Ok(records)
+}
+
+fn rows(path: &Path) -> Result<Vec<Record>, TextError> {
+    let mut records = Vec::new();
+    let file = ParquetFile::open(path).map_err(|e| TextError::read(path, e))?;
+    let read = file.rows::<String>(&[], |row| {
+        records.push(Record {
+            fields: object(row),
+            path: path.to_path_buf(),
+            place: Place::Item(records.len() + 1),
+        });
+        Ok(())
+    });
+    read.map_err(|e| TextError::read(path, e))?;
     Ok(records)
 }
 

@@ -1,4 +1,4 @@
-//! Prompt templates (protocol section 4.3).
+//! Prompt templates of the code released with the WeGeFT paper (arXiv 2312.00700).
 
 use serde::{Deserialize, Serialize};
 

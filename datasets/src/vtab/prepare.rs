@@ -148,8 +148,10 @@ impl Reader {
         };
         let parts = [task.train.clone(), task.valid.clone(), task.test.clone()];
         let places: Vec<_> = parts.into_iter().filter_map(|part| part.records).collect();
-        println!("{}: reading {}", task.name, path.display());
-        Dsprites::open(&path, &places).map(Self::Archive)
+        let waiting = progress::spinner(format!("{}: reading {}", task.name, path.display()));
+        let opened = Dsprites::open(&path, &places);
+        waiting.finish_and_clear();
+        opened.map(Self::Archive)
     }
 
     fn source(&self) -> String {

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
+use burn::module::{Module, ModuleDisplay};
+use wegeft::Adapted;
 use wegeft::methods::wegeft::WegeftConfig;
 
-use super::open::Opened;
 use super::table;
 use crate::output::print;
 
 /// Writes the LoRA form and prints its modules.
-pub fn export_lora(opened: &Opened, out: &Path) -> Result<(), String> {
-    let factors = opened.adapted.low_rank().map_err(|e| e.to_string())?;
-    opened.adapted.export_lora(out).map_err(|e| e.to_string())?;
-    opened.describe(out)?;
+pub fn export_lora<M: Module + ModuleDisplay>(adapted: &Adapted<M>, out: &Path) -> Result<(), String> {
+    let factors = adapted.low_rank().map_err(|e| e.to_string())?;
+    adapted.export_lora(out).map_err(|e| e.to_string())?;
     let rows = factors.iter().map(|(module, low)| {
         let ([r, d_in], [d_out, _]) = (low.a.dims(), low.b.dims());
         let values = r * (d_in + d_out);
@@ -32,11 +32,13 @@ pub fn export_lora(opened: &Opened, out: &Path) -> Result<(), String> {
 }
 
 /// Writes the nearest WeGeFT and prints what is lost.
-pub fn nearest_wegeft(opened: &Opened, settings: &WegeftConfig, out: &Path) -> Result<(), String> {
-    let nearest = opened.adapted.nearest_wegeft(settings);
-    let (adapted, report) = nearest.map_err(|e| e.to_string())?;
-    adapted.save(out).map_err(|e| e.to_string())?;
-    opened.describe(out)?;
+pub fn nearest_wegeft<M: Module + ModuleDisplay>(
+    adapted: &Adapted<M>,
+    settings: &WegeftConfig,
+    out: &Path,
+) -> Result<(), String> {
+    let (nearest, report) = adapted.nearest_wegeft(settings).map_err(|e| e.to_string())?;
+    nearest.save(out).map_err(|e| e.to_string())?;
     let percent = |share: f64| format!("{:.3} %", 100.0 * share);
     let mut rows: Vec<_> = report
         .groups()
@@ -45,7 +47,7 @@ pub fn nearest_wegeft(opened: &Opened, settings: &WegeftConfig, out: &Path) -> R
         .collect();
     rows.push(["all".to_string(), percent(report.lost())]);
     print(table(["group", "lost of the residual's norm"], rows, 1))?;
-    let (before, after) = (opened.adapted.summary(), adapted.summary());
+    let (before, after) = (adapted.summary(), nearest.summary());
     print(format_args!(
         "\n{} values instead of {}; written to {}",
         after.adapter_params,

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use wegeft::storage::{Stored, Tensors, WEIGHTS_FILE, collect, read_tensors};
+use wegeft::storage::{Names, Stored, Tensors, WEIGHTS_FILE, collect, read_tensors};
+use wegeft::{Adapted, site};
 
 use super::inspect::shown;
-use super::{On, open, table};
+use super::open::{Opened, Weights, open};
+use super::{On, table};
 use crate::output::print;
 
 /// Prints what differs.
@@ -33,16 +36,33 @@ pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device
             adapter: folder.to_path_buf(),
             backbone: Some(name.to_string()),
         };
-        let opened = open::open(&on, device)?;
-        let merged = opened.adapted.merge().map_err(|e| e.to_string())?;
-        let before = collect(
-            &opened.pretrained.model,
-            &backbones::import::names(&opened.pretrained.model),
-        );
-        let after = collect(&merged, &backbones::import::names(&merged));
-        Ok(residuals(&before, after))
+        match open(&on, Weights::Exact, device)? {
+            Opened::Vision(opened) => changes(&opened.adapted, &opened.pretrained.model),
+            Opened::Language(opened) => changes(&opened.adapted, &opened.plain),
+        }
     };
     compare("change of weight", &changed(first)?, &changed(second)?)
+}
+
+/// What the adapter adds to each weight of `before` that it acts on.
+fn changes<M: Module + ModuleDisplay>(adapted: &Adapted<M>, before: &M) -> Result<Tensors, String> {
+    let (merged, report) = adapted.merge_with_report().map_err(|e| e.to_string())?;
+    let saved = adapted.saved_params();
+    let touched: BTreeSet<&str> = report
+        .changes
+        .iter()
+        .map(|change| change.site.as_str())
+        .chain(saved.iter().map(|param| param.path.as_str()))
+        .collect();
+    let names = |model: &M| -> Names {
+        site::params(model)
+            .into_iter()
+            .filter(|param| touched.contains(param.path.as_str()))
+            .map(|param| (param.path.clone(), (param.clone(), param.torch_name())))
+            .collect()
+    };
+    let (before, after) = (collect(before, &names(before)), collect(&merged, &names(&merged)));
+    Ok(residuals(&before, after))
 }
 
 fn fields(folder: &Path) -> Result<Map<String, Value>, String> {

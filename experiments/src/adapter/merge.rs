@@ -1,19 +1,21 @@
-//! `adapter merge`: the backbone with the adapter in its weights, as a folder that `--backbone` takes.
+//! `adapter merge` of a vision transformer: the backbone with the adapter in its weights, as a folder that `--backbone`
+//! takes.
 
 use std::path::Path;
 
 use backbones::Pool;
 use backbones::import::names;
 use serde_json::json;
+use wegeft::MergeReport;
 use wegeft::storage::{collect, write_tensors};
 
-use super::open::Opened;
+use super::open::Vision;
 use super::table;
 use crate::output::print;
 use crate::run::write_json;
 
 /// Writes the folder and prints what changed.
-pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
+pub fn merge(opened: &Vision, out: &Path) -> Result<(), String> {
     let config = &opened.pretrained.config;
     if config.rope_theta.is_some() {
         return Err(
@@ -22,6 +24,7 @@ pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
                 .into(),
         );
     }
+    refuse_the_backbone_s_own(&opened.path, out)?;
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
     let tensors = collect(&merged, &names(&merged));
@@ -43,6 +46,27 @@ pub fn merge(opened: &Opened, out: &Path) -> Result<(), String> {
         "mean": normalization.mean, "std": normalization.std, "label_names": classes,
     });
     write_json(&out.join("config.json"), &description)?;
+    show(&report, out)
+}
+
+/// An error if `out` is the folder that the backbone was read from.
+pub fn refuse_the_backbone_s_own(backbone: &Path, out: &Path) -> Result<(), String> {
+    let folder = match backbone.is_file() {
+        true => backbone.parent().unwrap_or(Path::new(".")),
+        false => backbone,
+    };
+    let full = |path: &Path| std::fs::canonicalize(path).ok();
+    match full(out).is_some_and(|out| full(folder) == Some(out)) {
+        true => Err(format!(
+            "{} holds the backbone itself, which the merged weights would replace; choose another --out",
+            out.display()
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Prints what changed.
+pub fn show(report: &MergeReport, out: &Path) -> Result<(), String> {
     let rows = report.changes.iter().map(|change| {
         [
             change.site.clone(),

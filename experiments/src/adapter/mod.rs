@@ -4,15 +4,20 @@ mod convert;
 mod diff;
 mod inspect;
 mod merge;
+mod merge_lm;
 mod open;
 
 use std::path::PathBuf;
 
+use backbones::lm::Precision;
 use clap::{Parser, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use wegeft::{Sharing, Side};
 
-/// Works on adapter folders (adapter_config.json and adapter_model.safetensors, Hugging Face PEFT's layout).
+use open::{Opened, Weights, open};
+
+/// Works on adapter folders (adapter_config.json and adapter_model.safetensors, Hugging Face PEFT's layout) of vision
+/// transformers and language models.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
@@ -29,8 +34,8 @@ pub struct Args {
 pub struct On {
     /// Adapter folder.
     pub adapter: PathBuf,
-    /// Backbone: folder, .safetensors file or hub name [default: the one the adapter was trained on, or the shipped
-    /// one].
+    /// Vision transformer or language model: folder, .safetensors file or hub name [default: the one the adapter was
+    /// trained on, as its folder says (base_model_name_or_path), or the shipped one].
     #[arg(long)]
     pub backbone: Option<String>,
 }
@@ -61,9 +66,13 @@ pub enum Command {
         /// Adapter and backbone.
         #[command(flatten)]
         on: On,
-        /// Folder for config.json (timm's fields) and model.safetensors.
+        /// Folder for config.json and model.safetensors: timm's fields and names for a vision transformer, those of the
+        /// checkpoint and its tokenizer for a language model.
         #[arg(long)]
         out: PathBuf,
+        /// Type of a language model's merged weights: f32, bf16 or f16 [default: the checkpoint's].
+        #[arg(long)]
+        dtype: Option<String>,
     },
     /// Writes the adapter as standard LoRA, which PEFT, vLLM and llama.cpp read.
     ExportLora {
@@ -110,8 +119,24 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             second,
             backbone,
         } => diff::diff(first, second, backbone.as_deref(), &device),
-        Command::Merge { on, out } => merge::merge(&open::open(on, &device)?, out),
-        Command::ExportLora { on, out } => convert::export_lora(&open::open(on, &device)?, out),
+        Command::Merge { on, out, dtype } => {
+            let parse = |name: &String| name.parse::<Precision>().map_err(|e| format!("--dtype: {e}"));
+            let dtype = dtype.as_ref().map(parse).transpose()?;
+            match open(on, Weights::For(dtype), &device)? {
+                Opened::Vision(_) if dtype.is_some() => {
+                    Err("--dtype is for language models; a vision transformer is merged in f32".into())
+                }
+                Opened::Vision(opened) => merge::merge(&opened, out),
+                Opened::Language(opened) => merge_lm::merge(&opened, dtype, out),
+            }
+        }
+        Command::ExportLora { on, out } => match open(on, Weights::Exact, &device)? {
+            Opened::Vision(opened) => {
+                convert::export_lora(&opened.adapted, out)?;
+                opened.describe(out)
+            }
+            Opened::Language(opened) => convert::export_lora(&opened.adapted, out),
+        },
         Command::Convert {
             on,
             out,
@@ -124,7 +149,13 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                 .with_alpha(alpha.unwrap_or(*r as f64))
                 .with_sharing(sharing.clone())
                 .with_side(*side);
-            convert::nearest_wegeft(&open::open(on, &device)?, &settings, out)
+            match open(on, Weights::Exact, &device)? {
+                Opened::Vision(opened) => {
+                    convert::nearest_wegeft(&opened.adapted, &settings, out)?;
+                    opened.describe(out)
+                }
+                Opened::Language(opened) => convert::nearest_wegeft(&opened.adapted, &settings, out),
+            }
         }
     }
 }

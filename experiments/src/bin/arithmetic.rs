@@ -6,7 +6,7 @@ use burn::train::Interrupter;
 use clap::Parser;
 use experiments::interrupt::stop_on_ctrl_c;
 use experiments::language::arithmetic::arithmetic;
-use experiments::language::settings::Args;
+use experiments::language::flags::Args;
 use experiments::output::end;
 
 /// Trains language models on arithmetic word problems and evaluates them on four sets and three more. With no

@@ -6,7 +6,7 @@ use burn::train::Interrupter;
 use clap::Parser;
 use experiments::interrupt::stop_on_ctrl_c;
 use experiments::language::commonsense::commonsense;
-use experiments::language::settings::Args;
+use experiments::language::flags::Args;
 use experiments::output::end;
 
 /// Trains language models on commonsense questions and evaluates them on eight sets. With no argument it runs on

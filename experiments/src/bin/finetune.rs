@@ -6,11 +6,11 @@ use burn::train::Interrupter;
 use clap::Parser;
 use experiments::interrupt::stop_on_ctrl_c;
 use experiments::language::finetune::finetune;
-use experiments::language::settings::Args;
+use experiments::language::flags::Args;
 use experiments::output::end;
 
 /// Trains an adapter of a language model on instruction data: instruction/input/output, prompt/completion or chat
-/// messages, as JSON or JSONL.
+/// messages, as JSON, JSONL or parquet.
 ///
 /// The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/ and
 /// adapter/ (Hugging Face PEFT's layout). The same command again goes on where the folder ends.

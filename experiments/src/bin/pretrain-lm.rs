@@ -1,25 +1,25 @@
 //! Makes the small language model that ships with the repository, from text that the repository generates.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
-use backbones::lm::{Decoder, DecoderConfig, Layout};
+use backbones::lm::{Decoder, DecoderConfig, Layout, Precision, save_lm};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
 use datasets::language::sample::text::document;
 use experiments::language::schedule::{PerStep, Shape};
 use experiments::language::tuned::clipped;
+use experiments::output::{end, print, tell};
+use experiments::pretraining::{check_loss, check_lr, check_out, check_positive};
 use kernels::{LmHead, linear_cross_entropy};
-use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
-use wegeft::site;
-use wegeft::storage::{Names, collect, write_then_rename};
+use wegeft::storage::write_then_rename;
 
 /// The token between documents.
 const END: &str = "<|end|>";
@@ -40,7 +40,7 @@ struct Args {
     #[arg(long, default_value_t = 128)]
     length: usize,
     /// Peak learning rate; warm-up of 5 %, then cosine to 0.
-    #[arg(long, default_value_t = 4e-3)]
+    #[arg(long, default_value_t = 4e-3, allow_negative_numbers = true)]
     lr: f64,
     /// Tokens of the vocabulary.
     #[arg(long, default_value_t = 1024)]
@@ -55,20 +55,52 @@ struct Args {
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Device, as in the other programs.
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = experiments::device::DEFAULT)]
     device: String,
 }
 
-fn main() {
-    if let Err(message) = run(&Args::parse()) {
-        eprintln!("pretrain-lm: {message}");
-        std::process::exit(1);
+/// Query heads; keys and values have half as many.
+const HEADS: usize = 4;
+
+/// Tokens that the vocabulary has at least: one a byte, and [`END`].
+const BYTES: usize = 257;
+
+fn main() -> ExitCode {
+    end("pretrain-lm", run(&Args::parse()))
+}
+
+impl Args {
+    /// What would otherwise be found out after the training, or by a panic.
+    fn check(&self) -> Result<(), String> {
+        check_positive(&[
+            ("batch-size", self.batch_size),
+            ("length", self.length),
+            ("depth", self.depth),
+            ("steps", self.steps),
+            ("d-model", self.d_model),
+        ])?;
+        if !self.d_model.is_multiple_of(2 * HEADS) {
+            return Err(format!(
+                "--d-model {} is no multiple of {}: {HEADS} heads of an even width",
+                self.d_model,
+                2 * HEADS
+            ));
+        }
+        if self.vocab_size < BYTES {
+            return Err(format!(
+                "--vocab-size {} is below {BYTES}: a token for each byte, and {END}",
+                self.vocab_size
+            ));
+        }
+        check_lr(self.lr)?;
+        check_out(&self.out)
     }
 }
 
 type Bpe = tokenizers::TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 fn run(args: &Args) -> Result<(), String> {
+    args.check()?;
     let device = experiments::device::device(&args.device)?.autodiff();
     device.seed(args.seed);
     let tokenizer = tokenizer(args)?;
@@ -91,23 +123,23 @@ fn run(args: &Args) -> Result<(), String> {
     for step in 0..args.steps {
         let (ids, targets) = stream.batch(args.batch_size, args.length, &device)?;
         let loss = loss(&model, ids, targets, &layout);
-        if step % 20 == 0 {
+        if step % 20 == 0 || step + 1 == args.steps {
             let now = f64::from(loss.clone().into_scalar::<f32>());
+            check_loss(now, step)?;
             shown = if step == 0 { now } else { 0.8 * shown + 0.2 * now };
             let seconds = start.elapsed().as_secs_f64();
-            println!("step {step}: loss {shown:.3}, {seconds:.0} s");
+            tell(format_args!("step {step}: loss {shown:.3}, {seconds:.0} s"));
         }
         let grads = clipped(&model, GradientsParams::from_grads(loss.backward(), &model), 1.0);
         model = optim.step(schedule.rate(step + 1), model, grads);
     }
     let seconds = start.elapsed().as_secs_f64();
     write(args, &model, &tokenizer, json, shown, seconds)?;
-    println!(
+    print(format_args!(
         "{} steps in {seconds:.0} s; written to {}",
         args.steps,
         args.out.display()
-    );
-    Ok(())
+    ))
 }
 
 /// Mean cross-entropy of the next token, `ids` and `targets` `[batch, tokens]`.
@@ -189,11 +221,10 @@ fn tokenizer(args: &Args) -> Result<Bpe, String> {
 }
 
 fn config(args: &Args, tokenizer: &Bpe) -> Value {
-    let heads = 4;
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": tokenizer.get_vocab_size(true),
         "hidden_size": args.d_model, "intermediate_size": args.d_model * 11 / 4, "num_hidden_layers": args.depth,
-        "num_attention_heads": heads, "num_key_value_heads": heads / 2, "max_position_embeddings": 2048,
+        "num_attention_heads": HEADS, "num_key_value_heads": HEADS / 2, "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu",
         "attention_bias": false, "mlp_bias": false, "eos_token_id": 0, "bos_token_id": null, "pad_token_id": 0,
         "torch_dtype": "float16", "initializer_range": 0.02,
@@ -202,8 +233,8 @@ fn config(args: &Args, tokenizer: &Bpe) -> Value {
 
 fn write(args: &Args, model: &Decoder, tokenizer: &Bpe, config: Value, loss: f64, seconds: f64) -> Result<(), String> {
     let out = &args.out;
-    std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
-    write_weights(&out.join("model.safetensors"), model)?;
+    // f16: half the size, and a trained model's outputs do not notice.
+    save_lm(model, &config, out, Precision::F16).map_err(|e| e.to_string())?;
     let path = out.join("tokenizer.json");
     tokenizer
         .save(&path, true)
@@ -213,36 +244,9 @@ fn write(args: &Args, model: &Decoder, tokenizer: &Bpe, config: Value, loss: f64
         "seed": args.seed, "seconds": seconds.round(), "train_loss": loss,
     });
     let tokens = json!({ "eos_token": END, "pad_token": END, "bos_token": null });
-    for (name, value) in [
-        ("config.json", config),
-        ("tokenizer_config.json", tokens),
-        ("pretraining.json", pretraining),
-    ] {
+    for (name, value) in [("tokenizer_config.json", tokens), ("pretraining.json", pretraining)] {
         let text = serde_json::to_string_pretty(&value).map_err(|e| e.to_string())?;
         write_then_rename(&out.join(name), text.as_bytes()).map_err(|e| e.to_string())?;
     }
     Ok(())
-}
-
-/// The weights as f16: half the size, and a trained model's outputs do not notice.
-fn write_weights(path: &Path, model: &Decoder) -> Result<(), String> {
-    let names: Names = site::params(model)
-        .into_iter()
-        .map(|param| (param.path.clone(), (param.clone(), param.torch_name())))
-        .collect();
-    let halves: BTreeMap<String, (Vec<usize>, Vec<u8>)> = collect(model, &names)
-        .into_iter()
-        .map(|(name, stored)| {
-            let data = TensorData::new(stored.values, stored.shape.clone()).convert_dtype(burn::tensor::DType::F16);
-            (name, (stored.shape, data.as_bytes().to_vec()))
-        })
-        .collect();
-    let views = halves
-        .iter()
-        .map(|(name, (shape, bytes))| Ok((name, TensorView::new(Dtype::F16, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|e| e.to_string())?;
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())?;
-    write_then_rename(path, &bytes).map_err(|e| e.to_string())
 }

@@ -11,6 +11,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use clap::Parser;
 use experiments::formulas::{categories, render};
 use experiments::output::{end, print, tell};
+use experiments::pretraining::{check_loss, check_lr, check_out, check_positive};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -30,7 +31,7 @@ struct Args {
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
     /// Peak learning rate; warm-up of 5 %, then cosine to 0.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, allow_negative_numbers = true)]
     lr: f64,
     /// Categories.
     #[arg(long, default_value_t = 120)]
@@ -59,30 +60,21 @@ fn main() -> ExitCode {
 impl Args {
     /// What would otherwise be found out after the training, or by a panic.
     fn check(&self) -> Result<(), String> {
-        let positive = [
+        check_positive(&[
             ("classes", self.classes),
             ("batch-size", self.batch_size),
             ("depth", self.depth),
             ("steps", self.steps),
             ("d-model", self.d_model),
-        ];
-        if let Some((flag, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(format!("--{flag} is 0; it must be at least 1"));
-        }
+        ])?;
         if !self.d_model.is_multiple_of(HEADS) {
             return Err(format!(
                 "--d-model {} is no multiple of {HEADS}, the number of heads",
                 self.d_model
             ));
         }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return Err(format!("--lr {} is not above 0", self.lr));
-        }
-        let out = self.out.display();
-        std::fs::create_dir_all(&self.out).map_err(|e| format!("cannot make {out}: {e}; choose another --out"))?;
-        // Dropped at once: it tells whether files can be written here.
-        tempfile::tempfile_in(&self.out).map_err(|e| format!("cannot write into {out}: {e}; choose another --out"))?;
-        Ok(())
+        check_lr(self.lr)?;
+        check_out(&self.out)
     }
 }
 
@@ -129,11 +121,7 @@ fn run(args: Args) -> Result<(), String> {
                 loss.clone().into_scalar::<f32>() as f64,
                 right as f64 / args.batch_size as f64,
             );
-            if !now.0.is_finite() {
-                return Err(format!(
-                    "the loss is not a number at step {step}; lower --lr, nothing was written"
-                ));
-            }
+            check_loss(now.0, step)?;
             shown = if step == 0 {
                 now
             } else {

@@ -7,17 +7,25 @@ use datasets::language::Message;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, context};
 
+/// Why chat messages could not become a prompt.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// A tokenizer without a template.
+    #[error("this model has no chat template (tokenizer_config.json or chat_template.jinja)")]
+    NoTemplate,
+    /// A template that fails or refuses the messages.
+    #[error("the model's chat template fails: {0}")]
+    Failed(String),
+}
+
 /// The prompt of a chat, ready for the assistant's turn if `open`. It has its special tokens in it: encode it without
 /// adding any.
 ///
 /// # Errors
 /// A tokenizer without a template, or a template that fails or refuses these messages.
-pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Result<String, String> {
-    let template = tokenizer
-        .chat_template
-        .as_deref()
-        .ok_or("this model has no chat template (tokenizer_config.json or chat_template.jinja); leave --chat out")?;
-    let failed = |error: Error| format!("the model's chat template fails: {error:#}");
+pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Result<String, ChatError> {
+    let template = tokenizer.chat_template.as_deref().ok_or(ChatError::NoTemplate)?;
+    let failed = |error: Error| ChatError::Failed(format!("{error:#}"));
     let mut environment = Environment::new();
     // What transformers sets for these templates.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();

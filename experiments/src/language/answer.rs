@@ -17,7 +17,7 @@ pub fn answers(model: &Decoder, lm: &Lm, prompts: &[String], settings: &Settings
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     let device: Device = model.head_weight().device();
     let end = lm.end_token()?;
-    let mut eos = lm.pretrained.eos.clone();
+    let mut eos = lm.pretrained.generation.eos.clone();
     if !eos.contains(&end) {
         eos.push(end);
     }

@@ -1,13 +1,14 @@
-//! The `arithmetic` experiment (protocol section 4): Math10k, evaluated on word problems.
+//! The `arithmetic` experiment of the WeGeFT paper (arXiv 2312.00700): Math10k, evaluated on word problems.
 
 use burn::train::Interrupter;
 use datasets::language::arithmetic::{self, SETS};
 use datasets::language::published::ARITHMETIC;
 use datasets::language::{Template, sample};
 
-use crate::language::chosen::{chosen, limited};
+use crate::language::chosen::{limited, with_questions};
+use crate::language::flags::Args;
 use crate::language::outcome::Outcome;
-use crate::language::settings::{Args, Settings};
+use crate::language::settings::Settings;
 use crate::language::suite::{Suite, TestSet, run};
 use crate::output::tell;
 
@@ -26,8 +27,8 @@ pub fn arithmetic(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>
     run(&suite, args, &settings, interrupter)
 }
 
-/// Settings of the protocol's new code.
-fn full() -> Settings {
+/// Settings of WeGeFT's released code.
+pub(crate) fn full() -> Settings {
     Settings {
         max_new_tokens: 512,
         ..Settings::default()
@@ -35,7 +36,7 @@ fn full() -> Settings {
 }
 
 /// Settings for the generated problems and the small model that ships.
-fn of_sample() -> Settings {
+pub(crate) fn of_sample() -> Settings {
     Settings {
         max_new_tokens: 40,
         ..Settings::of_sample()
@@ -44,7 +45,7 @@ fn of_sample() -> Settings {
 
 fn from_files(settings: &Settings) -> Result<Suite, String> {
     let root = settings.data.clone().unwrap_or_default();
-    let picked = chosen(&settings.sets, &SETS.map(|set| set.name))?;
+    let picked = with_questions(&settings.sets, &SETS.map(|set| (set.name, set.folder)), &root)?;
     let sets = SETS
         .iter()
         .filter(|set| picked.contains(&set.name))
@@ -59,7 +60,11 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
     let files = settings.train_file.clone();
     let train = move || {
         let files = match files.is_empty() {
-            true => arithmetic::train_files(&root).map_err(|e| e.to_string())?,
+            true => {
+                let file = arithmetic::train_file(&root).map_err(|e| e.to_string())?;
+                tell(format_args!("training on {}", file.display()));
+                vec![file]
+            }
             false => files.clone(),
         };
         let (examples, empty) = arithmetic::train(&files).map_err(|e| e.to_string())?;

@@ -1,9 +1,10 @@
-//! Batches of token sequences: of like length, padded on the right to the longest of each, in an order that depends
+//! Batches of token sequences (an example each, or several packed): of like length, padded on the right to the longest of each, in an order that depends
 //! on the seed and the epoch's number only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use backbones::lm::Layout;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -11,13 +12,15 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-/// The tokens of one example.
-#[derive(Debug, Clone, PartialEq)]
+/// The tokens of one example, or of several one after the other.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sequence {
     /// Token ids.
     pub ids: Vec<u32>,
     /// For each token, whether the model learns to say it.
     pub learned: Vec<bool>,
+    /// Where the second and further examples start; none of them sees another.
+    pub starts: Vec<usize>,
 }
 
 impl Sequence {
@@ -25,9 +28,16 @@ impl Sequence {
     pub fn count(&self) -> usize {
         self.learned.iter().skip(1).filter(|learned| **learned).count()
     }
+
+    /// Tokens of each example.
+    pub fn documents(&self) -> Vec<usize> {
+        let starts = std::iter::once(0).chain(self.starts.iter().copied());
+        let ends = self.starts.iter().copied().chain([self.ids.len()]);
+        starts.zip(ends).map(|(start, end)| end - start).collect()
+    }
 }
 
-/// One batch. Padding stands on the right, where causal attention keeps it from every real token.
+/// One batch.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `[batch, tokens]`
@@ -36,6 +46,9 @@ pub struct Batch {
     pub positions: Tensor<1, Int>,
     /// Those next tokens, `[n]`.
     pub targets: Tensor<1, Int>,
+    /// Where its tokens stand. Padding comes last, where causal attention keeps it from every real token: rows of one
+    /// example each compute the same without padding.
+    pub layout: Layout,
 }
 
 impl Batch {
@@ -45,6 +58,13 @@ impl Batch {
             sequences.len(),
             sequences.clone().map(|s| s.ids.len()).max().unwrap_or(0),
         );
+        let layout = match sequences.clone().all(|sequence| sequence.starts.is_empty()) {
+            true => Layout::dense(rows, width),
+            false => {
+                let documents: Vec<Vec<usize>> = sequences.clone().map(Sequence::documents).collect();
+                Layout::packed(&documents, width)
+            }
+        };
         let mut ids = vec![0i64; rows * width];
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (row, sequence) in sequences.enumerate() {
@@ -64,6 +84,7 @@ impl Batch {
             ids: Tensor::from_data(TensorData::new(ids, [rows, width]), device),
             positions: line(positions),
             targets: line(targets),
+            layout,
         }
     }
 }
@@ -225,7 +246,8 @@ impl DataLoaderIterator<Step> for RoundSteps<'_> {
     }
 }
 
-fn make_step(sequences: &[Sequence], batches: &[Vec<usize>], seed: u64, device: &Device) -> Step {
+/// The step that reads `batches` of `sequences`.
+pub(crate) fn make_step(sequences: &[Sequence], batches: &[Vec<usize>], seed: u64, device: &Device) -> Step {
     let made: Vec<Batch> = batches
         .iter()
         .map(|batch| Batch::new(batch.iter().map(|index| &sequences[*index]), device))
@@ -243,74 +265,6 @@ fn make_step(sequences: &[Sequence], batches: &[Vec<usize>], seed: u64, device: 
     }
 }
 
-/// Sequences to evaluate on, sorted by length, a batch a step.
-#[derive(Clone)]
-pub struct HeldOut {
-    sequences: Arc<Vec<Sequence>>,
-    batch_size: usize,
-    device: Device,
-}
-
-impl HeldOut {
-    /// The batches of `sequences`, which may be none.
-    pub fn new(mut sequences: Vec<Sequence>, batch_size: usize, device: &Device) -> Self {
-        sequences.sort_by_key(|sequence| sequence.ids.len());
-        Self {
-            sequences: Arc::new(sequences),
-            batch_size,
-            device: device.clone(),
-        }
-    }
-}
-
-impl DataLoader<Step> for HeldOut {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Step> + 'a> {
-        Box::new(HeldOutSteps { set: self, next: 0 })
-    }
-
-    fn num_items(&self) -> usize {
-        self.sequences.len()
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Step>> {
-        Arc::new(Self {
-            device: device.clone(),
-            ..self.clone()
-        })
-    }
-
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Step>> {
-        Arc::new(Self::new(
-            self.sequences[start..end].to_vec(),
-            self.batch_size,
-            &self.device,
-        ))
-    }
-}
-
-struct HeldOutSteps<'a> {
-    set: &'a HeldOut,
-    next: usize,
-}
-
-impl Iterator for HeldOutSteps<'_> {
-    type Item = Result<Step, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let count = self.set.sequences.len();
-        let from = self.next;
-        self.next = count.min(from + self.set.batch_size);
-        let batch: Vec<usize> = (from..self.next).collect();
-        (!batch.is_empty()).then(|| Ok(make_step(&self.set.sequences, &[batch], 0, &self.set.device)))
-    }
-}
-
-impl DataLoaderIterator<Step> for HeldOutSteps<'_> {
-    fn progress(&self) -> Progress {
-        Progress::new(self.next, self.set.sequences.len(), Some("sequences".into()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +273,7 @@ mod tests {
         let sequence = |i: usize| Sequence {
             ids: vec![i as u32 + 1; 2 + i % 7],
             learned: (0..2 + i % 7).map(|at| at > 0).collect(),
+            ..Sequence::default()
         };
         Arc::new((0..count).map(sequence).collect())
     }
@@ -351,10 +306,12 @@ mod tests {
             Sequence {
                 ids: vec![5, 6, 7, 8],
                 learned: vec![false, false, true, true],
+                ..Sequence::default()
             },
             Sequence {
                 ids: vec![5, 9],
                 learned: vec![true, true],
+                ..Sequence::default()
             },
         ];
         let batch = Batch::new(sequences.iter(), &Device::flex());

@@ -18,12 +18,12 @@ pub fn loss_and_grads(
     learned: usize,
     seed: u64,
 ) -> (Tensor<1>, GradientsParams) {
-    let layout = batch.layout();
+    let layout = &batch.layout;
     let device = batch.ids.device();
     // Bound anew for each layer: what a backward pass has gone through cannot be gone through again.
-    let embed = || adapted.bind().embed(batch.ids.clone(), &layout);
+    let embed = || adapted.bind().embed(batch.ids.clone(), layout);
     let embedded = embed().inner();
-    let pass = adapted.bind().pass(&layout, &layout, embedded.dtype(), &device);
+    let pass = adapted.bind().pass(layout, layout, embedded.dtype(), &device);
     let layer = |index: usize, x: Tensor<3>| {
         device.seed(seed.wrapping_add(1 + index as u64));
         adapted.bind().layer(index, x, &pass, None)

@@ -1,14 +1,16 @@
-//! The `commonsense` experiment (protocol section 4): one model trained on all sets, evaluated on each.
+//! The `commonsense` experiment of the WeGeFT paper (arXiv 2312.00700): one model trained on all sets, evaluated on each.
 
 use burn::train::Interrupter;
 use datasets::language::commonsense::{self, SETS};
 use datasets::language::published::COMMONSENSE;
 use datasets::language::{Protocol, Template, sample};
 
-use crate::language::chosen::{chosen, limited};
+use crate::language::chosen::{limited, with_questions};
+use crate::language::flags::Args;
 use crate::language::outcome::Outcome;
-use crate::language::settings::{Args, Settings};
+use crate::language::settings::Settings;
 use crate::language::suite::{Suite, TestSet, run};
+use crate::output::tell;
 
 const PROGRAM: &str = "commonsense";
 
@@ -25,8 +27,8 @@ pub fn commonsense(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome
     run(&suite, args, &settings, interrupter)
 }
 
-/// Settings of the protocol's new code.
-fn full() -> Settings {
+/// Settings of WeGeFT's released code.
+pub(crate) fn full() -> Settings {
     Settings {
         learning_rate: 2e-4,
         max_new_tokens: 32,
@@ -35,7 +37,7 @@ fn full() -> Settings {
 }
 
 /// Settings for the generated questions and the small model that ships.
-fn of_sample() -> Settings {
+pub(crate) fn of_sample() -> Settings {
     Settings {
         max_new_tokens: 12,
         ..Settings::of_sample()
@@ -46,7 +48,7 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
     let root = settings.data.clone().unwrap_or_default();
     let protocol = Protocol::named(&settings.protocol)?;
     let names = SETS.map(|set| set.name);
-    let picked = chosen(&settings.sets, &names)?;
+    let picked = with_questions(&settings.sets, &SETS.map(|set| (set.name, set.folder)), &root)?;
     let sets = SETS
         .iter()
         .filter(|set| picked.contains(&set.name))
@@ -61,7 +63,13 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
     let files = settings.train_file.clone();
     let train = move || {
         let files = match files.is_empty() {
-            true => commonsense::train_files(&root, protocol).map_err(|e| e.to_string())?,
+            true => {
+                let (files, missing) = commonsense::train_files(&root, protocol).map_err(|e| e.to_string())?;
+                if !missing.is_empty() {
+                    tell(format_args!("no train.json of {}: trained without", missing.join(", ")));
+                }
+                files
+            }
             false => files.clone(),
         };
         commonsense::train(&files, protocol).map_err(|e| e.to_string())

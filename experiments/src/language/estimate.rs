@@ -22,6 +22,8 @@ pub struct BatchShape {
     pub width: usize,
     /// Only the layers' inputs are kept, and one layer at a time computed again.
     pub checkpointing: bool,
+    /// Attention keeps its scores, tokens times tokens for each head; the fused one does not.
+    pub scores: bool,
 }
 
 impl Estimate {
@@ -32,7 +34,12 @@ impl Estimate {
         let kv = config.kv_heads * config.head_dim;
         // Values a token and layer: the inputs of both norms, their outputs and squares; queries, keys and values
         // before and after rotation; scores before and after softmax; the MLP's gate, activation, up and product.
-        let layer = 6 * d + 3 * attention + 5 * kv + 3 * config.heads * batch.width + 4 * mlp;
+        let scores = if batch.scores {
+            3 * config.heads * batch.width
+        } else {
+            0
+        };
+        let layer = 6 * d + 3 * attention + 5 * kv + scores + 4 * mlp;
         let tokens = batch.rows * batch.width;
         let kept = match batch.checkpointing {
             true => depth * d + layer,
@@ -85,4 +92,42 @@ pub fn available_mb() -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024 / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use backbones::lm::DecoderConfig;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_not_counted_and_what_is_too_much_is_refused() {
+        let config = json!({"model_type": "llama", "vocab_size": 1024, "hidden_size": 128, "intermediate_size": 352,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2});
+        let config = DecoderConfig::from_hf(&config).unwrap();
+        let batch = BatchShape {
+            rows: 7,
+            width: 512,
+            checkpointing: false,
+            scores: false,
+        };
+        let mb = |batch: BatchShape| Estimate::new(&config, 870_000, 4, 102_400, batch).total_mb();
+        let with_scores = BatchShape { scores: true, ..batch };
+        // Three arrays of f32 a layer: rows, heads, queries, keys.
+        let scores = 3 * 4 * 4 * (7 * 4 * 512 * 512) / 1_000_000;
+        assert!(mb(with_scores).abs_diff(mb(batch) + scores) <= 1);
+        let again = BatchShape {
+            checkpointing: true,
+            ..batch
+        };
+        assert!(mb(again) < mb(batch) / 2);
+        let estimate = Estimate::new(&config, 870_000, 4, 102_400, batch);
+        assert!(estimate.check(None, batch).is_ok() && estimate.check(Some(10_000), batch).is_ok());
+        let message = estimate.check(Some(10), batch).unwrap_err();
+        assert!(
+            message.contains("more than the 10 MB") && message.contains("--gradient-checkpointing"),
+            "{message}"
+        );
+    }
 }

@@ -3,9 +3,10 @@
 use burn::train::Interrupter;
 use datasets::language::{Fields, Template, example};
 
+use crate::language::flags::Args;
 use crate::language::model;
 use crate::language::outcome::Outcome;
-use crate::language::settings::Args;
+use crate::language::settings::Settings;
 use crate::language::suite::adapter_of;
 use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
@@ -23,7 +24,7 @@ const PROGRAM: &str = "finetune";
 pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, String> {
     let settings = args.settings(PROGRAM, |_| Default::default())?;
     if settings.train_file.is_empty() {
-        return Err("no training file; give --train-file FILE (JSON or JSONL)".into());
+        return Err("no training file; give --train-file FILE (JSON, JSONL or parquet)".into());
     }
     if let Some(method) = settings.method.iter().find(|method| *method == "none") {
         return Err(format!("method '{method}' trains nothing; choose lora, wegeft or full"));
@@ -33,7 +34,7 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
     let fields = Fields::renamed(&settings.field)?;
     let mut data = example::read(&settings.train_file, &fields).map_err(|e| e.to_string())?;
     data.examples.truncate(settings.train_limit.unwrap_or(usize::MAX));
-    let mut outcomes: Vec<Outcome> = folder::open(&out, &settings)?;
+    let mut outcomes: Vec<Outcome> = folder::open(&out, &settings, args.resume)?;
     let done = |outcomes: &[Outcome], method: &str| outcomes.iter().any(|outcome| outcome.method == method);
     if settings.method.iter().all(|method| done(&outcomes, method)) {
         tell(format_args!(
@@ -73,7 +74,7 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
         let seconds = trained.seconds;
         let outcome = Outcome {
             experiment: PROGRAM.into(),
-            task: settings.train_file[0].display().to_string(),
+            task: task(&settings),
             method: method.clone(),
             trainable_params: trained.summary.trainable_params(),
             percent_trainable: if method == "full" {
@@ -102,4 +103,10 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
     let rows: Vec<String> = outcomes.iter().map(table::finetune).collect();
     report::write(&out, PROGRAM, &outcomes, &rows.join("\n"))?;
     Ok(outcomes)
+}
+
+/// Name of a run in tables: the first training file's.
+fn task(settings: &Settings) -> String {
+    let name = settings.train_file.first().and_then(|path| path.file_name());
+    name.map_or(PROGRAM.into(), |name| name.to_string_lossy().into_owned())
 }

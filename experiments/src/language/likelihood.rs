@@ -1,7 +1,7 @@
 //! The option that a model finds most likely, as evaluation harnesses choose it: no answer is generated, none has to
 //! be extracted.
 
-use backbones::lm::{Decoder, Layout};
+use backbones::lm::Decoder;
 use burn::tensor::Device;
 use datasets::language::extraction::COMMONSENSE_MARKER;
 use datasets::language::{Gold, Question};
@@ -34,12 +34,15 @@ pub fn choose(model: &Decoder, lm: &Lm, question: &Question, prompt: &str) -> Re
     for option in &question.options {
         let ids = lm.tokenizer.encode(&format!("{context} {option}"), true)?;
         let learned = (0..ids.len()).map(|at| at >= given).collect();
-        sequences.push(Sequence { ids, learned });
+        sequences.push(Sequence {
+            ids,
+            learned,
+            ..Sequence::default()
+        });
     }
     let device: Device = lm.pretrained.model.head_weight().device().inner();
     let batch = Batch::new(sequences.iter(), &device);
-    let [rows, width] = batch.ids.dims();
-    let hidden = model.hidden(batch.ids.clone(), &Layout::dense(rows, width), None);
+    let hidden = model.hidden(batch.ids.clone(), &batch.layout, None);
     let head = LmHead {
         weight: model.head_weight(),
         soft_cap: model.config().final_softcap,

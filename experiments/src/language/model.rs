@@ -9,8 +9,11 @@ use datasets::language::Message;
 use wegeft::Adapted;
 
 use crate::adapted_lm;
-use crate::generation::chat;
+use crate::generation::chat::{self, ChatError};
 use crate::language::settings::Settings;
+
+/// Field of adapter_config.json that names the model an adapter was trained on, as PEFT has it.
+pub const BASE_MODEL: &str = "base_model_name_or_path";
 
 /// A language model and its tokenizer.
 pub struct Lm {
@@ -61,12 +64,14 @@ impl Lm {
             .eos_token
             .as_ref()
             .and_then(|token| self.tokenizer.token_id(token));
-        named.or(self.pretrained.eos.first().copied()).ok_or_else(|| {
-            format!(
-                "{}: neither tokenizer_config.json's eos_token nor an eos_token_id says what ends a text",
-                self.folder.display()
-            )
-        })
+        named
+            .or(self.pretrained.generation.eos.first().copied())
+            .ok_or_else(|| {
+                format!(
+                    "{}: neither tokenizer_config.json's eos_token nor an eos_token_id says what ends a text",
+                    self.folder.display()
+                )
+            })
     }
 
     /// `messages` in the model's chat template; with `open`, up to where the assistant's turn starts.
@@ -74,7 +79,12 @@ impl Lm {
     /// # Errors
     /// A model without a chat template, or one that the messages do not fit.
     pub fn chat_text(&self, messages: &[Message], open: bool) -> Result<String, String> {
-        chat::prompt(&self.tokenizer, messages, open)
+        chat::prompt(&self.tokenizer, messages, open).map_err(|error| match error {
+            ChatError::NoTemplate => {
+                format!("{error}; choose another --template and data without messages, or another model")
+            }
+            ChatError::Failed(_) => error.to_string(),
+        })
     }
 
     /// The model with the adapter of `folder`.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// Program.
     pub experiment: String,
-    /// Test set; of `finetune` the first training file.
+    /// Test set; of `finetune` the name of the first training file.
     pub task: String,
     /// Method.
     pub method: String,

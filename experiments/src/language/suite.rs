@@ -11,15 +11,17 @@ use burn::train::Interrupter;
 use datasets::language::published::Row;
 use datasets::language::{Example, Question, Template, sample};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use wegeft::Adapted;
 
 use crate::adapted_lm::in_model_type;
 use crate::language::chosen::{chosen, limited};
 use crate::language::evaluate::{Score, evaluate};
+use crate::language::flags::Args;
 use crate::language::folder;
-use crate::language::model::{self, Lm};
+use crate::language::model::{self, BASE_MODEL, Lm};
 use crate::language::outcome::Outcome;
-use crate::language::settings::{Args, Settings};
+use crate::language::settings::Settings;
 use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
 use crate::language::{report, table};
@@ -57,13 +59,20 @@ impl Suite {
     /// A suite of generated questions: no published row beside it, every set scored.
     ///
     /// # Errors
-    /// Settings that name a set which it has not.
+    /// Settings that name a set which it has not, or training files.
     pub fn of_sample(
         experiment: &'static str,
         sample: sample::Suite,
         template: Template,
         settings: &Settings,
     ) -> Result<Self, String> {
+        if !settings.train_file.is_empty() {
+            return Err(
+                "--train-file needs --data, the folder with the test sets: the generated sample has its own training \
+                 questions"
+                    .into(),
+            );
+        }
         let names: Vec<&str> = sample.sets.iter().map(|(name, _)| name.as_str()).collect();
         let picked: Vec<String> = chosen(&settings.sets, &names)?.into_iter().map(String::from).collect();
         let train = sample.train;
@@ -103,7 +112,7 @@ struct TrainedFile {
 pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interrupter) -> Result<Vec<Outcome>, String> {
     let out = args.out(suite.experiment);
     let device = crate::device::device(&settings.device)?.autodiff();
-    let mut outcomes: Vec<Outcome> = folder::open(&out, settings)?;
+    let mut outcomes: Vec<Outcome> = folder::open(&out, settings, args.resume)?;
     let methods: Vec<String> = match &settings.adapter {
         Some(_) => vec!["adapter".into()],
         None => settings.method.clone(),
@@ -237,7 +246,10 @@ fn prepare(suite: &Suite, setting: &Setting, method: &str, folder: &Path) -> Res
 /// Targets that match nothing, an impossible rank.
 pub fn adapter_of(lm: &Lm, settings: &Settings, method: &str, device: &Device) -> Result<Adapted<Decoder>, String> {
     device.seed(settings.seed);
-    let config = settings.adapter_config(method)?;
+    let mut config = settings.adapter_config(method)?;
+    // What PEFT and `adapter` look for in adapter_config.json.
+    config.extra.insert(BASE_MODEL.into(), json!(settings.model));
+    config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
     let adapted = config.init(lm.pretrained.model.clone());
     Ok(in_model_type(adapted.map_err(|e| format!("method {method}: {e}"))?))
 }

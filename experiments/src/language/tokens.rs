@@ -104,15 +104,16 @@ fn plain(prompt: &str, response: &str, lm: &Lm) -> Result<Sequence, String> {
     let masked = lm.tokenizer.encode(prompt, true)?.len();
     ids.push(lm.end_token()?);
     let learned = (0..ids.len()).map(|at| at >= masked).collect();
-    Ok(Sequence { ids, learned })
+    Ok(Sequence {
+        ids,
+        learned,
+        ..Sequence::default()
+    })
 }
 
 /// The model's chat template, the assistant's turns learned up to and with their end.
 fn chat(messages: &[Message], lm: &Lm) -> Result<Sequence, String> {
-    let mut sequence = Sequence {
-        ids: Vec::new(),
-        learned: Vec::new(),
-    };
+    let mut sequence = Sequence::default();
     let mut push = |text: &str, learned: bool| -> Result<(), String> {
         // The template writes the special tokens itself.
         let ids = lm.tokenizer.encode(text, false)?;

@@ -18,9 +18,11 @@ use wegeft::{Adapted, Summary, site};
 
 use crate::checkpoints::{self, RecordFiles};
 use crate::clock::Clock;
-use crate::language::batches::{HeldOut, Plan, Rounds, Sequence};
+use crate::language::batches::{Plan, Rounds, Sequence};
 use crate::language::estimate::{BatchShape, Estimate, available_mb};
+use crate::language::held_out::HeldOut;
 use crate::language::model::Lm;
+use crate::language::packing::pack;
 use crate::language::schedule::{PerStep, Shape};
 use crate::language::settings::Settings;
 use crate::language::throughput::Throughput;
@@ -80,6 +82,14 @@ pub fn train(
     let valid = sequences.split_off(sequences.len() - held_out);
     if sequences.is_empty() {
         return Err(failed("validation leaves no example to train on; lower it".into()));
+    }
+    if settings.packing {
+        let examples = sequences.len();
+        sequences = pack(sequences, settings.max_length);
+        tell(format_args!(
+            "  {examples} examples packed into {} rows",
+            sequences.len()
+        ));
     }
     let summary = adapted.summary();
     check_memory(setting, &summary, &sequences).map_err(failed)?;
@@ -222,6 +232,7 @@ fn check_memory(setting: &Setting, summary: &Summary, sequences: &[Sequence]) ->
         rows: settings.batch_size.min(sequences.len()),
         width: sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
         checkpointing: settings.gradient_checkpointing,
+        scores: !settings.device.starts_with("flex"),
     };
     let decoder = &setting.lm.pretrained.model;
     let params: usize = site::params(decoder).iter().map(site::ParamInfo::len).sum();

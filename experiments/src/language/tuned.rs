@@ -1,6 +1,6 @@
 //! What the learner trains: an adapted decoder with the loss of the response only.
 
-use backbones::lm::{Decoder, Layout};
+use backbones::lm::Decoder;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, ExecutionError, Tensor};
@@ -46,19 +46,10 @@ impl Tuned {
         }
         let bound = self.adapted.bind();
         let head = head(&self.adapted, &bound);
-        let hidden = response_rows(bound.hidden(batch.ids.clone(), &batch.layout(), None), batch);
+        let hidden = response_rows(bound.hidden(batch.ids.clone(), &batch.layout, None), batch);
         let loss = linear_cross_entropy(hidden, &head, batch.targets.clone(), learned as f64);
         let grads = GradientsParams::from_grads(loss.backward(), self);
         (loss.inner(), grads)
-    }
-}
-
-impl Batch {
-    /// Where its tokens stand. Padding comes last, where causal attention keeps it from every real token: a batch
-    /// without padding computes the same.
-    pub fn layout(&self) -> Layout {
-        let [rows, width] = self.ids.dims();
-        Layout::dense(rows, width)
     }
 }
 
@@ -127,7 +118,7 @@ impl InferenceStep for Tuned {
             .batches
             .into_iter()
             .map(|batch| {
-                let hidden = bound.hidden(batch.ids.clone(), &batch.layout(), None);
+                let hidden = bound.hidden(batch.ids.clone(), &batch.layout, None);
                 linear_nll(response_rows(hidden, &batch), &head, batch.targets).sum()
             })
             .collect();

@@ -17,28 +17,45 @@ pub fn facts(line: &Line) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Markdown, aligned: tasks down, methods across, so that 19 tasks fit a terminal.
+/// The table's cells, a heading first: tasks down, methods across, so that 19 tasks fit a terminal; methods down where
+/// there are more of them than columns.
+pub fn cells(table: &Table) -> Vec<Vec<String>> {
+    let row = |name: &str, values: &dyn Fn(&Line) -> String| -> Vec<String> {
+        let values = table.lines.iter().map(values);
+        [name.to_string()].into_iter().chain(values).collect()
+    };
+    let mut rows = vec![row(&table.metric, &Line::label)];
+    if let Some(first) = table.lines.first() {
+        let names = facts(first).map(|(name, _)| name);
+        rows.extend((0..3).map(|fact| row(names[fact], &|line| facts(line)[fact].1.clone())));
+    }
+    for (index, column) in table.columns.iter().enumerate() {
+        let text = |line: &Line| line.cells[index].map_or(NONE.into(), |cell| cell.text());
+        rows.push(row(&column.name, &text));
+    }
+    match table.lines.len() > table.columns.len() {
+        true => transposed(rows),
+        false => rows,
+    }
+}
+
+/// Markdown, aligned.
 pub fn markdown(table: &Table) -> String {
     let mut text = TextTable::new();
     text.load_preset(presets::ASCII_MARKDOWN);
-    let names = table.lines.iter().map(Line::label);
-    text.set_header([table.metric.clone()].into_iter().chain(names));
-    for fact in 0..3 {
-        let values = table.lines.iter().map(|line| facts(line)[fact].1.clone());
-        let name = table.lines.first().map_or("", |line| facts(line)[fact].0);
-        text.add_row([name.to_string()].into_iter().chain(values));
-    }
-    for (index, column) in table.columns.iter().enumerate() {
-        let values = table
-            .lines
-            .iter()
-            .map(|line| line.cells[index].map_or(NONE.into(), |cell| cell.text()));
-        text.add_row([column.name.clone()].into_iter().chain(values));
-    }
+    let mut rows = cells(table).into_iter();
+    text.set_header(rows.next().unwrap_or_default());
+    text.add_rows(rows);
     for column in text.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     text.to_string()
+}
+
+fn transposed(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let width = rows.first().map_or(0, Vec::len);
+    let column = |at: usize| rows.iter().map(|row| row[at].clone()).collect();
+    (0..width).map(column).collect()
 }
 
 /// LaTeX with the packages booktabs and graphicx: the paper's orientation, methods down.

@@ -1,5 +1,6 @@
 //! Reports: of one run folder, and of any set of them beside the published numbers.
 
+mod benchmarks;
 mod formats;
 mod page;
 pub mod program;

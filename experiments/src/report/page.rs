@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::plots::{Axis, Point, scatter};
-use crate::report::formats::facts;
+use crate::report::formats::cells;
 use crate::report::run_folder::{STYLE, escape};
 use crate::report::table::{Line, Table};
 
@@ -25,33 +25,23 @@ pub fn page(tables: &[Table]) -> Result<String, String> {
 }
 
 fn results(table: &Table) -> String {
-    let mut html = format!("<table><tr><th>{}", escape(&table.metric));
-    for line in &table.lines {
-        let _ = write!(html, "<th>{}", escape(&line.label()));
-    }
-    html += "</tr>\n";
-    for fact in 0..3 {
-        for (index, line) in table.lines.iter().enumerate() {
-            let (name, value) = &facts(line)[fact];
-            if index == 0 {
-                let _ = write!(html, "<tr><td>{name}");
-            }
-            let _ = write!(html, "<td>{value}");
-        }
-        html += "</tr>\n";
-    }
-    for (index, column) in table.columns.iter().enumerate() {
-        let class = if column.tasks.len() > 1 { " class=mean" } else { "" };
-        let _ = write!(html, "<tr{class}><td>{}", escape(&column.name));
-        for line in &table.lines {
-            let _ = write!(html, "<td>{}", line.cells[index].map_or("-".into(), |cell| cell.text()));
+    let mut html = String::from("<table>");
+    let is_mean = |name: &String| table.columns.iter().any(|c| c.tasks.len() > 1 && c.name == *name);
+    for (index, row) in cells(table).iter().enumerate() {
+        let cell = if index == 0 { "th" } else { "td" };
+        html += if is_mean(&row[0]) { "<tr class=mean>" } else { "<tr>" };
+        for text in row {
+            let _ = write!(html, "<{cell}>{}", escape(text));
         }
         html += "</tr>\n";
     }
     html += "</table>\n<p>Mean ± standard deviation over seeds where there are several; (n/m): only n of the m tasks have \
              a result.";
     if table.lines.iter().any(|line| line.published) {
-        html += " Published rows: single runs, GPU memory at batch 32.";
+        html += match table.experiment.as_str() {
+            "vtab" | "fgvc" => " Published rows: single runs, GPU memory at batch 32.",
+            _ => " Published rows: models of 7 or 8 billion values, not comparable with smaller ones.",
+        };
     }
     html + "</p>\n"
 }

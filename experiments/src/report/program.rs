@@ -11,8 +11,8 @@ use crate::report::page::page;
 use crate::report::rows::read;
 use crate::report::table::tables;
 
-/// Gathers run folders of any program into one table an experiment, mean and spread over seeds, VTAB-1k and FGVC beside
-/// the published rows. Prints it, and writes report.html (opens without network), report.md, report.tex and report.csv.
+/// Gathers run folders of any program into one table an experiment, mean and spread over seeds, VTAB-1k, FGVC
+/// and the language suites beside the published rows. Prints it, and writes report.html (opens without network), report.md, report.tex and report.csv.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {

@@ -1,5 +1,5 @@
-//! Published results of the paper's vision table: ViT-B/16, single runs (protocol section 7.3, from the second
-//! version's project page; per-task VTAB numbers were never printed there).
+//! Published results of the paper's vision table: ViT-B/16, single runs (from the project page of its second
+//! version; per-task VTAB numbers were never printed there).
 
 /// One row of that table.
 pub struct Published {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::report::published::{self, FGVC, ROWS, VTAB};
+use crate::report::benchmarks;
 use crate::report::rows::Row;
 use crate::table::distinct;
 
@@ -13,6 +13,24 @@ pub struct Column {
     pub name: String,
     /// One task, or those that the mean is over.
     pub tasks: Vec<String>,
+}
+
+impl Column {
+    /// The column of one task.
+    pub fn of_task(task: &str) -> Self {
+        Self {
+            name: task.to_string(),
+            tasks: vec![task.to_string()],
+        }
+    }
+
+    /// The column of a mean.
+    pub fn mean(name: &str, tasks: Vec<String>) -> Self {
+        Self {
+            name: name.to_string(),
+            tasks,
+        }
+    }
 }
 
 /// Mean and spread over runs that differ in their seed.
@@ -29,6 +47,16 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// A published number.
+    pub fn published(value: f64) -> Self {
+        Self {
+            mean: value,
+            spread: None,
+            runs: 1,
+            tasks: (1, 1),
+        }
+    }
+
     /// As people read it: `70.7`, `70.7 ± 0.3`, and with the number of tasks where some are missing.
     pub fn text(&self) -> String {
         let mut text = format!("{:.2}", self.mean);
@@ -94,7 +122,7 @@ pub fn tables(rows: &[Row]) -> Vec<Table> {
 }
 
 fn table(experiment: String, rows: &[&Row]) -> Table {
-    let (columns, mut lines) = frame(rows);
+    let (columns, mut lines) = frame(&experiment, rows);
     // The rank is not in a summary; the number of trainable values tells settings of one method apart.
     let mut kinds: BTreeMap<(String, usize), Vec<&Row>> = BTreeMap::new();
     for row in rows {
@@ -122,42 +150,19 @@ fn table(experiment: String, rows: &[&Row]) -> Table {
 }
 
 /// The columns, and the published rows of the benchmark if it is one of the paper's.
-fn frame(rows: &[&Row]) -> (Vec<Column>, Vec<Line>) {
+fn frame(experiment: &str, rows: &[&Row]) -> (Vec<Column>, Vec<Line>) {
     let found = distinct(rows.iter().map(|row| row.task.clone()));
-    let single = |task: &String| Column {
-        name: task.clone(),
-        tasks: vec![task.clone()],
+    let known = match experiment {
+        "vtab" => benchmarks::vtab(&found),
+        "fgvc" => benchmarks::fgvc(&found),
+        "commonsense" => benchmarks::commonsense(&found),
+        "arithmetic" => benchmarks::arithmetic(&found),
+        _ => None,
     };
-    let mean = |name: &str, tasks: Vec<String>| Column {
-        name: name.to_string(),
-        tasks,
-    };
-    if found.iter().all(|task| VTAB.iter().any(|(known, _)| known == task)) {
-        let tasks: Vec<String> = VTAB.iter().map(|(task, _)| task.to_string()).collect();
-        let mut columns: Vec<Column> = tasks.iter().map(single).collect();
-        for group in ["natural", "specialized", "structured"] {
-            let of_group = VTAB.iter().filter(|(_, known)| *known == group);
-            columns.push(mean(group, of_group.map(|(task, _)| task.to_string()).collect()));
-        }
-        columns.push(mean("mean over 19", tasks));
-        let lines = ROWS.iter().map(|row| published(row, 19, &row.vtab)).collect();
-        return (columns, lines);
+    if let Some(known) = known {
+        return known;
     }
-    let fgvc = |name: &str| found.iter().find(|task| task.to_lowercase().contains(name));
-    if found
-        .iter()
-        .all(|task| FGVC.iter().any(|name| task.to_lowercase().contains(name)))
-    {
-        let tasks: Vec<String> = FGVC
-            .iter()
-            .map(|name| fgvc(name).map_or(name.to_string(), String::clone))
-            .collect();
-        let mut columns: Vec<Column> = tasks.iter().map(single).collect();
-        columns.push(mean("mean over 5", tasks));
-        let lines = ROWS.iter().map(|row| published(row, 0, &row.fgvc)).collect();
-        return (columns, lines);
-    }
-    let mut columns: Vec<Column> = found.iter().map(single).collect();
+    let mut columns: Vec<Column> = found.iter().map(|task| Column::of_task(task)).collect();
     let groups = distinct(
         rows.iter()
             .map(|row| row.group.clone())
@@ -165,32 +170,13 @@ fn frame(rows: &[&Row]) -> (Vec<Column>, Vec<Line>) {
     );
     for group in groups.iter().filter(|_| groups.len() > 1) {
         let of_group = rows.iter().filter(|row| row.group == *group);
-        columns.push(mean(group, distinct(of_group.map(|row| row.task.clone()))));
+        let tasks = distinct(of_group.map(|row| row.task.clone()));
+        columns.push(Column::mean(group, tasks));
     }
     if found.len() > 1 {
-        columns.push(mean("mean over tasks", found));
+        columns.push(Column::mean("mean over tasks", found));
     }
     (columns, Vec::new())
-}
-
-/// A published row whose `values` belong to the columns after the first `without`.
-fn published(row: &published::Published, without: usize, values: &[f64]) -> Line {
-    let known = values.iter().map(|value| {
-        Some(Cell {
-            mean: *value,
-            spread: None,
-            runs: 1,
-            tasks: (1, 1),
-        })
-    });
-    Line {
-        method: row.method.to_string(),
-        published: true,
-        params: None,
-        percent: row.percent,
-        memory_mb: Some(1000.0 * row.memory_gb),
-        cells: std::iter::repeat_n(None, without).chain(known).collect(),
-    }
 }
 
 /// Each seed's mean over the column's tasks, then mean and spread over seeds. Seeds that have every task count; if
@@ -237,6 +223,7 @@ fn average(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::published::VTAB;
 
     fn row(experiment: &str, task: &str, method: &str, value: f64, seed: u64) -> Row {
         Row {
@@ -279,8 +266,8 @@ mod tests {
     #[test]
     fn any_experiment_gets_its_own_columns() {
         let rows = [
-            row("commonsense", "boolq", "wegeft", 69.0, 1),
-            row("commonsense", "piqa", "wegeft", 81.0, 1),
+            row("mine", "boolq", "wegeft", 69.0, 1),
+            row("mine", "piqa", "wegeft", 81.0, 1),
             row("fgvc", "cub", "wegeft", 89.0, 1),
         ];
         let tables = tables(&rows);
@@ -293,5 +280,27 @@ mod tests {
         );
         assert_eq!(tables[1].lines[3].cells[0].unwrap().mean, 89.71);
         assert_eq!(tables[1].lines[4].cells[5].unwrap().text(), "89.00 (1/5)");
+    }
+
+    #[test]
+    fn a_run_without_a_result_has_an_empty_cell() {
+        let mut none = row("finetune", "sums.jsonl", "lora", 0.0, 1);
+        none.value = None;
+        let rows = [none, row("finetune", "sums.jsonl", "wegeft", 0.5, 1)];
+        let table = &tables(&rows)[0];
+        assert_eq!((table.columns.len(), table.lines.len()), (1, 2));
+        assert_eq!(table.lines[0].cells, [None]);
+        assert_eq!(table.lines[1].cells[0].unwrap().mean, 0.5);
+    }
+
+    #[test]
+    fn names_of_one_benchmark_mean_nothing_in_another_program() {
+        let rows = [
+            row("mine", "cars", "lora", 90.0, 1),
+            row("finetune", "svhn", "lora", 80.0, 1),
+        ];
+        for table in tables(&rows) {
+            assert_eq!((table.columns.len(), table.lines.len()), (1, 1), "{}", table.experiment);
+        }
     }
 }

@@ -29,6 +29,11 @@ fn bad_settings_are_named() {
         &["--out", out, "--protocol", "newest"],
         &["'newest'", "new or old"],
     );
+    fails(
+        "commonsense",
+        &["--out", out, "--train-file", "a.json"],
+        &["--train-file needs --data"],
+    );
     let preset = dir.path().join("preset.toml");
     std::fs::write(&preset, "epocs = 3\n").unwrap();
     fails(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{fails, succeeds};
+use crate::program::{fails, run_in, succeeds, text};
 
 /// A file of sums, one JSON object a line, `extra` lines after them.
 pub fn sums(path: &Path, count: usize, extra: &str) {
@@ -117,6 +117,26 @@ fn a_file_becomes_an_adapter_and_what_was_left_out_is_counted() {
 }
 
 #[test]
+fn packed_rows_train_the_same_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("sums.jsonl");
+    sums(&data, 20, "");
+    let trained = |out: &str, more: &[&str]| {
+        let out = dir.path().join(out);
+        let fixed = ["--train-file", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        // All examples in one step, so that both runs see the same ones.
+        let size = QUICK.map(|value| if value == "4" { "20" } else { value });
+        let printed = succeeds("finetune", &[&fixed[..], &size, more].concat());
+        let losses = lines(&out.join("wegeft/metrics.jsonl"));
+        (printed, losses.last().unwrap()["loss"].as_f64().unwrap())
+    };
+    let (_, plain) = trained("plain", &[]);
+    let (printed, packed) = trained("packed", &["--packing"]);
+    assert!(printed.contains("20 examples packed into "), "{printed}");
+    assert!((plain - packed).abs() < 1e-4, "{plain} {packed}");
+}
+
+#[test]
 fn a_run_that_was_cut_ends_as_one_that_was_not() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("sums.jsonl");
@@ -194,7 +214,7 @@ fn what_cannot_be_trained_on_is_named() {
     with(
         "{\"instruction\": \"Say\", \"output\": \"it\"}\n",
         &["--template", "chat"],
-        &["chat template"],
+        &["chat template", "another --template"],
     );
     with(good, &["--method", "none"], &["'none' trains nothing"]);
     with(good, &["--adapter", "/nonexistent/adapter"], &["/nonexistent/adapter"]);
@@ -203,4 +223,22 @@ fn what_cannot_be_trained_on_is_named() {
         &["--epochs", "3", "--learning-rate", "1e30", "--warmup-ratio", "0"],
         &["lower learning_rate"],
     );
+}
+
+#[test]
+fn a_run_goes_on_from_another_working_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    sums(&dir.path().join("sums.jsonl"), 8, "");
+    let out = dir.path().join("run");
+    let first = [&["--train-file", "sums.jsonl", "--out", "run"], &QUICK[..]].concat();
+    let output = run_in(dir.path(), "finetune", &first);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    std::fs::remove_file(out.join("summary.json")).unwrap();
+    let printed = succeeds("finetune", &["--resume", "--out", out.to_str().unwrap()]);
+    assert!(printed.contains("8 examples"), "{printed}");
+    let config: Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("wegeft/adapter/adapter_config.json")).unwrap())
+            .unwrap();
+    assert_eq!(config["task_type"], "CAUSAL_LM");
+    assert!(config.get("base_model_name_or_path").is_some_and(Value::is_null));
 }

@@ -9,6 +9,7 @@ use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use burn::train::TrainStep;
 use experiments::language::batches::{Batch, Sequence, Step};
+use experiments::language::packing::pack;
 use experiments::language::tuned::Tuned;
 use wegeft::read_config;
 use wegeft::storage::{Stored, read_tensors};
@@ -17,26 +18,35 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm")
 }
 
-/// The fixture's batch: -100 marks what is not learned.
-fn step(device: &Device) -> Step {
+/// The fixture's sequences: -100 marks what is not learned.
+fn sequences() -> Vec<Sequence> {
     let stored = read_tensors(&folder().join("batch.safetensors")).unwrap();
     let width = stored["ids"].shape[1];
     let row = |name: &str, row: usize| stored[name].values[row * width..(row + 1) * width].to_vec();
-    let sequences: Vec<Sequence> = (0..stored["ids"].shape[0])
-        .map(|at| {
-            let length = row("mask", at).iter().filter(|real| **real == 1.0).count();
-            Sequence {
-                ids: row("ids", at)[..length].iter().map(|id| *id as u32).collect(),
-                learned: row("labels", at)[..length].iter().map(|label| *label >= 0.0).collect(),
-            }
-        })
-        .collect();
+    let sequence = |at: usize| {
+        let length = row("mask", at).iter().filter(|real| **real == 1.0).count();
+        Sequence {
+            ids: row("ids", at)[..length].iter().map(|id| *id as u32).collect(),
+            learned: row("labels", at)[..length].iter().map(|label| *label >= 0.0).collect(),
+            ..Sequence::default()
+        }
+    };
+    (0..stored["ids"].shape[0]).map(sequence).collect()
+}
+
+/// The step of one batch of `sequences`.
+fn step_of(sequences: &[Sequence], device: &Device) -> Step {
+    let batch = Batch::new(sequences.iter(), device);
     Step {
-        batches: vec![Batch::new(sequences.iter(), device)],
+        tokens: batch.ids.dims().iter().product(),
+        batches: vec![batch],
         learned: sequences.iter().map(Sequence::count).sum(),
-        tokens: 3 * width,
         seed: 0,
     }
+}
+
+fn step(device: &Device) -> Step {
+    step_of(&sequences(), device)
 }
 
 fn tuned(method: &str, max_grad_norm: f64, checkpointing: bool, device: &Device) -> Tuned {
@@ -127,7 +137,11 @@ fn accumulated_batches_are_one_batch() {
             .iter::<u32>()
             .collect();
         let learned = (0..ids.len()).map(|column| column > 0 && ids[column] > 0).collect();
-        Sequence { ids, learned }
+        Sequence {
+            ids,
+            learned,
+            ..Sequence::default()
+        }
     };
     let rows: Vec<Sequence> = (0..3).map(row).collect();
     let learned = rows.iter().map(Sequence::count).sum();
@@ -154,4 +168,36 @@ fn accumulated_batches_are_one_batch() {
 fn checkpointed_activations_change_nothing() {
     compare("wegeft", true);
     compare("lora", true);
+}
+
+#[test]
+fn packed_rows_are_a_step_on_their_examples() {
+    let device = Device::flex().autodiff();
+    let rows = pack(sequences(), 20);
+    assert_eq!(
+        rows.iter().map(Sequence::documents).collect::<Vec<_>>(),
+        [vec![11, 9], vec![7]]
+    );
+    for (method, checkpointing) in [("lora", false), ("wegeft", false), ("wegeft", true)] {
+        let run = |sequences: &[Sequence]| {
+            let tuned = tuned(method, 0.0, checkpointing, &device);
+            let output = TrainStep::step(&tuned, step_of(sequences, &device));
+            let rate = 1e3;
+            (
+                output.item.loss(),
+                after(tuned, SgdConfig::new().init(), rate, output.grads),
+            )
+        };
+        let ((loss, one), (packed, many)) = (run(&sequences()), run(&rows));
+        assert!((loss - packed).abs() < 1e-5, "{method}: {loss} and {packed}");
+        let before = read_tensors(&folder().join(method).join("adapter_model.safetensors")).unwrap();
+        for (name, one) in one {
+            let grad = |after: &Stored| -> Vec<f32> {
+                let pairs = before[&name].values.iter().zip(&after.values);
+                pairs.map(|(before, after)| before - after).collect()
+            };
+            let error = relative(&grad(&many[&name]), &grad(&one));
+            assert!(error < 1e-4, "{method}, gradient of {name}: {error:e}");
+        }
+    }
 }

@@ -1,16 +1,22 @@
 //! Running the programs.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs one of the programs.
 pub fn run(program: &str, args: &[&str]) -> Output {
+    run_in(Path::new("."), program, args)
+}
+
+/// Runs one of the programs in a folder.
+pub fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
     let path = match program {
         "finetune" => env!("CARGO_BIN_EXE_finetune"),
         "commonsense" => env!("CARGO_BIN_EXE_commonsense"),
         "arithmetic" => env!("CARGO_BIN_EXE_arithmetic"),
         other => panic!("{other} is no program"),
     };
-    Command::new(path).args(args).output().unwrap()
+    Command::new(path).args(args).current_dir(folder).output().unwrap()
 }
 
 /// Output bytes as text.

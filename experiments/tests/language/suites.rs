@@ -132,10 +132,40 @@ fn files_of_llm_adapters_are_read_as_they_are_and_published_rows_stand_beside_ou
         read(&again.join("adapter/BoolQ.jsonl")),
         read(&out.join("lora/BoolQ.jsonl"))
     );
-    // A suite whose training files are not there says so.
+    // A suite trains on the sets' files that are there, and says which are not.
     let out = dir.path().join("other");
+    let all = [
+        "--data",
+        data.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--method",
+        "lora",
+    ];
+    let printed = succeeds("commonsense", &[&all[..], &QUICK].concat());
+    for part in [
+        "no test.json of PIQA, SIQA",
+        "no train.json of PIQA, SIQA",
+        "8 examples",
+    ] {
+        assert!(printed.contains(part), "'{part}' is not in: {printed}");
+    }
+    fails(
+        "commonsense",
+        &[
+            "--data",
+            data.to_str().unwrap(),
+            "--out",
+            out.to_str().unwrap(),
+            "--sets",
+            "piqa",
+        ],
+        &["no test.json of PIQA", "folder piqa"],
+    );
+    std::fs::remove_file(train).unwrap();
+    let out = dir.path().join("none");
     let args = [&base[..], &["--out", out.to_str().unwrap(), "--method", "lora"]].concat();
-    fails("commonsense", &args, &["piqa/train.json", "--train-file"]);
+    fails("commonsense", &args, &["boolq/train.json", "--train-file"]);
 }
 
 #[test]

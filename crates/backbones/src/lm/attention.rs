@@ -4,13 +4,13 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Tensor};
 use kernels::{AttentionOptions, Visible};
+use wegeft::{linear, linear_many};
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
 use super::dense;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
-use crate::layers::{linear, linear_many};
 
 /// Scaled dot-product attention. `query`: `[batch, heads, queries, head_dim]`, `key` and `value`:
 /// `[batch, kv_heads, keys, head_dim]`; result `[batch, queries, heads·head_dim]`.

@@ -119,6 +119,27 @@ impl DecoderConfig {
         Ok(config)
     }
 
+    /// True if a config.json is a language model's, implemented here or not.
+    pub fn is_of_language(json: &Value) -> bool {
+        const KINDS: [&str; 10] = [
+            "llama",
+            "mistral",
+            "qwen2",
+            "qwen3",
+            "smollm3",
+            "gemma2",
+            "gemma3",
+            "gemma3_text",
+            "phi3",
+            "gpt2",
+        ];
+        let kind = json.get("model_type").and_then(Value::as_str);
+        let architectures = json.get("architectures").and_then(Value::as_array);
+        let mut names = architectures.into_iter().flatten().filter_map(Value::as_str);
+        kind.is_some_and(|kind| KINDS.contains(&kind))
+            || names.any(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"))
+    }
+
     /// A randomly initialized model: weights normal of σ `initializer_range`, biases zero, norms neutral.
     pub fn init(&self, device: &Device) -> Decoder {
         Decoder::new(self.clone(), device)

@@ -6,6 +6,7 @@ use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernels::Visible;
+use wegeft::linear;
 
 use super::cache::{Cache, LayerCache};
 use super::config::{DecoderConfig, Family, LayerKind};
@@ -16,7 +17,6 @@ use super::llama::LlamaLayer;
 use super::phi3::Phi3Layer;
 use super::rope::Rotation;
 use super::stack::CausalLm;
-use crate::layers::linear;
 
 /// What a family does by itself; [`Decoder`] does the rest.
 pub(crate) trait Parts {

@@ -1,11 +1,12 @@
 //! Writing a decoder as a Hugging Face folder: config.json and model.safetensors.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
+use burn::tensor::Tensor;
+use safetensors::tensor::{Dtype, View};
 use serde_json::Value;
 use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
@@ -17,7 +18,7 @@ use super::import::{Precision, transposed};
 use super::shards::SINGLE;
 
 /// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read) into `folder`, which is
-/// made if absent; weights as `precision`.
+/// made if absent; weights as `precision`, converted and written one at a time.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -35,36 +36,55 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
             .into_iter()
             .map(|info| (info.path.clone(), info))
             .collect(),
-        dtype: precision.dtype(),
-        tensors: Vec::new(),
+        precision,
+        weights: Vec::new(),
     };
     model.visit(&mut collector);
-    let path = folder.join(SINGLE);
-    let dtype = match precision {
-        Precision::F32 => Dtype::F32,
-        Precision::Bf16 => Dtype::BF16,
-        Precision::F16 => Dtype::F16,
-    };
-    let views = collector
-        .tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(dtype, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|e| error(&path, e.to_string()))?;
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    let packed = safetensors::serialize(views, Some(metadata)).map_err(|e| error(&path, e.to_string()))?;
-    write_then_rename(&path, &packed)?;
     let text = serde_json::to_string_pretty(config).unwrap_or_default();
-    write_then_rename(&folder.join("config.json"), text.as_bytes())
+    let config_path = folder.join("config.json");
+    write_then_rename(&config_path, text.as_bytes())?;
+    let path = folder.join(SINGLE);
+    let metadata = [("format".to_string(), "pt".to_string())].into();
+    // It writes beside the place and renames, into a file that is private: config.json shows what the umask allows.
+    safetensors::serialize_to_file(collector.weights, Some(metadata), &path)
+        .map_err(|e| error(&path, e.to_string()))?;
+    let permissions = std::fs::metadata(&config_path).map(|data| data.permissions());
+    permissions
+        .and_then(|permissions| std::fs::set_permissions(&path, permissions))
+        .map_err(|e| error(&path, e.to_string()))
+}
+
+/// A weight that becomes bytes when it is written.
+struct Weight {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Box<dyn Fn() -> Vec<u8>>,
+}
+
+impl View for Weight {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        (self.bytes)().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
 }
 
 struct Collector {
     path: Vec<String>,
     conv1d: bool,
     infos: BTreeMap<String, ParamInfo>,
-    dtype: DType,
-    /// Name, shape and bytes.
-    tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
+    precision: Precision,
+    weights: Vec<(String, Weight)>,
 }
 
 impl ModuleVisitor for Collector {
@@ -86,9 +106,16 @@ impl ModuleVisitor for Collector {
         } else {
             tensor
         };
-        let data = tensor.cast(self.dtype).into_data();
-        let shape = data.shape().to_vec();
-        self.tensors
-            .push((info.torch_name(), shape, data.into_bytes().to_vec()));
+        let dtype = self.precision.dtype();
+        let weight = Weight {
+            dtype: match self.precision {
+                Precision::F32 => Dtype::F32,
+                Precision::Bf16 => Dtype::BF16,
+                Precision::F16 => Dtype::F16,
+            },
+            shape: tensor.dims().to_vec(),
+            bytes: Box::new(move || tensor.clone().cast(dtype).into_data().into_bytes().to_vec()),
+        };
+        self.weights.push((info.torch_name(), weight));
     }
 }

@@ -5,6 +5,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
+use wegeft::linear;
 
 use super::attention::{attend, split};
 use super::cache::LayerCache;
@@ -15,7 +16,7 @@ use super::fields::Fields;
 use super::layout::Layout;
 use super::mlp::Activation;
 use super::rope::Rotation;
-use crate::layers::{linear, norm};
+use crate::layers::norm;
 
 /// GPT-2 with its head.
 #[derive(Module, Debug)]

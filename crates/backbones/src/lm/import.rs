@@ -1,4 +1,4 @@
-//! A pretrained decoder from a Hugging Face folder: config.json, model.safetensors (or shards), generation_config.json.
+//! A pretrained decoder from a Hugging Face folder: config.json, model.safetensors (or shards).
 
 use std::path::Path;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use burn::tensor::{DType, Device, Tensor};
-use serde_json::Value;
 use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::Names;
 
 use super::config::{DecoderConfig, Family};
 use super::decoder::Decoder;
+use super::generation_config::GenerationConfig;
 use super::shards::{Entry, Shards};
 use crate::import::{ImportError, read_json};
 
@@ -107,17 +107,13 @@ impl Default for LoadOptions {
     }
 }
 
-/// A pretrained decoder, and what its files say about tokens.
+/// A pretrained decoder, and what its files say about generation.
 #[derive(Debug, Clone)]
 pub struct PretrainedLm {
     /// The model.
     pub model: Decoder,
-    /// Tokens that end a text (generation_config.json's, or else config.json's).
-    pub eos: Vec<u32>,
-    /// Token that starts a text.
-    pub bos: Option<u32>,
-    /// Token of padding.
-    pub pad: Option<u32>,
+    /// Special tokens, and how its authors draw from it.
+    pub generation: GenerationConfig,
 }
 
 /// Loads a decoder from a folder in Hugging Face's layout. Each tensor is read from disk by itself, straight into its
@@ -164,31 +160,18 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
     if let Some(error) = loader.failed {
         return Err(error.into());
     }
-    let generation_path = folder.join("generation_config.json");
-    let generation = if generation_path.is_file() {
-        read_json(&generation_path)?
-    } else {
-        Value::Null
-    };
-    let ids = |field: &str| {
-        let own = generation.get(field).filter(|value| !value.is_null());
-        token_ids(own.or(json.get(field)))
-    };
     Ok(PretrainedLm {
         model,
-        eos: ids("eos_token_id"),
-        bos: ids("bos_token_id").first().copied(),
-        pad: ids("pad_token_id").first().copied(),
+        generation: GenerationConfig::load(folder, &json)?,
     })
 }
 
-fn token_ids(value: Option<&Value>) -> Vec<u32> {
-    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Some(Value::Array(ids)) => ids.iter().filter_map(one).collect(),
-        Some(id) => one(id).into_iter().collect(),
-        None => Vec::new(),
-    }
+/// The type that the weights in `folder` are stored in, most of them if they differ.
+///
+/// # Errors
+/// A missing, truncated or malformed file.
+pub fn stored_precision(folder: &Path) -> Result<Precision, ImportError> {
+    Ok(Shards::open(folder)?.precision())
 }
 
 /// Path in the module -> (parameter, name in the checkpoint).

@@ -6,10 +6,10 @@ use burn::tensor::activation;
 use burn::tensor::{Device, Tensor};
 use kernels::Gate;
 use serde::{Deserialize, Serialize};
+use wegeft::{linear, linear_many};
 
 use super::config::DecoderConfig;
 use super::dense;
-use crate::layers::{linear, linear_many};
 
 /// Activation of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

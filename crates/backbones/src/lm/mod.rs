@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod export;
 mod fields;
 pub mod gemma;
+pub mod generation_config;
 pub mod gpt2;
 pub mod import;
 pub mod layout;
@@ -30,7 +31,8 @@ pub use cache::Cache;
 pub use config::{DecoderConfig, Family};
 pub use decoder::Decoder;
 pub use export::save_lm;
-pub use import::{LoadOptions, Precision, PretrainedLm, Quantize, load_lm};
+pub use generation_config::GenerationConfig;
+pub use import::{LoadOptions, Precision, PretrainedLm, Quantize, load_lm, stored_precision};
 pub use layout::{Layout, Side};
 pub use tokenizer::LmTokenizer;
 

@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
+use wegeft::linear;
 
 use super::attention::{attend, split};
 use super::cache::LayerCache;
@@ -15,7 +16,6 @@ use super::mlp::Activation;
 use super::norm::RmsNorm;
 use super::rope::{RopeConfig, Rotation};
 use super::stack::Block;
-use crate::layers::linear;
 
 /// One layer: x + attention(norm x), then x + mlp(norm x).
 #[derive(Module, Debug)]

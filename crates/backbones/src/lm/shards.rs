@@ -83,6 +83,21 @@ impl Shards {
         &self.tensors
     }
 
+    /// The type that most values are stored in; f32 of any that is wider or no float.
+    pub(crate) fn precision(&self) -> Precision {
+        let count = |dtype: Dtype| -> usize {
+            let of_it = self.tensors.values().filter(|entry| entry.dtype == dtype);
+            of_it.map(|entry| entry.shape.iter().product::<usize>()).sum()
+        };
+        let kinds = [
+            (count(Dtype::F32), Precision::F32),
+            (count(Dtype::BF16), Precision::Bf16),
+            (count(Dtype::F16), Precision::F16),
+        ];
+        let most = kinds.into_iter().rev().max_by_key(|(count, _)| *count);
+        most.map_or(Precision::F32, |(_, precision)| precision)
+    }
+
     /// The first file, for messages about the checkpoint as a whole.
     pub(crate) fn path(&self) -> &Path {
         &self.files[0]

@@ -4,11 +4,11 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Device, Tensor};
 use kernels::{AttentionOptions, attention, attention_qkv};
-use wegeft::Hook;
+use wegeft::{Hook, linear, linear_add};
 
 use super::{Activation, Rope, VitConfig, dense};
 use crate::drop_path::DropPath;
-use crate::layers::{linear, linear_add, linear_gelu, norm};
+use crate::layers::{linear_gelu, norm};
 
 /// LayerScale: a learned factor per channel.
 #[derive(Module, Debug)]

@@ -6,6 +6,7 @@ pub mod cross_entropy;
 pub mod gated;
 mod gemm;
 mod heads;
+pub mod input_form;
 mod lanes;
 pub mod linear;
 mod memory;

@@ -3,6 +3,7 @@
 mod attention;
 mod gated;
 mod gelu;
+mod input_form;
 mod linear;
 mod narrow;
 mod norm;

@@ -65,6 +65,35 @@ fn linear() {
 }
 
 #[test]
+fn input_form() {
+    let edit = |device: &Device| kernels::InputEdit {
+        phi: fixed([6, 2], device),
+        psi: fixed([2, 6], device),
+        scale: 0.5,
+    };
+    check("input of input_form", [10, 6], |x| {
+        let (device, weight) = (x.device(), fixed([6, 4], &x.device()));
+        project(kernels::input_form(x, edit(&device), weight, None, None))
+    });
+    for tracked in [false, true] {
+        check("phi and psi of input_form", [6, 2], |phi| {
+            let device = phi.device();
+            let mut input = fixed([10, 6], &device);
+            if tracked {
+                // An input that asks for a gradient itself.
+                input = input + phi.clone().sum().reshape([1, 1]);
+            }
+            let edit = kernels::InputEdit {
+                psi: phi.clone().transpose(),
+                phi,
+                scale: 0.5,
+            };
+            project(kernels::input_form(input, edit, fixed([6, 4], &device), None, None))
+        });
+    }
+}
+
+#[test]
 fn norms() {
     check("layer_norm", [4, 9], |x| {
         let (gamma, beta) = (fixed([9], &x.device()), fixed([9], &x.device()));

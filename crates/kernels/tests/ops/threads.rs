@@ -18,6 +18,13 @@ fn results() -> Vec<Vec<f32>> {
     let h = kernels::linear_gelu(h, weight.clone(), None);
     let h: Tensor<2> = kernels::attention_qkv(h.unsqueeze::<3>(), 4, &options).squeeze_dim(0);
     let y = kernels::rms_norm(h, gamma.clone().narrow(0, 0, 32), 1e-6);
+    let factor = weight.clone().narrow(1, 0, 8);
+    let edit = kernels::InputEdit {
+        phi: factor.clone().narrow(0, 0, 32),
+        psi: factor.narrow(0, 32, 32).transpose(),
+        scale: 0.5,
+    };
+    let y = kernels::input_form(y, edit, fixed([32, 24], &device), None, None);
     let narrow = fixed([96, 300], &device).cast(DType::BF16);
     let one_row = kernels::linear(x.clone().narrow(0, 0, 1), fixed([96, 6000], &device), None);
     let of_narrow = kernels::linear(x.clone(), narrow.clone(), None);

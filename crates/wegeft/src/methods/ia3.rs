@@ -6,10 +6,11 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Edit, Factors, Product, Recipe, cast};
+use super::{Edit, Factors, Recipe, cast};
 use crate::bank::{Group, own_groups};
 use crate::config::{TargetModules, null_as_default};
 use crate::error::AdapterError;
+use crate::linear::product;
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -92,7 +93,7 @@ pub struct BoundIa3 {
 }
 
 impl Edit for BoundIa3 {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let l = cast(self.l.clone(), x.dtype());
         match self.input {
             true => product(x * l, weight),

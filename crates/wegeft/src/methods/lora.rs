@@ -16,10 +16,11 @@ use super::dora::{BoundDora, Dora};
 use super::lora_init::{LoraInit, Start};
 use super::low_rank::LowRank;
 use super::wegeft::{check_alpha, check_probability};
-use super::{Edit, Factors, Product, Recipe, cast, dropped};
+use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
 use crate::bank::{Group, check_rank, own_groups};
 use crate::config::Patterns;
 use crate::error::AdapterError;
+use crate::linear::{affine, product};
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -280,13 +281,27 @@ impl BoundLora {
 }
 
 impl Edit for BoundLora {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let update = self.factors().forward(dropped(x.clone(), self.dropout));
         let out = product(x, weight.clone()) + update;
         match &self.dora {
             Some(dora) => out.clone() * cast(dora.factor(weight, self.factors()), out.dtype()),
             None => out,
         }
+    }
+
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        if self.dora.is_some() {
+            return with_rest(self.matmul(x, weight), bias, residual);
+        }
+        let update = self.factors().forward(dropped(x.clone(), self.dropout));
+        affine(x, weight, bias, Some(with_rest(update, None, residual)))
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

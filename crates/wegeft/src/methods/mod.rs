@@ -26,6 +26,7 @@ use burn::tensor::{DType, Device, Tensor};
 use crate::bank::Group;
 use crate::config::Targets;
 use crate::error::AdapterError;
+use crate::linear::product;
 use crate::select;
 use crate::site::{Places, Site};
 use crate::weights::Weights;
@@ -74,16 +75,24 @@ pub(crate) trait Recipe {
     }
 }
 
-/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`: Burn's own, or one that reads weights narrower than `x`.
-pub type Product<'a> = &'a dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
-
 /// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
 /// implements what it changes.
 pub trait Edit {
     /// `x W'` in activation space. `x`: `[n, d_in]`, `weight` (the stored one): `[d_in, d_out]`, result `[n, d_out]`.
-    /// `product` multiplies by what has the weight's type.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         product(x, weight)
+    }
+
+    /// `residual + x W' + bias`, what is there of it, for methods that can do it in one pass. Shapes as
+    /// [`Edit::matmul`], `bias`: `[d_out]`, `residual`: `[n, d_out]`.
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        with_rest(self.matmul(x, weight), bias, residual)
     }
 
     /// The residual `W' - W`, `[d_in, d_out]`: the weight-space route, and what a merge adds.
@@ -265,6 +274,21 @@ impl Reparameterization for Bound {
         let base = dequantized(base);
         let residual = self.edit().residual(base.clone().reshape([shape[0], shape[1]]));
         base + residual.reshape(shape)
+    }
+}
+
+/// `residual + out + bias`, what is there of it; shapes as [`Edit::affine`].
+pub(crate) fn with_rest(out: Tensor<2>, bias: Option<Tensor<1>>, residual: Option<Tensor<2>>) -> Tensor<2> {
+    let out = match bias {
+        Some(bias) => {
+            let dtype = out.dtype();
+            out + cast(bias, dtype).unsqueeze::<2>()
+        }
+        None => out,
+    };
+    match residual {
+        Some(residual) => residual + out,
+        None => out,
     }
 }
 

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::low_rank::LowRank;
-use super::{Bound, Edit, Product};
+use super::{Bound, Edit};
+use crate::linear::product;
 
 /// One adapted block of columns.
 #[derive(Module, Debug)]
@@ -46,7 +47,7 @@ impl BoundParts {
 
 impl Edit for BoundParts {
     // One product with the whole weight as it is; each block's residual is low-rank and cheap beside it.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         self.changed(product(x.clone(), weight.clone()), |part| {
             let block = weight.clone().narrow(1, part.start, part.width);
             match part.bound.edit().low_rank(block.clone()) {

@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
-use super::{Bound, Edit, Product, cast};
+use super::{Bound, Edit, cast};
+use crate::linear::product;
 
 /// The rows of a batch that one adapter serves.
 #[derive(Module, Debug)]
@@ -101,9 +102,9 @@ impl BoundRows {
 }
 
 impl Edit for BoundRows {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         self.by_share_flat(x, |edit, x| match edit {
-            Some(edit) => edit.matmul(x, weight.clone(), product),
+            Some(edit) => edit.matmul(x, weight.clone()),
             None => product(x, weight.clone()),
         })
     }
@@ -135,7 +136,7 @@ impl Edit for BoundRows {
 }
 
 impl Edit for BoundOwn {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         product(x, self.weight.clone().unwrap_or(weight))
     }
 

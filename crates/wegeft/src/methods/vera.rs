@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::low_rank::LowRank;
 use super::orthonormal::uniform;
 use super::wegeft::check_probability;
-use super::{Edit, Factors, Product, Recipe, cast, dropped};
+use super::{Edit, Factors, Recipe, cast, dropped};
 use crate::bank::{Group, own_groups};
 use crate::error::AdapterError;
+use crate::linear::product;
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -205,7 +206,7 @@ impl BoundVera {
 
 impl Edit for BoundVera {
     // The vectors go on the activations: scaled copies of A and B would be d_in·r and d_out·r values a step.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let read = dropped(cast(x.clone(), self.a.dtype()), self.dropout);
         let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
         let update = code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>();

@@ -13,15 +13,17 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Tensor};
+use kernels::InputEdit;
 use serde::{Deserialize, Serialize};
 
 use super::generator::{Generator, GeneratorConfig};
 use super::low_rank::LowRank;
-use super::{Edit, Factors, Product, Recipe, cast, dropped};
+use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
 use crate::bank::{Group, check_rank, grouped};
 use crate::config::{Patterns, Sharing};
 use crate::error::AdapterError;
 use crate::linalg;
+use crate::linear::{affine, product};
 use crate::site::{self, Site};
 use crate::weights::Weights;
 
@@ -336,7 +338,7 @@ impl BoundWegeft {
 }
 
 impl Edit for BoundWegeft {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>, product: Product) -> Tensor<2> {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         if self.output_side {
             return self.edit(product(x, weight));
         }
@@ -349,6 +351,27 @@ impl Edit for BoundWegeft {
             scale: self.scale,
         };
         product(x.clone(), weight) + residual.forward(dropped(x, self.dropout))
+    }
+
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        if !self.edits_input() {
+            return with_rest(self.matmul(x, weight), bias, residual);
+        }
+        if self.dropout > 0.0 || x.dtype() != self.psi.dtype() {
+            return affine(self.edit(x), weight, bias, residual);
+        }
+        let edit = InputEdit {
+            phi: self.phi.clone(),
+            psi: self.psi.clone(),
+            scale: self.scale,
+        };
+        kernels::input_form(x, edit, weight, bias, residual)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

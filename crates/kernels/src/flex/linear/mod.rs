@@ -58,7 +58,7 @@ pub fn linear_add(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, resi
     ))
 }
 
-fn bias_or_zeros(weight: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
+pub(super) fn bias_or_zeros(weight: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
     match bias {
         Some(bias) => bias.cast(DType::F32),
         None => Tensor::zeros([weight.dims()[1]], (&weight.device().inner(), DType::F32)),
@@ -230,7 +230,7 @@ fn gelu_input_grad(before: FlexTensor, grad: FlexTensor, weight: Mat) -> FlexTen
 }
 
 /// The tensor itself, or a copy if it runs backwards along some dimension.
-fn positive(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn positive(tensor: FlexTensor) -> FlexTensor {
     match tensor.layout().strides().iter().all(|stride| *stride >= 0) {
         true => tensor,
         false => tensor.to_contiguous(),
@@ -238,7 +238,7 @@ fn positive(tensor: FlexTensor) -> FlexTensor {
 }
 
 /// A tensor of two dimensions, seen as it lies.
-fn matrix(tensor: &FlexTensor) -> Mat<'_> {
+pub(super) fn matrix(tensor: &FlexTensor) -> Mat<'_> {
     let (shape, strides) = (tensor.layout().shape(), tensor.layout().strides());
     let data = &tensor.storage::<f32>()[tensor.layout().start_offset()..];
     Mat::new(data, [shape[0], shape[1]], [strides[0] as usize, strides[1] as usize])
@@ -246,7 +246,7 @@ fn matrix(tensor: &FlexTensor) -> Mat<'_> {
 
 /// Rows of one task's part of `n`. It depends on nothing else, so that any number of threads gives the same numbers;
 /// an even number of parts keeps two cores busy to the end.
-fn block_rows(n: usize) -> usize {
+pub(super) fn block_rows(n: usize) -> usize {
     if n < 2 * ROWS / 3 {
         return n.max(1);
     }
@@ -254,7 +254,7 @@ fn block_rows(n: usize) -> usize {
 }
 
 /// A product that is one task's whole work uses all cores, if it is large.
-fn cores(n: usize, block: usize, [d_in, d_out]: [usize; 2]) -> Cores {
+pub(super) fn cores(n: usize, block: usize, [d_in, d_out]: [usize; 2]) -> Cores {
     match block >= n && n * d_in * d_out > 1 << 22 {
         true => Cores::All,
         false => Cores::One,

@@ -1,0 +1,153 @@
+//! Rows of parquet files, uncompressed or compressed with Snappy or gzip: what Hugging Face's data sets are made of.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use parquet::basic::Compression;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::RowIter;
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+use serde_json::{Map, Number, Value};
+
+/// An open file.
+pub(crate) struct ParquetFile {
+    reader: SerializedFileReader<File>,
+}
+
+impl ParquetFile {
+    /// Reads the description at the file's end.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no parquet file or is compressed in another way.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        let file = File::open(path).map_err(|e| e.to_string())?;
+        let reader = guarded(|| SerializedFileReader::new(file).map_err(|e| e.to_string()))?;
+        let columns = || {
+            let groups = reader.metadata().row_groups().iter();
+            groups.flat_map(|group| group.columns())
+        };
+        // The crate asserts it later.
+        if columns().any(|column| start(column) < 0 || column.compressed_size() < 0) {
+            return Err("it is damaged: a column lies before its start".into());
+        }
+        let other = columns().map(|column| column.compression()).find(|codec| {
+            !matches!(
+                codec,
+                Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_)
+            )
+        });
+        match other {
+            None => Ok(Self { reader }),
+            Some(codec) => Err(format!(
+                "it is compressed with {}, which is not built in; write it anew with snappy or gzip, in Python: \
+                 pyarrow.parquet.write_table(pyarrow.parquet.read_table(FILE), FILE, compression='snappy')",
+                codec.to_string().split('(').next().unwrap_or_default()
+            )),
+        }
+    }
+
+    /// Names of the columns.
+    pub(crate) fn columns(&self) -> Vec<&str> {
+        self.schema().get_fields().iter().map(|field| field.name()).collect()
+    }
+
+    /// What the file says beside its rows, under `key`.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        let notes = self.reader.metadata().file_metadata().key_value_metadata()?;
+        notes.iter().find(|note| note.key == key)?.value.as_deref()
+    }
+
+    /// Every row with the columns that `wanted` names, all of them if it is empty; `each` gets them in the file's order.
+    ///
+    /// # Errors
+    /// Damaged rows, and what `each` returns.
+    pub(crate) fn rows<E: From<String>>(
+        &self,
+        wanted: &[&str],
+        mut each: impl FnMut(Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let damaged = |e: String| E::from(format!("its rows are damaged ({e})"));
+        let part = (!wanted.is_empty()).then(|| self.projection(wanted)).transpose()?;
+        let mut rows =
+            guarded(|| RowIter::from_file(part, &self.reader).map_err(|e| e.to_string())).map_err(damaged)?;
+        while let Some(row) = guarded(|| rows.next().transpose().map_err(|e| e.to_string())).map_err(damaged)? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    fn projection(&self, wanted: &[&str]) -> Result<Type, String> {
+        let schema = self.schema();
+        let fields = schema
+            .get_fields()
+            .iter()
+            .filter(|field| wanted.contains(&field.name()));
+        Type::group_type_builder(schema.name())
+            .with_fields(fields.cloned().collect())
+            .build()
+            .map_err(|e| e.to_string())
+    }
+
+    fn schema(&self) -> &Type {
+        self.reader.metadata().file_metadata().schema()
+    }
+}
+
+/// Where a column begins in the file.
+fn start(column: &ColumnChunkMetaData) -> i64 {
+    column.dictionary_page_offset().unwrap_or(column.data_page_offset())
+}
+
+/// The parquet crate takes some damage for a mistake of its own and panics.
+fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the reader gave up".into()))
+}
+
+/// A row as JSON. Bytes are text where they can be, as some writers leave the mark of text out, and null otherwise.
+pub(crate) fn object(row: Row) -> Map<String, Value> {
+    let columns = row.into_columns().into_iter();
+    columns.map(|(name, field)| (name, json(field))).collect()
+}
+
+fn json(field: Field) -> Value {
+    let decimal = |value: f64| Number::from_f64(value).map_or(Value::Null, Value::Number);
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => value.into(),
+        Field::Byte(value) => value.into(),
+        Field::Short(value) => value.into(),
+        Field::Int(value) => value.into(),
+        Field::Long(value) => value.into(),
+        Field::UByte(value) => value.into(),
+        Field::UShort(value) => value.into(),
+        Field::UInt(value) => value.into(),
+        Field::ULong(value) => value.into(),
+        Field::Float16(value) => decimal(value.into()),
+        Field::Float(value) => decimal(value.into()),
+        Field::Double(value) => decimal(value),
+        Field::Str(text) => text.into(),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => text.into(),
+            Err(_) => Value::Null,
+        },
+        Field::Group(row) => Value::Object(object(row)),
+        Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter();
+            let entry = |(key, value): &(Field, Field)| (text(json(key.clone())), json(value.clone()));
+            Value::Object(entries.map(entry).collect())
+        }
+        // Dates and decimals as the crate writes them.
+        other => other.to_string().into(),
+    }
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,66 @@
+//! `adapter merge` of a language model: a Hugging Face folder that `generate` and transformers load.
+
+use std::path::Path;
+
+use backbones::lm::{Precision, save_lm, stored_precision};
+use serde_json::{Value, json};
+
+use super::merge::{refuse_the_backbone_s_own, show};
+use super::open::Language;
+
+/// Files of a model's folder that belong to its tokenizer and its way of generating, copied where they are there.
+const COPIED: [&str; 10] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+];
+
+/// Writes the folder, its weights as `dtype` or as the checkpoint's, and prints what changed.
+pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path) -> Result<(), String> {
+    refuse_the_backbone_s_own(&opened.folder, out)?;
+    let precision = match dtype {
+        Some(precision) => precision,
+        None => stored_precision(&opened.folder).map_err(|e| e.to_string())?,
+    };
+    let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
+    save_lm(&merged, &config(&opened.folder, precision)?, out, precision).map_err(|e| e.to_string())?;
+    for name in COPIED {
+        let (from, to) = (opened.folder.join(name), out.join(name));
+        if from.is_file() {
+            std::fs::copy(&from, &to)
+                .map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
+        }
+    }
+    show(&report, out)
+}
+
+/// config.json of the merged model: the backbone's, with the type of the weights. Of Gemma 3 with pictures the text
+/// model alone is adapted and written.
+fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let mut json: Value = serde_json::from_str(&text).map_err(|e| format!("{} is malformed ({e})", path.display()))?;
+    if json["model_type"] == "gemma3" && json["text_config"].is_object() {
+        json = json["text_config"].take();
+        json["architectures"] = json!(["Gemma3ForCausalLM"]);
+    }
+    let name = match precision {
+        Precision::F32 => "float32",
+        Precision::Bf16 => "bfloat16",
+        Precision::F16 => "float16",
+    };
+    // Both spellings are about: the newer one, and that of transformers before version 5.
+    for field in ["dtype", "torch_dtype"] {
+        if json.get(field).is_some() {
+            json[field] = json!(name);
+        }
+    }
+    Ok(json)
+}
