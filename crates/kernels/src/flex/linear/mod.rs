@@ -21,7 +21,7 @@ use super::normal::cdf_and_bell;
 use super::stored::{Stored, Weight};
 use super::{rows, tensor, values};
 use crate::flex::wide::wide;
-use few_rows::FEW;
+pub use few_rows::FEW;
 
 /// Rows of a product that one task works on, about: fewer, and packing the weight anew for each costs more than 5 %.
 const ROWS: usize = 200;
