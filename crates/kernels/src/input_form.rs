@@ -38,8 +38,10 @@ pub fn input_form(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
+    // Of a few rows, the time is that of reading the weight, which `linear` does on all cores.
     #[cfg(feature = "flex")]
-    if [&x, &edit.phi, &edit.psi, &weight].into_iter().all(crate::flex::takes) {
+    if x.dims()[0] > crate::flex::linear::FEW && [&x, &edit.phi, &edit.psi, &weight].into_iter().all(crate::flex::takes)
+    {
         return crate::flex::input_form::input_form(x, edit, weight, bias, residual);
     }
     let x = edit.forward(x);

@@ -14,7 +14,7 @@ use burn::tensor::{Int, IntDType, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::gemm::{Cores, Mat, product};
-use super::lanes::{max, replace_and_sum, sum_of2};
+use super::lanes::{dot, max, replace_and_sum};
 use super::memory::filled;
 use super::normal::{exp_of_negative, tanh};
 use super::stored::{Stored, Weight};
@@ -159,7 +159,7 @@ impl Problem {
                 let total: f32 = sums.iter().map(|sums| sums.total[index] * factor(sums)).sum();
                 let target = weight.block([0, targets[row] as usize], [width, 1], &mut scratch);
                 target.copy_column(&mut word);
-                let (logit, target_slope) = self.capped(sum_of2(&hidden[row * width..][..width], &word, |a, b| a * b));
+                let (logit, target_slope) = self.capped(dot(&hidden[row * width..][..width], &word));
                 nll.push(greatest + total.ln() - logit);
                 if slope {
                     let slopes = &mut slopes[row * width..][..width];

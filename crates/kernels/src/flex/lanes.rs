@@ -2,6 +2,8 @@
 //! a plain float sum. The order is fixed, whatever the instruction set. The lanes are only ever indexed by constants:
 //! once a loop of variable length has touched them, they live in memory and not in registers.
 
+use pulp::{Simd, WithSimd};
+
 const LANES: usize = 16;
 
 /// Sum of all lanes, and of those that a last, partly filled block leaves.
@@ -88,4 +90,40 @@ pub fn replace_and_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
         *last = *x;
     }
     fold(lanes, last)
+}
+
+/// `Σ a·b`, the whole time of a product of one row. Written in vectors: what the compiler makes of lanes is not always
+/// them. The order depends on how wide they are.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    pulp::Arch::new().dispatch(Dot { a, b })
+}
+
+struct Dot<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl WithSimd for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let (a, a_rest) = S::as_simd_f32s(self.a);
+        let (b, b_rest) = S::as_simd_f32s(self.b);
+        let (a_fours, a_last) = a.as_chunks::<4>();
+        let (b_fours, b_last) = b.as_chunks::<4>();
+        let mut sums = [simd.splat_f32s(0.0); 4];
+        for (a, b) in a_fours.iter().zip(b_fours) {
+            for i in 0..4 {
+                sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
+            }
+        }
+        for (a, b) in a_last.iter().zip(b_last) {
+            sums[0] = simd.mul_add_e_f32s(*a, *b, sums[0]);
+        }
+        let pairs = [simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3])];
+        let sum = simd.reduce_sum_f32s(simd.add_f32s(pairs[0], pairs[1]));
+        a_rest.iter().zip(b_rest).fold(sum, |sum, (a, b)| sum + a * b)
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::flex::lanes::sum_of2;
+use crate::flex::lanes::dot;
 use crate::flex::stored::Stored;
 use crate::flex::wide::wide;
 
@@ -131,7 +131,7 @@ impl Part {
         for (index, column) in self.columns.clone().enumerate() {
             let line = weight.read(column, self.depth.clone(), &mut scratch);
             for (row, x) in x.chunks_exact(stride).enumerate() {
-                self.sums[row * width + index] = sum_of2(line, x, |a, b| a * b);
+                self.sums[row * width + index] = dot(line, x);
             }
         }
     }
