@@ -2,9 +2,9 @@
 //! size that a model reads.
 //!
 //! What a set keeps is limited ([`Task::keep`]), so that memory hardly grows with the test set: `vtab --method linear`
-//! with the shipped backbone peaked at 81 MB with 2,000 test pictures of 64 px (as dSprites' are), 93 MB with 20,000 and
-//! 101 MB with 70,000, what grows being the lists. Keeping no test picture costs little: decoding the 20,000 took 2.5 s of
-//! one core while the model computed 15.6 s on two, and the model waited 0.06 s for it.
+//! with the shipped backbone peaked at 81 MB with 2,000 test pictures of 64 px (as dSprites' are), 93 MB with 20,000
+//! and 101 MB with 70,000; what grows is the lists. Keeping no test picture costs little: decoding the 20,000 took
+//! 2.5 s of one core while the evaluation took 15.6 s on two, and the model waited 0.06 s for pictures.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -356,11 +356,7 @@ fn folder(args: &Args) -> Result<PathBuf, String> {
     if let Some(name) = &args.model {
         return resolve_lm(name).map_err(|e| e.to_string());
     }
-    let config = args
-        .adapter
-        .as_ref()
-        .map(|folder| wegeft::read_config(folder))
-        .transpose();
+    let config = args.adapter.as_ref().map(wegeft::read_config).transpose();
     let config = config.map_err(|e| e.to_string())?;
     let base = config
         .as_ref()

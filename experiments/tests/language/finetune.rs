@@ -124,13 +124,9 @@ fn a_file_becomes_an_adapter_and_what_was_left_out_is_counted() {
         "--max-new-tokens",
         "4",
     ];
-    let named = [&args[..], &["--model", &shipped()]].concat();
+    let model = format!("{}/../datasets/language-model", env!("CARGO_MANIFEST_DIR"));
+    let named = [&args[..], &["--model", &model]].concat();
     assert_eq!(succeeds("generate", &args), succeeds("generate", &named));
-}
-
-/// The small language model of the repository.
-fn shipped() -> String {
-    format!("{}/../datasets/language-model", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]
