@@ -164,6 +164,6 @@ fn folders_that_cannot_be_a_task_are_named() {
         std::fs::write(dir.path().join("empty").join(name), "").unwrap();
     }
     says(load(dir.path()), &["empty", "no .jpg"]);
-    std::fs::write(dir.path().join("one/b.WebP"), "").unwrap();
-    says(load(dir.path()), &["one/b.WebP", "only .jpg, .jpeg and .png"]);
+    std::fs::write(dir.path().join("empty/b.WebP"), "").unwrap();
+    says(load(dir.path()), &["empty/b.WebP", "only .jpg, .jpeg and .png"]);
 }
