@@ -99,7 +99,10 @@ fn half_precision_weights_are_merged_in_f32_and_rounded_once() {
                 off <= 1.01 * step * greatest.max(1.0),
                 "{off} {greatest} {dtype:?} {config:?}"
             );
-            let all = wide.blocks.iter().flat_map(|block| [&block.proj, &block.up, &block.down]);
+            let all = wide
+                .blocks
+                .iter()
+                .flat_map(|block| [&block.proj, &block.up, &block.down]);
             let greatest = all
                 .map(|layer| layer.weight.val().abs().max().into_scalar::<f32>())
                 .fold(1.0, f32::max);
