@@ -2,14 +2,18 @@
 
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
-/// Epochs of warm-up.
+/// Epochs of warm-up of a run that is long enough.
 pub const WARMUP: usize = 10;
 
 /// Learning rate of epoch `t` (from 0) of `epochs`: linear from 1e-7 over the warm-up, then a cosine to 1e-6
 /// whose angle counts the warm-up epochs too, so that the peak is never quite reached. Runs too short for
-/// ten epochs of warm-up use a tenth of their length, rounded up; a single epoch has none.
+/// ten epochs of warm-up use a tenth of their length, rounded up; below ten epochs there is none, since its first epoch
+/// would learn nothing.
 pub fn learning_rate(t: usize, epochs: usize, peak: f64) -> f64 {
-    let warmup = WARMUP.min(epochs.div_ceil(10)).min(epochs.saturating_sub(1));
+    let warmup = match epochs < WARMUP {
+        true => 0,
+        false => WARMUP.min(epochs.div_ceil(10)),
+    };
     if t < warmup {
         return 1e-7 + t as f64 * (peak - 1e-7) / warmup as f64;
     }
@@ -60,8 +64,13 @@ mod tests {
     }
 
     #[test]
-    fn a_single_epoch_trains_at_the_peak() {
+    fn short_runs_start_at_the_peak() {
         assert_eq!(learning_rate(0, 1, 1e-2), 1e-2);
-        assert_eq!(learning_rate(0, 2, 1e-2), 1e-7);
+        assert_eq!(learning_rate(0, 9, 1e-2), 1e-2);
+        assert_eq!(learning_rate(0, 10, 1e-2), 1e-7);
+        assert_eq!(
+            learning_rate(2, 20, 1e-2),
+            1e-6 + 0.5 * (1e-2 - 1e-6) * (1.0 + (0.1 * std::f64::consts::PI).cos())
+        );
     }
 }

@@ -45,6 +45,7 @@ fn burn_s_own_lora_and_full_fine_tuning_run_too() {
     let (ok, out, err) = bench(&[
         "--workload=vit-tiny-step,vit-tiny-forward",
         "--method=burn-lora,full",
+        "--checkpointing",
         "--batch=1",
         "--seconds=0.01",
     ]);

@@ -90,27 +90,25 @@ fn a_folder_of_pictures_trains_saves_and_says_when_it_is_done() {
 fn the_same_seed_gives_the_same_numbers() {
     let dir = tempfile::tempdir().unwrap();
     make_task(dir.path(), "halves", 8);
-    let run = |out: &str| {
-        let out = dir.path().join(out);
-        let data = dir.path().to_str().unwrap();
-        let done = vtab(&[
-            "--data",
-            data,
-            "--method",
-            "wegeft",
-            "--task",
-            "halves",
-            "--epochs",
-            "2",
-            "--drop-path",
-            "0.2",
-            "--out",
-            out.to_str().unwrap(),
-        ]);
+    let run = |name: &str, method: &str, more: &[&str]| {
+        let out = dir.path().join(name).join(method);
+        let (data, folder) = (dir.path().to_str().unwrap(), out.to_str().unwrap());
+        let args = ["--data", data, "--task", "halves", "--method", method, "--out", folder];
+        let rest = ["--epochs", "2", "--drop-path", "0.2"];
+        let done = vtab(&[args.as_slice(), &rest, more].concat());
         assert!(done.status.success(), "{}", text(&done.stderr));
-        std::fs::read(out.join("halves/wegeft/adapter/adapter_model.safetensors")).unwrap()
+        let adapter = out
+            .join("halves")
+            .join(method)
+            .join("adapter/adapter_model.safetensors");
+        std::fs::read(adapter).unwrap()
     };
-    assert_eq!(run("a"), run("b"));
+    let kept = run("kept", "wegeft", &[]);
+    assert_eq!(kept, run("again", "wegeft", &[]));
+    // What is not kept but computed again in the backward pass is the same.
+    assert_eq!(kept, run("computed", "wegeft", &["--gradient-checkpointing"]));
+    let pissa = run("kept", "pissa", &[]);
+    assert_eq!(pissa, run("computed", "pissa", &["--gradient-checkpointing"]));
 }
 
 #[test]
@@ -215,7 +213,7 @@ fn bad_settings_are_named() {
             "--method",
             "wegeft",
             "--epochs",
-            "3",
+            "10",
             "--lr",
             "1e30",
         ],

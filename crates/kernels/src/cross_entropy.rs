@@ -84,12 +84,12 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1,
     }
     let value = Tensor::cat(losses, 0).sum().div_scalar(denominator);
     // A linear function whose gradient is the known one and whose value is 0.
-    let mut carrier = (hidden * Tensor::from_inner(Tensor::cat(hidden_grads, 0))).sum();
+    let mut carrier = (hidden * Tensor::cat(hidden_grads, 0)).sum();
     if let Some(grad) = weight_grad {
-        let of_weight = (head.weight.clone() * Tensor::from_inner(grad)).sum();
+        let of_weight = (head.weight.clone() * grad).sum();
         carrier = carrier + of_weight.cast(dtype);
     }
-    carrier.clone() - carrier.detach() + Tensor::from_inner(value)
+    carrier.clone() - carrier.detach() + value
 }
 
 /// `-log softmax(head(hidden))[target]` of each row, `[n]`, without gradient.

@@ -1,7 +1,7 @@
 //! The few matrix functions that conversions need, made of Burn's SVD.
 
 use burn::linalg::svd;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// Enough for any matrix whose values are finite.
 const SWEEPS: usize = 100;
@@ -38,14 +38,17 @@ pub(crate) fn product_svd(left: Tensor<2>, right: Tensor<2>, rank: usize) -> Opt
 /// The SVD of a matrix, on the host and outside any autodiff graph; `None` for values that are not finite, on which
 /// Burn's panics.
 pub(crate) fn finite_svd(matrix: Tensor<2>) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
-    let autodiff = matrix.is_autodiff();
+    let device = matrix.device();
     let matrix = matrix.inner();
     if !matrix.clone().is_finite().all().into_scalar::<bool>() {
         return None;
     }
     let (u, s, vt) = svd::<2, 1>(matrix, SWEEPS);
-    Some(match autodiff {
-        true => (Tensor::from_inner(u), Tensor::from_inner(s), Tensor::from_inner(vt)),
-        false => (u, s, vt),
-    })
+    Some((on(u, &device), on(s, &device), on(vt, &device)))
+}
+
+/// A constant of the device's own kind: with autodiff or without, and of its way to keep activations.
+fn on<const D: usize>(x: Tensor<D>, device: &Device) -> Tensor<D> {
+    let dtype = x.dtype();
+    Tensor::from_data(x.into_data(), (device, dtype))
 }

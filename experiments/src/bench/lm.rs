@@ -144,9 +144,9 @@ fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
 fn step(adapted: Adapted<Decoder>, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()> {
     let mut optim = AdamWConfig::new().init();
     let vocab = adapted.model().config().vocab_size;
-    let ids = Tensor::from_inner(tokens(shape, vocab, device));
+    let ids = tokens(shape, vocab, device);
     let count = shape[0] * shape[1];
-    let targets = Tensor::from_inner(tokens(shape, vocab, device).reshape([count]));
+    let targets = tokens(shape, vocab, device).reshape([count]);
     let layout = Layout::dense(shape[0], shape[1]);
     let mut adapted = Some(adapted);
     Box::new(move || {

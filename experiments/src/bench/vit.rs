@@ -58,17 +58,13 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
         }
         (Some(adapter), _) => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
-            let pixels = Tensor::from_inner(pixels);
             training_pass(adapted, labels, move |adapted| adapted.bind().forward(pixels.clone()))
         }
         (None, kind) => {
             let model = burn_lora(model, args.r)?;
             match kind {
                 "forward" => Box::new(move || finish(model.forward(pixels.clone()))),
-                _ => {
-                    let pixels = Tensor::from_inner(pixels);
-                    training_pass(model, labels, move |model| model.forward(pixels.clone()))
-                }
+                _ => training_pass(model, labels, move |model| model.forward(pixels.clone())),
             }
         }
     };
@@ -90,7 +86,6 @@ fn training_pass<M: Module + 'static>(
 ) -> Box<dyn FnMut()> {
     let mut optim = AdamWConfig::new().init();
     let mut model = Some(model);
-    let labels = Tensor::from_inner(labels);
     Box::new(move || {
         let Some(before) = model.take() else { return };
         let logits = forward(&before);
