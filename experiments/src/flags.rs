@@ -109,10 +109,6 @@ pub struct Flags {
     /// Drop-path of the last block [default: 0].
     #[arg(long, allow_negative_numbers = true)]
     drop_path: Option<f64>,
-    /// Compute the hidden activations of the MLPs again in the backward pass, instead of keeping them: less memory, more
-    /// time [default: false].
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    gradient_checkpointing: Option<bool>,
     /// Random crops of training pictures that keep at least this share of the area, such as 0.08 [default: none].
     #[arg(long)]
     random_resized_crop: Option<f64>,

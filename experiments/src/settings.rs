@@ -48,8 +48,6 @@ pub struct Settings {
     pub alpha: Option<f64>,
     /// Drop-path of the last block.
     pub drop_path: f64,
-    /// Computes the wide activations again in the backward pass, instead of keeping them.
-    pub gradient_checkpointing: bool,
     /// Random crops of training pictures that keep at least this share of the area; none if absent.
     pub random_resized_crop: Option<f64>,
     /// Probability that a training picture is mirrored.
@@ -123,7 +121,6 @@ impl Default for Settings {
             lora_r: 8,
             alpha: None,
             drop_path: 0.0,
-            gradient_checkpointing: false,
             random_resized_crop: None,
             flip: 0.0,
             randaugment: 0,

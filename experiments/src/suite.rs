@@ -287,10 +287,7 @@ impl<'a> Here<'a> {
 
 /// The backbone and the device that it is on, with autodiff.
 fn backbone(settings: &Settings) -> Result<(Pretrained, Device), String> {
-    let mut device = crate::device::device(&settings.devices()[0])?.autodiff();
-    if settings.gradient_checkpointing {
-        device = device.gradient_checkpointing();
-    }
+    let device = crate::device::device(&settings.devices()[0])?.autodiff();
     let path = match &settings.backbone {
         Some(name) => resolve(name).map_err(|e| e.to_string())?,
         None => shipped_backbone(),

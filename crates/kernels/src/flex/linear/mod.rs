@@ -3,10 +3,7 @@
 mod few_rows;
 mod widened;
 
-use std::any::TypeId;
-
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy};
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{FlexQTensor, FlexTensor};
@@ -321,13 +318,6 @@ struct Kept {
     dtype: DType,
     /// The argument of the GELU, if there is one.
     before: Option<FlexTensor>,
-    /// Input and bias to compute the argument of the GELU from again, instead of keeping it.
-    again: Option<(FlexTensor, FlexTensor)>,
-}
-
-/// True if the backward pass computes again what is large and cheap, instead of keeping it.
-fn recomputes<C: CheckpointStrategy>() -> bool {
-    TypeId::of::<C>() == TypeId::of::<BalancedCheckpointing>()
 }
 
 #[derive(Debug)]
@@ -345,12 +335,7 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
             weight,
             dtype,
             before,
-            again,
         } = ops.state;
-        let before = match (again, &weight) {
-            (Some((x, bias)), Some(weight)) => Some(affine(&x, weight, &bias)),
-            _ => before,
-        };
         // With frozen parameters the slope of the GELU and the product are one pass.
         let (grad, before) = match before {
             Some(before) if parent(1).is_some() || parent(2).is_some() => (gelu_grad(&before, &grad), None),
@@ -408,7 +393,6 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
             weight: x.is_tracked().then(|| weight.clone()),
             dtype: DType::F32,
             before: None,
-            again: None,
         };
         let out = affine(&x.into_primitive(), &weight, &bias.into_primitive());
         match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
@@ -419,16 +403,9 @@ impl<C: CheckpointStrategy> Linear for Autodiff<Flex, C> {
 
     fn linear_gelu(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         let mut kept = kept::<C>(&x, &weight);
-        // The output is four times as wide as the input in a transformer, and with a frozen weight nothing else keeps
-        // either.
-        let again = recomputes::<C>() && x.is_tracked() && !weight.is_tracked();
         let nodes = [x.node(), weight.node(), bias.node()];
         let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
         match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) if again => {
-                kept.again = Some((x.clone(), bias.clone()));
-                prep.finish(kept, Flex::linear_gelu(x, weight, bias))
-            }
             OpsKind::Tracked(prep) => {
                 let (before, after) = linear_and_gelu(x, weight, bias);
                 kept.before = Some(before);
@@ -465,6 +442,5 @@ fn kept<C: CheckpointStrategy>(x: &FloatTensor<Autodiff<Flex, C>>, weight: &Floa
         weight: x.is_tracked().then(|| Weight::float(weight.primitive().clone())),
         dtype: weight.primitive().dtype(),
         before: None,
-        again: None,
     }
 }
