@@ -236,31 +236,38 @@ impl Vit {
     /// Normalised pictures `[batch, 3, h, w]` to tokens `[batch, tokens, d_model]`, through the first `blocks` blocks.
     pub fn tokens(&self, pixels: Tensor<4>, blocks: usize) -> Tensor<3> {
         let x = self.normed(&self.norm_pre, self.embedded(pixels));
-        let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
-        self.blocks[..blocks].iter().fold(x, through)
+        self.through(&self.blocks[..blocks], x)
     }
 
     /// Tokens `[batch, tokens, d_model]` that have been through the first `blocks` blocks to pooled features
     /// `[batch, d_model]`.
     pub fn features_from(&self, tokens: Tensor<3>, blocks: usize) -> Tensor<2> {
-        let through = |x, block: &Block| block.forward(x, self.rope.as_ref());
-        let patches = tokens.dims()[1] - self.prefix_tokens();
-        let x = self.blocks[blocks..].iter().fold(tokens, through);
-        let [batch, tokens, d] = x.dims();
+        let [batch, count, d] = tokens.dims();
+        let blocks = &self.blocks[blocks..];
         let pooled = if let Some(pool) = &self.attn_pool {
-            pool.forward(self.normed(&self.norm, x))
+            pool.forward(self.normed(&self.norm, self.through(blocks, tokens)))
         } else if self.mean_pool {
-            let x = self.normed(&self.norm, x);
+            let patches = count - self.prefix_tokens();
+            let x = self.normed(&self.norm, self.through(blocks, tokens));
             // The last ones: prompts of an adapter stand between the prefix and the patches.
-            x.narrow(1, tokens - patches, patches).mean_dim(1)
+            let [_, count, _] = x.dims();
+            x.narrow(1, count - patches, patches).mean_dim(1)
         } else {
-            // The norm works token by token: only those that are read need it.
-            match self.dist_token {
-                Some(_) => self.normed(&self.norm, x.slice([0..batch, 0..2, 0..d])).mean_dim(1),
-                None => self.normed(&self.norm, x.slice([0..batch, 0..1, 0..d])),
-            }
+            // Norms work token by token, so of the last block no other token's output is needed.
+            let read = 1 + usize::from(self.dist_token.is_some());
+            let x = match blocks.split_last() {
+                Some((last, before)) => last.forward_first(self.through(before, tokens), read, self.rope.as_ref()),
+                None => tokens.narrow(1, 0, read),
+            };
+            self.normed(&self.norm, x).mean_dim(1)
         };
         self.normed(&self.fc_norm, pooled).reshape([batch, d])
+    }
+
+    fn through(&self, blocks: &[Block], tokens: Tensor<3>) -> Tensor<3> {
+        blocks
+            .iter()
+            .fold(tokens, |x, block| block.forward(x, self.rope.as_ref()))
     }
 
     fn normed<const D: usize>(&self, layer: &Option<LayerNorm>, x: Tensor<D>) -> Tensor<D> {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use backbones::load_vit;
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
+use wegeft::methods::reft::{Positions, ReftConfig};
 use wegeft::storage::{Stored, read_tensors};
+use wegeft::{AdapterConfig, Method};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -87,17 +89,79 @@ fn siglip_s_vision_tower() {
     agrees("siglip");
 }
 
+fn random_pixels(device: &Device) -> Tensor<4> {
+    Tensor::random([2, 3, 32, 32], burn::tensor::Distribution::Default, device)
+}
+
+/// Equal but for rounding: 2e-5 of the greatest value.
+fn close(ours: Tensor<2>, theirs: &Tensor<2>) {
+    let [off, greatest] = [ours - theirs.clone(), theirs.clone()].map(|x| x.abs().max().into_scalar::<f32>());
+    assert!(greatest > 1e-3 && off < 2e-5 * greatest, "{off:e} of {greatest:e}");
+}
+
 #[test]
 fn tokens_after_some_blocks_lead_to_the_same_features() {
     let device = Device::flex();
-    let model = load_vit(&fixture("dinov3"), None, 0.0, &device).unwrap().model;
-    let pixels = Tensor::<4>::random([2, 3, 32, 32], burn::tensor::Distribution::Default, &device);
-    let whole = model.features(pixels.clone()).into_data();
-    for blocks in 0..=2 {
-        let features = model.features_from(model.tokens(pixels.clone(), blocks), blocks);
-        assert_eq!(features.into_data(), whole);
+    for name in ["dinov2", "dinov3", "timm_distilled", "siglip"] {
+        let model = load_vit(&fixture(name), None, 0.0, &device).unwrap().model;
+        let pixels = random_pixels(&device);
+        // All blocks on all tokens.
+        let depth = model.blocks.len();
+        let whole = model.features_from(model.tokens(pixels.clone(), depth), depth);
+        for blocks in 0..depth {
+            let features = model.features_from(model.tokens(pixels.clone(), blocks), blocks);
+            close(features, &whole);
+        }
+        close(model.features(pixels), &whole);
     }
-    let inputs = model.projection_inputs(pixels);
+}
+
+#[test]
+fn what_the_last_block_leaves_out_has_no_gradient_either() {
+    let device = Device::flex().autodiff();
+    for name in ["dinov2", "dinov3", "timm_distilled"] {
+        let model = load_vit(&fixture(name), None, 0.0, &device).unwrap().model;
+        let depth = model.blocks.len();
+        let pixels = random_pixels(&device);
+        let gradients = |all: bool| {
+            let pixels = pixels.clone().require_grad();
+            let blocks = if all { depth } else { 0 };
+            let features = model.features_from(model.tokens(pixels.clone(), blocks), blocks);
+            let weights = features.clone().detach().cos();
+            let grads = (features * weights).sum().backward();
+            let last = model.blocks[depth - 1].attn.qkv.weight.val();
+            [
+                pixels.grad(&grads).unwrap().reshape([2, -1]),
+                last.grad(&grads).unwrap(),
+            ]
+        };
+        for (ours, theirs) in gradients(false).into_iter().zip(gradients(true)) {
+            close(ours, &theirs);
+        }
+    }
+}
+
+#[test]
+fn an_adapter_that_chooses_tokens_by_place_sees_all_of_them() {
+    let device = Device::flex();
+    let model = load_vit(&fixture("dinov2"), None, 0.0, &device).unwrap().model;
+    let depth = model.blocks.len();
+    let pixels = random_pixels(&device);
+    let plain = model.features(pixels.clone());
+    let ends = Positions::Ends { first: 0, last: 3 };
+    let config = AdapterConfig::new(Method::Reft(ReftConfig::loreft(2).with_position(ends)));
+    let adapted = config.init(model).unwrap();
+    let bound = adapted.bind();
+    let whole = bound.features_from(bound.tokens(pixels.clone(), depth), depth);
+    close(bound.features(pixels), &whole);
+    assert!((whole - plain).abs().max().into_scalar::<f32>() > 1e-3);
+}
+
+#[test]
+fn every_input_of_an_output_projection_is_given() {
+    let device = Device::flex();
+    let model = load_vit(&fixture("dinov3"), None, 0.0, &device).unwrap().model;
+    let inputs = model.projection_inputs(random_pixels(&device));
     assert_eq!((inputs.len(), inputs[0].dims()), (2, [2, 1 + 2 + 16, 24]));
 }
 

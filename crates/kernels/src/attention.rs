@@ -98,22 +98,28 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &A
 }
 
 /// [`attention`] of a fused projection. `qkv`: `[batch, tokens, 3·d_model]`, the queries of all heads, then the keys,
-/// then the values; result `[batch, tokens, d_model]`.
-pub fn attention_qkv(qkv: Tensor<3>, heads: usize, options: &AttentionOptions) -> Tensor<3> {
+/// then the values. Only the first `queries` tokens ask; result `[batch, queries, d_model]`. With [`Visible::Causal`],
+/// where the last query stands at the last key, all must.
+pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: &AttentionOptions) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
-    options.visible.check(batch, tokens);
+    options.visible.check(batch, queries);
+    let causal = matches!(options.visible, Visible::Causal { .. });
+    assert!(
+        queries == tokens || queries < tokens && !causal,
+        "the first {queries} of {tokens} tokens cannot ask"
+    );
     #[cfg(feature = "flex")]
     if crate::flex::takes(&qkv) {
-        return crate::flex::attention::attention_qkv(qkv, heads, options.clone());
+        return crate::flex::attention::attention_qkv(qkv, heads, queries, options.clone());
     }
     let d_model = width / 3;
     let qkv = qkv
         .reshape([batch, tokens, 3, heads, d_model / heads])
         .permute([2, 0, 3, 1, 4]);
     let part = |i: usize| qkv.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
-    plain(part(0), part(1), part(2), options)
+    plain(part(0).narrow(2, 0, queries), part(1), part(2), options)
         .swap_dims(1, 2)
-        .reshape([batch, tokens, d_model])
+        .reshape([batch, queries, d_model])
 }
 
 fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {

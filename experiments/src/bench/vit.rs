@@ -120,27 +120,44 @@ fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<P
     let rows = batch * tokens;
     let pixels = 3 * config.patch_size * config.patch_size;
     let linear = [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)];
+    // Of the last block only CLS is read: the other tokens are no more than keys and values.
+    let whole = depth - 1;
+    let last = [
+        (batch, d, d),
+        (rows, d, 2 * d),
+        (batch, d, d),
+        (batch, d, 4 * d),
+        (batch, 4 * d, d),
+    ];
+    let scores = |count, queries| product(count, batch * heads, queries, d / heads, tokens);
+    let mixes = |count, queries| product(count, batch * heads, queries, tokens, d / heads);
     let mut products = vec![product(1, 1, batch * (tokens - 1), pixels, d)];
-    products.extend(linear.map(|(d_in, d_out)| product(depth, 1, rows, d_in, d_out)));
-    let scores = |count| product(count, batch * heads, tokens, d / heads, tokens);
-    let mixes = |count| product(count, batch * heads, tokens, tokens, d / heads);
-    products.extend([scores(depth), mixes(depth)]);
+    products.extend(linear.map(|(d_in, d_out)| product(whole, 1, rows, d_in, d_out)));
+    products.extend(last.map(|(rows, d_in, d_out)| product(1, 1, rows, d_in, d_out)));
+    products.extend([scores(whole, tokens), mixes(whole, tokens), scores(1, 1), mixes(1, 1)]);
     if !step || method == "frozen" {
         return products;
     }
     // The gradient of the input of each layer that comes after the first trained one.
-    let below_proj = if method == "full" { depth } else { depth - 1 };
-    let counts = [below_proj, below_proj, depth, depth];
+    let below_proj = if method == "full" { whole } else { whole - 1 };
+    let counts = [below_proj, below_proj, whole, whole];
     products.extend(
         linear
             .into_iter()
             .zip(counts)
             .map(|((d_in, d_out), count)| product(count, 1, rows, d_out, d_in)),
     );
-    products.extend([scores(below_proj), mixes(3 * below_proj)]);
+    products.extend(last.map(|(rows, d_in, d_out)| product(1, 1, rows, d_out, d_in)));
+    products.extend([
+        scores(below_proj, tokens),
+        mixes(3 * below_proj, tokens),
+        scores(1, 1),
+        mixes(3, 1),
+    ]);
     if method == "full" {
         products.push(product(1, 1, pixels, batch * (tokens - 1), d));
-        products.extend(linear.map(|(d_in, d_out)| product(depth, 1, d_in, rows, d_out)));
+        products.extend(linear.map(|(d_in, d_out)| product(whole, 1, d_in, rows, d_out)));
+        products.extend(last.map(|(rows, d_in, d_out)| product(1, 1, d_in, rows, d_out)));
     }
     products
 }

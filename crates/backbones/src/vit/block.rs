@@ -81,9 +81,25 @@ impl Block {
         self.rest(x, mixed)
     }
 
+    /// [`Block::forward`] for the first `count` tokens only, `[batch, count, d_model]`: the others serve as keys and values
+    /// and are worked out no further.
+    pub(super) fn forward_first(&self, x: Tensor<3>, count: usize, rope: Option<&Rope>) -> Tensor<3> {
+        // What is bound there may choose tokens by their place among all.
+        if [&self.attn_out, &self.mlp_out, &self.output]
+            .into_iter()
+            .any(Hook::is_bound)
+        {
+            return self.forward(x, rope).narrow(1, 0, count);
+        }
+        let x = self.input.forward(x);
+        let mixed = self.attn.mix(norm(&self.norm1, self.epsilon, x.clone()), count, rope);
+        self.rest(x.narrow(1, 0, count), mixed)
+    }
+
     /// What attention makes of `x`, the edited input, before its output projection; both `[batch, tokens, d_model]`.
     pub(super) fn mixed(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
-        self.attn.mix(norm(&self.norm1, self.epsilon, x), rope)
+        let [_, tokens, _] = x.dims();
+        self.attn.mix(norm(&self.norm1, self.epsilon, x), tokens, rope)
     }
 
     /// The rest of the block: output projection, residual, MLP.
@@ -128,24 +144,27 @@ pub struct Attention {
 impl Attention {
     /// `[batch, tokens, d_model]` to the same.
     pub fn forward(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
-        linear(&self.proj, self.mix(x, rope))
+        let [_, tokens, _] = x.dims();
+        linear(&self.proj, self.mix(x, tokens, rope))
     }
 
-    /// The values mixed by attention, heads side by side: the output projection's input, `[batch, tokens, d_model]`.
-    fn mix(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
+    /// The values mixed by attention for the first `queries` tokens, heads side by side: the output projection's input,
+    /// `[batch, queries, d_model]`.
+    fn mix(&self, x: Tensor<3>, queries: usize, rope: Option<&Rope>) -> Tensor<3> {
         let options = AttentionOptions::default();
         let [batch, tokens, d] = x.dims();
         let qkv = linear(&self.qkv, x);
         let Some(rope) = rope else {
-            return attention_qkv(qkv, self.heads, &options);
+            return attention_qkv(qkv, self.heads, queries, &options);
         };
         let part = |i: usize| {
             let part = qkv.clone().narrow(2, i * d, d);
             part.reshape([batch, tokens, self.heads, d / self.heads])
                 .swap_dims(1, 2)
         };
-        let mixed = attention(rope.forward(part(0)), rope.forward(part(1)), part(2), &options);
-        mixed.swap_dims(1, 2).reshape([batch, tokens, d])
+        let query = rope.forward(part(0)).narrow(2, 0, queries);
+        let mixed = attention(query, rope.forward(part(1)), part(2), &options);
+        mixed.swap_dims(1, 2).reshape([batch, queries, d])
     }
 }
 

@@ -199,18 +199,29 @@ fn a_fused_projection_gives_what_its_parts_give() {
     flex.seed(5);
     let [batch, tokens, heads, width] = [3, 50, 4, 6];
     let data = normal([batch, tokens, 3 * heads * width], 1.0, &flex);
-    let run = |dtype: DType| {
+    let run = |queries: usize, visible: &Visible, dtype: DType| {
         let qkv = leaf(&data, dtype, true);
         let options = AttentionOptions {
-            visible: Visible::Causal { window: Some(9) },
+            visible: visible.clone(),
             ..AttentionOptions::default()
         };
-        let out = attention_qkv(qkv.clone(), heads, &options);
+        let out = attention_qkv(qkv.clone(), heads, queries, &options);
         let weights = out.clone().detach().cos();
         let grads = (out.clone() * weights).sum().backward();
         [out.inner(), qkv.grad(&grads).unwrap()]
     };
-    for (ours, theirs) in run(DType::F32).into_iter().zip(run(DType::F64)) {
-        assert!(distance(ours, theirs) < 1e-5);
+    let causal = Visible::Causal { window: Some(9) };
+    for (queries, visible) in [
+        (tokens, causal),
+        (tokens, Visible::All),
+        (1, Visible::All),
+        (7, Visible::All),
+    ] {
+        let both = [DType::F32, DType::F64].map(|dtype| run(queries, &visible, dtype));
+        let [ours, theirs] = both;
+        assert_eq!(ours[0].dims(), [batch, queries, heads * width]);
+        for (ours, theirs) in ours.into_iter().zip(theirs) {
+            assert!(distance(ours, theirs) < 1e-5);
+        }
     }
 }

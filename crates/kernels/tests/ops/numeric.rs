@@ -113,7 +113,7 @@ fn attention() {
         ..AttentionOptions::default()
     };
     check("attention", [6, 24], |x| {
-        let out = kernels::attention_qkv(x.unsqueeze::<3>(), 2, &options);
+        let out = kernels::attention_qkv(x.clone().unsqueeze::<3>(), 2, x.dims()[0], &options);
         project(out.squeeze_dim(0))
     });
 }

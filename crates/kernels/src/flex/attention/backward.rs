@@ -39,13 +39,21 @@ pub fn separate(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Hea
 
 /// The gradient of `[batch, tokens, 3, heads, width]`.
 pub fn fused(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads) -> Vec<f32> {
-    let part = 3 * problem.queries * problem.heads * problem.width;
+    let part = 3 * problem.keys * problem.heads * problem.width;
+    // What a token that asks nothing gets for its query.
+    let none = vec![0.0; problem.width];
     filled(problem.batch * part, part, |row, out| {
         let heads = heads(inputs, problem, outcome, grad, row);
-        for token in 0..problem.queries {
-            for of in 0..3 {
+        for token in 0..problem.keys {
+            for head in &heads {
+                match token < problem.queries {
+                    true => write(out, &head.query, token, problem.width),
+                    false => out.copy(&none),
+                }
+            }
+            for of in 0..2 {
                 for head in &heads {
-                    write(out, [&head.query, &head.key, &head.value][of], token, problem.width);
+                    write(out, [&head.key, &head.value][of], token, problem.width);
                 }
             }
         }

@@ -28,10 +28,11 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: At
 }
 
 /// See [`crate::attention_qkv()`].
-pub fn attention_qkv(qkv: Tensor<3>, heads: usize, options: AttentionOptions) -> Tensor<3> {
+pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: AttentionOptions) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Attention>::attention_of_fused(
         qkv.into_dispatch(),
         heads,
+        queries,
         options,
     ))
 }
@@ -47,7 +48,12 @@ pub trait Attention: Backend {
         options: AttentionOptions,
     ) -> FloatTensor<Self>;
     /// See [`crate::attention_qkv()`].
-    fn attention_of_fused(qkv: FloatTensor<Self>, heads: usize, options: AttentionOptions) -> FloatTensor<Self>;
+    fn attention_of_fused(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+        queries: usize,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self>;
 }
 
 impl Attention for Flex {
@@ -62,8 +68,8 @@ impl Attention for Flex {
         state.problem.out(out)
     }
 
-    fn attention_of_fused(qkv: FlexTensor, heads: usize, options: AttentionOptions) -> FlexTensor {
-        let state = Fused::new(qkv, heads, options);
+    fn attention_of_fused(qkv: FlexTensor, heads: usize, queries: usize, options: AttentionOptions) -> FlexTensor {
+        let state = Fused::new(qkv, heads, queries, options);
         let (out, _) = forward::attend(&state.inputs(), &state.problem);
         tensor(out, state.out_shape())
     }
@@ -140,7 +146,7 @@ struct Fused {
 }
 
 impl Fused {
-    fn new(qkv: FlexTensor, heads: usize, options: AttentionOptions) -> Self {
+    fn new(qkv: FlexTensor, heads: usize, queries: usize, options: AttentionOptions) -> Self {
         let shape = qkv.layout().shape().clone();
         assert!(
             heads > 0 && shape[2].is_multiple_of(3 * heads),
@@ -151,7 +157,7 @@ impl Fused {
             batch: shape[0],
             heads,
             kv_heads: heads,
-            queries: shape[1],
+            queries,
             keys: shape[1],
             width: shape[2] / 3 / heads,
             options,
@@ -163,10 +169,8 @@ impl Fused {
     }
 
     fn inputs(&self) -> Inputs<'_> {
-        let Problem {
-            heads, width, queries, ..
-        } = self.problem;
-        let part = |index: usize| Heads::fused(super::values(&self.qkv), index, heads, width, queries);
+        let Problem { heads, width, keys, .. } = self.problem;
+        let part = |index: usize| Heads::fused(super::values(&self.qkv), index, heads, width, keys);
         Inputs {
             query: part(0),
             key: part(1),
@@ -270,9 +274,14 @@ impl<C: CheckpointStrategy> Attention for Autodiff<Flex, C> {
         }
     }
 
-    fn attention_of_fused(qkv: FloatTensor<Self>, heads: usize, options: AttentionOptions) -> FloatTensor<Self> {
+    fn attention_of_fused(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+        queries: usize,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
         let (qkv, node) = qkv.into_parts();
-        let state = Fused::new(qkv, heads, options);
+        let state = Fused::new(qkv, heads, queries, options);
         let (out, log_total) = forward::attend(&state.inputs(), &state.problem);
         match FusedStep.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
