@@ -8,7 +8,7 @@ use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, Pretrai
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use clap::Parser;
-use datasets::language::Message;
+use datasets::language::{Message, Template};
 use serde_json::json;
 
 use crate::adapted_lm::adapted;
@@ -41,6 +41,10 @@ pub struct Args {
     /// Put prompts that are texts into the model's chat template too, as a message of the user.
     #[arg(long)]
     pub chat: bool,
+    /// What `finetune --template` trained with: alpaca, plain or chat. Prompts that are texts are put into it as the
+    /// instruction; `chat` is --chat.
+    #[arg(long, value_parser = Template::named, conflicts_with_all = ["chat", "input_ids"])]
+    pub template: Option<Template>,
     /// Message of the system before it.
     #[arg(long, requires = "chat")]
     pub system: Option<String>,
@@ -106,6 +110,10 @@ pub struct Args {
 }
 
 impl Args {
+    fn is_chat(&self) -> bool {
+        self.chat || self.template == Some(Template::Chat)
+    }
+
     /// The settings, where tokens are drawn those of `model` in place of flags that were not given.
     fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
         let draws = match self.temperature {
@@ -275,7 +283,11 @@ fn json_prompt(line: &str) -> Result<Input, String> {
 
 fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt, String> {
     let mut messages = match input {
-        Input::Text(text) if !args.chat => {
+        Input::Text(text) if !args.is_chat() => {
+            let text = match args.template {
+                Some(template) => template.prompt(&text, ""),
+                None => text,
+            };
             return Ok(Prompt {
                 tokens: tokenizer.encode(&text, true)?,
                 text: Some(text),
@@ -295,7 +307,7 @@ fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt,
         );
     }
     let text = chat::prompt(tokenizer, &messages, true).map_err(|error| match error {
-        ChatError::NoTemplate if args.chat => format!("{error}; leave --chat out"),
+        ChatError::NoTemplate if args.is_chat() => format!("{error}; leave --chat or --template out"),
         ChatError::NoTemplate => format!("{error}; give the prompts as {{\"prompt\": …}}"),
         ChatError::Failed(_) => error.to_string(),
     })?;

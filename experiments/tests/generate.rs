@@ -275,6 +275,13 @@ fn a_chat_of_one_message_goes_into_the_template_too() {
     let said = succeeds(&["--model", &path, "--json", "--prompts", lines.to_str().unwrap()]);
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["prompt"], "<s> user red assistant");
+    let prompt = |more: &[&str]| {
+        let said = succeeds(&[&["--model", path.as_str(), "--json", "--prompt", "red"], more].concat());
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        said["prompt"].as_str().unwrap().to_string()
+    };
+    assert_eq!(prompt(&["--template", "chat"]), "<s> user red assistant");
+    assert_eq!(prompt(&["--template", "plain"]), "red\n");
 }
 
 #[test]
