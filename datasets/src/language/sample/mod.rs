@@ -5,6 +5,7 @@
 pub mod arithmetic;
 pub mod commonsense;
 pub mod facts;
+mod reading;
 pub mod text;
 
 use crate::language::{Example, Question};

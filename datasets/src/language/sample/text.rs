@@ -1,27 +1,32 @@
 //! Text to pretrain the small language model on: facts, short stories with sums, lists, questions with a short
-//! answer, a few simple instructions, and sentences in which the other words of the suites occur: a word that was
-//! never read has no embedding worth the name. It holds none of the suites' question forms.
+//! answer, a few simple instructions, what was said asked for again ([`reading`]), and sentences in which the other
+//! words of the suites occur: a word that was never read has no embedding worth the name. It holds none of the suites'
+//! question forms.
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::facts::{COUNTED, KINDS, Kind, NAMES, USES, with_article};
+use super::reading;
 use crate::language::Template;
 
 /// Document number `index` of the stream of `seed`.
 pub fn document(seed: u64, index: u64) -> String {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index));
     let rng = &mut rng;
-    match rng.random_range(0..20) {
-        0..=2 => several(rng, 4, fact),
-        3..=4 => several(rng, 4, yes_or_no),
-        5..=6 => several(rng, 2, list),
-        7 => several(rng, 4, usage),
-        8..=10 => several(rng, 6, sum),
-        11..=15 => several(rng, 2, story),
-        16 => several(rng, 3, true_or_false),
-        17 => several(rng, 5, phrase),
+    match rng.random_range(0..26) {
+        0..=1 => several(rng, 4, fact),
+        2..=4 => several(rng, 4, yes_or_no),
+        5..=8 => several(rng, 2, list),
+        9 => several(rng, 4, usage),
+        10..=12 => several(rng, 6, sum),
+        13..=14 => several(rng, 2, story),
+        15..=16 => reading::recall(rng),
+        17..=18 => reading::worked(rng),
+        19..=20 => several(rng, 3, true_or_false),
+        21 => several(rng, 5, phrase),
+        22 => reading::instruction(rng),
         _ => instruction(rng),
     }
 }
@@ -35,7 +40,7 @@ fn kind(rng: &mut StdRng) -> &'static Kind {
     &KINDS[rng.random_range(0..KINDS.len())]
 }
 
-fn pick<'a>(rng: &mut StdRng, words: &[&'a str]) -> &'a str {
+pub(super) fn pick<'a>(rng: &mut StdRng, words: &[&'a str]) -> &'a str {
     words[rng.random_range(0..words.len())]
 }
 
@@ -46,7 +51,7 @@ fn capital(text: &str) -> String {
     })
 }
 
-fn fact(rng: &mut StdRng) -> String {
+pub(super) fn fact(rng: &mut StdRng) -> String {
     let kind = kind(rng);
     let member = pick(rng, &kind.members);
     let thing = with_article(member);
@@ -59,19 +64,20 @@ fn fact(rng: &mut StdRng) -> String {
 }
 
 fn yes_or_no(rng: &mut StdRng) -> String {
+    let (question, answer) = yes_or_no_question(rng);
+    format!("{question} {}{answer}", reading::aside(rng))
+}
+
+fn yes_or_no_question(rng: &mut StdRng) -> (String, &'static str) {
     let own = kind(rng);
     let yes = rng.random_bool(0.5);
     let asked = if yes { own } else { kind(rng) };
     let thing = with_article(pick(rng, &own.members));
-    let answer = if asked.name == own.name { "Yes" } else { "No" };
-    match rng.random_bool(0.5) {
-        true => format!("Is {thing} {}? {answer}.", asked.name),
-        false => format!(
-            "{} {thing} {}? {answer}.",
-            capital(asked.question[0]),
-            asked.question[1]
-        ),
-    }
+    let question = match rng.random_bool(0.5) {
+        true => format!("Is {thing} {}?", asked.name),
+        false => format!("{} {thing} {}?", capital(asked.question[0]), asked.question[1]),
+    };
+    (question, if asked.name == own.name { "Yes." } else { "No." })
 }
 
 fn true_or_false(rng: &mut StdRng) -> String {
@@ -89,10 +95,33 @@ fn true_or_false(rng: &mut StdRng) -> String {
 const LABELS: [&str; 4] = ["number", "answer", "solution", "item"];
 
 fn list(rng: &mut StdRng) -> String {
+    let List {
+        named,
+        which,
+        label,
+        member,
+    } = named_list(rng);
+    match rng.random_bool(0.5) {
+        true => format!("{named} {}The one that {which} is {label}.", reading::aside(rng)),
+        false => format!("{named} Which {which}? {}The {member}, {label}.", reading::aside(rng)),
+    }
+}
+
+/// Things of several kinds, and one of them that is asked for.
+struct List {
+    /// All of them, each after its label.
+    named: String,
+    /// What the one is or has, as in "the one that".
+    which: String,
+    label: String,
+    member: &'static str,
+}
+
+fn named_list(rng: &mut StdRng) -> List {
     let mut kinds: Vec<&Kind> = KINDS.iter().collect();
     kinds.shuffle(rng);
     kinds.truncate(rng.random_range(2..=4));
-    let members: Vec<&str> = kinds.iter().map(|kind| pick(rng, &kind.members)).collect();
+    let members: Vec<&'static str> = kinds.iter().map(|kind| pick(rng, &kind.members)).collect();
     let label = pick(rng, &LABELS);
     let named = members
         .iter()
@@ -104,14 +133,11 @@ fn list(rng: &mut StdRng) -> String {
         true => format!("is {}", kinds[chosen].name),
         false => kinds[chosen].property.to_string(),
     };
-    let number = chosen + 1;
-    match rng.random_bool(0.5) {
-        true => format!("{} The one that {which} is {label}{number}.", named.join(" ")),
-        false => format!(
-            "{} Which {which}? The {}, {label}{number}.",
-            named.join(" "),
-            members[chosen]
-        ),
+    List {
+        named: named.join(" "),
+        which,
+        label: format!("{label}{}", chosen + 1),
+        member: members[chosen],
     }
 }
 
@@ -176,7 +202,7 @@ fn phrase(rng: &mut StdRng) -> String {
 }
 
 /// An equation and its result.
-fn equation(rng: &mut StdRng) -> (u32, char, u32, u32) {
+pub(super) fn equation(rng: &mut StdRng) -> (u32, char, u32, u32) {
     match rng.random_range(0..5) {
         0 | 1 => {
             let (a, b) = (rng.random_range(1..=24), rng.random_range(1..=20));
@@ -222,18 +248,28 @@ fn story(rng: &mut StdRng) -> String {
     }
 }
 
-/// Instructions that ask for nothing of the suites: to repeat a word, to count, to name a kind.
+/// Instructions in none of the suites' words: to repeat a word, to count, to name a kind, to say yes or no, to choose.
 fn instruction(rng: &mut StdRng) -> String {
     let own = kind(rng);
     let word = pick(rng, &own.members);
-    let (task, response) = match rng.random_range(0..4) {
+    let (task, response) = match rng.random_range(0..10) {
         0 => (format!("Say the word {word}."), word.to_string()),
-        1 => {
+        1..=3 => {
+            let (question, answer) = yes_or_no_question(rng);
+            (question, answer.to_string())
+        }
+        4..=6 => {
+            let List {
+                named, which, label, ..
+            } = named_list(rng);
+            (format!("Which {which}? {named}"), format!("It is {label}."))
+        }
+        7 => {
             let from = rng.random_range(1..=30);
             let numbers: Vec<String> = (from..from + 4).map(|n: u32| n.to_string()).collect();
             (format!("Count on from {from}."), numbers.join(" "))
         }
-        2 => (
+        8 => (
             format!("What kind of thing is {}?", with_article(word)),
             capital(own.name) + ".",
         ),
