@@ -150,11 +150,11 @@ impl Settings {
     pub fn of_sample() -> Self {
         Self {
             method: ["none", "lora", "wegeft"].map(String::from).to_vec(),
-            r: 32,
-            alpha: 64.0,
+            r: 16,
+            alpha: 32.0,
             lora_r: 8,
             lora_alpha: 16.0,
-            epochs: 1,
+            epochs: 3,
             learning_rate: 5e-3,
             eval_batch_size: 50,
             ..Self::default()
