@@ -15,7 +15,7 @@ use crate::adapted_lm::adapted;
 use crate::generation::chat::{self, ChatError};
 use crate::generation::{Generation, Generator};
 use crate::language::model::{BASE_MODEL, shipped};
-use crate::memory::peak_rss_mb;
+use crate::memory::peak_note;
 use crate::output::print;
 use crate::token_files::{read_input_ids, write_logits};
 
@@ -192,7 +192,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
     let start = Instant::now();
     let folder = folder(args)?;
     let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
-    eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak());
+    eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak_note());
     let vocab = loaded.model.config().vocab_size;
     let tokenizer = LmTokenizer::load(&folder, vocab);
     let (tokenizer, prompts) = match &args.input_ids {
@@ -358,7 +358,7 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
     eprintln!(
         "{count} tokens in {seconds:.1} s, {:.1} tokens/s, prompts included{}",
         count as f64 / seconds,
-        peak()
+        peak_note()
     );
     Ok(())
 }
@@ -386,11 +386,7 @@ fn logits(model: &Decoder, prompts: &[Prompt], path: &Path, device: &Device) -> 
         "logits of {} prompts written to {}{}",
         prompts.len(),
         path.display(),
-        peak()
+        peak_note()
     );
     Ok(())
-}
-
-fn peak() -> String {
-    peak_rss_mb().map_or(String::new(), |peak| format!("; peak memory {peak:.0} MB"))
 }

@@ -8,6 +8,11 @@ pub fn peak_rss_mb() -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
+/// The peak as the end of a sentence, nothing where the system does not tell.
+pub fn peak_note() -> String {
+    peak_rss_mb().map_or(String::new(), |peak| format!("; peak memory {peak:.0} MB"))
+}
+
 /// Starts the peak anew at what is resident now, so that runs of one process can be compared. Where the system cannot,
 /// the peak stays that of the whole process.
 pub fn reset_peak() {

@@ -1,6 +1,7 @@
 //! The language model of a run.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
 use backbones::resolve_lm;
@@ -11,6 +12,8 @@ use wegeft::Adapted;
 use crate::adapted_lm;
 use crate::generation::chat::{self, ChatError};
 use crate::language::settings::Settings;
+use crate::memory::peak_note;
+use crate::output::tell;
 
 /// Field of adapter_config.json that names the model an adapter was trained on, as PEFT has it.
 pub const BASE_MODEL: &str = "base_model_name_or_path";
@@ -43,7 +46,11 @@ pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
         precision: settings.dtype.parse().map_err(|e| format!("field 'dtype': {e}"))?,
         ..LoadOptions::default()
     };
+    let start = Instant::now();
     let pretrained = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
+    let name = settings.model.as_deref().unwrap_or("the small model that ships");
+    let seconds = start.elapsed().as_secs_f64();
+    tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note()));
     let vocab_size = pretrained.model.config().vocab_size;
     let tokenizer = LmTokenizer::load(&folder, vocab_size).map_err(|e| e.to_string())?;
     Ok(Lm {
