@@ -73,10 +73,10 @@ pub struct Flags {
     /// Modules that LoRA and WeGeFT adapt, separated by commas [default: q_proj,k_proj,v_proj,up_proj,down_proj].
     #[arg(long, value_delimiter = ',')]
     target_modules: Option<Vec<String>>,
-    /// Rank of WeGeFT [default: 64; the samples 32].
+    /// Rank of WeGeFT [default: 64; the samples 16].
     #[arg(long)]
     r: Option<usize>,
-    /// Numerator of WeGeFT's scale alpha / r [default: 128; the samples 64].
+    /// Numerator of WeGeFT's scale alpha / r [default: 128; the samples 32].
     #[arg(long, allow_negative_numbers = true)]
     alpha: Option<f64>,
     /// WeGeFT's dropout on the elements of W, in training; the paper's is 0.1 [default: 0].
@@ -91,7 +91,7 @@ pub struct Flags {
     /// LoRA's dropout on what A reads, in training [default: 0].
     #[arg(long, allow_negative_numbers = true)]
     lora_dropout: Option<f64>,
-    /// Epochs [default: 3; the samples 1].
+    /// Epochs [default: 3].
     #[arg(long)]
     epochs: Option<usize>,
     /// Sequences a batch [default: 16].

@@ -154,7 +154,6 @@ impl Settings {
             alpha: 32.0,
             lora_r: 8,
             lora_alpha: 16.0,
-            epochs: 3,
             learning_rate: 5e-3,
             eval_batch_size: 50,
             ..Self::default()
