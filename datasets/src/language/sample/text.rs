@@ -1,5 +1,5 @@
 //! Text to pretrain the small language model on: facts, short stories with sums, lists, questions with a short
-//! answer, a few simple instructions, what was said asked for again ([`reading`]), and sentences in which the other
+//! answer, a few simple instructions, what was said asked for again (`reading.rs`), and sentences in which the other
 //! words of the suites occur: a word that was never read has no embedding worth the name. It holds none of the suites'
 //! question forms.
 
