@@ -283,7 +283,8 @@ impl Vit {
         let mut x = self.tokens(pixels, 0);
         let through = |block: &Block| {
             let edited = block.input.forward(x.clone());
-            let mixed = block.mixed(edited.clone(), self.rope.as_ref());
+            let [_, tokens, _] = edited.dims();
+            let mixed = block.mixed(edited.clone(), tokens, self.rope.as_ref());
             x = block.rest(edited, mixed.clone());
             mixed
         };

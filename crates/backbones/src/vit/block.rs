@@ -77,7 +77,8 @@ impl Block {
     /// `[batch, tokens, d_model]` to the same; prompts bound to `input` add tokens.
     pub fn forward(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
         let x = self.input.forward(x);
-        let mixed = self.mixed(x.clone(), rope);
+        let [_, tokens, _] = x.dims();
+        let mixed = self.mixed(x.clone(), tokens, rope);
         self.rest(x, mixed)
     }
 
@@ -92,14 +93,14 @@ impl Block {
             return self.forward(x, rope).narrow(1, 0, count);
         }
         let x = self.input.forward(x);
-        let mixed = self.attn.mix(norm(&self.norm1, self.epsilon, x.clone()), count, rope);
+        let mixed = self.mixed(x.clone(), count, rope);
         self.rest(x.narrow(1, 0, count), mixed)
     }
 
-    /// What attention makes of `x`, the edited input, before its output projection; both `[batch, tokens, d_model]`.
-    pub(super) fn mixed(&self, x: Tensor<3>, rope: Option<&Rope>) -> Tensor<3> {
-        let [_, tokens, _] = x.dims();
-        self.attn.mix(norm(&self.norm1, self.epsilon, x), tokens, rope)
+    /// What attention makes of `x`, the edited input `[batch, tokens, d_model]`, for its first `queries` tokens, before the
+    /// output projection: `[batch, queries, d_model]`.
+    pub(super) fn mixed(&self, x: Tensor<3>, queries: usize, rope: Option<&Rope>) -> Tensor<3> {
+        self.attn.mix(norm(&self.norm1, self.epsilon, x), queries, rope)
     }
 
     /// The rest of the block: output projection, residual, MLP.

@@ -6,8 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::facts::{COUNTED, NAMES};
-use super::text::{equation, fact, pick};
-use crate::language::Template;
+use super::text::{equation, fact, pick, posed};
 
 /// Somebody and what they had.
 struct Owner {
@@ -106,9 +105,5 @@ pub(super) fn instruction(rng: &mut StdRng) -> String {
             (task, format!("{had} {}.", sums.join(", then ")))
         }
     };
-    let template = match rng.random_bool(0.7) {
-        true => Template::Alpaca,
-        false => Template::Plain,
-    };
-    template.prompt(&task, "") + &response
+    posed(rng, &task, &response)
 }

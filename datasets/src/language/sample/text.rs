@@ -281,12 +281,17 @@ fn instruction(rng: &mut StdRng) -> String {
             )
         }
     };
+    posed(rng, &task, &response)
+}
+
+/// `task` in one of the templates, and the response to it.
+pub(super) fn posed(rng: &mut StdRng, task: &str, response: &str) -> String {
     let template = if rng.random_bool(0.7) {
         Template::Alpaca
     } else {
         Template::Plain
     };
-    template.prompt(&task, "") + &response
+    template.prompt(task, "") + response
 }
 
 #[cfg(test)]
