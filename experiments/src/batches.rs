@@ -47,6 +47,8 @@ pub struct Batch {
     pub labels: Tensor<1, Int>,
     /// Share of each class in each picture, `[batch, classes]`, where labels are mixed or smoothed.
     pub shares: Option<Tensor<2>>,
+    /// No other training batch of the run has it; 0 where nothing is trained.
+    pub seed: u64,
 }
 
 /// Some pictures as a model reads them.
@@ -168,10 +170,13 @@ impl Pictures {
     pub fn batch(&self, items: &[usize], seed: Option<u64>, device: &Device) -> Result<Batch, DatasetError> {
         let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
+        // A batch is known by its first picture, which no other one of the epoch has.
+        let own = |of: u64| picture_seed(of, items[0]);
         let plain = |input| Batch {
             input,
             labels: labels.clone(),
             shares: None,
+            seed: seed.map_or(0, |seed| own(seed.wrapping_add(2))),
         };
         if let Some(frozen) = &self.frozen {
             return Ok(plain(frozen.rows(items, device)));
@@ -186,13 +191,10 @@ impl Pictures {
         if mix.is_off() {
             return Ok(plain(Input::Pixels(pixels)));
         }
-        // A batch is known by its first picture, which no other one of the epoch has.
-        let own = picture_seed(seed.wrapping_add(1), items[0]);
-        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own);
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own(seed.wrapping_add(1)));
         Ok(Batch {
-            input: Input::Pixels(pixels),
-            labels,
             shares: Some(shares),
+            ..plain(Input::Pixels(pixels))
         })
     }
 

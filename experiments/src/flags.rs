@@ -109,6 +109,10 @@ pub struct Flags {
     /// Drop-path of the last block [default: 0].
     #[arg(long, allow_negative_numbers = true)]
     drop_path: Option<f64>,
+    /// Keep only the blocks' inputs for the backward pass and compute each block again: far less memory, half as much time again
+    /// [default: false].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    gradient_checkpointing: Option<bool>,
     /// Random crops of training pictures that keep at least this share of the area, such as 0.08 [default: none].
     #[arg(long)]
     random_resized_crop: Option<f64>,

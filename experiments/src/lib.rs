@@ -32,6 +32,7 @@ pub mod predict;
 pub mod prefix;
 pub mod prepared;
 pub mod pretraining;
+pub mod recompute;
 pub mod report;
 pub mod run;
 pub mod run_settings;

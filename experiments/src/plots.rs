@@ -251,6 +251,64 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
     Ok(svg)
 }
 
+/// Points and a straight line through them.
+pub struct Panel {
+    /// What x counts.
+    pub x: String,
+    /// What y measures.
+    pub y: String,
+    /// Points.
+    pub points: Vec<(f64, f64)>,
+    /// Ends of the line.
+    pub line: Vec<(f64, f64)>,
+}
+
+/// Panels side by side, all axes from 0 on.
+///
+/// # Errors
+/// What the drawing library says.
+pub fn panels(title: &str, panels: &[Panel]) -> Result<String, String> {
+    let mut svg = String::new();
+    {
+        let size = (300 * panels.len().max(1) as u32, 280);
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        area.fill(&WHITE).map_err(|e| e.to_string())?;
+        let area = area.titled(title, ("sans-serif", 14)).map_err(|e| e.to_string())?;
+        for (area, panel) in area.split_evenly((1, panels.len().max(1))).iter().zip(panels) {
+            let most =
+                |axis: fn(&(f64, f64)) -> f64| panel.points.iter().map(axis).fold(f64::MIN_POSITIVE, f64::max) * 1.1;
+            let mut chart = ChartBuilder::on(area)
+                .margin(8)
+                .x_label_area_size(34)
+                .y_label_area_size(48)
+                .build_cartesian_2d(0.0..most(|p| p.0), 0.0..most(|p| p.1))
+                .map_err(|e| e.to_string())?;
+            chart
+                .configure_mesh()
+                .x_labels(6)
+                .x_label_formatter(&|x| format!("{x:.0}"))
+                .x_desc(&panel.x)
+                .y_desc(&panel.y)
+                .light_line_style(TRANSPARENT)
+                .draw()
+                .map_err(|e| e.to_string())?;
+            chart
+                .draw_series(LineSeries::new(panel.line.iter().copied(), COLOURS[0].stroke_width(2)))
+                .map_err(|e| e.to_string())?;
+            chart
+                .draw_series(
+                    panel
+                        .points
+                        .iter()
+                        .map(|point| Circle::new(*point, 4, COLOURS[1].filled())),
+                )
+                .map_err(|e| e.to_string())?;
+        }
+        area.present().map_err(|e| e.to_string())?;
+    }
+    Ok(svg)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,7 +327,15 @@ mod tests {
         assert!(svg.contains("wegeft") && svg.matches("<circle").count() == 2, "{svg}");
         let svg = losses("lora", &[("train".into(), vec![(1.0, 2.0), (2.0, 1.0)])]).unwrap();
         assert!(svg.contains("lora") && svg.contains("<polyline"), "{svg}");
-        assert!(losses("nothing", &[]).is_ok());
+        let panel = Panel {
+            x: "rank".into(),
+            y: "ms".into(),
+            points: vec![(8.0, 1.0), (16.0, 2.0)],
+            line: vec![(0.0, 0.0), (16.0, 2.0)],
+        };
+        let svg = panels("cost", &[panel]).unwrap();
+        assert!(svg.contains("rank") && svg.matches("<circle").count() == 2, "{svg}");
+        assert!(losses("nothing", &[]).is_ok() && panels("nothing", &[]).is_ok());
         assert!(curves("empty", &[]).is_ok() && bars("empty", &[]).is_ok());
         assert!(scatter("empty", "", Axis::Linear, &[]).is_ok());
     }

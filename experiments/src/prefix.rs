@@ -19,6 +19,12 @@ pub const MOST_BYTES: usize = 1 << 30;
 /// The frozen prefix of `adapted`; `None` if something is trained before the second block, or in a place that is
 /// not known here. Drop-path and augmentation make a prefix random: the caller rules them out.
 pub fn prefix(adapted: &Adapted<Vit>) -> Option<Prefix> {
+    start_of_training(adapted).filter(|reach| *reach != Prefix::Blocks(0))
+}
+
+/// Where the first trained value of `adapted` is: after that many blocks, or after the pooling. `None` if it may be
+/// before the first block, or in a place that is not known here.
+pub fn start_of_training(adapted: &Adapted<Vit>) -> Option<Prefix> {
     let groups = adapted.bank().groups();
     if groups.len() != adapted.bank().factors.len() || groups.iter().any(|group| group.sites.is_empty()) {
         return None; // factors that act on something other than weights
@@ -39,7 +45,7 @@ pub fn prefix(adapted: &Adapted<Vit>) -> Option<Prefix> {
         };
         reach = reach.min(here);
     }
-    (reach != Prefix::Blocks(0)).then_some(reach)
+    Some(reach)
 }
 
 #[cfg(test)]
@@ -56,12 +62,15 @@ mod tests {
             let model = VitConfig::new(16, 8, 12, 4, 3)
                 .with_num_classes(2)
                 .init(&Device::flex());
-            prefix(&config.with_modules_to_save(["head"]).init(model).unwrap())
+            let adapted = config.with_modules_to_save(["head"]).init(model).unwrap();
+            (start_of_training(&adapted), prefix(&adapted))
         };
+        let blocks = |count: usize| Some(Prefix::Blocks(count));
+        let whole = Some(Prefix::Whole);
         let lora = || AdapterConfig::lora(2).with_target_modules(["attn.proj"]);
-        assert_eq!(of(AdapterConfig::new(Method::Linear)), Some(Prefix::Whole));
-        assert_eq!(of(AdapterConfig::new(Method::Full)), None);
-        assert_eq!(of(lora()), None);
-        assert_eq!(of(lora().with_layers_to_transform([2, 3])), Some(Prefix::Blocks(2)));
+        assert_eq!(of(AdapterConfig::new(Method::Linear)), (whole, whole));
+        assert_eq!(of(AdapterConfig::new(Method::Full)), (None, None));
+        assert_eq!(of(lora()), (blocks(0), None));
+        assert_eq!(of(lora().with_layers_to_transform([2, 3])), (blocks(2), blocks(2)));
     }
 }

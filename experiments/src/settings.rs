@@ -48,6 +48,8 @@ pub struct Settings {
     pub alpha: Option<f64>,
     /// Drop-path of the last block.
     pub drop_path: f64,
+    /// Keep only the blocks' inputs for the backward pass and compute each block again.
+    pub gradient_checkpointing: bool,
     /// Random crops of training pictures that keep at least this share of the area; none if absent.
     pub random_resized_crop: Option<f64>,
     /// Probability that a training picture is mirrored.
@@ -121,6 +123,7 @@ impl Default for Settings {
             lora_r: 8,
             alpha: None,
             drop_path: 0.0,
+            gradient_checkpointing: false,
             random_resized_crop: None,
             flip: 0.0,
             randaugment: 0,

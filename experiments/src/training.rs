@@ -16,7 +16,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::batches::Pictures;
 use crate::checkpoints::{self, RecordFiles};
-use crate::classifier::cross_entropy;
+use crate::classifier::{checkpointed_step, cross_entropy, step};
 use crate::clock::Clock;
 use crate::launch::{launch, renderer};
 use crate::memory::reset_peak;
@@ -140,7 +140,13 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
         training = training.checkpoint(epochs_done);
     }
     let training = training.renderer(renderer(terminal, interrupter, epochs_done));
-    let learner = Learner::new(adapted.with_loss(cross_entropy), optimizer, schedule);
+    let one_step = if settings.gradient_checkpointing {
+        checkpointed_step
+    } else {
+        step
+    };
+    let trainee = adapted.with_steps(one_step, |adapted, batch| cross_entropy(&adapted.bind(), batch).1);
+    let learner = Learner::new(trainee, optimizer, schedule);
     let result = launch(&clock, || training.launch(learner))?;
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         // The next trial may go on, unless the user wants to stop too.

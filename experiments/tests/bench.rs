@@ -45,12 +45,33 @@ fn burn_s_own_lora_and_full_fine_tuning_run_too() {
     let (ok, out, err) = bench(&[
         "--workload=vit-tiny-step,vit-tiny-forward",
         "--method=burn-lora,full",
-        "--checkpointing",
+        "--checkpointing=balanced",
         "--batch=1",
         "--seconds=0.01",
     ]);
     assert!(ok, "{err}");
     assert_eq!(out.lines().count(), 4);
+}
+
+#[test]
+fn what_more_of_everything_costs_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("scaling.svg");
+    let (ok, out, err) = bench(&[
+        &format!("--scaling={}", file.display()),
+        "--batch=1",
+        "--r=2",
+        "--seconds=0.01",
+        "--threads=2",
+    ]);
+    assert!(ok, "{err}");
+    let sweeps: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named: Vec<_> = sweeps.iter().map(|sweep| sweep["of"].as_str().unwrap()).collect();
+    assert_eq!(named, ["adapted sites", "rank", "generators"]);
+    for sweep in sweeps {
+        assert_eq!(sweep["points"].as_array().unwrap().len(), 7);
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap().matches("<circle").count(), 21);
 }
 
 #[test]

@@ -21,19 +21,17 @@ impl DropPath {
         }
     }
 
-    /// False if [`DropPath::forward`] leaves a branch on `device` as it is.
+    /// False if nothing is dropped on `device`.
     pub fn drops(&self, device: &Device) -> bool {
         self.prob > 0.0 && self.training.is_enabled() && device.is_autodiff()
     }
 
-    /// `branch`: `[batch, tokens, d_model]`.
-    pub fn forward(&self, branch: Tensor<3>) -> Tensor<3> {
-        if !self.drops(&branch.device()) {
-            return branch;
-        }
+    /// The factor of each of `batch` samples' branch, `[batch]`: 0, or 1 / (1 - prob). None if nothing is dropped.
+    pub fn factors(&self, batch: usize, device: &Device) -> Option<Tensor<1>> {
         let keep = 1.0 - self.prob;
-        let [batch, ..] = branch.dims();
-        let mask = Tensor::<3>::random([batch, 1, 1], Distribution::Bernoulli(keep), &branch.device());
-        branch * mask.mul_scalar(1.0 / keep)
+        self.drops(device).then(|| {
+            let mask = Tensor::<1>::random([batch], Distribution::Bernoulli(keep), device);
+            mask.mul_scalar(1.0 / keep)
+        })
     }
 }

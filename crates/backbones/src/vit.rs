@@ -264,6 +264,11 @@ impl Vit {
         self.normed(&self.fc_norm, pooled).reshape([batch, d])
     }
 
+    /// Tokens `[batch, tokens, d_model]` through block number `index`.
+    pub fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
+        self.blocks[index].forward(tokens, self.rope.as_ref())
+    }
+
     fn through(&self, blocks: &[Block], tokens: Tensor<3>) -> Tensor<3> {
         blocks
             .iter()
@@ -360,20 +365,7 @@ pub struct PatchEmbed {
 impl PatchEmbed {
     /// `[batch, 3, h, w]` to `[batch, patches, d_model]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let [batch, channels, height, width] = pixels.dims();
-        let weight = self.proj.weight.val();
-        let [d, _, patch, _] = weight.dims();
-        let (rows, columns) = (height / patch, width / patch);
-        // The patches do not overlap, so the convolution is one matrix product.
-        let pieces = pixels
-            .reshape([batch, channels, rows, patch, columns, patch])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch * rows * columns, channels * patch * patch]);
-        let tokens = pieces.matmul(weight.reshape([d, channels * patch * patch]).transpose());
-        let tokens = match &self.proj.bias {
-            Some(bias) => tokens + bias.val().unsqueeze::<2>(),
-            None => tokens,
-        };
-        tokens.reshape([batch, rows * columns, d])
+        let bias = self.proj.bias.as_ref().map(|bias| bias.val());
+        kernels::patch_embed(pixels, self.proj.weight.val(), bias)
     }
 }

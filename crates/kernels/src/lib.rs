@@ -13,7 +13,9 @@ mod gelu;
 mod input_form;
 mod layer_norm;
 mod linear;
+mod patch_embed;
 mod pool;
+mod residual;
 mod rms_norm;
 mod rope;
 
@@ -25,6 +27,8 @@ pub use gelu::gelu;
 pub use input_form::{InputEdit, input_form};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_add, linear_gelu};
+pub use patch_embed::patch_embed;
 pub use pool::in_pool;
+pub use residual::residual_add;
 pub use rms_norm::rms_norm;
 pub use rope::rope;

@@ -10,9 +10,9 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
 use crate::adapted::Adapted;
 
-/// An adapted model and its loss: what burn-train's `Learner` trains. `F` is a function or closure from the bound
-/// model and a batch to the loss, `[1]`, and an output for the metrics (`ClassificationOutput`, …). Its record is
-/// the trained part; gradient accumulation and every execution strategy of burn-train work as for a plain model.
+/// An adapted model and what a step of training and of validation does: what burn-train's `Learner` trains, made by
+/// [`Adapted::with_loss`] or [`Adapted::with_steps`]. Its record is the trained part; gradient accumulation and every
+/// execution strategy of burn-train work as for a plain model.
 ///
 /// ```
 /// use burn::nn::loss::{MseLoss, Reduction};
@@ -38,71 +38,99 @@ use crate::adapted::Adapted;
 /// assert_eq!(step.grads.len(), 2); // phi and psi
 /// # Ok::<(), wegeft::AdapterError>(())
 /// ```
-pub struct Trainee<M: Module + ModuleDisplay, B, F> {
+pub struct Trainee<M: Module + ModuleDisplay, B, T, V> {
     /// The adapted model.
     pub adapted: Adapted<M>,
-    loss: F,
+    train: T,
+    valid: V,
     // A function of the batch, so that the trainee is Send whatever the batch is.
     batch: PhantomData<fn(B)>,
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// This model with `loss`, ready for a `Learner`.
-    pub fn with_loss<B, O, F>(self, loss: F) -> Trainee<M, B, F>
+    /// This model with `loss`, ready for a `Learner`: a function or closure from the bound model and a batch to the loss,
+    /// `[1]`, and an output for the metrics (`ClassificationOutput`, …).
+    pub fn with_loss<B, O, F>(
+        self,
+        loss: F,
+    ) -> Trainee<
+        M,
+        B,
+        impl Fn(&Self, B) -> TrainOutput<O> + Clone + Send + use<M, B, O, F>,
+        impl Fn(&Self, B) -> O + Clone + Send + use<M, B, O, F>,
+    >
     where
         F: Fn(&M, B) -> (Tensor<1>, O) + Clone + Send,
     {
+        let of_valid = loss.clone();
+        let train = move |adapted: &Self, batch: B| {
+            let (loss, output) = loss(&adapted.bind(), batch);
+            TrainOutput::new(adapted, loss.backward(), output)
+        };
+        self.with_steps(train, move |adapted: &Self, batch: B| {
+            of_valid(&adapted.bind(), batch).1
+        })
+    }
+
+    /// This model with steps of its own: `train` gives the gradients of a batch (clipped, accumulated, layer by layer, as
+    /// it likes) and an output for the metrics, `valid` the output alone.
+    pub fn with_steps<B, O, T, V>(self, train: T, valid: V) -> Trainee<M, B, T, V>
+    where
+        T: Fn(&Self, B) -> TrainOutput<O> + Clone + Send,
+        V: Fn(&Self, B) -> O + Clone + Send,
+    {
         Trainee {
             adapted: self,
-            loss,
+            train,
+            valid,
             batch: PhantomData,
         }
     }
 }
 
-impl<M, B, O, F> TrainStep for Trainee<M, B, F>
+impl<M, B, O, T, V> TrainStep for Trainee<M, B, T, V>
 where
     M: Module + ModuleDisplay,
     B: Send + 'static,
     O: ItemLazy + 'static,
-    F: Fn(&M, B) -> (Tensor<1>, O) + Clone + Send,
+    T: Fn(&Adapted<M>, B) -> TrainOutput<O> + Clone + Send,
+    V: Clone + Send,
 {
     type Input = B;
     type Output = O;
 
     fn step(&self, batch: B) -> TrainOutput<O> {
-        let (loss, output) = (self.loss)(&self.adapted.bind(), batch);
-        TrainOutput::new(&self.adapted, loss.backward(), output)
+        (self.train)(&self.adapted, batch)
     }
 }
 
-impl<M, B, O, F> InferenceStep for Trainee<M, B, F>
+impl<M, B, O, T, V> InferenceStep for Trainee<M, B, T, V>
 where
     M: Module + ModuleDisplay,
     B: Send + 'static,
     O: ItemLazy + 'static,
-    F: Fn(&M, B) -> (Tensor<1>, O) + Clone + Send,
+    T: Clone + Send,
+    V: Fn(&Adapted<M>, B) -> O + Clone + Send,
 {
     type Input = B;
     type Output = O;
 
     fn step(&self, batch: B) -> O {
-        (self.loss)(&self.adapted.bind(), batch).1
+        (self.valid)(&self.adapted, batch)
     }
 }
 
-impl<M: Module + ModuleDisplay, B, F> Trainee<M, B, F> {
+impl<M: Module + ModuleDisplay, B, T, V> Trainee<M, B, T, V> {
     fn map_adapted(self, change: impl FnOnce(Adapted<M>) -> Adapted<M>) -> Self {
         Self {
             adapted: change(self.adapted),
-            loss: self.loss,
-            batch: PhantomData,
+            ..self
         }
     }
 }
 
 // The adapted model decides what a record holds and what is visited: every method goes straight to it.
-impl<M: Module + ModuleDisplay, B, F: Clone + Send> Module for Trainee<M, B, F> {
+impl<M: Module + ModuleDisplay, B, T: Clone + Send, V: Clone + Send> Module for Trainee<M, B, T, V> {
     fn collect_devices(&self, devices: Devices) -> Devices {
         self.adapted.collect_devices(devices)
     }
@@ -127,7 +155,7 @@ impl<M: Module + ModuleDisplay, B, F: Clone + Send> Module for Trainee<M, B, F> 
         self.map_adapted(Adapted::materialize)
     }
 
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+    fn visit<Visitor: ModuleVisitor>(&self, visitor: &mut Visitor) {
         self.adapted.visit(visitor);
     }
 
@@ -141,26 +169,23 @@ impl<M: Module + ModuleDisplay, B, F: Clone + Send> Module for Trainee<M, B, F> 
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
         let adapted = self.adapted.try_load_record(record)?;
-        Ok(Self {
-            adapted,
-            loss: self.loss,
-            batch: PhantomData,
-        })
+        Ok(Self { adapted, ..self })
     }
 }
 
 // Written out: a derive would ask the same of the batch, and Debug of a closure.
-impl<M: Module + ModuleDisplay, B, F: Clone> Clone for Trainee<M, B, F> {
+impl<M: Module + ModuleDisplay, B, T: Clone, V: Clone> Clone for Trainee<M, B, T, V> {
     fn clone(&self) -> Self {
         Self {
             adapted: self.adapted.clone(),
-            loss: self.loss.clone(),
+            train: self.train.clone(),
+            valid: self.valid.clone(),
             batch: PhantomData,
         }
     }
 }
 
-impl<M: Module + ModuleDisplay, B, F> fmt::Debug for Trainee<M, B, F> {
+impl<M: Module + ModuleDisplay, B, T, V> fmt::Debug for Trainee<M, B, T, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trainee")
             .field("adapted", &self.adapted)
@@ -169,16 +194,16 @@ impl<M: Module + ModuleDisplay, B, F> fmt::Debug for Trainee<M, B, F> {
 }
 
 /// What burn-train prints before a training: the adapter's summary.
-impl<M: Module + ModuleDisplay, B, F> fmt::Display for Trainee<M, B, F> {
+impl<M: Module + ModuleDisplay, B, T, V> fmt::Display for Trainee<M, B, T, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.adapted.summary().fmt(f)
     }
 }
 
-impl<M: Module + ModuleDisplay, B, F: Clone + Send> ModuleDisplayDefault for Trainee<M, B, F> {
+impl<M: Module + ModuleDisplay, B, T: Clone + Send, V: Clone + Send> ModuleDisplayDefault for Trainee<M, B, T, V> {
     fn content(&self, content: Content) -> Option<Content> {
         self.adapted.content(content)
     }
 }
 
-impl<M: Module + ModuleDisplay, B, F: Clone + Send> ModuleDisplay for Trainee<M, B, F> {}
+impl<M: Module + ModuleDisplay, B, T: Clone + Send, V: Clone + Send> ModuleDisplay for Trainee<M, B, T, V> {}

@@ -6,14 +6,14 @@ use backbones::lm::config::LayerKind;
 use backbones::lm::rope::RopeConfig;
 use backbones::lm::{Cache, Decoder, DecoderConfig, Family, Layout, LoadOptions, Precision, load_lm};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
-use kernels::linear_cross_entropy;
 use wegeft::{Adapted, AdapterConfig, Method, site};
 
 use super::products::{Product, finish};
-use super::{Args, Workload};
-use crate::language::tuned::head;
+use super::{Args, Checkpointing, Workload};
+use crate::language::batches::Batch;
+use crate::language::objective::Objective;
 
 /// Adapted layers, as in the paper's language experiments.
 const SITES: [&str; 5] = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"];
@@ -35,10 +35,10 @@ fn llama_100m() -> DecoderConfig {
 /// An unknown name, method or type; a model that cannot be read.
 pub fn workload(args: &Args, shape: &str, kind: &str, method: &str, device: &Device) -> Result<Workload, String> {
     let training = kind == "step";
-    let on = match (training, args.checkpointing) {
-        (false, _) => device.clone(),
-        (true, false) => device.clone().autodiff(),
-        (true, true) => device.clone().autodiff().gradient_checkpointing(),
+    let on = if training {
+        args.training(device)
+    } else {
+        device.clone()
     };
     let model = model(args, shape, &on)?;
     let adapter = match method {
@@ -57,7 +57,13 @@ pub fn workload(args: &Args, shape: &str, kind: &str, method: &str, device: &Dev
     let weight_bytes = bytes(&model);
     let adapted = adapter.map(|adapter| adapter.init(model.clone()).map_err(|e| e.to_string()));
     let pass = match (kind, adapted.transpose()?) {
-        ("step", Some(adapted)) => step(adapted, [batch, tokens], device),
+        ("step", Some(adapted)) => {
+            let objective = Objective {
+                max_grad_norm: 0.0,
+                checkpointing: args.checkpointing == Some(Checkpointing::Layers),
+            };
+            step(adapted, objective, [batch, tokens], device)
+        }
         ("prefill", adapted) => prefill(bound(adapted, model), [batch, tokens], device),
         (_, adapted) => decode(bound(adapted, model), [batch, tokens], device),
     };
@@ -141,24 +147,22 @@ fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
 }
 
 /// Loss of every token, backward pass and AdamW.
-fn step(adapted: Adapted<Decoder>, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()> {
+fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()> {
     let mut optim = AdamWConfig::new().init();
     let vocab = adapted.model().config().vocab_size;
     let ids = tokens(shape, vocab, device);
     let count = shape[0] * shape[1];
     let targets = tokens(shape, vocab, device).reshape([count]);
-    let layout = Layout::dense(shape[0], shape[1]);
+    let batch = Batch {
+        ids,
+        positions: Tensor::arange(0..count as i64, device),
+        targets,
+        layout: Layout::dense(shape[0], shape[1]),
+    };
     let mut adapted = Some(adapted);
     Box::new(move || {
         let Some(before) = adapted.take() else { return };
-        let grads = kernels::in_pool(|| {
-            let bound = before.bind();
-            let hidden = bound.hidden(ids.clone(), &layout, None);
-            let [_, _, width] = hidden.dims();
-            let head = head(&before, &bound);
-            let loss = linear_cross_entropy(hidden.reshape([count, width]), &head, targets.clone(), count as f64);
-            GradientsParams::from_grads(loss.backward(), &before)
-        });
+        let (_, grads) = kernels::in_pool(|| objective.loss_and_grads(&before, &batch, count, 0));
         adapted = Some(optim.step(1e-3, before, grads));
     })
 }

@@ -6,11 +6,14 @@ pub mod bandwidth;
 pub mod clock;
 pub mod lm;
 pub mod products;
+pub mod scaling;
 pub mod vit;
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use clap::Parser;
+use burn::tensor::Device;
+use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::memory::peak_rss_mb;
@@ -72,12 +75,35 @@ pub struct Args {
     /// Device.
     #[arg(long, default_value = crate::device::DEFAULT)]
     pub device: String,
-    /// Recompute what Burn's balanced checkpointing leaves out, instead of keeping every activation.
-    #[arg(long)]
-    pub checkpointing: bool,
+    /// Compute activations again in the backward pass of a -step instead of keeping them all.
+    #[arg(long, value_enum)]
+    pub checkpointing: Option<Checkpointing>,
+    /// Measure instead what further sites, ranks and generators cost a training step, and draw it into this file (SVG).
+    #[arg(long, value_name = "FILE")]
+    pub scaling: Option<PathBuf>,
     /// Set in the child processes.
     #[arg(long, hide = true)]
     pub child: bool,
+}
+
+/// What of a forward pass is computed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Checkpointing {
+    /// Each layer, from its input: the programs' --gradient-checkpointing.
+    Layers,
+    /// What Burn's balanced checkpointing leaves out.
+    Balanced,
+}
+
+impl Args {
+    /// The device that a step trains on.
+    fn training(&self, device: &Device) -> Device {
+        let device = device.clone().autodiff();
+        match self.checkpointing {
+            Some(Checkpointing::Balanced) => device.gradient_checkpointing(),
+            _ => device,
+        }
+    }
 }
 
 /// One measurement.
@@ -142,6 +168,10 @@ pub fn bench(args: &Args) -> Result<(), String> {
         let line = measure(args, &args.workload[0], &args.method[0])?;
         return print(serde_json::to_string(&line).map_err(|e| e.to_string())?);
     }
+    if let Some(file) = &args.scaling {
+        set_threads(args)?;
+        return scaling::scaling(args, file);
+    }
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {
         for workload in &args.workload {
@@ -166,7 +196,8 @@ pub fn bench(args: &Args) -> Result<(), String> {
                     format!("--seconds={}", args.seconds),
                 ]);
                 child.args(args.threads.map(|threads| format!("--threads={threads}")));
-                child.args(args.checkpointing.then_some("--checkpointing"));
+                let checkpointing = args.checkpointing.and_then(|kind| kind.to_possible_value());
+                child.args(checkpointing.map(|kind| format!("--checkpointing={}", kind.get_name())));
                 let status = child.status().map_err(|e| format!("cannot start a child: {e}"))?;
                 if !status.success() {
                     return Err(format!("{workload} with {method} gave no result"));
@@ -177,11 +208,14 @@ pub fn bench(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
+fn set_threads(args: &Args) -> Result<(), String> {
+    let Some(threads) = args.threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))
+}
+
 fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
-    if let Some(threads) = args.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))?;
-    }
+    set_threads(args)?;
     let device = crate::device::device(&args.device)?;
     device.seed(0);
     let mut ready = match workload.rsplit_once('-') {

@@ -8,7 +8,9 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use wegeft::{AdapterConfig, Method};
 
 use super::products::{Product, finish};
-use super::{Args, Workload};
+use super::{Args, Checkpointing, Workload};
+use crate::batches::{Batch, Input};
+use crate::classifier::{checkpointed_step, step};
 
 /// Size of the head.
 const CLASSES: usize = 10;
@@ -31,10 +33,7 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
     let pixels = [batch, 3, config.image_size, config.image_size];
     let pixels = Tensor::<4>::random(pixels, Distribution::Normal(0.0, 1.0), device);
     let labels = Tensor::<1, Int>::arange(0..batch as i64, device).remainder_scalar(CLASSES as i64);
-    let training = match args.checkpointing {
-        true => device.clone().autodiff().gradient_checkpointing(),
-        false => device.clone().autodiff(),
-    };
+    let training = args.training(device);
     let model = config.init(if kind == "step" { &training } else { device });
     let adapter = match method {
         "frozen" => Some(AdapterConfig::new(Method::Linear)),
@@ -58,13 +57,28 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
         }
         (Some(adapter), _) => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
-            training_pass(adapted, labels, move |adapted| adapted.bind().forward(pixels.clone()))
+            let batch = Batch {
+                input: Input::Pixels(pixels),
+                labels,
+                shares: None,
+                seed: 0,
+            };
+            let one_step = match args.checkpointing {
+                Some(Checkpointing::Layers) => checkpointed_step,
+                _ => step,
+            };
+            training_pass(adapted, move |adapted| one_step(adapted, batch.clone()).grads)
         }
         (None, kind) => {
             let model = burn_lora(model, args.r)?;
             match kind {
                 "forward" => Box::new(move || finish(model.forward(pixels.clone()))),
-                _ => training_pass(model, labels, move |model| model.forward(pixels.clone())),
+                _ => training_pass(model, move |model| {
+                    let logits = model.forward(pixels.clone());
+                    let loss = CrossEntropyLossConfig::new().init(&logits.device());
+                    let loss = loss.forward(logits, labels.clone());
+                    GradientsParams::from_grads(loss.backward(), model)
+                }),
             }
         }
     };
@@ -81,18 +95,13 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
 /// Loss, backward pass and AdamW.
 fn training_pass<M: Module + 'static>(
     model: M,
-    labels: Tensor<1, Int>,
-    forward: impl Fn(&M) -> Tensor<2> + 'static,
+    gradients: impl Fn(&M) -> GradientsParams + 'static,
 ) -> Box<dyn FnMut()> {
     let mut optim = AdamWConfig::new().init();
     let mut model = Some(model);
     Box::new(move || {
         let Some(before) = model.take() else { return };
-        let logits = forward(&before);
-        let loss = CrossEntropyLossConfig::new()
-            .init(&logits.device())
-            .forward(logits, labels.clone());
-        let grads = GradientsParams::from_grads(loss.backward(), &before);
+        let grads = gradients(&before);
         model = Some(optim.step(1e-3, before, grads));
     })
 }

@@ -1,14 +1,14 @@
-//! Activation checkpointing: the forward pass keeps the input of each layer only, the backward pass computes one layer
-//! at a time again (arXiv 1604.06174). Memory for one layer's activations instead of all, a third more time.
+//! A decoder's step with activation checkpointing.
 
 use backbones::lm::Decoder;
-use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Gradients, Tensor};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 use kernels::linear_cross_entropy;
-use wegeft::{Adapted, Method};
+use wegeft::Adapted;
 
 use crate::language::batches::Batch;
-use crate::language::tuned::{head, response_rows};
+use crate::language::objective::{head, response_rows};
+use crate::recompute::Layered;
 
 /// Loss of a batch (the sum over its learned tokens, divided by `learned`) and its gradients. Every layer starts its
 /// random numbers (dropout) at `seed` plus its number, both times.
@@ -20,46 +20,51 @@ pub fn loss_and_grads(
 ) -> (Tensor<1>, GradientsParams) {
     let layout = &batch.layout;
     let device = batch.ids.device();
-    // Bound anew for each layer: what a backward pass has gone through cannot be gone through again.
-    let embed = || adapted.bind().embed(batch.ids.clone(), layout);
-    let embedded = embed().inner();
-    let pass = adapted.bind().pass(layout, layout, embedded.dtype(), &device);
-    let layer = |index: usize, x: Tensor<3>| {
+    let embed = |adapted: &Adapted<Decoder>| adapted.bind().embed(batch.ids.clone(), layout);
+    let pass = adapted.bind().pass(layout, layout, embed(adapted).dtype(), &device);
+    let layer = |adapted: &Adapted<Decoder>, index: usize, x: Tensor<3>| {
         device.seed(seed.wrapping_add(1 + index as u64));
         adapted.bind().layer(index, x, &pass, None)
     };
-    let depth = adapted.model().config().layers.len();
-    let mut inputs = vec![embedded];
-    for index in 0..depth {
-        let x = Tensor::from_inner(inputs[index].clone());
-        inputs.push(layer(index, x).inner());
-    }
-    let mut sum = GradientsAccumulator::new();
-    let mut add = |grads: Gradients| sum.accumulate(adapted, GradientsParams::from_grads(grads, adapted));
-
-    let leaf = |inputs: &mut Vec<Tensor<3>>| inputs.pop().map(|x| Tensor::from_inner(x).require_grad());
-    let x: Tensor<3> = leaf(&mut inputs).expect("a layer's output was pushed");
-    let bound = adapted.bind();
-    let hidden = response_rows(bound.normed(x.clone()), batch);
-    let loss = linear_cross_entropy(hidden, &head(adapted, &bound), batch.targets.clone(), learned as f64);
-    let mut grads = loss.backward();
-    let mut grad = x.grad_remove(&mut grads);
-    add(grads);
-    for index in (0..depth).rev() {
-        let (Some(x), Some(above)) = (leaf(&mut inputs), grad.take()) else {
-            break;
-        };
-        let mut grads = carried(layer(index, x.clone()), above).backward();
-        grad = x.grad_remove(&mut grads);
-        add(grads);
-    }
-    if let (Method::Full, Some(grad)) = (&adapted.config().method, grad) {
-        add(carried(embed(), grad).backward());
-    }
-    (loss.inner(), sum.grads())
+    let first = first_trained_layer(adapted);
+    let layered = Layered {
+        embed: |adapted: &Adapted<Decoder>| {
+            let frozen = 0..first.unwrap_or(0);
+            frozen.fold(embed(adapted), |x, index| layer(adapted, index, x))
+        },
+        embed_is_trained: first.is_none(),
+        layers: first.unwrap_or(0)..adapted.model().config().layers.len(),
+        layer,
+    };
+    let (loss, (), grads) = layered.loss_and_grads(adapted, |x| {
+        let bound = adapted.bind();
+        let hidden = response_rows(bound.normed(x), batch);
+        let loss = linear_cross_entropy(hidden, &head(adapted, &bound), batch.targets.clone(), learned as f64);
+        (loss, ())
+    });
+    (loss, grads)
 }
 
-/// A scalar whose gradient with respect to `y` is `grad`.
-fn carried(y: Tensor<3>, grad: Tensor<3>) -> Tensor<1> {
-    (y * Tensor::from_inner(grad)).sum()
+/// Number of the first layer in which something is trained; `None` if that may also be before the layers, or after them
+/// alone.
+fn first_trained_layer(adapted: &Adapted<Decoder>) -> Option<usize> {
+    let groups = adapted.bank().groups();
+    if groups.len() != adapted.bank().factors.len() {
+        return None; // factors that act on something other than weights
+    }
+    let saved = adapted.saved_params().into_iter().map(|param| param.path);
+    let sites = groups
+        .iter()
+        .flat_map(|group| group.sites.iter().map(|site| site.path.clone()));
+    let mut first = None;
+    for path in saved.chain(sites) {
+        let parts: Vec<&str> = path.split('.').collect();
+        let number = |at: usize| parts.get(at + 1).and_then(|number| number.parse::<usize>().ok());
+        let layer = parts
+            .iter()
+            .position(|part| matches!(*part, "layers" | "h"))
+            .and_then(number)?;
+        first = Some(first.map_or(layer, |first: usize| first.min(layer)));
+    }
+    first
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::language::batches::{Batch, Sequence};
 use crate::language::model::Lm;
-use crate::language::tuned::response_rows;
+use crate::language::objective::response_rows;
 
 /// The options' likelihoods and the greatest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

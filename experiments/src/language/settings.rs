@@ -79,7 +79,7 @@ pub struct Settings {
     pub eval_steps: Option<usize>,
     /// Which adapter is kept: last, or best (of the lowest validation loss).
     pub keep: String,
-    /// Keep only the layers' inputs for the backward pass and compute the rest again: less memory, a third more time.
+    /// Keep only the layers' inputs for the backward pass and compute the rest again: less memory, half as much time again.
     pub gradient_checkpointing: bool,
     /// Most memory that the estimate before the start may come to, MB; the machine's free memory if absent.
     pub memory_limit: Option<u64>,

@@ -22,11 +22,11 @@ use crate::language::batches::{Plan, Rounds, Sequence};
 use crate::language::estimate::{BatchShape, Estimate, available_mb};
 use crate::language::held_out::HeldOut;
 use crate::language::model::Lm;
+use crate::language::objective::Objective;
 use crate::language::packing::pack;
 use crate::language::schedule::{PerStep, Shape};
 use crate::language::settings::Settings;
 use crate::language::throughput::Throughput;
-use crate::language::tuned::Tuned;
 use crate::launch::{launch, renderer};
 use crate::metrics_file::MetricsFile;
 use crate::output::tell;
@@ -161,12 +161,11 @@ pub fn train(
         training = training.checkpoint(done);
     }
     let training = training.renderer(renderer(terminal, interrupter, done));
-    let model = Tuned {
-        adapted,
+    let objective = Objective {
         max_grad_norm: settings.max_grad_norm,
         checkpointing: settings.gradient_checkpointing,
     };
-    let learner = Learner::new(model, optimizer, schedule);
+    let learner = Learner::new(objective.trainee(adapted), optimizer, schedule);
     let result = launch(&clock, || training.launch(learner))?;
     if let Some(step) = *bad_step.lock().unwrap_or_else(PoisonError::into_inner) {
         return Err(failed(format!(

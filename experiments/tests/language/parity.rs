@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backbones::lm::{LoadOptions, load_lm};
+use backbones::lm::{Decoder, LoadOptions, load_lm};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
-use burn::train::TrainStep;
+use burn::train::{TrainOutput, TrainStep};
 use experiments::language::batches::{Batch, Sequence, Step};
+use experiments::language::objective::{Objective, StepOutput};
 use experiments::language::packing::pack;
-use experiments::language::tuned::Tuned;
-use wegeft::read_config;
 use wegeft::storage::{Stored, read_tensors};
+use wegeft::{Adapted, read_config};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm")
@@ -49,29 +49,34 @@ fn step(device: &Device) -> Step {
     step_of(&sequences(), device)
 }
 
-fn tuned(method: &str, max_grad_norm: f64, checkpointing: bool, device: &Device) -> Tuned {
+fn adapted(method: &str, device: &Device) -> Adapted<Decoder> {
     let model = load_lm(&folder().join("model"), &LoadOptions::default(), device)
         .unwrap()
         .model;
     let adapter = folder().join(method);
-    let adapted = read_config(&adapter)
-        .unwrap()
-        .init(model)
-        .unwrap()
-        .load(&adapter)
-        .unwrap();
-    Tuned {
-        adapted,
+    let config = read_config(&adapter).unwrap();
+    config.init(model).unwrap().load(&adapter).unwrap()
+}
+
+/// What a step gives, its gradients clipped to `max_grad_norm` (not at 0).
+fn output(adapted: &Adapted<Decoder>, max_grad_norm: f64, checkpointing: bool, step: Step) -> TrainOutput<StepOutput> {
+    let objective = Objective {
         max_grad_norm,
         checkpointing,
-    }
+    };
+    TrainStep::step(&objective.trainee(adapted.clone()), step)
 }
 
 /// The adapter's tensors after one step of `optimizer`.
-fn after(tuned: Tuned, mut optimizer: ModuleOptimizer, rate: f64, grads: GradientsParams) -> BTreeMap<String, Stored> {
-    let stepped = optimizer.step(rate, tuned, grads);
+fn after(
+    adapted: Adapted<Decoder>,
+    mut optimizer: ModuleOptimizer,
+    rate: f64,
+    grads: GradientsParams,
+) -> BTreeMap<String, Stored> {
+    let stepped = optimizer.step(rate, adapted, grads);
     let dir = tempfile::tempdir().unwrap();
-    stepped.adapted.save(dir.path()).unwrap();
+    stepped.save(dir.path()).unwrap();
     read_tensors(&dir.path().join("adapter_model.safetensors")).unwrap()
 }
 
@@ -87,14 +92,14 @@ fn compare(method: &str, checkpointing: bool) {
     let before = read_tensors(&folder().join(method).join("adapter_model.safetensors")).unwrap();
     let part = |prefix: &str, name: &str| &expected[&format!("{prefix}.{name}")].values;
 
-    let plain = tuned(method, 0.0, checkpointing, &device);
-    let output = TrainStep::step(&plain, step(&device));
-    let loss = output.item.loss();
+    let start = adapted(method, &device);
+    let plain = output(&start, 0.0, checkpointing, step(&device));
+    let loss = plain.item.loss();
     let wanted = expected["loss"].values[0];
     assert!((loss - f64::from(wanted)).abs() < 1e-5, "{method}: {loss} and {wanted}");
     // A step of plain gradient descent shows the gradients.
     let rate = 1e3;
-    let moved = after(plain, SgdConfig::new().init(), rate, output.grads);
+    let moved = after(start.clone(), SgdConfig::new().init(), rate, plain.grads);
     assert_eq!(moved.len(), before.len());
     for (name, moved) in &moved {
         let pairs = before[name].values.iter().zip(&moved.values);
@@ -104,10 +109,9 @@ fn compare(method: &str, checkpointing: bool) {
     }
 
     // Clipped over all gradients together, then AdamW.
-    let clipped = tuned(method, 0.05, checkpointing, &device);
-    let output = TrainStep::step(&clipped, step(&device));
+    let clipped = output(&start, 0.05, checkpointing, step(&device));
     let adamw = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.0).init();
-    for (name, stepped) in after(clipped, adamw, 1e-2, output.grads) {
+    for (name, stepped) in after(start, adamw, 1e-2, clipped.grads) {
         let error = relative(&stepped.values, part("after", &name));
         assert!(error < 1e-4, "{method}, {name} after the step: {error:e}");
     }
@@ -148,11 +152,11 @@ fn accumulated_batches_are_one_batch() {
     let grads = |batches: Vec<Batch>| {
         parts.batches = batches;
         parts.learned = learned;
-        let tuned = tuned("lora", 0.0, false, &device);
-        let output = TrainStep::step(&tuned, parts.clone());
+        let start = adapted("lora", &device);
+        let output = output(&start, 0.0, false, parts.clone());
         (
             output.item.loss(),
-            after(tuned, SgdConfig::new().init(), 1.0, output.grads),
+            after(start, SgdConfig::new().init(), 1.0, output.grads),
         )
     };
     let mut grads = grads;
@@ -180,12 +184,12 @@ fn packed_rows_are_a_step_on_their_examples() {
     );
     for (method, checkpointing) in [("lora", false), ("wegeft", false), ("wegeft", true)] {
         let run = |sequences: &[Sequence]| {
-            let tuned = tuned(method, 0.0, checkpointing, &device);
-            let output = TrainStep::step(&tuned, step_of(sequences, &device));
+            let start = adapted(method, &device);
+            let output = output(&start, 0.0, checkpointing, step_of(sequences, &device));
             let rate = 1e3;
             (
                 output.item.loss(),
-                after(tuned, SgdConfig::new().init(), rate, output.grads),
+                after(start, SgdConfig::new().init(), rate, output.grads),
             )
         };
         let ((loss, one), (packed, many)) = (run(&sequences()), run(&rows));

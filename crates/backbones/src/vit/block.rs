@@ -3,7 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Device, Tensor};
-use kernels::{AttentionOptions, attention, attention_qkv};
+use kernels::{AttentionOptions, attention, attention_qkv, residual_add};
 use wegeft::{Hook, linear, linear_add};
 
 use super::{Activation, Rope, VitConfig, dense};
@@ -124,11 +124,11 @@ impl Block {
             return linear_add(layer, x, residual);
         }
         let branch = linear(layer, x);
-        let branch = match scale {
-            Some(scale) => branch * scale.gamma.val().unsqueeze::<3>(),
-            None => branch,
-        };
-        residual + self.drop_path.forward(place.forward(branch))
+        let scale = scale.as_ref().map(|scale| scale.gamma.val());
+        let branch = place.forward(branch);
+        let [batch, ..] = branch.dims();
+        let keep = self.drop_path.factors(batch, &branch.device());
+        residual_add(residual, branch, scale, keep)
     }
 }
 

@@ -12,6 +12,8 @@ pub mod linear;
 mod memory;
 pub mod norm;
 mod normal;
+pub mod patch_embed;
+pub mod residual;
 pub mod rope;
 mod stored;
 mod wide;

@@ -8,6 +8,8 @@ mod linear;
 mod narrow;
 mod norm;
 mod numeric;
+mod patch_embed;
+mod residual;
 mod rope;
 mod threads;
 

@@ -65,6 +65,43 @@ fn linear() {
 }
 
 #[test]
+fn residual_add() {
+    let three = |x: Tensor<2>| x.reshape([2, 3, 4]);
+    let back = |x: Tensor<3>| project(x.reshape([6, 4]));
+    check("branch of residual_add", [6, 4], |x| {
+        let (residual, scale, keep) = (
+            fixed([2, 3, 4], &x.device()),
+            fixed([4], &x.device()),
+            fixed([2], &x.device()),
+        );
+        back(kernels::residual_add(residual, three(x), Some(scale), Some(keep)))
+    });
+    check("residual of residual_add", [6, 4], |x| {
+        let (branch, scale) = (fixed([2, 3, 4], &x.device()), fixed([4], &x.device()));
+        back(kernels::residual_add(three(x), branch, Some(scale), None))
+    });
+    check("scale of residual_add", [1, 4], |x| {
+        let (branch, keep) = (fixed([2, 3, 4], &x.device()), fixed([2], &x.device()));
+        let scale = x.reshape([4]);
+        back(kernels::residual_add(branch.clone(), branch, Some(scale), Some(keep)))
+    });
+}
+
+#[test]
+fn patch_embed() {
+    check("pictures of patch_embed", [12, 4], |x| {
+        let (weight, bias) = (fixed([5, 3, 2, 2], &x.device()), fixed([5], &x.device()));
+        let tokens = kernels::patch_embed(x.reshape([1, 3, 4, 4]), weight, Some(bias));
+        project(tokens.squeeze_dim(0))
+    });
+    check("weight of patch_embed", [5, 12], |x| {
+        let pictures = fixed([1, 3, 4, 4], &x.device());
+        let tokens = kernels::patch_embed(pictures, x.reshape([5, 3, 2, 2]), None);
+        project(tokens.squeeze_dim(0))
+    });
+}
+
+#[test]
 fn input_form() {
     let edit = |device: &Device| kernels::InputEdit {
         phi: fixed([6, 2], device),

@@ -14,6 +14,10 @@ fn results() -> Vec<Vec<f32>> {
         visible: Visible::Causal { window: None },
         ..AttentionOptions::default()
     };
+    let pictures = fixed([7, 3, 48, 40], &device);
+    let patches = kernels::patch_embed(pictures, fixed([24, 3, 8, 8], &device), None);
+    let stream = fixed([45, 10, 96], &device);
+    let scaled = kernels::residual_add(stream, x.clone().reshape([45, 10, 96]), Some(gamma.clone()), None);
     let h = kernels::layer_norm(x.clone(), gamma.clone(), None, 1e-6);
     let h = kernels::linear_gelu(h, weight.clone(), None);
     let h: Tensor<2> = kernels::attention_qkv(h.clone().unsqueeze::<3>(), 4, h.dims()[0], &options).squeeze_dim(0);
@@ -35,10 +39,14 @@ fn results() -> Vec<Vec<f32>> {
     };
     let targets = Tensor::arange(0..450, &device).remainder_scalar(300);
     let loss = kernels::linear_cross_entropy(x.clone(), &head, targets, 450.0);
-    let grads = (y.clone().square().mean() + one_row.clone().square().sum() + loss.clone()).backward();
+    let grads =
+        (y.clone().square().mean() + scaled.clone().square().sum() + one_row.clone().square().sum() + loss.clone())
+            .backward();
     let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
     vec![
         values(y.inner()),
+        values(patches.inner().flatten(0, 1)),
+        values(scaled.inner().flatten(0, 1)),
         values(one_row.inner()),
         values(of_narrow.inner()),
         values(loss.inner().unsqueeze()),

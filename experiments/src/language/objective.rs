@@ -1,23 +1,21 @@
-//! What the learner trains: an adapted decoder with the loss of the response only.
+//! What the learner trains an adapted decoder on: the loss of the response only.
 
 use backbones::lm::Decoder;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, ExecutionError, Tensor};
 use burn::train::metric::{Adaptor, LossInput};
-use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use burn::train::{ItemLazy, TrainOutput};
 use kernels::{LmHead, linear_cross_entropy, linear_nll};
-use wegeft::{Adapted, Method};
+use wegeft::{Adapted, Method, Trainee};
 
 use crate::language::batches::{Batch, Step};
 use crate::language::checkpointing;
 use crate::language::throughput::TokensInput;
 
-/// An adapted decoder.
-#[derive(Debug, Clone)]
-pub struct Tuned {
-    /// The decoder with its bank.
-    pub adapted: Adapted<Decoder>,
+/// How a step makes its gradients.
+#[derive(Debug, Clone, Copy)]
+pub struct Objective {
     /// Gradients are scaled down to this norm over all of them, if it is greater; not at 0.
     pub max_grad_norm: f64,
     /// Keep only the layers' inputs for the backward pass and compute each layer again.
@@ -38,18 +36,77 @@ impl StepOutput {
     }
 }
 
-impl Tuned {
+impl Objective {
+    /// The adapted decoder with its steps, ready for a `Learner`.
+    pub fn trainee(
+        self,
+        adapted: Adapted<Decoder>,
+    ) -> Trainee<
+        Decoder,
+        Step,
+        impl Fn(&Adapted<Decoder>, Step) -> TrainOutput<StepOutput> + Clone + Send,
+        impl Fn(&Adapted<Decoder>, Step) -> StepOutput + Clone + Send,
+    > {
+        let train = move |adapted: &Adapted<Decoder>, step: Step| kernels::in_pool(|| self.gradients(adapted, &step));
+        adapted.with_steps(train, evaluate)
+    }
+
     /// Loss of a batch (the sum over its learned tokens, divided by `learned`) and its gradients.
-    fn loss_and_grads(&self, batch: &Batch, learned: usize, seed: u64) -> (Tensor<1>, GradientsParams) {
+    pub fn loss_and_grads(
+        &self,
+        adapted: &Adapted<Decoder>,
+        batch: &Batch,
+        learned: usize,
+        seed: u64,
+    ) -> (Tensor<1>, GradientsParams) {
         if self.checkpointing {
-            return checkpointing::loss_and_grads(&self.adapted, batch, learned, seed);
+            return checkpointing::loss_and_grads(adapted, batch, learned, seed);
         }
-        let bound = self.adapted.bind();
-        let head = head(&self.adapted, &bound);
+        let bound = adapted.bind();
+        let head = head(adapted, &bound);
         let hidden = response_rows(bound.hidden(batch.ids.clone(), &batch.layout, None), batch);
         let loss = linear_cross_entropy(hidden, &head, batch.targets.clone(), learned as f64);
-        let grads = GradientsParams::from_grads(loss.backward(), self);
+        let grads = GradientsParams::from_grads(loss.backward(), adapted);
         (loss.inner(), grads)
+    }
+
+    fn gradients(&self, adapted: &Adapted<Decoder>, step: &Step) -> TrainOutput<StepOutput> {
+        let (learned, tokens) = (step.learned, step.tokens);
+        let mut sum = GradientsAccumulator::new();
+        let mut losses = Vec::with_capacity(step.batches.len());
+        for (index, batch) in step.batches.iter().enumerate() {
+            let seed = step.seed.wrapping_add(index as u64);
+            let (loss, grads) = self.loss_and_grads(adapted, batch, learned, seed);
+            losses.push(loss);
+            sum.accumulate(adapted, grads);
+        }
+        let grads = clipped(adapted, sum.grads(), self.max_grad_norm);
+        let item = StepOutput {
+            loss: Tensor::cat(losses, 0).sum(),
+            learned,
+            tokens,
+        };
+        TrainOutput { grads, item }
+    }
+}
+
+/// The loss of a step.
+fn evaluate(adapted: &Adapted<Decoder>, step: Step) -> StepOutput {
+    let (learned, tokens) = (step.learned, step.tokens);
+    let bound = adapted.bind();
+    let head = head(adapted, &bound);
+    let losses: Vec<Tensor<1>> = step
+        .batches
+        .into_iter()
+        .map(|batch| {
+            let hidden = bound.hidden(batch.ids.clone(), &batch.layout, None);
+            linear_nll(response_rows(hidden, &batch), &head, batch.targets).sum()
+        })
+        .collect();
+    StepOutput {
+        loss: Tensor::cat(losses, 0).sum().div_scalar(learned as f64),
+        learned,
+        tokens,
     }
 }
 
@@ -75,59 +132,6 @@ pub fn response_rows(hidden: Tensor<3>, batch: &Batch) -> Tensor<2> {
     hidden
         .reshape([rows * width, d_model])
         .select(0, batch.positions.clone())
-}
-
-impl TrainStep for Tuned {
-    type Input = Step;
-    type Output = StepOutput;
-
-    fn step(&self, step: Step) -> TrainOutput<StepOutput> {
-        kernels::in_pool(|| self.gradients(&step))
-    }
-}
-
-impl Tuned {
-    fn gradients(&self, step: &Step) -> TrainOutput<StepOutput> {
-        let (learned, tokens) = (step.learned, step.tokens);
-        let mut sum = GradientsAccumulator::new();
-        let mut losses = Vec::with_capacity(step.batches.len());
-        for (index, batch) in step.batches.iter().enumerate() {
-            let (loss, grads) = self.loss_and_grads(batch, learned, step.seed.wrapping_add(index as u64));
-            losses.push(loss);
-            sum.accumulate(self, grads);
-        }
-        let grads = clipped(self, sum.grads(), self.max_grad_norm);
-        let item = StepOutput {
-            loss: Tensor::cat(losses, 0).sum(),
-            learned,
-            tokens,
-        };
-        TrainOutput { grads, item }
-    }
-}
-
-impl InferenceStep for Tuned {
-    type Input = Step;
-    type Output = StepOutput;
-
-    fn step(&self, step: Step) -> StepOutput {
-        let (learned, tokens) = (step.learned, step.tokens);
-        let bound = self.adapted.bind();
-        let head = head(&self.adapted, &bound);
-        let losses: Vec<Tensor<1>> = step
-            .batches
-            .into_iter()
-            .map(|batch| {
-                let hidden = bound.hidden(batch.ids.clone(), &batch.layout, None);
-                linear_nll(response_rows(hidden, &batch), &head, batch.targets).sum()
-            })
-            .collect();
-        StepOutput {
-            loss: Tensor::cat(losses, 0).sum().div_scalar(learned as f64),
-            learned,
-            tokens,
-        }
-    }
 }
 
 /// `grads` scaled so that the norm over all of them is at most `max_norm`, as PyTorch's `clip_grad_norm_` does. Burn's
@@ -204,64 +208,5 @@ impl Adaptor<LossInput> for StepOutput {
 impl Adaptor<TokensInput> for StepOutput {
     fn adapt(&self) -> TokensInput {
         TokensInput(self.tokens)
-    }
-}
-
-// The adapted model decides what a record holds, so every method goes straight to it.
-impl Module for Tuned {
-    fn collect_devices(&self, devices: burn::module::Devices) -> burn::module::Devices {
-        self.adapted.collect_devices(devices)
-    }
-    fn fork(self, device: &burn::tensor::Device) -> Self {
-        self.with(|adapted| adapted.fork(device))
-    }
-    fn to_device(self, device: &burn::tensor::Device) -> Self {
-        self.with(|adapted| adapted.to_device(device))
-    }
-    fn train(self) -> Self {
-        self.with(Module::train)
-    }
-    fn valid(&self) -> Self {
-        self.clone().with(|adapted| adapted.valid())
-    }
-    fn materialize(self) -> Self {
-        self.with(Module::materialize)
-    }
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        self.adapted.visit(visitor);
-    }
-    fn map<M: burn::module::ModuleMapper>(self, mapper: &mut M) -> Self {
-        self.with(|adapted| adapted.map(mapper))
-    }
-    fn into_record(self) -> burn::store::ModuleRecord {
-        self.adapted.into_record()
-    }
-    fn try_load_record(self, record: burn::store::ModuleRecord) -> Result<Self, burn::store::RecordError> {
-        let adapted = self.adapted.try_load_record(record)?;
-        Ok(Self { adapted, ..self })
-    }
-}
-
-impl Tuned {
-    fn with(self, change: impl FnOnce(Adapted<Decoder>) -> Adapted<Decoder>) -> Self {
-        Self {
-            adapted: change(self.adapted),
-            ..self
-        }
-    }
-}
-
-impl burn::module::ModuleDisplayDefault for Tuned {
-    fn content(&self, content: burn::module::Content) -> Option<burn::module::Content> {
-        self.adapted.content(content)
-    }
-}
-
-impl burn::module::ModuleDisplay for Tuned {}
-
-// burn-train shows the learner's model in its summary.
-impl std::fmt::Display for Tuned {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.adapted.summary().fmt(f)
     }
 }

@@ -1,0 +1,220 @@
+//! See [`crate::patch_embed()`].
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Shape, Tensor};
+
+use super::gemm::{Cores, Mat, product};
+use super::memory::filled;
+use super::{rows, tensor, values};
+
+/// Patches that one task cuts out and multiplies, about.
+const PATCHES: usize = 200;
+
+/// See [`crate::patch_embed()`].
+pub fn patch_embed(pixels: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    let [batch, _, height, width] = pixels.dims();
+    let [d, _, patch, _] = weight.dims();
+    let bias = match bias {
+        Some(bias) => bias.cast(DType::F32),
+        None => Tensor::zeros([d], (&weight.device().inner(), DType::F32)),
+    };
+    let tokens = Tensor::<2>::from_dispatch(<Dispatch as PatchEmbed>::project_patches(
+        pixels.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    ));
+    tokens.reshape([batch, (height / patch) * (width / patch), d])
+}
+
+/// Patches of pictures, projected.
+#[backend_extension(Flex, Autodiff)]
+pub trait PatchEmbed: Backend {
+    /// `pixels`: `[batch, channels, h, w]`, `weight`: `[d, channels, patch, patch]`, `bias`: `[d]`, all f32; result
+    /// `[batch·patches, d]`.
+    fn project_patches(
+        pixels: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// Sizes of pictures and of what they are cut into.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    batch: usize,
+    channels: usize,
+    /// Side of a patch.
+    patch: usize,
+    /// Patches from top to bottom.
+    rows: usize,
+    /// Patches from left to right.
+    columns: usize,
+}
+
+impl Grid {
+    fn new(pixels: &Shape, weight: &Shape) -> Self {
+        let patch = weight[2];
+        let (rows, columns) = (pixels[2] / patch, pixels[3] / patch);
+        assert!(
+            weight[1] == pixels[1] && weight[3] == patch && rows * patch == pixels[2] && columns * patch == pixels[3],
+            "pictures of {pixels:?} for patches of {weight:?}"
+        );
+        Self {
+            batch: pixels[0],
+            channels: pixels[1],
+            patch,
+            rows,
+            columns,
+        }
+    }
+
+    /// Values of a patch.
+    fn depth(&self) -> usize {
+        self.channels * self.patch * self.patch
+    }
+
+    /// Appends the patches of row `row`, counted through all pictures, to `out`, channel by channel as a weight has them.
+    fn cut(&self, pixels: &[f32], row: usize, out: &mut [f32]) {
+        let Self { patch, columns, .. } = *self;
+        let width = columns * patch;
+        let (picture, row) = (row / self.rows, row % self.rows);
+        for channel in 0..self.channels {
+            for line in 0..patch {
+                let start = ((picture * self.channels + channel) * self.rows * patch + row * patch + line) * width;
+                let at = (channel * patch + line) * patch;
+                let pieces = pixels[start..start + width].chunks_exact(patch);
+                for (piece, out) in pieces.zip(out.chunks_exact_mut(self.depth())) {
+                    out[at..at + patch].copy_from_slice(piece);
+                }
+            }
+        }
+    }
+
+    /// Pictures, seen as what their patches are cut from, and how to reorder that into patches.
+    fn shape_of_pictures(&self) -> Shape {
+        let Self {
+            batch,
+            channels,
+            patch,
+            rows,
+            columns,
+        } = *self;
+        Shape::from([batch, channels, rows, patch, columns, patch])
+    }
+
+    /// Pictures from their patches, `[batch·patches, depth]`.
+    fn joined(&self, patches: FlexTensor) -> FlexTensor {
+        let Self {
+            batch,
+            channels,
+            patch,
+            rows,
+            columns,
+        } = *self;
+        let patches = Flex::float_reshape(patches, Shape::from([batch, rows, columns, channels, patch, patch]));
+        let pictures = Flex::float_permute(patches, &[0, 3, 1, 4, 2, 5]);
+        Flex::float_reshape(pictures, Shape::from([batch, channels, rows * patch, columns * patch]))
+    }
+
+    /// All patches, `[batch·patches, depth]`.
+    fn patches(&self, pixels: FlexTensor) -> FlexTensor {
+        let pieces = Flex::float_permute(
+            Flex::float_reshape(pixels, self.shape_of_pictures()),
+            &[0, 2, 4, 1, 3, 5],
+        );
+        Flex::float_reshape(
+            pieces,
+            Shape::from([self.batch * self.rows * self.columns, self.depth()]),
+        )
+    }
+}
+
+impl PatchEmbed for Flex {
+    fn project_patches(pixels: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        let (pixels, weight, bias) = (pixels.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
+        let grid = Grid::new(pixels.layout().shape(), weight.layout().shape());
+        let d = weight.layout().shape()[0];
+        let (picture, bias) = (values(&pixels), values(&bias));
+        let (depth, columns) = (grid.depth(), grid.columns);
+        let projection = Mat::rows(values(&weight), [d, depth]).t();
+        let count = grid.batch * grid.rows * columns;
+        let together = (PATCHES / columns.max(1)).max(1);
+        let out = filled(count * d, together * columns * d, |index, out| {
+            let count = out.capacity() / d;
+            let mut pieces = vec![0.0; count * depth];
+            for (row, pieces) in pieces.chunks_exact_mut(columns * depth).enumerate() {
+                grid.cut(picture, index * together + row, pieces);
+            }
+            for _ in 0..count {
+                out.copy(bias);
+            }
+            let pieces = Mat::rows(&pieces, [count, depth]);
+            product(out.written(), d, pieces, projection, 1.0, true, Cores::One);
+        });
+        tensor(out, Shape::from([count, d]))
+    }
+}
+
+/// What the backward pass reads: nothing for a gradient that nothing asks for.
+#[derive(Debug, Clone)]
+struct Kept {
+    grid: Grid,
+    /// If the weight requires a gradient.
+    pixels: Option<FlexTensor>,
+    /// If the pictures require one.
+    weight: Option<FlexTensor>,
+}
+
+#[derive(Debug)]
+struct PatchEmbedStep;
+
+/// Parents: pictures, weight, bias.
+impl Backward<Flex, 3> for PatchEmbedStep {
+    type State = Kept;
+
+    fn backward(self, ops: Ops<Kept, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let Kept { grid, pixels, weight } = ops.state;
+        let [of_pixels, of_weight, of_bias] = ops.parents;
+        let [_, d] = rows(&grad);
+        if let (Some(node), Some(weight)) = (of_pixels, weight) {
+            let weight = Flex::float_reshape(weight, Shape::from([d, grid.depth()]));
+            grads.register::<Flex>(node.id, grid.joined(Flex::float_matmul(grad.clone(), weight)));
+        }
+        if let (Some(node), Some(pixels)) = (of_weight, pixels) {
+            let of_weight = Flex::float_matmul(Flex::float_transpose(grad.clone()), grid.patches(pixels));
+            let shape = Shape::from([d, grid.channels, grid.patch, grid.patch]);
+            grads.register::<Flex>(node.id, Flex::float_reshape(of_weight, shape));
+        }
+        if let Some(node) = of_bias {
+            let sum = Flex::float_sum_dim(grad, 0);
+            grads.register::<Flex>(node.id, Flex::float_reshape(sum, Shape::from([d])));
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> PatchEmbed for Autodiff<Flex, C> {
+    fn project_patches(
+        pixels: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [pixels.node(), weight.node(), bias.node()];
+        let kept = Kept {
+            grid: Grid::new(pixels.primitive().layout().shape(), weight.primitive().layout().shape()),
+            pixels: weight.is_tracked().then(|| pixels.primitive().clone()),
+            weight: pixels.is_tracked().then(|| weight.primitive().clone()),
+        };
+        let out = Flex::project_patches(pixels.into_primitive(), weight.into_primitive(), bias.into_primitive());
+        match PatchEmbedStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}

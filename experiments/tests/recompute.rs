@@ -1,0 +1,124 @@
+//! Activation checkpointing of vision transformers.
+
+use backbones::{Vit, VitConfig};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use experiments::batches::{Batch, Input};
+use experiments::classifier::{checkpointed_step, step};
+use wegeft::{Adapted, AdapterConfig, Method};
+
+const DEPTH: usize = 4;
+
+fn adapted(config: AdapterConfig, drop_path: f64, device: &Device) -> Adapted<Vit> {
+    let vit = VitConfig::new(16, 4, 24, DEPTH, 3)
+        .with_num_classes(5)
+        .with_drop_path(drop_path);
+    let adapted = config.with_modules_to_save(["head"]).init(vit.init(device)).unwrap();
+    // Away from where half of the factors are zero and have no gradient to speak of.
+    struct Shake;
+    impl burn::module::ModuleMapper for Shake {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|value| {
+                let noise = value.random_like(Distribution::Normal(0.0, 0.1));
+                let trained = value.is_require_grad();
+                (value + noise).detach().set_require_grad(trained)
+            })
+        }
+    }
+    adapted.map(&mut Shake)
+}
+
+/// Every gradient, by the order of parameters.
+fn values(adapted: &Adapted<Vit>, grads: GradientsParams) -> Vec<Option<Vec<f32>>> {
+    struct Values(GradientsParams, Vec<Option<Vec<f32>>>);
+    impl ModuleVisitor for Values {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let grad = self.0.remove::<D>(param.id);
+            self.1.push(grad.map(|grad| grad.into_data().try_to_vec().unwrap()));
+        }
+    }
+    let mut values = Values(grads, Vec::new());
+    adapted.visit(&mut values);
+    values.1
+}
+
+fn distance(ours: &[Option<Vec<f32>>], theirs: &[Option<Vec<f32>>]) -> f32 {
+    assert!(ours.iter().any(Option::is_some));
+    let pairs = ours.iter().zip(theirs).filter_map(|(ours, theirs)| {
+        assert_eq!(ours.is_some(), theirs.is_some());
+        ours.as_ref().zip(theirs.as_ref())
+    });
+    pairs
+        .map(|(ours, theirs)| {
+            let greatest = |values: &mut dyn Iterator<Item = f32>| values.map(f32::abs).fold(0.0, f32::max);
+            let scale = greatest(&mut theirs.iter().copied());
+            greatest(&mut ours.iter().zip(theirs).map(|(a, b)| a - b)) / scale.max(1e-6)
+        })
+        .fold(0.0, f32::max)
+}
+
+/// One test: the random numbers of a device are one stream.
+#[test]
+fn blocks_computed_again_give_the_same_gradients() {
+    let device = Device::flex().autodiff();
+    device.seed(1);
+    let pixels = Tensor::<4>::random([3, 3, 16, 16], Distribution::Normal(0.0, 1.0), &device).inner();
+    let labels = Tensor::<1, Int>::from_ints([0, 3, 1], &device);
+    let batch = |input: Input| Batch {
+        input,
+        labels: labels.clone(),
+        shares: None,
+        seed: 77,
+    };
+    let pictures = || batch(Input::Pixels(Tensor::from_inner(pixels.clone())));
+    let wegeft = || AdapterConfig::wegeft(2).with_target_modules(["attn.proj"]);
+    for config in [
+        wegeft(),
+        wegeft().with_layers_to_transform([2, 3]),
+        wegeft().with_layers_to_transform([3]),
+        AdapterConfig::lora(2).with_target_modules(["attn.proj", "mlp.fc1"]),
+        AdapterConfig::vpt(2, true),
+        AdapterConfig::vpt(2, false),
+        AdapterConfig::bitfit(),
+        AdapterConfig::new(Method::Full),
+        AdapterConfig::new(Method::Linear),
+    ] {
+        let name = format!("{:?}", config.method);
+        let adapted = adapted(config, 0.0, &device);
+        let plain = step(&adapted, pictures());
+        let again = checkpointed_step(&adapted, pictures());
+        let worst = distance(&values(&adapted, again.grads), &values(&adapted, plain.grads));
+        assert!(worst < 1e-4, "{name}: {worst:e}");
+        let loss = |output: burn::train::ClassificationOutput| output.loss.into_scalar::<f32>();
+        assert!((loss(again.item) - loss(plain.item)).abs() < 1e-6);
+    }
+
+    // Stochastic depth drops the same branches both times; from tokens that have been through a block, too.
+    let random = adapted(wegeft(), 0.5, &device);
+    let tokens = random.bind().tokens(Tensor::from_inner(pixels.clone()), 1).inner();
+    for first in [0, 1] {
+        let input = || match first {
+            0 => pictures(),
+            _ => batch(Input::Tokens(Tensor::from_inner(tokens.clone()), 1)),
+        };
+        let again = checkpointed_step(&random, input());
+        let bound = random.bind();
+        let mut x = match input().input {
+            Input::Tokens(tokens, _) => tokens,
+            _ => bound.tokens(Tensor::from_inner(pixels.clone()), 0),
+        };
+        let seed = |block: usize| device.seed(77 + 1 + block as u64);
+        for block in first..DEPTH - 1 {
+            seed(block);
+            x = bound.block(block, x);
+        }
+        seed(DEPTH - 1);
+        let logits = bound.classify(bound.features_from(x, DEPTH - 1));
+        let loss = burn::nn::loss::CrossEntropyLossConfig::new().init(&device);
+        let grads = loss.forward(logits, labels.clone()).backward();
+        let whole = GradientsParams::from_grads(grads, &random);
+        let worst = distance(&values(&random, again.grads), &values(&random, whole));
+        assert!(worst < 1e-4, "from block {first}: {worst:e}");
+    }
+}
