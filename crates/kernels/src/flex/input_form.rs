@@ -20,6 +20,18 @@ use crate::flex::wide::wide;
 /// [`Linear`] does best.
 const FEW: usize = 8;
 
+/// Rows over which one task sums, about.
+const SUMMED: usize = 400;
+
+/// Rows of one task's part of `n` where tasks sum over rows. It depends on nothing else, so that any number of threads
+/// gives the same numbers; an even number of parts keeps two cores busy to the end.
+fn summed_rows(n: usize) -> usize {
+    if n < SUMMED / 2 {
+        return n.max(1);
+    }
+    n.div_ceil(2 * n.div_ceil(2 * SUMMED))
+}
+
 /// See [`crate::input_form()`].
 pub fn input_form(
     x: Tensor<2>,
@@ -188,7 +200,7 @@ fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
     let (grad, input, code) = (values(grad), values(&kept.x), values(&kept.code));
     let [n, d_in] = rows(&kept.x);
     let (d_out, r) = (weight.size()[0], psi.size()[0]);
-    let block = block_rows(n);
+    let block = summed_rows(n);
     let (small, tasks) = (r * d_in, n.div_ceil(block));
     let lens = [n * d_in, tasks * small, tasks * small];
     let [dx, dphi, dpsi] = filled_together(lens, [block * d_in, small, small], |index, [dx, dphi, dpsi]| {
@@ -221,7 +233,7 @@ fn without_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 2] {
     let (grad, input, code) = (values(grad), values(&kept.x), values(&kept.code));
     let [n, d_in] = rows(&kept.x);
     let ([_, d_out], r) = (weight.size(), phi.size()[1]);
-    let block = block_rows(n);
+    let block = summed_rows(n);
     let tasks = n.div_ceil(block);
     let mut seen = vec![0.0; d_out * r];
     product(&mut seen, r, weight.t(), phi, kept.pair.scale, false, Cores::All);

@@ -29,6 +29,7 @@ fn results() -> Vec<Vec<f32>> {
         scale: 0.5,
     };
     let y = kernels::input_form(y, edit, fixed([32, 24], &device), None, None);
+    let deep = kernels::linear(fixed([1700, 1100], &device), fixed([1100, 40], &device), None);
     let narrow = fixed([96, 300], &device).cast(DType::BF16);
     let one_row = kernels::linear(x.clone().narrow(0, 0, 1), fixed([96, 6000], &device), None);
     let of_narrow = kernels::linear(x.clone(), narrow.clone(), None);
@@ -47,6 +48,7 @@ fn results() -> Vec<Vec<f32>> {
         values(y.inner()),
         values(patches.inner().flatten(0, 1)),
         values(scaled.inner().flatten(0, 1)),
+        values(deep.inner()),
         values(one_row.inner()),
         values(of_narrow.inner()),
         values(loss.inner().unsqueeze()),
@@ -63,6 +65,9 @@ fn any_number_of_threads_gives_the_same_numbers() {
         pool.install(results)
     };
     let one = with(1);
-    assert_eq!(one, with(2));
-    assert_eq!(one, with(3));
+    for threads in [2, 3, 16] {
+        for (index, (one, many)) in one.iter().zip(with(threads)).enumerate() {
+            assert!(*one == many, "result {index} of {threads} threads");
+        }
+    }
 }

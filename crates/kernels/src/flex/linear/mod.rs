@@ -23,8 +23,10 @@ use super::{rows, tensor, values};
 use crate::flex::wide::wide;
 pub use few_rows::FEW;
 
-/// Rows of a product that one task works on, about: fewer, and packing the weight anew for each costs more than 5 %.
-const ROWS: usize = 200;
+/// Rows of a product that one task works on at most, so that bias, GELU and residual find them in the cache.
+const MOST_ROWS: usize = 800;
+/// And at least: every task packs the weight anew.
+const LEAST_ROWS: usize = 100;
 
 /// See [`crate::linear()`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
@@ -244,13 +246,12 @@ pub(super) fn matrix(tensor: &FlexTensor) -> Mat<'_> {
     Mat::new(data, [shape[0], shape[1]], [strides[0] as usize, strides[1] as usize])
 }
 
-/// Rows of one task's part of `n`. It depends on nothing else, so that any number of threads gives the same numbers;
-/// an even number of parts keeps two cores busy to the end.
+/// Rows of one task's part of `n`: few large parts, as many for each thread. How rows are cut changes no number: `gemm`
+/// goes through the depth of a product in steps that depend on the depth alone where there are more than 64 rows.
 pub(super) fn block_rows(n: usize) -> usize {
-    if n < 2 * ROWS / 3 {
-        return n.max(1);
-    }
-    n.div_ceil(2 * n.div_ceil(2 * ROWS))
+    let threads = rayon::current_num_threads();
+    let parts = threads * n.div_ceil(threads * MOST_ROWS);
+    n.div_ceil(parts.max(1)).max(LEAST_ROWS).min(n).max(1)
 }
 
 /// A product that is one task's whole work uses all cores, if it is large.
