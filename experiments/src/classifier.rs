@@ -58,6 +58,14 @@ pub fn checkpointed_step(adapted: &Adapted<Vit>, batch: Batch) -> TrainOutput<Cl
     if first + 1 >= depth {
         return step(adapted, batch);
     }
+    let patches = match &batch.input {
+        Input::Pixels(pixels) => {
+            let [_, _, height, width] = pixels.dims();
+            adapted.model().patches(height, width)
+        }
+        Input::Tokens(tokens, _) => tokens.dims()[1] - adapted.model().prefix_tokens(),
+        Input::Features(_) => 0,
+    };
     let seed = |block: usize| device.seed(batch.seed.wrapping_add(1 + block as u64));
     let layered = Layered {
         embed: |adapted: &Adapted<Vit>| {
@@ -78,7 +86,7 @@ pub fn checkpointed_step(adapted: &Adapted<Vit>, batch: Batch) -> TrainOutput<Cl
     let (_, item, grads) = layered.loss_and_grads(adapted, |tokens| {
         seed(depth - 1);
         let model = adapted.bind();
-        let logits = model.classify(model.features_from(tokens, depth - 1));
+        let logits = model.classify(model.features_of(tokens, patches, depth - 1));
         of_logits(logits, batch.labels.clone(), batch.shares.clone())
     });
     TrainOutput { grads, item }

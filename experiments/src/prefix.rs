@@ -2,6 +2,7 @@
 //! changes, so it is computed once a picture and not once an epoch.
 
 use backbones::Vit;
+use burn::module::{Module, ModuleDisplay};
 use wegeft::Adapted;
 
 /// How far that part reaches.
@@ -25,17 +26,9 @@ pub fn prefix(adapted: &Adapted<Vit>) -> Option<Prefix> {
 /// Where the first trained value of `adapted` is: after that many blocks, or after the pooling. `None` if it may be
 /// before the first block, or in a place that is not known here.
 pub fn start_of_training(adapted: &Adapted<Vit>) -> Option<Prefix> {
-    let groups = adapted.bank().groups();
-    if groups.len() != adapted.bank().factors.len() || groups.iter().any(|group| group.sites.is_empty()) {
-        return None; // factors that act on something other than weights
-    }
-    let saved = adapted.saved_params().into_iter().map(|param| param.path);
-    let sites = groups
-        .iter()
-        .flat_map(|group| group.sites.iter().map(|site| site.path.clone()));
     let depth = adapted.model().blocks.len();
     let mut reach = Prefix::Whole;
-    for path in saved.chain(sites) {
+    for path in trained_paths(adapted) {
         let mut parts = path.split('.');
         let here = match parts.next() {
             Some("head" | "head_dist") => Prefix::Whole,
@@ -46,6 +39,13 @@ pub fn start_of_training(adapted: &Adapted<Vit>) -> Option<Prefix> {
         reach = reach.min(here);
     }
     Some(reach)
+}
+
+/// Paths of all that `adapted` trains or edits: sites, and parameters trained in full.
+pub fn trained_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> Vec<String> {
+    let saved = adapted.saved_params().into_iter().map(|param| param.path);
+    let sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);
+    saved.chain(sites.map(|site| site.path.clone())).collect()
 }
 
 #[cfg(test)]

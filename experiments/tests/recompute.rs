@@ -1,5 +1,6 @@
 //! Activation checkpointing of vision transformers.
 
+use backbones::vit::Pool;
 use backbones::{Vit, VitConfig};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -10,9 +11,11 @@ use wegeft::{Adapted, AdapterConfig, Method};
 
 const DEPTH: usize = 4;
 
-fn adapted(config: AdapterConfig, drop_path: f64, device: &Device) -> Adapted<Vit> {
+fn adapted(config: AdapterConfig, mean_pool: bool, drop_path: f64, device: &Device) -> Adapted<Vit> {
     let vit = VitConfig::new(16, 4, 24, DEPTH, 3)
         .with_num_classes(5)
+        .with_pool(if mean_pool { Pool::Mean } else { Pool::Cls })
+        .with_layer_scale(mean_pool)
         .with_drop_path(drop_path);
     let adapted = config.with_modules_to_save(["head"]).init(vit.init(device)).unwrap();
     // Away from where half of the factors are zero and have no gradient to speak of.
@@ -80,22 +83,25 @@ fn blocks_computed_again_give_the_same_gradients() {
         AdapterConfig::lora(2).with_target_modules(["attn.proj", "mlp.fc1"]),
         AdapterConfig::vpt(2, true),
         AdapterConfig::vpt(2, false),
+        AdapterConfig::houlsby(3),
         AdapterConfig::bitfit(),
         AdapterConfig::new(Method::Full),
         AdapterConfig::new(Method::Linear),
     ] {
-        let name = format!("{:?}", config.method);
-        let adapted = adapted(config, 0.0, &device);
-        let plain = step(&adapted, pictures());
-        let again = checkpointed_step(&adapted, pictures());
-        let worst = distance(&values(&adapted, again.grads), &values(&adapted, plain.grads));
-        assert!(worst < 1e-4, "{name}: {worst:e}");
-        let loss = |output: burn::train::ClassificationOutput| output.loss.into_scalar::<f32>();
-        assert!((loss(again.item) - loss(plain.item)).abs() < 1e-6);
+        for mean_pool in [false, true] {
+            let name = format!("{:?}, mean pooling {mean_pool}", config.method);
+            let adapted = adapted(config.clone(), mean_pool, 0.0, &device);
+            let plain = step(&adapted, pictures());
+            let again = checkpointed_step(&adapted, pictures());
+            let worst = distance(&values(&adapted, again.grads), &values(&adapted, plain.grads));
+            assert!(worst < 1e-4, "{name}: {worst:e}");
+            let loss = |output: burn::train::ClassificationOutput| output.loss.into_scalar::<f32>();
+            assert!((loss(again.item) - loss(plain.item)).abs() < 1e-6, "{name}");
+        }
     }
 
     // Stochastic depth drops the same branches both times; from tokens that have been through a block, too.
-    let random = adapted(wegeft(), 0.5, &device);
+    let random = adapted(wegeft(), false, 0.5, &device);
     let tokens = random.bind().tokens(Tensor::from_inner(pixels.clone()), 1).inner();
     for first in [0, 1] {
         let input = || match first {

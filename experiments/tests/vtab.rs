@@ -90,11 +90,11 @@ fn a_folder_of_pictures_trains_saves_and_says_when_it_is_done() {
 fn the_same_seed_gives_the_same_numbers() {
     let dir = tempfile::tempdir().unwrap();
     make_task(dir.path(), "halves", 8);
-    let run = |name: &str, method: &str| {
+    let run = |name: &str, method: &str, more: &[&str]| {
         let out = dir.path().join(name).join(method);
         let (data, folder) = (dir.path().to_str().unwrap(), out.to_str().unwrap());
         let args = ["--data", data, "--task", "halves", "--method", method, "--out", folder];
-        let done = vtab(&[args.as_slice(), &["--epochs", "2", "--drop-path", "0.2"]].concat());
+        let done = vtab(&[args.as_slice(), &["--epochs", "2"], more].concat());
         assert!(done.status.success(), "{}", text(&done.stderr));
         let adapter = out
             .join("halves")
@@ -102,9 +102,15 @@ fn the_same_seed_gives_the_same_numbers() {
             .join("adapter/adapter_model.safetensors");
         std::fs::read(adapter).unwrap()
     };
+    let drops = ["--drop-path", "0.2"];
     for method in ["wegeft", "pissa"] {
-        assert_eq!(run("once", method), run("again", method), "{method}");
+        assert_eq!(run("once", method, &drops), run("again", method, &drops), "{method}");
     }
+    // Blocks that are computed again drop the same branches both times.
+    let again = ["--drop-path", "0.2", "--gradient-checkpointing"];
+    let first = run("blocks", "wegeft", &again);
+    assert_eq!(first, run("blocks again", "wegeft", &again));
+    assert_ne!(first, run("none dropped", "wegeft", &["--gradient-checkpointing"]));
 }
 
 #[test]

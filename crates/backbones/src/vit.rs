@@ -222,6 +222,12 @@ impl Vit {
         self
     }
 
+    /// Patches of a picture of `height` and `width` pixels.
+    pub fn patches(&self, height: usize, width: usize) -> usize {
+        let [_, _, patch_height, patch_width] = self.patch_embed.proj.weight.lazy_shape().dims();
+        (height / patch_height) * (width / patch_width)
+    }
+
     /// Tokens before the patches: CLS, distillation, registers.
     pub fn prefix_tokens(&self) -> usize {
         let count = |token: &Option<Param<Tensor<3>>>| token.as_ref().map_or(0, |token| token.lazy_shape()[1]);
@@ -242,12 +248,18 @@ impl Vit {
     /// Tokens `[batch, tokens, d_model]` that have been through the first `blocks` blocks to pooled features
     /// `[batch, d_model]`.
     pub fn features_from(&self, tokens: Tensor<3>, blocks: usize) -> Tensor<2> {
-        let [batch, count, d] = tokens.dims();
+        let patches = tokens.dims()[1] - self.prefix_tokens();
+        self.features_of(tokens, patches, blocks)
+    }
+
+    /// [`Vit::features_from`] for tokens of which the last `patches` are the patches: an adapter's prompts may stand before
+    /// them.
+    pub fn features_of(&self, tokens: Tensor<3>, patches: usize, blocks: usize) -> Tensor<2> {
+        let [batch, _, d] = tokens.dims();
         let blocks = &self.blocks[blocks..];
         let pooled = if let Some(pool) = &self.attn_pool {
             pool.forward(self.normed(&self.norm, self.through(blocks, tokens)))
         } else if self.mean_pool {
-            let patches = count - self.prefix_tokens();
             let x = self.normed(&self.norm, self.through(blocks, tokens));
             // The last ones: prompts of an adapter stand between the prefix and the patches.
             let [_, count, _] = x.dims();

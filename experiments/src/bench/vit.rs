@@ -40,6 +40,9 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
         "full" => Some(AdapterConfig::new(Method::Full)),
         "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(["attn.proj"])),
         "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(["attn.proj"])),
+        "burn-lora" if args.checkpointing == Some(Checkpointing::Layers) => {
+            return Err("--checkpointing layers: --method burn-lora has balanced only".into());
+        }
         "burn-lora" => None,
         _ => {
             return Err(format!(

@@ -1,6 +1,6 @@
 //! A decoder's step with activation checkpointing.
 
-use backbones::lm::Decoder;
+use backbones::lm::{Decoder, Layout};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use kernels::linear_cross_entropy;
@@ -8,6 +8,7 @@ use wegeft::Adapted;
 
 use crate::language::batches::Batch;
 use crate::language::objective::{head, response_rows};
+use crate::prefix::trained_paths;
 use crate::recompute::Layered;
 
 /// Loss of a batch (the sum over its learned tokens, divided by `learned`) and its gradients. Every layer starts its
@@ -21,7 +22,10 @@ pub fn loss_and_grads(
     let layout = &batch.layout;
     let device = batch.ids.device();
     let embed = |adapted: &Adapted<Decoder>| adapted.bind().embed(batch.ids.clone(), layout);
-    let pass = adapted.bind().pass(layout, layout, embed(adapted).dtype(), &device);
+    // The type of activations, by one token.
+    let first_token = batch.ids.clone().slice([0..1, 0..1]);
+    let dtype = adapted.bind().embed(first_token, &Layout::dense(1, 1)).dtype();
+    let pass = adapted.bind().pass(layout, layout, dtype, &device);
     let layer = |adapted: &Adapted<Decoder>, index: usize, x: Tensor<3>| {
         device.seed(seed.wrapping_add(1 + index as u64));
         adapted.bind().layer(index, x, &pass, None)
@@ -48,23 +52,10 @@ pub fn loss_and_grads(
 /// Number of the first layer in which something is trained; `None` if that may also be before the layers, or after them
 /// alone.
 fn first_trained_layer(adapted: &Adapted<Decoder>) -> Option<usize> {
-    let groups = adapted.bank().groups();
-    if groups.len() != adapted.bank().factors.len() {
-        return None; // factors that act on something other than weights
-    }
-    let saved = adapted.saved_params().into_iter().map(|param| param.path);
-    let sites = groups
-        .iter()
-        .flat_map(|group| group.sites.iter().map(|site| site.path.clone()));
-    let mut first = None;
-    for path in saved.chain(sites) {
-        let parts: Vec<&str> = path.split('.').collect();
-        let number = |at: usize| parts.get(at + 1).and_then(|number| number.parse::<usize>().ok());
-        let layer = parts
-            .iter()
-            .position(|part| matches!(*part, "layers" | "h"))
-            .and_then(number)?;
-        first = Some(first.map_or(layer, |first: usize| first.min(layer)));
-    }
-    first
+    let layer = |path: &String| {
+        let mut parts = path.split('.').skip_while(|part| !matches!(*part, "layers" | "h"));
+        parts.nth(1)?.parse::<usize>().ok()
+    };
+    let layers: Option<Vec<usize>> = trained_paths(adapted).iter().map(layer).collect();
+    layers?.into_iter().min()
 }

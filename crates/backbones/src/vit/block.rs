@@ -125,7 +125,10 @@ impl Block {
         }
         let branch = linear(layer, x);
         let scale = scale.as_ref().map(|scale| scale.gamma.val());
-        let branch = place.forward(branch);
+        let (branch, scale) = match (place.is_bound(), scale) {
+            (true, Some(scale)) => (place.forward(branch * scale.unsqueeze::<3>()), None),
+            (_, scale) => (place.forward(branch), scale),
+        };
         let [batch, ..] = branch.dims();
         let keep = self.drop_path.factors(batch, &branch.device());
         residual_add(residual, branch, scale, keep)

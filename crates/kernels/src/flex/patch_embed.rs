@@ -79,7 +79,7 @@ impl Grid {
         self.channels * self.patch * self.patch
     }
 
-    /// Appends the patches of row `row`, counted through all pictures, to `out`, channel by channel as a weight has them.
+    /// Fills `out` with the patches of row `row`, counted through all pictures, channel by channel as a weight has them.
     fn cut(&self, pixels: &[f32], row: usize, out: &mut [f32]) {
         let Self { patch, columns, .. } = *self;
         let width = columns * patch;
@@ -94,18 +94,6 @@ impl Grid {
                 }
             }
         }
-    }
-
-    /// Pictures, seen as what their patches are cut from, and how to reorder that into patches.
-    fn shape_of_pictures(&self) -> Shape {
-        let Self {
-            batch,
-            channels,
-            patch,
-            rows,
-            columns,
-        } = *self;
-        Shape::from([batch, channels, rows, patch, columns, patch])
     }
 
     /// Pictures from their patches, `[batch·patches, depth]`.
@@ -124,10 +112,15 @@ impl Grid {
 
     /// All patches, `[batch·patches, depth]`.
     fn patches(&self, pixels: FlexTensor) -> FlexTensor {
-        let pieces = Flex::float_permute(
-            Flex::float_reshape(pixels, self.shape_of_pictures()),
-            &[0, 2, 4, 1, 3, 5],
-        );
+        let Self {
+            batch,
+            channels,
+            patch,
+            rows,
+            columns,
+        } = *self;
+        let pictures = Flex::float_reshape(pixels, Shape::from([batch, channels, rows, patch, columns, patch]));
+        let pieces = Flex::float_permute(pictures, &[0, 2, 4, 1, 3, 5]);
         Flex::float_reshape(
             pieces,
             Shape::from([self.batch * self.rows * self.columns, self.depth()]),

@@ -30,6 +30,23 @@ fn results() -> Vec<Vec<f32>> {
     };
     let y = kernels::input_form(y, edit, fixed([32, 24], &device), None, None);
     let deep = kernels::linear(fixed([1700, 1100], &device), fixed([1100, 40], &device), None);
+    // Parts of which the last would be small, products of few columns.
+    let odd = kernels::linear(
+        fixed([201, 768], &device),
+        fixed([768, 96], &device),
+        Some(fixed([96], &device)),
+    );
+    let edited = [1, 2, 8].map(|rank| {
+        let edit = kernels::InputEdit {
+            phi: fixed([768, rank], &device),
+            psi: fixed([rank, 768], &device),
+            scale: 0.5,
+        };
+        let x = fixed([820, 768], &device).require_grad();
+        let out = kernels::input_form(x.clone(), edit, fixed([768, 24], &device), None, None);
+        let grads = out.clone().square().sum().backward();
+        Tensor::cat(vec![out.inner(), x.grad(&grads).unwrap()], 1)
+    });
     let narrow = fixed([96, 300], &device).cast(DType::BF16);
     let one_row = kernels::linear(x.clone().narrow(0, 0, 1), fixed([96, 6000], &device), None);
     let of_narrow = kernels::linear(x.clone(), narrow.clone(), None);
@@ -49,6 +66,8 @@ fn results() -> Vec<Vec<f32>> {
         values(patches.inner().flatten(0, 1)),
         values(scaled.inner().flatten(0, 1)),
         values(deep.inner()),
+        values(odd.inner()),
+        values(Tensor::cat(edited.to_vec(), 1)),
         values(one_row.inner()),
         values(of_narrow.inner()),
         values(loss.inner().unsqueeze()),

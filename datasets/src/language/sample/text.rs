@@ -15,20 +15,21 @@ use crate::language::Template;
 pub fn document(seed: u64, index: u64) -> String {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index));
     let rng = &mut rng;
-    match rng.random_range(0..30) {
+    // Lists most of all: to look a thing up among others is what takes longest to learn.
+    match rng.random_range(0..40) {
         0..=1 => several(rng, 4, fact),
         2..=4 => several(rng, 4, yes_or_no),
-        5..=8 => several(rng, 2, list),
-        9..=10 => several(rng, 2, asked_before),
-        11 => several(rng, 4, usage),
-        12..=13 => several(rng, 2, choice),
-        14..=16 => several(rng, 6, sum),
-        17..=18 => several(rng, 2, story),
-        19..=20 => reading::recall(rng),
-        21..=22 => reading::worked(rng),
-        23..=24 => several(rng, 3, true_or_false),
-        25 => several(rng, 5, phrase),
-        26 => reading::instruction(rng),
+        5..=14 => several(rng, 2, list),
+        15..=18 => several(rng, 2, asked_before),
+        19 => several(rng, 4, usage),
+        20..=23 => several(rng, 2, choice),
+        24..=26 => several(rng, 6, sum),
+        27..=28 => several(rng, 2, story),
+        29..=30 => reading::recall(rng),
+        31..=32 => reading::worked(rng),
+        33..=34 => several(rng, 3, true_or_false),
+        35 => several(rng, 5, phrase),
+        36 => reading::instruction(rng),
         _ => instruction(rng),
     }
 }
@@ -105,15 +106,21 @@ fn list(rng: &mut StdRng) -> String {
         .into_iter()
         .map(|index| {
             let (which, label, member) = (list.which(rng, index), list.label(index), list.members[index]);
-            match rng.random_range(0..4) {
+            match rng.random_range(0..6) {
                 0 => format!("The one that {which} is {label}."),
                 1 => format!("Which {which}? The {member}, {label}."),
-                2 => format!("Which {which}? It is {label}."),
-                _ => format!("{}: it {which}.", capital(&label)),
+                2 | 3 => format!("Which {which}? It is {label}."),
+                4 => format!("The {member} is {label}."),
+                _ => format!("Which is the {member}? It is {label}."),
             }
         })
         .collect();
-    format!("{} {}{}", list.named(), reading::aside(rng), asked.join(" "))
+    let aside = if rng.random_bool(0.3) {
+        reading::aside(rng)
+    } else {
+        String::new()
+    };
+    format!("{} {aside}{}", list.named(), asked.join(" "))
 }
 
 /// A question, the list that it is asked of, and the answer.

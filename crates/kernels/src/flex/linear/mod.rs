@@ -25,8 +25,8 @@ pub use few_rows::FEW;
 
 /// Rows of a product that one task works on at most, so that bias, GELU and residual find them in the cache.
 const MOST_ROWS: usize = 800;
-/// And at least: every task packs the weight anew.
-const LEAST_ROWS: usize = 100;
+/// And at least: every task packs the weight anew, and fewer rows go another way through `gemm` if columns are few.
+const LEAST_ROWS: usize = 260;
 
 /// See [`crate::linear()`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
@@ -246,12 +246,16 @@ pub(super) fn matrix(tensor: &FlexTensor) -> Mat<'_> {
     Mat::new(data, [shape[0], shape[1]], [strides[0] as usize, strides[1] as usize])
 }
 
-/// Rows of one task's part of `n`: few large parts, as many for each thread. How rows are cut changes no number: `gemm`
-/// goes through the depth of a product in steps that depend on the depth alone where there are more than 64 rows.
+/// Rows of one task's part of `n`: few large parts, as many for each thread. How rows are cut changes no number: with more
+/// than 256 rows, `gemm` goes through the depth of a product in steps that depend on the depth alone.
 pub(super) fn block_rows(n: usize) -> usize {
     let threads = rayon::current_num_threads();
-    let parts = threads * n.div_ceil(threads * MOST_ROWS);
-    n.div_ceil(parts.max(1)).max(LEAST_ROWS).min(n).max(1)
+    let mut parts = (threads * n.div_ceil(threads * MOST_ROWS)).max(1);
+    // The last part has what is left.
+    while parts > 1 && n.saturating_sub((parts - 1) * n.div_ceil(parts)) < LEAST_ROWS {
+        parts -= 1;
+    }
+    n.div_ceil(parts).max(1)
 }
 
 /// A product that is one task's whole work uses all cores, if it is large.
