@@ -15,21 +15,18 @@ use crate::language::Template;
 pub fn document(seed: u64, index: u64) -> String {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index));
     let rng = &mut rng;
-    // Lists most of all: to look a thing up among others is what takes longest to learn.
-    match rng.random_range(0..40) {
+    match rng.random_range(0..26) {
         0..=1 => several(rng, 4, fact),
         2..=4 => several(rng, 4, yes_or_no),
-        5..=14 => several(rng, 2, list),
-        15..=18 => several(rng, 2, asked_before),
-        19 => several(rng, 4, usage),
-        20..=23 => several(rng, 2, choice),
-        24..=26 => several(rng, 6, sum),
-        27..=28 => several(rng, 2, story),
-        29..=30 => reading::recall(rng),
-        31..=32 => reading::worked(rng),
-        33..=34 => several(rng, 3, true_or_false),
-        35 => several(rng, 5, phrase),
-        36 => reading::instruction(rng),
+        5..=8 => several(rng, 2, list),
+        9 => several(rng, 4, usage),
+        10..=12 => several(rng, 6, sum),
+        13..=14 => several(rng, 2, story),
+        15..=16 => reading::recall(rng),
+        17..=18 => reading::worked(rng),
+        19..=20 => several(rng, 3, true_or_false),
+        21 => several(rng, 5, phrase),
+        22 => reading::instruction(rng),
         _ => instruction(rng),
     }
 }
@@ -97,120 +94,71 @@ fn true_or_false(rng: &mut StdRng) -> String {
 /// What things in a list are called.
 const LABELS: [&str; 4] = ["number", "answer", "solution", "item"];
 
-/// A list, and what is asked of it: one list answers several questions.
 fn list(rng: &mut StdRng) -> String {
-    let list = List::draw(rng);
-    let mut order: Vec<usize> = (0..list.kinds.len()).collect();
-    order.shuffle(rng);
-    let asked: Vec<String> = order
-        .into_iter()
-        .map(|index| {
-            let (which, label, member) = (list.which(rng, index), list.label(index), list.members[index]);
-            match rng.random_range(0..6) {
-                0 => format!("The one that {which} is {label}."),
-                1 => format!("Which {which}? The {member}, {label}."),
-                2 | 3 => format!("Which {which}? It is {label}."),
-                4 => format!("The {member} is {label}."),
-                _ => format!("Which is the {member}? It is {label}."),
-            }
-        })
-        .collect();
-    let aside = if rng.random_bool(0.3) {
-        reading::aside(rng)
-    } else {
-        String::new()
-    };
-    format!("{} {aside}{}", list.named(), asked.join(" "))
+    let List {
+        named,
+        which,
+        label,
+        member,
+    } = named_list(rng);
+    match rng.random_bool(0.5) {
+        true => format!("{named} {}The one that {which} is {label}.", reading::aside(rng)),
+        false => format!("{named} Which {which}? {}The {member}, {label}.", reading::aside(rng)),
+    }
 }
 
-/// A question, the list that it is asked of, and the answer.
-fn asked_before(rng: &mut StdRng) -> String {
-    let (question, label) = which_question(rng);
-    format!("{question} {}It is {label}.", reading::aside(rng))
-}
-
-/// A question with the list that it is asked of, and the label of the answer.
-fn which_question(rng: &mut StdRng) -> (String, String) {
-    let list = List::draw(rng);
-    let index = rng.random_range(0..list.kinds.len());
-    let which = list.which(rng, index);
-    (format!("Which {which}? {}", list.named()), list.label(index))
-}
-
-/// Things of several kinds, each after its label.
+/// Things of several kinds, and one of them that is asked for.
 struct List {
-    kinds: Vec<&'static Kind>,
-    members: Vec<&'static str>,
-    /// What they are called.
-    word: &'static str,
+    /// All of them, each after its label.
+    named: String,
+    /// What the one is or has, as in "the one that".
+    which: String,
+    label: String,
+    member: &'static str,
 }
 
-impl List {
-    fn draw(rng: &mut StdRng) -> Self {
-        let mut kinds: Vec<&Kind> = KINDS.iter().collect();
-        kinds.shuffle(rng);
-        kinds.truncate(rng.random_range(2..=4));
-        Self {
-            members: kinds.iter().map(|kind| pick(rng, &kind.members)).collect(),
-            kinds,
-            word: pick(rng, &LABELS),
-        }
+fn named_list(rng: &mut StdRng) -> List {
+    let mut kinds: Vec<&Kind> = KINDS.iter().collect();
+    kinds.shuffle(rng);
+    kinds.truncate(rng.random_range(2..=4));
+    let members: Vec<&'static str> = kinds.iter().map(|kind| pick(rng, &kind.members)).collect();
+    let label = pick(rng, &LABELS);
+    let named = members
+        .iter()
+        .enumerate()
+        .map(|(index, member)| format!("{}{}: {member}", capital(label), index + 1));
+    let named: Vec<String> = named.collect();
+    let chosen = rng.random_range(0..kinds.len());
+    let which = match rng.random_bool(0.5) {
+        true => format!("is {}", kinds[chosen].name),
+        false => kinds[chosen].property.to_string(),
+    };
+    List {
+        named: named.join(" "),
+        which,
+        label: format!("{label}{}", chosen + 1),
+        member: members[chosen],
     }
-
-    fn named(&self) -> String {
-        let named = self.members.iter().enumerate();
-        let named: Vec<String> = named
-            .map(|(index, member)| format!("{}: {member}", capital(&self.label(index))))
-            .collect();
-        named.join(" ")
-    }
-
-    fn label(&self, index: usize) -> String {
-        format!("{}{}", self.word, index + 1)
-    }
-
-    /// What that one is or has, as in "the one that".
-    fn which(&self, rng: &mut StdRng, index: usize) -> String {
-        match rng.random_bool(0.5) {
-            true => format!("is {}", self.kinds[index].name),
-            false => self.kinds[index].property.to_string(),
-        }
-    }
-}
-
-/// Things to choose from, and which of them one takes for what.
-fn choice(rng: &mut StdRng) -> String {
-    let mut uses: Vec<&(&str, &str)> = USES.iter().collect();
-    uses.shuffle(rng);
-    uses.truncate(rng.random_range(2..=3));
-    let word = pick(rng, &LABELS);
-    let named = uses.iter().enumerate();
-    let named: Vec<String> = named
-        .map(|(index, (_, thing))| format!("{}{}: the {thing}.", capital(word), index + 1))
-        .collect();
-    let mut order: Vec<usize> = (0..uses.len()).collect();
-    order.shuffle(rng);
-    let taken: Vec<String> = order
-        .into_iter()
-        .map(|index| {
-            let ((goal, thing), name) = (uses[index], pick(rng, &NAMES));
-            match rng.random_range(0..3) {
-                0 => format!("To {goal}, {name} took {word}{}, the {thing}.", index + 1),
-                1 => format!("To {goal}, take {word}{}.", index + 1),
-                _ => format!("What does one use to {goal}? The {word}{}.", index + 1),
-            }
-        })
-        .collect();
-    format!("{} {}", named.join(" "), taken.join(" "))
 }
 
 fn usage(rng: &mut StdRng) -> String {
     let (goal, thing) = USES[rng.random_range(0..USES.len())];
+    let (_, other) = USES[rng.random_range(0..USES.len())];
     let name = pick(rng, &NAMES);
-    match rng.random_range(0..3) {
+    match rng.random_range(0..4) {
         0 => format!("To {goal}, use the {thing}."),
         1 => format!("{name} took the {thing} to {goal}."),
-        _ => format!("What is the {thing} for? To {goal}."),
+        2 => format!("What is the {thing} for? To {goal}."),
+        _ => {
+            let [one, two] = if rng.random_bool(0.5) {
+                [thing, other]
+            } else {
+                [other, thing]
+            };
+            let (label, number) = (pick(rng, &LABELS), if one == thing { 1 } else { 2 });
+            let upper = capital(label);
+            format!("{upper}1: the {one}. {upper}2: the {two}. To {goal}, {name} took {label}{number}, the {thing}.")
+        }
     }
 }
 
@@ -311,8 +259,10 @@ fn instruction(rng: &mut StdRng) -> String {
             (question, answer.to_string())
         }
         4..=6 => {
-            let (question, label) = which_question(rng);
-            (question, format!("It is {label}."))
+            let List {
+                named, which, label, ..
+            } = named_list(rng);
+            (format!("Which {which}? {named}"), format!("It is {label}."))
         }
         7 => {
             let from = rng.random_range(1..=30);
