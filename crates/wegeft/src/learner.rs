@@ -50,6 +50,7 @@ pub struct Trainee<M: Module + ModuleDisplay, B, T, V> {
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// This model with `loss`, ready for a `Learner`: a function or closure from the bound model and a batch to the loss,
     /// `[1]`, and an output for the metrics (`ClassificationOutput`, …).
+    #[allow(clippy::type_complexity)] // closures have no names of their own
     pub fn with_loss<B, O, F>(
         self,
         loss: F,

@@ -38,7 +38,7 @@
 //!
 //! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups,
 //! [`Adapted::learning_rates`] LoRA+'s rates; with the feature `train`, `Adapted::with_loss` is all that burn-train's
-//! `Learner` needs.
+//! `Learner` needs (`Adapted::with_steps` where the step makes its gradients in a way of its own).
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};

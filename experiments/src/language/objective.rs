@@ -38,6 +38,7 @@ impl StepOutput {
 
 impl Objective {
     /// The adapted decoder with its steps, ready for a `Learner`.
+    #[allow(clippy::type_complexity)] // closures have no names of their own
     pub fn trainee(
         self,
         adapted: Adapted<Decoder>,
