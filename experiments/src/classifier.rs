@@ -49,23 +49,18 @@ pub fn checkpointed_step(adapted: &Adapted<Vit>, batch: Batch) -> TrainOutput<Cl
         Some(Prefix::Whole) => depth,
         None => 0,
     };
-    let first = match &batch.input {
-        Input::Pixels(_) => frozen,
-        Input::Tokens(_, blocks) => *blocks,
-        Input::Features(_) => depth,
+    let (first, patches) = match &batch.input {
+        Input::Pixels(pixels) => {
+            let [_, _, height, width] = pixels.dims();
+            (frozen, adapted.model().patches(height, width))
+        }
+        Input::Tokens(tokens, blocks) => (*blocks, tokens.dims()[1] - adapted.model().prefix_tokens()),
+        Input::Features(_) => (depth, 0),
     };
     // Nothing to compute again: the last block is part of what the loss is made of.
     if first + 1 >= depth {
         return step(adapted, batch);
     }
-    let patches = match &batch.input {
-        Input::Pixels(pixels) => {
-            let [_, _, height, width] = pixels.dims();
-            adapted.model().patches(height, width)
-        }
-        Input::Tokens(tokens, _) => tokens.dims()[1] - adapted.model().prefix_tokens(),
-        Input::Features(_) => 0,
-    };
     let seed = |block: usize| device.seed(batch.seed.wrapping_add(1 + block as u64));
     let layered = Layered {
         embed: |adapted: &Adapted<Vit>| {

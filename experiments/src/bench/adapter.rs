@@ -9,9 +9,9 @@ use super::products::{Product, finish};
 use super::{Args, Workload};
 
 /// Width of the layer, as in ViT-S.
-const WIDTH: usize = 384;
+pub const WIDTH: usize = 384;
 /// Tokens of a picture.
-const TOKENS: usize = 197;
+pub const TOKENS: usize = 197;
 
 #[derive(Module, Debug)]
 struct Layer {

@@ -14,16 +14,13 @@ use wegeft::storage::write_then_rename;
 use wegeft::{Adapted, AdapterConfig, Method, Sharing};
 
 use super::Args;
+use super::adapter::{TOKENS, WIDTH};
 use super::products::finish;
 use crate::output::print;
 use crate::plots::{Panel, panels};
 
 /// Layers of the stack.
 const LAYERS: usize = 24;
-/// Width of a layer, as in ViT-S.
-const WIDTH: usize = 384;
-/// Tokens of a picture.
-const TOKENS: usize = 197;
 /// Ranks that are tried.
 const RANKS: [usize; 7] = [8, 16, 32, 48, 64, 96, 128];
 /// Numbers of sites that are tried.

@@ -12,7 +12,7 @@ use burn::tensor::{Shape, Tensor};
 use super::gemm::{Cores, Mat, append_product, product};
 use super::linear::{Linear, bias_or_zeros, block_rows, cores, matrix, positive};
 use super::memory::filled_together;
-use super::{rows, tensor, values};
+use super::{column_sums, rows, tensor, values};
 use crate::InputEdit;
 use crate::flex::wide::wide;
 
@@ -40,7 +40,7 @@ pub fn input_form(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
-    let bias = bias_or_zeros(&weight, bias).into_dispatch();
+    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device()).into_dispatch();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (phi, psi, scale) = (edit.phi.into_dispatch(), edit.psi.into_dispatch(), edit.scale as f32);
     Tensor::from_dispatch(match residual {
@@ -328,9 +328,7 @@ impl<const N: usize> Backward<Flex, N> for InputFormStep {
             grads.register::<Flex>(id, Flex::float_matmul(Flex::float_transpose(edited), grad.clone()));
         }
         if let Some(id) = parent(4) {
-            let sum = Flex::float_sum_dim(grad.clone(), 0);
-            let width = sum.layout().num_elements();
-            grads.register::<Flex>(id, Flex::float_reshape(sum, Shape::from([width])));
+            grads.register::<Flex>(id, column_sums(grad.clone()));
         }
         if let Some(id) = parent(5) {
             grads.register::<Flex>(id, grad);

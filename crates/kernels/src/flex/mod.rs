@@ -18,8 +18,9 @@ pub mod rope;
 mod stored;
 mod wide;
 
-use burn::backend::DispatchDevice;
 use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 
 /// True if `x` lives on flex as f32.
@@ -46,6 +47,13 @@ fn values(tensor: &FlexTensor) -> &[f32] {
 /// A contiguous tensor.
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
+}
+
+/// Sums over the rows of a matrix `[rows, columns]`, such as the gradient of a bias: `[columns]`.
+fn column_sums(matrix: FlexTensor) -> FlexTensor {
+    let sums = Flex::float_sum_dim(matrix, 0);
+    let width = sums.layout().num_elements();
+    Flex::float_reshape(sums, Shape::from([width]))
 }
 
 /// Rows and their length, of a tensor seen as a matrix of its last dimension.

@@ -1,5 +1,7 @@
 //! See [`crate::patch_embed()`].
 
+use std::ops::Range;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -7,11 +9,12 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{Shape, Tensor};
 
 use super::gemm::{Cores, Mat, product};
+use super::linear::bias_or_zeros;
 use super::memory::filled;
-use super::{rows, tensor, values};
+use super::{column_sums, rows, tensor, values};
 
 /// Patches that one task cuts out and multiplies, about.
 const PATCHES: usize = 200;
@@ -20,10 +23,7 @@ const PATCHES: usize = 200;
 pub fn patch_embed(pixels: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<3> {
     let [batch, _, height, width] = pixels.dims();
     let [d, _, patch, _] = weight.dims();
-    let bias = match bias {
-        Some(bias) => bias.cast(DType::F32),
-        None => Tensor::zeros([d], (&weight.device().inner(), DType::F32)),
-    };
+    let bias = bias_or_zeros(bias, d, &weight.device());
     let tokens = Tensor::<2>::from_dispatch(<Dispatch as PatchEmbed>::project_patches(
         pixels.into_dispatch(),
         weight.into_dispatch(),
@@ -96,6 +96,16 @@ impl Grid {
         }
     }
 
+    /// The patches of these rows, `[patches, depth]`.
+    fn patches(&self, pixels: &[f32], rows: Range<usize>) -> Vec<f32> {
+        let len = self.columns * self.depth();
+        let mut patches = vec![0.0; rows.len() * len];
+        for (row, out) in rows.zip(patches.chunks_exact_mut(len.max(1))) {
+            self.cut(pixels, row, out);
+        }
+        patches
+    }
+
     /// Pictures from their patches, `[batch·patches, depth]`.
     fn joined(&self, patches: FlexTensor) -> FlexTensor {
         let Self {
@@ -108,23 +118,6 @@ impl Grid {
         let patches = Flex::float_reshape(patches, Shape::from([batch, rows, columns, channels, patch, patch]));
         let pictures = Flex::float_permute(patches, &[0, 3, 1, 4, 2, 5]);
         Flex::float_reshape(pictures, Shape::from([batch, channels, rows * patch, columns * patch]))
-    }
-
-    /// All patches, `[batch·patches, depth]`.
-    fn patches(&self, pixels: FlexTensor) -> FlexTensor {
-        let Self {
-            batch,
-            channels,
-            patch,
-            rows,
-            columns,
-        } = *self;
-        let pictures = Flex::float_reshape(pixels, Shape::from([batch, channels, rows, patch, columns, patch]));
-        let pieces = Flex::float_permute(pictures, &[0, 2, 4, 1, 3, 5]);
-        Flex::float_reshape(
-            pieces,
-            Shape::from([self.batch * self.rows * self.columns, self.depth()]),
-        )
     }
 }
 
@@ -140,10 +133,8 @@ impl PatchEmbed for Flex {
         let together = (PATCHES / columns.max(1)).max(1);
         let out = filled(count * d, together * columns * d, |index, out| {
             let count = out.capacity() / d;
-            let mut pieces = vec![0.0; count * depth];
-            for (row, pieces) in pieces.chunks_exact_mut(columns * depth).enumerate() {
-                grid.cut(picture, index * together + row, pieces);
-            }
+            let first = index * together;
+            let pieces = grid.patches(picture, first..first + count / columns);
             for _ in 0..count {
                 out.copy(bias);
             }
@@ -181,13 +172,15 @@ impl Backward<Flex, 3> for PatchEmbedStep {
             grads.register::<Flex>(node.id, grid.joined(Flex::float_matmul(grad.clone(), weight)));
         }
         if let (Some(node), Some(pixels)) = (of_weight, pixels) {
-            let of_weight = Flex::float_matmul(Flex::float_transpose(grad.clone()), grid.patches(pixels));
+            let pixels = pixels.to_contiguous();
+            let patches = grid.patches(values(&pixels), 0..grid.batch * grid.rows);
+            let patches = tensor(patches, Shape::from([rows(&grad)[0], grid.depth()]));
+            let of_weight = Flex::float_matmul(Flex::float_transpose(grad.clone()), patches);
             let shape = Shape::from([d, grid.channels, grid.patch, grid.patch]);
             grads.register::<Flex>(node.id, Flex::float_reshape(of_weight, shape));
         }
         if let Some(node) = of_bias {
-            let sum = Flex::float_sum_dim(grad, 0);
-            grads.register::<Flex>(node.id, Flex::float_reshape(sum, Shape::from([d])));
+            grads.register::<Flex>(node.id, column_sums(grad));
         }
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Shape, Tensor};
 
 use super::memory::{Writer, filled};
 use super::wide::wide;
-use super::{rows, tensor, values};
+use super::{column_sums, rows, tensor, values};
 
 /// Values that one task works on, about.
 const CHUNK: usize = 1 << 14;
@@ -134,8 +134,7 @@ impl Backward<Flex, 3> for ResidualStep {
             );
             let kept_grad = scaled(&grad, &ones, &kept.keep);
             let products = Flex::float_reshape(Flex::float_mul(kept_grad, branch), Shape::from([count, width]));
-            let sum = Flex::float_sum_dim(products, 0);
-            grads.register::<Flex>(node.id, Flex::float_reshape(sum, Shape::from([width])));
+            grads.register::<Flex>(node.id, column_sums(products));
         }
         if let Some(node) = residual {
             grads.register::<Flex>(node.id, grad);

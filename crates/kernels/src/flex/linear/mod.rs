@@ -11,7 +11,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::quantization::QuantScheme;
-use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::activations::{gelu_grad, gelu_slope};
@@ -19,7 +19,7 @@ use super::gemm::{Cores, Mat, append_product, product};
 use super::memory::{Writer, filled, filled_together};
 use super::normal::cdf_and_bell;
 use super::stored::{Stored, Weight};
-use super::{rows, tensor, values};
+use super::{column_sums, rows, tensor, values};
 use crate::flex::wide::wide;
 pub use few_rows::FEW;
 
@@ -30,7 +30,7 @@ const LEAST_ROWS: usize = 260;
 
 /// See [`crate::linear()`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let bias = bias_or_zeros(&weight, bias).into_dispatch();
+    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device()).into_dispatch();
     let dtype = weight.dtype();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match dtype {
@@ -41,7 +41,7 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 
 /// See [`crate::linear_gelu()`].
 pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let bias = bias_or_zeros(&weight, bias);
+    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device());
     Tensor::from_dispatch(<Dispatch as Linear>::linear_gelu(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -51,7 +51,7 @@ pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> 
 
 /// See [`crate::linear_add()`].
 pub fn linear_add(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>) -> Tensor<2> {
-    let bias = bias_or_zeros(&weight, bias);
+    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device());
     Tensor::from_dispatch(<Dispatch as Linear>::linear_add(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -60,10 +60,11 @@ pub fn linear_add(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, resi
     ))
 }
 
-pub(super) fn bias_or_zeros(weight: &Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<1> {
+/// The bias of a layer on `device`, `width` zeros if it has none.
+pub(super) fn bias_or_zeros(bias: Option<Tensor<1>>, width: usize, device: &Device) -> Tensor<1> {
     match bias {
         Some(bias) => bias.cast(DType::F32),
-        None => Tensor::zeros([weight.dims()[1]], (&weight.device().inner(), DType::F32)),
+        None => Tensor::zeros([width], (&device.clone().inner(), DType::F32)),
     }
 }
 
@@ -362,9 +363,7 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
             grads.register::<Flex>(id, of_weight);
         }
         if let Some(id) = parent(2) {
-            let sum = Flex::float_sum_dim(grad.clone(), 0);
-            let width = sum.layout().num_elements();
-            grads.register::<Flex>(id, Flex::float_reshape(sum, Shape::from([width])));
+            grads.register::<Flex>(id, column_sums(grad.clone()));
         }
         if let Some(id) = parent(3) {
             grads.register::<Flex>(id, grad);
