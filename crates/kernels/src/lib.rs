@@ -28,7 +28,7 @@ pub use input_form::{InputEdit, input_form};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_add, linear_gelu};
 pub use patch_embed::patch_embed;
-pub use pool::in_pool;
+pub use pool::{in_awake_pool, in_pool};
 pub use residual::residual_add;
 pub use rms_norm::rms_norm;
 pub use rope::rope;

@@ -50,6 +50,9 @@ pub struct Decoder {
     config: Arc<DecoderConfig>,
 }
 
+/// Tokens of a pass whose operations are so short that waking a thread for each of them counts.
+const SHORT: usize = 64;
+
 /// What all layers of one forward pass share: who sees whom, and rotations.
 #[derive(Debug, Clone)]
 pub struct Pass {
@@ -95,7 +98,11 @@ impl Decoder {
     /// # Panics
     /// A cache whose rows end with padding: what is cached is padded on the left.
     pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, cache: Option<&mut Cache>) -> Tensor<3> {
-        kernels::in_pool(|| self.read(ids, layout, cache))
+        let [batch, tokens] = ids.dims();
+        match batch * tokens <= SHORT {
+            true => kernels::in_awake_pool(&ids.device(), || self.read(ids, layout, cache)),
+            false => kernels::in_pool(|| self.read(ids, layout, cache)),
+        }
     }
 
     fn read(&self, ids: Tensor<2, Int>, layout: &Layout, mut cache: Option<&mut Cache>) -> Tensor<3> {

@@ -1,6 +1,7 @@
 //! The flex backend's side: registration through Burn's backend extension, backward passes, and the loops.
 
 pub mod activations;
+mod ahead;
 pub mod attention;
 pub mod cross_entropy;
 pub mod gated;
@@ -21,7 +22,7 @@ mod wide;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{DispatchDevice, Flex};
-use burn::tensor::{Bytes, DType, Shape, Tensor};
+use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
 
 /// True if `x` lives on flex as f32.
 pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
@@ -36,7 +37,12 @@ pub fn takes_weight(weight: &Tensor<2>) -> bool {
 
 /// True if `x` lives on flex.
 pub fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
-    matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+    is_flex(&x.device())
+}
+
+/// True for flex, with and without autodiff.
+pub fn is_flex(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The values of a tensor that the caller made contiguous.

@@ -10,6 +10,7 @@ use burn::tensor::quantization::QuantScheme;
 use burn::tensor::{DType, FloatDType, bf16, f16};
 
 use super::gemm::Mat;
+use super::linear::halves;
 use super::wide::wide;
 
 /// A weight that a product reads.
@@ -151,6 +152,32 @@ impl<'a> Stored<'a> {
         let out = &mut scratch[..range.len()];
         self.widen(line, range.start, out);
         out
+    }
+
+    /// The values `range` of line `line` as words of two, if they are bf16 and lie so.
+    #[inline(always)]
+    pub fn words(&self, line: usize, range: Range<usize>) -> Option<&'a [u32]> {
+        match &self.lines {
+            Lines::Bf16(lines) => halves::words(lines.part_of_row(line, range.start, range.len())),
+            _ => None,
+        }
+    }
+
+    /// True if every column is bf16 and can be read as words: then the first two can, so many bytes apart.
+    pub fn columns_of_words(&self) -> bool {
+        let [count, len] = self.lines();
+        !self.by_rows && (0..count.min(2)).all(|line| self.words(line, 0..len).is_some())
+    }
+
+    /// [`Stored::words`] of four lines from `line` on.
+    #[inline(always)]
+    pub fn four_of_words(&self, line: usize, range: Range<usize>) -> Option<[&'a [u32]; 4]> {
+        Some([
+            self.words(line, range.clone())?,
+            self.words(line + 1, range.clone())?,
+            self.words(line + 2, range.clone())?,
+            self.words(line + 3, range)?,
+        ])
     }
 
     /// The block of `size` from row and column `from` on: a view if it is stored as f32, otherwise widened into `scratch`.

@@ -112,11 +112,44 @@ fn weights_that_are_read_in_several_parts() {
             // By rows: two ranges of columns, several of rows; as a view: several ranges of columns.
             compare([n, 150, 5000], Storage::Float(dtype), false, false);
             compare([n, 700, 1500], Storage::Float(dtype), true, false);
+            // Of lines of odd length, every other one starts in the middle of a 32-bit word.
+            compare([n, 150, 4999], Storage::Float(dtype), false, false);
+            compare([n, 701, 1500], Storage::Float(dtype), true, false);
         }
     }
     compare([1, 150, 5024], Storage::Blocks(QuantValue::Q8S, 32), false, false);
     // More rows of the weight than a block of it has, and more columns.
     compare([20, 5000, 700], Storage::Float(DType::BF16), true, false);
+}
+
+/// Parts of a larger weight, which start anywhere in it and whose lines are further apart than they are long.
+#[test]
+fn views_that_start_within_a_word() {
+    let device = Device::flex();
+    for [outer, first] in [[701, 1], [702, 1], [702, 2], [701, 0]] {
+        let stored = normal([1500, outer], 0.04, &device).cast(DType::BF16);
+        let part = stored.narrow(1, first, 700);
+        let values = part.clone().cast(DType::F64);
+        for by_columns in [true, false] {
+            let turn = |weight: Tensor<2>| if by_columns { weight.transpose() } else { weight };
+            let (weight, values) = (turn(part.clone()), turn(values.clone()));
+            let x = normal([2, weight.dims()[0]], 1.0, &device);
+            let ours = kernels::linear(x.clone(), weight, None);
+            let worst = distance(ours, x.cast(DType::F64).matmul(values));
+            assert!(worst < 2e-5, "{outer} {first} {by_columns}: {worst:e}");
+        }
+    }
+}
+
+/// A line that every row of the weight is.
+#[test]
+fn a_weight_without_a_stride() {
+    let device = Device::flex();
+    let line = normal([1, 6], 1.0, &device).cast(DType::BF16);
+    let weight = line.expand([40, 6]);
+    let x = normal([1, 40], 1.0, &device);
+    let theirs = x.clone().cast(DType::F64).matmul(weight.clone().cast(DType::F64));
+    assert!(distance(kernels::linear(x, weight, None), theirs) < 2e-5);
 }
 
 #[test]

@@ -50,6 +50,11 @@ fn results() -> Vec<Vec<f32>> {
     let narrow = fixed([96, 300], &device).cast(DType::BF16);
     let one_row = kernels::linear(x.clone().narrow(0, 0, 1), fixed([96, 6000], &device), None);
     let of_narrow = kernels::linear(x.clone(), narrow.clone(), None);
+    let words = fixed([96, 6000], &device).cast(DType::BF16);
+    let few = [
+        kernels::linear(x.clone().narrow(0, 0, 3), words.clone(), None),
+        kernels::linear(fixed([3, 6000], &device), words.transpose(), None),
+    ];
     let head = LmHead {
         weight: narrow,
         soft_cap: None,
@@ -61,7 +66,10 @@ fn results() -> Vec<Vec<f32>> {
         (y.clone().square().mean() + scaled.clone().square().sum() + one_row.clone().square().sum() + loss.clone())
             .backward();
     let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
+    let [by_rows, by_columns] = few.map(|few| values(few.inner()));
     vec![
+        by_rows,
+        by_columns,
         values(y.inner()),
         values(patches.inner().flatten(0, 1)),
         values(scaled.inner().flatten(0, 1)),

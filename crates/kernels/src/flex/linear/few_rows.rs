@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::halves::{self, TOGETHER};
 use crate::flex::lanes::dot;
 use crate::flex::stored::Stored;
 use crate::flex::wide::wide;
@@ -26,7 +27,7 @@ struct Part {
 
 /// `x·weight` added to `out`. `x`: `[n, depth]`, `out`: `[n, columns]`.
 ///
-/// How the work is cut, and so every rounding, depends on the weight's shape alone.
+/// How the work is cut, and so every rounding, depends on the weight alone: its shape, and how it is stored.
 pub fn add_product(out: &mut [f32], x: &[f32], weight: &Stored) {
     let [depth, columns] = weight.size();
     if depth == 0 || columns == 0 {
@@ -34,7 +35,11 @@ pub fn add_product(out: &mut [f32], x: &[f32], weight: &Stored) {
     }
     let n = out.len() / columns;
     let mut parts = cut(weight, n);
-    let compute = |part: &mut Part| wide!({ part.compute(x, depth, weight) });
+    let apart = match weight.columns_of_words() {
+        true => x.chunks_exact(depth).flat_map(halves::apart).collect(),
+        false => Vec::new(),
+    };
+    let compute = |part: &mut Part| wide!({ part.compute(x, &apart, depth, weight) });
     // What is small is done before another thread would have woken up.
     match &mut parts[..] {
         [one] => compute(one),
@@ -81,22 +86,59 @@ fn even(count: usize, most: usize) -> usize {
 
 impl Part {
     #[inline(always)]
-    fn compute(&mut self, x: &[f32], stride: usize, weight: &Stored) {
+    fn compute(&mut self, x: &[f32], apart: &[f32], stride: usize, weight: &Stored) {
         if weight.by_rows {
-            self.add_rows(x, stride, weight);
-        } else {
+            let done = self.add_rows_of_halves(x, stride, weight);
+            self.add_rows(done, x, stride, weight);
+        } else if apart.is_empty() {
             self.dot_columns(x, stride, weight);
+        } else {
+            self.dot_words(apart, stride, weight);
         }
     }
 
-    /// Each row of the weight, times its factors, is added to the sums.
+    /// As [`Part::add_rows`] as far as the weight is bf16 that lies evenly, in long rows; where it stops.
     #[inline(always)]
-    fn add_rows(&mut self, x: &[f32], stride: usize, weight: &Stored) {
-        /// Rows at a time: the sums are read and written once for all of them.
-        const TOGETHER: usize = 4;
+    fn add_rows_of_halves(&mut self, x: &[f32], stride: usize, weight: &Stored) -> usize {
+        let (width, mut row) = (self.columns.len(), self.depth.start);
+        if width < 2 * halves::LONG {
+            return row;
+        }
+        let mut sums = Vec::new();
+        while row + TOGETHER <= self.depth.end {
+            let Some(lines) = weight.four_of_words(row, self.columns.clone()) else {
+                break;
+            };
+            sums.resize(self.sums.len(), 0.0);
+            for (sums, x) in sums.chunks_exact_mut(width).zip(x.chunks_exact(stride)) {
+                halves::add_lines(sums, lines, std::array::from_fn(|line| x[row + line]));
+            }
+            row += TOGETHER;
+        }
+        for (out, sums) in self.sums.chunks_exact_mut(width).zip(sums.chunks_exact(width)) {
+            halves::add_together(out, sums);
+        }
+        row
+    }
+
+    /// As [`Part::dot_columns`], where all columns are bf16 that lies evenly: `apart` is `x` in the order of their words.
+    #[inline(always)]
+    fn dot_words(&mut self, apart: &[f32], stride: usize, weight: &Stored) {
+        let width = self.columns.len();
+        for (index, column) in self.columns.clone().enumerate() {
+            let line = weight.words(column, self.depth.clone()).unwrap_or_default();
+            for (row, x) in apart.chunks_exact(stride).enumerate() {
+                self.sums[row * width + index] = halves::dot(line, x);
+            }
+        }
+    }
+
+    /// Each row of the weight from `row` on, times its factors, is added to the sums, which are read and written once for
+    /// several rows.
+    #[inline(always)]
+    fn add_rows(&mut self, mut row: usize, x: &[f32], stride: usize, weight: &Stored) {
         let width = self.columns.len();
         let mut scratch: [Vec<f32>; TOGETHER] = std::array::from_fn(|_| vec![0.0; weight.scratch(width)]);
-        let mut row = self.depth.start;
         while row + TOGETHER <= self.depth.end {
             let [a, b, c, d] = &mut scratch;
             let a = weight.read(row, self.columns.clone(), a);

@@ -1,6 +1,7 @@
 //! See [`crate::linear()`] and its kin.
 
 mod few_rows;
+pub mod halves;
 mod widened;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
