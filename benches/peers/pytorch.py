@@ -4,6 +4,7 @@
     python benches/peers/pytorch.py --bench target/release/bench --workload vit-s-step --method lora,wegeft
     python benches/peers/pytorch.py --workload llama-100m-step,llama-100m-decode --method lora,wegeft
     python benches/peers/pytorch.py --workload lm-decode --method frozen --model FOLDER --dtype bf16
+    python benches/peers/pytorch.py --device cuda --warm-up 20 --workload vit-b-step --batch 32
 
 Same shapes, types, threads, optimizer and sites (attn.proj; of language models the q, k, v, up and down projections) on
 both sides. WeGeFT in PyTorch is written here in its input form, the one that PyTorch runs fastest; `frozen` trains the
@@ -37,6 +38,8 @@ def arguments():
     parser.add_argument("--r", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--device", default="flex", help="of the bench program; PyTorch takes cuda for any GPU")
+    parser.add_argument("--warm-up", type=int, default=2, help="passes that are not timed; 20 on a GPU")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -100,7 +103,8 @@ def language_model(shape, folder, dtype):
 
     types = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
     if shape == "lm":
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=types[dtype])
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=types[dtype])
+        return model.to(torch.get_default_device())  # of the surrounding `with`
     config = transformers.LlamaConfig(
         vocab_size=32000,
         hidden_size=768,
@@ -254,11 +258,21 @@ def measure(args):
 
     import torch
 
+    backend, _, index = args.device.partition(":")
+    gpu = backend not in ("flex", "ndarray")
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     vision = args.workload.startswith("vit-")
-    once, batch, computed = vision_pass(args) if vision else language_pass(args)
-    for _ in range(2):
+    # Not the default for good: that would slow down every later call.
+    with torch.device(f"cuda:{index or 0}" if gpu else "cpu"):
+        queued, batch, computed = vision_pass(args) if vision else language_pass(args)
+
+    def once():
+        queued()
+        if gpu:
+            torch.cuda.synchronize(int(index or 0))
+
+    for _ in range(args.warm_up):
         once()
     passes = []
     start, processor = time.perf_counter(), time.process_time()
@@ -270,7 +284,7 @@ def measure(args):
     line = {
         "workload": args.workload,
         "method": args.method,
-        "device": f"pytorch {torch.__version__}",
+        "device": f"pytorch {torch.__version__}{' cuda' if gpu else ''}",
         "dtype": args.dtype,
         "threads": args.threads,
         "batch": batch,
@@ -282,6 +296,7 @@ def measure(args):
         "processor_seconds": processor / len(passes),
         "cores_busy": processor / wall,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "device_mb": torch.cuda.max_memory_reserved(int(index or 0)) / 1e6 if gpu else None,
     }
     print(json.dumps(line))
 
@@ -289,6 +304,7 @@ def measure(args):
 def child(command, args, workload, method):
     flags = {"workload": workload, "method": method, "batch": args.batch, "r": args.r, "tokens": args.tokens}
     flags |= {"model": args.model, "dtype": args.dtype, "threads": args.threads, "seconds": args.seconds}
+    flags |= {"device": args.device, "warm-up": args.warm_up}
     command = command + [f"--{name}={value}" for name, value in flags.items() if value is not None]
     run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if run.returncode:
@@ -313,19 +329,22 @@ def main():
                     results.setdefault((workload, method), {"ours": [], "pytorch": []})[side].append(line)
     columns = "workload method ours pytorch ratio floor/ours ours pytorch ratio"
     head = "{:<18} {:<8} {:>8} {:>8} {:>6} {:>10} {:>8} {:>8} {:>6}"
-    print(f"\n{'fastest pass, seconds':>51}{'peak RSS, MB':>38}")
+    print(f"\n{'fastest pass, seconds':>51}{'peak memory, MB':>38}")
     print(head.format(*columns.split()))
     for (workload, method), sides in results.items():
         time_of = {side: min(line["min_seconds"] for line in lines) for side, lines in sides.items()}
-        memory = {side: max(line["peak_rss_mb"] for line in lines) for side, lines in sides.items()}
+        # A GPU's own memory, if both know it.
+        known = all(line["device_mb"] for lines in sides.values() for line in lines)
+        key = "device_mb" if known else "peak_rss_mb"
+        memory = {side: max(line[key] for line in lines) for side, lines in sides.items()}
         # A token's time is that of reading the weights, any other pass's that of its products.
         floor = min(line["memory_seconds"] or line["gemm_seconds"] for line in sides["ours"])
         print(
             head.format(
                 workload,
                 method,
-                f"{time_of['ours']:.3f}",
-                f"{time_of['pytorch']:.3f}",
+                f"{time_of['ours']:.4f}",
+                f"{time_of['pytorch']:.4f}",
                 f"{time_of['ours'] / time_of['pytorch']:.2f}",
                 f"{floor / time_of['ours']:.2f}",
                 f"{memory['ours']:.0f}",

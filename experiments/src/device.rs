@@ -1,5 +1,8 @@
 //! The one place that knows the backends.
 
+use std::io::Write;
+use std::sync::Once;
+
 use burn::tensor::Device;
 
 /// The device if none is named: the first one that is compiled in.
@@ -44,7 +47,7 @@ pub fn device(name: &str) -> Result<Device, String> {
         ));
     }
     #[allow(unreachable_patterns)] // the last list names every backend, compiled in or not
-    match backend {
+    let found = match backend {
         #[cfg(feature = "flex")]
         "flex" => Ok(Device::flex()),
         #[cfg(feature = "ndarray")]
@@ -69,7 +72,23 @@ pub fn device(name: &str) -> Result<Device, String> {
         _ => Err(format!(
             "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"
         )),
+    };
+    if found.is_ok() && !matches!(backend, "flex" | "ndarray") {
+        warn_of_tuning();
     }
+    found
+}
+
+/// A first step of minutes looks like a program that hangs: of one product of a ViT-S, Vulkan on an H200 took 25 s to compile
+/// and try the candidates.
+fn warn_of_tuning() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "GPUs compile and try kernels in the first steps, which can take minutes; the choice is kept for later runs"
+        );
+    });
 }
 
 /// Name of the running program.

@@ -192,7 +192,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
     let start = Instant::now();
     let folder = folder(args)?;
     let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
-    eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak_note());
+    eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak_note(&device));
     let vocab = loaded.model.config().vocab_size;
     let tokenizer = LmTokenizer::load(&folder, vocab);
     let (tokenizer, prompts) = match &args.input_ids {
@@ -358,7 +358,7 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
     eprintln!(
         "{count} tokens in {seconds:.1} s, {:.1} tokens/s, prompts included{}",
         count as f64 / seconds,
-        peak_note()
+        peak_note(generator.device)
     );
     Ok(())
 }
@@ -386,7 +386,7 @@ fn logits(model: &Decoder, prompts: &[Prompt], path: &Path, device: &Device) -> 
         "logits of {} prompts written to {}{}",
         prompts.len(),
         path.display(),
-        peak_note()
+        peak_note(device)
     );
     Ok(())
 }

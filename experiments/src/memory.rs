@@ -1,4 +1,6 @@
-//! Peak memory of this process.
+//! Peak memory of this process and of the device.
+
+use burn::tensor::Device;
 
 /// Peak resident set in MB (10^6 bytes) since the last [`reset_peak`]; `None` where the system does not tell.
 pub fn peak_rss_mb() -> Option<f64> {
@@ -8,14 +10,30 @@ pub fn peak_rss_mb() -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
-/// The peak as the end of a sentence, nothing where the system does not tell.
-pub fn peak_note() -> String {
-    peak_rss_mb().map_or(String::new(), |peak| format!("; peak memory {peak:.0} MB"))
+/// Memory that a GPU's allocator holds now, MB (10^6 bytes): near the peak since the last [`reset_peak`], but it may have
+/// given pages back that became empty. `None` on a CPU, whose memory is the process's.
+pub fn device_mb(device: &Device) -> Option<f64> {
+    device
+        .memory_pool_usage()
+        .map(|usage| usage.bytes_reserved as f64 / 1e6)
 }
 
-/// Starts the peak anew at what is resident now, so that runs of one process can be compared. Where the system cannot,
+/// Peak memory where the tensors are, MB (10^6 bytes): what the device's allocator holds, or the process's on a CPU.
+pub fn peak_mb(device: &Device) -> Option<f64> {
+    device_mb(device).or_else(peak_rss_mb)
+}
+
+/// The peak as the end of a sentence, nothing where the system does not tell.
+pub fn peak_note(device: &Device) -> String {
+    peak_mb(device).map_or(String::new(), |peak| format!("; peak memory {peak:.0} MB"))
+}
+
+/// Starts the peaks anew at what is in use now, so that runs of one process can be compared. Where the system cannot,
 /// the peak stays that of the whole process.
-pub fn reset_peak() {
+pub fn reset_peak(device: &Device) {
+    // What is queued holds memory too.
+    let _ = device.sync();
+    device.memory_cleanup();
     // 5 resets VmHWM (proc(5), clear_refs).
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
@@ -29,7 +47,7 @@ mod tests {
         let large = std::hint::black_box(vec![1u8; 256 << 20]);
         let with = peak_rss_mb().unwrap();
         drop(large);
-        reset_peak();
+        reset_peak(&Device::flex());
         let after = peak_rss_mb().unwrap();
         assert!(after < with - 200.0, "{after} {with}");
     }

@@ -11,7 +11,7 @@ use wegeft::storage::write_then_rename;
 
 use crate::batches::Pictures;
 use crate::description::Description;
-use crate::memory::peak_rss_mb;
+use crate::memory::peak_mb;
 use crate::prepared::Prepared;
 use crate::samples::samples;
 use crate::settings::Settings;
@@ -44,8 +44,10 @@ pub struct Outcome {
     pub seconds: f64,
     /// Optimizer steps a second of the last session, evaluation included.
     pub steps_per_second: f64,
-    /// Peak resident memory of the process during the run, MB; where the system cannot say, since its start.
-    pub peak_rss_mb: Option<f64>,
+    /// Peak memory during the run, MB: what a GPU's allocator held at its end, or the resident memory of the process (where the system cannot start
+    /// its peak anew, since the process began).
+    #[serde(alias = "peak_rss_mb")] // as earlier runs wrote it
+    pub peak_mb: Option<f64>,
     /// Peak learning rate.
     pub lr: f64,
     /// Weight decay.
@@ -137,7 +139,7 @@ pub fn run(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -> 
         validation,
         seconds: clock.total(),
         steps_per_second: steps as f64 / clock.session(),
-        peak_rss_mb: peak_rss_mb(),
+        peak_mb: peak_mb(&device),
         lr: trial.lr,
         weight_decay: trial.weight_decay,
         seed: settings.seed,

@@ -198,7 +198,7 @@ fn finished(suite: &Suite, settings: &Settings, trial: &Trial, out: &Path) -> Re
                     outcome.value,
                     outcome.seconds,
                     outcome.steps_per_second,
-                    outcome.peak_rss_mb.map_or("?".into(), |mb| format!("{mb:.0}"))
+                    outcome.peak_mb.map_or("?".into(), |mb| format!("{mb:.0}"))
                 ));
             }
             write_json(&out.join("summary.json"), &outcomes(settings, &suite.tasks, out)?)

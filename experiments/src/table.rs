@@ -27,7 +27,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
             outcome.validation.map_or("-".into(), |value| format!("{value:.1}")),
             format!("{:.1}", outcome.value),
             format!("{:.1}", outcome.seconds),
-            outcome.peak_rss_mb.map_or("-".into(), |value| format!("{value:.0}")),
+            outcome.peak_mb.map_or("-".into(), |value| format!("{value:.0}")),
         ]);
     }
     right_aligned(&mut table, 2);

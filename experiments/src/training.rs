@@ -59,7 +59,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     let place = format!("task {}, method {}", task.name, trial.method);
     let failed = |message: String| RunError::Failed(format!("{place}: {message}"));
     device.seed(settings.seed);
-    reset_peak();
+    reset_peak(device);
     let adapter = methods::adapter(settings, &trial.method).map_err(failed)?;
     let adapter = methods::fitted(adapter, &backbone.config);
     let model = backbone.model.clone().with_head(task.classes.len(), device);

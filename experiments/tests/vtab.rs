@@ -68,7 +68,7 @@ fn a_folder_of_pictures_trains_saves_and_says_when_it_is_done() {
         "metric",
         "value",
         "seconds",
-        "peak_rss_mb",
+        "peak_mb",
         "seed",
     ] {
         assert!(rows[2].get(field).is_some(), "{field}");

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// Passes that are not timed: they fill caches and pools.
-const WARM_UP: usize = 2;
 /// Passes that are timed at least.
 const LEAST: usize = 3;
 
@@ -23,9 +21,10 @@ pub struct Times {
 }
 
 impl Times {
-    /// Runs `pass` for about `seconds`.
-    pub fn of(mut pass: impl FnMut(), seconds: f64) -> Self {
-        for _ in 0..WARM_UP {
+    /// Runs `pass` for about `seconds`, after `warm_up` passes that are not timed: they fill caches and pools, and a GPU's
+    /// compiler and choice of kernels do their work in them.
+    pub fn of(mut pass: impl FnMut(), warm_up: usize, seconds: f64) -> Self {
+        for _ in 0..warm_up {
             pass();
         }
         let (start, processor) = (Instant::now(), processor_time());

@@ -16,7 +16,7 @@ use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::memory::peak_rss_mb;
+use crate::memory::{device_mb, peak_rss_mb};
 use crate::output::print;
 use clock::Times;
 use products::Product;
@@ -66,9 +66,12 @@ pub struct Args {
     /// Threads; as many as there are cores if absent.
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Seconds of each measurement, after two passes to warm up; at least three passes are timed.
+    /// Seconds of each measurement; at least three passes are timed.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+    /// Passes before those that are timed (--scaling has two rounds of its own); a GPU compiles and chooses its kernels in them and needs more, 20 say.
+    #[arg(long, default_value_t = 2)]
+    pub warm_up: usize,
     /// Times that the whole list is gone through.
     #[arg(long, default_value_t = 1)]
     pub rounds: usize,
@@ -141,6 +144,8 @@ pub struct Line {
     pub memory_seconds: Option<f64>,
     /// Peak resident memory of the process before the products alone, MB.
     pub peak_rss_mb: Option<f64>,
+    /// Memory of its own that the device held then, MB; absent on a CPU.
+    pub device_mb: Option<f64>,
 }
 
 /// A workload that is ready to run.
@@ -194,6 +199,7 @@ pub fn bench(args: &Args) -> Result<(), String> {
                     format!("--tokens={}", args.tokens),
                     format!("--dtype={}", args.dtype),
                     format!("--seconds={}", args.seconds),
+                    format!("--warm-up={}", args.warm_up),
                 ]);
                 child.args(args.threads.map(|threads| format!("--threads={threads}")));
                 let checkpointing = args.checkpointing.and_then(|kind| kind.to_possible_value());
@@ -233,8 +239,13 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
             ));
         }
     };
-    let times = Times::of(&mut ready.pass, args.seconds);
-    let peak_rss_mb = peak_rss_mb();
+    let pass = || {
+        (ready.pass)();
+        // A pass of a GPU is over when its queue is empty.
+        device.sync().expect("the device answers");
+    };
+    let times = Times::of(pass, args.warm_up, args.seconds);
+    let (peak_rss_mb, device_mb) = (peak_rss_mb(), device_mb(&device));
     drop(ready.pass);
     Ok(Line {
         workload: workload.into(),
@@ -250,10 +261,17 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
         tokens_per_second: ready.read_tokens as f64 / times.min,
         processor_seconds: times.processor,
         cores_busy: times.cores_busy,
-        gemm_seconds: ready.products.iter().map(|product| product.seconds(&device)).sum(),
+        gemm_seconds: ready
+            .products
+            .iter()
+            .map(|product| product.seconds(&device, args.warm_up))
+            .sum(),
+        // Of a GPU, the rate is not measured.
         memory_seconds: ready
             .weight_bytes
+            .filter(|_| device_mb.is_none())
             .map(|bytes| bytes as f64 / bandwidth::bytes_per_second()),
         peak_rss_mb,
+        device_mb,
     })
 }

@@ -20,8 +20,8 @@ pub struct Product {
 }
 
 impl Product {
-    /// Time of all of them, by the fastest.
-    pub fn seconds(&self, device: &Device) -> f64 {
+    /// Time of all of them, by the fastest after `warm_up`.
+    pub fn seconds(&self, device: &Device, warm_up: usize) -> f64 {
         let random = |rows, columns| -> Tensor<3> {
             Tensor::random([self.batch, rows, columns], Distribution::Uniform(-1.0, 1.0), device)
         };
@@ -38,7 +38,7 @@ impl Product {
             };
             finish(out);
         };
-        self.count as f64 * Times::of(pass, 0.2).min
+        self.count as f64 * Times::of(pass, warm_up, 0.2).min
     }
 }
 

@@ -11,7 +11,7 @@ use crate::language::suite::adapter_of;
 use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
 use crate::language::{folder, report, table};
-use crate::memory::peak_rss_mb;
+use crate::memory::peak_mb;
 use crate::output::tell;
 use crate::run::write_json;
 
@@ -89,7 +89,7 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
             seconds,
             training_seconds: seconds,
             tokens_per_second: trained.tokens_per_second,
-            peak_rss_mb: peak_rss_mb(),
+            peak_mb: peak_mb(&device),
             seed: settings.seed,
         };
         tell(format_args!(

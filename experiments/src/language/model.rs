@@ -50,7 +50,7 @@ pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
     let pretrained = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
     let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
-    tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note()));
+    tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
     let vocab_size = pretrained.model.config().vocab_size;
     let tokenizer = LmTokenizer::load(&folder, vocab_size).map_err(|e| e.to_string())?;
     Ok(Lm {

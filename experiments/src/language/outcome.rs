@@ -29,8 +29,9 @@ pub struct Outcome {
     pub training_seconds: f64,
     /// Tokens a second while training, padding included.
     pub tokens_per_second: Option<f64>,
-    /// Peak resident memory of the process so far, MB.
-    pub peak_rss_mb: Option<f64>,
+    /// Peak memory so far, MB: what a GPU's allocator held, or the resident memory of the process.
+    #[serde(alias = "peak_rss_mb")] // as earlier runs wrote it
+    pub peak_mb: Option<f64>,
     /// Seed.
     pub seed: u64,
 }

@@ -25,7 +25,7 @@ use crate::language::settings::Settings;
 use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
 use crate::language::{report, table};
-use crate::memory::peak_rss_mb;
+use crate::memory::peak_mb;
 use crate::output::tell;
 use crate::run::{RunError, write_json};
 
@@ -170,7 +170,7 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
                     seconds,
                     training_seconds: trained.seconds,
                     tokens_per_second: trained.tokens_per_second,
-                    peak_rss_mb: peak_rss_mb(),
+                    peak_mb: peak_mb(&device),
                     seed: settings.seed,
                 });
                 write_json(&out.join("summary.json"), &outcomes)?;

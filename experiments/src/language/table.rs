@@ -40,7 +40,7 @@ pub fn suite(outcomes: &[Outcome], scored: &[&str], published: &[Row], published
         row.push(cell(first.tokens_per_second, 0));
         let of_method = outcomes.iter().filter(|outcome| outcome.method == *method);
         row.push(cell(
-            of_method.filter_map(|outcome| outcome.peak_rss_mb).reduce(f64::max),
+            of_method.filter_map(|outcome| outcome.peak_mb).reduce(f64::max),
             0,
         ));
         table.add_row(row);
@@ -119,7 +119,7 @@ pub fn finetune(outcome: &Outcome) -> String {
         cell(outcome.value, 4),
         format!("{:.1}", outcome.training_seconds),
         cell(outcome.tokens_per_second, 0),
-        cell(outcome.peak_rss_mb, 0),
+        cell(outcome.peak_mb, 0),
     ]);
     right_aligned(&mut table);
     table.to_string()

@@ -24,9 +24,9 @@ pub struct Row {
     pub metric: String,
     /// The result; absent where nothing was held out.
     pub value: Option<f64>,
-    /// Peak resident memory, MB.
-    #[serde(default)]
-    pub peak_rss_mb: Option<f64>,
+    /// Peak memory, MB.
+    #[serde(default, alias = "peak_rss_mb")] // as earlier runs wrote it
+    pub peak_mb: Option<f64>,
     /// Seed.
     pub seed: u64,
 }

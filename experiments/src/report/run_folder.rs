@@ -92,7 +92,7 @@ fn results(outcomes: &[Outcome]) -> String {
             o.value,
             o.seconds,
             o.steps_per_second,
-            optional(o.peak_rss_mb, 0),
+            optional(o.peak_mb, 0),
         );
     }
     html + "</table>\n"

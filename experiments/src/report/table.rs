@@ -81,7 +81,7 @@ pub struct Line {
     pub params: Option<usize>,
     /// Trainable values, percent.
     pub percent: f64,
-    /// Greatest peak memory of its runs, MB: of the process on a CPU, of the GPU for published rows.
+    /// Greatest peak memory of its runs, MB: of the process on a CPU, of the GPU otherwise.
     pub memory_mb: Option<f64>,
     /// A cell a column.
     pub cells: Vec<Option<Cell>>,
@@ -137,7 +137,7 @@ fn table(experiment: String, rows: &[&Row]) -> Table {
             published: false,
             params: Some(params),
             percent: rows[0].percent_trainable,
-            memory_mb: rows.iter().filter_map(|row| row.peak_rss_mb).reduce(f64::max),
+            memory_mb: rows.iter().filter_map(|row| row.peak_mb).reduce(f64::max),
             cells: columns.iter().map(|column| cell(column, &rows)).collect(),
         });
     }
@@ -235,7 +235,7 @@ mod tests {
             percent_trainable: 0.1,
             metric: "top1".into(),
             value: Some(value),
-            peak_rss_mb: Some(100.0 + value),
+            peak_mb: Some(100.0 + value),
             seed,
         }
     }
