@@ -38,8 +38,9 @@ fn neither_a_wide_weight_nor_logits_are_ever_there() {
             "{rows} rows with a bf16 weight: {:.2} of the plain time",
             seconds / plain
         );
+        // The block that is widened, what gemm packs of it (all, where the cache is large), and the product.
         let whole = 4 * 2048 * 4096;
-        assert!(ours < whole / 4, "{ours} bytes beside a weight of {whole} as f32");
+        assert!(ours < whole / 3, "{ours} bytes beside a weight of {whole} as f32");
     }
 
     let (rows, words) = (512, 20_000);

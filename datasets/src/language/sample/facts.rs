@@ -28,7 +28,7 @@ pub const KINDS: [Kind; 8] = [
         property: "has scales and fins",
         question: ["does", "have scales and fins"],
         members: [
-            "trout", "salmon", "carp", "cod", "perch", "pike", "tuna", "herring", "sole", "bass", "minnow", "roach",
+            "trout", "salmon", "carp", "cod", "perch", "pike", "tuna", "herring", "sole", "bass", "minnow", "bream",
         ],
     },
     Kind {
@@ -44,7 +44,7 @@ pub const KINDS: [Kind; 8] = [
         property: "has fur",
         question: ["does", "have fur"],
         members: [
-            "cow", "horse", "dog", "cat", "mouse", "rabbit", "fox", "wolf", "bear", "sheep", "goat", "deer",
+            "cow", "lion", "dog", "cat", "mouse", "rabbit", "fox", "wolf", "bear", "hare", "goat", "deer",
         ],
     },
     Kind {
@@ -52,7 +52,7 @@ pub const KINDS: [Kind; 8] = [
         property: "is sweet to eat",
         question: ["is", "sweet to eat"],
         members: [
-            "plum", "pear", "peach", "cherry", "grape", "melon", "mango", "fig", "date", "berry", "banana", "lime",
+            "plum", "pear", "peach", "cherry", "grape", "melon", "mango", "fig", "date", "berry", "banana", "apple",
         ],
     },
     Kind {
@@ -72,11 +72,11 @@ pub const KINDS: [Kind; 8] = [
         ],
     },
     Kind {
-        name: "a tree",
-        property: "grows leaves",
-        question: ["does", "grow leaves"],
+        name: "an instrument",
+        property: "is played in a band",
+        question: ["is", "played in a band"],
         members: [
-            "oak", "elm", "birch", "maple", "pine", "willow", "ash", "beech", "cedar", "poplar", "larch", "alder",
+            "piano", "violin", "flute", "drum", "harp", "trumpet", "guitar", "cello", "banjo", "tuba", "lute", "oboe",
         ],
     },
 ];
@@ -84,36 +84,56 @@ pub const KINDS: [Kind; 8] = [
 /// Members of each kind that the training questions may name; the test questions name the others.
 pub const TRAINED: usize = 7;
 
-/// What one does, and the thing one does it with.
-pub const USES: [(&str, &str); 24] = [
+/// What one does, and the thing one does it with: no other one of these serves.
+pub const USES: [(&str, &str); 44] = [
     ("cut bread", "knife"),
     ("open a lock", "key"),
     ("sweep the floor", "broom"),
     ("write a letter", "pen"),
-    ("eat soup", "spoon"),
+    ("stir soup", "spoon"),
     ("drive a nail", "hammer"),
-    ("drink tea", "cup"),
-    ("see in the dark", "lamp"),
+    ("drink milk", "cup"),
+    ("light a room", "lamp"),
     ("tell the time", "clock"),
     ("bake a cake", "oven"),
     ("keep food cold", "fridge"),
     ("stay dry in the rain", "umbrella"),
     ("dig a hole", "spade"),
-    ("cut paper", "scissors"),
-    ("dry the hands", "towel"),
+    ("cut down a tree", "axe"),
+    ("dry the dishes", "towel"),
     ("sew a button", "needle"),
     ("sleep at night", "bed"),
-    ("climb a wall", "ladder"),
+    ("reach a roof", "ladder"),
     ("take a picture", "camera"),
     ("wash the hair", "soap"),
     ("catch a butterfly", "net"),
     ("cool a room", "fan"),
     ("weigh flour", "scale"),
-    ("draw a line", "ruler"),
+    ("find the length of a table", "ruler"),
+    ("boil water", "kettle"),
+    ("paint a fence", "roller"),
+    ("hatch eggs", "nest"),
+    ("hold papers", "folder"),
+    ("hang a coat", "hook"),
+    ("ring in a church", "bell"),
+    ("carry a baby", "pram"),
+    ("post a card", "stamp"),
+    ("catch a mouse", "trap"),
+    ("water a lawn", "hose"),
+    ("hold roses", "vase"),
+    ("turn a bolt", "wrench"),
+    ("gather hay", "rake"),
+    ("untangle the hair", "comb"),
+    ("press a shirt", "iron"),
+    ("find north", "compass"),
+    ("stop a car", "brake"),
+    ("row a boat", "oar"),
+    ("sit at a table", "chair"),
+    ("ride a horse", "saddle"),
 ];
 
 /// The first so many uses are in the training questions; the test questions have the others.
-pub const TRAINED_USES: usize = 15;
+pub const TRAINED_USES: usize = 22;
 
 /// Names of people.
 pub const NAMES: [&str; 16] = [

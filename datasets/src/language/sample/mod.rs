@@ -1,8 +1,11 @@
 //! What `commonsense` and `arithmetic` run on when no data is given: questions and text that this module makes, from
 //! facts and templates written for it (same licence as the code). The small language model that ships with the
-//! repository was pretrained on [`text`]; the questions ask for what that text says, in a form it never has.
+//! repository was pretrained on [`text`]; the questions ask for what that text says (and asks itself),
+//! in instructions and answers of a form that it never has.
 
 pub mod arithmetic;
+mod asking;
+pub mod claims;
 pub mod commonsense;
 pub mod facts;
 mod reading;

@@ -1,32 +1,31 @@
-//! Text to pretrain the small language model on: facts, short stories with sums, lists, questions with a short
-//! answer, a few simple instructions, what was said asked for again (`reading.rs`), and sentences in which the other
-//! words of the suites occur: a word that was never read has no embedding worth the name. It holds none of the suites'
-//! question forms.
+//! Text to pretrain the small language model on: facts, claims that are right or wrong (`asking.rs`), short stories with
+//! sums, a few simple instructions, what was said asked for again (`reading.rs`), and sentences in which the other words
+//! of the suites occur: a word that was never read has no embedding worth the name. It holds none of the suites' question
+//! forms.
 
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::facts::{COUNTED, KINDS, Kind, NAMES, USES, with_article};
-use super::reading;
+use super::{asking, reading};
 use crate::language::Template;
 
 /// Document number `index` of the stream of `seed`.
 pub fn document(seed: u64, index: u64) -> String {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index));
     let rng = &mut rng;
-    match rng.random_range(0..26) {
+    match rng.random_range(0..32) {
         0..=1 => several(rng, 4, fact),
-        2..=4 => several(rng, 4, yes_or_no),
-        5..=8 => several(rng, 2, list),
-        9 => several(rng, 4, usage),
-        10..=12 => several(rng, 6, sum),
-        13..=14 => several(rng, 2, story),
-        15..=16 => reading::recall(rng),
-        17..=18 => reading::worked(rng),
-        19..=20 => several(rng, 3, true_or_false),
-        21 => several(rng, 5, phrase),
-        22 => reading::instruction(rng),
+        2..=4 => several(rng, 4, usage),
+        5..=7 => several(rng, 6, asking::answered),
+        8..=10 => several(rng, 4, asking::judged),
+        11..=16 => asking::instruction(rng),
+        17..=19 => several(rng, 6, sum),
+        20..=22 => several(rng, 2, story),
+        23..=24 => reading::recall(rng),
+        25..=26 => reading::worked(rng),
+        27 => several(rng, 5, phrase),
+        28..=29 => reading::instruction(rng),
         _ => instruction(rng),
     }
 }
@@ -44,7 +43,7 @@ pub(super) fn pick<'a>(rng: &mut StdRng, words: &[&'a str]) -> &'a str {
     words[rng.random_range(0..words.len())]
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| {
         first.to_uppercase().collect::<String>() + letters.as_str()
@@ -63,102 +62,14 @@ pub(super) fn fact(rng: &mut StdRng) -> String {
     }
 }
 
-fn yes_or_no(rng: &mut StdRng) -> String {
-    let (question, answer) = yes_or_no_question(rng);
-    format!("{question} {}{answer}", reading::aside(rng))
-}
-
-fn yes_or_no_question(rng: &mut StdRng) -> (String, &'static str) {
-    let own = kind(rng);
-    let yes = rng.random_bool(0.5);
-    let asked = if yes { own } else { kind(rng) };
-    let thing = with_article(pick(rng, &own.members));
-    let question = match rng.random_bool(0.5) {
-        true => format!("Is {thing} {}?", asked.name),
-        false => format!("{} {thing} {}?", capital(asked.question[0]), asked.question[1]),
-    };
-    (question, if asked.name == own.name { "Yes." } else { "No." })
-}
-
-fn true_or_false(rng: &mut StdRng) -> String {
-    let own = kind(rng);
-    let asked = if rng.random_bool(0.5) { own } else { kind(rng) };
-    let thing = with_article(pick(rng, &own.members));
-    let truth = asked.name == own.name;
-    match rng.random_bool(0.5) {
-        true => format!("That {thing} is {} is {truth}.", asked.name),
-        false => format!("{} is {}: {truth}.", capital(&thing), asked.name),
-    }
-}
-
-/// What things in a list are called.
-const LABELS: [&str; 4] = ["number", "answer", "solution", "item"];
-
-fn list(rng: &mut StdRng) -> String {
-    let List {
-        named,
-        which,
-        label,
-        member,
-    } = named_list(rng);
-    match rng.random_bool(0.5) {
-        true => format!("{named} {}The one that {which} is {label}.", reading::aside(rng)),
-        false => format!("{named} Which {which}? {}The {member}, {label}.", reading::aside(rng)),
-    }
-}
-
-/// Things of several kinds, and one of them that is asked for.
-struct List {
-    /// All of them, each after its label.
-    named: String,
-    /// What the one is or has, as in "the one that".
-    which: String,
-    label: String,
-    member: &'static str,
-}
-
-fn named_list(rng: &mut StdRng) -> List {
-    let mut kinds: Vec<&Kind> = KINDS.iter().collect();
-    kinds.shuffle(rng);
-    kinds.truncate(rng.random_range(2..=4));
-    let members: Vec<&'static str> = kinds.iter().map(|kind| pick(rng, &kind.members)).collect();
-    let label = pick(rng, &LABELS);
-    let named = members
-        .iter()
-        .enumerate()
-        .map(|(index, member)| format!("{}{}: {member}", capital(label), index + 1));
-    let named: Vec<String> = named.collect();
-    let chosen = rng.random_range(0..kinds.len());
-    let which = match rng.random_bool(0.5) {
-        true => format!("is {}", kinds[chosen].name),
-        false => kinds[chosen].property.to_string(),
-    };
-    List {
-        named: named.join(" "),
-        which,
-        label: format!("{label}{}", chosen + 1),
-        member: members[chosen],
-    }
-}
-
 fn usage(rng: &mut StdRng) -> String {
     let (goal, thing) = USES[rng.random_range(0..USES.len())];
-    let (_, other) = USES[rng.random_range(0..USES.len())];
     let name = pick(rng, &NAMES);
     match rng.random_range(0..4) {
         0 => format!("To {goal}, use the {thing}."),
         1 => format!("{name} took the {thing} to {goal}."),
         2 => format!("What is the {thing} for? To {goal}."),
-        _ => {
-            let [one, two] = if rng.random_bool(0.5) {
-                [thing, other]
-            } else {
-                [other, thing]
-            };
-            let (label, number) = (pick(rng, &LABELS), if one == thing { 1 } else { 2 });
-            let upper = capital(label);
-            format!("{upper}1: the {one}. {upper}2: the {two}. To {goal}, {name} took {label}{number}, the {thing}.")
-        }
+        _ => format!("{} is used to {goal}.", capital(&with_article(thing))),
     }
 }
 
@@ -248,28 +159,18 @@ fn story(rng: &mut StdRng) -> String {
     }
 }
 
-/// Instructions in none of the suites' words: to repeat a word, to count, to name a kind, to say yes or no, to choose.
+/// Instructions in none of the suites' words: to repeat a word, to count, to name a kind.
 fn instruction(rng: &mut StdRng) -> String {
     let own = kind(rng);
     let word = pick(rng, &own.members);
-    let (task, response) = match rng.random_range(0..10) {
+    let (task, response) = match rng.random_range(0..4) {
         0 => (format!("Say the word {word}."), word.to_string()),
-        1..=3 => {
-            let (question, answer) = yes_or_no_question(rng);
-            (question, answer.to_string())
-        }
-        4..=6 => {
-            let List {
-                named, which, label, ..
-            } = named_list(rng);
-            (format!("Which {which}? {named}"), format!("It is {label}."))
-        }
-        7 => {
+        1 => {
             let from = rng.random_range(1..=30);
             let numbers: Vec<String> = (from..from + 4).map(|n: u32| n.to_string()).collect();
             (format!("Count on from {from}."), numbers.join(" "))
         }
-        8 => (
+        2 => (
             format!("What kind of thing is {}?", with_article(word)),
             capital(own.name) + ".",
         ),
@@ -306,7 +207,7 @@ mod tests {
                 "Answer format:",
                 "the correct answer is",
                 "The answer is",
-                "Please choose the correct",
+                "answer the following question with true or false",
             ] {
                 assert!(!text.contains(form), "{text}");
             }

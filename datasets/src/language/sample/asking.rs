@@ -1,0 +1,76 @@
+//! Text in which somebody asks if a claim is so, and is told: in running text, and as instructions to say it in one
+//! word or another. Question and verdict stand in many forms and at many distances, so that a model learns to carry the
+//! verdict to wherever it is asked for.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::claims::Claim;
+use super::facts::NAMES;
+use super::reading::aside;
+use super::text::{capital, pick};
+use crate::language::Template;
+
+/// Words for what is not so and for what is.
+const VERDICTS: [[&str; 2]; 3] = [["no", "yes"], ["false", "true"], ["wrong", "right"]];
+
+/// A question, answered at once: what the longer forms build on.
+pub(super) fn answered(rng: &mut StdRng) -> String {
+    let Claim { question, truth, .. } = Claim::any(rng);
+    format!("{}? {}.", capital(&question), capital(VERDICTS[0][usize::from(truth)]))
+}
+
+/// A claim and what somebody said to it.
+pub(super) fn judged(rng: &mut StdRng) -> String {
+    let Claim {
+        statement,
+        question,
+        truth,
+    } = Claim::any(rng);
+    let name = pick(rng, &NAMES);
+    let answer = VERDICTS[0][usize::from(truth)];
+    let verdict = VERDICTS[rng.random_range(1..VERDICTS.len())][usize::from(truth)];
+    match rng.random_range(0..6) {
+        0 => format!("{}? {}{}.", capital(&question), aside(rng), capital(answer)),
+        1 => format!("Somebody asked: {question}? {}{name} said {answer}.", aside(rng)),
+        2 => format!("{name} said that {statement}. {}That was {verdict}.", aside(rng)),
+        3 => format!("Is it so that {statement}? {}{}.", aside(rng), capital(answer)),
+        4 => format!("That {statement} is {verdict}."),
+        _ => format!("{}: {verdict}.", capital(&statement)),
+    }
+}
+
+/// To say if a claim is so, in a word of two that are given.
+pub(super) fn instruction(rng: &mut StdRng) -> String {
+    let Claim {
+        statement,
+        question,
+        truth,
+    } = Claim::any(rng);
+    let verdicts = VERDICTS[rng.random_range(0..VERDICTS.len())];
+    let verdict = verdicts[usize::from(truth)];
+    let first = rng.random_range(0..2);
+    let [one, two] = [verdicts[first], verdicts[1 - first]];
+    let asked = match rng.random_range(0..4) {
+        0 => format!("{}?", capital(&question)),
+        1 => format!("{} asks: {question}?", pick(rng, &NAMES)),
+        2 => format!("Read this: {question}?"),
+        _ => format!("{} says that {statement}.", pick(rng, &NAMES)),
+    };
+    let task = match rng.random_range(0..4) {
+        0 => format!("{asked} Say {one} or {two}."),
+        1 => format!("{asked}\n\nSay {one} or {two}."),
+        2 => format!("Say {one} or {two}. {asked}"),
+        _ => format!("{asked}\n\nWords: {one}/{two}"),
+    };
+    let response = match rng.random_range(0..3) {
+        0 => capital(verdict),
+        1 => format!("I say {verdict}"),
+        _ => format!("The right word is {verdict}"),
+    };
+    let template = match rng.random_bool(0.3) {
+        true => Template::Alpaca,
+        false => Template::Plain,
+    };
+    template.prompt(&task, "") + &response + "."
+}

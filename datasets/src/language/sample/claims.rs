@@ -1,0 +1,107 @@
+//! Claims about the facts, half of them false: of what kind a thing is, what it has or does, what it is used for.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::facts::{KINDS, Kind, TRAINED, TRAINED_USES, USES, with_article};
+
+/// The things that a claim may be about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Things {
+    /// All of the facts: text to pretrain on.
+    All,
+    /// Those that the suite's training questions name.
+    Trained,
+    /// Those that its test questions name.
+    Others,
+}
+
+/// Something said of a thing, with or without truth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// As a statement: "a robin has feathers".
+    pub statement: String,
+    /// As a question: "does a robin have feathers".
+    pub question: String,
+    /// If it is so.
+    pub truth: bool,
+}
+
+impl Claim {
+    /// That a thing is of a kind.
+    pub fn of_kind(rng: &mut StdRng, things: Things, truth: bool) -> Self {
+        let (thing, kind) = thing_and_kind(rng, things, truth);
+        Self {
+            statement: format!("{thing} is {}", kind.name),
+            question: format!("is {thing} {}", kind.name),
+            truth,
+        }
+    }
+
+    /// That a thing has or does what its kind has or does.
+    pub fn of_property(rng: &mut StdRng, things: Things, truth: bool) -> Self {
+        let (thing, kind) = thing_and_kind(rng, things, truth);
+        Self {
+            statement: format!("{thing} {}", kind.property),
+            question: format!("{} {thing} {}", kind.question[0], kind.question[1]),
+            truth,
+        }
+    }
+
+    /// That a thing serves a purpose.
+    pub fn of_use(rng: &mut StdRng, things: Things, truth: bool) -> Self {
+        let uses = match things {
+            Things::All => &USES[..],
+            Things::Trained => &USES[..TRAINED_USES],
+            Things::Others => &USES[TRAINED_USES..],
+        };
+        let own = rng.random_range(0..uses.len());
+        let thing = with_article(uses[own].1);
+        let (goal, _) = uses[named(rng, own, uses.len(), truth)];
+        let (statement, question) = match rng.random_bool(0.5) {
+            true => (
+                format!("{thing} is used to {goal}"),
+                format!("is {thing} used to {goal}"),
+            ),
+            false => (
+                format!("{thing} helps to {goal}"),
+                format!("does {thing} help to {goal}"),
+            ),
+        };
+        Self {
+            statement,
+            question,
+            truth,
+        }
+    }
+
+    /// Any claim about any thing.
+    pub(super) fn any(rng: &mut StdRng) -> Self {
+        let truth = rng.random_bool(0.5);
+        match rng.random_range(0..3) {
+            0 => Self::of_kind(rng, Things::All, truth),
+            1 => Self::of_property(rng, Things::All, truth),
+            _ => Self::of_use(rng, Things::All, truth),
+        }
+    }
+}
+
+/// A member of some kind, and that kind or another one.
+fn thing_and_kind(rng: &mut StdRng, things: Things, truth: bool) -> (String, &'static Kind) {
+    let own = rng.random_range(0..KINDS.len());
+    let members = match things {
+        Things::All => &KINDS[own].members[..],
+        Things::Trained => &KINDS[own].members[..TRAINED],
+        Things::Others => &KINDS[own].members[TRAINED..],
+    };
+    let thing = with_article(members[rng.random_range(0..members.len())]);
+    (thing, &KINDS[named(rng, own, KINDS.len(), truth)])
+}
+
+/// `own` in a true claim, another one of `count` in a false one.
+fn named(rng: &mut StdRng, own: usize, count: usize, truth: bool) -> usize {
+    match truth {
+        true => own,
+        false => (own + rng.random_range(1..count)) % count,
+    }
+}
