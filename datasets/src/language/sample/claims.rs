@@ -105,3 +105,46 @@ fn named(rng: &mut StdRng, own: usize, count: usize, truth: bool) -> usize {
         false => (own + rng.random_range(1..count)) % count,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    /// If the facts say so, and if the thing is one of the training questions'.
+    fn looked_up(statement: &str) -> (bool, bool) {
+        for kind in &KINDS {
+            for (at, member) in kind.members.iter().enumerate() {
+                if let Some(said) = statement.strip_prefix(&format!("{} ", with_article(member))) {
+                    return (
+                        said == format!("is {}", kind.name) || said == kind.property,
+                        at < TRAINED,
+                    );
+                }
+            }
+        }
+        for (at, (goal, thing)) in USES.iter().enumerate() {
+            if let Some(said) = statement.strip_prefix(&format!("{} ", with_article(thing))) {
+                let own = [format!("is used to {goal}"), format!("helps to {goal}")];
+                return (own.iter().any(|own| said == own), at < TRAINED_USES);
+            }
+        }
+        panic!("{statement} is about nothing in the facts");
+    }
+
+    #[test]
+    fn what_is_claimed_is_as_true_as_the_facts_say_and_about_the_things_asked_for() {
+        let mut rng = StdRng::seed_from_u64(3);
+        for make in [Claim::of_kind, Claim::of_property, Claim::of_use] {
+            for (things, trained) in [(Things::Trained, true), (Things::Others, false)] {
+                for truth in [true, false] {
+                    for _ in 0..200 {
+                        let claim = make(&mut rng, things, truth);
+                        assert_eq!(claim.truth, truth);
+                        assert_eq!(looked_up(&claim.statement), (truth, trained), "{claim:?}");
+                    }
+                }
+            }
+        }
+    }
+}

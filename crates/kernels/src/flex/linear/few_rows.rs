@@ -97,13 +97,10 @@ impl Part {
         }
     }
 
-    /// As [`Part::add_rows`] as far as the weight is bf16 that lies evenly, in long rows; where it stops.
+    /// As [`Part::add_rows`] as far as the weight is bf16 that lies evenly; where it stops.
     #[inline(always)]
     fn add_rows_of_halves(&mut self, x: &[f32], stride: usize, weight: &Stored) -> usize {
         let (width, mut row) = (self.columns.len(), self.depth.start);
-        if width < 2 * halves::LONG {
-            return row;
-        }
         let mut sums = Vec::new();
         while row + TOGETHER <= self.depth.end {
             let Some(lines) = weight.four_of_words(row, self.columns.clone()) else {

@@ -8,13 +8,13 @@ use pulp::{Simd, WithSimd, bytemuck};
 
 /// Lines of which [`add_lines`] adds the sum.
 pub const TOGETHER: usize = 4;
-/// Words that a line has at least where [`add_lines`] pays: each line is a place of its own to read from, and a processor
-/// takes a while to see where it goes.
-pub const LONG: usize = 768;
 /// Bytes between what [`dot`] reads and what it asks for: that of the next lines.
-const DOT_AHEAD: usize = 2048;
-/// The same of [`add_lines`], within each line.
+const DOT_AHEAD: usize = 4096;
+/// The same of [`add_lines`] within each line, if it is longer than [`LONG`] words; if not, the lines after these are asked
+/// for: each line is a place of its own to read from, and at an end of it the processor would have to find the next.
 const LINES_AHEAD: usize = 1024;
+/// Words of a line from which on [`LINES_AHEAD`] holds.
+const LONG: usize = 768;
 
 /// The words of a line, if it can be read so.
 #[inline(always)]
@@ -109,6 +109,10 @@ impl WithSimd for AddLines<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (first, second) = self.sums.split_at_mut(self.sums.len() / 2);
+        let ahead = match first.len() < LONG {
+            true => TOGETHER * size_of::<u32>() * first.len(),
+            false => LINES_AHEAD,
+        };
         let lines = self.lines.map(|line| &line[..first.len()]);
         let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = lines.map(|line| S::as_simd_u32s(line));
         let (first, first_rest) = S::as_mut_simd_f32s(first);
@@ -118,7 +122,7 @@ impl WithSimd for AddLines<'_> {
         for ((((a, b), c), d), (first, second)) in words.zip(first.iter_mut().zip(second)) {
             let (mut one, mut two) = (*first, *second);
             for (factor, word) in factors.iter().zip([a, b, c, d]) {
-                ask_ahead(word, LINES_AHEAD);
+                ask_ahead(word, ahead);
                 let [low, high] = halves(simd, *word);
                 one = simd.mul_add_e_f32s(low, *factor, one);
                 two = simd.mul_add_e_f32s(high, *factor, two);
