@@ -2,10 +2,11 @@ use burn::tensor::Device;
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::{AdapterConfig, Sharing, Side};
 
-use crate::net::{Net, close, configs, input, stirred, wegeft};
+use crate::net::{Net, close, configs, input, stirred, turn, wegeft};
 
 #[test]
 fn any_low_rank_adapter_is_a_lora_of_the_same_function() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     for (config, _) in configs() {
         let adapted = stirred(&config, &Net::new(&device), &device);
@@ -17,6 +18,7 @@ fn any_low_rank_adapter_is_a_lora_of_the_same_function() {
 
 #[test]
 fn wegeft_to_lora_to_wegeft_to_lora_is_exact() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let x = input(2, &device);
     for side in [Side::Input, Side::Output] {
@@ -39,6 +41,7 @@ fn wegeft_to_lora_to_wegeft_to_lora_is_exact() {
 
 #[test]
 fn the_nearest_wegeft_to_a_free_lora_loses_what_it_says_and_less_at_a_higher_rank() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let net = Net::new(&device);
     let config = AdapterConfig::lora(2).with_target_modules(["proj", "up"]);

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::{AdapterConfig, site};
 
-use crate::net::{Net, input, wegeft};
+use crate::net::{Net, input, turn, wegeft};
 
 struct Cast(FloatDType);
 
@@ -50,6 +50,7 @@ fn trains(net: Net, x: Tensor<3>) {
 
 #[test]
 fn bf16_and_f16_weights() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     for dtype in [FloatDType::BF16, FloatDType::F16] {
         trains(Net::new(&device).map(&mut Cast(dtype)), input(2, &device).cast(dtype));
@@ -59,6 +60,7 @@ fn bf16_and_f16_weights() {
 #[test]
 #[allow(deprecated)] // upstream deprecates ndarray; the project keeps it as a feature
 fn quantized_weights() {
+    let _turn = turn();
     let (flex, ndarray) = (Device::flex().autodiff(), Device::ndarray().autodiff());
     for (device, value) in [
         (&flex, QuantValue::Q8S),

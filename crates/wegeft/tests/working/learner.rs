@@ -15,7 +15,7 @@ use burn::train::{ExecutionStrategy, Learner, RegressionOutput, SupervisedTraini
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::{Adapted, AdapterConfig};
 
-use crate::net::{D, Net, close, input, wegeft};
+use crate::net::{D, Net, close, input, turn, wegeft};
 
 type Batch = (Tensor<3>, Tensor<2>);
 
@@ -126,6 +126,7 @@ fn output(adapted: &Adapted<Net>, x: &Tensor<3>) -> Tensor<3> {
 
 #[test]
 fn the_learner_trains_an_adapted_model_with_a_loss_alone_and_accumulates_gradients() {
+    let _turn = turn();
     let device = Device::flex();
     let start = config().init(Net::new(&device.clone().autodiff())).unwrap();
     let x = input(2, &device);
@@ -139,6 +140,7 @@ fn the_learner_trains_an_adapted_model_with_a_loss_alone_and_accumulates_gradien
 
 #[test]
 fn two_workers_give_the_update_of_one_with_the_same_batches() {
+    let _turn = turn();
     let device = Device::flex();
     let start = config().init(Net::new(&device.clone().autodiff())).unwrap();
     let x = input(2, &device);
@@ -150,6 +152,7 @@ fn two_workers_give_the_update_of_one_with_the_same_batches() {
 
 #[test]
 fn a_record_of_what_the_learner_trains_is_the_trained_part() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let adapted = config().init(Net::new(&device)).unwrap();
     // phi and psi of three groups, weight and bias of the head.

@@ -2,7 +2,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use wegeft::{AdapterConfig, AdapterError};
 
-use crate::net::{Net, close, configs, distance, input, stirred};
+use crate::net::{Net, close, configs, distance, input, stirred, turn};
 
 /// Casts every float parameter.
 struct Cast(FloatDType);
@@ -15,6 +15,7 @@ impl ModuleMapper for Cast {
 
 #[test]
 fn merged_is_bound_and_the_report_says_what_changed() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     for (config, _) in configs() {
         let net = Net::new(&device);
@@ -39,6 +40,7 @@ fn merged_is_bound_and_the_report_says_what_changed() {
 
 #[test]
 fn unmerging_gives_the_weights_back() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     for (config, invertible) in configs() {
         let net = Net::new(&device);
@@ -76,6 +78,7 @@ fn unmerging_gives_the_weights_back() {
 
 #[test]
 fn half_precision_weights_are_merged_in_f32_and_rounded_once() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     for (dtype, step) in [(FloatDType::BF16, 1.0 / 256.0), (FloatDType::F16, 1.0 / 2048.0)] {
         for (config, _) in configs() {
@@ -113,6 +116,7 @@ fn half_precision_weights_are_merged_in_f32_and_rounded_once() {
 
 #[test]
 fn values_that_are_not_finite_are_refused_by_name() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let config = AdapterConfig::lora(2).with_target_modules(["up"]);
     let mut net = Net::new(&device);

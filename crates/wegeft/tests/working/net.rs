@@ -1,5 +1,7 @@
 //! The small model that these tests adapt.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, SgdConfig};
@@ -22,6 +24,15 @@ pub struct Net {
 }
 
 pub const D: usize = 8;
+
+/// Random numbers from their start, for as long as what is returned lives: a process has one generator, so that tests that
+/// draw take turns.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Device::flex().seed(5);
+    turn
+}
 
 impl Net {
     pub fn new(device: &Device) -> Self {

@@ -7,7 +7,7 @@ use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::{Adapted, AdapterConfig, Method, site};
 
-use crate::net::{Net, input, wegeft};
+use crate::net::{Net, input, turn, wegeft};
 
 fn path_of(adapted: &Adapted<Net>, end: &str) -> (ParamId, String) {
     let params = site::params(adapted).into_iter();
@@ -17,6 +17,7 @@ fn path_of(adapted: &Adapted<Net>, end: &str) -> (ParamId, String) {
 
 #[test]
 fn biases_and_cluster_maps_take_no_decay_and_frozen_parameters_are_in_no_group() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let generator = GeneratorConfig::new(BlockKind::Paca);
     let config = wegeft(WegeftConfig::new(2).with_generator(generator)).with_modules_to_save(["head"]);
@@ -44,6 +45,7 @@ fn biases_and_cluster_maps_take_no_decay_and_frozen_parameters_are_in_no_group()
 
 #[test]
 fn decay_and_clipping_act_on_their_groups() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let config = AdapterConfig::lora(2)
         .with_target_modules(["proj"])
@@ -70,6 +72,7 @@ fn decay_and_clipping_act_on_their_groups() {
 
 #[test]
 fn loraplus_gives_b_its_own_rate() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let lora = LoraConfig::new(2).with_loraplus_lr_ratio(16.0);
     let config = AdapterConfig::new(Method::Lora(lora)).with_target_modules(["proj"]);

@@ -5,7 +5,7 @@ use wegeft::adapters::BASE;
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::{AdapterConfig, Adapters, Combination, Side};
 
-use crate::net::{Net, close, configs, distance, input, stirred, wegeft};
+use crate::net::{Net, close, configs, distance, input, stirred, turn, wegeft};
 
 fn three(device: &Device) -> Adapters<Net> {
     let mut adapters = Adapters::new(Net::new(device));
@@ -22,6 +22,7 @@ fn three(device: &Device) -> Adapters<Net> {
 
 #[test]
 fn switching_changes_the_function_and_disabling_gives_the_frozen_model() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let mut adapters = three(&device);
     let x = input(2, &device);
@@ -50,6 +51,7 @@ fn switching_changes_the_function_and_disabling_gives_the_frozen_model() {
 
 #[test]
 fn a_mixed_batch_gives_each_row_its_own_adapter() {
+    let _turn = turn();
     for device in [Device::flex(), Device::flex().autodiff()] {
         let adapters = three(&Device::flex().autodiff());
         let adapters = if device == Device::flex() {
@@ -76,6 +78,7 @@ fn a_mixed_batch_gives_each_row_its_own_adapter() {
 
 #[test]
 fn gradients_of_a_mixed_batch_reach_every_adapter_in_it() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let adapters = three(&device);
     let loss = |names: &[&str], x: Tensor<3>| {
@@ -109,6 +112,7 @@ impl ModuleVisitor for Ids {
 
 #[test]
 fn training_moves_the_active_adapter_only_and_the_frozen_parameters_are_the_backbone_s() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let mut adapters = three(&device);
     let x = input(2, &device);
@@ -141,6 +145,7 @@ fn training_moves_the_active_adapter_only_and_the_frozen_parameters_are_the_back
 
 #[test]
 fn a_move_to_a_device_keeps_every_adapter() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let mut adapters = three(&device);
     let x = input(2, &device);
@@ -152,6 +157,7 @@ fn a_move_to_a_device_keeps_every_adapter() {
 
 #[test]
 fn weighted_sums_follow_peft() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let net = Net::new(&device);
     let mut adapters = Adapters::new(net.clone());
@@ -201,6 +207,7 @@ fn weighted_sums_follow_peft() {
 
 #[test]
 fn bad_requests_are_named() {
+    let _turn = turn();
     let device = Device::flex().autodiff();
     let mut adapters = three(&device);
     let message = |result: Result<(), wegeft::AdapterError>| result.unwrap_err().to_string();
