@@ -1,7 +1,7 @@
 //! What `commonsense` and `arithmetic` share: each method is trained, or an adapter taken, and evaluated on every
 //! set, into one run folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use backbones::lm::Decoder;
@@ -15,6 +15,7 @@ use serde_json::json;
 use wegeft::Adapted;
 
 use crate::adapted_lm::in_model_type;
+use crate::language::batches::Sequence;
 use crate::language::chosen::{chosen, limited};
 use crate::language::evaluate::{Score, evaluate};
 use crate::language::flags::Args;
@@ -96,7 +97,10 @@ impl Suite {
     }
 }
 
-/// `trained.json` beside an adapter: written last, so that the adapter is whole where it is there.
+/// Stands beside an adapter: written last, so that the adapter is whole where it is there.
+const TRAINED_FILE: &str = "trained.json";
+
+/// What that file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct TrainedFile {
     trainable_params: usize,
@@ -137,13 +141,12 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
             device: &device,
             interrupter,
         };
-        for method in &methods {
-            if all_done(&outcomes, method) {
-                continue;
-            }
+        let to_do: Vec<&String> = methods.iter().filter(|method| !all_done(&outcomes, method)).collect();
+        let sequences = to_train_on(suite, &setting, &to_do, &out)?;
+        for method in to_do {
             let folder = out.join(method);
             std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-            let (bound, trained) = prepare(suite, &setting, method, &folder).map_err(|e| e.to_string())?;
+            let (bound, trained) = prepare(&setting, method, &sequences, &folder).map_err(|e| e.to_string())?;
             for set in &suite.sets {
                 if is_done(&outcomes, method, &set.name) {
                     continue;
@@ -192,9 +195,41 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
     Ok(outcomes)
 }
 
+/// The counts of the adapter that an earlier run trained in the folder of a method.
+fn trained_before(folder: &Path) -> Option<TrainedFile> {
+    let text = std::fs::read_to_string(folder.join(TRAINED_FILE)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The tokens of the training examples, empty if none of `methods` is to be trained. Looked at before anything is
+/// evaluated, as are the methods themselves: what is wrong with them shows now, not after hours.
+fn to_train_on(suite: &Suite, setting: &Setting, methods: &[&String], out: &Path) -> Result<Vec<Sequence>, String> {
+    let Setting {
+        settings, lm, device, ..
+    } = *setting;
+    let trains = |method: &str| method != "none" && trained_before(&out.join(method)).is_none();
+    let trained: Vec<&&String> = methods.iter().filter(|method| trains(method)).collect();
+    if settings.adapter.is_some() || trained.is_empty() {
+        return Ok(Vec::new());
+    }
+    for method in trained {
+        adapter_of(lm, settings, method, device)?;
+    }
+    let mut examples = (suite.train)()?;
+    examples.truncate(settings.train_limit.unwrap_or(usize::MAX));
+    let tokens = tokenize(&examples, suite.template, lm, settings.max_length)?;
+    tell(format_args!("training data: {}", tokens.describe()));
+    Ok(tokens.sequences)
+}
+
 /// The model of `method`, bound and without autodiff: as it is, with the adapter that was named, with the one that
-/// an earlier run of this folder trained, or with one trained now.
-fn prepare(suite: &Suite, setting: &Setting, method: &str, folder: &Path) -> Result<(Decoder, TrainedFile), RunError> {
+/// an earlier run of this folder trained, or with one trained now on `sequences`.
+fn prepare(
+    setting: &Setting,
+    method: &str,
+    sequences: &[Sequence],
+    folder: &Path,
+) -> Result<(Decoder, TrainedFile), RunError> {
     let Setting {
         settings, lm, device, ..
     } = *setting;
@@ -212,19 +247,12 @@ fn prepare(suite: &Suite, setting: &Setting, method: &str, folder: &Path) -> Res
         };
         return Ok((adapted.valid().bind(), counts));
     }
-    let (adapter, done): (PathBuf, PathBuf) = (folder.join("adapter"), folder.join("trained.json"));
-    if let Some(counts) = std::fs::read_to_string(&done)
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok())
-    {
+    let adapter = folder.join("adapter");
+    if let Some(counts) = trained_before(folder) {
         return Ok((lm.with_adapter(&adapter).map_err(failed)?.valid().bind(), counts));
     }
-    let mut examples = (suite.train)().map_err(failed)?;
-    examples.truncate(settings.train_limit.unwrap_or(usize::MAX));
-    let tokens = tokenize(&examples, suite.template, lm, settings.max_length).map_err(failed)?;
-    tell(format_args!("{method}: {}", tokens.describe()));
     let adapted = adapter_of(lm, settings, method, device).map_err(failed)?;
-    let trained = train(setting, method, adapted, tokens.sequences, folder)?;
+    let trained = train(setting, method, adapted, sequences.to_vec(), folder)?;
     trained.adapted.save(&adapter).map_err(|e| failed(e.to_string()))?;
     let counts = TrainedFile {
         trainable_params: trained.summary.trainable_params(),
@@ -236,7 +264,7 @@ fn prepare(suite: &Suite, setting: &Setting, method: &str, folder: &Path) -> Res
         seconds: trained.seconds,
         tokens_per_second: trained.tokens_per_second,
     };
-    write_json(&done, &counts).map_err(failed)?;
+    write_json(&folder.join(TRAINED_FILE), &counts).map_err(failed)?;
     Ok((trained.adapted.bind(), counts))
 }
 

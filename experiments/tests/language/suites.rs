@@ -163,9 +163,16 @@ fn files_of_llm_adapters_are_read_as_they_are_and_published_rows_stand_beside_ou
         &["no test.json of PIQA", "folder piqa"],
     );
     std::fs::remove_file(train).unwrap();
+    // Before the model is evaluated as it is: that may take hours.
     let out = dir.path().join("none");
-    let args = [&base[..], &["--out", out.to_str().unwrap(), "--method", "lora"]].concat();
+    let args = [&base[..], &["--out", out.to_str().unwrap(), "--method", "none,lora"]].concat();
     fails("commonsense", &args, &["boolq/train.json", "--train-file"]);
+    fails(
+        "commonsense",
+        &[&args[..], &["--target-modules", "nowhere"]].concat(),
+        &["nowhere"],
+    );
+    assert!(!out.join("none").exists());
 }
 
 #[test]
