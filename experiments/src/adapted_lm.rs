@@ -30,20 +30,21 @@ pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, S
     Ok(in_model_type(adapted))
 }
 
-/// `adapted` with its factors, which are made and stored in f32, in the model's type: that of the products.
+/// `adapted` with its factors, which are made and stored in f32, in the type of the products: the model's, but f32 where
+/// [`kernels::computes_in`] says so.
 pub fn in_model_type(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
     let mut found = FirstDtype(None);
     adapted.model().visit(&mut found);
     adapted.map(&mut Cast(found.0.unwrap_or(DType::F32)))
 }
 
-/// The type of a model's first parameter, its embedding.
+/// The type that is computed in with a model's first parameter, its embedding.
 struct FirstDtype(Option<DType>);
 
 impl ModuleVisitor for FirstDtype {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if self.0.is_none() {
-            self.0 = Some(param.base().dtype());
+            self.0 = Some(kernels::computes_in(&param.base()));
         }
     }
 }
@@ -55,7 +56,11 @@ impl ModuleMapper for Cast {
         match param.base().dtype() {
             DType::QFloat(_) => param,
             dtype if dtype == self.0 => param,
-            _ => param.map(|tensor| tensor.cast(self.0)),
+            _ => param.map(|tensor| {
+                // What is cast is no leaf of the graph: no gradient would reach it.
+                let trained = tensor.is_require_grad();
+                tensor.cast(self.0).detach().set_require_grad(trained)
+            }),
         }
     }
 }

@@ -255,3 +255,27 @@ fn a_run_goes_on_from_another_working_folder() {
     assert_eq!(config["task_type"], "CAUSAL_LM");
     assert!(config.get("base_model_name_or_path").is_some_and(Value::is_null));
 }
+
+#[test]
+fn weights_of_half_precision_are_trained_on_as_those_of_f32_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("sums.jsonl");
+    sums(&data, 16, "");
+    let losses = |method: &str, dtype: &str| -> Vec<f64> {
+        let out = dir.path().join(method).join(dtype);
+        let files = ["--train-file", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        let chosen = ["--method", method, "--dtype", dtype];
+        succeeds("finetune", &[&files[..], &chosen, &QUICK].concat());
+        let metrics = lines(&out.join(method).join("metrics.jsonl"));
+        metrics.iter().map(|line| line["loss"].as_f64().unwrap()).collect()
+    };
+    for method in ["wegeft", "lora", "full"] {
+        let whole = losses(method, "f32");
+        for half in ["f16", "bf16"] {
+            let halves = losses(method, half);
+            let (first, last) = (halves[0], *halves.last().unwrap());
+            assert!(last < first - 0.3, "{method} {half}: {halves:?}");
+            assert!((first - whole[0]).abs() < 0.05, "{method} {half}: {halves:?} {whole:?}");
+        }
+    }
+}
