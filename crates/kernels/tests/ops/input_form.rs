@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor};
 use kernels::InputEdit;
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 /// Which of x, phi and psi, weight, bias, and the residual ask for a gradient.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,7 @@ fn run(asked: Asked, parts: &[Tensor<2>; 6], dtype: DType, views: bool) -> Vec<T
 
 fn compare(asked: Asked, [n, d_in, d_out, r]: [usize; 4], views: bool) {
     let flex = Device::flex().autodiff();
-    flex.seed((n * 7919 + d_in * 104_729 + d_out * 31 + r) as u64);
+    seed((n * 7919 + d_in * 104_729 + d_out * 31 + r) as u64);
     let swap = |[a, b]: [usize; 2]| if views { [b, a] } else { [a, b] };
     let spread = (d_in as f64).powf(-0.5);
     let parts = [

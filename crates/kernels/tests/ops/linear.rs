@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -43,7 +43,7 @@ fn run(kind: Kind, parts: &[Tensor<2>; 4], dtype: DType, frozen: bool, views: bo
 
 fn compare(kind: Kind, [n, d_in, d_out]: [usize; 3], frozen: bool, views: bool) {
     let flex = Device::flex().autodiff();
-    flex.seed((n * 7919 + d_in * 104_729 + d_out) as u64);
+    seed((n * 7919 + d_in * 104_729 + d_out) as u64);
     let swap = |[a, b]: [usize; 2]| if views { [b, a] } else { [a, b] };
     let parts = [
         normal(swap([n, d_in]), 1.0, &flex),

@@ -13,11 +13,29 @@ mod residual;
 mod rope;
 mod threads;
 
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use std::cell::RefCell;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, Normal};
+
+thread_local! {
+    /// One for each test: a device has one for the whole process, and what a test drew would depend on the others.
+    static DRAWN_FROM: RefCell<StdRng> = RefCell::new(StdRng::seed_from_u64(1));
+}
+
+/// What [`normal`] draws next depends on `seed` alone.
+fn seed(seed: u64) {
+    DRAWN_FROM.set(StdRng::seed_from_u64(seed));
+}
 
 /// Values of N(0, spread).
 fn normal<const D: usize>(shape: [usize; D], spread: f64, device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, spread), device)
+    let distribution = Normal::new(0.0, spread as f32).unwrap();
+    let count = shape.iter().product();
+    let values: Vec<f32> = DRAWN_FROM.with_borrow_mut(|rng| distribution.sample_iter(rng).take(count).collect());
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// Largest difference, over the largest of `expected` or 1.

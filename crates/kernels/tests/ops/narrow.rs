@@ -4,7 +4,7 @@ use burn::tensor::quantization::{QuantValue, ScaleDtype};
 use burn::tensor::{DType, Device, Tensor};
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Storage {
@@ -36,7 +36,7 @@ fn stored(weight: Tensor<2>, storage: Storage) -> (Tensor<2>, Tensor<2>) {
 
 fn compare([n, d_in, d_out]: [usize; 3], storage: Storage, view: bool, add: bool) {
     let flex = Device::flex().autodiff();
-    flex.seed((n * 7919 + d_in * 104_729 + d_out) as u64);
+    seed((n * 7919 + d_in * 104_729 + d_out) as u64);
     let size = if view { [d_out, d_in] } else { [d_in, d_out] };
     let weight = normal(size, (d_in as f64).powf(-0.5), &Device::flex());
     let (weight, values) = stored(weight, storage);

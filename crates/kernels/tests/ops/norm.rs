@@ -1,7 +1,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 /// Output and the gradients of x, gamma and beta, those that are asked for.
 fn run(centered: bool, parts: &(Tensor<3>, Tensor<1>, Tensor<1>), dtype: DType, frozen: bool) -> Vec<Tensor<1>> {
@@ -32,7 +32,7 @@ fn run(centered: bool, parts: &(Tensor<3>, Tensor<1>, Tensor<1>), dtype: DType, 
 /// divided by their spread, and the gradient once more.
 fn compare(centered: bool, shape: [usize; 3], offset: f64, frozen: bool) -> f32 {
     let flex = Device::flex().autodiff();
-    flex.seed((shape[0] * 7919 + shape[1] * 104_729 + shape[2]) as u64);
+    seed((shape[0] * 7919 + shape[1] * 104_729 + shape[2]) as u64);
     let width = shape[2];
     let parts = (
         normal(shape, 2.0, &flex).add_scalar(offset),

@@ -3,13 +3,13 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::{AttentionOptions, Visible};
 
-use super::normal;
+use super::{normal, seed};
 
 /// `f` of a tensor to one number.
 fn check(name: &str, shape: [usize; 2], f: impl Fn(Tensor<2>) -> Tensor<1>) {
     const STEP: f32 = 5e-3;
     let device = Device::flex().autodiff();
-    device.seed(11);
+    seed(11);
     let x = normal(shape, 1.0, &device).require_grad();
     let grads = f(x.clone()).backward();
     let grad = x.grad(&grads).unwrap().into_data().try_to_vec::<f32>().unwrap();

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor};
 use kernels::patch_embed;
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 /// Tokens and the gradients of pictures, weight and bias, those that are asked for.
 fn run(
@@ -43,7 +43,7 @@ proptest! {
         transposed: bool,
     ) {
         let device = Device::flex();
-        device.seed((batch * 7919 + rows * 104_729 + d) as u64);
+        seed((batch * 7919 + rows * 104_729 + d) as u64);
         let pixels = match transposed {
             true => normal([batch, channels, columns * patch, rows * patch], 1.0, &device).swap_dims(2, 3),
             false => normal([batch, channels, rows * patch, columns * patch], 1.0, &device),

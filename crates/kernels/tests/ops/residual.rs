@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor};
 use kernels::residual_add;
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 /// Output and the gradients of residual, branch and, if it asks for one, scale.
 fn run(parts: &[Tensor<3>; 2], factors: [Option<&Tensor<1>>; 2], trained: bool, dtype: DType) -> Vec<Tensor<3>> {
@@ -36,7 +36,7 @@ proptest! {
         trained: bool,
     ) {
         let device = Device::flex();
-        device.seed((batch * 7919 + tokens * 104_729 + width) as u64);
+        seed((batch * 7919 + tokens * 104_729 + width) as u64);
         let parts = [(); 2].map(|()| normal([batch, tokens, width], 1.0, &device));
         let scale = scaled.then(|| normal([width], 1.0, &device));
         // Some samples are dropped, the others scaled.

@@ -2,7 +2,7 @@ use burn::tensor::{DType, Device, Tensor};
 use kernels::rope;
 use proptest::prelude::*;
 
-use super::{distance, leaf, normal};
+use super::{distance, leaf, normal, seed};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -17,7 +17,7 @@ proptest! {
         own_angles: bool,
     ) {
         let device = Device::flex();
-        device.seed((batch * 1000 + tokens) as u64);
+        seed((batch * 1000 + tokens) as u64);
         let width = 2 * half + rest;
         let [second, third] = if by_token { [tokens, heads] } else { [heads, tokens] };
         let data = normal([batch, second, third, width], 1.0, &device);
