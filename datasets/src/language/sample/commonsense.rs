@@ -28,7 +28,7 @@ const QUESTIONS: usize = 80;
 const _: () = assert!(QUESTIONS <= 2 * KINDS.len() * (KINDS[0].members.len() - TRAINED));
 const _: () = assert!(QUESTIONS <= 2 * 2 * (USES.len() - TRAINED_USES));
 
-/// 2,400 training examples and three sets of 80 questions, half of them true.
+/// 2,400 training examples and three sets of questions, half of which are true.
 pub fn suite() -> Suite {
     let mut rng = StdRng::seed_from_u64(170);
     let mut train = Vec::new();
