@@ -4,7 +4,7 @@
     python benches/peers/pytorch.py --bench target/release/bench --workload vit-s-step --method lora,wegeft
     python benches/peers/pytorch.py --workload llama-100m-step,llama-100m-decode --method lora,wegeft
     python benches/peers/pytorch.py --workload lm-decode --method frozen --model FOLDER --dtype bf16
-    python benches/peers/pytorch.py --device cuda --warm-up 20 --workload vit-b-step --batch 32
+    python benches/peers/pytorch.py --device cuda --tf32 --warm-up 20 --workload vit-b-step --batch 32
 
 Same shapes, types, threads, optimizer and sites (attn.proj; of language models the q, k, v, up and down projections) on
 both sides. WeGeFT in PyTorch is written here in its input form, the one that PyTorch runs fastest; `frozen` trains the
@@ -39,6 +39,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--device", default="flex", help="of the bench program; PyTorch takes cuda for any GPU")
+    parser.add_argument("--tf32", action="store_true", help="PyTorch multiplies f32 as TF32 on GPUs, as Burn does on cuda")
     parser.add_argument("--warm-up", type=int, default=2, help="passes that are not timed; 20 on a GPU")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -262,6 +263,8 @@ def measure(args):
     gpu = backend not in ("flex", "ndarray")
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    if args.tf32:
+        torch.set_float32_matmul_precision("high")
     vision = args.workload.startswith("vit-")
     # Not the default for good: that would slow down every later call.
     with torch.device(f"cuda:{index or 0}" if gpu else "cpu"):
@@ -284,7 +287,7 @@ def measure(args):
     line = {
         "workload": args.workload,
         "method": args.method,
-        "device": f"pytorch {torch.__version__}{' cuda' if gpu else ''}",
+        "device": f"pytorch {torch.__version__}{' cuda' if gpu else ''}{' tf32' if args.tf32 else ''}",
         "dtype": args.dtype,
         "threads": args.threads,
         "batch": batch,
@@ -323,7 +326,7 @@ def main():
     for _ in range(args.rounds):
         for workload in args.workload.split(","):
             for method in args.method.split(","):
-                for side, command in (("ours", [args.bench]), ("pytorch", peer)):
+                for side, command in (("ours", [args.bench]), ("pytorch", peer + ["--tf32"] * args.tf32)):
                     line = child(command, args, workload, method)
                     print(json.dumps(line), flush=True)
                     results.setdefault((workload, method), {"ours": [], "pytorch": []})[side].append(line)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 /// The keys that a query sees: always a range, which is what causal masks, sliding windows, padding on either side and
 /// packed sequences come to.
@@ -41,16 +41,40 @@ impl Visible {
         }
     }
 
-    /// True where a query does not see a key, `[batch, 1, queries, keys]`.
-    fn hidden(&self, [batch, queries, keys]: [usize; 3], device: &Device) -> Tensor<4, Bool> {
-        let mut hidden = vec![true; batch * queries * keys];
-        for (index, row) in hidden.chunks_exact_mut(keys).enumerate() {
-            let range = self.range(index / queries, index % queries, queries, keys);
-            if range.start < range.end {
-                row[range].fill(false);
+    /// True where a query does not see a key, `[batch or 1, 1, queries, keys]`; `None` where each sees all. Computed where
+    /// the tensors are, of the ranges' ends: a mask made here would have to travel there, in every layer.
+    fn hidden(&self, queries: usize, keys: usize, device: &Device) -> Option<Tensor<4, Bool>> {
+        let places = Tensor::<1, Int>::arange(0..keys as i64, device).reshape([1, 1, 1, keys]);
+        match self {
+            Self::All => None,
+            Self::Causal { window } => {
+                let first = keys as i64 - queries as i64 + 1;
+                let ends = Tensor::<1, Int>::arange(first..first + queries as i64, device).reshape([1, 1, queries, 1]);
+                let later = places.clone().greater_equal(ends.clone());
+                Some(match window {
+                    Some(window) => later.bool_or(places.lower(ends.sub_scalar(*window.min(&keys) as i64))),
+                    None => later,
+                })
+            }
+            Self::Ranges(ranges) => {
+                let of = |end: fn(&Range<usize>) -> usize| {
+                    let ends: Vec<i64> = ranges.iter().map(|range| end(range) as i64).collect();
+                    let shape = [ends.len() / queries, 1, queries, 1];
+                    Tensor::<4, Int>::from_data(TensorData::new(ends, shape), device)
+                };
+                let before = places.clone().lower(of(|range| range.start));
+                Some(before.bool_or(places.greater_equal(of(|range| range.end))))
             }
         }
-        Tensor::from_data(TensorData::new(hidden, [batch, 1, queries, keys]), device)
+    }
+
+    /// Whether a query may see nothing.
+    fn may_be_empty(&self, queries: usize, keys: usize) -> bool {
+        match self {
+            Self::All => false,
+            Self::Causal { window } => queries > keys || *window == Some(0),
+            Self::Ranges(ranges) => ranges.iter().any(|range| range.start >= range.end.min(keys)),
+        }
     }
 
     fn check(&self, batch: usize, queries: usize) {
@@ -125,6 +149,18 @@ pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: &Att
 fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
     let [batch, heads, queries, width] = query.dims();
     let [_, kv_heads, keys, _] = key.dims();
+    if let (Visible::Causal { window }, 1) = (&options.visible, queries)
+        && *window != Some(0)
+    {
+        // The latest token needs no mask.
+        let seen = window.map_or(keys, |window| window.min(keys));
+        let options = AttentionOptions {
+            visible: Visible::All,
+            ..options.clone()
+        };
+        let latest = |held: Tensor<4>| held.narrow(2, keys - seen, seen);
+        return plain(query, latest(key), latest(value), &options);
+    }
     // Heads that share a key are rows of one product.
     let rows = heads / kv_heads * queries;
     let scores = query
@@ -136,13 +172,16 @@ fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &Attention
         None => scores,
     }
     .reshape([batch, heads, queries, keys]);
-    let probabilities = match options.visible {
-        Visible::All => softmax(scores, 3),
-        _ => {
-            let hidden = options.visible.hidden([batch, queries, keys], &scores.device());
+    let probabilities = match options.visible.hidden(queries, keys, &scores.device()) {
+        None => softmax(scores, 3),
+        Some(hidden) => {
             let hidden = hidden.expand([batch, heads, queries, keys]);
             // Finite, so that a query that sees nothing has no NaN; its row is zeroed after.
-            softmax(scores.mask_fill(hidden.clone(), -1e30), 3).mask_fill(hidden, 0.0)
+            let probabilities = softmax(scores.mask_fill(hidden.clone(), -1e30), 3);
+            match options.visible.may_be_empty(queries, keys) {
+                true => probabilities.mask_fill(hidden, 0.0),
+                false => probabilities,
+            }
         }
     };
     probabilities

@@ -2,12 +2,15 @@
 
 use burn::tensor::Device;
 
-/// Runs `work` on a thread of the pool that flex's operations share. From outside of it each operation would wait for a
-/// thread to wake up, hundreds of times for one token of a language model. Without flex, it is just run.
-pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// Runs `work`, if `device` is flex on a thread of the pool that its operations share. From outside of it each operation
+/// would wait for a thread to wake up, hundreds of times for one token of a language model. For another device it is just
+/// run: a GPU has a queue for each thread, and one that changes from call to call would have them wait for each other.
+pub fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
-    return rayon::scope(|_| work());
-    #[cfg(not(feature = "flex"))]
+    if crate::flex::is_flex(device) {
+        return rayon::scope(|_| work());
+    }
+    let _ = device;
     work()
 }
 
@@ -22,7 +25,7 @@ pub fn in_awake_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) 
         return awake::in_pool(work);
     }
     let _ = device;
-    in_pool(work)
+    work()
 }
 
 #[cfg(feature = "flex")]

@@ -162,7 +162,8 @@ fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], devi
     let mut adapted = Some(adapted);
     Box::new(move || {
         let Some(before) = adapted.take() else { return };
-        let (_, grads) = kernels::in_pool(|| objective.loss_and_grads(&before, &batch, count, 0));
+        let device = batch.ids.device();
+        let (_, grads) = kernels::in_pool(&device, || objective.loss_and_grads(&before, &batch, count, 0));
         adapted = Some(optim.step(1e-3, before, grads));
     })
 }

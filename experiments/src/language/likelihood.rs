@@ -1,8 +1,8 @@
 //! The option that a model finds most likely, as evaluation harnesses choose it: no answer is generated, none has to
 //! be extracted.
 
-use backbones::lm::Decoder;
-use burn::tensor::Device;
+use backbones::lm::{Cache, Decoder, Layout};
+use burn::tensor::{Int, Tensor, TensorData};
 use datasets::language::extraction::COMMONSENSE_MARKER;
 use datasets::language::{Gold, Question};
 use kernels::{LmHead, linear_nll};
@@ -40,20 +40,7 @@ pub fn choose(model: &Decoder, lm: &Lm, question: &Question, prompt: &str) -> Re
             ..Sequence::default()
         });
     }
-    let device: Device = lm.pretrained.model.head_weight().device().inner();
-    let batch = Batch::new(sequences.iter(), &device);
-    let hidden = model.hidden(batch.ids.clone(), &batch.layout, None);
-    let head = LmHead {
-        weight: model.head_weight(),
-        soft_cap: model.config().final_softcap,
-        trained: false,
-    };
-    let nll = linear_nll(response_rows(hidden, &batch), &head, batch.targets);
-    let mut nll = nll.into_data().iter::<f64>().collect::<Vec<_>>().into_iter();
-    let log_likelihoods: Vec<f64> = sequences
-        .iter()
-        .map(|sequence| -nll.by_ref().take(sequence.count()).sum::<f64>())
-        .collect();
+    let log_likelihoods = log_likelihoods(model, sequences, given);
     let best = (0..log_likelihoods.len()).max_by(|a, b| log_likelihoods[*a].total_cmp(&log_likelihoods[*b]));
     let chosen = best.map(|best| question.options[best].clone()).unwrap_or_default();
     Ok(Choice {
@@ -61,4 +48,90 @@ pub fn choose(model: &Decoder, lm: &Lm, question: &Question, prompt: &str) -> Re
         chosen,
         log_likelihoods,
     })
+}
+
+/// The sum of the log probabilities of the learned tokens of each sequence, none of which is among the first `given`. What
+/// the sequences have in common is read once.
+fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) -> Vec<f64> {
+    let device = model.head_weight().device();
+    let mut cache = common(model, &sequences, given);
+    let read = cache.as_ref().map_or(0, Cache::tokens);
+    for sequence in &mut sequences {
+        sequence.ids.drain(..read);
+        sequence.learned.drain(..read);
+    }
+    let batch = Batch::new(sequences.iter(), &device);
+    let hidden = model.hidden(batch.ids.clone(), &batch.layout, cache.as_mut());
+    let head = LmHead {
+        weight: model.head_weight(),
+        soft_cap: model.config().final_softcap,
+        trained: false,
+    };
+    let nll = linear_nll(response_rows(hidden, &batch), &head, batch.targets);
+    let mut nll = nll.into_data().iter::<f64>().collect::<Vec<_>>().into_iter();
+    let sums = sequences
+        .iter()
+        .map(|sequence| -nll.by_ref().take(sequence.count()).sum::<f64>());
+    sums.collect()
+}
+
+/// The tokens that all `sequences` begin with, read, one row for each sequence. The last of the `given` tokens is left: it
+/// predicts the first that is not given. `None` if there are none, or if longer sequences change their rotation (LongRoPE).
+fn common(model: &Decoder, sequences: &[Sequence], given: usize) -> Option<Cache> {
+    let (first, others) = sequences.split_first()?;
+    let mut shared = given.saturating_sub(1).min(first.ids.len());
+    for other in others {
+        let same = first.ids.iter().zip(&other.ids).take_while(|(a, b)| a == b).count();
+        shared = shared.min(same);
+    }
+    let longest = sequences.iter().map(|sequence| sequence.ids.len()).max()?;
+    let ropes = &model.config().ropes;
+    if shared == 0
+        || ropes
+            .iter()
+            .any(|rope| rope.frequencies(shared) != rope.frequencies(longest))
+    {
+        return None;
+    }
+    let ids: Vec<i64> = first.ids[..shared].iter().map(|id| i64::from(*id)).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, shared]), &model.head_weight().device());
+    let mut cache = Cache::new(model.config().layers.len(), longest);
+    model.hidden(ids, &Layout::dense(1, shared), Some(&mut cache));
+    cache.select(&vec![0; sequences.len()]);
+    Some(cache)
+}
+
+#[cfg(test)]
+mod tests {
+    use backbones::lm::config::LayerKind;
+    use backbones::lm::rope::RopeConfig;
+    use backbones::lm::{DecoderConfig, Family};
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_prompt_that_is_read_once_gives_the_same_likelihoods() {
+        let layers = [None, Some(5)].map(|window| LayerKind { window, rope: Some(0) });
+        let config = DecoderConfig::new(Family::Llama, 50, 16, 32, layers.to_vec(), 4, 2, 4, 64)
+            .with_ropes(vec![RopeConfig::new(1e4, 4)])
+            .with_initializer_range(0.5);
+        let model = config.init(&Device::flex());
+        let prompt: Vec<u32> = (0..12).map(|i| (i * 7 + 3) % 50).collect();
+        let with_option = |option: &[u32]| Sequence {
+            ids: [&prompt, option].concat(),
+            learned: (0..prompt.len() + option.len()).map(|at| at >= prompt.len()).collect(),
+            ..Sequence::default()
+        };
+        let sequences = vec![with_option(&[4, 9, 1]), with_option(&[4]), with_option(&[30, 2])];
+        let cached = common(&model, &sequences, prompt.len()).map(|cache| cache.tokens());
+        assert_eq!(cached, Some(11));
+        let once = log_likelihoods(&model, sequences.clone(), prompt.len());
+        // With nothing given, all is read with each option.
+        let whole = log_likelihoods(&model, sequences, 0);
+        for (once, whole) in once.iter().zip(&whole) {
+            assert!((once - whole).abs() < 1e-4 * whole.abs(), "{once} {whole}");
+        }
+        assert!(whole[0] < whole[1] && whole[0] != whole[2]);
+    }
 }

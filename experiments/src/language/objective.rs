@@ -48,7 +48,10 @@ impl Objective {
         impl Fn(&Adapted<Decoder>, Step) -> TrainOutput<StepOutput> + Clone + Send,
         impl Fn(&Adapted<Decoder>, Step) -> StepOutput + Clone + Send,
     > {
-        let train = move |adapted: &Adapted<Decoder>, step: Step| kernels::in_pool(|| self.gradients(adapted, &step));
+        let train = move |adapted: &Adapted<Decoder>, step: Step| {
+            let device = step.batches[0].ids.device();
+            kernels::in_pool(&device, || self.gradients(adapted, &step))
+        };
         adapted.with_steps(train, evaluate)
     }
 

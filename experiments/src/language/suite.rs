@@ -26,7 +26,7 @@ use crate::language::settings::Settings;
 use crate::language::tokens::tokenize;
 use crate::language::training::{Setting, train};
 use crate::language::{report, table};
-use crate::memory::peak_mb;
+use crate::memory::{peak_mb, reset_peak};
 use crate::output::tell;
 use crate::run::{RunError, write_json};
 
@@ -107,6 +107,9 @@ struct TrainedFile {
     percent_trainable: f64,
     seconds: f64,
     tokens_per_second: Option<f64>,
+    /// Peak memory of the training, MB.
+    #[serde(default)]
+    peak_mb: Option<f64>,
 }
 
 /// Runs `suite` and returns the outcomes of the whole run folder; `interrupter` stops it.
@@ -144,6 +147,8 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
         let to_do: Vec<&String> = methods.iter().filter(|method| !all_done(&outcomes, method)).collect();
         let sequences = to_train_on(suite, &setting, &to_do, &out)?;
         for method in to_do {
+            // The peak of a method is its own, not that of those before it.
+            reset_peak(&device);
             let folder = out.join(method);
             std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
             let (bound, trained) = prepare(&setting, method, &sequences, &folder).map_err(|e| e.to_string())?;
@@ -173,7 +178,8 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
                     seconds,
                     training_seconds: trained.seconds,
                     tokens_per_second: trained.tokens_per_second,
-                    peak_mb: peak_mb(&device),
+                    // A training may have been in an earlier run of this folder.
+                    peak_mb: [peak_mb(&device), trained.peak_mb].into_iter().flatten().reduce(f64::max),
                     seed: settings.seed,
                 });
                 write_json(&out.join("summary.json"), &outcomes)?;
@@ -263,6 +269,7 @@ fn prepare(
         },
         seconds: trained.seconds,
         tokens_per_second: trained.tokens_per_second,
+        peak_mb: peak_mb(device),
     };
     write_json(&folder.join(TRAINED_FILE), &counts).map_err(failed)?;
     Ok((trained.adapted.bind(), counts))

@@ -1,6 +1,7 @@
 //! Examples as tokens: prompt, response, end; the response alone is learned.
 
 use datasets::language::{Example, Message, Template};
+use rayon::prelude::*;
 
 use crate::language::batches::Sequence;
 use crate::language::model::Lm;
@@ -43,12 +44,13 @@ impl Tokenized {
 pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: usize) -> Result<Tokenized, String> {
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
-    for example in examples {
-        if example.is_empty() {
+    let usable = |example: &Example| (!example.is_empty()).then(|| sequence(example, template, lm)).transpose();
+    let sequences: Vec<Option<Sequence>> = examples.par_iter().map(usable).collect::<Result<_, String>>()?;
+    for sequence in sequences {
+        let Some(mut sequence) = sequence else {
             made.empty += 1;
             continue;
-        }
-        let mut sequence = sequence(example, template, lm)?;
+        };
         let length = sequence.ids.len();
         sequence.ids.truncate(max_length);
         sequence.learned.truncate(max_length);

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Tensor};
 use kernels::{AttentionOptions, Visible};
-use wegeft::{linear, linear_many};
+use wegeft::linear_many;
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
@@ -89,8 +89,8 @@ impl Attention {
         }
     }
 
-    /// `[batch, tokens, d_model]` to the same.
-    pub fn forward(
+    /// What the heads mix, before `o_proj`. `x`: `[batch, tokens, d_model]`, result `[batch, tokens, heads·head_dim]`.
+    pub fn mixed(
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
@@ -115,7 +115,6 @@ impl Attention {
             Some(cache) => cache.extend(key, value),
             None => (key, value),
         };
-        let mixed = attend(query, key, value, visible, self.scale, self.softcap);
-        linear(&self.o_proj, mixed)
+        attend(query, key, value, visible, self.scale, self.softcap)
     }
 }

@@ -99,9 +99,10 @@ impl Decoder {
     /// A cache whose rows end with padding: what is cached is padded on the left.
     pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, cache: Option<&mut Cache>) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
+        let device = ids.device();
         match batch * tokens <= SHORT {
-            true => kernels::in_awake_pool(&ids.device(), || self.read(ids, layout, cache)),
-            false => kernels::in_pool(|| self.read(ids, layout, cache)),
+            true => kernels::in_awake_pool(&device, || self.read(ids, layout, cache)),
+            false => kernels::in_pool(&device, || self.read(ids, layout, cache)),
         }
     }
 

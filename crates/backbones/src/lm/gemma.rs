@@ -4,6 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
+use wegeft::linear;
 
 use super::attention::Attention;
 use super::cache::LayerCache;
@@ -55,10 +56,12 @@ impl Block for GemmaLayer {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let attended = self.self_attn.forward(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let attended = linear(&self.self_attn.o_proj, mixed);
         let x = x + self.post_attention_layernorm.forward(attended);
         let normed = self.pre_feedforward_layernorm.forward(x.clone());
-        x + self.post_feedforward_layernorm.forward(self.mlp.forward(normed))
+        let out = linear(&self.mlp.down_proj, self.mlp.hidden(normed));
+        x + self.post_feedforward_layernorm.forward(out)
     }
 }
 

@@ -5,7 +5,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::linear;
+use wegeft::{linear, linear_add};
 
 use super::attention::{attend, split};
 use super::cache::LayerCache;
@@ -118,26 +118,30 @@ impl Gpt2 {
 
 impl Gpt2Layer {
     fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(norm(&self.ln_1, self.norm_eps, x), visible, cache);
-        x.clone() + self.mlp.forward(norm(&self.ln_2, self.norm_eps, x))
+        let mixed = self.attn.mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, cache);
+        let x = linear_add(&self.attn.c_proj, mixed, x);
+        let hidden = self.mlp.hidden(norm(&self.ln_2, self.norm_eps, x.clone()));
+        linear_add(&self.mlp.c_proj, hidden, x)
     }
 }
 
 impl Gpt2Attention {
-    fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    /// What the heads mix, before `c_proj`.
+    fn mixed(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let parts = split(linear(&self.c_attn, x), 3 * self.heads);
         let part = |index: usize| parts.clone().narrow(1, index * self.heads, self.heads);
         let (key, value) = match cache {
             Some(cache) => cache.extend(part(1), part(2)),
             None => (part(1), part(2)),
         };
-        linear(&self.c_proj, attend(part(0), key, value, visible, self.scale, None))
+        attend(part(0), key, value, visible, self.scale, None)
     }
 }
 
 impl Gpt2Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(&self.c_proj, self.activation.forward(linear(&self.c_fc, x)))
+    /// What the activation gives, before `c_proj`.
+    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
+        self.activation.forward(linear(&self.c_fc, x))
     }
 }
 

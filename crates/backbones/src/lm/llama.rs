@@ -4,6 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
+use wegeft::linear_add;
 
 use super::attention::Attention;
 use super::cache::LayerCache;
@@ -48,9 +49,10 @@ impl Block for LlamaLayer {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let x = linear_add(&self.self_attn.o_proj, mixed, x);
         let normed = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(normed)
+        linear_add(&self.mlp.down_proj, self.mlp.hidden(normed), x)
     }
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::activation;
 use burn::tensor::{Device, Tensor};
 use kernels::Gate;
 use serde::{Deserialize, Serialize};
-use wegeft::{linear, linear_many};
+use wegeft::linear_many;
 
 use super::config::DecoderConfig;
 use super::dense;
@@ -86,9 +86,9 @@ impl GatedMlp {
         }
     }
 
-    /// `[batch, tokens, d_model]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// act(gate x) · up x, before `down_proj`. `x`: `[batch, tokens, d_model]`, result `[batch, tokens, hidden]`.
+    pub fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
         let [gate, up] = linear_many([&self.gate_proj, &self.up_proj], x);
-        linear(&self.down_proj, self.activation.gated(gate, up))
+        self.activation.gated(gate, up)
     }
 }

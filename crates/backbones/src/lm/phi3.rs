@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
-use wegeft::linear;
+use wegeft::{linear, linear_add};
 
 use super::attention::{attend, split};
 use super::cache::LayerCache;
@@ -86,14 +86,16 @@ impl Block for Phi3Layer {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let x = linear_add(&self.self_attn.o_proj, mixed, x);
         let normed = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(normed)
+        linear_add(&self.mlp.down_proj, self.mlp.hidden(normed), x)
     }
 }
 
 impl Phi3Attention {
-    fn forward(
+    /// What the heads mix, before `o_proj`.
+    fn mixed(
         &self,
         x: Tensor<3>,
         rotation: Option<&Rotation>,
@@ -112,16 +114,17 @@ impl Phi3Attention {
             Some(cache) => cache.extend(key, value),
             None => (key, value),
         };
-        linear(&self.o_proj, attend(query, key, value, visible, self.scale, None))
+        attend(query, key, value, visible, self.scale, None)
     }
 }
 
 impl Phi3Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// act(gate x) · up x, before `down_proj`.
+    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
         let both = linear(&self.gate_up_proj, x);
         let hidden = both.dims()[2] / 2;
         let (gate, up) = (both.clone().narrow(2, 0, hidden), both.narrow(2, hidden, hidden));
-        linear(&self.down_proj, self.activation.gated(gate, up))
+        self.activation.gated(gate, up)
     }
 }
 

@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::gemm::{Cores, Mat, append_product, product};
-use super::linear::{Linear, bias_or_zeros, block_rows, cores, matrix, positive};
+use super::linear::{Linear, bias_or_nothing, block_rows, cores, matrix, positive};
 use super::memory::filled_together;
 use super::{column_sums, rows, tensor, values};
 use crate::InputEdit;
@@ -40,7 +40,7 @@ pub fn input_form(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
-    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device()).into_dispatch();
+    let bias = bias_or_nothing(bias, &weight.device()).into_dispatch();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (phi, psi, scale) = (edit.phi.into_dispatch(), edit.psi.into_dispatch(), edit.scale as f32);
     Tensor::from_dispatch(match residual {
@@ -52,7 +52,7 @@ pub fn input_form(
 }
 
 /// WeGeFT's input form. `x`: `[n, d_in]`, `phi`: `[d_in, r]`, `psi`: `[r, d_in]`, `weight`: `[d_in, d_out]`, `bias`:
-/// `[d_out]`, `residual`: `[n, d_out]`.
+/// `[d_out]` or of no values, `residual`: `[n, d_out]`.
 #[backend_extension(Flex, Autodiff)]
 pub trait InputForm: Backend {
     /// `(x + scale·(x psiᵀ) phiᵀ) W + b`
@@ -151,7 +151,7 @@ fn forward(
     let (phi, psi, weight) = (matrix(&pair.phi), matrix(&pair.psi), matrix(&weight));
     let (input, bias, residual) = (values(&x), values(&bias), residual.as_ref().map(values));
     let [n, d_in] = rows(&x);
-    let (d_out, r) = (bias.len(), psi.size()[0]);
+    let (d_out, r) = (weight.size()[1], psi.size()[0]);
     let block = block_rows(n);
     let [out, code] = filled_together([n * d_out, n * r], [block * d_out, block * r], |index, [out, code]| {
         let (first, count) = (index * block, out.capacity() / d_out);
@@ -160,21 +160,19 @@ fn forward(
         code.written().iter_mut().for_each(|code| *code *= pair.scale);
         let small = Mat::rows(code.written(), [count, r]);
         product(&mut edited, d_in, small, phi.t(), 1.0, true, Cores::One);
+        let edited = Mat::rows(&edited, [count, d_in]);
+        let cores = cores(n, block, weight.size());
+        if residual.is_none() && bias.is_empty() {
+            return append_product(out, edited, weight, cores);
+        }
         wide!({
             for row in first..first + count {
                 match residual {
-                    Some(residual) => out.map2(
-                        &residual[row * d_out..][..d_out],
-                        bias,
-                        #[inline(always)]
-                        |a, b| a + b,
-                    ),
+                    Some(residual) => out.sum(&residual[row * d_out..][..d_out], bias),
                     None => out.copy(bias),
                 }
             }
         });
-        let edited = Mat::rows(&edited, [count, d_in]);
-        let cores = cores(n, block, weight.size());
         product(out.written(), d_out, edited, weight, 1.0, true, cores);
     });
     let shape = |width: usize| Shape::from([n, width]);

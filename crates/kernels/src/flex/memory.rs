@@ -50,6 +50,20 @@ impl Writer<'_> {
         self.len += a.len();
     }
 
+    /// Appends `a`, or `a + b` if there are values in `b`.
+    #[inline(always)]
+    pub fn sum(&mut self, a: &[f32], b: &[f32]) {
+        match b.is_empty() {
+            true => self.copy(a),
+            false => self.map2(
+                a,
+                b,
+                #[inline(always)]
+                |a, b| a + b,
+            ),
+        }
+    }
+
     /// Appends `f` of each three.
     #[inline(always)]
     pub fn map3(&mut self, a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> f32) {

@@ -1,6 +1,7 @@
 //! The fused operations against their plain definitions, against finite differences, and one thread against many.
 
 mod attention;
+mod cross_entropy;
 mod gated;
 mod gelu;
 mod input_form;

@@ -1,5 +1,7 @@
 //! Gradients against central differences, in f32: the step balances the curvature and the rounding.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::{AttentionOptions, Visible};
 
@@ -153,6 +155,56 @@ fn attention() {
         let out = kernels::attention_qkv(x.clone().unsqueeze::<3>(), 2, x.dims()[0], &options);
         project(out.squeeze_dim(0))
     });
+}
+
+#[test]
+fn attention_of_heads_that_share_keys() {
+    // The second query sees nothing.
+    let ranges = [0..1, 0..0, 1..3, 0..4, 2..5, 0..6];
+    let options = AttentionOptions {
+        visible: Visible::Ranges(Arc::new(ranges)),
+        ..AttentionOptions::default()
+    };
+    check("grouped attention", [6, 16], |x| {
+        let heads = |x: Tensor<2>, heads: usize| x.reshape([1, 6, heads, 4]).swap_dims(1, 2);
+        let (key, value) = (x.clone().narrow(1, 0, 8), x.clone().narrow(1, 8, 8));
+        let out = kernels::attention(heads(x, 4), heads(key, 2), heads(value, 2), &options);
+        project(out.swap_dims(1, 2).reshape([6, 16]))
+    });
+}
+
+#[test]
+fn biases() {
+    check("biases", [1, 4], |x| {
+        let (input, weight, bias) = (fixed([9, 6], &x.device()), fixed([6, 4], &x.device()), x.reshape([4]));
+        let edit = kernels::InputEdit {
+            phi: fixed([6, 2], &bias.device()),
+            psi: fixed([2, 6], &bias.device()),
+            scale: 0.5,
+        };
+        let parts = vec![
+            kernels::linear(input.clone(), weight.clone(), Some(bias.clone())),
+            kernels::linear_gelu(input.clone(), weight.clone(), Some(bias.clone())),
+            kernels::linear_add(input.clone(), weight.clone(), Some(bias.clone()), fixed([9, 4], &bias.device())),
+            kernels::input_form(input, edit, weight, Some(bias), None),
+        ];
+        project(Tensor::cat(parts, 1))
+    });
+}
+
+#[test]
+fn cross_entropy() {
+    for soft_cap in [None, Some(1.0)] {
+        check("cross-entropy", [5, 6], |x| {
+            let head = kernels::LmHead {
+                weight: fixed([6, 9], &x.device()),
+                soft_cap,
+                trained: false,
+            };
+            let targets = Tensor::arange(0..5, &x.device());
+            kernels::linear_cross_entropy(x, &head, targets, 5.0).mul_scalar(10.0)
+        });
+    }
 }
 
 #[test]

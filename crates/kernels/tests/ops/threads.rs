@@ -1,7 +1,7 @@
 //! One thread gives what many give, to the last bit.
 
 use burn::tensor::{DType, Device, Tensor};
-use kernels::{AttentionOptions, LmHead, Visible};
+use kernels::{AttentionOptions, Gate, LmHead, Visible};
 
 use super::numeric::fixed;
 
@@ -55,6 +55,14 @@ fn results() -> Vec<Vec<f32>> {
         kernels::linear(x.clone().narrow(0, 0, 3), words.clone(), None),
         kernels::linear(fixed([3, 6000], &device), words.transpose(), None),
     ];
+    let heads = |x: Tensor<2>, heads: usize| x.reshape([1, 450, heads, 12]).swap_dims(1, 2);
+    let angles: Tensor<4> = fixed([1, 1, 450, 6], &device);
+    let turned = kernels::rope(heads(x.clone(), 8), angles.clone().cos(), angles.sin());
+    let shared = heads(x.clone().narrow(1, 0, 24), 2);
+    let grouped = kernels::attention(turned, shared.clone(), shared, &options);
+    let grouped = grouped.swap_dims(1, 2).reshape([450, 96]);
+    let gated = kernels::gated(grouped.clone(), x.clone(), Gate::Silu);
+    let added = kernels::linear_add(gated, narrow.clone().narrow(1, 0, 96), None, grouped);
     let head = LmHead {
         weight: narrow,
         soft_cap: None,
@@ -63,13 +71,14 @@ fn results() -> Vec<Vec<f32>> {
     let targets = Tensor::arange(0..450, &device).remainder_scalar(300);
     let loss = kernels::linear_cross_entropy(x.clone(), &head, targets, 450.0);
     let grads =
-        (y.clone().square().mean() + scaled.clone().square().sum() + one_row.clone().square().sum() + loss.clone())
+        (added.clone().square().sum() + y.clone().square().mean() + scaled.clone().square().sum() + one_row.clone().square().sum() + loss.clone())
             .backward();
     let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
     let [by_rows, by_columns] = few.map(|few| values(few.inner()));
     vec![
         by_rows,
         by_columns,
+        values(added.inner()),
         values(y.inner()),
         values(patches.inner().flatten(0, 1)),
         values(scaled.inner().flatten(0, 1)),

@@ -31,7 +31,7 @@ const LEAST_ROWS: usize = 260;
 
 /// See [`crate::linear()`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device()).into_dispatch();
+    let bias = bias_or_nothing(bias, &weight.device()).into_dispatch();
     let dtype = weight.dtype();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match dtype {
@@ -52,7 +52,7 @@ pub fn linear_gelu(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> 
 
 /// See [`crate::linear_add()`].
 pub fn linear_add(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>) -> Tensor<2> {
-    let bias = bias_or_zeros(bias, weight.dims()[1], &weight.device());
+    let bias = bias_or_nothing(bias, &weight.device());
     Tensor::from_dispatch(<Dispatch as Linear>::linear_add(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -69,8 +69,13 @@ pub(super) fn bias_or_zeros(bias: Option<Tensor<1>>, width: usize, device: &Devi
     }
 }
 
+/// The bias of a layer on `device`, a tensor without values if it has none: nothing is added then.
+pub(super) fn bias_or_nothing(bias: Option<Tensor<1>>, device: &Device) -> Tensor<1> {
+    bias_or_zeros(bias, 0, device)
+}
+
 /// Linear layers. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`; all f32 but the weights of `linear`
-/// and `linear_add`, which may be narrower.
+/// and `linear_add`, which may be narrower, and whose bias may be of no values.
 #[backend_extension(Flex, Autodiff)]
 pub trait Linear: Backend {
     /// `x W + b`
@@ -121,12 +126,13 @@ impl Linear for Flex {
 
     fn linear_add(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, residual: FlexTensor) -> FlexTensor {
         let (weight, bias, residual) = (Weight::float(weight), bias.to_contiguous(), residual.to_contiguous());
-        let (bias, residual) = (values(&bias), values(&residual));
+        let (bias, residual, weight) = (values(&bias), values(&residual), weight.stored());
+        let width = weight.size()[1];
         multiply(
             &x,
-            &weight.stored(),
+            &weight,
             #[inline(always)]
-            |row, out| out.map2(&residual[row * bias.len()..][..bias.len()], bias, |a, b| a + b),
+            |row, out| out.sum(&residual[row * width..][..width], bias),
             |_| {},
         )
     }
@@ -136,6 +142,9 @@ impl Linear for Flex {
 fn affine(x: &FlexTensor, weight: &Weight, bias: &FlexTensor) -> FlexTensor {
     let bias = bias.to_contiguous();
     let bias = values(&bias);
+    if bias.is_empty() {
+        return product_alone(x, &weight.stored());
+    }
     multiply(
         x,
         &weight.stored(),
@@ -181,32 +190,34 @@ fn linear_and_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> (Flex
 
 /// `grad Wᵀ`
 fn input_grad(grad: &FlexTensor, weight: &Weight) -> FlexTensor {
-    let weight = weight.stored().t();
-    let ([n, d_out], d_in) = (rows(grad), weight.size()[1]);
-    match weight.matrix() {
+    product_alone(grad, &weight.stored().t())
+}
+
+/// `x·weight`: as [`multiply`], but that nothing is there to add to.
+fn product_alone(x: &FlexTensor, weight: &Stored) -> FlexTensor {
+    let x = x.to_contiguous();
+    let [n, _] = rows(&x);
+    let [d_in, d_out] = weight.size();
+    let input = values(&x);
+    let out = match weight.matrix() {
         Some(matrix) if n > FEW => {
-            let grad = grad.to_contiguous();
-            let grad = values(&grad);
             let block = block_rows(n);
-            // As `multiply`, but that nothing is there to add to.
-            let out = filled(n * d_in, block * d_in, |index, out| {
-                let count = out.capacity() / d_in;
-                let grad = Mat::rows(&grad[index * block * d_out..][..count * d_out], [count, d_out]);
-                append_product(out, grad, matrix, cores(n, block, weight.size()));
-            });
-            tensor(out, Shape::from([n, d_in]))
+            filled(n * d_out, block * d_out, |index, out| {
+                let count = out.capacity() / d_out;
+                let input = Mat::rows(&input[index * block * d_in..][..count * d_in], [count, d_in]);
+                append_product(out, input, matrix, cores(n, block, weight.size()));
+            })
         }
         _ => {
-            let zeros = vec![0.0; d_in];
-            multiply(
-                grad,
-                &weight,
-                #[inline(always)]
-                |_, out| out.copy(&zeros),
-                |_| {},
-            )
+            let mut out = vec![0.0; n * d_out];
+            match n <= FEW {
+                true => few_rows::add_product(&mut out, input, weight),
+                false => widened::add_product(&mut out, input, weight),
+            }
+            out
         }
-    }
+    };
+    tensor(out, Shape::from([n, d_out]))
 }
 
 /// `(grad · gelu'(before)) Wᵀ`

@@ -1,13 +1,63 @@
 //! The chunked cross-entropy against Burn's own on whole logits.
 
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData, Tolerance};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, Tolerance};
 use kernels::{LmHead, linear_cross_entropy, linear_nll};
+use proptest::prelude::*;
+
+use super::{distance, leaf, normal, seed};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    /// Up to logits of some hundreds.
+    #[test]
+    fn agrees(
+        n in 1usize..40,
+        d in 1usize..24,
+        vocab in 2usize..700,
+        spread in 0.1f64..60.0,
+        cap in proptest::option::of(1.0f64..50.0),
+        trained: bool,
+        tied: bool,
+    ) {
+        let device = Device::flex();
+        seed((n * 1000 + d + vocab) as u64);
+        let hidden = normal([n, d], spread, &device);
+        let weight = normal(if tied { [vocab, d] } else { [d, vocab] }, 1.0, &device);
+        let labels: Vec<i64> = (0..n).map(|i| (i * 31 % vocab) as i64).collect();
+        let labels = TensorData::new(labels, [n]);
+        let run = |dtype: DType| {
+            let (hidden, weight) = (leaf(&hidden, dtype, true), leaf(&weight, dtype, trained));
+            let labels = Tensor::<1, Int>::from_data(labels.clone(), &hidden.device());
+            let head = LmHead {
+                weight: if tied { weight.clone().transpose() } else { weight.clone() },
+                soft_cap: cap,
+                trained,
+            };
+            let loss = match dtype {
+                DType::F32 => linear_cross_entropy(hidden.clone(), &head, labels, n as f64),
+                _ => CrossEntropyLossConfig::new().init(&hidden.device()).forward(head.logits(hidden.clone()), labels),
+            };
+            let grads = loss.backward();
+            let of_weight = weight.grad(&grads);
+            assert_eq!(of_weight.is_some(), trained);
+            let of_hidden = hidden.grad(&grads).unwrap();
+            [Some(loss.inner().unsqueeze()), Some(of_hidden), of_weight]
+        };
+        // What a logit is rounded by, its probability is off by, relatively.
+        let bound = 3e-6 + 3e-7 * spread as f32;
+        let pairs = run(DType::F32).into_iter().flatten().zip(run(DType::F64).into_iter().flatten());
+        for (ours, theirs) in pairs {
+            let worst = distance(ours, theirs);
+            prop_assert!(worst < bound, "{worst:e}");
+        }
+    }
+}
 
 fn compare(n: usize, d: usize, vocab: usize, soft_cap: Option<f64>, trained: bool) {
     let device = Device::flex().autodiff();
-    device.seed(7);
-    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+    seed(7);
+    let random = |shape: [usize; 2]| normal(shape, 1.0, &device);
     let hidden = random([n, d]).require_grad();
     let weight = random([d, vocab]);
     let weight = if trained { weight.require_grad() } else { weight };
@@ -57,8 +107,8 @@ fn more_rows_than_a_task_has_and_more_words_than_a_block() {
 #[test]
 fn a_head_of_half_precision_stays_as_it_is() {
     let device = Device::flex().autodiff();
-    device.seed(3);
-    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+    seed(3);
+    let random = |shape: [usize; 2]| normal(shape, 1.0, &device);
     let hidden = random([40, 24]);
     // Tied to an embedding: a view of it.
     let weight = random([900, 24]).cast(DType::BF16).transpose();
