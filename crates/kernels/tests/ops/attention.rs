@@ -148,6 +148,37 @@ fn many_tiles() {
 }
 
 #[test]
+fn one_query_of_many_keys() {
+    for (kv_heads, groups) in [(1, 4), (3, 1)] {
+        let size = Size {
+            batch: 2,
+            kv_heads,
+            groups,
+            queries: 1,
+            keys: 611,
+            width: 24,
+        };
+        for (visible, softcap) in [
+            (Visible::All, None),
+            (Visible::Causal { window: Some(300) }, Some(3.0)),
+            (ranges(size, 5), None),
+            // One row sees nothing, the other no more than the last of three stretches.
+            (Visible::Ranges(Arc::new([7..7, 500..600])), None),
+        ] {
+            let options = AttentionOptions {
+                softcap,
+                visible,
+                ..AttentionOptions::default()
+            };
+            for lie in [Lie::Plain, Lie::ByToken] {
+                let worst = compare(size, lie, &options);
+                assert!(worst < 2e-5, "{worst:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn large_scores_overflow_nothing() {
     let size = Size {
         batch: 1,

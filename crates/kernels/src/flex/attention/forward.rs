@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::one_query;
 use super::tiles::{Inputs, Problem};
 use crate::flex::gemm::{Cores, Mat, product};
 use crate::flex::lanes::{max, replace_and_sum};
@@ -22,6 +23,9 @@ pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
         width,
         ..
     } = *problem;
+    if queries == 1 {
+        return one_query::attend(inputs, problem);
+    }
     let tiles = Problem::tiles(queries);
     let [out, log_total] = filled_together(
         [batch * queries * heads * width, batch * queries * heads],

@@ -2,6 +2,7 @@
 
 mod backward;
 mod forward;
+mod one_query;
 mod tiles;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};

@@ -34,11 +34,23 @@ pub fn add_product(out: &mut [f32], x: &[f32], weight: &Stored) {
         return;
     }
     let n = out.len() / columns;
-    let mut parts = cut(weight, n);
     let apart = match weight.columns_of_words() {
         true => x.chunks_exact(depth).flat_map(halves::apart).collect(),
         false => Vec::new(),
     };
+    if n == 1 && !weight.by_rows {
+        // Each task adds whole sums to its own part of the only row.
+        let step = even(columns, PART / depth);
+        let compute = |(index, out): (usize, &mut [f32])| {
+            let columns = index * step..index * step + out.len();
+            wide!({ add_dots(&mut *out, columns.clone(), x, &apart, depth, weight) })
+        };
+        return match columns <= step {
+            true => compute((0, out)),
+            false => out.par_chunks_mut(step).enumerate().for_each(compute),
+        };
+    }
+    let mut parts = cut(weight, n);
     let compute = |part: &mut Part| wide!({ part.compute(x, &apart, depth, weight) });
     // What is small is done before another thread would have woken up.
     match &mut parts[..] {
@@ -90,10 +102,8 @@ impl Part {
         if weight.by_rows {
             let done = self.add_rows_of_halves(x, stride, weight);
             self.add_rows(done, x, stride, weight);
-        } else if apart.is_empty() {
-            self.dot_columns(x, stride, weight);
         } else {
-            self.dot_words(apart, stride, weight);
+            add_dots(&mut self.sums, self.columns.clone(), x, apart, stride, weight);
         }
     }
 
@@ -116,18 +126,6 @@ impl Part {
             halves::add_together(out, sums);
         }
         row
-    }
-
-    /// As [`Part::dot_columns`], where all columns are bf16 that lies evenly: `apart` is `x` in the order of their words.
-    #[inline(always)]
-    fn dot_words(&mut self, apart: &[f32], stride: usize, weight: &Stored) {
-        let width = self.columns.len();
-        for (index, column) in self.columns.clone().enumerate() {
-            let line = weight.words(column, self.depth.clone()).unwrap_or_default();
-            for (row, x) in apart.chunks_exact(stride).enumerate() {
-                self.sums[row * width + index] = halves::dot(line, x);
-            }
-        }
     }
 
     /// Each row of the weight from `row` on, times its factors, is added to the sums, which are read and written once for
@@ -161,17 +159,27 @@ impl Part {
             }
         }
     }
+}
 
-    /// Each column of the weight makes one sum of every row of `x`.
-    #[inline(always)]
-    fn dot_columns(&mut self, x: &[f32], stride: usize, weight: &Stored) {
-        let width = self.columns.len();
-        let mut scratch = vec![0.0; weight.scratch(self.depth.len())];
-        for (index, column) in self.columns.clone().enumerate() {
-            let line = weight.read(column, self.depth.clone(), &mut scratch);
-            for (row, x) in x.chunks_exact(stride).enumerate() {
-                self.sums[row * width + index] = dot(line, x);
+/// Each of `columns` of the weight makes one sum of every row of `x`, added to `sums`, `[n, columns]`. Where they are bf16
+/// that lies evenly, `apart` is `x` in the order of their words, and otherwise empty.
+#[inline(always)]
+fn add_dots(sums: &mut [f32], columns: Range<usize>, x: &[f32], apart: &[f32], depth: usize, weight: &Stored) {
+    let width = columns.len();
+    if !apart.is_empty() {
+        for (index, column) in columns.enumerate() {
+            let line = weight.words(column, 0..depth).unwrap_or_default();
+            for (row, x) in apart.chunks_exact(depth).enumerate() {
+                sums[row * width + index] += halves::dot(line, x);
             }
+        }
+        return;
+    }
+    let mut scratch = vec![0.0; weight.scratch(depth)];
+    for (index, column) in columns.enumerate() {
+        let line = weight.read(column, 0..depth, &mut scratch);
+        for (row, x) in x.chunks_exact(depth).enumerate() {
+            sums[row * width + index] += dot(line, x);
         }
     }
 }
