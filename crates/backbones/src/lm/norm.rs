@@ -31,12 +31,7 @@ impl RmsNorm {
     /// `[.., d]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
-        let weight = self.weight.val().cast(DType::F32);
-        let weight = if self.unit_offset {
-            weight.add_scalar(1.0)
-        } else {
-            weight
-        };
-        kernels::rms_norm(x.cast(DType::F32), weight, self.eps).cast(dtype)
+        let offset = f64::from(u8::from(self.unit_offset));
+        kernels::rms_norm(x.cast(DType::F32), self.weight.val(), offset, self.eps).cast(dtype)
     }
 }

