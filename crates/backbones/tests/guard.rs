@@ -18,7 +18,9 @@ const BATCH: usize = 8;
 /// Bytes that a step needs at most beside the model, and its seconds, by the fastest of five.
 fn step(adapter: AdapterConfig) -> (usize, f64) {
     let device = Device::flex().autodiff();
-    let model = VitConfig::new(64, 8, D_MODEL, DEPTH, 3).with_num_classes(10).init(&device);
+    let model = VitConfig::new(64, 8, D_MODEL, DEPTH, 3)
+        .with_num_classes(10)
+        .init(&device);
     let adapted = adapter.with_modules_to_save(["head"]).init(model).unwrap();
     let pictures = Tensor::<4>::random([BATCH, 3, 64, 64], Distribution::Normal(0.0, 1.0), &device);
     let pass = || drop(adapted.bind().forward(pictures.clone()).square().mean().backward());

@@ -179,7 +179,10 @@ pub fn run(suite: &Suite, args: &Args, settings: &Settings, interrupter: &Interr
                     training_seconds: trained.seconds,
                     tokens_per_second: trained.tokens_per_second,
                     // A training may have been in an earlier run of this folder.
-                    peak_mb: [peak_mb(&device), trained.peak_mb].into_iter().flatten().reduce(f64::max),
+                    peak_mb: [peak_mb(&device), trained.peak_mb]
+                        .into_iter()
+                        .flatten()
+                        .reduce(f64::max),
                     seed: settings.seed,
                 });
                 write_json(&out.join("summary.json"), &outcomes)?;

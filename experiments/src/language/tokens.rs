@@ -44,7 +44,11 @@ impl Tokenized {
 pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: usize) -> Result<Tokenized, String> {
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
-    let usable = |example: &Example| (!example.is_empty()).then(|| sequence(example, template, lm)).transpose();
+    let usable = |example: &Example| {
+        (!example.is_empty())
+            .then(|| sequence(example, template, lm))
+            .transpose()
+    };
     let sequences: Vec<Option<Sequence>> = examples.par_iter().map(usable).collect::<Result<_, String>>()?;
     for sequence in sequences {
         let Some(mut sequence) = sequence else {

@@ -118,7 +118,9 @@ impl Gpt2 {
 
 impl Gpt2Layer {
     fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let mixed = self.attn.mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, cache);
+        let mixed = self
+            .attn
+            .mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, cache);
         let x = linear_add(&self.attn.c_proj, mixed, x);
         let hidden = self.mlp.hidden(norm(&self.ln_2, self.norm_eps, x.clone()));
         linear_add(&self.mlp.c_proj, hidden, x)

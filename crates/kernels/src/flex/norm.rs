@@ -50,8 +50,7 @@ pub trait Norms: Backend {
         epsilon: f64,
     ) -> FloatTensor<Self>;
     /// `x / √(mean(x²) + epsilon)·(offset + gamma)`; `gamma` may be of half precision.
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, offset: f64, epsilon: f64)
-    -> FloatTensor<Self>;
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, offset: f64, epsilon: f64) -> FloatTensor<Self>;
 }
 
 /// (what is subtracted from a row, what the rest is multiplied by).
@@ -245,12 +244,7 @@ impl<C: CheckpointStrategy> Norms for Autodiff<Flex, C> {
         }
     }
 
-    fn fused_rms_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        offset: f64,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, offset: f64, epsilon: f64) -> FloatTensor<Self> {
         let nodes = [x.node(), gamma.node()];
         let kept = kept(x.into_primitive(), &gamma.into_primitive(), offset, epsilon, false);
         let out = normalize(&kept.x, &kept.gamma, None, epsilon);

@@ -185,7 +185,12 @@ fn biases() {
         let parts = vec![
             kernels::linear(input.clone(), weight.clone(), Some(bias.clone())),
             kernels::linear_gelu(input.clone(), weight.clone(), Some(bias.clone())),
-            kernels::linear_add(input.clone(), weight.clone(), Some(bias.clone()), fixed([9, 4], &bias.device())),
+            kernels::linear_add(
+                input.clone(),
+                weight.clone(),
+                Some(bias.clone()),
+                fixed([9, 4], &bias.device()),
+            ),
             kernels::input_form(input, edit, weight, Some(bias), None),
         ];
         project(Tensor::cat(parts, 1))

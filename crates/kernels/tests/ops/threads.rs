@@ -70,9 +70,12 @@ fn results() -> Vec<Vec<f32>> {
     };
     let targets = Tensor::arange(0..450, &device).remainder_scalar(300);
     let loss = kernels::linear_cross_entropy(x.clone(), &head, targets, 450.0);
-    let grads =
-        (added.clone().square().sum() + y.clone().square().mean() + scaled.clone().square().sum() + one_row.clone().square().sum() + loss.clone())
-            .backward();
+    let grads = (added.clone().square().sum()
+        + y.clone().square().mean()
+        + scaled.clone().square().sum()
+        + one_row.clone().square().sum()
+        + loss.clone())
+    .backward();
     let values = |x: Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
     let [by_rows, by_columns] = few.map(|few| values(few.inner()));
     vec![

@@ -45,7 +45,10 @@ pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
     for (index, (out, log_total)) in out.chunks_exact_mut(width).zip(&mut log_total).enumerate() {
         let (group, head) = (index / shared, index % shared);
         let parts = &parts[group * count..][..count];
-        let greatest = parts.iter().map(|part| part.greatest[head]).fold(f32::NEG_INFINITY, f32::max);
+        let greatest = parts
+            .iter()
+            .map(|part| part.greatest[head])
+            .fold(f32::NEG_INFINITY, f32::max);
         let mut total = 0.0;
         // A part that sees nothing has no sum.
         for part in parts.iter().filter(|part| part.total[head] > 0.0) {
