@@ -160,9 +160,9 @@ fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], devi
         layout: Layout::dense(shape[0], shape[1]),
     };
     let mut adapted = Some(adapted);
+    let device = device.clone();
     Box::new(move || {
         let Some(before) = adapted.take() else { return };
-        let device = batch.ids.device();
         let (_, grads) = kernels::in_pool(&device, || objective.loss_and_grads(&before, &batch, count, 0));
         adapted = Some(optim.step(1e-3, before, grads));
     })

@@ -31,7 +31,7 @@ impl RmsNorm {
     /// `[.., d]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
-        let offset = f64::from(u8::from(self.unit_offset));
+        let offset = if self.unit_offset { 1.0 } else { 0.0 };
         kernels::rms_norm(x.cast(DType::F32), self.weight.val(), offset, self.eps).cast(dtype)
     }
 }

@@ -92,6 +92,17 @@ pub fn replace_and_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
     fold(lanes, last)
 }
 
+/// Lines that are added in one pass over the sums.
+pub const TOGETHER: usize = 4;
+
+/// Adds each of `lines`, as long as `sums`, times its factor.
+#[inline(always)]
+pub fn add_lines(sums: &mut [f32], [a, b, c, d]: [&[f32]; TOGETHER], factors: &[f32]) {
+    for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *sum += (factors[0] * a + factors[1] * b) + (factors[2] * c + factors[3] * d);
+    }
+}
+
 /// `Σ a·b`, the whole time of a product of one row. Written in vectors: what the compiler makes of lanes is not always
 /// them. The order depends on how wide they are.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {

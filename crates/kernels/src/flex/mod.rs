@@ -22,7 +22,7 @@ mod wide;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{DispatchDevice, Flex};
-use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
+use burn::tensor::{Bytes, DType, Device, FloatDType, Shape, Tensor};
 
 /// True if `x` lives on flex as f32.
 pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
@@ -48,6 +48,14 @@ pub fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
 /// True for flex, with and without autodiff.
 pub fn is_flex(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+/// The tensor in that type: itself if it has it.
+fn in_type(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => Flex::float_cast(tensor, FloatDType::from(dtype)),
+    }
 }
 
 /// The values of a tensor that the caller made contiguous.

@@ -4,16 +4,15 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::{sum_of, sum_of2};
 use super::memory::filled;
 use super::wide::wide;
-use super::{rows, tensor, values};
+use super::{in_type, rows, tensor, values};
 
 /// Values that one task works on, about.
 const CHUNK: usize = 1 << 14;
@@ -69,10 +68,7 @@ fn block(width: usize) -> usize {
 
 /// `offset + gamma` as f32, in one piece.
 fn scale(gamma: &FlexTensor, offset: f64) -> FlexTensor {
-    let gamma = match gamma.dtype() {
-        DType::F32 => gamma.to_contiguous(),
-        _ => Flex::float_cast(gamma.to_contiguous(), FloatDType::F32),
-    };
+    let gamma = in_type(gamma.to_contiguous(), DType::F32);
     match offset == 0.0 {
         true => gamma,
         false => tensor(
@@ -212,10 +208,7 @@ impl<const N: usize> Backward<Flex, N> for NormStep {
         } = ops.state;
         if parent(1).is_some() || parent(2).is_some() {
             let (of_gamma, of_beta) = parameter_grads(x.clone(), grad.clone(), epsilon, centered);
-            let of_gamma = match dtype {
-                DType::F32 => of_gamma,
-                dtype => Flex::float_cast(of_gamma, FloatDType::from(dtype)),
-            };
+            let of_gamma = in_type(of_gamma, dtype);
             for (id, grad) in [(parent(1), of_gamma), (parent(2), of_beta)] {
                 if let Some(id) = id {
                     grads.register::<Flex>(id, grad);

@@ -6,14 +6,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::tiles::{Inputs, Problem};
-use crate::flex::lanes::{dot, max, replace_and_sum};
+use crate::flex::lanes::{TOGETHER, add_lines, dot, max, replace_and_sum};
 use crate::flex::normal::{exp_of_negative, tanh};
 use crate::flex::wide::wide;
-
-/// Keys of one task at most.
-const KEYS: usize = 256;
-/// Values that are read together, for one pass over the sums.
-const TOGETHER: usize = 4;
 
 /// As [`super::forward::attend`], of one query.
 pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
@@ -25,12 +20,8 @@ pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
         width,
         ..
     } = *problem;
-    // It depends on nothing but shapes: any number of threads gives the same numbers.
-    let step = keys.div_ceil(keys.div_ceil(KEYS).max(1)).max(1);
-    let stretches: Vec<Range<usize>> = (0..keys)
-        .step_by(step)
-        .map(|from| from..keys.min(from + step))
-        .collect();
+    // How keys are cut depends on their number alone: any number of threads gives the same numbers.
+    let stretches = Problem::tiles(keys);
     let count = stretches.len();
     let parts: Vec<Part> = (0..batch * kv_heads * count)
         .into_par_iter()
@@ -115,12 +106,9 @@ fn part(inputs: &Inputs, problem: &Problem, row: usize, kv_head: usize, keys: &R
     }
     let mut index = 0;
     while index + TOGETHER <= count {
-        let [a, b, c, d] = std::array::from_fn(|i| inputs.value.token(row, kv_head, first + index + i));
+        let values = std::array::from_fn(|i| inputs.value.token(row, kv_head, first + index + i));
         for (sums, scores) in part.sums.chunks_exact_mut(width).zip(scores.chunks_exact(count)) {
-            let weights = &scores[index..index + TOGETHER];
-            for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                *sum += (weights[0] * a + weights[1] * b) + (weights[2] * c + weights[3] * d);
-            }
+            add_lines(sums, values, &scores[index..index + TOGETHER]);
         }
         index += TOGETHER;
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::halves::{self, TOGETHER};
-use crate::flex::lanes::dot;
+use super::halves;
+use crate::flex::lanes::{TOGETHER, add_lines, dot};
 use crate::flex::stored::Stored;
 use crate::flex::wide::wide;
 
@@ -141,11 +141,7 @@ impl Part {
             let c = weight.read(row + 2, self.columns.clone(), c);
             let d = weight.read(row + 3, self.columns.clone(), d);
             for (sums, x) in self.sums.chunks_exact_mut(width).zip(x.chunks_exact(stride)) {
-                let x = &x[row..row + TOGETHER];
-                let lines = a.iter().zip(b).zip(c).zip(d);
-                for (sum, (((a, b), c), d)) in sums.iter_mut().zip(lines) {
-                    *sum += (x[0] * a + x[1] * b) + (x[2] * c + x[3] * d);
-                }
+                add_lines(sums, [a, b, c, d], &x[row..row + TOGETHER]);
             }
             row += TOGETHER;
         }

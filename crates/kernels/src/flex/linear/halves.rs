@@ -3,11 +3,10 @@
 //! before it is used, and the memory is asked for ahead: both by measurement (README).
 
 use crate::flex::ahead::ask_ahead;
+use crate::flex::lanes::TOGETHER;
 use burn::tensor::bf16;
 use pulp::{Simd, WithSimd, bytemuck};
 
-/// Lines of which [`add_lines`] adds the sum.
-pub const TOGETHER: usize = 4;
 /// Bytes between what [`dot`] reads and what it asks for: that of the next lines.
 const DOT_AHEAD: usize = 4096;
 /// The same of [`add_lines`] within each line, if it is longer than [`LONG`] words; if not, the lines after these are asked

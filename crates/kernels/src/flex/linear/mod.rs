@@ -12,7 +12,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, QuantizedTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::quantization::QuantScheme;
-use burn::tensor::{DType, Device, FloatDType, Shape, Tensor};
+use burn::tensor::{DType, Device, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::activations::{gelu_grad, gelu_slope};
@@ -20,7 +20,7 @@ use super::gemm::{Cores, Mat, append_product, product};
 use super::memory::{Writer, filled, filled_together};
 use super::normal::cdf_and_bell;
 use super::stored::{Stored, Weight};
-use super::{column_sums, rows, tensor, values};
+use super::{column_sums, in_type, rows, tensor, values};
 use crate::flex::wide::wide;
 pub use few_rows::FEW;
 
@@ -210,10 +210,7 @@ fn product_alone(x: &FlexTensor, weight: &Stored) -> FlexTensor {
         }
         _ => {
             let mut out = vec![0.0; n * d_out];
-            match n <= FEW {
-                true => few_rows::add_product(&mut out, input, weight),
-                false => widened::add_product(&mut out, input, weight),
-            }
+            add_product(&mut out, input, n, weight);
             out
         }
     };
@@ -313,16 +310,21 @@ fn multiply(
             let mut out = filled(n * d_out, block * d_out, |index, out| {
                 begin(index, out);
             });
-            match n <= FEW {
-                true => few_rows::add_product(&mut out, input, weight),
-                false => widened::add_product(&mut out, input, weight),
-            }
+            add_product(&mut out, input, n, weight);
             out.par_chunks_mut((block * d_out).max(1))
                 .for_each(|out| wide!({ finish(out) }));
             out
         }
     };
     tensor(out, Shape::from([n, d_out]))
+}
+
+/// `x·weight` added to `out`, where `x` has few rows or the weight is read a block at a time. `x`: `[n, d_in]`.
+fn add_product(out: &mut [f32], x: &[f32], n: usize, weight: &Stored) {
+    match n <= FEW {
+        true => few_rows::add_product(out, x, weight),
+        false => widened::add_product(out, x, weight),
+    }
 }
 
 /// What the backward pass of a linear layer reads: nothing for a gradient that nothing asks for.
@@ -368,11 +370,7 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
         }
         if let (Some(id), Some(x)) = (parent(1), x) {
             let of_weight = Flex::float_matmul(Flex::float_transpose(x), grad.clone());
-            let of_weight = match dtype {
-                DType::F32 => of_weight,
-                dtype => Flex::float_cast(of_weight, FloatDType::from(dtype)),
-            };
-            grads.register::<Flex>(id, of_weight);
+            grads.register::<Flex>(id, in_type(of_weight, dtype));
         }
         if let Some(id) = parent(2) {
             grads.register::<Flex>(id, column_sums(grad.clone()));
