@@ -1,9 +1,10 @@
 //! A language model with an adapter.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use backbones::lm::Decoder;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor};
 use wegeft::Adapted;
 
@@ -27,40 +28,91 @@ pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, S
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
     let adapted = config.init(model).map_err(|e| e.to_string())?;
     let adapted = adapted.load(folder).map_err(|e| e.to_string())?;
-    Ok(in_model_type(adapted))
+    Ok(trained_in_f32(adapted))
 }
 
-/// `adapted` with its factors, which are made and stored in f32, in the type of the products: the model's, but f32 where
-/// [`kernels::computes_in`] says so.
-pub fn in_model_type(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
-    let mut found = FirstDtype(None);
-    adapted.model().visit(&mut found);
-    adapted.map(&mut Cast(found.0.unwrap_or(DType::F32)))
+/// `adapted` with all that is trained in f32: a step of AdamW is often smaller than what bf16 rounds a weight to. The
+/// frozen weights keep their type.
+pub fn trained_in_f32(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
+    let trained = adapted.saved_params().into_iter().map(|param| param.id).collect();
+    adapted.map(&mut Widen { trained })
 }
 
-/// The type that is computed in with a model's first parameter, its embedding.
-struct FirstDtype(Option<DType>);
+/// Brings the model's own trained parameters to f32; an adapter's factors are made so.
+struct Widen {
+    trained: HashSet<ParamId>,
+}
 
-impl ModuleVisitor for FirstDtype {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.0.is_none() {
-            self.0 = Some(kernels::computes_in(&param.base()));
+impl ModuleMapper for Widen {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.trained.contains(&param.id) || !matches!(param.base().dtype(), DType::BF16 | DType::F16) {
+            return param;
         }
+        param.map(|tensor| {
+            // What is cast is no leaf of the graph: no gradient would reach it.
+            let trained = tensor.is_require_grad();
+            tensor.cast(DType::F32).detach().set_require_grad(trained)
+        })
     }
 }
 
-struct Cast(DType);
+#[cfg(test)]
+mod tests {
+    use backbones::lm::{LoadOptions, Precision, load_lm};
+    use burn::module::ModuleVisitor;
+    use burn::tensor::Device;
+    use wegeft::{AdapterConfig, Method};
 
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match param.base().dtype() {
-            DType::QFloat(_) => param,
-            dtype if dtype == self.0 => param,
-            _ => param.map(|tensor| {
-                // What is cast is no leaf of the graph: no gradient would reach it.
-                let trained = tensor.is_require_grad();
-                tensor.cast(self.0).detach().set_require_grad(trained)
-            }),
+    use super::*;
+    use crate::language::model::shipped;
+
+    /// (types of what is trained, types of what is not)
+    #[derive(Default)]
+    struct Types(HashSet<ParamId>, HashSet<String>, HashSet<String>);
+
+    impl ModuleVisitor for Types {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let types = if self.0.contains(&param.id) {
+                &mut self.1
+            } else {
+                &mut self.2
+            };
+            types.insert(format!("{:?}", param.base().dtype()));
         }
+    }
+
+    #[test]
+    fn what_is_trained_is_f32_and_what_is_frozen_stays_as_it_was_loaded() {
+        let device = Device::flex().autodiff();
+        let options = LoadOptions {
+            precision: Precision::Bf16,
+            ..LoadOptions::default()
+        };
+        let model = load_lm(&shipped(), &options, &device).unwrap().model;
+        let types = |config: AdapterConfig| {
+            let adapted = trained_in_f32(config.init(model.clone()).unwrap());
+            let mut trained: HashSet<ParamId> = adapted.saved_params().into_iter().map(|param| param.id).collect();
+            trained.extend(wegeft::site::params(adapted.bank()).into_iter().map(|param| param.id));
+            let mut types = Types(trained, HashSet::new(), HashSet::new());
+            adapted.visit(&mut types);
+            let sorted = |types: HashSet<String>| {
+                let mut types: Vec<String> = types.into_iter().collect();
+                types.sort();
+                types
+            };
+            (sorted(types.1), sorted(types.2))
+        };
+        let targets = ["q_proj", "up_proj"];
+        for config in [AdapterConfig::wegeft(4), AdapterConfig::lora(4), AdapterConfig::vera(4)] {
+            let found = types(config.with_target_modules(targets));
+            assert_eq!(found, (vec!["F32".into()], vec!["BF16".into()]));
+        }
+        let found = types(
+            AdapterConfig::lora(4)
+                .with_target_modules(targets)
+                .with_modules_to_save(["norm"]),
+        );
+        assert_eq!(found, (vec!["F32".into()], vec!["BF16".into()]));
+        assert_eq!(types(AdapterConfig::new(Method::Full)), (vec!["F32".into()], vec![]));
     }
 }

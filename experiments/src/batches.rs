@@ -1,5 +1,6 @@
 //! Batches of pictures: read, resized and normalised per batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use backbones::{Normalization, Vit};
@@ -49,6 +50,18 @@ pub struct Batch {
     pub shares: Option<Tensor<2>>,
     /// No other training batch of the run has it; 0 where nothing is trained.
     pub seed: u64,
+}
+
+/// A batch in host memory, as the thread that reads ahead makes it.
+pub struct Values {
+    /// `[batch, 3, size, size]`, or what the frozen prefix made of the pictures.
+    input: TensorData,
+    /// `[batch]`
+    labels: TensorData,
+    /// The first picture.
+    first: usize,
+    /// The epoch's, in training.
+    seed: Option<u64>,
 }
 
 /// Some pictures as a model reads them.
@@ -149,53 +162,75 @@ impl Pictures {
 
     /// The pictures in their order.
     pub fn loader(&self, batch_size: usize, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Loader::new(self.clone(), batch_size, None, 0, device))
+        Arc::new(Loader::new(self.clone(), batch_size, None, 0..1, device))
     }
 
-    /// The pictures in a new order each epoch, counted from `first_epoch`, and varied where they are augmented.
+    /// The pictures in a new order each epoch, the `epochs` that are left of a run, and varied where they are augmented.
     pub fn shuffled(
         &self,
         batch_size: usize,
         seed: u64,
-        first_epoch: usize,
+        epochs: Range<usize>,
         device: &Device,
     ) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Loader::new(self.clone(), batch_size, Some(seed), first_epoch, device))
+        Arc::new(Loader::new(self.clone(), batch_size, Some(seed), epochs, device))
     }
 
-    /// Pictures `items` as one batch; `seed` is the epoch's where they are trained on.
+    /// Pictures `items` as one batch, in host memory; `seed` is the epoch's where they are trained on.
     ///
     /// # Errors
     /// A picture that is missing or damaged.
-    pub fn batch(&self, items: &[usize], seed: Option<u64>, device: &Device) -> Result<Batch, DatasetError> {
+    pub fn read(&self, items: &[usize], seed: Option<u64>) -> Result<Values, DatasetError> {
         let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
-        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [items.len()]), device);
+        let input = match &self.frozen {
+            Some(frozen) => frozen.rows(items),
+            None => {
+                let pixels = |item: &usize| self.pixels(*item, seed);
+                normalised(items, pixels, self.images.size, self.normalization).map_err(DatasetError::new)?
+            }
+        };
+        Ok(Values {
+            input,
+            labels: TensorData::new(labels, [items.len()]),
+            first: items[0],
+            seed,
+        })
+    }
+
+    /// The batch of `values` on `device`, its pictures and labels mixed where that is asked for.
+    pub fn on_device(&self, values: Values, device: &Device) -> Batch {
         // A batch is known by its first picture, which no other one of the epoch has.
-        let own = |of: u64| picture_seed(of, items[0]);
+        let own = |step: u64| {
+            values
+                .seed
+                .map(|seed| picture_seed(seed.wrapping_add(step), values.first))
+        };
+        let labels = Tensor::<1, Int>::from_data(values.labels, device);
         let plain = |input| Batch {
             input,
             labels: labels.clone(),
             shares: None,
-            seed: seed.map_or(0, |seed| own(seed.wrapping_add(2))),
+            seed: own(2).unwrap_or(0),
         };
-        if let Some(frozen) = &self.frozen {
-            return Ok(plain(frozen.rows(items, device)));
+        let input = values.input;
+        match self.frozen.as_ref().map(|frozen| frozen.prefix) {
+            Some(Prefix::Blocks(blocks)) => return plain(Input::Tokens(Tensor::from_data(input, device), blocks)),
+            Some(Prefix::Whole) => return plain(Input::Features(Tensor::from_data(input, device))),
+            None => {}
         }
-        let pixels = |item: &usize| self.pixels(*item, seed);
-        let pixels = normalised(items, pixels, self.images.size, self.normalization, device);
-        let pixels = pixels.map_err(DatasetError::new)?;
-        let (Some(seed), Some(augmented)) = (seed, &self.augmented) else {
-            return Ok(plain(Input::Pixels(pixels)));
+        let pixels = Tensor::from_data(input, device);
+        let (Some(seed), Some(augmented)) = (own(1), &self.augmented) else {
+            return plain(Input::Pixels(pixels));
         };
         let mix = augmented.augment.mix;
         if mix.is_off() {
-            return Ok(plain(Input::Pixels(pixels)));
+            return plain(Input::Pixels(pixels));
         }
-        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, own(seed.wrapping_add(1)));
-        Ok(Batch {
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, seed);
+        Batch {
             shares: Some(shares),
             ..plain(Input::Pixels(pixels))
-        })
+        }
     }
 
     /// One picture `[3, size, size]` of 0 to 255, varied in training.
@@ -219,7 +254,8 @@ impl Pictures {
 }
 
 impl Frozen {
-    fn rows(&self, items: &[usize], device: &Device) -> Input {
+    /// `[items, tokens, d_model]`, or `[items, d_model]`.
+    fn rows(&self, items: &[usize]) -> TensorData {
         let [tokens, d_model] = self.shape;
         let len = tokens * d_model;
         let mut values = Vec::with_capacity(items.len() * len);
@@ -227,14 +263,8 @@ impl Frozen {
             values.extend_from_slice(&self.values[item * len..(item + 1) * len]);
         }
         match self.prefix {
-            Prefix::Blocks(blocks) => {
-                let data = TensorData::new(values, [items.len(), tokens, d_model]);
-                Input::Tokens(Tensor::from_data(data, device), blocks)
-            }
-            Prefix::Whole => Input::Features(Tensor::from_data(
-                TensorData::new(values, [items.len(), d_model]),
-                device,
-            )),
+            Prefix::Blocks(_) => TensorData::new(values, [items.len(), tokens, d_model]),
+            Prefix::Whole => TensorData::new(values, [items.len(), d_model]),
         }
     }
 }
@@ -248,7 +278,7 @@ pub fn rounded(values: &[f32], size: usize) -> RgbImage {
     })
 }
 
-/// One tensor `[n, 3, size, size]` of what `pixels` gives for each item, `[3, size, size]` of 0 to 255; in parallel.
+/// Values `[n, 3, size, size]` of what `pixels` gives for each item, `[3, size, size]` of 0 to 255; in parallel.
 ///
 /// # Errors
 /// The first one of `pixels`.
@@ -257,8 +287,7 @@ pub fn normalised<I: Sync, E: Send>(
     pixels: impl Fn(&I) -> Result<Vec<f32>, E> + Sync,
     size: usize,
     normalization: Normalization,
-    device: &Device,
-) -> Result<Tensor<4>, E> {
+) -> Result<TensorData, E> {
     let mut values = vec![0.0; items.len() * 3 * size * size];
     values
         .par_chunks_mut(3 * size * size)
@@ -274,6 +303,5 @@ pub fn normalised<I: Sync, E: Send>(
             }
             Ok(())
         })?;
-    let shape = [items.len(), 3, size, size];
-    Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    Ok(TensorData::new(values, [items.len(), 3, size, size]))
 }

@@ -238,7 +238,8 @@ fn decoded(
         let picture = decode::file(file).map_err(|e| e.to_string())?;
         resize.apply(&picture, size, None)
     };
-    normalised(files, pixels, size, normalization, device)
+    let pixels = normalised(files, pixels, size, normalization)?;
+    Ok(Tensor::from_data(pixels, device))
 }
 
 fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {

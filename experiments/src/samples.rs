@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use backbones::Vit;
 use base64::Engine;
-use burn::tensor::Device;
 use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
 use datasets::Images;
 use image::{DynamicImage, ImageFormat};
 use serde::{Deserialize, Serialize};
@@ -40,8 +40,9 @@ pub fn samples(
     let count = count.min(images.len());
     let chosen: Vec<usize> = (0..count).map(|i| i * images.len() / count).collect();
     let pixels = |index: &usize| images.pixels(*index);
-    let pixels = normalised(&chosen, pixels, images.size, test.normalization, device).map_err(|e| e.to_string())?;
-    let (probability, predicted) = softmax(model.forward(pixels), 1).max_dim_with_indices(1);
+    let pixels = normalised(&chosen, pixels, images.size, test.normalization).map_err(|e| e.to_string())?;
+    let logits = model.forward(Tensor::from_data(pixels, device));
+    let (probability, predicted) = softmax(logits, 1).max_dim_with_indices(1);
     let probability: Vec<f32> = probability.into_data().iter().collect();
     let predicted: Vec<i64> = predicted.into_data().iter().collect();
     chosen

@@ -124,7 +124,7 @@ pub fn train(setting: &Setting, task: &Prepared, trial: &Trial, folder: &Path) -
     .map_err(failed)?;
     let mut training = SupervisedTraining::new(
         folder,
-        train.shuffled(settings.batch_size, settings.seed, epochs_done, device),
+        train.shuffled(settings.batch_size, settings.seed, epochs_done..epochs, device),
         valid.loader(100, &plain_device),
     )
     .metrics((AccuracyMetric::new(), LossMetric::new()))

@@ -43,6 +43,14 @@ pub enum ImportError {
         /// The model.
         path: PathBuf,
     },
+    /// A type of the weights that the device has no arithmetic in (bf16 on Vulkan, both halves on ndarray).
+    #[error("this device does not compute in {asked}; load the weights as {fitting}")]
+    Precision {
+        /// What was asked for.
+        asked: &'static str,
+        /// What it computes in.
+        fitting: &'static str,
+    },
 }
 
 /// Mean and standard deviation per channel of pixels in 0..1 that a model was pretrained with.

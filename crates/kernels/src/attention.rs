@@ -7,6 +7,8 @@ use std::sync::Arc;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+use crate::compute::wide;
+
 /// The keys that a query sees: always a range, which is what causal masks, sliding windows, padding on either side and
 /// packed sequences come to.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -172,6 +174,8 @@ fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &Attention
         None => scores,
     }
     .reshape([batch, heads, queries, keys]);
+    let dtype = scores.dtype();
+    let scores = wide(scores);
     let probabilities = match options.visible.hidden(queries, keys, &scores.device()) {
         None => softmax(scores, 3),
         Some(hidden) => {
@@ -185,6 +189,7 @@ fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &Attention
         }
     };
     probabilities
+        .cast(dtype)
         .reshape([batch, kv_heads, rows, keys])
         .matmul(value)
         .reshape([batch, heads, queries, width])

@@ -11,3 +11,12 @@ pub fn computes_in<const D: usize>(x: &Tensor<D>) -> DType {
     }
     x.dtype()
 }
+
+/// `x` in f32 if it is of half precision. Sums and exponentials need it: the square of 300 is no f16, and a bf16 has 8 bits
+/// for a sum over a whole row.
+pub(crate) fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(DType::F32),
+        _ => x,
+    }
+}

@@ -4,6 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use crate::compute::wide;
 use crate::linear;
 
 /// Logits that are held at a time: 128 MB as f32.
@@ -39,7 +40,8 @@ impl LmHead {
     }
 }
 
-/// `-Σ log softmax(head(hidden))[target] / denominator`, a tensor of one value.
+/// `-Σ log softmax(head(hidden))[target] / denominator`, a tensor of one value, in f32 where `hidden` is of half
+/// precision.
 ///
 /// `hidden`: `[n, d_model]`, `targets`: `[n]`. The gradient of `hidden` is known when the value is; the backward pass
 /// only hands it on.
@@ -53,18 +55,17 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1,
     if !hidden.is_autodiff() {
         return linear_nll(hidden, head, targets).sum().div_scalar(denominator);
     }
-    let dtype = hidden.dtype();
     let frozen = head.constant();
     let (rows, labels) = (hidden.clone().inner(), targets.inner());
     let mut losses = Vec::new();
     let mut hidden_grads = Vec::new();
     let mut weight_grad: Option<Tensor<2>> = None;
     for (rows, labels) in chunks(rows, labels, &frozen) {
-        let logits = frozen.logits(rows.clone());
+        let logits = wide(frozen.logits(rows.clone()));
         let (nll, log_total) = nll(logits.clone(), labels.clone());
         losses.push(nll.sum());
         let [n] = labels.dims();
-        let minus_one = Tensor::<2>::full([n, 1], -1.0, &rows.device());
+        let minus_one = Tensor::<2>::full([n, 1], -1.0, (&rows.device(), logits.dtype()));
         let grad = (logits.clone() - log_total)
             .exp()
             .scatter(1, labels.reshape([n, 1]), minus_one, IndexingUpdateOp::Add)
@@ -73,6 +74,7 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1,
             Some(cap) => grad * (logits.div_scalar(cap).square().neg().add_scalar(1.0)),
             None => grad,
         };
+        let grad = grad.cast(rows.dtype());
         if head.trained {
             let part = rows.transpose().matmul(grad.clone()).cast(frozen.weight.dtype());
             weight_grad = Some(match weight_grad {
@@ -84,15 +86,19 @@ pub fn linear_cross_entropy(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1,
     }
     let value = Tensor::cat(losses, 0).sum().div_scalar(denominator);
     // A linear function whose gradient is the known one and whose value is 0.
-    let mut carrier = (hidden * Tensor::cat(hidden_grads, 0)).sum();
-    if let Some(grad) = weight_grad {
-        let of_weight = (head.weight.clone() * grad).sum();
-        carrier = carrier + of_weight.cast(dtype);
-    }
+    // Summed in f32: what overflows is no longer 0 after the subtraction.
+    let carrier = (wide(hidden) * wide(Tensor::cat(hidden_grads, 0))).sum();
+    let carrier = match weight_grad {
+        Some(grad) => {
+            let dtype = carrier.dtype();
+            carrier + (wide(head.weight.clone()) * wide(grad)).sum().cast(dtype)
+        }
+        None => carrier,
+    };
     carrier.clone() - carrier.detach() + value
 }
 
-/// `-log softmax(head(hidden))[target]` of each row, `[n]`, without gradient.
+/// `-log softmax(head(hidden))[target]` of each row, `[n]`, without gradient, in f32 where `hidden` is of half precision.
 ///
 /// `hidden`: `[n, d_model]`, `targets`: `[n]`.
 pub fn linear_nll(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1, Int>) -> Tensor<1> {
@@ -107,7 +113,7 @@ pub fn linear_nll(hidden: Tensor<2>, head: &LmHead, targets: Tensor<1, Int>) -> 
     if is_fused(&hidden, &head) {
         return crate::flex::cross_entropy::linear_nll(hidden, head.weight, targets, head.soft_cap);
     }
-    let parts = chunks(hidden, targets, &head).map(|(rows, labels)| nll(head.logits(rows), labels).0);
+    let parts = chunks(hidden, targets, &head).map(|(rows, labels)| nll(wide(head.logits(rows)), labels).0);
     Tensor::cat(parts.collect(), 0)
 }
 

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 use wegeft::{Adapted, AdapterConfig, Method, site};
 
 use super::products::{Product, finish};
-use super::{Args, Checkpointing, Workload};
+use super::{Args, Checkpointing, Pass, Workload};
 use crate::language::batches::Batch;
 use crate::language::objective::Objective;
 
@@ -147,7 +147,7 @@ fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
 }
 
 /// Loss of every token, backward pass and AdamW.
-fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()> {
+fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], device: &Device) -> Pass {
     let mut optim = AdamWConfig::new().init();
     let vocab = adapted.model().config().vocab_size;
     let ids = tokens(shape, vocab, device);
@@ -162,24 +162,25 @@ fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], devi
     let mut adapted = Some(adapted);
     let device = device.clone();
     Box::new(move || {
-        let Some(before) = adapted.take() else { return };
-        let (_, grads) = kernels::in_pool(&device, || objective.loss_and_grads(&before, &batch, count, 0));
+        let before = adapted.take().expect("every pass puts the model back");
+        let (loss, grads) = kernels::in_pool(&device, || objective.loss_and_grads(&before, &batch, count as f64, 0));
         adapted = Some(optim.step(1e-3, before, grads));
+        loss
     })
 }
 
 /// The reading of prompts, up to the logits after their last tokens.
-fn prefill(model: Decoder, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()> {
+fn prefill(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     let ids = tokens(shape, model.config().vocab_size, device);
     Box::new(move || {
         let mut cache = Cache::new(model.config().layers.len(), shape[1]);
         let hidden = model.hidden(ids.clone(), &Layout::dense(shape[0], shape[1]), Some(&mut cache));
-        finish(model.logits(hidden.narrow(1, shape[1] - 1, 1)));
+        model.logits(hidden.narrow(1, shape[1] - 1, 1)).flatten(0, 2)
     })
 }
 
 /// One more token of each text, up to its logits; the texts grow by one with each pass.
-fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()> {
+fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     let vocab = model.config().vocab_size;
     let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
     let prompt = tokens(shape, vocab, device);
@@ -187,7 +188,7 @@ fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Box<dyn FnMut()
     let next = tokens([shape[0], 1], vocab, device);
     Box::new(move || {
         let hidden = model.hidden(next.clone(), &Layout::dense(shape[0], 1), Some(&mut cache));
-        finish(model.logits(hidden));
+        model.logits(hidden).flatten(0, 2)
     })
 }
 

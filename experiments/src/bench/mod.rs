@@ -12,7 +12,7 @@ pub mod vit;
 use std::path::PathBuf;
 use std::process::Command;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -148,10 +148,13 @@ pub struct Line {
     pub device_mb: Option<f64>,
 }
 
+/// Computes something and returns it.
+pub type Pass = Box<dyn FnMut() -> Tensor<1>>;
+
 /// A workload that is ready to run.
 pub struct Workload {
-    /// One pass.
-    pub pass: Box<dyn FnMut()>,
+    /// One pass: what it computed, or of a training step the loss before it.
+    pub pass: Pass,
     /// The products that a pass cannot do without.
     pub products: Vec<Product>,
     /// Pictures, or texts.
@@ -239,13 +242,19 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
             ));
         }
     };
+    let mut last = None;
     let pass = || {
-        (ready.pass)();
+        last = None;
+        last = Some((ready.pass)());
         // A pass of a GPU is over when its queue is empty.
         device.sync().expect("the device answers");
     };
     let times = Times::of(pass, args.warm_up, args.seconds);
     let (peak_rss_mb, device_mb) = (peak_rss_mb(), device_mb(&device));
+    // Passes that failed on the device are fast.
+    if !last.is_some_and(|result| result.is_finite().all().into_scalar::<bool>()) {
+        return Err(format!("{workload} with {method}: what it computed is not finite"));
+    }
     drop(ready.pass);
     Ok(Line {
         workload: workload.into(),

@@ -7,8 +7,8 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use wegeft::{AdapterConfig, Method};
 
-use super::products::{Product, finish};
-use super::{Args, Checkpointing, Workload};
+use super::products::Product;
+use super::{Args, Checkpointing, Pass, Workload};
 use crate::batches::{Batch, Input};
 use crate::classifier::{checkpointed_step, step};
 
@@ -56,7 +56,7 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
     let pass = match (adapter, kind) {
         (Some(adapter), "forward") => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
-            Box::new(move || finish(adapted.bind().forward(pixels.clone()))) as Box<dyn FnMut()>
+            Box::new(move || adapted.bind().forward(pixels.clone()).flatten(0, 1)) as Pass
         }
         (Some(adapter), _) => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
@@ -70,17 +70,20 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
                 Some(Checkpointing::Layers) => checkpointed_step,
                 _ => step,
             };
-            training_pass(adapted, move |adapted| one_step(adapted, batch.clone()).grads)
+            training_pass(adapted, move |adapted| {
+                let out = one_step(adapted, batch.clone());
+                (out.item.loss, out.grads)
+            })
         }
         (None, kind) => {
             let model = burn_lora(model, args.r)?;
             match kind {
-                "forward" => Box::new(move || finish(model.forward(pixels.clone()))),
+                "forward" => Box::new(move || model.forward(pixels.clone()).flatten(0, 1)),
                 _ => training_pass(model, move |model| {
                     let logits = model.forward(pixels.clone());
                     let loss = CrossEntropyLossConfig::new().init(&logits.device());
                     let loss = loss.forward(logits, labels.clone());
-                    GradientsParams::from_grads(loss.backward(), model)
+                    (loss.clone(), GradientsParams::from_grads(loss.backward(), model))
                 }),
             }
         }
@@ -98,14 +101,15 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
 /// Loss, backward pass and AdamW.
 fn training_pass<M: Module + 'static>(
     model: M,
-    gradients: impl Fn(&M) -> GradientsParams + 'static,
-) -> Box<dyn FnMut()> {
+    loss_and_grads: impl Fn(&M) -> (Tensor<1>, GradientsParams) + 'static,
+) -> Pass {
     let mut optim = AdamWConfig::new().init();
     let mut model = Some(model);
     Box::new(move || {
-        let Some(before) = model.take() else { return };
-        let grads = gradients(&before);
+        let before = model.take().expect("every pass puts the model back");
+        let (loss, grads) = loss_and_grads(&before);
         model = Some(optim.step(1e-3, before, grads));
+        loss.inner()
     })
 }
 

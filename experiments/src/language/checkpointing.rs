@@ -11,12 +11,12 @@ use crate::language::objective::{head, response_rows};
 use crate::prefix::trained_paths;
 use crate::recompute::Layered;
 
-/// Loss of a batch (the sum over its learned tokens, divided by `learned`) and its gradients. Every layer starts its
+/// Loss of a batch (the sum over its learned tokens, divided by `denominator`) and its gradients. Every layer starts its
 /// random numbers (dropout) at `seed` plus its number, both times.
 pub fn loss_and_grads(
     adapted: &Adapted<Decoder>,
     batch: &Batch,
-    learned: usize,
+    denominator: f64,
     seed: u64,
 ) -> (Tensor<1>, GradientsParams) {
     let layout = &batch.layout;
@@ -43,7 +43,7 @@ pub fn loss_and_grads(
     let (loss, (), grads) = layered.loss_and_grads(adapted, |x| {
         let bound = adapted.bind();
         let hidden = response_rows(bound.normed(x), batch);
-        let loss = linear_cross_entropy(hidden, &head(adapted, &bound), batch.targets.clone(), learned as f64);
+        let loss = linear_cross_entropy(hidden, &head(adapted, &bound), batch.targets.clone(), denominator);
         (loss, ())
     });
     (loss, grads)

@@ -55,41 +55,46 @@ impl Objective {
         adapted.with_steps(train, evaluate)
     }
 
-    /// Loss of a batch (the sum over its learned tokens, divided by `learned`) and its gradients.
+    /// Loss of a batch (the sum over its learned tokens, divided by `denominator`) and its gradients.
     pub fn loss_and_grads(
         &self,
         adapted: &Adapted<Decoder>,
         batch: &Batch,
-        learned: usize,
+        denominator: f64,
         seed: u64,
     ) -> (Tensor<1>, GradientsParams) {
         if self.checkpointing {
-            return checkpointing::loss_and_grads(adapted, batch, learned, seed);
+            return checkpointing::loss_and_grads(adapted, batch, denominator, seed);
         }
         let bound = adapted.bind();
         let head = head(adapted, &bound);
         let hidden = response_rows(bound.hidden(batch.ids.clone(), &batch.layout, None), batch);
-        let loss = linear_cross_entropy(hidden, &head, batch.targets.clone(), learned as f64);
+        let loss = linear_cross_entropy(hidden, &head, batch.targets.clone(), denominator);
         let grads = GradientsParams::from_grads(loss.backward(), adapted);
         (loss.inner(), grads)
     }
 
     fn gradients(&self, adapted: &Adapted<Decoder>, step: &Step) -> TrainOutput<StepOutput> {
         let (learned, tokens) = (step.learned, step.tokens);
+        // A thousandth of a gradient is less than an f16 holds: there it is divided when it is summed, in f32.
+        let divided_after = kernels::computes_in(&adapted.model().head_weight()) == DType::F16;
+        let denominator = if divided_after { 1.0 } else { learned as f64 };
         let mut sum = GradientsAccumulator::new();
         let mut losses = Vec::with_capacity(step.batches.len());
         for (index, batch) in step.batches.iter().enumerate() {
             let seed = step.seed.wrapping_add(index as u64);
-            let (loss, grads) = self.loss_and_grads(adapted, batch, learned, seed);
+            let (loss, grads) = self.loss_and_grads(adapted, batch, denominator, seed);
             losses.push(loss);
             sum.accumulate(adapted, grads);
         }
-        let grads = clipped(adapted, sum.grads(), self.max_grad_norm);
-        let item = StepOutput {
-            loss: Tensor::cat(losses, 0).sum(),
-            learned,
-            tokens,
-        };
+        let (mut loss, mut grads) = (Tensor::cat(losses, 0).sum(), sum.grads());
+        if divided_after {
+            loss = loss.div_scalar(learned as f64);
+            let factor = loss.full_like(1.0 / learned as f64);
+            grads = scaled(adapted, grads, factor);
+        }
+        let grads = clipped(adapted, grads, self.max_grad_norm);
+        let item = StepOutput { loss, learned, tokens };
         TrainOutput { grads, item }
     }
 }
@@ -155,8 +160,13 @@ pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> 
     // Stays on the device: no step waits for its value.
     let total = Tensor::cat(norm.squares, 0).sum().sqrt();
     let factor = total.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+    scaled(module, norm.grads, factor)
+}
+
+/// `grads` times `factor`, a tensor of one value.
+fn scaled<M: Module>(module: &M, grads: GradientsParams, factor: Tensor<1>) -> GradientsParams {
     let mut scale = Scale {
-        from: norm.grads,
+        from: grads,
         to: GradientsParams::new(),
         factor,
     };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wegeft::Adapted;
 
-use crate::adapted_lm::in_model_type;
+use crate::adapted_lm::trained_in_f32;
 use crate::language::batches::Sequence;
 use crate::language::chosen::{chosen, limited};
 use crate::language::evaluate::{Score, evaluate};
@@ -289,5 +289,5 @@ pub fn adapter_of(lm: &Lm, settings: &Settings, method: &str, device: &Device) -
     config.extra.insert(BASE_MODEL.into(), json!(settings.model));
     config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
     let adapted = config.init(lm.pretrained.model.clone());
-    Ok(in_model_type(adapted.map_err(|e| format!("method {method}: {e}"))?))
+    Ok(trained_in_f32(adapted.map_err(|e| format!("method {method}: {e}"))?))
 }

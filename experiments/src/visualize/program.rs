@@ -102,7 +102,8 @@ pub fn visualize(args: &Args) -> Result<(), String> {
 
 /// One picture as the model reads it.
 fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
-    normalised(&[pixels], |pixels| Ok((*pixels).clone()), size, normalization, device)
+    let pixels = normalised::<_, String>(&[pixels], |pixels| Ok((*pixels).clone()), size, normalization)?;
+    Ok(Tensor::from_data(pixels, device))
 }
 
 /// Name (for the folder) and pixels of each file.

@@ -49,6 +49,23 @@ impl Precision {
             Self::F16 => DType::F16,
         }
     }
+
+    /// Burn hands out what such a device cannot compute in without a word, and the numbers are then arbitrary.
+    fn check(self, device: &Device) -> Result<(), ImportError> {
+        let fits = |precision: Self| device.supports_dtype(precision.dtype());
+        match self {
+            Self::F32 => Ok(()),
+            asked if fits(asked) => Ok(()),
+            asked => Err(ImportError::Precision {
+                asked: if asked == Self::F16 { "f16" } else { "bf16" },
+                fitting: match asked {
+                    Self::F16 if fits(Self::Bf16) => "f32 or bf16",
+                    Self::Bf16 if fits(Self::F16) => "f32 or f16",
+                    _ => "f32",
+                },
+            }),
+        }
+    }
 }
 
 /// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. On flex, products read them
@@ -121,8 +138,9 @@ pub struct PretrainedLm {
 ///
 /// # Errors
 /// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, and every
-/// missing, surplus or misshapen tensor at once.
+/// missing, surplus or misshapen tensor at once; a type that the device does not compute in.
 pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
+    options.precision.check(device)?;
     let config_path = folder.join("config.json");
     let error = |message: String| ImportError::Config {
         path: config_path.clone(),

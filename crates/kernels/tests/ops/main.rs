@@ -4,6 +4,7 @@ mod attention;
 mod cross_entropy;
 mod gated;
 mod gelu;
+mod halves;
 mod input_form;
 mod linear;
 mod narrow;
