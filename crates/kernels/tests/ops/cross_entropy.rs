@@ -73,9 +73,10 @@ fn compare(n: usize, d: usize, vocab: usize, soft_cap: Option<f64>, trained: boo
     let theirs = CrossEntropyLossConfig::new()
         .init(&device)
         .forward(whole, labels.clone());
+    // Sums of 600,000 words are up to that far off where registers are narrow (x86-64-v2).
     let close = |a: Tensor<2>, b: Tensor<2>| {
         a.into_data()
-            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::rel_abs(2e-6, 3e-6))
+            .assert_approx_eq::<f32>(&b.into_data(), Tolerance::rel_abs(4e-6, 1e-5))
     };
     close(ours.clone().reshape([1, 1]), theirs.clone().reshape([1, 1]));
     let mean = linear_nll(hidden.clone(), &head, labels).mean();

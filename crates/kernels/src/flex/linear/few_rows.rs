@@ -14,6 +14,8 @@ use crate::flex::wide::wide;
 pub const FEW: usize = 8;
 /// Values of the weight that one task reads, about.
 const PART: usize = 1 << 17;
+/// See [`even`].
+const SHARES: usize = 4;
 /// Columns that one task adds to at most: sums of one row stay in the first-level cache.
 const COLUMNS: usize = 4096;
 
@@ -73,7 +75,8 @@ fn cut(weight: &Stored, n: usize) -> Vec<Part> {
     let [depth, columns] = weight.size();
     let (depth_step, column_step) = if weight.by_rows {
         let column_step = even(columns, COLUMNS);
-        (even(depth, PART / column_step), column_step)
+        let depth_step = even(depth, PART / column_step).next_multiple_of(TOGETHER);
+        (depth_step, column_step)
     } else {
         (depth, even(columns, PART / depth))
     };
@@ -91,9 +94,13 @@ fn cut(weight: &Stored, n: usize) -> Vec<Part> {
         .collect()
 }
 
-/// The size of the fewest equal parts of `count` that have at most `most` each.
+/// The size of the fewest equal parts of `count` that have at most `most` each and that two or four cores can share evenly:
+/// one, or a multiple of [`SHARES`].
 fn even(count: usize, most: usize) -> usize {
-    count.div_ceil(count.div_ceil(most.max(1)))
+    match count.div_ceil(most.max(1)) {
+        1 => count,
+        parts => count.div_ceil(parts.next_multiple_of(SHARES)),
+    }
 }
 
 impl Part {
