@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
+use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, lm_config, load_lm};
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use datasets::language::Message;
@@ -47,12 +47,13 @@ pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
         ..LoadOptions::default()
     };
     let start = Instant::now();
+    let vocab_size = lm_config(&folder).map_err(|e| e.to_string())?.vocab_size;
+    // Before the weights: reading a vocabulary takes three times the memory that it needs after.
+    let tokenizer = LmTokenizer::load(&folder, vocab_size).map_err(|e| e.to_string())?;
     let pretrained = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
     let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
     tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
-    let vocab_size = pretrained.model.config().vocab_size;
-    let tokenizer = LmTokenizer::load(&folder, vocab_size).map_err(|e| e.to_string())?;
     Ok(Lm {
         pretrained,
         tokenizer,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use burn::tensor::{DType, Device, Tensor};
+use serde_json::Value;
 use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::Names;
@@ -141,13 +142,8 @@ pub struct PretrainedLm {
 /// missing, surplus or misshapen tensor at once; a type that the device does not compute in.
 pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
     options.precision.check(device)?;
-    let config_path = folder.join("config.json");
-    let error = |message: String| ImportError::Config {
-        path: config_path.clone(),
-        message,
-    };
-    let json = read_json(&config_path)?;
-    let config = DecoderConfig::from_hf(&json).map_err(error)?;
+    let (json, config) = config(folder)?;
+    let error = |message: String| config_error(folder, message);
     let shards = Shards::open(folder)?;
     let model = config.init(device);
     let names = names(&model, &shards);
@@ -182,6 +178,27 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
         model,
         generation: GenerationConfig::load(folder, &json)?,
     })
+}
+
+/// The shape of the decoder in `folder`, by its config.json.
+///
+/// # Errors
+/// A file that is missing or malformed, an architecture or field that is not implemented.
+pub fn lm_config(folder: &Path) -> Result<DecoderConfig, ImportError> {
+    config(folder).map(|(_, config)| config)
+}
+
+fn config(folder: &Path) -> Result<(Value, DecoderConfig), ImportError> {
+    let json = read_json(&folder.join("config.json"))?;
+    let config = DecoderConfig::from_hf(&json).map_err(|message| config_error(folder, message))?;
+    Ok((json, config))
+}
+
+fn config_error(folder: &Path, message: String) -> ImportError {
+    ImportError::Config {
+        path: folder.join("config.json"),
+        message,
+    }
 }
 
 /// The type that the weights in `folder` are stored in, most of them if they differ.

@@ -32,7 +32,7 @@ pub use config::{DecoderConfig, Family};
 pub use decoder::Decoder;
 pub use export::save_lm;
 pub use generation_config::GenerationConfig;
-pub use import::{LoadOptions, Precision, PretrainedLm, Quantize, load_lm, stored_precision};
+pub use import::{LoadOptions, Precision, PretrainedLm, Quantize, lm_config, load_lm, stored_precision};
 pub use layout::{Layout, Side};
 pub use tokenizer::LmTokenizer;
 
