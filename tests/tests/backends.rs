@@ -1,9 +1,11 @@
-//! The `vtab` experiment, whole, on every CPU backend with the same assertions.
+//! The `vtab` experiment, whole, on every CPU backend with the same assertions; and what a backend cannot do.
 
 use std::path::Path;
 
+use backbones::lm::{LoadOptions, Precision, load_lm};
 use burn::train::Interrupter;
 use clap::Parser;
+use experiments::device::device as device_named;
 use experiments::flags::Args;
 use experiments::run::Outcome;
 
@@ -89,4 +91,21 @@ fn flex() {
 #[test]
 fn ndarray() {
     whole_run("ndarray");
+}
+
+/// What a device cannot compute in, Burn would hand out without a word.
+#[test]
+fn a_type_that_the_device_does_not_compute_in_is_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model");
+    let load = |device: &str, precision: Precision| {
+        let options = LoadOptions {
+            precision,
+            ..LoadOptions::default()
+        };
+        load_lm(&folder, &options, &device_named(device).unwrap()).map(drop)
+    };
+    let error = load("ndarray", Precision::Bf16).unwrap_err().to_string();
+    assert_eq!(error, "this device does not compute in bf16; load the weights as f32");
+    assert!(load("ndarray", Precision::F16).is_err() && load("ndarray", Precision::F32).is_ok());
+    assert!(load("flex", Precision::Bf16).is_ok() && load("flex", Precision::F16).is_ok());
 }
