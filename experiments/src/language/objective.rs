@@ -75,10 +75,16 @@ impl Objective {
     }
 
     fn gradients(&self, adapted: &Adapted<Decoder>, step: &Step) -> TrainOutput<StepOutput> {
-        let (learned, tokens) = (step.learned, step.tokens);
         // A thousandth of a gradient is less than an f16 holds: there it is divided when it is summed, in f32.
         let divided_after = kernels::computes_in(&adapted.model().head_weight()) == DType::F16;
-        let denominator = if divided_after { 1.0 } else { learned as f64 };
+        let denominator = if divided_after { 1.0 } else { step.learned as f64 };
+        self.gradients_over(adapted, step, denominator)
+    }
+
+    /// Mean loss of a step and its gradients, which are divided by `denominator` before they are taken and by the rest of
+    /// the learned tokens' number after.
+    fn gradients_over(&self, adapted: &Adapted<Decoder>, step: &Step, denominator: f64) -> TrainOutput<StepOutput> {
+        let (learned, tokens) = (step.learned, step.tokens);
         let mut sum = GradientsAccumulator::new();
         let mut losses = Vec::with_capacity(step.batches.len());
         for (index, batch) in step.batches.iter().enumerate() {
@@ -88,9 +94,10 @@ impl Objective {
             sum.accumulate(adapted, grads);
         }
         let (mut loss, mut grads) = (Tensor::cat(losses, 0).sum(), sum.grads());
-        if divided_after {
-            loss = loss.div_scalar(learned as f64);
-            let factor = loss.full_like(1.0 / learned as f64);
+        let rest = denominator / learned as f64;
+        if rest != 1.0 {
+            loss = loss.mul_scalar(rest);
+            let factor = loss.full_like(rest);
             grads = scaled(adapted, grads, factor);
         }
         let grads = clipped(adapted, grads, self.max_grad_norm);
@@ -222,5 +229,54 @@ impl Adaptor<LossInput> for StepOutput {
 impl Adaptor<TokensInput> for StepOutput {
     fn adapt(&self) -> TokensInput {
         TokensInput(self.tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backbones::lm::{LoadOptions, load_lm};
+    use burn::tensor::Device;
+    use wegeft::AdapterConfig;
+
+    use super::*;
+    use crate::language::batches::{Sequence, make_step};
+    use crate::language::model::shipped;
+
+    #[test]
+    fn divided_before_or_after_gradients_are_the_same() {
+        let device = Device::flex().autodiff();
+        let model = load_lm(&shipped(), &LoadOptions::default(), &device).unwrap().model;
+        let adapter = AdapterConfig::lora(4).with_target_modules(["q_proj", "down_proj"]);
+        let adapted = adapter.init(model).unwrap();
+        let sequence = |from: u32, count: u32| Sequence {
+            ids: (from..from + count).collect(),
+            learned: (0..count).map(|place| place > 3).collect(),
+            starts: Vec::new(),
+        };
+        let sequences = [sequence(5, 12), sequence(40, 9), sequence(70, 15)];
+        let step = make_step(&sequences, &[vec![0, 1], vec![2]], 1, &Device::flex());
+        let objective = Objective {
+            max_grad_norm: 0.0,
+            checkpointing: false,
+        };
+        let run = |denominator: f64| {
+            let output = objective.gradients_over(&adapted, &step, denominator);
+            let grads = wegeft::site::params(adapted.bank())
+                .into_iter()
+                .filter_map(|param| output.grads.get::<2>(param.id))
+                .map(|grad| grad.into_data().try_to_vec::<f32>().unwrap())
+                .collect::<Vec<_>>();
+            (output.item.loss(), grads.concat())
+        };
+        let (before, after) = (run(step.learned as f64), run(1.0));
+        assert!(
+            (before.0 - after.0).abs() < 1e-5 && before.0 > 1.0,
+            "{} {}",
+            before.0,
+            after.0
+        );
+        let norm = |grads: &[f32]| grads.iter().map(|g| g * g).sum::<f32>().sqrt();
+        let difference: Vec<f32> = before.1.iter().zip(&after.1).map(|(a, b)| a - b).collect();
+        assert!(norm(&difference) < 1e-5 * norm(&before.1) && norm(&before.1) > 0.0);
     }
 }
