@@ -65,7 +65,7 @@ fn with_bias(
         return product(None, residual);
     };
     let Some(bound) = bias.reparameterization::<Bound>() else {
-        return product(Some(bias.val()), residual);
+        return product(Some(dequantized(bias.val())), residual);
     };
     let out = bound.edit().add_bias(product(None, None), dequantized(bias.base()));
     match residual {

@@ -72,19 +72,21 @@ fn dropout_acts_through_weights_and_on_blocks_of_fused_weights() {
         [whole, blocks]
     };
     let configs = [
-        AdapterConfig::new(LoraConfig::new(2).with_dropout(0.9)),
-        AdapterConfig::new(LoraConfig::new(2).with_dropout(0.9).with_dora(true)),
-        AdapterConfig::new(VeraConfig::new(4).with_dropout(0.9)),
-        AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.9)),
-        AdapterConfig::new(WegeftConfig::new(2).with_weight_dropout(0.9)),
-        AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.9).with_side(wegeft::Side::Output)),
+        AdapterConfig::new(LoraConfig::new(2).with_dropout(0.5)),
+        AdapterConfig::new(LoraConfig::new(2).with_dropout(0.5).with_dora(true)),
+        AdapterConfig::new(VeraConfig::new(4).with_dropout(0.5)),
+        AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.5)),
+        AdapterConfig::new(WegeftConfig::new(2).with_weight_dropout(0.5)),
+        AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.5).with_side(wegeft::Side::Output)),
     ];
     for config in configs.into_iter().flat_map(dropped) {
         let adapted = stirred(config.init(Model::new(&device)).unwrap(), &device);
         let x = input(5, &device);
         for ours in [true, false] {
-            let twice = [0, 1].map(|_| adapted.bind().forward(x.clone(), ours).into_data());
-            assert_ne!(twice[0], twice[1], "{config:?}, in activation space: {ours}");
+            let pass = || adapted.bind().forward(x.clone(), ours).into_data();
+            let first = pass();
+            let differs = (0..6).any(|_| pass() != first);
+            assert!(differs, "{config:?}, in activation space: {ours}");
             let plain = adapted.valid();
             let twice = [0, 1].map(|_| plain.bind().forward(x.clone().inner(), ours));
             close(twice[0].clone(), twice[1].clone(), 0.0);
@@ -93,13 +95,13 @@ fn dropout_acts_through_weights_and_on_blocks_of_fused_weights() {
         }
         // Over many passes dropout changes nothing on average.
         let mean = |ours| {
-            let passes = (0..3000).map(|_| adapted.bind().qkv_of(x.clone(), ours));
-            passes.reduce(|sum, pass| sum + pass).unwrap().div_scalar(3000.0)
+            let passes = (0..600).map(|_| adapted.bind().qkv_of(x.clone(), ours));
+            passes.reduce(|sum, pass| sum + pass).unwrap().div_scalar(600.0)
         };
         if config.settings::<LoraConfig>().is_some_and(|lora| !lora.use_dora) {
             let exact = adapted.valid().bind().qkv_of(x.clone().inner(), true);
             for ours in [true, false] {
-                close(mean(ours).inner(), exact.clone(), 0.15);
+                close(mean(ours).inner(), exact.clone(), 0.3);
             }
         }
     }
@@ -142,23 +144,28 @@ fn many_patterns_are_compiled_once() {
     let tower = Tower {
         layers: (0..224).map(|_| LinearConfig::new(4, 4).init(&device)).collect(),
     };
-    let time = |keys: &dyn Fn(usize) -> String| {
+    let time = |keys: Option<&dyn Fn(usize) -> String>| {
         let mut lora = LoraConfig::new(2);
-        lora.patterns.alpha_pattern = (0..224).map(|i| (keys(i), i as f64)).collect();
+        if let Some(keys) = keys {
+            lora.patterns.alpha_pattern = (0..224).map(|i| (keys(i), i as f64)).collect();
+        }
         let config = AdapterConfig::new(lora).with_target_regex(r"layers\.\d+");
         let once = || {
             let start = Instant::now();
             let adapted = config.init(tower.clone()).unwrap();
-            assert_eq!(adapted.bank().groups()[223].scale, 223.0 / 2.0);
-            start.elapsed()
+            let time = start.elapsed();
+            let scale = adapted.bank().groups()[223].scale;
+            assert_eq!(scale, if keys.is_some() { 223.0 / 2.0 } else { 1.0 });
+            time
         };
-        (0..5).map(|_| once()).min().unwrap_or(Duration::MAX)
+        (0..7).map(|_| once()).min().unwrap_or(Duration::MAX)
     };
-    let names = time(&|i| format!("layers.{i}"));
-    assert!(names < Duration::from_millis(50), "{names:?}");
+    let none = time(None);
+    let names = time(Some(&|i| format!("layers.{i}")));
+    assert!(names < none + Duration::from_millis(40), "{names:?}, {none:?} without");
     // Regular expressions take longer, but not a compilation for every site.
-    let regexes = time(&|i| format!("layers[.]{i}"));
-    assert!(regexes < Duration::from_millis(500), "{regexes:?}");
+    let regexes = time(Some(&|i| format!("layers[.]{i}")));
+    assert!(regexes < none + Duration::from_millis(400), "{regexes:?}, {none:?} without");
 }
 
 #[test]
