@@ -47,3 +47,8 @@ pub use pool::{with_pool, with_spinning_pool};
 pub use residual::residual_add;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -123,6 +123,8 @@
 //!
 //! Both backends keep quantized values as bytes and widen them inside the product.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod adapted;
 pub mod adapters;
 mod bank;
@@ -190,3 +192,8 @@ pub use summary::{GroupSummary, Summary};
 pub use targets::{Fused, TargetModules, Targets};
 pub use tensor::{cast, dropped, product};
 pub use weights::Weights;
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
