@@ -19,12 +19,13 @@ type Batch = (Tensor<2>, Tensor<2>);
 #[derive(Module, Debug)]
 struct Mlp {
     up: Linear,
+    mid: Linear,
     down: Linear,
 }
 
 impl Mlp {
     fn loss(&self, (x, y): Batch) -> (Tensor<1>, RegressionOutput) {
-        let output = self.down.forward(self.up.forward(x).tanh());
+        let output = self.down.forward(self.mid.forward(self.up.forward(x).tanh()).tanh());
         let loss = (output.clone() - y.clone()).powi_scalar(2).mean();
         (loss.clone(), RegressionOutput::new(loss, output, y))
     }
@@ -74,10 +75,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     device.seed(0);
     let model = Mlp {
         up: LinearConfig::new(1, 64).init(&device),
+        mid: LinearConfig::new(64, 64).init(&device),
         down: LinearConfig::new(64, 1).init(&device),
     };
     let adapted = AdapterConfig::lora(4)
-        .with_target_modules(["up"])
+        .with_target_modules(["mid"])
         .with_modules_to_save(["down"])
         .init(model)?;
     // Groups for weight decay and LoRA+'s rates; any optimizer and schedule of Burn's works too.
