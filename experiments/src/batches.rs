@@ -219,14 +219,11 @@ impl Pictures {
             None => {}
         }
         let pixels = Tensor::from_data(input, device);
-        let (Some(seed), Some(augmented)) = (own(1), &self.augmented) else {
+        let mixed = self.augmented.as_ref().filter(|varied| !varied.augment.mix.is_off());
+        let Some((seed, varied)) = own(1).zip(mixed) else {
             return plain(Input::Pixels(pixels));
         };
-        let mix = augmented.augment.mix;
-        if mix.is_off() {
-            return plain(Input::Pixels(pixels));
-        }
-        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, seed);
+        let (pixels, shares) = varied.augment.mix.batch(pixels, &labels, varied.classes, seed);
         Batch {
             shares: Some(shares),
             ..plain(Input::Pixels(pixels))

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 use kernels::{AttentionOptions, LmHead, Visible, attention, layer_norm, linear_cross_entropy, linear_nll, rms_norm};
 
-use super::{normal, seed};
+use super::{leaf, normal, seed};
 
 /// Largest difference of two tensors over the largest value of the second.
 fn relative<const D: usize>(ours: Tensor<D>, exact: Tensor<D>) -> f32 {
@@ -11,11 +11,6 @@ fn relative<const D: usize>(ours: Tensor<D>, exact: Tensor<D>) -> f32 {
     let largest: f32 = exact.clone().abs().max().into_scalar();
     let worst: f32 = (ours - exact).abs().max().into_scalar();
     worst / largest
-}
-
-/// `x` as a leaf of that type.
-fn leaf<const D: usize>(x: &Tensor<D>, dtype: DType) -> Tensor<D> {
-    x.clone().cast(dtype).detach().require_grad()
 }
 
 #[test]
@@ -26,13 +21,12 @@ fn the_loss_is_taken_in_f32() {
     let weight = normal([16, 500], 1.0, &device).cast(DType::BF16);
     let labels = Tensor::<1, Int>::arange(0..30, &device);
     let run = |dtype: DType, trained: bool| {
-        let (hidden, weight) = (leaf(&hidden, dtype), leaf(&weight, dtype));
+        let (hidden, weight) = (leaf(&hidden, dtype, true), leaf(&weight, dtype, trained));
         let head = LmHead {
-            weight: weight.clone().set_require_grad(trained),
+            weight: weight.clone(),
             soft_cap: Some(20.0),
             trained,
         };
-        let weight = head.weight.clone();
         let loss = linear_cross_entropy(hidden.clone(), &head, labels.clone(), 30.0);
         assert_eq!(loss.dtype(), DType::F32);
         assert_eq!(linear_nll(hidden.clone(), &head, labels.clone()).dtype(), DType::F32);
@@ -61,7 +55,7 @@ fn norms_of_large_values_are_finite() {
     let x = Tensor::<2>::random([6, 40], Distribution::Uniform(-900.0, 900.0), &device).cast(DType::F16);
     let gamma = Tensor::<1>::random([40], Distribution::Uniform(0.5, 2.0), &device);
     let run = |dtype: DType, centered: bool| {
-        let (x, gamma) = (leaf(&x, dtype), leaf(&gamma, DType::F32));
+        let (x, gamma) = (leaf(&x, dtype, true), leaf(&gamma, DType::F32, true));
         let out = match centered {
             true => layer_norm(x.clone(), gamma.clone(), Some(gamma.clone()), 1e-6),
             false => rms_norm(x.clone(), gamma.clone(), 1.0, 1e-6),
@@ -83,7 +77,7 @@ fn a_query_that_sees_nothing_gives_zeros_and_no_nan() {
     seed(8);
     let [query, key, value] = std::array::from_fn(|_| normal([1, 2, 4, 8], 1.0, &device).cast(DType::F16));
     let run = |dtype: DType| {
-        let [query, key, value] = [&query, &key, &value].map(|x| leaf(x, dtype));
+        let [query, key, value] = [&query, &key, &value].map(|x| leaf(x, dtype, true));
         let options = AttentionOptions {
             visible: Visible::Ranges([0..1, 0..2, 1..3, 0..0].into()),
             ..AttentionOptions::default()
