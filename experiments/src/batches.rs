@@ -219,11 +219,14 @@ impl Pictures {
             None => {}
         }
         let pixels = Tensor::from_data(input, device);
-        let mixed = self.augmented.as_ref().filter(|varied| !varied.augment.mix.is_off());
-        let Some((seed, varied)) = own(1).zip(mixed) else {
+        let (Some(seed), Some(augmented)) = (own(1), &self.augmented) else {
             return plain(Input::Pixels(pixels));
         };
-        let (pixels, shares) = varied.augment.mix.batch(pixels, &labels, varied.classes, seed);
+        let mix = augmented.augment.mix;
+        if mix.is_off() {
+            return plain(Input::Pixels(pixels));
+        }
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, seed);
         Batch {
             shares: Some(shares),
             ..plain(Input::Pixels(pixels))

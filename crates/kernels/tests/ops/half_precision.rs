@@ -1,16 +1,21 @@
-//! Activations of half precision, as GPUs have them: sums and exponentials are taken in f32.
+//! Half-precision activations, as on GPUs: sums and exponentials are computed in f32.
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 use kernels::{AttentionOptions, LmHead, Visible, attention, layer_norm, linear_cross_entropy, linear_nll, rms_norm};
 
-use super::{leaf, normal, seed};
+use super::{normal, seed};
 
-/// Largest difference of two tensors over the largest value of the second.
+/// Largest difference of two tensors relative to the largest element of the second.
 fn relative<const D: usize>(ours: Tensor<D>, exact: Tensor<D>) -> f32 {
     let [ours, exact] = [ours, exact].map(|x| x.without_autodiff().cast(DType::F32));
     let largest: f32 = exact.clone().abs().max().into_scalar();
     let worst: f32 = (ours - exact).abs().max().into_scalar();
     worst / largest
+}
+
+/// `x` as a leaf of that dtype.
+fn leaf<const D: usize>(x: &Tensor<D>, dtype: DType) -> Tensor<D> {
+    x.clone().cast(dtype).detach().require_grad()
 }
 
 #[test]
@@ -21,12 +26,13 @@ fn the_loss_is_taken_in_f32() {
     let weight = normal([16, 500], 1.0, &device).cast(DType::BF16);
     let labels = Tensor::<1, Int>::arange(0..30, &device);
     let run = |dtype: DType, trained: bool| {
-        let (hidden, weight) = (leaf(&hidden, dtype, true), leaf(&weight, dtype, trained));
+        let (hidden, weight) = (leaf(&hidden, dtype), leaf(&weight, dtype));
         let head = LmHead {
-            weight: weight.clone(),
-            soft_cap: Some(20.0),
+            weight: weight.clone().set_require_grad(trained),
+            softcap: Some(20.0),
             trained,
         };
+        let weight = head.weight.clone();
         let loss = linear_cross_entropy(hidden.clone(), &head, labels.clone(), 30.0);
         assert_eq!(loss.dtype(), DType::F32);
         assert_eq!(linear_nll(hidden.clone(), &head, labels.clone()).dtype(), DType::F32);
@@ -48,14 +54,14 @@ fn the_loss_is_taken_in_f32() {
     }
 }
 
-/// 300² is no f16.
+/// 300² overflows f16.
 #[test]
 fn norms_of_large_values_are_finite() {
     let device = Device::flex().autodiff();
     let x = Tensor::<2>::random([6, 40], Distribution::Uniform(-900.0, 900.0), &device).cast(DType::F16);
     let gamma = Tensor::<1>::random([40], Distribution::Uniform(0.5, 2.0), &device);
     let run = |dtype: DType, centered: bool| {
-        let (x, gamma) = (leaf(&x, dtype, true), leaf(&gamma, DType::F32, true));
+        let (x, gamma) = (leaf(&x, dtype), leaf(&gamma, DType::F32));
         let out = match centered {
             true => layer_norm(x.clone(), gamma.clone(), Some(gamma.clone()), 1e-6),
             false => rms_norm(x.clone(), gamma.clone(), 1.0, 1e-6),
@@ -72,12 +78,12 @@ fn norms_of_large_values_are_finite() {
 }
 
 #[test]
-fn a_query_that_sees_nothing_gives_zeros_and_no_nan() {
+fn a_query_without_visible_keys_gives_zeros_and_no_nan() {
     let device = Device::flex().autodiff();
     seed(8);
     let [query, key, value] = std::array::from_fn(|_| normal([1, 2, 4, 8], 1.0, &device).cast(DType::F16));
     let run = |dtype: DType| {
-        let [query, key, value] = [&query, &key, &value].map(|x| leaf(x, dtype, true));
+        let [query, key, value] = [&query, &key, &value].map(|x| leaf(x, dtype));
         let options = AttentionOptions {
             visible: Visible::Ranges([0..1, 0..2, 1..3, 0..0].into()),
             ..AttentionOptions::default()
