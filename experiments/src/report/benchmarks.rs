@@ -7,7 +7,7 @@ use crate::report::published::{FGVC, Published, ROWS, VTAB};
 use crate::report::table::{Cell, Column, Line};
 
 /// Columns and published rows.
-type Frame = (Vec<Column>, Vec<Line>);
+pub type Frame = (Vec<Column>, Vec<Line>);
 
 /// VTAB-1k, if every task of `found` is one of its 19.
 pub fn vtab(found: &[String]) -> Option<Frame> {
