@@ -24,7 +24,7 @@ pub mod vision;
 pub mod wegeft;
 
 use suites::experiment::Experiment;
-use wegeft::Tool;
+use tools::Tool;
 
 /// The experiments: one file each, and a line here.
 pub const EXPERIMENTS: &[&dyn Experiment] = &[

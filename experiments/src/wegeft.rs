@@ -3,41 +3,18 @@
 use std::process::ExitCode;
 
 use burn::train::Interrupter;
-use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, value_parser};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use clap_complete::Shell;
 
 use crate::cli::output::{end, note, print};
 use crate::cli::program::{matches, set_prefix};
-use crate::report::benchmarks::Frame;
+use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
 use crate::suites::experiment::{self, Experiment, Preset};
 use crate::{EXPERIMENTS, TOOLS};
 
-/// A program that is no experiment.
-pub struct Tool {
-    /// Its name: subcommand and thin binary.
-    pub name: &'static str,
-    /// Its flags.
-    pub command: fn() -> Command,
-    /// Runs it.
-    pub run: fn(&ArgMatches) -> Result<(), String>,
-}
-
-/// The flags `A` as a command.
-pub fn command_of<A: CommandFactory>() -> Command {
-    A::command()
-}
-
-/// The flags `A` as they were given.
-///
-/// # Errors
-/// None that clap has not refused already.
-pub fn parsed<A: Parser>(matches: &ArgMatches) -> Result<A, String> {
-    A::from_arg_matches(matches).map_err(|e| e.to_string())
-}
-
 /// The experiment of that name.
-pub fn experiment(name: &str) -> Option<&'static dyn Experiment> {
+fn experiment(name: &str) -> Option<&'static dyn Experiment> {
     EXPERIMENTS
         .iter()
         .copied()
@@ -45,7 +22,7 @@ pub fn experiment(name: &str) -> Option<&'static dyn Experiment> {
 }
 
 /// Columns and published rows of an experiment whose tasks are `found`.
-pub fn published(name: &str, found: &[String]) -> Option<Frame> {
+fn published(name: &str, found: &[String]) -> Option<Frame> {
     experiment(name)?.published(found)
 }
 
@@ -65,7 +42,7 @@ fn run(name: &str, matches: &ArgMatches) -> Result<(), String> {
         return experiment::main(experiment, &presets(), matches);
     }
     match TOOLS.iter().find(|tool| tool.name == name) {
-        Some(tool) => (tool.run)(matches),
+        Some(tool) => (tool.run)(matches, &published),
         None => Err(format!("there is no program '{name}'")),
     }
 }

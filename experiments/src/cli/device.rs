@@ -66,8 +66,12 @@ pub fn device(name: &str) -> Result<Device, String> {
         #[cfg(feature = "rocm")]
         "rocm" => Ok(Device::rocm(index.unwrap_or(0))),
         "flex" | "ndarray" | "wgpu" | "vulkan" | "metal" | "webgpu" | "cuda" | "rocm" => Err(format!(
-            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin {} -- --device {name}",
-            program()
+            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin {} -- {}--device {name}",
+            program(),
+            crate::cli::program::prefix()
+                .iter()
+                .map(|word| format!("{word} "))
+                .collect::<String>()
         )),
         _ => Err(format!(
             "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"

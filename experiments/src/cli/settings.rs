@@ -120,7 +120,8 @@ impl<'a> Flags<'a> {
 
     /// True if the field was given on the command line.
     pub fn given(&self, field: &str) -> bool {
-        self.matches.value_source(field) == Some(ValueSource::CommandLine)
+        let known = self.matches.try_contains_id(field).is_ok();
+        known && self.matches.value_source(field) == Some(ValueSource::CommandLine)
     }
 
     /// The name of the field that a key of a TOML file means: its own, or an alias of its flag.

@@ -7,7 +7,7 @@ use kernels::linear_cross_entropy;
 use wegeft::Adapted;
 
 use crate::language::data::Batch;
-use crate::language::objective::{head, response_rows};
+use crate::language::head::{head, response_rows};
 use crate::train::recompute::{Layered, trained_paths};
 
 /// Loss of a batch (the sum over its learned tokens, divided by `denominator`) and its gradients. Every layer starts its

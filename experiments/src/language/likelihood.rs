@@ -8,8 +8,8 @@ use kernels::{LmHead, linear_nll};
 use serde::{Deserialize, Serialize};
 
 use crate::language::data::{Batch, Sequence};
+use crate::language::head::response_rows;
 use crate::language::model::Lm;
-use crate::language::objective::response_rows;
 
 /// The options' likelihoods and the greatest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ pub mod data;
 pub mod estimate;
 pub mod evaluation;
 pub mod generation;
+pub mod head;
 pub mod judge;
 pub mod lab;
 pub mod likelihood;

@@ -2,12 +2,13 @@
 
 use backbones::lm::Decoder;
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Tensor};
-use kernels::{LmHead, linear_cross_entropy, linear_nll};
-use wegeft::{Adapted, Method};
+use burn::tensor::DType;
+use kernels::{linear_cross_entropy, linear_nll};
+use wegeft::Adapted;
 
 use crate::language::checkpointing;
 use crate::language::data::Batch;
+use crate::language::head::{head, response_rows};
 use crate::train::step::{Objective, Part};
 use crate::train::stream::Step;
 
@@ -66,30 +67,6 @@ impl Objective<Decoder> for Response {
         let device = step.batches[0].ids.device();
         kernels::in_pool(&device, || run(step))
     }
-}
-
-/// The head of a bound model.
-pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
-    const HEADS: [&str; 3] = ["lm_head.weight", "embed_tokens.weight", "wte.weight"];
-    let trained = adapted.config().method == Method::Full
-        || adapted
-            .saved_params()
-            .iter()
-            .any(|param| HEADS.iter().any(|head| param.path.ends_with(head)));
-    LmHead {
-        weight: bound.head_weight(),
-        soft_cap: bound.config().final_softcap,
-        trained,
-    }
-}
-
-/// Of hidden states `[batch, tokens, d_model]` those that predict the learned tokens, `[n, d_model]`: all that the
-/// head sees.
-pub fn response_rows(hidden: Tensor<3>, batch: &Batch) -> Tensor<2> {
-    let [rows, width, d_model] = hidden.dims();
-    hidden
-        .reshape([rows * width, d_model])
-        .select(0, batch.positions.clone())
 }
 
 #[cfg(test)]

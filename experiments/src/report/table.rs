@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cli::table::{deviation, distinct, mean};
-use crate::report::benchmarks::Frame;
 use crate::report::rows::Row;
+
+/// Columns and published rows.
+pub type Frame = (Vec<Column>, Vec<Line>);
 
 /// Columns and published rows of an experiment whose tasks are the second argument.
 pub type Known<'a> = &'a dyn Fn(&str, &[String]) -> Option<Frame>;

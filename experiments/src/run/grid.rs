@@ -3,7 +3,24 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::trial::Best;
+/// Which of two validation values is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Best {
+    /// Accuracies.
+    Greatest,
+    /// Losses.
+    Lowest,
+}
+
+impl Best {
+    /// True if `new` is better than `old`.
+    pub fn is_better(self, new: f64, old: f64) -> bool {
+        match self {
+            Self::Greatest => new > old,
+            Self::Lowest => new < old,
+        }
+    }
+}
 
 /// The result of one tuning run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

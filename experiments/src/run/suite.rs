@@ -90,6 +90,9 @@ pub trait Lab {
     fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String;
 }
 
+/// Makes the report of some outcomes, if there is something new to it (the second argument), and gives the table.
+pub type Report<'a> = &'a dyn Fn(&[Outcome], bool) -> Result<String, String>;
+
 /// Settings of a config.toml, brought to today's names.
 pub type Reader = Box<dyn Fn(&Layer) -> Result<toml::Table, String>>;
 
@@ -124,7 +127,7 @@ pub struct Run<'a> {
     /// Stops the run.
     pub interrupter: &'a Interrupter,
     /// Writes the report if there is something new to it (the second argument) and returns the table.
-    pub report: &'a dyn Fn(&[Outcome], bool) -> Result<String, String>,
+    pub report: Report<'a>,
 }
 
 const SUMMARY: &str = "summary.json";

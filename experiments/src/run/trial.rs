@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use crate::run::files::{read_json, write_json};
-use crate::run::grid::{self, Tuned};
+use crate::run::grid::{self, Best, Tuned};
 use crate::run::outcome::Outcome;
 
 /// What a trial is for.
@@ -137,25 +137,6 @@ pub struct Rates {
     pub fixed: (f64, f64),
     /// The points of a sweep.
     pub grid: Vec<(f64, f64)>,
-}
-
-/// Which of two validation values is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Best {
-    /// Accuracies.
-    Greatest,
-    /// Losses.
-    Lowest,
-}
-
-impl Best {
-    /// True if `new` is better than `old`.
-    pub fn is_better(self, new: f64, old: f64) -> bool {
-        match self {
-            Self::Greatest => new > old,
-            Self::Lowest => new < old,
-        }
-    }
 }
 
 impl Plan {

@@ -9,7 +9,8 @@ use datasets::language::{Template, sample};
 use crate::cli::output::tell;
 use crate::language::lab::{Corpus, LanguageLab};
 use crate::language::settings::{SAMPLE, SuiteSettings};
-use crate::report::benchmarks::{self, Frame};
+use crate::report::benchmarks;
+use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::suites::sets::{self, SUITE_MORE, TestQuestions};
 

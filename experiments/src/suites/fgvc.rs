@@ -7,8 +7,9 @@ use datasets::{Resize, Task, fgvc as data};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
-use crate::report::benchmarks::{self, Frame};
+use crate::report::benchmarks;
 use crate::report::run_folder::Layout;
+use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::vision::lab::{Tasks, VisionLab};
 use crate::vision::settings::{Data, Settings as Common};

@@ -4,8 +4,9 @@ use clap::{Args, Command};
 use datasets::{Task, root, sample};
 
 use crate::cli::output::tell;
-use crate::report::benchmarks::{self, Frame};
+use crate::report::benchmarks;
 use crate::report::run_folder::Layout;
+use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::vision::lab::{Tasks, VisionLab};
 use crate::vision::settings::{Data, Settings};

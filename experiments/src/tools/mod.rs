@@ -10,67 +10,83 @@ pub mod report;
 pub mod token_files;
 pub mod visualize;
 
-use crate::wegeft::{Tool, command_of, parsed, published};
+use clap::{ArgMatches, Command, CommandFactory, Parser};
+
+use crate::report::table::Known;
+
+/// A program that is no experiment.
+pub struct Tool {
+    /// Its name: subcommand and thin binary.
+    pub name: &'static str,
+    /// Its flags.
+    pub command: fn() -> Command,
+    /// Runs it, with the published rows of the experiments.
+    pub run: fn(&ArgMatches, Known) -> Result<(), String>,
+}
+
+fn parsed<A: Parser>(matches: &ArgMatches) -> Result<A, String> {
+    A::from_arg_matches(matches).map_err(|e| e.to_string())
+}
 
 /// Labels of images.
 pub const PREDICT: Tool = Tool {
     name: "predict",
-    command: command_of::<predict::Args>,
-    run: |matches| predict::predict(&parsed(matches)?),
+    command: predict::Args::command,
+    run: |matches, _| predict::predict(&parsed(matches)?),
 };
 
 /// Continuations of prompts.
 pub const GENERATE: Tool = Tool {
     name: "generate",
-    command: command_of::<generate::Args>,
-    run: |matches| generate::generate(&parsed(matches)?),
+    command: generate::Args::command,
+    run: |matches, _| generate::generate(&parsed(matches)?),
 };
 
 /// Work on adapter folders.
 pub const ADAPTER: Tool = Tool {
     name: "adapter",
-    command: command_of::<adapter::Args>,
-    run: |matches| adapter::adapter(&parsed(matches)?),
+    command: adapter::Args::command,
+    run: |matches, _| adapter::adapter(&parsed(matches)?),
 };
 
 /// Token-cluster maps.
 pub const VISUALIZE: Tool = Tool {
     name: "visualize",
-    command: command_of::<visualize::program::Args>,
-    run: |matches| visualize::program::visualize(&parsed(matches)?),
+    command: visualize::program::Args::command,
+    run: |matches, _| visualize::program::visualize(&parsed(matches)?),
 };
 
 /// Reports over run folders.
 pub const REPORT: Tool = Tool {
     name: "report",
-    command: command_of::<report::Args>,
-    run: |matches| report::report(&parsed(matches)?, &published),
+    command: report::Args::command,
+    run: |matches, known| report::report(&parsed(matches)?, known),
 };
 
 /// VTAB-1k's task folders.
 pub const PREPARE: Tool = Tool {
     name: "prepare",
-    command: command_of::<prepare::Args>,
-    run: |matches| prepare::prepare(&parsed(matches)?),
+    command: prepare::Args::command,
+    run: |matches, _| prepare::prepare(&parsed(matches)?),
 };
 
 /// The vision transformer that ships.
 pub const PRETRAIN: Tool = Tool {
     name: "pretrain",
-    command: command_of::<pretrain::vision::Args>,
-    run: |matches| pretrain::vision::pretrain(&parsed(matches)?),
+    command: pretrain::vision::Args::command,
+    run: |matches, _| pretrain::vision::pretrain(&parsed(matches)?),
 };
 
 /// The language model that ships.
 pub const PRETRAIN_LM: Tool = Tool {
     name: "pretrain-lm",
-    command: command_of::<pretrain::language::Args>,
-    run: |matches| pretrain::language::pretrain(&parsed(matches)?),
+    command: pretrain::language::Args::command,
+    run: |matches, _| pretrain::language::pretrain(&parsed(matches)?),
 };
 
 /// Speed of forward passes and steps.
 pub const BENCH: Tool = Tool {
     name: "bench",
-    command: command_of::<bench::Args>,
-    run: |matches| bench::bench(&parsed(matches)?),
+    command: bench::Args::command,
+    run: |matches, _| bench::bench(&parsed(matches)?),
 };

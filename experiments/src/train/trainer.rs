@@ -15,8 +15,8 @@ use wegeft::Adapted;
 
 use crate::cli::output::{counted, tell};
 use crate::run::clock::Clock;
+use crate::run::grid::Best;
 use crate::run::outcome::RunError;
-use crate::run::trial::Best;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::train::EarlyStoppingStrategy;
 use burn::train::metric::store::EventStoreClient;
 
-use crate::run::grid::best_round;
-use crate::run::trial::Best;
+use crate::run::grid::{Best, best_round};
 
 /// What is watched.
 #[derive(Debug, Default)]
