@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::{json, make_task, succeeds, sums};
 
-/// The methods that have a place in a language model that is a Llama without biases.
-const LANGUAGE: &str = "full,wegeft,wegeft_unshared,lora,rslora,lora-plus,lora_fa,dora,pissa,olora,vera,ia3,layer_norm";
+/// The methods that have a place in a language model that is a Llama: no biases, no places for edits of activations.
+const LANGUAGE: &str = "full,wegeft,wegeft_unshared,lora,rslora,lora-plus,lora_fa,dora,pissa,olora,vera,ia3";
 
 fn adapters(out: &Path, task: &str, methods: &[&str]) -> Vec<Vec<u8>> {
     let path = |method: &str, seed: usize| {
