@@ -1,14 +1,13 @@
 //! The methods by name: one line each, from settings to an adapter, for both wings.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use backbones::VitConfig;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::lora_init::LoraInit;
-use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, Fused, Method, Sharing};
+use wegeft::{AdapterConfig, Fused, LoraConfig, Sharing, VptConfig, WegeftConfig};
 
 use crate::cli::settings::check_positive;
 use crate::train::settings::{Training, check_decay, check_learning_rate};
@@ -125,7 +124,7 @@ impl Values<'_> {
         let config = LoraConfig::new(r)
             .with_alpha(alpha.unwrap_or(r as f64))
             .with_dropout(self.all.lora_dropout);
-        AdapterConfig::new(Method::Lora(vary(config)))
+        AdapterConfig::new(vary(config))
     }
 
     /// WeGeFT of its rank and scale (1 if the settings do not say), to be varied.
@@ -140,7 +139,7 @@ impl Values<'_> {
             .with_alpha(alpha)
             .with_zero_factor(zero)
             .with_weight_dropout(self.all.weight_dropout);
-        AdapterConfig::new(Method::Wegeft(vary(config)))
+        AdapterConfig::new(vary(config))
     }
 
     /// IA3 on its paper's places: keys, values, and what the MLP's second layer reads.
@@ -198,8 +197,8 @@ const RANKED: &[&str] = &["r", "target_modules"];
 const PLACED: &[&str] = &["target_modules"];
 
 const METHODS: &[Entry] = &[
-    entry("linear", Family::Other, &[], |_| AdapterConfig::new(Method::Linear)),
-    entry("full", Family::Other, &[], |_| AdapterConfig::new(Method::Full)),
+    entry("linear", Family::Other, &[], |_| AdapterConfig::linear_probing()),
+    entry("full", Family::Other, &[], |_| AdapterConfig::full()),
     entry("wegeft", Family::Wegeft, SCALED, |v| v.wegeft(|config| config)),
     entry("wegeft_unshared", Family::Wegeft, SCALED, |v| {
         v.wegeft(|config| config.with_sharing(Sharing::Site))
@@ -285,7 +284,7 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
     let targets = own.target_modules.clone();
     let config = (entry.make)(&Values { all, own, wing });
     // The other methods know their places themselves.
-    let on_weights = matches!(config.method, Method::Wegeft(_) | Method::Lora(_) | Method::Vera(_));
+    let on_weights = matches!(config.method.name(), "WEGEFT" | "LORA" | "VERA");
     let targets = targets.or_else(|| on_weights.then(|| all.target_modules.clone()));
     let config = match targets {
         Some(targets) => config.with_target_modules(targets),
@@ -300,9 +299,9 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
 /// `config` with what depends on the backbone: prompts stand between its leading tokens and its patches, and start as
 /// its patch size says.
 pub fn fitted(mut config: AdapterConfig, backbone: &VitConfig) -> AdapterConfig {
-    if let Method::Vpt(vpt) = &mut config.method {
-        vpt.prefix_tokens = backbone.prefix_tokens();
-        vpt.patch_size = backbone.patch_size;
+    if let Some(vpt) = config.settings::<VptConfig>() {
+        let vpt = vpt.clone().with_prefix_tokens(backbone.prefix_tokens());
+        config.method = Arc::new(vpt.with_patch_size(backbone.patch_size));
     }
     config
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use experiments::train::step::{Objective, Part};
 use experiments::vision::data::{Batch, Input};
 use experiments::vision::objective::CrossEntropy;
-use wegeft::{Adapted, AdapterConfig, Method};
+use wegeft::{Adapted, AdapterConfig};
 
 const DEPTH: usize = 4;
 
@@ -93,8 +93,8 @@ fn blocks_computed_again_give_the_same_gradients() {
         AdapterConfig::vpt(2, false),
         AdapterConfig::houlsby(3),
         AdapterConfig::bitfit(),
-        AdapterConfig::new(Method::Full),
-        AdapterConfig::new(Method::Linear),
+        AdapterConfig::full(),
+        AdapterConfig::linear_probing(),
     ] {
         for mean_pool in [false, true] {
             let name = format!("{:?}, mean pooling {mean_pool}", config.method);

@@ -3,21 +3,21 @@
 use backbones::lm::Decoder;
 use burn::tensor::Tensor;
 use kernels::LmHead;
-use wegeft::{Adapted, Method};
+use wegeft::{Adapted, FullConfig};
 
 use crate::language::data::Batch;
 
 /// The head of a bound model.
 pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
     const HEADS: [&str; 3] = ["lm_head.weight", "embed_tokens.weight", "wte.weight"];
-    let trained = adapted.config().method == Method::Full
+    let trained = adapted.config().settings::<FullConfig>().is_some()
         || adapted
             .saved_params()
             .iter()
             .any(|param| HEADS.iter().any(|head| param.path.ends_with(head)));
     LmHead {
         weight: bound.head_weight(),
-        soft_cap: bound.config().final_softcap,
+        softcap: bound.config().final_softcap,
         trained,
     }
 }

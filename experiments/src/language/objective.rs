@@ -60,12 +60,12 @@ impl Objective<Decoder> for Response {
 
     /// A thousandth of a gradient is less than an f16 holds: there it is divided when it is summed, in f32.
     fn divides_after(&self, adapted: &Adapted<Decoder>) -> bool {
-        kernels::computes_in(&adapted.model().head_weight()) == DType::F16
+        kernels::compute_dtype(&adapted.backbone().head_weight()) == DType::F16
     }
 
     fn within<R: Send>(&self, step: Step<Batch>, run: impl FnOnce(Step<Batch>) -> R + Send) -> R {
         let device = step.batches[0].ids.device();
-        kernels::in_pool(&device, || run(step))
+        kernels::with_pool(&device, || run(step))
     }
 }
 

@@ -74,7 +74,7 @@ fn of_logits(logits: Tensor<2>, labels: Tensor<1, Int>, shares: Option<Tensor<2>
 /// With activation checkpointing ([`crate::train::recompute`]). Every block starts its random numbers (drop-path, dropout)
 /// at the batch's seed plus its number, both times.
 fn checkpointed(adapted: &Adapted<Vit>, batch: Batch, denominator: f64) -> (Part, GradientsParams) {
-    let depth = adapted.model().blocks.len();
+    let depth = adapted.backbone().blocks.len();
     let device = batch.labels.device();
     let start = start_of_training(adapted);
     let frozen = match start {
@@ -85,9 +85,9 @@ fn checkpointed(adapted: &Adapted<Vit>, batch: Batch, denominator: f64) -> (Part
     let (first, patches) = match &batch.input {
         Input::Pixels(pixels) => {
             let [_, _, height, width] = pixels.dims();
-            (frozen, adapted.model().patches(height, width))
+            (frozen, adapted.backbone().patches(height, width))
         }
-        Input::Tokens(tokens, blocks) => (*blocks, tokens.dims()[1] - adapted.model().prefix_tokens()),
+        Input::Tokens(tokens, blocks) => (*blocks, tokens.dims()[1] - adapted.backbone().prefix_tokens()),
         Input::Features(_) => (depth, 0),
     };
     // Nothing to compute again: the last block is part of what the loss is made of.

@@ -311,7 +311,10 @@ fn a_suite_of_one_file_gets_everything() {
     let dir = tempfile::tempdir().unwrap();
     for (list, count) in [("train", 8), ("test", 3)] {
         let line = |i: usize| {
-            format!("{{\"question\": \"What is {i} and 1?\", \"answer\": \"It is {0}.\\n#### {0}\"}}\n", i + 1)
+            format!(
+                "{{\"question\": \"What is {i} and 1?\", \"answer\": \"It is {0}.\\n#### {0}\"}}\n",
+                i + 1
+            )
         };
         let lines: String = (1..=count).map(line).collect();
         std::fs::write(dir.path().join(format!("{list}.jsonl")), lines).unwrap();
@@ -322,7 +325,10 @@ fn a_suite_of_one_file_gets_everything() {
     let files = [dir.path().to_str().unwrap(), "--out", out.to_str().unwrap()];
     let args: Vec<&str> = args.split_whitespace().chain(files).collect();
     let said = succeeds(&args);
-    assert!(said.contains("| lora") && said.contains("GSM8K") && said.contains(" ± "), "{said}");
+    assert!(
+        said.contains("| lora") && said.contains("GSM8K") && said.contains(" ± "),
+        "{said}"
+    );
     let answer = std::fs::read_to_string(out.join("lora/seed-2/GSM8K.jsonl")).unwrap();
     let answer: Value = serde_json::from_str(answer.lines().next().unwrap()).unwrap();
     assert_eq!(answer["gold"], "2");

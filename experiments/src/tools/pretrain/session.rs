@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use serde_json::Value;
-use wegeft::{AdapterConfig, Method};
+use wegeft::AdapterConfig;
 
 use crate::cli::settings::defaults;
 use crate::run::files::{read_json, read_lines, remove_folder, write_json};
@@ -121,9 +121,7 @@ impl Pretraining<'_> {
             log_steps: ROUND,
             interrupter: &interrupter,
         };
-        let adapted = AdapterConfig::new(Method::Full)
-            .init(model)
-            .map_err(|e| e.to_string())?;
+        let adapted = AdapterConfig::full().init(model).map_err(|e| e.to_string())?;
         let valid = Arc::new(Ordered::new(none, self.batch_size, &device.clone().inner()));
         let trained = session
             .train(adapted, objective, train, valid, device)
