@@ -69,7 +69,8 @@ fn sentence(error: &clap::Error) -> String {
     let told: Vec<&str> = text
         .lines()
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.trim_start().starts_with("[possible values:"))
+        // All values are named below.
+        .filter(|line| !line.trim_start().starts_with("[possible values:") && !line.contains("a similar value exists"))
         .collect();
     let mut told = one_line(&told.join("\n"));
     told = told.strip_prefix("error: ").unwrap_or(&told).to_string();

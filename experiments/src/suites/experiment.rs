@@ -187,7 +187,10 @@ pub fn run(
         text.presets.iter().try_for_each(|preset| {
             let what: Vec<&str> = preset.text.lines().map_while(|line| line.strip_prefix("# ")).collect();
             let what = what.join(" ");
-            let end = what.find(". ").or(what.find(':')).unwrap_or(what.len());
+            let ends = [". ", ", by ", ", the settings", ": "]
+                .iter()
+                .filter_map(|end| what.find(end));
+            let end = ends.min().unwrap_or(what.len());
             print(format_args!("{:<28} {}", preset.name, &what[..end]))
         })?;
         return Ok(Vec::new());

@@ -15,7 +15,7 @@ use crate::cli::output::{self, counted};
 use crate::cli::shipped;
 use crate::vision::confusion::{Confusion, read_labels};
 use crate::vision::data::normalised;
-use crate::vision::description::Description;
+use crate::vision::description::{Description, check_image_size};
 use crate::vision::load::load_adapted;
 
 /// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
@@ -73,6 +73,9 @@ struct Outputs {
 pub fn predict(args: &Args) -> Result<(), String> {
     if args.batch_size == 0 || args.top_k == 0 {
         return Err("--batch-size and --top-k must be at least 1".into());
+    }
+    if let Some(size) = args.image_size {
+        check_image_size("--image-size", size)?;
     }
     let device = crate::cli::device::device(&args.device)?;
     let description = match &args.adapter {

@@ -23,6 +23,20 @@ pub struct Description {
     pub classes: Vec<String>,
 }
 
+/// Most pixels that the side of an image may have: position embeddings and tokens of more would fill any memory.
+pub const MOST_PIXELS: usize = 4096;
+
+/// Refuses a size that no image of a model has; `name` says what gave it.
+///
+/// # Errors
+/// 0 pixels, or more than [`MOST_PIXELS`].
+pub fn check_image_size(name: &str, pixels: usize) -> Result<(), String> {
+    match (1..=MOST_PIXELS).contains(&pixels) {
+        true => Ok(()),
+        false => Err(format!("{name} is {pixels}; it must be in 1 to {MOST_PIXELS}")),
+    }
+}
+
 impl Description {
     /// Writes the file into `folder`.
     ///
@@ -39,11 +53,32 @@ impl Description {
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
         let path = folder.join(FILE);
         match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|e| format!("{} is malformed ({e}); remove or mend it", path.display())),
+            Ok(text) => {
+                let read: Self = serde_json::from_str(&text)
+                    .map_err(|e| format!("{} is malformed ({e}); remove or mend it", path.display()))?;
+                check_image_size(&format!("{}: image_size", path.display()), read.image_size)?;
+                Ok(Some(read))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_would_fill_the_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for size in ["2147483648", "9223372036854775808", "0"] {
+            let text = format!("{{\"backbone\": null, \"image_size\": {size}, \"classes\": [\"a\"]}}");
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert!(
+                Description::read(dir.path()).unwrap_err().contains("image_size is"),
+                "{size}"
+            );
         }
     }
 }

@@ -7,13 +7,14 @@ use clap::{Args, ValueHint};
 use datasets::Resize;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::settings::{absolute, absolute_model, check_positive};
+use crate::cli::settings::{absolute, absolute_model};
 use crate::cli::table::distinct;
 use crate::methods::{Adapter, OwnSettings, Wing};
 use crate::run::args::Execution;
 use crate::run::sweep::Sweep;
 use crate::train::settings::Training;
 use crate::vision::augment::{Augment, Mix};
+use crate::vision::description::check_image_size;
 
 /// The backbone.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -133,7 +134,9 @@ impl Settings {
         // Paths from the root on: a run folder goes on, and an adapter is read, from any working folder.
         data.data = data.data.take().map(|path| absolute(&path)).transpose()?;
         self.model.model = self.model.model.take().map(absolute_model).transpose()?;
-        check_positive(&[("image_size", self.model.image_size.unwrap_or(1))])?;
+        if let Some(size) = self.model.image_size {
+            check_image_size("field 'image_size'", size)?;
+        }
         self.training.check()?;
         self.sweep.check(self.training.epochs)?;
         self.execution.check()?;
