@@ -3,7 +3,7 @@
 use datasets::language::{Example, Message, Template};
 use rayon::prelude::*;
 
-use crate::language::batches::Sequence;
+use crate::language::data::Sequence;
 use crate::language::model::Lm;
 
 /// Examples as tokens, and what became of the others.
@@ -50,7 +50,18 @@ pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: u
             .transpose()
     };
     let sequences: Vec<Option<Sequence>> = examples.par_iter().map(usable).collect::<Result<_, String>>()?;
+    let rows = lm.pretrained.model.config().vocab_size;
     for sequence in sequences {
+        if let Some(id) = sequence
+            .iter()
+            .flat_map(|sequence| &sequence.ids)
+            .find(|id| **id as usize >= rows)
+        {
+            return Err(format!(
+                "{}: the tokenizer gives token {id}, which lies beyond the vocabulary of {rows} that the model has rows for",
+                lm.folder.display()
+            ));
+        }
         let Some(mut sequence) = sequence else {
             made.empty += 1;
             continue;
