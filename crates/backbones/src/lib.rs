@@ -2,6 +2,7 @@
 //! names are the checkpoint's.
 
 pub mod drop_path;
+pub mod guard;
 pub mod hub;
 pub mod import;
 mod layers;

@@ -37,13 +37,25 @@ impl<'a> Growing<'a> {
     pub fn push(&mut self, token: u32) -> Result<Piece, String> {
         self.tokens.push(token);
         let text = self.tokenizer.decode(&self.tokens, true)?;
-        let (end, stopped) = match first_stop(&text, self.stop) {
-            Some(at) => (at, true),
-            None => (certain(&text, self.stop), false),
+        if let Some(at) = first_stop(&text, self.stop) {
+            let fresh = self.show(&text, at);
+            return Ok(Piece { fresh, stopped: true });
+        }
+        // Bytes in a row are one text or none: one more can still make replacement characters of them all.
+        let open = self
+            .tokens
+            .iter()
+            .rev()
+            .take_while(|id| self.tokenizer.is_byte(**id))
+            .count();
+        let text = match open {
+            0 => text,
+            open => self.tokenizer.decode(&self.tokens[..self.tokens.len() - open], true)?,
         };
+        let end = certain(&text, self.stop);
         Ok(Piece {
             fresh: self.show(&text, end),
-            stopped,
+            stopped: false,
         })
     }
 

@@ -12,9 +12,10 @@ use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::write_then_rename;
 
-use super::config::Family;
 use super::decoder::Decoder;
-use super::import::{Precision, transposed};
+use super::family::Family;
+use super::import::transposed;
+use super::precision::Precision;
 use super::shards::SINGLE;
 
 /// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read) into `folder`, which is
@@ -31,7 +32,7 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
     std::fs::create_dir_all(folder).map_err(|e| error(folder, e.to_string()))?;
     let mut collector = Collector {
         path: Vec::new(),
-        conv1d: model.config().family == Family::Gpt2,
+        conv1d: Family::of(model.config()).conv1d,
         infos: site::params(model)
             .into_iter()
             .map(|info| (info.path.clone(), info))
