@@ -659,6 +659,34 @@ fn a_head_of_its_own_is_not_tied_whatever_the_config_says() {
     assert_eq!(logits(dir.path()).0, with_both);
 }
 
+/// Frequencies that depend on a text's length depend on its own, in a batch and in a packed row.
+#[test]
+fn a_text_s_rotation_does_not_depend_on_its_neighbours() {
+    for name in ["phi3_long", "llama_dynamic"] {
+        let (model, expected) = load(name);
+        let long = ids(&expected["long_ids"]);
+        let short = ids(&expected["ids"]).narrow(0, 0, 1);
+        let logits = |ids: Tensor<2, Int>, layout: &Layout| values(model.logits(model.hidden(ids, layout, None)));
+        let (alone, long_alone) = (
+            logits(short.clone(), &Layout::dense(1, 9)),
+            logits(long.clone(), &Layout::dense(1, 20)),
+        );
+        let zeros = Tensor::zeros([1, 11], &Device::flex());
+        let padded = Tensor::cat(vec![long.clone(), Tensor::cat(vec![short.clone(), zeros], 1)], 0);
+        let batch = logits(padded, &Layout::padded(&[20, 9], 20, Side::Right));
+        let packed = logits(Tensor::cat(vec![short, long], 1), &Layout::packed(&[vec![9, 20]], 29));
+        let expected = [&alone[..], &long_alone[..]].concat();
+        for (ours, theirs) in [
+            (&batch[20 * 32..29 * 32], &alone[..]),
+            (&batch[..20 * 32], &long_alone[..]),
+            (&packed[..], &expected[..]),
+        ] {
+            let furthest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(ours.len() == theirs.len() && furthest < 1e-4, "{name}: {furthest}");
+        }
+    }
+}
+
 #[test]
 fn a_vocabulary_grows_and_shrinks() {
     for name in ["gpt2", "llama"] {

@@ -208,3 +208,92 @@ impl Reader<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use backbones::lm::{LmTokenizer, LoadOptions, load_lm};
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// A tiny model with a tokenizer of the fixtures, its embedding grown to `rows`.
+    fn lm(tokenizer: &str, template: &str, rows: usize) -> Lm {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/backbones/tests/fixtures");
+        let dir = tempfile::tempdir().unwrap();
+        let source = fixtures.join(format!("chat/tokenizers/{tokenizer}.json"));
+        std::fs::copy(source, dir.path().join("tokenizer.json")).unwrap();
+        let config = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let mut pretrained = load_lm(&fixtures.join("lm/llama"), &LoadOptions::default(), &Device::flex()).unwrap();
+        pretrained.model = pretrained.model.with_vocabulary(rows);
+        Lm {
+            pretrained,
+            tokenizer: LmTokenizer::load(dir.path()).unwrap(),
+            folder: PathBuf::new(),
+        }
+    }
+
+    fn completion(prompt: &str, completion: &str) -> Example {
+        Example::Completion {
+            prompt: prompt.into(),
+            completion: completion.into(),
+        }
+    }
+
+    #[test]
+    fn a_text_ends_once_whatever_the_tokenizer_adds() {
+        let mut all = Vec::new();
+        for tokenizer in ["bytes", "bytes_eos"] {
+            let lm = lm(tokenizer, "", 500);
+            let made = tokenize(&[completion("the cat", " sat")], Template::Plain, &lm, 100).unwrap();
+            let Sequence { ids, learned, .. } = &made.sequences[0];
+            let end = lm.end_token().unwrap();
+            assert_eq!(ids.iter().filter(|id| **id == end).count(), 1);
+            let said: Vec<u32> = ids
+                .iter()
+                .zip(learned)
+                .filter(|(_, learned)| **learned)
+                .map(|(id, _)| *id)
+                .collect();
+            assert_eq!(lm.tokenizer.decode(&said, false).unwrap(), " sat</s>");
+            all.push(ids.clone());
+        }
+        assert_eq!(all[0], all[1]);
+    }
+
+    #[test]
+    fn one_bad_example_is_counted_and_named() {
+        let template = "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('odd') }}{% endif %}\
+                        {{ m.role }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+        let lm = lm("bytes", template, 500);
+        let instruction = |instruction: &str| Example::Instruction {
+            instruction: instruction.into(),
+            input: String::new(),
+            output: "the cat".into(),
+        };
+        let examples = [instruction("a"), instruction("odd"), completion("x", "")];
+        let made = tokenize(&examples, Template::Chat, &lm, 100).unwrap();
+        assert_eq!((made.sequences.len(), made.bad, made.empty), (1, 1, 1));
+        assert!(
+            made.reasons[0].starts_with("example 2: ") && made.describe().contains("odd"),
+            "{}",
+            made.describe()
+        );
+        let error = tokenize(&examples[1..], Template::Chat, &lm, 100).unwrap_err();
+        assert!(error.contains("none of the 2") && error.contains("odd"), "{error}");
+    }
+
+    #[test]
+    fn a_token_beyond_the_embedding_is_one_bad_example() {
+        let lm = lm("bytes", "", 300);
+        let known = lm.tokenizer.encode("a", false).unwrap()[0];
+        assert!(known < 300);
+        let beyond = (300..500).find_map(|id| lm.tokenizer.decode(&[id], true).ok().filter(|text| text.len() > 1));
+        let examples = [completion("a", "b"), completion("a", &beyond.unwrap())];
+        let made = tokenize(&examples, Template::Plain, &lm, 100).unwrap();
+        assert_eq!((made.sequences.len(), made.bad), (1, 1));
+        assert!(made.reasons[0].contains("300 rows"), "{}", made.reasons[0]);
+    }
+}
