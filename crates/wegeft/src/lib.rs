@@ -123,6 +123,8 @@
 //!
 //! Both backends keep quantized values as bytes and widen them inside the product.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod adapted;
 pub mod adapters;
 mod bank;
@@ -131,6 +133,7 @@ mod combine;
 mod config;
 mod convert;
 mod edit;
+mod embedding;
 mod error;
 mod export;
 mod factors;
@@ -169,6 +172,7 @@ pub use combine::Combination;
 pub use config::AdapterConfig;
 pub use convert::{ConversionReport, SiteLoss};
 pub use edit::{Bound, Edit};
+pub use embedding::embedding;
 pub use error::AdapterError;
 pub use factors::{Factors, Init, Spec};
 pub use group::{Group, Sharing};
@@ -185,8 +189,14 @@ pub use methods::{
     ReftConfig, VeraConfig, VptConfig, WegeftConfig,
 };
 pub use patterns::Patterns;
-pub use storage::{read_config, read_config_with};
+pub use site::{Places, Site, SiteKind};
+pub use storage::{AdapterFiles, read_config, read_config_with};
 pub use summary::{GroupSummary, Summary};
-pub use targets::{Fused, TargetModules, Targets};
+pub use targets::{Fused, TargetModules, Targets, TokenIndices};
 pub use tensor::{cast, dropped, product};
 pub use weights::Weights;
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleDisplay, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::edit::Bound;
+use crate::edit::{Bound, as_matrix};
 use crate::error::AdapterError;
 use crate::site::EDIT_POINT;
 use crate::tensor::{dequantized, is_quantized};
@@ -251,7 +251,7 @@ impl ModuleMapper for Unmerger {
                 bound.edit().unmerged_bias(bias).map(|bias| bias.reshape(shape))
             }
             _ => {
-                let weight = merged.clone().reshape([shape[0], shape[1]]);
+                let weight = as_matrix(merged.clone());
                 bound.edit().unmerged(weight).map(|weight| weight.reshape(shape))
             }
         };
