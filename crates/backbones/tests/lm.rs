@@ -647,6 +647,13 @@ fn a_head_of_its_own_is_not_tied_whatever_the_config_says() {
     let (furthest, loaded) = logits(dir.path());
     assert!(furthest < 1e-4 && !loaded.model.config().tied);
     assert!(loaded.notes[0].contains("not tied"), "{:?}", loaded.notes);
+    let written = tempfile::tempdir().unwrap();
+    let said = json!({"model_type": "llama", "tie_word_embeddings": true, "vocab_size": 32, "hidden_size": 16,
+        "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2});
+    save_lm(&loaded.model, &said, written.path(), Precision::F32).unwrap();
+    let again = std::fs::read_to_string(written.path().join("config.json")).unwrap();
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["tie_word_embeddings"], json!(false));
     // The same twice is tied; and a tied model may have either of the two.
     let path = dir.path().join("model.safetensors");
     let mut tensors = read_tensors(&path).unwrap();
@@ -699,6 +706,15 @@ fn a_vocabulary_grows_and_shrinks() {
         assert_eq!(all.dims(), [2, 9, 35]);
         assert_eq!(values(all.clone().narrow(2, 32, 3)), [0.0; 2 * 9 * 3]);
         assert_eq!(values(all.narrow(2, 0, 32)), values(logits(&model)), "{name}");
+        // Written, its config.json says so.
+        let dir = tempfile::tempdir().unwrap();
+        let config = std::fs::read_to_string(fixture(name).join("config.json")).unwrap();
+        let config = serde_json::from_str(&config).unwrap();
+        save_lm(&grown, &config, dir.path(), Precision::F32).unwrap();
+        let again = load_lm(dir.path(), &LoadOptions::default(), &Device::flex())
+            .unwrap()
+            .model;
+        assert_eq!(values(logits(&again)), values(logits(&grown)), "{name}");
         assert_eq!(
             values(logits(&grown.with_vocabulary(32))),
             values(logits(&model)),

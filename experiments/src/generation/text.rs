@@ -126,10 +126,10 @@ mod tests {
         let tokenizer = LmTokenizer::load(dir.path()).unwrap();
         let smile = ["<0xF0>", "<0x9F>", "<0x99>", "<0x82>"];
         for (tokens, shown) in [
-            ([&smile[..], &["c", "▁cat"]].concat(), "🙂c cat"),
+            ([&smile[..], &["c", "▁cat"][..]].concat(), "🙂c cat"),
             // One byte more makes replacement characters of them all.
-            ([&smile[..], &["<0xE9>", "c", "at"]].concat(), "�����cat"),
-            ([&["c"], &smile[..3]].concat(), "c���"),
+            ([&smile[..], &["<0xE9>", "c", "at"][..]].concat(), "�����cat"),
+            ([&["c"][..], &smile[..3]].concat(), "c���"),
         ] {
             let ids: Vec<u32> = tokens.iter().map(|token| tokenizer.token_id(token).unwrap()).collect();
             let mut growing = Growing::new(&tokenizer, &[]);

@@ -290,7 +290,14 @@ mod tests {
         let lm = lm("bytes", "", 300);
         let known = lm.tokenizer.encode("a", false).unwrap()[0];
         assert!(known < 300);
-        let beyond = (300..500).find_map(|id| lm.tokenizer.decode(&[id], true).ok().filter(|text| text.len() > 1));
+        // A whole word, so that it is one token wherever it stands.
+        let word = |id: u32| {
+            let text = lm.tokenizer.decode(&[id], true).ok()?;
+            let letters = text.strip_prefix(' ')?;
+            let whole = !letters.is_empty() && letters.chars().all(|c| c.is_ascii_alphabetic());
+            whole.then_some(text)
+        };
+        let beyond = (300..376).find_map(word);
         let examples = [completion("a", "b"), completion("a", &beyond.unwrap())];
         let made = tokenize(&examples, Template::Plain, &lm, 100).unwrap();
         assert_eq!((made.sequences.len(), made.bad), (1, 1));
