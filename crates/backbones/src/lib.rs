@@ -4,6 +4,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod drop_path;
+pub mod guard;
 pub mod hub;
 pub mod import;
 mod layers;
