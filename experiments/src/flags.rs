@@ -74,7 +74,8 @@ pub struct Flags {
     #[arg(long)]
     image_size: Option<usize>,
     /// How pictures are resized: bilinear (no antialiasing), bilinear-antialias, bicubic, lanczos (the whole picture,
-    /// aspect ignored), or crop (the shorter side, then a square: random in training, central in tests)
+    /// aspect ignored), crop (the shorter side, then a square: random in training, central in tests), or model (as the
+    /// backbone's own files say: preprocessor_config.json, processor_config.json, timm's pretrained_cfg)
     /// [default: bilinear, as VTAB-1k; fgvc: crop].
     #[arg(long)]
     resize: Option<Resize>,

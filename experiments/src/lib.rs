@@ -39,6 +39,7 @@ pub mod run_settings;
 pub mod samples;
 pub mod schedule;
 pub mod settings;
+pub mod steps;
 pub mod suite;
 pub mod sweep;
 pub mod table;

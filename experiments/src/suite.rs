@@ -5,7 +5,7 @@ use std::path::Path;
 use backbones::{Pretrained, load_vit, resolve};
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use datasets::Task;
+use datasets::{Resize, Task};
 
 use crate::flags::Args;
 use crate::methods;
@@ -15,6 +15,7 @@ use crate::report;
 use crate::run::{Outcome, RunError, Setting, run, tune, write_json};
 use crate::run_settings::{claim, refuse_another};
 use crate::settings::Settings;
+use crate::steps::steps;
 use crate::sweep::jobs::{Jobs, stop_with_the_starter};
 use crate::sweep::trial::{finals, outcomes, tuning};
 use crate::sweep::{Stage, Trial};
@@ -258,7 +259,17 @@ impl<'a> Here<'a> {
             if self.interrupter.should_stop() {
                 return Err(RunError::Interrupted.to_string());
             }
-            let task = task?;
+            let mut task = task?;
+            if self.settings.resize == Some(Resize::Model) {
+                let steps = backbone
+                    .preprocessing
+                    .as_ref()
+                    .map(steps)
+                    .ok_or_else(Resize::no_steps)?;
+                for part in [&mut task.train, &mut task.valid, &mut task.test] {
+                    part.steps = Some(steps);
+                }
+            }
             let parts = [&task.train, &task.valid, &task.test];
             let count: usize = parts.iter().map(|part| part.len()).sum();
             let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
@@ -293,5 +304,12 @@ fn backbone(settings: &Settings) -> Result<(Pretrained, Device), String> {
         None => shipped_backbone(),
     };
     let backbone = load_vit(&path, settings.image_size, settings.drop_path, &device).map_err(|e| e.to_string())?;
+    let [height, width] = backbone.config.image();
+    if height != width {
+        return Err(format!(
+            "{} reads images of {height} x {width} px, and training images are squares; give --image-size",
+            path.display()
+        ));
+    }
     Ok((backbone, device))
 }
