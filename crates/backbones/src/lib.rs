@@ -1,6 +1,8 @@
 //! Pretrained models for fine-tuning: vision transformers, and language models under [`lm`]. One model, one file; module
 //! names are the checkpoint's.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod drop_path;
 pub mod hub;
 pub mod import;
@@ -14,3 +16,8 @@ pub use hub::{resolve, resolve_lm};
 pub use import::{ImportError, Normalization, Pretrained, Translated, load_vit, load_vit_for};
 pub use preprocess::Preprocessing;
 pub use vit::{HeadPool, Pool, Vit, VitConfig};
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
