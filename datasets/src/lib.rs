@@ -17,7 +17,9 @@ pub mod resize;
 pub mod root;
 pub mod sample;
 mod split;
-pub mod sprites;
+
+mod sprites;
+pub mod steps;
 pub mod textures;
 pub mod vtab;
 

@@ -36,6 +36,8 @@ const LANGUAGE: (&[&str], &[&str]) = (
     &[
         "tokenizer.json",
         "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
         "generation_config.json",
         "chat_template.jinja",
     ],

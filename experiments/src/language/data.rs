@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backbones::lm::Layout;
+use backbones::lm::{Layout, Side};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
@@ -66,7 +66,10 @@ impl Values {
             sequences.clone().map(|s| s.ids.len()).max().unwrap_or(0),
         );
         let layout = match sequences.clone().all(|sequence| sequence.starts.is_empty()) {
-            true => Layout::dense(rows, width),
+            true => {
+                let lengths: Vec<usize> = sequences.clone().map(|sequence| sequence.ids.len()).collect();
+                Layout::padded(&lengths, width, Side::Right)
+            }
             false => {
                 let documents: Vec<Vec<usize>> = sequences.clone().map(Sequence::documents).collect();
                 Layout::packed(&documents, width)

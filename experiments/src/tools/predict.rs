@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use backbones::{Normalization, Vit, load_vit, resolve};
+use backbones::{Normalization, Vit, load_vit_for, preprocess, resolve};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use datasets::steps::Steps;
 use datasets::{Resize, decode};
 use serde_json::json;
 use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
@@ -17,13 +18,14 @@ use crate::vision::confusion::{Confusion, read_labels};
 use crate::vision::data::normalised;
 use crate::vision::description::{Description, check_image_size};
 use crate::vision::load::load_adapted;
+use crate::vision::steps::steps;
 
 /// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
 /// Without an adapter it gives the backbone's own features, and logits where it has a head.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// Pictures, folders of pictures, or one safetensors file with `pixel_values` [n, 3, h, w], normalised.
+    /// Images, folders of images, or one safetensors file with `pixel_values` [n, 3, height, width], normalised.
     #[arg(required_unless_present = "labels")]
     pub inputs: Vec<PathBuf>,
     /// List of pictures with their labels, lines `path label` as in test.txt (paths from the list's folder, labels
@@ -48,8 +50,9 @@ pub struct Args {
     /// Side of the pictures, pixels [default: the adapter's, or the backbone's].
     #[arg(long)]
     pub image_size: Option<usize>,
-    /// How pictures are resized: bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or
-    /// bilinear].
+    /// How images are resized: model (as the backbone's own files say: preprocessor_config.json, processor_config.json,
+    /// timm's pretrained_cfg), bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or model; of a
+    /// backbone whose files say nothing, bilinear].
     #[arg(long)]
     pub resize: Option<Resize>,
     /// Pictures a forward pass.
@@ -91,13 +94,16 @@ pub fn predict(args: &Args) -> Result<(), String> {
         (1, 1) => Some((pixel_values(&args.inputs[0], &device)?, &args.inputs[0])),
         _ => return Err("give one safetensors file with pixel_values, or pictures, not both".into()),
     };
-    if let (Some(size), Some((pixels, path))) = (args.image_size, &given)
-        && size != pixels.dims()[2]
+    let given_size = given.as_ref().map(|(pixels, _)| {
+        let [_, _, height, width] = pixels.dims();
+        [height, width]
+    });
+    if let (Some(size), Some([height, width]), Some((_, path))) = (args.image_size, given_size, &given)
+        && [height, width] != [size; 2]
     {
         return Err(format!(
-            "--image-size {size}: {} holds pictures of {} px, which are not resized; leave --image-size out",
-            path.display(),
-            pixels.dims()[2]
+            "--image-size {size}: {} holds images of {height} x {width} px, which are not resized; leave --image-size out",
+            path.display()
         ));
     }
     let name = args
@@ -113,21 +119,31 @@ pub fn predict(args: &Args) -> Result<(), String> {
         None if path.is_dir() => Description::read(&path)?,
         _ => description,
     };
-    let image_size = args
-        .image_size
-        .or(given.as_ref().map(|(pixels, _)| pixels.dims()[2]))
-        .or(description.as_ref().map(|d| d.image_size));
-    let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
-    let size = backbone.config.image_size;
-    let model = match &args.adapter {
-        Some(folder) => load_adapted(backbone.model, folder, &device)?.bind(),
-        None => backbone.model,
+    let image_size = match args.image_size.map(|side| [side; 2]).or(given_size) {
+        None => match &description {
+            Some(description) => Some([description.image_size; 2]),
+            // Models that read any size are given the one that their images are prepared in.
+            None => preprocess::own_size(&path).map_err(|e| e.to_string())?,
+        },
+        size => size,
     };
-    let resize = args
-        .resize
-        .or(description.as_ref().map(|d| d.resize))
-        .unwrap_or_default();
-    let classes = description.map(|d| d.classes).unwrap_or_default();
+    let backbone = load_vit_for(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
+    let size = backbone.config.image();
+    let model = match &args.adapter {
+        Some(folder) => load_adapted(&backbone, folder, &device)?.bind(),
+        None => backbone.model.clone(),
+    };
+    let own_steps = backbone.preprocessing.as_ref().map(steps);
+    let resize = match args.resize.or(description.as_ref().map(|d| d.resize)) {
+        Some(resize) => resize,
+        None if own_steps.is_some() => Resize::Model,
+        None => Resize::default(),
+    };
+    let classes = description.map(|d| d.classes).filter(|classes| !classes.is_empty());
+    let classes = match &args.adapter {
+        Some(_) => classes.unwrap_or_default(),
+        None => classes.unwrap_or(backbone.labels),
+    };
     let labelled = match &args.labels {
         Some(list) => {
             let head = model
@@ -154,7 +170,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
                 None => pictures(&args.inputs)?,
             };
             let parts = files.chunks(args.batch_size).map(|chunk| {
-                let pixels = decoded(chunk, resize, size, backbone.normalization, &device)?;
+                let pixels = decoded(chunk, resize, own_steps, size, backbone.normalization, &device)?;
                 Ok(forward(&model, pixels))
             });
             let parts = parts.collect::<Result<Vec<_>, String>>()?;
@@ -178,11 +194,8 @@ pub fn predict(args: &Args) -> Result<(), String> {
 }
 
 fn forward(model: &Vit, pixels: Tensor<4>) -> Outputs {
-    let features = model.features(pixels);
-    Outputs {
-        logits: model.head.is_some().then(|| model.classify(features.clone())),
-        features,
-    }
+    let (features, logits) = model.outputs(pixels);
+    Outputs { features, logits }
 }
 
 fn joined(parts: Vec<Outputs>) -> Outputs {
@@ -202,11 +215,11 @@ fn pixel_values(path: &Path, device: &Device) -> Result<Tensor<4>, String> {
         .remove("pixel_values")
         .ok_or_else(|| format!("{}: there is no tensor 'pixel_values' in it", path.display()))?;
     match found.shape[..] {
-        [n, 3, height, width] if n > 0 && height == width => {
+        [n, 3, height, width] if n * height * width > 0 => {
             Ok(Tensor::from_data(TensorData::new(found.values, found.shape), device))
         }
         _ => Err(format!(
-            "{}: 'pixel_values' has shape {:?}, expected [n, 3, size, size] with n of at least 1",
+            "{}: 'pixel_values' has shape {:?}, expected [n, 3, height, width] with n of at least 1",
             path.display(),
             found.shape
         )),
@@ -233,13 +246,24 @@ fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 fn decoded(
     files: &[PathBuf],
     resize: Resize,
-    size: usize,
+    own_steps: Option<Steps>,
+    size: [usize; 2],
     normalization: Normalization,
     device: &Device,
 ) -> Result<Tensor<4>, String> {
+    if resize != Resize::Model && size[0] != size[1] {
+        return Err(format!(
+            "--resize makes squares, and the model reads images of {} x {} px; leave it out, or give --image-size",
+            size[0], size[1]
+        ));
+    }
     let pixels = |file: &PathBuf| {
         let picture = decode::file(file).map_err(|e| e.to_string())?;
-        resize.apply(&picture, size, None)
+        let pixels = match resize {
+            Resize::Model => own_steps.ok_or_else(Resize::no_steps)?.to_size(&picture, size),
+            other => other.apply(&picture, size[0], None),
+        };
+        pixels.map_err(|e| format!("{}: {e}", file.display()))
     };
     let pixels = normalised(files, pixels, size, normalization)?;
     Ok(Tensor::from_data(pixels, device))

@@ -220,7 +220,7 @@ impl Source for Pictures {
             Some(frozen) => frozen.rows(items),
             None => {
                 let pixels = |item: &usize| self.pixels(*item, seed);
-                normalised(items, pixels, self.images.size, self.normalization).map_err(DatasetError::new)?
+                normalised(items, pixels, [self.images.size; 2], self.normalization).map_err(DatasetError::new)?
             }
         };
         Ok(Values {
@@ -292,30 +292,28 @@ pub fn rounded(values: &[f32], size: usize) -> RgbImage {
     })
 }
 
-/// Values `[n, 3, size, size]` of what `pixels` gives for each item, `[3, size, size]` of 0 to 255; in parallel.
+/// Values `[n, 3, height, width]` of what `pixels` gives for each item, `[3, height, width]` of 0 to 255; in parallel.
 ///
 /// # Errors
 /// The first one of `pixels`.
 pub fn normalised<I: Sync, E: Send>(
     items: &[I],
     pixels: impl Fn(&I) -> Result<Vec<f32>, E> + Sync,
-    size: usize,
+    [height, width]: [usize; 2],
     normalization: Normalization,
 ) -> Result<TensorData, E> {
-    let mut values = vec![0.0; items.len() * 3 * size * size];
-    values
-        .par_chunks_mut(3 * size * size)
-        .zip(items)
-        .try_for_each(|(out, item)| {
-            let pixels = pixels(item)?;
-            let planes = out.chunks_exact_mut(size * size).zip(pixels.chunks_exact(size * size));
-            for (channel, (out, plane)) in planes.enumerate() {
-                let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
-                for (out, value) in out.iter_mut().zip(plane) {
-                    *out = (value / 255.0 - mean) / std;
-                }
+    let area = height * width;
+    let mut values = vec![0.0; items.len() * 3 * area];
+    values.par_chunks_mut(3 * area).zip(items).try_for_each(|(out, item)| {
+        let pixels = pixels(item)?;
+        let planes = out.chunks_exact_mut(area).zip(pixels.chunks_exact(area));
+        for (channel, (out, plane)) in planes.enumerate() {
+            let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
+            for (out, value) in out.iter_mut().zip(plane) {
+                *out = (value / 255.0 - mean) / std;
             }
-            Ok(())
-        })?;
-    Ok(TensorData::new(values, [items.len(), 3, size, size]))
+        }
+        Ok(())
+    })?;
+    Ok(TensorData::new(values, [items.len(), 3, height, width]))
 }

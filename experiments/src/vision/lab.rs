@@ -32,6 +32,7 @@ use crate::vision::prefix::{self, Prefix};
 use crate::vision::prepared::Prepared;
 use crate::vision::samples::samples;
 use crate::vision::settings::Settings;
+use crate::vision::steps::steps;
 
 /// Where the tasks of a program come from.
 pub trait Tasks {
@@ -102,6 +103,13 @@ impl VisionLab {
         };
         let backbone = load_vit(&path, settings.model.image_size, settings.model.drop_path, &device);
         let backbone = Arc::new(backbone.map_err(|e| e.to_string())?);
+        let [height, width] = backbone.config.image();
+        if height != width {
+            return Err(format!(
+                "{} reads images of {height} x {width} px, and training images are squares; give --image-size",
+                path.display()
+            ));
+        }
         self.backbone = Some((backbone.clone(), device.clone()));
         Ok((backbone, device))
     }
@@ -115,11 +123,18 @@ impl VisionLab {
         let interrupter = &self.program.interrupter;
         let task = self
             .tasks
-            .load(name, backbone.config.image_size, &|| !interrupter.should_stop());
+            .load(name, backbone.config.image()[0], &|| !interrupter.should_stop());
         if interrupter.should_stop() {
             return Err(RunError::Interrupted);
         }
-        let task = task.map_err(RunError::Failed)?;
+        let mut task = task.map_err(RunError::Failed)?;
+        if self.settings.data.resize == Some(Resize::Model) {
+            let own = backbone.preprocessing.as_ref().map(steps);
+            let steps = own.ok_or_else(Resize::no_steps).map_err(RunError::Failed)?;
+            for part in [&mut task.train, &mut task.valid, &mut task.test] {
+                part.steps = Some(steps);
+            }
+        }
         let parts = [&task.train, &task.valid, &task.test];
         let count: usize = parts.iter().map(|part| part.len()).sum();
         let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();

@@ -12,3 +12,4 @@ pub mod prefix;
 pub mod prepared;
 pub mod samples;
 pub mod settings;
+pub mod steps;

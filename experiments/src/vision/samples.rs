@@ -40,7 +40,7 @@ pub fn samples(
     let count = count.min(images.len());
     let chosen: Vec<usize> = (0..count).map(|i| i * images.len() / count).collect();
     let pixels = |index: &usize| images.pixels(*index);
-    let pixels = normalised(&chosen, pixels, images.size, test.normalization).map_err(|e| e.to_string())?;
+    let pixels = normalised(&chosen, pixels, [images.size; 2], test.normalization).map_err(|e| e.to_string())?;
     let logits = model.forward(Tensor::from_data(pixels, device));
     let (probability, predicted) = softmax(logits, 1).max_dim_with_indices(1);
     let probability: Vec<f32> = probability.into_data().iter().collect();

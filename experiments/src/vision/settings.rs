@@ -49,8 +49,9 @@ pub struct Data {
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
     /// How images are resized: bilinear without antialiasing, the others with it, of the whole image, aspect ignored; or
-    /// crop: the shorter side, then a square, random in training, central in tests [default: the benchmark's].
-    #[arg(long, value_parser = PossibleValuesParser::new(RESIZES).try_map(|name| name.parse::<Resize>()))]
+    /// crop: the shorter side, then a square, random in training, central in tests; or model: as the backbone's own files
+    /// say (preprocessor_config.json, processor_config.json, timm's pretrained_cfg) [default: the benchmark's].
+    #[arg(long, value_parser = PossibleValuesParser::new(Resize::NAMES).try_map(|name| name.parse::<Resize>()))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<Resize>,
     /// Train on train800 + val200; report the test score only.
@@ -79,9 +80,6 @@ pub struct Data {
     #[arg(long, default_value_t = 0.0)]
     pub label_smoothing: f64,
 }
-
-/// The names of [`Resize`].
-pub const RESIZES: [&str; 5] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop"];
 
 /// The effective settings of a run.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]

@@ -1,13 +1,10 @@
 //! `adapter merge` of a vision transformer: the backbone with the adapter in its weights, as a folder that `--backbone`
-//! takes.
+//! takes, and that the library loads which wrote the backbone (transformers, timm).
 
 use std::path::Path;
 
-use backbones::Pool;
-use backbones::import::names;
-use serde_json::json;
 use wegeft::MergeReport;
-use wegeft::storage::{collect, write_tensors};
+use wegeft::storage::write_tensors;
 
 use super::open::Vision;
 use super::table;
@@ -17,38 +14,26 @@ use crate::vision::description::Description;
 
 /// Writes the folder and prints what changed.
 pub fn merge(opened: &Vision, out: &Path) -> Result<(), String> {
-    let config = &opened.pretrained.config;
-    if config.rope_theta.is_some() {
-        return Err(
-            "timm's config.json, which the merged folder has, cannot describe rotary positions; \
-            keep the adapter beside this backbone"
-                .into(),
-        );
-    }
+    let pretrained = &opened.pretrained;
     refuse_the_backbone_s_own(&opened.path, out)?;
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
+    let classes = match &opened.description {
+        Some(description) => &description.classes,
+        None => &pretrained.labels,
+    };
+    let exported = pretrained
+        .layout
+        .export(&merged, &pretrained.config, classes)
+        .map_err(|e| e.to_string())?;
     std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
-    let tensors = collect(&merged, &names(&merged));
-    write_tensors(&out.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
-    let normalization = opened.pretrained.normalization;
-    let classes = opened
-        .description
-        .as_ref()
-        .map(|d| d.classes.clone())
-        .unwrap_or_default();
-    let description = json!({
-        "architecture": format!("vit_merged_patch{}_{}", config.patch_size, config.image_size),
-        "num_heads": config.heads, "layer_norm_eps": config.layer_norm_eps, "hidden_act": config.activation,
-        "global_pool": match config.pool {
-            Pool::Cls => Some("token"),
-            Pool::Mean => Some("avg"),
-            Pool::Attention => None,
-        },
-        "mean": normalization.mean, "std": normalization.std, "label_names": classes,
-    });
-    write_json(&out.join("config.json"), &description)?;
+    write_tensors(&out.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
+    for file in &exported.copied {
+        let target = out.join(file.file_name().unwrap_or_default());
+        std::fs::copy(file, &target).map_err(|e| format!("cannot write {}: {e}", target.display()))?;
+    }
+    write_json(&out.join("config.json"), &exported.config)?;
     if let Some(description) = &opened.description {
-        // What config.json cannot say, such as how pictures are resized.
+        // What config.json cannot say, such as how images are resized.
         let backbone = std::fs::canonicalize(out).map_err(|e| format!("cannot read {}: {e}", out.display()))?;
         Description {
             backbone: Some(backbone.display().to_string()),

@@ -83,7 +83,7 @@ pub fn open(on: &On, weights: Weights, device: &Device) -> Result<Opened, String
     let size = description.as_ref().map(|d| d.image_size);
     let pretrained = load_vit(&path, size, 0.0, device).map_err(|e| e.to_string())?;
     Ok(Opened::Vision(Box::new(Vision {
-        adapted: load_adapted(pretrained.model.clone(), &on.adapter, device)?,
+        adapted: load_adapted(&pretrained, &on.adapter, device)?,
         pretrained,
         description,
         path,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use backbones::lm::config::LayerKind;
 use backbones::lm::rope::RopeConfig;
-use backbones::lm::{Cache, Decoder, DecoderConfig, Family, Layout, LoadOptions, Precision, load_lm};
+use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, load_lm};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
@@ -25,7 +25,7 @@ fn llama_100m() -> DecoderConfig {
         window: None,
         rope: Some(0),
     };
-    DecoderConfig::new(Family::Llama, 32_000, 768, 2048, vec![kind; 12], 12, 4, 64, 2048)
+    DecoderConfig::new("llama".into(), 32_000, 768, 2048, vec![kind; 12], 12, 4, 64, 2048)
         .with_ropes(vec![RopeConfig::new(1e4, 64)])
         .with_tied(true)
 }

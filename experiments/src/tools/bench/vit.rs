@@ -53,7 +53,7 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
     };
     let adapter = adapter.map(|adapter| adapter.with_modules_to_save(["head"]));
     let products = products(&config, batch, kind == "step", method);
-    let tokens = config.grid() * config.grid() + 1;
+    let tokens = config.patches() + 1;
     let pass = match (adapter, kind) {
         (Some(adapter), "forward") => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
@@ -125,7 +125,7 @@ fn burn_lora(model: Vit, rank: usize) -> Result<Vit, String> {
 /// Products of the forward pass and, for a step, of the gradients that the trained part asks for. What an adapter adds
 /// is left out: it is small, and the comparison of methods should show it.
 fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<Product> {
-    let (d, tokens) = (config.d_model, config.grid() * config.grid() + 1);
+    let (d, tokens) = (config.d_model, config.patches() + 1);
     let (heads, depth) = (config.heads, config.depth);
     let product = |count, batch, rows, depth, columns| Product {
         count,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use backbones::{Normalization, Vit, load_vit, resolve};
 use burn::tensor::{Device, Tensor};
 use clap::Parser;
+use datasets::steps::Steps;
 use datasets::{Resize, decode};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -20,6 +21,7 @@ use crate::vision::description::Description;
 use crate::vision::lab::Tasks;
 use crate::vision::load::load_adapted;
 use crate::vision::settings::Data;
+use crate::vision::steps::steps;
 
 /// Draws where in a picture each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
 /// output of attention's projection, block by block, before and after the residual is added.
@@ -85,11 +87,12 @@ pub fn visualize(args: &Args) -> Result<(), String> {
     let resize = description.as_ref().map(|d| d.resize).unwrap_or_default();
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
     let (size, normalization) = (backbone.config.image_size, backbone.normalization);
-    let adapted = load_adapted(backbone.model, &args.adapter, &device)?;
+    let steps = backbone.preprocessing.as_ref().map(steps);
+    let adapted = load_adapted(&backbone, &args.adapter, &device)?;
     let clusters = clusters(&adapted)?;
     let pictures = match &args.task {
-        Some(task) => of_task(args, task, (size, resize), &adapted, normalization, &device)?,
-        None => of_files(&args.pictures, size, resize)?,
+        Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
+        None => of_files(&args.pictures, (size, resize, steps))?,
     };
     for (name, pixels) in &pictures {
         let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
@@ -104,15 +107,18 @@ pub fn visualize(args: &Args) -> Result<(), String> {
 
 /// One picture as the model reads it.
 fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
-    let pixels = normalised::<_, String>(&[pixels], |pixels| Ok((*pixels).clone()), size, normalization)?;
+    let pixels = normalised::<_, String>(&[pixels], |pixels| Ok((*pixels).clone()), [size; 2], normalization)?;
     Ok(Tensor::from_data(pixels, device))
 }
 
+/// Side of the images that the model reads, pixels, and how they are made.
+type Sizing = (usize, Resize, Option<Steps>);
+
 /// Name (for the folder) and pixels of each file.
-fn of_files(files: &[PathBuf], size: usize, resize: Resize) -> Result<Vec<(String, Pixels)>, String> {
+fn of_files(files: &[PathBuf], (size, resize, steps): Sizing) -> Result<Vec<(String, Pixels)>, String> {
     let read = |(index, file): (usize, &PathBuf)| {
         let picture = decode::file(file).map_err(|e| e.to_string())?;
-        let pixels = resize.apply(&picture, size, None)?;
+        let pixels = resize.prepare(steps, &picture, size, None)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Ok((format!("{index:02}-{stem}"), pixels))
     };
@@ -123,7 +129,7 @@ fn of_files(files: &[PathBuf], size: usize, resize: Resize) -> Result<Vec<(Strin
 fn of_task(
     args: &Args,
     name: &str,
-    (size, resize): (usize, Resize),
+    (size, resize, steps): Sizing,
     adapted: &Adapted<Vit>,
     normalization: Normalization,
     device: &Device,
@@ -133,7 +139,8 @@ fn of_task(
         resize: Some(resize),
         ..crate::cli::settings::defaults()
     };
-    let task = Source(data).load(name, size, &|| true)?;
+    let mut task = Source(data).load(name, size, &|| true)?;
+    task.test.steps = steps;
     let class = match &args.class {
         None => None,
         Some(text) => {
