@@ -52,7 +52,7 @@ pub fn print(line: impl Display) -> Result<(), String> {
 /// Text that was asked for, shown at once.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn write(text: impl Display) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     match write!(out, "{}", plain(&text.to_string())).and_then(|()| out.flush()) {

@@ -29,7 +29,7 @@ pub struct Args {
     /// Tasks, separated by commas; `all` is all whose data is there.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     task: Vec<String>,
-    /// Accept other versions and counts of the data sets than the published ones: other pictures, other numbers.
+    /// Accept other versions and counts of the datasets than the published ones: other pictures, other numbers.
     #[arg(long)]
     any_version: bool,
 }
