@@ -96,8 +96,19 @@ impl Bank {
             let message = format!("'{path}' is adapted in two ways; name it once");
             return Err(AdapterError::bad_field("target_modules", message));
         }
-        if let Some(name) = repeated(groups.iter().flat_map(|group| &group.sites).map(Site::stored_as)) {
-            let message = format!("'{name}' names two of the adapted weights, which files could not tell apart");
+        // A norm has two vectors under one name, told apart by the ends of their keys.
+        let keys = owned.iter().flat_map(|(method, group)| {
+            let specs = method.specs(group);
+            let stored = group.sites.iter().map(Site::stored_as);
+            stored.flat_map(move |name| {
+                specs
+                    .iter()
+                    .map(|spec| format!("{name}.{}", spec.suffix))
+                    .collect::<Vec<_>>()
+            })
+        });
+        if let Some(name) = repeated(keys) {
+            let message = format!("'{name}' stands for two of the adapted weights, which files could not tell apart");
             return Err(AdapterError::bad_field("target_modules", message));
         }
 
