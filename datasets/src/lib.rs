@@ -7,6 +7,7 @@ pub mod digits;
 mod error;
 pub mod fgvc;
 pub mod folder;
+pub mod glue;
 pub mod images;
 pub mod language;
 pub mod lists;
@@ -18,6 +19,7 @@ pub mod root;
 pub mod sample;
 mod split;
 pub mod sprites;
+pub mod texts;
 pub mod textures;
 pub mod vtab;
 

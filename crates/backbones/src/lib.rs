@@ -1,7 +1,9 @@
-//! Pretrained models for fine-tuning: vision transformers, and language models under [`lm`]. One model, one file; module
-//! names are the checkpoint's.
+//! Pretrained models for fine-tuning: vision transformers, language models under [`lm`], text encoders under [`encoder`],
+//! and classifiers of texts under [`classify`]. One model, one file; module names are the checkpoint's.
 
+pub mod classify;
 pub mod drop_path;
+pub mod encoder;
 pub mod hub;
 pub mod import;
 mod layers;

@@ -8,7 +8,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod export;
-mod fields;
+pub(crate) mod fields;
 pub mod gemma;
 pub mod generation_config;
 pub mod gpt2;
