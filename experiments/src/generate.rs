@@ -4,15 +4,15 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, PretrainedLm, lm_config, load_lm};
+use backbones::lm::chat_template::{ChatError, Conversation, prompt};
+use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use clap::Parser;
-use datasets::language::{Message, Template};
-use serde_json::json;
+use datasets::language::Template;
+use serde_json::{Map, Value, json};
 
 use crate::adapted_lm::adapted;
-use crate::generation::chat::{self, ChatError};
 use crate::generation::{Generation, Generator};
 use crate::language::model::{BASE_MODEL, shipped};
 use crate::memory::peak_note;
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     pub prompt: Vec<String>,
     /// File with a prompt a line; in .jsonl each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}, which
-    /// go into the model's chat template.
+    /// go into the model's chat template, with "tools", "documents" and "chat_template_kwargs" if they are there.
     #[arg(long, conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Tokens in place of text: safetensors with `input_ids`, as --logits writes it.
@@ -160,7 +160,17 @@ const TOP_K: usize = 50;
 /// What is to be continued.
 enum Input {
     Text(String),
-    Chat(Vec<Message>),
+    Chat(Chat),
+}
+
+/// A conversation, in the layout that chat templates read.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Chat {
+    messages: Vec<Value>,
+    tools: Option<Vec<Value>>,
+    documents: Option<Vec<Value>>,
+    chat_template_kwargs: Option<Map<String, Value>>,
 }
 
 /// A prompt: its text, if it is one, and its tokens.
@@ -191,9 +201,8 @@ pub fn generate(args: &Args) -> Result<(), String> {
     };
     let start = Instant::now();
     let folder = folder(args)?;
-    let vocab = lm_config(&folder).map_err(|e| e.to_string())?.vocab_size;
     // Before the weights: reading a vocabulary takes three times the memory that it needs after.
-    let tokenizer = LmTokenizer::load(&folder, vocab);
+    let tokenizer = LmTokenizer::load(&folder);
     let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
     eprintln!("loaded in {:.1} s{}", start.elapsed().as_secs_f64(), peak_note(&device));
     let (tokenizer, prompts) = match &args.input_ids {
@@ -210,12 +219,29 @@ pub fn generate(args: &Args) -> Result<(), String> {
             (Some(tokenizer), prompts)
         }
     };
-    let PretrainedLm { model, generation } = loaded;
+    let PretrainedLm {
+        model,
+        generation,
+        notes,
+    } = loaded;
+    for note in notes {
+        eprintln!("{note}");
+    }
     let settings = args.generation(&generation)?;
+    if args.logits.is_none() {
+        generation.check(settings.temperature > 0.0)?;
+    }
     let model = match &args.adapter {
         Some(adapter) => adapted(model, adapter, args.merge)?,
         None => model,
     };
+    if let Some(tokenizer) = &tokenizer {
+        let rows = model.config().vocab_size;
+        for (index, prompt) in prompts.iter().enumerate().filter(|(_, prompt)| prompt.text.is_some()) {
+            let checked = tokenizer.check_ids(&prompt.tokens, rows);
+            checked.map_err(|e| format!("prompt {index}: {e}"))?;
+        }
+    }
     match &args.logits {
         Some(path) => logits(&model, &prompts, path, &device),
         None => {
@@ -268,22 +294,25 @@ fn from_file(path: &Path) -> Result<Vec<Input>, String> {
 }
 
 fn json_prompt(line: &str) -> Result<Input, String> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Line {
-        Chat { messages: Vec<Message> },
-        Text { prompt: String },
+    const EXPECTED: &str = r#"expected {"prompt": …} or {"messages": [{"role": …, "content": …}, …]}"#;
+    let json: Value = serde_json::from_str(line).map_err(|_| EXPECTED)?;
+    if let Some(prompt) = json.get("prompt").and_then(Value::as_str) {
+        return Ok(Input::Text(prompt.to_string()));
     }
-    match serde_json::from_str(line) {
-        Ok(Line::Chat { messages }) if messages.is_empty() => Err("'messages' is empty; give at least one".into()),
-        Ok(Line::Chat { messages }) => Ok(Input::Chat(messages)),
-        Ok(Line::Text { prompt }) => Ok(Input::Text(prompt)),
-        Err(_) => Err(r#"expected {"prompt": …} or {"messages": [{"role": …, "content": …}, …]}"#.into()),
+    let is_message = |message: &Value| message.get("role").is_some_and(Value::is_string);
+    match serde_json::from_value::<Chat>(json.clone()) {
+        Ok(chat) if chat.messages.iter().all(is_message) && json.get("messages").is_some() => {
+            match chat.messages.is_empty() {
+                true => Err("'messages' is empty; give at least one".into()),
+                false => Ok(Input::Chat(chat)),
+            }
+        }
+        _ => Err(EXPECTED.into()),
     }
 }
 
 fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt, String> {
-    let mut messages = match input {
+    let mut chat = match input {
         Input::Text(text) if !args.is_chat() => {
             let text = match args.template {
                 Some(template) => template.prompt(&text, ""),
@@ -294,23 +323,26 @@ fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt,
                 text: Some(text),
             });
         }
-        Input::Text(text) => vec![Message::user(text)],
-        Input::Chat(messages) => messages,
+        Input::Text(text) => Chat {
+            messages: vec![json!({ "role": "user", "content": text })],
+            ..Chat::default()
+        },
+        Input::Chat(chat) => chat,
     };
     if let Some(system) = &args.system {
-        let content = system.clone();
-        messages.insert(
-            0,
-            Message {
-                role: "system".into(),
-                content,
-            },
-        );
+        let message = json!({ "role": "system", "content": system });
+        chat.messages.insert(0, message);
     }
-    let text = chat::prompt(tokenizer, &messages, true).map_err(|error| match error {
+    let conversation = Conversation {
+        messages: &chat.messages,
+        tools: chat.tools.as_deref(),
+        documents: chat.documents.as_deref(),
+        variables: chat.chat_template_kwargs.as_ref(),
+    };
+    let text = prompt(tokenizer, &conversation, true).map_err(|error| match error {
         ChatError::NoTemplate if args.is_chat() => format!("{error}; leave --chat or --template out"),
         ChatError::NoTemplate => format!("{error}; give the prompts as {{\"prompt\": …}}"),
-        ChatError::Failed(_) => error.to_string(),
+        other => other.to_string(),
     })?;
     Ok(Prompt {
         tokens: tokenizer.encode(&text, false)?,

@@ -1,9 +1,12 @@
 //! Pretrained models for fine-tuning: vision transformers, language models under [`lm`], text encoders under [`encoder`],
 //! and classifiers of texts under [`classify`]. One model, one file; module names are the checkpoint's.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod classify;
 pub mod drop_path;
 pub mod encoder;
+pub mod guard;
 pub mod hub;
 pub mod import;
 mod layers;
@@ -14,3 +17,8 @@ pub mod vit;
 pub use hub::{resolve, resolve_lm};
 pub use import::{ImportError, Normalization, Pretrained, load_vit};
 pub use vit::{Pool, Vit, VitConfig};
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

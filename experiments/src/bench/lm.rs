@@ -4,11 +4,11 @@ use std::path::Path;
 
 use backbones::lm::config::LayerKind;
 use backbones::lm::rope::RopeConfig;
-use backbones::lm::{Cache, Decoder, DecoderConfig, Family, Layout, LoadOptions, Precision, load_lm};
+use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, load_lm};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
-use wegeft::{Adapted, AdapterConfig, Method, site};
+use wegeft::{Adapted, AdapterConfig, site};
 
 use super::products::{Product, finish};
 use super::{Args, Checkpointing, Pass, Workload};
@@ -24,7 +24,7 @@ fn llama_100m() -> DecoderConfig {
         window: None,
         rope: Some(0),
     };
-    DecoderConfig::new(Family::Llama, 32_000, 768, 2048, vec![kind; 12], 12, 4, 64, 2048)
+    DecoderConfig::new("llama".into(), 32_000, 768, 2048, vec![kind; 12], 12, 4, 64, 2048)
         .with_ropes(vec![RopeConfig::new(1e4, 64)])
         .with_tied(true)
 }
@@ -43,7 +43,7 @@ pub fn workload(args: &Args, shape: &str, kind: &str, method: &str, device: &Dev
     let model = model(args, shape, &on)?;
     let adapter = match method {
         "frozen" if !training => None,
-        "full" => Some(AdapterConfig::new(Method::Full)),
+        "full" => Some(AdapterConfig::full()),
         "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(SITES)),
         "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(SITES)),
         _ => {
@@ -149,7 +149,7 @@ fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
 /// Loss of every token, backward pass and AdamW.
 fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], device: &Device) -> Pass {
     let mut optim = AdamWConfig::new().init();
-    let vocab = adapted.model().config().vocab_size;
+    let vocab = adapted.backbone().config().vocab_size;
     let ids = tokens(shape, vocab, device);
     let count = shape[0] * shape[1];
     let targets = tokens(shape, vocab, device).reshape([count]);
@@ -163,7 +163,7 @@ fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], devi
     let device = device.clone();
     Box::new(move || {
         let before = adapted.take().expect("every pass puts the model back");
-        let (loss, grads) = kernels::in_pool(&device, || objective.loss_and_grads(&before, &batch, count as f64, 0));
+        let (loss, grads) = kernels::with_pool(&device, || objective.loss_and_grads(&before, &batch, count as f64, 0));
         adapted = Some(optim.step(1e-3, before, grads));
         loss
     })

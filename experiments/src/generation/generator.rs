@@ -1,6 +1,6 @@
 //! Prompts to continuations: greedy or drawn. Beam search is in `beam`.
 
-use backbones::lm::{Decoder, Family, LmTokenizer};
+use backbones::lm::{Decoder, LmTokenizer};
 use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -82,7 +82,7 @@ impl Generator<'_> {
             }
             let length = prompt.len() + settings.max_new_tokens;
             // The last token is never read.
-            if config.family == Family::Gpt2 && length - 1 > config.max_positions {
+            if config.learned_positions && length - 1 > config.max_positions {
                 return Err(format!(
                     "prompt {index} has {} tokens and max_new_tokens is {}, but this model has positions for {} tokens",
                     prompt.len(),

@@ -3,7 +3,6 @@
 //! Rules and their order are those of transformers' `generate`, so that the same settings give the same tokens.
 
 pub mod beam;
-pub mod chat;
 pub mod generator;
 pub mod reading;
 pub mod rules;

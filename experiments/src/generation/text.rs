@@ -37,13 +37,25 @@ impl<'a> Growing<'a> {
     pub fn push(&mut self, token: u32) -> Result<Piece, String> {
         self.tokens.push(token);
         let text = self.tokenizer.decode(&self.tokens, true)?;
-        let (end, stopped) = match first_stop(&text, self.stop) {
-            Some(at) => (at, true),
-            None => (certain(&text, self.stop), false),
+        if let Some(at) = first_stop(&text, self.stop) {
+            let fresh = self.show(&text, at);
+            return Ok(Piece { fresh, stopped: true });
+        }
+        // Bytes in a row are one text or none: one more can still make replacement characters of them all.
+        let open = self
+            .tokens
+            .iter()
+            .rev()
+            .take_while(|id| self.tokenizer.is_byte(**id))
+            .count();
+        let text = match open {
+            0 => text,
+            open => self.tokenizer.decode(&self.tokens[..self.tokens.len() - open], true)?,
         };
+        let end = certain(&text, self.stop);
         Ok(Piece {
             fresh: self.show(&text, end),
-            stopped,
+            stopped: false,
         })
     }
 
@@ -101,5 +113,35 @@ mod tests {
         assert_eq!(certain("é\u{fffd}", &stop), 2);
         assert_eq!(first_stop("a END b\n\n", &stop), Some(2));
         assert_eq!(first_stop("a EN", &stop), None);
+    }
+
+    #[test]
+    fn what_is_shown_of_single_bytes_is_what_the_whole_text_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let fixtures = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../crates/backbones/tests/fixtures/chat/tokenizers"
+        );
+        std::fs::copy(format!("{fixtures}/prepend.json"), dir.path().join("tokenizer.json")).unwrap();
+        let tokenizer = LmTokenizer::load(dir.path()).unwrap();
+        let smile = ["<0xF0>", "<0x9F>", "<0x99>", "<0x82>"];
+        for (tokens, shown) in [
+            ([&smile[..], &["c", "▁cat"][..]].concat(), "🙂c cat"),
+            // One byte more makes replacement characters of them all.
+            ([&smile[..], &["<0xE9>", "c", "at"][..]].concat(), "�����cat"),
+            ([&["c"][..], &smile[..3]].concat(), "c���"),
+        ] {
+            let ids: Vec<u32> = tokens.iter().map(|token| tokenizer.token_id(token).unwrap()).collect();
+            let mut growing = Growing::new(&tokenizer, &[]);
+            let mut text = String::new();
+            for id in &ids {
+                text += &growing.push(*id).unwrap().fresh;
+            }
+            text += &growing.finish().unwrap();
+            assert_eq!(
+                (text.as_str(), cut(&tokenizer, &ids, &[]).unwrap().as_str()),
+                (shown, shown)
+            );
+        }
     }
 }

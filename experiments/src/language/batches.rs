@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use backbones::lm::Layout;
+use backbones::lm::{Layout, Side};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -59,7 +59,10 @@ impl Batch {
             sequences.clone().map(|s| s.ids.len()).max().unwrap_or(0),
         );
         let layout = match sequences.clone().all(|sequence| sequence.starts.is_empty()) {
-            true => Layout::dense(rows, width),
+            true => {
+                let lengths: Vec<usize> = sequences.clone().map(|sequence| sequence.ids.len()).collect();
+                Layout::padded(&lengths, width, Side::Right)
+            }
             false => {
                 let documents: Vec<Vec<usize>> = sequences.clone().map(Sequence::documents).collect();
                 Layout::packed(&documents, width)

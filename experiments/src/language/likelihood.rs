@@ -64,7 +64,7 @@ fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) 
     let hidden = model.hidden(batch.ids.clone(), &batch.layout, cache.as_mut());
     let head = LmHead {
         weight: model.head_weight(),
-        soft_cap: model.config().final_softcap,
+        softcap: model.config().final_softcap,
         trained: false,
     };
     let nll = linear_nll(response_rows(hidden, &batch), &head, batch.targets);
@@ -105,7 +105,7 @@ fn common(model: &Decoder, sequences: &[Sequence], given: usize) -> Option<Cache
 mod tests {
     use backbones::lm::config::LayerKind;
     use backbones::lm::rope::RopeConfig;
-    use backbones::lm::{DecoderConfig, Family};
+    use backbones::lm::DecoderConfig;
     use burn::tensor::Device;
 
     use super::*;
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_prompt_that_is_read_once_gives_the_same_likelihoods() {
         let layers = [None, Some(5)].map(|window| LayerKind { window, rope: Some(0) });
-        let config = DecoderConfig::new(Family::Llama, 50, 16, 32, layers.to_vec(), 4, 2, 4, 64)
+        let config = DecoderConfig::new("llama".into(), 50, 16, 32, layers.to_vec(), 4, 2, 4, 64)
             .with_ropes(vec![RopeConfig::new(1e4, 4)])
             .with_initializer_range(0.5);
         let model = config.init(&Device::flex());

@@ -118,11 +118,11 @@ pub fn load_classifier(
         (Trunk::Encoder(encoder), head, prefix, false)
     } else {
         let config = files.decoder_config()?;
-        let gpt2 = config.family == Family::Gpt2;
+        let family = Family::of(&config);
         let score = HeadConfig::new(Pool::Last, "score".into()).with_out_bias(false);
         let head = score.init(config.d_model, outputs, config.initializer_range, device);
-        let prefix = if gpt2 { "transformer" } else { "model" };
-        (Trunk::Decoder(config.init(device)), head, prefix, gpt2)
+        let prefix = family.base.trim_end_matches('.');
+        (Trunk::Decoder(config.init(device)), head, prefix, family.conv1d)
     };
     let (trunk, trunk_names) = match trunk {
         Trunk::Encoder(encoder) => {
@@ -275,12 +275,7 @@ impl Files {
         let [usual, gpt2] = depth.map(|depth| depth.map(|depth| depth as usize));
         self.check_depth("num_hidden_layers", usual.unwrap_or(0))?;
         self.check_depth("n_layer", gpt2.unwrap_or(0))?;
-        let mut json = self.json.clone();
-        if let Some(fields) = json.as_object_mut() {
-            // The labels' own fields, which the decoder does not know.
-            fields.retain(|field, _| !matches!(field.as_str(), "problem_type" | "num_labels" | "_num_labels"));
-        }
-        let config = DecoderConfig::from_hf(&json).map_err(error)?;
+        let config = DecoderConfig::from_hf(&self.json).map_err(error)?;
         let names = ["embed_tokens.weight", "wte.weight"];
         let embedding = self.shards.tensors().iter();
         let embedding = embedding.filter(|(name, _)| names.iter().any(|end| name.ends_with(end)));

@@ -73,7 +73,7 @@ impl SequenceClassifier {
             Trunk::Encoder(encoder) => encoder.config().max_tokens(),
             Trunk::Decoder(decoder) => {
                 let config = decoder.config();
-                config.ropes.is_empty().then_some(config.max_positions)
+                config.learned_positions.then_some(config.max_positions)
             }
         }
     }

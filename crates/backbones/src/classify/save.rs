@@ -35,9 +35,8 @@ pub fn save_classifier(
         Precision::F16 => "float16",
     };
     fields.insert("dtype".into(), dtype.into());
-    let conv1d = model
-        .decoder()
-        .is_some_and(|decoder| decoder.config().family == Family::Gpt2);
+    let decoder = model.decoder();
+    let conv1d = decoder.is_some_and(|decoder| Family::of(decoder.config()).conv1d);
     std::fs::create_dir_all(folder).map_err(|e| AdapterError::File {
         action: "write",
         path: folder.to_path_buf(),

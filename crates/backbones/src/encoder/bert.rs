@@ -14,9 +14,9 @@ use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout
 use super::model::{Body, Parts};
 use super::{Family, Size};
 use crate::lm::Layout;
+use crate::lm::activation::Activation;
 use crate::lm::attention::split;
 use crate::lm::fields::Fields;
-use crate::lm::mlp::Activation;
 
 pub(super) const FAMILY: Family = Family {
     model_types: &[("bert", "BertForSequenceClassification")],

@@ -9,8 +9,8 @@ use super::model::Encoder;
 use super::modernbert::ModernConfig;
 use super::relative::RelativeConfig;
 use super::{family, model_types};
+use crate::lm::activation::Activation;
 use crate::lm::fields::Fields;
-use crate::lm::mlp::Activation;
 
 /// Shape of a text encoder.
 #[derive(Config, Debug, PartialEq)]
@@ -126,15 +126,6 @@ impl EncoderConfig {
         if let Some((field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("field '{field}' is 0; it must be at least 1"));
         }
-        // Far beyond any model, and small enough that products of two of them are whole numbers.
-        const LARGEST: usize = u32::MAX as usize;
-        let extent = [
-            ("max_position_embeddings", self.positions.unwrap_or_default()),
-            ("type_vocab_size", self.token_types),
-        ];
-        if let Some((field, size)) = sizes.iter().chain(&extent).find(|(_, size)| *size > LARGEST) {
-            return Err(format!("field '{field}' is {size}; no model is that large"));
-        }
         if !self.d_model.is_multiple_of(self.heads) {
             return Err(format!(
                 "field 'num_attention_heads' is {}, which does not divide hidden_size {}",
@@ -182,8 +173,5 @@ fn refuse(fields: &Fields) -> Result<(), String> {
     if let Some(heads) = pruned {
         return Err(format!("field 'pruned_heads' is {heads}, which is not implemented"));
     }
-    match fields.get("quantization_config") {
-        None => Ok(()),
-        Some(_) => Err("field 'quantization_config' is set; load the model that is not quantized".into()),
-    }
+    fields.refuse("quantization_config")
 }

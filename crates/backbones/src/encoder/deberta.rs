@@ -8,7 +8,6 @@ use burn::nn::{Dropout, Embedding, LayerNorm, Linear, PaddingConfig1d};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use wegeft::{linear, linear_many};
 
-use super::activation::Act;
 use super::attention::{Mask, Pass, mix};
 use super::bert;
 use super::config::EncoderConfig;
@@ -19,6 +18,7 @@ use super::relative::{ConvConfig, Relative, RelativeConfig};
 use super::{Family, Size};
 use crate::layers::norm;
 use crate::lm::Layout;
+use crate::lm::activation::Activation;
 use crate::lm::attention::split;
 use crate::lm::fields::Fields;
 
@@ -95,7 +95,7 @@ pub struct ConvLayer {
     pub LayerNorm: LayerNorm,
     dropout: Dropout,
     #[module(skip)]
-    activation: Act,
+    activation: Activation,
     norm_eps: f64,
 }
 
@@ -291,7 +291,7 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     let act = fields.text_or("pooler_hidden_act", "gelu")?;
     let head = HeadConfig::new(Pool::First, "classifier".into())
         .with_dense(Some("pooler.dense".into()))
-        .with_activation(Act::parse("pooler_hidden_act", act)?)
+        .with_activation(Activation::parse("pooler_hidden_act", act)?)
         .with_input_dropout(fields.number_or("pooler_dropout", 0.0)?);
     let mut config = bert::shared("deberta-v2", fields, head)?;
     config.head.dropout = fields.number_or("cls_dropout", config.hidden_dropout)?;
@@ -353,7 +353,7 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
             "field 'position_buckets' is {span} with {max_distance} positions; expected at least 4, and less than twice the positions"
         ));
     }
-    if span > u32::MAX as usize {
+    if span > 1 << 28 {
         return Err(format!(
             "field 'max_relative_positions' is {span}; no model is that large"
         ));
@@ -374,7 +374,11 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
                 ));
             }
             let act = fields.text_or("conv_act", "tanh")?;
-            Some(ConvConfig::new(kernel_size, groups, Act::parse("conv_act", act)?))
+            Some(ConvConfig::new(
+                kernel_size,
+                groups,
+                Activation::parse("conv_act", act)?,
+            ))
         }
     };
     Ok(RelativeConfig::new(

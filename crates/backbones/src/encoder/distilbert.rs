@@ -6,7 +6,6 @@ use burn::nn::{Dropout, LayerNorm, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use wegeft::{linear, linear_add, linear_many};
 
-use super::activation::Act;
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
@@ -15,9 +14,9 @@ use super::model::{Body, Parts};
 use super::{Family, Size};
 use crate::layers::norm;
 use crate::lm::Layout;
+use crate::lm::activation::Activation;
 use crate::lm::attention::split;
 use crate::lm::fields::Fields;
-use crate::lm::mlp::Activation;
 
 pub(super) const FAMILY: Family = Family {
     model_types: &[("distilbert", "DistilBertForSequenceClassification")],
@@ -172,7 +171,7 @@ fn build(config: &EncoderConfig, device: &Device) -> Body {
 fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     let head = HeadConfig::new(Pool::First, "classifier".into())
         .with_dense(Some("pre_classifier".into()))
-        .with_activation(Act::Mlp(Activation::Relu))
+        .with_activation(Activation::Relu)
         .with_dropout(fields.number_or("seq_classif_dropout", 0.2)?);
     let activation = fields.text_or("activation", "gelu")?;
     // The epsilon of its norms is no field.

@@ -1,10 +1,10 @@
 //! ELECTRA's discriminator (Clark et al. 2020, arXiv 2003.10555): BERT with narrower embeddings and a head of its own.
 
 use super::Family;
-use super::activation::Act;
 use super::bert;
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use crate::lm::activation::Activation;
 use crate::lm::fields::Fields;
 
 pub(super) const FAMILY: Family = Family {
@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
 fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     let head = HeadConfig::new(Pool::First, "classifier.out_proj".into())
         .with_dense(Some("classifier.dense".into()))
-        .with_activation(Act::GELU);
+        .with_activation(Activation::Gelu);
     let mut config = bert::shared("electra", fields, head)?;
     config.d_model = fields.count_or("hidden_size", 256)?;
     config.mlp_dim = fields.count_or("intermediate_size", 1024)?;

@@ -7,10 +7,10 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use wegeft::linear;
 
-use super::activation::Act;
 use super::layers::{dropout, normal};
 use crate::layers::norm;
 use crate::lm::Layout;
+use crate::lm::activation::Activation;
 
 /// How the tokens of a text become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +41,8 @@ pub struct HeadConfig {
     #[config(default = true)]
     pub dense_bias: bool,
     /// Activation of the hidden layer.
-    #[config(default = "Act::Tanh")]
-    pub activation: Act,
+    #[config(default = "Activation::Tanh")]
+    pub activation: Activation,
     /// Path of a norm after the activation, if there is one.
     pub norm: Option<String>,
     /// The norm has a bias.

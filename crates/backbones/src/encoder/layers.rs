@@ -12,7 +12,7 @@ use super::attention::drops;
 use super::config::EncoderConfig;
 use crate::layers::{linear_gelu, norm};
 use crate::lm::Layout;
-use crate::lm::mlp::Activation;
+use crate::lm::activation::Activation;
 
 /// A linear layer of the config's random weights, its bias zero.
 pub(super) fn dense(config: &EncoderConfig, d_in: usize, d_out: usize, bias: bool, device: &Device) -> Linear {
@@ -105,7 +105,7 @@ impl Embeddings {
                 false => table.forward(layout.places(&device).add_scalar(offset as i64)),
             };
         }
-        let dtype = kernels::computes_in(&x);
+        let dtype = kernels::compute_dtype(&x);
         let mut x = x.cast(dtype);
         if let Some(projection) = &self.embed_proj {
             x = linear(projection, x);

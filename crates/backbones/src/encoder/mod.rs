@@ -4,7 +4,6 @@
 //! Hugging Face's module names (`bert.encoder.layer.0.attention.self.query`); [`crate::classify`] puts a head on it and
 //! reads both from a folder.
 
-mod activation;
 mod attention;
 pub mod bert;
 pub mod config;
@@ -18,7 +17,6 @@ pub mod modernbert;
 mod relative;
 mod roberta;
 
-pub use activation::Act;
 pub use attention::{Mask, Pass};
 pub use config::EncoderConfig;
 pub use head::{Head, HeadConfig, Pool};

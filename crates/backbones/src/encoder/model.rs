@@ -84,7 +84,7 @@ impl Encoder {
     /// More tokens than [`EncoderConfig::max_tokens`].
     pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
         let device = ids.device();
-        kernels::in_pool(&device, || {
+        kernels::with_pool(&device, || {
             let (x, _) = self.through(self.config.depth, ids, layout, types);
             self.normed(x)
         })
@@ -96,7 +96,7 @@ impl Encoder {
     /// As [`Encoder::hidden`].
     pub fn first(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
         let device = ids.device();
-        kernels::in_pool(&device, || {
+        kernels::with_pool(&device, || {
             let last = self.config.depth - 1;
             let (x, pass) = self.through(last, ids, layout, types);
             self.normed(self.parts().layer_first(last, x, &pass))
@@ -118,7 +118,7 @@ impl Encoder {
     }
 
     /// The first step of [`Encoder::hidden`]: embeddings `[batch, tokens, d_model]`. Their type is that of all that
-    /// follows: the weights' own, but f32 where [`kernels::computes_in`] says so.
+    /// follows: the weights' own, but f32 where [`kernels::compute_dtype`] says so.
     ///
     /// # Panics
     /// More tokens than [`EncoderConfig::max_tokens`].

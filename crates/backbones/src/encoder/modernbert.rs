@@ -8,7 +8,6 @@ use burn::nn::{Dropout, Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
 use wegeft::{linear, linear_add};
 
-use super::activation::Act;
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
@@ -17,9 +16,10 @@ use super::model::{Body, Parts};
 use super::{Family, Size};
 use crate::layers::norm;
 use crate::lm::Layout;
+use crate::lm::activation::Activation;
+use crate::lm::config::sliding_layers;
 use crate::lm::fields::Fields;
-use crate::lm::mlp::Activation;
-use crate::lm::rope::{RopeConfig, Rotation};
+use crate::lm::rope::{RopeConfig, RopeSource, Rotation};
 
 pub(super) const FAMILY: Family = Family {
     model_types: &[("modernbert", "ModernBertForSequenceClassification")],
@@ -212,7 +212,7 @@ impl Parts for ModernBert {
 
     fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout, _types: Option<Tensor<2, Int>>) -> Tensor<3> {
         let x = self.embeddings.tok_embeddings.forward(ids);
-        let dtype = kernels::computes_in(&x);
+        let dtype = kernels::compute_dtype(&x);
         let x = norm(&self.embeddings.norm, self.norm_eps, x.cast(dtype));
         self.embeddings.drop.forward(x)
     }
@@ -266,7 +266,16 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     let rope = |kind: &str, old: &str, default: f64| -> Result<RopeConfig, String> {
         let theta = fields.number_or(old, default)?;
         match fields.get("rope_parameters").and_then(|both| both.get(kind)) {
-            Some(json) => RopeConfig::parse(json, theta, 1.0, head_dim, positions as f64, None),
+            Some(json) => {
+                let from = RopeSource {
+                    theta,
+                    head_dim,
+                    max_positions: positions,
+                    partial: None,
+                    original: None,
+                };
+                from.parse(fields, Some(json))
+            }
             None if fields.get("rope_scaling").is_some() => Err(
                 "field 'rope_scaling' is set; implemented is rope_parameters with full_attention and sliding_attention"
                     .into(),
@@ -309,7 +318,7 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     let head = HeadConfig::new(pool, "classifier".into())
         .with_dense(Some("head.dense".into()))
         .with_dense_bias(fields.flag_or("classifier_bias", false)?)
-        .with_activation(Act::parse("classifier_activation", act)?)
+        .with_activation(Activation::parse("classifier_activation", act)?)
         .with_norm(Some("head.norm".into()))
         .with_norm_bias(norm_bias)
         .with_norm_eps(norm_eps)
@@ -334,22 +343,12 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
 /// Which layers are local: `layer_types`, or by the older `global_attn_every_n_layers`.
 fn local(fields: &Fields, depth: usize) -> Result<Vec<bool>, String> {
     let every = fields.count_or("global_attn_every_n_layers", 3)?;
-    let Some(types) = fields.maybe_texts("layer_types")? else {
-        if every == 0 {
-            return Err("field 'global_attn_every_n_layers' is 0; it must be at least 1".into());
-        }
-        // Bounded by what a vector can hold: the file's layers are counted later.
-        let most = depth.min(1 << 16);
-        return Ok((0..most).map(|layer| layer % every != 0).collect());
-    };
-    let local = crate::lm::llama::layer_types(&types)?;
-    if local.len() != depth {
-        return Err(format!(
-            "field 'layer_types' has {} entries for {depth} layers of 'num_hidden_layers'",
-            local.len()
-        ));
+    match sliding_layers(fields, depth)? {
+        Some(local) => Ok(local),
+        None if every == 0 => Err("field 'global_attn_every_n_layers' is 0; it must be at least 1".into()),
+        // Bounded: the layers of the file are counted later.
+        None => Ok((0..depth.min(1 << 16)).map(|layer| layer % every != 0).collect()),
     }
-    Ok(local)
 }
 
 fn sizes(config: &EncoderConfig) -> Vec<Size> {

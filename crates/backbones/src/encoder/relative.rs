@@ -3,6 +3,8 @@
 use burn::config::Config;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::lm::activation::Activation;
+
 /// How DeBERTa sees distances between tokens.
 #[derive(Config, Debug, PartialEq)]
 pub struct RelativeConfig {
@@ -32,7 +34,7 @@ pub struct ConvConfig {
     /// Groups of channels.
     pub groups: usize,
     /// Activation.
-    pub activation: super::activation::Act,
+    pub activation: Activation,
 }
 
 impl RelativeConfig {

@@ -12,13 +12,16 @@ use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::write_then_rename;
 
-use super::config::Family;
+use super::config::DecoderConfig;
 use super::decoder::Decoder;
-use super::import::{Precision, transposed};
+use super::family::Family;
+use super::import::transposed;
+use super::precision::Precision;
 use super::shards::SINGLE;
 
-/// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read) into `folder`, which is
-/// made if absent; weights as `precision`, converted and written one at a time.
+/// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read, with the size of the vocabulary
+/// and the tie of the head that `model` has) into `folder`, which is made if absent; weights as `precision`, converted and
+/// written one at a time.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -29,9 +32,9 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
         message,
     };
     std::fs::create_dir_all(folder).map_err(|e| error(folder, e.to_string()))?;
-    let text = serde_json::to_string_pretty(config).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&updated(config, model)).unwrap_or_default();
     write_then_rename(&folder.join("config.json"), text.as_bytes())?;
-    save_weights(model, model.config().family == Family::Gpt2, folder, precision)
+    save_weights(model, Family::of(model.config()).conv1d, folder, precision)
 }
 
 /// Writes model.safetensors into `folder`, which holds config.json already. `conv1d`: linear weights are stored as
@@ -70,6 +73,21 @@ pub(crate) fn save_weights<M: Module>(
     permissions
         .and_then(|permissions| std::fs::set_permissions(&path, permissions))
         .map_err(|e| error(&path, e.to_string()))
+}
+
+/// `config` with what a model may have otherwise than its config.json said.
+fn updated(config: &Value, model: &Decoder) -> Value {
+    let mut config = config.clone();
+    let (said, own) = (DecoderConfig::from_hf(&config), model.config());
+    if let (Some(fields), Ok(said)) = (config.as_object_mut(), said) {
+        if said.vocab_size != own.vocab_size {
+            fields.insert("vocab_size".into(), own.vocab_size.into());
+        }
+        if said.tied != own.tied {
+            fields.insert("tie_word_embeddings".into(), own.tied.into());
+        }
+    }
+    config
 }
 
 /// A weight that becomes bytes when it is written.
