@@ -92,7 +92,9 @@ impl Embeddings {
         let [_, tokens] = ids.dims();
         let mut x = self.word_embeddings.forward(ids);
         if let Some(table) = &self.token_type_embeddings {
-            x = x + match types {
+            // RoBERTa has one type, whatever a tokenizer says.
+            let several = table.weight.lazy_shape()[0] > 1;
+            x = x + match types.filter(|_| several) {
                 Some(types) => table.forward(types),
                 None => table.weight.val().narrow(0, 0, 1).unsqueeze::<3>(),
             };
