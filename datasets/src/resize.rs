@@ -11,6 +11,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::steps::Steps;
+
 /// What happens to a picture on its way to `size` × `size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -28,11 +30,35 @@ pub enum Resize {
     /// The shorter side to 8/7 of `size` (256 for 224; bilinear, antialiased), then the central square; in training a
     /// random square, mirrored every other time: FGVC in the paper's released code.
     Crop,
+    /// As the backbone's own files say ([`crate::steps`]).
+    Model,
 }
 
 impl Resize {
     /// Names, in the order of the variants.
-    pub const NAMES: [&str; 5] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop"];
+    pub const NAMES: [&str; 6] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop", "model"];
+
+    /// Why [`Resize::Model`] cannot be done.
+    pub fn no_steps() -> String {
+        "the backbone's files do not say how images are prepared; choose another --resize".into()
+    }
+
+    /// [`Resize::apply`], with the `steps` of [`Resize::Model`].
+    ///
+    /// # Errors
+    /// As there; no steps, or steps that lead to another size.
+    pub fn prepare(
+        self,
+        steps: Option<Steps>,
+        picture: &RgbImage,
+        size: usize,
+        random: Option<u64>,
+    ) -> Result<Vec<f32>, String> {
+        match self {
+            Self::Model => steps.ok_or_else(Self::no_steps)?.to_size(picture, [size; 2]),
+            other => other.apply(picture, size, random),
+        }
+    }
 }
 
 impl FromStr for Resize {
@@ -45,6 +71,7 @@ impl FromStr for Resize {
             "bicubic" => Ok(Self::Bicubic),
             "lanczos" => Ok(Self::Lanczos),
             "crop" => Ok(Self::Crop),
+            "model" => Ok(Self::Model),
             _ => Err(format!("resize '{name}' is unknown; choose {}", Self::NAMES.join(", "))),
         }
     }
@@ -65,6 +92,7 @@ impl Resize {
             Self::Bicubic => Ok(planes(&antialiased(picture, side, side, FilterType::CatmullRom)?)),
             Self::Lanczos => Ok(planes(&antialiased(picture, side, side, FilterType::Lanczos3)?)),
             Self::Crop => crop(picture, side, random),
+            Self::Model => Err(Self::no_steps()),
         }
     }
 }

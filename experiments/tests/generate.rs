@@ -9,7 +9,7 @@ use backbones::lm::chat_template::{Conversation, prompt};
 use backbones::lm::{Decoder, LmTokenizer, LoadOptions, load_lm};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
-use experiments::generation::{Generated, Generation, Generator};
+use experiments::language::generation::{Generated, Generation, Generator};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use wegeft::storage::read_tensors;

@@ -12,11 +12,13 @@ pub mod import;
 mod layers;
 pub mod lm;
 pub mod pos_embed;
+pub mod preprocess;
 pub mod vit;
 
 pub use hub::{resolve, resolve_lm};
-pub use import::{ImportError, Normalization, Pretrained, load_vit};
-pub use vit::{Pool, Vit, VitConfig};
+pub use import::{ImportError, Normalization, Pretrained, Translated, load_vit, load_vit_for};
+pub use preprocess::Preprocessing;
+pub use vit::{HeadPool, Pool, Vit, VitConfig};
 
 /// The code of the README is compiled and run with the tests.
 #[cfg(doctest)]

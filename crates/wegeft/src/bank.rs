@@ -96,8 +96,15 @@ impl Bank {
             let message = format!("'{path}' is adapted in two ways; name it once");
             return Err(AdapterError::bad_field("target_modules", message));
         }
-        if let Some(name) = repeated(groups.iter().flat_map(|group| &group.sites).map(Site::stored_as)) {
-            let message = format!("'{name}' names two of the adapted weights, which files could not tell apart");
+        let keys = groups
+            .iter()
+            .zip(&factors)
+            .flat_map(|(group, factors): (&Group, &Factors)| {
+                let saved = factors.specs().filter(|(_, spec)| spec.saved);
+                saved.map(|(_, spec)| format!("{}.{}", group.site().stored_as(), spec.suffix))
+            });
+        if let Some(key) = repeated(keys) {
+            let message = format!("two factors would be stored as '{key}'; name fewer modules");
             return Err(AdapterError::bad_field("target_modules", message));
         }
 

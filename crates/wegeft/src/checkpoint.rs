@@ -17,7 +17,7 @@ use crate::site::ParamInfo;
 pub struct Stored {
     /// Shape in PyTorch's orientation.
     pub shape: Vec<usize>,
-    /// Row-major values.
+    /// Elements, row-major.
     pub values: Vec<f32>,
 }
 
@@ -215,7 +215,7 @@ pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> 
     Ok(())
 }
 
-/// The tensors of a safetensors file, F16 and BF16 widened to f32.
+/// The tensors of a safetensors file, F16 and BF16 upcast to f32.
 ///
 /// # Errors
 /// A file that is missing, truncated, or holds another type.

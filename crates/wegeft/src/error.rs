@@ -140,14 +140,14 @@ pub enum AdapterError {
         /// The first place that it edits.
         site: String,
     },
-    /// A merge or its undoing that gives values that are no numbers.
+    /// A merge or unmerge that gives NaN or infinite elements.
     #[error(
-        "weight '{site}' would get {count} values that are not finite; the adapter or the weight is damaged, or too large for its type"
+        "weight '{site}' would get {count} elements that are not finite; the adapter or the weight is damaged, or too large for its type"
     )]
     NotFinite {
         /// Path of the weight.
         site: String,
-        /// How many of its values.
+        /// How many of its elements.
         count: usize,
     },
     /// A merge that does not determine the weight before it.

@@ -164,7 +164,7 @@ impl Targets {
                 let last = candidates.iter().filter_map(|param| layer_index(&param.path)).max();
                 let message = match last {
                     Some(last) => format!("the model has no layer {layer}; its last one is {last}"),
-                    None => format!("names layer {layer}, and the model's modules have no numbers"),
+                    None => format!("names layer {layer}, but the model's modules are not numbered"),
                 };
                 return Err(AdapterError::bad_field("layers_to_transform", message));
             }

@@ -9,10 +9,11 @@ use backbones::resolve_lm;
 use burn::tensor::Device;
 use wegeft::Adapted;
 
-use crate::adapted_lm;
-use crate::language::settings::Settings;
-use crate::memory::peak_note;
-use crate::output::tell;
+use crate::cli::output::tell;
+use crate::cli::shipped;
+use crate::language::adapted;
+use crate::language::settings::Model;
+use crate::run::memory::peak_note;
 
 /// Field of adapter_config.json that names the model an adapter was trained on, as PEFT has it.
 pub const BASE_MODEL: &str = "base_model_name_or_path";
@@ -27,19 +28,14 @@ pub struct Lm {
     pub folder: PathBuf,
 }
 
-/// Folder of the small language model that ships with the repository.
-pub fn shipped() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model")
-}
-
 /// Loads the model that `settings` name onto `device`.
 ///
 /// # Errors
 /// Files that are missing, malformed or do not fit together.
-pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
+pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
     let folder = match &settings.model {
         Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
-        None => shipped(),
+        None => shipped::language_model()?,
     };
     let options = LoadOptions {
         precision: settings.dtype.parse().map_err(|e| format!("field 'dtype': {e}"))?,
@@ -103,6 +99,6 @@ impl Lm {
     /// # Errors
     /// Files that are missing or do not fit the model.
     pub fn with_adapter(&self, folder: &Path) -> Result<Adapted<Decoder>, String> {
-        adapted_lm::with_adapter(self.pretrained.model.clone(), folder)
+        adapted::with_adapter(self.pretrained.model.clone(), folder)
     }
 }

@@ -5,7 +5,7 @@ use datasets::language::{Example, Template};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::language::batches::Sequence;
+use crate::language::data::Sequence;
 use crate::language::model::Lm;
 
 /// Examples as tokens, and what became of the others.
