@@ -51,7 +51,7 @@ fn a_step_of_lora_is_peft_s() {
     let theirs = expected("train");
     let folder = fixture("train/lora");
     let config = read_config(&folder).unwrap().with_modules_to_save(["classifier"]);
-    let adapted = config.init(load("bert", &device).model).unwrap().load(&folder).unwrap();
+    let adapted = config.init(load("bert", &device).model).unwrap().load_weights(&folder).unwrap();
     let ours = loss(&adapted.bind(), &device).into_scalar::<f32>();
     assert!((ours - theirs["lora.loss"].values[0]).abs() < 1e-5, "{ours}");
 
@@ -89,7 +89,7 @@ fn gradients_of_wegeft_are_pytorch_s() {
         };
     }
     write_tensors(&path, &tensors).unwrap();
-    let adapted = adapted.load(dir.path()).unwrap();
+    let adapted = adapted.load_weights(dir.path()).unwrap();
     let ours = loss(&adapted.bind(), &device).into_scalar::<f32>();
     assert!((ours - theirs["wegeft.loss"].values[0]).abs() < 1e-5, "{ours}");
     let found = gradients(adapted, &device);
