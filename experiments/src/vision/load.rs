@@ -8,7 +8,7 @@ use serde_json::Value;
 use wegeft::Adapted;
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors, write_tensors};
 
-use crate::run::write_json;
+use crate::run::files::write_json;
 
 /// The model of `pretrained` with the adapter of `folder` and a head of its size. An adapter that Hugging Face PEFT trained
 /// on transformers' class of the model is put under our names first.
