@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use crate::decode;
 use crate::error::DataError;
 use crate::resize::Resize;
-use crate::steps::Steps;
+use crate::steps::{self, Steps};
 
 /// One picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,7 +151,7 @@ impl Images {
 
     fn resized(&self, index: usize, random: Option<u64>) -> Result<Vec<f32>, DataError> {
         let picture = self.rgb(index)?;
-        let pixels = self.resize.prepare(self.steps, &picture, self.size, random);
+        let pixels = steps::prepare(self.resize, self.steps, &picture, self.size, random);
         pixels.map_err(|message| {
             let path = self.pictures[index].path().unwrap_or(Path::new("a picture"));
             DataError::read(path, message)

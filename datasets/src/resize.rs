@@ -11,8 +11,6 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::steps::Steps;
-
 /// What happens to a picture on its way to `size` × `size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,23 +39,6 @@ impl Resize {
     /// Why [`Resize::Model`] cannot be done.
     pub fn no_steps() -> String {
         "the backbone's files do not say how images are prepared; choose another --resize".into()
-    }
-
-    /// [`Resize::apply`], with the `steps` of [`Resize::Model`].
-    ///
-    /// # Errors
-    /// As there; no steps, or steps that lead to another size.
-    pub fn prepare(
-        self,
-        steps: Option<Steps>,
-        picture: &RgbImage,
-        size: usize,
-        random: Option<u64>,
-    ) -> Result<Vec<f32>, String> {
-        match self {
-            Self::Model => steps.ok_or_else(Self::no_steps)?.to_size(picture, [size; 2]),
-            other => other.apply(picture, size, random),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::resize::planes;
+use crate::resize::{Resize, planes};
 
 /// Longest side of a resized image, pixels: an image of one row would become millions of columns.
 const LONGEST: usize = 1 << 16;
@@ -123,6 +123,23 @@ impl Steps {
                 size[0], size[1]
             )),
         }
+    }
+}
+
+/// [`Resize::apply`], with the `steps` of [`Resize::Model`].
+///
+/// # Errors
+/// As there; no steps, or steps that lead to another size.
+pub fn prepare(
+    resize: Resize,
+    steps: Option<Steps>,
+    image: &RgbImage,
+    size: usize,
+    random: Option<u64>,
+) -> Result<Vec<f32>, String> {
+    match resize {
+        Resize::Model => steps.ok_or_else(Resize::no_steps)?.to_size(image, [size; 2]),
+        other => other.apply(image, size, random),
     }
 }
 

@@ -1,9 +1,11 @@
-//! Pretrained models for fine-tuning: vision transformers, and language models under [`lm`]. One model, one file; module
-//! names are the checkpoint's.
+//! Pretrained models for fine-tuning: vision transformers, language models under [`lm`], text encoders under [`encoder`],
+//! and classifiers of texts under [`classify`]. One model, one file; module names are the checkpoint's.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod classify;
 pub mod drop_path;
+pub mod encoder;
 pub mod guard;
 pub mod hub;
 pub mod import;

@@ -227,7 +227,7 @@ fn placed(config: VitConfig, declared: &Declared, tensors: &mut Tensors) -> Resu
 fn pool(declared: &Declared, tensors: &mut Tensors) -> Pool {
     let pool = match declared.pool {
         Some(pool) => pool,
-        None if tensors.contains_key("attn_pool.latent") => Pool::Attention,
+        None if tensors.keys().any(|name| name.starts_with("attn_pool.")) => Pool::Attention,
         None if !tensors.contains_key("cls_token") => Pool::Mean,
         None => Pool::Cls,
     };

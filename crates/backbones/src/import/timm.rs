@@ -9,7 +9,7 @@ use super::export::two_heads;
 use crate::pos_embed::Resample;
 use crate::vit::{Activation, HeadPool, Pool, Positions, VitConfig};
 
-/// All architectures of timm's modules `vision_transformer` and `deit` (timm_models.py reads them from timm itself), and
+/// All architectures of the modules `vision_transformer` and `deit` of timm 1.0.31 (timm_models.py reads them from timm), and
 /// the names of those that are called `vit_*` or `deit*` in its other modules.
 const TABLE: &str = include_str!("timm_models.json");
 

@@ -130,24 +130,40 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
             "'{name}' cannot be quantized in blocks of {BLOCK}; load this model without --quantize"
         )));
     }
+    Ok(PretrainedLm {
+        model: fill(model, &names, Family::of(&config).conv1d, &shards, options, device)?,
+        generation: GenerationConfig::load(folder, &json)?,
+        notes,
+    })
+}
+
+/// `model` with the parameters that `names` lists, whose shapes fit, read from `shards`. `conv1d`: linear weights are
+/// stored as `[d_in, d_out]`.
+///
+/// # Errors
+/// A file that cannot be read, or a type that is no float.
+pub(crate) fn fill<M: Module>(
+    model: M,
+    names: &Names,
+    conv1d: bool,
+    shards: &Shards,
+    options: &LoadOptions,
+    device: &Device,
+) -> Result<M, AdapterError> {
     let mut loader = Loader {
         path: Vec::new(),
-        names: &names,
-        conv1d: Family::of(&config).conv1d,
-        shards: &shards,
+        names,
+        conv1d,
+        shards,
         options: *options,
         device,
         failed: None,
     };
     let model = model.map(&mut loader);
-    if let Some(error) = loader.failed {
-        return Err(error.into());
+    match loader.failed {
+        Some(error) => Err(error),
+        None => Ok(model),
     }
-    Ok(PretrainedLm {
-        model,
-        generation: GenerationConfig::load(folder, &json)?,
-        notes,
-    })
 }
 
 /// The shape of the decoder in `folder`, by its config.json.
@@ -229,7 +245,7 @@ fn untie(config: &mut DecoderConfig, shards: &Shards) -> Result<Option<String>, 
 }
 
 /// The first of many problems, and how many more there are.
-fn shortened(problems: &[String]) -> String {
+pub(crate) fn shortened(problems: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown = problems[..problems.len().min(SHOWN)].join("; ");
     match problems.len().saturating_sub(SHOWN) {
@@ -240,7 +256,7 @@ fn shortened(problems: &[String]) -> String {
 
 /// True for weights that the file stores transposed.
 pub(crate) fn transposed(param: &ParamInfo, conv1d: bool) -> bool {
-    param.is_linear_weight() && (!conv1d || param.module() == "lm_head")
+    param.is_linear_weight() && (!conv1d || matches!(param.module(), "lm_head" | "score"))
 }
 
 fn check_vocabulary(config: &DecoderConfig, shards: &Shards, names: &Names) -> Result<(), String> {
@@ -299,7 +315,7 @@ fn is_quantized(param: &ParamInfo) -> bool {
     param.is_linear_weight() && param.module() != "lm_head"
 }
 
-fn unfit_for_blocks(names: &Names) -> Option<&str> {
+pub(crate) fn unfit_for_blocks(names: &Names) -> Option<&str> {
     let unfit = |param: &ParamInfo| is_quantized(param) && !param.shape[1].is_multiple_of(BLOCK);
     names
         .values()

@@ -17,7 +17,7 @@ mod dense;
 pub mod export;
 pub mod families;
 pub mod family;
-mod fields;
+pub(crate) mod fields;
 pub mod gemma;
 pub mod generation_config;
 pub mod gpt2;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use backbones::{Normalization, Vit, load_vit, resolve};
 use burn::tensor::{Device, Tensor};
 use clap::Parser;
-use datasets::steps::Steps;
+use datasets::steps::{Steps, prepare};
 use datasets::{Resize, decode};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -118,7 +118,7 @@ type Sizing = (usize, Resize, Option<Steps>);
 fn of_files(files: &[PathBuf], (size, resize, steps): Sizing) -> Result<Vec<(String, Pixels)>, String> {
     let read = |(index, file): (usize, &PathBuf)| {
         let picture = decode::file(file).map_err(|e| e.to_string())?;
-        let pixels = resize.prepare(steps, &picture, size, None)?;
+        let pixels = prepare(resize, steps, &picture, size, None)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Ok((format!("{index:02}-{stem}"), pixels))
     };
