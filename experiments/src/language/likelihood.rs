@@ -102,9 +102,9 @@ fn common(model: &Decoder, sequences: &[Sequence], given: usize) -> Option<Cache
 
 #[cfg(test)]
 mod tests {
+    use backbones::lm::DecoderConfig;
     use backbones::lm::config::LayerKind;
     use backbones::lm::rope::RopeConfig;
-    use backbones::lm::DecoderConfig;
     use burn::tensor::Device;
 
     use super::*;
