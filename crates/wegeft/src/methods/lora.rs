@@ -5,7 +5,8 @@
 //! - LoRA+ (Hayou et al. 2024, arXiv 2402.12354), `loraplus_lr_ratio`: a higher learning rate for B, 16 in the paper;
 //! - LoRA-FA (Zhang et al. 2023, arXiv 2308.03303), `freeze_a`: A stays as it started, and only the code `x Aᵀ`
 //!   of `[n, r]` is kept for the backward pass;
-//! - DoRA, `use_dora`: see [`super::dora`];
+//! - DoRA (Liu et al. 2024, arXiv 2402.09353), `use_dora`: learned magnitudes of the output columns, their norm a constant
+//!   to the backward pass; `lora_dropout` acts on what A reads and, unlike PEFT's, not on what the magnitudes scale;
 //! - PiSSA and OLoRA, `init_lora_weights`: see [`super::lora_init`].
 //!
 //! It also adapts embeddings, convolutions and the stacked weights of experts, with PEFT's names and shapes on disk.
