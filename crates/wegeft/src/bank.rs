@@ -96,19 +96,15 @@ impl Bank {
             let message = format!("'{path}' is adapted in two ways; name it once");
             return Err(AdapterError::bad_field("target_modules", message));
         }
-        // A norm has two vectors under one name, told apart by the ends of their keys.
-        let keys = owned.iter().flat_map(|(method, group)| {
-            let specs = method.specs(group);
-            let stored = group.sites.iter().map(Site::stored_as);
-            stored.flat_map(move |name| {
-                specs
-                    .iter()
-                    .map(|spec| format!("{name}.{}", spec.suffix))
-                    .collect::<Vec<_>>()
-            })
-        });
-        if let Some(name) = repeated(keys) {
-            let message = format!("'{name}' stands for two of the adapted weights, which files could not tell apart");
+        let keys = groups
+            .iter()
+            .zip(&factors)
+            .flat_map(|(group, factors): (&Group, &Factors)| {
+                let saved = factors.specs().filter(|(_, spec)| spec.saved);
+                saved.map(|(_, spec)| format!("{}.{}", group.site().stored_as(), spec.suffix))
+            });
+        if let Some(key) = repeated(keys) {
+            let message = format!("two factors would be stored as '{key}'; name fewer modules");
             return Err(AdapterError::bad_field("target_modules", message));
         }
 
