@@ -12,11 +12,11 @@ pub fn wegeft(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_wegeft")).args(args).output().unwrap()
 }
 
-pub fn text(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn succeeds(args: &[&str]) -> String {
+fn succeeds(args: &[&str]) -> String {
     let output = wegeft(args);
     assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
     text(&output.stdout)
@@ -65,6 +65,6 @@ pub fn sums(path: &Path, count: usize) {
     std::fs::write(path, (0..count).map(line).collect::<String>()).unwrap();
 }
 
-pub fn json(path: &Path) -> serde_json::Value {
+fn json(path: &Path) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }

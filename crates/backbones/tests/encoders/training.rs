@@ -51,7 +51,11 @@ fn a_step_of_lora_is_peft_s() {
     let theirs = expected("train");
     let folder = fixture("train/lora");
     let config = read_config(&folder).unwrap().with_modules_to_save(["classifier"]);
-    let adapted = config.init(load("bert", &device).model).unwrap().load_weights(&folder).unwrap();
+    let adapted = config
+        .init(load("bert", &device).model)
+        .unwrap()
+        .load_weights(&folder)
+        .unwrap();
     let ours = loss(&adapted.bind(), &device).into_scalar::<f32>();
     assert!((ours - theirs["lora.loss"].values[0]).abs() < 1e-5, "{ours}");
 
