@@ -29,10 +29,7 @@ pub use error::{FetchError, HubError};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a vision model's folder has beside its weights, and what it may have.
-const VISION: (&[&str], &[&str]) = (
-    &["config.json"],
-    &["preprocessor_config.json", "processor_config.json"],
-);
+const VISION: (&[&str], &[&str]) = (&["config.json"], &["preprocessor_config.json", "processor_config.json"]);
 /// What a language model's folder has beside its weights, and what it may have.
 const LANGUAGE: (&[&str], &[&str]) = (
     &["config.json"],

@@ -46,7 +46,11 @@ fn agrees(name: &str) {
     std::fs::write(folder.path().join(CONFIG_FILE), translated.config.to_string()).unwrap();
     write_tensors(&folder.path().join(WEIGHTS_FILE), &translated.tensors).unwrap();
     let config = wegeft::read_config(folder.path()).unwrap();
-    let adapted = config.init(translated.model).unwrap().load_weights(folder.path()).unwrap();
+    let adapted = config
+        .init(translated.model)
+        .unwrap()
+        .load_weights(folder.path())
+        .unwrap();
     let size: [usize; 2] = serde_json::from_value(base["image"].clone()).unwrap();
     let shape = [2, 3, size[0], size[1]];
     let pixels = Tensor::<4>::from_data(TensorData::new(values("pixel_values", &shape), shape), &device);
