@@ -27,7 +27,7 @@ pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, St
 pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, String> {
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
     let adapted = config.init(model).map_err(|e| e.to_string())?;
-    let adapted = adapted.load(folder).map_err(|e| e.to_string())?;
+    let adapted = adapted.load_weights(folder).map_err(|e| e.to_string())?;
     Ok(trained_in_f32(adapted))
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use backbones::lm::{LoadOptions, Precision, load_lm};
     use burn::module::ModuleVisitor;
     use burn::tensor::Device;
-    use wegeft::{AdapterConfig, Method};
+    use wegeft::AdapterConfig;
 
     use super::*;
     use crate::language::model::shipped;
@@ -113,6 +113,6 @@ mod tests {
                 .with_modules_to_save(["norm"]),
         );
         assert_eq!(found, (vec!["F32".into()], vec!["BF16".into()]));
-        assert_eq!(types(AdapterConfig::new(Method::Full)), (vec!["F32".into()], vec![]));
+        assert_eq!(types(AdapterConfig::full()), (vec!["F32".into()], vec![]));
     }
 }

@@ -41,7 +41,7 @@ pub fn step(adapted: &Adapted<Vit>, batch: Batch) -> TrainOutput<ClassificationO
 /// [`step`] with activation checkpointing ([`crate::recompute`]). Every block starts its random
 /// numbers (drop-path, dropout) at the batch's seed plus its number, both times.
 pub fn checkpointed_step(adapted: &Adapted<Vit>, batch: Batch) -> TrainOutput<ClassificationOutput> {
-    let depth = adapted.model().blocks.len();
+    let depth = adapted.backbone().blocks.len();
     let device = batch.labels.device();
     let start = start_of_training(adapted);
     let frozen = match start {
@@ -52,9 +52,9 @@ pub fn checkpointed_step(adapted: &Adapted<Vit>, batch: Batch) -> TrainOutput<Cl
     let (first, patches) = match &batch.input {
         Input::Pixels(pixels) => {
             let [_, _, height, width] = pixels.dims();
-            (frozen, adapted.model().patches(height, width))
+            (frozen, adapted.backbone().patches(height, width))
         }
-        Input::Tokens(tokens, blocks) => (*blocks, tokens.dims()[1] - adapted.model().prefix_tokens()),
+        Input::Tokens(tokens, blocks) => (*blocks, tokens.dims()[1] - adapted.backbone().prefix_tokens()),
         Input::Features(_) => (depth, 0),
     };
     // Nothing to compute again: the last block is part of what the loss is made of.

@@ -229,11 +229,13 @@ mod tests {
         let paper = settings(&["--config", &preset("paper-vtab.toml")]);
         assert_eq!((paper.epochs, paper.tune_epochs, paper.batch_size), (100, Some(50), 32));
         assert!(paper.sweep && paper.final_run && paper.augment().is_off() && paper.drop_path == 0.1);
-        let wegeft::Method::Lora(lora) = methods::adapter(&paper, "lora").unwrap().method else {
+        let lora = methods::adapter(&paper, "lora").unwrap();
+        let Some(lora) = lora.settings::<wegeft::LoraConfig>() else {
             panic!("lora is LoRA");
         };
         assert_eq!((lora.r, lora.alpha), (8, 1.0));
-        let wegeft::Method::Wegeft(wegeft) = methods::adapter(&paper, "wegeft").unwrap().method else {
+        let wegeft = methods::adapter(&paper, "wegeft").unwrap();
+        let Some(wegeft) = wegeft.settings::<wegeft::WegeftConfig>() else {
             panic!("wegeft is WeGeFT");
         };
         assert_eq!((wegeft.r, wegeft.alpha), (16, 16.0));

@@ -20,5 +20,5 @@ pub fn load_adapted(model: Vit, folder: &Path, device: &Device) -> Result<Adapte
         None => model,
     };
     let adapted = config.init(model).map_err(|e| e.to_string())?;
-    adapted.load(folder).map_err(|e| e.to_string())
+    adapted.load_weights(folder).map_err(|e| e.to_string())
 }

@@ -1,10 +1,10 @@
 //! The methods by name: a line each, from settings to an adapter.
 
+use std::sync::Arc;
+
 use backbones::VitConfig;
-use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::lora_init::LoraInit;
-use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, Fused, Method, Sharing};
+use wegeft::{AdapterConfig, Fused, LoraConfig, Sharing, VptConfig, WegeftConfig};
 
 use crate::settings::{MethodSettings, Settings};
 
@@ -28,13 +28,13 @@ impl Values<'_> {
     /// LoRA of that rank and scale, to be varied.
     fn lora(&self, vary: impl FnOnce(LoraConfig) -> LoraConfig) -> AdapterConfig {
         let r = self.rank(self.all.lora_r);
-        AdapterConfig::new(Method::Lora(vary(LoraConfig::new(r).with_alpha(self.alpha(r)))))
+        AdapterConfig::new(vary(LoraConfig::new(r).with_alpha(self.alpha(r))))
     }
 
     /// WeGeFT of that rank and scale, to be varied.
     fn wegeft(&self, vary: impl FnOnce(WegeftConfig) -> WegeftConfig) -> AdapterConfig {
         let r = self.rank(self.all.r);
-        AdapterConfig::new(Method::Wegeft(vary(WegeftConfig::new(r).with_alpha(self.alpha(r)))))
+        AdapterConfig::new(vary(WegeftConfig::new(r).with_alpha(self.alpha(r))))
     }
 
     /// Prompt tokens.
@@ -46,8 +46,8 @@ impl Values<'_> {
 type Make = fn(&Values) -> AdapterConfig;
 
 const METHODS: &[(&str, Make)] = &[
-    ("linear", |_| AdapterConfig::new(Method::Linear)),
-    ("full", |_| AdapterConfig::new(Method::Full)),
+    ("linear", |_| AdapterConfig::linear_probing()),
+    ("full", |_| AdapterConfig::full()),
     ("wegeft", |v| v.wegeft(|config| config)),
     ("wegeft_unshared", |v| {
         v.wegeft(|config| config.with_sharing(Sharing::Site))
@@ -90,7 +90,7 @@ pub fn adapter(settings: &Settings, name: &str) -> Result<AdapterConfig, String>
     let targets = own.target_modules.clone();
     let config = make(&Values { all: settings, own });
     // The other methods know their places themselves.
-    let on_weights = matches!(config.method, Method::Wegeft(_) | Method::Lora(_) | Method::Vera(_));
+    let on_weights = matches!(config.method.name(), "WEGEFT" | "LORA" | "VERA");
     let targets = targets.or_else(|| on_weights.then(|| settings.target_modules.clone()));
     let config = match targets {
         Some(targets) => config.with_target_modules(targets),
@@ -102,9 +102,9 @@ pub fn adapter(settings: &Settings, name: &str) -> Result<AdapterConfig, String>
 /// `config` with what depends on the backbone: prompts stand between its leading tokens and its patches, and start as
 /// its patch size says.
 pub fn fitted(mut config: AdapterConfig, backbone: &VitConfig) -> AdapterConfig {
-    if let Method::Vpt(vpt) = &mut config.method {
-        vpt.prefix_tokens = backbone.prefix_tokens();
-        vpt.patch_size = backbone.patch_size;
+    if let Some(vpt) = config.settings::<VptConfig>() {
+        let vpt = vpt.clone().with_prefix_tokens(backbone.prefix_tokens());
+        config.method = Arc::new(vpt.with_patch_size(backbone.patch_size));
     }
     config
 }

@@ -26,7 +26,7 @@ pub fn prefix(adapted: &Adapted<Vit>) -> Option<Prefix> {
 /// Where the first trained value of `adapted` is: after that many blocks, or after the pooling. `None` if it may be
 /// before the first block, or in a place that is not known here.
 pub fn start_of_training(adapted: &Adapted<Vit>) -> Option<Prefix> {
-    let depth = adapted.model().blocks.len();
+    let depth = adapted.backbone().blocks.len();
     let mut reach = Prefix::Whole;
     for path in trained_paths(adapted) {
         let mut parts = path.split('.');
@@ -52,7 +52,7 @@ pub fn trained_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> Vec<Str
 mod tests {
     use backbones::VitConfig;
     use burn::tensor::Device;
-    use wegeft::{AdapterConfig, Method};
+    use wegeft::AdapterConfig;
 
     use super::*;
 
@@ -68,8 +68,8 @@ mod tests {
         let blocks = |count: usize| Some(Prefix::Blocks(count));
         let whole = Some(Prefix::Whole);
         let lora = || AdapterConfig::lora(2).with_target_modules(["attn.proj"]);
-        assert_eq!(of(AdapterConfig::new(Method::Linear)), (whole, whole));
-        assert_eq!(of(AdapterConfig::new(Method::Full)), (None, None));
+        assert_eq!(of(AdapterConfig::linear_probing()), (whole, whole));
+        assert_eq!(of(AdapterConfig::full()), (None, None));
         assert_eq!(of(lora()), (blocks(0), None));
         assert_eq!(of(lora().with_layers_to_transform([2, 3])), (blocks(2), blocks(2)));
     }

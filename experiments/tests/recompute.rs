@@ -7,7 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use experiments::batches::{Batch, Input};
 use experiments::classifier::{checkpointed_step, step};
-use wegeft::{Adapted, AdapterConfig, Method};
+use wegeft::{Adapted, AdapterConfig};
 
 const DEPTH: usize = 4;
 
@@ -85,8 +85,8 @@ fn blocks_computed_again_give_the_same_gradients() {
         AdapterConfig::vpt(2, false),
         AdapterConfig::houlsby(3),
         AdapterConfig::bitfit(),
-        AdapterConfig::new(Method::Full),
-        AdapterConfig::new(Method::Linear),
+        AdapterConfig::full(),
+        AdapterConfig::linear_probing(),
     ] {
         for mean_pool in [false, true] {
             let name = format!("{:?}, mean pooling {mean_pool}", config.method);

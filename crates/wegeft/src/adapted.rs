@@ -11,6 +11,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::bank::Bank;
 use crate::config::AdapterConfig;
+use crate::error::AdapterError;
 use crate::site::{self, ParamInfo};
 
 #[derive(Module, Debug)]
@@ -38,8 +39,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// The model as it is at rest: frozen but for `modules_to_save`, its sites unbound.
-    pub fn model(&self) -> &M {
+    /// The backbone as it is at rest: frozen but for `modules_to_save`, its sites unbound. A forward pass of this one is
+    /// the frozen model's; [`Adapted::bind`] gives the adapted one.
+    pub fn backbone(&self) -> &M {
         &self.parts.model
     }
 
@@ -53,7 +55,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, microseconds.
+    /// The model with every site bound to its factors, for one forward pass: handles only.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -96,10 +98,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
-        let frozen = self.bank().frozen();
-        let factors = site::params(self.bank()).into_iter().map(|param| param.id);
+        let factors = self.bank().specs().filter(|(_, spec)| spec.trained);
         let saved = self.saved_params().into_iter().map(|param| param.id);
-        ParamGroup::from_ids(saved.chain(factors.filter(|id| !frozen.contains(id))).collect())
+        ParamGroup::from_ids(saved.chain(factors.map(|(id, _)| id)).collect())
     }
 
     /// Everything that is saved: what is trained, and what of the bank cannot be made anew.
@@ -108,6 +109,40 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
+impl AdapterConfig {
+    /// Adapts `model`: freezes it, makes the bank on the model's device.
+    ///
+    /// # Errors
+    /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
+    /// a `modules_to_save` that names no module.
+    pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+        let places = site::places(&model);
+        let params = &places.params;
+        for name in &self.targets.modules_to_save {
+            if !params
+                .iter()
+                .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
+            {
+                let heads: Vec<_> = params.iter().map(|param| site::kind(param.module())).collect();
+                let message = format!(
+                    "'{name}' names no module of the model; the last ones are: {}",
+                    last(heads)
+                );
+                return Err(AdapterError::bad_field("modules_to_save", message));
+            }
+        }
+        let bank = Bank::init(self, &model, &places)?;
+        Ok(Adapted::new(model, bank, self.clone()))
+    }
+}
+
+fn last(mut names: Vec<String>) -> String {
+    names.dedup();
+    let from = names.len().saturating_sub(4);
+    names[from..].join(", ")
+}
+
+/// True if that parameter of the model is trained in full.
 fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
     config.method.trains(param) || site::is_saved(&param.path, &config.targets.modules_to_save)
 }

@@ -13,7 +13,6 @@ use burn::tensor::{Device, Tensor};
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::storage::read_config;
 
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
@@ -77,8 +76,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// # Errors
     /// A name that is taken, or a folder that cannot be read or does not fit the backbone.
     pub fn load(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        let config = read_config(folder.as_ref())?;
-        let adapted = config.init(self.backbone.clone())?.load(folder)?;
+        let adapted = Adapted::load(self.backbone.clone(), folder)?;
         self.insert(name, adapted)
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Error of this crate. Nothing here panics on bad input.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AdapterError {
     /// A target pattern that no parameter of the model matches.
     #[error("target_modules pattern '{pattern}' matches nothing in the model; nearest names: {nearest}")]

@@ -8,11 +8,13 @@ use burn::tensor::Tensor;
 use serde_json::{Map, Value, json};
 
 use crate::adapted::Adapted;
+use crate::checkpoint::{Tensors, collect, fill, to_stored};
 use crate::config::AdapterConfig;
+use crate::edit::Bound;
 use crate::error::AdapterError;
-use crate::methods::low_rank::LowRank;
-use crate::methods::{Bound, cast};
-use crate::storage::{PREFIX, Tensors, collect, fill, to_stored, write_adapter};
+use crate::low_rank::LowRank;
+use crate::storage::{PREFIX, write_adapter};
+use crate::tensor::cast;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`.
@@ -26,7 +28,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             found: BTreeMap::new(),
             refused: None,
         };
-        self.model().visit(&mut collector);
+        self.backbone().visit(&mut collector);
         match collector.refused {
             None if !collector.found.is_empty() => Ok(collector.found),
             refused => {
@@ -63,7 +65,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let config = serde_json::from_value(Value::Object(self.lora_fields(factors)));
         let mut config: AdapterConfig = config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
         config.extra = self.config().extra.clone();
-        let adapted = config.init(self.model().clone())?;
+        let adapted = config.init(self.backbone().clone())?;
         let mut names = adapted.names();
         names.retain(|path, _| path.starts_with("bank."));
         Ok(fill(adapted, &names, &stored(factors)))

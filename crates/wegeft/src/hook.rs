@@ -3,7 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::methods::Bound;
+use crate::edit::Bound;
 
 /// A named place in a model's activations. At rest it passes its input on; bound to a method that edits
 /// representations (ReFT, bottleneck adapters, prompts) it passes on the edited one.

@@ -2,7 +2,7 @@
 //!
 //! # Adapt
 //!
-//! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the two together
+//! [`AdapterConfig::init`] freezes a model and makes a [`Bank`] of trainable factors beside it; the two together
 //! are an [`Adapted`] module, which is what the optimizer and the learner see. Targets are named as in PEFT: by name
 //! endings or by a regular expression. The model needs no change:
 //!
@@ -89,14 +89,14 @@
 //! # let dir = std::env::temp_dir().join(format!("wegeft-guide-{}", std::process::id()));
 //! # let (folder, lora_folder) = (dir.join("adapter"), dir.join("lora"));
 //! adapted.save(&folder)?;
-//! let adapted = wegeft::read_config(&folder)?.init(model)?.load(&folder)?;
+//! let adapted = wegeft::Adapted::load(model, &folder)?;
 //!
 //! let (merged, report) = adapted.merge_with_report()?; // a plain model
 //! println!("{report}"); // the greatest change and where, the rounding error of half-precision weights
-//! let (before, _) = config.init(merged)?.load(&folder)?.unmerge()?; // when only the merged weights are left
+//! let (before, _) = config.load(merged, &folder)?.unmerge()?; // when only the merged weights are left
 //!
 //! adapted.export_lora(&lora_folder)?; // standard LoRA, for PEFT, vLLM and llama.cpp: B = W·phi, A = psi
-//! let (nearest, lost) = adapted.to_lora()?.nearest_wegeft(&wegeft::methods::wegeft::WegeftConfig::new(2))?;
+//! let (nearest, lost) = adapted.to_lora()?.nearest_wegeft(&wegeft::WegeftConfig::new(2))?;
 //! assert!(lost.lost() < 1e-4); // exact, since it came from WeGeFT
 //! # std::fs::remove_dir_all(dir).ok();
 //! # Ok::<(), wegeft::AdapterError>(())
@@ -122,43 +122,68 @@
 //!
 //! Both backends keep quantized values as bytes and widen them inside the product.
 
-pub mod adapted;
+mod adapted;
 pub mod adapters;
-pub mod bank;
-pub mod combine;
-pub mod config;
-pub mod convert;
-pub mod error;
-pub mod export;
-mod fork;
-pub mod hook;
+mod bank;
+mod checkpoint;
+mod combine;
+mod config;
+mod convert;
+mod edit;
+mod error;
+mod export;
+mod factors;
+mod group;
+mod hook;
 mod json;
 #[cfg(feature = "train")]
-pub mod learner;
+mod learner;
 mod linalg;
 mod linear;
-pub mod merge;
+mod low_rank;
+mod merge;
+mod method;
 pub mod methods;
-pub mod mixed;
-pub mod optimizer;
+mod mixed;
+mod optimizer;
+mod parts;
+mod patterns;
+mod rows;
 mod select;
+mod shorthands;
 pub mod site;
 pub mod storage;
-pub mod summary;
+mod summary;
+mod targets;
+mod tensor;
 mod unsupported;
 mod weights;
 
 pub use adapted::Adapted;
 pub use adapters::Adapters;
+pub use bank::Bank;
 pub use combine::Combination;
-pub use config::{AdapterConfig, Fused, Method, Patterns, Sharing, TargetModules, Targets};
-pub use convert::ConversionReport;
+pub use config::AdapterConfig;
+pub use convert::{ConversionReport, SiteLoss};
+pub use edit::{Bound, Edit};
 pub use error::AdapterError;
+pub use factors::{Factors, Init, Spec};
+pub use group::{Group, Sharing};
 pub use hook::Hook;
 #[cfg(feature = "train")]
 pub use learner::Trainee;
 pub use linear::{linear, linear_add, linear_many};
-pub use merge::{MergeReport, UnmergeReport};
+pub use low_rank::LowRank;
+pub use merge::{MergeReport, Recovery, UnmergeReport, WeightChange};
+pub use method::{Method, Reader, read, settings};
 pub use methods::wegeft::{Side, ZeroFactor};
-pub use storage::read_config;
-pub use summary::Summary;
+pub use methods::{
+    BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig, METHODS,
+    ReftConfig, VeraConfig, VptConfig, WegeftConfig,
+};
+pub use patterns::Patterns;
+pub use storage::{read_config, read_config_with};
+pub use summary::{GroupSummary, Summary};
+pub use targets::{Fused, TargetModules, Targets};
+pub use tensor::{cast, dropped, product};
+pub use weights::Weights;

@@ -7,10 +7,10 @@ use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, Reparameterizatio
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::config::AdapterConfig;
+use crate::edit::Bound;
 use crate::error::AdapterError;
-use crate::methods::{Bound, dequantized, is_quantized};
 use crate::site::EDIT_POINT;
+use crate::tensor::{dequantized, is_quantized};
 
 /// What a merge did to one weight or bias.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,7 +106,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             walk: Walk::new(self),
             report: MergeReport::default(),
         };
-        let merged = self.model().clone().map(&mut merger);
+        let merged = self.backbone().clone().map(&mut merger);
         match merger.walk.refused {
             None => Ok((merged, merger.report)),
             Some(error) => Err(error),
@@ -124,21 +124,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             walk: Walk::new(self),
             report: UnmergeReport::default(),
         };
-        let model = self.model().clone().map(&mut unmerger);
+        let model = self.backbone().clone().map(&mut unmerger);
         match unmerger.walk.refused {
             None => Ok((model, unmerger.report)),
             Some(error) => Err(error),
         }
     }
-}
-
-/// PEFT's name of the method, for messages.
-pub(crate) fn method_name(config: &AdapterConfig) -> String {
-    let json = serde_json::to_value(&config.method).unwrap_or_default();
-    json.get("peft_type")
-        .and_then(|name| name.as_str())
-        .unwrap_or("?")
-        .to_string()
 }
 
 /// What both walks over the model's parameters share.
@@ -154,7 +145,7 @@ impl Walk {
         Self {
             path: Vec::new(),
             bound: adapted.bank().bound(),
-            method: method_name(adapted.config()),
+            method: adapted.config().method.name().to_string(),
             refused: None,
         }
     }

@@ -1,17 +1,16 @@
 //! Optimizer groups and learning rates of an adapted model, so that nobody writes a visitor for them.
 
+use std::collections::HashMap;
+
 use burn::grad_clipping::GradientClippingConfig;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
-use burn::module::{Module, ModuleDisplay, ParamGroup};
+use burn::module::{Module, ModuleDisplay, ParamGroup, ParamId};
 use burn::optim::{ModuleOptimizer, Optimizer};
 
 use crate::adapted::Adapted;
-use crate::config::Method;
+use crate::factors::Spec;
 use crate::site::{self, ParamInfo};
-
-/// In the paths of a PaCa block's maps from tokens to clusters.
-const CLUSTER_MAPS: &str = ".Clusters.logits.";
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// An optimizer with two groups: what takes weight decay and what does not ([`Adapted::undecayed`]). `make` builds
@@ -45,32 +44,35 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The trained parameters that take no weight decay: biases, norms and everything else of one dimension, and the
     /// cluster maps of generators (the filter of WeGeFT's released vision code).
     pub fn undecayed(&self) -> ParamGroup {
-        self.trained_where(|param| param.shape.len() < 2 || param.path.contains(CLUSTER_MAPS))
+        self.trained_where(|param, spec| match spec {
+            Some(spec) => !spec.decays,
+            None => param.shape.len() < 2,
+        })
     }
 
-    /// `schedule` for every trained parameter, and `loraplus_lr_ratio` of the config times it for LoRA's B (LoRA+, Hayou
-    /// et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
+    /// `schedule` for every trained parameter, times the factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's
+    /// B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
     /// `optimizer.step(rates.step(), adapted, grads)`.
     pub fn learning_rates<S: LrScheduler + Clone + 'static>(&self, schedule: S) -> ModuleLrScheduler {
+        let mut scales: Vec<f64> = self.bank().specs().map(|(_, spec)| spec.lr_scale).collect();
+        scales.sort_by(f64::total_cmp);
+        scales.dedup();
+        scales.retain(|scale| *scale != 1.0);
         let rates = ModuleLrScheduler::new(schedule.clone());
-        let ratio = match &self.config().method {
-            Method::Lora(lora) => lora.loraplus_lr_ratio,
-            _ => 1.0,
-        };
-        if ratio == 1.0 {
-            return rates;
-        }
-        let b = self.bank().lora_b();
-        let group = self.trained_where(|param| b.contains(&param.id));
-        rates.with_group(group, Scaled { schedule, by: ratio })
+        scales.into_iter().fold(rates, |rates, by| {
+            let group = self.trained_where(|_, spec| spec.is_some_and(|spec| spec.lr_scale == by));
+            let schedule = schedule.clone();
+            rates.with_group(group, Scaled { schedule, by })
+        })
     }
 
     /// Known by id and by path: loading a record gives parameters the ids of the run that wrote it.
-    fn trained_where(&self, chosen: impl Fn(&ParamInfo) -> bool) -> ParamGroup {
+    fn trained_where(&self, chosen: impl Fn(&ParamInfo, Option<&Spec>) -> bool) -> ParamGroup {
         let trained = self.trained();
+        let specs: HashMap<ParamId, &Spec> = self.bank().specs().collect();
         let params = site::params(self).into_iter();
         let (ids, paths) = params
-            .filter(|param| trained.matches(&param.id, None) && chosen(param))
+            .filter(|param| trained.matches(&param.id, None) && chosen(param, specs.get(&param.id).copied()))
             .map(|param| (param.id, param.path))
             .unzip::<_, _, Vec<_>, Vec<String>>();
         ParamGroup::from_ids(ids).fuse(&ParamGroup::from_paths(paths))

@@ -1,14 +1,36 @@
 //! Selection: which places of a model a config targets.
 
-use crate::config::{Fused, TargetModules, Targets};
 use crate::error::AdapterError;
-use crate::site::{BlockOf, ParamInfo, Site, is_saved, kind, layer_index, name_matches, regex};
+use crate::site::{BlockOf, ParamInfo, Places, Site, is_saved, kind, layer_index, name_matches, regex};
+use crate::targets::{Fused, TargetModules, Targets};
 
-/// The rank-2 weights of `params` that `targets` names, in traversal order.
-///
-/// # Errors
-/// No target at all, a pattern that matches nothing, or a match without a rank-2 weight.
-pub(crate) fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, AdapterError> {
+impl Targets {
+    /// The rank-2 weights that these targets name, in traversal order.
+    ///
+    /// # Errors
+    /// No target at all, a pattern that matches nothing, or a match without a rank-2 weight.
+    pub fn weights(&self, places: &Places) -> Result<Vec<Site>, AdapterError> {
+        weights(&places.params, self)
+    }
+
+    /// The vectors that `accepts` takes, in the modules that these targets name; in all modules if they name none.
+    ///
+    /// # Errors
+    /// A pattern that matches no such vector.
+    pub fn vectors(&self, places: &Places, accepts: impl Fn(&ParamInfo) -> bool) -> Result<Vec<Site>, AdapterError> {
+        vectors(&places.params, self, accepts)
+    }
+
+    /// The hooks that these targets name, or those that `default` names if they name none.
+    ///
+    /// # Errors
+    /// A pattern that matches no hook.
+    pub fn hooks(&self, places: &Places, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
+        hooks(&places.hooks, self, default)
+    }
+}
+
+fn weights(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, AdapterError> {
     let weights: Vec<&ParamInfo> = params.iter().filter(|param| !param.path.ends_with(".bias")).collect();
     if targets.target_modules.is_empty() {
         let names = nearest(&weights, "proj");
@@ -35,11 +57,7 @@ pub(crate) fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>,
     Ok(sites)
 }
 
-/// The vectors of `params` that `accepts` takes, in the modules that `targets` names; in all modules if it names none.
-///
-/// # Errors
-/// A pattern that matches no such vector.
-pub(crate) fn find_vectors(
+fn vectors(
     params: &[ParamInfo],
     targets: &Targets,
     accepts: impl Fn(&ParamInfo) -> bool,
@@ -54,11 +72,7 @@ pub(crate) fn find_vectors(
         .collect())
 }
 
-/// The hooks that `targets` names, or those that `default` names if it names none.
-///
-/// # Errors
-/// A pattern that matches no hook.
-pub(crate) fn find_hooks(hooks: &[ParamInfo], targets: &Targets, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
+fn hooks(hooks: &[ParamInfo], targets: &Targets, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
     let mut targets = targets.clone();
     if targets.target_modules.is_empty() {
         targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());

@@ -1,12 +1,9 @@
-//! Sites: the places of a model by name, and the groups that share factors.
-
-use std::collections::BTreeMap;
+//! Sites: the places of a model by name.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
-use crate::config::Sharing;
 use crate::error::AdapterError;
 
 /// One float parameter of a model.
@@ -20,6 +17,8 @@ pub struct ParamInfo {
     pub holder: String,
     /// Identity of the parameter.
     pub id: ParamId,
+    /// True if files hold its transpose: weights of linear layers, and what a method says of its own factors.
+    pub transposed: bool,
 }
 
 impl ParamInfo {
@@ -42,12 +41,21 @@ impl ParamInfo {
         self.holder == "Linear" && self.shape.len() == 2
     }
 
-    /// Number of values.
+    /// Shape on disk.
+    pub fn stored_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.transposed {
+            shape.reverse();
+        }
+        shape
+    }
+
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// True if the parameter holds no value.
+    /// True if the parameter has no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -89,12 +97,15 @@ impl ModuleVisitor for Collector {
             true => &mut self.places.hooks,
             false => &mut self.places.params,
         };
-        list.push(ParamInfo {
+        let mut info = ParamInfo {
             path: self.path.join("."),
             shape: param.lazy_shape().to_vec(),
             holder: self.holders.last().cloned().unwrap_or_default(),
             id: param.id,
-        });
+            transposed: false,
+        };
+        info.transposed = info.is_linear_weight();
+        list.push(info);
     }
 }
 
@@ -201,29 +212,6 @@ pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
         .any(|(end, _)| modules_to_save.iter().any(|name| name_matches(&path[..end], name)))
 }
 
-/// `pattern` as a regular expression for whole names.
-pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
-        pattern: pattern.to_string(),
-        message: error.to_string().replace('\n', " "),
-    })
-}
-
-/// PEFT's rule for the keys of `rank_pattern`: the whole name, or its end after a dot.
-pub(crate) fn module_regex(key: &str) -> Result<Regex, AdapterError> {
-    regex(&format!(r"(?:.*\.)?(?:{key})"))
-}
-
-/// True if `key`, a valid pattern, matches `module`.
-pub(crate) fn pattern_matches(key: &str, module: &str) -> bool {
-    module_regex(key).is_ok_and(|regex| regex.is_match(module))
-}
-
-/// True if `pattern`, a regular expression for whole module paths, matches `module`; an invalid one matches nothing.
-pub(crate) fn whole_matches(pattern: &str, module: &str) -> bool {
-    regex(pattern).is_ok_and(|regex| regex.is_match(module))
-}
-
 /// First number in a path, `3` of `blocks.3.attn.proj`.
 pub(crate) fn layer_index(path: &str) -> Option<usize> {
     path.split('.').find_map(|part| part.parse().ok())
@@ -238,77 +226,10 @@ pub fn kind(module: &str) -> String {
         .join(".")
 }
 
-/// Sorts sites into the groups that share one generator. Each group is (name, indices into `sites`).
-///
-/// # Errors
-/// A group pattern that is no regex or matches no site, a site in no group.
-pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize>)>, AdapterError> {
-    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-    let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
-    let compiled = match sharing {
-        Sharing::Groups(patterns) => patterns
-            .iter()
-            .map(|pattern| regex(&format!("(?:{pattern})(?:\\..*)?")).map(|regex| (pattern.clone(), regex)))
-            .collect::<Result<Vec<_>, _>>()?,
-        _ => Vec::new(),
-    };
-    for (index, site) in sites.iter().enumerate() {
-        let name = match sharing {
-            Sharing::Kind => kind(&site.module()),
-            Sharing::All => "all".to_string(),
-            Sharing::Site => site.module(),
-            Sharing::Groups(_) => compiled
-                .iter()
-                .find(|(_, regex)| regex.is_match(&site.module()))
-                .map(|(pattern, _)| pattern.clone())
-                .ok_or_else(|| {
-                    let message = format!(
-                        "site '{}' is in none of the groups; add a pattern that matches it from the start of its name",
-                        site.module()
-                    );
-                    AdapterError::bad_field("groups", message)
-                })?,
-        };
-        let slot = *by_name.entry(name.clone()).or_insert_with(|| {
-            groups.push((name.clone(), Vec::new()));
-            groups.len() - 1
-        });
-        groups[slot].1.push(index);
-    }
-    for (pattern, _) in &compiled {
-        if !by_name.contains_key(pattern) {
-            let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
-            return Err(AdapterError::NoMatch {
-                pattern: pattern.clone(),
-                nearest: names[..names.len().min(3)].join(", "),
-            });
-        }
-    }
-    Ok(groups)
-}
-
-/// Checks that all members of a group agree in a size, such as d_in.
-///
-/// # Errors
-/// The first member that differs.
-pub(crate) fn check_equal(
-    group: &str,
-    sites: &[Site],
-    size: &'static str,
-    of: impl Fn(&Site) -> usize,
-) -> Result<(), AdapterError> {
-    let Some((first, rest)) = sites.split_first() else {
-        return Ok(());
-    };
-    match rest.iter().find(|site| of(site) != of(first)) {
-        None => Ok(()),
-        Some(site) => Err(AdapterError::Unequal {
-            group: group.to_string(),
-            size,
-            first: first.module(),
-            first_size: of(first),
-            site: site.module(),
-            site_size: of(site),
-        }),
-    }
+/// `pattern` as a regular expression for whole names.
+pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
+        pattern: pattern.to_string(),
+        message: error.to_string().replace('\n', " "),
+    })
 }

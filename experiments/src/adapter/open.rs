@@ -115,7 +115,7 @@ fn language(
     }
     let adapted = config.init(plain.clone()).map_err(|e| e.to_string())?;
     Ok(Language {
-        adapted: adapted.load(&on.adapter).map_err(|e| e.to_string())?,
+        adapted: adapted.load_weights(&on.adapter).map_err(|e| e.to_string())?,
         plain,
         folder,
     })

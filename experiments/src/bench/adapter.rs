@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use wegeft::{AdapterConfig, Method};
+use wegeft::AdapterConfig;
 
 use super::products::Product;
 use super::{Args, Workload};
@@ -22,8 +22,8 @@ struct Layer {
 /// An unknown method.
 pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, String> {
     let adapter = match method {
-        "frozen" => AdapterConfig::new(Method::Linear),
-        "full" => AdapterConfig::new(Method::Full),
+        "frozen" => AdapterConfig::linear_probing(),
+        "full" => AdapterConfig::full(),
         "lora" => AdapterConfig::lora(args.r).with_target_modules(["proj"]),
         "wegeft" => AdapterConfig::wegeft(args.r).with_target_modules(["proj"]),
         _ => {

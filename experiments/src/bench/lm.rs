@@ -8,7 +8,7 @@ use backbones::lm::{Cache, Decoder, DecoderConfig, Family, Layout, LoadOptions, 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
-use wegeft::{Adapted, AdapterConfig, Method, site};
+use wegeft::{Adapted, AdapterConfig, site};
 
 use super::products::{Product, finish};
 use super::{Args, Checkpointing, Pass, Workload};
@@ -43,7 +43,7 @@ pub fn workload(args: &Args, shape: &str, kind: &str, method: &str, device: &Dev
     let model = model(args, shape, &on)?;
     let adapter = match method {
         "frozen" if !training => None,
-        "full" => Some(AdapterConfig::new(Method::Full)),
+        "full" => Some(AdapterConfig::full()),
         "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(SITES)),
         "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(SITES)),
         _ => {
@@ -149,7 +149,7 @@ fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
 /// Loss of every token, backward pass and AdamW.
 fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], device: &Device) -> Pass {
     let mut optim = AdamWConfig::new().init();
-    let vocab = adapted.model().config().vocab_size;
+    let vocab = adapted.backbone().config().vocab_size;
     let ids = tokens(shape, vocab, device);
     let count = shape[0] * shape[1];
     let targets = tokens(shape, vocab, device).reshape([count]);

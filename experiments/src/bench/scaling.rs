@@ -11,7 +11,7 @@ use burn::tensor::{Distribution, Tensor};
 use serde::Serialize;
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::storage::write_then_rename;
-use wegeft::{Adapted, AdapterConfig, Method, Sharing};
+use wegeft::{Adapted, AdapterConfig, Sharing};
 
 use super::Args;
 use super::adapter::{TOKENS, WIDTH};
@@ -134,7 +134,7 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
     };
     let rows = args.batch.unwrap_or(super::BATCH) * TOKENS;
     let x = Tensor::random([rows, WIDTH], Distribution::Normal(0.0, 1.0), &device);
-    let all = |config: WegeftConfig| AdapterConfig::new(Method::Wegeft(config)).with_target_regex(r"layers\.\d+");
+    let all = |config: WegeftConfig| AdapterConfig::new(config).with_target_regex(r"layers\.\d+");
     let with_sites = |count: usize| all(WegeftConfig::new(args.r)).with_layers_to_transform(0..count);
     let with_generators = |count: usize| {
         let share = LAYERS / count;
@@ -152,7 +152,7 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
             .map(|count| Variant::new(*count, &config(*count), &stack))
             .collect()
     };
-    let mut frozen = Variant::new(0, &AdapterConfig::new(Method::Linear), &stack)?;
+    let mut frozen = Variant::new(0, &AdapterConfig::linear_probing(), &stack)?;
     let mut sweeps = [
         ("adapted sites", variants(&SITES, &with_sites)?),
         ("rank", variants(&RANKS, &|rank| all(WegeftConfig::new(rank)))?),

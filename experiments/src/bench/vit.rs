@@ -5,7 +5,7 @@ use burn::module::{Lora, Module, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use wegeft::{AdapterConfig, Method};
+use wegeft::AdapterConfig;
 
 use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
@@ -36,8 +36,8 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
     let training = args.training(device);
     let model = config.init(if kind == "step" { &training } else { device });
     let adapter = match method {
-        "frozen" => Some(AdapterConfig::new(Method::Linear)),
-        "full" => Some(AdapterConfig::new(Method::Full)),
+        "frozen" => Some(AdapterConfig::linear_probing()),
+        "full" => Some(AdapterConfig::full()),
         "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(["attn.proj"])),
         "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(["attn.proj"])),
         "burn-lora" if args.checkpointing == Some(Checkpointing::Layers) => {

@@ -37,7 +37,7 @@ pub fn loss_and_grads(
             frozen.fold(embed(adapted), |x, index| layer(adapted, index, x))
         },
         embed_is_trained: first.is_none(),
-        layers: first.unwrap_or(0)..adapted.model().config().layers.len(),
+        layers: first.unwrap_or(0)..adapted.backbone().config().layers.len(),
         layer,
     };
     let (loss, (), grads) = layered.loss_and_grads(adapted, |x| {

@@ -7,7 +7,7 @@ use burn::tensor::{DType, ExecutionError, Tensor};
 use burn::train::metric::{Adaptor, LossInput};
 use burn::train::{ItemLazy, TrainOutput};
 use kernels::{LmHead, linear_cross_entropy, linear_nll};
-use wegeft::{Adapted, Method, Trainee};
+use wegeft::{Adapted, FullConfig, Trainee};
 
 use crate::language::batches::{Batch, Step};
 use crate::language::checkpointing;
@@ -76,7 +76,7 @@ impl Objective {
 
     fn gradients(&self, adapted: &Adapted<Decoder>, step: &Step) -> TrainOutput<StepOutput> {
         // A thousandth of a gradient is less than an f16 holds: there it is divided when it is summed, in f32.
-        let divided_after = kernels::computes_in(&adapted.model().head_weight()) == DType::F16;
+        let divided_after = kernels::computes_in(&adapted.backbone().head_weight()) == DType::F16;
         let denominator = if divided_after { 1.0 } else { step.learned as f64 };
         self.gradients_over(adapted, step, denominator)
     }
@@ -129,7 +129,7 @@ fn evaluate(adapted: &Adapted<Decoder>, step: Step) -> StepOutput {
 /// The head of a bound model.
 pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
     const HEADS: [&str; 3] = ["lm_head.weight", "embed_tokens.weight", "wte.weight"];
-    let trained = adapted.config().method == Method::Full
+    let trained = adapted.config().settings::<FullConfig>().is_some()
         || adapted
             .saved_params()
             .iter()

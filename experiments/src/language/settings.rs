@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use datasets::language::{Fields, Protocol, Template};
 use serde::{Deserialize, Serialize};
+use wegeft::AdapterConfig;
 use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::wegeft::{WegeftConfig, ZeroFactor};
-use wegeft::{AdapterConfig, Method};
 
 use crate::language::schedule::Shape;
 
@@ -230,14 +230,14 @@ impl Settings {
     /// # Errors
     /// An unknown method.
     pub fn adapter_config(&self, method: &str) -> Result<AdapterConfig, String> {
-        let method = match method {
-            "full" => return Ok(AdapterConfig::new(Method::Full)),
-            "lora" => Method::Lora(
+        let config = match method {
+            "full" => return Ok(AdapterConfig::full()),
+            "lora" => AdapterConfig::new(
                 LoraConfig::new(self.lora_r)
                     .with_alpha(self.lora_alpha)
                     .with_dropout(self.lora_dropout),
             ),
-            "wegeft" => Method::Wegeft(
+            "wegeft" => AdapterConfig::new(
                 WegeftConfig::new(self.r)
                     .with_alpha(self.alpha)
                     .with_zero_factor(ZeroFactor::Phi)
@@ -249,6 +249,6 @@ impl Settings {
                 ));
             }
         };
-        Ok(AdapterConfig::new(method).with_target_modules(self.target_modules.clone()))
+        Ok(config.with_target_modules(self.target_modules.clone()))
     }
 }

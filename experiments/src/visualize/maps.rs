@@ -4,7 +4,6 @@ use backbones::Vit;
 use burn::tensor::Tensor;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use wegeft::methods::Factors;
 use wegeft::{Adapted, linear};
 
 /// The projection whose output is clustered.
@@ -32,11 +31,11 @@ pub fn clusters(adapted: &Adapted<Vit>) -> Result<Vec<(usize, Tensor<2>)>, Strin
             let module = site.module();
             let block = module.strip_prefix("blocks.").and_then(|rest| rest.strip_suffix(SITE));
             let block = block.and_then(|number| number.trim_end_matches('.').parse::<usize>().ok());
-            let (Some(block), Factors::Wegeft(factors)) = (block, factors) else {
+            let Some(block) = block.filter(|_| factors.contains("phi")) else {
                 continue;
             };
-            let weight = adapted.model().blocks[block].attn.proj.weight.base();
-            let phi = factors.phi.val();
+            let weight = adapted.backbone().blocks[block].attn.proj.weight.base();
+            let phi = factors.matrix("phi");
             if phi.dims()[0] != weight.dims()[0] {
                 continue;
             }
@@ -70,7 +69,7 @@ pub fn maps(adapted: &Adapted<Vit>, clusters: &[(usize, Tensor<2>)], pixels: Ten
             BlockMaps {
                 block: *block,
                 after: of(&bound),
-                before: of(adapted.model()),
+                before: of(adapted.backbone()),
             }
         })
         .collect()

@@ -55,7 +55,7 @@ fn adapted(method: &str, device: &Device) -> Adapted<Decoder> {
         .model;
     let adapter = folder().join(method);
     let config = read_config(&adapter).unwrap();
-    config.init(model).unwrap().load(&adapter).unwrap()
+    config.init(model).unwrap().load_weights(&adapter).unwrap()
 }
 
 /// What a step gives, its gradients clipped to `max_grad_norm` (not at 0).

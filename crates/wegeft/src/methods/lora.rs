@@ -8,20 +8,24 @@
 //! - DoRA, `use_dora`: see [`super::dora`];
 //! - PiSSA and OLoRA, `init_lora_weights`: see [`super::lora_init`].
 
-use burn::module::{Module, Param, ParamId};
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::dora::{BoundDora, Dora};
+use super::check::{check_alpha, check_probability};
+use super::dora::{self, BoundDora};
 use super::lora_init::{LoraInit, Start};
-use super::low_rank::LowRank;
-use super::wegeft::{check_alpha, check_probability};
-use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
-use crate::bank::{Group, check_rank, own_groups};
-use crate::config::Patterns;
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::linear::{affine, product};
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::low_rank::LowRank;
+use crate::method::{self, Method};
+use crate::patterns::Patterns;
 use crate::site::Site;
+use crate::tensor::{affine, cast, dropped, product, with_rest};
 use crate::weights::Weights;
 
 /// Settings of LoRA; names as in PEFT.
@@ -47,7 +51,7 @@ pub struct LoraConfig {
     /// A is not trained (LoRA-FA). Not a field of PEFT's, where the optimizer says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub freeze_a: bool,
-    /// Learning rate of B over that of everything else (LoRA+); what builds the optimizer heeds it. Not a field of
+    /// Learning rate of B over that of everything else (LoRA+); whatever builds the optimizer respects it. Not a field of
     /// PEFT's, where the optimizer says so.
     #[serde(default = "no_ratio", skip_serializing_if = "is_no_ratio")]
     pub loraplus_lr_ratio: f64,
@@ -143,56 +147,73 @@ impl LoraConfig {
             }
         }
     }
-
-    /// Rank and scale at a site.
-    fn rank_and_scale(&self, site: &Site) -> (usize, f64) {
-        let (r, alpha) = self.patterns.of(&site.module(), self.r, self.alpha);
-        let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
-        (r, alpha / divisor)
-    }
-
-    fn factors(&self, site: &Site, weights: &Weights, device: &Device) -> Result<Lora, AdapterError> {
-        let (r, scale) = self.rank_and_scale(site);
-        let Start { a, b, initial } = self.init.start(site, r, scale, weights, device)?;
-        let mut lora = Lora {
-            a: Param::from_tensor(a).set_require_grad(!self.freeze_a),
-            b: Param::from_tensor(b),
-            initial: initial.map(|(a, b)| Initial { a, b }),
-            dora: None,
-            scale,
-            dropout: self.dropout,
-            freeze_a: self.freeze_a,
-        };
-        if self.use_dora {
-            lora.dora = Some(Dora::init(weights.matrix(site), lora.residual(), device));
-        }
-        Ok(lora)
-    }
 }
 
-impl Recipe for LoraConfig {
+impl Method for LoraConfig {
+    fn name(&self) -> &'static str {
+        "LORA"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         self.check()?;
-        self.patterns.check(sites)?;
-        for site in sites {
-            check_rank(self.rank_and_scale(site).0, site, site.d_in.min(site.d_out))?;
+        let mut groups = Group::each(sites);
+        self.patterns.resolve(&mut groups, self.r, self.alpha, |r, alpha| {
+            let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
+            alpha / divisor
+        })?;
+        for group in &groups {
+            group.check_rank(|site| site.d_in.min(site.d_out))?;
         }
-        Ok(own_groups(sites))
+        Ok(groups)
     }
 
-    fn params(&self, group: &Group) -> usize {
-        let site = &group.sites[0];
-        let (r, _) = self.rank_and_scale(site);
-        let a = if self.freeze_a { 0 } else { r * site.d_in };
-        let magnitudes = if self.use_dora { site.d_out } else { 0 };
-        a + r * site.d_out + magnitudes
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let (site, r) = (group.site(), group.rank);
+        let a = Spec::new("a", "lora_A.weight", [r, site.d_in]);
+        let b = Spec::new("b", "lora_B.weight", [site.d_out, r]).with_lr_scale(self.loraplus_lr_ratio);
+        let mut specs = vec![if self.freeze_a { a.frozen() } else { a }, b];
+        if self.init.reads_weight() {
+            // What (A, B) started as. PEFT subtracts their product from the frozen weight; here the residual is
+            // `s·(B A − B₀ A₀)`, so that the weight stays as it is and can be shared.
+            specs.push(Spec::new("initial_a", "", [r, site.d_in]).constant());
+            specs.push(Spec::new("initial_b", "", [site.d_out, r]).constant());
+        }
+        if self.use_dora {
+            specs.extend(dora::specs(site.d_out));
+        }
+        specs
     }
 
-    fn make(&self, groups: &[Group], weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups
-            .iter()
-            .map(|group| self.factors(&group.sites[0], weights, device).map(Factors::Lora));
-        factors.collect()
+    fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        let site = group.site();
+        let Start { a, b, initial } = self.init.start(site, group.rank, group.scale, weights, device)?;
+        let mut factors = Factors::draw(self.specs(group), device).with("a", a).with("b", b);
+        if let Some((a, b)) = initial {
+            factors = factors.with("initial_a", a).with("initial_b", b);
+        }
+        match self.use_dora {
+            true => {
+                let residual = residual(&factors, group.scale);
+                Ok(dora::start(factors, weights.matrix(site), residual, device))
+            }
+            false => Ok(factors),
+        }
+    }
+
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        let LowRank { a, b, scale } = residual(factors, group.scale);
+        Arc::new(BoundLora {
+            a,
+            b,
+            scale,
+            dora: self.use_dora.then(|| BoundDora::of(factors)),
+            reads_weight: self.init.reads_weight(),
+            dropout: self.dropout,
+        })
     }
 
     fn has_lora_form(&self) -> bool {
@@ -200,68 +221,22 @@ impl Recipe for LoraConfig {
     }
 }
 
-/// The pair (A, B) of one site.
-#[derive(Module, Debug)]
-pub struct Lora {
-    /// `[r, d_in]`
-    pub a: Param<Tensor<2>>,
-    /// `[d_out, r]`
-    pub b: Param<Tensor<2>>,
-    /// Magnitudes, for DoRA.
-    pub dora: Option<Dora>,
-    initial: Option<Initial>,
-    /// s
-    pub scale: f64,
-    dropout: f64,
-    freeze_a: bool,
-}
-
-/// What (A, B) started as, for the inits that take a part of the weight. PEFT subtracts their product from the
-/// frozen weight; here the residual is `s·(B A − B₀ A₀)`, so that the weight stays as it is and can be shared.
-#[derive(Module, Debug)]
-struct Initial {
-    a: Tensor<2>,
-    b: Tensor<2>,
-}
-
-impl Lora {
-    /// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank.
-    fn residual(&self) -> LowRank {
-        let (a, b) = (self.a.val(), self.b.val());
-        let (a, b) = match &self.initial {
-            Some(initial) => (
-                Tensor::cat(vec![a, initial.a.clone()], 0),
-                Tensor::cat(vec![b, initial.b.clone().neg()], 1),
-            ),
-            None => (a, b),
-        };
-        LowRank {
-            a,
-            b,
-            scale: self.scale,
-        }
-    }
-
-    pub(crate) fn bind(&self) -> BoundLora {
-        let LowRank { a, b, scale } = self.residual();
-        BoundLora {
-            a,
-            b,
-            scale,
-            dora: self.dora.as_ref().map(Dora::bind),
-            reads_weight: self.initial.is_some(),
-            dropout: self.dropout,
-        }
-    }
-
-    pub(crate) fn frozen(&self) -> Option<ParamId> {
-        self.freeze_a.then_some(self.a.id)
-    }
+/// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank.
+fn residual(factors: &Factors, scale: f64) -> LowRank {
+    let (a, b) = (factors.matrix("a"), factors.matrix("b"));
+    let (a, b) = match factors.contains("initial_a") {
+        true => (
+            Tensor::cat(vec![a, factors.matrix("initial_a")], 0),
+            Tensor::cat(vec![b, factors.matrix("initial_b").neg()], 1),
+        ),
+        false => (a, b),
+    };
+    LowRank { a, b, scale }
 }
 
 /// (A, B) as a bound site sees them.
-#[derive(Module, Debug)]
-pub struct BoundLora {
+#[derive(Debug)]
+struct BoundLora {
     a: Tensor<2>,
     b: Tensor<2>,
     scale: f64,
@@ -323,5 +298,63 @@ impl Edit for BoundLora {
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
         let determined = self.dora.is_none() && !self.reads_weight;
         determined.then(|| merged.clone() - self.residual(merged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::laws::{Case, Net, stir};
+    use crate::{Adapted, AdapterConfig};
+
+    const TARGETS: [&str; 3] = ["proj", "up", "down"];
+
+    fn case(config: LoraConfig) -> Case {
+        Case::new(AdapterConfig::new(config.with_alpha(3.0)).with_target_modules(TARGETS))
+    }
+
+    fn lora() -> LoraConfig {
+        LoraConfig::new(2)
+    }
+
+    #[test]
+    fn keeps_the_laws() {
+        let head = AdapterConfig::lora(2).with_target_modules(TARGETS);
+        Case::new(head.with_modules_to_save(["head"])).check();
+        case(lora().with_rslora(true).with_loraplus_lr_ratio(16.0)).check();
+        case(lora().with_freeze_a(true)).check();
+        case(lora().with_init(LoraInit::Gaussian)).check();
+    }
+
+    #[test]
+    fn keeps_the_laws_when_it_starts_from_the_weight() {
+        for init in [LoraInit::Pissa, LoraInit::PissaNiter(4), LoraInit::Olora] {
+            case(lora().with_init(init)).starting_within(1e-5).check();
+        }
+    }
+
+    #[test]
+    fn dora_keeps_the_laws() {
+        // The norm is a constant to the backward pass, by design: only the magnitudes' gradient is the function's.
+        let dora = || lora().with_dora(true);
+        case(dora()).with_exact_gradients(&["magnitude"]).check();
+        let pissa = case(dora().with_init(LoraInit::Pissa)).starting_within(1e-5);
+        pissa.with_exact_gradients(&["magnitude"]).check();
+    }
+
+    #[test]
+    fn lora_fa_saves_the_a_it_does_not_train() {
+        let device = Device::flex().autodiff();
+        let config = AdapterConfig::new(lora().with_freeze_a(true)).with_target_modules(["proj"]);
+        let fresh = config.init(Net::new(8, 1, &device)).unwrap();
+        let a = |adapted: &Adapted<Net>| adapted.bank().factors[0].matrix("a").into_data();
+        let folder = tempfile::tempdir().unwrap();
+        let stirred = stir(fresh.clone(), 8, 2, &device);
+        assert_eq!(a(&fresh), a(&stirred));
+        assert_eq!(stirred.summary().adapter_params, 8 * 2);
+        stirred.save(folder.path()).unwrap();
+        let other = config.init(Net::new(8, 1, &device)).unwrap();
+        assert_ne!(a(&other), a(&fresh));
+        assert_eq!(a(&other.load_weights(folder.path()).unwrap()), a(&fresh));
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::cast;
+use crate::tensor::cast;
 
 /// `W' - W = scale · B A` in PyTorch's orientation; `y += scale · (x Aᵀ) Bᵀ`.
 #[derive(Debug, Clone)]

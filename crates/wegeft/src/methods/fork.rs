@@ -8,12 +8,15 @@
 //! | `tied_modules`: lists of patterns from the start of a name; none ties nothing | `sharing` |
 //! | `init_wegeft_weights`: phi = 0 | `zero_factor = "phi"` |
 
+use std::sync::Arc;
+
+use serde::de::Error;
 use serde_json::{Map, Value, json};
 
-use crate::bank::Group;
-use crate::config::{AdapterConfig, Method, Sharing};
-use crate::methods::wegeft::{Side, ZeroFactor};
-use crate::storage::{Names, Tensors};
+use super::wegeft::{Side, WegeftConfig, ZeroFactor};
+use crate::checkpoint::{Names, Tensors};
+use crate::group::{Group, Sharing};
+use crate::method::{self, Method};
 
 const FIELDS: [&str; 5] = [
     "wegeft_alpha",
@@ -23,22 +26,16 @@ const FIELDS: [&str; 5] = [
     "init_wegeft_weights",
 ];
 
-/// Turns the fork's fields of an adapter_config.json into ours. A file with our own field keeps that one.
+/// Reads WeGeFT's settings, with the fork's fields turned into ours. A file with our own field keeps that one.
 ///
 /// # Errors
-/// A value that has no counterpart here, with its field.
-pub(crate) fn translate(json: &mut Value) -> Result<(), String> {
-    let Some(fields) = json.as_object_mut() else {
-        return Ok(());
-    };
-    let is_wegeft = fields
-        .get("peft_type")
-        .and_then(Value::as_str)
-        .is_some_and(|name| name.eq_ignore_ascii_case("wegeft"));
-    if !is_wegeft {
-        return Ok(());
-    }
-    fields.insert("peft_type".into(), json!("WEGEFT"));
+/// A field that is missing, of a wrong type, or that has no counterpart here.
+pub(super) fn read(fields: &mut Map<String, Value>) -> serde_json::Result<Arc<dyn Method>> {
+    translate(fields).map_err(serde_json::Error::custom)?;
+    method::read::<WegeftConfig>(fields)
+}
+
+fn translate(fields: &mut Map<String, Value>) -> Result<(), String> {
     let found: Map<String, Value> = FIELDS
         .iter()
         .filter_map(|name| Some((name.to_string(), fields.shift_remove(*name)?)))
@@ -105,12 +102,9 @@ fn sharing(value: Option<&Value>) -> Result<Value, String> {
     })
 }
 
-/// The fork's fields of a WeGeFT adapter, so that it can read what we write; nothing for other methods and for
-/// generators, which it does not have.
-pub(crate) fn fields(config: &AdapterConfig, groups: &[Group]) -> Map<String, Value> {
-    let Method::Wegeft(wegeft) = &config.method else {
-        return Map::new();
-    };
+/// The fork's fields of a WeGeFT adapter, so that it can read what we write; nothing for generators,
+/// which it does not have.
+pub(super) fn fields(wegeft: &WegeftConfig, groups: &[Group]) -> Map<String, Value> {
     if !wegeft.generator.is_identity() {
         return Map::new();
     }
@@ -136,7 +130,7 @@ pub(crate) fn fields(config: &AdapterConfig, groups: &[Group]) -> Map<String, Va
 
 /// Gives factors of a foreign file the names and the orientation that [`Names`] expects: a name may lack `.weight`, and
 /// phi and psi may be `[d, r]` instead of `[r, d]`. Square ones are taken as the fork's.
-pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
+pub(super) fn respell(names: &Names, tensors: &mut Tensors) {
     for (param, name) in names.values() {
         let Some(bare) = name.strip_suffix(".weight").filter(|name| name.contains(".wegeft_p")) else {
             continue;

@@ -1,28 +1,38 @@
 //! A fused weight, such as qkv, of which some column blocks are adapted and others are not.
 
-use burn::module::Module;
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
-use super::low_rank::LowRank;
-use super::{Bound, Edit};
-use crate::linear::product;
+use crate::edit::{Bound, Edit};
+use crate::low_rank::LowRank;
+use crate::tensor::product;
 
 /// One adapted block of columns.
-#[derive(Module, Debug)]
-pub struct Part {
-    /// First column.
-    pub start: usize,
-    /// Number of columns.
-    pub width: usize,
-    /// What is bound to the block.
-    pub bound: Bound,
+#[derive(Debug)]
+struct Part {
+    start: usize,
+    width: usize,
+    bound: Bound,
 }
 
 /// The adapted blocks of one weight; the columns between them stay frozen.
-#[derive(Module, Debug)]
-pub struct BoundParts {
+#[derive(Debug)]
+struct BoundParts {
     /// In the order of their columns.
-    pub parts: Vec<Part>,
+    parts: Vec<Part>,
+}
+
+/// What is bound to a weight of which the given blocks are adapted: first column, width, and what is bound to them.
+pub(crate) fn bound(blocks: Vec<(usize, usize, Bound)>) -> Bound {
+    let places: Vec<(usize, usize)> = blocks.iter().map(|(start, width, _)| (*start, *width)).collect();
+    let parts = blocks.into_iter().map(|(_, _, bound)| bound).collect();
+    Bound::composed(parts, move |parts| {
+        let part = |(&(start, width), bound)| Part { start, width, bound };
+        Arc::new(BoundParts {
+            parts: places.iter().zip(parts).map(part).collect(),
+        })
+    })
 }
 
 impl BoundParts {

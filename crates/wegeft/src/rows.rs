@@ -1,50 +1,74 @@
 //! A mixed batch: rows of one batch that use different adapters, in one forward pass.
 
-use burn::module::Module;
+use std::sync::Arc;
+
+use burn::module::Param;
 use burn::tensor::{Int, Tensor};
 
-use super::{Bound, Edit, cast};
-use crate::linear::product;
+use crate::edit::{Bound, Edit, Rebind};
+use crate::factors::Factors;
+use crate::tensor::{cast, product};
 
 /// The rows of a batch that one adapter serves.
-#[derive(Module, Debug)]
-pub struct Share {
+#[derive(Debug)]
+struct Share {
     /// Their indices in the batch, ascending.
-    pub rows: Vec<usize>,
+    rows: Vec<usize>,
     /// What is bound at this site for them; nothing for the frozen model.
-    pub bound: Option<Bound>,
+    bound: Option<Bound>,
 }
 
 /// One site of a mixed batch. The first dimension of what it reads is the batch's: `linear` may have flattened
-/// `[batch, tokens, d]` to `[batch·tokens, d]`, which keeps a picture's or a sentence's tokens together.
-#[derive(Module, Debug)]
-pub struct BoundRows {
-    /// Size of the batch.
-    pub batch: usize,
+/// `[batch, tokens, d]` to `[batch·tokens, d]`, which keeps the tokens of an image or a sentence together.
+#[derive(Debug)]
+struct BoundRows {
+    batch: usize,
     /// Every row is in exactly one of them.
-    pub shares: Vec<Share>,
+    shares: Vec<Share>,
 }
 
 /// A weight of an adapter's own in place of the frozen one, such as its head.
-#[derive(Module, Debug)]
-pub struct BoundOwn {
+#[derive(Debug)]
+struct BoundOwn {
     /// `[d_in, d_out]`, bound to a weight.
-    pub weight: Option<Tensor<2>>,
+    weight: Option<Tensor<2>>,
     /// `[d_out]`, bound to a bias.
-    pub bias: Option<Tensor<1>>,
+    bias: Option<Tensor<1>>,
+}
+
+/// What is bound to a site of a mixed batch of that size: for each share its rows and what they use.
+pub(crate) fn rows(batch: usize, shares: Vec<(Vec<usize>, Option<Bound>)>) -> Bound {
+    let plan: Vec<(Vec<usize>, bool)> = shares
+        .iter()
+        .map(|(rows, bound)| (rows.clone(), bound.is_some()))
+        .collect();
+    let parts = shares.into_iter().filter_map(|(_, bound)| bound).collect();
+    Bound::composed(parts, move |parts| {
+        let mut parts = parts.into_iter();
+        let share = |(rows, adapted): &(Vec<usize>, bool)| Share {
+            rows: rows.clone(),
+            bound: if *adapted { parts.next() } else { None },
+        };
+        Arc::new(BoundRows {
+            batch,
+            shares: plan.iter().map(share).collect(),
+        })
+    })
+}
+
+/// What is bound to a parameter of which an adapter has a trained copy of its own: a weight or a bias.
+pub(crate) fn own<const D: usize>(param: Param<Tensor<D>>) -> Bound {
+    let rebind = Rebind::new(|factors| {
+        let (weight, bias) = match D {
+            1 => (None, Some(factors.vector("own"))),
+            _ => (Some(factors.matrix("own")), None),
+        };
+        Arc::new(BoundOwn { weight, bias })
+    });
+    Bound::new(Factors::of_param("own", param), rebind)
 }
 
 impl BoundRows {
-    /// False if some rows get prompts that others do not get: they would no longer have equally many tokens.
-    pub(crate) fn keeps_tokens_equal(&self) -> bool {
-        let mut prompts = self.shares.iter().map(|share| match &share.bound {
-            Some(Bound::Prompt(prompt)) => prompt.added(),
-            _ => 0,
-        });
-        let first = prompts.next().unwrap_or_default();
-        prompts.all(|added| added == first)
-    }
-
     /// `change` of every share's rows, put together in the batch's order. `x`: `[batch, ..]`.
     fn by_share<const D: usize>(
         &self,
