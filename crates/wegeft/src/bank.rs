@@ -13,7 +13,7 @@ use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::parts;
-use crate::site::{self, ParamInfo, Places};
+use crate::site::{self, ParamInfo, Places, Site};
 use crate::weights::Weights;
 
 /// Start of every key on disk.
@@ -72,6 +72,10 @@ impl Bank {
         let start = |group: &Group| method.start(group, &weights, &device);
         let factors = groups.iter().map(start).collect::<Result<_, _>>()?;
         let shared = method.shared(&groups, &device);
+        if let Some(name) = repeated(groups.iter().flat_map(|group| &group.sites).map(Site::module)) {
+            let message = format!("'{name}' names two of the adapted weights, which files could not tell apart");
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
 
         let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
         for (index, group) in groups.iter().enumerate() {
@@ -164,12 +168,38 @@ impl Bank {
             .collect()
     }
 
+    /// Names on disk that factors of a module's own fields had before each field had a name: (name, former name), where that
+    /// stands for one factor only.
+    pub(crate) fn former_names(&self) -> Vec<(String, String)> {
+        let mut names = Vec::new();
+        for (group, factors) in self.groups().iter().zip(&self.factors) {
+            let name = group.module();
+            let module = group.site().path.rsplit_once('.').map(|(module, _)| module);
+            let Some(module) = module.filter(|_| name == group.site().path) else {
+                continue;
+            };
+            for (_, spec) in factors.specs() {
+                let on_disk = |module: &str| format!("{ROOT}.model.{module}.{}", spec.suffix);
+                names.push((on_disk(&name), on_disk(module)));
+            }
+        }
+        let former: Vec<String> = names.iter().map(|(_, former)| former.clone()).collect();
+        names.retain(|(_, name)| former.iter().filter(|other| *other == name).count() == 1);
+        names
+    }
+
     fn handles(&self) -> Vec<Bound> {
         let groups = self.factors.iter().zip(&self.plan.rebinds);
         groups
             .map(|(factors, rebind)| Bound::new(factors.joined(&self.shared), rebind.clone()))
             .collect()
     }
+}
+
+/// The first name that occurs twice.
+fn repeated(names: impl Iterator<Item = String>) -> Option<String> {
+    let mut seen = HashSet::new();
+    names.into_iter().find(|name| !seen.insert(name.clone()))
 }
 
 fn at(places: &[Place], bound: &[Bound]) -> Bound {

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor, Reparameterization};
 use burn::tensor::{Device, Tensor};
@@ -37,6 +37,21 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
     /// The residual `W' - W`, `[d_in, d_out]`: the weight-space route, and what a merge adds.
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         weight.zeros_like()
+    }
+
+    /// [`Edit::residual`] as a forward pass reads it from [`Param::val`](burn::module::Param::val): with dropout, in
+    /// training. Where activation space draws a mask for every row, one mask for all rows of a pass is drawn here.
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        self.residual(weight)
+    }
+
+    /// `x (W' - W)`, `[n, d_out]`, with dropout in training: what a block of a fused layer adds to its output. Shapes as
+    /// [`Edit::matmul`].
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        match self.low_rank(weight.clone()) {
+            Some(residual) => residual.forward(x),
+            None => product(x, self.residual(weight)),
+        }
     }
 
     /// The vector in place of `bias`, `[d_out]`: a bias, or the scale of a norm.
@@ -113,6 +128,8 @@ pub struct Bound {
     factors: Arc<Factors>,
     edit: Arc<dyn Edit>,
     rebind: Rebind,
+    /// The site's weight with the edit in it, once it was read.
+    composed: OnceLock<Tensor<2>>,
 }
 
 impl Bound {
@@ -122,6 +139,7 @@ impl Bound {
             factors: Arc::new(factors),
             edit,
             rebind,
+            composed: OnceLock::new(),
         }
     }
 
@@ -133,6 +151,17 @@ impl Bound {
     /// The factors that the edit was made from.
     pub fn factors(&self) -> &Factors {
         &self.factors
+    }
+
+    /// The parameter with the edit written into it: a weight or a vector, without dropout.
+    pub(crate) fn merged<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.shape();
+        if D == 1 {
+            let [width] = [shape[0]];
+            return self.edit().bias(base.reshape([width])).reshape(shape);
+        }
+        let base = as_matrix(base);
+        (base.clone() + self.edit().residual(base)).reshape(shape)
     }
 
     /// One bound state made of several: `make` puts their edits together.
@@ -157,6 +186,7 @@ impl Bound {
             factors: Arc::new(factors),
             edit,
             rebind,
+            composed: OnceLock::new(),
         }
     }
 
@@ -210,15 +240,24 @@ impl Module for Bound {
 impl Reparameterization for Bound {
     const NAME: &'static str = "wegeft";
 
-    // Burn reads `Param::val()` through this: the weight-space route that needs no change in the model.
+    // Burn reads `Param::val()` through this: the weight-space route that needs no change in the model. A model may read it
+    // many times in a pass, as a recurrent one does: the weight is composed once.
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
         let shape = base.shape();
         if D == 1 {
             let [width] = [shape[0]];
-            return self.edit().bias(base.reshape([width])).reshape(shape);
+            return self.edit().bias(dequantized(base).reshape([width])).reshape(shape);
         }
-        let base = dequantized(base);
-        let residual = self.edit().residual(base.clone().reshape([shape[0], shape[1]]));
-        base + residual.reshape(shape)
+        let compose = || {
+            let base = as_matrix(dequantized(base));
+            base.clone() + self.edit().residual_in_training(base)
+        };
+        self.composed.get_or_init(compose).clone().reshape(shape)
     }
+}
+
+/// A weight as the matrix that edits read, `[rows, columns]`.
+fn as_matrix<const D: usize>(weight: Tensor<D>) -> Tensor<2> {
+    let shape = weight.shape();
+    weight.reshape([shape[0], shape[1..].iter().product()])
 }

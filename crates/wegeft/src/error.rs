@@ -6,21 +6,41 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
-    /// A target pattern that no parameter of the model matches.
-    #[error("target_modules pattern '{pattern}' matches nothing in the model; nearest names: {nearest}")]
+    /// A pattern that no parameter of the model matches.
+    #[error("{field}: '{pattern}' matches nothing in the model; nearest names: {nearest}")]
     NoMatch {
+        /// The field that holds the pattern.
+        field: &'static str,
         /// The pattern as configured.
         pattern: String,
         /// The nearest module names of the model.
         nearest: String,
     },
-    /// A target whose weight is not a matrix.
-    #[error("target '{site}' (from pattern '{pattern}') has shape {shape:?}; adapters act on rank-2 weights only")]
+    /// A target pattern whose every match another field leaves out.
+    #[error("target_modules: '{pattern}' matches modules of the model, but {field} leaves out all of them")]
+    LeftOut {
+        /// The pattern as configured.
+        pattern: String,
+        /// The field that leaves them out.
+        field: &'static str,
+    },
+    /// A method without a place in the model.
+    #[error("the model has no {what}")]
+    NoPlace {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A target of a kind that the method cannot adapt.
+    #[error(
+        "target '{site}' (from pattern '{pattern}') is the weight of a {kind}, of shape {shape:?}; this method acts on rank-2 weights only"
+    )]
     NotAMatrix {
         /// The pattern as configured.
         pattern: String,
         /// Path of the parameter.
         site: String,
+        /// The type of the module that holds it.
+        kind: String,
         /// Its shape.
         shape: Vec<usize>,
     },
@@ -71,6 +91,14 @@ pub enum AdapterError {
         field: String,
         /// What was found and what to do.
         message: String,
+    },
+    /// A quantized weight that is to be trained in full.
+    #[error(
+        "'{path}' is quantized: it gets no gradient and cannot be trained in full; leave it out of modules_to_save, or adapt it"
+    )]
+    Quantized {
+        /// Path of the parameter.
+        path: String,
     },
     /// A file that cannot be read or written.
     #[error("cannot {action} {path}: {message}")]

@@ -33,7 +33,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             None if !collector.found.is_empty() => Ok(collector.found),
             refused => {
                 let site = refused.map_or(String::new(), |path| format!(" at '{path}'"));
-                let message = format!("this adapter has no LoRA form{site}; merge it instead");
+                let instead = match self.config().method.merges() {
+                    true => "merge it",
+                    false => "save it as it is; it cannot be merged either",
+                };
+                let message = format!("{} has no LoRA form{site}; {instead}", self.config().method.name());
                 Err(AdapterError::bad_field("peft_type", message))
             }
         }

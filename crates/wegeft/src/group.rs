@@ -84,6 +84,7 @@ impl Group {
             if !by_name.contains_key(pattern) {
                 let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
                 return Err(AdapterError::NoMatch {
+                    field: "sharing",
                     pattern: pattern.clone(),
                     nearest: names[..names.len().min(3)].join(", "),
                 });

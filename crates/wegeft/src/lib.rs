@@ -37,8 +37,9 @@
 //! # Train
 //!
 //! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups,
-//! [`Adapted::learning_rates`] LoRA+'s rates; with the feature `train`, `Adapted::with_loss` is all that burn-train's
-//! `Learner` needs (`Adapted::with_steps` where the step makes its gradients in a way of its own).
+//! [`Adapted::learning_rates`] LoRA+'s rates. With the feature `train`, an adapted model has the training step of its
+//! backbone, so that burn-train's `Learner` takes it as it is; `Adapted::with_loss` makes one for a model that has none
+//! (`Adapted::with_steps` where the step makes its gradients in a way of its own).
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -145,6 +146,7 @@ mod merge;
 mod method;
 pub mod methods;
 mod mixed;
+mod nearest;
 mod optimizer;
 mod parts;
 mod patterns;
@@ -157,6 +159,7 @@ mod summary;
 mod targets;
 mod tensor;
 mod unsupported;
+mod visible;
 mod weights;
 
 pub use adapted::Adapted;

@@ -4,7 +4,7 @@ use burn::nn::Linear;
 use burn::tensor::Tensor;
 
 use crate::edit::Bound;
-use crate::tensor::affine;
+use crate::tensor::{affine, dequantized};
 
 /// `layer.forward(x)`, in activation space if the layer's weight is bound to an adapter.
 ///
@@ -65,9 +65,9 @@ fn with_bias(
         return product(None, residual);
     };
     let Some(bound) = bias.reparameterization::<Bound>() else {
-        return product(Some(bias.val()), residual);
+        return product(Some(dequantized(bias.val())), residual);
     };
-    let out = bound.edit().add_bias(product(None, None), bias.base());
+    let out = bound.edit().add_bias(product(None, None), dequantized(bias.base()));
     match residual {
         Some(residual) => residual + out,
         None => out,

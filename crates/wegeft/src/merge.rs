@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, Reparameterization};
+use burn::module::{Module, ModuleDisplay, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
@@ -200,7 +200,7 @@ impl ModuleMapper for Merger {
         };
         let base = param.base();
         let before = wide(base.clone().detach());
-        let after = bound.apply(before.clone()).detach();
+        let after = bound.merged(before.clone()).detach();
         let stored = match is_quantized(base.dtype()) {
             true => after.clone(),
             false => after.clone().cast(base.dtype()),
@@ -271,7 +271,7 @@ impl ModuleMapper for Unmerger {
         if !self.walk.finite(&site, &stored) {
             return param;
         }
-        let again = bound.apply(wide(stored.clone())).detach();
+        let again = bound.merged(wide(stored.clone())).detach();
         self.report.recovered.push(Recovery {
             site,
             left: greatest(again - merged),

@@ -50,15 +50,29 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         })
     }
 
-    /// `schedule` for every trained parameter, times the factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's
+    /// `schedule` (a number, any of Burn's schedulers, or what their configs make) for every trained parameter, times the factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's
     /// B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
     /// `optimizer.step(rates.step(), adapted, grads)`.
-    pub fn learning_rates<S: LrScheduler + Clone + 'static>(&self, schedule: S) -> ModuleLrScheduler {
+    ///
+    /// ```
+    /// # use burn::nn::LinearConfig;
+    /// use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+    /// # #[derive(burn::module::Module, Debug)]
+    /// # struct Model { proj: burn::nn::Linear }
+    /// # let device = burn::tensor::Device::flex();
+    /// # let model = Model { proj: LinearConfig::new(8, 4).init(&device) };
+    /// # let adapted = wegeft::AdapterConfig::lora(2).with_target_modules(["proj"]).init(model)?;
+    /// let constant = adapted.learning_rates(1e-3);
+    /// let cosine = adapted.learning_rates(CosineAnnealingLrSchedulerConfig::new(1e-3, 100).init().unwrap());
+    /// # Ok::<(), wegeft::AdapterError>(())
+    /// ```
+    pub fn learning_rates(&self, schedule: impl Into<ModuleLrScheduler>) -> ModuleLrScheduler {
+        let rates: ModuleLrScheduler = schedule.into();
         let mut scales: Vec<f64> = self.bank().specs().map(|(_, spec)| spec.lr_scale).collect();
         scales.sort_by(f64::total_cmp);
         scales.dedup();
         scales.retain(|scale| *scale != 1.0);
-        let rates = ModuleLrScheduler::new(schedule.clone());
+        let schedule = rates.clone();
         scales.into_iter().fold(rates, |rates, by| {
             let group = self.trained_where(|_, spec| spec.is_some_and(|spec| spec.lr_scale == by));
             let schedule = schedule.clone();
@@ -79,16 +93,16 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-/// A schedule times a factor.
-#[derive(Debug, Clone)]
-struct Scaled<S> {
-    schedule: S,
+/// The base rate of a schedule times a factor.
+#[derive(Clone)]
+struct Scaled {
+    schedule: ModuleLrScheduler,
     by: f64,
 }
 
-impl<S: LrScheduler + Clone + 'static> LrScheduler for Scaled<S> {
+impl LrScheduler for Scaled {
     fn step(&mut self) -> f64 {
-        self.schedule.step() * self.by
+        self.schedule.step().base() * self.by
     }
 
     fn to_record(&self) -> LrSchedulerRecord {
@@ -96,6 +110,6 @@ impl<S: LrScheduler + Clone + 'static> LrScheduler for Scaled<S> {
     }
 
     fn load_record(&mut self, record: LrSchedulerRecord) {
-        self.schedule.load_record(record);
+        self.schedule = self.schedule.clone().load_record(record);
     }
 }

@@ -60,10 +60,7 @@ impl Edit for BoundParts {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         self.changed(product(x.clone(), weight.clone()), |part| {
             let block = weight.clone().narrow(1, part.start, part.width);
-            match part.bound.edit().low_rank(block.clone()) {
-                Some(residual) => residual.forward(x.clone()),
-                None => product(x.clone(), part.bound.edit().residual(block)),
-            }
+            part.bound.edit().update(x.clone(), block)
         })
     }
 
@@ -71,6 +68,13 @@ impl Edit for BoundParts {
         self.changed(weight.zeros_like(), |part| {
             let block = weight.clone().narrow(1, part.start, part.width);
             part.bound.edit().residual(block)
+        })
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        self.changed(weight.zeros_like(), |part| {
+            let block = weight.clone().narrow(1, part.start, part.width);
+            part.bound.edit().residual_in_training(block)
         })
     }
 

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use regex::Regex;
 
 use crate::error::AdapterError;
+use crate::tensor::is_quantized;
 
 /// One float parameter of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct ParamInfo {
     pub holder: String,
     /// Identity of the parameter.
     pub id: ParamId,
+    /// True if it is stored quantized.
+    pub quantized: bool,
     /// True if files hold its transpose: weights of linear layers, and what a method says of its own factors.
     pub transposed: bool,
 }
@@ -25,6 +28,12 @@ impl ParamInfo {
     /// Path of the module that holds the parameter, `blocks.3.attn.proj`.
     pub fn module(&self) -> &str {
         self.path.rsplit_once('.').map_or("", |(module, _)| module)
+    }
+
+    /// Name that targets match and files use: the module's path for a weight, a bias, `gamma` and `beta`; the parameter's own
+    /// path for any other field of a module, such as `experts.0.up`.
+    pub fn name(&self) -> &str {
+        name_of(&self.path)
     }
 
     /// Name as a PyTorch checkpoint spells it: `gamma` and `beta` of norms are `weight` and `bias`.
@@ -75,6 +84,8 @@ struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
     places: Places,
+    /// A linear weight in column layout tells its shape only once it is initialized.
+    initializes: bool,
 }
 
 /// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
@@ -102,28 +113,39 @@ impl ModuleVisitor for Collector {
             shape: param.lazy_shape().to_vec(),
             holder: self.holders.last().cloned().unwrap_or_default(),
             id: param.id,
+            quantized: param.is_initialized() && is_quantized(param.base().dtype()),
             transposed: false,
         };
         info.transposed = info.is_linear_weight();
+        if self.initializes && info.transposed {
+            info.shape = param.base().dims().to_vec();
+        }
         list.push(info);
     }
 }
 
-/// Every place of `model`.
+/// Every place of `model`, whose linear weights are initialized by this.
 pub fn places<M: Module>(model: &M) -> Places {
-    let mut collector = Collector::default();
+    collect(model, true)
+}
+
+/// Every float parameter of `model`, in traversal order; none is initialized by this.
+pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+    collect(model, false).params
+}
+
+fn collect<M: Module>(model: &M, initializes: bool) -> Places {
+    let mut collector = Collector {
+        initializes,
+        ..Collector::default()
+    };
     model.visit(&mut collector);
     collector.places
 }
 
-/// Every float parameter of `model`, in traversal order.
-pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    places(model).params
-}
-
 /// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
-    let hooks = places(model).hooks.into_iter();
+    let hooks = collect(model, false).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
 }
 
@@ -188,12 +210,10 @@ impl Site {
         format!("{module}.bias")
     }
 
-    /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
+    /// Name that targets match and files use ([`ParamInfo::name`]), `blocks.3.attn.proj`; a block's name follows it,
+    /// `blocks.3.attn.qkv.q`.
     pub fn module(&self) -> String {
-        let module = self
-            .path
-            .rsplit_once('.')
-            .map_or(self.path.as_str(), |(module, _)| module);
+        let module = name_of(&self.path);
         match &self.block {
             Some(block) => format!("{module}.{}", block.name),
             None => module.to_string(),
@@ -206,10 +226,20 @@ pub fn name_matches(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// True if the parameter lies in a module that `modules_to_save` names.
+/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names.
 pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
-    path.match_indices('.')
-        .any(|(end, _)| modules_to_save.iter().any(|name| name_matches(&path[..end], name)))
+    let named = |module: &str| modules_to_save.iter().any(|name| name_matches(module, name));
+    path.match_indices('.').any(|(end, _)| named(&path[..end])) || named(name_of(path))
+}
+
+/// What modules call their parameters: no name tells one of these from another module's.
+const FIELDS: [&str; 5] = ["weight", "bias", "gamma", "beta", EDIT_POINT];
+
+fn name_of(path: &str) -> &str {
+    match path.rsplit_once('.') {
+        Some((module, field)) if FIELDS.contains(&field) => module,
+        _ => path,
+    }
 }
 
 /// First number in a path, `3` of `blocks.3.attn.proj`.

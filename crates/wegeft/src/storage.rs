@@ -63,6 +63,13 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let mut found = read_tensors(&path)?;
         let names = self.names();
         self.config().method.respell(&names, &mut found);
+        for (name, former) in self.bank().former_names() {
+            if !found.contains_key(&name)
+                && let Some(stored) = found.remove(&former)
+            {
+                found.insert(name, stored);
+            }
+        }
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {

@@ -105,3 +105,10 @@ impl fmt::Display for Summary {
         )
     }
 }
+
+/// The [`Summary`]: what burn-train prints before a training.
+impl<M: Module + ModuleDisplay> fmt::Display for Adapted<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.summary().fmt(f)
+    }
+}

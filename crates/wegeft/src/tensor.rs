@@ -20,6 +20,16 @@ pub fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
     }
 }
 
+/// `factor`, `[r, d]`, with dropout on what it reads: one mask of its d inputs, for all rows of a forward pass, in training.
+pub(crate) fn dropped_inputs(factor: Tensor<2>, p: f64) -> Tensor<2> {
+    if p == 0.0 {
+        return factor;
+    }
+    let [_, d] = factor.dims();
+    let mask = Tensor::ones([1, d], (&factor.device(), factor.dtype()));
+    factor * dropped(mask, p)
+}
+
 /// `x` as a float tensor.
 pub(crate) fn dequantized<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match is_quantized(x.dtype()) {

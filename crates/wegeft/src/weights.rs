@@ -45,7 +45,7 @@ impl Weights {
 
     /// The vector at a rank-1 site of this model, `[d_out]`, f32 and without gradient.
     pub fn vector(&self, site: &Site) -> Tensor<1> {
-        self.vectors[&site.path].clone().without_autodiff().cast(DType::F32)
+        dequantized(self.vectors[&site.path].clone().without_autodiff()).cast(DType::F32)
     }
 }
 

@@ -163,7 +163,7 @@ fn step(adapted: Adapted<Decoder>, objective: Objective, shape: [usize; 2], devi
     let device = device.clone();
     Box::new(move || {
         let before = adapted.take().expect("every pass puts the model back");
-        let (loss, grads) = kernels::in_pool(&device, || objective.loss_and_grads(&before, &batch, count as f64, 0));
+        let (loss, grads) = kernels::with_pool(&device, || objective.loss_and_grads(&before, &batch, count as f64, 0));
         adapted = Some(optim.step(1e-3, before, grads));
         loss
     })

@@ -149,7 +149,7 @@ fn loss(model: &Decoder, ids: Tensor<2, Int>, targets: Tensor<2, Int>, layout: &
     let n = rows * width;
     let head = LmHead {
         weight: model.head_weight(),
-        soft_cap: None,
+        softcap: None,
         trained: true,
     };
     linear_cross_entropy(hidden.reshape([n, d_model]), &head, targets.reshape([n]), n as f64)

@@ -64,7 +64,7 @@ fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) 
     let hidden = model.hidden(batch.ids.clone(), &batch.layout, cache.as_mut());
     let head = LmHead {
         weight: model.head_weight(),
-        soft_cap: model.config().final_softcap,
+        softcap: model.config().final_softcap,
         trained: false,
     };
     let nll = linear_nll(response_rows(hidden, &batch), &head, batch.targets);

@@ -50,7 +50,7 @@ impl Objective {
     > {
         let train = move |adapted: &Adapted<Decoder>, step: Step| {
             let device = step.batches[0].ids.device();
-            kernels::in_pool(&device, || self.gradients(adapted, &step))
+            kernels::with_pool(&device, || self.gradients(adapted, &step))
         };
         adapted.with_steps(train, evaluate)
     }
@@ -76,7 +76,7 @@ impl Objective {
 
     fn gradients(&self, adapted: &Adapted<Decoder>, step: &Step) -> TrainOutput<StepOutput> {
         // A thousandth of a gradient is less than an f16 holds: there it is divided when it is summed, in f32.
-        let divided_after = kernels::computes_in(&adapted.backbone().head_weight()) == DType::F16;
+        let divided_after = kernels::compute_dtype(&adapted.backbone().head_weight()) == DType::F16;
         let denominator = if divided_after { 1.0 } else { step.learned as f64 };
         self.gradients_over(adapted, step, denominator)
     }
@@ -136,7 +136,7 @@ pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
             .any(|param| HEADS.iter().any(|head| param.path.ends_with(head)));
     LmHead {
         weight: bound.head_weight(),
-        soft_cap: bound.config().final_softcap,
+        softcap: bound.config().final_softcap,
         trained,
     }
 }

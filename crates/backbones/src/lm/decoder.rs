@@ -101,8 +101,8 @@ impl Decoder {
         let [batch, tokens] = ids.dims();
         let device = ids.device();
         match batch * tokens <= SHORT {
-            true => kernels::in_awake_pool(&device, || self.read(ids, layout, cache)),
-            false => kernels::in_pool(&device, || self.read(ids, layout, cache)),
+            true => kernels::with_spinning_pool(&device, || self.read(ids, layout, cache)),
+            false => kernels::with_pool(&device, || self.read(ids, layout, cache)),
         }
     }
 
@@ -156,10 +156,10 @@ impl Decoder {
     }
 
     /// Embeddings `[batch, tokens, d_model]` of tokens `[batch, tokens]`: the first step of [`Decoder::hidden`]. Their
-    /// type is that of all that follows: the weights' own, but f32 where [`kernels::computes_in`] says so.
+    /// type is that of all that follows: the weights' own, but f32 where [`kernels::compute_dtype`] says so.
     pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let x = self.parts().embed(ids, layout);
-        let dtype = kernels::computes_in(&x);
+        let dtype = kernels::compute_dtype(&x);
         let x = x.cast(dtype);
         match self.config.embed_scale {
             1.0 => x,

@@ -253,7 +253,7 @@ fn uniform(d_in: usize) -> Init {
 }
 
 /// The blocks between phi and psi, each a list of pre-norm branches that are added to their input.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Generator {
     kind: BlockKind,
     blocks: Vec<Vec<(Norm, Mix)>>,
@@ -277,7 +277,7 @@ impl Generator {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Norm {
     Unit,
     None,
@@ -303,7 +303,7 @@ fn unit(c: Tensor<2>) -> Tensor<2> {
     c / length
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Mix {
     Channels(Mlp),
     Tokens(Mlp),
@@ -322,7 +322,7 @@ impl Mix {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Dense {
     weight: Tensor<2>,
     bias: Tensor<1>,
@@ -341,7 +341,7 @@ impl Dense {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Mlp {
     fc1: Dense,
     fc2: Dense,
@@ -353,7 +353,7 @@ impl Mlp {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Attention {
     q: Dense,
     k: Dense,
@@ -381,7 +381,7 @@ impl Attention {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Clusters {
     logits: Dense,
     attention: Attention,

@@ -25,7 +25,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::Site;
-use crate::tensor::{affine, cast, dropped, product, with_rest};
+use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 use crate::weights::Weights;
 
 /// Settings of LoRA; names as in PEFT.
@@ -253,6 +253,17 @@ impl BoundLora {
             scale: self.scale,
         }
     }
+
+    /// What `residual`, that of (A, B), is with DoRA's magnitudes, if there are any.
+    fn scaled(&self, weight: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        match &self.dora {
+            Some(dora) => {
+                let factor = cast(dora.factor(weight.clone(), self.factors()), weight.dtype());
+                (weight.clone() + residual) * factor - weight
+            }
+            None => residual,
+        }
+    }
 }
 
 impl Edit for BoundLora {
@@ -281,12 +292,25 @@ impl Edit for BoundLora {
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         let residual = cast(self.factors().dense(), weight.dtype());
+        self.scaled(weight, residual)
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let LowRank { a, b, scale } = self.factors();
+        let a = dropped_inputs(a, self.dropout);
+        let residual = cast(LowRank { a, b, scale }.dense(), weight.dtype());
+        self.scaled(weight, residual)
+    }
+
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let update = self.factors().forward(dropped(x.clone(), self.dropout));
         match &self.dora {
             Some(dora) => {
-                let factor = cast(dora.factor(weight.clone(), self.factors()), weight.dtype());
-                (weight.clone() + residual) * factor - weight
+                let frozen = product(x, weight.clone());
+                let factor = cast(dora.factor(weight, self.factors()), frozen.dtype());
+                (frozen.clone() + update) * factor - frozen
             }
-            None => residual,
+            None => update,
         }
     }
 

@@ -11,7 +11,7 @@
 //! Positions count within the tokens that a forward pass reads, padding too. When generating with a cache, bind for
 //! the prompt and use the frozen model for the tokens that follow, as the paper does.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -55,9 +55,9 @@ pub enum Positions {
 }
 
 impl TryFrom<String> for Positions {
-    type Error = String;
+    type Error = AdapterError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, AdapterError> {
         if text == "all" {
             return Ok(Self::All);
         }
@@ -68,9 +68,8 @@ impl TryFrom<String> for Positions {
                 (Some(n), _) => first = n,
                 (_, Some(n)) => last = n,
                 _ => {
-                    return Err(format!(
-                        "field 'position' is '{text}'; write it as f7+l7, f5, l1 or all"
-                    ));
+                    let message = format!("'{text}' names no tokens; write it as f7+l7, f5, l1 or all");
+                    return Err(AdapterError::bad_field("position", message));
                 }
             }
         }
@@ -213,24 +212,15 @@ impl Method for ReftConfig {
             Positions::All => (usize::MAX, 0),
             Positions::Ends { first, last } => (first, last),
         };
-        let edit = |edit: usize| {
-            let write = factors.matrix(&format!("edits.{edit}.write"));
-            let read = factors.matrix(&format!("edits.{edit}.read"));
-            let bias = factors.vector(&format!("edits.{edit}.bias"));
-            match self.intervention {
-                Intervention::Loreft => {
-                    let r = rotation(write);
-                    BoundFactor {
-                        read: read - r.clone(),
-                        write: r,
-                        bias,
-                    }
-                }
-                Intervention::Direft => BoundFactor { write, read, bias },
-            }
+        let edit = |edit: usize| BoundFactor {
+            write: factors.matrix(&format!("edits.{edit}.write")),
+            read: factors.matrix(&format!("edits.{edit}.read")),
+            bias: factors.vector(&format!("edits.{edit}.bias")),
         };
         Arc::new(BoundReft {
-            edits: (0..self.edits()).map(edit).collect(),
+            factors: (0..self.edits()).map(edit).collect(),
+            rotates: self.intervention == Intervention::Loreft,
+            edits: OnceLock::new(),
             first,
             last,
             dropout: self.dropout,
@@ -245,7 +235,12 @@ impl Method for ReftConfig {
 /// The edits as a bound hook sees them.
 #[derive(Debug)]
 struct BoundReft {
-    edits: Vec<BoundFactor>,
+    /// As they are trained.
+    factors: Vec<BoundFactor>,
+    /// True if `write` holds the vectors that R is made of.
+    rotates: bool,
+    /// As they act; R is made when the first pass needs it.
+    edits: OnceLock<Vec<BoundFactor>>,
     first: usize,
     last: usize,
     dropout: f64,
@@ -269,14 +264,32 @@ impl BoundFactor {
     }
 }
 
+impl BoundReft {
+    fn edits(&self) -> &[BoundFactor] {
+        let rotated = |factor: &BoundFactor| {
+            let r = rotation(factor.write.clone());
+            BoundFactor {
+                read: factor.read.clone() - r.clone(),
+                write: r,
+                bias: factor.bias.clone(),
+            }
+        };
+        match self.rotates {
+            true => self.edits.get_or_init(|| self.factors.iter().map(rotated).collect()),
+            false => &self.factors,
+        }
+    }
+}
+
 impl Edit for BoundReft {
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
+        let edits = self.edits();
         let [_, tokens, _] = h.dims();
         let first = self.first.min(tokens);
         let last = self.last.min(tokens - first);
         let middle = tokens - first - last;
-        let (start, end) = (&self.edits[0], &self.edits[self.edits.len() - 1]);
-        if middle == 0 && self.edits.len() == 1 {
+        let (start, end) = (&edits[0], &edits[edits.len() - 1]);
+        if middle == 0 && edits.len() == 1 {
             return start.edit(h, self.dropout);
         }
         let part = |from, length| h.clone().narrow(1, from, length);

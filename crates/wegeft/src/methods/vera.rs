@@ -22,7 +22,7 @@ use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::Site;
-use crate::tensor::{cast, dropped, product};
+use crate::tensor::{cast, dropped, dropped_inputs, product};
 
 /// Settings of VeRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,11 +187,25 @@ impl BoundVera {
 impl Edit for BoundVera {
     // The vectors go on the activations: scaled copies of A and B would be d_in·r and d_out·r elements a step.
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let read = dropped(cast(x.clone(), self.a.dtype()), self.dropout);
-        let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
-        let update = code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>();
+        let update = self.update(x.clone(), weight.clone());
         let out = product(x, weight);
         out.clone() + cast(update, out.dtype())
+    }
+
+    fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
+        let dtype = x.dtype();
+        let read = dropped(cast(x, self.a.dtype()), self.dropout);
+        let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
+        cast(
+            code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>(),
+            dtype,
+        )
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let LowRank { a, b, scale } = self.factors();
+        let a = dropped_inputs(a, self.dropout);
+        cast(LowRank { a, b, scale }.dense(), weight.dtype())
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

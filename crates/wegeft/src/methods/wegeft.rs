@@ -32,7 +32,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::Site;
-use crate::tensor::{affine, cast, dropped, product, with_rest};
+use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 
 /// Side of W that phi·psi multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -261,7 +261,7 @@ impl Method for WegeftConfig {
 }
 
 /// (phi, psi) as a bound site sees them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct BoundWegeft {
     /// Which generator this is, the same at every site of its group.
     generator_id: u64,
@@ -323,12 +323,20 @@ impl Edit for BoundWegeft {
         if self.edits_input() {
             return product(self.edit(x), weight);
         }
+        product(x.clone(), weight.clone()) + self.update(x, weight)
+    }
+
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        if self.output_side {
+            let z = product(x, weight);
+            return self.edit(z.clone()) - z;
+        }
         let residual = LowRank {
             a: self.psi.clone(),
-            b: self.generated(dropped(weight.clone(), self.weight_dropout)),
+            b: self.generated(dropped(weight, self.weight_dropout)),
             scale: self.scale,
         };
-        product(x.clone(), weight) + residual.forward(dropped(x, self.dropout))
+        residual.forward(dropped(x, self.dropout))
     }
 
     fn affine(
@@ -355,6 +363,14 @@ impl Edit for BoundWegeft {
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         let dtype = weight.dtype();
         cast(self.residual_form(weight).dense(), dtype)
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let dtype = weight.dtype();
+        let psi = dropped_inputs(self.psi.clone(), self.dropout);
+        let dropping = Self { psi, ..self.clone() };
+        let read = dropped(weight, self.weight_dropout);
+        cast(dropping.residual_form(read).dense(), dtype)
     }
 
     fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {

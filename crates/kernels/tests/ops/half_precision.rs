@@ -1,11 +1,11 @@
-//! Activations of half precision, as GPUs have them: sums and exponentials are taken in f32.
+//! Half-precision activations, as on GPUs: sums and exponentials are computed in f32.
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 use kernels::{AttentionOptions, LmHead, Visible, attention, layer_norm, linear_cross_entropy, linear_nll, rms_norm};
 
 use super::{normal, seed};
 
-/// Largest difference of two tensors over the largest value of the second.
+/// Largest difference of two tensors relative to the largest element of the second.
 fn relative<const D: usize>(ours: Tensor<D>, exact: Tensor<D>) -> f32 {
     let [ours, exact] = [ours, exact].map(|x| x.without_autodiff().cast(DType::F32));
     let largest: f32 = exact.clone().abs().max().into_scalar();
@@ -13,7 +13,7 @@ fn relative<const D: usize>(ours: Tensor<D>, exact: Tensor<D>) -> f32 {
     worst / largest
 }
 
-/// `x` as a leaf of that type.
+/// `x` as a leaf of that dtype.
 fn leaf<const D: usize>(x: &Tensor<D>, dtype: DType) -> Tensor<D> {
     x.clone().cast(dtype).detach().require_grad()
 }
@@ -29,7 +29,7 @@ fn the_loss_is_taken_in_f32() {
         let (hidden, weight) = (leaf(&hidden, dtype), leaf(&weight, dtype));
         let head = LmHead {
             weight: weight.clone().set_require_grad(trained),
-            soft_cap: Some(20.0),
+            softcap: Some(20.0),
             trained,
         };
         let weight = head.weight.clone();
@@ -54,7 +54,7 @@ fn the_loss_is_taken_in_f32() {
     }
 }
 
-/// 300² is no f16.
+/// 300² overflows f16.
 #[test]
 fn norms_of_large_values_are_finite() {
     let device = Device::flex().autodiff();
@@ -78,7 +78,7 @@ fn norms_of_large_values_are_finite() {
 }
 
 #[test]
-fn a_query_that_sees_nothing_gives_zeros_and_no_nan() {
+fn a_query_without_visible_keys_gives_zeros_and_no_nan() {
     let device = Device::flex().autodiff();
     seed(8);
     let [query, key, value] = std::array::from_fn(|_| normal([1, 2, 4, 8], 1.0, &device).cast(DType::F16));

@@ -1,16 +1,16 @@
-//! The forward pass of one query a row, as in a step of decoding: the time is that of reading keys and values, which is
-//! done once for all the heads that share them.
+//! The forward pass with one query per sequence, as in decoding. It is bound by reading keys and values, which happens once
+//! for all heads that share them.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::tiles::{Inputs, Problem};
-use crate::flex::lanes::{TOGETHER, add_lines, dot, max, replace_and_sum};
-use crate::flex::normal::{exp_of_negative, tanh};
-use crate::flex::wide::wide;
+use crate::flex::lanes::{UNROLL, add_lines, dot, max, replace_and_sum};
+use crate::flex::math::{exp_of_negative, tanh};
+use crate::flex::simd::simd;
 
-/// As [`super::forward::attend`], of one query.
+/// [`super::forward::attend`] with one query.
 pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
     let Problem {
         batch,
@@ -20,30 +20,30 @@ pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
         width,
         ..
     } = *problem;
-    // How keys are cut depends on their number alone: any number of threads gives the same numbers.
-    let stretches = Problem::tiles(keys);
-    let count = stretches.len();
+    // The chunks depend on the number of keys alone, so results do not depend on the number of threads.
+    let chunks = Problem::tiles(keys);
+    let count = chunks.len();
     let parts: Vec<Part> = (0..batch * kv_heads * count)
         .into_par_iter()
         .map(|task| {
             let (row, kv_head) = (task / count / kv_heads, task / count % kv_heads);
-            wide!({ part(inputs, problem, row, kv_head, &stretches[task % count]) })
+            simd!({ part(inputs, problem, row, kv_head, &chunks[task % count]) })
         })
         .collect();
     let mut out = vec![0.0; batch * heads * width];
-    let mut log_total = vec![f32::INFINITY; batch * heads];
+    let mut logsumexp = vec![f32::INFINITY; batch * heads];
     let shared = heads / kv_heads;
-    for (index, (out, log_total)) in out.chunks_exact_mut(width).zip(&mut log_total).enumerate() {
+    for (index, (out, logsumexp)) in out.chunks_exact_mut(width).zip(&mut logsumexp).enumerate() {
         let (group, head) = (index / shared, index % shared);
         let parts = &parts[group * count..][..count];
-        let greatest = parts
+        let maximum = parts
             .iter()
-            .map(|part| part.greatest[head])
+            .map(|part| part.maximum[head])
             .fold(f32::NEG_INFINITY, f32::max);
         let mut total = 0.0;
-        // A part that sees nothing has no sum.
+        // A chunk without visible keys contributes nothing.
         for part in parts.iter().filter(|part| part.total[head] > 0.0) {
-            let factor = exp_of_negative(part.greatest[head] - greatest);
+            let factor = exp_of_negative(part.maximum[head] - maximum);
             total += factor * part.total[head];
             for (out, sum) in out.iter_mut().zip(&part.sums[head * width..][..width]) {
                 *out += factor * sum;
@@ -51,29 +51,29 @@ pub fn attend(inputs: &Inputs, problem: &Problem) -> (Vec<f32>, Vec<f32>) {
         }
         if total > 0.0 {
             out.iter_mut().for_each(|out| *out /= total);
-            *log_total = greatest + total.ln();
+            *logsumexp = maximum + total.ln();
         }
     }
-    (out, log_total)
+    (out, logsumexp)
 }
 
-/// Some of the keys, for the heads that share them.
+/// One chunk of the keys, for the heads that share them.
 struct Part {
-    /// Greatest score of each head.
-    greatest: Vec<f32>,
-    /// Sum of the exponentials of each head's scores less the greatest.
+    /// Maximum score of each head.
+    maximum: Vec<f32>,
+    /// Sum of exp(score - maximum) of each head.
     total: Vec<f32>,
-    /// The values with those exponentials as weights, `[heads, width]`.
+    /// Values weighted by those exponentials, `[heads, width]`.
     sums: Vec<f32>,
 }
 
 #[inline(always)]
 fn part(inputs: &Inputs, problem: &Problem, row: usize, kv_head: usize, keys: &Range<usize>) -> Part {
     let (shared, width) = (problem.heads / problem.kv_heads, problem.width);
-    let seen = problem.seen(row, 0, keys);
-    let (first, count) = (keys.start + seen.start, seen.len());
+    let visible = problem.visible_keys(row, 0, keys);
+    let (first, count) = (keys.start + visible.start, visible.len());
     let mut part = Part {
-        greatest: vec![f32::NEG_INFINITY; shared],
+        maximum: vec![f32::NEG_INFINITY; shared],
         total: vec![0.0; shared],
         sums: vec![0.0; shared * width],
     };
@@ -96,21 +96,21 @@ fn part(inputs: &Inputs, problem: &Problem, row: usize, kv_head: usize, keys: &R
         }
     }
     for (head, scores) in scores.chunks_exact_mut(count).enumerate() {
-        let greatest = max(scores);
-        part.greatest[head] = greatest;
+        let maximum = max(scores);
+        part.maximum[head] = maximum;
         part.total[head] = replace_and_sum(
             scores,
             #[inline(always)]
-            |score| exp_of_negative(score - greatest),
+            |score| exp_of_negative(score - maximum),
         );
     }
     let mut index = 0;
-    while index + TOGETHER <= count {
+    while index + UNROLL <= count {
         let values = std::array::from_fn(|i| inputs.value.token(row, kv_head, first + index + i));
         for (sums, scores) in part.sums.chunks_exact_mut(width).zip(scores.chunks_exact(count)) {
-            add_lines(sums, values, &scores[index..index + TOGETHER]);
+            add_lines(sums, values, &scores[index..index + UNROLL]);
         }
-        index += TOGETHER;
+        index += UNROLL;
     }
     for index in index..count {
         let value = inputs.value.token(row, kv_head, first + index);

@@ -1,4 +1,4 @@
-//! Weights that are stored narrower than what is computed with: against the same values as f64.
+//! Weights stored in a narrower dtype than the computation, against the same values in f64.
 
 use burn::tensor::quantization::{QuantValue, ScaleDtype};
 use burn::tensor::{DType, Device, Tensor};
@@ -9,13 +9,13 @@ use super::{distance, leaf, normal, seed};
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Storage {
     Float(DType),
-    /// Bytes with a scale for so many neighbours of a row.
+    /// Bytes with one scale per this many elements of a row.
     Blocks(QuantValue, u8),
-    /// Bytes with one scale.
+    /// Bytes with a single scale.
     Whole,
 }
 
-/// `weight` as it is stored, and the values that are left of it.
+/// `weight` in its storage format, and the values left after rounding.
 fn stored(weight: Tensor<2>, storage: Storage) -> (Tensor<2>, Tensor<2>) {
     let device = weight.device();
     let scheme = || device.settings().quantization.scheme;
@@ -109,22 +109,22 @@ proptest! {
 fn weights_that_are_read_in_several_parts() {
     for dtype in [DType::F32, DType::BF16] {
         for n in [1, 3, 8, 9, 300] {
-            // By rows: two ranges of columns, several of rows; as a view: several ranges of columns.
+            // By rows: two ranges of columns, several of rows; transposed: several ranges of columns.
             compare([n, 150, 5000], Storage::Float(dtype), false, false);
             compare([n, 700, 1500], Storage::Float(dtype), true, false);
-            // Of lines of odd length, every other one starts in the middle of a 32-bit word.
+            // With lines of odd length, every other line starts in the middle of a 32-bit word.
             compare([n, 150, 4999], Storage::Float(dtype), false, false);
             compare([n, 701, 1500], Storage::Float(dtype), true, false);
         }
     }
     compare([1, 150, 5024], Storage::Blocks(QuantValue::Q8S, 32), false, false);
-    // More rows of the weight than a block of it has, and more columns.
+    // More rows and columns than one block of the weight.
     compare([20, 5000, 700], Storage::Float(DType::BF16), true, false);
 }
 
-/// Parts of a larger weight, which start anywhere in it and whose lines are further apart than they are long.
+/// Slices of a larger weight: they start anywhere, and their stride is larger than their row length.
 #[test]
-fn views_that_start_within_a_word() {
+fn views_that_start_inside_a_pair() {
     let device = Device::flex();
     for [outer, first] in [[701, 1], [702, 1], [702, 2], [701, 0]] {
         let stored = normal([1500, outer], 0.04, &device).cast(DType::BF16);
@@ -141,9 +141,9 @@ fn views_that_start_within_a_word() {
     }
 }
 
-/// A line that every row of the weight is.
+/// A weight whose rows are all the same memory.
 #[test]
-fn a_weight_without_a_stride() {
+fn a_weight_with_stride_zero() {
     let device = Device::flex();
     let line = normal([1, 6], 1.0, &device).cast(DType::BF16);
     let weight = line.expand([40, 6]);
@@ -153,7 +153,7 @@ fn a_weight_without_a_stride() {
 }
 
 #[test]
-fn a_trained_weight_of_half_precision_gets_a_gradient_of_its_own_type() {
+fn a_trained_half_precision_weight_gets_a_gradient_of_its_dtype() {
     let device = Device::flex().autodiff();
     let x = normal([5, 6], 1.0, &device);
     let weight = normal([6, 7], 1.0, &device).cast(DType::BF16).detach().require_grad();
@@ -165,8 +165,8 @@ fn a_trained_weight_of_half_precision_gets_a_gradient_of_its_own_type() {
 }
 
 #[test]
-fn activations_are_f32_beside_weights_of_half_precision() {
+fn activations_are_f32_next_to_half_precision_weights() {
     let half = normal([2, 2], 1.0, &Device::flex()).cast(DType::BF16);
-    assert_eq!(kernels::computes_in(&half), DType::F32);
-    assert_eq!(kernels::computes_in(&half.cast(DType::F64)), DType::F64);
+    assert_eq!(kernels::compute_dtype(&half), DType::F32);
+    assert_eq!(kernels::compute_dtype(&half.cast(DType::F64)), DType::F64);
 }

@@ -1,5 +1,5 @@
-//! Weights as they are stored (f32, bf16, f16, bytes with a scale for each block), read a run of neighbours at a time
-//! and widened to f32 on the way.
+//! Weights in their storage format (f32, bf16, f16, or bytes with one scale per block), read a run of elements at a time and
+//! upcast to f32 on the way.
 
 use std::ops::Range;
 
@@ -10,27 +10,27 @@ use burn::tensor::quantization::QuantScheme;
 use burn::tensor::{DType, FloatDType, bf16, f16};
 
 use super::gemm::Mat;
-use super::linear::halves;
-use super::wide::wide;
+use super::linear::packed_bf16;
+use super::simd::simd;
 
-/// A weight that a product reads.
+/// A weight that a product can read.
 #[derive(Debug, Clone)]
 pub enum Weight {
-    /// f32, bf16 or f16, one of its dimensions without gaps.
+    /// f32, bf16 or f16, contiguous along one of its dimensions.
     Float(FlexTensor),
-    /// Bytes, with a scale for so many neighbours of a row.
+    /// Bytes, with one scale per this many elements of a row.
     Blocks(FlexQTensor, usize),
 }
 
 impl Weight {
-    /// A float weight, copied if it lies in memory like neither a matrix nor its transpose.
+    /// A float weight, copied if neither its rows nor its columns are contiguous.
     pub fn float(tensor: FlexTensor) -> Self {
         let strides = tensor.layout().strides();
         let whole = strides.contains(&1) && strides.iter().all(|stride| *stride >= 0);
         Self::Float(if whole { tensor } else { tensor.to_contiguous() })
     }
 
-    /// A quantized weight; widened here if its blocks are no parts of rows.
+    /// A quantized weight, dequantized here if its blocks are not parts of rows.
     pub fn quantized(tensor: FlexQTensor, scheme: QuantScheme) -> Self {
         match block(&tensor, scheme) {
             Some(block) => Self::Blocks(tensor, block),
@@ -38,8 +38,8 @@ impl Weight {
         }
     }
 
-    /// Its values.
-    pub fn stored(&self) -> Stored<'_> {
+    /// A view of its elements.
+    pub fn view(&self) -> WeightView<'_> {
         match self {
             Self::Float(tensor) => {
                 let (shape, strides) = (tensor.layout().shape(), tensor.layout().strides());
@@ -53,7 +53,7 @@ impl Weight {
                     DType::F16 => Lines::F16(Mat::new(&tensor.storage()[start..], size, [stride, 1])),
                     _ => Lines::F32(Mat::new(&tensor.storage()[start..], size, [stride, 1])),
                 };
-                Stored { lines, by_rows }
+                WeightView { lines, by_rows }
             }
             Self::Blocks(tensor, block) => {
                 let shape = tensor.tensor().layout().shape();
@@ -63,13 +63,13 @@ impl Weight {
                     scales: Mat::rows(tensor.scales(), [size[0], size[1] / block]),
                     block: *block,
                 };
-                Stored { lines, by_rows: true }
+                WeightView { lines, by_rows: true }
             }
         }
     }
 }
 
-/// Neighbours in a row that share a scale, if that is how scales are shared.
+/// Block size in elements of a row, if the scales are laid out that way.
 fn block(tensor: &FlexQTensor, scheme: QuantScheme) -> Option<usize> {
     let [1, block] = scheme.block_size()?.to_dim_vec(2)[..] else {
         return None;
@@ -81,11 +81,11 @@ fn block(tensor: &FlexQTensor, scheme: QuantScheme) -> Option<usize> {
     (plain && one_level && shape[1].is_multiple_of(block)).then_some(block)
 }
 
-/// A matrix `[rows, columns]` whose lines (rows, or else columns) lie whole in memory.
+/// A matrix `[rows, columns]` whose lines (rows, or else columns) are contiguous.
 #[derive(Debug, Clone, Copy)]
-pub struct Stored<'a> {
+pub struct WeightView<'a> {
     lines: Lines<'a>,
-    /// A line is a row.
+    /// Whether a line is a row.
     pub by_rows: bool,
 }
 
@@ -101,7 +101,7 @@ enum Lines<'a> {
     },
 }
 
-impl<'a> Stored<'a> {
+impl<'a> WeightView<'a> {
     /// The transposed matrix.
     pub fn t(self) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// How many lines, and how long.
+    /// Number and length of the lines.
     fn lines(&self) -> [usize; 2] {
         match &self.lines {
             Lines::F32(lines) => lines.size(),
@@ -135,7 +135,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Values of scratch that [`Stored::read`] needs for runs of `len`.
+    /// Length of the scratch buffer that [`WeightView::read`] needs for `len` elements.
     pub fn scratch(&self, len: usize) -> usize {
         match self.lines {
             Lines::F32(_) => 0,
@@ -143,44 +143,46 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// The values `range` of line `line`: where they lie if they are f32, otherwise widened into `scratch`.
+    /// The elements `range` of line `line`: in place if they are f32, otherwise upcast into `scratch`.
     #[inline(always)]
     pub fn read<'s>(&'s self, line: usize, range: Range<usize>, scratch: &'s mut [f32]) -> &'s [f32] {
         if let Lines::F32(lines) = &self.lines {
             return lines.part_of_row(line, range.start, range.len());
         }
         let out = &mut scratch[..range.len()];
-        self.widen(line, range.start, out);
+        self.upcast_into(line, range.start, out);
         out
     }
 
-    /// The values `range` of line `line` as words of two, if they are bf16 and lie so.
+    /// The elements `range` of line `line` as packed pairs, if they are bf16 and suitably aligned.
     #[inline(always)]
-    pub fn words(&self, line: usize, range: Range<usize>) -> Option<&'a [u32]> {
+    pub fn packed(&self, line: usize, range: Range<usize>) -> Option<&'a [u32]> {
         match &self.lines {
-            Lines::Bf16(lines) => halves::words(lines.part_of_row(line, range.start, range.len())),
+            Lines::Bf16(lines) => packed_bf16::as_pairs(lines.part_of_row(line, range.start, range.len())),
             _ => None,
         }
     }
 
-    /// True if every column is bf16 and can be read as words: then the first two can, so many bytes apart.
-    pub fn columns_of_words(&self) -> bool {
+    /// Whether every column is bf16 and can be read as packed pairs: if the first two can, so can the others, at the same
+    /// distance.
+    pub fn has_packed_columns(&self) -> bool {
         let [count, len] = self.lines();
-        !self.by_rows && (0..count.min(2)).all(|line| self.words(line, 0..len).is_some())
+        !self.by_rows && (0..count.min(2)).all(|line| self.packed(line, 0..len).is_some())
     }
 
-    /// [`Stored::words`] of four lines from `line` on.
+    /// [`WeightView::packed`] for four lines from `line` on.
     #[inline(always)]
-    pub fn four_of_words(&self, line: usize, range: Range<usize>) -> Option<[&'a [u32]; 4]> {
+    pub fn packed_lines(&self, line: usize, range: Range<usize>) -> Option<[&'a [u32]; 4]> {
         Some([
-            self.words(line, range.clone())?,
-            self.words(line + 1, range.clone())?,
-            self.words(line + 2, range.clone())?,
-            self.words(line + 3, range)?,
+            self.packed(line, range.clone())?,
+            self.packed(line + 1, range.clone())?,
+            self.packed(line + 2, range.clone())?,
+            self.packed(line + 3, range)?,
         ])
     }
 
-    /// The block of `size` from row and column `from` on: a view if it is stored as f32, otherwise widened into `scratch`.
+    /// The block of `size` that starts at row and column `from`: a view if it is stored as f32, otherwise upcast into
+    /// `scratch`.
     pub fn block<'s>(&self, from: [usize; 2], size: [usize; 2], scratch: &'s mut Vec<f32>) -> Mat<'s>
     where
         'a: 's,
@@ -190,18 +192,18 @@ impl<'a> Stored<'a> {
         }
         let (line, along) = if self.by_rows { (0, 1) } else { (1, 0) };
         scratch.resize(size[0] * size[1], 0.0);
-        wide!({
+        simd!({
             for (number, out) in scratch.chunks_exact_mut(size[along].max(1)).enumerate() {
-                self.widen(from[line] + number, from[along], out);
+                self.upcast_into(from[line] + number, from[along], out);
             }
         });
         let block = Mat::rows(scratch, [size[line], size[along]]);
         if self.by_rows { block } else { block.t() }
     }
 
-    /// Fills `out` with the values of line `line` from `from` on.
+    /// Fills `out` with the elements of line `line` from `from` on.
     #[inline(always)]
-    pub fn widen(&self, line: usize, from: usize, out: &mut [f32]) {
+    pub fn upcast_into(&self, line: usize, from: usize, out: &mut [f32]) {
         let len = out.len();
         match &self.lines {
             Lines::F32(lines) => out.copy_from_slice(lines.part_of_row(line, from, len)),
@@ -232,14 +234,14 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// An f16 as f32, without branches: the compiler makes vector code of loops over it on any machine.
+/// An f16 as f32, without branches, so that loops over it are vectorized on any machine.
 #[inline(always)]
 fn from_half(bits: u16) -> f32 {
-    // Exponents of f32 start 112 earlier; multiplying by 2^112 also makes normal numbers of small ones.
+    // The exponent bias of f32 is larger by 112; multiplying by 2^112 also normalizes subnormals.
     const SHIFT: f32 = f32::from_bits((112 + 127) << 23);
     let bits = u32::from(bits);
     let magnitude = f32::from_bits((bits & 0x7fff) << 13) * SHIFT;
-    // Infinities and what is no number have the greatest exponent in both.
+    // Infinities and NaN have the maximum exponent in both formats.
     let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16)
 }
@@ -249,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_f16_is_widened_exactly() {
+    fn every_f16_is_upcast_exactly() {
         for bits in 0..=u16::MAX {
             let (ours, exact) = (from_half(bits), f16::from_bits(bits).to_f32());
             assert!(
