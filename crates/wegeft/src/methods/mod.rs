@@ -1,5 +1,6 @@
 //! The methods, one file each: a config that implements [`Method`](crate::Method) and the edit that it binds.
 
+pub mod adalora;
 pub mod bitfit;
 pub mod bottleneck;
 mod check;
@@ -47,6 +48,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("REFT", read::<ReftConfig>),
     ("VPT", read::<VptConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
+    ("ADALORA", read::<adalora::AdaLoraConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
