@@ -13,8 +13,10 @@ pub mod ia3;
 mod laws;
 pub mod layernorm;
 pub mod linear_probing;
+pub mod loha;
 pub mod lora;
 pub mod lora_init;
+mod lycoris;
 mod orthonormal;
 pub mod reft;
 mod vector;
@@ -49,6 +51,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("VPT", read::<VptConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
     ("ADALORA", read::<adalora::AdaLoraConfig>),
+    ("LOHA", read::<loha::LohaConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
