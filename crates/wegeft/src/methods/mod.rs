@@ -14,6 +14,7 @@ mod laws;
 pub mod layernorm;
 pub mod linear_probing;
 pub mod loha;
+pub mod lokr;
 pub mod lora;
 pub mod lora_init;
 mod lycoris;
@@ -52,6 +53,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("BOTTLENECK", read::<BottleneckConfig>),
     ("ADALORA", read::<adalora::AdaLoraConfig>),
     ("LOHA", read::<loha::LohaConfig>),
+    ("LOKR", read::<lokr::LokrConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
