@@ -3,6 +3,7 @@
 pub mod adalora;
 pub mod bitfit;
 pub mod bottleneck;
+mod cayley;
 mod check;
 mod dora;
 mod fork;
@@ -18,6 +19,7 @@ pub mod lokr;
 pub mod lora;
 pub mod lora_init;
 mod lycoris;
+pub mod oft;
 mod orthonormal;
 pub mod reft;
 mod vector;
@@ -54,6 +56,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("ADALORA", read::<adalora::AdaLoraConfig>),
     ("LOHA", read::<loha::LohaConfig>),
     ("LOKR", read::<lokr::LokrConfig>),
+    ("OFT", read::<oft::OftConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
