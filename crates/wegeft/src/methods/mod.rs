@@ -2,6 +2,7 @@
 
 pub mod adalora;
 pub mod bitfit;
+pub mod boft;
 pub mod bottleneck;
 mod cayley;
 mod check;
@@ -57,6 +58,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("LOHA", read::<loha::LohaConfig>),
     ("LOKR", read::<lokr::LokrConfig>),
     ("OFT", read::<oft::OftConfig>),
+    ("BOFT", read::<boft::BoftConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
