@@ -20,6 +20,7 @@ pub mod lokr;
 pub mod lora;
 pub mod lora_init;
 mod lycoris;
+pub mod miss;
 pub mod oft;
 mod orthonormal;
 pub mod reft;
@@ -59,6 +60,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("LOKR", read::<lokr::LokrConfig>),
     ("OFT", read::<oft::OftConfig>),
     ("BOFT", read::<boft::BoftConfig>),
+    ("MISS", read::<miss::MissConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
