@@ -10,6 +10,7 @@ mod dora;
 mod fork;
 pub mod full;
 pub mod generator;
+pub mod hira;
 pub mod ia3;
 #[cfg(test)]
 mod laws;
@@ -61,6 +62,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("OFT", read::<oft::OftConfig>),
     ("BOFT", read::<boft::BoftConfig>),
     ("MISS", read::<miss::MissConfig>),
+    ("HIRA", read::<hira::HiraConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
