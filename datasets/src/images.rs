@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use crate::decode;
 use crate::error::DataError;
 use crate::resize::Resize;
+use crate::steps::{self, Steps};
 
 /// One picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +81,8 @@ pub struct Images {
     pub size: usize,
     /// How they are made of the pictures.
     pub resize: Resize,
+    /// The steps of [`Resize::Model`].
+    pub steps: Option<Steps>,
     /// One label a picture.
     pub labels: Vec<usize>,
     /// The pictures.
@@ -148,7 +151,8 @@ impl Images {
 
     fn resized(&self, index: usize, random: Option<u64>) -> Result<Vec<f32>, DataError> {
         let picture = self.rgb(index)?;
-        self.resize.apply(&picture, self.size, random).map_err(|message| {
+        let pixels = steps::prepare(self.resize, self.steps, &picture, self.size, random);
+        pixels.map_err(|message| {
             let path = self.pictures[index].path().unwrap_or(Path::new("a picture"));
             DataError::read(path, message)
         })
@@ -211,6 +215,7 @@ impl Images {
         Self {
             size: self.size,
             resize: self.resize,
+            steps: self.steps,
             labels: self.labels.split_off(at),
             pictures: self.pictures.split_off(at),
         }

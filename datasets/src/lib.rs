@@ -7,6 +7,7 @@ pub mod digits;
 mod error;
 pub mod fgvc;
 pub mod folder;
+pub mod glue;
 pub mod images;
 pub mod language;
 pub mod lists;
@@ -17,7 +18,9 @@ pub mod resize;
 pub mod root;
 pub mod sample;
 mod split;
-pub mod sprites;
+mod sprites;
+pub mod steps;
+pub mod texts;
 pub mod textures;
 pub mod vtab;
 

@@ -28,11 +28,18 @@ pub enum Resize {
     /// The shorter side to 8/7 of `size` (256 for 224; bilinear, antialiased), then the central square; in training a
     /// random square, mirrored every other time: FGVC in the paper's released code.
     Crop,
+    /// As the backbone's own files say ([`crate::steps`]).
+    Model,
 }
 
 impl Resize {
     /// Names, in the order of the variants.
-    pub const NAMES: [&str; 5] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop"];
+    pub const NAMES: [&str; 6] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop", "model"];
+
+    /// Why [`Resize::Model`] cannot be done.
+    pub fn no_steps() -> String {
+        "the backbone's files do not say how images are prepared; choose another --resize".into()
+    }
 }
 
 impl FromStr for Resize {
@@ -45,6 +52,7 @@ impl FromStr for Resize {
             "bicubic" => Ok(Self::Bicubic),
             "lanczos" => Ok(Self::Lanczos),
             "crop" => Ok(Self::Crop),
+            "model" => Ok(Self::Model),
             _ => Err(format!("resize '{name}' is unknown; choose {}", Self::NAMES.join(", "))),
         }
     }
@@ -65,6 +73,7 @@ impl Resize {
             Self::Bicubic => Ok(planes(&antialiased(picture, side, side, FilterType::CatmullRom)?)),
             Self::Lanczos => Ok(planes(&antialiased(picture, side, side, FilterType::Lanczos3)?)),
             Self::Crop => crop(picture, side, random),
+            Self::Model => Err(Self::no_steps()),
         }
     }
 }

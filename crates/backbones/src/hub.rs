@@ -28,14 +28,16 @@ pub use error::{FetchError, HubError};
 /// How long a server may say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a vision model's folder has, and what it may have.
-const VISION: (&[&str], &[&str]) = (&["config.json", "model.safetensors"], &["preprocessor_config.json"]);
+/// What a vision model's folder has beside its weights, and what it may have.
+const VISION: (&[&str], &[&str]) = (&["config.json"], &["preprocessor_config.json", "processor_config.json"]);
 /// What a language model's folder has beside its weights, and what it may have.
 const LANGUAGE: (&[&str], &[&str]) = (
     &["config.json"],
     &[
         "tokenizer.json",
         "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
         "generation_config.json",
         "chat_template.jinja",
     ],
@@ -50,12 +52,7 @@ pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
     if Path::new(backbone).exists() {
         return Ok(PathBuf::from(backbone));
     }
-    let model = HubModel::parse(backbone, Hub::from_env())?;
-    for file in VISION.0 {
-        model.file(file)?;
-    }
-    model.optional(VISION.1)?;
-    model.folder()
+    HubModel::parse(backbone, Hub::from_env())?.all(VISION)
 }
 
 /// As [`resolve`], for a language model: its weights in one file or in shards, its tokenizer and chat template.
@@ -205,7 +202,12 @@ impl HubModel {
     }
 
     fn language(&self) -> Result<PathBuf, HubError> {
-        for file in LANGUAGE.0 {
+        self.all(LANGUAGE)
+    }
+
+    /// The folder with the weights, the files that it must have and those that it may have.
+    fn all(&self, (needed, optional): (&[&str], &[&str])) -> Result<PathBuf, HubError> {
+        for file in needed {
             self.file(file)?;
         }
         // A model in shards has no single file and the other way round: which of the two, only asking tells.
@@ -223,7 +225,7 @@ impl HubModel {
                 self.file(&name)?;
             }
         }
-        self.optional(LANGUAGE.1)?;
+        self.optional(optional)?;
         self.folder()
     }
 

@@ -30,6 +30,7 @@ pub enum Visible {
 
 impl Visible {
     /// The keys visible to query `query` of sequence `row`.
+    #[cfg(feature = "flex")]
     pub(crate) fn range(&self, row: usize, query: usize, queries: usize, keys: usize) -> Range<usize> {
         match self {
             Self::All => 0..keys,

@@ -12,6 +12,8 @@ use crate::edit::{Bound, Rebind};
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
+use crate::method::Method;
+use crate::methods::TokenRows;
 use crate::parts;
 use crate::site::{self, ParamInfo, Places, Site};
 use crate::weights::Weights;
@@ -61,24 +63,53 @@ impl Bank {
         model: &M,
         places: &Places,
     ) -> Result<Self, AdapterError> {
-        let method = &config.method;
-        let sites = method.sites(places, &config.targets)?;
-        if sites.is_empty() {
-            return Ok(Self::default());
-        }
+        let mut owned: Vec<(Arc<dyn Method>, Group)> = Vec::new();
+        let mut factors = Vec::new();
+        let mut shared = Factors::default();
         let device = model.devices().into_iter().next().unwrap_or_default();
-        let groups = method.groups(&sites)?;
-        let weights = Weights::of(model, &sites);
-        let start = |group: &Group| method.start(group, &weights, &device);
-        let factors = groups.iter().map(start).collect::<Result<_, _>>()?;
-        let shared = method.shared(&groups, &device);
-        if let Some(name) = repeated(groups.iter().flat_map(|group| &group.sites).map(Site::module)) {
-            let message = format!("'{name}' names two of the adapted weights, which files could not tell apart");
+        let tokens: Option<Arc<dyn Method>> = match &config.targets.trainable_token_indices {
+            Some(tokens) => Some(Arc::new(TokenRows::new(tokens.clone()))),
+            None => None,
+        };
+        for method in [Some(config.method.clone()), tokens].into_iter().flatten() {
+            let sites = method.sites(places, &config.targets)?;
+            if sites.is_empty() {
+                continue;
+            }
+            if let Some(site) = sites.iter().find(|site| !method.takes(site.kind)) {
+                return Err(AdapterError::NotTaken {
+                    method: method.name().to_string(),
+                    site: site.path.clone(),
+                    kind: site.kind,
+                });
+            }
+            let groups = method.groups(&sites)?;
+            let weights = Weights::of(model, &sites);
+            for group in &groups {
+                factors.push(method.start(group, &weights, &device)?);
+            }
+            shared = shared.joined(&method.shared(&groups, &device));
+            owned.extend(groups.into_iter().map(|group| (method.clone(), group)));
+        }
+        let groups: Vec<Group> = owned.iter().map(|(_, group)| group.clone()).collect();
+        if let Some(path) = repeated(groups.iter().flat_map(|group| &group.sites).filter_map(whole_path)) {
+            let message = format!("'{path}' is adapted in two ways; name it once");
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
+        let keys = groups
+            .iter()
+            .zip(&factors)
+            .flat_map(|(group, factors): (&Group, &Factors)| {
+                let saved = factors.specs().filter(|(_, spec)| spec.saved);
+                saved.map(|(_, spec)| format!("{}.{}", group.site().stored_as(), spec.suffix))
+            });
+        if let Some(key) = repeated(keys) {
+            let message = format!("two factors would be stored as '{key}'; name fewer modules");
             return Err(AdapterError::bad_field("target_modules", message));
         }
 
         let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
-        for (index, group) in groups.iter().enumerate() {
+        for (index, (method, group)) in owned.iter().enumerate() {
             let edits_bias = method.edits_bias(group);
             for site in &group.sites {
                 let place = Place {
@@ -88,17 +119,17 @@ impl Bank {
                 if edits_bias {
                     by_path.entry(site.bias_path()).or_default().push(place.clone());
                 }
-                by_path.entry(site.path.clone()).or_default().push(place);
+                for path in site.tied.iter().chain([&site.path]) {
+                    by_path.entry(path.clone()).or_default().push(place.clone());
+                }
             }
         }
         for places in by_path.values_mut() {
             places.sort_by_key(|place| place.block);
         }
-        let rebind = |group: &Group| {
-            let (method, group) = (method.clone(), group.clone());
-            Rebind::new(move |factors| method.bind(&group, factors))
-        };
-        let rebinds = groups.iter().map(rebind).collect();
+        let rebind =
+            |(method, group): (Arc<dyn Method>, Group)| Rebind::new(move |factors| method.bind(&group, factors));
+        let rebinds = owned.into_iter().map(rebind).collect();
         Ok(Self {
             factors,
             shared,
@@ -149,7 +180,7 @@ impl Bank {
     /// Every saved factor and its name on disk, by its path in the bank.
     pub(crate) fn named(&self) -> Vec<(ParamInfo, String)> {
         let own = self.groups().iter().zip(&self.factors).flat_map(|(group, factors)| {
-            let module = format!("{ROOT}.model.{}", group.module());
+            let module = format!("{ROOT}.model.{}", group.site().stored_as());
             factors
                 .specs()
                 .map(move |(_, spec)| (spec, format!("{module}.{}", spec.suffix)))
@@ -194,6 +225,11 @@ impl Bank {
             .map(|(factors, rebind)| Bound::new(factors.joined(&self.shared), rebind.clone()))
             .collect()
     }
+}
+
+/// The path of a site that is a whole weight.
+fn whole_path(site: &Site) -> Option<String> {
+    site.block.is_none().then(|| site.path.clone())
 }
 
 /// The first name that occurs twice.

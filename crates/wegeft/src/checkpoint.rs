@@ -17,7 +17,7 @@ use crate::site::ParamInfo;
 pub struct Stored {
     /// Shape in PyTorch's orientation.
     pub shape: Vec<usize>,
-    /// Row-major values.
+    /// Elements, row-major.
     pub values: Vec<f32>,
 }
 
@@ -158,6 +158,11 @@ pub(crate) fn file_error(action: &'static str, path: &Path, message: impl ToStri
 /// # Errors
 /// A file that cannot be written.
 pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError> {
+    write_then_rename(path, &pack(path, tensors)?)
+}
+
+/// `tensors` as the bytes of a safetensors file, f32. `path` names them in messages.
+pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterError> {
     let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
         .iter()
         .map(|(name, stored)| {
@@ -178,8 +183,7 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError>
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| file_error("write", path, e))?;
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    let packed = safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))?;
-    write_then_rename(path, &packed)
+    safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))
 }
 
 /// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part. A link is
@@ -211,13 +215,18 @@ pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> 
     Ok(())
 }
 
-/// The tensors of a safetensors file, F16 and BF16 widened to f32.
+/// The tensors of a safetensors file, F16 and BF16 upcast to f32.
 ///
 /// # Errors
 /// A file that is missing, truncated, or holds another type.
 pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
     let bytes = fs::read(path).map_err(|e| file_error("read", path, e))?;
-    let file = SafeTensors::deserialize(&bytes)
+    unpack(path, &bytes)
+}
+
+/// The tensors of the bytes of a safetensors file. `path` names them in messages.
+pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError> {
+    let file = SafeTensors::deserialize(bytes)
         .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
     file.iter()
         .map(|(name, view)| {

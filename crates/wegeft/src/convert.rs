@@ -82,7 +82,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// the same settings. The solution needs one eigendecomposition of `[d, d]` a group, on the host.
     ///
     /// # Errors
-    /// A method without a LoRA form, settings with a non-linear generator, or values that are not finite.
+    /// A method without a LoRA form, settings with a non-linear generator, or elements that are not finite.
     pub fn nearest_wegeft(&self, config: &WegeftConfig) -> Result<(Self, ConversionReport), AdapterError> {
         if !config.generator.is_identity() {
             let message = "a non-linear generator has no nearest one in closed form; set block = identity";

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor, Reparameterization};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::factors::Factors;
 use crate::low_rank::LowRank;
@@ -52,6 +52,21 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
             Some(residual) => residual.forward(x),
             None => product(x, self.residual(weight)),
         }
+    }
+
+    /// Rows `ids` (`[n]`) of an embedding's table with the edit, `[n, d_model]`. `weight`: `[vocabulary, d_model]`. With a
+    /// low-rank residual the edited table is never formed.
+    fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
+        let frozen = weight.clone().select(0, ids.clone());
+        let change = match self.low_rank(weight.clone()) {
+            Some(LowRank { a, b, scale }) => {
+                let code = a.select(1, ids).transpose().mul_scalar(scale);
+                code.matmul(b.transpose())
+            }
+            None => self.residual(weight).select(0, ids),
+        };
+        let dtype = frozen.dtype();
+        frozen + cast(change, dtype)
     }
 
     /// The vector in place of `bias`, `[d_out]`: a bias, or the scale of a norm.
@@ -257,7 +272,7 @@ impl Reparameterization for Bound {
 }
 
 /// A weight as the matrix that edits read, `[rows, columns]`.
-fn as_matrix<const D: usize>(weight: Tensor<D>) -> Tensor<2> {
+pub(crate) fn as_matrix<const D: usize>(weight: Tensor<D>) -> Tensor<2> {
     let shape = weight.shape();
     weight.reshape([shape[0], shape[1..].iter().product()])
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::site::SiteKind;
+
 /// Error of this crate. Nothing here panics on bad input.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,9 +32,19 @@ pub enum AdapterError {
         /// What is missing.
         what: &'static str,
     },
-    /// A target of a kind that the method cannot adapt.
+    /// A weight of a kind that the method does not adapt.
+    #[error("{method} does not adapt '{site}', which is of kind {kind:?}; leave it out or use LoRA")]
+    NotTaken {
+        /// Name of the method.
+        method: String,
+        /// Path of the parameter.
+        site: String,
+        /// Its kind.
+        kind: SiteKind,
+    },
+    /// A target that no method can adapt.
     #[error(
-        "target '{site}' (from pattern '{pattern}') is the weight of a {kind}, of shape {shape:?}; this method acts on rank-2 weights only"
+        "target '{site}' (from pattern '{pattern}') is the weight of a {kind}, of shape {shape:?}; adapters act on rank-2 weights, kernels of Conv1d and Conv2d, and target_parameters"
     )]
     NotAMatrix {
         /// The pattern as configured.
@@ -100,6 +112,16 @@ pub enum AdapterError {
         /// Path of the parameter.
         path: String,
     },
+    /// A weight in two places of the model that is to be trained in full.
+    #[error(
+        "'{path}' and '{other}' are one weight: an optimizer would update only one of them; leave both out of modules_to_save"
+    )]
+    Tied {
+        /// Path of the parameter.
+        path: String,
+        /// Its path elsewhere.
+        other: String,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {action} {path}: {message}")]
     File {
@@ -118,14 +140,14 @@ pub enum AdapterError {
         /// The first place that it edits.
         site: String,
     },
-    /// A merge or its undoing that gives values that are no numbers.
+    /// A merge or unmerge that gives NaN or infinite elements.
     #[error(
-        "weight '{site}' would get {count} values that are not finite; the adapter or the weight is damaged, or too large for its type"
+        "weight '{site}' would get {count} elements that are not finite; the adapter or the weight is damaged, or too large for its type"
     )]
     NotFinite {
         /// Path of the weight.
         site: String,
-        /// How many of its values.
+        /// How many of its elements.
         count: usize,
     },
     /// A merge that does not determine the weight before it.

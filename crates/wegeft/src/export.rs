@@ -1,6 +1,6 @@
 //! A WeGeFT adapter, or any other with a low-rank residual, as a standard LoRA adapter.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
@@ -13,6 +13,7 @@ use crate::config::AdapterConfig;
 use crate::edit::Bound;
 use crate::error::AdapterError;
 use crate::low_rank::LowRank;
+use crate::site::{Site, SiteKind};
 use crate::storage::{PREFIX, write_adapter};
 use crate::tensor::cast;
 
@@ -60,7 +61,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let factors = self.low_rank()?;
         let mut tensors = self.saved_tensors();
-        tensors.extend(stored(&factors));
+        tensors.extend(self.stored(&factors));
         write_adapter(folder.as_ref(), self.lora_fields(&factors), &tensors)
     }
 
@@ -72,7 +73,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let adapted = config.init(self.backbone().clone())?;
         let mut names = adapted.names();
         names.retain(|path, _| path.starts_with("bank."));
-        Ok(fill(adapted, &names, &stored(factors)))
+        let tensors = adapted.stored(factors);
+        Ok(fill(adapted, &names, &tensors))
     }
 
     /// The parameters of the model that are trained in full, under their names on disk.
@@ -80,6 +82,24 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let mut names = self.names();
         names.retain(|path, _| path.starts_with("model."));
         collect(self, &names)
+    }
+
+    /// LoRA factors under their names on disk.
+    fn stored(&self, factors: &BTreeMap<String, LowRank>) -> Tensors {
+        let sites = self.bank().groups().iter().flat_map(|group| &group.sites);
+        let tables = sites.filter(|site| site.kind == SiteKind::Embedding);
+        let tables: HashSet<String> = tables.map(Site::module).collect();
+        let mut tensors = Tensors::new();
+        for (module, low) in factors {
+            let [a, b] = match tables.contains(module) {
+                true => ["lora_embedding_A", "lora_embedding_B"],
+                false => ["lora_A.weight", "lora_B.weight"],
+            };
+            for (name, factor) in [(a, &low.a), (b, &low.b)] {
+                tensors.insert(format!("{PREFIX}{module}.{name}"), to_stored(factor.clone(), false));
+            }
+        }
+        tensors
     }
 
     /// adapter_config.json of a LoRA adapter with those factors.
@@ -118,22 +138,6 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
         fields
     }
-}
-
-/// LoRA factors under their names on disk.
-fn stored(factors: &BTreeMap<String, LowRank>) -> Tensors {
-    let mut tensors = Tensors::new();
-    for (module, low) in factors {
-        tensors.insert(
-            format!("{PREFIX}{module}.lora_A.weight"),
-            to_stored(low.a.clone(), false),
-        );
-        tensors.insert(
-            format!("{PREFIX}{module}.lora_B.weight"),
-            to_stored(low.b.clone(), false),
-        );
-    }
-    tensors
 }
 
 struct Collector {

@@ -1,6 +1,6 @@
 //! Groups: the sites that share one set of factors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::site::{Site, kind, regex};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
-    /// One group per projection type, across all layers: the paper's setting.
+    /// One group per projection type and size, across all layers: the paper's setting.
     #[default]
     Kind,
     /// One group for all sites (they need equal d_in).
@@ -44,11 +44,21 @@ impl Group {
         sites.iter().enumerate().map(own).collect()
     }
 
-    /// The groups that `sharing` makes of `sites`.
+    /// The groups that `sharing` makes of `sites`. Modules of one kind, but of different sizes `size` (named `size_name`), are
+    /// a group for each size.
     ///
     /// # Errors
     /// A group pattern that is no regular expression or matches no site, or a site that is in no group.
-    pub fn shared(sites: &[Site], sharing: &Sharing) -> Result<Vec<Self>, AdapterError> {
+    pub fn shared(
+        sites: &[Site],
+        sharing: &Sharing,
+        size_name: &str,
+        size: impl Fn(&Site) -> usize,
+    ) -> Result<Vec<Self>, AdapterError> {
+        let mut sizes: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for site in sites {
+            sizes.entry(kind(&site.module())).or_default().insert(size(site));
+        }
         let compiled = match sharing {
             Sharing::Groups(patterns) => patterns
                 .iter()
@@ -61,7 +71,10 @@ impl Group {
         for site in sites {
             let module = site.module();
             let name = match sharing {
-                Sharing::Kind => kind(&module),
+                Sharing::Kind => match kind(&module) {
+                    kind if sizes[&kind].len() == 1 => kind,
+                    kind => format!("{kind} ({size_name} {})", size(site)),
+                },
                 Sharing::All => "all".to_string(),
                 Sharing::Site => module,
                 Sharing::Groups(_) => {

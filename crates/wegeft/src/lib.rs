@@ -1,4 +1,4 @@
-//! Parameter-efficient fine-tuning for any Burn module: WeGeFT and the methods beside it (see [`methods`]).
+//! Parameter-efficient fine-tuning of Burn modules: WeGeFT and the methods beside it (see [`methods`]).
 //!
 //! # Adapt
 //!
@@ -30,9 +30,30 @@
 //! # Ok::<(), wegeft::AdapterError>(())
 //! ```
 //!
-//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass. A model that calls
-//! [`linear`] in place of `Linear::forward` works in activation space: the same numbers, no dense weight, no dense
-//! weight gradient. Places in the activations that a method may edit are [`Hook`]s.
+//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass: handles only, of the
+//! order of a microsecond a site on a CPU. [`Adapted::backbone`] is the frozen model.
+//!
+//! # What can be adapted, and how it is read
+//!
+//! | site | methods | unchanged model | in activation space |
+//! | --- | --- | --- | --- |
+//! | `Linear`, and any rank-2 parameter named as a target | all on weights | yes | [`linear`], [`linear_add`], [`linear_many`] |
+//! | column blocks of a fused weight ([`Fused`]) | all on weights | yes | [`linear`] |
+//! | `Embedding` | all on weights | yes | [`embedding`]: looks up rows |
+//! | `Conv1d`, `Conv2d` | LoRA | yes | – |
+//! | weights of experts `[experts, d_in, d_out]` (`target_parameters`) | LoRA | yes | – |
+//! | rows of an embedding (`trainable_token_indices`) | beside any method | yes | [`embedding`] |
+//! | biases and norms | BitFit, LayerNorm tuning | yes | [`linear`] for biases |
+//! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
+//!
+//! An unchanged model reads `Param::val()`, the edited weight: it is composed once for each `bind()`, costs a dense weight and
+//! in training a dense weight gradient, and works for any module, Burn's attention and recurrent layers included. A model
+//! that calls the functions of the last column works in activation space: the same numbers without either. Dropout acts both
+//! ways, in activation space with a mask for each row, through weights with one for each pass.
+//!
+//! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
+//! can be adapted and not trained in full. A [`Hook`]'s one parameter, which tells its width, is counted by Burn's
+//! `num_params` of the backbone and recorded with it, though it is no weight.
 //!
 //! # Train
 //!
@@ -121,7 +142,9 @@
 //! | 8 bit (`QuantValue::Q8S`) | yes | yes |
 //! | 4 bit (`QuantValue::Q4S`) | yes | no: the backend packs none |
 //!
-//! Both backends keep quantized values as bytes and widen them inside the product.
+//! Both backends keep quantized weights as bytes and dequantize them inside the product.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod adapted;
 pub mod adapters;
@@ -131,6 +154,7 @@ mod combine;
 mod config;
 mod convert;
 mod edit;
+mod embedding;
 mod error;
 mod export;
 mod factors;
@@ -169,6 +193,7 @@ pub use combine::Combination;
 pub use config::AdapterConfig;
 pub use convert::{ConversionReport, SiteLoss};
 pub use edit::{Bound, Edit};
+pub use embedding::embedding;
 pub use error::AdapterError;
 pub use factors::{Factors, Init, Spec};
 pub use group::{Group, Sharing};
@@ -185,8 +210,14 @@ pub use methods::{
     ReftConfig, VeraConfig, VptConfig, WegeftConfig,
 };
 pub use patterns::Patterns;
-pub use storage::{read_config, read_config_with};
+pub use site::{Places, Site, SiteKind};
+pub use storage::{AdapterFiles, read_config, read_config_with};
 pub use summary::{GroupSummary, Summary};
-pub use targets::{Fused, TargetModules, Targets};
+pub use targets::{Fused, TargetModules, Targets, TokenIndices};
 pub use tensor::{cast, dropped, product};
 pub use weights::Weights;
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

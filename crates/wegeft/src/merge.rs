@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleDisplay, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::edit::Bound;
+use crate::edit::{Bound, as_matrix};
 use crate::error::AdapterError;
 use crate::site::EDIT_POINT;
 use crate::tensor::{dequantized, is_quantized};
@@ -100,7 +100,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// again would lose most of a small residual.
     ///
     /// # Errors
-    /// A method that edits activations, or a weight that would get values that are not finite.
+    /// A method that edits activations, or a weight that would get elements that are not finite.
     pub fn merge_with_report(&self) -> Result<(M, MergeReport), AdapterError> {
         let mut merger = Merger {
             walk: Walk::new(self),
@@ -118,7 +118,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Woodbury identity, `W = W' - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ W'` (input side, Burn's layout).
     ///
     /// # Errors
-    /// A method whose merge does not determine the weight before, or values that are not finite.
+    /// A method whose merge does not determine the weight before, or elements that are not finite.
     pub fn unmerge(&self) -> Result<(M, UnmergeReport), AdapterError> {
         let mut unmerger = Unmerger {
             walk: Walk::new(self),
@@ -167,7 +167,7 @@ impl Walk {
         Some((site, bound))
     }
 
-    /// False, with the reason noted, if `values` are not all finite.
+    /// False, with the reason noted, if an element of `values` is not finite.
     fn finite<const D: usize>(&mut self, site: &str, values: &Tensor<D>) -> bool {
         let count = values.clone().is_finite().bool_not().int().sum().into_scalar::<i64>();
         if count > 0 {
@@ -251,7 +251,7 @@ impl ModuleMapper for Unmerger {
                 bound.edit().unmerged_bias(bias).map(|bias| bias.reshape(shape))
             }
             _ => {
-                let weight = merged.clone().reshape([shape[0], shape[1]]);
+                let weight = as_matrix(merged.clone());
                 bound.edit().unmerged(weight).map(|weight| weight.reshape(shape))
             }
         };

@@ -14,7 +14,7 @@ use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
-use crate::site::{ParamInfo, Places, Site};
+use crate::site::{ParamInfo, Places, Site, SiteKind};
 use crate::targets::Targets;
 use crate::weights::Weights;
 
@@ -96,6 +96,11 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
     /// Targets that name nothing that the method can act on.
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.weights(places)
+    }
+
+    /// True if the method acts on sites of that kind; a target of another kind is refused by name.
+    fn takes(&self, kind: SiteKind) -> bool {
+        !matches!(kind, SiteKind::Conv | SiteKind::Experts)
     }
 
     /// Sorts the sites into groups that share factors, each site its own unless a method says otherwise; refuses sites and

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{RegexSet, RegexSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
@@ -72,71 +72,75 @@ impl Patterns {
 /// Compiled keys of one pattern field, and which of them matched a site.
 struct Matched<'a, V> {
     field: &'static str,
-    keys: Vec<(&'a str, Key<'a>, &'a V, bool)>,
+    keys: Vec<(&'a str, &'a V)>,
+    matched: Vec<bool>,
+    /// The keys that are regular expressions, compiled together, and their places among `keys`.
+    regexes: RegexSet,
+    places: Vec<usize>,
 }
 
 impl<'a, V> Matched<'a, V> {
     fn new(field: &'static str, values: &'a BTreeMap<String, V>) -> Result<Self, AdapterError> {
-        let keys = values
+        let keys: Vec<(&str, &V)> = values.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let places: Vec<usize> = (0..keys.len()).filter(|place| !is_name(keys[*place].0)).collect();
+        // As in PEFT: the whole module name, or its end after a dot.
+        let patterns = places
             .iter()
-            .map(|(key, value)| Ok((key.as_str(), Key::new(key)?, value, false)));
+            .map(|place| format!(r"^(?:(?:.*\.)?(?:{}))$", keys[*place].0));
+        let regexes = RegexSetBuilder::new(patterns).size_limit(SIZE_LIMIT).build();
+        let regexes = regexes.map_err(|error| {
+            // One of them alone tells which it is.
+            let alone = places.iter().find_map(|place| regex(keys[*place].0).err());
+            alone.unwrap_or_else(|| AdapterError::bad_field(field, error.to_string().replace('\n', " ")))
+        })?;
         Ok(Self {
             field,
-            keys: keys.collect::<Result<_, AdapterError>>()?,
+            matched: vec![false; keys.len()],
+            keys,
+            regexes,
+            places,
         })
     }
 
     /// The value of the first key that matches `module`.
     fn of(&mut self, module: &str) -> Option<&'a V> {
-        let mut first = None;
-        for (_, key, value, matched) in &mut self.keys {
-            // A key counts as used even where an earlier one takes precedence.
-            if (first.is_none() || !*matched) && key.matches(module) {
-                *matched = true;
-                first = first.or(Some(*value));
-            }
+        let names = (0..self.keys.len()).filter(|place| names(self.keys[*place].0, module));
+        let regexes = self.regexes.matches(module);
+        let regexes = regexes.iter().map(|index| self.places[index]);
+        let found: Vec<usize> = names.chain(regexes).collect();
+        // A key counts as used even where an earlier one takes precedence.
+        for place in &found {
+            self.matched[*place] = true;
         }
-        first
+        found.into_iter().min().map(|first| self.keys[first].1)
     }
 
     fn check(&self) -> Result<(), AdapterError> {
-        match self.keys.iter().find(|(_, _, _, matched)| !matched) {
+        match self.matched.iter().position(|matched| !matched) {
             None => Ok(()),
-            Some((key, ..)) => {
-                let message = format!("'{key}' matches none of the adapted modules");
+            Some(place) => {
+                let message = format!("'{}' matches none of the adapted modules", self.keys[place].0);
                 Err(AdapterError::bad_field(self.field, message))
             }
         }
     }
 }
 
-/// A key of a pattern field: as in PEFT the whole module name, or its end after a dot.
-enum Key<'a> {
-    /// A name without special characters but dots, which stand for any character.
-    Name(&'a str),
-    Regex(Regex),
+/// Bytes that the compiled keys may take.
+const SIZE_LIMIT: usize = 64 << 20;
+
+/// True for a key without special characters but dots.
+fn is_name(key: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    key.chars().all(plain)
 }
 
-impl<'a> Key<'a> {
-    fn new(key: &'a str) -> Result<Self, AdapterError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        match key.chars().all(plain) {
-            true => Ok(Self::Name(key)),
-            false => Ok(Self::Regex(regex(&format!(r"(?:.*\.)?(?:{key})"))?)),
-        }
-    }
-
-    fn matches(&self, module: &str) -> bool {
-        match self {
-            Self::Name(name) => {
-                let (name, module) = (name.as_bytes(), module.as_bytes());
-                let Some(start) = module.len().checked_sub(name.len()) else {
-                    return false;
-                };
-                let whole = start == 0 || module[start - 1] == b'.';
-                whole && name.iter().zip(&module[start..]).all(|(a, b)| *a == b'.' || a == b)
-            }
-            Self::Regex(regex) => regex.is_match(module),
-        }
-    }
+/// True if `key`, a name whose dots stand for any character, is `module` or its end after a dot.
+fn names(key: &str, module: &str) -> bool {
+    let (bytes, module) = (key.as_bytes(), module.as_bytes());
+    let Some(start) = module.len().checked_sub(bytes.len()) else {
+        return false;
+    };
+    let whole = start == 0 || module[start - 1] == b'.';
+    whole && is_name(key) && bytes.iter().zip(&module[start..]).all(|(a, b)| *a == b'.' || a == b)
 }

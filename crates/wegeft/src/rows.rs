@@ -151,6 +151,33 @@ impl Edit for BoundRows {
         })
     }
 
+    fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
+        let [n] = ids.dims();
+        let tokens = n / self.batch;
+        let mut parts = Vec::new();
+        for share in &self.shares {
+            let of = |row: &usize| ids.clone().narrow(0, row * tokens, tokens);
+            let own = Tensor::cat(share.rows.iter().map(of).collect(), 0);
+            let rows = match &share.bound {
+                Some(bound) => bound.edit().rows(own, weight.clone()),
+                None => weight.clone().select(0, own),
+            };
+            let [_, d] = rows.dims();
+            let rows = rows.reshape([share.rows.len(), tokens, d]);
+            parts.extend(
+                share
+                    .rows
+                    .iter()
+                    .enumerate()
+                    .map(|(i, row)| (*row, rows.clone().narrow(0, i, 1))),
+            );
+        }
+        parts.sort_by_key(|(row, _)| *row);
+        let rows = Tensor::cat(parts.into_iter().map(|(_, part)| part).collect(), 0);
+        let [_, _, d] = rows.dims();
+        rows.reshape([n, d])
+    }
+
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         self.by_share(x, |edit, x| match edit {
             Some(edit) => edit.activation(x),

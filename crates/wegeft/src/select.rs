@@ -2,7 +2,7 @@
 
 use crate::error::AdapterError;
 use crate::nearest::nearest;
-use crate::site::{BlockOf, ParamInfo, Places, Site, is_saved, layer_index, name_matches};
+use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, is_saved, layer_index, name_matches};
 use crate::targets::{Fused, TargetModules, Targets};
 
 impl Targets {
@@ -13,19 +13,18 @@ impl Targets {
     pub fn weights(&self, places: &Places) -> Result<Vec<Site>, AdapterError> {
         let params = places.params.iter();
         let weights: Vec<&ParamInfo> = params.filter(|param| !param.path.ends_with(".bias")).collect();
-        if self.target_modules.is_empty() {
+        if self.target_modules.is_empty() && self.target_parameters.is_empty() {
             let names = nearest(&weights, "proj");
             let message = format!("names no module; some of the model's are: {names}");
             return Err(AdapterError::bad_field("target_modules", message));
         }
         let mut sites = Vec::new();
-        for param in self.choose(&weights, 2)? {
-            let whole = Site {
-                path: param.path.clone(),
-                d_in: param.shape[0],
-                d_out: param.shape[1],
-                block: None,
-            };
+        let chosen = match self.target_modules.is_empty() {
+            true => Vec::new(),
+            false => self.choose(&weights, SiteKind::of)?,
+        };
+        for (param, kind) in chosen {
+            let whole = Site::weight(param, kind);
             let fused = self.fused.iter();
             match fused.clone().find(|fused| name_matches(param.name(), &fused.module)) {
                 Some(fused) => sites.extend(blocks(&whole, fused)?),
@@ -36,13 +35,51 @@ impl Targets {
             let mut adapted = sites.iter().filter_map(|site| site.path.strip_suffix(".weight"));
             adapted.any(|module| name_matches(module, &fused.module))
         };
-        match self.fused.iter().find(|fused| !is_site(fused)) {
-            None => Ok(sites),
-            Some(fused) => {
-                let message = format!("'{}' is none of the target_modules; add it there too", fused.module);
-                Err(AdapterError::bad_field("fused", message))
+        if let Some(fused) = self.fused.iter().find(|fused| !is_site(fused)) {
+            let message = format!("'{}' is none of the target_modules; add it there too", fused.module);
+            return Err(AdapterError::bad_field("fused", message));
+        }
+        sites.extend(self.parameters(places)?);
+        match self.ensure_weight_tying {
+            true => Ok(tied(sites, &places.params)),
+            false => Ok(sites),
+        }
+    }
+
+    /// The parameters that `target_parameters` names.
+    fn parameters(&self, places: &Places) -> Result<Vec<Site>, AdapterError> {
+        let candidates: Vec<&ParamInfo> = places.params.iter().collect();
+        let named = |param: &ParamInfo, name: &str| name_matches(&param.path, name);
+        for name in &self.target_parameters {
+            if !candidates.iter().any(|param| named(param, name)) {
+                return Err(AdapterError::NoMatch {
+                    field: "target_parameters",
+                    pattern: name.clone(),
+                    nearest: nearest(&candidates, name),
+                });
             }
         }
+        let chosen = candidates
+            .iter()
+            .filter(|param| self.target_parameters.iter().any(|name| named(param, name)));
+        let mut sites = Vec::new();
+        for param in chosen {
+            let kind = match param.shape.len() {
+                2 => SiteKind::Matrix,
+                3 => SiteKind::Experts,
+                _ => return Err(not_a_matrix(param, &param.path)),
+            };
+            sites.push(Site::weight(param, kind));
+        }
+        // PEFT wraps a module once for each of its parameters: the last one is stored under the module's own name, each
+        // one before it a `base_layer` further in.
+        let holder = |site: &Site| site.path.rsplit_once('.').map_or("", |(module, _)| module).to_string();
+        for index in 0..sites.len() {
+            let module = holder(&sites[index]);
+            let after = sites[index + 1..].iter().filter(|site| holder(site) == module).count();
+            sites[index].stored_as = Some(format!("{module}{}", ".base_layer".repeat(after)));
+        }
+        Ok(sites)
     }
 
     /// The vectors that `accepts` takes, in the modules that these targets name; in all modules if they name none.
@@ -59,9 +96,9 @@ impl Targets {
                 what: "vector of the kind that this method trains",
             });
         }
-        let chosen = self.choose(&vectors, 1)?.into_iter();
+        let chosen = self.choose(&vectors, |_| Some(SiteKind::Vector))?.into_iter();
         Ok(chosen
-            .map(|param| Site::vector(param.path.clone(), param.len()))
+            .map(|(param, _)| Site::vector(param.path.clone(), param.len()))
             .collect())
     }
 
@@ -80,30 +117,35 @@ impl Targets {
             targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
         }
         let hooks: Vec<&ParamInfo> = places.hooks.iter().collect();
-        let chosen = targets.choose(&hooks, 1)?.into_iter();
-        Ok(chosen.map(|hook| Site::hook(hook.module(), hook.len())).collect())
+        let chosen = targets.choose(&hooks, |_| Some(SiteKind::Hook))?.into_iter();
+        Ok(chosen.map(|(hook, _)| Site::hook(hook.module(), hook.len())).collect())
     }
 
-    /// The candidates in the modules that these targets name, in their order; all that are not left out if they name none.
-    fn choose<'a>(&self, candidates: &[&'a ParamInfo], rank: usize) -> Result<Vec<&'a ParamInfo>, AdapterError> {
+    /// The candidates in the modules that these targets name, in their order, and their kinds; all that are not left out if
+    /// they name none.
+    fn choose<'a>(
+        &self,
+        candidates: &[&'a ParamInfo],
+        kind: fn(&ParamInfo) -> Option<SiteKind>,
+    ) -> Result<Vec<(&'a ParamInfo, SiteKind)>, AdapterError> {
         self.check_left_out(candidates)?;
-        let mut chosen = vec![false; candidates.len()];
+        let mut chosen = vec![None; candidates.len()];
         match &self.target_modules {
             TargetModules::Names(names) if names.is_empty() => {
-                self.mark(candidates, "all modules", rank, |_| true, &mut chosen)?;
+                self.mark(candidates, "all modules", kind, |_| true, &mut chosen)?;
             }
             TargetModules::Names(names) => {
                 for name in names {
-                    self.mark(candidates, name, rank, |module| name_matches(module, name), &mut chosen)?;
+                    self.mark(candidates, name, kind, |module| name_matches(module, name), &mut chosen)?;
                 }
             }
             TargetModules::Regex(pattern) => {
                 let matcher = self.target_modules.matcher()?;
-                self.mark(candidates, pattern, rank, |module| matcher.matches(module), &mut chosen)?;
+                self.mark(candidates, pattern, kind, |module| matcher.matches(module), &mut chosen)?;
             }
         }
-        let pairs = candidates.iter().zip(chosen).filter(|(_, chosen)| *chosen);
-        Ok(pairs.map(|(param, _)| *param).collect())
+        let pairs = candidates.iter().zip(chosen);
+        Ok(pairs.filter_map(|(param, kind)| Some((*param, kind?))).collect())
     }
 
     /// Refuses modules and layers to leave out, or to keep to, that the model does not have.
@@ -122,7 +164,7 @@ impl Targets {
                 let last = candidates.iter().filter_map(|param| layer_index(&param.path)).max();
                 let message = match last {
                     Some(last) => format!("the model has no layer {layer}; its last one is {last}"),
-                    None => format!("names layer {layer}, and the model's modules have no numbers"),
+                    None => format!("names layer {layer}, but the model's modules are not numbered"),
                 };
                 return Err(AdapterError::bad_field("layers_to_transform", message));
             }
@@ -135,9 +177,9 @@ impl Targets {
         &self,
         candidates: &[&ParamInfo],
         pattern: &str,
-        rank: usize,
+        kind: fn(&ParamInfo) -> Option<SiteKind>,
         matches: impl Fn(&str) -> bool,
-        chosen: &mut [bool],
+        chosen: &mut [Option<SiteKind>],
     ) -> Result<(), AdapterError> {
         let mut found = false;
         let mut left_out = None;
@@ -145,19 +187,14 @@ impl Targets {
             if !matches(param.name()) {
                 continue;
             }
-            if param.shape.len() != rank {
-                return Err(AdapterError::NotAMatrix {
-                    pattern: pattern.to_string(),
-                    site: param.path.clone(),
-                    kind: param.holder.clone(),
-                    shape: param.shape.clone(),
-                });
-            }
+            let Some(kind) = kind(param) else {
+                return Err(not_a_matrix(param, pattern));
+            };
             match self.leaves_out(param) {
                 Some(field) => left_out = Some(field),
-                None => chosen[index] = true,
+                None => chosen[index] = Some(kind),
             }
-            found |= chosen[index];
+            found |= chosen[index].is_some();
         }
         match (found, left_out) {
             (true, _) => Ok(()),
@@ -190,6 +227,36 @@ impl Targets {
             None
         }
     }
+}
+
+fn not_a_matrix(param: &ParamInfo, pattern: &str) -> AdapterError {
+    AdapterError::NotAMatrix {
+        pattern: pattern.to_string(),
+        site: param.path.clone(),
+        kind: param.holder.clone(),
+        shape: param.shape.clone(),
+    }
+}
+
+/// `sites` with those of one parameter as one: the first place that is named, tied to all others.
+fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
+    let id = |path: &str| params.iter().find(|param| param.path == path).map(|param| param.id);
+    let mut kept: Vec<Site> = Vec::new();
+    for mut site in sites {
+        let own = id(&site.path);
+        if kept
+            .iter()
+            .any(|other| other.block == site.block && id(&other.path) == own)
+        {
+            continue;
+        }
+        let elsewhere = params
+            .iter()
+            .filter(|param| Some(param.id) == own && param.path != site.path);
+        site.tied = elsewhere.map(|param| param.path.clone()).collect();
+        kept.push(site);
+    }
+    kept
 }
 
 /// The adapted blocks of a fused weight, each a site.

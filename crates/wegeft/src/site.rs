@@ -149,6 +149,37 @@ pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
 }
 
+/// What a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SiteKind {
+    /// A rank-2 weight `[d_in, d_out]`, of a linear layer or a field of some module.
+    #[default]
+    Matrix,
+    /// The table of an embedding, `[vocabulary, d_model]`: d_in is the vocabulary.
+    Embedding,
+    /// The kernel of a convolution, `[channels_out, channels_in, ..]`: d_in is the number of inputs of one output.
+    Conv,
+    /// The weights of experts, `[experts, d_in, d_out]`.
+    Experts,
+    /// A bias, or the scale of a norm.
+    Vector,
+    /// A place in the activations.
+    Hook,
+}
+
+impl SiteKind {
+    /// The kind of weight that a parameter is; none for what cannot be adapted.
+    pub(crate) fn of(param: &ParamInfo) -> Option<Self> {
+        match (param.holder.as_str(), param.shape.len()) {
+            ("Embedding", 2) => Some(Self::Embedding),
+            (_, 2) => Some(Self::Matrix),
+            ("Conv1d", 3) | ("Conv2d", 4) if param.path.ends_with(".weight") => Some(Self::Conv),
+            _ => None,
+        }
+    }
+}
+
 /// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
@@ -160,6 +191,14 @@ pub struct Site {
     pub d_out: usize,
     /// The block of a fused weight.
     pub block: Option<BlockOf>,
+    /// What it is.
+    pub kind: SiteKind,
+    /// Shape of the whole parameter.
+    pub shape: Vec<usize>,
+    /// Paths of the same parameter elsewhere in the model that get the same edit.
+    pub tied: Vec<String>,
+    /// Name on disk, where it is another than [`Site::module`].
+    pub(crate) stored_as: Option<String>,
 }
 
 /// A block of columns of a fused weight.
@@ -181,6 +220,10 @@ impl Site {
             d_in,
             d_out,
             block: None,
+            kind: SiteKind::Matrix,
+            shape: vec![d_in, d_out],
+            tied: Vec::new(),
+            stored_as: None,
         }
     }
 
@@ -188,9 +231,10 @@ impl Site {
     pub fn vector(path: impl Into<String>, length: usize) -> Self {
         Self {
             path: path.into(),
-            d_in: 1,
             d_out: length,
-            block: None,
+            kind: SiteKind::Vector,
+            shape: vec![length],
+            ..Self::linear("", 1, length)
         }
     }
 
@@ -198,10 +242,30 @@ impl Site {
     pub fn hook(module: impl AsRef<str>, width: usize) -> Self {
         Self {
             path: format!("{}.{EDIT_POINT}", module.as_ref()),
-            d_in: width,
-            d_out: width,
-            block: None,
+            kind: SiteKind::Hook,
+            shape: vec![width],
+            ..Self::linear("", width, width)
         }
+    }
+
+    /// The weight `param` of that kind.
+    pub(crate) fn weight(param: &ParamInfo, kind: SiteKind) -> Self {
+        let (d_in, d_out) = match (kind, &param.shape[..]) {
+            (SiteKind::Conv, [d_out, rest @ ..]) => (rest.iter().product(), *d_out),
+            (SiteKind::Experts, [_, d_in, d_out]) => (*d_in, *d_out),
+            (_, shape) => (shape[0], shape[1]),
+        };
+        Self {
+            path: param.path.clone(),
+            kind,
+            shape: param.shape.clone(),
+            ..Self::linear("", d_in, d_out)
+        }
+    }
+
+    /// Name under which its factors are stored.
+    pub(crate) fn stored_as(&self) -> String {
+        self.stored_as.clone().unwrap_or_else(|| self.module())
     }
 
     /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.

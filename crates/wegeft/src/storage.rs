@@ -8,13 +8,13 @@
 //! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleDisplay};
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::file_error;
+use crate::checkpoint::{file_error, pack, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::json::Unique;
@@ -40,10 +40,15 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        self.files().write(folder)
+    }
+
+    /// The trained part as [`Adapted::save`] writes it, in memory.
+    pub fn files(&self) -> AdapterFiles {
         let mut config = self.config().fields();
         config.extend(self.config().method.foreign_fields(self.bank().groups()));
         config.extend(self.config().extra.clone());
-        write_adapter(folder.as_ref(), config, &collect(self, &self.names()))
+        AdapterFiles::new(config, collect(self, &self.names()))
     }
 
     /// `model` with the adapter that `folder` holds.
@@ -51,7 +56,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A folder that cannot be read, or whose adapter does not fit `model`.
     pub fn load(model: M, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
-        read_config(folder.as_ref())?.load(model, folder)
+        AdapterFiles::read(folder)?.attach(model)
     }
 
     /// Replaces the trained part by what the weights file of `folder` holds, whatever config lies beside it.
@@ -60,7 +65,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
     pub fn load_weights(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
         let path = folder.as_ref().join(WEIGHTS_FILE);
-        let mut found = read_tensors(&path)?;
+        let found = read_tensors(&path)?;
+        self.with_tensors(found, &path)
+    }
+
+    /// This model with `found` in place of its trained part. `path` names them in messages.
+    pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
         let names = self.names();
         self.config().method.respell(&names, &mut found);
         for (name, former) in self.bank().former_names() {
@@ -73,7 +83,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {
-                path,
+                path: path.to_path_buf(),
                 problems: problems.join("; "),
             });
         }
@@ -123,32 +133,196 @@ pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterErr
 /// As [`read_config`].
 pub fn read_config_with(folder: impl AsRef<Path>, own: &[(&str, Reader)]) -> Result<AdapterConfig, AdapterError> {
     let path = folder.as_ref().join(CONFIG_FILE);
-    let error = |message: String| AdapterError::File {
-        action: "read",
-        path: path.clone(),
-        message,
-    };
-    let size = fs::metadata(&path).map_err(|e| error(e.to_string()))?.len();
+    config_of(read_fields(&path)?, &path, own)
+}
+
+/// The fields of a config file.
+fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    let size = fs::metadata(path).map_err(|e| file_error("read", path, e))?.len();
     if size > CONFIG_LIMIT {
-        return Err(error(format!("{size} bytes are no adapter config, which has a few kB")));
+        let message = format!("{size} bytes are no adapter config, which has a few kB");
+        return Err(file_error("read", path, message));
     }
-    let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    let Unique(json) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
-    if let Some((field, value)) = unsupported::first(&json) {
-        return Err(error(format!(
-            "field '{field}' is {value}, which is not implemented here; leave it unset"
-        )));
+    let text = fs::read_to_string(path).map_err(|e| file_error("read", path, e))?;
+    fields_of(&text, path)
+}
+
+fn fields_of(text: &str, path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    let Unique(json) = serde_json::from_str(text).map_err(|e| file_error("read", path, e))?;
+    match json {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(file_error("read", path, "it is no JSON object")),
     }
-    let Value::Object(mut fields) = json else {
-        return Err(error("it is no JSON object".to_string()));
-    };
-    let mut config = AdapterConfig::from_fields(&mut fields, own).map_err(|e| error(e.to_string()))?;
+}
+
+/// The config that `fields` describe; what they hold beyond it becomes [`AdapterConfig::extra`].
+fn config_of(
+    mut fields: Map<String, Value>,
+    path: &Path,
+    own: &[(&str, Reader)],
+) -> Result<AdapterConfig, AdapterError> {
+    if let Some((field, value)) = unsupported::first(&fields) {
+        let message = format!("field '{field}' is {value}, which is not implemented here; leave it unset");
+        return Err(file_error("read", path, message));
+    }
+    let mut config = AdapterConfig::from_fields(&mut fields, own).map_err(|e| file_error("read", path, e))?;
     let known = config.fields();
     config.extra = fields
         .into_iter()
         .filter(|(name, _)| !known.contains_key(name))
         .collect();
     Ok(config)
+}
+
+/// What an adapter folder holds, in memory: for adapters that travel as bytes, and for those of a model whose modules have
+/// other names here.
+///
+/// ```
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::Device;
+/// use wegeft::{Adapted, AdapterConfig, AdapterFiles};
+/// # #[derive(burn::module::Module, Debug)]
+/// # struct Model { query: Linear }
+/// # let device = Device::flex();
+/// # let model = Model { query: LinearConfig::new(8, 4).init(&device) };
+/// # let adapted = AdapterConfig::lora(2).with_target_modules(["query"]).init(model.clone())?;
+/// let (config, weights) = adapted.files().to_bytes()?;
+/// let there = AdapterFiles::from_bytes(&config, &weights)?;
+/// # let there = there.renamed(|name| name.replace("query", "q_proj"));
+/// // The adapter was trained where the layer is called q_proj:
+/// let adapted = there.renamed(|name| name.replace("q_proj", "query")).attach(model)?;
+/// # assert_eq!(adapted.summary().groups[0].name, "query");
+/// # Ok::<(), wegeft::AdapterError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterFiles {
+    fields: Map<String, Value>,
+    tensors: Tensors,
+    /// Where they come from, for messages.
+    from: PathBuf,
+}
+
+/// Fields that hold names of modules: a list, a map from names, or a pattern.
+const NAME_FIELDS: [&str; 8] = [
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "feedforward_modules",
+    "target_parameters",
+    "rank_pattern",
+    "alpha_pattern",
+    "trainable_token_indices",
+];
+
+impl AdapterFiles {
+    fn new(fields: Map<String, Value>, tensors: Tensors) -> Self {
+        Self {
+            fields,
+            tensors,
+            from: PathBuf::from("the given bytes"),
+        }
+    }
+
+    /// Reads both files of `folder`.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
+        let folder = folder.as_ref();
+        Ok(Self {
+            fields: read_fields(&folder.join(CONFIG_FILE))?,
+            tensors: read_tensors(&folder.join(WEIGHTS_FILE))?,
+            from: folder.to_path_buf(),
+        })
+    }
+
+    /// The bytes of the config file and of the weights file.
+    ///
+    /// # Errors
+    /// Tensors that no file can hold.
+    pub fn to_bytes(&self) -> Result<(Vec<u8>, Vec<u8>), AdapterError> {
+        let text = serde_json::to_string_pretty(&self.fields).unwrap_or_default();
+        Ok((text.into_bytes(), pack(&self.from, &self.tensors)?))
+    }
+
+    /// The inverse of [`AdapterFiles::to_bytes`].
+    ///
+    /// # Errors
+    /// Bytes that are damaged.
+    pub fn from_bytes(config: &[u8], weights: &[u8]) -> Result<Self, AdapterError> {
+        let empty = Self::new(Map::new(), Tensors::new());
+        let text = std::str::from_utf8(config).map_err(|e| file_error("read", &empty.from, e))?;
+        Ok(Self {
+            fields: fields_of(text, &empty.from)?,
+            tensors: unpack(&empty.from, weights)?,
+            ..empty
+        })
+    }
+
+    /// Writes both files into `folder`, which is made if absent.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        write_adapter(folder.as_ref(), self.fields.clone(), &self.tensors)
+    }
+
+    /// The same adapter with other names of modules. `rename` gets every name that the config lists (a name, a name ending
+    /// or a pattern) and the key of every tensor without `base_model.model.`, such as
+    /// `layers.0.self_attn.q_proj.lora_A.weight`.
+    pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
+        let mut fields = self.fields;
+        for field in NAME_FIELDS {
+            match fields.get_mut(field) {
+                Some(Value::String(name)) => *name = rename(name),
+                Some(Value::Array(names)) => {
+                    for name in names {
+                        if let Value::String(name) = name {
+                            *name = rename(name);
+                        }
+                    }
+                }
+                Some(Value::Object(by_name)) => {
+                    *by_name = std::mem::take(by_name)
+                        .into_iter()
+                        .map(|(name, value)| (rename(&name), value))
+                        .collect();
+                }
+                _ => {}
+            }
+        }
+        let renamed = |(name, tensor): (String, Stored)| match name.strip_prefix(PREFIX) {
+            Some(name) => (format!("{PREFIX}{}", rename(name)), tensor),
+            None => (name, tensor),
+        };
+        Self {
+            fields,
+            tensors: self.tensors.into_iter().map(renamed).collect(),
+            from: self.from,
+        }
+    }
+
+    /// `model` with this adapter.
+    ///
+    /// # Errors
+    /// A config that is no adapter's or does not fit the model, or tensors that do not fit.
+    pub fn attach<M: Module + ModuleDisplay>(self, model: M) -> Result<Adapted<M>, AdapterError> {
+        self.attach_with(model, &[])
+    }
+
+    /// [`AdapterFiles::attach`] of an adapter whose method may be one of `own`: `peft_type` and reader of each.
+    ///
+    /// # Errors
+    /// As [`AdapterFiles::attach`].
+    pub fn attach_with<M: Module + ModuleDisplay>(
+        self,
+        model: M,
+        own: &[(&str, Reader)],
+    ) -> Result<Adapted<M>, AdapterError> {
+        let (config, weights) = (self.from.join(CONFIG_FILE), self.from.join(WEIGHTS_FILE));
+        let config = config_of(self.fields, &config, own)?;
+        config.init(model)?.with_tensors(self.tensors, &weights)
+    }
 }
 
 pub(crate) fn write_adapter(folder: &Path, config: Map<String, Value>, tensors: &Tensors) -> Result<(), AdapterError> {

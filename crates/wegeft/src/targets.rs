@@ -1,5 +1,7 @@
 //! What an adapter acts on: PEFT's field names, the same for every method.
 
+use std::collections::BTreeMap;
+
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +84,16 @@ impl Fused {
     }
 }
 
+/// Rows of embeddings, as in PEFT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIndices {
+    /// Of the model's only embedding.
+    All(Vec<usize>),
+    /// Of the embeddings of these names or name endings.
+    ByModule(BTreeMap<String, Vec<usize>>),
+}
+
 /// Selection of modules, the same for every method.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Targets {
@@ -97,6 +109,21 @@ pub struct Targets {
     /// Modules trained in full and saved with the adapter, such as the classifier head.
     #[serde(default, deserialize_with = "null_as_default")]
     pub modules_to_save: Vec<String>,
+    /// Parameters to adapt by their own names, such as `mlp.experts.gate_up_proj` of `[experts, d_in, d_out]`: names or name
+    /// endings.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub target_parameters: Vec<String>,
+    /// Rows of embeddings that are trained in full, whatever the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainable_token_indices: Option<TokenIndices>,
+    /// True: a weight that the model holds in several places is one site, and all places get its edit. False: each place
+    /// that is named is a site of its own.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub ensure_weight_tying: bool,
     /// Targets of which only some column blocks are adapted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fused: Vec<Fused>,

@@ -165,7 +165,10 @@ fn many_patterns_are_compiled_once() {
     assert!(names < none + Duration::from_millis(40), "{names:?}, {none:?} without");
     // Regular expressions take longer, but not a compilation for every site.
     let regexes = time(Some(&|i| format!("layers[.]{i}")));
-    assert!(regexes < none + Duration::from_millis(400), "{regexes:?}, {none:?} without");
+    assert!(
+        regexes < none + Duration::from_millis(400),
+        "{regexes:?}, {none:?} without"
+    );
 }
 
 #[test]

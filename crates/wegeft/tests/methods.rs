@@ -8,6 +8,7 @@ use wegeft::methods::lora_init::LoraInit;
 use wegeft::methods::reft::Positions;
 use wegeft::{Adapted, AdapterConfig, AdapterError, Hook, LoraConfig, ReftConfig, Sharing, WegeftConfig, linear};
 
+#[path = "../src/methods/laws/net.rs"]
 mod net;
 
 use net::{Net, close, input, stir};

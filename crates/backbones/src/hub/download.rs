@@ -69,10 +69,8 @@ fn size(answer: &Answer) -> Result<u64, FetchError> {
     let (header, value) = match answer.response.status().as_u16() {
         206 => {
             let range = answer.header("content-range");
-            (
-                "Content-Range",
-                range.and_then(|range| range.rsplit_once('/')).map(|(_, total)| total),
-            )
+            let total = range.map(|range| range.rsplit_once('/').map_or(range, |(_, total)| total));
+            ("Content-Range", total)
         }
         _ => ("Content-Length", answer.header("content-length")),
     };
@@ -175,6 +173,11 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
         tried = if forward { 1 } else { tried + 1 };
         match wait {
             Some(wait) if tried <= TRIES => sleep(wait),
+            _ if wrong => {
+                // Nothing of it is worth keeping; that it cannot be removed matters to no one.
+                let _ = fs::remove_file(&partial);
+                return Err(error);
+            }
             _ => return Err(error),
         }
     }

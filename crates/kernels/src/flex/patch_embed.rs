@@ -107,7 +107,7 @@ impl Grid {
     }
 
     /// Images from their patches, `[batch·patches, depth]`.
-    fn to_images(&self, patches: FlexTensor) -> FlexTensor {
+    fn assemble(&self, patches: FlexTensor) -> FlexTensor {
         let Self {
             batch,
             channels,
@@ -169,7 +169,7 @@ impl Backward<Flex, 3> for PatchEmbedStep {
         let [_, d] = rows(&grad);
         if let (Some(node), Some(weight)) = (of_pixels, weight) {
             let weight = Flex::float_reshape(weight, Shape::from([d, grid.depth()]));
-            grads.register::<Flex>(node.id, grid.to_images(Flex::float_matmul(grad.clone(), weight)));
+            grads.register::<Flex>(node.id, grid.assemble(Flex::float_matmul(grad.clone(), weight)));
         }
         if let (Some(node), Some(pixels)) = (of_weight, pixels) {
             let pixels = pixels.to_contiguous();

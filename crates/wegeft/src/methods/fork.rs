@@ -17,6 +17,7 @@ use super::wegeft::{Side, WegeftConfig, ZeroFactor};
 use crate::checkpoint::{Names, Tensors};
 use crate::group::{Group, Sharing};
 use crate::method::{self, Method};
+use crate::site::kind;
 
 const FIELDS: [&str; 5] = [
     "wegeft_alpha",
@@ -114,7 +115,16 @@ pub(super) fn fields(wegeft: &WegeftConfig, groups: &[Group]) -> Map<String, Val
         Sharing::Groups(patterns) => patterns.iter().map(|pattern| json!([pattern])).collect(),
         // The name of such a group is its modules' with every layer number replaced by a star.
         Sharing::Kind => {
-            let pattern = |group: &Group| format!("{}$", regex::escape(&group.name).replace(r"\*", r"\d+"));
+            let exact = |group: &Group| {
+                let names = group.sites.iter().map(|site| regex::escape(&site.module()));
+                format!("(?:{})$", names.collect::<Vec<_>>().join("|"))
+            };
+            let whole = |group: &Group| group.name == kind(&group.module());
+            let pattern = |group: &Group| match whole(group) {
+                true => format!("{}$", regex::escape(&group.name).replace(r"\*", r"\d+")),
+                // Only some modules of a kind, those of one size.
+                false => exact(group),
+            };
             groups.iter().map(|group| json!([pattern(group)])).collect()
         }
     };

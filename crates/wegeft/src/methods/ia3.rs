@@ -2,7 +2,7 @@
 //! learned vector scales what a layer puts out, `y = l ∘ (x W + b)`, or, for feed-forward layers, what it reads,
 //! `y = (l ∘ x) W + b`. l starts at 1. In the paper: keys, values, and the second layer of the MLP as feed-forward.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -66,11 +66,10 @@ impl Method for Ia3Config {
 
     fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
         let input = factors.contains(INPUT);
-        let l = factors.matrix(if input { INPUT } else { OUTPUT });
-        let length = l.shape().num_elements();
         Arc::new(BoundIa3 {
-            l: l.reshape([1, length]),
+            l: factors.matrix(if input { INPUT } else { OUTPUT }),
             input,
+            row: OnceLock::new(),
         })
     }
 
@@ -86,14 +85,22 @@ const OUTPUT: &str = "l_output";
 /// The vector as a bound site sees it.
 #[derive(Debug)]
 struct BoundIa3 {
-    /// `[1, d]`
     l: Tensor<2>,
     input: bool,
+    /// l as `[1, d]`, once it was read.
+    row: OnceLock<Tensor<2>>,
+}
+
+impl BoundIa3 {
+    fn row(&self) -> Tensor<2> {
+        let row = || self.l.clone().reshape([1, self.l.shape().num_elements()]);
+        self.row.get_or_init(row).clone()
+    }
 }
 
 impl Edit for BoundIa3 {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let l = cast(self.l.clone(), x.dtype());
+        let l = cast(self.row(), x.dtype());
         match self.input {
             true => product(x * l, weight),
             false => product(x, weight) * l,
@@ -101,7 +108,7 @@ impl Edit for BoundIa3 {
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
-        let change = cast(self.l.clone().sub_scalar(1.0), weight.dtype());
+        let change = cast(self.row().sub_scalar(1.0), weight.dtype());
         match self.input {
             true => weight * change.transpose(),
             false => weight * change,
@@ -113,19 +120,19 @@ impl Edit for BoundIa3 {
             true => bias,
             false => {
                 let length = bias.dims();
-                bias.clone() * cast(self.l.clone().reshape(length), bias.dtype())
+                bias.clone() * cast(self.row().reshape(length), bias.dtype())
             }
         }
     }
 
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
-        let l = cast(self.l.clone(), merged.dtype());
+        let l = cast(self.row(), merged.dtype());
         Some(merged / if self.input { l.transpose() } else { l })
     }
 
     fn unmerged_bias(&self, merged: Tensor<1>) -> Option<Tensor<1>> {
         let length = merged.dims();
-        Some(merged.clone() / cast(self.l.clone().reshape(length), merged.dtype()))
+        Some(merged.clone() / cast(self.row().reshape(length), merged.dtype()))
     }
 }
 

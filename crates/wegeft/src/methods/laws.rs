@@ -9,7 +9,6 @@ use crate::site::{self, ParamInfo};
 use crate::storage::read_config;
 use crate::{Adapted, AdapterConfig, AdapterError, Adapters, Hook, linear};
 
-#[path = "../../tests/net/mod.rs"]
 mod net;
 
 pub(super) use net::{Net, close, input, stir};

@@ -5,8 +5,11 @@
 //! - LoRA+ (Hayou et al. 2024, arXiv 2402.12354), `loraplus_lr_ratio`: a higher learning rate for B, 16 in the paper;
 //! - LoRA-FA (Zhang et al. 2023, arXiv 2308.03303), `freeze_a`: A stays as it started, and only the code `x Aᵀ`
 //!   of `[n, r]` is kept for the backward pass;
-//! - DoRA, `use_dora`: see [`super::dora`];
+//! - DoRA (Liu et al. 2024, arXiv 2402.09353), `use_dora`: learned magnitudes of the output columns, their norm a constant
+//!   to the backward pass; `lora_dropout` acts on what A reads and, unlike PEFT's, not on what the magnitudes scale;
 //! - PiSSA and OLoRA, `init_lora_weights`: see [`super::lora_init`].
+//!
+//! It also adapts embeddings, convolutions and the stacked weights of experts, with PEFT's names and shapes on disk.
 
 use std::sync::Arc;
 
@@ -17,6 +20,8 @@ use serde_json::{Map, Value};
 use super::check::{check_alpha, check_probability};
 use super::dora::{self, BoundDora};
 use super::lora_init::{LoraInit, Start};
+use super::lora_sites;
+use crate::checkpoint::{Names, Tensors};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
@@ -24,7 +29,7 @@ use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 use crate::weights::Weights;
 
@@ -158,8 +163,21 @@ impl Method for LoraConfig {
         method::settings(self)
     }
 
+    fn takes(&self, _kind: SiteKind) -> bool {
+        true
+    }
+
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         self.check()?;
+        let plain = !self.use_dora && matches!(self.init, LoraInit::Kaiming | LoraInit::Gaussian);
+        if let Some(site) = sites.iter().find(|site| site.kind != SiteKind::Matrix && !plain) {
+            let message = format!(
+                "'{}' is of kind {:?}, where LoRA starts as init_lora_weights true or \"gaussian\" and without DoRA only",
+                site.module(),
+                site.kind
+            );
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
         let mut groups = Group::each(sites);
         self.patterns.resolve(&mut groups, self.r, self.alpha, |r, alpha| {
             let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
@@ -173,8 +191,14 @@ impl Method for LoraConfig {
 
     fn specs(&self, group: &Group) -> Vec<Spec> {
         let (site, r) = (group.site(), group.rank);
-        let a = Spec::new("a", "lora_A.weight", [r, site.d_in]);
-        let b = Spec::new("b", "lora_B.weight", [site.d_out, r]).with_lr_scale(self.loraplus_lr_ratio);
+        let (a, b) = match site.kind {
+            SiteKind::Matrix => (
+                Spec::new("a", "lora_A.weight", [r, site.d_in]),
+                Spec::new("b", "lora_B.weight", [site.d_out, r]),
+            ),
+            _ => lora_sites::specs(group, self.init),
+        };
+        let b = b.with_lr_scale(self.loraplus_lr_ratio);
         let mut specs = vec![if self.freeze_a { a.frozen() } else { a }, b];
         if self.init.reads_weight() {
             // What (A, B) started as. PEFT subtracts their product from the frozen weight; here the residual is
@@ -190,6 +214,9 @@ impl Method for LoraConfig {
 
     fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
         let site = group.site();
+        if site.kind != SiteKind::Matrix {
+            return Ok(Factors::draw(self.specs(group), device));
+        }
         let Start { a, b, initial } = self.init.start(site, group.rank, group.scale, weights, device)?;
         let mut factors = Factors::draw(self.specs(group), device).with("a", a).with("b", b);
         if let Some((a, b)) = initial {
@@ -205,6 +232,9 @@ impl Method for LoraConfig {
     }
 
     fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        if matches!(group.site().kind, SiteKind::Conv | SiteKind::Experts) {
+            return lora_sites::bind(group, factors, self.dropout);
+        }
         let LowRank { a, b, scale } = residual(factors, group.scale);
         Arc::new(BoundLora {
             a,
@@ -218,6 +248,20 @@ impl Method for LoraConfig {
 
     fn has_lora_form(&self) -> bool {
         !self.use_dora
+    }
+
+    // Adapters of embeddings once had the names of a linear layer's.
+    fn respell(&self, names: &Names, tensors: &mut Tensors) {
+        for (_, name) in names.values() {
+            let former = match name.rsplit_once('.') {
+                Some((module, "lora_embedding_A")) => format!("{module}.lora_A.weight"),
+                Some((module, "lora_embedding_B")) => format!("{module}.lora_B.weight"),
+                _ => continue,
+            };
+            if let Some(stored) = tensors.remove(&former) {
+                tensors.entry(name.clone()).or_insert(stored);
+            }
+        }
     }
 }
 

@@ -130,7 +130,7 @@ impl LoraInit {
         let weight = weights.matrix(site);
         if !weight.clone().is_finite().all().into_scalar::<bool>() {
             let message = format!(
-                "'{}' holds values that are not finite; it cannot be decomposed",
+                "'{}' holds elements that are not finite; it cannot be decomposed",
                 site.path
             );
             return Err(AdapterError::bad_field("init_lora_weights", message));

@@ -2,7 +2,7 @@
 //! first and last tokens.
 //!
 //! - LoReFT: `h + Rᵀ(W h + b − R h)`, R of `[r, d]` with orthonormal rows. R stays orthonormal because what is trained
-//!   is r reflection vectors of the same shape, from which each forward pass makes R ([`super::orthonormal`]);
+//!   is r reflection vectors of the same shape, from which each forward pass makes R, the product of their reflections;
 //! - DiReFT: `h + W₂ᵀ(W₁ h + b)`.
 //!
 //! The weights start random, as in the authors' library: the adapted model does not start as the frozen one. The

@@ -1,4 +1,4 @@
-//! VPT (Visual Prompt Tuning, Jia et al. 2022, arXiv 2203.12119): learned tokens after the CLS token, at the first
+//! VPT (Visual Prompt Tuning, Jia et al. 2022, arXiv 2203.12119): trained tokens after the CLS token, at the first
 //! block only (shallow), or at every block in place of those before (deep).
 //!
 //! They start as U(±√(6 / (3·patch² + d))), the authors' Xavier-uniform over a patch and a token; 5 tokens, deep,

@@ -202,7 +202,9 @@ impl Method for WegeftConfig {
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         self.check()?;
-        let mut groups = Group::shared(sites, &self.sharing)?;
+        let mut groups = Group::shared(sites, &self.sharing, self.shared_size_name(), |site| {
+            self.shared_size(site)
+        })?;
         self.patterns
             .resolve(&mut groups, self.r, self.alpha, |r, alpha| alpha / r as f64)?;
         for group in &groups {
