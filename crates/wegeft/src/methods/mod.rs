@@ -1,20 +1,29 @@
 //! The methods, one file each: a config that implements [`Method`](crate::Method) and the edit that it binds.
 
+pub mod adalora;
 pub mod bitfit;
+pub mod boft;
 pub mod bottleneck;
+mod cayley;
 mod check;
 mod dora;
 mod fork;
 pub mod full;
 pub mod generator;
+pub mod hira;
 pub mod ia3;
 #[cfg(test)]
 mod laws;
 pub mod layernorm;
 pub mod linear_probing;
+pub mod loha;
+pub mod lokr;
 pub mod lora;
 pub mod lora_init;
 mod lora_sites;
+mod lycoris;
+pub mod miss;
+pub mod oft;
 mod orthonormal;
 pub mod reft;
 mod tokens;
@@ -50,6 +59,13 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("REFT", read::<ReftConfig>),
     ("VPT", read::<VptConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
+    ("ADALORA", read::<adalora::AdaLoraConfig>),
+    ("LOHA", read::<loha::LohaConfig>),
+    ("LOKR", read::<lokr::LokrConfig>),
+    ("OFT", read::<oft::OftConfig>),
+    ("BOFT", read::<boft::BoftConfig>),
+    ("MISS", read::<miss::MissConfig>),
+    ("HIRA", read::<hira::HiraConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];
