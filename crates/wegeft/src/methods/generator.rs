@@ -166,7 +166,7 @@ impl GeneratorConfig {
             let mix = match kind {
                 Branch::Channels => Mix::Channels(mlp()),
                 Branch::Tokens => Mix::Tokens(mlp()),
-                Branch::Attention => Mix::Attention(Attention::of(factors, &path.name("mix"))),
+                Branch::Attention => Mix::Attention(Box::new(Attention::of(factors, &path.name("mix")))),
                 Branch::Clusters => Mix::Clusters(Box::new(Clusters {
                     logits: Dense::of(factors, &path.name("mix.logits")),
                     attention: Attention::of(factors, &path.name("mix.attention")),
@@ -310,7 +310,7 @@ fn unit(c: Tensor<2>) -> Tensor<2> {
 enum Mix {
     Channels(Mlp),
     Tokens(Mlp),
-    Attention(Attention),
+    Attention(Box<Attention>),
     Clusters(Box<Clusters>),
 }
 
