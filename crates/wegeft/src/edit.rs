@@ -126,9 +126,11 @@ impl Edit for Frozen {
     }
 }
 
+type Make = dyn Fn(&Factors) -> Arc<dyn Edit> + Send + Sync;
+
 /// How an edit is made from factors.
 #[derive(Clone)]
-pub(crate) struct Rebind(Arc<dyn Fn(&Factors) -> Arc<dyn Edit> + Send + Sync>);
+pub(crate) struct Rebind(Arc<Make>);
 
 impl Rebind {
     pub(crate) fn new(make: impl Fn(&Factors) -> Arc<dyn Edit> + Send + Sync + 'static) -> Self {

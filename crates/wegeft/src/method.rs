@@ -77,7 +77,7 @@ use crate::weights::Weights;
 /// // A folder is read with the methods of this crate and those that are named here.
 /// let config = read_config_with(&folder, &[("GAIN", read::<Gain>)])?;
 /// let loaded = config.load(model, &folder)?;
-/// let x = Tensor::ones([2, 4], &device);
+/// let x = Tensor::<2>::ones([2, 4], &device);
 /// let (a, b) = (adapted.bind().proj.forward(x.clone()), loaded.merge()?.proj.forward(x));
 /// # a.into_data().assert_approx_eq::<f32>(&b.into_data(), burn::tensor::Tolerance::absolute(1e-6));
 /// # std::fs::remove_dir_all(folder).ok();

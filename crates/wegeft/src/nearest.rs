@@ -54,8 +54,8 @@ fn tail(name: &str) -> &str {
 fn likeness(name: &str, pattern: &str) -> f64 {
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_string();
     let (own, wanted) = (last(name), last(pattern));
-    let same = |names: &&[&str]| names.contains(&own.as_str()) && names.contains(&wanted.as_str());
-    if SYNONYMS.iter().any(|names| same(&names)) {
+    let same = |names: &[&str]| names.contains(&own.as_str()) && names.contains(&wanted.as_str());
+    if SYNONYMS.iter().any(|names| same(names)) {
         return 2.0;
     }
     let whole = strsim::jaro_winkler(tail(name), tail(pattern));

@@ -49,7 +49,6 @@ impl BoundDora {
     }
 
     /// `m / ‖W + s·B A‖`, `[1, d_out]`.
-
     pub(super) fn factor(&self, weight: Tensor<2>, residual: LowRank) -> Tensor<2> {
         self.magnitude.clone().unsqueeze::<2>() / norm(self.squares.clone(), weight, residual)
     }

@@ -154,10 +154,10 @@ impl GeneratorConfig {
             let norm = match self.norm {
                 BlockNorm::L2 => Norm::Unit,
                 BlockNorm::None => Norm::None,
-                BlockNorm::Layer => Norm::Layer {
-                    gamma: factors.vector(&path.name("norm.layer.weight")),
-                    beta: factors.vector(&path.name("norm.layer.bias")),
-                },
+                BlockNorm::Layer => {
+                    let vector = |field: &str| factors.vector(&path.name(field));
+                    Norm::Layer(Box::new([vector("norm.layer.weight"), vector("norm.layer.bias")]))
+                }
             };
             let mlp = || Mlp {
                 fc1: Dense::of(factors, &path.name("mix.fc1")),
@@ -166,12 +166,12 @@ impl GeneratorConfig {
             let mix = match kind {
                 Branch::Channels => Mix::Channels(mlp()),
                 Branch::Tokens => Mix::Tokens(mlp()),
-                Branch::Attention => Mix::Attention(Attention::of(factors, &path.name("mix"))),
-                Branch::Clusters => Mix::Clusters(Clusters {
+                Branch::Attention => Mix::Attention(Box::new(Attention::of(factors, &path.name("mix")))),
+                Branch::Clusters => Mix::Clusters(Box::new(Clusters {
                     logits: Dense::of(factors, &path.name("mix.logits")),
                     attention: Attention::of(factors, &path.name("mix.attention")),
                     softmax: self.cluster_activation == ClusterActivation::Softmax,
-                }),
+                })),
             };
             (norm, mix)
         };
@@ -281,7 +281,7 @@ impl Generator {
 enum Norm {
     Unit,
     None,
-    Layer { gamma: Tensor<1>, beta: Tensor<1> },
+    Layer(Box<[Tensor<1>; 2]>),
 }
 
 /// As in Burn's and PyTorch's LayerNorm.
@@ -292,7 +292,10 @@ impl Norm {
         match self {
             Self::Unit => unit(c),
             Self::None => c,
-            Self::Layer { gamma, beta } => layer_norm(c, gamma.clone(), Some(beta.clone()), EPSILON),
+            Self::Layer(affine) => {
+                let [gamma, beta] = (**affine).clone();
+                layer_norm(c, gamma, Some(beta), EPSILON)
+            }
         }
     }
 }
@@ -307,8 +310,8 @@ fn unit(c: Tensor<2>) -> Tensor<2> {
 enum Mix {
     Channels(Mlp),
     Tokens(Mlp),
-    Attention(Attention),
-    Clusters(Clusters),
+    Attention(Box<Attention>),
+    Clusters(Box<Clusters>),
 }
 
 impl Mix {

@@ -128,8 +128,8 @@ impl Case {
         let loss = |adapted: &Adapted<Net>| adapted.bind().forward(x.clone(), true).powi_scalar(2).mean();
         let grads = GradientsParams::from_grads(loss(&adapted).backward(), &adapted);
         for param in site::params(adapted.bank()) {
-            let is_exact = |name: &&str| param.path.ends_with(&format!(".{name}"));
-            let exact = self.exact.is_none_or(|names| names.iter().any(|name| is_exact(&name)));
+            let is_exact = |name: &str| param.path.ends_with(&format!(".{name}"));
+            let exact = self.exact.is_none_or(|names| names.iter().any(|name| is_exact(name)));
             let Some(grad) = gradient(&grads, &param).filter(|_| exact) else {
                 continue;
             };
