@@ -105,7 +105,6 @@ fn a_variant_that_is_not_implemented_is_refused_by_name() {
     for (field, off, on) in [
         ("use_qalora", "false", "true"),
         ("init_lora_weights", "true", "\"loftq\""),
-        ("fan_in_fan_out", "false", "true"),
         ("bias", "\"none\"", "\"all\""),
     ] {
         let changed = text.replace(&format!("\"{field}\": {off}"), &format!("\"{field}\": {on}"));

@@ -3,13 +3,13 @@
 
 use serde_json::{Map, Value};
 
-/// Fields that mean nothing as long as they are null, false, empty, zero or "none".
-const FIELDS: [&str; 11] = [
+/// Fields that mean nothing as long as they are null, false, empty, zero or "none". `fan_in_fan_out`, which PEFT sets by itself
+/// for GPT-2, is none of them: it says how a file of the backbone keeps its weights, and whoever reads that knows it.
+const FIELDS: [&str; 10] = [
     "alora_invocation_tokens",
     "arrow_config",
     "bias",
     "eva_config",
-    "fan_in_fan_out",
     "kasa_config",
     "layer_replication",
     "lora_bias",

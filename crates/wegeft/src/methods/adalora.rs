@@ -23,7 +23,7 @@ use crate::group::Group;
 use crate::json::null_as_default;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast, dropped, dropped_inputs, with_rest};
 
 /// Settings of AdaLoRA; names and defaults as in PEFT.
@@ -176,6 +176,10 @@ impl Method for AdaLoraConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn takes(&self, kind: SiteKind) -> bool {
+        kind == SiteKind::Matrix
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

@@ -16,7 +16,7 @@ use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{cast, product};
 
 /// Settings of BOFT; names as in PEFT. Of `boft_block_size` and `boft_block_num` one is given, the other 0.
@@ -119,6 +119,10 @@ impl Method for BoftConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn takes(&self, kind: SiteKind) -> bool {
+        kind == SiteKind::Matrix
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

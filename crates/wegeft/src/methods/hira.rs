@@ -14,7 +14,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast, dequantized, dropped, with_rest};
 
 /// What A starts as.
@@ -73,6 +73,10 @@ impl Method for HiraConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn takes(&self, kind: SiteKind) -> bool {
+        kind == SiteKind::Matrix
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

@@ -20,7 +20,7 @@ use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast, with_rest};
 
 /// What the factors start as.
@@ -145,6 +145,10 @@ impl Method for LokrConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn takes(&self, kind: SiteKind) -> bool {
+        kind == SiteKind::Matrix
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

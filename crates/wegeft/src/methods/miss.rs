@@ -18,7 +18,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast, dropped, with_rest};
 
 /// Which MiSS it is, or what it starts as: PEFT's `init_weights`.
@@ -115,6 +115,10 @@ impl Method for MissConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn takes(&self, kind: SiteKind) -> bool {
+        kind == SiteKind::Matrix
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {

@@ -16,7 +16,7 @@ use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast, product};
 
 /// Settings of OFT; names as in PEFT. Of `r` and `oft_block_size` one is given, the other 0.
@@ -156,6 +156,10 @@ impl Method for OftConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn takes(&self, kind: SiteKind) -> bool {
+        kind == SiteKind::Matrix
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
