@@ -191,7 +191,7 @@ fn labels(json: &Value, count: usize) -> Vec<String> {
     let of_timm = || {
         let own = json
             .get("label_names")
-            .or(json.get("pretrained_cfg")?.get("label_names"))?;
+            .or_else(|| json.get("pretrained_cfg")?.get("label_names"))?;
         own.as_array()?.iter().map(text).collect::<Option<Vec<_>>>()
     };
     let of_hugging_face = || {

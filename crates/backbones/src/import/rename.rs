@@ -152,7 +152,7 @@ pub(super) fn rename(tensors: Tensors, family: Family, zero: impl Fn(&str, usize
             Ours::Whole(name) => match name.strip_prefix("head.attention.in_proj_") {
                 Some(kind) => renamed.add_in_proj(kind, theirs, tensor)?,
                 // A model without registers has an empty tensor of them.
-                None if tensor.shape.contains(&0) => {}
+                None if name == "reg_token" && tensor.shape.contains(&0) => {}
                 None => renamed.add(name, theirs, tensor)?,
             },
         }
