@@ -3,43 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
+use datasets::lists;
 
 /// Most classes whose matrix is printed whole.
 const MOST_CLASSES: usize = 20;
 
-/// Reads a list of lines `path label`: paths relative to the list's folder, a label a number from 0 or, if it holds no
-/// space, a name among `classes`. The model tells `count` classes apart.
+/// Reads a list of lines `path label`: paths relative to the list's folder, labels numbers from 0 or names among
+/// `classes`, one kind for the whole list. The model tells `count` classes apart.
 ///
 /// # Errors
 /// A file that cannot be read, a line of another form, a label outside the classes, an empty list.
 pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec<PathBuf>, Vec<usize>), String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let entries = lists::read_with(path, classes).map_err(|e| e.to_string())?;
+    lists::check_labels(path, &entries, count).map_err(|e| e.to_string())?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let place = format!("{}, line {}", path.display(), index + 1);
-        let (picture, label) = line
-            .trim()
-            .rsplit_once(char::is_whitespace)
-            .ok_or_else(|| format!("{place}: found '{line}', expected 'path label'"))?;
-        let number = classes
-            .iter()
-            .position(|class| class == label)
-            .or_else(|| label.parse().ok());
-        labels.push(
-            number.filter(|label| *label < count).ok_or_else(|| {
-                format!("{place}: label '{label}' is neither a class name nor a number below {count}")
-            })?,
-        );
-        pictures.push(folder.join(picture.trim()));
-    }
-    match labels.is_empty() {
-        true => Err(format!(
-            "{} is empty; expected lines of the form 'path label'",
-            path.display()
-        )),
-        false => Ok((pictures, labels)),
-    }
+    let labelled = entries.into_iter();
+    Ok(labelled.map(|entry| (folder.join(entry.path), entry.label)).unzip())
 }
 
 /// Counts of label against prediction.
@@ -121,12 +100,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("list.txt");
         let classes = ["cat".to_string(), "dog".to_string()];
-        std::fs::write(&list, "a b.png dog\n\nc.png 0\n").unwrap();
+        std::fs::write(&list, "a b.png dog\n\nc.png cat\n").unwrap();
         let (pictures, labels) = read_labels(&list, &classes, 2).unwrap();
         assert_eq!((pictures[0].clone(), labels), (dir.path().join("a b.png"), vec![1, 0]));
         for (text, part) in [
             ("c.png 2\n", "line 1"),
-            ("c.png 99999999999\n", "below 2"),
+            ("c.png 99999999999\n", "out of range"),
+            ("a.png dog\nc.png 0\n", "'0'"),
             ("c.png cow\n", "'cow'"),
             ("c.png\n", "path label"),
             ("", "empty"),

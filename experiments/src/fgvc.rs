@@ -51,7 +51,11 @@ pub fn load(settings: &Settings, name: &str, size: usize, go_on: &dyn Fn() -> bo
             "{name}: {found:?} pictures to train, validate and test on; the paper has {expected:?}"
         ));
     }
-    task.keep(go_on).map_err(|e| e.to_string())
+    let task = task.keep(go_on).map_err(|e| e.to_string())?;
+    for note in &task.notes {
+        tell(format_args!("{name}: {note}"));
+    }
+    Ok(task)
 }
 
 /// A task, its pictures not yet read.

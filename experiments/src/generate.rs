@@ -298,16 +298,9 @@ fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt,
         Input::Chat(messages) => messages,
     };
     if let Some(system) = &args.system {
-        let content = system.clone();
-        messages.insert(
-            0,
-            Message {
-                role: "system".into(),
-                content,
-            },
-        );
+        messages.insert(0, Message::new("system", system));
     }
-    let text = chat::prompt(tokenizer, &messages, true).map_err(|error| match error {
+    let text = chat::prompt(tokenizer, &messages, &[], true).map_err(|error| match error {
         ChatError::NoTemplate if args.is_chat() => format!("{error}; leave --chat or --template out"),
         ChatError::NoTemplate => format!("{error}; give the prompts as {{\"prompt\": …}}"),
         ChatError::Failed(_) => error.to_string(),

@@ -185,7 +185,7 @@ mod tests {
     use std::path::Path;
 
     use backbones::Normalization;
-    use datasets::{Images, Picture, Resize};
+    use datasets::{ImageSource, Images, Resize};
 
     use super::*;
 
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_picture_that_cannot_be_read_ends_the_epoch_with_its_name() {
         let mut images = pictures(12);
-        images.pictures[6] = Picture::File(Path::new("/nowhere/6.png").into());
+        images.sources[6] = ImageSource::File(Path::new("/nowhere/6.png").into());
         let loader = loader(images, None, 0..1);
         let found: Vec<Result<(), String>> = loader
             .iter()

@@ -7,7 +7,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::{Resize, decode};
+use datasets::{Decoder, Resize, image_files};
 use serde_json::json;
 use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
@@ -218,9 +218,9 @@ fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             files.push(input.clone());
             continue;
         }
-        let found = decode::in_folder(input).map_err(|e| e.to_string())?;
+        let found = image_files::in_folder(input).map_err(|e| e.to_string())?;
         if found.is_empty() {
-            return Err(format!("{} holds no .jpg, .jpeg or .png picture", input.display()));
+            return Err(format!("{} holds no image", input.display()));
         }
         files.extend(found);
     }
@@ -235,8 +235,11 @@ fn decoded(
     device: &Device,
 ) -> Result<Tensor<4>, String> {
     let pixels = |file: &PathBuf| {
-        let picture = decode::file(file).map_err(|e| e.to_string())?;
-        resize.apply(&picture, size, None)
+        // Counted among the images that are being decoded until it is resized.
+        let decoded = Decoder::default().file(file).map_err(|e| e.to_string())?;
+        resize
+            .apply(&decoded.image, size, None)
+            .map_err(|e| format!("cannot read {}: {e}", file.display()))
     };
     let pixels = normalised(files, pixels, size, normalization)?;
     Ok(Tensor::from_data(pixels, device))

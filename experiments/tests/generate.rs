@@ -155,7 +155,7 @@ fn chat_template_stop_texts_and_streaming() {
     let dir = model("llama3");
     let tokenizer = LmTokenizer::load(dir.path(), 32).unwrap();
     let chat = expected().chat;
-    assert_eq!(prompt(&tokenizer, &chat.messages, true).unwrap(), chat.prompt);
+    assert_eq!(prompt(&tokenizer, &chat.messages, &[], true).unwrap(), chat.prompt);
     let model = load("llama3");
     let device = Device::flex();
     let generator = Generator {

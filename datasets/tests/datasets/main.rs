@@ -2,8 +2,8 @@
 
 mod fgvc;
 mod folders;
+mod images;
 mod parquet;
-mod pictures;
 mod prepare;
 mod records;
 mod writer;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use datasets::vtab::prepare::{is_there, prepare};
+use datasets::vtab::prepare::{clean, is_there, prepare};
 use datasets::vtab::{Options, TASKS, TaskInfo, info};
 use experiments::output::{end, print, tell};
 
@@ -42,6 +42,9 @@ fn run(args: &Args) -> Result<(), String> {
     };
     let tasks = tasks(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
+    for name in clean(&args.out).map_err(|e| e.to_string())? {
+        tell(format_args!("{name}: removed what a killed run has left"));
+    }
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header(["task", "list", "pictures", "sha256", "made of"]);
@@ -52,7 +55,7 @@ fn run(args: &Args) -> Result<(), String> {
         let made = prepare(&args.tfds, &args.out, task, options).map_err(|e| format!("task {}: {e}", task.name))?;
         for list in made.lists {
             let short: String = list.sha256.chars().take(16).collect();
-            let count = list.pictures.to_string();
+            let count = list.images.to_string();
             table.add_row([task.name, &list.list, &count, &short, &made.source]);
         }
     }

@@ -1,11 +1,10 @@
 //! Chat messages to a prompt, by the model's own Jinja template.
 
-use std::collections::BTreeMap;
-
 use backbones::lm::LmTokenizer;
 use datasets::language::Message;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, context};
+use minijinja::{Environment, Error, ErrorKind, Value as Jinja, context};
+use serde_json::Value;
 
 /// Why chat messages could not become a prompt.
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +17,12 @@ pub enum ChatError {
     Failed(String),
 }
 
-/// The prompt of a chat, ready for the assistant's turn if `open`. It has its special tokens in it: encode it without
+/// The prompt of a chat with these tools (none as transformers has it where there are none), ready for the assistant's turn if `open`. It has its special tokens in it: encode it without
 /// adding any.
 ///
 /// # Errors
 /// A tokenizer without a template, or a template that fails or refuses these messages.
-pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Result<String, ChatError> {
+pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], tools: &[Value], open: bool) -> Result<String, ChatError> {
     let template = tokenizer.chat_template.as_deref().ok_or(ChatError::NoTemplate)?;
     let failed = |error: Error| ChatError::Failed(format!("{error:#}"));
     let mut environment = Environment::new();
@@ -36,11 +35,10 @@ pub fn prompt(tokenizer: &LmTokenizer, messages: &[Message], open: bool) -> Resu
     });
     environment.add_template("chat", template).map_err(failed)?;
     let chat = environment.get_template("chat").map_err(failed)?;
-    let message =
-        |message: &Message| BTreeMap::from([("role", message.role.clone()), ("content", message.content.clone())]);
     let token = |token: &Option<String>| token.clone().unwrap_or_default();
     chat.render(context! {
-        messages => messages.iter().map(message).collect::<Vec<_>>(),
+        messages => Jinja::from_serialize(messages),
+        tools => (!tools.is_empty()).then(|| Jinja::from_serialize(tools)),
         add_generation_prompt => open,
         bos_token => token(&tokenizer.bos_token),
         eos_token => token(&tokenizer.eos_token),

@@ -67,11 +67,17 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
             }
             false => files.clone(),
         };
-        let (examples, empty) = arithmetic::train(&files).map_err(|e| e.to_string())?;
-        if empty > 0 {
-            tell(format_args!("{empty} training examples dropped, their outputs empty"));
+        let read = arithmetic::train(&files).map_err(|e| e.to_string())?;
+        if read.empty > 0 {
+            tell(format_args!(
+                "{} training examples dropped, their outputs empty",
+                read.empty
+            ));
         }
-        Ok(examples)
+        if let Some(bad) = read.describe_bad() {
+            tell(format_args!("{bad}"));
+        }
+        Ok(read.examples)
     };
     Ok(Suite {
         experiment: PROGRAM,

@@ -72,7 +72,11 @@ fn from_files(settings: &Settings) -> Result<Suite, String> {
             }
             false => files.clone(),
         };
-        commonsense::train(&files, protocol).map_err(|e| e.to_string())
+        let read = commonsense::train(&files, protocol).map_err(|e| e.to_string())?;
+        if let Some(bad) = read.describe_bad() {
+            tell(format_args!("{bad}"));
+        }
+        Ok(read.examples)
     };
     Ok(Suite {
         experiment: PROGRAM,

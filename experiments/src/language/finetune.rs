@@ -33,6 +33,9 @@ pub fn finetune(args: &Args, interrupter: &Interrupter) -> Result<Vec<Outcome>, 
     let device = crate::device::device(&settings.device)?.autodiff();
     let fields = Fields::renamed(&settings.field)?;
     let mut data = example::read(&settings.train_file, &fields).map_err(|e| e.to_string())?;
+    if let Some(bad) = data.describe_bad() {
+        tell(format_args!("{bad}"));
+    }
     data.examples.truncate(settings.train_limit.unwrap_or(usize::MAX));
     let mut outcomes: Vec<Outcome> = folder::open(&out, &settings, args.resume)?;
     let done = |outcomes: &[Outcome], method: &str| outcomes.iter().any(|outcome| outcome.method == method);

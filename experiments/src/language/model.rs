@@ -7,6 +7,7 @@ use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, lm_config, 
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use datasets::language::Message;
+use serde_json::Value;
 use wegeft::Adapted;
 
 use crate::adapted_lm;
@@ -82,12 +83,12 @@ impl Lm {
             })
     }
 
-    /// `messages` in the model's chat template; with `open`, up to where the assistant's turn starts.
+    /// `messages` in the model's chat template, with the tools that the assistant may call; with `open`, up to where the assistant's turn starts.
     ///
     /// # Errors
     /// A model without a chat template, or one that the messages do not fit.
-    pub fn chat_text(&self, messages: &[Message], open: bool) -> Result<String, String> {
-        chat::prompt(&self.tokenizer, messages, open).map_err(|error| match error {
+    pub fn chat_text(&self, messages: &[Message], tools: &[Value], open: bool) -> Result<String, String> {
+        chat::prompt(&self.tokenizer, messages, tools, open).map_err(|error| match error {
             ChatError::NoTemplate => {
                 format!("{error}; choose another --template and data without messages, or another model")
             }

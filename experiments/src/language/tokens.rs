@@ -2,6 +2,7 @@
 
 use datasets::language::{Example, Message, Template};
 use rayon::prelude::*;
+use serde_json::Value;
 
 use crate::language::batches::Sequence;
 use crate::language::model::Lm;
@@ -88,18 +89,11 @@ fn sequence(example: &Example, template: Template, lm: &Lm) -> Result<Sequence, 
         } => {
             let prompt = template.prompt(instruction, input);
             match template {
-                Template::Chat => chat(&[message("user", &prompt), message("assistant", output)], lm),
+                Template::Chat => chat(&[Message::user(prompt), Message::new("assistant", output)], &[], lm),
                 Template::Alpaca | Template::Plain => plain(&prompt, output, lm),
             }
         }
-        Example::Chat(messages) => chat(messages, lm),
-    }
-}
-
-fn message(role: &str, content: &str) -> Message {
-    Message {
-        role: role.into(),
-        content: content.into(),
+        Example::Chat(chat) => self::chat(&chat.messages, &chat.tools, lm),
     }
 }
 
@@ -117,8 +111,8 @@ fn plain(prompt: &str, response: &str, lm: &Lm) -> Result<Sequence, String> {
     })
 }
 
-/// The model's chat template, the assistant's turns learned up to and with their end.
-fn chat(messages: &[Message], lm: &Lm) -> Result<Sequence, String> {
+/// The model's chat template, the assistant's turns learned up to and with their end, but for those that are not to be learned.
+fn chat(messages: &[Message], tools: &[Value], lm: &Lm) -> Result<Sequence, String> {
     let mut sequence = Sequence::default();
     let mut push = |text: &str, learned: bool| -> Result<(), String> {
         // The template writes the special tokens itself.
@@ -129,8 +123,8 @@ fn chat(messages: &[Message], lm: &Lm) -> Result<Sequence, String> {
     };
     let mut written = String::new();
     for (index, turn) in messages.iter().enumerate().filter(|(_, turn)| turn.role == "assistant") {
-        let before = lm.chat_text(&messages[..index], true)?;
-        let with = lm.chat_text(&messages[..=index], false)?;
+        let before = lm.chat_text(&messages[..index], tools, true)?;
+        let with = lm.chat_text(&messages[..=index], tools, false)?;
         let new = |text: &str, known: &str| text.strip_prefix(known).map(str::to_string);
         let (Some(prompt), Some(response)) = (new(&before, &written), new(&with, &before)) else {
             return Err(format!(
@@ -139,7 +133,7 @@ fn chat(messages: &[Message], lm: &Lm) -> Result<Sequence, String> {
             ));
         };
         push(&prompt, false)?;
-        push(&response, true)?;
+        push(&response, turn.learned)?;
         written = with;
     }
     Ok(sequence)
