@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use crate::decode::{Decoded, Decoder};
 use crate::error::DataError;
 use crate::resize::Resize;
+use crate::steps::{self, Steps};
 
 /// One image.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,8 @@ pub struct Images {
     pub size: usize,
     /// How they are made of the images.
     pub resize: Resize,
+    /// The steps of [`Resize::Model`].
+    pub steps: Option<Steps>,
     /// One label per image.
     pub labels: Vec<usize>,
     /// The images.
@@ -180,7 +183,9 @@ impl Images {
     }
 
     fn resized(&self, index: usize, random: Option<u64>) -> Result<Vec<f32>, DataError> {
-        let resized = self.with_rgb(index, |image| self.resize.apply(image, self.size, random))?;
+        let resized = self.with_rgb(index, |image| {
+            steps::prepare(self.resize, self.steps, image, self.size, random)
+        })?;
         resized.map_err(|message| {
             let path = self.sources[index].path().unwrap_or(Path::new("an image"));
             DataError::read(path, message)
@@ -260,6 +265,7 @@ impl Images {
         Self {
             size: self.size,
             resize: self.resize,
+            steps: self.steps,
             labels: self.labels.split_off(at),
             sources: self.sources.split_off(at),
             decoder: self.decoder,

@@ -30,6 +30,8 @@ pub enum Resize {
     /// The shorter side to 8/7 of `size` (256 for 224; bilinear, antialiased), then the central square; in training a
     /// random square, mirrored every other time: FGVC in the paper's released code.
     Crop,
+    /// As the backbone's own files say ([`crate::steps`]).
+    Model,
 }
 
 /// Pixels of a side that a model may read; more is a mistake.
@@ -37,7 +39,12 @@ const MAX_SIDE: u32 = 8192;
 
 impl Resize {
     /// Names, in the order of the variants.
-    pub const NAMES: [&str; 5] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop"];
+    pub const NAMES: [&str; 6] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop", "model"];
+
+    /// Why [`Resize::Model`] cannot be done.
+    pub fn no_steps() -> String {
+        "the backbone's files do not say how images are prepared; choose another --resize".into()
+    }
 }
 
 impl FromStr for Resize {
@@ -50,6 +57,7 @@ impl FromStr for Resize {
             "bicubic" => Ok(Self::Bicubic),
             "lanczos" => Ok(Self::Lanczos),
             "crop" => Ok(Self::Crop),
+            "model" => Ok(Self::Model),
             _ => Err(format!("resize '{name}' is unknown; choose {}", Self::NAMES.join(", "))),
         }
     }
@@ -76,6 +84,7 @@ impl Resize {
             Self::Bicubic => Ok(planes(&antialiased(image, side, side, FilterType::CatmullRom)?)),
             Self::Lanczos => Ok(planes(&antialiased(image, side, side, FilterType::Lanczos3)?)),
             Self::Crop => crop(image, side, random),
+            Self::Model => Err(Self::no_steps()),
         }
     }
 }

@@ -1,48 +1,50 @@
-//! Tasks, runs and reports: what the programs under `src/bin` are made of.
+//! One program per experiment, and the tools beside them. In reading order:
+//!
+//! - [`cli`]: flags and settings, output, devices, tables
+//! - [`run`]: a run folder and its trials, whatever they train
+//! - [`train`]: the training of any adapted model
+//! - [`methods`]: every method, for both wings
+//! - [`vision`] and [`language`]: data, objective and evaluation of each kind of model
+//! - [`report`]: tables, plots and pages
+//! - [`suites`]: the experiments, one file each
+//! - [`tools`]: the other programs
+//! - [`wegeft`]: all of them in one command
+//!
+//! Arrows go one way only, from the later ones to the earlier ones.
 
-pub mod adapted_lm;
-pub mod adapter;
-pub mod augment;
-pub mod batches;
-pub mod bench;
-pub mod checkpoints;
-pub mod classifier;
-pub mod clock;
-pub mod confusion;
-pub mod dashboard;
-pub mod description;
-pub mod device;
-pub mod fgvc;
-pub mod flags;
-pub mod formulas;
-pub mod generate;
-pub mod generation;
-pub mod interrupt;
+pub mod cli;
 pub mod language;
-pub mod launch;
-pub mod load;
-pub mod loader;
-pub mod memory;
 pub mod methods;
-pub mod metrics_file;
-pub mod output;
-pub mod plain;
-pub mod plots;
-pub mod predict;
-pub mod prefix;
-pub mod prepared;
-pub mod pretraining;
-pub mod recompute;
 pub mod report;
 pub mod run;
-pub mod run_settings;
-pub mod samples;
-pub mod schedule;
-pub mod settings;
-pub mod suite;
-pub mod sweep;
-pub mod table;
-pub mod token_files;
-pub mod training;
-pub mod visualize;
-pub mod vtab;
+pub mod suites;
+pub mod tools;
+pub mod train;
+pub mod vision;
+pub mod wegeft;
+
+use suites::experiment::Experiment;
+use tools::Tool;
+
+/// The experiments: one file each, and a line here.
+pub const EXPERIMENTS: &[&dyn Experiment] = &[
+    &suites::vtab::Vtab,
+    &suites::fgvc::Fgvc,
+    &suites::finetune::Finetune,
+    &suites::commonsense::Commonsense,
+    &suites::arithmetic::Arithmetic,
+    &suites::gsm8k::Gsm8k,
+];
+
+/// The other programs.
+pub const TOOLS: &[Tool] = &[
+    tools::PREDICT,
+    tools::GENERATE,
+    tools::ADAPTER,
+    tools::VISUALIZE,
+    tools::REPORT,
+    tools::PREPARE,
+    tools::PRETRAIN,
+    tools::PRETRAIN_LM,
+    tools::BENCH,
+];

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use backbones::load_vit;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use experiments::vtab::shipped_backbone;
+use experiments::cli::shipped;
 use wegeft::AdapterConfig;
 use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
@@ -38,7 +38,9 @@ fn fails(args: &[&str], part: &str) {
 /// An adapter folder after one step, so that nothing in it is zero.
 fn adapter(folder: &Path, config: AdapterConfig) {
     let device = Device::flex().autodiff();
-    let model = load_vit(&shipped_backbone(), None, 0.0, &device).unwrap().model;
+    let model = load_vit(&shipped::backbone().unwrap(), None, 0.0, &device)
+        .unwrap()
+        .model;
     let config = config.with_target_modules(["attn.proj"]).with_modules_to_save(["head"]);
     let mut adapted = config.init(model.with_head(3, &device)).unwrap();
     let pixels = Tensor::random([2, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
@@ -117,7 +119,7 @@ fn every_subcommand_keeps_the_function() {
         shown.contains("the configs are the same") && shown.contains("0.00e0"),
         "{shown}"
     );
-    let backbone = shipped_backbone();
+    let backbone = shipped::backbone().unwrap();
     let shown = succeeds(&["diff", &wegeft, &lora, "--backbone", backbone.to_str().unwrap()]);
     for part in [
         "peft_type",

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use experiments::bench::Line;
+use experiments::tools::bench::Line;
 
 fn bench(args: &[&str]) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).args(args).output().unwrap();

@@ -5,12 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use backbones::lm::chat_template::{Conversation, prompt};
 use backbones::lm::{Decoder, LmTokenizer, LoadOptions, load_lm};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
-use datasets::language::Message;
-use experiments::generation::chat::prompt;
-use experiments::generation::{Generated, Generation, Generator};
+use experiments::language::generation::{Generated, Generation, Generator};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use wegeft::storage::read_tensors;
@@ -33,7 +32,7 @@ struct Expected {
 
 #[derive(Deserialize)]
 struct Chat {
-    messages: Vec<Message>,
+    messages: Vec<serde_json::Value>,
     prompt: String,
 }
 
@@ -153,9 +152,13 @@ fn draws_depend_on_the_seed_and_not_on_the_batch() {
 #[test]
 fn chat_template_stop_texts_and_streaming() {
     let dir = model("llama3");
-    let tokenizer = LmTokenizer::load(dir.path(), 32).unwrap();
+    let tokenizer = LmTokenizer::load(dir.path()).unwrap();
     let chat = expected().chat;
-    assert_eq!(prompt(&tokenizer, &chat.messages, &[], true).unwrap(), chat.prompt);
+    let conversation = Conversation {
+        messages: &chat.messages,
+        ..Conversation::default()
+    };
+    assert_eq!(prompt(&tokenizer, &conversation, true).unwrap(), chat.prompt);
     let model = load("llama3");
     let device = Device::flex();
     let generator = Generator {
@@ -324,10 +327,17 @@ fn sampling_is_the_model_s_own_unless_flags_say_otherwise() {
         say(&["--sample"]),
         say(&["--temperature", "1", "--top-k", "50", "--top-p", "1"])
     );
+    // Read where tokens are drawn only.
     write(r#"{"top_p": "most"}"#);
+    assert_eq!(say(&[]), greedy);
+    fails(
+        &["--model", &path, "--prompt", "one", "--sample"],
+        &["generation_config.json", "'top_p'", "number"],
+    );
+    write(r#"{"eos_token_id": "2"}"#);
     fails(
         &["--model", &path, "--prompt", "one"],
-        &["generation_config.json", "'top_p'", "number"],
+        &["generation_config.json", "'eos_token_id'", "number"],
     );
 }
 
@@ -419,10 +429,9 @@ fn bad_input_is_one_sentence() {
             .replace("\"of\": 31", "\"of\": 47"),
     )
     .unwrap();
-    refused(
-        &["--prompt", "one"],
-        &["tokenizer.json", "'of' has number 47", "32 rows"],
-    );
+    // Only a prompt that has such a token is wrong.
+    refused(&["--prompt", "one of"], &["prompt 0", "'of' has number 47", "32 rows"]);
+    succeeds(&["--model", &path, "--prompt", "one", "--max-new-tokens", "1"]);
     std::fs::remove_file(&words).unwrap();
     refused(&["--prompt", "one"], &["tokenizer.json", "missing"]);
     std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
@@ -446,7 +455,7 @@ fn gemma_3_270m_says_what_it_says_in_transformers() {
     let cases: Vec<Case> = serde_json::from_str(&cases).unwrap();
     let device = Device::flex();
     let loaded = load_lm(&folder, &LoadOptions::default(), &device).unwrap();
-    let tokenizer = LmTokenizer::load(&folder, loaded.model.config().vocab_size).unwrap();
+    let tokenizer = LmTokenizer::load(&folder).unwrap();
     let generator = Generator {
         model: &loaded.model,
         tokenizer: Some(&tokenizer),

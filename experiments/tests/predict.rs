@@ -210,3 +210,76 @@ fn output_that_nobody_reads_is_no_panic() {
         assert!(message.contains("cannot write to standard output"), "{message}");
     }
 }
+
+#[test]
+fn image_sizes_beyond_all_measure_are_refused_before_anything_is_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image.png");
+    image::RgbImage::new(8, 8).save(&image).unwrap();
+    let image = image.to_str().unwrap();
+    for size in ["100000", "2147483648", "9223372036854775808", "0"] {
+        fails(&["--image-size", size, image], &["image_size", size]);
+        let description = format!(r#"{{"backbone": null, "image_size": {size}, "classes": ["a", "b"]}}"#);
+        std::fs::write(dir.path().join("classifier.json"), description).unwrap();
+        fails(
+            &["--adapter", dir.path().to_str().unwrap(), image],
+            &["image_size", size],
+        );
+    }
+}
+
+#[test]
+fn images_are_prepared_as_the_model_s_files_say_and_classes_have_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let backbone = dir.path().join("backbone");
+    std::fs::create_dir(&backbone).unwrap();
+    std::fs::copy(
+        fixture("vit").join("model.safetensors"),
+        backbone.join("model.safetensors"),
+    )
+    .unwrap();
+    let config = std::fs::read_to_string(fixture("vit").join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["id2label"] = serde_json::json!({ "0": "a cat", "1": "a dog", "2": "a bird", "3": "a fish", "4": "a cow" });
+    std::fs::write(backbone.join("config.json"), config.to_string()).unwrap();
+    let image = dir.path().join("image.png");
+    image::RgbImage::from_fn(60, 40, |x, y| image::Rgb([4 * x as u8, 6 * y as u8, (x * y) as u8]))
+        .save(&image)
+        .unwrap();
+    let output = |files: &[(&str, &str)], more: &[&str]| {
+        for (name, content) in files {
+            std::fs::write(backbone.join(name), content).unwrap();
+        }
+        let path = dir.path().join("output.safetensors");
+        let args = [
+            image.to_str().unwrap(),
+            "--backbone",
+            backbone.to_str().unwrap(),
+            "--output",
+            path.to_str().unwrap(),
+        ];
+        let done = predict(&[&args[..], more].concat());
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        read_tensors(&path).unwrap()["logits"].values.clone()
+    };
+    // Without a file the processor of the family, for the model's size.
+    let plain = output(&[], &[]);
+    let bilinear = output(&[], &["--resize", "bilinear-antialias"]);
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+    assert!(close(&plain, &bilinear));
+    let raw = output(&[("preprocessor_config.json", r#"{"do_normalize": false}"#)], &[]);
+    assert!(!close(&plain, &raw));
+    let own = r#"{"image_processor": {"do_normalize": false}}"#;
+    let processor = output(
+        &[("preprocessor_config.json", "{}"), ("processor_config.json", own)],
+        &[],
+    );
+    assert_eq!(processor, raw);
+    let shown = predict(&[
+        image.to_str().unwrap(),
+        "--backbone",
+        backbone.to_str().unwrap(),
+        "--json",
+    ]);
+    assert!(text(&shown.stdout).contains("a "), "{}", text(&shown.stdout));
+}

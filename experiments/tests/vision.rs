@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use experiments::visualize::{jet::jet, maps::drawn, overlay::overlay};
+use experiments::tools::visualize::{jet::jet, maps::drawn, overlay::overlay};
 use serde_json::{Value, json};
 
 fn text(bytes: &[u8]) -> String {

@@ -172,7 +172,7 @@ fn bad_settings_are_named() {
         &["--features cuda --bin vtab -- --device cuda:1"],
     );
     fails(&["--out", out, "--epochs", "0"], &["'epochs' is 0"]);
-    fails(&["--out", out, "--lr", "-1"], &["lr"]);
+    fails(&["--out", out, "--lr", "-1"], &["learning_rate"]);
     let preset = dir.path().join("preset.toml");
     std::fs::write(&preset, "epocs = 3\n").unwrap();
     fails(
@@ -219,7 +219,7 @@ fn bad_settings_are_named() {
             "--lr",
             "1e30",
         ],
-        &["digits", "lower lr"],
+        &["digits", "lower learning_rate"],
     );
     // The first epoch warms up at a rate that does no harm; its checkpoint is the last good one.
     let mut kept: Vec<String> = std::fs::read_dir(format!("{out}3/digits/wegeft/checkpoints"))

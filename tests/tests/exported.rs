@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use backbones::lm::{Decoder, Layout, LoadOptions, load_lm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::Parser;
-use experiments::adapted_lm::with_adapter;
-use experiments::adapter::{Args, adapter};
+use experiments::language::adapted::with_adapter;
+use experiments::tools::adapter::{Args, adapter};
 use wegeft::storage::{Stored, read_tensors};
 use wegeft::{AdapterConfig, read_config};
 

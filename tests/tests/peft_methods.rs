@@ -11,16 +11,28 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use serde_json::Value;
-use wegeft::methods::Factors;
+use wegeft::methods::adalora::{AdaLoraConfig, RankAllocator};
 use wegeft::storage::{CONFIG_FILE, Stored, Tensors, WEIGHTS_FILE, read_tensors, write_tensors};
 use wegeft::{Adapted, read_config};
 
-static EXPECTED: LazyLock<Tensors> =
-    LazyLock::new(|| read_tensors(&fixtures().join("methods/expected.safetensors")).unwrap());
-static CONFIGS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
-    let text = fs::read_to_string(fixtures().join("methods/configs.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
+/// What make_methods.py and make_tuners.py wrote, each into a folder of its own; their cases have different names.
+const FOLDERS: [&str; 2] = ["methods", "tuners"];
+
+static EXPECTED: LazyLock<Tensors> = LazyLock::new(|| {
+    let read = |folder: &str| read_tensors(&fixtures().join(folder).join("expected.safetensors")).unwrap();
+    FOLDERS.into_iter().flat_map(read).collect()
 });
+static CONFIGS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+    let read = |folder: &str| match json(&format!("{folder}/configs.json")) {
+        Value::Object(configs) => configs,
+        other => panic!("{folder}: {other}"),
+    };
+    FOLDERS.into_iter().flat_map(read).collect()
+});
+
+fn json(file: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(fixtures().join(file)).unwrap()).unwrap()
+}
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -84,7 +96,7 @@ fn compare(case: &str) {
     let adapted = config
         .init(backbone(case, &device))
         .unwrap()
-        .load(folder.path())
+        .load_weights(folder.path())
         .unwrap();
     let before = logits(&adapted, &device);
     close(
@@ -125,8 +137,62 @@ fn compare(case: &str) {
 
 #[test]
 fn every_case_agrees_with_pytorch() {
-    assert!(CONFIGS.len() > 15);
+    assert!(CONFIGS.len() > 32);
     CONFIGS.keys().for_each(|case| compare(case));
+}
+
+#[test]
+fn adalora_cuts_the_values_that_peft_cuts() {
+    let device = Device::flex().autodiff();
+    let folder = tempfile::tempdir().unwrap();
+    let run = json("tuners/adalora_run.json");
+    fs::write(folder.path().join(CONFIG_FILE), run["config"].to_string()).unwrap();
+    write_tensors(&folder.path().join(WEIGHTS_FILE), &under("adalora_run/before/")).unwrap();
+    let mut adapted = Adapted::load(backbone("adalora", &device), folder.path()).unwrap();
+    let config = adapted.config().settings::<AdaLoraConfig>().unwrap().clone();
+    let mut allocator = RankAllocator::new(&config).unwrap();
+    let labels = Tensor::<1, Int>::from_ints([1, 3], &device);
+    let mut cuts = 0;
+    for (step, theirs) in run["steps"].as_array().unwrap().iter().enumerate() {
+        let loss = CrossEntropyLossConfig::new()
+            .init(&device)
+            .forward(logits(&adapted, &device), labels.clone());
+        let loss = loss + config.penalty(&adapted).unwrap();
+        let value = loss.clone().into_scalar::<f64>();
+        assert!(
+            (value - theirs["loss"].as_f64().unwrap()).abs() < 2e-5,
+            "step {step}: {value}"
+        );
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        allocator.observe(&adapted, &grads);
+        adapted = SgdConfig::new().init().step(0.1, adapted, grads);
+        adapted = allocator.allocate(step, adapted);
+        let left: Vec<Vec<u8>> = adapted
+            .bank()
+            .factors
+            .iter()
+            .map(|site| {
+                site.matrix("e")
+                    .into_data()
+                    .iter::<f32>()
+                    .map(|e| u8::from(e != 0.0))
+                    .collect()
+            })
+            .collect();
+        assert_eq!(serde_json::json!(left), theirs["left"], "step {step}");
+        cuts += left.iter().flatten().filter(|left| **left == 0).count();
+    }
+    assert!(cuts > 40);
+    adapted.save(folder.path()).unwrap();
+    let ours = read_tensors(&folder.path().join(WEIGHTS_FILE)).unwrap();
+    for (name, theirs) in under("adalora_run/after/") {
+        close(
+            &ours[&format!("base_model.model.{}", name.trim_start_matches("base_model.model."))],
+            &theirs,
+            2e-5,
+            &name,
+        );
+    }
 }
 
 #[test]
@@ -148,14 +214,11 @@ fn pissa_and_olora_start_from_peft_s_product() {
         let theirs = under(&format!("{case}/product/"));
         assert_eq!(theirs.len(), 2);
         for (group, factors) in fresh.bank().groups().iter().zip(&fresh.bank().factors) {
-            let Factors::Lora(lora) = factors else {
-                panic!("the case is LoRA")
-            };
-            let product = lora.b.val().matmul(lora.a.val()).mul_scalar(lora.scale);
+            let product = factors.matrix("b").matmul(factors.matrix("a")).mul_scalar(group.scale);
             close(&stored(product), &theirs[&group.name], 2e-5, init);
         }
         // The residual starts at nothing, whatever the product.
-        let frozen = fresh.model().forward(tensor(&EXPECTED["pixel_values"], &device));
+        let frozen = fresh.backbone().forward(tensor(&EXPECTED["pixel_values"], &device));
         logits(&fresh, &device)
             .into_data()
             .assert_approx_eq::<f32>(&frozen.into_data(), Tolerance::absolute(1e-5));

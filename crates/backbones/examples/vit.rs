@@ -1,5 +1,5 @@
 //! WeGeFT on a pretrained vision transformer folder:
-//! `cargo run -p backbones --example vit --features flex -- datasets/backbone`.
+//! `cargo run -p wegeft-backbones --example vit --features flex -- datasets/backbone`.
 
 use std::path::PathBuf;
 

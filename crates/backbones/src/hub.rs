@@ -1,49 +1,43 @@
 //! Models by name: `org/name` is fetched from the Hugging Face Hub into the cache that its Python tools use.
 //!
-//! Environment: `HF_ENDPOINT` (another server), `HF_HOME` (cache), `HF_TOKEN` (gated models),
-//! `HF_HUB_OFFLINE=1` (cache only).
+//! Environment: `HF_ENDPOINT` (another server), `HF_HOME` or `HF_HUB_CACHE` (cache), `HF_TOKEN` or the `token` file in
+//! `HF_HOME` (gated models), `HF_HUB_OFFLINE=1` (cache only), `HF_HUB_DOWNLOAD_TIMEOUT` (seconds that a server may say
+//! nothing, 10 by default).
+//!
+//! The token goes to that server alone, never where it redirects to. What comes is compared with the size and, of large
+//! files, the SHA-256 that the server announces; a download that broke is continued; a file gets its name when it is whole.
+//! Two processes may fetch the same model.
 
+mod cache;
+mod client;
+mod download;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{OnceCell, RefCell};
+use std::env;
 use std::path::{Path, PathBuf};
-
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use std::time::Duration;
 
 use crate::lm::shards::{INDEX, SINGLE, shard_names};
+use cache::{ModelCache, is_commit, is_inside};
+use client::Client;
+pub use error::{FetchError, HubError};
 
-/// Why a model could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// Neither a path that exists nor a name of the form `org/name`.
-    #[error("model '{0}' is no folder, no .safetensors file and no name of the form org/name; check the path")]
-    NoSuchPath(String),
-    /// A name that cannot be fetched because the network is switched off.
-    #[error("'{file}' of {name} is not in the cache and HF_HUB_OFFLINE is set; fetch it once without that setting")]
-    Offline {
-        /// Model.
-        name: String,
-        /// File.
-        file: String,
-    },
-    /// The server, the network or the cache folder failed.
-    #[error("cannot fetch '{file}' of {name}: {message}; for a gated model set HF_TOKEN")]
-    Fetch {
-        /// Model.
-        name: String,
-        /// File.
-        file: String,
-        /// What went wrong.
-        message: String,
-    },
-}
+/// How long a server may say nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a vision model's folder has, and what it may have.
-const VISION: (&[&str], &[&str]) = (&["config.json", "model.safetensors"], &["preprocessor_config.json"]);
+/// What a vision model's folder has beside its weights, and what it may have.
+const VISION: (&[&str], &[&str]) = (&["config.json"], &["preprocessor_config.json", "processor_config.json"]);
 /// What a language model's folder has beside its weights, and what it may have.
 const LANGUAGE: (&[&str], &[&str]) = (
     &["config.json"],
     &[
         "tokenizer.json",
         "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
         "generation_config.json",
         "chat_template.jinja",
     ],
@@ -58,12 +52,7 @@ pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
     if Path::new(backbone).exists() {
         return Ok(PathBuf::from(backbone));
     }
-    let model = HubModel::parse(backbone)?;
-    for file in VISION.0 {
-        model.file(file)?;
-    }
-    model.optional(VISION.1);
-    model.folder()
+    HubModel::parse(backbone, Hub::from_env())?.all(VISION)
 }
 
 /// As [`resolve`], for a language model: its weights in one file or in shards, its tokenizer and chat template.
@@ -74,24 +63,7 @@ pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
     if Path::new(model).exists() {
         return Ok(PathBuf::from(model));
     }
-    let model = HubModel::parse(model)?;
-    for file in LANGUAGE.0 {
-        model.file(file)?;
-    }
-    // A model in shards has no single file and the other way round: which of the two, only asking tells.
-    if let Err(single) = model.file(SINGLE) {
-        let index = model.file(INDEX).map_err(|_| single)?;
-        let names = shard_names(&index).map_err(|error| HubError::Fetch {
-            name: model.name.clone(),
-            file: INDEX.to_string(),
-            message: error.to_string(),
-        })?;
-        for name in names {
-            model.file(&name)?;
-        }
-    }
-    model.optional(LANGUAGE.1);
-    model.folder()
+    HubModel::parse(model, Hub::from_env())?.language()
 }
 
 /// The config.json of a backbone of any kind, to tell which: in the folder or beside the file `backbone`, or fetched
@@ -106,19 +78,59 @@ pub fn config_file(backbone: &str) -> Result<PathBuf, HubError> {
     }
     match path.exists() {
         true => Ok(path.join("config.json")),
-        false => HubModel::parse(backbone)?.file("config.json"),
+        false => HubModel::parse(backbone, Hub::from_env())?.file("config.json"),
+    }
+}
+
+/// Where models come from and go to.
+#[derive(Debug, Clone)]
+struct Hub {
+    endpoint: String,
+    cache: PathBuf,
+    token: Option<String>,
+    timeout: Duration,
+    offline: bool,
+}
+
+impl Hub {
+    fn from_env() -> Self {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let home = set("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
+            let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache")));
+            cache.unwrap_or_default().join("huggingface")
+        });
+        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
+        let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.trim().parse::<u64>().ok());
+        let offline = set("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
+        Self {
+            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string()),
+            cache: set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
+            token: token
+                .map(|token| token.trim().to_string())
+                .filter(|token| !token.is_empty()),
+            timeout: seconds
+                .filter(|seconds| *seconds > 0)
+                .map_or(TIMEOUT, Duration::from_secs),
+            offline: !matches!(offline.as_str(), "" | "0" | "false" | "no" | "off"),
+        }
     }
 }
 
 /// A model on the hub.
+#[derive(Debug)]
 struct HubModel {
     name: String,
-    repo: Repo,
-    offline: bool,
+    revision: String,
+    hub: Hub,
+    cache: ModelCache,
+    client: OnceCell<Client>,
+    /// The commit that the files are of, once one is known: all come from the same.
+    commit: RefCell<Option<String>>,
 }
 
 impl HubModel {
-    fn parse(text: &str) -> Result<Self, HubError> {
+    fn parse(text: &str, hub: Hub) -> Result<Self, HubError> {
         let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
         let parts: Vec<&str> = name.split('/').collect();
         let plain = |part: &&str| {
@@ -129,40 +141,92 @@ impl HubModel {
         if parts.len() != 2 || !parts.iter().all(plain) {
             return Err(HubError::NoSuchPath(text.to_string()));
         }
+        if !is_inside(revision) || revision.chars().any(char::is_control) {
+            return Err(HubError::Revision(revision.escape_debug().to_string()));
+        }
+        let cache = ModelCache::new(&hub.cache, name);
         Ok(Self {
             name: name.to_string(),
-            repo: Repo::with_revision(name.to_string(), RepoType::Model, revision.to_string()),
-            offline: std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false")),
+            revision: revision.to_string(),
+            commit: RefCell::new(cache.commit(revision)),
+            client: OnceCell::new(),
+            cache,
+            hub,
         })
-    }
-
-    fn cached(&self, file: &str) -> Option<PathBuf> {
-        Cache::from_env().repo(self.repo.clone()).get(file)
     }
 
     /// The file's path in the cache, fetched if need be.
     fn file(&self, file: &str) -> Result<PathBuf, HubError> {
-        match self.cached(file) {
-            Some(path) => Ok(path),
-            None if self.offline => Err(HubError::Offline {
+        let known = self.commit.borrow().clone();
+        if !is_inside(file) {
+            return Err(self.failed(
+                file,
+                FetchError::Content("its name is no path within the model".to_string()),
+            ));
+        }
+        if let Some(path) = known.as_ref().and_then(|commit| self.cache.file(commit, file)) {
+            return Ok(path);
+        }
+        if self.hub.offline {
+            return Err(HubError::Offline {
                 name: self.name.clone(),
                 file: file.to_string(),
-            }),
-            None => api()
-                .and_then(|api| api.repo(self.repo.clone()).get(file))
-                .map_err(|error| HubError::Fetch {
-                    name: self.name.clone(),
-                    file: file.to_string(),
-                    message: error.to_string(),
-                }),
+            });
         }
+        let client = self
+            .client
+            .get_or_init(|| Client::new(&self.hub.endpoint, self.hub.token.clone(), self.hub.timeout));
+        // The branch may move between two files; a commit does not.
+        let pinned = known.as_deref().filter(|commit| is_commit(commit));
+        let url = client.url(&self.name, pinned.unwrap_or(&self.revision), file);
+        let fetched = download::fetch(client, &self.cache, &url, (&self.revision, file), known.as_deref());
+        let (path, commit) = fetched.map_err(|reason| self.failed(file, reason))?;
+        self.commit.replace(Some(commit));
+        Ok(path)
     }
 
     /// Files whose absence is normal; who needs one says so when it is read.
-    fn optional(&self, files: &[&str]) {
+    fn optional(&self, files: &[&str]) -> Result<(), HubError> {
         for file in files {
-            let _ = self.file(file);
+            let commit = self.commit.borrow().clone().unwrap_or_default();
+            if self.cache.has_no(&commit, file) {
+                continue;
+            }
+            match self.file(file) {
+                Err(error) if !is_absence(&error) => return Err(error),
+                Err(HubError::Fetch { .. }) => self.cache.note_absence(&commit, file),
+                _ => {}
+            }
         }
+        Ok(())
+    }
+
+    fn language(&self) -> Result<PathBuf, HubError> {
+        self.all(LANGUAGE)
+    }
+
+    /// The folder with the weights, the files that it must have and those that it may have.
+    fn all(&self, (needed, optional): (&[&str], &[&str])) -> Result<PathBuf, HubError> {
+        for file in needed {
+            self.file(file)?;
+        }
+        // A model in shards has no single file and the other way round: which of the two, only asking tells.
+        if let Err(single) = self.file(SINGLE) {
+            if !is_absence(&single) {
+                return Err(single);
+            }
+            let index = match self.file(INDEX) {
+                Ok(index) => index,
+                Err(error) if is_absence(&error) => return Err(single),
+                Err(error) => return Err(error),
+            };
+            let names = shard_names(&index);
+            for name in names.map_err(|error| self.failed(INDEX, FetchError::Content(error.to_string())))? {
+                self.file(&name)?;
+            }
+        }
+        self.optional(optional)?;
+        self.folder()
     }
 
     fn folder(&self) -> Result<PathBuf, HubError> {
@@ -170,12 +234,24 @@ impl HubModel {
         let folder = config.parent().map(Path::to_path_buf);
         folder.ok_or_else(|| HubError::NoSuchPath(self.name.clone()))
     }
+
+    fn failed(&self, file: &str, reason: FetchError) -> HubError {
+        HubError::Fetch {
+            name: self.name.clone(),
+            file: file.escape_debug().to_string(),
+            reason,
+        }
+    }
 }
 
-fn api() -> Result<Api, ApiError> {
-    let mut builder = ApiBuilder::from_env().with_progress(true).with_retries(3);
-    if let Ok(token) = std::env::var("HF_TOKEN") {
-        builder = builder.with_token(Some(token));
-    }
-    builder.build()
+/// True if the model has no such file, or the cache has not and may not ask.
+fn is_absence(error: &HubError) -> bool {
+    matches!(
+        error,
+        HubError::Offline { .. }
+            | HubError::Fetch {
+                reason: FetchError::NotFound,
+                ..
+            }
+    )
 }

@@ -1,10 +1,14 @@
 //! Pretrained weights by folder, file or hub name: timm's `vit_*` and `deit*`; Hugging Face's ViT, DeiT, DINOv2 (with
 //! registers too), DINOv3, and the vision towers of CLIP and SigLIP.
 
-mod family;
+mod adapter;
+pub(crate) mod declared;
+mod export;
+pub(crate) mod family;
 mod read;
-mod rename;
+pub(crate) mod rename;
 mod shape;
+mod timm;
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +18,17 @@ use wegeft::AdapterError;
 use wegeft::site;
 use wegeft::storage::{Names, Tensors, fill, problems};
 
-use crate::pos_embed::{self, Resample};
+pub use crate::preprocess::Normalization;
+use crate::preprocess::Preprocessing;
 use crate::vit::{Vit, VitConfig};
 
+pub use adapter::Translated;
+use declared::flag;
+pub use export::{Exported, Layout};
 use family::Family;
+use read::Files;
+use rename::Renamed;
+use shape::{Misfit, resized, shape};
 
 /// Why a backbone could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +44,11 @@ pub enum ImportError {
         /// The field, what was found and what to do.
         message: String,
     },
-    /// A picture size that was asked for and that the model cannot read.
-    #[error("image_size {size} is no multiple of the patch size {patch_size} of {path}; choose one that is")]
+    /// An image size that was asked for and that the model cannot read.
+    #[error("{message}; choose another one for {path}")]
     ImageSize {
-        /// What was asked for, pixels.
-        size: usize,
-        /// The model's, pixels.
-        patch_size: usize,
+        /// What was asked for, and what is wrong with it.
+        message: String,
         /// The model.
         path: PathBuf,
     },
@@ -53,25 +62,6 @@ pub enum ImportError {
     },
 }
 
-/// Mean and standard deviation per channel of pixels in 0..1 that a model was pretrained with.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Normalization {
-    /// Subtracted.
-    pub mean: [f32; 3],
-    /// Divided by.
-    pub std: [f32; 3],
-}
-
-impl Default for Normalization {
-    /// 0.5 and 0.5: timm's AugReg and Google's ViT checkpoints.
-    fn default() -> Self {
-        Self {
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        }
-    }
-}
-
 /// A pretrained model, and what its files say about it.
 #[derive(Debug, Clone)]
 pub struct Pretrained {
@@ -81,32 +71,54 @@ pub struct Pretrained {
     pub config: VitConfig,
     /// What its input is normalised with.
     pub normalization: Normalization,
+    /// What becomes of an image before the model reads it, for images of the model's size; `None` if no file says it and the
+    /// model is of no known library.
+    pub preprocessing: Option<Preprocessing>,
+    /// Names of the head's classes, if the files say them.
+    pub labels: Vec<String>,
+    /// Names of the tensors in the files, to write changed ones back.
+    pub layout: Layout,
 }
 
-/// Loads a vision transformer of any family above. `path` is a folder that holds `config.json`
-/// and `model.safetensors`, or a .safetensors file beside a `config.json`. With `image_size` (pixels) other than
-/// the checkpoint's, the position embeddings are interpolated as the checkpoint's own library does.
+/// [`load_vit_for`] square images, or with the image size of the checkpoint.
 ///
 /// # Errors
-/// A missing or malformed file, an architecture or field that is not implemented, a picture size that is no
-/// multiple of the patch, and every missing, surplus or misshapen tensor at once.
+/// See [`load_vit_for`].
 pub fn load_vit(
     path: &Path,
     image_size: Option<usize>,
     drop_path: f64,
     device: &Device,
 ) -> Result<Pretrained, ImportError> {
-    if path.is_file() && path.extension().is_none_or(|extension| extension != "safetensors") {
+    load_vit_for(path, image_size.map(|side| [side, side]), drop_path, device)
+}
+
+/// Loads a vision transformer of any family above. `path` is a folder that holds `config.json` and `model.safetensors`
+/// (or its shards with their index, or `pytorch_model.bin`), or a weights file beside a `config.json`. With an `image`
+/// `[height, width]` (pixels) other than the checkpoint's, the position embeddings are interpolated as the checkpoint's own
+/// library does.
+///
+/// # Errors
+/// A missing or malformed file, an architecture or field that is not implemented, an image size that is no multiple of the
+/// patch, and every missing, surplus or misshapen tensor at once.
+pub fn load_vit_for(
+    path: &Path,
+    image: Option<[usize; 2]>,
+    drop_path: f64,
+    device: &Device,
+) -> Result<Pretrained, ImportError> {
+    let folder = match path.is_file() {
+        true => path.parent().unwrap_or(Path::new(".")),
+        false => path,
+    };
+    let is_weights = |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "bin";
+    if path.is_file() && !path.extension().is_some_and(is_weights) {
         return Err(ImportError::Config {
             path: path.to_path_buf(),
-            message: "it is no .safetensors file; give one, or a folder with config.json and model.safetensors".into(),
+            message: "it is no .safetensors or .bin file; give one, or a folder with config.json and model.safetensors"
+                .into(),
         });
     }
-    let (folder, weights) = if path.is_file() {
-        (path.parent().unwrap_or(Path::new(".")), path.to_path_buf())
-    } else {
-        (path, path.join("model.safetensors"))
-    };
     let config_path = folder.join("config.json");
     let error = |message: String| ImportError::Config {
         path: config_path.clone(),
@@ -114,55 +126,85 @@ pub fn load_vit(
     };
     let json = read_json(&config_path)?;
     let family = Family::of(&json).map_err(error)?;
-    let json = family.settings(&json);
-    let mut tensors =
-        rename::rename(read::read(&weights, |name| family.reads(name))?, family, json).map_err(|problem| {
-            AdapterError::Mismatch {
-                path: weights.clone(),
-                problems: problem,
-            }
-        })?;
-    let mut config = shape::shape(json, family, &tensors)
-        .map_err(error)?
-        .with_drop_path(drop_path);
-    if let Some(size) = image_size.filter(|size| *size != config.image_size) {
-        if size == 0 || size % config.patch_size != 0 {
-            return Err(ImportError::ImageSize {
-                size,
-                patch_size: config.patch_size,
-                path: path.to_path_buf(),
-            });
-        }
-        let (from, to) = (config.grid(), size / config.patch_size);
-        config.image_size = size;
-        if let Some(stored) = tensors.get_mut("pos_embed").filter(|_| from != to) {
-            let resample = match family {
-                Family::Timm => Resample::Antialiased,
-                Family::Dinov2 if config.registers > 0 => Resample::Antialiased,
-                _ => Resample::Plain,
-            };
-            let prefix = config.placed_prefix_tokens();
-            stored.values = pos_embed::resize(&stored.values, prefix, from, to, resample);
-            stored.shape = vec![1, prefix + to * to, config.d_model];
-        }
+    let settings = family.settings(&json);
+    let declared = match family {
+        Family::Timm => timm::declared(settings),
+        _ => declared::hugging_face(settings, family),
     }
-    let preprocessor = folder.join("preprocessor_config.json");
-    let normalization = if preprocessor.is_file() {
-        let json = read_json(&preprocessor)?;
-        normalization(&json, "image_mean", "image_std", family).map_err(|message| ImportError::Config {
-            path: preprocessor,
-            message,
-        })?
-    } else {
-        let own = json.get("pretrained_cfg").unwrap_or(json);
-        normalization(own, "mean", "std", family).map_err(error)?
+    .map_err(error)?;
+    let files = Files::find(path)?;
+    let weights = files.first().to_path_buf();
+    let mismatch = |problems: String| AdapterError::Mismatch {
+        path: weights.clone(),
+        problems,
     };
+    let left_out = left_out_biases(settings, family).map_err(error)?;
+    let zero = |name: &str, part: usize| name.ends_with("attn.qkv.bias") && left_out[part];
+    let Renamed { mut tensors, sources } =
+        rename::rename(files.read(|name| family.reads(name))?, family, zero).map_err(mismatch)?;
+    let config = shape(&declared, family, &mut tensors).map_err(|misfit| match misfit {
+        Misfit::Config(message) => error(message),
+        Misfit::Weights(message) => mismatch(message).into(),
+    })?;
+    let mut config = config.with_drop_path(drop_path);
+    if let Some(image) = image.filter(|image| *image != config.image()) {
+        config = resized(config, image, declared.resample, &mut tensors).map_err(|message| ImportError::ImageSize {
+            message,
+            path: path.to_path_buf(),
+        })?;
+    }
+    let said = Preprocessing::of(folder, &json, family)?;
+    let preprocessing = match said {
+        Some(said) => Some(said.sized(config.image())),
+        None => Preprocessing::default_of(family, config.image()),
+    };
+    let normalization = preprocessing.map(|preprocessing| preprocessing.normalization);
     let model = from_tensors(&config, &tensors, &weights, device)?;
     Ok(Pretrained {
         model,
+        labels: labels(&json, config.num_classes),
+        normalization: normalization.unwrap_or_default(),
+        preprocessing,
         config,
-        normalization,
+        layout: Layout::new(files, family, json, sources),
     })
+}
+
+/// Which of query, key and value have no bias by DINOv3's fields.
+fn left_out_biases(json: &Value, family: Family) -> Result<[bool; 3], String> {
+    let mut left_out = [false; 3];
+    if family == Family::Dinov3 {
+        for (left_out, (field, default)) in
+            left_out
+                .iter_mut()
+                .zip([("query_bias", true), ("key_bias", false), ("value_bias", true)])
+        {
+            *left_out = !flag(json, field)?.unwrap_or(default);
+        }
+    }
+    Ok(left_out)
+}
+
+/// The names of a head's `count` classes: Hugging Face's `id2label`, timm's `label_names`. None if they do not fit it.
+fn labels(json: &Value, count: usize) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(String::from);
+    let of_timm = || {
+        let own = json
+            .get("label_names")
+            .or(json.get("pretrained_cfg")?.get("label_names"))?;
+        own.as_array()?.iter().map(text).collect::<Option<Vec<_>>>()
+    };
+    let of_hugging_face = || {
+        let names = json.get("id2label")?.as_object()?;
+        (0..count)
+            .map(|id| names.get(&id.to_string()).and_then(text))
+            .collect::<Option<Vec<_>>>()
+    };
+    let labels = of_hugging_face().or_else(of_timm).unwrap_or_default();
+    match labels.len() == count {
+        true => labels,
+        false => Vec::new(),
+    }
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value, ImportError> {
@@ -172,23 +214,6 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, ImportError> {
     };
     let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))?;
     serde_json::from_str(&text).map_err(|e| error(format!("not JSON ({e})")))
-}
-
-fn normalization(json: &Value, mean: &str, std: &str, family: Family) -> Result<Normalization, String> {
-    let default = family.normalization();
-    let three = |field: &str, default: [f32; 3]| match json.get(field) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => serde_json::from_value::<[f32; 3]>(value.clone())
-            .map_err(|_| format!("field '{field}' is {value}; expected three numbers")),
-    };
-    let found = Normalization {
-        mean: three(mean, default.mean)?,
-        std: three(std, default.std)?,
-    };
-    match found.std.iter().all(|value| *value > 0.0) {
-        true => Ok(found),
-        false => Err(format!("field '{std}' is {:?}; each must be above 0", found.std)),
-    }
 }
 
 /// A model of shape `config` with `tensors` under timm's names; `path` names the file in errors.

@@ -2,7 +2,7 @@
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
-use wegeft::methods::Bound;
+use wegeft::Bound;
 
 /// `layer.forward(x)` over the last dimension, `[.., d_model]` to the same. `epsilon` is the layer's own, which Burn
 /// does not show.

@@ -30,8 +30,36 @@ pub enum Pool {
     Cls,
     /// The mean of the patch tokens.
     Mean,
+    /// The greatest element of each channel over the patch tokens.
+    Max,
+    /// Half the sum of [`Pool::Mean`] and [`Pool::Max`].
+    AvgMax,
     /// [`AttentionPool`].
     Attention,
+}
+
+/// What the head of a checkpoint reads where that is not the feature vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadPool {
+    /// The CLS token beside the mean of the patch tokens, normed: transformers' DINOv2.
+    ClsMean,
+    /// The CLS token beside the distillation token, normed: the two heads of a distilled DeiT as one.
+    ClsDist,
+    /// The mean of the patch tokens, normed: transformers' SigLIP.
+    Mean,
+    /// The mean of the patch tokens before the last norm: transformers' CLIP.
+    MeanUnnormed,
+}
+
+impl HeadPool {
+    /// Widths of a token that lie side by side in what the head reads.
+    pub fn parts(self) -> usize {
+        match self {
+            Self::ClsMean | Self::ClsDist => 2,
+            Self::Mean | Self::MeanUnnormed => 1,
+        }
+    }
 }
 
 /// Which tokens have a learned position embedding.
@@ -40,6 +68,8 @@ pub enum Pool {
 pub enum Positions {
     /// CLS, distillation and patch tokens.
     All,
+    /// Those and the register tokens.
+    Registers,
     /// Patch tokens.
     Patches,
     /// None.
@@ -49,8 +79,10 @@ pub enum Positions {
 /// Shape of a vision transformer.
 #[derive(Config, Debug, PartialEq)]
 pub struct VitConfig {
-    /// Side of the square picture, pixels.
+    /// Height of the image, pixels; its width too unless `image_width` says otherwise.
     pub image_size: usize,
+    /// Width of an image that is not square, pixels.
+    pub image_width: Option<usize>,
     /// Side of a patch, pixels.
     pub patch_size: usize,
     /// Width of a token.
@@ -81,6 +113,21 @@ pub struct VitConfig {
     /// A bias of the patch projection.
     #[config(default = true)]
     pub patch_bias: bool,
+    /// Biases of queries, keys and values.
+    #[config(default = true)]
+    pub qkv_bias: bool,
+    /// A bias of attention's output projection.
+    #[config(default = true)]
+    pub proj_bias: bool,
+    /// Biases of the MLPs.
+    #[config(default = true)]
+    pub mlp_bias: bool,
+    /// Norms of each head's queries and keys.
+    #[config(default = false)]
+    pub qk_norm: bool,
+    /// The MLPs are gated: the activation of one half of `fc1`'s output times the other half (SwiGLU, arXiv 2002.05202).
+    #[config(default = false)]
+    pub gated_mlp: bool,
     /// A norm before the blocks.
     #[config(default = false)]
     pub norm_pre: bool,
@@ -93,6 +140,14 @@ pub struct VitConfig {
     /// Pooling.
     #[config(default = "Pool::Cls")]
     pub pool: Pool,
+    /// Pooling reads the tokens before the patches too.
+    #[config(default = false)]
+    pub pool_include_prefix: bool,
+    /// What the head reads, if not the feature vector.
+    pub head_pool: Option<HeadPool>,
+    /// A norm after the blocks.
+    #[config(default = true)]
+    pub final_norm: bool,
     /// The last norm follows the pooling instead of preceding it (timm's `fc_norm` of mean-pooled models).
     #[config(default = false)]
     pub fc_norm: bool,
@@ -110,14 +165,37 @@ impl VitConfig {
         Self::new(224, 16, 768, 12, 12)
     }
 
-    /// Patches along a side.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch_size
+    /// Height and width of the image, pixels.
+    pub fn image(&self) -> [usize; 2] {
+        [self.image_size, self.image_width.unwrap_or(self.image_size)]
     }
 
-    /// Tokens of a picture.
+    /// The same model for images of `[height, width]` pixels.
+    pub fn with_image(mut self, [height, width]: [usize; 2]) -> Self {
+        self.image_size = height;
+        self.image_width = (width != height).then_some(width);
+        self
+    }
+
+    /// Patches from top to bottom and from left to right.
+    pub fn grid(&self) -> [usize; 2] {
+        self.image().map(|side| side / self.patch_size)
+    }
+
+    /// Patches of an image.
+    pub fn patches(&self) -> usize {
+        let [rows, columns] = self.grid();
+        rows * columns
+    }
+
+    /// Tokens of an image.
     pub fn tokens(&self) -> usize {
-        self.prefix_tokens() + self.grid() * self.grid()
+        self.prefix_tokens() + self.patches()
+    }
+
+    /// Width of what the head reads.
+    fn d_head(&self) -> usize {
+        self.d_model * self.head_pool.map_or(1, HeadPool::parts)
     }
 
     /// Tokens before the patches: CLS, distillation, registers.
@@ -129,6 +207,7 @@ impl VitConfig {
     pub fn placed_prefix_tokens(&self) -> usize {
         match self.positions {
             Positions::All => usize::from(self.cls_token) + usize::from(self.dist_token),
+            Positions::Registers => self.prefix_tokens(),
             Positions::Patches | Positions::None => 0,
         }
     }
@@ -140,8 +219,7 @@ impl VitConfig {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let step = self.drop_path / (self.depth.max(2) - 1) as f64;
         let patch = [self.patch_size; 2];
-        let patches = self.grid() * self.grid();
-        let placed = self.placed_prefix_tokens() + patches;
+        let placed = self.placed_prefix_tokens() + self.patches();
         Vit {
             cls_token: self.cls_token.then(|| normal.init([1, 1, d], device)),
             dist_token: self.dist_token.then(|| normal.init([1, 1, d], device)),
@@ -157,14 +235,17 @@ impl VitConfig {
             blocks: (0..self.depth)
                 .map(|i| Block::new(self, step * i as f64, device))
                 .collect(),
-            norm: (!self.fc_norm).then(|| self.norm(device)),
+            norm: (self.final_norm && !self.fc_norm).then(|| self.norm(device)),
             attn_pool: (self.pool == Pool::Attention).then(|| AttentionPool::new(self, device)),
-            fc_norm: self.fc_norm.then(|| self.norm(device)),
-            head: (self.num_classes > 0).then(|| dense(d, self.num_classes, device)),
+            fc_norm: (self.final_norm && self.fc_norm).then(|| self.norm(device)),
+            head: (self.num_classes > 0).then(|| dense(self.d_head(), self.num_classes, true, device)),
             rope: self
                 .rope_theta
                 .map(|theta| Rope::new(self.grid(), d / self.heads, theta, device)),
-            mean_pool: self.pool == Pool::Mean,
+            pool: self.pool,
+            pool_include_prefix: self.pool_include_prefix,
+            head_pool: self.head_pool,
+            placed_registers: self.positions == Positions::Registers,
             d_model: d,
             epsilon: self.layer_norm_eps,
         }
@@ -177,10 +258,10 @@ impl VitConfig {
     }
 }
 
-fn dense(d_in: usize, d_out: usize, device: &Device) -> Linear {
+fn dense(d_in: usize, d_out: usize, bias: bool, device: &Device) -> Linear {
     let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
     let mut layer = LinearConfig::new(d_in, d_out).with_initializer(normal).init(device);
-    layer.bias = Some(Initializer::Zeros.init([d_out], device));
+    layer.bias = bias.then(|| Initializer::Zeros.init([d_out], device));
     layer
 }
 
@@ -210,16 +291,34 @@ pub struct Vit {
     /// Classifier, if there is one.
     pub head: Option<Linear>,
     rope: Option<Rope>,
-    mean_pool: bool,
+    #[module(skip)]
+    pool: Pool,
+    pool_include_prefix: bool,
+    #[module(skip)]
+    head_pool: Option<HeadPool>,
+    placed_registers: bool,
     d_model: usize,
     epsilon: f64,
 }
 
 impl Vit {
-    /// A fresh head of `num_classes` in place of the present one.
-    pub fn with_head(mut self, num_classes: usize, device: &Device) -> Self {
-        self.head = (num_classes > 0).then(|| dense(self.d_model, num_classes, device));
+    /// A fresh head of `num_classes` over the features in place of the present one. (In place of a distilled model's two
+    /// heads one reads the mean of their tokens, as timm fine-tunes them.)
+    pub fn with_head(self, num_classes: usize, device: &Device) -> Self {
+        self.with_head_over(num_classes, None, device)
+    }
+
+    /// A fresh head of `num_classes` over what `pool` says, or the features.
+    pub(crate) fn with_head_over(mut self, num_classes: usize, pool: Option<HeadPool>, device: &Device) -> Self {
+        let width = self.d_model * pool.map_or(1, HeadPool::parts);
+        self.head_pool = pool;
+        self.head = (num_classes > 0).then(|| dense(width, num_classes, true, device));
         self
+    }
+
+    /// What the head reads, if not the features.
+    pub fn head_pool(&self) -> Option<HeadPool> {
+        self.head_pool
     }
 
     /// Patches of a picture of `height` and `width` pixels.
@@ -255,25 +354,59 @@ impl Vit {
     /// [`Vit::features_from`] for tokens of which the last `patches` are the patches: an adapter's prompts may stand before
     /// them.
     pub fn features_of(&self, tokens: Tensor<3>, patches: usize, blocks: usize) -> Tensor<2> {
-        let [batch, _, d] = tokens.dims();
+        let [batch, ..] = tokens.dims();
         let blocks = &self.blocks[blocks..];
-        let pooled = if let Some(pool) = &self.attn_pool {
-            pool.forward(self.normed(&self.norm, self.through(blocks, tokens)))
-        } else if self.mean_pool {
-            let x = self.normed(&self.norm, self.through(blocks, tokens));
-            // The last ones: prompts of an adapter stand between the prefix and the patches.
+        let normed = |x| self.normed(&self.norm, x);
+        let all = |tokens| normed(self.through(blocks, tokens));
+        // The last ones: prompts of an adapter stand between the prefix and the patches.
+        let of_patches = |x: &Tensor<3>| {
             let [_, count, _] = x.dims();
-            x.narrow(1, count - patches, patches).mean_dim(1)
-        } else {
-            // Norms work token by token, so of the last block no other token's output is needed.
-            let read = 1 + usize::from(self.dist_token.is_some());
-            let x = match blocks.split_last() {
-                Some((last, before)) => last.forward_first(self.through(before, tokens), read, self.rope.as_ref()),
-                None => tokens.narrow(1, 0, read),
-            };
-            self.normed(&self.norm, x).mean_dim(1)
+            match self.pool_include_prefix {
+                true => x.clone(),
+                false => x.clone().narrow(1, count - patches, patches),
+            }
         };
-        self.normed(&self.fc_norm, pooled).reshape([batch, d])
+        // Norms work token by token, so of the last block no other token's output is needed.
+        let first = |tokens: Tensor<3>, count: usize| {
+            normed(match blocks.split_last() {
+                Some((last, before)) => last.forward_first(self.through(before, tokens), count, self.rope.as_ref()),
+                None => tokens.narrow(1, 0, count),
+            })
+        };
+        let pooled = match self.pool {
+            Pool::Cls => first(tokens, 1 + usize::from(self.dist_token.is_some())).mean_dim(1),
+            Pool::Mean => of_patches(&all(tokens)).mean_dim(1),
+            Pool::Max => of_patches(&all(tokens)).max_dim(1),
+            Pool::AvgMax => {
+                let x = of_patches(&all(tokens));
+                (x.clone().mean_dim(1) + x.max_dim(1)).mul_scalar(0.5)
+            }
+            Pool::Attention => match &self.attn_pool {
+                // An adapter's prompts are read where there are no other tokens before the patches.
+                Some(pool) if self.prefix_tokens() == 0 => pool.forward(all(tokens)),
+                Some(pool) => pool.forward(of_patches(&all(tokens))),
+                None => unreachable!("init makes an attention pool for this pooling"),
+            },
+        };
+        self.normed(&self.fc_norm, pooled).reshape([batch, self.d_model])
+    }
+
+    /// What the head reads of `tokens` `[batch, tokens, d_model]` that have been through all blocks, of which the last
+    /// `patches` are the patches: `[batch, d_model or twice that]`.
+    fn read_by_head(&self, tokens: Tensor<3>, patches: usize, pool: HeadPool) -> Tensor<2> {
+        let [batch, count, _] = tokens.dims();
+        let x = match pool {
+            HeadPool::MeanUnnormed => tokens,
+            _ => self.normed(&self.norm, tokens),
+        };
+        let cls = |x: &Tensor<3>| x.clone().narrow(1, 0, 1);
+        let mean = |x: Tensor<3>| x.narrow(1, count - patches, patches).mean_dim(1);
+        let read = match pool {
+            HeadPool::ClsMean => Tensor::cat(vec![cls(&x), mean(x)], 2),
+            HeadPool::ClsDist => x.narrow(1, 0, 2),
+            HeadPool::Mean | HeadPool::MeanUnnormed => mean(x),
+        };
+        read.reshape([batch, pool.parts() * self.d_model])
     }
 
     /// Tokens `[batch, tokens, d_model]` through block number `index`.
@@ -319,10 +452,14 @@ impl Vit {
                 token.expand([batch, tokens, d])
             })
         };
-        let leading: Vec<Tensor<3>> = [expanded(&self.cls_token), expanded(&self.dist_token)]
+        let mut leading: Vec<Tensor<3>> = [expanded(&self.cls_token), expanded(&self.dist_token)]
             .into_iter()
             .flatten()
             .collect();
+        let mut registers = expanded(&self.reg_token);
+        if self.placed_registers {
+            leading.extend(registers.take());
+        }
         let joined = |mut parts: Vec<Tensor<3>>, last: Tensor<3>| match parts.is_empty() {
             true => last,
             false => {
@@ -330,10 +467,9 @@ impl Vit {
                 Tensor::cat(parts, 1)
             }
         };
-        let registers = expanded(&self.reg_token);
         match &self.pos_embed {
             Some(positions) if positions.lazy_shape()[1] > count => {
-                let first = leading.len();
+                let first = usize::from(self.cls_token.is_some()) + usize::from(self.dist_token.is_some());
                 let x = joined(leading, patches) + positions.val();
                 match registers {
                     None => x,
@@ -353,7 +489,25 @@ impl Vit {
         }
     }
 
-    /// Pooled features `[batch, d_model]` to logits `[batch, classes]`; the features if there is no head.
+    /// Normalised images `[batch, 3, h, w]` to pooled features `[batch, d_model]`, and logits `[batch, classes]` if there is a
+    /// head.
+    pub fn outputs(&self, pixels: Tensor<4>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let (Some(head), Some(pool)) = (&self.head, self.head_pool) else {
+            let features = self.features(pixels);
+            let logits = self.head.as_ref().map(|head| head.forward(features.clone()));
+            return (features, logits);
+        };
+        let [_, _, height, width] = pixels.dims();
+        let patches = self.patches(height, width);
+        let depth = self.blocks.len();
+        let tokens = self.tokens(pixels, depth);
+        let features = self.features_of(tokens.clone(), patches, depth);
+        let logits = head.forward(self.read_by_head(tokens, patches, pool));
+        (features, Some(logits))
+    }
+
+    /// Pooled features `[batch, d_model]` to logits `[batch, classes]`, of a head that reads them, as that of
+    /// [`Vit::with_head`] does; the features if there is no head.
     pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(features),
@@ -363,7 +517,8 @@ impl Vit {
 
     /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        self.classify(self.features(pixels))
+        let (features, logits) = self.outputs(pixels);
+        logits.unwrap_or(features)
     }
 }
 

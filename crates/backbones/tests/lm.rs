@@ -358,10 +358,13 @@ fn quantized_weights_carry_an_adapter_s_gradient() {
         .square()
         .mean()
         .backward();
-    let wegeft::methods::Factors::Lora(factors) = &adapted.bank().factors[0] else {
-        panic!("LoRA was asked for");
-    };
-    let gradient = factors.b.val().grad(&grads).unwrap().abs().sum().into_scalar::<f32>();
+    let gradient = adapted.bank().factors[0]
+        .matrix("b")
+        .grad(&grads)
+        .unwrap()
+        .abs()
+        .sum()
+        .into_scalar::<f32>();
     assert!(gradient > 0.0);
 }
 
@@ -449,11 +452,7 @@ fn bad_folders_are_refused_in_one_sentence() {
 #[test]
 fn what_is_not_implemented_is_refused_by_field() {
     let change = |name: &str, field: &str, value: Value, parts: &[&str]| {
-        let dir = copy(name);
-        let path = dir.path().join("config.json");
-        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        config[field] = value;
-        std::fs::write(&path, config.to_string()).unwrap();
+        let dir = with_config(name, |config| config[field] = value);
         refused(dir.path(), &LoadOptions::default(), parts);
     };
     change(
@@ -464,12 +463,6 @@ fn what_is_not_implemented_is_refused_by_field() {
     );
     change(
         "llama",
-        "sliding_window",
-        json!(7),
-        &["'sliding_window' is 7", "not implemented"],
-    );
-    change(
-        "llama",
         "quantization_config",
         json!({"bits": 4}),
         &["quantization_config"],
@@ -477,8 +470,8 @@ fn what_is_not_implemented_is_refused_by_field() {
     change(
         "llama",
         "hidden_act",
-        json!("relu2"),
-        &["'hidden_act' is 'relu2'", "silu"],
+        json!("xielu"),
+        &["'hidden_act' is 'xielu'", "silu"],
     );
     change(
         "llama",
@@ -525,10 +518,216 @@ fn what_is_not_implemented_is_refused_by_field() {
         &["layer_types", "3 layers"],
     );
     change(
-        "gpt2",
-        "scale_attn_by_inverse_layer_idx",
-        json!(true),
-        &["scale_attn_by_inverse_layer_idx"],
+        "phi3",
+        "rope_scaling",
+        json!({"type": "linear", "factor": 2.0}),
+        &["'linear'", "longrope"],
     );
-    change("phi3", "lm_head_bias", json!(true), &["lm_head_bias"]);
+    change(
+        "llama",
+        "rope_scaling",
+        json!({"type": "linear", "factor": 0}),
+        &["'factor' is 0"],
+    );
+    change(
+        "llama",
+        "rope_parameters",
+        json!({"full_attention": {}}),
+        &["rope_parameters", "each type of layer"],
+    );
+}
+
+#[test]
+fn sizes_that_no_file_can_fill_are_refused_before_anything_is_built() {
+    for field in [
+        "num_hidden_layers",
+        "head_dim",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "intermediate_size",
+        "hidden_size",
+        "vocab_size",
+    ] {
+        for size in [1u64 << 40, 1 << 63, u64::MAX] {
+            let dir = with_config("llama", |config| config[field] = json!(size));
+            refused(
+                dir.path(),
+                &LoadOptions::default(),
+                &["config.json", field, "expected at most"],
+            );
+        }
+        let dir = with_config("llama", |config| config[field] = json!(1 << 27));
+        refused(dir.path(), &LoadOptions::default(), &[]);
+    }
+    let dir = with_config("llama", |config| config["num_hidden_layers"] = json!(9_999));
+    refused(
+        dir.path(),
+        &LoadOptions::default(),
+        &["'num_hidden_layers' is 9999", "tensors"],
+    );
+    for field in ["n_embd", "n_head", "n_inner", "n_positions", "n_layer"] {
+        let dir = with_config("gpt2", |config| config[field] = json!(1u64 << 62));
+        refused(
+            dir.path(),
+            &LoadOptions::default(),
+            &["config.json", "expected at most"],
+        );
+    }
+    // More positions than any text has are not wrong.
+    let dir = with_config("llama", |config| config["max_position_embeddings"] = json!(1e30));
+    assert!(load_lm(dir.path(), &LoadOptions::default(), &Device::flex()).is_ok());
+}
+
+#[test]
+fn an_index_names_files_of_its_folder() {
+    let index = |map: Value, parts: &[&str]| {
+        let dir = copy("llama3");
+        let path = dir.path().join("model.safetensors.index.json");
+        std::fs::write(path, json!({ "weight_map": map }).to_string()).unwrap();
+        refused(dir.path(), &LoadOptions::default(), parts);
+    };
+    index(json!({}), &["index.json", "'weight_map'", "fetch it again"]);
+    for name in ["../x", "/etc/passwd", "a/b", "..", ".", "", "c:x"] {
+        index(json!({ "a": name }), &["'weight_map' holds", "this folder"]);
+    }
+    index(json!({"a": 3}), &["'weight_map' holds 3"]);
+    index(json!({"a": "other.safetensors"}), &["other.safetensors", "missing"]);
+}
+
+#[test]
+fn scalars_and_pickles_are_refused_in_one_sentence() {
+    let dir = copy("llama");
+    let path = dir.path().join("model.safetensors");
+    for name in ["lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"] {
+        let mut tensors = read_tensors(&fixture("llama").join("model.safetensors")).unwrap();
+        let scalar = Stored {
+            shape: vec![],
+            values: vec![1.0],
+        };
+        tensors.insert(name.into(), scalar);
+        wegeft::storage::write_tensors(&path, &tensors).unwrap();
+        refused(dir.path(), &LoadOptions::default(), &[name, "[]"]);
+    }
+    std::fs::rename(&path, dir.path().join("pytorch_model.bin")).unwrap();
+    let parts = ["pytorch_model.bin", "save_pretrained"];
+    refused(dir.path(), &LoadOptions::default(), &parts);
+}
+
+#[test]
+fn what_this_model_does_not_read_is_ignored_and_named() {
+    let read = |name: &str, change: fn(&mut Value)| {
+        let dir = with_config(name, change);
+        load_lm(dir.path(), &LoadOptions::default(), &Device::flex())
+            .unwrap()
+            .notes
+    };
+    assert_eq!(read("llama", |_| ()), Vec::<String>::new());
+    let notes = read("llama", |config| {
+        config["sliding_window"] = json!(7);
+        config["lm_head_bias"] = json!(true);
+        config["rope_scaling"] = json!({"type": "yarn", "factor": 2.0, "finetuned": true});
+    });
+    assert_eq!(notes.len(), 1);
+    for field in ["sliding_window", "lm_head_bias", "rope_parameters.finetuned"] {
+        assert!(notes[0].contains(field), "{}", notes[0]);
+    }
+}
+
+#[test]
+fn a_head_of_its_own_is_not_tied_whatever_the_config_says() {
+    let logits = |folder: &Path| {
+        let loaded = load_lm(folder, &LoadOptions::default(), &Device::flex()).unwrap();
+        let expected = read_tensors(&fixture("llama").join("expected.safetensors")).unwrap();
+        let hidden = loaded.model.hidden(ids(&expected["ids"]), &Layout::dense(2, 9), None);
+        let ours = values(loaded.model.logits(hidden));
+        (difference(&ours, &expected["logits"], &Layout::dense(2, 9)), loaded)
+    };
+    let tied = |config: &mut Value| config["tie_word_embeddings"] = json!(true);
+    let dir = with_config("llama", tied);
+    let (furthest, loaded) = logits(dir.path());
+    assert!(furthest < 1e-4 && !loaded.model.config().tied);
+    assert!(loaded.notes[0].contains("not tied"), "{:?}", loaded.notes);
+    let written = tempfile::tempdir().unwrap();
+    let said = json!({"model_type": "llama", "tie_word_embeddings": true, "vocab_size": 32, "hidden_size": 16,
+        "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2});
+    save_lm(&loaded.model, &said, written.path(), Precision::F32).unwrap();
+    let again = std::fs::read_to_string(written.path().join("config.json")).unwrap();
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["tie_word_embeddings"], json!(false));
+    // The same twice is tied; and a tied model may have either of the two.
+    let path = dir.path().join("model.safetensors");
+    let mut tensors = read_tensors(&path).unwrap();
+    tensors.insert("model.embed_tokens.weight".into(), tensors["lm_head.weight"].clone());
+    wegeft::storage::write_tensors(&path, &tensors).unwrap();
+    let (with_both, loaded) = logits(dir.path());
+    assert!(loaded.model.config().tied && loaded.notes.is_empty());
+    tensors.remove("model.embed_tokens.weight");
+    wegeft::storage::write_tensors(&path, &tensors).unwrap();
+    assert_eq!(logits(dir.path()).0, with_both);
+}
+
+/// Frequencies that depend on a text's length depend on its own, in a batch and in a packed row.
+#[test]
+fn a_text_s_rotation_does_not_depend_on_its_neighbours() {
+    for name in ["phi3_long", "llama_dynamic"] {
+        let (model, expected) = load(name);
+        let long = ids(&expected["long_ids"]);
+        let short = ids(&expected["ids"]).narrow(0, 0, 1);
+        let logits = |ids: Tensor<2, Int>, layout: &Layout| values(model.logits(model.hidden(ids, layout, None)));
+        let (alone, long_alone) = (
+            logits(short.clone(), &Layout::dense(1, 9)),
+            logits(long.clone(), &Layout::dense(1, 20)),
+        );
+        let zeros = Tensor::zeros([1, 11], &Device::flex());
+        let padded = Tensor::cat(vec![long.clone(), Tensor::cat(vec![short.clone(), zeros], 1)], 0);
+        let batch = logits(padded, &Layout::padded(&[20, 9], 20, Side::Right));
+        let packed = logits(Tensor::cat(vec![short, long], 1), &Layout::packed(&[vec![9, 20]], 29));
+        let expected = [&alone[..], &long_alone[..]].concat();
+        for (ours, theirs) in [
+            (&batch[20 * 32..29 * 32], &alone[..]),
+            (&batch[..20 * 32], &long_alone[..]),
+            (&packed[..], &expected[..]),
+        ] {
+            let furthest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(ours.len() == theirs.len() && furthest < 1e-4, "{name}: {furthest}");
+        }
+    }
+}
+
+#[test]
+fn a_vocabulary_grows_and_shrinks() {
+    for name in ["gpt2", "llama"] {
+        let (model, expected) = load(name);
+        let ids = ids(&expected["ids"]);
+        let logits = |model: &Decoder| model.logits(model.hidden(ids.clone(), &Layout::dense(2, 9), None));
+        let grown = model.clone().with_vocabulary(35);
+        assert_eq!(grown.config().vocab_size, 35);
+        let all = logits(&grown);
+        assert_eq!(all.dims(), [2, 9, 35]);
+        assert_eq!(values(all.clone().narrow(2, 32, 3)), [0.0; 2 * 9 * 3]);
+        assert_eq!(values(all.narrow(2, 0, 32)), values(logits(&model)), "{name}");
+        // Written, its config.json says so.
+        let dir = tempfile::tempdir().unwrap();
+        let config = std::fs::read_to_string(fixture(name).join("config.json")).unwrap();
+        let config = serde_json::from_str(&config).unwrap();
+        save_lm(&grown, &config, dir.path(), Precision::F32).unwrap();
+        let again = load_lm(dir.path(), &LoadOptions::default(), &Device::flex())
+            .unwrap()
+            .model;
+        assert_eq!(values(logits(&again)), values(logits(&grown)), "{name}");
+        assert_eq!(
+            values(logits(&grown.with_vocabulary(32))),
+            values(logits(&model)),
+            "{name}"
+        );
+    }
+}
+
+fn with_config(name: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let dir = copy(name);
+    let path = dir.path().join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(&path, config.to_string()).unwrap();
+    dir
 }

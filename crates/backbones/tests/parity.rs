@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use backbones::load_vit;
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
+use wegeft::AdapterConfig;
 use wegeft::methods::reft::{Positions, ReftConfig};
 use wegeft::storage::{Stored, read_tensors};
-use wegeft::{AdapterConfig, Method};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -149,7 +149,7 @@ fn an_adapter_that_chooses_tokens_by_place_sees_all_of_them() {
     let pixels = random_pixels(&device);
     let plain = model.features(pixels.clone());
     let ends = Positions::Ends { first: 0, last: 3 };
-    let config = AdapterConfig::new(Method::Reft(ReftConfig::loreft(2).with_position(ends)));
+    let config = AdapterConfig::new(ReftConfig::loreft(2).with_position(ends));
     let adapted = config.init(model).unwrap();
     let bound = adapted.bind();
     let whole = bound.features_from(bound.tokens(pixels.clone(), depth), depth);

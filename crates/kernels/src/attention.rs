@@ -1,5 +1,5 @@
-//! Scaled dot-product attention that never holds a `[queries, keys]` matrix per head beyond one tile of it (Dao et
-//! al. 2022, arXiv 2205.14135): the backward pass computes the probabilities anew.
+//! Scaled dot-product attention that never stores more than one tile of a head's `[queries, keys]` matrix (Dao et al. 2022,
+//! arXiv 2205.14135): the backward pass recomputes the probabilities.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,28 +7,30 @@ use std::sync::Arc;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use crate::compute::wide;
+use crate::dtype::upcast;
+use crate::operands::Operands;
 
-/// The keys that a query sees: always a range, which is what causal masks, sliding windows, padding on either side and
-/// packed sequences come to.
+/// The keys visible to each query. Always one contiguous range, which covers causal masks, sliding windows, padding on either
+/// side and packed sequences.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Visible {
     /// Every key.
     #[default]
     All,
-    /// Keys up to the query's own place. The last query stands at the last key, so that queries may be fewer than keys
-    /// (a cache lies before them).
+    /// Keys up to the query's own position. The last query is aligned with the last key, so there may be fewer queries than
+    /// keys (the others come from a KV cache).
     Causal {
-        /// Only so many of the latest keys, the query's own among them.
+        /// Width of the sliding window: only this many of the latest keys, including the query's own.
         window: Option<usize>,
     },
-    /// A range for each query of each row: `batch · queries` of them, or `queries` that hold for every row. A query with
-    /// an empty range gets zeros.
+    /// One range per query: `batch · queries` of them, or `queries` that apply to every sequence of the batch. A query with an
+    /// empty range produces zeros.
     Ranges(Arc<[Range<usize>]>),
 }
 
 impl Visible {
-    /// The keys that query `query` of row `row` sees.
+    /// The keys visible to query `query` of sequence `row`.
+    #[cfg(feature = "flex")]
     pub(crate) fn range(&self, row: usize, query: usize, queries: usize, keys: usize) -> Range<usize> {
         match self {
             Self::All => 0..keys,
@@ -43,8 +45,8 @@ impl Visible {
         }
     }
 
-    /// True where a query does not see a key, `[batch or 1, 1, queries, keys]`; `None` where each sees all. Computed where
-    /// the tensors are, of the ranges' ends: a mask made here would have to travel there, in every layer.
+    /// True where a key is hidden from a query, `[batch or 1, 1, queries, keys]`; `None` if nothing is hidden. Computed on the
+    /// device from the ends of the ranges: a mask built on the host would have to be uploaded in every layer.
     fn hidden(&self, queries: usize, keys: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         let places = Tensor::<1, Int>::arange(0..keys as i64, device).reshape([1, 1, 1, keys]);
         match self {
@@ -70,7 +72,7 @@ impl Visible {
         }
     }
 
-    /// Whether a query may see nothing.
+    /// Whether a query may have no visible key.
     fn may_be_empty(&self, queries: usize, keys: usize) -> bool {
         match self {
             Self::All => false,
@@ -79,13 +81,13 @@ impl Visible {
         }
     }
 
-    fn check(&self, batch: usize, queries: usize) {
+    #[track_caller]
+    fn check(&self, operands: &Operands, batch: usize, queries: usize) {
         if let Self::Ranges(ranges) = self {
             let count = ranges.len();
-            assert!(
-                count > 0 && (count == queries || count == batch * queries),
-                "{count} ranges for {batch} rows of {queries} queries"
-            );
+            operands.require(count == queries || count == batch * queries, || {
+                format!("`visible` has {count} ranges; expected one per query: {queries}, or {batch} x {queries}")
+            });
         }
     }
 }
@@ -93,11 +95,11 @@ impl Visible {
 /// How scores become probabilities.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttentionOptions {
-    /// Factor of the scores; 1/√width if absent.
+    /// Factor applied to the scores; 1/√width if absent.
     pub scale: Option<f64>,
     /// Scores are `cap·tanh(scores / cap)`, as in Gemma 2.
     pub softcap: Option<f64>,
-    /// What queries see.
+    /// The keys visible to each query.
     pub visible: Visible,
 }
 
@@ -109,33 +111,70 @@ impl AttentionOptions {
 
 /// `softmax(scale·query·keyᵀ)·value`.
 ///
-/// `query`: `[batch, heads, queries, width]`, `key` and `value`: `[batch, kv_heads, keys, width]`, where `kv_heads`
-/// divides `heads` and neighbouring heads share a key; result as `query`. On flex, views such as
-/// `x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)` are read where they lie, and the result lies in memory as
-/// `[batch, queries, heads, width]`, so that `swap_dims(1, 2).reshape(..)` of it is free.
+/// `query`: `[batch, heads, queries, width]`, `key` and `value`: `[batch, kv_heads, keys, width]`, where `kv_heads` divides
+/// `heads` and consecutive heads share a key (grouped-query attention); the result has the shape of `query`. On flex, views
+/// such as `x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)` are read without a copy, and the result is stored as
+/// `[batch, queries, heads, width]`, so that `swap_dims(1, 2).reshape(..)` of it costs nothing.
+///
+/// # Panics
+/// Operands that differ in dtype or device, or whose shapes do not match; ranges that are not one per query.
+#[track_caller]
 pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
-    let [batch, _, queries, _] = query.dims();
-    options.visible.check(batch, queries);
+    let ([batch, heads, queries, width], [_, kv_heads, keys, _]) = (query.dims(), key.dims());
+    let operands = Operands::of("attention", "query", &query);
+    operands
+        .same("key", &key)
+        .same("value", &value)
+        .shape(
+            "key",
+            &key.dims(),
+            &[batch, kv_heads, keys, width],
+            "[batch, kv_heads, keys, width]",
+        )
+        .shape("value", &value.dims(), &key.dims(), "the shape of `key`")
+        .require(heads == 0 || kv_heads > 0 && heads.is_multiple_of(kv_heads), || {
+            format!("`query` has {heads} heads, `key` {kv_heads}; expected a divisor of {heads}")
+        });
+    options.visible.check(&operands, batch, queries);
+    if query.shape().num_elements() == 0 || keys == 0 {
+        return Tensor::zeros(query.dims(), (&query.device(), query.dtype()));
+    }
     #[cfg(feature = "flex")]
-    if [&query, &key, &value].into_iter().all(crate::flex::takes) {
+    if [&query, &key, &value].into_iter().all(crate::flex::supports) {
         return crate::flex::attention::attention(query, key, value, options.clone());
     }
     plain(query, key, value, options)
 }
 
-/// [`attention`] of a fused projection. `qkv`: `[batch, tokens, 3·d_model]`, the queries of all heads, then the keys,
-/// then the values. Only the first `queries` tokens ask; result `[batch, queries, d_model]`. With [`Visible::Causal`],
-/// where the last query stands at the last key, all must.
+/// [`attention`] on a fused projection. `qkv`: `[batch, tokens, 3·d_model]`, the queries of all heads, then the keys, then the
+/// values. Only the first `queries` tokens are used as queries; result `[batch, queries, d_model]`. With
+/// [`Visible::Causal`], which aligns the last query with the last key, `queries` must be `tokens`.
+///
+/// # Panics
+/// `qkv` is not a float tensor, its last dimension is not divisible by 3·heads, or `queries` is too large.
+#[track_caller]
 pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: &AttentionOptions) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
-    options.visible.check(batch, queries);
+    let operands = Operands::of("attention_qkv", "qkv", &qkv);
     let causal = matches!(options.visible, Visible::Causal { .. });
-    assert!(
-        queries == tokens || queries < tokens && !causal,
-        "the first {queries} of {tokens} tokens cannot ask"
-    );
+    operands
+        .require(heads > 0 && width.is_multiple_of(3 * heads), || {
+            format!("`qkv` has {width} channels; expected a multiple of 3 x {heads} heads")
+        })
+        .require(queries == tokens || queries < tokens && !causal, || {
+            let most = if causal {
+                "all of them with a causal mask"
+            } else {
+                "at most all of them"
+            };
+            format!("{queries} queries of {tokens} tokens; expected {most}")
+        });
+    options.visible.check(&operands, batch, queries);
+    if qkv.shape().num_elements() == 0 || queries == 0 {
+        return Tensor::zeros([batch, queries, width / 3], (&qkv.device(), qkv.dtype()));
+    }
     #[cfg(feature = "flex")]
-    if crate::flex::takes(&qkv) {
+    if crate::flex::supports(&qkv) {
         return crate::flex::attention::attention_qkv(qkv, heads, queries, options.clone());
     }
     let d_model = width / 3;
@@ -154,16 +193,16 @@ fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &Attention
     if let (Visible::Causal { window }, 1) = (&options.visible, queries)
         && *window != Some(0)
     {
-        // The latest token needs no mask.
-        let seen = window.map_or(keys, |window| window.min(keys));
+        // The newest token needs no mask.
+        let visible_keys = window.map_or(keys, |window| window.min(keys));
         let options = AttentionOptions {
             visible: Visible::All,
             ..options.clone()
         };
-        let latest = |held: Tensor<4>| held.narrow(2, keys - seen, seen);
+        let latest = |past: Tensor<4>| past.narrow(2, keys - visible_keys, visible_keys);
         return plain(query, latest(key), latest(value), &options);
     }
-    // Heads that share a key are rows of one product.
+    // Heads that share a key become rows of one product.
     let rows = heads / kv_heads * queries;
     let scores = query
         .mul_scalar(options.scale(width))
@@ -175,12 +214,12 @@ fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &Attention
     }
     .reshape([batch, heads, queries, keys]);
     let dtype = scores.dtype();
-    let scores = wide(scores);
+    let scores = upcast(scores);
     let probabilities = match options.visible.hidden(queries, keys, &scores.device()) {
         None => softmax(scores, 3),
         Some(hidden) => {
             let hidden = hidden.expand([batch, heads, queries, keys]);
-            // Finite, so that a query that sees nothing has no NaN; its row is zeroed after.
+            // Finite, so that a query without visible keys gives no NaN; its row is set to zero afterwards.
             let probabilities = softmax(scores.mask_fill(hidden.clone(), -1e30), 3);
             match options.visible.may_be_empty(queries, keys) {
                 true => probabilities.mask_fill(hidden, 0.0),

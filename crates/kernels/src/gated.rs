@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, activation};
 
+use crate::operands::Operands;
+
 /// The activation of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
@@ -11,13 +13,19 @@ pub enum Gate {
     GeluTanh,
 }
 
-/// `act(gate)·up`, any shape, the same for both.
+/// `act(gate)·up`. Any shape, the same for both.
 ///
-/// The backward pass keeps the two inputs and no more.
+/// Only the two inputs are saved for backward.
+///
+/// # Panics
+/// `gate` and `up` differ in shape, dtype or device.
+#[track_caller]
 pub fn gated<const D: usize>(gate: Tensor<D>, up: Tensor<D>, act: Gate) -> Tensor<D> {
-    assert_eq!(gate.dims(), up.dims(), "gate and up differ in shape");
+    Operands::of("gated", "gate", &gate)
+        .same("up", &up)
+        .shape("up", &up.dims(), &gate.dims(), "the shape of `gate`");
     #[cfg(feature = "flex")]
-    if crate::flex::takes(&gate) && crate::flex::takes(&up) {
+    if crate::flex::supports(&gate) && crate::flex::supports(&up) {
         return crate::flex::gated::gated(gate, up, act);
     }
     let gate = match act {

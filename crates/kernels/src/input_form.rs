@@ -2,10 +2,11 @@
 
 use burn::tensor::Tensor;
 
+use crate::linear::{check, check_residual};
 use crate::{linear, linear_add};
 
-/// The edit `x + scale·(x psiᵀ) phiᵀ` of a representation (WeGeFT, arXiv 2312.00700: `W (I + s·phi·psi)` read from the
-/// other side).
+/// The edit `x + scale·(x psiᵀ) phiᵀ` of a representation: WeGeFT's `W (I + s·phi·psi)` (arXiv 2312.00700), applied to the
+/// input instead of the weight.
 #[derive(Debug, Clone)]
 pub struct InputEdit {
     /// `[d_in, r]`
@@ -17,9 +18,9 @@ pub struct InputEdit {
 }
 
 impl InputEdit {
-    /// The edited `x`, `[n, d_in]`. The factors have the type of `x`.
+    /// The edited `x`, `[n, d_in]`. The factors have the dtype of `x`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        // The scale goes on the small tensor, [n, r], not on [n, d_in].
+        // Scale the small tensor, [n, r], rather than [n, d_in].
         let code = x.clone().matmul(self.psi.clone().transpose()).mul_scalar(self.scale);
         x + code.matmul(self.phi.clone().transpose())
     }
@@ -28,9 +29,13 @@ impl InputEdit {
 /// `residual + (x + scale·(x psiᵀ) phiᵀ) W + b`. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
 /// `residual` and result: `[n, d_out]`.
 ///
-/// One pass over `x`: the edited input is never a tensor. The backward pass keeps `x` and the code `[n, r]`, and forms
-/// no gradient that nothing asks for; at the first adapted layer, where that of `x` is one of those, it has no product
-/// that grows with n·d_in·d_out.
+/// One pass over `x`: the edited input is never materialized. `x` and the code `[n, r]` are saved for backward, and gradients
+/// that nothing requires are not computed; at the first adapted layer, where that of `x` is among those, no product of the
+/// backward pass grows with n·d_in·d_out.
+///
+/// # Panics
+/// As [`linear_add`]; also if `phi` or `psi` does not match `x` in shape or dtype.
+#[track_caller]
 pub fn input_form(
     x: Tensor<2>,
     edit: InputEdit,
@@ -38,9 +43,23 @@ pub fn input_form(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
-    // Of a few rows, the time is that of reading the weight, which `linear` does on all cores.
+    let operands = check("input_form", &x, &weight, bias.as_ref());
+    let ([_, d_in], [_, r]) = (x.dims(), edit.phi.dims());
+    operands
+        .same("phi", &edit.phi)
+        .shape("phi", &edit.phi.dims(), &[d_in, r], "[d_in, r]")
+        .same("psi", &edit.psi)
+        .shape("psi", &edit.psi.dims(), &[r, d_in], "[r, d_in]");
+    let residual = residual.map(|residual| {
+        check_residual(&operands, &residual, &x, &weight);
+        residual.cast(x.dtype())
+    });
+    // With few rows the time goes into reading the weight, which `linear` does on all cores.
     #[cfg(feature = "flex")]
-    if x.dims()[0] > crate::flex::linear::FEW && [&x, &edit.phi, &edit.psi, &weight].into_iter().all(crate::flex::takes)
+    if x.dims()[0] > crate::flex::linear::SKINNY_ROWS
+        && [&x, &edit.phi, &edit.psi, &weight]
+            .into_iter()
+            .all(crate::flex::supports)
     {
         return crate::flex::input_form::input_form(x, edit, weight, bias, residual);
     }

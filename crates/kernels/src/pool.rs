@@ -1,11 +1,11 @@
-//! Many small operations in a row.
+//! Thread pools for many small operations in a row.
 
 use burn::tensor::Device;
 
-/// Runs `work`, if `device` is flex on a thread of the pool that its operations share. From outside of it each operation
-/// would wait for a thread to wake up, hundreds of times for one token of a language model. For another device it is just
-/// run: a GPU has a queue for each thread, and one that changes from call to call would have them wait for each other.
-pub fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+/// Runs `work` on a thread of the pool that flex's operations share, if `device` is flex. Called from outside the pool, every
+/// operation would wait for a thread to wake up, hundreds of times per token of a language model. For other devices `work`
+/// simply runs here: a GPU has one queue per thread, and queues that change from call to call would wait for each other.
+pub fn with_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
     if crate::flex::is_flex(device) {
         return rayon::scope(|_| work());
@@ -14,22 +14,22 @@ pub fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     work()
 }
 
-/// As [`in_pool`], and if `device` is flex the pool's other threads look for work without pause until `work` is done: for
-/// operations so short that waking a thread takes as long as its part of one.
+/// As [`with_pool`], and on flex the pool's other threads spin for work until `work` is done: for operations so short that
+/// waking a thread takes as long as its share of one.
 ///
-/// It returns when every thread of the pool has looked up from what it was doing: nothing in the pool may wait for what
-/// the caller holds.
-pub fn in_awake_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+/// Returns once every thread of the pool has noticed the end of `work`: no task in the pool may wait for something that the
+/// caller holds.
+pub fn with_spinning_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
     if crate::flex::is_flex(device) {
-        return awake::in_pool(work);
+        return spinning::with_pool(work);
     }
     let _ = device;
     work()
 }
 
 #[cfg(feature = "flex")]
-mod awake {
+mod spinning {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
@@ -37,16 +37,16 @@ mod awake {
 
     use rayon::Yield;
 
-    /// Longest search without finding anything: more than passes between two operations. It has an end since a thread may
-    /// be asked to stay awake while it waits inside a part of the very work that it would stay awake for.
+    /// Longest spin without finding work: more than the time between two operations. It is bounded because a thread may be
+    /// asked to spin while it waits inside a task of the very work it would spin for.
     const IDLE: Duration = Duration::from_micros(300);
 
     thread_local! {
-        /// This thread stays awake already, or does the work that others stay awake for.
+        /// This thread spins already, or runs the work that others spin for.
         static BUSY: Cell<bool> = const { Cell::new(false) };
     }
 
-    pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    pub fn with_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| {
             if BUSY.replace(true) {
                 return work();
@@ -55,13 +55,13 @@ mod awake {
             let done = AtomicBool::new(false);
             rayon::scope(|scope| {
                 let _sets = SetWhenDropped(&done);
-                scope.spawn_broadcast(|_, _| stay_awake(&done));
+                scope.spawn_broadcast(|_, _| spin(&done));
                 work()
             })
         })
     }
 
-    fn stay_awake(done: &AtomicBool) {
+    fn spin(done: &AtomicBool) {
         if BUSY.replace(true) {
             return;
         }
@@ -75,7 +75,7 @@ mod awake {
         }
     }
 
-    /// Also if the work panics.
+    /// Runs even if the work panics.
     struct SetWhenDropped<'a>(&'a AtomicBool);
 
     impl Drop for SetWhenDropped<'_> {
@@ -98,14 +98,14 @@ mod tests {
     use burn::tensor::Device;
     use rayon::prelude::*;
 
-    use super::in_awake_pool;
+    use super::with_spinning_pool;
 
     #[test]
     fn sections_within_and_beside_each_other_all_end() {
         let flex = Device::flex();
         let sum = || {
-            in_awake_pool(&flex, || {
-                let inner = in_awake_pool(&flex, || (0..1000u32).into_par_iter().sum::<u32>());
+            with_spinning_pool(&flex, || {
+                let inner = with_spinning_pool(&flex, || (0..1000u32).into_par_iter().sum::<u32>());
                 inner + (0..1000u32).into_par_iter().with_max_len(1).sum::<u32>()
             })
         };
@@ -122,8 +122,8 @@ mod tests {
     #[test]
     fn a_panic_passes_through() {
         let flex = Device::flex();
-        let result = std::panic::catch_unwind(|| in_awake_pool(&flex, || panic!("on purpose")));
+        let result = std::panic::catch_unwind(|| with_spinning_pool(&flex, || panic!("on purpose")));
         assert!(result.is_err());
-        assert_eq!(in_awake_pool(&flex, || 1), 1);
+        assert_eq!(with_spinning_pool(&flex, || 1), 1);
     }
 }

@@ -2,19 +2,29 @@
 
 use burn::tensor::Tensor;
 
-use crate::compute::wide;
+use crate::dtype::upcast;
+use crate::layer_norm::check_vector;
+use crate::operands::Operands;
 
-/// `x / √(mean(x²) + epsilon)·(offset + gamma)` over the last dimension of `x`, in the type of `x`. `gamma`: `[d_model]`,
-/// of half precision too; `offset` is 0, or 1 where a checkpoint holds what the scale differs from 1 by (Gemma).
+/// `x / √(mean(x²) + epsilon)·(offset + gamma)` over the last dimension of `x`, in the dtype of `x`. `gamma`: `[d_model]`,
+/// of any float dtype; `offset` is 0, or 1 for checkpoints that store the scale minus 1 (Gemma).
 ///
-/// The backward pass keeps `x` and no more; a frozen `gamma` gets no gradient.
+/// Only `x` is saved for backward; a frozen `gamma` gets no gradient.
+///
+/// # Panics
+/// `gamma` is not a float tensor of `[d_model]` on the device of `x`.
+#[track_caller]
 pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, offset: f64, epsilon: f64) -> Tensor<D> {
+    check_vector(&Operands::of("rms_norm", "x", &x), "gamma", &gamma, x.dims()[D - 1]);
+    if x.shape().num_elements() == 0 {
+        return x;
+    }
     #[cfg(feature = "flex")]
-    if crate::flex::takes(&x) && crate::flex::takes_vector(&gamma) {
+    if crate::flex::supports(&x) {
         return crate::flex::norm::rms_norm(x, gamma, offset, epsilon);
     }
     let dtype = x.dtype();
-    let x = wide(x);
+    let x = upcast(x);
     let gamma = gamma.cast(x.dtype());
     let gamma = if offset == 0.0 { gamma } else { gamma.add_scalar(offset) };
     let scale = x.clone().square().mean_dim(D - 1).add_scalar(epsilon).sqrt();

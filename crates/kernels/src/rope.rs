@@ -2,25 +2,52 @@
 
 use burn::tensor::Tensor;
 
-/// Turns queries or keys: of channel `i` of the first `half` channels and channel `i` of the next `half`,
-/// `(a·cos - b·sin, b·cos + a·sin)`; channels beyond stay as they are.
+use crate::operands::Operands;
+
+/// Rotates queries or keys: channel `i` of the first `half` channels (a) and channel `i` of the next `half` (b) become
+/// `(a·cos - b·sin, b·cos + a·sin)`; further channels are unchanged.
 ///
-/// `x`: `[batch, heads, tokens, width]`, `cos` and `sin`: `[batch or 1, 1, tokens, half]`, constants; result as `x`. On
-/// flex a view such as `x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)` is read where it lies, and the result
-/// lies in memory as `[batch, tokens, heads, width]`.
+/// `x`: `[batch, heads, tokens, width]`, `cos` and `sin`: `[batch or 1, 1, tokens, half]`, of any float dtype, without gradient;
+/// the result has the shape of `x`. On flex, a view such as `x.reshape([batch, tokens, heads, width]).swap_dims(1, 2)` is read
+/// without a copy, and the result is stored as `[batch, tokens, heads, width]`.
+///
+/// # Panics
+/// `cos` or `sin` is not a float tensor of that shape, with 2·half ≤ width, on the device of `x`.
+#[track_caller]
 pub fn rope(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
-    let (width, half) = (x.dims()[3], cos.dims()[3]);
-    assert!(
-        2 * half <= width && cos.dims() == sin.dims(),
-        "angles {:?} and {:?} for {:?}",
-        cos.dims(),
-        sin.dims(),
-        x.dims()
-    );
+    let ([batch, _, tokens, width], [rows, _, _, half]) = (x.dims(), cos.dims());
+    let operands = Operands::of("rope", "x", &x);
+    operands
+        .float("cos", &cos)
+        .require(rows == 1 || rows == batch, || {
+            format!(
+                "`cos` has shape {:?}; expected one row or {batch}, the batch of `x`",
+                cos.dims()
+            )
+        })
+        .require(2 * half <= width, || {
+            format!(
+                "`cos` has {half} angles a token; `x` has {width} channels, room for {} of them",
+                width / 2
+            )
+        })
+        .shape(
+            "cos",
+            &cos.dims(),
+            &[rows, 1, tokens, half],
+            "[batch or 1, 1, tokens, half]",
+        )
+        .float("sin", &sin)
+        .shape("sin", &sin.dims(), &cos.dims(), "the shape of `cos`");
+    if x.shape().num_elements() == 0 || half == 0 {
+        return x;
+    }
+    let [cos, sin] = [cos, sin].map(|table| table.cast(x.dtype()));
     #[cfg(feature = "flex")]
-    if [&x, &cos, &sin].into_iter().all(crate::flex::takes) {
+    if [&x, &cos, &sin].into_iter().all(crate::flex::supports) {
         return crate::flex::rope::rope(x, cos, sin);
     }
+    let [cos, sin] = [cos, sin].map(Tensor::detach);
     let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
     let mut parts = vec![
         first.clone() * cos.clone() - second.clone() * sin.clone(),

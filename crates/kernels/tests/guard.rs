@@ -1,5 +1,5 @@
-//! What the fused operations are for, held to numbers: counted bytes must stay small; times are printed beside those of
-//! the plain definitions and never judged, since other work on the machine decides them too.
+//! Memory and time of the fused operations. Peak bytes are asserted; times are printed next to those of the plain definitions
+//! and not asserted, because they depend on other load on the machine.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Bytes that `work` needs at most beside what is there, and its seconds, by the fastest of three.
+/// Peak bytes that `work` allocates, and its seconds, fastest of three.
 fn measured<R>(mut work: impl FnMut() -> R) -> (usize, f64) {
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
@@ -23,9 +23,9 @@ fn measured<R>(mut work: impl FnMut() -> R) -> (usize, f64) {
     (MEMORY.peak_usage() - before, fastest)
 }
 
-/// One test, so that nothing else allocates meanwhile.
+/// A single test, so that nothing else allocates meanwhile.
 #[test]
-fn neither_a_wide_weight_nor_logits_are_ever_there() {
+fn neither_an_f32_weight_nor_logits_are_materialized() {
     let device = Device::flex();
     let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
 
@@ -38,7 +38,7 @@ fn neither_a_wide_weight_nor_logits_are_ever_there() {
             "{rows} rows with a bf16 weight: {:.2} of the plain time",
             seconds / plain
         );
-        // The block that is widened, what gemm packs of it (all, where the cache is large), and the product.
+        // The block upcast to f32, what gemm packs of it (all of it if the cache is large), and the product.
         let whole = 4 * 2048 * 4096;
         assert!(ours < whole / 3, "{ours} bytes beside a weight of {whole} as f32");
     }
@@ -46,7 +46,7 @@ fn neither_a_wide_weight_nor_logits_are_ever_there() {
     let (rows, words) = (512, 20_000);
     let head = LmHead {
         weight: random([words, 64]).transpose(),
-        soft_cap: None,
+        softcap: None,
         trained: false,
     };
     let hidden = random([rows, 64]);

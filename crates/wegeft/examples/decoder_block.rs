@@ -8,7 +8,7 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Distribution, Tensor};
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, AdapterError, Method, Sharing, linear, linear_many};
+use wegeft::{AdapterConfig, AdapterError, Sharing, linear, linear_many};
 
 const D: usize = 32;
 
@@ -66,7 +66,7 @@ fn main() -> Result<(), AdapterError> {
         .map(String::from)
         .to_vec();
     let method = WegeftConfig::new(4).with_sharing(Sharing::Groups(groups));
-    let config = AdapterConfig::new(Method::Wegeft(method)).with_target_regex("[qkv]_proj|up_proj|gate_proj|down_proj");
+    let config = AdapterConfig::new(method).with_target_regex("[qkv]_proj|up_proj|gate_proj|down_proj");
     let mut adapted = config.init(Block::new(&device))?;
     println!("{}", adapted.summary());
 

@@ -1,17 +1,20 @@
 //! The adapted model: a frozen model and its bank, together one Burn `Module`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamGroup,
-    ParamId,
+    Content, Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
+    ParamGroup, ParamId,
 };
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
 
 use crate::bank::Bank;
 use crate::config::AdapterConfig;
+use crate::error::AdapterError;
 use crate::site::{self, ParamInfo};
+use crate::visible::Only;
 
 #[derive(Module, Debug)]
 struct Parts<M: Module + ModuleDisplay> {
@@ -19,27 +22,42 @@ struct Parts<M: Module + ModuleDisplay> {
     bank: Bank,
 }
 
-/// A model and its bank. Every parameter has one owner; the frozen ones get no gradient, and a record of
-/// this module holds the trained ones only.
+/// A backbone and its bank. Every parameter has one owner. As a Burn module it shows the part that is trained or saved and
+/// nothing of the frozen one: that is what optimizers step through, what `num_params` counts and what a record holds, also
+/// when it is a field of another module. [`Adapted::backbone`] shows the rest; devices, `valid` and `train` act on both.
 #[derive(Debug, Clone)]
 pub struct Adapted<M: Module + ModuleDisplay> {
     parts: Parts<M>,
     config: AdapterConfig,
+    /// Paths of the parameters that are trained or saved.
+    shown: Arc<HashSet<String>>,
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     pub(crate) fn new(model: M, bank: Bank, config: AdapterConfig) -> Self {
         let trained = site::params(&model).into_iter().filter(|param| trains(&config, param));
-        let trained = trained.map(|param| param.id).collect();
-        let model = model.map(&mut Freeze { trained });
+        let trained: HashSet<String> = trained.map(|param| param.path).collect();
+        let own = trained.iter().map(|path| format!("model.{path}"));
+        let factors = site::params(&bank).into_iter().zip(bank.specs());
+        let factors = factors
+            .filter(|(_, (_, spec))| spec.trained || spec.saved)
+            .map(|(param, _)| format!("bank.{}", param.path));
+        let shown = Arc::new(own.chain(factors).collect());
+        let model = model.map(&mut Freeze {
+            trained,
+            path: Vec::new(),
+            holders: Vec::new(),
+        });
         Self {
             parts: Parts { model, bank },
             config,
+            shown,
         }
     }
 
-    /// The model as it is at rest: frozen but for `modules_to_save`, its sites unbound.
-    pub fn model(&self) -> &M {
+    /// The backbone as it is at rest: frozen but for `modules_to_save`, its sites unbound. A forward pass of this one is
+    /// the frozen model's; [`Adapted::bind`] gives the adapted one.
+    pub fn backbone(&self) -> &M {
         &self.parts.model
     }
 
@@ -53,7 +71,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, microseconds.
+    /// The model with every site bound to its factors, for one forward pass: handles only, of the order of a microsecond a
+    /// site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -66,120 +85,164 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 
     pub(crate) fn map_model(self, change: impl FnOnce(M) -> M) -> Self {
-        let Parts { model, bank } = self.parts;
-        Self {
-            parts: Parts {
-                model: change(model),
-                bank,
-            },
-            config: self.config,
-        }
+        self.map_parts(|Parts { model, bank }| Parts {
+            model: change(model),
+            bank,
+        })
     }
 
     pub(crate) fn map_bank(self, change: impl FnOnce(Bank) -> Bank) -> Self {
-        let Parts { model, bank } = self.parts;
-        Self {
-            parts: Parts {
-                model,
-                bank: change(bank),
-            },
-            config: self.config,
-        }
+        self.map_parts(|Parts { model, bank }| Parts {
+            model,
+            bank: change(bank),
+        })
     }
 
-    pub(crate) fn map_parts(self, mapper: &mut impl ModuleMapper) -> Self {
+    fn map_parts(self, change: impl FnOnce(Parts<M>) -> Parts<M>) -> Self {
         Self {
-            parts: self.parts.map(mapper),
-            config: self.config,
+            parts: change(self.parts),
+            ..self
         }
     }
 
     /// Everything that is trained, as a parameter group.
     pub fn trained(&self) -> ParamGroup {
-        let frozen = self.bank().frozen();
-        let factors = site::params(self.bank()).into_iter().map(|param| param.id);
+        let factors = self.bank().specs().filter(|(_, spec)| spec.trained);
         let saved = self.saved_params().into_iter().map(|param| param.id);
-        ParamGroup::from_ids(saved.chain(factors.filter(|id| !frozen.contains(id))).collect())
-    }
-
-    /// Everything that is saved: what is trained, and what of the bank cannot be made anew.
-    fn saved(&self) -> Vec<ParamId> {
-        self.names().into_values().map(|(param, _)| param.id).collect()
+        ParamGroup::from_ids(saved.chain(factors.map(|(id, _)| id)).collect())
     }
 }
 
+impl AdapterConfig {
+    /// Adapts `model`: freezes it, makes the bank on the model's device.
+    ///
+    /// # Errors
+    /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
+    /// a `modules_to_save` that names no module.
+    pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+        let places = site::places(&model);
+        let params = &places.params;
+        for name in &self.targets.modules_to_save {
+            if !params
+                .iter()
+                .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
+            {
+                let heads: Vec<_> = params.iter().map(|param| site::kind(param.name())).collect();
+                let message = format!(
+                    "'{name}' names no module of the model; the last ones are: {}",
+                    last(heads)
+                );
+                return Err(AdapterError::bad_field("modules_to_save", message));
+            }
+        }
+        if let Some(param) = params.iter().find(|param| param.quantized && trains(self, param)) {
+            return Err(AdapterError::Quantized {
+                path: param.path.clone(),
+            });
+        }
+        let mut first_of: HashMap<ParamId, &ParamInfo> = HashMap::new();
+        for param in params {
+            let first = *first_of.entry(param.id).or_insert(param);
+            if first.path != param.path && (trains(self, param) || trains(self, first)) {
+                return Err(AdapterError::Tied {
+                    path: first.path.clone(),
+                    other: param.path.clone(),
+                });
+            }
+        }
+        let bank = Bank::init(self, &model, &places)?;
+        Ok(Adapted::new(model, bank, self.clone()))
+    }
+}
+
+fn last(mut names: Vec<String>) -> String {
+    names.dedup();
+    let from = names.len().saturating_sub(4);
+    names[from..].join(", ")
+}
+
+/// True if that parameter of the model is trained in full.
 fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
     config.method.trains(param) || site::is_saved(&param.path, &config.targets.modules_to_save)
 }
 
+/// Freezes a model but for what is trained.
 struct Freeze {
-    trained: HashSet<ParamId>,
+    trained: HashSet<String>,
+    path: Vec<String>,
+    holders: Vec<String>,
 }
 
 impl ModuleMapper for Freeze {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.push(name.to_string());
+        self.holders.push(container_type.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+        self.holders.pop();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = self.trained.contains(&param.id);
+        let trained = self.trained.contains(&self.path.join("."));
         param.set_require_grad(trained)
+    }
+
+    // A frozen BatchNorm keeps its running statistics too: they would drift in training, and no adapter holds them.
+    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+        let in_batch_norm = self.holders.last().is_some_and(|holder| holder.ends_with(":BatchNorm"));
+        let module = self.path[..self.path.len().saturating_sub(1)].join(".");
+        let in_module = |path: &String| path.strip_prefix(&module).is_some_and(|rest| rest.starts_with('.'));
+        match in_batch_norm && !self.trained.iter().any(in_module) {
+            true => flag.with_value(false),
+            false => flag,
+        }
     }
 }
 
-// Written out, not derived: a record of an adapted model is its trained part, so that a checkpoint is
-// kilobytes and not the backbone once more.
+// Written out, not derived: what is frozen is nobody's to visit, so that a checkpoint is kilobytes and not the backbone
+// once more.
 impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     fn collect_devices(&self, devices: Devices) -> Devices {
         self.parts.collect_devices(devices)
     }
 
     fn fork(self, device: &Device) -> Self {
-        Self {
-            parts: self.parts.fork(device),
-            config: self.config,
-        }
+        self.map_parts(|parts| parts.fork(device))
     }
 
     fn to_device(self, device: &Device) -> Self {
-        Self {
-            parts: self.parts.to_device(device),
-            config: self.config,
-        }
+        self.map_parts(|parts| parts.to_device(device))
     }
 
     fn train(self) -> Self {
-        Self {
-            parts: self.parts.train(),
-            config: self.config,
-        }
+        self.map_parts(Parts::train)
     }
 
     fn valid(&self) -> Self {
         Self {
             parts: self.parts.valid(),
             config: self.config.clone(),
+            shown: self.shown.clone(),
         }
     }
 
     fn materialize(self) -> Self {
-        Self {
-            parts: self.parts.materialize(),
-            config: self.config,
-        }
+        self.map_parts(Parts::materialize)
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        self.parts.visit(visitor);
+        self.parts.visit(&mut Only::new(&self.shown, visitor));
     }
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        self.map_parts(mapper)
-    }
-
-    fn into_record(self) -> ModuleRecord {
-        let saved = ParamGroup::from_ids(self.saved());
-        self.parts.into_record_group(saved)
+        let shown = self.shown.clone();
+        self.map_parts(|parts| parts.map(&mut Only::new(&shown, mapper)))
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
-        let saved = self.saved().len();
+        let saved = self.names().len();
         if record.len() != saved {
             return Err(RecordError::Validation(format!(
                 "the record holds {} tensors, this adapter has {saved}",
@@ -187,10 +250,7 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
             )));
         }
         let parts = self.parts.try_load_record(record.allow_partial(true))?;
-        Ok(Self {
-            parts,
-            config: self.config,
-        })
+        Ok(Self { parts, ..self })
     }
 }
 

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::storage::read_config;
+use crate::site;
 
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
@@ -77,8 +77,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// # Errors
     /// A name that is taken, or a folder that cannot be read or does not fit the backbone.
     pub fn load(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        let config = read_config(folder.as_ref())?;
-        let adapted = config.init(self.backbone.clone())?.load(folder)?;
+        let adapted = Adapted::load(self.backbone.clone(), folder)?;
         self.insert(name, adapted)
     }
 
@@ -86,7 +85,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// weights are replaced by handles to the backbone's.
     ///
     /// # Errors
-    /// A name that is taken or that means the backbone.
+    /// A name that is taken or that means the backbone, or an adapter of another backbone.
     pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
         let refused = |message: &str| {
             Err(AdapterError::Adapter {
@@ -99,6 +98,13 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
         if self.index(name).is_ok() {
             return refused("this name is taken; remove that adapter first or choose another");
+        }
+        if let Some(stranger) = self.stranger(&adapted) {
+            let message = format!(
+                "its backbone is another one: '{stranger}' is not this backbone's weight; load the adapter with \
+                 Adapters::load, or make it from a clone of this backbone"
+            );
+            return refused(&message);
         }
         // Heads of several adapters start from one parameter; as different ones they need ids of their own, or an
         // optimizer would take them for the same.
@@ -173,6 +179,15 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
     }
 
+    /// A frozen parameter of `adapted` that is not the backbone's.
+    fn stranger(&self, adapted: &Adapted<M>) -> Option<String> {
+        let own: HashSet<(ParamId, String)> = params(&self.backbone);
+        let trained: HashSet<String> = adapted.saved_params().into_iter().map(|param| param.path).collect();
+        let frozen = params(adapted.backbone());
+        let strangers = frozen.difference(&own).map(|(_, path)| path);
+        strangers.filter(|path| !trained.contains(*path)).min().cloned()
+    }
+
     fn index(&self, name: &str) -> Result<usize, AdapterError> {
         self.names().position(|known| known == name).ok_or_else(|| {
             let known: Vec<&str> = self.names().collect();
@@ -214,6 +229,13 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
         self
     }
+}
+
+fn params<M: Module>(model: &M) -> HashSet<(ParamId, String)> {
+    site::params(model)
+        .into_iter()
+        .map(|param| (param.id, param.path))
+        .collect()
 }
 
 /// The frozen parameters of a backbone, by id.

@@ -1,39 +1,51 @@
-//! The bank: all trainable factors of one adapter, each owned once.
+//! The bank: all factors of one adapter, each owned once.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay, Param, ParamId, Reparameterizer};
 use burn::tensor::Tensor;
 
 use crate::config::AdapterConfig;
+use crate::edit::{Bound, Rebind};
 use crate::error::AdapterError;
-use crate::methods::parts::{BoundParts, Part};
-use crate::methods::vera::Projection;
-use crate::methods::{Bound, Factors};
-use crate::site::{ParamInfo, Places, Site};
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::method::Method;
+use crate::methods::TokenRows;
+use crate::parts;
+use crate::site::{self, ParamInfo, Places, Site};
 use crate::weights::Weights;
 
-/// A group of sites that share the factors of the same index.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Group {
-    /// Name: the projection type, the pattern, or the site.
-    pub name: String,
-    /// Its sites, in traversal order; the first one owns the group on disk.
-    pub sites: Vec<Site>,
-}
+/// Start of every key on disk.
+const ROOT: &str = "base_model";
 
-/// All trainable factors of one adapter. `factors[i]` belongs to `groups[i]`.
+/// All factors of one adapter. `factors[i]` belongs to `groups()[i]`.
 #[derive(Module, Debug, Default)]
 pub struct Bank {
     /// The factors, one entry a group.
     pub factors: Vec<Factors>,
-    /// The frozen matrices that all groups of VeRA share.
-    pub projection: Option<Projection>,
+    /// What all groups share, such as VeRA's frozen matrices.
+    pub shared: Factors,
     #[module(skip)]
-    groups: Arc<Vec<Group>>,
-    #[module(skip)]
-    by_path: Arc<HashMap<String, Vec<Place>>>,
+    plan: Arc<Plan>,
+}
+
+/// What does not change in training.
+#[derive(Default)]
+struct Plan {
+    groups: Vec<Group>,
+    rebinds: Vec<Rebind>,
+    by_path: HashMap<String, Vec<Place>>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.groups.iter().map(|group| &group.name))
+            .finish()
+    }
 }
 
 /// Where a group acts on a parameter.
@@ -45,157 +57,196 @@ struct Place {
 }
 
 impl Bank {
-    fn new(factors: Vec<Factors>, groups: Vec<Group>, projection: Option<Projection>) -> Self {
-        let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
-        for (index, group) in groups.iter().enumerate() {
-            for site in &group.sites {
-                let place = Place {
-                    group: index,
-                    block: site.block.as_ref().map(|block| (block.start, site.d_out)),
-                };
-                if factors[index].edits_bias() {
-                    by_path.entry(site.bias_path()).or_default().push(place.clone());
-                }
-                by_path.entry(site.path.clone()).or_default().push(place);
-            }
-        }
-        for places in by_path.values_mut() {
-            places.sort_by_key(|place| place.block);
-        }
-        Self {
-            factors,
-            projection,
-            groups: Arc::new(groups),
-            by_path: Arc::new(by_path),
-        }
-    }
-
-    /// The bank that `config` asks for, on the model's device.
+    /// The bank of `config`'s method, on the model's device.
     pub(crate) fn init<M: Module + ModuleDisplay>(
         config: &AdapterConfig,
         model: &M,
         places: &Places,
     ) -> Result<Self, AdapterError> {
-        let Some(recipe) = config.method.recipe() else {
-            return Ok(Self::default());
-        };
+        let mut owned: Vec<(Arc<dyn Method>, Group)> = Vec::new();
+        let mut factors = Vec::new();
+        let mut shared = Factors::default();
         let device = model.devices().into_iter().next().unwrap_or_default();
-        let sites = recipe.sites(places, &config.targets)?;
-        let groups = recipe.groups(&sites)?;
-        let factors = recipe.make(&groups, &Weights::of(model, &sites), &device)?;
-        Ok(Self::new(factors, groups, recipe.projection(&sites, &device)))
+        let tokens: Option<Arc<dyn Method>> = match &config.targets.trainable_token_indices {
+            Some(tokens) => Some(Arc::new(TokenRows::new(tokens.clone()))),
+            None => None,
+        };
+        for method in [Some(config.method.clone()), tokens].into_iter().flatten() {
+            let sites = method.sites(places, &config.targets)?;
+            if sites.is_empty() {
+                continue;
+            }
+            if let Some(site) = sites.iter().find(|site| !method.takes(site.kind)) {
+                return Err(AdapterError::NotTaken {
+                    method: method.name().to_string(),
+                    site: site.path.clone(),
+                    kind: site.kind,
+                });
+            }
+            let groups = method.groups(&sites)?;
+            let weights = Weights::of(model, &sites);
+            for group in &groups {
+                factors.push(method.start(group, &weights, &device)?);
+            }
+            shared = shared.joined(&method.shared(&groups, &device));
+            owned.extend(groups.into_iter().map(|group| (method.clone(), group)));
+        }
+        let groups: Vec<Group> = owned.iter().map(|(_, group)| group.clone()).collect();
+        if let Some(path) = repeated(groups.iter().flat_map(|group| &group.sites).filter_map(whole_path)) {
+            let message = format!("'{path}' is adapted in two ways; name it once");
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
+        let keys = groups
+            .iter()
+            .zip(&factors)
+            .flat_map(|(group, factors): (&Group, &Factors)| {
+                let saved = factors.specs().filter(|(_, spec)| spec.saved);
+                saved.map(|(_, spec)| format!("{}.{}", group.site().stored_as(), spec.suffix))
+            });
+        if let Some(key) = repeated(keys) {
+            let message = format!("two factors would be stored as '{key}'; name fewer modules");
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
+
+        let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
+        for (index, (method, group)) in owned.iter().enumerate() {
+            let edits_bias = method.edits_bias(group);
+            for site in &group.sites {
+                let place = Place {
+                    group: index,
+                    block: site.block.as_ref().map(|block| (block.start, site.d_out)),
+                };
+                if edits_bias {
+                    by_path.entry(site.bias_path()).or_default().push(place.clone());
+                }
+                for path in site.tied.iter().chain([&site.path]) {
+                    by_path.entry(path.clone()).or_default().push(place.clone());
+                }
+            }
+        }
+        for places in by_path.values_mut() {
+            places.sort_by_key(|place| place.block);
+        }
+        let rebind =
+            |(method, group): (Arc<dyn Method>, Group)| Rebind::new(move |factors| method.bind(&group, factors));
+        let rebinds = owned.into_iter().map(rebind).collect();
+        Ok(Self {
+            factors,
+            shared,
+            plan: Arc::new(Plan {
+                groups,
+                rebinds,
+                by_path,
+            }),
+        })
     }
 
     /// The groups, in the order of `factors`.
     pub fn groups(&self) -> &[Group] {
-        &self.groups
+        &self.plan.groups
     }
 
-    /// Parameters of the bank that are saved but not trained: A of LoRA-FA, the matrices of VeRA.
+    /// Identity and spec of every factor, in the order in which the bank is visited.
+    pub fn specs(&self) -> impl Iterator<Item = (ParamId, &Spec)> {
+        self.factors.iter().chain([&self.shared]).flat_map(Factors::specs)
+    }
+
+    /// Parameters of the bank that are not trained: A of LoRA-FA, the matrices of VeRA, constants.
     pub fn frozen(&self) -> HashSet<ParamId> {
-        let shared = self
-            .projection
-            .iter()
-            .flat_map(|projection| [projection.a.id, projection.b.id]);
-        self.factors.iter().filter_map(Factors::frozen).chain(shared).collect()
+        let frozen = self.specs().filter(|(_, spec)| !spec.trained);
+        frozen.map(|(id, _)| id).collect()
     }
 
-    /// The factors B of LoRA: what LoRA+ (Hayou et al. 2024, arXiv 2402.12354) trains with a learning rate
-    /// `loraplus_lr_ratio` times that of all others.
-    pub fn lora_b(&self) -> Vec<ParamId> {
-        let b = self.factors.iter().filter_map(|factors| match factors {
-            Factors::Lora(lora) => Some(lora.b.id),
-            _ => None,
-        });
-        b.collect()
-    }
-
-    /// `model` with every site carrying its factors: handles only, microseconds.
+    /// `model` with every site carrying its factors: handles only.
     pub fn bind<M: Module>(&self, model: M) -> M {
         if self.factors.is_empty() {
             return model;
         }
         model.apply_reparameterization(Binder {
             bound: self.handles(),
-            by_path: &self.by_path,
+            by_path: &self.plan.by_path,
         })
     }
 
     /// What is bound to each site's parameter, by path.
     pub(crate) fn bound(&self) -> HashMap<String, Bound> {
         let bound = self.handles();
-        let places = self.by_path.iter();
+        let places = self.plan.by_path.iter();
         places
             .map(|(path, places)| (path.clone(), at(places, &bound)))
             .collect()
     }
 
-    /// Name on disk of a parameter of this bank; none for what is made anew instead of saved.
-    pub(crate) fn name_on_disk(&self, param: &ParamInfo) -> Option<String> {
-        let path = param.torch_name();
-        if let Some(field) = path.strip_prefix("projection.") {
-            let saved = self.projection.as_ref().is_some_and(Projection::is_saved);
-            return saved.then(|| format!("base_model.vera_{}", field.to_uppercase()));
+    /// Every saved factor and its name on disk, by its path in the bank.
+    pub(crate) fn named(&self) -> Vec<(ParamInfo, String)> {
+        let own = self.groups().iter().zip(&self.factors).flat_map(|(group, factors)| {
+            let module = format!("{ROOT}.model.{}", group.site().stored_as());
+            factors
+                .specs()
+                .map(move |(_, spec)| (spec, format!("{module}.{}", spec.suffix)))
+        });
+        let shared = self
+            .shared
+            .specs()
+            .map(|(_, spec)| (spec, format!("{ROOT}.{}", spec.suffix)));
+        let named = site::params(self).into_iter().zip(own.chain(shared));
+        let saved = named.filter(|(_, (spec, _))| spec.saved);
+        saved
+            .map(|(mut param, (spec, name))| {
+                param.transposed = spec.transposed;
+                (param, name)
+            })
+            .collect()
+    }
+
+    /// Names on disk that factors of a module's own fields had before each field had a name: (name, former name), where that
+    /// stands for one factor only.
+    pub(crate) fn former_names(&self) -> Vec<(String, String)> {
+        let mut names = Vec::new();
+        for (group, factors) in self.groups().iter().zip(&self.factors) {
+            let name = group.module();
+            let module = group.site().path.rsplit_once('.').map(|(module, _)| module);
+            let Some(module) = module.filter(|_| name == group.site().path) else {
+                continue;
+            };
+            for (_, spec) in factors.specs() {
+                let on_disk = |module: &str| format!("{ROOT}.model.{module}.{}", spec.suffix);
+                names.push((on_disk(&name), on_disk(module)));
+            }
         }
-        // Other paths read `factors.<group>.<Method>.<field>`.
-        let mut parts = path.splitn(4, '.').skip(1);
-        let group: usize = parts.next()?.parse().ok()?;
-        let field = parts.nth(1)?;
-        let name = self.factors[group].name_on_disk(&self.groups[group].sites[0], field);
-        Some(format!("{}{name}", crate::storage::PREFIX))
+        let former: Vec<String> = names.iter().map(|(_, former)| former.clone()).collect();
+        names.retain(|(_, name)| former.iter().filter(|other| *other == name).count() == 1);
+        names
     }
 
     fn handles(&self) -> Vec<Bound> {
-        let projection = self.projection.as_ref();
-        self.factors.iter().map(|factors| factors.bind(projection)).collect()
+        let groups = self.factors.iter().zip(&self.plan.rebinds);
+        groups
+            .map(|(factors, rebind)| Bound::new(factors.joined(&self.shared), rebind.clone()))
+            .collect()
     }
 }
 
-/// Every site a group of its own.
-pub(crate) fn own_groups(sites: &[Site]) -> Vec<Group> {
-    let own = sites
-        .iter()
-        .enumerate()
-        .map(|(index, site)| (site.module(), vec![index]));
-    grouped(sites, own.collect())
+/// The path of a site that is a whole weight.
+fn whole_path(site: &Site) -> Option<String> {
+    site.block.is_none().then(|| site.path.clone())
 }
 
-/// The groups of the given names and members (indices into `sites`).
-pub(crate) fn grouped(sites: &[Site], members: Vec<(String, Vec<usize>)>) -> Vec<Group> {
-    let sites = |members: Vec<usize>| members.into_iter().map(|index| sites[index].clone()).collect();
-    members
-        .into_iter()
-        .map(|(name, members)| Group {
-            name,
-            sites: sites(members),
-        })
-        .collect()
-}
-
-/// Refuses a rank that is 0 or above `max`.
-pub(crate) fn check_rank(rank: usize, site: &Site, max: usize) -> Result<(), AdapterError> {
-    if rank == 0 || rank > max {
-        return Err(AdapterError::BadRank {
-            rank,
-            site: site.path.clone(),
-            d_in: site.d_in,
-            d_out: site.d_out,
-            max,
-        });
-    }
-    Ok(())
+/// The first name that occurs twice.
+fn repeated(names: impl Iterator<Item = String>) -> Option<String> {
+    let mut seen = HashSet::new();
+    names.into_iter().find(|name| !seen.insert(name.clone()))
 }
 
 fn at(places: &[Place], bound: &[Bound]) -> Bound {
-    let parts = places.iter().filter_map(|place| {
+    let block = |place: &Place| {
         let (start, width) = place.block?;
-        let bound = bound[place.group].clone();
-        Some(Part { start, width, bound })
-    });
-    let parts: Vec<Part> = parts.collect();
-    match parts.is_empty() {
+        Some((start, width, bound[place.group].clone()))
+    };
+    let blocks: Vec<_> = places.iter().filter_map(block).collect();
+    match blocks.is_empty() {
         true => bound[places[0].group].clone(),
-        false => Bound::Parts(BoundParts { parts }),
+        false => parts::bound(blocks),
     }
 }
 

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use crate::adapters::Adapters;
 use crate::error::AdapterError;
 use crate::linalg::product_svd;
-use crate::methods::low_rank::LowRank;
+use crate::low_rank::LowRank;
 
 /// How a weighted sum of low-rank residuals `Σ wᵢ sᵢ Bᵢ Aᵢ` becomes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,14 +13,15 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::bank::Group;
-use crate::config::{AdapterConfig, Method};
+use crate::checkpoint::{Tensors, fill, to_stored};
+use crate::config::AdapterConfig;
 use crate::error::AdapterError;
+use crate::group::Group;
 use crate::linalg::{finite_svd, product_svd};
-use crate::methods::low_rank::LowRank;
+use crate::low_rank::LowRank;
 use crate::methods::wegeft::{Side, WegeftConfig};
 use crate::site::Site;
-use crate::storage::{PREFIX, Tensors, fill, to_stored};
+use crate::storage::PREFIX;
 use crate::weights::Weights;
 
 /// What a conversion lost at one site.
@@ -81,7 +82,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// the same settings. The solution needs one eigendecomposition of `[d, d]` a group, on the host.
     ///
     /// # Errors
-    /// A method without a LoRA form, settings with a non-linear generator, or values that are not finite.
+    /// A method without a LoRA form, settings with a non-linear generator, or elements that are not finite.
     pub fn nearest_wegeft(&self, config: &WegeftConfig) -> Result<(Self, ConversionReport), AdapterError> {
         if !config.generator.is_identity() {
             let message = "a non-linear generator has no nearest one in closed form; set block = identity";
@@ -90,12 +91,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let plain = self.valid();
         let residuals = plain.low_rank()?;
         let settings = AdapterConfig {
-            method: Method::Wegeft(config.clone()),
             targets: self.config().targets.clone(),
             extra: self.config().extra.clone(),
+            ..AdapterConfig::new(config.clone())
         };
-        let adapted = settings.init(self.model().clone())?;
-        let weights = weights(plain.model(), adapted.bank().groups());
+        let adapted = settings.init(self.backbone().clone())?;
+        let weights = weights(plain.backbone(), adapted.bank().groups());
         let mut report = ConversionReport::default();
         let mut tensors = Tensors::new();
         for group in adapted.bank().groups() {
@@ -103,10 +104,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             let terms = terms
                 .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| not_finite(&group.name))?;
-            let owner = group.sites[0].module();
-            let (r, alpha) = config.patterns.of(&owner, config.r, config.alpha);
-            let scale = alpha / r as f64;
-            let (phi, psi) = solve(&terms, r, scale, config.side).ok_or_else(|| not_finite(&group.name))?;
+            let (owner, scale) = (group.module(), group.scale);
+            let (phi, psi) = solve(&terms, group.rank, scale, config.side).ok_or_else(|| not_finite(&group.name))?;
             for (site, term) in group.sites.iter().zip(&terms) {
                 let before = term.residual.clone().dense();
                 let after = match config.side {

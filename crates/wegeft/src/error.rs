@@ -2,24 +2,57 @@
 
 use std::path::PathBuf;
 
+use crate::site::SiteKind;
+
 /// Error of this crate. Nothing here panics on bad input.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AdapterError {
-    /// A target pattern that no parameter of the model matches.
-    #[error("target_modules pattern '{pattern}' matches nothing in the model; nearest names: {nearest}")]
+    /// A pattern that no parameter of the model matches.
+    #[error("{field}: '{pattern}' matches nothing in the model; nearest names: {nearest}")]
     NoMatch {
+        /// The field that holds the pattern.
+        field: &'static str,
         /// The pattern as configured.
         pattern: String,
         /// The nearest module names of the model.
         nearest: String,
     },
-    /// A target whose weight is not a matrix.
-    #[error("target '{site}' (from pattern '{pattern}') has shape {shape:?}; adapters act on rank-2 weights only")]
+    /// A target pattern whose every match another field leaves out.
+    #[error("target_modules: '{pattern}' matches modules of the model, but {field} leaves out all of them")]
+    LeftOut {
+        /// The pattern as configured.
+        pattern: String,
+        /// The field that leaves them out.
+        field: &'static str,
+    },
+    /// A method without a place in the model.
+    #[error("the model has no {what}")]
+    NoPlace {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A weight of a kind that the method does not adapt.
+    #[error("{method} does not adapt '{site}', which is of kind {kind:?}; leave it out or use LoRA")]
+    NotTaken {
+        /// Name of the method.
+        method: String,
+        /// Path of the parameter.
+        site: String,
+        /// Its kind.
+        kind: SiteKind,
+    },
+    /// A target that no method can adapt.
+    #[error(
+        "target '{site}' (from pattern '{pattern}') is the weight of a {kind}, of shape {shape:?}; adapters act on rank-2 weights, kernels of Conv1d and Conv2d, and target_parameters"
+    )]
     NotAMatrix {
         /// The pattern as configured.
         pattern: String,
         /// Path of the parameter.
         site: String,
+        /// The type of the module that holds it.
+        kind: String,
         /// Its shape.
         shape: Vec<usize>,
     },
@@ -71,6 +104,24 @@ pub enum AdapterError {
         /// What was found and what to do.
         message: String,
     },
+    /// A quantized weight that is to be trained in full.
+    #[error(
+        "'{path}' is quantized: it gets no gradient and cannot be trained in full; leave it out of modules_to_save, or adapt it"
+    )]
+    Quantized {
+        /// Path of the parameter.
+        path: String,
+    },
+    /// A weight in two places of the model that is to be trained in full.
+    #[error(
+        "'{path}' and '{other}' are one weight: an optimizer would update only one of them; leave both out of modules_to_save"
+    )]
+    Tied {
+        /// Path of the parameter.
+        path: String,
+        /// Its path elsewhere.
+        other: String,
+    },
     /// A file that cannot be read or written.
     #[error("cannot {action} {path}: {message}")]
     File {
@@ -89,14 +140,14 @@ pub enum AdapterError {
         /// The first place that it edits.
         site: String,
     },
-    /// A merge or its undoing that gives values that are no numbers.
+    /// A merge or unmerge that gives NaN or infinite elements.
     #[error(
-        "weight '{site}' would get {count} values that are not finite; the adapter or the weight is damaged, or too large for its type"
+        "weight '{site}' would get {count} elements that are not finite; the adapter or the weight is damaged, or too large for its type"
     )]
     NotFinite {
         /// Path of the weight.
         site: String,
-        /// How many of its values.
+        /// How many of its elements.
         count: usize,
     },
     /// A merge that does not determine the weight before it.

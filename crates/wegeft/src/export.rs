@@ -1,6 +1,6 @@
 //! A WeGeFT adapter, or any other with a low-rank residual, as a standard LoRA adapter.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
@@ -8,11 +8,14 @@ use burn::tensor::Tensor;
 use serde_json::{Map, Value, json};
 
 use crate::adapted::Adapted;
+use crate::checkpoint::{Tensors, collect, fill, to_stored};
 use crate::config::AdapterConfig;
+use crate::edit::Bound;
 use crate::error::AdapterError;
-use crate::methods::low_rank::LowRank;
-use crate::methods::{Bound, cast};
-use crate::storage::{PREFIX, Tensors, collect, fill, to_stored, write_adapter};
+use crate::low_rank::LowRank;
+use crate::site::{Site, SiteKind};
+use crate::storage::{PREFIX, write_adapter};
+use crate::tensor::cast;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`.
@@ -26,12 +29,16 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             found: BTreeMap::new(),
             refused: None,
         };
-        self.model().visit(&mut collector);
+        self.backbone().visit(&mut collector);
         match collector.refused {
             None if !collector.found.is_empty() => Ok(collector.found),
             refused => {
                 let site = refused.map_or(String::new(), |path| format!(" at '{path}'"));
-                let message = format!("this adapter has no LoRA form{site}; merge it instead");
+                let instead = match self.config().method.merges() {
+                    true => "merge it",
+                    false => "save it as it is; it cannot be merged either",
+                };
+                let message = format!("{} has no LoRA form{site}; {instead}", self.config().method.name());
                 Err(AdapterError::bad_field("peft_type", message))
             }
         }
@@ -54,7 +61,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let factors = self.low_rank()?;
         let mut tensors = self.saved_tensors();
-        tensors.extend(stored(&factors));
+        tensors.extend(self.stored(&factors));
         write_adapter(folder.as_ref(), self.lora_fields(&factors), &tensors)
     }
 
@@ -63,10 +70,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let config = serde_json::from_value(Value::Object(self.lora_fields(factors)));
         let mut config: AdapterConfig = config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
         config.extra = self.config().extra.clone();
-        let adapted = config.init(self.model().clone())?;
+        let adapted = config.init(self.backbone().clone())?;
         let mut names = adapted.names();
         names.retain(|path, _| path.starts_with("bank."));
-        Ok(fill(adapted, &names, &stored(factors)))
+        let tensors = adapted.stored(factors);
+        Ok(fill(adapted, &names, &tensors))
     }
 
     /// The parameters of the model that are trained in full, under their names on disk.
@@ -74,6 +82,24 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let mut names = self.names();
         names.retain(|path, _| path.starts_with("model."));
         collect(self, &names)
+    }
+
+    /// LoRA factors under their names on disk.
+    fn stored(&self, factors: &BTreeMap<String, LowRank>) -> Tensors {
+        let sites = self.bank().groups().iter().flat_map(|group| &group.sites);
+        let tables = sites.filter(|site| site.kind == SiteKind::Embedding);
+        let tables: HashSet<String> = tables.map(Site::module).collect();
+        let mut tensors = Tensors::new();
+        for (module, low) in factors {
+            let [a, b] = match tables.contains(module) {
+                true => ["lora_embedding_A", "lora_embedding_B"],
+                false => ["lora_A.weight", "lora_B.weight"],
+            };
+            for (name, factor) in [(a, &low.a), (b, &low.b)] {
+                tensors.insert(format!("{PREFIX}{module}.{name}"), to_stored(factor.clone(), false));
+            }
+        }
+        tensors
     }
 
     /// adapter_config.json of a LoRA adapter with those factors.
@@ -112,22 +138,6 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
         fields
     }
-}
-
-/// LoRA factors under their names on disk.
-fn stored(factors: &BTreeMap<String, LowRank>) -> Tensors {
-    let mut tensors = Tensors::new();
-    for (module, low) in factors {
-        tensors.insert(
-            format!("{PREFIX}{module}.lora_A.weight"),
-            to_stored(low.a.clone(), false),
-        );
-        tensors.insert(
-            format!("{PREFIX}{module}.lora_B.weight"),
-            to_stored(low.b.clone(), false),
-        );
-    }
-    tensors
 }
 
 struct Collector {

@@ -3,13 +3,14 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::methods::Bound;
+use crate::edit::Bound;
 
 /// A named place in a model's activations. At rest it passes its input on; bound to a method that edits
 /// representations (ReFT, bottleneck adapters, prompts) it passes on the edited one.
 ///
-/// A backbone owns one per place, as a field (`blocks.3.output`), and calls [`Hook::forward`] there. It holds no
-/// weight: nothing of it is stored, counted or trained.
+/// A backbone owns one per place, as a field (`blocks.3.output`), and calls [`Hook::forward`] there. It holds no weight: its
+/// one parameter, of zeros, tells the width of the place. No adapter counts, trains or stores it; Burn's own `num_params`
+/// and records of the backbone do.
 #[derive(Module, Debug)]
 pub struct Hook {
     // Burn attaches bound state to parameters only; this one's length tells the width of the place.

@@ -67,3 +67,12 @@ impl<'de> Visitor<'de> for Any {
         Ok(Value::Object(all))
     }
 }
+
+/// Reads null, which PEFT writes for what is not set, as the default.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,4 +1,4 @@
-//! Training with burn-train's `Learner`: an adapted model and a loss, nothing else to write (feature `train`).
+//! Training with burn-train's `Learner` (feature `train`): an adapted model takes the steps of its backbone, or of a loss.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,8 +10,9 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
 use crate::adapted::Adapted;
 
-/// An adapted model and what a step of training and of validation does: what burn-train's `Learner` trains, made by
-/// [`Adapted::with_loss`] or [`Adapted::with_steps`]. Its record is the trained part; gradient accumulation and every
+/// An adapted model and what a step of training and of validation does, made by [`Adapted::with_loss`] or
+/// [`Adapted::with_steps`] for a backbone without steps of its own (one that has them needs nothing:
+/// `Learner::new(adapted, optimizer, schedule)`). Its record is the trained part; gradient accumulation and every
 /// execution strategy of burn-train work as for a plain model.
 ///
 /// ```
@@ -45,6 +46,26 @@ pub struct Trainee<M: Module + ModuleDisplay, B, T, V> {
     valid: V,
     // A function of the batch, so that the trainee is Send whatever the batch is.
     batch: PhantomData<fn(B)>,
+}
+
+/// The step of the backbone, bound: gradients of its loss land on the bank and on `modules_to_save`.
+impl<M: TrainStep + Module + ModuleDisplay> TrainStep for Adapted<M> {
+    type Input = M::Input;
+    type Output = M::Output;
+
+    fn step(&self, batch: Self::Input) -> TrainOutput<Self::Output> {
+        self.bind().step(batch)
+    }
+}
+
+/// The step of the backbone, bound.
+impl<M: InferenceStep + Module + ModuleDisplay> InferenceStep for Adapted<M> {
+    type Input = M::Input;
+    type Output = M::Output;
+
+    fn step(&self, batch: Self::Input) -> Self::Output {
+        self.bind().step(batch)
+    }
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
@@ -197,7 +218,7 @@ impl<M: Module + ModuleDisplay, B, T, V> fmt::Debug for Trainee<M, B, T, V> {
 /// What burn-train prints before a training: the adapter's summary.
 impl<M: Module + ModuleDisplay, B, T, V> fmt::Display for Trainee<M, B, T, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.adapted.summary().fmt(f)
+        self.adapted.fmt(f)
     }
 }
 

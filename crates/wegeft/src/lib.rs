@@ -1,8 +1,8 @@
-//! Parameter-efficient fine-tuning for any Burn module: WeGeFT and the methods beside it (see [`methods`]).
+//! Parameter-efficient fine-tuning of Burn modules: WeGeFT and the methods beside it (see [`methods`]).
 //!
 //! # Adapt
 //!
-//! [`AdapterConfig::init`] freezes a model and makes a [`bank::Bank`] of trainable factors beside it; the two together
+//! [`AdapterConfig::init`] freezes a model and makes a [`Bank`] of trainable factors beside it; the two together
 //! are an [`Adapted`] module, which is what the optimizer and the learner see. Targets are named as in PEFT: by name
 //! endings or by a regular expression. The model needs no change:
 //!
@@ -30,15 +30,37 @@
 //! # Ok::<(), wegeft::AdapterError>(())
 //! ```
 //!
-//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass. A model that calls
-//! [`linear`] in place of `Linear::forward` works in activation space: the same numbers, no dense weight, no dense
-//! weight gradient. Places in the activations that a method may edit are [`Hook`]s.
+//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass: handles only, of the
+//! order of a microsecond a site on a CPU. [`Adapted::backbone`] is the frozen model.
+//!
+//! # What can be adapted, and how it is read
+//!
+//! | site | methods | unchanged model | in activation space |
+//! | --- | --- | --- | --- |
+//! | `Linear`, and any rank-2 parameter named as a target | all on weights | yes | [`linear`], [`linear_add`], [`linear_many`] |
+//! | column blocks of a fused weight ([`Fused`]) | all on weights | yes | [`linear`] |
+//! | `Embedding` | all on weights | yes | [`embedding`]: looks up rows |
+//! | `Conv1d`, `Conv2d` | LoRA | yes | – |
+//! | weights of experts `[experts, d_in, d_out]` (`target_parameters`) | LoRA | yes | – |
+//! | rows of an embedding (`trainable_token_indices`) | beside any method | yes | [`embedding`] |
+//! | biases and norms | BitFit, LayerNorm tuning | yes | [`linear`] for biases |
+//! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
+//!
+//! An unchanged model reads `Param::val()`, the edited weight: it is composed once for each `bind()`, costs a dense weight and
+//! in training a dense weight gradient, and works for any module, Burn's attention and recurrent layers included. A model
+//! that calls the functions of the last column works in activation space: the same numbers without either. Dropout acts both
+//! ways, in activation space with a mask for each row, through weights with one for each pass.
+//!
+//! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
+//! can be adapted and not trained in full. A [`Hook`]'s one parameter, which tells its width, is counted by Burn's
+//! `num_params` of the backbone and recorded with it, though it is no weight.
 //!
 //! # Train
 //!
 //! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups,
-//! [`Adapted::learning_rates`] LoRA+'s rates; with the feature `train`, `Adapted::with_loss` is all that burn-train's
-//! `Learner` needs (`Adapted::with_steps` where the step makes its gradients in a way of its own).
+//! [`Adapted::learning_rates`] LoRA+'s rates. With the feature `train`, an adapted model has the training step of its
+//! backbone, so that burn-train's `Learner` takes it as it is; `Adapted::with_loss` makes one for a model that has none
+//! (`Adapted::with_steps` where the step makes its gradients in a way of its own).
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -89,14 +111,14 @@
 //! # let dir = std::env::temp_dir().join(format!("wegeft-guide-{}", std::process::id()));
 //! # let (folder, lora_folder) = (dir.join("adapter"), dir.join("lora"));
 //! adapted.save(&folder)?;
-//! let adapted = wegeft::read_config(&folder)?.init(model)?.load(&folder)?;
+//! let adapted = wegeft::Adapted::load(model, &folder)?;
 //!
 //! let (merged, report) = adapted.merge_with_report()?; // a plain model
 //! println!("{report}"); // the greatest change and where, the rounding error of half-precision weights
-//! let (before, _) = config.init(merged)?.load(&folder)?.unmerge()?; // when only the merged weights are left
+//! let (before, _) = config.load(merged, &folder)?.unmerge()?; // when only the merged weights are left
 //!
 //! adapted.export_lora(&lora_folder)?; // standard LoRA, for PEFT, vLLM and llama.cpp: B = W·phi, A = psi
-//! let (nearest, lost) = adapted.to_lora()?.nearest_wegeft(&wegeft::methods::wegeft::WegeftConfig::new(2))?;
+//! let (nearest, lost) = adapted.to_lora()?.nearest_wegeft(&wegeft::WegeftConfig::new(2))?;
 //! assert!(lost.lost() < 1e-4); // exact, since it came from WeGeFT
 //! # std::fs::remove_dir_all(dir).ok();
 //! # Ok::<(), wegeft::AdapterError>(())
@@ -120,45 +142,82 @@
 //! | 8 bit (`QuantValue::Q8S`) | yes | yes |
 //! | 4 bit (`QuantValue::Q4S`) | yes | no: the backend packs none |
 //!
-//! Both backends keep quantized values as bytes and widen them inside the product.
+//! Both backends keep quantized weights as bytes and dequantize them inside the product.
 
-pub mod adapted;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod adapted;
 pub mod adapters;
-pub mod bank;
-pub mod combine;
-pub mod config;
-pub mod convert;
-pub mod error;
-pub mod export;
-mod fork;
-pub mod hook;
+mod bank;
+mod checkpoint;
+mod combine;
+mod config;
+mod convert;
+mod edit;
+mod embedding;
+mod error;
+mod export;
+mod factors;
+mod group;
+mod hook;
 mod json;
 #[cfg(feature = "train")]
-pub mod learner;
+mod learner;
 mod linalg;
 mod linear;
-pub mod merge;
+mod low_rank;
+mod merge;
+mod method;
 pub mod methods;
-pub mod mixed;
-pub mod optimizer;
+mod mixed;
+mod nearest;
+mod optimizer;
+mod parts;
+mod patterns;
+mod rows;
 mod select;
+mod shorthands;
 pub mod site;
 pub mod storage;
-pub mod summary;
+mod summary;
+mod targets;
+mod tensor;
 mod unsupported;
+mod visible;
 mod weights;
 
 pub use adapted::Adapted;
 pub use adapters::Adapters;
+pub use bank::Bank;
 pub use combine::Combination;
-pub use config::{AdapterConfig, Fused, Method, Patterns, Sharing, TargetModules, Targets};
-pub use convert::ConversionReport;
+pub use config::AdapterConfig;
+pub use convert::{ConversionReport, SiteLoss};
+pub use edit::{Bound, Edit};
+pub use embedding::embedding;
 pub use error::AdapterError;
+pub use factors::{Factors, Init, Spec};
+pub use group::{Group, Sharing};
 pub use hook::Hook;
 #[cfg(feature = "train")]
 pub use learner::Trainee;
 pub use linear::{linear, linear_add, linear_many};
-pub use merge::{MergeReport, UnmergeReport};
+pub use low_rank::LowRank;
+pub use merge::{MergeReport, Recovery, UnmergeReport, WeightChange};
+pub use method::{Method, Reader, read, settings};
 pub use methods::wegeft::{Side, ZeroFactor};
-pub use storage::read_config;
-pub use summary::Summary;
+pub use methods::{
+    BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig, METHODS,
+    ReftConfig, VeraConfig, VptConfig, WegeftConfig,
+};
+pub use patterns::Patterns;
+pub use site::{Places, Site, SiteKind};
+pub use storage::{AdapterFiles, read_config, read_config_with};
+pub use summary::{GroupSummary, Summary};
+pub use targets::{Fused, TargetModules, Targets, TokenIndices};
+pub use tensor::{cast, dropped, product};
+pub use weights::Weights;
+
+/// The code of the README is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

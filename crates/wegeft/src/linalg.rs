@@ -3,10 +3,10 @@
 use burn::linalg::svd;
 use burn::tensor::{Device, Tensor};
 
-/// Enough for any matrix whose values are finite.
+/// Enough for any finite matrix.
 const SWEEPS: usize = 100;
 
-/// The inverse of a square matrix; `None` if it has none, or values that are not finite.
+/// The inverse of a square matrix; `None` if it has none or is not finite.
 pub(crate) fn inverse(matrix: Tensor<2>) -> Option<Tensor<2>> {
     let (u, s, vt) = finite_svd(matrix)?;
     let least = s.clone().min().into_scalar::<f64>();
@@ -19,7 +19,7 @@ pub(crate) fn inverse(matrix: Tensor<2>) -> Option<Tensor<2>> {
 
 /// The greatest `rank` singular triples of `left · right` (`[m, k]` and `[k, n]`), without forming the product where
 /// k is the smallest size: U `[m, rank]`, S `[rank]`, Vᵀ `[rank, n]`; fewer where the product's sizes allow fewer.
-/// `None` for values that are not finite.
+/// `None` for what is not finite.
 pub(crate) fn product_svd(left: Tensor<2>, right: Tensor<2>, rank: usize) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
     let ([m, k], [_, n]) = (left.dims(), right.dims());
     let (u, s, vt) = if k < m.min(n) {
@@ -35,7 +35,7 @@ pub(crate) fn product_svd(left: Tensor<2>, right: Tensor<2>, rank: usize) -> Opt
     Some((u.narrow(1, 0, rank), s.narrow(0, 0, rank), vt.narrow(0, 0, rank)))
 }
 
-/// The SVD of a matrix, on the host and outside any autodiff graph; `None` for values that are not finite, on which
+/// The SVD of a matrix, on the host and outside any autodiff graph; `None` for what is not finite, on which
 /// Burn's panics.
 pub(crate) fn finite_svd(matrix: Tensor<2>) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
     let device = matrix.device();

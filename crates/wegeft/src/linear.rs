@@ -3,7 +3,8 @@
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-use crate::methods::Bound;
+use crate::edit::Bound;
+use crate::tensor::{affine, dequantized};
 
 /// `layer.forward(x)`, in activation space if the layer's weight is bound to an adapter.
 ///
@@ -24,40 +25,25 @@ pub fn linear_add<const D: usize>(layer: &Linear, x: Tensor<D>, residual: Tensor
 /// generator share one edit of it.
 pub fn linear_many<const D: usize, const N: usize>(layers: [&Linear; N], x: Tensor<D>) -> [Tensor<D>; N] {
     let bound = layers.map(|layer| layer.weight.reparameterization::<Bound>());
-    let shared = |other: Option<&Bound>| bound[0].and_then(|first| first.shared_input_edit(other?));
-    let sharing = bound.iter().filter(|other| shared(**other).is_some()).count();
-    let Some(edit) = (sharing > 1).then(|| shared(bound[0])).flatten() else {
+    let first = bound[0].map(Bound::edit);
+    let shares = |other: &Option<&Bound>| match (first, other) {
+        (Some(first), Some(other)) => first.shares_input_edit(other.edit()),
+        _ => false,
+    };
+    let sharing = bound.iter().filter(|other| shares(other)).count();
+    let Some(edit) = first.filter(|_| sharing > 1) else {
         return layers.map(|layer| linear(layer, x.clone()));
     };
     let shape = x.dims();
-    let edited = edit.edit(rows(x.clone()));
-    std::array::from_fn(|i| match shared(bound[i]) {
-        Some(_) => {
+    let edited = edit.edit_input(rows(x.clone()));
+    std::array::from_fn(|i| match shares(&bound[i]) {
+        true => {
             let weight = layers[i].weight.base();
             let product = |bias, residual| affine(edited.clone(), weight, bias, residual);
             shaped(with_bias(layers[i], None, product), shape)
         }
-        None => linear(layers[i], x.clone()),
+        false => linear(layers[i], x.clone()),
     })
-}
-
-/// `residual + x W + b`, what is there of it. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
-/// `residual` and result: `[n, d_out]`.
-pub(crate) fn affine(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    residual: Option<Tensor<2>>,
-) -> Tensor<2> {
-    match residual {
-        Some(residual) => kernels::linear_add(x, weight, bias, residual),
-        None => kernels::linear(x, weight, bias),
-    }
-}
-
-/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`, which may be stored narrower than `x`.
-pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    kernels::linear(x, weight, None)
 }
 
 fn apply(layer: &Linear, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2> {
@@ -79,16 +65,16 @@ fn with_bias(
         return product(None, residual);
     };
     let Some(bound) = bias.reparameterization::<Bound>() else {
-        return product(Some(bias.val()), residual);
+        return product(Some(dequantized(bias.val())), residual);
     };
-    let out = bound.edit().add_bias(product(None, None), bias.base());
+    let out = bound.edit().add_bias(product(None, None), dequantized(bias.base()));
     match residual {
         Some(residual) => residual + out,
         None => out,
     }
 }
 
-/// One product over all rows: a batch of small products would sum a gradient per picture.
+/// One product over all rows: a batch of small products would sum a gradient per image.
 fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     let shape = x.dims();
     x.reshape([shape[..D - 1].iter().product(), shape[D - 1]])

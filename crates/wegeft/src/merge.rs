@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, Reparameterization};
+use burn::module::{Module, ModuleDisplay, ModuleMapper, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::config::AdapterConfig;
+use crate::edit::{Bound, as_matrix};
 use crate::error::AdapterError;
-use crate::methods::{Bound, dequantized, is_quantized};
 use crate::site::EDIT_POINT;
+use crate::tensor::{dequantized, is_quantized};
 
 /// What a merge did to one weight or bias.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,13 +100,13 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// again would lose most of a small residual.
     ///
     /// # Errors
-    /// A method that edits activations, or a weight that would get values that are not finite.
+    /// A method that edits activations, or a weight that would get elements that are not finite.
     pub fn merge_with_report(&self) -> Result<(M, MergeReport), AdapterError> {
         let mut merger = Merger {
             walk: Walk::new(self),
             report: MergeReport::default(),
         };
-        let merged = self.model().clone().map(&mut merger);
+        let merged = self.backbone().clone().map(&mut merger);
         match merger.walk.refused {
             None => Ok((merged, merger.report)),
             Some(error) => Err(error),
@@ -118,27 +118,18 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Woodbury identity, `W = W' - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ W'` (input side, Burn's layout).
     ///
     /// # Errors
-    /// A method whose merge does not determine the weight before, or values that are not finite.
+    /// A method whose merge does not determine the weight before, or elements that are not finite.
     pub fn unmerge(&self) -> Result<(M, UnmergeReport), AdapterError> {
         let mut unmerger = Unmerger {
             walk: Walk::new(self),
             report: UnmergeReport::default(),
         };
-        let model = self.model().clone().map(&mut unmerger);
+        let model = self.backbone().clone().map(&mut unmerger);
         match unmerger.walk.refused {
             None => Ok((model, unmerger.report)),
             Some(error) => Err(error),
         }
     }
-}
-
-/// PEFT's name of the method, for messages.
-pub(crate) fn method_name(config: &AdapterConfig) -> String {
-    let json = serde_json::to_value(&config.method).unwrap_or_default();
-    json.get("peft_type")
-        .and_then(|name| name.as_str())
-        .unwrap_or("?")
-        .to_string()
 }
 
 /// What both walks over the model's parameters share.
@@ -154,7 +145,7 @@ impl Walk {
         Self {
             path: Vec::new(),
             bound: adapted.bank().bound(),
-            method: method_name(adapted.config()),
+            method: adapted.config().method.name().to_string(),
             refused: None,
         }
     }
@@ -176,7 +167,7 @@ impl Walk {
         Some((site, bound))
     }
 
-    /// False, with the reason noted, if `values` are not all finite.
+    /// False, with the reason noted, if an element of `values` is not finite.
     fn finite<const D: usize>(&mut self, site: &str, values: &Tensor<D>) -> bool {
         let count = values.clone().is_finite().bool_not().int().sum().into_scalar::<i64>();
         if count > 0 {
@@ -209,7 +200,7 @@ impl ModuleMapper for Merger {
         };
         let base = param.base();
         let before = wide(base.clone().detach());
-        let after = bound.apply(before.clone()).detach();
+        let after = bound.merged(before.clone()).detach();
         let stored = match is_quantized(base.dtype()) {
             true => after.clone(),
             false => after.clone().cast(base.dtype()),
@@ -260,7 +251,7 @@ impl ModuleMapper for Unmerger {
                 bound.edit().unmerged_bias(bias).map(|bias| bias.reshape(shape))
             }
             _ => {
-                let weight = merged.clone().reshape([shape[0], shape[1]]);
+                let weight = as_matrix(merged.clone());
                 bound.edit().unmerged(weight).map(|weight| weight.reshape(shape))
             }
         };
@@ -280,7 +271,7 @@ impl ModuleMapper for Unmerger {
         if !self.walk.finite(&site, &stored) {
             return param;
         }
-        let again = bound.apply(wide(stored.clone())).detach();
+        let again = bound.merged(wide(stored.clone())).detach();
         self.report.recovered.push(Recovery {
             site,
             left: greatest(again - merged),

@@ -7,9 +7,9 @@ use burn::tensor::Tensor;
 
 use crate::adapted::Adapted;
 use crate::adapters::{Adapters, BASE};
+use crate::edit::Bound;
 use crate::error::AdapterError;
-use crate::methods::Bound;
-use crate::methods::rows::{BoundOwn, BoundRows, Share};
+use crate::rows;
 use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
@@ -48,36 +48,38 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             shares.push((rows, bound));
         }
         let paths: HashSet<&String> = shares.iter().flat_map(|(_, bound)| bound.keys()).collect();
-        let at = |path: &String| BoundRows {
-            batch: names.len(),
-            shares: shares
-                .iter()
-                .map(|(rows, bound)| Share {
-                    rows: rows.clone(),
-                    bound: bound.get(path).cloned(),
-                })
-                .collect(),
-        };
-        let by_path: HashMap<String, BoundRows> = paths.into_iter().map(|path| (path.clone(), at(path))).collect();
         let params = site::params(self.backbone());
-        for (path, rows) in &by_path {
-            let no_layer =
-                |param: &ParamInfo| param.path == *path && param.shape.len() == 1 && param.holder != "Linear";
-            let problem = if params.iter().any(no_layer) {
-                "no linear layer's"
-            } else if !rows.keeps_tokens_equal() {
-                "given prompts by some rows' adapters only"
-            } else {
-                continue;
-            };
-            return Err(AdapterError::Adapter {
-                name: names.join(", "),
-                message: format!(
-                    "'{path}' is {problem}, and cannot differ between the rows of a batch; switch between these adapters instead"
-                ),
-            });
+        let mut by_path = HashMap::new();
+        for path in paths {
+            let of_path =
+                |(rows, bound): &(Vec<usize>, HashMap<String, Bound>)| (rows.clone(), bound.get(path).cloned());
+            let here: Vec<(Vec<usize>, Option<Bound>)> = shares.iter().map(of_path).collect();
+            if let Some(problem) = problem(path, &here, &params) {
+                return Err(AdapterError::Adapter {
+                    name: names.join(", "),
+                    message: format!(
+                        "'{path}' is {problem}, and cannot differ between the rows of a batch; switch between these adapters instead"
+                    ),
+                });
+            }
+            by_path.insert(path.clone(), rows::rows(names.len(), here));
         }
         Ok(self.backbone().clone().apply_reparameterization(RowBinder { by_path }))
+    }
+}
+
+/// Why the rows of a batch cannot differ at that parameter.
+fn problem(path: &str, shares: &[(Vec<usize>, Option<Bound>)], params: &[ParamInfo]) -> Option<&'static str> {
+    let no_layer = |param: &ParamInfo| param.path == path && param.shape.len() == 1 && param.holder != "Linear";
+    // Rows with different numbers of prompts would no longer have equally many tokens.
+    let added =
+        |(_, bound): &(Vec<usize>, Option<Bound>)| bound.as_ref().map_or(0, |bound| bound.edit().added_tokens());
+    if params.iter().any(no_layer) {
+        Some("no linear layer's")
+    } else if shares.iter().any(|share| added(share) != added(&shares[0])) {
+        Some("given prompts by some rows' adapters only")
+    } else {
+        None
     }
 }
 
@@ -88,7 +90,7 @@ fn bound<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<
         own: own_params(name, adapted)?.into_iter().map(|param| param.path).collect(),
         bound: adapted.bank().bound(),
     };
-    adapted.model().visit(&mut owns);
+    adapted.backbone().visit(&mut owns);
     Ok(owns.bound)
 }
 
@@ -127,24 +129,12 @@ impl ModuleVisitor for Owns {
         if !self.own.contains(&path) {
             return;
         }
-        let value = param.base();
-        let shape = value.dims();
-        let own = match D {
-            1 => BoundOwn {
-                weight: None,
-                bias: Some(value.reshape([shape[0]])),
-            },
-            _ => BoundOwn {
-                weight: Some(value.reshape([shape[0], shape[1]])),
-                bias: None,
-            },
-        };
-        self.bound.insert(path, Bound::Own(own));
+        self.bound.insert(path, rows::own(param.clone()));
     }
 }
 
 struct RowBinder {
-    by_path: HashMap<String, BoundRows>,
+    by_path: HashMap<String, Bound>,
 }
 
 impl Reparameterizer for RowBinder {
@@ -155,7 +145,6 @@ impl Reparameterizer for RowBinder {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<Bound>) {
-        let rows = self.by_path.remove(path).map(Bound::Rows);
-        (param, rows)
+        (param, self.by_path.remove(path))
     }
 }

@@ -1,17 +1,16 @@
 //! Optimizer groups and learning rates of an adapted model, so that nobody writes a visitor for them.
 
+use std::collections::HashMap;
+
 use burn::grad_clipping::GradientClippingConfig;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
-use burn::module::{Module, ModuleDisplay, ParamGroup};
+use burn::module::{Module, ModuleDisplay, ParamGroup, ParamId};
 use burn::optim::{ModuleOptimizer, Optimizer};
 
 use crate::adapted::Adapted;
-use crate::config::Method;
+use crate::factors::Spec;
 use crate::site::{self, ParamInfo};
-
-/// In the paths of a PaCa block's maps from tokens to clusters.
-const CLUSTER_MAPS: &str = ".Clusters.logits.";
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// An optimizer with two groups: what takes weight decay and what does not ([`Adapted::undecayed`]). `make` builds
@@ -45,48 +44,65 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The trained parameters that take no weight decay: biases, norms and everything else of one dimension, and the
     /// cluster maps of generators (the filter of WeGeFT's released vision code).
     pub fn undecayed(&self) -> ParamGroup {
-        self.trained_where(|param| param.shape.len() < 2 || param.path.contains(CLUSTER_MAPS))
+        self.trained_where(|param, spec| match spec {
+            Some(spec) => !spec.decays,
+            None => param.shape.len() < 2,
+        })
     }
 
-    /// `schedule` for every trained parameter, and `loraplus_lr_ratio` of the config times it for LoRA's B (LoRA+, Hayou
-    /// et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
+    /// `schedule` (a number, any of Burn's schedulers, or what their configs make) for every trained parameter, times the factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's
+    /// B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
     /// `optimizer.step(rates.step(), adapted, grads)`.
-    pub fn learning_rates<S: LrScheduler + Clone + 'static>(&self, schedule: S) -> ModuleLrScheduler {
-        let rates = ModuleLrScheduler::new(schedule.clone());
-        let ratio = match &self.config().method {
-            Method::Lora(lora) => lora.loraplus_lr_ratio,
-            _ => 1.0,
-        };
-        if ratio == 1.0 {
-            return rates;
-        }
-        let b = self.bank().lora_b();
-        let group = self.trained_where(|param| b.contains(&param.id));
-        rates.with_group(group, Scaled { schedule, by: ratio })
+    ///
+    /// ```
+    /// # use burn::nn::LinearConfig;
+    /// use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+    /// # #[derive(burn::module::Module, Debug)]
+    /// # struct Model { proj: burn::nn::Linear }
+    /// # let device = burn::tensor::Device::flex();
+    /// # let model = Model { proj: LinearConfig::new(8, 4).init(&device) };
+    /// # let adapted = wegeft::AdapterConfig::lora(2).with_target_modules(["proj"]).init(model)?;
+    /// let constant = adapted.learning_rates(1e-3);
+    /// let cosine = adapted.learning_rates(CosineAnnealingLrSchedulerConfig::new(1e-3, 100).init().unwrap());
+    /// # Ok::<(), wegeft::AdapterError>(())
+    /// ```
+    pub fn learning_rates(&self, schedule: impl Into<ModuleLrScheduler>) -> ModuleLrScheduler {
+        let rates: ModuleLrScheduler = schedule.into();
+        let mut scales: Vec<f64> = self.bank().specs().map(|(_, spec)| spec.lr_scale).collect();
+        scales.sort_by(f64::total_cmp);
+        scales.dedup();
+        scales.retain(|scale| *scale != 1.0);
+        let schedule = rates.clone();
+        scales.into_iter().fold(rates, |rates, by| {
+            let group = self.trained_where(|_, spec| spec.is_some_and(|spec| spec.lr_scale == by));
+            let schedule = schedule.clone();
+            rates.with_group(group, Scaled { schedule, by })
+        })
     }
 
     /// Known by id and by path: loading a record gives parameters the ids of the run that wrote it.
-    fn trained_where(&self, chosen: impl Fn(&ParamInfo) -> bool) -> ParamGroup {
+    fn trained_where(&self, chosen: impl Fn(&ParamInfo, Option<&Spec>) -> bool) -> ParamGroup {
         let trained = self.trained();
+        let specs: HashMap<ParamId, &Spec> = self.bank().specs().collect();
         let params = site::params(self).into_iter();
         let (ids, paths) = params
-            .filter(|param| trained.matches(&param.id, None) && chosen(param))
+            .filter(|param| trained.matches(&param.id, None) && chosen(param, specs.get(&param.id).copied()))
             .map(|param| (param.id, param.path))
             .unzip::<_, _, Vec<_>, Vec<String>>();
         ParamGroup::from_ids(ids).fuse(&ParamGroup::from_paths(paths))
     }
 }
 
-/// A schedule times a factor.
-#[derive(Debug, Clone)]
-struct Scaled<S> {
-    schedule: S,
+/// The base rate of a schedule times a factor.
+#[derive(Clone)]
+struct Scaled {
+    schedule: ModuleLrScheduler,
     by: f64,
 }
 
-impl<S: LrScheduler + Clone + 'static> LrScheduler for Scaled<S> {
+impl LrScheduler for Scaled {
     fn step(&mut self) -> f64 {
-        self.schedule.step() * self.by
+        self.schedule.step().base() * self.by
     }
 
     fn to_record(&self) -> LrSchedulerRecord {
@@ -94,6 +110,6 @@ impl<S: LrScheduler + Clone + 'static> LrScheduler for Scaled<S> {
     }
 
     fn load_record(&mut self, record: LrSchedulerRecord) {
-        self.schedule.load_record(record);
+        self.schedule = self.schedule.clone().load_record(record);
     }
 }

@@ -1,71 +1,262 @@
 //! Selection: which places of a model a config targets.
 
-use crate::config::{Fused, TargetModules, Targets};
 use crate::error::AdapterError;
-use crate::site::{BlockOf, ParamInfo, Site, is_saved, kind, layer_index, name_matches, regex};
+use crate::nearest::nearest;
+use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, is_saved, layer_index, name_matches};
+use crate::targets::{Fused, TargetModules, Targets};
 
-/// The rank-2 weights of `params` that `targets` names, in traversal order.
-///
-/// # Errors
-/// No target at all, a pattern that matches nothing, or a match without a rank-2 weight.
-pub(crate) fn find(params: &[ParamInfo], targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-    let weights: Vec<&ParamInfo> = params.iter().filter(|param| !param.path.ends_with(".bias")).collect();
-    if targets.target_modules.is_empty() {
-        let names = nearest(&weights, "proj");
-        let message = format!("names no module; some of the model's are: {names}");
-        return Err(AdapterError::bad_field("target_modules", message));
-    }
-    let mut sites = Vec::new();
-    for param in choose(&weights, targets, 2)? {
-        let whole = Site {
-            path: param.path.clone(),
-            d_in: param.shape[0],
-            d_out: param.shape[1],
-            block: None,
+impl Targets {
+    /// The rank-2 weights that these targets name, in traversal order.
+    ///
+    /// # Errors
+    /// No target at all, a pattern that matches nothing, or a match without a rank-2 weight.
+    pub fn weights(&self, places: &Places) -> Result<Vec<Site>, AdapterError> {
+        let params = places.params.iter();
+        let weights: Vec<&ParamInfo> = params.filter(|param| !param.path.ends_with(".bias")).collect();
+        if self.target_modules.is_empty() && self.target_parameters.is_empty() {
+            let names = nearest(&weights, "proj");
+            let message = format!("names no module; some of the model's are: {names}");
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
+        let mut sites = Vec::new();
+        let chosen = match self.target_modules.is_empty() {
+            true => Vec::new(),
+            false => self.choose(&weights, SiteKind::of)?,
         };
-        match targets
-            .fused
-            .iter()
-            .find(|fused| name_matches(param.module(), &fused.module))
-        {
-            Some(fused) => sites.extend(blocks(&whole, fused)?),
-            None => sites.push(whole),
+        for (param, kind) in chosen {
+            let whole = Site::weight(param, kind);
+            let fused = self.fused.iter();
+            match fused.clone().find(|fused| name_matches(param.name(), &fused.module)) {
+                Some(fused) => sites.extend(blocks(&whole, fused)?),
+                None => sites.push(whole),
+            }
+        }
+        let is_site = |fused: &Fused| {
+            let mut adapted = sites.iter().filter_map(|site| site.path.strip_suffix(".weight"));
+            adapted.any(|module| name_matches(module, &fused.module))
+        };
+        if let Some(fused) = self.fused.iter().find(|fused| !is_site(fused)) {
+            let message = format!("'{}' is none of the target_modules; add it there too", fused.module);
+            return Err(AdapterError::bad_field("fused", message));
+        }
+        sites.extend(self.parameters(places)?);
+        match self.ensure_weight_tying {
+            true => Ok(tied(sites, &places.params)),
+            false => Ok(sites),
         }
     }
-    Ok(sites)
-}
 
-/// The vectors of `params` that `accepts` takes, in the modules that `targets` names; in all modules if it names none.
-///
-/// # Errors
-/// A pattern that matches no such vector.
-pub(crate) fn find_vectors(
-    params: &[ParamInfo],
-    targets: &Targets,
-    accepts: impl Fn(&ParamInfo) -> bool,
-) -> Result<Vec<Site>, AdapterError> {
-    let vectors: Vec<&ParamInfo> = params
-        .iter()
-        .filter(|param| param.shape.len() == 1 && accepts(param))
-        .collect();
-    let chosen = choose(&vectors, targets, 1)?.into_iter();
-    Ok(chosen
-        .map(|param| Site::vector(param.path.clone(), param.len()))
-        .collect())
-}
-
-/// The hooks that `targets` names, or those that `default` names if it names none.
-///
-/// # Errors
-/// A pattern that matches no hook.
-pub(crate) fn find_hooks(hooks: &[ParamInfo], targets: &Targets, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
-    let mut targets = targets.clone();
-    if targets.target_modules.is_empty() {
-        targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
+    /// The parameters that `target_parameters` names.
+    fn parameters(&self, places: &Places) -> Result<Vec<Site>, AdapterError> {
+        let candidates: Vec<&ParamInfo> = places.params.iter().collect();
+        let named = |param: &ParamInfo, name: &str| name_matches(&param.path, name);
+        for name in &self.target_parameters {
+            if !candidates.iter().any(|param| named(param, name)) {
+                return Err(AdapterError::NoMatch {
+                    field: "target_parameters",
+                    pattern: name.clone(),
+                    nearest: nearest(&candidates, name),
+                });
+            }
+        }
+        let chosen = candidates
+            .iter()
+            .filter(|param| self.target_parameters.iter().any(|name| named(param, name)));
+        let mut sites = Vec::new();
+        for param in chosen {
+            let kind = match param.shape.len() {
+                2 => SiteKind::Matrix,
+                3 => SiteKind::Experts,
+                _ => return Err(not_a_matrix(param, &param.path)),
+            };
+            sites.push(Site::weight(param, kind));
+        }
+        // PEFT wraps a module once for each of its parameters: the last one is stored under the module's own name, each
+        // one before it a `base_layer` further in.
+        let holder = |site: &Site| site.path.rsplit_once('.').map_or("", |(module, _)| module).to_string();
+        for index in 0..sites.len() {
+            let module = holder(&sites[index]);
+            let after = sites[index + 1..].iter().filter(|site| holder(site) == module).count();
+            sites[index].stored_as = Some(format!("{module}{}", ".base_layer".repeat(after)));
+        }
+        Ok(sites)
     }
-    let hooks: Vec<&ParamInfo> = hooks.iter().collect();
-    let chosen = choose(&hooks, &targets, 1)?.into_iter();
-    Ok(chosen.map(|hook| Site::hook(hook.module(), hook.len())).collect())
+
+    /// The vectors that `accepts` takes, in the modules that these targets name; in all modules if they name none.
+    ///
+    /// # Errors
+    /// A pattern that matches no such vector.
+    pub fn vectors(&self, places: &Places, accepts: impl Fn(&ParamInfo) -> bool) -> Result<Vec<Site>, AdapterError> {
+        let params = places.params.iter();
+        let vectors: Vec<&ParamInfo> = params
+            .filter(|param| param.shape.len() == 1 && accepts(param))
+            .collect();
+        if vectors.is_empty() {
+            return Err(AdapterError::NoPlace {
+                what: "vector of the kind that this method trains",
+            });
+        }
+        let chosen = self.choose(&vectors, |_| Some(SiteKind::Vector))?.into_iter();
+        Ok(chosen
+            .map(|(param, _)| Site::vector(param.path.clone(), param.len()))
+            .collect())
+    }
+
+    /// The hooks that these targets name, or those that `default` names if they name none.
+    ///
+    /// # Errors
+    /// A model without hooks, or a pattern that matches none.
+    pub fn hooks(&self, places: &Places, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
+        if places.hooks.is_empty() {
+            return Err(AdapterError::NoPlace {
+                what: "wegeft::Hook, which this method edits; give its blocks some",
+            });
+        }
+        let mut targets = self.clone();
+        if targets.target_modules.is_empty() {
+            targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
+        }
+        let hooks: Vec<&ParamInfo> = places.hooks.iter().collect();
+        let chosen = targets.choose(&hooks, |_| Some(SiteKind::Hook))?.into_iter();
+        Ok(chosen.map(|(hook, _)| Site::hook(hook.module(), hook.len())).collect())
+    }
+
+    /// The candidates in the modules that these targets name, in their order, and their kinds; all that are not left out if
+    /// they name none.
+    fn choose<'a>(
+        &self,
+        candidates: &[&'a ParamInfo],
+        kind: fn(&ParamInfo) -> Option<SiteKind>,
+    ) -> Result<Vec<(&'a ParamInfo, SiteKind)>, AdapterError> {
+        self.check_left_out(candidates)?;
+        let mut chosen = vec![None; candidates.len()];
+        match &self.target_modules {
+            TargetModules::Names(names) if names.is_empty() => {
+                self.mark(candidates, "all modules", kind, |_| true, &mut chosen)?;
+            }
+            TargetModules::Names(names) => {
+                for name in names {
+                    self.mark(candidates, name, kind, |module| name_matches(module, name), &mut chosen)?;
+                }
+            }
+            TargetModules::Regex(pattern) => {
+                let matcher = self.target_modules.matcher()?;
+                self.mark(candidates, pattern, kind, |module| matcher.matches(module), &mut chosen)?;
+            }
+        }
+        let pairs = candidates.iter().zip(chosen);
+        Ok(pairs.filter_map(|(param, kind)| Some((*param, kind?))).collect())
+    }
+
+    /// Refuses modules and layers to leave out, or to keep to, that the model does not have.
+    fn check_left_out(&self, candidates: &[&ParamInfo]) -> Result<(), AdapterError> {
+        for name in &self.exclude_modules {
+            if !candidates.iter().any(|param| name_matches(param.name(), name)) {
+                return Err(AdapterError::NoMatch {
+                    field: "exclude_modules",
+                    pattern: name.clone(),
+                    nearest: nearest(candidates, name),
+                });
+            }
+        }
+        for layer in self.layers_to_transform.iter().flatten() {
+            if !candidates.iter().any(|param| layer_index(&param.path) == Some(*layer)) {
+                let last = candidates.iter().filter_map(|param| layer_index(&param.path)).max();
+                let message = match last {
+                    Some(last) => format!("the model has no layer {layer}; its last one is {last}"),
+                    None => format!("names layer {layer}, but the model's modules are not numbered"),
+                };
+                return Err(AdapterError::bad_field("layers_to_transform", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the candidates that `matches` names and that nothing leaves out.
+    fn mark(
+        &self,
+        candidates: &[&ParamInfo],
+        pattern: &str,
+        kind: fn(&ParamInfo) -> Option<SiteKind>,
+        matches: impl Fn(&str) -> bool,
+        chosen: &mut [Option<SiteKind>],
+    ) -> Result<(), AdapterError> {
+        let mut found = false;
+        let mut left_out = None;
+        for (index, param) in candidates.iter().enumerate() {
+            if !matches(param.name()) {
+                continue;
+            }
+            let Some(kind) = kind(param) else {
+                return Err(not_a_matrix(param, pattern));
+            };
+            match self.leaves_out(param) {
+                Some(field) => left_out = Some(field),
+                None => chosen[index] = Some(kind),
+            }
+            found |= chosen[index].is_some();
+        }
+        match (found, left_out) {
+            (true, _) => Ok(()),
+            (false, Some(field)) => Err(AdapterError::LeftOut {
+                pattern: pattern.to_string(),
+                field,
+            }),
+            (false, None) => Err(AdapterError::NoMatch {
+                field: "target_modules",
+                pattern: pattern.to_string(),
+                nearest: nearest(candidates, pattern),
+            }),
+        }
+    }
+
+    /// The field that leaves a target out.
+    fn leaves_out(&self, param: &ParamInfo) -> Option<&'static str> {
+        let in_layer = |layers: &Vec<usize>| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer));
+        if self.exclude_modules.iter().any(|name| name_matches(param.name(), name)) {
+            Some("exclude_modules")
+        } else if is_saved(&param.path, &self.modules_to_save) {
+            Some("modules_to_save")
+        } else if self
+            .layers_to_transform
+            .as_ref()
+            .is_some_and(|layers| !in_layer(layers))
+        {
+            Some("layers_to_transform")
+        } else {
+            None
+        }
+    }
+}
+
+fn not_a_matrix(param: &ParamInfo, pattern: &str) -> AdapterError {
+    AdapterError::NotAMatrix {
+        pattern: pattern.to_string(),
+        site: param.path.clone(),
+        kind: param.holder.clone(),
+        shape: param.shape.clone(),
+    }
+}
+
+/// `sites` with those of one parameter as one: the first place that is named, tied to all others.
+fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
+    let id = |path: &str| params.iter().find(|param| param.path == path).map(|param| param.id);
+    let mut kept: Vec<Site> = Vec::new();
+    for mut site in sites {
+        let own = id(&site.path);
+        if kept
+            .iter()
+            .any(|other| other.block == site.block && id(&other.path) == own)
+        {
+            continue;
+        }
+        let elsewhere = params
+            .iter()
+            .filter(|param| Some(param.id) == own && param.path != site.path);
+        site.tied = elsewhere.map(|param| param.path.clone()).collect();
+        kept.push(site);
+    }
+    kept
 }
 
 /// The adapted blocks of a fused weight, each a site.
@@ -112,97 +303,4 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
         start += width;
     }
     Ok(sites)
-}
-
-/// The candidates in the modules that `targets` names, in their order; all that are not left out if it names none.
-fn choose<'a>(
-    candidates: &[&'a ParamInfo],
-    targets: &Targets,
-    rank: usize,
-) -> Result<Vec<&'a ParamInfo>, AdapterError> {
-    let mut chosen = vec![false; candidates.len()];
-    match &targets.target_modules {
-        TargetModules::Names(names) if names.is_empty() => {
-            select(candidates, targets, "all modules", rank, |_| true, &mut chosen)?;
-        }
-        TargetModules::Names(names) => {
-            for name in names {
-                let matches = |module: &str| name_matches(module, name);
-                select(candidates, targets, name, rank, matches, &mut chosen)?;
-            }
-        }
-        TargetModules::Regex(pattern) => {
-            let matcher = regex(pattern)?;
-            let matches = |module: &str| matcher.is_match(module);
-            select(candidates, targets, pattern, rank, matches, &mut chosen)?;
-        }
-    }
-    let pairs = candidates.iter().zip(chosen).filter(|(_, chosen)| *chosen);
-    Ok(pairs.map(|(param, _)| *param).collect())
-}
-
-fn select(
-    candidates: &[&ParamInfo],
-    targets: &Targets,
-    pattern: &str,
-    rank: usize,
-    matches: impl Fn(&str) -> bool,
-    chosen: &mut [bool],
-) -> Result<(), AdapterError> {
-    let mut found = false;
-    for (index, param) in candidates.iter().enumerate() {
-        let module = param.module();
-        if !matches(module) {
-            continue;
-        }
-        if param.shape.len() != rank {
-            return Err(AdapterError::NotAMatrix {
-                pattern: pattern.to_string(),
-                site: param.path.clone(),
-                shape: param.shape.clone(),
-            });
-        }
-        let excluded = targets.exclude_modules.iter().any(|name| name_matches(module, name))
-            || is_saved(&param.path, &targets.modules_to_save);
-        let layer_chosen = targets
-            .layers_to_transform
-            .as_ref()
-            .is_none_or(|layers| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer)));
-        chosen[index] |= !excluded && layer_chosen;
-        found |= chosen[index];
-    }
-    match found {
-        true => Ok(()),
-        false => Err(AdapterError::NoMatch {
-            pattern: pattern.to_string(),
-            nearest: nearest(candidates, pattern),
-        }),
-    }
-}
-
-/// The three module names most like `pattern`, each with its layer number left out.
-fn nearest(candidates: &[&ParamInfo], pattern: &str) -> String {
-    let mut names: Vec<String> = candidates.iter().map(|param| kind(param.module())).collect();
-    names.sort();
-    names.dedup();
-    let tail = |name: &str| {
-        name.rsplit('*')
-            .next()
-            .unwrap_or(name)
-            .trim_start_matches('.')
-            .to_string()
-    };
-    names.sort_by(|a, b| {
-        let (a, b) = (
-            strsim::jaro_winkler(&tail(a), pattern),
-            strsim::jaro_winkler(&tail(b), pattern),
-        );
-        b.total_cmp(&a)
-    });
-    names.truncate(3);
-    if names.is_empty() {
-        "(the model has no place for this method)".to_string()
-    } else {
-        names.join(", ")
-    }
 }

@@ -1,13 +1,11 @@
-//! Sites: the places of a model by name, and the groups that share factors.
-
-use std::collections::BTreeMap;
+//! Sites: the places of a model by name.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
-use crate::config::Sharing;
 use crate::error::AdapterError;
+use crate::tensor::is_quantized;
 
 /// One float parameter of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,12 +18,22 @@ pub struct ParamInfo {
     pub holder: String,
     /// Identity of the parameter.
     pub id: ParamId,
+    /// True if it is stored quantized.
+    pub quantized: bool,
+    /// True if files hold its transpose: weights of linear layers, and what a method says of its own factors.
+    pub transposed: bool,
 }
 
 impl ParamInfo {
     /// Path of the module that holds the parameter, `blocks.3.attn.proj`.
     pub fn module(&self) -> &str {
         self.path.rsplit_once('.').map_or("", |(module, _)| module)
+    }
+
+    /// Name that targets match and files use: the module's path for a weight, a bias, `gamma` and `beta`; the parameter's own
+    /// path for any other field of a module, such as `experts.0.up`.
+    pub fn name(&self) -> &str {
+        name_of(&self.path)
     }
 
     /// Name as a PyTorch checkpoint spells it: `gamma` and `beta` of norms are `weight` and `bias`.
@@ -42,12 +50,21 @@ impl ParamInfo {
         self.holder == "Linear" && self.shape.len() == 2
     }
 
-    /// Number of values.
+    /// Shape on disk.
+    pub fn stored_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.transposed {
+            shape.reverse();
+        }
+        shape
+    }
+
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// True if the parameter holds no value.
+    /// True if the parameter has no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,6 +84,8 @@ struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
     places: Places,
+    /// A linear weight in column layout tells its shape only once it is initialized.
+    initializes: bool,
 }
 
 /// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
@@ -89,31 +108,76 @@ impl ModuleVisitor for Collector {
             true => &mut self.places.hooks,
             false => &mut self.places.params,
         };
-        list.push(ParamInfo {
+        let mut info = ParamInfo {
             path: self.path.join("."),
             shape: param.lazy_shape().to_vec(),
             holder: self.holders.last().cloned().unwrap_or_default(),
             id: param.id,
-        });
+            quantized: param.is_initialized() && is_quantized(param.base().dtype()),
+            transposed: false,
+        };
+        info.transposed = info.is_linear_weight();
+        if self.initializes && info.transposed {
+            info.shape = param.base().dims().to_vec();
+        }
+        list.push(info);
     }
 }
 
-/// Every place of `model`.
+/// Every place of `model`, whose linear weights are initialized by this.
 pub fn places<M: Module>(model: &M) -> Places {
-    let mut collector = Collector::default();
+    collect(model, true)
+}
+
+/// Every float parameter of `model`, in traversal order; none is initialized by this.
+pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+    collect(model, false).params
+}
+
+fn collect<M: Module>(model: &M, initializes: bool) -> Places {
+    let mut collector = Collector {
+        initializes,
+        ..Collector::default()
+    };
     model.visit(&mut collector);
     collector.places
 }
 
-/// Every float parameter of `model`, in traversal order.
-pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    places(model).params
-}
-
 /// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
-    let hooks = places(model).hooks.into_iter();
+    let hooks = collect(model, false).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
+}
+
+/// What a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SiteKind {
+    /// A rank-2 weight `[d_in, d_out]`, of a linear layer or a field of some module.
+    #[default]
+    Matrix,
+    /// The table of an embedding, `[vocabulary, d_model]`: d_in is the vocabulary.
+    Embedding,
+    /// The kernel of a convolution, `[channels_out, channels_in, ..]`: d_in is the number of inputs of one output.
+    Conv,
+    /// The weights of experts, `[experts, d_in, d_out]`.
+    Experts,
+    /// A bias, or the scale of a norm.
+    Vector,
+    /// A place in the activations.
+    Hook,
+}
+
+impl SiteKind {
+    /// The kind of weight that a parameter is; none for what cannot be adapted.
+    pub(crate) fn of(param: &ParamInfo) -> Option<Self> {
+        match (param.holder.as_str(), param.shape.len()) {
+            ("Embedding", 2) => Some(Self::Embedding),
+            (_, 2) => Some(Self::Matrix),
+            ("Conv1d", 3) | ("Conv2d", 4) if param.path.ends_with(".weight") => Some(Self::Conv),
+            _ => None,
+        }
+    }
 }
 
 /// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
@@ -127,6 +191,14 @@ pub struct Site {
     pub d_out: usize,
     /// The block of a fused weight.
     pub block: Option<BlockOf>,
+    /// What it is.
+    pub kind: SiteKind,
+    /// Shape of the whole parameter.
+    pub shape: Vec<usize>,
+    /// Paths of the same parameter elsewhere in the model that get the same edit.
+    pub tied: Vec<String>,
+    /// Name on disk, where it is another than [`Site::module`].
+    pub(crate) stored_as: Option<String>,
 }
 
 /// A block of columns of a fused weight.
@@ -148,6 +220,10 @@ impl Site {
             d_in,
             d_out,
             block: None,
+            kind: SiteKind::Matrix,
+            shape: vec![d_in, d_out],
+            tied: Vec::new(),
+            stored_as: None,
         }
     }
 
@@ -155,9 +231,10 @@ impl Site {
     pub fn vector(path: impl Into<String>, length: usize) -> Self {
         Self {
             path: path.into(),
-            d_in: 1,
             d_out: length,
-            block: None,
+            kind: SiteKind::Vector,
+            shape: vec![length],
+            ..Self::linear("", 1, length)
         }
     }
 
@@ -165,10 +242,30 @@ impl Site {
     pub fn hook(module: impl AsRef<str>, width: usize) -> Self {
         Self {
             path: format!("{}.{EDIT_POINT}", module.as_ref()),
-            d_in: width,
-            d_out: width,
-            block: None,
+            kind: SiteKind::Hook,
+            shape: vec![width],
+            ..Self::linear("", width, width)
         }
+    }
+
+    /// The weight `param` of that kind.
+    pub(crate) fn weight(param: &ParamInfo, kind: SiteKind) -> Self {
+        let (d_in, d_out) = match (kind, &param.shape[..]) {
+            (SiteKind::Conv, [d_out, rest @ ..]) => (rest.iter().product(), *d_out),
+            (SiteKind::Experts, [_, d_in, d_out]) => (*d_in, *d_out),
+            (_, shape) => (shape[0], shape[1]),
+        };
+        Self {
+            path: param.path.clone(),
+            kind,
+            shape: param.shape.clone(),
+            ..Self::linear("", d_in, d_out)
+        }
+    }
+
+    /// Name under which its factors are stored.
+    pub(crate) fn stored_as(&self) -> String {
+        self.stored_as.clone().unwrap_or_else(|| self.module())
     }
 
     /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.
@@ -177,12 +274,10 @@ impl Site {
         format!("{module}.bias")
     }
 
-    /// Path of the module, `blocks.3.attn.proj`; a block's name follows it, `blocks.3.attn.qkv.q`.
+    /// Name that targets match and files use ([`ParamInfo::name`]), `blocks.3.attn.proj`; a block's name follows it,
+    /// `blocks.3.attn.qkv.q`.
     pub fn module(&self) -> String {
-        let module = self
-            .path
-            .rsplit_once('.')
-            .map_or(self.path.as_str(), |(module, _)| module);
+        let module = name_of(&self.path);
         match &self.block {
             Some(block) => format!("{module}.{}", block.name),
             None => module.to_string(),
@@ -195,33 +290,20 @@ pub fn name_matches(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// True if the parameter lies in a module that `modules_to_save` names.
+/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names.
 pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
-    path.match_indices('.')
-        .any(|(end, _)| modules_to_save.iter().any(|name| name_matches(&path[..end], name)))
+    let named = |module: &str| modules_to_save.iter().any(|name| name_matches(module, name));
+    path.match_indices('.').any(|(end, _)| named(&path[..end])) || named(name_of(path))
 }
 
-/// `pattern` as a regular expression for whole names.
-pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
-        pattern: pattern.to_string(),
-        message: error.to_string().replace('\n', " "),
-    })
-}
+/// What modules call their parameters: no name tells one of these from another module's.
+const FIELDS: [&str; 5] = ["weight", "bias", "gamma", "beta", EDIT_POINT];
 
-/// PEFT's rule for the keys of `rank_pattern`: the whole name, or its end after a dot.
-pub(crate) fn module_regex(key: &str) -> Result<Regex, AdapterError> {
-    regex(&format!(r"(?:.*\.)?(?:{key})"))
-}
-
-/// True if `key`, a valid pattern, matches `module`.
-pub(crate) fn pattern_matches(key: &str, module: &str) -> bool {
-    module_regex(key).is_ok_and(|regex| regex.is_match(module))
-}
-
-/// True if `pattern`, a regular expression for whole module paths, matches `module`; an invalid one matches nothing.
-pub(crate) fn whole_matches(pattern: &str, module: &str) -> bool {
-    regex(pattern).is_ok_and(|regex| regex.is_match(module))
+fn name_of(path: &str) -> &str {
+    match path.rsplit_once('.') {
+        Some((module, field)) if FIELDS.contains(&field) => module,
+        _ => path,
+    }
 }
 
 /// First number in a path, `3` of `blocks.3.attn.proj`.
@@ -238,77 +320,10 @@ pub fn kind(module: &str) -> String {
         .join(".")
 }
 
-/// Sorts sites into the groups that share one generator. Each group is (name, indices into `sites`).
-///
-/// # Errors
-/// A group pattern that is no regex or matches no site, a site in no group.
-pub fn group(sites: &[Site], sharing: &Sharing) -> Result<Vec<(String, Vec<usize>)>, AdapterError> {
-    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-    let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
-    let compiled = match sharing {
-        Sharing::Groups(patterns) => patterns
-            .iter()
-            .map(|pattern| regex(&format!("(?:{pattern})(?:\\..*)?")).map(|regex| (pattern.clone(), regex)))
-            .collect::<Result<Vec<_>, _>>()?,
-        _ => Vec::new(),
-    };
-    for (index, site) in sites.iter().enumerate() {
-        let name = match sharing {
-            Sharing::Kind => kind(&site.module()),
-            Sharing::All => "all".to_string(),
-            Sharing::Site => site.module(),
-            Sharing::Groups(_) => compiled
-                .iter()
-                .find(|(_, regex)| regex.is_match(&site.module()))
-                .map(|(pattern, _)| pattern.clone())
-                .ok_or_else(|| {
-                    let message = format!(
-                        "site '{}' is in none of the groups; add a pattern that matches it from the start of its name",
-                        site.module()
-                    );
-                    AdapterError::bad_field("groups", message)
-                })?,
-        };
-        let slot = *by_name.entry(name.clone()).or_insert_with(|| {
-            groups.push((name.clone(), Vec::new()));
-            groups.len() - 1
-        });
-        groups[slot].1.push(index);
-    }
-    for (pattern, _) in &compiled {
-        if !by_name.contains_key(pattern) {
-            let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
-            return Err(AdapterError::NoMatch {
-                pattern: pattern.clone(),
-                nearest: names[..names.len().min(3)].join(", "),
-            });
-        }
-    }
-    Ok(groups)
-}
-
-/// Checks that all members of a group agree in a size, such as d_in.
-///
-/// # Errors
-/// The first member that differs.
-pub(crate) fn check_equal(
-    group: &str,
-    sites: &[Site],
-    size: &'static str,
-    of: impl Fn(&Site) -> usize,
-) -> Result<(), AdapterError> {
-    let Some((first, rest)) = sites.split_first() else {
-        return Ok(());
-    };
-    match rest.iter().find(|site| of(site) != of(first)) {
-        None => Ok(()),
-        Some(site) => Err(AdapterError::Unequal {
-            group: group.to_string(),
-            size,
-            first: first.module(),
-            first_size: of(first),
-            site: site.module(),
-            site_size: of(site),
-        }),
-    }
+/// `pattern` as a regular expression for whole names.
+pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
+        pattern: pattern.to_string(),
+        message: error.to_string().replace('\n', " "),
+    })
 }

@@ -7,24 +7,23 @@
 //! both sides, as the formula has it.) What PEFT has no method for is named likewise,
 //! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::Deserialize;
+use burn::module::{Module, ModuleDisplay};
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
+use crate::checkpoint::{file_error, pack, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::fork;
 use crate::json::Unique;
-use crate::site::{self, ParamInfo};
+use crate::method::Reader;
 use crate::unsupported;
+
+pub use crate::checkpoint::{
+    Names, Stored, Tensors, collect, fill, problems, read_tensors, write_tensors, write_then_rename,
+};
 
 /// Name of the config file in an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -34,64 +33,6 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 const CONFIG_LIMIT: u64 = 1 << 20;
 pub(crate) const PREFIX: &str = "base_model.model.";
 
-/// One stored tensor.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
-    /// Shape in PyTorch's orientation.
-    pub shape: Vec<usize>,
-    /// Row-major values.
-    pub values: Vec<f32>,
-}
-
-/// The tensors of a file by name.
-pub type Tensors = BTreeMap<String, Stored>;
-
-/// Path in a module -> (parameter, name on disk).
-pub type Names = BTreeMap<String, (ParamInfo, String)>;
-
-/// Every missing, surplus and misshapen tensor, in words; empty if `tensors` fit `names`.
-pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (param, name) in names.values() {
-        let expected = stored_shape(param);
-        match tensors.get(name) {
-            None => problems.push(format!("missing '{name}' {expected:?}")),
-            Some(stored) if stored.shape != expected => {
-                problems.push(format!("'{name}' has shape {:?}, expected {expected:?}", stored.shape));
-            }
-            Some(_) => {}
-        }
-    }
-    let wanted: BTreeSet<&String> = names.values().map(|(_, name)| name).collect();
-    problems.extend(
-        tensors
-            .keys()
-            .filter(|name| !wanted.contains(name))
-            .map(|name| format!("surplus '{name}'")),
-    );
-    problems
-}
-
-/// `module` with the parameters that `names` lists taken from `tensors`, which [`problems`] found to fit.
-pub fn fill<M: Module>(module: M, names: &Names, tensors: &Tensors) -> M {
-    module.map(&mut Filler {
-        path: Vec::new(),
-        names,
-        tensors,
-    })
-}
-
-/// The parameters of `module` that `names` lists.
-pub fn collect<M: Module>(module: &M, names: &Names) -> Tensors {
-    let mut reader = Reader {
-        path: Vec::new(),
-        names,
-        tensors: Tensors::new(),
-    };
-    module.visit(&mut reader);
-    reader.tensors
-}
-
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Writes the trained part into `folder`, which is made if absent. Each file is written beside its
     /// place and renamed, so that an older adapter is never left half overwritten.
@@ -99,26 +40,50 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        let path = folder.as_ref().join(CONFIG_FILE);
-        let mut config = known_fields(self.config()).map_err(|e| file_error("write", &path, e))?;
-        config.extend(fork::fields(self.config(), self.bank().groups()));
-        config.extend(self.config().extra.clone());
-        write_adapter(folder.as_ref(), config, &collect(self, &self.names()))
+        self.files().write(folder)
     }
 
-    /// Replaces the trained part by what `folder` holds.
+    /// The trained part as [`Adapted::save`] writes it, in memory.
+    pub fn files(&self) -> AdapterFiles {
+        let mut config = self.config().fields();
+        config.extend(self.config().method.foreign_fields(self.bank().groups()));
+        config.extend(self.config().extra.clone());
+        AdapterFiles::new(config, collect(self, &self.names()))
+    }
+
+    /// `model` with the adapter that `folder` holds.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, or whose adapter does not fit `model`.
+    pub fn load(model: M, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
+        AdapterFiles::read(folder)?.attach(model)
+    }
+
+    /// Replaces the trained part by what the weights file of `folder` holds, whatever config lies beside it.
     ///
     /// # Errors
     /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
-    pub fn load(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
+    pub fn load_weights(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
         let path = folder.as_ref().join(WEIGHTS_FILE);
-        let mut found = read_tensors(&path)?;
+        let found = read_tensors(&path)?;
+        self.with_tensors(found, &path)
+    }
+
+    /// This model with `found` in place of its trained part. `path` names them in messages.
+    pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
         let names = self.names();
-        fork::respell(&names, &mut found);
+        self.config().method.respell(&names, &mut found);
+        for (name, former) in self.bank().former_names() {
+            if !found.contains_key(&name)
+                && let Some(stored) = found.remove(&former)
+            {
+                found.insert(name, stored);
+            }
+        }
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {
-                path,
+                path: path.to_path_buf(),
                 problems: problems.join("; "),
             });
         }
@@ -132,13 +97,25 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             let name = format!("{PREFIX}{}", param.torch_name());
             names.insert(format!("model.{}", param.path), (param, name));
         }
-        for param in site::params(self.bank()) {
-            let Some(name) = self.bank().name_on_disk(&param) else {
-                continue;
-            };
+        for (param, name) in self.bank().named() {
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names
+    }
+}
+
+impl AdapterConfig {
+    /// `model` with the adapter of this config that `folder` holds: [`AdapterConfig::init`], then
+    /// [`Adapted::load_weights`].
+    ///
+    /// # Errors
+    /// A config that does not fit the model, or a file that cannot be read or does not fit.
+    pub fn load<M: Module + ModuleDisplay>(
+        &self,
+        model: M,
+        folder: impl AsRef<Path>,
+    ) -> Result<Adapted<M>, AdapterError> {
+        self.init(model)?.load_weights(folder)
     }
 }
 
@@ -147,136 +124,204 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 /// # Errors
 /// A file that is missing, no JSON, of an unknown `peft_type`, or that asks for a variant not implemented here.
 pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
+    read_config_with(folder, &[])
+}
+
+/// [`read_config`] of a folder whose method may be one of `own`: `peft_type` and reader of each.
+///
+/// # Errors
+/// As [`read_config`].
+pub fn read_config_with(folder: impl AsRef<Path>, own: &[(&str, Reader)]) -> Result<AdapterConfig, AdapterError> {
     let path = folder.as_ref().join(CONFIG_FILE);
-    let error = |message: String| AdapterError::File {
-        action: "read",
-        path: path.clone(),
-        message,
-    };
-    let size = fs::metadata(&path).map_err(|e| error(e.to_string()))?.len();
+    config_of(read_fields(&path)?, &path, own)
+}
+
+/// The fields of a config file.
+fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    let size = fs::metadata(path).map_err(|e| file_error("read", path, e))?.len();
     if size > CONFIG_LIMIT {
-        return Err(error(format!("{size} bytes are no adapter config, which has a few kB")));
+        let message = format!("{size} bytes are no adapter config, which has a few kB");
+        return Err(file_error("read", path, message));
     }
-    let text = fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    let Unique(mut json) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
-    fork::translate(&mut json).map_err(error)?;
-    if let Some((field, value)) = unsupported::first(&json) {
-        return Err(error(format!(
-            "field '{field}' is {value}, which is not implemented here; leave it unset"
-        )));
+    let text = fs::read_to_string(path).map_err(|e| file_error("read", path, e))?;
+    fields_of(&text, path)
+}
+
+fn fields_of(text: &str, path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    let Unique(json) = serde_json::from_str(text).map_err(|e| file_error("read", path, e))?;
+    match json {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(file_error("read", path, "it is no JSON object")),
     }
-    let mut config = AdapterConfig::deserialize(&json).map_err(|e| error(e.to_string()))?;
-    let known = known_fields(&config).map_err(|e| error(e.to_string()))?;
-    if let Value::Object(fields) = json {
-        config.extra = fields
-            .into_iter()
-            .filter(|(name, _)| !known.contains_key(name))
-            .collect();
+}
+
+/// The config that `fields` describe; what they hold beyond it becomes [`AdapterConfig::extra`].
+fn config_of(
+    mut fields: Map<String, Value>,
+    path: &Path,
+    own: &[(&str, Reader)],
+) -> Result<AdapterConfig, AdapterError> {
+    if let Some((field, value)) = unsupported::first(&fields) {
+        let message = format!("field '{field}' is {value}, which is not implemented here; leave it unset");
+        return Err(file_error("read", path, message));
     }
+    let mut config = AdapterConfig::from_fields(&mut fields, own).map_err(|e| file_error("read", path, e))?;
+    let known = config.fields();
+    config.extra = fields
+        .into_iter()
+        .filter(|(name, _)| !known.contains_key(name))
+        .collect();
     Ok(config)
 }
 
-/// The fields of `config` as adapter_config.json has them.
-fn known_fields(config: &AdapterConfig) -> serde_json::Result<Map<String, Value>> {
-    Ok(match serde_json::to_value(config)? {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    })
-}
-
-fn stored_shape(param: &ParamInfo) -> Vec<usize> {
-    let mut shape = param.shape.clone();
-    if is_transposed(param) {
-        shape.reverse();
-    }
-    shape
-}
-
-/// True if the file holds the parameter's transpose: linear weights, and phi as the fork keeps it.
-fn is_transposed(param: &ParamInfo) -> bool {
-    param.is_linear_weight() || (param.holder == "Wegeft" && param.path.ends_with(".phi"))
-}
-
-pub(crate) fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
-    let tensor = if transpose { tensor.swap_dims(0, D - 1) } else { tensor };
-    let data = tensor.into_data().convert::<f32>();
-    Stored {
-        shape: data.shape().to_vec(),
-        values: data.iter::<f32>().collect(),
-    }
-}
-
-struct Reader<'a> {
-    path: Vec<String>,
-    names: &'a Names,
+/// What an adapter folder holds, in memory: for adapters that travel as bytes, and for those of a model whose modules have
+/// other names here.
+///
+/// ```
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::Device;
+/// use wegeft::{Adapted, AdapterConfig, AdapterFiles};
+/// # #[derive(burn::module::Module, Debug)]
+/// # struct Model { query: Linear }
+/// # let device = Device::flex();
+/// # let model = Model { query: LinearConfig::new(8, 4).init(&device) };
+/// # let adapted = AdapterConfig::lora(2).with_target_modules(["query"]).init(model.clone())?;
+/// let (config, weights) = adapted.files().to_bytes()?;
+/// let there = AdapterFiles::from_bytes(&config, &weights)?;
+/// # let there = there.renamed(|name| name.replace("query", "q_proj"));
+/// // The adapter was trained where the layer is called q_proj:
+/// let adapted = there.renamed(|name| name.replace("q_proj", "query")).attach(model)?;
+/// # assert_eq!(adapted.summary().groups[0].name, "query");
+/// # Ok::<(), wegeft::AdapterError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterFiles {
+    fields: Map<String, Value>,
     tensors: Tensors,
+    /// Where they come from, for messages.
+    from: PathBuf,
 }
 
-impl ModuleVisitor for Reader<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
+/// Fields that hold names of modules: a list, a map from names, or a pattern.
+const NAME_FIELDS: [&str; 8] = [
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "feedforward_modules",
+    "target_parameters",
+    "rank_pattern",
+    "alpha_pattern",
+    "trainable_token_indices",
+];
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some((info, name)) = self.names.get(&self.path.join(".")) {
-            self.tensors
-                .insert(name.clone(), to_stored(param.base(), is_transposed(info)));
+impl AdapterFiles {
+    fn new(fields: Map<String, Value>, tensors: Tensors) -> Self {
+        Self {
+            fields,
+            tensors,
+            from: PathBuf::from("the given bytes"),
         }
     }
-}
 
-struct Filler<'a> {
-    path: Vec<String>,
-    names: &'a Names,
-    tensors: &'a Tensors,
-}
-
-impl ModuleMapper for Filler<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((info, name)) = self.names.get(&self.path.join(".")) else {
-            return param;
-        };
-        let Some(stored) = self.tensors.get(name) else {
-            return param;
-        };
-        let dtype = param.base().dtype();
-        param.map(|old| {
-            // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
-            let values = if is_transposed(info) {
-                transposed(stored)
-            } else {
-                stored.values.clone()
-            };
-            let data = TensorData::new(values, info.shape.clone()).convert_dtype(dtype);
-            Tensor::<D>::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
+    /// Reads both files of `folder`.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
+        let folder = folder.as_ref();
+        Ok(Self {
+            fields: read_fields(&folder.join(CONFIG_FILE))?,
+            tensors: read_tensors(&folder.join(WEIGHTS_FILE))?,
+            from: folder.to_path_buf(),
         })
     }
-}
 
-fn transposed(stored: &Stored) -> Vec<f32> {
-    let (rows, columns) = (stored.shape[0], stored.shape[1]);
-    (0..columns)
-        .flat_map(|c| (0..rows).map(move |r| stored.values[r * columns + c]))
-        .collect()
-}
+    /// The bytes of the config file and of the weights file.
+    ///
+    /// # Errors
+    /// Tensors that no file can hold.
+    pub fn to_bytes(&self) -> Result<(Vec<u8>, Vec<u8>), AdapterError> {
+        let text = serde_json::to_string_pretty(&self.fields).unwrap_or_default();
+        Ok((text.into_bytes(), pack(&self.from, &self.tensors)?))
+    }
 
-pub(crate) fn file_error(action: &'static str, path: &Path, message: impl ToString) -> AdapterError {
-    AdapterError::File {
-        action,
-        path: path.to_path_buf(),
-        message: message.to_string(),
+    /// The inverse of [`AdapterFiles::to_bytes`].
+    ///
+    /// # Errors
+    /// Bytes that are damaged.
+    pub fn from_bytes(config: &[u8], weights: &[u8]) -> Result<Self, AdapterError> {
+        let empty = Self::new(Map::new(), Tensors::new());
+        let text = std::str::from_utf8(config).map_err(|e| file_error("read", &empty.from, e))?;
+        Ok(Self {
+            fields: fields_of(text, &empty.from)?,
+            tensors: unpack(&empty.from, weights)?,
+            ..empty
+        })
+    }
+
+    /// Writes both files into `folder`, which is made if absent.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        write_adapter(folder.as_ref(), self.fields.clone(), &self.tensors)
+    }
+
+    /// The same adapter with other names of modules. `rename` gets every name that the config lists (a name, a name ending
+    /// or a pattern) and the key of every tensor without `base_model.model.`, such as
+    /// `layers.0.self_attn.q_proj.lora_A.weight`.
+    pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
+        let mut fields = self.fields;
+        for field in NAME_FIELDS {
+            match fields.get_mut(field) {
+                Some(Value::String(name)) => *name = rename(name),
+                Some(Value::Array(names)) => {
+                    for name in names {
+                        if let Value::String(name) = name {
+                            *name = rename(name);
+                        }
+                    }
+                }
+                Some(Value::Object(by_name)) => {
+                    *by_name = std::mem::take(by_name)
+                        .into_iter()
+                        .map(|(name, value)| (rename(&name), value))
+                        .collect();
+                }
+                _ => {}
+            }
+        }
+        let renamed = |(name, tensor): (String, Stored)| match name.strip_prefix(PREFIX) {
+            Some(name) => (format!("{PREFIX}{}", rename(name)), tensor),
+            None => (name, tensor),
+        };
+        Self {
+            fields,
+            tensors: self.tensors.into_iter().map(renamed).collect(),
+            from: self.from,
+        }
+    }
+
+    /// `model` with this adapter.
+    ///
+    /// # Errors
+    /// A config that is no adapter's or does not fit the model, or tensors that do not fit.
+    pub fn attach<M: Module + ModuleDisplay>(self, model: M) -> Result<Adapted<M>, AdapterError> {
+        self.attach_with(model, &[])
+    }
+
+    /// [`AdapterFiles::attach`] of an adapter whose method may be one of `own`: `peft_type` and reader of each.
+    ///
+    /// # Errors
+    /// As [`AdapterFiles::attach`].
+    pub fn attach_with<M: Module + ModuleDisplay>(
+        self,
+        model: M,
+        own: &[(&str, Reader)],
+    ) -> Result<Adapted<M>, AdapterError> {
+        let (config, weights) = (self.from.join(CONFIG_FILE), self.from.join(WEIGHTS_FILE));
+        let config = config_of(self.fields, &config, own)?;
+        config.init(model)?.with_tensors(self.tensors, &weights)
     }
 }
 
@@ -285,138 +330,4 @@ pub(crate) fn write_adapter(folder: &Path, config: Map<String, Value>, tensors: 
     write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();
     write_then_rename(&folder.join(CONFIG_FILE), text.as_bytes())
-}
-
-/// Writes `tensors` as f32 safetensors, beside `path` first, then renamed.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError> {
-    let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
-        .iter()
-        .map(|(name, stored)| {
-            (
-                name,
-                (
-                    stored.values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-                    &stored.shape,
-                ),
-            )
-        })
-        .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, (bytes, shape))| {
-            TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.as_str(), view))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| file_error("write", path, e))?;
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    let packed = safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))?;
-    write_then_rename(path, &packed)
-}
-
-/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part. A link is
-/// followed; a device or a pipe, which no file may replace, is written into.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-    let error = |e: std::io::Error| {
-        // tempfile adds the name of a file that is gone by then.
-        let message = e.to_string();
-        file_error("write", path, message.split(" at path \"").next().unwrap_or_default())
-    };
-    let target = match fs::canonicalize(path) {
-        Ok(target) if !target.is_file() => return fs::write(target, bytes).map_err(error),
-        Ok(target) => target,
-        // A link to nothing yet.
-        Err(_) if path.is_symlink() => return fs::write(path, bytes).map_err(error),
-        Err(_) => path.to_path_buf(),
-    };
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; an adapter is as readable as the umask says.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(error)?;
-    file.write_all(bytes).map_err(error)?;
-    file.persist(&target).map_err(|e| error(e.error))?;
-    Ok(())
-}
-
-/// The tensors of a safetensors file, F16 and BF16 widened to f32.
-///
-/// # Errors
-/// A file that is missing, truncated, or holds another type.
-pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
-    let bytes = fs::read(path).map_err(|e| file_error("read", path, e))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
-    file.iter()
-        .map(|(name, view)| {
-            let dtype = match view.dtype() {
-                Dtype::F32 => DType::F32,
-                Dtype::F16 => DType::F16,
-                Dtype::BF16 => DType::BF16,
-                other => {
-                    return Err(file_error(
-                        "read",
-                        path,
-                        format!("'{name}' has dtype {other:?}, expected F32, F16 or BF16"),
-                    ));
-                }
-            };
-            let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
-            let values = data.iter::<f32>().collect();
-            Ok((
-                name.to_string(),
-                Stored {
-                    shape: view.shape().to_vec(),
-                    values,
-                },
-            ))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_names_the_file_that_was_asked_for_alone() {
-        let message = write_then_rename(Path::new("/nowhere/at/all"), b"new")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("/nowhere/at/all") && !message.contains(".tmp"),
-            "{message}"
-        );
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_is_followed_and_a_pipe_is_written_into() {
-        use std::os::unix::fs::{FileTypeExt, symlink};
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        fs::write(path("file"), "old").unwrap();
-        symlink(path("file"), path("link")).unwrap();
-        write_then_rename(&path("link"), b"new").unwrap();
-        assert!(path("link").is_symlink());
-        assert_eq!(fs::read(path("file")).unwrap(), b"new");
-
-        symlink(path("later"), path("dangling")).unwrap();
-        write_then_rename(&path("dangling"), b"new").unwrap();
-        assert_eq!(fs::read(path("later")).unwrap(), b"new");
-
-        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
-        assert!(made.success());
-        let pipe = path("pipe");
-        let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
-        write_then_rename(&path("pipe"), b"new").unwrap();
-        assert!(fs::metadata(path("pipe")).unwrap().file_type().is_fifo());
-        assert_eq!(reader.join().unwrap(), b"new");
-    }
 }

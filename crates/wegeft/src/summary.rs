@@ -5,7 +5,7 @@ use std::fmt;
 use burn::module::{Module, ModuleDisplay};
 
 use crate::adapted::Adapted;
-use crate::methods::Factors;
+use crate::factors::Factors;
 use crate::site;
 
 /// Counts of an adapted model.
@@ -13,11 +13,11 @@ use crate::site;
 pub struct Summary {
     /// One line per group.
     pub groups: Vec<GroupSummary>,
-    /// Trainable values in the bank.
+    /// Trainable parameters in the bank.
     pub adapter_params: usize,
-    /// Values of `modules_to_save` (all of the model for full fine-tuning).
+    /// Parameters of `modules_to_save` (all of the model for full fine-tuning).
     pub saved_params: usize,
-    /// Frozen values of the model.
+    /// Frozen parameters of the model.
     pub frozen_params: usize,
 }
 
@@ -30,12 +30,12 @@ pub struct GroupSummary {
     pub sites: Vec<String>,
     /// Shape of the first site's weight, `[d_in, d_out]`.
     pub weight: [usize; 2],
-    /// Trainable values.
+    /// Trainable parameters.
     pub params: usize,
 }
 
 impl Summary {
-    /// Adapter values as a percentage of the frozen ones, as WeGeFT's released scripts report
+    /// Adapter parameters as a percentage of the frozen ones, as WeGeFT's released scripts report
     /// it; the head is in neither count. Without a frozen part: 100.
     pub fn percent(&self) -> f64 {
         if self.frozen_params == 0 {
@@ -44,7 +44,7 @@ impl Summary {
         100.0 * self.adapter_params as f64 / self.frozen_params as f64
     }
 
-    /// All values that are trained.
+    /// All parameters that are trained.
     pub fn trainable_params(&self) -> usize {
         self.adapter_params + self.saved_params
     }
@@ -53,14 +53,7 @@ impl Summary {
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Groups, sites, shapes and counts.
     pub fn summary(&self) -> Summary {
-        let frozen = self.bank().frozen();
-        let trained = |factors: &Factors| {
-            let params = site::params(factors).into_iter();
-            params
-                .filter(|param| !frozen.contains(&param.id))
-                .map(|param| param.len())
-                .sum()
-        };
+        let trained = |factors: &Factors| factors.specs().map(|(_, spec)| spec.trained_len()).sum();
         let groups: Vec<GroupSummary> = self
             .bank()
             .groups()
@@ -73,10 +66,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 params: trained(factors),
             })
             .collect();
-        let total: usize = site::params(self.model()).iter().map(site::ParamInfo::len).sum();
+        let total: usize = site::params(self.backbone()).iter().map(site::ParamInfo::len).sum();
         let saved: usize = self.saved_params().iter().map(site::ParamInfo::len).sum();
         Summary {
-            adapter_params: groups.iter().map(|group| group.params).sum(),
+            adapter_params: self.bank().specs().map(|(_, spec)| spec.trained_len()).sum(),
             groups,
             saved_params: saved,
             frozen_params: total - saved,
@@ -110,5 +103,12 @@ impl fmt::Display for Summary {
             "trained in full: {}; frozen: {}",
             self.saved_params, self.frozen_params
         )
+    }
+}
+
+/// The [`Summary`]: what burn-train prints before a training.
+impl<M: Module + ModuleDisplay> fmt::Display for Adapted<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.summary().fmt(f)
     }
 }

@@ -1,10 +1,10 @@
 //! Fields of PEFT's adapter_config.json that change what an adapter computes and that are not implemented here:
 //! set, they are refused by name instead of ignored.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Fields that mean nothing as long as they are null, false, empty, zero or "none".
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 11] = [
     "alora_invocation_tokens",
     "arrow_config",
     "bias",
@@ -13,18 +13,16 @@ const FIELDS: [&str; 13] = [
     "kasa_config",
     "layer_replication",
     "lora_bias",
-    "target_parameters",
-    "trainable_token_indices",
     "use_bdlora",
     "use_qalora",
     "velora_config",
 ];
 
 /// The first field of `config` that asks for something not implemented, with its value.
-pub(crate) fn first(config: &Value) -> Option<(&'static str, &Value)> {
+pub(crate) fn first(config: &Map<String, Value>) -> Option<(&'static str, &Value)> {
     FIELDS
         .iter()
-        .filter_map(|field| Some((*field, config.get(field)?)))
+        .filter_map(|field| Some((*field, config.get(*field)?)))
         .find(|(_, value)| is_set(value))
 }
 

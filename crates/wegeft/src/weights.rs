@@ -1,15 +1,15 @@
-//! The frozen values that some methods start from: a weight's principal part, its norms, a bias.
+//! The frozen weights that some methods start from: a weight's principal part, its norms, a bias.
 
 use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 
-use crate::methods::dequantized;
 use crate::site::Site;
+use crate::tensor::dequantized;
 
-/// Handles to the values of a model's sites, by path; no copy.
-pub(crate) struct Weights {
+/// Handles to the weights of a model's sites, by path; no copy.
+pub struct Weights {
     matrices: HashMap<String, Tensor<2>>,
     vectors: HashMap<String, Tensor<1>>,
 }
@@ -29,7 +29,7 @@ impl Weights {
     }
 
     /// The weight of a site of this model (its block, if it is one), `[d_in, d_out]`, f32 and without gradient.
-    pub(crate) fn matrix(&self, site: &Site) -> Tensor<2> {
+    pub fn matrix(&self, site: &Site) -> Tensor<2> {
         let weight = self.matrices[&site.path].clone().without_autodiff();
         let weight = dequantized(weight).cast(DType::F32);
         match &site.block {
@@ -43,9 +43,9 @@ impl Weights {
         dequantized(self.matrices[&site.path].clone())
     }
 
-    /// The value of a rank-1 site of this model, `[d_out]`, f32 and without gradient.
-    pub(crate) fn vector(&self, site: &Site) -> Tensor<1> {
-        self.vectors[&site.path].clone().without_autodiff().cast(DType::F32)
+    /// The vector at a rank-1 site of this model, `[d_out]`, f32 and without gradient.
+    pub fn vector(&self, site: &Site) -> Tensor<1> {
+        dequantized(self.vectors[&site.path].clone().without_autodiff()).cast(DType::F32)
     }
 }
 

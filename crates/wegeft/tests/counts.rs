@@ -5,7 +5,7 @@ use wegeft::methods::bitfit::BitfitConfig;
 use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::wegeft::{Side, WegeftConfig};
 use wegeft::site::Site;
-use wegeft::{AdapterConfig, Method, Sharing};
+use wegeft::{AdapterConfig, Sharing};
 
 const LLAMA_2_7B: usize = 6_738_415_616;
 const LLAMA_3_8B: usize = 8_030_261_248;
@@ -64,8 +64,8 @@ fn percent(count: usize, frozen: usize) -> String {
 #[test]
 fn llamas() {
     let wegeft = AdapterConfig::wegeft;
-    let output = |r| AdapterConfig::new(Method::Wegeft(WegeftConfig::new(r).with_side(Side::Output)));
-    let unshared = |r| AdapterConfig::new(Method::Wegeft(WegeftConfig::new(r).with_sharing(Sharing::Site)));
+    let output = |r| AdapterConfig::new(WegeftConfig::new(r).with_side(Side::Output));
+    let unshared = |r| AdapterConfig::new(WegeftConfig::new(r).with_sharing(Sharing::Site));
     let lora = AdapterConfig::lora;
     // Method, targets, LLaMA-2 7B, LLaMA-3 8B.
     let rows: [(AdapterConfig, &[&str], usize, usize); 14] = [
@@ -94,7 +94,7 @@ fn llamas() {
 
 #[test]
 fn lora_fa_trains_b_alone_and_ia3_one_vector_a_layer() {
-    let fa = AdapterConfig::new(Method::Lora(LoraConfig::new(16).with_freeze_a(true)));
+    let fa = AdapterConfig::new(LoraConfig::new(16).with_freeze_a(true));
     assert_eq!(count(&fa, &llama_2_7b(&QV)), 32 * 2 * 16 * 4096);
     let ia3 = AdapterConfig::ia3(["down_proj"]);
     let sites = llama_2_7b(&["k_proj", "v_proj", "down_proj"]);
@@ -133,7 +133,7 @@ fn vit_b_16() {
         ("mlp.fc1.bias", 3072),
         ("mlp.fc2.bias", 768),
     ];
-    let bitfit = AdapterConfig::new(Method::Bitfit(BitfitConfig::new()));
+    let bitfit = AdapterConfig::new(BitfitConfig::new());
     let bitfit = count(&bitfit, &vectors(&biases));
     assert_eq!((bitfit, percent(bitfit, VIT_B_16)), (82_944, "0.0967".to_string()));
     let norms = [

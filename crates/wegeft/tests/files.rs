@@ -239,7 +239,7 @@ proptest! {
         let at = at % weights.len();
         weights[at] = byte;
         std::fs::write(dir.path().join(WEIGHTS_FILE), &weights).unwrap();
-        let _ = config.init(model()).unwrap().load(dir.path());
+        let _ = config.init(model()).unwrap().load_weights(dir.path());
     }
 
     #[test]
@@ -294,23 +294,19 @@ fn the_fork_s_layout_is_read_and_written() {
     for tensors in [fork, bare] {
         fork_folder(dir.path(), json!({}), tensors.clone().into());
         let config = read_config(dir.path()).unwrap();
-        let wegeft::Method::Wegeft(settings) = &config.method else {
-            panic!("{config:?}")
-        };
+        let settings = config.settings::<wegeft::WegeftConfig>().expect("it is WeGeFT");
         assert_eq!(
             (settings.r, settings.alpha, settings.sharing.clone()),
             (2, 4.0, wegeft::Sharing::Site)
         );
         assert_eq!(settings.zero_factor, wegeft::ZeroFactor::Phi);
         assert_eq!(config.extra["base_model_name_or_path"], "some/model");
-        let adapted = config.init(model()).unwrap().load(dir.path()).unwrap();
+        let adapted = config.init(model()).unwrap().load_weights(dir.path()).unwrap();
         let low = adapted.low_rank().unwrap().remove("proj").unwrap();
         assert_eq!((low.scale, low.a.dims()), (2.0, [2, 4]));
         assert_eq!(low.a.into_data().iter::<f32>().collect::<Vec<_>>(), psi);
-        let wegeft::methods::Factors::Wegeft(factors) = &adapted.bank().factors[0] else {
-            panic!("it is WeGeFT")
-        };
-        assert_eq!(factors.phi.val().into_data().iter::<f32>().collect::<Vec<_>>(), phi_t);
+        let phi_here = adapted.bank().factors[0].matrix("phi");
+        assert_eq!(phi_here.into_data().iter::<f32>().collect::<Vec<_>>(), phi_t);
         // What is written again has the fork's names, orientation and fields.
         let again = tempfile::tempdir().unwrap();
         adapted.save(again.path()).unwrap();
@@ -332,7 +328,8 @@ fn the_fork_s_layout_is_read_and_written() {
     let tied = read(json!({ "tied_modules": [["p", "q"]] })).unwrap();
     assert_eq!(tied.init(model()).unwrap().bank().groups()[0].name, "(?:p|q).*");
     let output = read(json!({ "transform_dim": { "proj": "output" } })).unwrap();
-    assert!(matches!(output.method, wegeft::Method::Wegeft(w) if w.side == wegeft::Side::Output));
+    let output = output.settings::<wegeft::WegeftConfig>();
+    assert!(output.is_some_and(|config| config.side == wegeft::Side::Output));
     for (fields, part) in [
         (
             json!({ "transform_dim": { "proj": "output", "up": "input" } }),

@@ -4,10 +4,9 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
-use wegeft::methods::Factors;
 use wegeft::methods::generator::{BlockKind, BlockNorm, ClusterActivation, GeneratorConfig};
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{Adapted, AdapterConfig, Fused, Method, Sharing, Side, ZeroFactor, linear, linear_many};
+use wegeft::{Adapted, AdapterConfig, Fused, Sharing, Side, ZeroFactor, linear, linear_many};
 
 const D: usize = 6;
 
@@ -49,7 +48,7 @@ fn input(device: &Device) -> Tensor<3> {
 }
 
 fn adapter(config: WegeftConfig) -> AdapterConfig {
-    AdapterConfig::new(Method::Wegeft(config)).with_target_modules(["qkv", "proj"])
+    AdapterConfig::new(config).with_target_modules(["qkv", "proj"])
 }
 
 fn generator(block: BlockKind) -> WegeftConfig {
@@ -170,14 +169,14 @@ fn every_form_survives_saving_and_exports_as_lora() {
         adapted.save(folder.path()).unwrap();
         let read = wegeft::read_config(folder.path()).unwrap();
         assert_eq!(read, config);
-        let loaded = read.init(net.clone()).unwrap().load(folder.path()).unwrap();
+        let loaded = read.init(net.clone()).unwrap().load_weights(folder.path()).unwrap();
         assert_eq!(
             loaded.bind().forward(x.clone(), true).into_data(),
             expected.clone().into_data()
         );
         adapted.export_lora(folder.path()).unwrap();
         let lora = wegeft::read_config(folder.path()).unwrap().init(net).unwrap();
-        let lora = lora.load(folder.path()).unwrap();
+        let lora = lora.load_weights(folder.path()).unwrap();
         close(lora.bind().forward(x, true), expected, 1e-5);
     }
 }
@@ -195,9 +194,7 @@ fn generators_have_the_published_parameter_counts() {
         let model = Proj {
             proj: LinearConfig::new(768, 768).init(&device),
         };
-        let adapted = AdapterConfig::new(Method::Wegeft(config))
-            .with_target_modules(["proj"])
-            .init(model);
+        let adapted = AdapterConfig::new(config).with_target_modules(["proj"]).init(model);
         assert_eq!(adapted.unwrap().summary().adapter_params, 24_576 + extra, "{block:?}");
     }
 }
@@ -214,7 +211,7 @@ fn only_the_chosen_blocks_of_a_fused_weight_change() {
         .map(|group| group.name.as_str())
         .collect();
     assert_eq!(names, ["blocks.*.qkv.q", "blocks.*.qkv.v", "blocks.*.proj"]);
-    let (before, after) = (&adapted.model().blocks[0], adapted.merge().unwrap());
+    let (before, after) = (&adapted.backbone().blocks[0], adapted.merge().unwrap());
     let change = (after.blocks[0].qkv.weight.val() - before.qkv.weight.val()).abs();
     let of = |i: usize| change.clone().narrow(1, i * D, D).max().into_scalar::<f32>();
     assert!(of(0) > 1e-3 && of(1) == 0.0 && of(2) > 1e-3);
@@ -236,9 +233,9 @@ fn dropout_acts_in_training_only() {
         let folder = tempfile::tempdir().unwrap();
         adapted.save(folder.path()).unwrap();
         let without = adapter(plain)
-            .init(adapted.model().clone())
+            .init(adapted.backbone().clone())
             .unwrap()
-            .load(folder.path())
+            .load_weights(folder.path())
             .unwrap();
         let evaluated = |adapted: &Adapted<Net>| adapted.valid().bind().forward(x.clone().inner(), true);
         close(evaluated(&adapted), evaluated(&without), 1e-5);
@@ -263,7 +260,7 @@ fn layers_of_one_generator_share_one_edit() {
         close(out, linear(layer, x.clone()), 1e-6);
     }
     // An adapted layer beside a frozen one keeps to its own.
-    let frozen = &adapted.model().blocks[0].qkv;
+    let frozen = &adapted.backbone().blocks[0].qkv;
     let [a, b] = linear_many([&bound.blocks[0].qkv, frozen], x.clone());
     close(a, linear(&bound.blocks[0].qkv, x.clone()), 1e-6);
     close(b, frozen.forward(x), 1e-6);
@@ -280,10 +277,8 @@ fn patterns_set_rank_and_alpha() {
         .bank()
         .factors
         .iter()
-        .map(|factors| match factors {
-            Factors::Wegeft(pair) => (pair.phi.dims(), pair.scale),
-            other => panic!("{other:?}"),
-        })
+        .zip(adapted.bank().groups())
+        .map(|(factors, group)| (factors.matrix("phi").dims(), group.scale))
         .collect();
     assert_eq!(found, [([D, 2], 2.5), ([D, 4], 0.5)]);
 }

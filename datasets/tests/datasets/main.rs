@@ -2,6 +2,7 @@
 
 mod fgvc;
 mod folders;
+mod glue;
 mod images;
 mod parquet;
 mod prepare;

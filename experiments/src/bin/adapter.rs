@@ -1,11 +1,5 @@
-//! Looks into adapter folders, merges, exports, compares and converts them.
+//! The program `adapter` by itself.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use experiments::adapter::{Args, adapter};
-use experiments::output::end;
-
-fn main() -> ExitCode {
-    end("adapter", adapter(&Args::parse()))
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("adapter")
 }

@@ -1,11 +1,5 @@
-//! Times forward passes and training steps.
+//! The program `bench` by itself.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use experiments::bench::{Args, bench};
-use experiments::output::end;
-
-fn main() -> ExitCode {
-    end("bench", bench(&Args::parse()))
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("bench")
 }

@@ -1,11 +1,5 @@
-//! Continuations of prompts, from a language model and an adapter.
+//! The program `generate` by itself.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use experiments::generate::{Args, generate};
-use experiments::output::end;
-
-fn main() -> ExitCode {
-    end("generate", generate(&Args::parse()))
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("generate")
 }

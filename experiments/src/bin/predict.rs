@@ -1,11 +1,5 @@
-//! Labels and probabilities of pictures, from a backbone and an adapter.
+//! The program `predict` by itself.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use experiments::output::end;
-use experiments::predict::{Args, predict};
-
-fn main() -> ExitCode {
-    end("predict", predict(&Args::parse()))
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("predict")
 }

@@ -1,11 +1,5 @@
-//! Tables and plots of any set of run folders.
+//! The program `report` by itself.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use experiments::output::end;
-use experiments::report::program::{Args, report};
-
-fn main() -> ExitCode {
-    end("report", report(&Args::parse()))
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("report")
 }

@@ -1,11 +1,5 @@
-//! Token-cluster maps of a trained WeGeFT adapter.
+//! The program `visualize` by itself.
 
-use std::process::ExitCode;
-
-use clap::Parser;
-use experiments::output::end;
-use experiments::visualize::program::{Args, visualize};
-
-fn main() -> ExitCode {
-    end("visualize", visualize(&Args::parse()))
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("visualize")
 }

@@ -3,16 +3,22 @@
 use backbones::lm::Decoder;
 use burn::tensor::Device;
 
-use crate::generation::{Generation, Generator};
+use crate::language::generation::{Generation, Generator};
 use crate::language::model::Lm;
-use crate::language::settings::Settings;
+use crate::language::settings::Evaluation;
 
-/// What `model` (without autodiff) writes after each of `prompts`, all in one batch: the likeliest token each time, or
-/// the best beam.
+/// What `model` (without autodiff) writes after each of `prompts`, all in one batch: the likeliest token each time, the best
+/// beam, or tokens drawn from `seed`.
 ///
 /// # Errors
 /// What tokenizer and generator say.
-pub fn answers(model: &Decoder, lm: &Lm, prompts: &[String], settings: &Settings) -> Result<Vec<String>, String> {
+pub fn answers(
+    model: &Decoder,
+    lm: &Lm,
+    prompts: &[String],
+    settings: &Evaluation,
+    seed: u64,
+) -> Result<Vec<String>, String> {
     let ids = prompts.iter().map(|prompt| lm.tokenizer.encode(prompt, true));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     let device: Device = model.head_weight().device();
@@ -30,6 +36,8 @@ pub fn answers(model: &Decoder, lm: &Lm, prompts: &[String], settings: &Settings
     let settings = Generation {
         max_new_tokens: settings.max_new_tokens,
         num_beams: settings.num_beams,
+        temperature: settings.temperature,
+        seed,
         ..Generation::default()
     };
     let generated = generator.generate(&ids, &settings, &mut |_, _| {})?;

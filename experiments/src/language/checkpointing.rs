@@ -6,10 +6,9 @@ use burn::tensor::Tensor;
 use kernels::linear_cross_entropy;
 use wegeft::Adapted;
 
-use crate::language::batches::Batch;
-use crate::language::objective::{head, response_rows};
-use crate::prefix::trained_paths;
-use crate::recompute::Layered;
+use crate::language::data::Batch;
+use crate::language::head::{head, response_rows};
+use crate::train::recompute::{Layered, trained_paths};
 
 /// Loss of a batch (the sum over its learned tokens, divided by `denominator`) and its gradients. Every layer starts its
 /// random numbers (dropout) at `seed` plus its number, both times.
@@ -37,7 +36,7 @@ pub fn loss_and_grads(
             frozen.fold(embed(adapted), |x, index| layer(adapted, index, x))
         },
         embed_is_trained: first.is_none(),
-        layers: first.unwrap_or(0)..adapted.model().config().layers.len(),
+        layers: first.unwrap_or(0)..adapted.backbone().config().layers.len(),
         layer,
     };
     let (loss, (), grads) = layered.loss_and_grads(adapted, |x| {

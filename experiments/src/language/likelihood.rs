@@ -4,13 +4,12 @@
 use backbones::lm::{Cache, Decoder, Layout};
 use burn::tensor::{Int, Tensor, TensorData};
 use datasets::language::extraction::COMMONSENSE_MARKER;
-use datasets::language::{Gold, Question};
 use kernels::{LmHead, linear_nll};
 use serde::{Deserialize, Serialize};
 
-use crate::language::batches::{Batch, Sequence};
+use crate::language::data::{Batch, Sequence};
+use crate::language::head::response_rows;
 use crate::language::model::Lm;
-use crate::language::objective::response_rows;
 
 /// The options' likelihoods and the greatest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,15 +22,15 @@ pub struct Choice {
     pub correct: bool,
 }
 
-/// Compares the options of `question` as ends of `prompt` and the marker phrase.
+/// Compares `options`, of which `gold` is right, as ends of `prompt` and the marker phrase.
 ///
 /// # Errors
 /// What the tokenizer says.
-pub fn choose(model: &Decoder, lm: &Lm, question: &Question, prompt: &str) -> Result<Choice, String> {
+pub fn choose(model: &Decoder, lm: &Lm, options: &[String], gold: &str, prompt: &str) -> Result<Choice, String> {
     let context = format!("{prompt}{COMMONSENSE_MARKER}");
     let given = lm.tokenizer.encode(&context, true)?.len();
-    let mut sequences = Vec::with_capacity(question.options.len());
-    for option in &question.options {
+    let mut sequences = Vec::with_capacity(options.len());
+    for option in options {
         let ids = lm.tokenizer.encode(&format!("{context} {option}"), true)?;
         let learned = (0..ids.len()).map(|at| at >= given).collect();
         sequences.push(Sequence {
@@ -42,9 +41,9 @@ pub fn choose(model: &Decoder, lm: &Lm, question: &Question, prompt: &str) -> Re
     }
     let log_likelihoods = log_likelihoods(model, sequences, given);
     let best = (0..log_likelihoods.len()).max_by(|a, b| log_likelihoods[*a].total_cmp(&log_likelihoods[*b]));
-    let chosen = best.map(|best| question.options[best].clone()).unwrap_or_default();
+    let chosen = best.map(|best| options[best].clone()).unwrap_or_default();
     Ok(Choice {
-        correct: question.gold == Gold::Label(chosen.clone()),
+        correct: gold == chosen,
         chosen,
         log_likelihoods,
     })
@@ -64,7 +63,7 @@ fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) 
     let hidden = model.hidden(batch.ids.clone(), &batch.layout, cache.as_mut());
     let head = LmHead {
         weight: model.head_weight(),
-        soft_cap: model.config().final_softcap,
+        softcap: model.config().final_softcap,
         trained: false,
     };
     let nll = linear_nll(response_rows(hidden, &batch), &head, batch.targets);
@@ -103,9 +102,9 @@ fn common(model: &Decoder, sequences: &[Sequence], given: usize) -> Option<Cache
 
 #[cfg(test)]
 mod tests {
+    use backbones::lm::DecoderConfig;
     use backbones::lm::config::LayerKind;
     use backbones::lm::rope::RopeConfig;
-    use backbones::lm::{DecoderConfig, Family};
     use burn::tensor::Device;
 
     use super::*;
@@ -113,7 +112,7 @@ mod tests {
     #[test]
     fn a_prompt_that_is_read_once_gives_the_same_likelihoods() {
         let layers = [None, Some(5)].map(|window| LayerKind { window, rope: Some(0) });
-        let config = DecoderConfig::new(Family::Llama, 50, 16, 32, layers.to_vec(), 4, 2, 4, 64)
+        let config = DecoderConfig::new("llama".into(), 50, 16, 32, layers.to_vec(), 4, 2, 4, 64)
             .with_ropes(vec![RopeConfig::new(1e4, 4)])
             .with_initializer_range(0.5);
         let model = config.init(&Device::flex());

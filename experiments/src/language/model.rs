@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, lm_config, load_lm};
+use backbones::lm::chat_template::{Chat, ChatError};
+use backbones::lm::{Decoder, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
 use backbones::resolve_lm;
 use burn::tensor::Device;
-use datasets::language::Message;
-use serde_json::Value;
 use wegeft::Adapted;
 
-use crate::adapted_lm;
-use crate::generation::chat::{self, ChatError};
-use crate::language::settings::Settings;
-use crate::memory::peak_note;
-use crate::output::tell;
+use crate::cli::output::tell;
+use crate::cli::shipped;
+use crate::language::adapted;
+use crate::language::settings::Model;
+use crate::run::memory::peak_note;
 
 /// Field of adapter_config.json that names the model an adapter was trained on, as PEFT has it.
 pub const BASE_MODEL: &str = "base_model_name_or_path";
@@ -29,29 +28,29 @@ pub struct Lm {
     pub folder: PathBuf,
 }
 
-/// Folder of the small language model that ships with the repository.
-pub fn shipped() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model")
-}
-
 /// Loads the model that `settings` name onto `device`.
 ///
 /// # Errors
 /// Files that are missing, malformed or do not fit together.
-pub fn load(settings: &Settings, device: &Device) -> Result<Lm, String> {
+pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
     let folder = match &settings.model {
         Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
-        None => shipped(),
+        None => shipped::language_model()?,
     };
     let options = LoadOptions {
         precision: settings.dtype.parse().map_err(|e| format!("field 'dtype': {e}"))?,
         ..LoadOptions::default()
     };
     let start = Instant::now();
-    let vocab_size = lm_config(&folder).map_err(|e| e.to_string())?.vocab_size;
     // Before the weights: reading a vocabulary takes three times the memory that it needs after.
-    let tokenizer = LmTokenizer::load(&folder, vocab_size).map_err(|e| e.to_string())?;
+    let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
     let pretrained = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
+    for note in &pretrained.notes {
+        tell(note);
+    }
+    if let Err(note) = pretrained.generation.check(false) {
+        tell(note);
+    }
     let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
     tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
@@ -70,8 +69,7 @@ impl Lm {
     pub fn end_token(&self) -> Result<u32, String> {
         let named = self
             .tokenizer
-            .eos_token
-            .as_ref()
+            .eos_token()
             .and_then(|token| self.tokenizer.token_id(token));
         named
             .or(self.pretrained.generation.eos.first().copied())
@@ -83,16 +81,16 @@ impl Lm {
             })
     }
 
-    /// `messages` in the model's chat template, with the tools that the assistant may call; with `open`, up to where the assistant's turn starts.
+    /// The model's chat templates, ready for many conversations.
     ///
     /// # Errors
-    /// A model without a chat template, or one that the messages do not fit.
-    pub fn chat_text(&self, messages: &[Message], tools: &[Value], open: bool) -> Result<String, String> {
-        chat::prompt(&self.tokenizer, messages, tools, open).map_err(|error| match error {
+    /// A model without a chat template, or one that is malformed.
+    pub fn chat(&self) -> Result<Chat, String> {
+        Chat::new(&self.tokenizer).map_err(|error| match error {
             ChatError::NoTemplate => {
                 format!("{error}; choose another --template and data without messages, or another model")
             }
-            ChatError::Failed(_) => error.to_string(),
+            other => other.to_string(),
         })
     }
 
@@ -101,6 +99,6 @@ impl Lm {
     /// # Errors
     /// Files that are missing or do not fit the model.
     pub fn with_adapter(&self, folder: &Path) -> Result<Adapted<Decoder>, String> {
-        adapted_lm::with_adapter(self.pretrained.model.clone(), folder)
+        adapted::with_adapter(self.pretrained.model.clone(), folder)
     }
 }

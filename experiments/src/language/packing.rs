@@ -1,7 +1,7 @@
 //! Packing: several examples in one row, so that little of a batch is padding. No example sees another, and each one's
 //! positions start at 0, so that a step on packed rows is the step on their examples.
 
-use crate::language::batches::Sequence;
+use crate::language::data::Sequence;
 
 /// `sequences` joined into as few rows of at most `max_length` tokens as best fit, longest first, finds: each goes into
 /// the fullest row that has room for it.

@@ -1,254 +1,306 @@
-//! Settings of `finetune`, `commonsense` and `arithmetic`: a TOML preset, every field of which has a flag of the same
-//! name.
+//! Settings of the programs that adapt language models.
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
+use clap::{ArgAction, Args, ValueHint};
 use datasets::language::{Fields, Protocol, Template};
 use serde::{Deserialize, Serialize};
-use wegeft::methods::lora::LoraConfig;
-use wegeft::methods::wegeft::{WegeftConfig, ZeroFactor};
-use wegeft::{AdapterConfig, Method};
 
-use crate::language::schedule::Shape;
+use crate::cli::settings::{absolute, absolute_model, check_positive};
+use crate::methods::{Adapter, NONE, OwnSettings, Wing};
+use crate::run::args::Execution;
+use crate::run::sweep::Sweep;
+use crate::train::settings::Training;
 
-/// The effective settings of a run folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Language model: folder or hub name; the small one that ships if absent.
+/// The language model.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Model")]
+pub struct Model {
+    /// Language model: Hugging Face folder (config.json, safetensors, tokenizer.json) or hub name [default: the small one
+    /// that ships].
+    #[arg(long, alias = "backbone", value_hint = ValueHint::AnyPath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Type of the weights in memory: f32, bf16 or f16.
+    /// Type of the weights in memory.
+    #[arg(long, value_parser = PossibleValuesParser::new(DTYPES), default_value = "f32")]
     pub dtype: String,
-    /// Suites: folder with LLM-Adapters' files; the generated sample if absent.
-    pub data: Option<PathBuf>,
-    /// Suites: test sets, or `all`.
-    pub sets: Vec<String>,
-    /// Suites: which released code is followed, new (WeGeFT's) or old (GIFT's).
-    pub protocol: String,
-    /// none (the model as it is), lora, wegeft, full.
-    pub method: Vec<String>,
-    /// Adapter folder to evaluate, or to go on training from, in place of a new adapter.
+    /// Adapter folder in place of a new adapter: evaluated by a suite, trained on by finetune.
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
-    /// Training files (JSON, JSONL, parquet); the suite's own if empty.
-    pub train_file: Vec<PathBuf>,
-    /// finetune: names of the fields in the files, `output=response`.
-    pub field: Vec<String>,
-    /// finetune: how an instruction becomes a prompt: alpaca, plain, chat.
-    pub template: String,
-    /// At most so many training examples, the first ones.
-    pub train_limit: Option<usize>,
-    /// At most so many questions of each test set, the first ones.
-    pub test_limit: Option<usize>,
-    /// Part of the training examples, from the end, that is held out and evaluated on.
-    pub validation: f64,
-    /// Modules that LoRA and WeGeFT adapt.
-    pub target_modules: Vec<String>,
-    /// Rank of WeGeFT.
-    pub r: usize,
-    /// Numerator of WeGeFT's scale alpha / r.
-    pub alpha: f64,
-    /// WeGeFT's dropout on the elements of W, in training.
-    pub weight_dropout: f64,
-    /// Rank of LoRA.
-    pub lora_r: usize,
-    /// Numerator of LoRA's scale alpha / r.
-    pub lora_alpha: f64,
-    /// LoRA's dropout on what A reads, in training.
-    pub lora_dropout: f64,
-    /// Epochs.
-    pub epochs: usize,
-    /// Sequences a batch.
-    pub batch_size: usize,
-    /// Batches a step.
-    pub accumulation: usize,
-    /// Several examples in a row of `max_length` tokens, none of which sees another: less padding.
-    pub packing: bool,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// linear, cosine or constant, after the warm-up.
-    pub lr_scheduler: String,
-    /// Part of the steps that are warm-up.
-    pub warmup_ratio: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Greatest norm over all gradients; 0 does not clip.
-    pub max_grad_norm: f64,
-    /// Tokens of an example; what is longer is cut.
-    pub max_length: usize,
-    /// Steps between evaluations and checkpoints; an epoch if absent.
-    pub eval_steps: Option<usize>,
-    /// Which adapter is kept: last, or best (of the lowest validation loss).
-    pub keep: String,
-    /// Keep only the layers' inputs for the backward pass and compute the rest again: less memory, half as much time again.
-    pub gradient_checkpointing: bool,
-    /// Most memory that the estimate before the start may come to, MB; the machine's free memory if absent.
-    pub memory_limit: Option<u64>,
-    /// Suites: questions that are answered at a time.
-    pub eval_batch_size: usize,
-    /// Suites: tokens of an answer at most.
-    pub max_new_tokens: usize,
-    /// Suites: beams; 1 is greedy.
-    pub num_beams: usize,
-    /// commonsense: also choose the option of the greatest likelihood.
-    pub likelihood: bool,
-    /// Seed of factors, order and dropout.
-    pub seed: u64,
-    /// Device.
-    pub device: String,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect();
-        Self {
-            model: None,
-            dtype: "f32".into(),
-            data: None,
-            sets: words(&["all"]),
-            protocol: "new".into(),
-            method: words(&["wegeft"]),
-            adapter: None,
-            train_file: Vec::new(),
-            field: Vec::new(),
-            template: "alpaca".into(),
-            train_limit: None,
-            test_limit: None,
-            validation: 0.0,
-            target_modules: words(&["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]),
-            r: 64,
-            alpha: 128.0,
-            weight_dropout: 0.0,
-            lora_r: 16,
-            lora_alpha: 32.0,
-            lora_dropout: 0.0,
-            epochs: 3,
-            batch_size: 16,
-            accumulation: 1,
-            packing: false,
-            learning_rate: 4e-4,
-            lr_scheduler: "linear".into(),
-            warmup_ratio: 0.1,
-            weight_decay: 0.0,
-            max_grad_norm: 1.0,
-            max_length: 512,
-            eval_steps: None,
-            keep: "last".into(),
-            gradient_checkpointing: false,
-            memory_limit: None,
-            eval_batch_size: 16,
-            max_new_tokens: 128,
-            num_beams: 1,
-            likelihood: true,
-            seed: 42,
-            device: crate::device::DEFAULT.into(),
-        }
-    }
+/// Types of weights.
+pub const DTYPES: [&str; 3] = ["f32", "bf16", "f16"];
+
+/// How examples become training data.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Data")]
+pub struct Examples {
+    /// At most so many training examples, the first ones [default: all].
+    #[arg(long, alias = "max-train-samples")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// Part of the training examples, from the end, that is held out and evaluated on.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub validation: f64,
+    /// Tokens of an example; what is longer is cut, and counted.
+    #[arg(long, default_value_t = 512)]
+    pub max_length: usize,
+    /// Put several examples into a row, as many as fit max_length; none sees another. A batch is then batch_size rows.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
+    pub packing: bool,
+    /// Make batches of examples of like length: less padding, but not the paper's objective, whose batches are random.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
+    pub group_by_length: bool,
+    /// Loss of a step with several batches: the mean of their means, as code without token counts has it, in place of the
+    /// mean over all their target tokens.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
+    pub mean_of_batch_means: bool,
 }
+
+/// The effective settings that all these programs share.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct Settings {
+    /// The model.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: Model,
+    /// Its training data.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub examples: Examples,
+    /// The adapters.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub adapter: Adapter,
+    /// How they are trained.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub training: Training,
+    /// How they are tuned.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sweep: Sweep,
+    /// Seeds and devices.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub execution: Execution,
+    /// `[methods.NAME]`: settings of one method that differ from those of all.
+    #[arg(skip)]
+    #[serde(default)]
+    pub methods: OwnSettings,
+}
+
+/// What the suites have in their place without --model and --data: the small model that ships, on generated questions.
+pub const SAMPLE: &str = r#"
+method = ["none", "lora", "wegeft"]
+r = 16
+alpha = 32.0
+lora_r = 8
+lora_alpha = 16.0
+learning_rate = 5e-3
+eval_batch_size = 50
+"#;
 
 impl Settings {
-    /// What the programs without an argument share: the small model that ships, on generated questions.
-    pub fn of_sample() -> Self {
-        Self {
-            method: ["none", "lora", "wegeft"].map(String::from).to_vec(),
-            r: 16,
-            alpha: 32.0,
-            lora_r: 8,
-            lora_alpha: 16.0,
-            learning_rate: 5e-3,
-            eval_batch_size: 50,
-            ..Self::default()
-        }
-    }
-
-    /// Refuses what no run can be made with.
+    /// Brings paths and names to one form and refuses what no run can be made with.
     ///
     /// # Errors
     /// A value out of range, an unknown name.
-    pub fn check(&self) -> Result<(), String> {
-        let positive = [
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("accumulation", self.accumulation),
-            ("r", self.r),
-            ("lora_r", self.lora_r),
-            ("max_length", self.max_length),
-            ("eval_steps", self.eval_steps.unwrap_or(1)),
-            ("eval_batch_size", self.eval_batch_size),
-            ("max_new_tokens", self.max_new_tokens),
-            ("num_beams", self.num_beams),
-            ("train_limit", self.train_limit.unwrap_or(1)),
-            ("test_limit", self.test_limit.unwrap_or(1)),
-        ];
-        if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(format!("field '{field}' is 0; it must be at least 1"));
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+    pub fn check(&mut self) -> Result<(), String> {
+        // Paths from the root on: a run folder goes on from any working folder.
+        self.model.model = self.model.model.take().map(absolute_model).transpose()?;
+        self.model.adapter = self.model.adapter.take().map(|path| absolute(&path)).transpose()?;
+        let examples = &self.examples;
+        check_positive(&[
+            ("max_length", examples.max_length),
+            ("train_limit", examples.train_limit.unwrap_or(1)),
+        ])?;
+        if !(0.0..1.0).contains(&examples.validation) {
             return Err(format!(
-                "field 'learning_rate' is {}; it must be above 0",
-                self.learning_rate
+                "field 'validation' is {}; it must be in [0, 1)",
+                examples.validation
             ));
         }
-        for (field, value) in [
-            ("weight_decay", self.weight_decay),
-            ("max_grad_norm", self.max_grad_norm),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(format!("field '{field}' is {value}; it must be 0 or more"));
+        self.training.check()?;
+        self.sweep.check(self.training.epochs)?;
+        self.execution.check()?;
+        self.adapter.check(&self.methods, Wing::Language)?;
+        if examples.validation == 0.0 {
+            if let Some(field) = self.training.judges() {
+                return Err(format!("{field}, which needs a 'validation' above 0 to judge by"));
+            }
+            if self.sweep.sweep {
+                return Err("field 'sweep' is true, which needs a 'validation' above 0 to judge by".into());
             }
         }
-        for (field, value) in [
-            ("validation", self.validation),
-            ("warmup_ratio", self.warmup_ratio),
-            ("weight_dropout", self.weight_dropout),
-            ("lora_dropout", self.lora_dropout),
-        ] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(format!("field '{field}' is {value}; it must be in [0, 1)"));
-            }
-        }
-        if !matches!(self.keep.as_str(), "last" | "best") {
-            return Err(format!("field 'keep' is '{}'; choose last or best", self.keep));
-        }
-        if self.keep == "best" && self.validation == 0.0 {
-            return Err("field 'keep' is 'best', which needs a 'validation' above 0 to judge by".into());
-        }
-        if self.method.is_empty() {
-            return Err("field 'method' is empty; choose none, lora, wegeft or full".into());
-        }
-        for method in self.method.iter().filter(|method| *method != "none") {
-            self.adapter_config(method)?;
-        }
-        Shape::named(&self.lr_scheduler)?;
-        Protocol::named(&self.protocol)?;
-        Template::named(&self.template)?;
-        Fields::renamed(&self.field).map_err(|e| format!("field 'field': {e}"))?;
         Ok(())
     }
 
-    /// The adapter of that method name. WeGeFT's phi starts at zero, as in the reference's language code.
+    /// The methods that are trained or evaluated: those named, or the adapter that is evaluated in their place.
+    pub fn trained_methods(&self) -> impl Iterator<Item = &String> {
+        self.adapter.method.iter().filter(|method| *method != NONE)
+    }
+}
+
+/// Data and evaluation of the suites.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct SuiteSettings {
+    /// What all programs share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: Settings,
+    /// The data.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: SuiteData,
+    /// The evaluation.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// Data of the suites.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Data")]
+pub struct SuiteData {
+    /// Folder with LLM-Adapters' files, `<set>/test.json` [default: the generated sample].
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Test sets, separated by commas, or `all`.
+    #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
+    pub task: Vec<String>,
+    /// Which released code is followed in targets and extraction: WeGeFT's (new) or GIFT's (old).
+    #[arg(long, value_parser = PossibleValuesParser::new(["new", "old"]), default_value = "new")]
+    pub protocol: String,
+    /// Training files, JSON, JSONL or parquet, separated by commas or given several times [default: the suite's own under
+    /// --data].
+    #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
+    pub train_file: Vec<PathBuf>,
+    /// At most so many questions of each test set, the first ones [default: all].
+    #[arg(long, alias = "max-eval-samples")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+}
+
+/// How questions are answered.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Evaluation")]
+pub struct Evaluation {
+    /// Questions that are answered at a time.
+    #[arg(long, default_value_t = 16)]
+    pub eval_batch_size: usize,
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// Beams; 1 is greedy.
+    #[arg(long, default_value_t = 1)]
+    pub num_beams: usize,
+    /// Answers to each question; several are drawn, at --temperature.
+    #[arg(long, alias = "num-return-sequences", default_value_t = 1)]
+    pub samples: usize,
+    /// Logits are divided by this before a token is drawn; 0 takes the likeliest.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Also choose the option of the greatest likelihood, where questions have options.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
+    pub likelihood: bool,
+}
+
+impl SuiteSettings {
+    /// As [`Settings::check`].
     ///
     /// # Errors
-    /// An unknown method.
-    pub fn adapter_config(&self, method: &str) -> Result<AdapterConfig, String> {
-        let method = match method {
-            "full" => return Ok(AdapterConfig::new(Method::Full)),
-            "lora" => Method::Lora(
-                LoraConfig::new(self.lora_r)
-                    .with_alpha(self.lora_alpha)
-                    .with_dropout(self.lora_dropout),
-            ),
-            "wegeft" => Method::Wegeft(
-                WegeftConfig::new(self.r)
-                    .with_alpha(self.alpha)
-                    .with_zero_factor(ZeroFactor::Phi)
-                    .with_weight_dropout(self.weight_dropout),
-            ),
-            other => {
-                return Err(format!(
-                    "method '{other}' is unknown; choose none, lora, wegeft or full"
-                ));
-            }
-        };
-        Ok(AdapterConfig::new(method).with_target_modules(self.target_modules.clone()))
+    /// A value out of range, an unknown name.
+    pub fn check(&mut self) -> Result<(), String> {
+        self.common.check()?;
+        for path in self.data.data.iter_mut().chain(&mut self.data.train_file) {
+            *path = absolute(path)?;
+        }
+        let evaluation = &self.evaluation;
+        check_positive(&[
+            ("test_limit", self.data.test_limit.unwrap_or(1)),
+            ("eval_batch_size", evaluation.eval_batch_size),
+            ("max_new_tokens", evaluation.max_new_tokens),
+            ("num_beams", evaluation.num_beams),
+            ("samples", evaluation.samples),
+        ])?;
+        if !(evaluation.temperature.is_finite() && evaluation.temperature >= 0.0) {
+            return Err(format!(
+                "field 'temperature' is {}; it must be 0 or more",
+                evaluation.temperature
+            ));
+        }
+        if evaluation.samples > 1 && evaluation.temperature == 0.0 {
+            return Err("field 'samples' is above 1: all of them would be the same; give a temperature above 0".into());
+        }
+        if evaluation.temperature > 0.0 && evaluation.num_beams > 1 {
+            return Err("field 'temperature' is above 0 and 'num_beams' above 1; leave one of them out".into());
+        }
+        Ok(())
+    }
+
+    /// The code that is followed.
+    ///
+    /// # Errors
+    /// An unknown name, in a preset.
+    pub fn protocol(&self) -> Result<Protocol, String> {
+        Protocol::named(&self.data.protocol)
+    }
+}
+
+/// Settings of `finetune`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct FinetuneSettings {
+    /// What all programs share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: Settings,
+    /// The data.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: Instructions,
+}
+
+/// Data of `finetune`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Data")]
+pub struct Instructions {
+    /// Training files, JSON, JSONL or parquet, separated by commas or given several times.
+    #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
+    pub train_file: Vec<PathBuf>,
+    /// Name of a field in the files, as `output=response`; several times for several fields.
+    #[arg(long)]
+    pub field: Vec<String>,
+    /// How an instruction becomes a prompt.
+    #[arg(long, value_parser = PossibleValuesParser::new(TEMPLATES), default_value = "alpaca")]
+    pub template: String,
+}
+
+/// The names of [`Template`].
+pub const TEMPLATES: [&str; 3] = ["alpaca", "plain", "chat"];
+
+impl FinetuneSettings {
+    /// As [`Settings::check`].
+    ///
+    /// # Errors
+    /// A value out of range, an unknown name, no training file.
+    pub fn check(&mut self) -> Result<(), String> {
+        self.common.check()?;
+        for path in &mut self.data.train_file {
+            *path = absolute(path)?;
+        }
+        Fields::renamed(&self.data.field).map_err(|e| format!("field 'field': {e}"))?;
+        Template::named(&self.data.template)?;
+        if self.data.train_file.is_empty() {
+            return Err("no training file; give --train-file FILE (JSON, JSONL or parquet)".into());
+        }
+        match self.common.adapter.method.iter().find(|method| *method == NONE) {
+            Some(method) => Err(format!("method '{method}' trains nothing; choose lora, wegeft or full")),
+            None => Ok(()),
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Examples as tokens: prompt, response, end; the response alone is learned.
 
-use datasets::language::{Example, Message, Template};
+use backbones::lm::chat_template::{Chat, Conversation, chat_tokens};
+use datasets::language::{Example, Template};
 use rayon::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::language::batches::Sequence;
+use crate::language::data::Sequence;
 use crate::language::model::Lm;
 
 /// Examples as tokens, and what became of the others.
@@ -18,7 +19,16 @@ pub struct Tokenized {
     pub too_long: usize,
     /// Left out because the response is empty.
     pub empty: usize,
+    /// Turns of the assistant that are not learned, because the chat template rewrites them when more follows.
+    pub lost_turns: usize,
+    /// Left out because they cannot be tokenized.
+    pub bad: usize,
+    /// Why the first few of those cannot.
+    pub reasons: Vec<String>,
 }
+
+/// Reasons that are told.
+const MOST_REASONS: usize = 5;
 
 impl Tokenized {
     /// What a user should know, in one line.
@@ -29,10 +39,15 @@ impl Tokenized {
             (self.cut, "cut at max_length"),
             (self.too_long, "dropped, their prompts longer than max_length"),
             (self.empty, "dropped, their responses empty"),
+            (self.lost_turns, "turns not learned, the chat template rewrites them"),
+            (self.bad, "dropped"),
         ] {
             if count > 0 {
                 text += &format!("; {count} {what}");
             }
+        }
+        if !self.reasons.is_empty() {
+            text += &format!(" ({})", self.reasons.join("; "));
         }
         text
     }
@@ -41,21 +56,44 @@ impl Tokenized {
 /// The tokens of `examples`, at most `max_length` each.
 ///
 /// # Errors
-/// A tokenizer that fails, a chat without a chat template, no usable example.
+/// A chat without a chat template, a model without a token that ends a text, no usable example.
 pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: usize) -> Result<Tokenized, String> {
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
-    let usable = |example: &Example| {
-        (!example.is_empty())
-            .then(|| sequence(example, template, lm))
-            .transpose()
+    let needs_chat = |example: &Example| match example {
+        Example::Chat(_) => true,
+        Example::Instruction { .. } => template == Template::Chat,
+        Example::Completion { .. } => false,
     };
-    let sequences: Vec<Option<Sequence>> = examples.par_iter().map(usable).collect::<Result<_, String>>()?;
-    for sequence in sequences {
-        let Some(mut sequence) = sequence else {
-            made.empty += 1;
-            continue;
+    // Compiled once: it serves all conversations.
+    let chat = examples.iter().any(needs_chat).then(|| lm.chat()).transpose()?;
+    let reader = Reader {
+        template,
+        lm,
+        chat: chat.as_ref(),
+        end: match examples.iter().all(needs_chat) {
+            true => None,
+            false => Some(lm.end_token()?),
+        },
+    };
+    let usable = |example: &Example| (!example.is_empty()).then(|| reader.read(example));
+    let read: Vec<Option<Result<Read, String>>> = examples.par_iter().map(usable).collect();
+    for (index, read) in read.into_iter().enumerate() {
+        let Read { mut sequence, lost } = match read {
+            Some(Ok(read)) => read,
+            Some(Err(reason)) => {
+                made.bad += 1;
+                if made.reasons.len() < MOST_REASONS {
+                    made.reasons.push(format!("example {}: {reason}", index + 1));
+                }
+                continue;
+            }
+            None => {
+                made.empty += 1;
+                continue;
+            }
         };
+        made.lost_turns += lost;
         let length = sequence.ids.len();
         sequence.ids.truncate(max_length);
         sequence.learned.truncate(max_length);
@@ -70,71 +108,209 @@ pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: u
     if made.sequences.is_empty() {
         return Err(format!(
             "none of the {} training examples is usable: {} have a prompt longer than max_length {max_length} (up to \
-             {longest_prompt} tokens with the response), {} an empty response; raise max_length or mend the data",
+             {longest_prompt} tokens with the response), {} an empty response, {} cannot be read{}; raise max_length or mend \
+             the data",
             examples.len(),
             made.too_long,
-            made.empty
+            made.empty,
+            made.bad,
+            made.reasons
+                .first()
+                .map_or(String::new(), |reason| format!(" ({reason})"))
         ));
     }
     Ok(made)
 }
 
-fn sequence(example: &Example, template: Template, lm: &Lm) -> Result<Sequence, String> {
-    match example {
-        Example::Completion { prompt, completion } => plain(prompt, completion, lm),
-        Example::Instruction {
-            instruction,
-            input,
-            output,
-        } => {
-            let prompt = template.prompt(instruction, input);
-            match template {
-                Template::Chat => chat(&[Message::user(prompt), Message::new("assistant", output)], &[], lm),
-                Template::Alpaca | Template::Plain => plain(&prompt, output, lm),
+/// What examples are read with.
+struct Reader<'a> {
+    template: Template,
+    lm: &'a Lm,
+    chat: Option<&'a Chat>,
+    /// The token that ends a response, if there are any but chats.
+    end: Option<u32>,
+}
+
+/// An example as tokens, and the turns of it that are not learned.
+struct Read {
+    sequence: Sequence,
+    lost: usize,
+}
+
+impl Reader<'_> {
+    fn read(&self, example: &Example) -> Result<Read, String> {
+        let read = match example {
+            Example::Completion { prompt, completion } => self.plain(prompt, completion)?,
+            Example::Instruction {
+                instruction,
+                input,
+                output,
+            } => {
+                let prompt = self.template.prompt(instruction, input);
+                match self.template {
+                    Template::Chat => {
+                        let asked = json!({ "role": "user", "content": prompt });
+                        let answered = json!({ "role": "assistant", "content": output });
+                        self.chat(&[asked, answered], None, |_| true)?
+                    }
+                    Template::Alpaca | Template::Plain => self.plain(&prompt, output)?,
+                }
             }
-        }
-        Example::Chat(chat) => self::chat(&chat.messages, &chat.tools, lm),
-    }
-}
-
-/// Prompt and response tokenized together, then the end token. As in the reference, what is not learned is as many
-/// tokens as the prompt has by itself, its begin token included.
-fn plain(prompt: &str, response: &str, lm: &Lm) -> Result<Sequence, String> {
-    let mut ids = lm.tokenizer.encode(&format!("{prompt}{response}"), true)?;
-    let masked = lm.tokenizer.encode(prompt, true)?.len();
-    ids.push(lm.end_token()?);
-    let learned = (0..ids.len()).map(|at| at >= masked).collect();
-    Ok(Sequence {
-        ids,
-        learned,
-        ..Sequence::default()
-    })
-}
-
-/// The model's chat template, the assistant's turns learned up to and with their end, but for those that are not to be learned.
-fn chat(messages: &[Message], tools: &[Value], lm: &Lm) -> Result<Sequence, String> {
-    let mut sequence = Sequence::default();
-    let mut push = |text: &str, learned: bool| -> Result<(), String> {
-        // The template writes the special tokens itself.
-        let ids = lm.tokenizer.encode(text, false)?;
-        sequence.learned.resize(sequence.learned.len() + ids.len(), learned);
-        sequence.ids.extend(ids);
-        Ok(())
-    };
-    let mut written = String::new();
-    for (index, turn) in messages.iter().enumerate().filter(|(_, turn)| turn.role == "assistant") {
-        let before = lm.chat_text(&messages[..index], tools, true)?;
-        let with = lm.chat_text(&messages[..=index], tools, false)?;
-        let new = |text: &str, known: &str| text.strip_prefix(known).map(str::to_string);
-        let (Some(prompt), Some(response)) = (new(&before, &written), new(&with, &before)) else {
-            return Err(format!(
-                "the chat template rewrites what came before the turn '{}'; its responses cannot be told apart",
-                turn.content.chars().take(40).collect::<String>()
-            ));
+            Example::Chat(chat) => {
+                let messages = chat.messages.iter().map(serde_json::to_value);
+                let messages = messages.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+                let tools = (!chat.tools.is_empty()).then_some(&chat.tools[..]);
+                self.chat(&messages, tools, |index| chat.messages[index].learned)?
+            }
         };
-        push(&prompt, false)?;
-        push(&response, turn.learned)?;
-        written = with;
+        let rows = self.lm.pretrained.model.config().vocab_size;
+        self.lm.tokenizer.check_ids(&read.sequence.ids, rows)?;
+        Ok(read)
     }
-    Ok(sequence)
+
+    /// Prompt and response tokenized together, then the end token. As in the reference, what is not learned is as many
+    /// tokens as the prompt has by itself, its begin token included.
+    fn plain(&self, prompt: &str, response: &str) -> Result<Read, String> {
+        let tokenizer = &self.lm.tokenizer;
+        let whole = tokenizer.encoded(&format!("{prompt}{response}"), true)?;
+        let prompt = tokenizer.encoded(prompt, true)?;
+        let masked = prompt.ids.len() - prompt.after;
+        let mut ids = whole.ids;
+        // Some tokenizers end every text by themselves.
+        if whole.after == 0 || ids.last().copied() != self.end {
+            ids.extend(self.end);
+        }
+        let learned = (0..ids.len()).map(|at| at >= masked).collect();
+        let sequence = Sequence {
+            ids,
+            learned,
+            ..Sequence::default()
+        };
+        Ok(Read { sequence, lost: 0 })
+    }
+
+    /// The conversation as the model's chat template writes it, those of the assistant's turns that `learned` names (by
+    /// their message's index) learned up to and with their end.
+    fn chat(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+        learned: impl Fn(usize) -> bool + Sync,
+    ) -> Result<Read, String> {
+        let chat = self.chat.ok_or("no chat template was compiled")?;
+        let conversation = Conversation {
+            messages,
+            tools,
+            ..Conversation::default()
+        };
+        let tokens = chat_tokens(&self.lm.tokenizer, chat, &conversation, learned).map_err(|e| e.to_string())?;
+        if tokens.turns == 0 && tokens.lost > 0 {
+            return Err("the chat template rewrites the assistant's turns; they cannot be told apart".into());
+        }
+        let sequence = Sequence {
+            ids: tokens.ids,
+            learned: tokens.targets,
+            ..Sequence::default()
+        };
+        Ok(Read {
+            sequence,
+            lost: tokens.lost,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use backbones::lm::{LmTokenizer, LoadOptions, load_lm};
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// A tiny model with a tokenizer of the fixtures, its embedding grown to `rows`.
+    fn lm(tokenizer: &str, template: &str, rows: usize) -> Lm {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/backbones/tests/fixtures");
+        let dir = tempfile::tempdir().unwrap();
+        let source = fixtures.join(format!("chat/tokenizers/{tokenizer}.json"));
+        std::fs::copy(source, dir.path().join("tokenizer.json")).unwrap();
+        let config = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let mut pretrained = load_lm(&fixtures.join("lm/llama"), &LoadOptions::default(), &Device::flex()).unwrap();
+        pretrained.model = pretrained.model.with_vocabulary(rows);
+        Lm {
+            pretrained,
+            tokenizer: LmTokenizer::load(dir.path()).unwrap(),
+            folder: PathBuf::new(),
+        }
+    }
+
+    fn completion(prompt: &str, completion: &str) -> Example {
+        Example::Completion {
+            prompt: prompt.into(),
+            completion: completion.into(),
+        }
+    }
+
+    #[test]
+    fn a_text_ends_once_whatever_the_tokenizer_adds() {
+        let mut all = Vec::new();
+        for tokenizer in ["bytes", "bytes_eos"] {
+            let lm = lm(tokenizer, "", 500);
+            let made = tokenize(&[completion("the cat", " sat")], Template::Plain, &lm, 100).unwrap();
+            let Sequence { ids, learned, .. } = &made.sequences[0];
+            let end = lm.end_token().unwrap();
+            assert_eq!(ids.iter().filter(|id| **id == end).count(), 1);
+            let said: Vec<u32> = ids
+                .iter()
+                .zip(learned)
+                .filter(|(_, learned)| **learned)
+                .map(|(id, _)| *id)
+                .collect();
+            assert_eq!(lm.tokenizer.decode(&said, false).unwrap(), " sat</s>");
+            all.push(ids.clone());
+        }
+        assert_eq!(all[0], all[1]);
+    }
+
+    #[test]
+    fn one_bad_example_is_counted_and_named() {
+        let template = "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('odd') }}{% endif %}\
+                        {{ m.role }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+        let lm = lm("bytes", template, 500);
+        let instruction = |instruction: &str| Example::Instruction {
+            instruction: instruction.into(),
+            input: String::new(),
+            output: "the cat".into(),
+        };
+        let examples = [instruction("a"), instruction("odd"), completion("x", "")];
+        let made = tokenize(&examples, Template::Chat, &lm, 100).unwrap();
+        assert_eq!((made.sequences.len(), made.bad, made.empty), (1, 1, 1));
+        assert!(
+            made.reasons[0].starts_with("example 2: ") && made.describe().contains("odd"),
+            "{}",
+            made.describe()
+        );
+        let error = tokenize(&examples[1..], Template::Chat, &lm, 100).unwrap_err();
+        assert!(error.contains("none of the 2") && error.contains("odd"), "{error}");
+    }
+
+    #[test]
+    fn a_token_beyond_the_embedding_is_one_bad_example() {
+        let lm = lm("bytes", "", 300);
+        let known = lm.tokenizer.encode("a", false).unwrap()[0];
+        assert!(known < 300);
+        // A whole word, so that it is one token wherever it stands.
+        let word = |id: u32| {
+            let text = lm.tokenizer.decode(&[id], true).ok()?;
+            let letters = text.strip_prefix(' ')?;
+            let whole = !letters.is_empty() && letters.chars().all(|c| c.is_ascii_alphabetic());
+            whole.then_some(text)
+        };
+        let beyond = (300..376).find_map(word);
+        let examples = [completion("a", "b"), completion("a", &beyond.unwrap())];
+        let made = tokenize(&examples, Template::Plain, &lm, 100).unwrap();
+        assert_eq!((made.sequences.len(), made.bad), (1, 1));
+        assert!(made.reasons[0].contains("300 rows"), "{}", made.reasons[0]);
+    }
 }

@@ -4,10 +4,7 @@ use datasets::language::published::{ARITHMETIC, COMMONSENSE, Row as LanguageRow}
 use datasets::language::{arithmetic, commonsense};
 
 use crate::report::published::{FGVC, Published, ROWS, VTAB};
-use crate::report::table::{Cell, Column, Line};
-
-/// Columns and published rows.
-type Frame = (Vec<Column>, Vec<Line>);
+use crate::report::table::{Cell, Column, Frame, Line};
 
 /// VTAB-1k, if every task of `found` is one of its 19.
 pub fn vtab(found: &[String]) -> Option<Frame> {

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table as TextTable, presets};
-
+use crate::cli::table::table as markdown_table;
 use crate::report::table::{Line, Table};
 
 const NONE: &str = "-";
@@ -41,15 +40,9 @@ pub fn cells(table: &Table) -> Vec<Vec<String>> {
 
 /// Markdown, aligned.
 pub fn markdown(table: &Table) -> String {
-    let mut text = TextTable::new();
-    text.load_preset(presets::ASCII_MARKDOWN);
     let mut rows = cells(table).into_iter();
-    text.set_header(rows.next().unwrap_or_default());
-    text.add_rows(rows);
-    for column in text.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    text.to_string()
+    let head = rows.next().unwrap_or_default();
+    markdown_table(head, rows, 1).to_string()
 }
 
 fn transposed(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
@@ -58,9 +51,26 @@ fn transposed(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
     (0..width).map(column).collect()
 }
 
+/// `text` as LaTeX shows it.
+fn escaped(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => shown += "\\textbackslash{}",
+            '~' => shown += "\\textasciitilde{}",
+            '^' => shown += "\\textasciicircum{}",
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => shown.extend(['\\', c]),
+            '±' => shown += "$\\pm$",
+            '…' => shown += "\\ldots{}",
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// LaTeX with the packages booktabs and graphicx: the paper's orientation, methods down.
 pub fn latex(table: &Table) -> String {
-    let escape = |text: &str| text.replace('_', "\\_").replace('%', "\\%").replace(" ± ", " $\\pm$ ");
+    let escape = escaped;
     let mut text = format!(
         "\\begin{{tabular}}{{lr{}}}\n\\toprule\n",
         "r".repeat(table.columns.len())
@@ -84,38 +94,55 @@ pub fn latex(table: &Table) -> String {
 }
 
 /// The head of [`csv`].
-pub const CSV_HEAD: &str = "experiment,source,method,trainable_params,percent_trainable,peak_mb,column,metric,mean,spread,runs,tasks,of_tasks\n";
+const CSV_HEAD: [&str; 13] = [
+    "experiment",
+    "source",
+    "method",
+    "trainable_params",
+    "percent_trainable",
+    "peak_mb",
+    "column",
+    "metric",
+    "mean",
+    "spread",
+    "runs",
+    "tasks",
+    "of_tasks",
+];
 
-/// CSV, a line a cell. Names hold no comma or quote in our own programs; a field of another one that does is quoted.
-pub fn csv(table: &Table) -> String {
-    let quoted = |text: &str| match text.contains([',', '"', '\n']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_string(),
-    };
-    let mut text = String::new();
-    for line in &table.lines {
-        let source = if line.published { "published" } else { "runs" };
-        let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-        for (column, cell) in table.columns.iter().zip(&line.cells) {
-            let Some(cell) = cell else { continue };
-            let fields = [
-                quoted(&table.experiment),
-                source.to_string(),
-                quoted(&line.method),
-                line.params.map_or(String::new(), |count| count.to_string()),
-                line.percent.to_string(),
-                number(line.memory_mb),
-                quoted(&column.name),
-                quoted(&table.metric),
-                cell.mean.to_string(),
-                number(cell.spread),
-                cell.runs.to_string(),
-                cell.tasks.0.to_string(),
-                cell.tasks.1.to_string(),
-            ];
-            text += &fields.join(",");
-            text.push('\n');
+/// CSV of all `tables`, one line per cell.
+///
+/// # Errors
+/// What the writer says.
+pub fn csv(tables: &[Table]) -> Result<String, String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(CSV_HEAD).map_err(|e| e.to_string())?;
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+    for table in tables {
+        for line in &table.lines {
+            let source = if line.published { "published" } else { "runs" };
+            for (column, cell) in table.columns.iter().zip(&line.cells) {
+                let Some(cell) = cell else { continue };
+                writer
+                    .write_record([
+                        table.experiment.as_str(),
+                        source,
+                        &line.method,
+                        &line.params.map_or(String::new(), |count| count.to_string()),
+                        &line.percent.to_string(),
+                        &number(line.memory_mb),
+                        &column.name,
+                        &table.metric,
+                        &cell.mean.to_string(),
+                        &number(cell.spread),
+                        &cell.runs.to_string(),
+                        &cell.tasks.0.to_string(),
+                        &cell.tasks.1.to_string(),
+                    ])
+                    .map_err(|e| e.to_string())?;
+            }
         }
     }
-    text
+    let bytes = writer.into_inner().map_err(|e| e.to_string())?;
+    String::from_utf8(bytes).map_err(|e| e.to_string())
 }

@@ -1,12 +1,12 @@
 //! Reports: of one run folder, and of any set of them beside the published numbers.
 
-mod benchmarks;
-mod formats;
-mod page;
-pub mod program;
-mod published;
-mod rows;
-pub(crate) mod run_folder;
-mod table;
-
-pub use run_folder::write;
+pub mod benchmarks;
+pub mod formats;
+pub mod page;
+pub mod plots;
+pub mod published;
+pub mod rows;
+pub mod run_folder;
+pub mod suite_tables;
+pub mod table;
+pub mod terminal;

@@ -1,64 +1,164 @@
-//! The report as one HTML file that opens without network.
+//! Reports as one HTML file that opens without network: the one template, which escapes whatever it is given.
 
-use std::fmt::Write;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Value, context};
 
-use crate::plots::{Axis, Point, scatter};
-use crate::report::formats::cells;
-use crate::report::run_folder::{STYLE, escape};
-use crate::report::table::{Line, Table};
+/// A part of a page. What is empty is left out.
+#[derive(Debug, Default)]
+pub struct Section {
+    /// Heading.
+    pub title: String,
+    /// A sentence below it.
+    pub note: String,
+    /// A table.
+    pub rows: Vec<Row>,
+    /// Plots, SVG.
+    pub plots: Vec<String>,
+    /// Images with their predictions.
+    pub images: Vec<Image>,
+    /// Answers to questions.
+    pub answers: Vec<Shown>,
+    /// Text as it is.
+    pub text: String,
+}
 
-/// All `tables` with their plots.
+/// A row of a table.
+#[derive(Debug)]
+pub struct Row {
+    /// The heading.
+    pub head: bool,
+    /// A mean.
+    pub mean: bool,
+    /// Cells.
+    pub cells: Vec<String>,
+}
+
+/// An image with its prediction.
+#[derive(Debug)]
+pub struct Image {
+    /// `data:` URI.
+    pub source: String,
+    /// Label.
+    pub label: String,
+    /// Most likely class.
+    pub predicted: String,
+    /// Its probability, percent.
+    pub percent: String,
+    /// Whether the two differ.
+    pub wrong: bool,
+}
+
+/// An answer to a question.
+#[derive(Debug)]
+pub struct Shown {
+    /// The question.
+    pub prompt: String,
+    /// The answer.
+    pub output: String,
+    /// What was extracted.
+    pub extracted: String,
+    /// The right answer.
+    pub gold: String,
+    /// Whether it is right.
+    pub right: bool,
+}
+
+/// Rows as a table, the first one its heading.
+pub fn rows(cells: Vec<Vec<String>>) -> Vec<Row> {
+    let row = |(index, cells)| Row {
+        head: index == 0,
+        mean: false,
+        cells,
+    };
+    cells.into_iter().enumerate().map(row).collect()
+}
+
+impl From<&Section> for Value {
+    fn from(section: &Section) -> Self {
+        let row = |row: &Row| context! { head => row.head, mean => row.mean, cells => row.cells.clone() };
+        let image = |image: &Image| {
+            context! {
+                source => image.source.as_str(),
+                label => image.label.as_str(),
+                predicted => image.predicted.as_str(),
+                percent => image.percent.as_str(),
+                wrong => image.wrong,
+            }
+        };
+        let answer = |answer: &Shown| {
+            context! {
+                prompt => answer.prompt.as_str(),
+                output => answer.output.as_str(),
+                extracted => answer.extracted.as_str(),
+                gold => answer.gold.as_str(),
+                right => answer.right,
+            }
+        };
+        context! {
+            title => section.title.as_str(),
+            note => section.note.as_str(),
+            rows => section.rows.iter().map(row).collect::<Vec<_>>(),
+            plots => section.plots.clone(),
+            images => section.images.iter().map(image).collect::<Vec<_>>(),
+            answers => section.answers.iter().map(answer).collect::<Vec<_>>(),
+            text => section.text.as_str(),
+        }
+    }
+}
+
+/// A page of `sections`; `folder` stands beside the title.
 ///
 /// # Errors
-/// A plot that cannot be drawn.
-pub fn page(tables: &[Table]) -> Result<String, String> {
-    let mut html = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>report</title><style>{STYLE} .mean td{{font-weight:600}}\
-         </style><h1>Report</h1>\n"
-    );
-    for table in tables {
-        let _ = writeln!(html, "<h2>{}</h2>", escape(&table.experiment));
-        html += &results(table);
-        html += &plots(table)?;
-    }
-    Ok(html + "</html>\n")
+/// A template that fails.
+pub fn page(title: &str, folder: &str, sections: &[Section]) -> Result<String, String> {
+    // Escaped because of the name's ending.
+    const NAME: &str = "report.html";
+    let mut environment = Environment::new();
+    // Lines of tags alone leave no empty lines.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(|e| e.to_string())?);
+    environment
+        .add_template(NAME, include_str!("report.html"))
+        .map_err(|e| e.to_string())?;
+    let template = environment.get_template(NAME).map_err(|e| e.to_string())?;
+    template
+        .render(context! { title, folder, sections => sections.iter().map(Value::from).collect::<Vec<_>>() })
+        .map_err(|e| format!("the report cannot be made: {e}"))
 }
 
-fn results(table: &Table) -> String {
-    let mut html = String::from("<table>");
-    let is_mean = |name: &String| table.columns.iter().any(|c| c.tasks.len() > 1 && c.name == *name);
-    for (index, row) in cells(table).iter().enumerate() {
-        let cell = if index == 0 { "th" } else { "td" };
-        html += if is_mean(&row[0]) { "<tr class=mean>" } else { "<tr>" };
-        for text in row {
-            let _ = write!(html, "<{cell}>{}", escape(text));
-        }
-        html += "</tr>\n";
-    }
-    html += "</table>\n<p>Mean ± standard deviation over seeds where there are several; (n/m): only n of the m tasks have \
-             a result.";
-    if table.lines.iter().any(|line| line.published) {
-        html += match table.experiment.as_str() {
-            "vtab" | "fgvc" => " Published rows: single runs, GPU memory at batch 32.",
-            _ => " Published rows: models of 7 or 8 billion values, not comparable with smaller ones.",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_become_markup() {
+        let bad = "<b a=\"&\">".to_string();
+        let section = Section {
+            title: bad.clone(),
+            rows: rows(vec![vec![bad.clone()], vec![bad.clone()]]),
+            images: vec![Image {
+                source: bad.clone(),
+                label: bad.clone(),
+                predicted: bad.clone(),
+                percent: bad.clone(),
+                wrong: true,
+            }],
+            answers: vec![Shown {
+                prompt: bad.clone(),
+                output: bad.clone(),
+                extracted: bad.clone(),
+                gold: bad.clone(),
+                right: false,
+            }],
+            text: bad.clone(),
+            plots: vec!["<svg/>".into()],
+            note: bad.clone(),
         };
+        let html = page(&bad, &bad, &[section]).unwrap();
+        assert!(
+            !html.contains("<b a") && html.contains("&lt;b a=&quot;&amp;&quot;&gt;"),
+            "{html}"
+        );
+        assert!(html.contains("<svg/>"));
     }
-    html + "</p>\n"
-}
-
-fn plots(table: &Table) -> Result<String, String> {
-    let points = |x: fn(&Line) -> Option<f64>| -> Vec<Point> {
-        let of_line = |line: &Line| Some((line.label(), x(line)?, line.cells.last().copied().flatten()?.mean));
-        table.lines.iter().filter_map(of_line).collect()
-    };
-    let value = table.columns.last().map_or("", |column| column.name.as_str());
-    let y = format!("{}, {value}", table.metric);
-    let params = scatter(
-        "trainable parameters, %",
-        &y,
-        Axis::Logarithmic,
-        &points(|line| Some(line.percent)),
-    )?;
-    let memory = scatter("peak memory, MB", &y, Axis::Linear, &points(|line| line.memory_mb))?;
-    Ok(format!("{params}\n{memory}\n"))
 }

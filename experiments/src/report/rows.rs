@@ -1,11 +1,12 @@
 //! The lines of any program's summary.json.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 /// One outcome; fields that only some programs have may be absent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct Row {
     /// Program.
     pub experiment: String,
@@ -29,6 +30,48 @@ pub struct Row {
     pub peak_mb: Option<f64>,
     /// Seed.
     pub seed: u64,
+    /// Peak learning rate.
+    #[serde(default, alias = "learning_rate")]
+    pub lr: Option<f64>,
+    /// Weight decay.
+    #[serde(default)]
+    pub weight_decay: Option<f64>,
+    /// Pretrained model.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// All settings that the run was made with but its seed, as text: runs are one row only where they agree.
+    #[serde(skip)]
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Row {
+    /// The settings of the run folder's config.toml that bear on this row; without one, those that the row itself has.
+    fn set_settings(&mut self, config: Option<&toml::Table>) {
+        let own = [
+            ("learning_rate", self.lr.map(|lr| lr.to_string())),
+            ("weight_decay", self.weight_decay.map(|decay| decay.to_string())),
+            ("model", self.model.clone()),
+        ];
+        self.settings = match config {
+            None => own
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_string(), value?)))
+                .collect(),
+            Some(config) => {
+                let counts = |name: &str| !matches!(name, "seed" | "method" | "task" | "sets" | "methods");
+                let mut settings: BTreeMap<String, String> = config
+                    .iter()
+                    .filter(|(name, _)| counts(name))
+                    .map(|(name, value)| (name.clone(), value.to_string()))
+                    .collect();
+                let of_methods = config.get("methods").and_then(|methods| methods.get(&self.method));
+                for (name, value) in of_methods.and_then(toml::Value::as_table).into_iter().flatten() {
+                    settings.insert(format!("{}.{name}", self.method), value.to_string());
+                }
+                settings
+            }
+        };
+    }
 }
 
 /// The rows of every run folder among `paths` or below them; a path may be a summary.json itself.
@@ -48,12 +91,18 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
         }
         for file in files {
             let text = std::fs::read_to_string(&file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
-            let found: Vec<Row> = serde_json::from_str(&text).map_err(|e| {
+            let mut found: Vec<Row> = serde_json::from_str(&text).map_err(|e| {
                 format!(
                     "{} is no list of outcomes ({e}); remove it or run its program again",
                     file.display()
                 )
             })?;
+            let config = file.with_file_name("config.toml");
+            let config = match std::fs::read_to_string(&config) {
+                Ok(text) => Some(toml::from_str(&text).map_err(|e| format!("{} is damaged ({e})", config.display()))?),
+                Err(_) => None,
+            };
+            found.iter_mut().for_each(|row| row.set_settings(config.as_ref()));
             rows.extend(found);
         }
     }

@@ -1,157 +1,279 @@
-//! report.html of a run folder: one file that opens without network.
+//! report.html of a run folder, and the table of its results.
 
-use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use datasets::language::published::Row as PublishedRow;
+use serde::Deserialize;
 use serde_json::Value;
 use wegeft::storage::write_then_rename;
 
-use crate::plots::{self, Curve};
-use crate::run::Outcome;
-use crate::samples::Sample;
-use crate::table::{distinct, mean, means};
+use crate::cli::table::{distinct, mean};
+use crate::report::page::{Image, Row, Section, Shown, page, rows};
+use crate::report::plots::{self, Bar, Curve};
+use crate::report::{suite_tables, terminal};
+use crate::run::files::{read_json, read_lines};
+use crate::run::outcome::Outcome;
 
-pub(crate) const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;border-bottom:1px solid #ccc;text-align:right}\
-th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}figure{display:inline-block;margin:.3rem;text-align:center;font-size:12px}\
-figure img{width:72px;height:72px;image-rendering:pixelated}.wrong{color:#b00}svg{max-width:100%}pre{background:#f4f4f4;padding:1rem}";
+/// How the outcomes of a run lie in its folder and in its table.
+#[derive(Debug, Clone)]
+pub enum Layout {
+    /// A training per task and method.
+    Tasks,
+    /// A training per method, tested on several sets.
+    Sets {
+        /// Those that count in the average.
+        scored: Vec<String>,
+        /// Published rows to print beside ours; none beside the sample.
+        published: &'static [PublishedRow],
+        /// The sets that the published rows have values of.
+        published_sets: Vec<&'static str>,
+    },
+    /// A training per method, judged by its loss.
+    Losses,
+}
 
-/// Writes `report.html` into the run folder `out`, from its config.toml, the outcomes, and each run's metrics.jsonl
-/// and samples.json.
+impl Layout {
+    /// The table as the terminal shows it.
+    pub fn table(&self, outcomes: &[Outcome]) -> String {
+        match self {
+            Self::Tasks => terminal::table(outcomes),
+            Self::Sets {
+                scored,
+                published,
+                published_sets,
+            } => suite_tables::suite(outcomes, scored, published, published_sets),
+            Self::Losses => suite_tables::losses(outcomes),
+        }
+    }
+
+    /// Where the files of an outcome lie.
+    fn folder(&self, out: &Path, outcome: &Outcome) -> PathBuf {
+        let folder = match self {
+            Self::Tasks => out.join(&outcome.task).join(&outcome.method),
+            Self::Sets { .. } | Self::Losses => out.join(&outcome.method),
+        };
+        let of_seed = folder.join(format!("seed-{}", outcome.seed));
+        if of_seed.is_dir() { of_seed } else { folder }
+    }
+}
+
+/// Answers of each method and set that are shown.
+const SHOWN: usize = 3;
+
+/// Writes `report.html` into the run folder `out` of program `title`: the results, curves of each training, samples of what
+/// the models say, the settings. `table` is the table as the terminal shows it.
 ///
 /// # Errors
-/// A plot that cannot be drawn or a file that cannot be written.
-pub fn write(out: &Path, outcomes: &[Outcome]) -> Result<(), String> {
-    let mut html = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>vtab</title><style>{STYLE}</style><h1>vtab: {}</h1>\n",
-        escape(&out.display().to_string())
-    );
-    html += &results(outcomes);
-    html += &mean_rows(outcomes);
-    let methods = distinct(outcomes.iter().map(|o| o.method.clone()));
-    let bars: Vec<plots::Bar> = methods
-        .iter()
-        .map(|method| {
-            let of_method: Vec<&Outcome> = outcomes.iter().filter(|o| o.method == *method).collect();
-            let params = of_method.iter().map(|o| o.trainable_params).max().unwrap_or(0);
-            (
-                method.clone(),
-                params,
-                mean(of_method.iter().map(|o| o.value)).unwrap_or(0.0),
-            )
-        })
-        .collect();
-    html += "<h2>Accuracy against trainable parameters</h2>\n";
-    html += &plots::bars("mean over tasks; parameters beside the head", &bars)?;
-    html += "<h2>Training curves</h2>\n";
-    // Pictures that were trained on validate nothing.
-    let validated: Vec<&Outcome> = outcomes.iter().filter(|o| o.validation.is_some()).collect();
-    if validated.len() < outcomes.len() {
-        html += "<p>None for runs that trained on the validation pictures too.</p>\n";
-    }
-    for task in distinct(validated.iter().map(|o| o.task.clone())) {
-        let of_task = validated.iter().filter(|o| o.task == task);
-        let curves: Vec<Curve> = of_task
-            .map(|o| {
-                (
-                    o.method.clone(),
-                    curve(&out.join(&task).join(&o.method).join("metrics.jsonl")),
-                )
-            })
-            .collect();
-        html += &plots::curves(&task, &curves)?;
-    }
-    html += "<h2>Sample predictions</h2>\n<p>Test pictures; red where the prediction is wrong.</p>\n";
-    for outcome in outcomes {
-        let path = out.join(&outcome.task).join(&outcome.method).join("samples.json");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let samples: Vec<Sample> = serde_json::from_str(&text).unwrap_or_default();
-        html += &pictures(&format!("{}, {}", outcome.task, outcome.method), &samples);
-    }
-    let config = std::fs::read_to_string(out.join("config.toml")).unwrap_or_default();
-    let _ = writeln!(html, "<h2>Settings</h2><pre>{}</pre></html>", escape(&config));
+/// A plot that cannot be drawn or a file that cannot be read or written.
+pub fn write(out: &Path, title: &str, layout: &Layout, outcomes: &[Outcome], table: &str) -> Result<(), String> {
+    let mut sections = match layout {
+        Layout::Tasks => tasks(out, layout, outcomes)?,
+        Layout::Sets { .. } | Layout::Losses => methods(out, layout, outcomes, table)?,
+    };
+    let settings = std::fs::read_to_string(out.join("config.toml")).unwrap_or_default();
+    sections.push(Section {
+        title: "Settings".into(),
+        text: settings,
+        ..Section::default()
+    });
+    let html = page(title, &out.display().to_string(), &sections)?;
     write_then_rename(&out.join("report.html"), html.as_bytes()).map_err(|e| e.to_string())
 }
 
-fn results(outcomes: &[Outcome]) -> String {
-    let mut html = String::from(
-        "<table><tr><th>task<th>method<th>trainable<th>%<th>lr<th>weight decay<th>val top-1<th>test top-1<th>seconds<th>steps/s<th>peak MB</tr>\n",
-    );
-    for o in outcomes {
-        let optional = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
-        let _ = writeln!(
-            html,
-            "<tr><td>{}<td>{}<td>{}<td>{:.3}<td>{:e}<td>{:e}<td>{}<td>{:.1}<td>{:.1}<td>{:.1}<td>{}</tr>",
-            escape(&o.task),
-            escape(&o.method),
-            o.trainable_params,
-            o.percent_trainable,
-            o.lr,
-            o.weight_decay,
-            optional(o.validation, 1),
-            o.value,
-            o.seconds,
-            o.steps_per_second,
-            optional(o.peak_mb, 0),
-        );
-    }
-    html + "</table>\n"
-}
-
-fn mean_rows(outcomes: &[Outcome]) -> String {
-    let mut html = String::from("<h2>Means</h2>\n<p>Test top-1, percent.</p><table>\n");
-    for (index, row) in means(outcomes).iter().enumerate() {
-        let cell = if index == 0 { "th" } else { "td" };
-        html += "<tr>";
-        for text in row {
-            let _ = write!(html, "<{cell}>{}", escape(text));
-        }
-        html += "</tr>\n";
-    }
-    html + "</table>\n"
-}
-
-/// Validation accuracy over epochs; empty if the file is missing or the run had no validation.
-fn curve(metrics: &Path) -> Vec<(f64, f64)> {
-    let text = std::fs::read_to_string(metrics).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| line["split"] == "valid")
-        .filter_map(|line| Some((line["epoch"].as_f64()?, line["accuracy"].as_f64()?)))
-        .collect()
-}
-
-fn pictures(title: &str, samples: &[Sample]) -> String {
-    let mut html = format!("<h3>{}</h3>\n", escape(title));
-    for sample in samples {
-        let class = if sample.label == sample.predicted {
-            ""
-        } else {
-            " class=wrong"
+fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Section>, String> {
+    let methods = distinct(outcomes.iter().map(|o| o.method.clone()));
+    let bar = |method: &String| -> Bar {
+        let of_method: Vec<&Outcome> = outcomes.iter().filter(|o| o.method == *method).collect();
+        let params = of_method.iter().map(|o| o.trainable_params).max().unwrap_or(0);
+        let value = mean(of_method.iter().filter_map(|o| o.value)).unwrap_or(0.0);
+        (method.clone(), params, value)
+    };
+    let bars: Vec<Bar> = methods.iter().map(bar).collect();
+    // Images that were trained on validate nothing.
+    let validated: Vec<&Outcome> = outcomes.iter().filter(|o| o.validation.is_some()).collect();
+    let mut curves = Vec::new();
+    for task in distinct(validated.iter().map(|o| o.task.clone())) {
+        let of_task = validated.iter().filter(|o| o.task == task);
+        let of_outcome = |o: &&&Outcome| -> Result<Curve, String> {
+            let path = layout.folder(out, o).join("metrics.jsonl");
+            Ok((labelled(o, outcomes), curve(&path, "valid", "epoch", "accuracy")?))
         };
-        let _ = write!(
-            html,
-            "<figure{class}><img alt=\"{label}\" src=\"{}\"><br>{}<br>{:.0} %<br>is {label}</figure>",
-            escape(&sample.picture),
-            escape(&sample.predicted),
-            100.0 * sample.probability,
-            label = escape(&sample.label),
-        );
+        let of_task: Vec<Curve> = of_task.map(|o| of_outcome(&o)).collect::<Result<_, _>>()?;
+        curves.push(plots::curves(&task, &of_task)?);
     }
-    html
+    let mut sections = vec![
+        Section {
+            rows: rows(results(outcomes)),
+            ..Section::default()
+        },
+        Section {
+            title: "Means".into(),
+            note: "Test top-1, percent.".into(),
+            rows: rows(terminal::means(outcomes)),
+            ..Section::default()
+        },
+        Section {
+            title: "Accuracy against trainable parameters".into(),
+            plots: vec![plots::bars("mean over tasks; parameters beside the head", &bars)?],
+            ..Section::default()
+        },
+        Section {
+            title: "Training curves".into(),
+            note: match validated.len() < outcomes.len() {
+                true => "None for runs that trained on the validation pictures too.".into(),
+                false => String::new(),
+            },
+            plots: curves,
+            ..Section::default()
+        },
+        Section {
+            title: "Sample predictions".into(),
+            note: "Test images; red where the prediction is wrong.".into(),
+            ..Section::default()
+        },
+    ];
+    for outcome in outcomes {
+        let path = layout.folder(out, outcome).join("samples.json");
+        let samples: Vec<Sample> = read_json(&path, "remove it")?.unwrap_or_default();
+        let image = |sample: Sample| Image {
+            wrong: sample.label != sample.predicted,
+            percent: format!("{:.0}", 100.0 * sample.probability),
+            source: sample.picture,
+            label: sample.label,
+            predicted: sample.predicted,
+        };
+        sections.push(Section {
+            title: format!("{}, {}", outcome.task, labelled(outcome, outcomes)),
+            images: samples.into_iter().map(image).collect(),
+            ..Section::default()
+        });
+    }
+    Ok(sections)
 }
 
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Result<Vec<Section>, String> {
+    let mut drawn = Vec::new();
+    let mut losses = Vec::new();
+    for outcome in outcomes {
+        let label = labelled(outcome, outcomes);
+        if drawn.contains(&label) {
+            continue;
+        }
+        let path = layout.folder(out, outcome).join("metrics.jsonl");
+        let mut curves: Vec<Curve> = Vec::new();
+        for split in ["train", "valid"] {
+            let points = curve(&path, split, "step", "loss")?;
+            if !points.is_empty() {
+                curves.push((split.to_string(), points));
+            }
+        }
+        if !curves.is_empty() {
+            losses.push(plots::losses(&label, &curves)?);
+        }
+        drawn.push(label);
+    }
+    let mut sections = vec![
+        Section {
+            text: table.into(),
+            ..Section::default()
+        },
+        Section {
+            title: "Training".into(),
+            plots: losses,
+            ..Section::default()
+        },
+    ];
+    for outcome in outcomes {
+        let path = layout.folder(out, outcome).join(format!("{}.jsonl", outcome.task));
+        let answers = read_lines::<Value>(&path)?;
+        if answers.is_empty() {
+            continue;
+        }
+        let text = |answer: &Value, field: &str| answer[field].as_str().unwrap_or("nothing").to_string();
+        let shown = |(_, answer): &(String, Value)| Shown {
+            prompt: text(answer, "prompt"),
+            output: text(answer, "output"),
+            extracted: text(answer, "extracted"),
+            gold: text(answer, "gold"),
+            right: answer["correct"] == true,
+        };
+        sections.push(Section {
+            title: format!("{}, {}", labelled(outcome, outcomes), outcome.task),
+            answers: answers.iter().take(SHOWN).map(shown).collect(),
+            ..Section::default()
+        });
+    }
+    Ok(sections)
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn names_cannot_become_markup() {
-        assert_eq!(super::escape("<b a=\"&\">"), "&lt;b a=&quot;&amp;&quot;&gt;");
+/// A test image and its prediction, as samples.json has it.
+#[derive(Deserialize)]
+struct Sample {
+    picture: String,
+    label: String,
+    predicted: String,
+    probability: f64,
+}
+
+/// The method, with its seed where there are several.
+fn labelled(outcome: &Outcome, all: &[Outcome]) -> String {
+    match all.iter().any(|other| other.seed != outcome.seed) {
+        true => format!("{}, seed {}", outcome.method, outcome.seed),
+        false => outcome.method.clone(),
     }
+}
+
+fn results(outcomes: &[Outcome]) -> Vec<Vec<String>> {
+    let heading = [
+        "task",
+        "method",
+        "seed",
+        "trainable",
+        "%",
+        "lr",
+        "weight decay",
+        "val top-1",
+        "test top-1",
+        "seconds",
+        "steps/s",
+        "peak MB",
+    ];
+    let optional = crate::cli::table::cell;
+    let small = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:e}"));
+    let row = |o: &Outcome| {
+        vec![
+            o.task.clone(),
+            o.method.clone(),
+            o.seed.to_string(),
+            o.trainable_params.to_string(),
+            format!("{:.3}", o.percent_trainable),
+            small(o.learning_rate),
+            small(o.weight_decay),
+            optional(o.validation, 1),
+            optional(o.value, 1),
+            format!("{:.1}", o.seconds),
+            optional(o.steps_per_second, 1),
+            optional(o.peak_mb, 0),
+        ]
+    };
+    let heading = heading.map(String::from).to_vec();
+    [heading].into_iter().chain(outcomes.iter().map(row)).collect()
+}
+
+/// Values of one split of metrics.jsonl; empty if the file is missing or has none.
+fn curve(metrics: &Path, split: &str, x: &str, y: &str) -> Result<Vec<(f64, f64)>, String> {
+    let lines = read_lines::<Value>(metrics)?;
+    let of_split = lines.iter().filter(|(_, line)| line["split"] == *split);
+    Ok(of_split
+        .filter_map(|(_, line)| Some((line[x].as_f64()?, line[y].as_f64()?)))
+        .collect())
+}
+
+/// Rows of a table that has a mean in some rows.
+pub fn with_means(cells: Vec<Vec<String>>, is_mean: impl Fn(&str) -> bool) -> Vec<Row> {
+    let mut rows = rows(cells);
+    for row in &mut rows {
+        row.mean = row.cells.first().is_some_and(|name| is_mean(name));
+    }
+    rows
 }

@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::report::benchmarks;
+use crate::cli::table::{deviation, distinct, mean};
 use crate::report::rows::Row;
-use crate::table::distinct;
+
+/// Columns and published rows.
+pub type Frame = (Vec<Column>, Vec<Line>);
+
+/// Columns and published rows of an experiment whose tasks are the second argument.
+pub type Known<'a> = &'a dyn Fn(&str, &[String]) -> Option<Frame>;
 
 /// A task, or the mean over some.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,16 +75,16 @@ impl Cell {
     }
 }
 
-/// One method with one number of trainable values.
+/// One method with one choice of settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     /// Method.
     pub method: String,
     /// From the paper, not from a run.
     pub published: bool,
-    /// Trainable values; not known of published rows.
+    /// Trainable parameters; not known of published rows.
     pub params: Option<usize>,
-    /// Trainable values, percent.
+    /// Trainable parameters, percent.
     pub percent: f64,
     /// Greatest peak memory of its runs, MB: of the process on a CPU, of the GPU otherwise.
     pub memory_mb: Option<f64>,
@@ -110,35 +115,40 @@ pub struct Table {
     pub lines: Vec<Line>,
 }
 
-/// One table an experiment, in the order of their first rows.
-pub fn tables(rows: &[Row]) -> Vec<Table> {
+/// One table per experiment, in the order of their first rows.
+pub fn tables(rows: &[Row], known: Known) -> Vec<Table> {
     distinct(rows.iter().map(|row| row.experiment.clone()))
         .into_iter()
         .map(|experiment| {
             let of_it: Vec<&Row> = rows.iter().filter(|row| row.experiment == experiment).collect();
-            table(experiment, &of_it)
+            table(experiment, &of_it, known)
         })
         .collect()
 }
 
-fn table(experiment: String, rows: &[&Row]) -> Table {
-    let (columns, mut lines) = frame(&experiment, rows);
-    // The rank is not in a summary; the number of trainable values tells settings of one method apart.
-    let mut kinds: BTreeMap<(String, usize), Vec<&Row>> = BTreeMap::new();
+fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
+    let (columns, mut lines) = frame(&experiment, rows, known);
+    // Runs are one line only if all settings but the seed agree.
+    type Kind<'a> = (&'a String, usize, &'a BTreeMap<String, String>);
+    let mut kinds: BTreeMap<Kind, Vec<&Row>> = BTreeMap::new();
     for row in rows {
-        kinds
-            .entry((row.method.clone(), row.trainable_params))
-            .or_default()
-            .push(row);
+        let kind = (&row.method, row.trainable_params, &row.settings);
+        kinds.entry(kind).or_default().push(row);
     }
-    for ((method, params), rows) in kinds {
+    let settings: Vec<(&String, &BTreeMap<String, String>)> =
+        kinds.keys().map(|(method, _, settings)| (*method, *settings)).collect();
+    for ((method, params, own), rows) in &kinds {
+        let others = settings
+            .iter()
+            .filter(|(known, _)| known == method)
+            .map(|(_, settings)| *settings);
         lines.push(Line {
-            method,
+            method: (*method).clone() + &differing(own, &others.collect::<Vec<_>>()),
             published: false,
-            params: Some(params),
+            params: Some(*params),
             percent: rows[0].percent_trainable,
             memory_mb: rows.iter().filter_map(|row| row.peak_mb).reduce(f64::max),
-            cells: columns.iter().map(|column| cell(column, &rows)).collect(),
+            cells: columns.iter().map(|column| cell(column, rows)).collect(),
         });
     }
     Table {
@@ -149,18 +159,36 @@ fn table(experiment: String, rows: &[&Row]) -> Table {
     }
 }
 
+/// What tells `own` settings from those of the method's other lines, in brackets.
+fn differing(own: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>]) -> String {
+    const MOST: usize = 3;
+    let names: BTreeSet<&String> = all.iter().flat_map(|settings| settings.keys()).collect();
+    let differs = |name: &&&String| all.iter().any(|settings| settings.get(**name) != own.get(**name));
+    let mut parts: Vec<String> = names
+        .iter()
+        .filter(differs)
+        .map(|name| {
+            format!(
+                "{name} {}",
+                own.get(*name).map_or("unset", |value| value.trim_matches('"'))
+            )
+        })
+        .collect();
+    if parts.len() > MOST {
+        parts.truncate(MOST);
+        parts.push("…".into());
+    }
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", parts.join(", ")),
+    }
+}
+
 /// The columns, and the published rows of the benchmark if it is one of the paper's.
-fn frame(experiment: &str, rows: &[&Row]) -> (Vec<Column>, Vec<Line>) {
+fn frame(experiment: &str, rows: &[&Row], known: Known) -> Frame {
     let found = distinct(rows.iter().map(|row| row.task.clone()));
-    let known = match experiment {
-        "vtab" => benchmarks::vtab(&found),
-        "fgvc" => benchmarks::fgvc(&found),
-        "commonsense" => benchmarks::commonsense(&found),
-        "arithmetic" => benchmarks::arithmetic(&found),
-        _ => None,
-    };
-    if let Some(known) = known {
-        return known;
+    if let Some(frame) = known(experiment, &found) {
+        return frame;
     }
     let mut columns: Vec<Column> = found.iter().map(|task| Column::of_task(task)).collect();
     let groups = distinct(
@@ -199,10 +227,9 @@ fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
         .filter_map(|values| average(&values))
         .collect();
     if let Some(mean) = average(&whole) {
-        let squares: f64 = whole.iter().map(|value| (value - mean).powi(2)).sum();
         return Some(Cell {
             mean,
-            spread: (whole.len() > 1).then(|| (squares / (whole.len() - 1) as f64).sqrt()),
+            spread: deviation(&whole),
             runs: whole.len(),
             tasks: (all, all),
         });
@@ -217,13 +244,22 @@ fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
 }
 
 fn average(values: &[f64]) -> Option<f64> {
-    crate::table::mean(values.iter().copied())
+    mean(values.iter().copied())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::benchmarks;
     use crate::report::published::VTAB;
+
+    fn tables(rows: &[Row]) -> Vec<Table> {
+        super::tables(rows, &|experiment, found| match experiment {
+            "vtab" => benchmarks::vtab(found),
+            "fgvc" => benchmarks::fgvc(found),
+            _ => None,
+        })
+    }
 
     fn row(experiment: &str, task: &str, method: &str, value: f64, seed: u64) -> Row {
         Row {
@@ -237,7 +273,32 @@ mod tests {
             value: Some(value),
             peak_mb: Some(100.0 + value),
             seed,
+            ..Row::default()
         }
+    }
+
+    #[test]
+    fn runs_of_different_settings_are_rows_of_their_own() {
+        let with = |rate: &str, value: f64, seed: u64| {
+            let mut row = row("mine", "a", "wegeft", value, seed);
+            row.settings.insert("learning_rate".into(), rate.into());
+            row.settings.insert("epochs".into(), "3".into());
+            row
+        };
+        let rows = [with("0.02", 100.0, 1), with("0.02", 98.0, 2), with("0.000001", 50.0, 1)];
+        let table = &tables(&rows)[0];
+        let shown: Vec<(&str, String)> = table
+            .lines
+            .iter()
+            .map(|l| (l.method.as_str(), l.cells[0].unwrap().text()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("wegeft (learning_rate 0.000001)", "50.00".to_string()),
+                ("wegeft (learning_rate 0.02)", "99.00 ± 1.41".to_string())
+            ]
+        );
     }
 
     #[test]

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use backbones::lm::{Decoder, LoadOptions, load_lm};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
-use burn::train::{TrainOutput, TrainStep};
-use experiments::language::batches::{Batch, Sequence, Step};
-use experiments::language::objective::{Objective, StepOutput};
+use burn::train::TrainOutput;
+use experiments::language::data::{Batch, Sequence};
+use experiments::language::objective::Response;
 use experiments::language::packing::pack;
+use experiments::train::step::{Objective, Reduction, StepOutput, train_step};
 use wegeft::storage::{Stored, read_tensors};
 use wegeft::{Adapted, read_config};
+
+type Step = experiments::train::stream::Step<Batch>;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm")
@@ -36,11 +39,8 @@ fn sequences() -> Vec<Sequence> {
 
 /// The step of one batch of `sequences`.
 fn step_of(sequences: &[Sequence], device: &Device) -> Step {
-    let batch = Batch::new(sequences.iter(), device);
     Step {
-        tokens: batch.ids.dims().iter().product(),
-        batches: vec![batch],
-        learned: sequences.iter().map(Sequence::count).sum(),
+        batches: vec![Batch::new(sequences.iter(), device)],
         seed: 0,
     }
 }
@@ -55,16 +55,17 @@ fn adapted(method: &str, device: &Device) -> Adapted<Decoder> {
         .model;
     let adapter = folder().join(method);
     let config = read_config(&adapter).unwrap();
-    config.init(model).unwrap().load(&adapter).unwrap()
+    config.init(model).unwrap().load_weights(&adapter).unwrap()
 }
 
 /// What a step gives, its gradients clipped to `max_grad_norm` (not at 0).
 fn output(adapted: &Adapted<Decoder>, max_grad_norm: f64, checkpointing: bool, step: Step) -> TrainOutput<StepOutput> {
-    let objective = Objective {
+    let reduction = Reduction {
         max_grad_norm,
-        checkpointing,
+        mean_of_batch_means: false,
     };
-    TrainStep::step(&objective.trainee(adapted.clone()), step)
+    let objective = Response { checkpointing };
+    objective.within(step, |step| train_step(&objective, reduction, adapted, step))
 }
 
 /// The adapter's tensors after one step of `optimizer`.
@@ -148,10 +149,8 @@ fn accumulated_batches_are_one_batch() {
         }
     };
     let rows: Vec<Sequence> = (0..3).map(row).collect();
-    let learned = rows.iter().map(Sequence::count).sum();
     let grads = |batches: Vec<Batch>| {
         parts.batches = batches;
-        parts.learned = learned;
         let start = adapted("lora", &device);
         let output = output(&start, 0.0, false, parts.clone());
         (

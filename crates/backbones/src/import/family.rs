@@ -1,13 +1,12 @@
-//! Families of checkpoints: how a config.json tells which one it is, and what it leaves unsaid.
+//! Families of checkpoints: how a config.json tells which one it is, and which tensors belong to it.
 
 use serde_json::Value;
 
 use super::Normalization;
-use crate::vit::Activation;
 
 /// Who wrote a checkpoint, and so its names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     /// timm's `vit_*` and `deit*`.
     Timm,
     /// Hugging Face ViT.
@@ -26,14 +25,9 @@ pub(super) enum Family {
 
 impl Family {
     /// The family that a config.json names.
-    pub(super) fn of(json: &Value) -> Result<Self, String> {
-        if let Some(name) = json.get("architecture").and_then(Value::as_str) {
-            return match name.starts_with("vit_") || name.starts_with("deit") {
-                true => Ok(Self::Timm),
-                false => Err(format!(
-                    "field 'architecture' is '{name}'; of timm's models implemented are vit_* and deit*"
-                )),
-            };
+    pub(crate) fn of(json: &Value) -> Result<Self, String> {
+        if json.get("architecture").is_some_and(Value::is_string) {
+            return Ok(Self::Timm);
         }
         match json.get("model_type").and_then(Value::as_str).unwrap_or("") {
             "vit" => Ok(Self::Vit),
@@ -59,9 +53,8 @@ impl Family {
 
     /// False for tensors that no forward pass of the vision transformer reads: text towers, pretraining heads.
     pub(super) fn reads(self, name: &str) -> bool {
+        let name = unwrapped(name);
         let skipped = match self {
-            Self::Timm => name.starts_with("head_dist."),
-            Self::Deit => name.contains("classifier."),
             Self::Clip | Self::Siglip => {
                 name.contains("text_")
                     || name.contains("position_ids")
@@ -72,35 +65,38 @@ impl Family {
         !skipped && !name.ends_with("mask_token") && !name.starts_with("pooler.") && !name.contains(".pooler.")
     }
 
-    /// Activation where config.json does not name one.
-    pub(super) fn activation(self) -> Activation {
+    /// The prefix under which the model with a head keeps the one without.
+    pub(crate) fn base_prefix(self, json: &Value) -> &'static str {
         match self {
-            Self::Clip => Activation::QuickGelu,
-            Self::Siglip => Activation::GeluPytorchTanh,
-            _ => Activation::Gelu,
-        }
-    }
-
-    /// Epsilon of the norms where config.json does not name one.
-    pub(super) fn layer_norm_eps(self) -> f64 {
-        match self {
-            Self::Clip | Self::Dinov3 => 1e-5,
-            _ => 1e-6,
+            Self::Timm => "",
+            Self::Vit => "vit.",
+            Self::Deit => "deit.",
+            Self::Dinov2 => match json.get("model_type").and_then(Value::as_str) {
+                Some("dinov2_with_registers") => "dinov2_with_registers.",
+                _ => "dinov2.",
+            },
+            Self::Dinov3 => "",
+            Self::Clip | Self::Siglip => "vision_model.",
         }
     }
 
     /// Normalisation where no file names one.
-    pub(super) fn normalization(self) -> Normalization {
+    pub(crate) fn normalization(self) -> Normalization {
         match self {
-            Self::Timm | Self::Vit | Self::Siglip => Normalization::default(),
-            Self::Deit | Self::Dinov2 | Self::Dinov3 => Normalization {
-                mean: [0.485, 0.456, 0.406],
-                std: [0.229, 0.224, 0.225],
-            },
-            Self::Clip => Normalization {
-                mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-                std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
-            },
+            Self::Vit | Self::Siglip => Normalization::default(),
+            Self::Timm | Self::Deit | Self::Dinov2 | Self::Dinov3 => Normalization::IMAGENET,
+            Self::Clip => Normalization::CLIP,
         }
     }
+}
+
+/// Names of modules that people wrap a model in; they stand before the names of its tensors.
+const WRAPPERS: [&str; 5] = ["module.", "_orig_mod.", "model.", "timm_model.", "backbone."];
+
+/// `name` without the wrappers before it.
+pub(super) fn unwrapped(mut name: &str) -> &str {
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
+        name = rest;
+    }
+    name
 }

@@ -1,14 +1,15 @@
-//! Hugging Face names to timm's; query, key and value become one fused weight.
+//! Hugging Face names to timm's; query, key and value become one fused weight, gate and up another. Where each tensor came
+//! from is noted, so that changed weights can be written back under the names of the file.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use serde_json::Value;
 use wegeft::storage::{Stored, Tensors};
 
-use super::Family;
+use super::family::{Family, unwrapped};
 
 /// Parts of names, replaced in this order.
-const PARTS: [(&str, &str); 25] = [
+const PARTS: [(&str, &str); 27] = [
     ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
     ("embeddings.patch_embeddings.", "patch_embed.proj."),
     ("embeddings.patch_embedding.", "patch_embed.proj."),
@@ -24,8 +25,9 @@ const PARTS: [(&str, &str); 25] = [
     ("self_attn.out_proj", "attn.proj"),
     ("attention.o_proj", "attn.proj"),
     ("intermediate.dense", "mlp.fc1"),
-    ("mlp.up_proj", "mlp.fc1"),
     ("mlp.down_proj", "mlp.fc2"),
+    ("mlp.weights_in", "mlp.fc1"),
+    ("mlp.weights_out", "mlp.fc2"),
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
     ("layer_norm1", "norm1"),
@@ -34,6 +36,7 @@ const PARTS: [(&str, &str); 25] = [
     ("layer_scale2.lambda1", "ls2.gamma"),
     ("pre_layrnorm", "norm_pre"), // CLIP's own spelling
     ("post_layernorm", "norm"),
+    ("cls_classifier.", "head."),
 ];
 
 /// SigLIP's pooling.
@@ -44,78 +47,231 @@ const POOL: [(&str, &str); 4] = [
     ("head.mlp", "attn_pool.mlp"),
 ];
 
-/// Query, key and value, as the families spell them.
-const QKV: [[&str; 3]; 3] = [
-    [
-        "attention.attention.query",
-        "attention.attention.key",
-        "attention.attention.value",
-    ],
-    ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-    ["attention.q_proj", "attention.k_proj", "attention.v_proj"],
+/// Layers that are one fused layer here, as the families spell them, and the fused one's name.
+const FUSED: [(&[&str], &str); 4] = [
+    (
+        &[
+            "attention.attention.query",
+            "attention.attention.key",
+            "attention.attention.value",
+        ],
+        "attn.qkv",
+    ),
+    (
+        &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        "attn.qkv",
+    ),
+    (
+        &["attention.q_proj", "attention.k_proj", "attention.v_proj"],
+        "attn.qkv",
+    ),
+    (&["mlp.gate_proj", "mlp.up_proj"], "mlp.fc1"),
 ];
 
-/// `tensors` under timm's names, in timm's shapes.
+/// What a tensor or layer of a file is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ours {
+    /// The tensor of that name.
+    Whole(String),
+    /// Part number `index` of the `of` parts of the tensor of that name.
+    Part {
+        /// Name of the fused one.
+        name: String,
+        /// Which part.
+        index: usize,
+        /// How many there are.
+        of: usize,
+    },
+}
+
+/// What the tensor or layer that a file of `family` calls `name` is here.
+pub(crate) fn ours(name: &str, family: Family) -> Ours {
+    let name = unwrapped(name);
+    if family == Family::Timm {
+        return Ours::Whole(name.to_string());
+    }
+    let name = short(name, family);
+    let part = FUSED.iter().find_map(|(names, fused)| {
+        let index = names.iter().position(|part| has_part(&name, part))?;
+        Some(Ours::Part {
+            name: name.replace(names[index], fused),
+            index,
+            of: names.len(),
+        })
+    });
+    // DINOv3's plain MLP has the name that the gated one gives to its second half.
+    part.unwrap_or(Ours::Whole(name))
+}
+
+/// True if `part` is in `name` as whole components.
+fn has_part(name: &str, part: &str) -> bool {
+    name.find(part).is_some_and(|at| {
+        let after = &name[at + part.len()..];
+        (at == 0 || name[..at].ends_with('.')) && (after.is_empty() || after.starts_with('.'))
+    })
+}
+
+/// Elements of a tensor of a file that are elements of one of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Name in the file.
+    pub(crate) name: String,
+    /// Which of our tensor's elements.
+    pub(crate) ours: Range<usize>,
+    /// The first of them in the file's tensor.
+    pub(crate) theirs: usize,
+}
+
+/// Tensors under timm's names, in timm's shapes, and for each where it came from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Renamed {
+    /// The tensors.
+    pub(crate) tensors: Tensors,
+    /// Of each, the tensors of the file.
+    pub(crate) sources: BTreeMap<String, Vec<Source>>,
+}
+
+/// `tensors` of a file of `family` under timm's names. Of a fused bias the parts that the file lacks are zero where
+/// `zero` says so of the fused name and the part.
 ///
 /// # Errors
-/// A part of a query, key and value that is missing.
-pub(super) fn rename(tensors: Tensors, family: Family, json: &Value) -> Result<Tensors, String> {
-    let mut renamed = Tensors::new();
-    let mut qkv: BTreeMap<String, [Option<Stored>; 3]> = BTreeMap::new();
-    for (name, mut tensor) in tensors {
-        if family == Family::Timm {
-            renamed.insert(name, tensor);
-            continue;
-        }
-        let name = short(&name, family);
-        let part = QKV.iter().find_map(|names| {
-            let index = names.iter().position(|part| name.contains(part))?;
-            Some((index, name.replace(names[index], "attn.qkv")))
-        });
-        if let Some((index, fused)) = part {
-            qkv.entry(fused).or_default()[index] = Some(tensor);
-            continue;
-        }
-        if let Some(kind) = name.strip_prefix("head.attention.in_proj_") {
-            let (q, kv) = split_first_third(tensor);
-            renamed.insert(format!("attn_pool.q.{kind}"), q);
-            renamed.insert(format!("attn_pool.kv.{kind}"), kv);
-            continue;
-        }
-        if matches!(name.as_str(), "cls_token" | "pos_embed") {
-            while tensor.shape.len() < 3 {
-                tensor.shape.insert(0, 1);
+/// A part that is missing, parts that do not fit each other, two tensors of one name.
+pub(super) fn rename(tensors: Tensors, family: Family, zero: impl Fn(&str, usize) -> bool) -> Result<Renamed, String> {
+    let mut renamed = Renamed::default();
+    let mut fused: BTreeMap<String, Vec<Option<(String, Stored)>>> = BTreeMap::new();
+    let gated = tensors.keys().any(|name| has_part(name, "mlp.gate_proj"));
+    for (theirs, tensor) in tensors {
+        match ours(&theirs, family) {
+            Ours::Part { name, index, of } if of == 3 || gated => {
+                let parts = fused.entry(name.clone()).or_insert_with(|| vec![None; of]);
+                if parts[index].replace((theirs, tensor)).is_some() {
+                    return Err(format!("two tensors are part {index} of '{name}'"));
+                }
             }
-        }
-        // A picture without registers has an empty tensor of them.
-        if !tensor.shape.contains(&0) {
-            renamed.insert(name, tensor);
+            Ours::Part { name, .. } => renamed.add(name, theirs, tensor)?,
+            Ours::Whole(name) => match name.strip_prefix("head.attention.in_proj_") {
+                Some(kind) => renamed.add_in_proj(kind, theirs, tensor)?,
+                // A model without registers has an empty tensor of them.
+                None if tensor.shape.contains(&0) => {}
+                None => renamed.add(name, theirs, tensor)?,
+            },
         }
     }
-    for (name, parts) in qkv {
-        renamed.insert(name.clone(), fused(&name, parts, family, json)?);
-    }
-    if renamed.contains_key("dist_token") {
-        // Its two heads read two tokens apart; a new head reads their mean.
-        renamed.retain(|name, _| !name.starts_with("head."));
+    for (name, parts) in fused {
+        renamed.add_fused(name, parts, &zero)?;
     }
     Ok(renamed)
 }
 
+impl Renamed {
+    fn add(&mut self, name: String, theirs: String, mut tensor: Stored) -> Result<(), String> {
+        let source = Source {
+            name: theirs,
+            ours: 0..tensor.values.len(),
+            theirs: 0,
+        };
+        if matches!(name.as_str(), "cls_token" | "dist_token" | "reg_token" | "pos_embed") {
+            while tensor.shape.len() < 3 {
+                tensor.shape.insert(0, 1);
+            }
+        }
+        if let Some(other) = self.sources.insert(name.clone(), vec![source]) {
+            let [one, two] = [&other[0].name, &self.sources[&name][0].name];
+            return Err(format!("'{one}' and '{two}' are both '{name}'"));
+        }
+        self.tensors.insert(name, tensor);
+        Ok(())
+    }
+
+    /// PyTorch's query, key and value weights of attention in one: timm keeps the query's apart.
+    fn add_in_proj(&mut self, kind: &str, theirs: String, tensor: Stored) -> Result<(), String> {
+        let rows = tensor.shape.first().copied().unwrap_or(0);
+        if rows == 0 || rows % 3 != 0 {
+            return Err(format!(
+                "'{theirs}' has shape {:?}, expected three times the width",
+                tensor.shape
+            ));
+        }
+        let part = |first: usize, end: usize| {
+            let row = tensor.values.len() / rows;
+            let mut shape = tensor.shape.clone();
+            shape[0] = end - first;
+            Stored {
+                shape,
+                values: tensor.values[first * row..end * row].to_vec(),
+            }
+        };
+        for (name, first, end) in [("q", 0, rows / 3), ("kv", rows / 3, rows)] {
+            let name = format!("attn_pool.{name}.{kind}");
+            let part = part(first, end);
+            let source = Source {
+                name: theirs.clone(),
+                ours: 0..part.values.len(),
+                theirs: first * (tensor.values.len() / rows),
+            };
+            self.sources.insert(name.clone(), vec![source]);
+            self.tensors.insert(name, part);
+        }
+        Ok(())
+    }
+
+    /// One tensor of the parts, one above the other.
+    fn add_fused(
+        &mut self,
+        name: String,
+        parts: Vec<Option<(String, Stored)>>,
+        zero: &impl Fn(&str, usize) -> bool,
+    ) -> Result<(), String> {
+        let found = parts.iter().flatten().map(|(_, part)| part);
+        let shapes: Vec<&Vec<usize>> = found.map(|part| &part.shape).collect();
+        let Some(shape) = shapes.first().filter(|shape| !shape.is_empty()) else {
+            return Err(format!("'{name}' is a number, expected a matrix or a vector"));
+        };
+        if shapes.iter().any(|other| other != shape) {
+            return Err(format!("the parts of '{name}' have different shapes: {shapes:?}"));
+        }
+        let mut shape = shape.to_vec();
+        let rows = shape[0];
+        let size: usize = shape.iter().product();
+        shape[0] = rows * parts.len();
+        let mut sources = Vec::with_capacity(parts.len());
+        let mut values = Vec::with_capacity(size * parts.len());
+        for (index, part) in parts.into_iter().enumerate() {
+            match part {
+                Some((theirs, part)) => {
+                    sources.push(Source {
+                        name: theirs,
+                        ours: index * size..(index + 1) * size,
+                        theirs: 0,
+                    });
+                    values.extend(part.values);
+                }
+                None if zero(&name, index) => values.resize(values.len() + size, 0.0),
+                None => {
+                    let kind = match shape[0] / rows {
+                        3 => ["query", "key", "value"][index],
+                        _ => ["gate", "up"][index],
+                    };
+                    return Err(format!("missing the '{kind}' part of '{name}'"));
+                }
+            }
+        }
+        if let Some(other) = self.sources.insert(name.clone(), sources) {
+            return Err(format!("'{}' and others are both '{name}'", other[0].name));
+        }
+        self.tensors.insert(name, Stored { shape, values });
+        Ok(())
+    }
+}
+
 fn short(name: &str, family: Family) -> String {
     let mut short = name;
-    for prefix in [
-        "vit.",
-        "deit.",
-        "dinov2.",
-        "dinov2_with_registers.",
-        "vision_model.",
-        "model.",
-    ] {
-        short = short.strip_prefix(prefix).unwrap_or(short);
+    for prefix in ["vit.", "deit.", "dinov2.", "dinov2_with_registers.", "vision_model."] {
+        short = unwrapped(short.strip_prefix(prefix).unwrap_or(short));
     }
-    let mut short = match short.strip_prefix("layer.") {
-        Some(rest) => format!("blocks.{rest}"), // DINOv3
+    let block = short.strip_prefix("layer.").or_else(|| short.strip_prefix("layers."));
+    let mut short = match block {
+        Some(rest) => format!("blocks.{rest}"),
         None => short.to_string(),
     };
     if family == Family::Siglip {
@@ -123,63 +279,22 @@ fn short(name: &str, family: Family) -> String {
             short = short.replace(theirs, ours);
         }
     }
+    if let Some(rest) = short.strip_prefix("distillation_classifier.") {
+        return format!("head_dist.{rest}");
+    }
     for (theirs, ours) in PARTS {
         short = short.replace(theirs, ours);
     }
-    if let Some(rest) = short.strip_prefix("layernorm.") {
-        return format!("norm.{rest}");
-    }
-    if let Some(rest) = short.strip_prefix("classifier.") {
-        return format!("head.{rest}");
+    for (theirs, ours) in [("layernorm", "norm"), ("classifier", "head")] {
+        if let Some(rest) = short
+            .strip_prefix(theirs)
+            .filter(|rest| rest.is_empty() || rest.starts_with('.'))
+        {
+            return format!("{ours}{rest}");
+        }
     }
     match short.starts_with("blocks.") {
         true => short.replace("output.dense", "mlp.fc2"),
         false => short,
     }
-}
-
-/// One tensor of the three parts, one above the other. A bias that the family leaves out is zero.
-fn fused(name: &str, mut parts: [Option<Stored>; 3], family: Family, json: &Value) -> Result<Stored, String> {
-    const KINDS: [&str; 3] = ["query", "key", "value"];
-    let rows = parts
-        .iter()
-        .flatten()
-        .next()
-        .map_or(0, |part| part.shape.first().copied().unwrap_or(0));
-    for (part, kind) in parts.iter_mut().zip(KINDS) {
-        let said = json.get(format!("{kind}_bias")).and_then(Value::as_bool);
-        let left_out = family == Family::Dinov3 && !said.unwrap_or(kind != "key");
-        if part.is_none() && left_out && name.ends_with(".bias") {
-            *part = Some(Stored {
-                shape: vec![rows],
-                values: vec![0.0; rows],
-            });
-        }
-        if part.as_ref().is_none_or(|part| part.shape.is_empty()) {
-            return Err(format!("missing the '{kind}' part of '{name}'"));
-        }
-    }
-    let parts: Vec<Stored> = parts.into_iter().flatten().collect();
-    let mut shape = parts[0].shape.clone();
-    shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-    Ok(Stored {
-        shape,
-        values: parts.into_iter().flat_map(|part| part.values).collect(),
-    })
-}
-
-/// The first third of the rows, and the others.
-fn split_first_third(tensor: Stored) -> (Stored, Stored) {
-    let part = |thirds: usize, values: &[f32]| {
-        let mut shape = tensor.shape.clone();
-        if let Some(rows) = shape.first_mut() {
-            *rows = *rows / 3 * thirds;
-        }
-        Stored {
-            shape,
-            values: values.to_vec(),
-        }
-    };
-    let (first, rest) = tensor.values.split_at(tensor.values.len() / 3);
-    (part(1, first), part(2, rest))
 }

@@ -8,7 +8,7 @@ use wegeft::linear_many;
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
-use super::dense;
+use super::dense::dense;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 

@@ -1,29 +1,11 @@
-//! The shape of a decoder; `from_hf` reads it from Hugging Face's config.json.
+//! The shape of a decoder.
 
 use burn::config::Config;
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::decoder::Decoder;
+use super::activation::Activation;
 use super::fields::Fields;
-use super::mlp::Activation;
 use super::rope::RopeConfig;
-use super::{gemma, gpt2, llama, phi3};
-
-/// Models that share one kind of layer and its names; each has a file of its own here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Llama 1 to 3.x, Mistral, Qwen2, Qwen2.5, Qwen3, SmolLM.
-    Llama,
-    /// Gemma 2 and 3 (text).
-    Gemma,
-    /// Phi-3 and Phi-4-mini.
-    Phi3,
-    /// GPT-2.
-    Gpt2,
-}
 
 /// What sets one layer apart from its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +16,32 @@ pub struct LayerKind {
     pub rope: Option<usize>,
 }
 
+impl LayerKind {
+    /// `depth` layers of one kind.
+    ///
+    /// # Errors
+    /// More layers than any model has.
+    pub(crate) fn repeated(kind: Self, depth: usize) -> Result<Vec<Self>, String> {
+        Self::check_depth(depth)?;
+        Ok(vec![kind; depth])
+    }
+
+    /// # Errors
+    /// More layers than any model has: nothing is made for each of so many.
+    pub(crate) fn check_depth(depth: usize) -> Result<(), String> {
+        const MOST: usize = 10_000;
+        match depth > MOST {
+            true => Err(format!("field 'num_hidden_layers' is {depth}; expected at most {MOST}")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Shape of a decoder.
 #[derive(Config, Debug, PartialEq)]
 pub struct DecoderConfig {
-    /// Kind of layer.
-    pub family: Family,
+    /// Kind of layer: the name of one of [`super::FAMILIES`].
+    pub family: String,
     /// Rows of the embedding.
     pub vocab_size: usize,
     /// Width of a token.
@@ -53,7 +56,7 @@ pub struct DecoderConfig {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Positions that the model was made for; a hard limit where positions are learned (GPT-2).
+    /// Positions that the model was made for.
     pub max_positions: usize,
     /// Rotary embeddings that the layers choose from.
     #[config(default = "Vec::new()")]
@@ -88,72 +91,30 @@ pub struct DecoderConfig {
     /// Factor of the embeddings.
     #[config(default = 1.0)]
     pub embed_scale: f64,
+    /// Attention scores are also divided by the number of their layer, from 1 on.
+    #[config(default = false)]
+    pub scale_by_layer: bool,
+    /// Positions are learned, and `max_positions` is a hard limit.
+    #[config(default = false)]
+    pub learned_positions: bool,
     /// σ of random weights.
     #[config(default = 0.02)]
     pub initializer_range: f64,
 }
 
 impl DecoderConfig {
-    /// Reads Hugging Face's config.json. Of Gemma 3 with pictures, the text model is read.
-    ///
-    /// # Errors
-    /// A `model_type` or a field that is not implemented, by name; a field that is missing or malformed.
-    pub fn from_hf(json: &Value) -> Result<Self, String> {
-        let fields = Fields::new(json)?;
-        let kind = fields.text_or("model_type", "")?;
-        if let ("gemma3", Some(text)) = (kind, json.get("text_config")) {
-            return Self::from_hf(text);
-        }
-        let config = match kind {
-            "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3" => llama::config(kind, &fields),
-            "gemma2" | "gemma3_text" => gemma::config(kind, &fields),
-            "phi3" => phi3::config(&fields),
-            "gpt2" => gpt2::config(&fields),
-            other => Err(format!(
-                "field 'model_type' is '{other}'; implemented are llama (SmolLM too), mistral, qwen2 (2.5 too), qwen3, \
-                 smollm3, gemma2, gemma3, gemma3_text, phi3 and gpt2"
-            )),
-        }?;
-        fields.finish()?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// True if a config.json is a language model's, implemented here or not.
-    pub fn is_of_language(json: &Value) -> bool {
-        const KINDS: [&str; 10] = [
-            "llama",
-            "mistral",
-            "qwen2",
-            "qwen3",
-            "smollm3",
-            "gemma2",
-            "gemma3",
-            "gemma3_text",
-            "phi3",
-            "gpt2",
-        ];
-        let kind = json.get("model_type").and_then(Value::as_str);
-        let architectures = json.get("architectures").and_then(Value::as_array);
-        let mut names = architectures.into_iter().flatten().filter_map(Value::as_str);
-        kind.is_some_and(|kind| KINDS.contains(&kind))
-            || names.any(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"))
-    }
-
-    /// A randomly initialized model: weights normal of σ `initializer_range`, biases zero, norms neutral.
-    pub fn init(&self, device: &Device) -> Decoder {
-        Decoder::new(self.clone(), device)
-    }
-
     /// Factor of the attention scores.
     pub fn attention_scale(&self) -> f64 {
         self.query_scalar.unwrap_or(self.head_dim as f64).powf(-0.5)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// # Errors
+    /// A size of zero, or sizes that do not go together.
+    pub(crate) fn check(&self) -> Result<(), String> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.d_model),
+            ("intermediate_size", self.mlp_dim),
             ("num_hidden_layers", self.layers.len()),
             ("num_attention_heads", self.heads),
             ("num_key_value_heads", self.kv_heads),
@@ -173,4 +134,25 @@ impl DecoderConfig {
         }
         Ok(())
     }
+}
+
+/// For each layer, whether it has a window, if `layer_types` lists them.
+pub(crate) fn sliding_layers(fields: &Fields, depth: usize) -> Result<Option<Vec<bool>>, String> {
+    let Some(types) = fields.maybe_texts("layer_types")? else {
+        return Ok(None);
+    };
+    if types.len() != depth {
+        return Err(format!(
+            "field 'layer_types' has {} entries; expected one for each of the {depth} layers of 'num_hidden_layers'",
+            types.len()
+        ));
+    }
+    let is_sliding = |name: &&str| match *name {
+        "sliding_attention" => Ok(true),
+        "full_attention" => Ok(false),
+        other => Err(format!(
+            "field 'layer_types' names '{other}'; implemented are full_attention and sliding_attention"
+        )),
+    };
+    types.iter().map(is_sliding).collect::<Result<_, _>>().map(Some)
 }

@@ -2,45 +2,17 @@
 
 use std::sync::Arc;
 
-use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
-use burn::nn::{Embedding, Linear};
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernels::Visible;
 use wegeft::linear;
 
 use super::cache::{Cache, LayerCache};
-use super::config::{DecoderConfig, Family, LayerKind};
-use super::gemma::GemmaLayer;
-use super::gpt2::Gpt2;
+use super::config::{DecoderConfig, LayerKind};
+use super::families::Model;
 use super::layout::Layout;
-use super::llama::LlamaLayer;
-use super::phi3::Phi3Layer;
+use super::parts::Parts;
 use super::rope::Rotation;
-use super::stack::CausalLm;
-
-/// What a family does by itself; [`Decoder`] does the rest.
-pub(crate) trait Parts {
-    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3>;
-    fn layer(
-        &self,
-        index: usize,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3>;
-    fn normed(&self, x: Tensor<3>) -> Tensor<3>;
-    fn head(&self) -> Option<&Linear>;
-    fn embedding(&self) -> &Embedding;
-}
-
-#[derive(Module, Debug)]
-enum Model {
-    Llama(CausalLm<LlamaLayer>),
-    Gemma(CausalLm<GemmaLayer>),
-    Phi3(CausalLm<Phi3Layer>),
-    Gpt2(Gpt2),
-}
 
 /// A language model. Module paths are those of its checkpoint (`model.layers.0.self_attn.q_proj`,
 /// `transformer.h.0.attn.c_attn`).
@@ -62,14 +34,19 @@ pub struct Pass {
     rotations: Vec<Rotation>,
 }
 
+impl DecoderConfig {
+    /// A randomly initialized model: weights normal of σ `initializer_range`, biases zero, norms neutral.
+    ///
+    /// # Panics
+    /// A `family` that is not in [`super::FAMILIES`].
+    pub fn init(&self, device: &Device) -> Decoder {
+        Decoder::new(self.clone(), device)
+    }
+}
+
 impl Decoder {
-    pub(crate) fn new(config: DecoderConfig, device: &Device) -> Self {
-        let model = match config.family {
-            Family::Llama => Model::Llama(CausalLm::new(&config, device)),
-            Family::Gemma => Model::Gemma(CausalLm::new(&config, device)),
-            Family::Phi3 => Model::Phi3(CausalLm::new(&config, device)),
-            Family::Gpt2 => Model::Gpt2(Gpt2::new(&config, device)),
-        };
+    fn new(config: DecoderConfig, device: &Device) -> Self {
+        let model = Model::new(&config, device);
         Self {
             model,
             config: Arc::new(config),
@@ -82,12 +59,7 @@ impl Decoder {
     }
 
     fn parts(&self) -> &dyn Parts {
-        match &self.model {
-            Model::Llama(model) => model,
-            Model::Gemma(model) => model,
-            Model::Phi3(model) => model,
-            Model::Gpt2(model) => model,
-        }
+        self.model.parts()
     }
 
     /// Tokens `[batch, tokens]` to hidden states `[batch, tokens, d_model]` after the last norm. With a cache, `ids`
@@ -101,8 +73,8 @@ impl Decoder {
         let [batch, tokens] = ids.dims();
         let device = ids.device();
         match batch * tokens <= SHORT {
-            true => kernels::in_awake_pool(&device, || self.read(ids, layout, cache)),
-            false => kernels::in_pool(&device, || self.read(ids, layout, cache)),
+            true => kernels::with_spinning_pool(&device, || self.read(ids, layout, cache)),
+            false => kernels::with_pool(&device, || self.read(ids, layout, cache)),
         }
     }
 
@@ -156,10 +128,10 @@ impl Decoder {
     }
 
     /// Embeddings `[batch, tokens, d_model]` of tokens `[batch, tokens]`: the first step of [`Decoder::hidden`]. Their
-    /// type is that of all that follows: the weights' own, but f32 where [`kernels::computes_in`] says so.
+    /// type is that of all that follows: the weights' own, but f32 where [`kernels::compute_dtype`] says so.
     pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let x = self.parts().embed(ids, layout);
-        let dtype = kernels::computes_in(&x);
+        let dtype = kernels::compute_dtype(&x);
         let x = x.cast(dtype);
         match self.config.embed_scale {
             1.0 => x,
@@ -194,6 +166,34 @@ impl Decoder {
     /// The last norm, `[batch, tokens, d_model]` to the same.
     pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
         self.parts().normed(x)
+    }
+
+    /// The model with `rows` tokens: fewer are cut off, more are zeros until something is loaded into them (an adapter
+    /// that was trained after its tokenizer got new tokens).
+    pub fn with_vocabulary(mut self, rows: usize) -> Self {
+        let sized = |weight: &Param<Tensor<2>>, dim: usize| {
+            let tensor = weight.val();
+            let mut shape = tensor.dims();
+            let known = shape[dim];
+            let tensor = match rows.checked_sub(known) {
+                None => tensor.narrow(dim, 0, rows),
+                Some(more) => {
+                    shape[dim] = more;
+                    let zeros = Tensor::zeros(shape, (&tensor.device(), tensor.dtype()));
+                    Tensor::cat(vec![tensor, zeros], dim)
+                }
+            };
+            Param::initialized(weight.id, tensor)
+        };
+        if rows != self.config.vocab_size {
+            let (embedding, head) = self.model.parts_mut().vocabulary();
+            embedding.weight = sized(&embedding.weight, 0);
+            if let Some(head) = head {
+                head.weight = sized(&head.weight, 1);
+            }
+            Arc::make_mut(&mut self.config).vocab_size = rows;
+        }
+        self
     }
 
     fn with(self, change: impl FnOnce(Model) -> Model) -> Self {
@@ -232,21 +232,11 @@ impl Module for Decoder {
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        match &self.model {
-            Model::Llama(model) => model.visit(visitor),
-            Model::Gemma(model) => model.visit(visitor),
-            Model::Phi3(model) => model.visit(visitor),
-            Model::Gpt2(model) => model.visit(visitor),
-        }
+        self.model.visit_inner(visitor);
     }
 
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        self.with(|model| match model {
-            Model::Llama(model) => Model::Llama(model.map(mapper)),
-            Model::Gemma(model) => Model::Gemma(model.map(mapper)),
-            Model::Phi3(model) => Model::Phi3(model.map(mapper)),
-            Model::Gpt2(model) => Model::Gpt2(model.map(mapper)),
-        })
+        self.with(|model| model.map_inner(mapper))
     }
 }
 

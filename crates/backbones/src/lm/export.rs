@@ -12,13 +12,16 @@ use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::write_then_rename;
 
-use super::config::Family;
+use super::config::DecoderConfig;
 use super::decoder::Decoder;
-use super::import::{Precision, transposed};
+use super::family::Family;
+use super::import::transposed;
+use super::precision::Precision;
 use super::shards::SINGLE;
 
-/// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read) into `folder`, which is
-/// made if absent; weights as `precision`, converted and written one at a time.
+/// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read, with the size of the vocabulary
+/// and the tie of the head that `model` has) into `folder`, which is made if absent; weights as `precision`, converted and
+/// written one at a time.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -29,9 +32,30 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
         message,
     };
     std::fs::create_dir_all(folder).map_err(|e| error(folder, e.to_string()))?;
+    let text = serde_json::to_string_pretty(&updated(config, model)).unwrap_or_default();
+    write_then_rename(&folder.join("config.json"), text.as_bytes())?;
+    save_weights(model, Family::of(model.config()).conv1d, folder, precision)
+}
+
+/// Writes model.safetensors into `folder`, which holds config.json already. `conv1d`: linear weights are stored as
+/// `[d_in, d_out]`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn save_weights<M: Module>(
+    model: &M,
+    conv1d: bool,
+    folder: &Path,
+    precision: Precision,
+) -> Result<(), AdapterError> {
+    let error = |path: &Path, message: String| AdapterError::File {
+        action: "write",
+        path: path.to_path_buf(),
+        message,
+    };
     let mut collector = Collector {
         path: Vec::new(),
-        conv1d: model.config().family == Family::Gpt2,
+        conv1d,
         infos: site::params(model)
             .into_iter()
             .map(|info| (info.path.clone(), info))
@@ -40,18 +64,30 @@ pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precis
         weights: Vec::new(),
     };
     model.visit(&mut collector);
-    let text = serde_json::to_string_pretty(config).unwrap_or_default();
-    let config_path = folder.join("config.json");
-    write_then_rename(&config_path, text.as_bytes())?;
     let path = folder.join(SINGLE);
     let metadata = [("format".to_string(), "pt".to_string())].into();
     // It writes beside the place and renames, into a file that is private: config.json shows what the umask allows.
     safetensors::serialize_to_file(collector.weights, Some(metadata), &path)
         .map_err(|e| error(&path, e.to_string()))?;
-    let permissions = std::fs::metadata(&config_path).map(|data| data.permissions());
+    let permissions = std::fs::metadata(folder.join("config.json")).map(|data| data.permissions());
     permissions
         .and_then(|permissions| std::fs::set_permissions(&path, permissions))
         .map_err(|e| error(&path, e.to_string()))
+}
+
+/// `config` with what a model may have otherwise than its config.json said.
+fn updated(config: &Value, model: &Decoder) -> Value {
+    let mut config = config.clone();
+    let (said, own) = (DecoderConfig::from_hf(&config), model.config());
+    if let (Some(fields), Ok(said)) = (config.as_object_mut(), said) {
+        if said.vocab_size != own.vocab_size {
+            fields.insert("vocab_size".into(), own.vocab_size.into());
+        }
+        if said.tied != own.tied {
+            fields.insert("tie_word_embeddings".into(), own.tied.into());
+        }
+    }
+    config
 }
 
 /// A weight that becomes bytes when it is written.

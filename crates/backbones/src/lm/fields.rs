@@ -1,13 +1,13 @@
-//! Reading config.json strictly: a field that nobody read and that says something is refused by name, because a
-//! model that silently ignores part of its config computes something else than its authors' model.
+//! Reading config.json. A family's reader asks for the fields that its reference implementation reads, and no others:
+//! these are the fields that matter. What nobody asked for is ignored, as there, and can be named in a warning.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// Fields that no forward pass of ours depends on: tokens, training, bookkeeping.
-const IGNORED: [&str; 43] = [
+/// Fields that every config of transformers may carry and that no forward pass reads: not worth a warning.
+const BOOKKEEPING: [&str; 48] = [
     "architectures",
     "attention_dropout",
     "attn_pdrop",
@@ -17,6 +17,7 @@ const IGNORED: [&str; 43] = [
     "cache_implementation",
     "cls_token_id",
     "decoder_start_token_id",
+    "do_sample",
     "dtype",
     "embd_pdrop",
     "eos_token_id",
@@ -26,46 +27,54 @@ const IGNORED: [&str; 43] = [
     "id2label",
     "initializer_range",
     "is_decoder",
+    "is_encoder_decoder",
     "is_llama_config",
     "keys_to_ignore_at_inference",
     "label2id",
     "length_penalty",
     "max_length",
     "min_length",
+    "model_type",
+    "n_ctx",
     "name_or_path",
     "num_beams",
     "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
     "pad_token_id",
     "prefix",
     "pretraining_tp",
+    "problem_type",
     "resid_pdrop",
     "return_dict",
     "sep_token_id",
     "task_specific_params",
     "temperature",
-    "tie_encoder_decoder",
     "tokenizer_class",
     "top_k",
     "top_p",
     "torch_dtype",
     "transformers_version",
-    "unk_token_id",
     "use_cache",
 ];
 /// Prefixes of the same.
-const IGNORED_PREFIXES: [&str; 4] = ["_", "unsloth", "transformers.js", "summary_"];
+const BOOKKEEPING_PREFIXES: [&str; 5] = ["_", "unsloth", "transformers.js", "summary_", "unk_token"];
+
+/// No size of a decoder comes near this; products of two of them still fit.
+const MOST: u64 = 1 << 28;
 
 /// The fields of a JSON object, and which of them have been read.
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     read: RefCell<BTreeSet<String>>,
+    nested: RefCell<Vec<String>>,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `json`.
     ///
     /// # Errors
-    /// `json` is no object.
+    /// `json` is not an object.
     pub fn new(json: &'a Value) -> Result<Self, String> {
         let map = json
             .as_object()
@@ -73,6 +82,7 @@ impl<'a> Fields<'a> {
         Ok(Self {
             map,
             read: RefCell::default(),
+            nested: RefCell::default(),
         })
     }
 
@@ -87,49 +97,84 @@ impl<'a> Fields<'a> {
         self.map.contains_key(name)
     }
 
-    /// A whole number of at least 0, if the field is there.
+    /// A whole number of at least 0, if the field is there. 4.0 is 4.
+    ///
+    /// # Errors
+    /// Another value, or a number larger than any decoder's.
     pub fn maybe_count(&self, name: &str) -> Result<Option<usize>, String> {
-        self.typed(name, "a whole number", |value| value.as_u64().map(|n| n as usize))
+        let whole = |value: &Value| {
+            let float = || value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0);
+            value.as_u64().or_else(|| float().map(|x| x as u64))
+        };
+        match self.typed(name, "a whole number", whole)? {
+            Some(count) if count > MOST => Err(format!("field '{name}' is {count}; expected at most {MOST}")),
+            count => Ok(count.map(|count| count as usize)),
+        }
     }
 
     /// A whole number; `default` if absent.
+    ///
+    /// # Errors
+    /// As [`Fields::maybe_count`].
     pub fn count_or(&self, name: &str, default: usize) -> Result<usize, String> {
         Ok(self.maybe_count(name)?.unwrap_or(default))
     }
 
-    /// A whole number that must be there.
-    pub fn count(&self, name: &str) -> Result<usize, String> {
-        self.maybe_count(name)?
-            .ok_or_else(|| format!("field '{name}' is missing; expected a whole number"))
+    /// A number of positions, if the field is there. More than any text has is as good as the most.
+    ///
+    /// # Errors
+    /// Another value than a whole number of at least 0.
+    pub fn maybe_length(&self, name: &str) -> Result<Option<usize>, String> {
+        let whole = |value: &Value| value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0);
+        let length = self.typed(name, "a whole number", whole)?;
+        Ok(length.map(|length| length.min(MOST as f64) as usize))
     }
 
     /// A number, if the field is there.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn maybe_number(&self, name: &str) -> Result<Option<f64>, String> {
         self.typed(name, "a number", Value::as_f64)
     }
 
     /// A number; `default` if absent.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn number_or(&self, name: &str, default: f64) -> Result<f64, String> {
         Ok(self.maybe_number(name)?.unwrap_or(default))
     }
 
     /// A number that must be there.
+    ///
+    /// # Errors
+    /// It is missing, or another value.
     pub fn number(&self, name: &str) -> Result<f64, String> {
         self.maybe_number(name)?
             .ok_or_else(|| format!("field '{name}' is missing; expected a number"))
     }
 
     /// true or false; `default` if absent.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, String> {
         Ok(self.typed(name, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
     /// A text; `default` if absent.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn text_or(&self, name: &str, default: &'a str) -> Result<&'a str, String> {
         Ok(self.typed(name, "a text", Value::as_str)?.unwrap_or(default))
     }
 
     /// A list of numbers, if the field is there.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn maybe_numbers(&self, name: &str) -> Result<Option<Vec<f64>>, String> {
         self.typed(name, "a list of numbers", |value| {
             value.as_array()?.iter().map(Value::as_f64).collect()
@@ -137,6 +182,9 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of texts, if the field is there.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn maybe_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, String> {
         self.typed(name, "a list of texts", |value| {
             value.as_array()?.iter().map(Value::as_str).collect()
@@ -148,28 +196,52 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(value) => read(value)
                 .map(Some)
-                .ok_or_else(|| format!("field '{name}' is {value}; expected {expected}")),
+                .ok_or_else(|| format!("field '{name}' is {}; expected {expected}", shortened(value))),
         }
     }
 
-    /// The end of reading.
+    /// A field that changes what the reference computes, in a way that is not implemented.
     ///
     /// # Errors
-    /// A field that was not read and is not neutral.
-    pub fn finish(&self) -> Result<(), String> {
-        let read = self.read.borrow();
-        let unknown = self.map.iter().find(|(name, value)| {
-            !read.contains(*name)
-                && !IGNORED.contains(&name.as_str())
-                && !IGNORED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                && says_something(value)
-        });
-        match unknown {
+    /// It is there, and not false, zero or empty.
+    pub fn refuse(&self, name: &str) -> Result<(), String> {
+        match self.get(name).filter(|value| says_something(value)) {
             None => Ok(()),
-            Some((name, value)) => Err(format!(
-                "field '{name}' is {value}, which is not implemented; remove it if it does not change what this model computes"
+            Some(value) => Err(format!(
+                "field '{name}' is {}, which changes what the model computes and is not implemented",
+                shortened(value)
             )),
         }
+    }
+
+    /// Counts what `inner`, the fields of the object `name`, ignores as ignored here.
+    pub fn ignore_of(&self, name: &str, inner: &Fields) {
+        let ignored = inner.ignored().into_iter().map(|field| format!("{name}.{field}"));
+        self.nested.borrow_mut().extend(ignored);
+    }
+
+    /// Names of the fields that were not read although they say something.
+    pub fn ignored(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        let bookkeeping = |name: &String| {
+            BOOKKEEPING.contains(&name.as_str()) || BOOKKEEPING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let unread = self
+            .map
+            .iter()
+            .filter(|(name, value)| !read.contains(*name) && !bookkeeping(name) && says_something(value))
+            .map(|(name, _)| name.clone());
+        unread.chain(self.nested.borrow().iter().cloned()).collect()
+    }
+}
+
+/// A value for a message: the beginning of a long one.
+fn shortened(value: &Value) -> String {
+    const SHOWN: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(SHOWN) {
+        None => text,
+        Some((at, _)) => format!("{}…", &text[..at]),
     }
 }
 
@@ -191,14 +263,27 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_read_or_says_nothing_passes_and_the_rest_is_named() {
-        let json = json!({"a": 3, "b": null, "use_cache": true, "_x": 1, "new_gate": false, "odd": 2});
+    fn what_is_not_read_is_named_unless_it_is_bookkeeping() {
+        let json = json!({"a": 3, "b": null, "use_cache": true, "_x": 1, "new_gate": false, "odd": 2, "c": 4.0});
         let fields = Fields::new(&json).unwrap();
-        assert_eq!((fields.count("a"), fields.maybe_number("b")), (Ok(3), Ok(None)));
-        assert!(fields.finish().unwrap_err().contains("'odd' is 2"));
-        assert_eq!(fields.count("odd"), Ok(2));
-        assert_eq!(fields.finish(), Ok(()));
-        assert!(fields.count("missing").unwrap_err().contains("'missing' is missing"));
+        assert_eq!(
+            (fields.maybe_count("a"), fields.maybe_number("b")),
+            (Ok(Some(3)), Ok(None))
+        );
+        assert_eq!(fields.ignored(), ["odd", "c"]);
+        assert_eq!(fields.maybe_count("c"), Ok(Some(4)));
+        assert!(fields.refuse("odd").unwrap_err().contains("'odd' is 2"));
+        assert_eq!((fields.refuse("new_gate"), fields.ignored()), (Ok(()), vec![]));
+        assert!(fields.number("missing").unwrap_err().contains("'missing' is missing"));
         assert!(fields.flag_or("a", true).unwrap_err().contains("true or false"));
+    }
+
+    #[test]
+    fn absurd_sizes_and_fractions_are_refused() {
+        let json = json!({"wide": 9223372036854775808u64, "half": 0.5, "minus": -1, "far": 1e30});
+        let fields = Fields::new(&json).unwrap();
+        for name in ["wide", "half", "minus", "far"] {
+            assert!(fields.maybe_count(name).unwrap_err().contains(name));
+        }
     }
 }

@@ -4,16 +4,18 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
+use serde_json::Value;
 use wegeft::linear;
 
+use super::activation::Activation;
 use super::attention::Attention;
 use super::cache::LayerCache;
-use super::config::{DecoderConfig, Family, LayerKind};
+use super::config::{DecoderConfig, LayerKind, sliding_layers};
+use super::family::Family;
 use super::fields::Fields;
-use super::llama::layer_types;
-use super::mlp::{Activation, GatedMlp};
+use super::mlp::GatedMlp;
 use super::norm::RmsNorm;
-use super::rope::{RopeConfig, Rotation};
+use super::rope::{RopeConfig, RopeSource, Rotation};
 use super::stack::Block;
 
 /// One layer: each branch is normed on its way in and on its way out.
@@ -65,37 +67,28 @@ impl Block for GemmaLayer {
     }
 }
 
-pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, String> {
-    let three = kind == "gemma3_text";
+pub(crate) const FAMILY: Family = Family {
+    name: "gemma",
+    model_types: &["gemma2", "gemma3_text"],
+    base: "model.",
+    conv1d: false,
+    config,
+};
+
+/// What Gemma2ForCausalLM and Gemma3ForCausalLM read.
+fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+    let three = model_type == "gemma3_text";
+    // An encoder's mask: EmbeddingGemma.
+    fields.refuse("use_bidirectional_attention")?;
     let d_model = fields.count_or("hidden_size", 2304)?;
-    let depth = fields.count_or("num_hidden_layers", 26)?;
     let head_dim = fields.count_or("head_dim", 256)?;
-    let max_positions = fields.count_or("max_position_embeddings", if three { 131_072 } else { 8192 })?;
+    let default = if three { 131_072 } else { 8192 };
+    let max_positions = fields.maybe_length("max_position_embeddings")?.unwrap_or(default);
     let ropes = if three {
         ropes(fields, head_dim, max_positions)?
     } else {
         vec![RopeConfig::from_hf(fields, head_dim, max_positions, 1e4)?]
     };
-    // Every sixth layer of Gemma 3 and every second of Gemma 2 sees everything.
-    let pattern = match fields.maybe_count("sliding_window_pattern")? {
-        Some(pattern) => pattern,
-        None => fields.count_or("_sliding_window_pattern", if three { 6 } else { 2 })?,
-    };
-    let sliding: Vec<bool> = match fields.maybe_texts("layer_types")? {
-        Some(types) => layer_types(&types)?,
-        None => (1..=depth).map(|layer| layer % pattern.max(1) != 0).collect(),
-    };
-    if sliding.len() != depth {
-        return Err(format!(
-            "field 'layer_types' has {} entries, expected one for each of the {depth} layers of 'num_hidden_layers'",
-            sliding.len()
-        ));
-    }
-    let window = fields.count_or("sliding_window", 4096)?;
-    let layers = sliding.into_iter().map(|sliding| LayerKind {
-        window: sliding.then_some(window),
-        rope: Some(usize::from(sliding && three)),
-    });
     // Absent means the family's own, null means none.
     let softcap = |field: &str, default: f64| match fields.has(field) {
         true => fields.maybe_number(field),
@@ -106,15 +99,14 @@ pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, Strin
         true => None,
         false => softcap("attn_logit_softcapping", 50.0)?,
     };
-    let activation = fields.text_or("hidden_act", "gelu_pytorch_tanh")?;
-    let activation = fields.text_or("hidden_activation", activation)?;
+    let activation = fields.text_or("hidden_activation", "gelu_pytorch_tanh")?;
     let bias = fields.flag_or("attention_bias", false)?;
     Ok(DecoderConfig::new(
-        Family::Gemma,
+        FAMILY.name.into(),
         fields.count_or("vocab_size", if three { 262_208 } else { 256_000 })?,
         d_model,
         fields.count_or("intermediate_size", 9216)?,
-        layers.collect(),
+        layers(three, fields)?,
         fields.count_or("num_attention_heads", 8)?,
         fields.count_or("num_key_value_heads", 4)?,
         head_dim,
@@ -134,26 +126,56 @@ pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, Strin
     .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
 }
 
-/// Gemma 3's two rotations: of layers that see everything, then of those with a window.
-fn ropes(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<Vec<RopeConfig>, String> {
-    const GLOBAL: f64 = 1e6;
-    const LOCAL: f64 = 1e4;
-    let theta = fields.number_or("rope_theta", GLOBAL)?;
-    let local = fields.number_or("rope_local_base_freq", LOCAL)?;
-    let positions = max_positions as f64;
-    if let Some(nested) = fields.get("rope_parameters") {
-        let nested = Fields::new(nested)?;
-        let one = |name: &str, theta: f64| match nested.get(name) {
-            Some(json) => RopeConfig::parse(json, theta, 1.0, head_dim, positions, None),
-            None => Ok(RopeConfig::new(theta, head_dim)),
-        };
-        let ropes = vec![one("full_attention", theta)?, one("sliding_attention", local)?];
-        nested.finish()?;
-        return Ok(ropes);
-    }
-    let full = match fields.get("rope_scaling") {
-        Some(json) => RopeConfig::parse(json, theta, 1.0, head_dim, positions, None)?,
-        None => RopeConfig::new(theta, head_dim),
+/// Every second layer of Gemma 2 and every sixth of Gemma 3 sees everything, unless `layer_types` or, in 3,
+/// `sliding_window_pattern` says otherwise.
+fn layers(three: bool, fields: &Fields) -> Result<Vec<LayerKind>, String> {
+    let depth = fields.count_or("num_hidden_layers", 26)?;
+    LayerKind::check_depth(depth)?;
+    let pattern = match three {
+        true => fields.count_or("sliding_window_pattern", 6)?,
+        false => 2,
     };
-    Ok(vec![full, RopeConfig::new(local, head_dim)])
+    let sliding: Vec<bool> = match sliding_layers(fields, depth)? {
+        Some(listed) => listed,
+        None if pattern == 0 => return Err("field 'sliding_window_pattern' is 0; expected at least 1".into()),
+        None => (1..=depth).map(|layer| layer % pattern != 0).collect(),
+    };
+    let window = fields.maybe_length("sliding_window")?.unwrap_or(4096);
+    let kind = |sliding: bool| LayerKind {
+        window: sliding.then_some(window),
+        rope: Some(usize::from(sliding && three)),
+    };
+    Ok(sliding.into_iter().map(kind).collect())
+}
+
+/// Gemma 3's two rotations: of layers that see everything, then of those with a window. `rope_scaling` is the former's.
+fn ropes(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<Vec<RopeConfig>, String> {
+    let nested = fields.get("rope_parameters").map(Fields::new).transpose()?;
+    let one = |name: &str, theta: f64, scaling: Option<&Value>| {
+        let own = nested.as_ref().and_then(|nested| nested.get(name));
+        let from = RopeSource {
+            theta,
+            head_dim,
+            max_positions,
+            partial: None,
+            original: None,
+        };
+        from.parse(fields, scaling.or(own))
+    };
+    let ropes = vec![
+        one(
+            "full_attention",
+            fields.number_or("rope_theta", 1e6)?,
+            fields.get("rope_scaling"),
+        )?,
+        one(
+            "sliding_attention",
+            fields.number_or("rope_local_base_freq", 1e4)?,
+            None,
+        )?,
+    ];
+    if let Some(nested) = &nested {
+        fields.ignore_of("rope_parameters", nested);
+    }
+    Ok(ropes)
 }

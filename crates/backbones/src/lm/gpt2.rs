@@ -7,14 +7,15 @@ use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
 use wegeft::{linear, linear_add};
 
+use super::activation::Activation;
 use super::attention::{attend, split};
 use super::cache::LayerCache;
-use super::config::{DecoderConfig, Family, LayerKind};
-use super::decoder::Parts;
-use super::dense;
+use super::config::{DecoderConfig, LayerKind};
+use super::dense::dense;
+use super::family::Family;
 use super::fields::Fields;
 use super::layout::Layout;
-use super::mlp::Activation;
+use super::parts::Parts;
 use super::rope::Rotation;
 use crate::layers::norm;
 
@@ -77,45 +78,6 @@ pub struct Gpt2Mlp {
     activation: Activation,
 }
 
-impl Gpt2 {
-    pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
-        let (d, hidden) = (config.d_model, config.mlp_dim);
-        let norm = || LayerNormConfig::new(d).with_epsilon(config.norm_eps).init(device);
-        let embedding = |rows: usize| {
-            let std = config.initializer_range;
-            EmbeddingConfig::new(rows, d)
-                .with_initializer(Initializer::Normal { mean: 0.0, std })
-                .init(device)
-        };
-        let layer = |_: &LayerKind| Gpt2Layer {
-            ln_1: norm(),
-            attn: Gpt2Attention {
-                c_attn: dense(config, d, 3 * d, true, device),
-                c_proj: dense(config, d, d, true, device),
-                heads: config.heads,
-                scale: config.attention_scale(),
-            },
-            ln_2: norm(),
-            mlp: Gpt2Mlp {
-                c_fc: dense(config, d, hidden, true, device),
-                c_proj: dense(config, hidden, d, true, device),
-                activation: config.activation,
-            },
-            norm_eps: config.norm_eps,
-        };
-        Self {
-            transformer: Transformer {
-                wte: embedding(config.vocab_size),
-                wpe: embedding(config.max_positions),
-                h: config.layers.iter().map(layer).collect(),
-                ln_f: norm(),
-                norm_eps: config.norm_eps,
-            },
-            lm_head: (!config.tied).then(|| dense(config, d, config.vocab_size, false, device)),
-        }
-    }
-}
-
 impl Gpt2Layer {
     fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let mixed = self
@@ -148,6 +110,47 @@ impl Gpt2Mlp {
 }
 
 impl Parts for Gpt2 {
+    fn build(config: &DecoderConfig, device: &Device) -> Self {
+        let (d, hidden) = (config.d_model, config.mlp_dim);
+        let norm = || LayerNormConfig::new(d).with_epsilon(config.norm_eps).init(device);
+        let embedding = |rows: usize| {
+            let std = config.initializer_range;
+            EmbeddingConfig::new(rows, d)
+                .with_initializer(Initializer::Normal { mean: 0.0, std })
+                .init(device)
+        };
+        let layer = |index: usize| Gpt2Layer {
+            ln_1: norm(),
+            attn: Gpt2Attention {
+                c_attn: dense(config, d, 3 * d, true, device),
+                c_proj: dense(config, d, d, true, device),
+                heads: config.heads,
+                // Mistral's GPT-2s also divide by the number of the layer.
+                scale: match config.scale_by_layer {
+                    true => config.attention_scale() / (index + 1) as f64,
+                    false => config.attention_scale(),
+                },
+            },
+            ln_2: norm(),
+            mlp: Gpt2Mlp {
+                c_fc: dense(config, d, hidden, true, device),
+                c_proj: dense(config, hidden, d, true, device),
+                activation: config.activation,
+            },
+            norm_eps: config.norm_eps,
+        };
+        Self {
+            transformer: Transformer {
+                wte: embedding(config.vocab_size),
+                wpe: embedding(config.max_positions),
+                h: (0..config.layers.len()).map(layer).collect(),
+                ln_f: norm(),
+                norm_eps: config.norm_eps,
+            },
+            lm_head: (!config.tied).then(|| dense(config, d, config.vocab_size, false, device)),
+        }
+    }
+
     fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let places = self.transformer.wpe.forward(layout.places(&ids.device()));
         self.transformer.wte.forward(ids) + places
@@ -175,12 +178,31 @@ impl Parts for Gpt2 {
     fn embedding(&self) -> &Embedding {
         &self.transformer.wte
     }
+
+    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
+        (&mut self.transformer.wte, self.lm_head.as_mut())
+    }
 }
 
-pub(crate) fn config(fields: &Fields) -> Result<DecoderConfig, String> {
-    let d_model = fields.count_or("n_embd", 768)?;
-    let heads = fields.count_or("n_head", 12)?;
-    let max_positions = fields.count_or("n_positions", 1024)?;
+pub(crate) const FAMILY: Family = Family {
+    name: "gpt2",
+    model_types: &["gpt2"],
+    base: "transformer.",
+    conv1d: true,
+    config,
+};
+
+/// What GPT2LMHeadModel reads; each size also under the name that other models give it, which wins where both are.
+/// `reorder_and_upcast_attn` does not matter: scores are always computed in f32.
+fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+    let size = |own: &str, other: &str, default: usize| match fields.maybe_count(other)? {
+        Some(size) => Ok(size),
+        None => fields.count_or(own, default),
+    };
+    let d_model = size("n_embd", "hidden_size", 768)?;
+    let heads = size("n_head", "num_attention_heads", 12)?;
+    let max_positions = size("n_positions", "max_position_embeddings", 1024)?;
+    let depth = size("n_layer", "num_hidden_layers", 12)?;
     let kind = LayerKind {
         window: None,
         rope: None,
@@ -190,26 +212,25 @@ pub(crate) fn config(fields: &Fields) -> Result<DecoderConfig, String> {
             "field 'n_head' is {heads}, which does not divide n_embd {d_model}"
         ));
     }
-    let head_dim = d_model / heads;
-    // Older files repeat n_positions as n_ctx; computing scores in f32, ours always are.
-    fields.count_or("n_ctx", max_positions)?;
-    fields.flag_or("reorder_and_upcast_attn", false)?;
+    fields.get("reorder_and_upcast_attn");
     let scaled = fields.flag_or("scale_attn_weights", true)?;
     let activation = fields.text_or("activation_function", "gelu_new")?;
     Ok(DecoderConfig::new(
-        Family::Gpt2,
+        FAMILY.name.into(),
         fields.count_or("vocab_size", 50257)?,
         d_model,
         fields.count_or("n_inner", 4 * d_model)?,
-        vec![kind; fields.count_or("n_layer", 12)?],
+        LayerKind::repeated(kind, depth)?,
         heads,
         heads,
-        head_dim,
+        d_model / heads,
         max_positions,
     )
+    .with_learned_positions(true)
     .with_norm_eps(fields.number_or("layer_norm_epsilon", 1e-5)?)
     .with_tied(fields.flag_or("tie_word_embeddings", true)?)
     .with_activation(Activation::parse("activation_function", activation)?)
     .with_query_scalar((!scaled).then_some(1.0))
+    .with_scale_by_layer(fields.flag_or("scale_attn_by_inverse_layer_idx", false)?)
     .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
 }

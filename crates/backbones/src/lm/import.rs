@@ -5,69 +5,19 @@ use std::str::FromStr;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::Names;
 
-use super::config::{DecoderConfig, Family};
+use super::config::DecoderConfig;
 use super::decoder::Decoder;
+use super::family::Family;
 use super::generation_config::GenerationConfig;
+use super::precision::Precision;
 use super::shards::{Entry, Shards};
 use crate::import::{ImportError, read_json};
-
-/// Type of the weights in memory. Computed with is f32 on flex, which reads weights of half precision as they are, and
-/// the same type elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// 32 bits.
-    F32,
-    /// 16 bits with f32's range.
-    Bf16,
-    /// 16 bits.
-    F16,
-}
-
-impl FromStr for Precision {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            "f16" => Ok(Self::F16),
-            other => Err(format!("'{other}' is no dtype; choose f32, bf16 or f16")),
-        }
-    }
-}
-
-impl Precision {
-    pub(crate) fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
-            Self::F16 => DType::F16,
-        }
-    }
-
-    /// Burn hands out what such a device cannot compute in without a word, and the numbers are then arbitrary.
-    fn check(self, device: &Device) -> Result<(), ImportError> {
-        let fits = |precision: Self| device.supports_dtype(precision.dtype());
-        match self {
-            Self::F32 => Ok(()),
-            asked if fits(asked) => Ok(()),
-            asked => Err(ImportError::Precision {
-                asked: if asked == Self::F16 { "f16" } else { "bf16" },
-                fitting: match asked {
-                    Self::F16 if fits(Self::Bf16) => "f32 or bf16",
-                    Self::Bf16 if fits(Self::F16) => "f32 or f16",
-                    _ => "f32",
-                },
-            }),
-        }
-    }
-}
 
 /// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. On flex, products read them
 /// as they are; it is for frozen weights only.
@@ -132,6 +82,8 @@ pub struct PretrainedLm {
     pub model: Decoder,
     /// Special tokens, and how its authors draw from it.
     pub generation: GenerationConfig,
+    /// What a user should know about its files, a sentence each: fields that are not read, a tie that is none.
+    pub notes: Vec<String>,
 }
 
 /// Loads a decoder from a folder in Hugging Face's layout. Each tensor is read from disk by itself, straight into its
@@ -142,9 +94,26 @@ pub struct PretrainedLm {
 /// missing, surplus or misshapen tensor at once; a type that the device does not compute in.
 pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
     options.precision.check(device)?;
-    let (json, config) = config(folder)?;
+    let (json, mut config, ignored) = config(folder)?;
     let error = |message: String| config_error(folder, message);
+    let mut notes = Vec::new();
+    if !ignored.is_empty() {
+        notes.push(format!(
+            "{}: fields that this model does not read are ignored: {}",
+            folder.join("config.json").display(),
+            ignored.join(", ")
+        ));
+    }
     let shards = Shards::open(folder)?;
+    // Nothing is built that the file cannot fill.
+    if config.layers.len() > shards.tensors().len() {
+        return Err(error(format!(
+            "field 'num_hidden_layers' is {}, but the weights have only {} tensors; use the config and the weights of one model",
+            config.layers.len(),
+            shards.tensors().len()
+        )));
+    }
+    notes.extend(untie(&mut config, &shards)?);
     let model = config.init(device);
     let names = names(&model, &shards);
     check_vocabulary(&config, &shards, &names).map_err(error)?;
@@ -161,23 +130,40 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
             "'{name}' cannot be quantized in blocks of {BLOCK}; load this model without --quantize"
         )));
     }
+    Ok(PretrainedLm {
+        model: fill(model, &names, Family::of(&config).conv1d, &shards, options, device)?,
+        generation: GenerationConfig::load(folder, &json)?,
+        notes,
+    })
+}
+
+/// `model` with the parameters that `names` lists, whose shapes fit, read from `shards`. `conv1d`: linear weights are
+/// stored as `[d_in, d_out]`.
+///
+/// # Errors
+/// A file that cannot be read, or a type that is no float.
+pub(crate) fn fill<M: Module>(
+    model: M,
+    names: &Names,
+    conv1d: bool,
+    shards: &Shards,
+    options: &LoadOptions,
+    device: &Device,
+) -> Result<M, AdapterError> {
     let mut loader = Loader {
         path: Vec::new(),
-        names: &names,
-        conv1d: config.family == Family::Gpt2,
-        shards: &shards,
+        names,
+        conv1d,
+        shards,
         options: *options,
         device,
         failed: None,
     };
     let model = model.map(&mut loader);
-    if let Some(error) = loader.failed {
-        return Err(error.into());
+    match loader.failed {
+        Some(error) => Err(error),
+        None => Ok(model),
     }
-    Ok(PretrainedLm {
-        model,
-        generation: GenerationConfig::load(folder, &json)?,
-    })
 }
 
 /// The shape of the decoder in `folder`, by its config.json.
@@ -185,13 +171,13 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
 /// # Errors
 /// A file that is missing or malformed, an architecture or field that is not implemented.
 pub fn lm_config(folder: &Path) -> Result<DecoderConfig, ImportError> {
-    config(folder).map(|(_, config)| config)
+    config(folder).map(|(_, config, _)| config)
 }
 
-fn config(folder: &Path) -> Result<(Value, DecoderConfig), ImportError> {
+fn config(folder: &Path) -> Result<(Value, DecoderConfig, Vec<String>), ImportError> {
     let json = read_json(&folder.join("config.json"))?;
-    let config = DecoderConfig::from_hf(&json).map_err(|message| config_error(folder, message))?;
-    Ok((json, config))
+    let (config, ignored) = DecoderConfig::read_hf(&json).map_err(|message| config_error(folder, message))?;
+    Ok((json, config, ignored))
 }
 
 fn config_error(folder: &Path, message: String) -> ImportError {
@@ -211,34 +197,55 @@ pub fn stored_precision(folder: &Path) -> Result<Precision, ImportError> {
 
 /// Path in the module -> (parameter, name in the checkpoint).
 fn names(model: &Decoder, shards: &Shards) -> Names {
-    let prefix = prefix(model);
+    let config = model.config();
     site::params(model)
         .into_iter()
         .map(|param| {
             let full = param.torch_name();
-            // Files of the bare model leave the prefix out; Gemma 3's with pictures put it deeper.
-            let others = full.strip_prefix(prefix).into_iter().flat_map(|bare| {
-                [
-                    bare.to_string(),
-                    format!("language_model.{full}"),
-                    format!("model.language_model.{bare}"),
-                ]
+            let found = on_disk(&full, Family::of(config).base, shards);
+            // A tied checkpoint may have either of the two.
+            let found = found.or_else(|| {
+                let embedding = config.tied && EMBEDDINGS.contains(&full.as_str());
+                embedding.then(|| on_disk(HEAD, "", shards)).flatten()
             });
-            let name = others.into_iter().find(|name| shards.tensors().contains_key(name));
-            (param.path.clone(), (param, name.unwrap_or(full)))
+            (param.path.clone(), (param, found.unwrap_or(full)))
         })
         .collect()
 }
 
-fn prefix(model: &Decoder) -> &'static str {
-    match model.config().family {
-        Family::Gpt2 => "transformer.",
-        _ => "model.",
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "transformer.wte.weight"];
+const HEAD: &str = "lm_head.weight";
+
+/// The name that a checkpoint has for `full`: files of the bare model leave the prefix `base` out; Gemma 3's with images
+/// put it deeper.
+fn on_disk(full: &str, base: &str, shards: &Shards) -> Option<String> {
+    let bare = full.strip_prefix(base).filter(|_| !base.is_empty());
+    let others = bare.map(|bare| [bare.to_string(), format!("model.language_model.{bare}")]);
+    let names = others.into_iter().flatten();
+    let mut names = names.chain([format!("language_model.{full}"), full.to_string()]);
+    names.find(|name| shards.tensors().contains_key(name))
+}
+
+/// A checkpoint whose head differs from its embedding is not tied, whatever its config says: transformers sees it too.
+fn untie(config: &mut DecoderConfig, shards: &Shards) -> Result<Option<String>, AdapterError> {
+    let base = Family::of(config).base;
+    let embedding = EMBEDDINGS.iter().find_map(|name| on_disk(name, base, shards));
+    let both = embedding.zip(on_disk(HEAD, "", shards)).filter(|_| config.tied);
+    let Some((embedding, head)) = both else {
+        return Ok(None);
+    };
+    if shards.equal(&embedding, &head)? {
+        return Ok(None);
     }
+    config.tied = false;
+    Ok(Some(format!(
+        "{}: '{head}' differs from '{embedding}', so they are not tied although config.json says 'tie_word_embeddings'",
+        shards.path().display()
+    )))
 }
 
 /// The first of many problems, and how many more there are.
-fn shortened(problems: &[String]) -> String {
+pub(crate) fn shortened(problems: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown = problems[..problems.len().min(SHOWN)].join("; ");
     match problems.len().saturating_sub(SHOWN) {
@@ -249,12 +256,14 @@ fn shortened(problems: &[String]) -> String {
 
 /// True for weights that the file stores transposed.
 pub(crate) fn transposed(param: &ParamInfo, conv1d: bool) -> bool {
-    param.is_linear_weight() && (!conv1d || param.module() == "lm_head")
+    param.is_linear_weight() && (!conv1d || matches!(param.module(), "lm_head" | "score"))
 }
 
 fn check_vocabulary(config: &DecoderConfig, shards: &Shards, names: &Names) -> Result<(), String> {
-    let embedding = ["model.embed_tokens.weight", "transformer.wte.weight"];
-    let name = embedding.iter().find_map(|path| names.get(*path)).map(|(_, name)| name);
+    let name = EMBEDDINGS
+        .iter()
+        .find_map(|path| names.get(*path))
+        .map(|(_, name)| name);
     let rows = |name: &String| {
         shards
             .tensors()
@@ -272,7 +281,7 @@ fn check_vocabulary(config: &DecoderConfig, shards: &Shards, names: &Names) -> R
 
 /// Every missing, surplus and misshapen tensor, in words.
 fn problems(model: &Decoder, names: &Names, shards: &Shards) -> Vec<String> {
-    let conv1d = model.config().family == Family::Gpt2;
+    let conv1d = Family::of(model.config()).conv1d;
     let mut problems = Vec::new();
     let mut surplus: std::collections::BTreeMap<&String, &Entry> = shards.tensors().iter().collect();
     for (param, name) in names.values() {
@@ -288,14 +297,14 @@ fn problems(model: &Decoder, names: &Names, shards: &Shards) -> Vec<String> {
             Some(_) => {}
         }
     }
-    // Buffers that older files carry, a second copy of a tied embedding, and the part that sees pictures.
+    // Buffers that older files carry, a second copy of a tied embedding, and the part that sees images.
     let known = |name: &str| {
         name.contains("vision_tower.")
             || name.contains("multi_modal_projector.")
             || name.ends_with("rotary_emb.inv_freq")
             || name.ends_with(".attn.bias")
             || name.ends_with(".attn.masked_bias")
-            || (model.config().tied && name.ends_with("lm_head.weight"))
+            || (model.config().tied && name.ends_with(HEAD))
     };
     let surplus = surplus.into_keys().filter(|name| !known(name));
     problems.extend(surplus.map(|name| format!("surplus '{name}'")));
@@ -306,7 +315,7 @@ fn is_quantized(param: &ParamInfo) -> bool {
     param.is_linear_weight() && param.module() != "lm_head"
 }
 
-fn unfit_for_blocks(names: &Names) -> Option<&str> {
+pub(crate) fn unfit_for_blocks(names: &Names) -> Option<&str> {
     let unfit = |param: &ParamInfo| is_quantized(param) && !param.shape[1].is_multiple_of(BLOCK);
     names
         .values()

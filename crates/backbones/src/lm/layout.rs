@@ -17,7 +17,7 @@ pub enum Side {
 pub struct Layout {
     rows: usize,
     tokens: usize,
-    /// Place of each token in its document, row by row; 0 for padding.
+    /// Place of each token in its document, row by row; anything for padding.
     positions: Vec<u32>,
     /// Document of each token, from 1 on in each row; 0 for padding.
     documents: Vec<u32>,
@@ -32,18 +32,24 @@ impl Layout {
     /// Rows of `lengths` tokens (each at most `tokens`), padded on `side`.
     pub fn padded(lengths: &[usize], tokens: usize, side: Side) -> Self {
         let documents: Vec<Vec<usize>> = lengths.iter().map(|length| vec![*length]).collect();
-        match side {
-            Side::Right => Self::packed(&documents, tokens),
-            Side::Left => {
-                let mut layout = Self::packed(&documents, tokens);
-                for (row, length) in lengths.iter().enumerate() {
-                    let span = row * tokens..(row + 1) * tokens;
+        let mut layout = Self::packed(&documents, tokens);
+        for (row, length) in lengths.iter().enumerate() {
+            let span = row * tokens..(row + 1) * tokens;
+            match side {
+                // Positions go on: all rows then share one table of positions.
+                Side::Right => {
+                    let padding = &mut layout.positions[span][*length..];
+                    (*length as u32..)
+                        .zip(padding)
+                        .for_each(|(place, position)| *position = place);
+                }
+                Side::Left => {
                     layout.positions[span.clone()].rotate_right(tokens - length);
                     layout.documents[span].rotate_right(tokens - length);
                 }
-                layout
             }
         }
+        layout
     }
 
     /// Rows of several documents one after the other, given by their lengths (their sum at most `tokens`), padded on
@@ -78,7 +84,7 @@ impl Layout {
         self.tokens
     }
 
-    /// Place of each token in its document, row by row; 0 for padding.
+    /// Place of each token in its document, row by row; meaningless for padding.
     pub fn positions(&self) -> &[u32] {
         &self.positions
     }
@@ -88,10 +94,27 @@ impl Layout {
         self.documents.iter().map(|document| *document != 0)
     }
 
-    /// Largest position of each row, plus one.
-    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> {
-        let rows = self.positions.chunks_exact(self.tokens.max(1));
-        rows.map(|row| row.iter().max().map_or(0, |largest| *largest as usize + 1))
+    /// For each token, row by row, the length of its document so far: its largest position, plus one. Padding goes with
+    /// the text beside it.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        let mut lengths = Vec::with_capacity(self.documents.len());
+        for row in 0..self.rows {
+            let span = row * self.tokens..(row + 1) * self.tokens;
+            let (documents, positions) = (&self.documents[span.clone()], &self.positions[span]);
+            let run = |from: usize, document: u32| {
+                let same = documents[from..].iter().take_while(|other| **other == document);
+                from + same.count()
+            };
+            let mut at = 0;
+            while at < self.tokens {
+                let start = run(at, 0).min(self.tokens - 1);
+                let end = run(start, documents[start]);
+                let next = run(end, 0);
+                lengths.extend(std::iter::repeat_n(positions[end - 1] as usize + 1, next - at));
+                at = next;
+            }
+        }
+        lengths
     }
 
     /// Positions as a tensor `[rows, tokens]`, `[1, tokens]` if all rows have the same.
@@ -216,6 +239,17 @@ mod tests {
         assert_eq!(ranges(next.visible(&all, Some(3))), [2..4, 1..4]);
         assert_eq!(ranges(left.visible(&left, None)), [0..0, 0..0, 2..3, 0..1, 0..2, 0..3]);
         assert_eq!(all.select(&[1, 1]).positions(), [0, 1, 2, 3, 0, 1, 2, 3]);
+        let right = Layout::padded(&[1, 3], 3, Side::Right);
+        assert_eq!(right.positions(), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(
+            (right.lengths(), left.lengths()),
+            (vec![1, 1, 1, 3, 3, 3], vec![1, 1, 1, 3, 3, 3])
+        );
+        assert_eq!(
+            Layout::packed(&[vec![2, 1], vec![]], 4).lengths(),
+            [2, 2, 1, 1, 1, 1, 1, 1]
+        );
+        assert_eq!(next.lengths(), [2, 4]);
         let packed = Layout::packed(&[vec![2, 1]], 4);
         assert_eq!(packed.positions(), [0, 1, 0, 0]);
         assert_eq!(ranges(packed.visible(&packed, None)), [0..1, 0..2, 2..3, 0..0]);

@@ -6,11 +6,13 @@ use burn::tensor::{Device, Tensor};
 use kernels::Visible;
 use wegeft::linear_add;
 
+use super::activation::Activation;
 use super::attention::Attention;
 use super::cache::LayerCache;
-use super::config::{DecoderConfig, Family, LayerKind};
+use super::config::{DecoderConfig, LayerKind, sliding_layers};
+use super::family::Family;
 use super::fields::Fields;
-use super::mlp::{Activation, GatedMlp};
+use super::mlp::GatedMlp;
 use super::norm::RmsNorm;
 use super::rope::{RopeConfig, Rotation};
 use super::stack::Block;
@@ -56,32 +58,108 @@ impl Block for LlamaLayer {
     }
 }
 
-pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, String> {
-    let d_model = fields.count("hidden_size")?;
-    let depth = fields.count("num_hidden_layers")?;
-    let heads = fields.count("num_attention_heads")?;
-    let qwen3 = kind == "qwen3";
-    let default_width = if qwen3 { 128 } else { d_model / heads.max(1) };
-    let head_dim = fields.count_or("head_dim", default_width)?;
-    let max_positions = fields.count_or("max_position_embeddings", if kind == "llama" { 2048 } else { 32768 })?;
-    let default_theta = if kind == "smollm3" { 2e6 } else { 1e4 };
-    let layers = match kind {
-        "llama" => same(depth, None),
-        // Absent means 4096, null means none.
-        "mistral" if fields.has("sliding_window") => same(depth, fields.maybe_count("sliding_window")?),
-        "mistral" => same(depth, Some(4096)),
-        _ => windowed(kind, fields, depth)?,
+pub(crate) const FAMILY: Family = Family {
+    name: "llama",
+    model_types: &["llama", "mistral", "qwen2", "qwen3", "smollm3"],
+    base: "model.",
+    conv1d: false,
+    config,
+};
+
+/// What a `model_type` takes where its config.json is silent, and what it reads beyond Llama's fields.
+struct Kind {
+    vocab_size: usize,
+    d_model: usize,
+    mlp_dim: usize,
+    depth: usize,
+    heads: usize,
+    /// As many as heads if absent.
+    kv_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_positions: usize,
+    theta: f64,
+    tied: bool,
+    /// `attention_bias` and `mlp_bias` are read.
+    biases: (bool, bool),
+    layers: fn(&Fields, usize) -> Result<Vec<LayerKind>, String>,
+}
+
+const LLAMA: Kind = Kind {
+    vocab_size: 32_000,
+    d_model: 4096,
+    mlp_dim: 11_008,
+    depth: 32,
+    heads: 32,
+    kv_heads: None,
+    head_dim: None,
+    max_positions: 2048,
+    theta: 1e4,
+    tied: false,
+    biases: (true, true),
+    layers: plain,
+};
+const MISTRAL: Kind = Kind {
+    mlp_dim: 14_336,
+    kv_heads: Some(8),
+    max_positions: 131_072,
+    biases: (false, false),
+    layers: mistral,
+    ..LLAMA
+};
+const QWEN2: Kind = Kind {
+    vocab_size: 151_936,
+    mlp_dim: 22_016,
+    kv_heads: Some(32),
+    max_positions: 32_768,
+    biases: (false, false),
+    layers: qwen,
+    ..LLAMA
+};
+const QWEN3: Kind = Kind {
+    head_dim: Some(128),
+    biases: (true, false),
+    ..QWEN2
+};
+const SMOLLM3: Kind = Kind {
+    vocab_size: 128_256,
+    d_model: 2048,
+    depth: 36,
+    heads: 16,
+    kv_heads: Some(4),
+    max_positions: 32_768,
+    theta: 2e6,
+    tied: true,
+    layers: smollm3,
+    ..LLAMA
+};
+
+/// What LlamaForCausalLM and its variants read.
+fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+    let kind = match model_type {
+        "mistral" => MISTRAL,
+        "qwen2" => QWEN2,
+        "qwen3" => QWEN3,
+        "smollm3" => SMOLLM3,
+        _ => LLAMA,
     };
-    let attention_bias = kind != "mistral" && kind != "qwen2" && fields.flag_or("attention_bias", false)?;
-    let mlp_bias = matches!(kind, "llama" | "smollm3") && fields.flag_or("mlp_bias", false)?;
-    let kv_heads = fields.count_or("num_key_value_heads", heads)?;
-    let rope = RopeConfig::from_hf(fields, head_dim, max_positions, default_theta)?;
+    let d_model = fields.count_or("hidden_size", kind.d_model)?;
+    let heads = fields.count_or("num_attention_heads", kind.heads)?;
+    // Absent means the default if it fits, null as many as heads.
+    let default = kind.kv_heads.filter(|kv_heads| heads.is_multiple_of(*kv_heads));
+    let kv_heads = default.filter(|_| !fields.has("num_key_value_heads"));
+    let kv_heads = fields.count_or("num_key_value_heads", kv_heads.unwrap_or(heads))?;
+    let head_dim = fields.count_or("head_dim", kind.head_dim.unwrap_or(d_model / heads.max(1)))?;
+    let max_positions = fields
+        .maybe_length("max_position_embeddings")?
+        .unwrap_or(kind.max_positions);
+    let attention_bias = kind.biases.0 && fields.flag_or("attention_bias", false)?;
+    let rope = RopeConfig::from_hf(fields, head_dim, max_positions, kind.theta)?;
     Ok(DecoderConfig::new(
-        Family::Llama,
-        fields.count("vocab_size")?,
+        FAMILY.name.into(),
+        fields.count_or("vocab_size", kind.vocab_size)?,
         d_model,
-        fields.count("intermediate_size")?,
-        layers,
+        fields.count_or("intermediate_size", kind.mlp_dim)?,
+        (kind.layers)(fields, fields.count_or("num_hidden_layers", kind.depth)?)?,
         heads,
         kv_heads,
         head_dim,
@@ -89,63 +167,80 @@ pub(crate) fn config(kind: &str, fields: &Fields) -> Result<DecoderConfig, Strin
     )
     .with_ropes(vec![rope])
     .with_norm_eps(fields.number_or("rms_norm_eps", 1e-6)?)
-    .with_tied(fields.flag_or("tie_word_embeddings", kind == "smollm3")?)
+    .with_tied(fields.flag_or("tie_word_embeddings", kind.tied)?)
     .with_activation(Activation::parse("hidden_act", fields.text_or("hidden_act", "silu")?)?)
-    .with_qkv_bias(attention_bias || kind == "qwen2")
+    .with_qkv_bias(attention_bias || model_type == "qwen2")
     .with_o_bias(attention_bias)
-    .with_mlp_bias(mlp_bias)
-    .with_qk_norm(qwen3)
+    .with_mlp_bias(kind.biases.1 && fields.flag_or("mlp_bias", false)?)
+    .with_qk_norm(model_type == "qwen3")
     .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
 }
 
-fn same(depth: usize, window: Option<usize>) -> Vec<LayerKind> {
-    vec![LayerKind { window, rope: Some(0) }; depth]
+fn plain(_: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+    let kind = LayerKind {
+        window: None,
+        rope: Some(0),
+    };
+    LayerKind::repeated(kind, depth)
 }
 
-/// Qwen's windows from `max_window_layers` on, and SmolLM3's layers without rotation; `layer_types` overrides both.
-fn windowed(kind: &str, fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
-    let window = fields.maybe_count("sliding_window")?;
-    let window = window.filter(|_| matches!(fields.flag_or("use_sliding_window", false), Ok(true)));
-    let rotated: Vec<bool> = if kind == "smollm3" {
-        let interval = fields.count_or("no_rope_layer_interval", 4)?.max(1);
-        match fields.maybe_numbers("no_rope_layers")? {
-            Some(listed) => listed.iter().map(|flag| *flag != 0.0).collect(),
-            None => (1..=depth).map(|layer| layer % interval != 0).collect(),
-        }
-    } else {
-        vec![true; depth]
+/// One window for all layers; absent it is 4096, null none.
+fn mistral(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+    let window = match fields.has("sliding_window") {
+        true => fields.maybe_length("sliding_window")?,
+        false => Some(4096),
     };
+    let rope = Some(0);
+    LayerKind::repeated(LayerKind { window, rope }, depth)
+}
+
+/// Windows from `max_window_layers` on, or where `layer_types` says so.
+fn qwen(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+    let mut layers = plain(fields, depth)?;
+    let window = window(fields, Some(4096))?;
     let first = fields.count_or("max_window_layers", 28)?;
-    let sliding: Vec<bool> = match fields.maybe_texts("layer_types")? {
-        Some(types) => layer_types(&types)?,
-        None if kind == "smollm3" => rotated.iter().map(|rotated| !rotated).collect(),
+    let sliding = match sliding_layers(fields, depth)? {
+        Some(listed) => listed,
         None => (0..depth).map(|layer| layer >= first).collect(),
     };
-    if sliding.len() != depth || rotated.len() != depth {
-        return Err(format!(
-            "'layer_types' or 'no_rope_layers' does not have one entry for each of the {depth} layers of 'num_hidden_layers'"
-        ));
+    for (layer, sliding) in layers.iter_mut().zip(sliding) {
+        layer.window = window.filter(|_| sliding);
     }
-    Ok(sliding
-        .iter()
-        .zip(rotated)
-        .map(|(sliding, rotated)| LayerKind {
-            window: window.filter(|_| *sliding),
-            rope: rotated.then_some(0),
-        })
-        .collect())
+    Ok(layers)
 }
 
-/// True for each layer with a sliding window.
-pub(crate) fn layer_types(types: &[&str]) -> Result<Vec<bool>, String> {
-    types
-        .iter()
-        .map(|name| match *name {
-            "sliding_attention" => Ok(true),
-            "full_attention" => Ok(false),
-            other => Err(format!(
-                "field 'layer_types' names '{other}'; implemented are full_attention and sliding_attention"
-            )),
-        })
-        .collect()
+/// Layers without rotation; these are the ones with a window, unless `layer_types` says otherwise.
+fn smollm3(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+    let mut layers = plain(fields, depth)?;
+    let window = window(fields, None)?;
+    let interval = fields.count_or("no_rope_layer_interval", 4)?;
+    let rotated: Vec<bool> = match fields.maybe_numbers("no_rope_layers")? {
+        Some(listed) if listed.len() < depth => {
+            return Err(format!(
+                "field 'no_rope_layers' has {} entries; expected one for each of the {depth} layers",
+                listed.len()
+            ));
+        }
+        Some(listed) => listed.iter().map(|flag| *flag != 0.0).collect(),
+        None if interval == 0 => return Err("field 'no_rope_layer_interval' is 0; expected at least 1".into()),
+        None => (1..=depth).map(|layer| layer % interval != 0).collect(),
+    };
+    let sliding = match sliding_layers(fields, depth)? {
+        Some(listed) => listed,
+        None => rotated.iter().map(|rotated| !rotated).collect(),
+    };
+    for (layer, (rotated, sliding)) in layers.iter_mut().zip(rotated.into_iter().zip(sliding)) {
+        layer.rope = rotated.then_some(0);
+        layer.window = window.filter(|_| sliding);
+    }
+    Ok(layers)
+}
+
+fn window(fields: &Fields, default: Option<usize>) -> Result<Option<usize>, String> {
+    let window = match fields.has("sliding_window") {
+        true => fields.maybe_length("sliding_window")?,
+        false => default,
+    };
+    let used = fields.flag_or("use_sliding_window", false)?;
+    Ok(window.filter(|_| used))
 }

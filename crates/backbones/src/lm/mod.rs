@@ -1,14 +1,23 @@
 //! Language-model decoders: Llama, Mistral, Qwen, SmolLM, Gemma, Phi-3, GPT-2.
 //!
-//! One family, one file, with its config fields and its layer; what they share is a file each. [`Decoder`] is any of
-//! them, [`load_lm`] reads one from a Hugging Face folder.
+//! One family, one file, with its config fields and its layer; [`FAMILIES`] is their table, and what they share is a file
+//! each. [`Decoder`] is any of them, [`load_lm`] reads one from a Hugging Face folder.
+//!
+//! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope | config family
+//! cache dense norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
+//! import export; tokenizer and chat_template stand beside.
 
+pub mod activation;
 pub mod attention;
 pub mod cache;
+pub mod chat_template;
 pub mod config;
 pub mod decoder;
+mod dense;
 pub mod export;
-mod fields;
+pub mod families;
+pub mod family;
+pub(crate) mod fields;
 pub mod gemma;
 pub mod generation_config;
 pub mod gpt2;
@@ -17,35 +26,22 @@ pub mod layout;
 pub mod llama;
 pub mod mlp;
 pub mod norm;
+mod parts;
 pub mod phi3;
+pub mod precision;
 pub mod rope;
 pub(crate) mod shards;
 pub mod stack;
 pub mod tokenizer;
 
-use burn::module::Initializer;
-use burn::nn::{Linear, LinearConfig};
-use burn::tensor::Device;
-
 pub use cache::Cache;
-pub use config::{DecoderConfig, Family};
+pub use config::DecoderConfig;
 pub use decoder::Decoder;
 pub use export::save_lm;
+pub use families::FAMILIES;
+pub use family::Family;
 pub use generation_config::GenerationConfig;
-pub use import::{LoadOptions, Precision, PretrainedLm, Quantize, lm_config, load_lm, stored_precision};
+pub use import::{LoadOptions, PretrainedLm, Quantize, lm_config, load_lm, stored_precision};
 pub use layout::{Layout, Side};
+pub use precision::Precision;
 pub use tokenizer::LmTokenizer;
-
-/// A linear layer of the config's random weights, its bias zero.
-fn dense(config: &DecoderConfig, d_in: usize, d_out: usize, bias: bool, device: &Device) -> Linear {
-    let normal = Initializer::Normal {
-        mean: 0.0,
-        std: config.initializer_range,
-    };
-    let mut layer = LinearConfig::new(d_in, d_out)
-        .with_bias(false)
-        .with_initializer(normal)
-        .init(device);
-    layer.bias = bias.then(|| Initializer::Zeros.init([d_out], device));
-    layer
-}

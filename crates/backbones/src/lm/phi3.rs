@@ -5,16 +5,18 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
+use serde_json::Value;
 use wegeft::{linear, linear_add};
 
+use super::activation::Activation;
 use super::attention::{attend, split};
 use super::cache::LayerCache;
-use super::config::{DecoderConfig, Family, LayerKind};
-use super::dense;
+use super::config::{DecoderConfig, LayerKind};
+use super::dense::dense;
+use super::family::Family;
 use super::fields::Fields;
-use super::mlp::Activation;
 use super::norm::RmsNorm;
-use super::rope::{RopeConfig, Rotation};
+use super::rope::{RopeConfig, RopeSource, Rotation, rope_parameters};
 use super::stack::Block;
 
 /// One layer: x + attention(norm x), then x + mlp(norm x).
@@ -128,36 +130,64 @@ impl Phi3Mlp {
     }
 }
 
-pub(crate) fn config(fields: &Fields) -> Result<DecoderConfig, String> {
-    let d_model = fields.count("hidden_size")?;
-    let heads = fields.count("num_attention_heads")?;
+pub(crate) const FAMILY: Family = Family {
+    name: "phi3",
+    model_types: &["phi3"],
+    base: "model.",
+    conv1d: false,
+    config,
+};
+
+/// What Phi3ForCausalLM reads; it has no biases whatever config.json says.
+fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+    let d_model = fields.count_or("hidden_size", 3072)?;
+    let heads = fields.count_or("num_attention_heads", 32)?;
     let head_dim = fields.count_or("head_dim", d_model / heads.max(1))?;
-    let max_positions = fields.count_or("max_position_embeddings", 4096)?;
+    let max_positions = fields.maybe_length("max_position_embeddings")?.unwrap_or(4096);
     let kind = LayerKind {
-        window: fields.maybe_count("sliding_window")?,
+        window: fields.maybe_length("sliding_window")?,
         rope: Some(0),
     };
-    // Phi-4-mini's files name two fields that mean nothing at 1.
-    for field in ["full_attn_mod", "interpolate_factor"] {
-        let value = fields.count_or(field, 1)?;
-        if value != 1 {
-            return Err(format!("field '{field}' is {value}; implemented is 1"));
-        }
-    }
     Ok(DecoderConfig::new(
-        Family::Phi3,
-        fields.count("vocab_size")?,
+        FAMILY.name.into(),
+        fields.count_or("vocab_size", 32_064)?,
         d_model,
-        fields.count("intermediate_size")?,
-        vec![kind; fields.count("num_hidden_layers")?],
+        fields.count_or("intermediate_size", 8192)?,
+        LayerKind::repeated(kind, fields.count_or("num_hidden_layers", 32)?)?,
         heads,
         fields.count_or("num_key_value_heads", heads)?,
         head_dim,
         max_positions,
     )
-    .with_ropes(vec![RopeConfig::from_hf(fields, head_dim, max_positions, 1e4)?])
+    .with_ropes(vec![rope(fields, head_dim, max_positions)?])
     .with_norm_eps(fields.number_or("rms_norm_eps", 1e-5)?)
     .with_tied(fields.flag_or("tie_word_embeddings", false)?)
     .with_activation(Activation::parse("hidden_act", fields.text_or("hidden_act", "silu")?)?)
     .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
+}
+
+/// Unscaled or LongRoPE, under three names. The length before the stretch stands beside the parameters, not inside.
+fn rope(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<RopeConfig, String> {
+    let given = rope_parameters(fields);
+    let from = RopeSource {
+        theta: fields.number_or("rope_theta", 1e4)?,
+        head_dim,
+        max_positions,
+        partial: Some(fields.number_or("partial_rotary_factor", 1.0)?),
+        original: Some(fields.number_or("original_max_position_embeddings", 4096.0)?),
+    };
+    let mut given = given.cloned();
+    if let Some(json) = &mut given {
+        let kind = json.get("rope_type").or(json.get("type")).and_then(Value::as_str);
+        match kind.unwrap_or("default") {
+            "default" => {}
+            "longrope" | "su" | "yarn" => json["rope_type"] = "longrope".into(),
+            other => {
+                return Err(format!(
+                    "in the rope parameters, field 'rope_type' is '{other}'; a phi3 model has default or longrope"
+                ));
+            }
+        }
+    }
+    from.parse(fields, given.as_ref())
 }

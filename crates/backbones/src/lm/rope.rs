@@ -2,11 +2,12 @@
 //!
 //! Channel i of the first half of a head and channel i of the second half are one pair, as in transformers.
 
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::layout::Layout;
@@ -55,6 +56,13 @@ pub enum Scaling {
         /// Factor of cosine and sine.
         attention_factor: f64,
     },
+    /// The first channels turn, all divided by `factor`; the others stay (frequency 0).
+    Proportional {
+        /// Divisor.
+        factor: f64,
+        /// Pairs that turn.
+        pairs: usize,
+    },
     /// LongRoPE (Ding et al. 2024, arXiv 2402.13753): a divisor for each frequency, of two sets.
     Longrope {
         /// Divisors up to `original` positions.
@@ -89,61 +97,33 @@ impl RopeConfig {
         }
     }
 
-    /// Reads `rope_parameters` (new configs), or `rope_theta`, `partial_rotary_factor` and `rope_scaling` (older ones).
+    /// The one rotation of a model whose heads turn as a whole: `rope_parameters` (new configs), or `rope_theta` and
+    /// `rope_scaling` (older ones).
     ///
     /// # Errors
     /// A kind or field that is not implemented, or one that is missing.
-    pub fn from_hf(fields: &Fields, head_dim: usize, max_positions: usize, default_theta: f64) -> Result<Self, String> {
-        let theta = fields.number_or("rope_theta", default_theta)?;
-        let partial = fields.number_or("partial_rotary_factor", 1.0)?;
-        let given = fields.get("rope_parameters").or(fields.get("rope_scaling"));
-        // Phi-3 keeps it beside, not inside, and there it has priority.
-        let original = fields.maybe_number("original_max_position_embeddings")?;
-        match given {
-            None => Self::checked(theta, partial, head_dim, Scaling::Default),
-            Some(json) => Self::parse(json, theta, partial, head_dim, max_positions as f64, original),
-        }
-    }
-
-    /// Reads one `rope_parameters` object.
-    ///
-    /// # Errors
-    /// As [`RopeConfig::from_hf`].
-    pub fn parse(
-        json: &Value,
-        theta: f64,
-        partial: f64,
+    pub(crate) fn from_hf(
+        fields: &Fields,
         head_dim: usize,
-        max_positions: f64,
-        original: Option<f64>,
+        max_positions: usize,
+        default_theta: f64,
     ) -> Result<Self, String> {
-        let within = |message: String| format!("in the rope parameters, {message}");
-        let fields = Fields::new(json).map_err(within)?;
-        let scaling = Scaling::parse(&fields, max_positions, original).map_err(within)?;
-        let theta = fields.number_or("rope_theta", theta).map_err(within)?;
-        let partial = fields.number_or("partial_rotary_factor", partial).map_err(within)?;
-        fields.finish().map_err(within)?;
-        Self::checked(theta, partial, head_dim, scaling)
-    }
-
-    fn checked(theta: f64, partial: f64, head_dim: usize, scaling: Scaling) -> Result<Self, String> {
-        let dim = (head_dim as f64 * partial) as usize;
-        if dim < 2 || !dim.is_multiple_of(2) || dim > head_dim {
-            return Err(format!(
-                "a head of {head_dim} channels with partial_rotary_factor {partial} turns {dim} of them; expected an even number from 2 to {head_dim}"
-            ));
+        let from = RopeSource {
+            theta: fields.number_or("rope_theta", default_theta)?,
+            head_dim,
+            max_positions,
+            partial: None,
+            original: fields.maybe_number("original_max_position_embeddings")?,
+        };
+        let given = rope_parameters(fields);
+        let by_layer = ["full_attention", "sliding_attention"];
+        if given.is_some_and(|json| by_layer.iter().any(|kind| json.get(kind).is_some())) {
+            return Err(
+                "field 'rope_parameters' has an entry for each type of layer; this model has one for all of them"
+                    .into(),
+            );
         }
-        if let Scaling::Longrope { short, long, .. } = &scaling
-            && (short.len() != dim / 2 || long.len() != dim / 2)
-        {
-            return Err(format!(
-                "in the rope parameters, 'short_factor' and 'long_factor' hold {} and {} numbers; expected {}",
-                short.len(),
-                long.len(),
-                dim / 2
-            ));
-        }
-        Ok(Self { theta, dim, scaling })
+        from.parse(fields, given)
     }
 
     /// Radians a position of each of the `dim / 2` pairs, in a sequence of `length` positions.
@@ -196,6 +176,10 @@ impl RopeConfig {
                     })
                     .collect()
             }
+            Scaling::Proportional { factor, pairs } => plain(self.theta)
+                .enumerate()
+                .map(|(pair, f)| if pair < *pairs { f / factor } else { 0.0 })
+                .collect(),
             Scaling::Longrope {
                 short, long, original, ..
             } => {
@@ -225,18 +209,41 @@ impl RopeConfig {
         }
     }
 
+    /// True if the frequencies of a text depend on its length.
+    fn depends_on_length(&self) -> bool {
+        matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Longrope { .. })
+    }
+
+    /// Frequencies of every text of `layout` by its own length, whatever its neighbours':
+    /// `[1 or rows, 1, 1 or tokens, dim / 2]`.
+    fn table(&self, layout: &Layout) -> TensorData {
+        let lengths = layout.lengths();
+        if !self.depends_on_length() || lengths.is_empty() {
+            return TensorData::new(self.frequencies(0), [1, 1, 1, self.dim / 2]);
+        }
+        let mut known: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        for length in &lengths {
+            known.entry(*length).or_insert_with(|| self.frequencies(*length));
+        }
+        let same = |lengths: &[usize]| lengths.iter().all(|length| known[length] == known[&lengths[0]]);
+        let (rows, tokens, step) = if same(&lengths) {
+            (1, 1, 1)
+        } else if lengths.chunks_exact(layout.tokens()).all(same) {
+            (layout.rows(), 1, layout.tokens())
+        } else {
+            (layout.rows(), layout.tokens(), 1)
+        };
+        let chosen = lengths.iter().step_by(step).take(rows * tokens);
+        let values: Vec<f32> = chosen.flat_map(|length| known[length].iter().copied()).collect();
+        TensorData::new(values, [rows, 1, tokens, self.dim / 2])
+    }
+
     /// The rotation of every token of `layout`, for all layers of one forward pass.
     pub fn rotation(&self, layout: &Layout, dtype: DType, device: &Device) -> Rotation {
-        // Row by row: how long its neighbours are changes nothing for a text.
-        let mut frequencies: Vec<Vec<f32>> = layout.lengths().map(|length| self.frequencies(length)).collect();
-        if frequencies.iter().all(|row| *row == frequencies[0]) {
-            frequencies.truncate(1);
-        }
-        let shape = [frequencies.len(), 1, 1, self.dim / 2];
-        let frequencies = TensorData::new(frequencies.concat(), shape);
         let places = layout.places(device).float().cast(DType::F32);
         let [rows, tokens] = places.dims();
-        let angles = places.reshape([rows, 1, tokens, 1]) * Tensor::<4>::from_data(frequencies, (device, DType::F32));
+        let frequencies = Tensor::<4>::from_data(self.table(layout), (device, DType::F32));
+        let angles = places.reshape([rows, 1, tokens, 1]) * frequencies;
         let amplitude = self.amplitude();
         Rotation {
             cos: angles.clone().cos().mul_scalar(amplitude).cast(dtype),
@@ -245,29 +252,114 @@ impl RopeConfig {
     }
 }
 
-impl Scaling {
-    fn parse(fields: &Fields, max_positions: f64, original: Option<f64>) -> Result<Self, String> {
+/// The object that says how a rotation is scaled: `rope_scaling` of older configs wins over `rope_parameters`, as in
+/// transformers; an empty one says nothing.
+pub(crate) fn rope_parameters<'a>(fields: &Fields<'a>) -> Option<&'a Value> {
+    let full = |name: &str| {
+        let empty = |json: &Value| json.as_object().is_some_and(Map::is_empty);
+        fields.get(name).filter(|json| !empty(json))
+    };
+    let (old, new) = (full("rope_scaling"), full("rope_parameters"));
+    old.or(new)
+}
+
+/// What a model's config says about a rotation beside its parameters.
+pub(crate) struct RopeSource {
+    /// Base where the parameters have none.
+    pub theta: f64,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Positions that the model was made for.
+    pub max_positions: usize,
+    /// Share of a head that turns where the parameters say none; `None` for a model that turns whole heads.
+    pub partial: Option<f64>,
+    /// Positions before the stretch, if they stand beside the parameters; they win.
+    pub original: Option<f64>,
+}
+
+impl RopeSource {
+    /// Reads one object of parameters out of `fields`.
+    ///
+    /// # Errors
+    /// A kind or field that is not implemented, or one that is missing.
+    pub fn parse(&self, fields: &Fields, json: Option<&Value>) -> Result<RopeConfig, String> {
+        // Beside the parameters or in them. A model that turns whole heads reads it only to scale.
+        let beside = fields.number_or("partial_rotary_factor", 1.0)?;
+        let Some(json) = json else {
+            return self.checked(self.theta, self.partial.unwrap_or(1.0), Scaling::Default);
+        };
+        let within = |message: String| format!("in the rope parameters, {message}");
+        let own = Fields::new(json).map_err(within)?;
+        let partial = own.number_or("partial_rotary_factor", beside).map_err(within)?;
+        let scaling = self.scaling(&own, partial).map_err(within)?;
+        let theta = own.number_or("rope_theta", self.theta).map_err(within)?;
+        fields.ignore_of("rope_parameters", &own);
+        let whole = match scaling {
+            Scaling::Default => self.partial.is_none(),
+            Scaling::Proportional { .. } => true,
+            _ => false,
+        };
+        self.checked(theta, if whole { 1.0 } else { partial }, scaling)
+    }
+
+    fn checked(&self, theta: f64, partial: f64, scaling: Scaling) -> Result<RopeConfig, String> {
+        let head_dim = self.head_dim;
+        let dim = (head_dim as f64 * partial) as usize;
+        let whole = self.partial.is_none();
+        if dim < 2 || !dim.is_multiple_of(2) || dim > head_dim || (whole && dim != head_dim) {
+            return Err(format!(
+                "a head of {head_dim} channels with partial_rotary_factor {partial} turns {dim} of them; expected {}",
+                match whole {
+                    true => "all of them, and an even number".into(),
+                    false => format!("an even number from 2 to {head_dim}"),
+                }
+            ));
+        }
+        if theta <= 0.0 {
+            return Err(format!("field 'rope_theta' is {theta}; expected more than 0"));
+        }
+        if let Scaling::Longrope { short, long, .. } = &scaling
+            && (short.len() != dim / 2 || long.len() != dim / 2)
+        {
+            return Err(format!(
+                "in the rope parameters, 'short_factor' and 'long_factor' hold {} and {} numbers; expected {}",
+                short.len(),
+                long.len(),
+                dim / 2
+            ));
+        }
+        Ok(RopeConfig { theta, dim, scaling })
+    }
+
+    fn scaling(&self, fields: &Fields, partial: f64) -> Result<Scaling, String> {
+        let max_positions = self.max_positions as f64;
+        let positive = |name: &str, value: f64| match value > 0.0 {
+            true => Ok(value),
+            false => Err(format!("field '{name}' is {value}; expected more than 0")),
+        };
+        // Zero is as good as absent, as in transformers.
+        let nonzero = |value: f64, default: f64| if value == 0.0 { default } else { value };
         let kind = fields.text_or("type", "default")?;
         let kind = fields.text_or("rope_type", kind)?;
         let inner = fields.maybe_number("original_max_position_embeddings")?;
-        let original = original.or(inner).unwrap_or(max_positions);
+        let original = self.original.or(inner).unwrap_or(max_positions);
         match kind {
-            "default" => Ok(Self::Default),
-            "linear" => Ok(Self::Linear {
-                factor: fields.number("factor")?,
+            "default" => Ok(Scaling::Default),
+            "linear" => Ok(Scaling::Linear {
+                factor: positive("factor", fields.number("factor")?)?,
             }),
-            "dynamic" => Ok(Self::Dynamic {
-                factor: fields.number("factor")?,
+            "dynamic" => Ok(Scaling::Dynamic {
+                factor: positive("factor", fields.number("factor")?)?,
                 max_positions,
             }),
-            "llama3" => Ok(Self::Llama3 {
-                factor: fields.number("factor")?,
+            "llama3" => Ok(Scaling::Llama3 {
+                factor: positive("factor", fields.number("factor")?)?,
                 low: fields.number("low_freq_factor")?,
                 high: fields.number("high_freq_factor")?,
                 original,
             }),
             "yarn" => {
-                let factor = fields.number_or("factor", max_positions / original)?;
+                let factor = positive("factor", fields.number_or("factor", max_positions / original)?)?;
                 // Equation 22 of the paper, for a share m of it.
                 let gain = |m: f64| {
                     if factor <= 1.0 {
@@ -281,17 +373,21 @@ impl Scaling {
                     (Some(m), Some(all)) if m != 0.0 && all != 0.0 => gain(m) / gain(all),
                     _ => gain(1.0),
                 };
-                Ok(Self::Yarn {
+                Ok(Scaling::Yarn {
                     factor,
                     original,
-                    beta_fast: fields.number_or("beta_fast", 32.0)?,
-                    beta_slow: fields.number_or("beta_slow", 1.0)?,
+                    beta_fast: nonzero(fields.number_or("beta_fast", 32.0)?, 32.0),
+                    beta_slow: nonzero(fields.number_or("beta_slow", 1.0)?, 1.0),
                     truncate: fields.flag_or("truncate", true)?,
                     attention_factor: fields.number_or("attention_factor", inferred)?,
                 })
             }
-            "longrope" | "su" => {
-                let factor = fields.number_or("factor", max_positions / original)?;
+            "proportional" => Ok(Scaling::Proportional {
+                factor: positive("factor", fields.number_or("factor", 1.0)?)?,
+                pairs: (partial * (self.head_dim / 2) as f64) as usize,
+            }),
+            "longrope" => {
+                let factor = positive("factor", fields.number_or("factor", max_positions / original)?)?;
                 let inferred = if factor <= 1.0 {
                     1.0
                 } else {
@@ -302,7 +398,7 @@ impl Scaling {
                         .maybe_numbers(name)?
                         .ok_or_else(|| format!("field '{name}' is missing; expected a list of numbers"))
                 };
-                Ok(Self::Longrope {
+                Ok(Scaling::Longrope {
                     short: list("short_factor")?,
                     long: list("long_factor")?,
                     original,
@@ -310,7 +406,7 @@ impl Scaling {
                 })
             }
             other => Err(format!(
-                "field 'rope_type' is '{other}'; implemented are default, linear, dynamic, llama3, yarn and longrope"
+                "field 'rope_type' is '{other}'; implemented are default, linear, dynamic, llama3, yarn, proportional and longrope"
             )),
         }
     }

@@ -11,14 +11,18 @@ use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 use wegeft::AdapterError;
 
-use super::import::Precision;
+use super::precision::Precision;
 
 /// Name of the file of a checkpoint that is one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
 /// Name of the file that says which shard holds which tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// What PyTorch writes instead: a pickle, which is a program.
+const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
+/// Bytes of a header at most, as in safetensors itself.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Where each tensor of a checkpoint lies.
 pub(crate) struct Shards {
@@ -45,18 +49,25 @@ impl Shards {
             files: Vec::new(),
             tensors: BTreeMap::new(),
         };
-        let index = folder.join(INDEX);
-        if !folder.join(SINGLE).is_file() && index.is_file() {
-            for name in shard_names(&index)? {
-                let path = folder.join(&name);
-                if !path.is_file() {
+        let there = |name: &str| folder.join(name).is_file();
+        if there(SINGLE) {
+            shards.add(folder.join(SINGLE))?;
+        } else if there(INDEX) {
+            for name in shard_names(&folder.join(INDEX))? {
+                if !there(&name) {
                     return Err(file_error(
-                        &path,
+                        &folder.join(&name),
                         format!("this shard, which {INDEX} names, is missing; fetch it again"),
                     ));
                 }
-                shards.add(path)?;
+                shards.add(folder.join(name))?;
             }
+        } else if let Some(pickle) = PYTORCH.iter().find(|name| there(name)) {
+            return Err(file_error(
+                &folder.join(pickle),
+                "PyTorch's own format is not read; write safetensors, in Python with \
+                 transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)",
+            ));
         } else {
             shards.add(folder.join(SINGLE))?;
         }
@@ -110,31 +121,74 @@ impl Shards {
     pub(crate) fn read(&self, name: &str, transpose: bool, precision: Precision) -> Result<TensorData, AdapterError> {
         let entry = &self.tensors[name];
         let path = &self.files[entry.file];
+        if !matches!(entry.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let dtype = entry.dtype;
+            return Err(file_error(
+                path,
+                format!("'{name}' has dtype {dtype:?}; expected F32, F16, BF16 or F64"),
+            ));
+        }
         let read = || -> io::Result<TensorData> {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(entry.start))?;
+            let bytes = entry.open(path)?;
             match precision {
-                Precision::F32 => entry.values::<f32>(file, transpose),
-                Precision::Bf16 => entry.values::<bf16>(file, transpose),
-                Precision::F16 => entry.values::<f16>(file, transpose),
+                Precision::F32 => entry.values::<f32>(bytes, transpose),
+                Precision::Bf16 => entry.values::<bf16>(bytes, transpose),
+                Precision::F16 => entry.values::<f16>(bytes, transpose),
             }
         };
-        match entry.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => read().map_err(|e| file_error(path, e)),
-            other => Err(file_error(
-                path,
-                format!("'{name}' has dtype {other:?}, expected F32, F16 or BF16"),
-            )),
+        read().map_err(|e| file_error(path, e))
+    }
+
+    /// True if the tensors `a` and `b` have the same shape and elements.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn equal(&self, a: &str, b: &str) -> Result<bool, AdapterError> {
+        let (a, b) = (&self.tensors[a], &self.tensors[b]);
+        if a.shape != b.shape || a.dtype != b.dtype {
+            return Ok(false);
         }
+        let (path_a, path_b) = (&self.files[a.file], &self.files[b.file]);
+        let mut bytes_a = a.open(path_a).map_err(|e| file_error(path_a, e))?;
+        let mut bytes_b = b.open(path_b).map_err(|e| file_error(path_b, e))?;
+        let mut left = a.shape.iter().product::<usize>() * a.width();
+        let (mut piece_a, mut piece_b) = (vec![0; PIECE.min(left)], vec![0; PIECE.min(left)]);
+        while left > 0 {
+            let now = PIECE.min(left);
+            bytes_a
+                .read_exact(&mut piece_a[..now])
+                .map_err(|e| file_error(path_a, e))?;
+            bytes_b
+                .read_exact(&mut piece_b[..now])
+                .map_err(|e| file_error(path_b, e))?;
+            if piece_a[..now] != piece_b[..now] {
+                return Ok(false);
+            }
+            left -= now;
+        }
+        Ok(true)
     }
 }
 
 impl Entry {
+    /// Its bytes, of the file at `path`.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(self.start))?;
+        Ok(file)
+    }
+
+    /// Bytes of an element.
+    fn width(&self) -> usize {
+        self.dtype.bitsize() / 8
+    }
+
     fn values<E: Element>(&self, mut file: impl Read, transpose: bool) -> io::Result<TensorData> {
         let count: usize = self.shape.iter().product();
-        let width = if self.dtype == Dtype::F32 { 4 } else { 2 };
+        let width = self.width();
         let convert = |bytes: &[u8]| -> E {
             match self.dtype {
+                Dtype::F64 => f64::from_le_bytes(*bytes.first_chunk().expect("eight bytes an element")).elem(),
                 Dtype::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32().elem(),
                 Dtype::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32().elem(),
                 _ => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).elem(),
@@ -177,13 +231,23 @@ pub(crate) fn shard_names(index: &Path) -> Result<BTreeSet<String>, AdapterError
     let map = json
         .get("weight_map")
         .and_then(Value::as_object)
-        .ok_or_else(|| file_error(index, "it has no object 'weight_map'"))?;
+        .filter(|map| !map.is_empty())
+        .ok_or_else(|| {
+            file_error(
+                index,
+                "it has no object 'weight_map' that names a shard; fetch it again",
+            )
+        })?;
     map.values()
         .map(|name| {
             // A plain file name: nothing outside the folder is ever opened.
-            let name = name.as_str().filter(|name| !name.contains(['/', '\\']));
-            name.map(String::from)
-                .ok_or_else(|| file_error(index, "'weight_map' holds something else than file names"))
+            let plain = |name: &&str| !name.contains(['/', '\\', ':', '\0']) && !matches!(*name, "" | "." | "..");
+            name.as_str().filter(plain).map(String::from).ok_or_else(|| {
+                file_error(
+                    index,
+                    format!("'weight_map' holds {name}; expected names of files in this folder"),
+                )
+            })
         })
         .collect()
 }
@@ -196,6 +260,9 @@ fn header(path: &Path) -> Result<(Metadata, u64), AdapterError> {
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|e| incomplete(e.to_string()))?;
     let start = u64::from_le_bytes(length).saturating_add(8);
+    if start - 8 > LONGEST_HEADER {
+        return Err(incomplete(format!("its header has {} bytes", start - 8)));
+    }
     if start > size {
         return Err(incomplete(format!(
             "{size} bytes, its header alone should have {start}"
@@ -204,7 +271,7 @@ fn header(path: &Path) -> Result<(Metadata, u64), AdapterError> {
     let mut text = vec![0; (start - 8) as usize];
     file.read_exact(&mut text).map_err(|e| incomplete(e.to_string()))?;
     let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| incomplete(e.to_string()))?;
-    let end = start + metadata.data_len() as u64;
+    let end = start.saturating_add(metadata.data_len() as u64);
     if end != size {
         return Err(incomplete(format!(
             "{size} bytes, its header promises {end}; fetch it again"

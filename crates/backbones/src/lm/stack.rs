@@ -7,10 +7,10 @@ use kernels::Visible;
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
-use super::decoder::Parts;
-use super::dense;
+use super::dense::dense;
 use super::layout::Layout;
 use super::norm::RmsNorm;
+use super::parts::Parts;
 use super::rope::Rotation;
 
 /// One layer of a family.
@@ -51,8 +51,8 @@ pub struct Stack<L: Module> {
     pub norm: RmsNorm,
 }
 
-impl<L: Block> CausalLm<L> {
-    pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
+impl<L: Block> Parts for CausalLm<L> {
+    fn build(config: &DecoderConfig, device: &Device) -> Self {
         let normal = Initializer::Normal {
             mean: 0.0,
             std: config.initializer_range,
@@ -68,9 +68,7 @@ impl<L: Block> CausalLm<L> {
             lm_head: (!config.tied).then(|| dense(config, config.d_model, config.vocab_size, false, device)),
         }
     }
-}
 
-impl<L: Block> Parts for CausalLm<L> {
     fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout) -> Tensor<3> {
         self.model.embed_tokens.forward(ids)
     }
@@ -96,5 +94,9 @@ impl<L: Block> Parts for CausalLm<L> {
 
     fn embedding(&self) -> &Embedding {
         &self.model.embed_tokens
+    }
+
+    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
+        (&mut self.model.embed_tokens, self.lm_head.as_mut())
     }
 }

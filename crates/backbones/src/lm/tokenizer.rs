@@ -1,33 +1,58 @@
-//! Text to tokens and back: tokenizer.json, with the names and the chat template of tokenizer_config.json.
+//! Text to tokens and back: tokenizer.json, with the special tokens, added tokens and chat templates that stand in the
+//! files beside it, read as transformers reads them.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
-use serde_json::Value;
-use tokenizers::Tokenizer;
+use serde_json::{Map, Value};
+use tokenizers::{AddedToken, Tokenizer};
 
+use super::chat_template::templates::ChatTemplates;
+use crate::guard::guarded;
 use crate::import::{ImportError, read_json};
 
 /// A tokenizer in Hugging Face's format.
 #[derive(Debug, Clone)]
 pub struct LmTokenizer {
     inner: Tokenizer,
-    /// Text of the token that starts a text.
-    pub bos_token: Option<String>,
-    /// Text of the token that ends a text.
-    pub eos_token: Option<String>,
-    /// Text of the token of padding.
-    pub pad_token: Option<String>,
-    /// Jinja template that makes a prompt of chat messages.
-    pub chat_template: Option<String>,
+    /// Texts of special tokens by their names, such as `bos_token`; chat templates see them.
+    pub special_tokens: BTreeMap<String, String>,
+    /// Jinja templates that make a prompt of chat messages.
+    pub chat_templates: ChatTemplates,
 }
 
+/// The tokens of a text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Encoded {
+    /// Their numbers.
+    pub ids: Vec<u32>,
+    /// For each token, the bytes of the text that it stands for; empty for one that the tokenizer added.
+    pub bytes: Vec<Range<usize>>,
+    /// Tokens that the tokenizer added before the text, such as BOS.
+    pub before: usize,
+    /// Tokens that it added after the text, such as EOS.
+    pub after: usize,
+}
+
+/// The names of special tokens that every tokenizer may have.
+const NAMED: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
+
 impl LmTokenizer {
-    /// Reads tokenizer.json of `folder`, and tokenizer_config.json and chat_template.jinja if they are there.
-    /// `vocab_size`: rows of the model's embedding.
+    /// Reads tokenizer.json of `folder`, and where they are there tokenizer_config.json, special_tokens_map.json,
+    /// added_tokens.json, chat_template.jinja and additional_chat_templates.
     ///
     /// # Errors
-    /// A file that is missing or malformed, or a token beyond the embedding.
-    pub fn load(folder: &Path, vocab_size: usize) -> Result<Self, ImportError> {
+    /// A file that is missing or malformed.
+    pub fn load(folder: &Path) -> Result<Self, ImportError> {
         let path = folder.join("tokenizer.json");
         let error = |message: String| ImportError::Config {
             path: path.clone(),
@@ -38,40 +63,29 @@ impl LmTokenizer {
                 "the tokenizer is missing; fetch it with the model, or give tokens instead of text".into(),
             ));
         }
-        let mut inner = Tokenizer::from_file(&path).map_err(|e| error(format!("no tokenizer ({e})")))?;
+        let mut inner = guarded(|| Tokenizer::from_file(&path))
+            .map_err(|panic| error(format!("it is damaged; the tokenizers library gives up ({panic})")))?
+            .map_err(|e| error(format!("no tokenizer ({e})")))?;
         // Prompts are cut and padded by their user, never silently.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
-        // Looked up one by one: a copy of a large vocabulary would be hundreds of MB.
-        let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
-        if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
-            return Err(error(format!(
-                "token '{token}' has number {id}, but the model's embedding has {vocab_size} rows; use the tokenizer of this model"
-            )));
-        }
-        let config_path = folder.join("tokenizer_config.json");
-        let config = if config_path.is_file() {
-            read_json(&config_path)?
-        } else {
-            Value::Null
-        };
-        let token = |field: &str| {
-            let value = config.get(field)?;
-            let text = value.get("content").unwrap_or(value);
-            text.as_str().map(String::from)
-        };
-        let template_path = folder.join("chat_template.jinja");
-        let chat_template = match std::fs::read_to_string(&template_path) {
-            Ok(text) => Some(text),
-            Err(_) => template(config.get("chat_template")),
-        };
+        let known = inner.get_added_tokens_decoder().into_values();
+        let config = Config::load(folder, &known.map(|token| token.content).collect())?;
+        guarded(|| inner.add_tokens(&config.added)).map_err(|panic| {
+            error(format!(
+                "added tokens do not fit it; the tokenizers library gives up ({panic})"
+            ))
+        })?;
         Ok(Self {
-            bos_token: token("bos_token"),
-            eos_token: token("eos_token"),
-            pad_token: token("pad_token"),
-            chat_template,
             inner,
+            special_tokens: config.special,
+            chat_templates: ChatTemplates::load(folder, config.chat_template.as_ref())?,
         })
+    }
+
+    /// Text of the token that ends a text.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.special_tokens.get("eos_token").map(String::as_str)
     }
 
     /// Tokens of a text; with `special`, those that the tokenizer puts around every text (such as BOS) too.
@@ -79,8 +93,24 @@ impl LmTokenizer {
     /// # Errors
     /// What the tokenizer says.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, String> {
-        let encoding = self.inner.encode(text, special).map_err(|e| e.to_string())?;
-        Ok(encoding.get_ids().to_vec())
+        self.encoded(text, special).map(|encoded| encoded.ids)
+    }
+
+    /// As [`LmTokenizer::encode`], with the place of each token in the text.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub fn encoded(&self, text: &str, special: bool) -> Result<Encoded, String> {
+        let encoding = call(|| self.inner.encode(text, special))?;
+        let added = encoding.get_special_tokens_mask();
+        let before = added.iter().take_while(|added| **added == 1).count();
+        let after = added[before..].iter().rev().take_while(|added| **added == 1).count();
+        Ok(Encoded {
+            ids: encoding.get_ids().to_vec(),
+            bytes: encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect(),
+            before,
+            after,
+        })
     }
 
     /// Text of tokens; special ones are left out if `skip_special`.
@@ -88,24 +118,150 @@ impl LmTokenizer {
     /// # Errors
     /// What the tokenizer says.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        self.inner.decode(ids, skip_special).map_err(|e| e.to_string())
+        call(|| self.inner.decode(ids, skip_special))
     }
 
     /// Number of a token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
+
+    /// True for a token that stands for one byte, such as `<0x0A>`: what its neighbours are decides on its text.
+    pub fn is_byte(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id).unwrap_or_default();
+        let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        hex.is_some_and(|hex| hex.len() == 2 && hex.chars().all(|c| c.is_ascii_hexdigit()))
+    }
+
+    /// Checks that a model's embedding of `rows` rows has all of `ids`. Tokenizers may know tokens that their model
+    /// does not; only a text with one of them is wrong.
+    ///
+    /// # Errors
+    /// The first token that is beyond the embedding.
+    pub fn check_ids(&self, ids: &[u32], rows: usize) -> Result<(), String> {
+        match ids.iter().find(|id| **id as usize >= rows) {
+            None => Ok(()),
+            Some(id) => Err(format!(
+                "token '{}' has number {id}, but the model's embedding has {rows} rows; leave it out, or use the tokenizer \
+                 of this model",
+                self.inner.id_to_token(*id).unwrap_or_default()
+            )),
+        }
+    }
 }
 
-/// One template, or the one named `default` of several.
-fn template(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(named) => named
-            .iter()
-            .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
-            .and_then(|entry| entry.get("template")?.as_str())
-            .map(String::from),
-        _ => None,
+/// The tokenizers library, its panics as errors.
+fn call<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match guarded(work) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(panic) => Err(format!("the tokenizers library gives up ({panic})")),
     }
+}
+
+/// What the files beside tokenizer.json say.
+struct Config {
+    special: BTreeMap<String, String>,
+    added: Vec<AddedToken>,
+    chat_template: Option<Value>,
+}
+
+impl Config {
+    /// `known`: the added tokens of tokenizer.json.
+    fn load(folder: &Path, known: &BTreeSet<String>) -> Result<Self, ImportError> {
+        let read = |name: &str| -> Result<Map<String, Value>, ImportError> {
+            let path = folder.join(name);
+            match path.is_file() {
+                false => Ok(Map::new()),
+                true => match read_json(&path)? {
+                    Value::Object(fields) => Ok(fields),
+                    other => Err(ImportError::Config {
+                        path,
+                        message: format!("expected a JSON object, found {other}"),
+                    }),
+                },
+            }
+        };
+        let mut config = read("tokenizer_config.json")?;
+        let mut by_number: BTreeMap<u64, AddedToken> = BTreeMap::new();
+        match config.get("added_tokens_decoder").and_then(Value::as_object) {
+            Some(decoder) => {
+                let token = |(id, token): (&String, &Value)| Some((id.parse().ok()?, added(token, None)?));
+                by_number.extend(decoder.iter().filter_map(token));
+            }
+            // Files of before added_tokens_decoder: these then win over tokenizer_config.json.
+            None => {
+                config.extend(read("special_tokens_map.json")?);
+                let special = special_tokens(&config);
+                let extra = extra_tokens(&config);
+                for (token, id) in read("added_tokens.json")? {
+                    let known =
+                        special.values().any(|text| *text == token) || extra.iter().any(|one| one.content == token);
+                    let token = AddedToken::from(token, known).normalized(!known);
+                    by_number.extend(id.as_u64().map(|id| (id, token)));
+                }
+            }
+        }
+        let special = special_tokens(&config);
+        let mut all: Vec<AddedToken> = by_number.into_values().collect();
+        for token in &mut all {
+            token.special |= special.values().any(|text| *text == token.content);
+        }
+        // Named and listed ones that no file has numbered.
+        let named = special.keys().filter_map(|name| added(config.get(name)?, Some(true)));
+        let listed: Vec<AddedToken> = named.chain(extra_tokens(&config)).collect();
+        for token in listed {
+            if !known.contains(&token.content) && !all.iter().any(|other| other.content == token.content) {
+                all.push(token);
+            }
+        }
+        Ok(Self {
+            added: all.into_iter().filter(|token| !token.content.is_empty()).collect(),
+            chat_template: config.remove("chat_template"),
+            special,
+        })
+    }
+}
+
+/// Texts of the special tokens by their names: the usual ones, and whatever else a model calls `…_token`.
+fn special_tokens(config: &Map<String, Value>) -> BTreeMap<String, String> {
+    let own = config.iter().filter(|(name, _)| name.ends_with("_token"));
+    let more = ["extra_special_tokens", "model_specific_special_tokens"];
+    let more = more
+        .into_iter()
+        .filter_map(|field| config.get(field)?.as_object())
+        .flatten();
+    let named = own.chain(more).filter_map(|(name, value)| {
+        let usual = NAMED.contains(&name.as_str());
+        // add_bos_token and its like are switches.
+        let text = value.get("content").unwrap_or(value).as_str();
+        text.filter(|text| usual || !text.is_empty())
+            .map(|text| (name.clone(), text.to_string()))
+    });
+    named.collect()
+}
+
+/// The special tokens that have no name.
+fn extra_tokens(config: &Map<String, Value>) -> Vec<AddedToken> {
+    let list = |field: &str| {
+        config
+            .get(field)
+            .and_then(Value::as_array)
+            .filter(|list| !list.is_empty())
+    };
+    let tokens = list("extra_special_tokens").or(list("additional_special_tokens"));
+    let tokens = tokens.into_iter().flatten();
+    tokens.filter_map(|token| added(token, Some(true))).collect()
+}
+
+/// A token in any of its forms on disk. `special` of who names it; the token's own word otherwise.
+fn added(json: &Value, special: Option<bool>) -> Option<AddedToken> {
+    let flag = |name: &str| json.get(name).and_then(Value::as_bool);
+    let content = json.get("content").unwrap_or(json).as_str()?;
+    let special = special.or(flag("special")).unwrap_or(false);
+    let token = AddedToken::from(content, special)
+        .single_word(flag("single_word").unwrap_or(false))
+        .lstrip(flag("lstrip").unwrap_or(false))
+        .rstrip(flag("rstrip").unwrap_or(false))
+        .normalized(flag("normalized").unwrap_or(!special));
+    Some(token)
 }

@@ -33,11 +33,11 @@ impl AttentionPool {
         let hidden = config.mlp_dim.unwrap_or(4 * d);
         Self {
             latent: Initializer::Normal { mean: 0.0, std: 0.02 }.init([1, 1, d], device),
-            q: dense(d, d, device),
-            kv: dense(d, 2 * d, device),
-            proj: dense(d, d, device),
+            q: dense(d, d, true, device),
+            kv: dense(d, 2 * d, true, device),
+            proj: dense(d, d, true, device),
             norm: config.norm(device),
-            mlp: Mlp::new(d, hidden, config.activation, device),
+            mlp: Mlp::new(d, hidden, config.activation, false, true, device),
             heads: config.heads,
         }
     }

@@ -1,7 +1,7 @@
 //! A transformer block, pre-norm, and its parts.
 
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Tensor};
 use kernels::{AttentionOptions, attention, attention_qkv, residual_add};
 use wegeft::{Hook, linear, linear_add};
@@ -53,19 +53,26 @@ impl Block {
                 gamma: Initializer::Ones.init([d], device),
             })
         };
+        let head_norm = || {
+            let norm = LayerNormConfig::new(d / config.heads).with_epsilon(config.layer_norm_eps);
+            config.qk_norm.then(|| norm.init(device))
+        };
         let hook = || Hook::new(d, device);
         Self {
             input: hook(),
             norm1: config.norm(device),
             attn: Attention {
-                qkv: dense(d, 3 * d, device),
-                proj: dense(d, d, device),
+                qkv: dense(d, 3 * d, config.qkv_bias, device),
+                q_norm: head_norm(),
+                k_norm: head_norm(),
+                proj: dense(d, d, config.proj_bias, device),
                 heads: config.heads,
+                epsilon: config.layer_norm_eps,
             },
             ls1: scale(),
             attn_out: hook(),
             norm2: config.norm(device),
-            mlp: Mlp::new(d, hidden, config.activation, device),
+            mlp: Mlp::new(d, hidden, config.activation, config.gated_mlp, config.mlp_bias, device),
             ls2: scale(),
             mlp_out: hook(),
             output: hook(),
@@ -140,9 +147,14 @@ impl Block {
 pub struct Attention {
     /// `[d_model, 3·d_model]`
     pub qkv: Linear,
+    /// Norm of each head's queries.
+    pub q_norm: Option<LayerNorm>,
+    /// Norm of each head's keys.
+    pub k_norm: Option<LayerNorm>,
     /// `[d_model, d_model]`
     pub proj: Linear,
     heads: usize,
+    epsilon: f64,
 }
 
 impl Attention {
@@ -158,37 +170,56 @@ impl Attention {
         let options = AttentionOptions::default();
         let [batch, tokens, d] = x.dims();
         let qkv = linear(&self.qkv, x);
-        let Some(rope) = rope else {
+        if rope.is_none() && self.q_norm.is_none() && self.k_norm.is_none() {
             return attention_qkv(qkv, self.heads, queries, &options);
-        };
+        }
         let part = |i: usize| {
             let part = qkv.clone().narrow(2, i * d, d);
             part.reshape([batch, tokens, self.heads, d / self.heads])
                 .swap_dims(1, 2)
         };
-        let query = rope.forward(part(0)).narrow(2, 0, queries);
-        let mixed = attention(query, rope.forward(part(1)), part(2), &options);
+        let placed = |x: Tensor<4>, head_norm: &Option<LayerNorm>| {
+            let x = match head_norm {
+                Some(layer) => norm(layer, self.epsilon, x),
+                None => x,
+            };
+            match rope {
+                Some(rope) => rope.forward(x),
+                None => x,
+            }
+        };
+        let query = placed(part(0), &self.q_norm).narrow(2, 0, queries);
+        let mixed = attention(query, placed(part(1), &self.k_norm), part(2), &options);
         mixed.swap_dims(1, 2).reshape([batch, queries, d])
     }
 }
 
-/// Two linear layers with an activation between.
+/// Two linear layers with an activation between, gated or not.
 #[derive(Module, Debug)]
 pub struct Mlp {
-    /// `[d_model, hidden]`
+    /// `[d_model, hidden]`; gated `[d_model, 2·hidden]`, the gate first
     pub fc1: Linear,
     /// `[hidden, d_model]`
     pub fc2: Linear,
     #[module(skip)]
     activation: Activation,
+    gated: bool,
 }
 
 impl Mlp {
-    pub(super) fn new(d: usize, hidden: usize, activation: Activation, device: &Device) -> Self {
+    pub(super) fn new(
+        d: usize,
+        hidden: usize,
+        activation: Activation,
+        gated: bool,
+        bias: bool,
+        device: &Device,
+    ) -> Self {
         Self {
-            fc1: dense(d, hidden, device),
-            fc2: dense(hidden, d, device),
+            fc1: dense(d, if gated { 2 * hidden } else { hidden }, bias, device),
+            fc2: dense(hidden, d, bias, device),
             activation,
+            gated,
         }
     }
 
@@ -197,8 +228,20 @@ impl Mlp {
         linear(&self.fc2, self.hidden(x))
     }
 
+    /// True if one half of `fc1`'s output gates the other.
+    pub fn is_gated(&self) -> bool {
+        self.gated
+    }
+
     /// What `fc2` reads.
     fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
+        if self.gated {
+            let mut halves = linear(&self.fc1, x).chunk(2, 2).into_iter();
+            let (Some(gate), Some(up)) = (halves.next(), halves.next()) else {
+                unreachable!("chunk(2, ..) of an even width gives two halves");
+            };
+            return self.activation.forward(gate) * up;
+        }
         match self.activation {
             Activation::Gelu => linear_gelu(&self.fc1, x),
             other => other.forward(linear(&self.fc1, x)),

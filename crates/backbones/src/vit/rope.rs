@@ -13,24 +13,28 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Angles of a `grid` × `grid` picture for heads of `width` channels: `2π · coordinate / theta^(4 k / width)`, where
-    /// the patch centres' coordinates run from -1 to 1; the first half of the channels holds y then x, the second half
-    /// the same again.
-    pub fn new(grid: usize, width: usize, theta: f64, device: &Device) -> Self {
+    /// Angles of an image of `[rows, columns]` patches for heads of `width` channels: `2π · coordinate / theta^(4 k /
+    /// width)`, where the patch centres' coordinates run from -1 to 1 on each axis; the first half of the channels holds y
+    /// then x, the second half the same again.
+    pub fn new([rows, columns]: [usize; 2], width: usize, theta: f64, device: &Device) -> Self {
         let quarter = width / 4;
-        let centre = |place: usize| (place as f32 + 0.5) / grid as f32 * 2.0 - 1.0;
-        let mut angles = Vec::with_capacity(grid * grid * width);
-        for y in 0..grid {
-            for x in 0..grid {
+        let centre = |place: usize, places: usize| (place as f32 + 0.5) / places as f32 * 2.0 - 1.0;
+        let mut angles = Vec::with_capacity(rows * columns * width);
+        for y in 0..rows {
+            for x in 0..columns {
                 for channel in 0..width {
                     let half = channel % (width / 2);
-                    let coordinate = if half < quarter { centre(y) } else { centre(x) };
+                    let coordinate = if half < quarter {
+                        centre(y, rows)
+                    } else {
+                        centre(x, columns)
+                    };
                     let exponent = 4.0 * (half % quarter) as f32 / width as f32;
                     angles.push(std::f32::consts::TAU * coordinate / (theta as f32).powf(exponent));
                 }
             }
         }
-        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [grid * grid, width]), device);
+        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows * columns, width]), device);
         Self {
             cos: tensor(angles.iter().map(|angle| angle.cos()).collect()),
             sin: tensor(angles.iter().map(|angle| angle.sin()).collect()),

@@ -8,12 +8,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
-use super::memory::filled;
-use super::normal::cdf_and_bell;
-use super::wide::wide;
+use super::math::cdf_and_gaussian;
+use super::memory::par_fill;
+use super::simd::simd;
 use super::{tensor, values};
 
-/// Values that one task works on: large enough to pay for its start, small enough for the cache.
+/// Elements per task: enough to pay for starting it, few enough to stay in the cache.
 const CHUNK: usize = 1 << 13;
 
 /// See [`crate::gelu()`].
@@ -23,10 +23,10 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `d/dx x·Φ(x)`
 #[inline(always)]
-pub fn gelu_slope(x: f32) -> f32 {
+pub fn gelu_derivative(x: f32) -> f32 {
     const INV_SQRT_2PI: f32 = 0.398_942_3;
-    let (cdf, bell) = cdf_and_bell(x);
-    cdf + x * INV_SQRT_2PI * bell
+    let (cdf, gaussian) = cdf_and_gaussian(x);
+    cdf + x * INV_SQRT_2PI * gaussian
 }
 
 /// Activations of f32 tensors.
@@ -40,13 +40,13 @@ impl Activations for Flex {
     fn fused_gelu(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
         let input = values(&x);
-        let out = filled(input.len(), CHUNK, |index, out| {
+        let out = par_fill(input.len(), CHUNK, |index, out| {
             let part = &input[index * CHUNK..][..out.capacity()];
-            wide!({
+            simd!({
                 out.map(
                     part,
                     #[inline(always)]
-                    |x| x * cdf_and_bell(x).0,
+                    |x| x * cdf_and_gaussian(x).0,
                 )
             });
         });
@@ -58,14 +58,14 @@ impl Activations for Flex {
 pub fn gelu_grad(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
     let (input, slope) = (values(&x), values(&grad));
-    let out = filled(input.len(), CHUNK, |index, out| {
+    let out = par_fill(input.len(), CHUNK, |index, out| {
         let part = index * CHUNK..index * CHUNK + out.capacity();
-        wide!({
+        simd!({
             out.map2(
                 &input[part.clone()],
                 &slope[part.clone()],
                 #[inline(always)]
-                |x, grad| grad * gelu_slope(x),
+                |x, grad| grad * gelu_derivative(x),
             )
         });
     });

@@ -1,6 +1,6 @@
-//! See [`crate::linear_nll()`]: the head of a language model, softmax and their gradient, a block of the vocabulary at a
-//! time. As in attention, the sums are rescaled as larger logits come, so that no logits are kept: those of a block
-//! leave behind their part of `Σ p·w`, which is what the gradient needs.
+//! See [`crate::linear_nll()`]: head, softmax and their gradient, one block of the vocabulary at a time. As in attention,
+//! running sums are rescaled when a larger logit appears, so no logits are stored: each block leaves only its contribution
+//! to `Σ p·w`, which the gradient needs.
 
 use std::ops::Range;
 
@@ -15,26 +15,27 @@ use rayon::prelude::*;
 
 use super::gemm::{Cores, Mat, product};
 use super::lanes::{dot, max, replace_and_sum};
-use super::memory::filled;
-use super::normal::{exp_of_negative, tanh};
-use super::stored::{Stored, Weight};
-use super::wide::wide;
+use super::math::{exp_of_negative, tanh};
+use super::memory::par_fill;
+use super::simd::simd;
+use super::weight::{Weight, WeightView};
 use super::{rows, tensor, values};
+use crate::IGNORE_INDEX;
 
-/// Rows of one task at most.
+/// Most rows per task.
 const ROWS: usize = 256;
-/// Words of one block: its logits for all rows of a task fit the second-level cache.
-const WORDS: usize = 256;
-/// Tasks at least, if there are words for them: an even number, for two cores.
+/// Tokens of the vocabulary per block: the logits of a task's rows for one block fit the L2 cache.
+const TOKENS: usize = 256;
+/// Fewest tasks, if the vocabulary is large enough: an even number, for two cores.
 const TASKS: usize = 8;
 
 /// `-log softmax(head(hidden))[target]` of each row, `[n]`; the gradient goes to `hidden` alone.
-pub fn linear_nll(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, soft_cap: Option<f64>) -> Tensor<1> {
+pub fn linear_nll(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>, softcap: Option<f64>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as CrossEntropy>::fused_nll(
         hidden.into_dispatch(),
         weight.into_dispatch(),
         targets.cast(IntDType::I64).into_dispatch(),
-        soft_cap,
+        softcap,
     ))
 }
 
@@ -46,13 +47,13 @@ pub trait CrossEntropy: Backend {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
-        soft_cap: Option<f64>,
+        softcap: Option<f64>,
     ) -> FloatTensor<Self>;
 }
 
 impl CrossEntropy for Flex {
-    fn fused_nll(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, soft_cap: Option<f64>) -> FlexTensor {
-        Problem::new(hidden, weight, targets, soft_cap).solve(false).0
+    fn fused_nll(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, softcap: Option<f64>) -> FlexTensor {
+        Problem::new(hidden, weight, targets, softcap).solve(false).0
     }
 }
 
@@ -61,10 +62,10 @@ impl<C: CheckpointStrategy> CrossEntropy for Autodiff<Flex, C> {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: FlexTensor,
-        soft_cap: Option<f64>,
+        softcap: Option<f64>,
     ) -> FloatTensor<Self> {
         let (hidden, node) = hidden.into_parts();
-        let problem = Problem::new(hidden, weight.into_primitive(), targets, soft_cap);
+        let problem = Problem::new(hidden, weight.into_primitive(), targets, softcap);
         match NllStep.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (nll, slope) = problem.solve(true);
@@ -79,7 +80,7 @@ impl<C: CheckpointStrategy> CrossEntropy for Autodiff<Flex, C> {
 struct NllStep;
 
 impl Backward<Flex, 1> for NllStep {
-    /// The gradient of each row's value, `[n, d_model]`.
+    /// The gradient of each row's loss, `[n, d_model]`.
     type State = FlexTensor;
 
     fn backward(self, ops: Ops<FlexTensor, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
@@ -87,7 +88,7 @@ impl Backward<Flex, 1> for NllStep {
             let grad = grad.to_contiguous();
             let (grad, slope) = (values(&grad), values(&ops.state));
             let [_, width] = rows(&ops.state);
-            let out = filled(slope.len(), width * ROWS, |index, out| {
+            let out = par_fill(slope.len(), width * ROWS, |index, out| {
                 let count = out.capacity() / width;
                 for row in index * ROWS..index * ROWS + count {
                     out.map(&slope[row * width..][..width], |slope| slope * grad[row]);
@@ -98,7 +99,7 @@ impl Backward<Flex, 1> for NllStep {
     }
 }
 
-/// Hidden states, the head, and the words that come.
+/// Hidden states, head and targets.
 struct Problem {
     /// `[n, d_model]`
     hidden: FlexTensor,
@@ -106,39 +107,39 @@ struct Problem {
     weight: Weight,
     /// `[n]`
     targets: FlexTensor,
-    soft_cap: Option<f32>,
+    softcap: Option<f32>,
 }
 
-/// What some rows and some words come to.
+/// Running sums of some rows over a part of the vocabulary.
 struct Sums {
-    /// Greatest logit of each row.
-    greatest: Vec<f32>,
-    /// Σ exp(logit - greatest) of each row.
+    /// Maximum logit of each row.
+    maximum: Vec<f32>,
+    /// Σ exp(logit - maximum) of each row.
     total: Vec<f32>,
-    /// Σ exp(logit - greatest)·slope·w of each row, `[rows, d_model]`; empty without gradient.
+    /// Σ exp(logit - maximum)·slope·w of each row, `[rows, d_model]`; empty without gradient.
     mean: Vec<f32>,
 }
 
 impl Problem {
-    fn new(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, soft_cap: Option<f64>) -> Self {
+    fn new(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, softcap: Option<f64>) -> Self {
         Self {
             hidden: hidden.to_contiguous(),
             weight: Weight::float(weight),
             targets: targets.to_contiguous(),
-            soft_cap: soft_cap.map(|cap| cap as f32),
+            softcap: softcap.map(|cap| cap as f32),
         }
     }
 
-    /// (value of each row `[n]`, its gradient `[n, d_model]`; nothing in it without `slope`).
+    /// (loss of each row `[n]`, its gradient `[n, d_model]`; the latter is empty without `slope`).
     fn solve(&self, slope: bool) -> (FlexTensor, FlexTensor) {
         let [n, width] = rows(&self.hidden);
-        let weight = self.weight.stored();
+        let weight = self.weight.view();
         let hidden = values(&self.hidden);
         let targets: &[i64] = self.targets.as_slice().expect("made contiguous i64");
-        let [_, words] = weight.size();
-        let tiles = steps(n, ROWS);
+        let [_, vocab] = weight.size();
+        let tiles = even_ranges(n, ROWS);
         let groups = TASKS.div_ceil(tiles.len().max(1));
-        let groups = steps(words, words.div_ceil(groups).next_multiple_of(WORDS));
+        let groups = even_ranges(vocab, vocab.div_ceil(groups).next_multiple_of(TOKENS));
         let sums: Vec<Sums> = (0..tiles.len() * groups.len())
             .into_par_iter()
             .map(|task| {
@@ -149,18 +150,22 @@ impl Problem {
             .collect();
         let mut nll = Vec::with_capacity(n);
         let mut slopes = vec![0.0; if slope { n * width } else { 0 }];
-        let mut word = vec![0.0; width];
+        let mut column = vec![0.0; width];
         let mut scratch = Vec::new();
         for (tile, sums) in tiles.iter().zip(sums.chunks_exact(groups.len().max(1))) {
             for (index, row) in tile.clone().enumerate() {
-                let greatest = sums.iter().map(|sums| sums.greatest[index]);
-                let greatest = greatest.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
-                let factor = |sums: &Sums| exp_of_negative(sums.greatest[index] - greatest);
+                if targets[row] == IGNORE_INDEX {
+                    nll.push(0.0);
+                    continue;
+                }
+                let maximum = sums.iter().map(|sums| sums.maximum[index]);
+                let maximum = maximum.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+                let factor = |sums: &Sums| exp_of_negative(sums.maximum[index] - maximum);
                 let total: f32 = sums.iter().map(|sums| sums.total[index] * factor(sums)).sum();
                 let target = weight.block([0, targets[row] as usize], [width, 1], &mut scratch);
-                target.copy_column(&mut word);
-                let (logit, target_slope) = self.capped(dot(&hidden[row * width..][..width], &word));
-                nll.push(greatest + total.ln() - logit);
+                target.copy_column(&mut column);
+                let (logit, target_slope) = self.capped(dot(&hidden[row * width..][..width], &column));
+                nll.push(maximum + total.ln() - logit);
                 if slope {
                     let slopes = &mut slopes[row * width..][..width];
                     for sums in sums {
@@ -169,8 +174,8 @@ impl Problem {
                             *slope += factor * mean;
                         }
                     }
-                    for (slope, word) in slopes.iter_mut().zip(&word) {
-                        *slope -= target_slope * word;
+                    for (slope, column) in slopes.iter_mut().zip(&column) {
+                        *slope -= target_slope * column;
                     }
                 }
             }
@@ -179,10 +184,10 @@ impl Problem {
         (tensor(nll, Shape::from([n])), tensor(slopes, Shape::from(shape)))
     }
 
-    /// (logit after the cap, its slope).
+    /// (soft-capped logit, derivative of the cap).
     #[inline(always)]
     fn capped(&self, logit: f32) -> (f32, f32) {
-        match self.soft_cap {
+        match self.softcap {
             Some(cap) => {
                 let share = tanh(logit / cap);
                 (cap * share, 1.0 - share * share)
@@ -191,21 +196,21 @@ impl Problem {
         }
     }
 
-    fn sums(&self, weight: &Stored, rows: Mat, words: &Range<usize>, slope: bool) -> Sums {
+    fn sums(&self, weight: &WeightView, rows: Mat, tokens: &Range<usize>, slope: bool) -> Sums {
         let [count, width] = rows.size();
         let mut sums = Sums {
-            greatest: vec![f32::NEG_INFINITY; count],
+            maximum: vec![f32::NEG_INFINITY; count],
             total: vec![0.0; count],
             mean: vec![0.0; if slope { count * width } else { 0 }],
         };
         let (mut logits, mut slopes, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
-        for from in words.clone().step_by(WORDS) {
-            let len = WORDS.min(words.end - from);
+        for from in tokens.clone().step_by(TOKENS) {
+            let len = TOKENS.min(tokens.end - from);
             let block = weight.block([0, from], [width, len], &mut scratch);
             logits.resize(count * len, 0.0);
             product(&mut logits, len, rows, block, 1.0, false, Cores::One);
-            wide!({
-                if self.soft_cap.is_some() {
+            simd!({
+                if self.softcap.is_some() {
                     slopes.resize(count * len, 0.0);
                     for (logit, slope) in logits.iter_mut().zip(&mut slopes) {
                         (*logit, *slope) = self.capped(*logit);
@@ -215,7 +220,7 @@ impl Problem {
                     let mean = if slope { row * width..(row + 1) * width } else { 0..0 };
                     sums.add(row, logits, mean);
                 }
-                if slope && self.soft_cap.is_some() {
+                if slope && self.softcap.is_some() {
                     for (share, slope) in logits.iter_mut().zip(&slopes) {
                         *share *= slope;
                     }
@@ -231,10 +236,10 @@ impl Problem {
 }
 
 impl Sums {
-    /// Takes up logits of one row, in whose place it puts exp(logit - greatest); `mean`: the row's part of it.
+    /// Adds the logits of one row and replaces them by exp(logit - maximum); `mean`: the row's range in [`Sums::mean`].
     #[inline(always)]
     fn add(&mut self, row: usize, logits: &mut [f32], mean: Range<usize>) {
-        let before = self.greatest[row];
+        let before = self.maximum[row];
         let now = max(logits);
         let now = if now > before { now } else { before };
         let sum = replace_and_sum(
@@ -250,12 +255,12 @@ impl Sums {
             }
         }
         self.total[row] += sum;
-        self.greatest[row] = now;
+        self.maximum[row] = now;
     }
 }
 
-/// Ranges of at most `most` that cover `0..count`, of nearly equal size.
-fn steps(count: usize, most: usize) -> Vec<Range<usize>> {
+/// Ranges of nearly equal size, at most `most`, that cover `0..count`.
+fn even_ranges(count: usize, most: usize) -> Vec<Range<usize>> {
     let size = count.div_ceil(count.div_ceil(most.max(1)).max(1)).max(1);
     (0..count)
         .step_by(size)

@@ -8,13 +8,13 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
-use super::memory::{filled, filled_together};
-use super::normal::exp_of_negative;
-use super::wide::wide;
+use super::math::exp_of_negative;
+use super::memory::{par_fill, par_fill_many};
+use super::simd::simd;
 use super::{tensor, values};
 use crate::gated::Gate;
 
-/// Values that one task works on.
+/// Elements per task.
 const CHUNK: usize = 1 << 13;
 
 /// See [`crate::gated()`].
@@ -34,7 +34,7 @@ fn sigmoid(x: f32) -> f32 {
     if x < 0.0 { small } else { 1.0 - small }
 }
 
-/// (value, slope). The tanh form of GELU is `x·σ(2·√(2/π)·(x + 0.044715·x³))`.
+/// (value, derivative). The tanh form of GELU is `x·σ(2·√(2/π)·(x + 0.044715·x³))`.
 #[inline(always)]
 fn activate(act: Gate, x: f32) -> (f32, f32) {
     const TWICE: f32 = 1.595_769;
@@ -58,11 +58,11 @@ impl Gated for Flex {
     fn fused_gated(gate: FlexTensor, up: FlexTensor, act: Gate) -> FlexTensor {
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let (gates, ups) = (values(&gate), values(&up));
-        let out = filled(gates.len(), CHUNK, |index, out| {
+        let out = par_fill(gates.len(), CHUNK, |index, out| {
             let part = index * CHUNK..index * CHUNK + out.capacity();
             let (gates, ups) = (&gates[part.clone()], &ups[part]);
-            // The choice is made outside the loop.
-            wide!({
+            // Branch outside the loop.
+            simd!({
                 match act {
                     Gate::Silu => out.map2(
                         gates,
@@ -87,10 +87,10 @@ impl Gated for Flex {
 fn grads(gate: &FlexTensor, up: &FlexTensor, grad: &FlexTensor, act: Gate) -> [FlexTensor; 2] {
     let [gate, up, grad] = [gate, up, grad].map(FlexTensor::to_contiguous);
     let (gates, ups, grads) = (values(&gate), values(&up), values(&grad));
-    let parts = filled_together([gates.len(); 2], [CHUNK; 2], |index, [of_gate, of_up]| {
+    let parts = par_fill_many([gates.len(); 2], [CHUNK; 2], |index, [of_gate, of_up]| {
         let part = index * CHUNK..index * CHUNK + of_gate.capacity();
         let (gates, ups, grads) = (&gates[part.clone()], &ups[part.clone()], &grads[part]);
-        wide!({
+        simd!({
             match act {
                 Gate::Silu => {
                     of_gate.map3(

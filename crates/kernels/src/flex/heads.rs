@@ -1,4 +1,4 @@
-//! Heads inside larger tensors, read where they lie.
+//! Heads inside larger tensors, read in place.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use burn::backend::flex::FlexTensor;
 
 use super::gemm::Mat;
 
-/// A tensor whose rows lie whole and forward in memory: itself, or a copy.
-pub fn readable(x: FlexTensor) -> FlexTensor {
+/// `x` if its rows are contiguous and its strides not negative, otherwise a copy.
+pub fn row_contiguous(x: FlexTensor) -> FlexTensor {
     let strides = x.layout().strides();
     match strides[strides.len() - 1] == 1 && strides.iter().all(|stride| *stride >= 0) {
         true => x,
@@ -15,7 +15,7 @@ pub fn readable(x: FlexTensor) -> FlexTensor {
     }
 }
 
-/// Matrices `[tokens, width]` of every head of every row of the batch, inside one slice.
+/// The `[tokens, width]` matrices of every head of every sequence, inside one slice.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads<'a> {
     data: &'a [f32],
@@ -26,7 +26,7 @@ pub struct Heads<'a> {
 }
 
 impl<'a> Heads<'a> {
-    /// Of a tensor `[batch, heads, tokens, width]` whose rows lie whole.
+    /// Of a tensor `[batch, heads, tokens, width]` with contiguous rows.
     pub fn of(tensor: &'a FlexTensor) -> Self {
         let layout = tensor.layout();
         let stride = |dim: usize| layout.strides()[dim] as usize;
@@ -39,8 +39,8 @@ impl<'a> Heads<'a> {
         }
     }
 
-    /// Of values `[batch, tokens, heads, width]`.
-    pub fn lying(data: &'a [f32], heads: usize, width: usize, tokens: usize) -> Self {
+    /// Of a contiguous `[batch, tokens, heads, width]`.
+    pub fn contiguous(data: &'a [f32], heads: usize, width: usize, tokens: usize) -> Self {
         Self {
             data,
             batch: tokens * heads * width,

@@ -10,26 +10,26 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::gemm::{Cores, Mat, append_product, product};
-use super::linear::{Linear, bias_or_nothing, block_rows, cores, matrix, positive};
-use super::memory::filled_together;
+use super::linear::{Linear, bias_or_empty, block_rows, cores, matrix, nonnegative_strides};
+use super::memory::par_fill_many;
 use super::{column_sums, rows, tensor, values};
 use crate::InputEdit;
-use crate::flex::wide::wide;
+use crate::flex::simd::simd;
 
-/// Rows up to which the edited input is a tensor of its own: the product is then bound by reading the weight, which
+/// With at most this many rows the edited input is materialized: the product is bound by reading the weight, which
 /// [`Linear`] does best.
-const FEW: usize = 8;
+const SKINNY_ROWS: usize = 8;
 
-/// Rows over which one task sums, about.
-const SUMMED: usize = 400;
+/// Approximate number of rows that one task sums over.
+const SUM_ROWS: usize = 400;
 
-/// Rows of one task's part of `n` where tasks sum over rows. It depends on nothing else, so that any number of threads
-/// gives the same numbers; an even number of parts keeps two cores busy to the end.
-fn summed_rows(n: usize) -> usize {
-    if n < SUMMED / 2 {
+/// Rows per task where tasks sum over rows. It depends on `n` alone, so results do not depend on the number of threads; an
+/// even number of tasks keeps two cores busy to the end.
+fn rows_per_sum(n: usize) -> usize {
+    if n < SUM_ROWS / 2 {
         return n.max(1);
     }
-    n.div_ceil(2 * n.div_ceil(2 * SUMMED))
+    n.div_ceil(2 * n.div_ceil(2 * SUM_ROWS))
 }
 
 /// See [`crate::input_form()`].
@@ -40,7 +40,7 @@ pub fn input_form(
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
-    let bias = bias_or_nothing(bias, &weight.device()).into_dispatch();
+    let bias = bias_or_empty(bias, &weight.device()).into_dispatch();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (phi, psi, scale) = (edit.phi.into_dispatch(), edit.psi.into_dispatch(), edit.scale as f32);
     Tensor::from_dispatch(match residual {
@@ -52,7 +52,7 @@ pub fn input_form(
 }
 
 /// WeGeFT's input form. `x`: `[n, d_in]`, `phi`: `[d_in, r]`, `psi`: `[r, d_in]`, `weight`: `[d_in, d_out]`, `bias`:
-/// `[d_out]` or of no values, `residual`: `[n, d_out]`.
+/// `[d_out]` or empty, `residual`: `[n, d_out]`.
 #[backend_extension(Flex, Autodiff)]
 pub trait InputForm: Backend {
     /// `(x + scale·(x psiᵀ) phiᵀ) W + b`
@@ -86,7 +86,7 @@ impl InputForm for Flex {
         scale: f32,
     ) -> FlexTensor {
         let pair = Pair { phi, psi, scale };
-        if rows(&x)[0] <= FEW {
+        if rows(&x)[0] <= SKINNY_ROWS {
             return Flex::linear(pair.edited(x), weight, bias);
         }
         forward(x, &pair, weight, bias, None).0
@@ -102,7 +102,7 @@ impl InputForm for Flex {
         scale: f32,
     ) -> FlexTensor {
         let pair = Pair { phi, psi, scale };
-        if rows(&x)[0] <= FEW {
+        if rows(&x)[0] <= SKINNY_ROWS {
             return Flex::linear_add(pair.edited(x), weight, bias, residual);
         }
         forward(x, &pair, weight, bias, Some(residual)).0
@@ -124,11 +124,11 @@ impl Pair {
         Flex::float_add(x, Flex::float_matmul(code, Flex::float_transpose(self.phi.clone())))
     }
 
-    /// The same values in a layout that [`matrix`] takes.
-    fn positive(self) -> Self {
+    /// The same factors in a layout that [`matrix`] accepts.
+    fn nonnegative_strides(self) -> Self {
         Self {
-            phi: positive(self.phi),
-            psi: positive(self.psi),
+            phi: nonnegative_strides(self.phi),
+            psi: nonnegative_strides(self.psi),
             scale: self.scale,
         }
     }
@@ -147,13 +147,13 @@ fn forward(
         bias.to_contiguous(),
         residual.map(|r| r.to_contiguous()),
     );
-    let (pair, weight) = (pair.clone().positive(), positive(weight));
+    let (pair, weight) = (pair.clone().nonnegative_strides(), nonnegative_strides(weight));
     let (phi, psi, weight) = (matrix(&pair.phi), matrix(&pair.psi), matrix(&weight));
     let (input, bias, residual) = (values(&x), values(&bias), residual.as_ref().map(values));
     let [n, d_in] = rows(&x);
     let (d_out, r) = (weight.size()[1], psi.size()[0]);
     let block = block_rows(n);
-    let [out, code] = filled_together([n * d_out, n * r], [block * d_out, block * r], |index, [out, code]| {
+    let [out, code] = par_fill_many([n * d_out, n * r], [block * d_out, block * r], |index, [out, code]| {
         let (first, count) = (index * block, out.capacity() / d_out);
         let mut edited = input[first * d_in..][..count * d_in].to_vec();
         append_product(code, Mat::rows(&edited, [count, d_in]), psi.t(), Cores::One);
@@ -165,7 +165,7 @@ fn forward(
         if residual.is_none() && bias.is_empty() {
             return append_product(out, edited, weight, cores);
         }
-        wide!({
+        simd!({
             for row in first..first + count {
                 match residual {
                     Some(residual) => out.sum(&residual[row * d_out..][..d_out], bias),
@@ -179,9 +179,9 @@ fn forward(
     (tensor(out, shape(d_out)), tensor(code, shape(r)))
 }
 
-/// What the backward pass reads.
+/// Saved for backward.
 #[derive(Debug, Clone)]
-struct Kept {
+struct Saved {
     x: FlexTensor,
     pair: Pair,
     weight: FlexTensor,
@@ -192,16 +192,21 @@ struct Kept {
 /// The gradients of x, phi and psi.
 ///
 /// With E the edited input, `dE = G Wᵀ` and `dcode = scale·dE phi`: `dphi = dEᵀ code`, `dpsi = dcodeᵀ x`,
-/// `dx = dE + dcode psi`. Each task leaves its rows' part of dphi and dpsi, and the parts are added in order.
-fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
-    let (weight, phi, psi) = (matrix(&kept.weight).t(), matrix(&kept.pair.phi), matrix(&kept.pair.psi));
-    let (grad, input, code) = (values(grad), values(&kept.x), values(&kept.code));
-    let [n, d_in] = rows(&kept.x);
+/// `dx = dE + dcode psi`. Each task computes the contribution of its rows to dphi and dpsi; the contributions are added in
+/// order.
+fn with_input_grad(saved: &Saved, grad: &FlexTensor) -> [FlexTensor; 3] {
+    let (weight, phi, psi) = (
+        matrix(&saved.weight).t(),
+        matrix(&saved.pair.phi),
+        matrix(&saved.pair.psi),
+    );
+    let (grad, input, code) = (values(grad), values(&saved.x), values(&saved.code));
+    let [n, d_in] = rows(&saved.x);
     let (d_out, r) = (weight.size()[0], psi.size()[0]);
-    let block = summed_rows(n);
+    let block = rows_per_sum(n);
     let (small, tasks) = (r * d_in, n.div_ceil(block));
     let lens = [n * d_in, tasks * small, tasks * small];
-    let [dx, dphi, dpsi] = filled_together(lens, [block * d_in, small, small], |index, [dx, dphi, dpsi]| {
+    let [dx, dphi, dpsi] = par_fill_many(lens, [block * d_in, small, small], |index, [dx, dphi, dpsi]| {
         let (first, count) = (index * block, dx.capacity() / d_in);
         append_product(
             dx,
@@ -211,7 +216,7 @@ fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
         );
         let mut dcode = vec![0.0; count * r];
         let de = Mat::rows(dx.written(), [count, d_in]);
-        product(&mut dcode, r, de, phi, kept.pair.scale, false, Cores::One);
+        product(&mut dcode, r, de, phi, saved.pair.scale, false, Cores::One);
         append_product(dphi, de.t(), part(code, first, [count, r]), Cores::One);
         let dcode = Mat::rows(&dcode, [count, r]);
         append_product(dpsi, dcode.t(), part(input, first, [count, d_in]), Cores::One);
@@ -219,29 +224,28 @@ fn with_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 3] {
     });
     [
         tensor(dx, Shape::from([n, d_in])),
-        tensor(added(dphi, small), Shape::from([d_in, r])),
-        tensor(added(dpsi, small), Shape::from([r, d_in])),
+        tensor(sum_parts(dphi, small), Shape::from([d_in, r])),
+        tensor(sum_parts(dpsi, small), Shape::from([r, d_in])),
     ]
 }
 
-/// The gradients of phi and psi where nothing asks for that of x, without `G Wᵀ`: `dphi = W (codeᵀ G)ᵀ`,
-/// `dcode = G (scale·Wᵀ phi)`.
-fn without_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 2] {
-    let (weight, phi) = (matrix(&kept.weight), matrix(&kept.pair.phi));
-    let (grad, input, code) = (values(grad), values(&kept.x), values(&kept.code));
-    let [n, d_in] = rows(&kept.x);
+/// The gradients of phi and psi if x requires none, without `G Wᵀ`: `dphi = W (codeᵀ G)ᵀ`, `dcode = G (scale·Wᵀ phi)`.
+fn without_input_grad(saved: &Saved, grad: &FlexTensor) -> [FlexTensor; 2] {
+    let (weight, phi) = (matrix(&saved.weight), matrix(&saved.pair.phi));
+    let (grad, input, code) = (values(grad), values(&saved.x), values(&saved.code));
+    let [n, d_in] = rows(&saved.x);
     let ([_, d_out], r) = (weight.size(), phi.size()[1]);
-    let block = summed_rows(n);
+    let block = rows_per_sum(n);
     let tasks = n.div_ceil(block);
-    let mut seen = vec![0.0; d_out * r];
-    product(&mut seen, r, weight.t(), phi, kept.pair.scale, false, Cores::All);
-    let seen = Mat::rows(&seen, [d_out, r]);
+    let mut projected = vec![0.0; d_out * r];
+    product(&mut projected, r, weight.t(), phi, saved.pair.scale, false, Cores::All);
+    let projected = Mat::rows(&projected, [d_out, r]);
     let lens = [tasks * r * d_out, tasks * r * d_in];
-    let [mixed, dpsi] = filled_together(lens, [r * d_out, r * d_in], |index, [mixed, dpsi]| {
+    let [code_grad, dpsi] = par_fill_many(lens, [r * d_out, r * d_in], |index, [code_grad, dpsi]| {
         let first = index * block;
         let count = block.min(n - first);
         append_product(
-            mixed,
+            code_grad,
             part(code, first, [count, r]).t(),
             part(grad, first, [count, d_out]),
             Cores::One,
@@ -251,7 +255,7 @@ fn without_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 2] {
             &mut dcode,
             r,
             part(grad, first, [count, d_out]),
-            seen,
+            projected,
             1.0,
             false,
             Cores::One,
@@ -263,31 +267,31 @@ fn without_input_grad(kept: &Kept, grad: &FlexTensor) -> [FlexTensor; 2] {
             Cores::One,
         );
     });
-    let mixed = added(mixed, r * d_out);
+    let code_grad = sum_parts(code_grad, r * d_out);
     let mut dphi = vec![0.0; d_in * r];
     product(
         &mut dphi,
         r,
         weight,
-        Mat::rows(&mixed, [r, d_out]).t(),
+        Mat::rows(&code_grad, [r, d_out]).t(),
         1.0,
         false,
         Cores::All,
     );
     [
         tensor(dphi, Shape::from([d_in, r])),
-        tensor(added(dpsi, r * d_in), Shape::from([r, d_in])),
+        tensor(sum_parts(dpsi, r * d_in), Shape::from([r, d_in])),
     ]
 }
 
-/// Rows from `first` on of a row-major matrix, `size` of it.
+/// The `size` block of a row-major matrix that starts at row `first`.
 fn part(values: &[f32], first: usize, size: [usize; 2]) -> Mat<'_> {
     let [count, width] = size;
     Mat::rows(&values[first * width..][..count * width], size)
 }
 
-/// The sum of parts of `size` values, in order.
-fn added(mut parts: Vec<f32>, size: usize) -> Vec<f32> {
+/// The sum of consecutive parts of `size` elements, in order.
+fn sum_parts(mut parts: Vec<f32>, size: usize) -> Vec<f32> {
     let (sum, rest) = parts.split_at_mut(size);
     for part in rest.chunks_exact(size) {
         sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
@@ -302,19 +306,19 @@ struct InputFormStep;
 
 /// Parents: x, phi, psi, weight, bias and, of [`InputForm::input_form_add`], residual.
 impl<const N: usize> Backward<Flex, N> for InputFormStep {
-    type State = Kept;
+    type State = Saved;
 
-    fn backward(self, ops: Ops<Kept, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
         let parent = |index: usize| ops.parents.get(index)?.as_ref().map(|node| node.id);
-        let kept = ops.state;
+        let saved = ops.state;
         let [dphi, dpsi] = match parent(0) {
             Some(id) => {
-                let [dx, dphi, dpsi] = with_input_grad(&kept, &grad);
+                let [dx, dphi, dpsi] = with_input_grad(&saved, &grad);
                 grads.register::<Flex>(id, dx);
                 [dphi, dpsi]
             }
-            None => without_input_grad(&kept, &grad),
+            None => without_input_grad(&saved, &grad),
         };
         for (index, value) in [(1, dphi), (2, dpsi)] {
             if let Some(id) = parent(index) {
@@ -322,7 +326,7 @@ impl<const N: usize> Backward<Flex, N> for InputFormStep {
             }
         }
         if let Some(id) = parent(3) {
-            let edited = kept.pair.edited(kept.x);
+            let edited = saved.pair.edited(saved.x);
             grads.register::<Flex>(id, Flex::float_matmul(Flex::float_transpose(edited), grad.clone()));
         }
         if let Some(id) = parent(4) {
@@ -347,8 +351,8 @@ impl<C: CheckpointStrategy> InputForm for Autodiff<Flex, C> {
         let [x, phi, psi, weight, bias] = [x, phi, psi, weight, bias].map(|tensor| tensor.into_primitive());
         match InputFormStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (kept, out) = tracked(x, Pair { phi, psi, scale }, weight, bias, None);
-                prep.finish(kept, out)
+                let (saved, out) = tracked(x, Pair { phi, psi, scale }, weight, bias, None);
+                prep.finish(saved, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::input_form(x, phi, psi, weight, bias, scale)),
         }
@@ -375,23 +379,27 @@ impl<C: CheckpointStrategy> InputForm for Autodiff<Flex, C> {
             [x, phi, psi, weight, bias, residual].map(|tensor| tensor.into_primitive());
         match InputFormStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (kept, out) = tracked(x, Pair { phi, psi, scale }, weight, bias, Some(residual));
-                prep.finish(kept, out)
+                let (saved, out) = tracked(x, Pair { phi, psi, scale }, weight, bias, Some(residual));
+                prep.finish(saved, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::input_form_add(x, phi, psi, weight, bias, residual, scale)),
         }
     }
 }
 
-/// The output with what its backward pass keeps.
+/// What is saved for backward, and the output.
 fn tracked(
     x: FlexTensor,
     pair: Pair,
     weight: FlexTensor,
     bias: FlexTensor,
     residual: Option<FlexTensor>,
-) -> (Kept, FlexTensor) {
-    let (x, pair, weight) = (x.to_contiguous(), pair.positive(), positive(weight));
+) -> (Saved, FlexTensor) {
+    let (x, pair, weight) = (
+        x.to_contiguous(),
+        pair.nonnegative_strides(),
+        nonnegative_strides(weight),
+    );
     let (out, code) = forward(x.clone(), &pair, weight.clone(), bias, residual);
-    (Kept { x, pair, weight, code }, out)
+    (Saved { x, pair, weight, code }, out)
 }

@@ -1,12 +1,12 @@
-//! Sums and maxima over slices in several lanes, so that the compiler may use vector registers: it must not reorder
-//! a plain float sum. The order is fixed, whatever the instruction set. The lanes are only ever indexed by constants:
-//! once a loop of variable length has touched them, they live in memory and not in registers.
+//! Sums and maxima over slices in several lanes, so that the compiler may use vector registers: it must not reorder a plain
+//! float sum. The order is fixed, whatever the instruction set. Lanes are only indexed by constants: after a loop of
+//! variable length they would live in memory instead of registers.
 
 use pulp::{Simd, WithSimd};
 
 const LANES: usize = 16;
 
-/// Sum of all lanes, and of those that a last, partly filled block leaves.
+/// Sum of all lanes and of the last, partly filled block.
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES], last: [f32; LANES]) -> f32 {
     for i in 0..LANES {
@@ -58,7 +58,7 @@ pub fn sum_of2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     fold(lanes, last)
 }
 
-/// The greatest value, -∞ of nothing; what is no number may be passed over.
+/// The maximum, -∞ of an empty slice; NaN may be skipped.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let greater = |a: f32, b: f32| if a > b { a } else { b };
@@ -73,7 +73,7 @@ pub fn max(x: &[f32]) -> f32 {
     lanes.into_iter().fold(last, greater)
 }
 
-/// Replaces each value by `f` of it and gives the sum of the new ones.
+/// Replaces each element `x` by `f(x)` and returns the sum of the results.
 #[inline(always)]
 pub fn replace_and_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
     let (blocks, rest) = x.as_chunks_mut::<LANES>();
@@ -92,19 +92,19 @@ pub fn replace_and_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
     fold(lanes, last)
 }
 
-/// Lines that are added in one pass over the sums.
-pub const TOGETHER: usize = 4;
+/// Lines added in one pass over the sums.
+pub const UNROLL: usize = 4;
 
-/// Adds each of `lines`, as long as `sums`, times its factor.
+/// Adds each of `lines` times its factor to `sums`, which has the same length.
 #[inline(always)]
-pub fn add_lines(sums: &mut [f32], [a, b, c, d]: [&[f32]; TOGETHER], factors: &[f32]) {
+pub fn add_lines(sums: &mut [f32], [a, b, c, d]: [&[f32]; UNROLL], factors: &[f32]) {
     for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
         *sum += (factors[0] * a + factors[1] * b) + (factors[2] * c + factors[3] * d);
     }
 }
 
-/// `Σ a·b`, the whole time of a product of one row. Written in vectors: what the compiler makes of lanes is not always
-/// them. The order depends on how wide they are.
+/// `Σ a·b`, the whole time of a product of one row. With explicit vectors, because the compiler does not always vectorize
+/// the lanes. The order depends on the vector width.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     pulp::Arch::new().dispatch(Dot { a, b })

@@ -1,11 +1,12 @@
-//! New buffers that are written once: zeroing megabytes on one thread before both fill them costs a tenth of a step.
+//! New buffers that are written exactly once: zeroing megabytes on one thread before both threads fill them takes a tenth of
+//! a step.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-/// Appends to a part of a buffer whose size is fixed.
+/// Appends to a part of a buffer, of fixed size.
 pub struct Writer<'a> {
     slots: &'a mut [MaybeUninit<f32>],
     // Invariant: slots[..len] is initialized.
@@ -13,12 +14,12 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Values that the part holds in all.
+    /// Elements of the part in all.
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }
 
-    /// The next `len` slots; they count once `len` is raised.
+    /// The next `len` slots; they count as initialized once `len` is raised.
     #[inline(always)]
     fn next(&mut self, len: usize) -> &mut [MaybeUninit<f32>] {
         &mut self.slots[self.len..self.len + len]
@@ -31,7 +32,7 @@ impl Writer<'_> {
         self.len += source.len();
     }
 
-    /// Appends `f` of each value.
+    /// Appends `f` of each element.
     #[inline(always)]
     pub fn map(&mut self, a: &[f32], f: impl Fn(f32) -> f32) {
         for (slot, a) in self.next(a.len()).iter_mut().zip(a) {
@@ -50,7 +51,7 @@ impl Writer<'_> {
         self.len += a.len();
     }
 
-    /// Appends `a`, or `a + b` if there are values in `b`.
+    /// Appends `a`, or `a + b` if `b` is not empty.
     #[inline(always)]
     pub fn sum(&mut self, a: &[f32], b: &[f32]) {
         match b.is_empty() {
@@ -64,7 +65,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Appends `f` of each three.
+    /// Appends `f` of each triple.
     #[inline(always)]
     pub fn map3(&mut self, a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> f32) {
         assert!(a.len() == b.len() && a.len() == c.len());
@@ -74,7 +75,7 @@ impl Writer<'_> {
         self.len += a.len();
     }
 
-    /// Appends `f` of each four.
+    /// Appends `f` of each quadruple.
     #[inline(always)]
     pub fn map4(&mut self, [a, b, c, d]: [&[f32]; 4], f: impl Fn([f32; 4]) -> f32) {
         assert!(a.len() == b.len() && a.len() == c.len() && a.len() == d.len());
@@ -84,67 +85,138 @@ impl Writer<'_> {
         self.len += a.len();
     }
 
-    /// Appends `len` values that `write` puts where its argument points.
+    /// Appends `len` elements that `write` stores at its argument.
     ///
     /// # Safety
-    /// `write` initializes all `len` values from its argument on.
+    /// `write` initializes all `len` elements from its argument on.
     pub unsafe fn append(&mut self, len: usize, write: impl FnOnce(*mut f32)) {
         write(self.next(len).as_mut_ptr().cast());
         self.len += len;
     }
 
-    /// What was written so far.
+    /// The elements written so far.
     pub fn written(&mut self) -> &mut [f32] {
         // SAFETY: every method initializes the slots that it counts in `len` before it raises it.
         unsafe { self.slots[..self.len].assume_init_mut() }
     }
 }
 
-/// A buffer of `len` values, made by `task` part by part on all cores. `task` gets the number of the part and
-/// writes the whole of it; parts have `part` values, the last one what is left.
-pub fn filled(len: usize, part: usize, task: impl Fn(usize, &mut Writer) + Sync) -> Vec<f32> {
-    let [buffer] = filled_together([len], [part], |index, [writer]| task(index, writer));
+/// A new buffer of `len` elements, filled in parts on all cores. `task` gets the index of a part and writes all of it; parts
+/// have `part` elements, the last one the remainder.
+pub fn par_fill(len: usize, part: usize, task: impl Fn(usize, &mut Writer) + Sync) -> Vec<f32> {
+    let [buffer] = par_fill_many([len], [part], |index, [writer]| task(index, writer));
     buffer
 }
 
-/// [`filled`] for several buffers of as many parts each, which one task writes together.
-pub fn filled_together<const N: usize>(
+/// [`par_fill`] for several buffers whose parts one task writes together. A buffer with fewer parts than the others, or
+/// none, has empty parts from there on.
+///
+/// # Panics
+/// The parts do not cover a buffer, or a task does not fill its part.
+pub fn par_fill_many<const N: usize>(
     lens: [usize; N],
     parts: [usize; N],
     task: impl Fn(usize, [&mut Writer; N]) + Sync,
 ) -> [Vec<f32>; N] {
-    let count = lens[0].div_ceil(parts[0].max(1));
+    // As many as the buffer with the most parts has, so that every buffer is covered.
+    let counts: [usize; N] = std::array::from_fn(|number| lens[number].div_ceil(parts[number].max(1)));
+    let count = counts.into_iter().max().unwrap_or(0);
     let mut buffers = lens.map(Vec::<f32>::with_capacity);
-    let mut rest = buffers.each_mut().map(|buffer| buffer.spare_capacity_mut());
-    let mut pieces = Vec::with_capacity(count);
-    for index in 0..count {
+    let mut number = 0;
+    let mut rest = buffers.each_mut().map(|buffer| {
+        let slots = &mut buffer.spare_capacity_mut()[..lens[number]];
+        number += 1;
+        slots
+    });
+    let mut patches = Vec::with_capacity(count);
+    for _ in 0..count {
         let mut number = 0;
-        pieces.push(rest.each_mut().map(|rest| {
-            let end = lens[number].min((index + 1) * parts[number]) - index * parts[number];
+        patches.push(rest.each_mut().map(|rest| {
+            let (piece, after) = {
+                let len = rest.len().min(parts[number]);
+                std::mem::take(rest).split_at_mut(len)
+            };
             number += 1;
-            let (piece, after) = std::mem::take(rest).split_at_mut(end);
             *rest = after;
             piece
         }));
     }
-    let write = |(index, pieces): (usize, [&mut [MaybeUninit<f32>]; N])| {
-        let mut writers = pieces.map(|slots| Writer { slots, len: 0 });
+    for (number, rest) in rest.iter().enumerate() {
+        let (left, part) = (rest.len(), parts[number]);
+        assert!(
+            left == 0,
+            "{count} parts of {part} elements leave {left} of buffer {number}"
+        );
+    }
+    let write = |(index, patches): (usize, [&mut [MaybeUninit<f32>]; N])| {
+        let mut writers = patches.map(|slots| Writer { slots, len: 0 });
         task(index, writers.each_mut());
         for writer in &writers {
-            assert_eq!(writer.len, writer.slots.len(), "part {index} is not whole");
+            assert_eq!(writer.len, writer.slots.len(), "part {index} is not full");
         }
     };
-    // One part is written here: to wake another thread for it costs more than a small part itself.
+    // A single part is written here: waking another thread costs more than a small part.
     match count {
-        1 => pieces.into_iter().enumerate().for_each(write),
-        _ => pieces.into_par_iter().enumerate().for_each(write),
+        1 => patches.into_iter().enumerate().for_each(write),
+        _ => patches.into_par_iter().enumerate().for_each(write),
     }
     let mut number = 0;
     buffers.map(|mut buffer| {
-        // SAFETY: the parts cover the first `len` slots, and each writer was found full, hence initialized, above
-        // (a panic of a task or of that check does not get here).
+        // SAFETY: the parts cover the first `len` slots of every buffer, since no slots were left over, and each writer was
+        // found full, hence initialized, above (a panic in a task or in one of those checks does not get here).
         unsafe { buffer.set_len(lens[number]) };
         number += 1;
         buffer
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_without_values_does_not_decide_for_the_others() {
+        let [none, some] = par_fill_many([0, 6], [0, 3], |index, [none, some]| {
+            assert_eq!(none.capacity(), 0);
+            some.copy(&[index as f32; 3]);
+        });
+        assert_eq!((none.len(), some), (0, vec![0.0, 0.0, 0.0, 1.0, 1.0, 1.0]));
+    }
+
+    #[test]
+    fn buffers_may_have_different_numbers_of_parts() {
+        let [long, short] = par_fill_many([5, 1], [2, 1], |index, [long, short]| {
+            for writer in [long, short] {
+                writer.copy(&vec![index as f32; writer.capacity()]);
+            }
+        });
+        assert_eq!((long, short), (vec![0.0, 0.0, 1.0, 1.0, 2.0], vec![0.0]));
+    }
+
+    #[test]
+    fn nothing_is_an_empty_buffer() {
+        assert!(par_fill(0, 0, |_, _| unreachable!()).is_empty());
+        assert!(par_fill(0, 7, |_, _| unreachable!()).is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "leave 4 of buffer 0")]
+    fn parts_that_do_not_cover_a_buffer_are_refused() {
+        par_fill(4, 0, |_, _| {});
+    }
+
+    #[test]
+    #[should_panic(expected = "is not full")]
+    fn a_part_that_is_not_full_is_refused() {
+        par_fill(4, 2, |_, out| out.copy(&[1.0]));
+    }
+
+    #[test]
+    #[should_panic(expected = "on purpose")]
+    fn a_panic_of_a_task_passes_through() {
+        par_fill(4, 1, |index, out| {
+            assert!(index != 2, "on purpose");
+            out.copy(&[1.0]);
+        });
+    }
 }

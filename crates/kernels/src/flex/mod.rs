@@ -1,7 +1,6 @@
-//! The flex backend's side: registration through Burn's backend extension, backward passes, and the loops.
+//! The flex backend's implementations: registration through Burn's backend extension, backward passes, and the loops.
 
 pub mod activations;
-mod ahead;
 pub mod attention;
 pub mod cross_entropy;
 pub mod gated;
@@ -10,55 +9,51 @@ mod heads;
 pub mod input_form;
 mod lanes;
 pub mod linear;
+mod math;
 mod memory;
 pub mod norm;
-mod normal;
 pub mod patch_embed;
+mod prefetch;
 pub mod residual;
 pub mod rope;
-mod stored;
-mod wide;
+mod simd;
+mod weight;
 
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::{Bytes, DType, Device, FloatDType, Shape, Tensor};
 
-/// True if `x` lives on flex as f32.
-pub fn takes<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && is_here(x)
+/// Whether `x` is a non-empty f32 tensor on flex. Empty tensors are left to Burn's own operations.
+pub fn supports<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && on_flex(x) && x.shape().num_elements() > 0
 }
 
-/// True if `weight` lives on flex in a type that products read: f32, half precision, quantized.
-pub fn takes_weight(weight: &Tensor<2>) -> bool {
+/// Whether `weight` is a non-empty tensor on flex of a dtype that products read: f32, half precision, quantized.
+pub fn supports_weight(weight: &Tensor<2>) -> bool {
     let readable = matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16 | DType::QFloat(_));
-    readable && is_here(weight)
+    readable && on_flex(weight) && weight.shape().num_elements() > 0
 }
 
-/// True if `x` lives on flex in f32 or half precision.
-pub fn takes_vector(x: &Tensor<1>) -> bool {
-    matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16) && is_here(x)
-}
-
-/// True if `x` lives on flex.
-pub fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether `x` is on flex.
+pub fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
     is_flex(&x.device())
 }
 
-/// True for flex, with and without autodiff.
+/// Whether `device` is flex, with or without autodiff.
 pub fn is_flex(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
-/// The tensor in that type: itself if it has it.
-fn in_type(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+/// `tensor` as `dtype`; no copy if it already is.
+fn cast_to(tensor: FlexTensor, dtype: DType) -> FlexTensor {
     match tensor.dtype() == dtype {
         true => tensor,
         false => Flex::float_cast(tensor, FloatDType::from(dtype)),
     }
 }
 
-/// The values of a tensor that the caller made contiguous.
+/// The elements of a tensor that the caller made contiguous.
 fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("the caller made it contiguous f32")
 }
@@ -75,7 +70,7 @@ fn column_sums(matrix: FlexTensor) -> FlexTensor {
     Flex::float_reshape(sums, Shape::from([width]))
 }
 
-/// Rows and their length, of a tensor seen as a matrix of its last dimension.
+/// Number and length of the rows of a tensor, viewed as a matrix of its last dimension.
 fn rows(tensor: &FlexTensor) -> [usize; 2] {
     let shape = tensor.layout().shape();
     let width = shape[shape.num_dims() - 1];

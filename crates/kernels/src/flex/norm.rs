@@ -10,16 +10,19 @@ use burn::tensor::{DType, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::{sum_of, sum_of2};
-use super::memory::filled;
-use super::wide::wide;
-use super::{in_type, rows, tensor, values};
+use super::memory::par_fill;
+use super::simd::simd;
+use super::{cast_to, rows, tensor, values};
 
-/// Values that one task works on, about.
+/// Approximate number of elements per task.
 const CHUNK: usize = 1 << 14;
 
 /// See [`crate::layer_norm()`].
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Option<Tensor<1>>, epsilon: f64) -> Tensor<D> {
-    let beta = beta.unwrap_or_else(|| Tensor::zeros(gamma.dims(), &gamma.device().inner()));
+    let beta = match beta {
+        Some(beta) => beta.cast(DType::F32),
+        None => Tensor::zeros(gamma.dims(), (&gamma.device().inner(), DType::F32)),
+    };
     Tensor::from_dispatch(<Dispatch as Norms>::fused_layer_norm(
         x.into_dispatch(),
         gamma.into_dispatch(),
@@ -41,18 +44,18 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, offset: f64, eps
 /// Norms over the last dimension.
 #[backend_extension(Flex, Autodiff)]
 pub trait Norms: Backend {
-    /// `(x - mean) / √(var + epsilon)·gamma + beta`
+    /// `(x - mean) / √(var + epsilon)·gamma + beta`; `gamma` may be of another float dtype.
     fn fused_layer_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
-    /// `x / √(mean(x²) + epsilon)·(offset + gamma)`; `gamma` may be of half precision.
+    /// `x / √(mean(x²) + epsilon)·(offset + gamma)`; `gamma` may be of another float dtype.
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, offset: f64, epsilon: f64) -> FloatTensor<Self>;
 }
 
-/// (what is subtracted from a row, what the rest is multiplied by).
+/// (mean, or 0 if not centered; reciprocal of the standard deviation or root mean square).
 #[inline(always)]
 fn moments(row: &[f32], epsilon: f32, centered: bool) -> (f32, f32) {
     let width = row.len() as f32;
@@ -61,14 +64,14 @@ fn moments(row: &[f32], epsilon: f32, centered: bool) -> (f32, f32) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-/// Rows of one task.
+/// Rows per task.
 fn block(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
 
-/// `offset + gamma` as f32, in one piece.
+/// `offset + gamma`, as contiguous f32.
 fn scale(gamma: &FlexTensor, offset: f64) -> FlexTensor {
-    let gamma = in_type(gamma.to_contiguous(), DType::F32);
+    let gamma = cast_to(gamma.to_contiguous(), DType::F32);
     match offset == 0.0 {
         true => gamma,
         false => tensor(
@@ -78,16 +81,16 @@ fn scale(gamma: &FlexTensor, offset: f64) -> FlexTensor {
     }
 }
 
-/// `gamma` is what [`scale`] makes of it.
+/// `gamma` is the result of [`scale`].
 fn normalize(x: &FlexTensor, gamma: &FlexTensor, beta: Option<&FlexTensor>, epsilon: f64) -> FlexTensor {
     let x = x.to_contiguous();
     let beta = beta.map(FlexTensor::to_contiguous);
     let (input, gamma, beta) = (values(&x), values(gamma), beta.as_ref().map(values));
     let width = gamma.len();
     let block = block(width);
-    let out = filled(input.len(), block * width, |index, out| {
+    let out = par_fill(input.len(), block * width, |index, out| {
         let part = &input[index * block * width..][..out.capacity()];
-        wide!({
+        simd!({
             for row in part.chunks_exact(width) {
                 let (mean, factor) = moments(row, epsilon as f32, beta.is_some());
                 match beta {
@@ -116,23 +119,25 @@ fn input_grad(x: FlexTensor, gamma: FlexTensor, grad: FlexTensor, epsilon: f64, 
     let (input, gamma, grad) = (values(&x), values(&gamma), values(&grad));
     let width = gamma.len();
     let block = block(width);
-    let out = filled(input.len(), block * width, |index, out| {
+    let out = par_fill(input.len(), block * width, |index, out| {
         let part = index * block * width..index * block * width + out.capacity();
         let mut scaled = vec![0.0; width];
-        wide!({
+        simd!({
             let rows = input[part.clone()].chunks_exact(width);
             for (row, grad) in rows.zip(grad[part.clone()].chunks_exact(width)) {
                 let (mean, factor) = moments(row, epsilon as f32, centered);
                 for ((scaled, grad), gamma) in scaled.iter_mut().zip(grad).zip(gamma) {
                     *scaled = grad * gamma;
                 }
-                let along = sum_of2(&scaled, row, |g, x| g * (x - mean) * factor) / width as f32;
+                let mean_product = sum_of2(&scaled, row, |g, x| g * (x - mean) * factor) / width as f32;
                 let shift = if centered {
                     sum_of(&scaled, |g| g) / width as f32
                 } else {
                     0.0
                 };
-                out.map2(&scaled, row, |g, x| factor * (g - shift - (x - mean) * factor * along));
+                out.map2(&scaled, row, |g, x| {
+                    factor * (g - shift - (x - mean) * factor * mean_product)
+                });
             }
         });
     });
@@ -150,7 +155,7 @@ fn parameter_grads(x: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool
         .zip(grad.par_chunks(part.max(1)))
         .map(|(input, grad)| {
             let mut sums = [vec![0.0; width], vec![0.0; width]];
-            wide!({
+            simd!({
                 let [gammas, betas] = &mut sums;
                 for (row, grad) in input.chunks_exact(width).zip(grad.chunks_exact(width)) {
                     let (mean, factor) = moments(row, epsilon as f32, centered);
@@ -164,7 +169,7 @@ fn parameter_grads(x: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool
             sums
         })
         .collect();
-    // Added in their order, so that any number of threads gives the same numbers.
+    // Added in order, so that results do not depend on the number of threads.
     let total = |which: usize| {
         let mut total = vec![0.0; width];
         for sums in &sums {
@@ -178,14 +183,14 @@ fn parameter_grads(x: FlexTensor, grad: FlexTensor, epsilon: f64, centered: bool
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
+struct Saved {
     x: FlexTensor,
-    /// What [`scale`] makes of it.
+    /// The result of [`scale`].
     gamma: FlexTensor,
-    /// Type of gamma, and so of its gradient.
+    /// Dtype of gamma and of its gradient.
     dtype: DType,
     epsilon: f64,
-    /// The mean is subtracted: LayerNorm, not RMSNorm.
+    /// Whether the mean is subtracted: LayerNorm rather than RMSNorm.
     centered: bool,
 }
 
@@ -194,12 +199,12 @@ struct NormStep;
 
 /// Parents: x, gamma and, of LayerNorm, beta.
 impl<const N: usize> Backward<Flex, N> for NormStep {
-    type State = Kept;
+    type State = Saved;
 
-    fn backward(self, ops: Ops<Kept, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node);
         let parent = |index: usize| ops.parents.get(index)?.as_ref().map(|node| node.id);
-        let Kept {
+        let Saved {
             x,
             gamma,
             dtype,
@@ -208,7 +213,7 @@ impl<const N: usize> Backward<Flex, N> for NormStep {
         } = ops.state;
         if parent(1).is_some() || parent(2).is_some() {
             let (of_gamma, of_beta) = parameter_grads(x.clone(), grad.clone(), epsilon, centered);
-            let of_gamma = in_type(of_gamma, dtype);
+            let of_gamma = cast_to(of_gamma, dtype);
             for (id, grad) in [(parent(1), of_gamma), (parent(2), of_beta)] {
                 if let Some(id) = id {
                     grads.register::<Flex>(id, grad);
@@ -229,27 +234,27 @@ impl<C: CheckpointStrategy> Norms for Autodiff<Flex, C> {
         epsilon: f64,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), gamma.node(), beta.node()];
-        let kept = kept(x.into_primitive(), &gamma.into_primitive(), 0.0, epsilon, true);
-        let out = normalize(&kept.x, &kept.gamma, Some(&beta.into_primitive()), epsilon);
+        let saved = saved(x.into_primitive(), &gamma.into_primitive(), 0.0, epsilon, true);
+        let out = normalize(&saved.x, &saved.gamma, Some(&beta.into_primitive()), epsilon);
         match NormStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::Tracked(prep) => prep.finish(saved, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, offset: f64, epsilon: f64) -> FloatTensor<Self> {
         let nodes = [x.node(), gamma.node()];
-        let kept = kept(x.into_primitive(), &gamma.into_primitive(), offset, epsilon, false);
-        let out = normalize(&kept.x, &kept.gamma, None, epsilon);
+        let saved = saved(x.into_primitive(), &gamma.into_primitive(), offset, epsilon, false);
+        let out = normalize(&saved.x, &saved.gamma, None, epsilon);
         match NormStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::Tracked(prep) => prep.finish(saved, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 }
 
-fn kept(x: FlexTensor, gamma: &FlexTensor, offset: f64, epsilon: f64, centered: bool) -> Kept {
-    Kept {
+fn saved(x: FlexTensor, gamma: &FlexTensor, offset: f64, epsilon: f64, centered: bool) -> Saved {
+    Saved {
         x,
         dtype: gamma.dtype(),
         gamma: scale(gamma, offset),

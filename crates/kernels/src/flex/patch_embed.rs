@@ -13,10 +13,10 @@ use burn::tensor::{Shape, Tensor};
 
 use super::gemm::{Cores, Mat, product};
 use super::linear::bias_or_zeros;
-use super::memory::filled;
+use super::memory::par_fill;
 use super::{column_sums, rows, tensor, values};
 
-/// Patches that one task cuts out and multiplies, about.
+/// Approximate number of patches per task.
 const PATCHES: usize = 200;
 
 /// See [`crate::patch_embed()`].
@@ -32,7 +32,7 @@ pub fn patch_embed(pixels: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>
     tokens.reshape([batch, (height / patch) * (width / patch), d])
 }
 
-/// Patches of pictures, projected.
+/// Projected patches of images.
 #[backend_extension(Flex, Autodiff)]
 pub trait PatchEmbed: Backend {
     /// `pixels`: `[batch, channels, h, w]`, `weight`: `[d, channels, patch, patch]`, `bias`: `[d]`, all f32; result
@@ -44,16 +44,16 @@ pub trait PatchEmbed: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Sizes of pictures and of what they are cut into.
+/// Sizes of the images and of their patches.
 #[derive(Debug, Clone, Copy)]
 struct Grid {
     batch: usize,
     channels: usize,
-    /// Side of a patch.
+    /// Patch size.
     patch: usize,
-    /// Patches from top to bottom.
+    /// Patches per column of an image.
     rows: usize,
-    /// Patches from left to right.
+    /// Patches per row of an image.
     columns: usize,
 }
 
@@ -63,7 +63,7 @@ impl Grid {
         let (rows, columns) = (pixels[2] / patch, pixels[3] / patch);
         assert!(
             weight[1] == pixels[1] && weight[3] == patch && rows * patch == pixels[2] && columns * patch == pixels[3],
-            "pictures of {pixels:?} for patches of {weight:?}"
+            "images of {pixels:?} for patches of {weight:?}"
         );
         Self {
             batch: pixels[0],
@@ -74,22 +74,22 @@ impl Grid {
         }
     }
 
-    /// Values of a patch.
+    /// Elements of a patch.
     fn depth(&self) -> usize {
         self.channels * self.patch * self.patch
     }
 
-    /// Fills `out` with the patches of row `row`, counted through all pictures, channel by channel as a weight has them.
-    fn cut(&self, pixels: &[f32], row: usize, out: &mut [f32]) {
+    /// Writes the patches of row `row`, counted through all images, to `out`, in the channel order of a weight.
+    fn extract(&self, pixels: &[f32], row: usize, out: &mut [f32]) {
         let Self { patch, columns, .. } = *self;
         let width = columns * patch;
-        let (picture, row) = (row / self.rows, row % self.rows);
+        let (image, row) = (row / self.rows, row % self.rows);
         for channel in 0..self.channels {
             for line in 0..patch {
-                let start = ((picture * self.channels + channel) * self.rows * patch + row * patch + line) * width;
+                let start = ((image * self.channels + channel) * self.rows * patch + row * patch + line) * width;
                 let at = (channel * patch + line) * patch;
-                let pieces = pixels[start..start + width].chunks_exact(patch);
-                for (piece, out) in pieces.zip(out.chunks_exact_mut(self.depth())) {
+                let patches = pixels[start..start + width].chunks_exact(patch);
+                for (piece, out) in patches.zip(out.chunks_exact_mut(self.depth())) {
                     out[at..at + patch].copy_from_slice(piece);
                 }
             }
@@ -101,13 +101,13 @@ impl Grid {
         let len = self.columns * self.depth();
         let mut patches = vec![0.0; rows.len() * len];
         for (row, out) in rows.zip(patches.chunks_exact_mut(len.max(1))) {
-            self.cut(pixels, row, out);
+            self.extract(pixels, row, out);
         }
         patches
     }
 
-    /// Pictures from their patches, `[batch·patches, depth]`.
-    fn joined(&self, patches: FlexTensor) -> FlexTensor {
+    /// Images from their patches, `[batch·patches, depth]`.
+    fn assemble(&self, patches: FlexTensor) -> FlexTensor {
         let Self {
             batch,
             channels,
@@ -116,8 +116,8 @@ impl Grid {
             columns,
         } = *self;
         let patches = Flex::float_reshape(patches, Shape::from([batch, rows, columns, channels, patch, patch]));
-        let pictures = Flex::float_permute(patches, &[0, 3, 1, 4, 2, 5]);
-        Flex::float_reshape(pictures, Shape::from([batch, channels, rows * patch, columns * patch]))
+        let images = Flex::float_permute(patches, &[0, 3, 1, 4, 2, 5]);
+        Flex::float_reshape(images, Shape::from([batch, channels, rows * patch, columns * patch]))
     }
 }
 
@@ -126,50 +126,50 @@ impl PatchEmbed for Flex {
         let (pixels, weight, bias) = (pixels.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
         let grid = Grid::new(pixels.layout().shape(), weight.layout().shape());
         let d = weight.layout().shape()[0];
-        let (picture, bias) = (values(&pixels), values(&bias));
+        let (image, bias) = (values(&pixels), values(&bias));
         let (depth, columns) = (grid.depth(), grid.columns);
         let projection = Mat::rows(values(&weight), [d, depth]).t();
         let count = grid.batch * grid.rows * columns;
-        let together = (PATCHES / columns.max(1)).max(1);
-        let out = filled(count * d, together * columns * d, |index, out| {
+        let rows_per_task = (PATCHES / columns.max(1)).max(1);
+        let out = par_fill(count * d, rows_per_task * columns * d, |index, out| {
             let count = out.capacity() / d;
-            let first = index * together;
-            let pieces = grid.patches(picture, first..first + count / columns);
+            let first = index * rows_per_task;
+            let patches = grid.patches(image, first..first + count / columns);
             for _ in 0..count {
                 out.copy(bias);
             }
-            let pieces = Mat::rows(&pieces, [count, depth]);
-            product(out.written(), d, pieces, projection, 1.0, true, Cores::One);
+            let patches = Mat::rows(&patches, [count, depth]);
+            product(out.written(), d, patches, projection, 1.0, true, Cores::One);
         });
         tensor(out, Shape::from([count, d]))
     }
 }
 
-/// What the backward pass reads: nothing for a gradient that nothing asks for.
+/// Saved for backward: nothing for gradients that are not required.
 #[derive(Debug, Clone)]
-struct Kept {
+struct Saved {
     grid: Grid,
     /// If the weight requires a gradient.
     pixels: Option<FlexTensor>,
-    /// If the pictures require one.
+    /// If the images require one.
     weight: Option<FlexTensor>,
 }
 
 #[derive(Debug)]
 struct PatchEmbedStep;
 
-/// Parents: pictures, weight, bias.
+/// Parents: images, weight, bias.
 impl Backward<Flex, 3> for PatchEmbedStep {
-    type State = Kept;
+    type State = Saved;
 
-    fn backward(self, ops: Ops<Kept, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node);
-        let Kept { grid, pixels, weight } = ops.state;
+        let Saved { grid, pixels, weight } = ops.state;
         let [of_pixels, of_weight, of_bias] = ops.parents;
         let [_, d] = rows(&grad);
         if let (Some(node), Some(weight)) = (of_pixels, weight) {
             let weight = Flex::float_reshape(weight, Shape::from([d, grid.depth()]));
-            grads.register::<Flex>(node.id, grid.joined(Flex::float_matmul(grad.clone(), weight)));
+            grads.register::<Flex>(node.id, grid.assemble(Flex::float_matmul(grad.clone(), weight)));
         }
         if let (Some(node), Some(pixels)) = (of_weight, pixels) {
             let pixels = pixels.to_contiguous();
@@ -192,14 +192,14 @@ impl<C: CheckpointStrategy> PatchEmbed for Autodiff<Flex, C> {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let nodes = [pixels.node(), weight.node(), bias.node()];
-        let kept = Kept {
+        let saved = Saved {
             grid: Grid::new(pixels.primitive().layout().shape(), weight.primitive().layout().shape()),
             pixels: weight.is_tracked().then(|| pixels.primitive().clone()),
             weight: pixels.is_tracked().then(|| weight.primitive().clone()),
         };
         let out = Flex::project_patches(pixels.into_primitive(), weight.into_primitive(), bias.into_primitive());
         match PatchEmbedStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::Tracked(prep) => prep.finish(saved, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

@@ -9,11 +9,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor};
 
-use super::memory::{Writer, filled};
-use super::wide::wide;
+use super::memory::{Writer, par_fill};
+use super::simd::simd;
 use super::{column_sums, rows, tensor, values};
 
-/// Values that one task works on, about.
+/// Approximate number of elements per task.
 const CHUNK: usize = 1 << 14;
 
 /// See [`crate::residual_add()`].
@@ -76,7 +76,8 @@ fn scaled(x: &FlexTensor, scale: &FlexTensor, keep: &FlexTensor) -> FlexTensor {
     })
 }
 
-/// A tensor as `x`, row by row: `write` gets where the row starts, the row of `x`, the scale, and the sample's factor.
+/// A tensor of the shape of `x`, row by row: `write` gets the offset of the row, the row of `x`, the scale, and the sample's
+/// factor.
 #[inline(always)]
 fn by_rows(
     x: &FlexTensor,
@@ -88,11 +89,11 @@ fn by_rows(
     let (input, scale, keep) = (values(&x), values(&scale), values(&keep));
     let [count, width] = rows(&x);
     let tokens = count / keep.len().max(1);
-    let together = (CHUNK / width.max(1)).max(1);
-    let out = filled(input.len(), together * width, |index, out| {
-        let first = index * together;
+    let rows_per_task = (CHUNK / width.max(1)).max(1);
+    let out = par_fill(input.len(), rows_per_task * width, |index, out| {
+        let first = index * rows_per_task;
         let count = out.capacity() / width;
-        wide!({
+        simd!({
             for row in first..first + count {
                 let at = row * width;
                 write(out, at, &input[at..at + width], scale, keep[row / tokens]);
@@ -102,9 +103,9 @@ fn by_rows(
     tensor(out, x.layout().shape().clone())
 }
 
-/// What the backward pass reads.
+/// Saved for backward.
 #[derive(Debug, Clone)]
-struct Kept {
+struct Saved {
     scale: FlexTensor,
     keep: FlexTensor,
     /// If the scale requires a gradient.
@@ -116,24 +117,24 @@ struct ResidualStep;
 
 /// Parents: residual, branch, scale.
 impl Backward<Flex, 3> for ResidualStep {
-    type State = Kept;
+    type State = Saved;
 
-    fn backward(self, ops: Ops<Kept, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<Flex>(&ops.node);
         let [residual, branch, scale] = ops.parents;
-        let kept = ops.state;
+        let saved = ops.state;
         if let Some(node) = branch {
-            grads.register::<Flex>(node.id, scaled(&grad, &kept.scale, &kept.keep));
+            grads.register::<Flex>(node.id, scaled(&grad, &saved.scale, &saved.keep));
         }
-        if let (Some(node), Some(branch)) = (scale, kept.branch) {
+        if let (Some(node), Some(branch)) = (scale, saved.branch) {
             let [count, width] = rows(&grad);
             let ones = Flex::float_ones(
-                kept.scale.layout().shape().clone(),
+                saved.scale.layout().shape().clone(),
                 &Default::default(),
                 DType::F32.into(),
             );
-            let kept_grad = scaled(&grad, &ones, &kept.keep);
-            let products = Flex::float_reshape(Flex::float_mul(kept_grad, branch), Shape::from([count, width]));
+            let kept_samples_grad = scaled(&grad, &ones, &saved.keep);
+            let products = Flex::float_reshape(Flex::float_mul(kept_samples_grad, branch), Shape::from([count, width]));
             grads.register::<Flex>(node.id, column_sums(products));
         }
         if let Some(node) = residual {
@@ -150,7 +151,7 @@ impl<C: CheckpointStrategy> Residual for Autodiff<Flex, C> {
         keep: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let nodes = [residual.node(), branch.node(), scale.node()];
-        let kept = Kept {
+        let saved = Saved {
             scale: scale.primitive().clone(),
             keep: keep.primitive().clone(),
             branch: scale.is_tracked().then(|| branch.primitive().clone()),
@@ -162,7 +163,7 @@ impl<C: CheckpointStrategy> Residual for Autodiff<Flex, C> {
             keep.into_primitive(),
         );
         match ResidualStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(kept, out),
+            OpsKind::Tracked(prep) => prep.finish(saved, out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

@@ -8,9 +8,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-use super::heads::{Heads, readable};
-use super::memory::filled;
-use super::wide::wide;
+use super::heads::{Heads, row_contiguous};
+use super::memory::par_fill;
+use super::simd::simd;
 use super::{tensor, values};
 
 /// See [`crate::rope()`].
@@ -29,21 +29,21 @@ pub trait Rope: Backend {
     fn fused_rope(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// Turns `x` by the angles, or back.
-fn turn(x: FlexTensor, cos: &FlexTensor, sin: &FlexTensor, back: bool) -> FlexTensor {
-    let x = readable(x);
+/// Rotates `x` by the angles, or back.
+fn rotate(x: FlexTensor, cos: &FlexTensor, sin: &FlexTensor, inverse: bool) -> FlexTensor {
+    let x = row_contiguous(x);
     let (cos, sin) = (cos.to_contiguous(), sin.to_contiguous());
     let shape = x.layout().shape().clone();
     let [batch, heads, tokens, width] = [shape[0], shape[1], shape[2], shape[3]];
     let (rows, half) = (cos.layout().shape()[0], cos.layout().shape()[3]);
     let (cos, sin) = (values(&cos), values(&sin));
     let input = Heads::of(&x);
-    let sign = if back { -1.0 } else { 1.0 };
-    let out = filled(batch * tokens * heads * width, heads * width, |index, out| {
+    let sign = if inverse { -1.0 } else { 1.0 };
+    let out = par_fill(batch * tokens * heads * width, heads * width, |index, out| {
         let (row, token) = (index / tokens, index % tokens);
         let from = (row % rows * tokens + token) * half;
         let (cos, sin) = (&cos[from..][..half], &sin[from..][..half]);
-        wide!({
+        simd!({
             for head in 0..heads {
                 let x = input.token(row, head, token);
                 let (first, rest) = x.split_at(half);
@@ -54,13 +54,13 @@ fn turn(x: FlexTensor, cos: &FlexTensor, sin: &FlexTensor, back: bool) -> FlexTe
             }
         });
     });
-    let lying = Shape::from([batch, tokens, heads, width]);
-    tensor(out, lying.clone()).with_layout(Layout::contiguous(lying).transpose(1, 2))
+    let stored = Shape::from([batch, tokens, heads, width]);
+    tensor(out, stored.clone()).with_layout(Layout::contiguous(stored).transpose(1, 2))
 }
 
 impl Rope for Flex {
     fn fused_rope(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
-        turn(x, &cos, &sin, false)
+        rotate(x, &cos, &sin, false)
     }
 }
 
@@ -74,7 +74,7 @@ impl Backward<Flex, 1> for RopeStep {
         let grad = grads.consume::<Flex>(&ops.node);
         let (cos, sin) = ops.state;
         if let [Some(node)] = ops.parents {
-            grads.register::<Flex>(node.id, turn(grad, &cos, &sin, true));
+            grads.register::<Flex>(node.id, rotate(grad, &cos, &sin, true));
         }
     }
 }

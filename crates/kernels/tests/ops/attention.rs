@@ -17,9 +17,9 @@ struct Size {
     width: usize,
 }
 
-/// How the tensors lie in memory.
+/// Memory layout of the tensors.
 #[derive(Debug, Clone, Copy)]
-enum Lie {
+enum MemoryLayout {
     /// `[batch, heads, tokens, width]`
     Plain,
     /// `[batch, tokens, heads, width]`, seen through a view.
@@ -29,12 +29,12 @@ enum Lie {
 }
 
 /// Output and the gradients of query, key and value.
-fn run(parts: &[Tensor<4>; 3], dtype: DType, lie: Lie, options: &AttentionOptions) -> Vec<Tensor<4>> {
+fn run(parts: &[Tensor<4>; 3], dtype: DType, layout: MemoryLayout, options: &AttentionOptions) -> Vec<Tensor<4>> {
     let leaves = parts.clone().map(|part| leaf(&part, dtype, true));
-    let [query, key, value] = leaves.clone().map(|part| match lie {
-        Lie::Plain => part,
-        Lie::ByToken => part.swap_dims(1, 2),
-        Lie::Scattered => part.swap_dims(2, 3),
+    let [query, key, value] = leaves.clone().map(|part| match layout {
+        MemoryLayout::Plain => part,
+        MemoryLayout::ByToken => part.swap_dims(1, 2),
+        MemoryLayout::Scattered => part.swap_dims(2, 3),
     });
     let out = attention(query, key, value, options);
     let weights = out.clone().detach().mul_scalar(2.0).cos();
@@ -44,7 +44,7 @@ fn run(parts: &[Tensor<4>; 3], dtype: DType, lie: Lie, options: &AttentionOption
     results
 }
 
-fn inputs(size: Size, lie: Lie, spread: f64, device: &Device) -> [Tensor<4>; 3] {
+fn inputs(size: Size, layout: MemoryLayout, spread: f64, device: &Device) -> [Tensor<4>; 3] {
     let Size {
         batch,
         kv_heads,
@@ -54,24 +54,24 @@ fn inputs(size: Size, lie: Lie, spread: f64, device: &Device) -> [Tensor<4>; 3] 
         width,
     } = size;
     [(kv_heads * groups, queries), (kv_heads, keys), (kv_heads, keys)].map(|(heads, tokens)| {
-        let shape = match lie {
-            Lie::Plain => [batch, heads, tokens, width],
-            Lie::ByToken => [batch, tokens, heads, width],
-            Lie::Scattered => [batch, heads, width, tokens],
+        let shape = match layout {
+            MemoryLayout::Plain => [batch, heads, tokens, width],
+            MemoryLayout::ByToken => [batch, tokens, heads, width],
+            MemoryLayout::Scattered => [batch, heads, width, tokens],
         };
         normal(shape, spread, device)
     })
 }
 
-fn compare(size: Size, lie: Lie, options: &AttentionOptions) -> f32 {
+fn compare(size: Size, layout: MemoryLayout, options: &AttentionOptions) -> f32 {
     let flex = Device::flex().autodiff();
     seed((size.queries * 7919 + size.keys * 104_729 + size.width) as u64);
-    compare_on(&inputs(size, lie, 1.0, &flex), lie, options)
+    compare_on(&inputs(size, layout, 1.0, &flex), layout, options)
 }
 
-fn compare_on(parts: &[Tensor<4>; 3], lie: Lie, options: &AttentionOptions) -> f32 {
-    let ours = run(parts, DType::F32, lie, options);
-    let theirs = run(parts, DType::F64, lie, options);
+fn compare_on(parts: &[Tensor<4>; 3], layout: MemoryLayout, options: &AttentionOptions) -> f32 {
+    let ours = run(parts, DType::F32, layout, options);
+    let theirs = run(parts, DType::F64, layout, options);
     let pairs = ours.into_iter().zip(theirs);
     pairs.map(|(ours, theirs)| distance(ours, theirs)).fold(0.0, f32::max)
 }
@@ -103,7 +103,7 @@ proptest! {
         queries in prop_oneof![1usize..5, 20usize..60],
         more in 0usize..40,
         width in prop_oneof![Just(1usize), Just(7), Just(16), Just(33)],
-        lie in prop_oneof![Just(Lie::Plain), Just(Lie::ByToken), Just(Lie::Scattered)],
+        layout in prop_oneof![Just(MemoryLayout::Plain), Just(MemoryLayout::ByToken), Just(MemoryLayout::Scattered)],
         mask in 0usize..4,
         window in 1usize..30,
         softcap in prop::option::of(1.0f64..20.0),
@@ -117,7 +117,7 @@ proptest! {
             2 => Visible::Causal { window: Some(window) },
             _ => ranges(size, seed),
         };
-        let worst = compare(size, lie, &AttentionOptions { scale, softcap, visible });
+        let worst = compare(size, layout, &AttentionOptions { scale, softcap, visible });
         prop_assert!(worst < 2e-5, "{worst:e}");
     }
 }
@@ -142,13 +142,13 @@ fn many_tiles() {
             visible,
             ..AttentionOptions::default()
         };
-        let worst = compare(size, Lie::ByToken, &options);
+        let worst = compare(size, MemoryLayout::ByToken, &options);
         assert!(worst < 2e-5, "{worst:e}");
     }
 }
 
 #[test]
-fn one_query_of_many_keys() {
+fn decoding_with_many_keys() {
     for (kv_heads, groups) in [(1, 4), (3, 1)] {
         let size = Size {
             batch: 2,
@@ -162,7 +162,7 @@ fn one_query_of_many_keys() {
             (Visible::All, None),
             (Visible::Causal { window: Some(300) }, Some(3.0)),
             (ranges(size, 5), None),
-            // One row sees nothing, the other no more than the last of three stretches.
+            // One sequence sees no keys, the other only the last of three chunks.
             (Visible::Ranges(Arc::new([7..7, 500..600])), None),
         ] {
             let options = AttentionOptions {
@@ -170,8 +170,8 @@ fn one_query_of_many_keys() {
                 visible,
                 ..AttentionOptions::default()
             };
-            for lie in [Lie::Plain, Lie::ByToken] {
-                let worst = compare(size, lie, &options);
+            for layout in [MemoryLayout::Plain, MemoryLayout::ByToken] {
+                let worst = compare(size, layout, &options);
                 assert!(worst < 2e-5, "{worst:e}");
             }
         }
@@ -179,7 +179,7 @@ fn one_query_of_many_keys() {
 }
 
 #[test]
-fn large_scores_overflow_nothing() {
+fn large_scores_do_not_overflow() {
     let size = Size {
         batch: 1,
         kv_heads: 2,
@@ -188,19 +188,19 @@ fn large_scores_overflow_nothing() {
         keys: 300,
         width: 8,
     };
-    // Whole numbers, so that both precisions find the same scores.
-    let parts = inputs(size, Lie::Plain, 30.0, &Device::flex()).map(|part| part.round());
+    // Integers, so that both precisions find the same scores.
+    let parts = inputs(size, MemoryLayout::Plain, 30.0, &Device::flex()).map(|part| part.round());
     let options = AttentionOptions {
         scale: Some(1.0),
         ..AttentionOptions::default()
     };
-    let worst = compare_on(&parts, Lie::Plain, &options);
+    let worst = compare_on(&parts, MemoryLayout::Plain, &options);
     // Gradients near zero are differences of numbers in the hundreds here.
     assert!(worst < 2e-3, "{worst:e}");
 }
 
 #[test]
-fn a_query_that_sees_nothing_gives_zeros_and_no_gradient() {
+fn a_query_without_visible_keys_gives_zeros_and_no_gradient() {
     let device = Device::flex().autodiff();
     let [query, key, value] = [0; 3].map(|_| normal([1, 1, 2, 4], 1.0, &device).require_grad());
     let options = AttentionOptions {
@@ -216,7 +216,7 @@ fn a_query_that_sees_nothing_gives_zeros_and_no_gradient() {
 }
 
 #[test]
-fn what_is_no_number_stays_none() {
+fn nan_stays_nan() {
     let device = Device::flex();
     let query = Tensor::<4>::full([1, 1, 2, 4], f32::NAN, &device);
     let key = normal([1, 1, 3, 4], 1.0, &device);
@@ -225,7 +225,7 @@ fn what_is_no_number_stays_none() {
 }
 
 #[test]
-fn a_fused_projection_gives_what_its_parts_give() {
+fn a_fused_projection_equals_separate_ones() {
     let flex = Device::flex().autodiff();
     seed(5);
     let [batch, tokens, heads, width] = [3, 50, 4, 6];

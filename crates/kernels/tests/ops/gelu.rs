@@ -28,8 +28,8 @@ proptest! {
 }
 
 #[test]
-#[allow(deprecated)] // upstream deprecates ndarray; it stands for the backends without a kernel
-fn elsewhere_it_is_burn_s_own() {
+#[allow(deprecated)] // Burn deprecates ndarray; here it stands for the backends without a kernel
+fn on_other_backends_it_is_burn_s_own() {
     compare(&Device::ndarray().autodiff(), 7, 33, true);
 }
 

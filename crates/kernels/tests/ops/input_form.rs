@@ -4,35 +4,35 @@ use proptest::prelude::*;
 
 use super::{distance, leaf, normal, seed};
 
-/// Which of x, phi and psi, weight, bias, and the residual ask for a gradient.
+/// Which of x, phi and psi, weight and bias, and the residual require a gradient.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct Requires {
     x: bool,
     factors: bool,
     weight: bool,
     residual: Option<bool>,
 }
 
-/// Output and the gradients of x, phi, psi, weight, bias and residual, those that are asked for.
-fn run(asked: Asked, parts: &[Tensor<2>; 6], dtype: DType, views: bool) -> Vec<Tensor<2>> {
+/// Output and the gradients of x, phi, psi, weight, bias and residual, where required.
+fn run(required: Requires, parts: &[Tensor<2>; 6], dtype: DType, views: bool) -> Vec<Tensor<2>> {
     let wanted = [
-        asked.x,
-        asked.factors,
-        asked.factors,
-        asked.weight,
-        asked.weight,
-        asked.residual == Some(true),
+        required.x,
+        required.factors,
+        required.factors,
+        required.weight,
+        required.weight,
+        required.residual == Some(true),
     ];
     let leaves: [Tensor<2>; 6] = std::array::from_fn(|i| leaf(&parts[i], dtype, wanted[i]));
     let [x, phi, psi, weight, bias, residual] = leaves.clone();
-    // As views of other shapes: these lie transposed in memory.
+    // As views of other shapes: these are transposed in memory.
     let [x, phi, psi, weight] = match views {
         true => [x, phi, psi, weight].map(|tensor| tensor.transpose()),
         false => [x, phi, psi, weight],
     };
     let width = bias.dims()[1];
     let edit = InputEdit { phi, psi, scale: 0.75 };
-    let residual = asked.residual.map(|_| residual);
+    let residual = required.residual.map(|_| residual);
     let out = kernels::input_form(x, edit, weight, Some(bias.reshape([width])), residual);
     let mut results = vec![out.clone()];
     if wanted.contains(&true) {
@@ -47,7 +47,7 @@ fn run(asked: Asked, parts: &[Tensor<2>; 6], dtype: DType, views: bool) -> Vec<T
     results
 }
 
-fn compare(asked: Asked, [n, d_in, d_out, r]: [usize; 4], views: bool) {
+fn compare(required: Requires, [n, d_in, d_out, r]: [usize; 4], views: bool) {
     let flex = Device::flex().autodiff();
     seed((n * 7919 + d_in * 104_729 + d_out * 31 + r) as u64);
     let swap = |[a, b]: [usize; 2]| if views { [b, a] } else { [a, b] };
@@ -60,13 +60,13 @@ fn compare(asked: Asked, [n, d_in, d_out, r]: [usize; 4], views: bool) {
         normal([1, d_out], 1.0, &flex),
         normal([n, d_out], 1.0, &flex),
     ];
-    let ours = run(asked, &parts, DType::F32, views);
-    let theirs = run(asked, &parts, DType::F64, views);
+    let ours = run(required, &parts, DType::F32, views);
+    let theirs = run(required, &parts, DType::F64, views);
     for (index, (ours, theirs)) in ours.into_iter().zip(theirs).enumerate() {
         let worst = distance(ours, theirs);
         assert!(
             worst < 3e-5,
-            "{asked:?} {n} {d_in} {d_out} {r}, result {index}: {worst:e}"
+            "{required:?} {n} {d_in} {d_out} {r}, result {index}: {worst:e}"
         );
     }
 }
@@ -85,19 +85,19 @@ proptest! {
         residual: Option<bool>,
         views: bool,
     ) {
-        compare(Asked { x, factors, weight, residual }, [n, d_in, d_out, r], views);
+        compare(Requires { x, factors, weight, residual }, [n, d_in, d_out, r], views);
     }
 }
 
 #[test]
-fn a_large_layer_at_both_places() {
+fn a_large_layer_with_and_without_an_input_gradient() {
     for x in [false, true] {
-        let asked = Asked {
+        let required = Requires {
             x,
             factors: true,
             weight: false,
             residual: Some(true),
         };
-        compare(asked, [450, 300, 310, 16], false);
+        compare(required, [450, 300, 310, 16], false);
     }
 }

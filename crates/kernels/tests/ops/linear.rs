@@ -11,12 +11,12 @@ enum Kind {
     Add,
 }
 
-/// Output and the gradients of x, weight, bias and residual, those that are asked for.
+/// Output and the gradients of x, weight, bias and residual, where required.
 fn run(kind: Kind, parts: &[Tensor<2>; 4], dtype: DType, frozen: bool, views: bool) -> Vec<Tensor<2>> {
-    let asked = [true, !frozen, !frozen, true];
-    let leaves: [Tensor<2>; 4] = std::array::from_fn(|i| leaf(&parts[i], dtype, asked[i]));
+    let required = [true, !frozen, !frozen, true];
+    let leaves: [Tensor<2>; 4] = std::array::from_fn(|i| leaf(&parts[i], dtype, required[i]));
     let [x, weight, bias, residual] = leaves.clone();
-    // As views of other shapes: both matrices lie transposed in memory.
+    // As views of other shapes: both matrices are transposed in memory.
     let (x, weight) = match views {
         true => (x.transpose(), weight.transpose()),
         false => (x, weight),
@@ -35,7 +35,7 @@ fn run(kind: Kind, parts: &[Tensor<2>; 4], dtype: DType, frozen: bool, views: bo
     let mut results = vec![out];
     for i in 0..4 {
         let grad = leaves[i].grad(&grads);
-        assert_eq!(grad.is_some(), asked[i] && used[i], "gradient {i}");
+        assert_eq!(grad.is_some(), required[i] && used[i], "gradient {i}");
         results.extend(grad);
     }
     results
@@ -80,7 +80,7 @@ fn one_large_product_on_all_cores() {
 }
 
 #[test]
-fn nothing_is_tracked_where_nothing_asks() {
+fn nothing_is_tracked_without_need() {
     let device = Device::flex().autodiff();
     let x = normal([3, 4], 1.0, &device);
     let weight = normal([4, 5], 1.0, &device);

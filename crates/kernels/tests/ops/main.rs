@@ -1,19 +1,21 @@
-//! The fused operations against their plain definitions, against finite differences, and one thread against many.
+//! The fused operations against their plain definitions and finite differences, and one thread against many.
 
 mod attention;
 mod cross_entropy;
+mod edges;
 mod gated;
 mod gelu;
-mod halves;
+mod half_precision;
 mod input_form;
 mod linear;
-mod narrow;
 mod norm;
 mod numeric;
+mod operands;
 mod patch_embed;
 mod residual;
 mod rope;
 mod threads;
+mod weights;
 
 use std::cell::RefCell;
 
@@ -23,16 +25,16 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution, Normal};
 
 thread_local! {
-    /// One for each test: a device has one for the whole process, and what a test drew would depend on the others.
+    /// One per test: the generator of a device is shared by the process, so a test would depend on the others.
     static DRAWN_FROM: RefCell<StdRng> = RefCell::new(StdRng::seed_from_u64(1));
 }
 
-/// What [`normal`] draws next depends on `seed` alone.
+/// Seeds the generator of [`normal`].
 fn seed(seed: u64) {
     DRAWN_FROM.set(StdRng::seed_from_u64(seed));
 }
 
-/// Values of N(0, spread).
+/// Samples of N(0, spread²).
 fn normal<const D: usize>(shape: [usize; D], spread: f64, device: &Device) -> Tensor<D> {
     let distribution = Normal::new(0.0, spread as f32).unwrap();
     let count = shape.iter().product();
@@ -40,7 +42,7 @@ fn normal<const D: usize>(shape: [usize; D], spread: f64, device: &Device) -> Te
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Largest difference, over the largest of `expected` or 1.
+/// Largest difference, relative to the largest element of `expected` or 1.
 fn distance<const D: usize>(ours: Tensor<D>, expected: Tensor<D>) -> f32 {
     assert_eq!(ours.dims(), expected.dims());
     let (ours, expected) = (ours.into_data(), expected.into_data());
@@ -56,8 +58,8 @@ fn distance<const D: usize>(ours: Tensor<D>, expected: Tensor<D>) -> f32 {
     worst / scale
 }
 
-/// The same values as a leaf of that type, with a gradient if `grad`. For f64 there are no kernels: every function is
-/// its plain definition then, and more exact than what it judges.
+/// `x` as a leaf of that dtype, with a gradient if `grad`. There are no kernels for f64: every function then is its plain
+/// definition, and more exact than what is tested.
 fn leaf<const D: usize>(x: &Tensor<D>, dtype: DType, grad: bool) -> Tensor<D> {
     let x = Tensor::from_data(x.to_data(), (&Device::flex().autodiff(), dtype));
     if grad { x.require_grad() } else { x }

@@ -3,12 +3,12 @@ use proptest::prelude::*;
 
 use super::{distance, leaf, normal, seed};
 
-/// Output and the gradients of x, gamma and beta, those that are asked for.
+/// Output and the gradients of x, gamma and beta, where required.
 fn run(centered: bool, parts: &(Tensor<3>, Tensor<1>, Tensor<1>), dtype: DType, frozen: bool) -> Vec<Tensor<1>> {
     let x = leaf(&parts.0, dtype, true);
     let gamma = leaf(&parts.1, dtype, !frozen);
     let beta = leaf(&parts.2, dtype, !frozen);
-    // A view that does not lie whole in memory.
+    // A view that is not contiguous.
     let view = x.clone().swap_dims(0, 1);
     let out = match centered {
         true => kernels::layer_norm(view, gamma.clone(), Some(beta.clone()), 1e-6),
@@ -28,7 +28,7 @@ fn run(centered: bool, parts: &(Tensor<3>, Tensor<1>, Tensor<1>), dtype: DType, 
     results
 }
 
-/// The greatest difference between f32 and f64, in units of the condition number of the worst row: its values are
+/// The largest difference between f32 and f64, in units of the condition number of the worst row: its elements are
 /// divided by their spread, and the gradient once more.
 fn compare(centered: bool, shape: [usize; 3], offset: f64, frozen: bool) -> f32 {
     let flex = Device::flex().autodiff();
@@ -47,7 +47,7 @@ fn compare(centered: bool, shape: [usize; 3], offset: f64, frozen: bool) -> f32 
     worst / spread(&parts.0, centered).powi(-2).max(1.0)
 }
 
-/// The least root mean square of a row, or, for a norm that subtracts the mean, the least standard deviation.
+/// The smallest root mean square of a row, or its smallest standard deviation for a norm that subtracts the mean.
 fn spread(x: &Tensor<3>, centered: bool) -> f32 {
     let x = match centered {
         true => x.clone() - x.clone().mean_dim(2),
@@ -86,7 +86,7 @@ fn rows_of_equal_values_give_beta() {
 }
 
 #[test]
-fn what_is_no_number_stays_none() {
+fn nan_stays_nan() {
     let device = Device::flex();
     let x = Tensor::<2>::from_floats([[1.0, f32::NAN, 2.0], [1.0, 2.0, 3.0]], &device);
     let out = kernels::rms_norm(x, Tensor::ones([3], &device), 0.0, 1e-6)
@@ -97,7 +97,7 @@ fn what_is_no_number_stays_none() {
 }
 
 #[test]
-fn a_scale_of_half_precision_gets_a_gradient_of_its_own_type() {
+fn a_half_precision_scale_gets_a_gradient_of_its_dtype() {
     let device = Device::flex().autodiff();
     seed(9);
     let x = normal([5, 33], 1.0, &device);

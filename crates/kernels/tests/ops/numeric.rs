@@ -1,4 +1,4 @@
-//! Gradients against central differences, in f32: the step balances the curvature and the rounding.
+//! Gradients against central differences, in f32: the step balances truncation and rounding errors.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use kernels::{AttentionOptions, Visible};
 
 use super::{normal, seed};
 
-/// `f` of a tensor to one number.
+/// Checks the gradient of `f`, a function of a tensor to one number.
 fn check(name: &str, shape: [usize; 2], f: impl Fn(Tensor<2>) -> Tensor<1>) {
     const STEP: f32 = 5e-3;
     let device = Device::flex().autodiff();
@@ -31,14 +31,14 @@ fn check(name: &str, shape: [usize; 2], f: impl Fn(Tensor<2>) -> Tensor<1>) {
     }
 }
 
-/// `Σ cos(i)·x_i`: no gradient is like another.
+/// `Σ cos(i)·x_i`: all gradients differ.
 fn project(x: Tensor<2>) -> Tensor<1> {
     let [rows, columns] = x.dims();
     let weights = (0..rows * columns).map(|i| (i as f32).cos()).collect::<Vec<_>>();
     (x.clone() * Tensor::from_data(TensorData::new(weights, [rows, columns]), &x.device())).sum()
 }
 
-/// The same values in every run, whatever other tests draw.
+/// The same elements in every run, whatever other tests draw.
 pub fn fixed<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     let count = shape.iter().product::<usize>();
     let values = (0..count).map(|i| (1.7 * i as f32).sin() * 0.5).collect::<Vec<_>>();
@@ -91,14 +91,14 @@ fn residual_add() {
 
 #[test]
 fn patch_embed() {
-    check("pictures of patch_embed", [12, 4], |x| {
+    check("images of patch_embed", [12, 4], |x| {
         let (weight, bias) = (fixed([5, 3, 2, 2], &x.device()), fixed([5], &x.device()));
         let tokens = kernels::patch_embed(x.reshape([1, 3, 4, 4]), weight, Some(bias));
         project(tokens.squeeze_dim(0))
     });
     check("weight of patch_embed", [5, 12], |x| {
-        let pictures = fixed([1, 3, 4, 4], &x.device());
-        let tokens = kernels::patch_embed(pictures, x.reshape([5, 3, 2, 2]), None);
+        let images = fixed([1, 3, 4, 4], &x.device());
+        let tokens = kernels::patch_embed(images, x.reshape([5, 3, 2, 2]), None);
         project(tokens.squeeze_dim(0))
     });
 }
@@ -159,7 +159,7 @@ fn attention() {
 
 #[test]
 fn attention_of_heads_that_share_keys() {
-    // The second query sees nothing.
+    // The second query has no visible keys.
     let ranges = [0..1, 0..0, 1..3, 0..4, 2..5, 0..6];
     let options = AttentionOptions {
         visible: Visible::Ranges(Arc::new(ranges)),
@@ -199,11 +199,11 @@ fn biases() {
 
 #[test]
 fn cross_entropy() {
-    for soft_cap in [None, Some(1.0)] {
+    for softcap in [None, Some(1.0)] {
         check("cross-entropy", [5, 6], |x| {
             let head = kernels::LmHead {
                 weight: fixed([6, 9], &x.device()),
-                soft_cap,
+                softcap,
                 trained: false,
             };
             let targets = Tensor::arange(0..5, &x.device());

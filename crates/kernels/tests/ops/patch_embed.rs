@@ -4,28 +4,28 @@ use proptest::prelude::*;
 
 use super::{distance, leaf, normal, seed};
 
-/// Tokens and the gradients of pictures, weight and bias, those that are asked for.
+/// Tokens and the gradients of images, weight and bias, where required.
 fn run(
     pixels: &Tensor<4>,
     weight: &Tensor<4>,
     bias: Option<&Tensor<1>>,
-    asked: [bool; 2],
+    required: [bool; 2],
     dtype: DType,
 ) -> Vec<Tensor<1>> {
-    let pixels = leaf(pixels, dtype, asked[0]);
-    let weight = leaf(weight, dtype, asked[1]);
-    let bias = bias.map(|bias| leaf(bias, dtype, asked[1]));
+    let pixels = leaf(pixels, dtype, required[0]);
+    let weight = leaf(weight, dtype, required[1]);
+    let bias = bias.map(|bias| leaf(bias, dtype, required[1]));
     let out = patch_embed(pixels.clone(), weight.clone(), bias.clone());
     let mut results = vec![out.clone().inner().flatten(0, 2)];
-    if asked.contains(&true) {
-        // The same for both types: cosines of what each rounds would hide how exact the sums are.
+    if required.contains(&true) {
+        // The same for both dtypes: cosines of the rounded outputs would hide how exact the sums are.
         let count = out.dims().iter().product::<usize>();
         let weights = (0..count).map(|index| (index as f32).cos()).collect::<Vec<_>>();
         let weights = Tensor::<3>::from_data(TensorData::new(weights, out.dims()), (&out.device(), dtype));
         let grads = (out * weights).sum().backward();
-        results.extend(asked[0].then(|| pixels.grad(&grads).unwrap().flatten(0, 3)));
-        results.extend(asked[1].then(|| weight.grad(&grads).unwrap().flatten(0, 3)));
-        results.extend(bias.filter(|_| asked[1]).map(|bias| bias.grad(&grads).unwrap()));
+        results.extend(required[0].then(|| pixels.grad(&grads).unwrap().flatten(0, 3)));
+        results.extend(required[1].then(|| weight.grad(&grads).unwrap().flatten(0, 3)));
+        results.extend(bias.filter(|_| required[1]).map(|bias| bias.grad(&grads).unwrap()));
     }
     results
 }

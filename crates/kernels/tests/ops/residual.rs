@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{distance, leaf, normal, seed};
 
-/// Output and the gradients of residual, branch and, if it asks for one, scale.
+/// Output and the gradients of residual, branch and, if required, scale.
 fn run(parts: &[Tensor<3>; 2], factors: [Option<&Tensor<1>>; 2], trained: bool, dtype: DType) -> Vec<Tensor<3>> {
     let [residual, branch] = parts.each_ref().map(|part| leaf(part, dtype, true));
     let [scale, keep] = factors;
@@ -52,7 +52,7 @@ proptest! {
 }
 
 #[test]
-fn views_are_read_as_they_lie_and_nothing_is_tracked_without_need() {
+fn views_are_read_in_place() {
     let device = Device::flex();
     let [residual, branch] = [(); 2].map(|()| normal([3, 5, 4], 1.0, &device).swap_dims(0, 1));
     let keep = Tensor::from_floats([0.0, 2.0, 1.0, 0.0, 0.5], &device);

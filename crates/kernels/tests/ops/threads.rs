@@ -1,4 +1,4 @@
-//! One thread gives what many give, to the last bit.
+//! Results do not depend on the number of threads, to the last bit.
 
 use burn::tensor::{DType, Device, Tensor};
 use kernels::{AttentionOptions, Gate, LmHead, Visible};
@@ -14,8 +14,8 @@ fn results() -> Vec<Vec<f32>> {
         visible: Visible::Causal { window: None },
         ..AttentionOptions::default()
     };
-    let pictures = fixed([7, 3, 48, 40], &device);
-    let patches = kernels::patch_embed(pictures, fixed([24, 3, 8, 8], &device), None);
+    let images = fixed([7, 3, 48, 40], &device);
+    let patches = kernels::patch_embed(images, fixed([24, 3, 8, 8], &device), None);
     let stream = fixed([45, 10, 96], &device);
     let scaled = kernels::residual_add(stream, x.clone().reshape([45, 10, 96]), Some(gamma.clone()), None);
     let h = kernels::layer_norm(x.clone(), gamma.clone(), None, 1e-6);
@@ -30,7 +30,7 @@ fn results() -> Vec<Vec<f32>> {
     };
     let y = kernels::input_form(y, edit, fixed([32, 24], &device), None, None);
     let deep = kernels::linear(fixed([1700, 1100], &device), fixed([1100, 40], &device), None);
-    // Parts of which the last would be small, products of few columns.
+    // Blocks of which the last one would be small, products with few columns.
     let odd = kernels::linear(
         fixed([201, 768], &device),
         fixed([768, 96], &device),
@@ -65,7 +65,7 @@ fn results() -> Vec<Vec<f32>> {
     let added = kernels::linear_add(gated, narrow.clone().narrow(1, 0, 96), None, grouped);
     let head = LmHead {
         weight: narrow,
-        soft_cap: None,
+        softcap: None,
         trained: false,
     };
     let targets = Tensor::arange(0..450, &device).remainder_scalar(300);
@@ -98,7 +98,7 @@ fn results() -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn any_number_of_threads_gives_the_same_numbers() {
+fn the_number_of_threads_changes_no_bit() {
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(results)

@@ -2,16 +2,20 @@
 //! trained, nothing else. By default those of all linear layers, the setting of WeGeFT's vision experiments;
 //! `layer_norm` adds those of the norms, as in the paper.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::vector::Vector;
-use super::{Factors, Recipe};
-use crate::bank::{Group, own_groups};
-use crate::config::Targets;
+use super::vector;
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::select;
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
 use crate::site::{Places, Site};
+use crate::targets::Targets;
 use crate::weights::Weights;
 
 /// Settings of BitFit. `target_modules` narrows it to some layers; without, all are trained.
@@ -35,23 +39,49 @@ impl BitfitConfig {
     }
 }
 
-impl Recipe for BitfitConfig {
+impl Method for BitfitConfig {
+    fn name(&self) -> &'static str {
+        "BITFIT"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        select::find_vectors(&places.params, targets, |param| {
+        targets.vectors(places, |param| {
             let linear = param.holder == "Linear" && param.path.ends_with(".bias");
             linear || (self.layer_norm && param.path.ends_with(".beta"))
         })
     }
 
-    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
-        Ok(own_groups(sites))
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        vec![vector::spec(group, "")]
     }
 
-    fn params(&self, group: &Group) -> usize {
-        group.sites[0].d_out
+    fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        Ok(vector::start(vector::spec(group, ""), group, weights, device))
     }
 
-    fn make(&self, groups: &[Group], weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        Ok(Vector::copies(groups, weights, false, device))
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        vector::bind(factors)
+    }
+
+    fn mixes(&self) -> bool {
+        !self.layer_norm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BitfitConfig;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        Case::new(AdapterConfig::bitfit().with_modules_to_save(["head"])).check();
+        let norms = AdapterConfig::new(BitfitConfig::new().with_layer_norm(true));
+        Case::new(norms.with_target_modules(["norm", "proj"])).check();
     }
 }

@@ -7,19 +7,22 @@
 //!
 //! Biases start at zero.
 
-use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig};
-use burn::tensor::activation::{gelu, relu};
-use burn::tensor::{Device, Distribution, Tensor};
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-use super::{Edit, Factors, Recipe, cast};
-use crate::bank::{Group, own_groups};
-use crate::config::Targets;
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, relu};
+use burn::tensor::module::linear;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::select;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::weights::Weights;
+use crate::targets::Targets;
+use crate::tensor::cast;
 
 /// Where the adapters are and how they start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,62 +80,60 @@ impl BottleneckConfig {
         self
     }
 
-    fn linear(&self, d_in: usize, d_out: usize, device: &Device) -> Linear {
-        let weight = match self.placement {
-            Placement::Houlsby => cut_normal([d_in, d_out], 0.01, device),
-            Placement::Pfeiffer => Tensor::random([d_in, d_out], Distribution::Normal(0.0, 0.02), device),
+    fn linear(&self, name: &str, d_in: usize, d_out: usize) -> [Spec; 2] {
+        let init = match self.placement {
+            Placement::Houlsby => Init::TruncatedNormal(0.01),
+            Placement::Pfeiffer => Init::Normal(0.02),
         };
-        let mut linear = LinearConfig::new(d_in, d_out).init(device);
-        linear.weight = Param::from_tensor(weight);
-        linear.bias = Some(Param::from_tensor(Tensor::zeros([d_out], device)));
-        linear
+        let spec = |field: &str, shape: Vec<usize>| {
+            let name = format!("{name}.{field}");
+            Spec::new(name.clone(), format!("adapter_{name}"), shape)
+        };
+        [
+            spec("weight", vec![d_in, d_out]).with_init(init).transposed(),
+            spec("bias", vec![d_out]),
+        ]
     }
 }
 
-/// Normal values of deviation `std`, those beyond two of them drawn again.
-fn cut_normal(shape: [usize; 2], std: f64, device: &Device) -> Tensor<2> {
-    let draw = || Tensor::<2>::random(shape, Distribution::Normal(0.0, std), device);
-    let mut values = draw();
-    loop {
-        let beyond = values.clone().abs().greater_elem(2.0 * std);
-        if !beyond.clone().any().into_scalar::<bool>() {
-            return values;
-        }
-        values = values.mask_where(beyond, draw());
+impl Method for BottleneckConfig {
+    fn name(&self) -> &'static str {
+        "BOTTLENECK"
     }
-}
 
-impl Recipe for BottleneckConfig {
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         let default: &[&str] = match self.placement {
             Placement::Houlsby => &["attn_out", "mlp_out"],
             Placement::Pfeiffer => &["mlp_out"],
         };
-        select::find_hooks(&places.hooks, targets, default)
+        targets.hooks(places, default)
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         match self.bottleneck_size {
             0 => Err(AdapterError::bad_field("bottleneck_size", "is 0; set it to 1 or more")),
-            _ => Ok(own_groups(sites)),
+            _ => Ok(Group::each(sites)),
         }
     }
 
-    fn params(&self, group: &Group) -> usize {
-        let (d, m) = (group.sites[0].d_in, self.bottleneck_size);
-        2 * d * m + m + d
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let (d, m) = (group.site().d_in, self.bottleneck_size);
+        let (down, up) = (self.linear("down", d, m), self.linear("up", m, d));
+        down.into_iter().chain(up).collect()
     }
 
-    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups.iter().map(|group| {
-            let (d, m) = (group.sites[0].d_in, self.bottleneck_size);
-            Factors::Bottleneck(Bottleneck {
-                down: self.linear(d, m, device),
-                up: self.linear(m, d, device),
-                gelu: self.non_linearity == NonLinearity::Gelu,
-            })
-        });
-        Ok(factors.collect())
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        Arc::new(BoundBottleneck {
+            down: factors.matrix("down.weight"),
+            down_bias: factors.vector("down.bias"),
+            up: factors.matrix("up.weight"),
+            up_bias: factors.vector("up.bias"),
+            non_linearity: self.non_linearity,
+        })
     }
 
     fn merges(&self) -> bool {
@@ -140,20 +141,53 @@ impl Recipe for BottleneckConfig {
     }
 }
 
-/// One adapter; bound, it is its own state.
-#[derive(Module, Debug)]
-pub struct Bottleneck {
+/// One adapter as a bound hook sees it.
+#[derive(Debug)]
+struct BoundBottleneck {
     /// `[d, m]`
-    pub down: Linear,
+    down: Tensor<2>,
+    down_bias: Tensor<1>,
     /// `[m, d]`
-    pub up: Linear,
-    gelu: bool,
+    up: Tensor<2>,
+    up_bias: Tensor<1>,
+    non_linearity: NonLinearity,
 }
 
-impl Edit for Bottleneck {
+impl Edit for BoundBottleneck {
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
-        let code = self.down.forward(cast(h.clone(), self.down.weight.val().dtype()));
-        let code = if self.gelu { gelu(code) } else { relu(code) };
-        h.clone() + cast(self.up.forward(code), h.dtype())
+        let read = cast(h.clone(), self.down.dtype());
+        let code = linear(read, self.down.clone(), Some(self.down_bias.clone()));
+        let code = match self.non_linearity {
+            NonLinearity::Gelu => gelu(code),
+            NonLinearity::Relu => relu(code),
+        };
+        let change = linear(code, self.up.clone(), Some(self.up_bias.clone()));
+        h.clone() + cast(change, h.dtype())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        Case::new(AdapterConfig::houlsby(3)).starting_within(0.05).check();
+        let gelu = BottleneckConfig::pfeiffer(3).with_non_linearity(NonLinearity::Gelu);
+        Case::new(AdapterConfig::new(gelu)).starting_within(0.05).check();
+        // A nudge may cross ReLU's kink, where no difference is the gradient.
+        let relu = BottleneckConfig::houlsby(2).with_non_linearity(NonLinearity::Relu);
+        let relu = [
+            AdapterConfig::new(relu),
+            AdapterConfig::pfeiffer(3).with_modules_to_save(["head"]),
+        ];
+        for config in relu {
+            Case::new(config)
+                .starting_within(0.05)
+                .with_exact_gradients(&[])
+                .check();
+        }
     }
 }

@@ -6,54 +6,51 @@
 //! `‖w + s·(B A)‖² = ‖w‖² + 2s·w·(B A) + s²·(B A Aᵀ)·B`, and `‖w‖²` is computed once. Unlike PEFT's, `lora_dropout`
 //! acts on what A reads and not on what the magnitudes scale.
 
-use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::cast;
-use super::low_rank::LowRank;
+use crate::factors::{Factors, Spec};
+use crate::low_rank::LowRank;
+use crate::tensor::cast;
 
 /// Below this a squared norm is rounding noise of a column of zeros.
 const LEAST: f64 = 1e-24;
 
-/// The magnitudes of one site.
-#[derive(Module, Debug)]
-pub struct Dora {
-    /// m, `[d_out]`
-    pub magnitude: Param<Tensor<1>>,
-    /// Squared norms of W's output columns, `[1, d_out]`.
-    squares: Tensor<2>,
+/// The magnitudes m, and the squared norms of W's output columns, `[1, d_out]`.
+pub(super) fn specs(d_out: usize) -> [Spec; 2] {
+    [
+        Spec::new("magnitude", "lora_magnitude_vector", [d_out]),
+        Spec::new("squares", "", [1, d_out]).constant(),
+    ]
 }
 
-impl Dora {
-    /// Magnitudes that change nothing, for `weight` of `[d_in, d_out]`.
-    pub(crate) fn init(weight: Tensor<2>, residual: LowRank, device: &Device) -> Self {
-        let squares = weight.clone().square().sum_dim(0);
-        let [_, d_out] = squares.dims();
-        let norm = norm(squares.clone(), weight, residual).reshape([d_out]);
-        Self {
-            magnitude: Param::from_tensor(Tensor::from_data(norm.into_data(), device)),
-            squares,
-        }
-    }
-
-    pub(crate) fn bind(&self) -> BoundDora {
-        BoundDora {
-            magnitude: self.magnitude.val(),
-            squares: self.squares.clone(),
-        }
-    }
+/// `factors` with magnitudes that change nothing, for `weight` of `[d_in, d_out]`.
+pub(super) fn start(factors: Factors, weight: Tensor<2>, residual: LowRank, device: &Device) -> Factors {
+    let squares = weight.clone().square().sum_dim(0);
+    let [_, d_out] = squares.dims();
+    let norm = norm(squares.clone(), weight, residual).reshape([d_out]);
+    factors
+        .with("magnitude", Tensor::<1>::from_data(norm.into_data(), device))
+        .with("squares", Tensor::<2>::from_data(squares.into_data(), device))
 }
 
 /// The magnitudes as a bound site sees them.
-#[derive(Module, Debug)]
-pub struct BoundDora {
+#[derive(Debug)]
+pub(super) struct BoundDora {
     magnitude: Tensor<1>,
     squares: Tensor<2>,
 }
 
 impl BoundDora {
+    pub(super) fn of(factors: &Factors) -> Self {
+        Self {
+            magnitude: factors.vector("magnitude"),
+            squares: factors.matrix("squares"),
+        }
+    }
+
     /// `m / ‖W + s·B A‖`, `[1, d_out]`.
-    pub(crate) fn factor(&self, weight: Tensor<2>, residual: LowRank) -> Tensor<2> {
+
+    pub(super) fn factor(&self, weight: Tensor<2>, residual: LowRank) -> Tensor<2> {
         self.magnitude.clone().unsqueeze::<2>() / norm(self.squares.clone(), weight, residual)
     }
 }

@@ -4,13 +4,13 @@
 //! and psi follows: `W' = W + s · block(W phi) psi`. Because the result is still `[d_out, r]`, the residual stays
 //! low-rank: it is applied, merged and exported like LoRA, and no dense residual is formed.
 
-use burn::module::{Initializer, Module};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, sigmoid, softmax};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::module::{layer_norm, linear};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
+use crate::factors::{Factors, Init, Spec};
 
 /// Kind of block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl GeneratorConfig {
     }
 
     /// Refuses sizes that a damaged file may hold and that would fill the memory.
-    pub(crate) fn check(&self) -> Result<(), AdapterError> {
+    pub(super) fn check(&self) -> Result<(), AdapterError> {
         for (field, value, most) in [("depth", self.depth, 64), ("clusters", self.clusters, 1 << 16)] {
             if value > most {
                 let message = format!("{field} is {value}; choose at most {most}");
@@ -121,128 +121,178 @@ impl GeneratorConfig {
         self.block == BlockKind::MlpMixer && self.depth > 0
     }
 
-    /// Makes the blocks for generated factors of `[d_out, r]`.
-    pub fn init(&self, r: usize, d_out: usize, device: &Device) -> Generator {
-        let depth = if self.is_identity() { 0 } else { self.depth };
+    /// The factors of the blocks for generated factors of `[d_out, r]`.
+    pub(super) fn specs(&self, r: usize, d_out: usize) -> Vec<Spec> {
+        let mut specs = Vec::new();
+        for block in 0..self.blocks() {
+            for (branch, kind) in self.branches().iter().enumerate() {
+                let path = Path::new(block, branch);
+                if self.norm == BlockNorm::Layer {
+                    specs.push(path.spec("norm.layer.weight", [r]).with_init(Init::Ones));
+                    specs.push(path.spec("norm.layer.bias", [r]));
+                }
+                match kind {
+                    Branch::Channels => path.mlp(&mut specs, r, 2 * r),
+                    Branch::Tokens => path.mlp(&mut specs, d_out, MIXER_HIDDEN),
+                    Branch::Attention => path.attention(&mut specs, "mix", r),
+                    Branch::Clusters => {
+                        let logits = path.dense("mix.logits", r, self.clusters, Init::Normal(0.02));
+                        // Cluster maps take no weight decay: the filter of WeGeFT's released vision code.
+                        specs.extend(logits.map(Spec::without_decay));
+                        path.attention(&mut specs, "mix.attention", r);
+                    }
+                }
+            }
+        }
+        specs
+    }
+
+    /// The blocks of the factors that [`GeneratorConfig::specs`] lists.
+    pub(super) fn bind(&self, factors: &Factors) -> Generator {
+        let branch = |block, branch, kind: &Branch| {
+            let path = Path::new(block, branch);
+            let norm = match self.norm {
+                BlockNorm::L2 => Norm::Unit,
+                BlockNorm::None => Norm::None,
+                BlockNorm::Layer => Norm::Layer {
+                    gamma: factors.vector(&path.name("norm.layer.weight")),
+                    beta: factors.vector(&path.name("norm.layer.bias")),
+                },
+            };
+            let mlp = || Mlp {
+                fc1: Dense::of(factors, &path.name("mix.fc1")),
+                fc2: Dense::of(factors, &path.name("mix.fc2")),
+            };
+            let mix = match kind {
+                Branch::Channels => Mix::Channels(mlp()),
+                Branch::Tokens => Mix::Tokens(mlp()),
+                Branch::Attention => Mix::Attention(Attention::of(factors, &path.name("mix"))),
+                Branch::Clusters => Mix::Clusters(Clusters {
+                    logits: Dense::of(factors, &path.name("mix.logits")),
+                    attention: Attention::of(factors, &path.name("mix.attention")),
+                    softmax: self.cluster_activation == ClusterActivation::Softmax,
+                }),
+            };
+            (norm, mix)
+        };
+        let blocks = (0..self.blocks()).map(|block| {
+            let branches = self.branches().iter().enumerate();
+            branches.map(|(index, kind)| branch(block, index, kind)).collect()
+        });
         Generator {
-            blocks: (0..depth).map(|_| self.block(r, d_out, device)).collect(),
-        }
-    }
-
-    /// Trainable values of the blocks for generated factors of `[d_out, r]`.
-    pub fn params(&self, r: usize, d_out: usize) -> usize {
-        if self.is_identity() {
-            return 0;
-        }
-        let mlp = |size, hidden| (size + 1) * hidden + (hidden + 1) * size;
-        let attention = 4 * (r + 1) * r;
-        let paca = (r + 1) * self.clusters + attention;
-        let (branches, values) = match self.block {
-            BlockKind::Identity | BlockKind::Sigmoid | BlockKind::Gelu => (0, 0),
-            BlockKind::Mlp => (1, mlp(r, 2 * r)),
-            BlockKind::MlpMixer => (2, mlp(d_out, MIXER_HIDDEN) + mlp(r, 2 * r)),
-            BlockKind::Transformer => (2, attention + mlp(r, 2 * r)),
-            BlockKind::Paca => (2, paca + mlp(r, 2 * r)),
-            BlockKind::PacaAttention => (1, paca),
-        };
-        let norm = if self.norm == BlockNorm::Layer { 2 * r } else { 0 };
-        self.depth * (values + branches * norm)
-    }
-
-    fn block(&self, r: usize, d_out: usize, device: &Device) -> Block {
-        let mlp = |size, hidden| Mlp {
-            fc1: LinearConfig::new(size, hidden).init(device),
-            fc2: LinearConfig::new(hidden, size).init(device),
-        };
-        let norm = || Norm {
-            layer: (self.norm == BlockNorm::Layer).then(|| LayerNormConfig::new(r).init(device)),
-            unit: self.norm == BlockNorm::L2,
-        };
-        let attention = || Attention {
-            q: LinearConfig::new(r, r).init(device),
-            k: LinearConfig::new(r, r).init(device),
-            v: LinearConfig::new(r, r).init(device),
-            proj: LinearConfig::new(r, r).init(device),
-        };
-        let branch = |mix| Branch { norm: norm(), mix };
-        let channels = || branch(Mix::Channels(mlp(r, 2 * r)));
-        let paca = || {
-            branch(Mix::Clusters(Clusters {
-                logits: LinearConfig::new(r, self.clusters)
-                    .with_initializer(Initializer::Normal { mean: 0.0, std: 0.02 })
-                    .init(device),
-                attention: attention(),
-                softmax: self.cluster_activation == ClusterActivation::Softmax,
-            }))
-        };
-        let branches = match self.block {
-            BlockKind::Identity | BlockKind::Sigmoid | BlockKind::Gelu => Vec::new(),
-            BlockKind::Mlp => vec![channels()],
-            BlockKind::MlpMixer => vec![branch(Mix::Tokens(mlp(d_out, MIXER_HIDDEN))), channels()],
-            BlockKind::Transformer => vec![branch(Mix::Attention(attention())), channels()],
-            BlockKind::Paca => vec![paca(), channels()],
-            BlockKind::PacaAttention => vec![paca()],
-        };
-        Block {
-            branches,
             kind: self.block,
+            blocks: blocks.collect(),
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        if self.is_identity() { 0 } else { self.depth }
+    }
+
+    fn branches(&self) -> &'static [Branch] {
+        match self.block {
+            BlockKind::Identity | BlockKind::Sigmoid | BlockKind::Gelu => &[],
+            BlockKind::Mlp => &[Branch::Channels],
+            BlockKind::MlpMixer => &[Branch::Tokens, Branch::Channels],
+            BlockKind::Transformer => &[Branch::Attention, Branch::Channels],
+            BlockKind::Paca => &[Branch::Clusters, Branch::Channels],
+            BlockKind::PacaAttention => &[Branch::Clusters],
         }
     }
 }
 
-/// The blocks between phi and psi.
-#[derive(Module, Debug)]
-pub struct Generator {
-    /// In order.
-    pub blocks: Vec<Block>,
+/// What a branch of a block mixes.
+enum Branch {
+    Channels,
+    Tokens,
+    Attention,
+    Clusters,
+}
+
+/// Where a branch is: the start of its factors' names.
+struct Path(String);
+
+impl Path {
+    fn new(block: usize, branch: usize) -> Self {
+        Self(format!("generator.blocks.{block}.branches.{branch}"))
+    }
+
+    fn name(&self, field: &str) -> String {
+        format!("{}.{field}", self.0)
+    }
+
+    fn spec(&self, field: &str, shape: impl Into<Vec<usize>>) -> Spec {
+        let name = self.name(field);
+        Spec::new(name.clone(), format!("wegeft_{name}"), shape)
+    }
+
+    fn dense(&self, field: &str, d_in: usize, d_out: usize, init: Init) -> [Spec; 2] {
+        [
+            self.spec(&format!("{field}.weight"), [d_in, d_out])
+                .with_init(init)
+                .transposed(),
+            self.spec(&format!("{field}.bias"), [d_out]).with_init(init),
+        ]
+    }
+
+    fn mlp(&self, specs: &mut Vec<Spec>, size: usize, hidden: usize) {
+        specs.extend(self.dense("mix.fc1", size, hidden, uniform(size)));
+        specs.extend(self.dense("mix.fc2", hidden, size, uniform(hidden)));
+    }
+
+    fn attention(&self, specs: &mut Vec<Spec>, field: &str, r: usize) {
+        for layer in ["q", "k", "v", "proj"] {
+            specs.extend(self.dense(&format!("{field}.{layer}"), r, r, uniform(r)));
+        }
+    }
+}
+
+/// What linear layers start as in Burn and PyTorch: U(±1/√d_in), weight and bias.
+fn uniform(d_in: usize) -> Init {
+    Init::Uniform(1.0 / (d_in as f64).sqrt())
+}
+
+/// The blocks between phi and psi, each a list of pre-norm branches that are added to their input.
+#[derive(Debug, Clone)]
+pub(super) struct Generator {
+    kind: BlockKind,
+    blocks: Vec<Vec<(Norm, Mix)>>,
 }
 
 impl Generator {
-    /// `C`, `[d_out, r]`, to the generated factor of the same shape.
-    pub fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        self.blocks.iter().fold(c, |c, block| block.forward(c))
+    /// True if there is no block, so that the residual is linear in W.
+    pub(super) fn is_identity(&self) -> bool {
+        self.blocks.is_empty()
     }
-}
 
-/// One block: an element-wise function, or pre-norm branches, each added to its input.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// In order.
-    pub branches: Vec<Branch>,
-    #[module(skip)]
-    kind: BlockKind,
-}
-
-impl Block {
-    fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        let branches = self.branches.iter();
-        match self.kind {
+    /// `C`, `[d_out, r]`, to the generated factor of the same shape.
+    pub(super) fn forward(&self, c: Tensor<2>) -> Tensor<2> {
+        self.blocks.iter().fold(c, |c, branches| match self.kind {
             BlockKind::Sigmoid => sigmoid(c),
             BlockKind::Gelu => gelu(c),
-            _ => branches.fold(c, |c, branch| c.clone() + branch.mix.forward(branch.norm.forward(c))),
-        }
+            _ => branches
+                .iter()
+                .fold(c, |c, (norm, mix)| c.clone() + mix.forward(norm.forward(c))),
+        })
     }
 }
 
-/// A norm and what mixes its output.
-#[derive(Module, Debug)]
-pub struct Branch {
-    norm: Norm,
-    mix: Mix,
+#[derive(Debug, Clone)]
+enum Norm {
+    Unit,
+    None,
+    Layer { gamma: Tensor<1>, beta: Tensor<1> },
 }
 
-#[derive(Module, Debug)]
-struct Norm {
-    layer: Option<LayerNorm>,
-    unit: bool,
-}
+/// As in Burn's and PyTorch's LayerNorm.
+const EPSILON: f64 = 1e-5;
 
 impl Norm {
     fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        match &self.layer {
-            Some(layer) => layer.forward(c),
-            None if self.unit => unit(c),
-            None => c,
+        match self {
+            Self::Unit => unit(c),
+            Self::None => c,
+            Self::Layer { gamma, beta } => layer_norm(c, gamma.clone(), Some(beta.clone()), EPSILON),
         }
     }
 }
@@ -253,7 +303,7 @@ fn unit(c: Tensor<2>) -> Tensor<2> {
     c / length
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 enum Mix {
     Channels(Mlp),
     Tokens(Mlp),
@@ -272,10 +322,29 @@ impl Mix {
     }
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
+struct Dense {
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+}
+
+impl Dense {
+    fn of(factors: &Factors, name: &str) -> Self {
+        Self {
+            weight: factors.matrix(&format!("{name}.weight")),
+            bias: factors.vector(&format!("{name}.bias")),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        linear(x, self.weight.clone(), Some(self.bias.clone()))
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Mlp {
-    fc1: Linear,
-    fc2: Linear,
+    fc1: Dense,
+    fc2: Dense,
 }
 
 impl Mlp {
@@ -284,15 +353,25 @@ impl Mlp {
     }
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 struct Attention {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    proj: Linear,
+    q: Dense,
+    k: Dense,
+    v: Dense,
+    proj: Dense,
 }
 
 impl Attention {
+    fn of(factors: &Factors, name: &str) -> Self {
+        let dense = |layer: &str| Dense::of(factors, &format!("{name}.{layer}"));
+        Self {
+            q: dense("q"),
+            k: dense("k"),
+            v: dense("v"),
+            proj: dense("proj"),
+        }
+    }
+
     /// One head: queries of `tokens` (`[n, r]`), keys and values of `context` (`[m, r]`).
     fn forward(&self, tokens: Tensor<2>, context: Tensor<2>) -> Tensor<2> {
         let [_, r] = tokens.dims();
@@ -302,9 +381,9 @@ impl Attention {
     }
 }
 
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 struct Clusters {
-    logits: Linear,
+    logits: Dense,
     attention: Attention,
     softmax: bool,
 }

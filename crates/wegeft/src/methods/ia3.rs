@@ -2,17 +2,21 @@
 //! learned vector scales what a layer puts out, `y = l ∘ (x W + b)`, or, for feed-forward layers, what it reads,
 //! `y = (l ∘ x) W + b`. l starts at 1. In the paper: keys, values, and the second layer of the MLP as feed-forward.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
 
-use super::{Edit, Factors, Recipe, cast};
-use crate::bank::{Group, own_groups};
-use crate::config::{TargetModules, null_as_default};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::linear::product;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::json::null_as_default;
+use crate::method::{self, Method};
 use crate::site::Site;
-use crate::weights::Weights;
+use crate::targets::TargetModules;
+use crate::tensor::{cast, product};
 
 /// Settings of IA3; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -29,72 +33,74 @@ impl Ia3Config {
             feedforward_modules: TargetModules::Names(feedforward_modules.into_iter().map(Into::into).collect()),
         }
     }
-
-    fn scales_input(&self, site: &Site) -> bool {
-        self.feedforward_modules.matches(&site.module())
-    }
 }
 
-impl Recipe for Ia3Config {
+impl Method for Ia3Config {
+    fn name(&self) -> &'static str {
+        "IA3"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
-        if !self.feedforward_modules.is_empty() && !sites.iter().any(|site| self.scales_input(site)) {
+        let feedforward = self.feedforward_modules.matcher()?;
+        if !self.feedforward_modules.is_empty() && !sites.iter().any(|site| feedforward.matches(&site.module())) {
             let message = "names none of the target_modules; add its modules there too";
             return Err(AdapterError::bad_field("feedforward_modules", message));
         }
-        Ok(own_groups(sites))
+        Ok(Group::each(sites))
     }
 
-    fn params(&self, group: &Group) -> usize {
-        let site = &group.sites[0];
-        if self.scales_input(site) { site.d_in } else { site.d_out }
+    /// l `[d_out, 1]`, or `[1, d_in]` for a feed-forward layer: PEFT's shapes.
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let site = group.site();
+        let feedforward = self.feedforward_modules.matcher();
+        let spec = match feedforward.is_ok_and(|names| names.matches(&site.module())) {
+            true => Spec::new(INPUT, "ia3_l", [1, site.d_in]),
+            false => Spec::new(OUTPUT, "ia3_l", [site.d_out, 1]),
+        };
+        vec![spec.with_init(Init::Ones)]
     }
 
-    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups.iter().map(|group| {
-            let site = &group.sites[0];
-            let input = self.scales_input(site);
-            let shape = if input { [1, site.d_in] } else { [site.d_out, 1] };
-            let l = Param::from_tensor(Tensor::ones(shape, device));
-            Factors::Ia3(Ia3 { l, input })
-        });
-        Ok(factors.collect())
-    }
-}
-
-/// The vector of one site.
-#[derive(Module, Debug)]
-pub struct Ia3 {
-    /// l, `[d_out, 1]`, or `[1, d_in]` for a feed-forward layer: PEFT's shapes.
-    pub l: Param<Tensor<2>>,
-    input: bool,
-}
-
-impl Ia3 {
-    pub(crate) fn scales_input(&self) -> bool {
-        self.input
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        let input = factors.contains(INPUT);
+        Arc::new(BoundIa3 {
+            l: factors.matrix(if input { INPUT } else { OUTPUT }),
+            input,
+            row: OnceLock::new(),
+        })
     }
 
-    pub(crate) fn bind(&self) -> BoundIa3 {
-        let l = self.l.val();
-        let length = l.shape().num_elements();
-        BoundIa3 {
-            l: l.reshape([1, length]),
-            input: self.input,
-        }
+    fn edits_bias(&self, group: &Group) -> bool {
+        self.specs(group).iter().any(|spec| spec.name == OUTPUT)
     }
 }
+
+/// Name of l where it scales what the layer reads, and where it scales what the layer puts out.
+const INPUT: &str = "l_input";
+const OUTPUT: &str = "l_output";
 
 /// The vector as a bound site sees it.
-#[derive(Module, Debug)]
-pub struct BoundIa3 {
-    /// `[1, d]`
+#[derive(Debug)]
+struct BoundIa3 {
     l: Tensor<2>,
     input: bool,
+    /// l as `[1, d]`, once it was read.
+    row: OnceLock<Tensor<2>>,
+}
+
+impl BoundIa3 {
+    fn row(&self) -> Tensor<2> {
+        let row = || self.l.clone().reshape([1, self.l.shape().num_elements()]);
+        self.row.get_or_init(row).clone()
+    }
 }
 
 impl Edit for BoundIa3 {
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let l = cast(self.l.clone(), x.dtype());
+        let l = cast(self.row(), x.dtype());
         match self.input {
             true => product(x * l, weight),
             false => product(x, weight) * l,
@@ -102,7 +108,7 @@ impl Edit for BoundIa3 {
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
-        let change = cast(self.l.clone().sub_scalar(1.0), weight.dtype());
+        let change = cast(self.row().sub_scalar(1.0), weight.dtype());
         match self.input {
             true => weight * change.transpose(),
             false => weight * change,
@@ -114,18 +120,39 @@ impl Edit for BoundIa3 {
             true => bias,
             false => {
                 let length = bias.dims();
-                bias.clone() * cast(self.l.clone().reshape(length), bias.dtype())
+                bias.clone() * cast(self.row().reshape(length), bias.dtype())
             }
         }
     }
 
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
-        let l = cast(self.l.clone(), merged.dtype());
+        let l = cast(self.row(), merged.dtype());
         Some(merged / if self.input { l.transpose() } else { l })
     }
 
     fn unmerged_bias(&self, merged: Tensor<1>) -> Option<Tensor<1>> {
         let length = merged.dims();
-        Some(merged.clone() / cast(self.l.clone().reshape(length), merged.dtype()))
+        Some(merged.clone() / cast(self.row().reshape(length), merged.dtype()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::methods::laws::Case;
+    use crate::{AdapterConfig, Fused};
+
+    const TARGETS: [&str; 3] = ["proj", "up", "down"];
+
+    #[test]
+    fn keeps_the_laws() {
+        Case::new(AdapterConfig::ia3(["down"]).with_target_modules(TARGETS)).check();
+        let fused = Fused {
+            module: "up".into(),
+            blocks: vec!["gate".into(), "value".into()],
+            widths: Vec::new(),
+            adapt: vec!["value".into()],
+        };
+        let fused = AdapterConfig::ia3([""; 0]).with_fused(fused);
+        Case::new(fused.with_target_modules(["up"])).check();
     }
 }

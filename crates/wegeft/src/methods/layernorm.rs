@@ -1,16 +1,20 @@
 //! LayerNorm tuning (Zhao et al. 2023, arXiv 2312.11420; PEFT's LN_TUNING): scale and shift of the norms are trained,
 //! nothing else.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::vector::Vector;
-use super::{Factors, Recipe};
-use crate::bank::{Group, own_groups};
-use crate::config::Targets;
+use super::vector;
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::select;
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
 use crate::site::{Places, Site};
+use crate::targets::Targets;
 use crate::weights::Weights;
 
 /// LayerNorm tuning; it has no setting. `target_modules` narrows it to some norms; without, all are trained.
@@ -24,22 +28,50 @@ impl LayerNormConfig {
     }
 }
 
-impl Recipe for LayerNormConfig {
+impl Method for LayerNormConfig {
+    fn name(&self) -> &'static str {
+        "LN_TUNING"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        select::find_vectors(&places.params, targets, |param| {
+        targets.vectors(places, |param| {
             param.path.ends_with(".gamma") || param.path.ends_with(".beta")
         })
     }
 
-    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
-        Ok(own_groups(sites))
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        vec![vector::spec(group, "ln_tuning_layers.")]
     }
 
-    fn params(&self, group: &Group) -> usize {
-        group.sites[0].d_out
+    fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        Ok(vector::start(
+            vector::spec(group, "ln_tuning_layers."),
+            group,
+            weights,
+            device,
+        ))
     }
 
-    fn make(&self, groups: &[Group], weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        Ok(Vector::copies(groups, weights, true, device))
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        vector::bind(factors)
+    }
+
+    fn mixes(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        Case::new(AdapterConfig::layer_norm()).check();
     }
 }

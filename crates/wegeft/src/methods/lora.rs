@@ -5,23 +5,32 @@
 //! - LoRA+ (Hayou et al. 2024, arXiv 2402.12354), `loraplus_lr_ratio`: a higher learning rate for B, 16 in the paper;
 //! - LoRA-FA (Zhang et al. 2023, arXiv 2308.03303), `freeze_a`: A stays as it started, and only the code `x Aᵀ`
 //!   of `[n, r]` is kept for the backward pass;
-//! - DoRA, `use_dora`: see [`super::dora`];
+//! - DoRA (Liu et al. 2024, arXiv 2402.09353), `use_dora`: learned magnitudes of the output columns, their norm a constant
+//!   to the backward pass; `lora_dropout` acts on what A reads and, unlike PEFT's, not on what the magnitudes scale;
 //! - PiSSA and OLoRA, `init_lora_weights`: see [`super::lora_init`].
+//!
+//! It also adapts embeddings, convolutions and the stacked weights of experts, with PEFT's names and shapes on disk.
 
-use burn::module::{Module, Param, ParamId};
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::dora::{BoundDora, Dora};
+use super::check::{check_alpha, check_probability};
+use super::dora::{self, BoundDora};
 use super::lora_init::{LoraInit, Start};
-use super::low_rank::LowRank;
-use super::wegeft::{check_alpha, check_probability};
-use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
-use crate::bank::{Group, check_rank, own_groups};
-use crate::config::Patterns;
+use super::lora_sites;
+use crate::checkpoint::{Names, Tensors};
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::linear::{affine, product};
-use crate::site::Site;
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::low_rank::LowRank;
+use crate::method::{self, Method};
+use crate::patterns::Patterns;
+use crate::site::{Site, SiteKind};
+use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 use crate::weights::Weights;
 
 /// Settings of LoRA; names as in PEFT.
@@ -47,7 +56,7 @@ pub struct LoraConfig {
     /// A is not trained (LoRA-FA). Not a field of PEFT's, where the optimizer says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub freeze_a: bool,
-    /// Learning rate of B over that of everything else (LoRA+); what builds the optimizer heeds it. Not a field of
+    /// Learning rate of B over that of everything else (LoRA+); whatever builds the optimizer respects it. Not a field of
     /// PEFT's, where the optimizer says so.
     #[serde(default = "no_ratio", skip_serializing_if = "is_no_ratio")]
     pub loraplus_lr_ratio: f64,
@@ -143,125 +152,135 @@ impl LoraConfig {
             }
         }
     }
-
-    /// Rank and scale at a site.
-    fn rank_and_scale(&self, site: &Site) -> (usize, f64) {
-        let (r, alpha) = self.patterns.of(&site.module(), self.r, self.alpha);
-        let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
-        (r, alpha / divisor)
-    }
-
-    fn factors(&self, site: &Site, weights: &Weights, device: &Device) -> Result<Lora, AdapterError> {
-        let (r, scale) = self.rank_and_scale(site);
-        let Start { a, b, initial } = self.init.start(site, r, scale, weights, device)?;
-        let mut lora = Lora {
-            a: Param::from_tensor(a).set_require_grad(!self.freeze_a),
-            b: Param::from_tensor(b),
-            initial: initial.map(|(a, b)| Initial { a, b }),
-            dora: None,
-            scale,
-            dropout: self.dropout,
-            freeze_a: self.freeze_a,
-        };
-        if self.use_dora {
-            lora.dora = Some(Dora::init(weights.matrix(site), lora.residual(), device));
-        }
-        Ok(lora)
-    }
 }
 
-impl Recipe for LoraConfig {
+impl Method for LoraConfig {
+    fn name(&self) -> &'static str {
+        "LORA"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
+    fn takes(&self, _kind: SiteKind) -> bool {
+        true
+    }
+
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         self.check()?;
-        self.patterns.check(sites)?;
-        for site in sites {
-            check_rank(self.rank_and_scale(site).0, site, site.d_in.min(site.d_out))?;
+        let plain = !self.use_dora && matches!(self.init, LoraInit::Kaiming | LoraInit::Gaussian);
+        if let Some(site) = sites.iter().find(|site| site.kind != SiteKind::Matrix && !plain) {
+            let message = format!(
+                "'{}' is of kind {:?}, where LoRA starts as init_lora_weights true or \"gaussian\" and without DoRA only",
+                site.module(),
+                site.kind
+            );
+            return Err(AdapterError::bad_field("target_modules", message));
         }
-        Ok(own_groups(sites))
+        let mut groups = Group::each(sites);
+        self.patterns.resolve(&mut groups, self.r, self.alpha, |r, alpha| {
+            let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
+            alpha / divisor
+        })?;
+        for group in &groups {
+            group.check_rank(|site| site.d_in.min(site.d_out))?;
+        }
+        Ok(groups)
     }
 
-    fn params(&self, group: &Group) -> usize {
-        let site = &group.sites[0];
-        let (r, _) = self.rank_and_scale(site);
-        let a = if self.freeze_a { 0 } else { r * site.d_in };
-        let magnitudes = if self.use_dora { site.d_out } else { 0 };
-        a + r * site.d_out + magnitudes
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let (site, r) = (group.site(), group.rank);
+        let (a, b) = match site.kind {
+            SiteKind::Matrix => (
+                Spec::new("a", "lora_A.weight", [r, site.d_in]),
+                Spec::new("b", "lora_B.weight", [site.d_out, r]),
+            ),
+            _ => lora_sites::specs(group, self.init),
+        };
+        let b = b.with_lr_scale(self.loraplus_lr_ratio);
+        let mut specs = vec![if self.freeze_a { a.frozen() } else { a }, b];
+        if self.init.reads_weight() {
+            // What (A, B) started as. PEFT subtracts their product from the frozen weight; here the residual is
+            // `s·(B A − B₀ A₀)`, so that the weight stays as it is and can be shared.
+            specs.push(Spec::new("initial_a", "", [r, site.d_in]).constant());
+            specs.push(Spec::new("initial_b", "", [site.d_out, r]).constant());
+        }
+        if self.use_dora {
+            specs.extend(dora::specs(site.d_out));
+        }
+        specs
     }
 
-    fn make(&self, groups: &[Group], weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups
-            .iter()
-            .map(|group| self.factors(&group.sites[0], weights, device).map(Factors::Lora));
-        factors.collect()
+    fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        let site = group.site();
+        if site.kind != SiteKind::Matrix {
+            return Ok(Factors::draw(self.specs(group), device));
+        }
+        let Start { a, b, initial } = self.init.start(site, group.rank, group.scale, weights, device)?;
+        let mut factors = Factors::draw(self.specs(group), device).with("a", a).with("b", b);
+        if let Some((a, b)) = initial {
+            factors = factors.with("initial_a", a).with("initial_b", b);
+        }
+        match self.use_dora {
+            true => {
+                let residual = residual(&factors, group.scale);
+                Ok(dora::start(factors, weights.matrix(site), residual, device))
+            }
+            false => Ok(factors),
+        }
+    }
+
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        if matches!(group.site().kind, SiteKind::Conv | SiteKind::Experts) {
+            return lora_sites::bind(group, factors, self.dropout);
+        }
+        let LowRank { a, b, scale } = residual(factors, group.scale);
+        Arc::new(BoundLora {
+            a,
+            b,
+            scale,
+            dora: self.use_dora.then(|| BoundDora::of(factors)),
+            reads_weight: self.init.reads_weight(),
+            dropout: self.dropout,
+        })
     }
 
     fn has_lora_form(&self) -> bool {
         !self.use_dora
     }
-}
 
-/// The pair (A, B) of one site.
-#[derive(Module, Debug)]
-pub struct Lora {
-    /// `[r, d_in]`
-    pub a: Param<Tensor<2>>,
-    /// `[d_out, r]`
-    pub b: Param<Tensor<2>>,
-    /// Magnitudes, for DoRA.
-    pub dora: Option<Dora>,
-    initial: Option<Initial>,
-    /// s
-    pub scale: f64,
-    dropout: f64,
-    freeze_a: bool,
-}
-
-/// What (A, B) started as, for the inits that take a part of the weight. PEFT subtracts their product from the
-/// frozen weight; here the residual is `s·(B A − B₀ A₀)`, so that the weight stays as it is and can be shared.
-#[derive(Module, Debug)]
-struct Initial {
-    a: Tensor<2>,
-    b: Tensor<2>,
-}
-
-impl Lora {
-    /// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank.
-    fn residual(&self) -> LowRank {
-        let (a, b) = (self.a.val(), self.b.val());
-        let (a, b) = match &self.initial {
-            Some(initial) => (
-                Tensor::cat(vec![a, initial.a.clone()], 0),
-                Tensor::cat(vec![b, initial.b.clone().neg()], 1),
-            ),
-            None => (a, b),
-        };
-        LowRank {
-            a,
-            b,
-            scale: self.scale,
+    // Adapters of embeddings once had the names of a linear layer's.
+    fn respell(&self, names: &Names, tensors: &mut Tensors) {
+        for (_, name) in names.values() {
+            let former = match name.rsplit_once('.') {
+                Some((module, "lora_embedding_A")) => format!("{module}.lora_A.weight"),
+                Some((module, "lora_embedding_B")) => format!("{module}.lora_B.weight"),
+                _ => continue,
+            };
+            if let Some(stored) = tensors.remove(&former) {
+                tensors.entry(name.clone()).or_insert(stored);
+            }
         }
     }
+}
 
-    pub(crate) fn bind(&self) -> BoundLora {
-        let LowRank { a, b, scale } = self.residual();
-        BoundLora {
-            a,
-            b,
-            scale,
-            dora: self.dora.as_ref().map(Dora::bind),
-            reads_weight: self.initial.is_some(),
-            dropout: self.dropout,
-        }
-    }
-
-    pub(crate) fn frozen(&self) -> Option<ParamId> {
-        self.freeze_a.then_some(self.a.id)
-    }
+/// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank.
+fn residual(factors: &Factors, scale: f64) -> LowRank {
+    let (a, b) = (factors.matrix("a"), factors.matrix("b"));
+    let (a, b) = match factors.contains("initial_a") {
+        true => (
+            Tensor::cat(vec![a, factors.matrix("initial_a")], 0),
+            Tensor::cat(vec![b, factors.matrix("initial_b").neg()], 1),
+        ),
+        false => (a, b),
+    };
+    LowRank { a, b, scale }
 }
 
 /// (A, B) as a bound site sees them.
-#[derive(Module, Debug)]
-pub struct BoundLora {
+#[derive(Debug)]
+struct BoundLora {
     a: Tensor<2>,
     b: Tensor<2>,
     scale: f64,
@@ -276,6 +295,17 @@ impl BoundLora {
             a: self.a.clone(),
             b: self.b.clone(),
             scale: self.scale,
+        }
+    }
+
+    /// What `residual`, that of (A, B), is with DoRA's magnitudes, if there are any.
+    fn scaled(&self, weight: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        match &self.dora {
+            Some(dora) => {
+                let factor = cast(dora.factor(weight.clone(), self.factors()), weight.dtype());
+                (weight.clone() + residual) * factor - weight
+            }
+            None => residual,
         }
     }
 }
@@ -306,12 +336,25 @@ impl Edit for BoundLora {
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         let residual = cast(self.factors().dense(), weight.dtype());
+        self.scaled(weight, residual)
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let LowRank { a, b, scale } = self.factors();
+        let a = dropped_inputs(a, self.dropout);
+        let residual = cast(LowRank { a, b, scale }.dense(), weight.dtype());
+        self.scaled(weight, residual)
+    }
+
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let update = self.factors().forward(dropped(x.clone(), self.dropout));
         match &self.dora {
             Some(dora) => {
-                let factor = cast(dora.factor(weight.clone(), self.factors()), weight.dtype());
-                (weight.clone() + residual) * factor - weight
+                let frozen = product(x, weight.clone());
+                let factor = cast(dora.factor(weight, self.factors()), frozen.dtype());
+                (frozen.clone() + update) * factor - frozen
             }
-            None => residual,
+            None => update,
         }
     }
 
@@ -323,5 +366,63 @@ impl Edit for BoundLora {
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
         let determined = self.dora.is_none() && !self.reads_weight;
         determined.then(|| merged.clone() - self.residual(merged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::laws::{Case, Net, stir};
+    use crate::{Adapted, AdapterConfig};
+
+    const TARGETS: [&str; 3] = ["proj", "up", "down"];
+
+    fn case(config: LoraConfig) -> Case {
+        Case::new(AdapterConfig::new(config.with_alpha(3.0)).with_target_modules(TARGETS))
+    }
+
+    fn lora() -> LoraConfig {
+        LoraConfig::new(2)
+    }
+
+    #[test]
+    fn keeps_the_laws() {
+        let head = AdapterConfig::lora(2).with_target_modules(TARGETS);
+        Case::new(head.with_modules_to_save(["head"])).check();
+        case(lora().with_rslora(true).with_loraplus_lr_ratio(16.0)).check();
+        case(lora().with_freeze_a(true)).check();
+        case(lora().with_init(LoraInit::Gaussian)).check();
+    }
+
+    #[test]
+    fn keeps_the_laws_when_it_starts_from_the_weight() {
+        for init in [LoraInit::Pissa, LoraInit::PissaNiter(4), LoraInit::Olora] {
+            case(lora().with_init(init)).starting_within(1e-5).check();
+        }
+    }
+
+    #[test]
+    fn dora_keeps_the_laws() {
+        // The norm is a constant to the backward pass, by design: only the magnitudes' gradient is the function's.
+        let dora = || lora().with_dora(true);
+        case(dora()).with_exact_gradients(&["magnitude"]).check();
+        let pissa = case(dora().with_init(LoraInit::Pissa)).starting_within(1e-5);
+        pissa.with_exact_gradients(&["magnitude"]).check();
+    }
+
+    #[test]
+    fn lora_fa_saves_the_a_it_does_not_train() {
+        let device = Device::flex().autodiff();
+        let config = AdapterConfig::new(lora().with_freeze_a(true)).with_target_modules(["proj"]);
+        let fresh = config.init(Net::new(8, 1, &device)).unwrap();
+        let a = |adapted: &Adapted<Net>| adapted.bank().factors[0].matrix("a").into_data();
+        let folder = tempfile::tempdir().unwrap();
+        let stirred = stir(fresh.clone(), 8, 2, &device);
+        assert_eq!(a(&fresh), a(&stirred));
+        assert_eq!(stirred.summary().adapter_params, 8 * 2);
+        stirred.save(folder.path()).unwrap();
+        let other = config.init(Net::new(8, 1, &device)).unwrap();
+        assert_ne!(a(&other), a(&fresh));
+        assert_eq!(a(&other.load_weights(folder.path()).unwrap()), a(&fresh));
     }
 }

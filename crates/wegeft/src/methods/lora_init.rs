@@ -32,9 +32,9 @@ pub enum LoraInit {
 }
 
 impl TryFrom<Value> for LoraInit {
-    type Error = String;
+    type Error = AdapterError;
 
-    fn try_from(value: Value) -> Result<Self, String> {
+    fn try_from(value: Value) -> Result<Self, AdapterError> {
         let known = match &value {
             Value::Bool(true) => Some(Self::Kaiming),
             Value::Bool(false) => Some(Self::Random),
@@ -50,10 +50,11 @@ impl TryFrom<Value> for LoraInit {
             _ => None,
         };
         known.ok_or_else(|| {
-            format!(
-                "field 'init_lora_weights' is {value}; implemented are true, false, \"gaussian\", \"pissa\", \
-                 \"pissa_niter_N\" and \"olora\""
-            )
+            let message = format!(
+                "{value} is not implemented; choose among true, false, \"gaussian\", \"pissa\", \"pissa_niter_N\" and \
+                 \"olora\""
+            );
+            AdapterError::bad_field("init_lora_weights", message)
         })
     }
 }
@@ -129,7 +130,7 @@ impl LoraInit {
         let weight = weights.matrix(site);
         if !weight.clone().is_finite().all().into_scalar::<bool>() {
             let message = format!(
-                "'{}' holds values that are not finite; it cannot be decomposed",
+                "'{}' holds elements that are not finite; it cannot be decomposed",
                 site.path
             );
             return Err(AdapterError::bad_field("init_lora_weights", message));

@@ -2,7 +2,7 @@
 //! first and last tokens.
 //!
 //! - LoReFT: `h + Rᵀ(W h + b − R h)`, R of `[r, d]` with orthonormal rows. R stays orthonormal because what is trained
-//!   is r reflection vectors of the same shape, from which each forward pass makes R ([`super::orthonormal`]);
+//!   is r reflection vectors of the same shape, from which each forward pass makes R, the product of their reflections;
 //! - DiReFT: `h + W₂ᵀ(W₁ h + b)`.
 //!
 //! The weights start random, as in the authors' library: the adapted model does not start as the frozen one. The
@@ -11,18 +11,22 @@
 //! Positions count within the tokens that a forward pass reads, padding too. When generating with a cache, bind for
 //! the prompt and use the frozen model for the tokens that follow, as the paper does.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor};
-use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
 
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::check::check_probability;
 use super::orthonormal::{random_reflectors, rotation};
-use super::wegeft::check_probability;
-use super::{Edit, Factors, Recipe, cast, dropped};
-use crate::bank::{Group, check_rank, own_groups};
-use crate::config::Targets;
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::select;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
 use crate::site::{Places, Site};
+use crate::targets::Targets;
+use crate::tensor::{cast, dropped};
 use crate::weights::Weights;
 
 /// Which edit.
@@ -51,9 +55,9 @@ pub enum Positions {
 }
 
 impl TryFrom<String> for Positions {
-    type Error = String;
+    type Error = AdapterError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, AdapterError> {
         if text == "all" {
             return Ok(Self::All);
         }
@@ -64,9 +68,8 @@ impl TryFrom<String> for Positions {
                 (Some(n), _) => first = n,
                 (_, Some(n)) => last = n,
                 _ => {
-                    return Err(format!(
-                        "field 'position' is '{text}'; write it as f7+l7, f5, l1 or all"
-                    ));
+                    let message = format!("'{text}' names no tokens; write it as f7+l7, f5, l1 or all");
+                    return Err(AdapterError::bad_field("position", message));
                 }
             }
         }
@@ -144,25 +147,19 @@ impl ReftConfig {
             _ => 1,
         }
     }
-
-    fn edit(&self, d: usize, device: &Device) -> Factor {
-        let bound = 1.0 / (d as f64).sqrt();
-        let uniform = Distribution::Uniform(-bound, bound);
-        let write = match self.intervention {
-            Intervention::Loreft => random_reflectors(self.r, d, device),
-            Intervention::Direft => Tensor::random([self.r, d], uniform, device),
-        };
-        Factor {
-            write: Param::from_tensor(write),
-            read: Param::from_tensor(Tensor::random([self.r, d], uniform, device)),
-            bias: Param::from_tensor(Tensor::random([self.r], uniform, device)),
-        }
-    }
 }
 
-impl Recipe for ReftConfig {
+impl Method for ReftConfig {
+    fn name(&self) -> &'static str {
+        "REFT"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        select::find_hooks(&places.hooks, targets, &["output"])
+        targets.hooks(places, &["output"])
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
@@ -173,32 +170,61 @@ impl Recipe for ReftConfig {
                 "names no token; write it as f7+l7, f5, l1 or all",
             ));
         }
-        for site in sites {
-            check_rank(self.r, site, site.d_in)?;
+        let mut groups = Group::each(sites);
+        for group in &mut groups {
+            group.rank = self.r;
+            group.check_rank(|site| site.d_in)?;
         }
-        Ok(own_groups(sites))
+        Ok(groups)
     }
 
-    fn params(&self, group: &Group) -> usize {
-        self.edits() * (2 * self.r * group.sites[0].d_in + self.r)
+    /// For each edit the vectors that R is made of, or W₂, `[r, d]`; W, or W₁, `[r, d]`; b, `[r]`.
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let (r, d) = (self.r, group.site().d_in);
+        let uniform = Init::Uniform(1.0 / (d as f64).sqrt());
+        let spec = |edit: usize, field: &str, shape: Vec<usize>| {
+            let name = format!("edits.{edit}.{field}");
+            Spec::new(name.clone(), format!("reft_{name}"), shape).with_init(uniform)
+        };
+        let edit = |edit| {
+            [
+                spec(edit, "write", vec![r, d]),
+                spec(edit, "read", vec![r, d]),
+                spec(edit, "bias", vec![r]),
+            ]
+        };
+        (0..self.edits()).flat_map(edit).collect()
     }
 
-    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
+    fn start(&self, group: &Group, _weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        let mut factors = Factors::draw(self.specs(group), device);
+        if self.intervention == Intervention::Loreft {
+            for edit in 0..self.edits() {
+                let reflectors = random_reflectors(self.r, group.site().d_in, device);
+                factors = factors.with(&format!("edits.{edit}.write"), reflectors);
+            }
+        }
+        Ok(factors)
+    }
+
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
         let (first, last) = match self.position {
             Positions::All => (usize::MAX, 0),
             Positions::Ends { first, last } => (first, last),
         };
-        let factors = groups.iter().map(|group| {
-            let edits = (0..self.edits()).map(|_| self.edit(group.sites[0].d_in, device));
-            Factors::Reft(Reft {
-                edits: edits.collect(),
-                orthonormal: self.intervention == Intervention::Loreft,
-                first,
-                last,
-                dropout: self.dropout,
-            })
-        });
-        Ok(factors.collect())
+        let edit = |edit: usize| BoundFactor {
+            write: factors.matrix(&format!("edits.{edit}.write")),
+            read: factors.matrix(&format!("edits.{edit}.read")),
+            bias: factors.vector(&format!("edits.{edit}.bias")),
+        };
+        Arc::new(BoundReft {
+            factors: (0..self.edits()).map(edit).collect(),
+            rotates: self.intervention == Intervention::Loreft,
+            edits: OnceLock::new(),
+            first,
+            last,
+            dropout: self.dropout,
+        })
     }
 
     fn merges(&self) -> bool {
@@ -206,65 +232,22 @@ impl Recipe for ReftConfig {
     }
 }
 
-/// The edits of one site.
-#[derive(Module, Debug)]
-pub struct Reft {
-    /// One for both ends, or the first tokens' and the last tokens'.
-    pub edits: Vec<Factor>,
-    orthonormal: bool,
-    first: usize,
-    last: usize,
-    dropout: f64,
-}
-
-/// The weights of one edit.
-#[derive(Module, Debug)]
-pub struct Factor {
-    /// The vectors that R is made of, or W₂; `[r, d]`.
-    pub write: Param<Tensor<2>>,
-    /// W, or W₁; `[r, d]`.
-    pub read: Param<Tensor<2>>,
-    /// b, `[r]`
-    pub bias: Param<Tensor<1>>,
-}
-
-impl Reft {
-    pub(crate) fn bind(&self) -> BoundReft {
-        let edits = self.edits.iter().map(|edit| {
-            let (write, read) = (edit.write.val(), edit.read.val());
-            let bias = edit.bias.val();
-            match self.orthonormal {
-                true => {
-                    let r = rotation(write);
-                    BoundFactor {
-                        read: read - r.clone(),
-                        write: r,
-                        bias,
-                    }
-                }
-                false => BoundFactor { write, read, bias },
-            }
-        });
-        BoundReft {
-            edits: edits.collect(),
-            first: self.first,
-            last: self.last,
-            dropout: self.dropout,
-        }
-    }
-}
-
 /// The edits as a bound hook sees them.
-#[derive(Module, Debug)]
-pub struct BoundReft {
-    edits: Vec<BoundFactor>,
+#[derive(Debug)]
+struct BoundReft {
+    /// As they are trained.
+    factors: Vec<BoundFactor>,
+    /// True if `write` holds the vectors that R is made of.
+    rotates: bool,
+    /// As they act; R is made when the first pass needs it.
+    edits: OnceLock<Vec<BoundFactor>>,
     first: usize,
     last: usize,
     dropout: f64,
 }
 
 /// `h + writeᵀ(read h + bias)`
-#[derive(Module, Debug)]
+#[derive(Debug)]
 struct BoundFactor {
     write: Tensor<2>,
     read: Tensor<2>,
@@ -281,14 +264,32 @@ impl BoundFactor {
     }
 }
 
+impl BoundReft {
+    fn edits(&self) -> &[BoundFactor] {
+        let rotated = |factor: &BoundFactor| {
+            let r = rotation(factor.write.clone());
+            BoundFactor {
+                read: factor.read.clone() - r.clone(),
+                write: r,
+                bias: factor.bias.clone(),
+            }
+        };
+        match self.rotates {
+            true => self.edits.get_or_init(|| self.factors.iter().map(rotated).collect()),
+            false => &self.factors,
+        }
+    }
+}
+
 impl Edit for BoundReft {
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
+        let edits = self.edits();
         let [_, tokens, _] = h.dims();
         let first = self.first.min(tokens);
         let last = self.last.min(tokens - first);
         let middle = tokens - first - last;
-        let (start, end) = (&self.edits[0], &self.edits[self.edits.len() - 1]);
-        if middle == 0 && self.edits.len() == 1 {
+        let (start, end) = (&edits[0], &edits[edits.len() - 1]);
+        if middle == 0 && edits.len() == 1 {
             return start.edit(h, self.dropout);
         }
         let part = |from, length| h.clone().narrow(1, from, length);
@@ -303,5 +304,26 @@ impl Edit for BoundReft {
             parts.push(end.edit(part(first + middle, last), self.dropout));
         }
         Tensor::cat(parts, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        let ends = Positions::Ends { first: 1, last: 1 };
+        let loreft = ReftConfig::loreft(3).with_position(ends);
+        for config in [
+            loreft.clone(),
+            loreft.with_share_weights(false),
+            ReftConfig::direft(2).with_position(Positions::All),
+            ReftConfig::direft(2),
+        ] {
+            Case::new(AdapterConfig::new(config)).starting_elsewhere().check();
+        }
     }
 }

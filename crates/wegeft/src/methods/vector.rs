@@ -1,53 +1,42 @@
 //! A bias or a norm's scale that is trained in full: the factor of BitFit and of LayerNorm tuning. The bank holds
 //! the trained copy, and the backbone's own vector stays as it is, so that adapters can share the backbone.
 
-use burn::module::{Module, Param};
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
-use super::{Edit, Factors, cast};
-use crate::bank::Group;
-use crate::site::Site;
+use crate::edit::Edit;
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::tensor::cast;
 use crate::weights::Weights;
 
-/// The vector in place of one of the model's.
-#[derive(Module, Debug)]
-pub struct Vector {
-    /// `[d]`
-    pub value: Param<Tensor<1>>,
-    norm: bool,
+/// The vector in place of the model's, `[d]`. `prefix` stands before its name on disk.
+pub(super) fn spec(group: &Group, prefix: &str) -> Spec {
+    let site = group.site();
+    let field = if site.path.ends_with(".gamma") {
+        "weight"
+    } else {
+        "bias"
+    };
+    Spec::new("value", format!("{prefix}{field}"), [site.d_out])
 }
 
-impl Vector {
-    /// One factor a group, each a copy of the model's vector. `norm`: named on disk as PEFT names tuned norms.
-    pub(crate) fn copies(groups: &[Group], weights: &Weights, norm: bool, device: &Device) -> Vec<Factors> {
-        let copy = |group: &Group| {
-            let value = Tensor::from_data(weights.vector(&group.sites[0]).into_data(), device);
-            let value = Param::from_tensor(value);
-            Factors::Vector(Self { value, norm })
-        };
-        groups.iter().map(copy).collect()
-    }
+/// A copy of the model's vector.
+pub(super) fn start(spec: Spec, group: &Group, weights: &Weights, device: &Device) -> Factors {
+    let value = Tensor::<1>::from_data(weights.vector(group.site()).into_data(), device);
+    Factors::draw(vec![spec], device).with("value", value)
+}
 
-    pub(crate) fn bind(&self) -> BoundVector {
-        BoundVector {
-            value: self.value.val(),
-        }
-    }
-
-    pub(crate) fn name_on_disk(&self, site: &Site) -> String {
-        let field = if site.path.ends_with(".gamma") {
-            "weight"
-        } else {
-            "bias"
-        };
-        let tuned = if self.norm { "ln_tuning_layers." } else { "" };
-        format!("{}.{tuned}{field}", site.module())
-    }
+pub(super) fn bind(factors: &Factors) -> Arc<dyn Edit> {
+    Arc::new(BoundVector {
+        value: factors.vector("value"),
+    })
 }
 
 /// The vector as a bound site sees it.
-#[derive(Module, Debug)]
-pub struct BoundVector {
+#[derive(Debug)]
+struct BoundVector {
     value: Tensor<1>,
 }
 

@@ -6,25 +6,28 @@
 //! rows. They are drawn from `projection_prng_key` as PEFT draws them on the CPU, so that an adapter saved without
 //! them (`save_projection: false`) loads here too.
 
-use burn::module::{Module, Param};
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use rand_mt::Mt;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::low_rank::LowRank;
+use super::check::check_probability;
 use super::orthonormal::uniform;
-use super::wegeft::check_probability;
-use super::{Edit, Factors, Recipe, cast, dropped};
-use crate::bank::{Group, own_groups};
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::linear::product;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::low_rank::LowRank;
+use crate::method::{self, Method};
 use crate::site::Site;
-use crate::weights::Weights;
+use crate::tensor::{cast, dropped, dropped_inputs, product};
 
 /// Settings of VeRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VeraConfig {
-    /// Rank of A and B: higher than LoRA's, since it costs r trained values a site.
+    /// Rank of A and B: higher than LoRA's, since it costs r trained parameters a site.
     pub r: usize,
     /// Start of d.
     #[serde(default = "d_initial")]
@@ -85,7 +88,15 @@ impl VeraConfig {
     }
 }
 
-impl Recipe for VeraConfig {
+impl Method for VeraConfig {
+    fn name(&self) -> &'static str {
+        "VERA"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         check_probability("vera_dropout", self.dropout)?;
         if self.r == 0 {
@@ -97,39 +108,54 @@ impl Recipe for VeraConfig {
                 format!("{} is not a finite number", self.d_initial),
             ));
         }
-        Ok(own_groups(sites))
+        Ok(Group::each(sites))
     }
 
-    fn params(&self, group: &Group) -> usize {
-        self.r + group.sites[0].d_out
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        vec![
+            Spec::new("lambda_b", "vera_lambda_b", [group.site().d_out]),
+            Spec::new("lambda_d", "vera_lambda_d", [self.r]).with_init(Init::Full(self.d_initial)),
+        ]
     }
 
-    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups.iter().map(|group| {
-            let site = &group.sites[0];
-            Factors::Vera(Vera {
-                lambda_b: Param::from_tensor(Tensor::zeros([site.d_out], device)),
-                lambda_d: Param::from_tensor(Tensor::full([self.r], self.d_initial, device)),
-                d_in: site.d_in,
-                dropout: self.dropout,
-            })
-        });
-        Ok(factors.collect())
-    }
-
-    fn projection(&self, sites: &[Site], device: &Device) -> Option<Projection> {
-        let greatest = |size: fn(&Site) -> usize| sites.iter().map(size).max();
-        let (d_in, d_out) = (greatest(|site| site.d_in)?, greatest(|site| site.d_out)?);
+    /// A `[r, greatest d_in]` and B `[greatest d_out, r]`.
+    fn shared(&self, groups: &[Group], device: &Device) -> Factors {
+        let greatest = |size: fn(&Site) -> usize| groups.iter().map(|group| size(group.site())).max().unwrap_or(0);
+        let shapes = [
+            [self.r, greatest(|site| site.d_in)],
+            [greatest(|site| site.d_out), self.r],
+        ];
+        let spec = |name: &str, shape: [usize; 2]| {
+            let spec = Spec::new(name, format!("vera_{}", name.to_uppercase()), shape);
+            if self.save_projection {
+                spec.frozen()
+            } else {
+                spec.constant()
+            }
+        };
+        let specs = vec![spec("a", shapes[0]), spec("b", shapes[1])];
         let mut generator = Mt::new(self.projection_prng_key);
         // Kaiming-uniform with a = 0: U(±√(6 / fan_in)).
         let mut draw = |shape: [usize; 2]| {
             let bound = (6.0 / shape[1] as f64).sqrt() as f32;
-            Param::from_tensor(uniform(shape, bound, &mut generator, device)).set_require_grad(false)
+            uniform(shape, bound, &mut generator, device)
         };
-        Some(Projection {
-            a: draw([self.r, d_in]),
-            b: draw([d_out, self.r]),
-            saved: self.save_projection,
+        let (a, b) = (draw(shapes[0]), draw(shapes[1]));
+        Factors::draw(specs, device).with("a", a).with("b", b)
+    }
+
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        let first = |matrix: Tensor<2>, dim: usize, length: usize| match matrix.dims()[dim] == length {
+            true => matrix,
+            false => matrix.narrow(dim, 0, length),
+        };
+        let site = group.site();
+        Arc::new(BoundVera {
+            a: first(factors.matrix("a"), 1, site.d_in),
+            b: first(factors.matrix("b"), 0, site.d_out),
+            lambda_b: factors.vector("lambda_b"),
+            lambda_d: factors.vector("lambda_d"),
+            dropout: self.dropout,
         })
     }
 
@@ -138,55 +164,9 @@ impl Recipe for VeraConfig {
     }
 }
 
-/// The frozen matrices of all sites.
-#[derive(Module, Debug)]
-pub struct Projection {
-    /// `[r, greatest d_in]`
-    pub a: Param<Tensor<2>>,
-    /// `[greatest d_out, r]`
-    pub b: Param<Tensor<2>>,
-    saved: bool,
-}
-
-impl Projection {
-    pub(crate) fn is_saved(&self) -> bool {
-        self.saved
-    }
-}
-
-/// The vectors of one site.
-#[derive(Module, Debug)]
-pub struct Vera {
-    /// b, `[d_out]`
-    pub lambda_b: Param<Tensor<1>>,
-    /// d, `[r]`
-    pub lambda_d: Param<Tensor<1>>,
-    d_in: usize,
-    dropout: f64,
-}
-
-impl Vera {
-    pub(crate) fn bind(&self, projection: Option<&Projection>) -> BoundVera {
-        let projection = projection.expect("a bank with VeRA factors has their projection");
-        let first = |matrix: Tensor<2>, dim: usize, length: usize| match matrix.dims()[dim] == length {
-            true => matrix,
-            false => matrix.narrow(dim, 0, length),
-        };
-        let lambda_b = self.lambda_b.val();
-        let [d_out] = lambda_b.dims();
-        BoundVera {
-            a: first(projection.a.val(), 1, self.d_in),
-            b: first(projection.b.val(), 0, d_out),
-            lambda_b,
-            lambda_d: self.lambda_d.val(),
-            dropout: self.dropout,
-        }
-    }
-}
-
 /// Vectors and matrices as a bound site sees them.
-#[derive(Module, Debug)]
-pub struct BoundVera {
+#[derive(Debug)]
+struct BoundVera {
     a: Tensor<2>,
     b: Tensor<2>,
     lambda_b: Tensor<1>,
@@ -205,13 +185,27 @@ impl BoundVera {
 }
 
 impl Edit for BoundVera {
-    // The vectors go on the activations: scaled copies of A and B would be d_in·r and d_out·r values a step.
+    // The vectors go on the activations: scaled copies of A and B would be d_in·r and d_out·r elements a step.
     fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let read = dropped(cast(x.clone(), self.a.dtype()), self.dropout);
-        let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
-        let update = code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>();
+        let update = self.update(x.clone(), weight.clone());
         let out = product(x, weight);
         out.clone() + cast(update, out.dtype())
+    }
+
+    fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
+        let dtype = x.dtype();
+        let read = dropped(cast(x, self.a.dtype()), self.dropout);
+        let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
+        cast(
+            code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>(),
+            dtype,
+        )
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let LowRank { a, b, scale } = self.factors();
+        let a = dropped_inputs(a, self.dropout);
+        cast(LowRank { a, b, scale }.dense(), weight.dtype())
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
@@ -224,5 +218,23 @@ impl Edit for BoundVera {
 
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
         Some(merged.clone() - self.residual(merged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    const TARGETS: [&str; 3] = ["proj", "up", "down"];
+
+    #[test]
+    fn keeps_the_laws() {
+        let vera = || VeraConfig::new(5).with_d_initial(0.5);
+        let unsaved = vera().with_projection_prng_key(7).with_save_projection(false);
+        for config in [vera(), unsaved] {
+            Case::new(AdapterConfig::new(config).with_target_modules(TARGETS)).check();
+        }
     }
 }

@@ -1,21 +1,24 @@
-//! VPT (Visual Prompt Tuning, Jia et al. 2022, arXiv 2203.12119): learned tokens after the CLS token, at the first
+//! VPT (Visual Prompt Tuning, Jia et al. 2022, arXiv 2203.12119): trained tokens after the CLS token, at the first
 //! block only (shallow), or at every block in place of those before (deep).
 //!
 //! They start as U(±√(6 / (3·patch² + d))), the authors' Xavier-uniform over a patch and a token; 5 tokens, deep,
 //! are the setting of WeGeFT's vision experiments. There is no dropout on them. A backbone
 //! that pools over patch tokens leaves the prompts out.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor};
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-use super::{Edit, Factors, Recipe, cast};
-use crate::bank::{Group, own_groups};
-use crate::config::Targets;
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::edit::Edit;
 use crate::error::AdapterError;
-use crate::select;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::weights::Weights;
+use crate::targets::Targets;
+use crate::tensor::cast;
 
 /// Settings of VPT. `target_modules` names hooks; without, every block's `input`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,9 +67,17 @@ impl VptConfig {
     }
 }
 
-impl Recipe for VptConfig {
+impl Method for VptConfig {
+    fn name(&self) -> &'static str {
+        "VPT"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
-        select::find_hooks(&places.hooks, targets, &["input"])
+        targets.hooks(places, &["input"])
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
@@ -77,26 +88,22 @@ impl Recipe for VptConfig {
             ));
         }
         let prompted = if self.deep { sites.len() } else { sites.len().min(1) };
-        Ok(own_groups(&sites[..prompted]))
+        Ok(Group::each(&sites[..prompted]))
     }
 
-    fn params(&self, group: &Group) -> usize {
-        self.num_virtual_tokens * group.sites[0].d_in
-    }
-
-    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let d = group.site().d_in;
         let patch = 3 * self.patch_size * self.patch_size;
-        let factors = groups.iter().enumerate().map(|(index, group)| {
-            let d = group.sites[0].d_in;
-            let bound = (6.0 / (patch + d) as f64).sqrt();
-            let random = Distribution::Uniform(-bound, bound);
-            Factors::Prompt(Prompt {
-                tokens: Param::from_tensor(Tensor::random([self.num_virtual_tokens, d], random, device)),
-                after: self.prefix_tokens,
-                replaces: index > 0,
-            })
-        });
-        Ok(factors.collect())
+        let tokens = Spec::new("tokens", "prompt_embeddings", [self.num_virtual_tokens, d]);
+        vec![tokens.with_init(Init::Uniform((6.0 / (patch + d) as f64).sqrt()))]
+    }
+
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        Arc::new(BoundPrompt {
+            tokens: factors.matrix("tokens"),
+            after: self.prefix_tokens,
+            replaces: group.index > 0,
+        })
     }
 
     fn merges(&self) -> bool {
@@ -104,38 +111,13 @@ impl Recipe for VptConfig {
     }
 }
 
-/// The prompt tokens of one block.
-#[derive(Module, Debug)]
-pub struct Prompt {
-    /// `[prompts, d]`
-    pub tokens: Param<Tensor<2>>,
-    after: usize,
-    replaces: bool,
-}
-
-impl Prompt {
-    pub(crate) fn bind(&self) -> BoundPrompt {
-        BoundPrompt {
-            tokens: self.tokens.val(),
-            after: self.after,
-            replaces: self.replaces,
-        }
-    }
-}
-
 /// The prompt tokens as a bound hook sees them.
-#[derive(Module, Debug)]
-pub struct BoundPrompt {
+#[derive(Debug)]
+struct BoundPrompt {
+    /// `[prompts, d]`
     tokens: Tensor<2>,
     after: usize,
     replaces: bool,
-}
-
-impl BoundPrompt {
-    /// Tokens that the place passes on beyond those it gets.
-    pub(crate) fn added(&self) -> usize {
-        if self.replaces { 0 } else { self.tokens.dims()[0] }
-    }
 }
 
 impl Edit for BoundPrompt {
@@ -150,6 +132,28 @@ impl Edit for BoundPrompt {
         match self.after {
             0 => Tensor::cat(vec![own, rest], 1),
             after => Tensor::cat(vec![x.narrow(1, 0, after), own, rest], 1),
+        }
+    }
+
+    fn added_tokens(&self) -> usize {
+        if self.replaces { 0 } else { self.tokens.dims()[0] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        for config in [
+            VptConfig::new(2, false),
+            VptConfig::new(2, true),
+            VptConfig::new(1, true).with_prefix_tokens(2).with_patch_size(8),
+        ] {
+            Case::new(AdapterConfig::new(config)).starting_elsewhere().check();
         }
     }
 }

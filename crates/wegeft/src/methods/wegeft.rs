@@ -11,21 +11,28 @@
 //!   of the weight alone, merges, and exports as LoRA (`B = phi`, `A = psi W`). (The reference's activation form
 //!   edits the bias and its weight form does not.)
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor};
+use std::any::Any;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
 use kernels::InputEdit;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::check::{check_alpha, check_probability};
+use super::fork;
 use super::generator::{Generator, GeneratorConfig};
-use super::low_rank::LowRank;
-use super::{Edit, Factors, Recipe, cast, dropped, with_rest};
-use crate::bank::{Group, check_rank, grouped};
-use crate::config::{Patterns, Sharing};
+use crate::checkpoint::{Names, Tensors};
+use crate::edit::Edit;
 use crate::error::AdapterError;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::{Group, Sharing};
 use crate::linalg;
-use crate::linear::{affine, product};
-use crate::site::{self, Site};
-use crate::weights::Weights;
+use crate::low_rank::LowRank;
+use crate::method::{self, Method};
+use crate::patterns::Patterns;
+use crate::site::Site;
+use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 
 /// Side of W that phi·psi multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -138,7 +145,7 @@ impl WegeftConfig {
     }
 
     /// Refuses combinations that have no meaning.
-    pub(crate) fn check(&self) -> Result<(), AdapterError> {
+    fn check(&self) -> Result<(), AdapterError> {
         check_alpha("alpha", self.alpha)?;
         self.generator.check()?;
         check_probability("weight_dropout", self.weight_dropout)?;
@@ -169,118 +176,97 @@ impl WegeftConfig {
     }
 
     /// Size that all members of a group share, and that bounds the rank: d_in or d_out.
-    pub(crate) fn shared_size(&self, site: &Site) -> usize {
+    fn shared_size(&self, site: &Site) -> usize {
         match self.side {
             Side::Input => site.d_in,
             Side::Output => site.d_out,
         }
     }
 
-    pub(crate) fn shared_size_name(&self) -> &'static str {
+    fn shared_size_name(&self) -> &'static str {
         match self.side {
             Side::Input => "d_in",
             Side::Output => "d_out",
         }
     }
-
-    /// Makes the factors of a group whose first site is `site`. The random one is U(±1/√d) (Kaiming-uniform with
-    /// a = √5) with d the shared size, as in the reference.
-    pub fn init(&self, site: &Site, device: &Device) -> Wegeft {
-        let d = self.shared_size(site);
-        let (r, alpha) = self.patterns.of(&site.module(), self.r, self.alpha);
-        let bound = 1.0 / (d as f64).sqrt();
-        let random = Distribution::Uniform(-bound, bound);
-        let (phi, psi) = match self.zero_factor {
-            ZeroFactor::Psi => (Tensor::random([d, r], random, device), Tensor::zeros([r, d], device)),
-            ZeroFactor::Phi => (Tensor::zeros([d, r], device), Tensor::random([r, d], random, device)),
-        };
-        Wegeft {
-            phi: Param::from_tensor(phi),
-            psi: Param::from_tensor(psi),
-            generator: self.generator.init(r, site.d_out, device),
-            scale: alpha / r as f64,
-            output_side: self.side == Side::Output,
-            weight_dropout: self.weight_dropout,
-            dropout: self.dropout,
-        }
-    }
 }
 
-impl Recipe for WegeftConfig {
+impl Method for WegeftConfig {
+    fn name(&self) -> &'static str {
+        "WEGEFT"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         self.check()?;
-        self.patterns.check(sites)?;
-        let rank = |site: &Site| self.patterns.of(&site.module(), self.r, self.alpha).0;
-        for site in sites {
-            check_rank(rank(site), site, self.shared_size(site))?;
-        }
-        let groups = grouped(sites, site::group(sites, &self.sharing)?);
+        let mut groups = Group::shared(sites, &self.sharing, self.shared_size_name(), |site| {
+            self.shared_size(site)
+        })?;
+        self.patterns
+            .resolve(&mut groups, self.r, self.alpha, |r, alpha| alpha / r as f64)?;
         for group in &groups {
-            let size = self.shared_size_name();
-            site::check_equal(&group.name, &group.sites, size, |site| self.shared_size(site))?;
-            site::check_equal(&group.name, &group.sites, "r", rank)?;
+            group.check_rank(|site| self.shared_size(site))?;
+            group.check_equal(self.shared_size_name(), |site| self.shared_size(site))?;
             if self.generator.is_tied_to_d_out() {
-                site::check_equal(&group.name, &group.sites, "d_out", |site| site.d_out)?;
+                group.check_equal("d_out", |site| site.d_out)?;
             }
         }
         Ok(groups)
     }
 
-    fn params(&self, group: &Group) -> usize {
-        let site = &group.sites[0];
-        let (r, _) = self.patterns.of(&site.module(), self.r, self.alpha);
-        2 * self.shared_size(site) * r + self.generator.params(r, site.d_out)
+    /// phi `[d, r]`, psi `[r, d]`, and the blocks between them; d is d_in on the input side, d_out on the output side. The
+    /// random one of the two is U(±1/√d) (Kaiming-uniform with a = √5), as in the reference.
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let (d, r) = (self.shared_size(group.site()), group.rank);
+        let random = Init::Uniform(1.0 / (d as f64).sqrt());
+        let (phi, psi) = match self.zero_factor {
+            ZeroFactor::Psi => (random, Init::Zeros),
+            ZeroFactor::Phi => (Init::Zeros, random),
+        };
+        let mut specs = vec![
+            Spec::new("phi", "wegeft_phi.weight", [d, r])
+                .with_init(phi)
+                .transposed(),
+            Spec::new("psi", "wegeft_psi.weight", [r, d]).with_init(psi),
+        ];
+        specs.extend(self.generator.specs(r, group.site().d_out));
+        specs
     }
 
-    fn make(&self, groups: &[Group], _weights: &Weights, device: &Device) -> Result<Vec<Factors>, AdapterError> {
-        let factors = groups
-            .iter()
-            .map(|group| Factors::Wegeft(self.init(&group.sites[0], device)));
-        Ok(factors.collect())
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        Arc::new(BoundWegeft {
+            generator_id: factors.param::<2>("phi").id.val(),
+            phi: factors.matrix("phi"),
+            psi: factors.matrix("psi"),
+            generator: self.generator.bind(factors),
+            scale: group.scale,
+            output_side: self.side == Side::Output,
+            weight_dropout: self.weight_dropout,
+            dropout: self.dropout,
+        })
     }
 
     fn has_lora_form(&self) -> bool {
         true
     }
-}
 
-/// One generator: the pair (phi, psi) that a group of sites shares. d is d_in on the input side, d_out on the
-/// output side.
-#[derive(Module, Debug)]
-pub struct Wegeft {
-    /// `[d, r]`
-    pub phi: Param<Tensor<2>>,
-    /// `[r, d]`
-    pub psi: Param<Tensor<2>>,
-    /// Blocks between them; none for plain WeGeFT.
-    pub generator: Generator,
-    /// s = alpha / r
-    pub scale: f64,
-    output_side: bool,
-    weight_dropout: f64,
-    dropout: f64,
-}
+    fn foreign_fields(&self, groups: &[Group]) -> Map<String, Value> {
+        fork::fields(self, groups)
+    }
 
-impl Wegeft {
-    pub(crate) fn bind(&self) -> BoundWegeft {
-        BoundWegeft {
-            group: self.phi.id.val(),
-            phi: self.phi.val(),
-            psi: self.psi.val(),
-            generator: self.generator.clone(),
-            scale: self.scale,
-            output_side: self.output_side,
-            weight_dropout: self.weight_dropout,
-            dropout: self.dropout,
-        }
+    fn respell(&self, names: &Names, tensors: &mut Tensors) {
+        fork::respell(names, tensors);
     }
 }
 
 /// (phi, psi) as a bound site sees them.
-#[derive(Module, Debug)]
-pub struct BoundWegeft {
+#[derive(Debug, Clone)]
+struct BoundWegeft {
     /// Which generator this is, the same at every site of its group.
-    pub(crate) group: u64,
+    generator_id: u64,
     phi: Tensor<2>,
     psi: Tensor<2>,
     generator: Generator,
@@ -292,7 +278,7 @@ pub struct BoundWegeft {
 
 impl BoundWegeft {
     /// `z + s·(z psiᵀ) phiᵀ`, `[n, d]`: WeGeFT as an edit of a representation, the layer's input or its output.
-    pub fn edit(&self, z: Tensor<2>) -> Tensor<2> {
+    fn edit(&self, z: Tensor<2>) -> Tensor<2> {
         let dtype = z.dtype();
         let read = dropped(cast(z.clone(), self.psi.dtype()), self.dropout);
         // The scale goes on the small tensor, [n, r], not on [n, d].
@@ -302,13 +288,7 @@ impl BoundWegeft {
 
     /// True if the adapter is an edit of the layer's input alone.
     fn edits_input(&self) -> bool {
-        !self.output_side && self.weight_dropout == 0.0 && self.generator.blocks.is_empty()
-    }
-
-    /// True if layers that read the same input as this one can use its edit: same generator, no dropout mask of
-    /// their own.
-    pub(crate) fn shares_edit_with(&self, other: &Self) -> bool {
-        self.group == other.group && self.edits_input() && self.dropout == 0.0
+        !self.output_side && self.weight_dropout == 0.0 && self.generator.is_identity()
     }
 
     /// `block(W phi)`, `[d_out, r]`, for `weight` of `[d_in, d_out]`.
@@ -345,12 +325,20 @@ impl Edit for BoundWegeft {
         if self.edits_input() {
             return product(self.edit(x), weight);
         }
+        product(x.clone(), weight.clone()) + self.update(x, weight)
+    }
+
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        if self.output_side {
+            let z = product(x, weight);
+            return self.edit(z.clone()) - z;
+        }
         let residual = LowRank {
             a: self.psi.clone(),
-            b: self.generated(dropped(weight.clone(), self.weight_dropout)),
+            b: self.generated(dropped(weight, self.weight_dropout)),
             scale: self.scale,
         };
-        product(x.clone(), weight) + residual.forward(dropped(x, self.dropout))
+        residual.forward(dropped(x, self.dropout))
     }
 
     fn affine(
@@ -379,13 +367,32 @@ impl Edit for BoundWegeft {
         cast(self.residual_form(weight).dense(), dtype)
     }
 
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let dtype = weight.dtype();
+        let psi = dropped_inputs(self.psi.clone(), self.dropout);
+        let dropping = Self { psi, ..self.clone() };
+        let read = dropped(weight, self.weight_dropout);
+        cast(dropping.residual_form(read).dense(), dtype)
+    }
+
     fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {
         Some(self.residual_form(weight))
     }
 
+    // The same generator, and no dropout mask of each layer's own.
+    fn shares_input_edit(&self, other: &dyn Edit) -> bool {
+        let other: &dyn Any = other;
+        let same = |other: &Self| self.generator_id == other.generator_id;
+        self.edits_input() && self.dropout == 0.0 && other.downcast_ref().is_some_and(same)
+    }
+
+    fn edit_input(&self, x: Tensor<2>) -> Tensor<2> {
+        self.edit(x)
+    }
+
     // Woodbury: (I + s·psiᵀ phiᵀ)⁻¹ = I - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ, with an inverse of r × r only.
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
-        if !self.generator.blocks.is_empty() {
+        if !self.generator.is_identity() {
             return None;
         }
         let dtype = merged.dtype();
@@ -402,24 +409,42 @@ impl Edit for BoundWegeft {
     }
 }
 
-/// A scale must be a number.
-pub(crate) fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
-    match alpha.is_finite() {
-        true => Ok(()),
-        false => Err(AdapterError::bad_field(
-            field,
-            format!("{alpha} is not a finite number"),
-        )),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
 
-/// A dropout must leave something.
-pub(crate) fn check_probability(field: &str, p: f64) -> Result<(), AdapterError> {
-    match (0.0..1.0).contains(&p) {
-        true => Ok(()),
-        false => Err(AdapterError::bad_field(
-            field,
-            format!("{p} is not a probability in [0, 1)"),
-        )),
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::{Case, Net, stir};
+
+    fn config(sharing: Sharing, zero: ZeroFactor) -> AdapterConfig {
+        let config = WegeftConfig::new(2).with_alpha(3.0).with_sharing(sharing);
+        AdapterConfig::new(config.with_zero_factor(zero)).with_target_modules(["proj", "up", "down"])
+    }
+
+    #[test]
+    fn keeps_the_laws() {
+        let all = config(Sharing::All, ZeroFactor::Phi).with_target_modules(["proj", "up"]);
+        for config in [
+            config(Sharing::Kind, ZeroFactor::Psi),
+            config(Sharing::Site, ZeroFactor::Phi),
+            all.with_modules_to_save(["head"]),
+        ] {
+            Case::new(config).check();
+        }
+    }
+
+    #[test]
+    fn shared_factors_are_updated_once() {
+        let device = Device::flex().autodiff();
+        for (sharing, zero) in [(Sharing::Kind, ZeroFactor::Psi), (Sharing::Site, ZeroFactor::Phi)] {
+            let adapted = config(sharing, zero).init(Net::new(8, 3, &device)).unwrap();
+            let after = stir(adapted, 8, 1, &device);
+            // AdamW's first step is lr·sign(gradient): a second update of a shared factor would double it.
+            let name = if zero == ZeroFactor::Psi { "psi" } else { "phi" };
+            let factor = after.bank().factors[0].matrix(name);
+            let greatest = factor.abs().max().into_scalar::<f32>();
+            assert!((0.01..0.0501).contains(&greatest), "{greatest}");
+        }
     }
 }

@@ -44,7 +44,7 @@ fn trains(net: Net, x: Tensor<3>) {
             adapted = optim.step(0.02, adapted, grads);
         }
         assert!(losses[3] < losses[0], "{dtype:?}: {losses:?}");
-        assert_eq!(adapted.model().blocks[0].proj.weight.val().dtype(), dtype);
+        assert_eq!(adapted.backbone().blocks[0].proj.weight.val().dtype(), dtype);
     }
 }
 

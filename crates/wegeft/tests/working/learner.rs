@@ -4,14 +4,16 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
-use burn::optim::SgdConfig;
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::{LossMetric, MetricDefinition};
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
-use burn::train::{ExecutionStrategy, Learner, RegressionOutput, SupervisedTraining};
+use burn::train::{
+    ExecutionStrategy, InferenceStep, Learner, RegressionOutput, SupervisedTraining, TrainOutput, TrainStep,
+};
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::{Adapted, AdapterConfig};
 
@@ -95,8 +97,19 @@ fn config() -> AdapterConfig {
 
 /// Trains for two epochs; a step takes `batch_size` rows, `accumulation` steps make one update.
 fn trained(start: &Adapted<Net>, batch_size: usize, accumulation: usize, devices: Option<usize>) -> Adapted<Net> {
+    launched(start, start.clone().with_loss(loss), batch_size, accumulation, devices).adapted
+}
+
+fn launched<T>(start: &Adapted<Net>, model: T, batch_size: usize, accumulation: usize, devices: Option<usize>) -> T
+where
+    T: TrainStep<Input = Batch, Output = RegressionOutput>
+        + InferenceStep<Input = Batch, Output = RegressionOutput>
+        + Module
+        + std::fmt::Display
+        + 'static,
+{
     let device = Device::flex().autodiff();
-    let adapted = start.clone();
+    let adapted = start;
     let optimizer = adapted.optimizer(0.0, None, |_| SgdConfig::new().build());
     let rates = adapted.learning_rates(0.1);
     let folder = tempfile::tempdir().unwrap();
@@ -115,9 +128,29 @@ fn trained(start: &Adapted<Net>, batch_size: usize, accumulation: usize, devices
         );
         training = training.with_training_strategy(strategy.into());
     }
-    let result = training.launch(Learner::new(adapted.with_loss(loss), optimizer, rates));
+    let result = training.launch(Learner::new(model, optimizer, rates));
     assert!(result.error.is_none(), "{:?}", result.error);
-    result.model.adapted
+    result.model
+}
+
+/// What a model for burn-train has without adapters: steps of its own.
+impl TrainStep for Net {
+    type Input = Batch;
+    type Output = RegressionOutput;
+
+    fn step(&self, batch: Batch) -> TrainOutput<RegressionOutput> {
+        let (loss, output) = loss(self, batch);
+        TrainOutput::new(self, loss.backward(), output)
+    }
+}
+
+impl InferenceStep for Net {
+    type Input = Batch;
+    type Output = RegressionOutput;
+
+    fn step(&self, batch: Batch) -> RegressionOutput {
+        loss(self, batch).1
+    }
 }
 
 fn output(adapted: &Adapted<Net>, x: &Tensor<3>) -> Tensor<3> {
@@ -160,4 +193,58 @@ fn a_record_of_what_the_learner_trains_is_the_trained_part() {
     let record = trainee.clone().into_record();
     assert_eq!(record.len(), count);
     assert!(trainee.load_record(record).to_string().contains("trainable"));
+}
+
+#[test]
+fn a_model_with_steps_of_its_own_needs_no_closure() {
+    let _turn = turn();
+    let device = Device::flex();
+    let start = config().init(Net::new(&device.clone().autodiff())).unwrap();
+    let x = input(2, &device);
+    let own = launched(&start, start.clone(), 8, 1, None);
+    let closure = trained(&start, 8, 1, None);
+    assert!(crate::net::distance(output(&own, &x), output(&start.valid(), &x)) > 1e-3);
+    assert_eq!(output(&own, &x).into_data(), output(&closure, &x).into_data());
+}
+
+#[test]
+fn gradients_taken_from_the_bound_model_are_the_bank_s() {
+    let _turn = turn();
+    let device = Device::flex().autodiff();
+    let adapted = config().init(Net::new(&device)).unwrap();
+    let bound = adapted.bind();
+    let x = input(2, &device);
+    let grads = GradientsParams::from_grads(bound.forward(x.clone()).powi_scalar(2).sum().backward(), &bound);
+    // phi and psi of three groups, weight and bias of the head.
+    assert_eq!(grads.len(), 8);
+    let after = SgdConfig::new().init().step(0.1, adapted.clone(), grads);
+    assert!(crate::net::distance(after.bind().forward(x.clone()), adapted.bind().forward(x)) > 1e-3);
+}
+
+#[derive(Module, Debug)]
+struct Wrapper {
+    adapted: Adapted<Net>,
+    own: burn::nn::Linear,
+}
+
+#[test]
+fn a_module_around_an_adapted_model_records_the_trained_part() {
+    let _turn = turn();
+    let device = Device::flex().autodiff();
+    let net = Net::new(&device);
+    let wrapper = || Wrapper {
+        adapted: config().init(net.clone()).unwrap(),
+        own: burn::nn::LinearConfig::new(2, 2).init(&device),
+    };
+    let (first, mut second) = (wrapper(), wrapper());
+    second.adapted = crate::net::stirred(&config(), second.adapted.backbone(), &device);
+    let x = input(2, &device);
+    let of = |wrapper: &Wrapper| wrapper.adapted.bind().forward(x.clone());
+    assert!(crate::net::distance(of(&first), of(&second)) > 1e-3);
+    let record = second.clone().into_record();
+    assert_eq!(
+        (record.len(), second.num_params()),
+        (8 + 2, second.adapted.num_params() + 6)
+    );
+    assert_eq!(of(&first.load_record(record)).into_data(), of(&second).into_data());
 }

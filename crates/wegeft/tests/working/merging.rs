@@ -53,7 +53,7 @@ fn unmerging_gives_the_weights_back() {
             .unwrap()
             .init(merged.clone())
             .unwrap();
-        let over = over.load(folder.path()).unwrap();
+        let over = over.load_weights(folder.path()).unwrap();
         match over.unmerge() {
             Ok((back, report)) => {
                 assert!(invertible, "{config:?}");
@@ -87,12 +87,18 @@ fn half_precision_weights_are_merged_in_f32_and_rounded_once() {
             let folder = tempfile::tempdir().unwrap();
             adapted.save(folder.path()).unwrap();
             let half = net.clone().map(&mut Cast(dtype));
-            let over = config.init(half.clone()).unwrap().load(folder.path()).unwrap();
+            let over = config.init(half.clone()).unwrap().load_weights(folder.path()).unwrap();
             let (merged, report) = over.merge_with_report().unwrap();
             assert_eq!(DType::from(dtype), merged.blocks[0].proj.weight.val().dtype());
             // The same residual on the same rounded weights, in f32 throughout.
             let wide = half.map(&mut Cast(FloatDType::F32));
-            let wide = config.init(wide).unwrap().load(folder.path()).unwrap().merge().unwrap();
+            let wide = config
+                .init(wide)
+                .unwrap()
+                .load_weights(folder.path())
+                .unwrap()
+                .merge()
+                .unwrap();
             let exact = wide.blocks[0].proj.weight.val();
             let greatest = exact.clone().abs().max().into_scalar::<f32>();
             let rounded = merged.blocks[0].proj.weight.val().cast(FloatDType::F32);
@@ -127,7 +133,7 @@ fn values_that_are_not_finite_are_refused_by_name() {
     assert!(
         error
             .to_string()
-            .starts_with("weight 'blocks.1.up.weight' would get 2 values"),
+            .starts_with("weight 'blocks.1.up.weight' would get 2 elements"),
         "{error}"
     );
 }

@@ -8,7 +8,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 use wegeft::methods::generator::{BlockKind, GeneratorConfig};
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{Adapted, AdapterConfig, Method, Sharing, Side, ZeroFactor, linear};
+use wegeft::{Adapted, AdapterConfig, Sharing, Side, ZeroFactor, linear};
 
 #[derive(Module, Debug)]
 pub struct Block {
@@ -62,7 +62,7 @@ pub fn input(batch: usize, device: &Device) -> Tensor<3> {
 }
 
 pub fn wegeft(config: WegeftConfig) -> AdapterConfig {
-    AdapterConfig::new(Method::Wegeft(config)).with_target_modules(["proj", "up", "down"])
+    AdapterConfig::new(config).with_target_modules(["proj", "up", "down"])
 }
 
 /// Adapters with low-rank residuals, and whether their merge determines the weight before it.

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use wegeft::methods::generator::{BlockKind, GeneratorConfig};
 use wegeft::methods::lora::LoraConfig;
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{Adapted, AdapterConfig, Method, site};
+use wegeft::{Adapted, AdapterConfig, site};
 
 use crate::net::{Net, input, turn, wegeft};
 
@@ -36,10 +36,12 @@ fn biases_and_cluster_maps_take_no_decay_and_frozen_parameters_are_in_no_group()
     }
     let clusters: Vec<_> = site::params(&adapted)
         .into_iter()
-        .filter(|p| p.path.contains("Clusters.logits"))
+        .filter(|p| p.path.contains("mix.logits"))
         .collect();
     assert!(!clusters.is_empty() && clusters.iter().all(|p| undecayed.matches(&p.id, None)));
-    let (id, path) = path_of(&adapted, "blocks.0.proj.bias");
+    let frozen = site::params(adapted.backbone()).into_iter();
+    let mut frozen = frozen.map(|param| (param.id, format!("model.{}", param.path)));
+    let (id, path) = frozen.find(|(_, path)| path == "model.blocks.0.proj.bias").unwrap();
     assert!(!undecayed.matches(&id, Some(&path)), "it is frozen");
 }
 
@@ -53,13 +55,13 @@ fn decay_and_clipping_act_on_their_groups() {
     let step = |clip: Option<GradientClippingConfig>| {
         device.seed(3);
         let adapted = config.init(Net::new(&device)).unwrap();
-        let before = adapted.model().head.clone();
+        let before = adapted.backbone().head.clone();
         let x = input(2, &device);
         let loss = adapted.bind().forward(x).powi_scalar(2).sum();
         let grads = GradientsParams::from_grads(loss.backward(), &adapted);
         let bias_grad = grads.get::<1>(before.bias.as_ref().unwrap().id).unwrap();
         let mut optim = adapted.optimizer(0.0, clip, |_| SgdConfig::new().build());
-        let after = optim.step(1.0, adapted, grads).model().head.clone();
+        let after = optim.step(1.0, adapted, grads).backbone().head.clone();
         let moved = before.bias.unwrap().val().inner() - after.bias.unwrap().val().inner();
         (moved, bias_grad)
     };
@@ -75,7 +77,7 @@ fn loraplus_gives_b_its_own_rate() {
     let _turn = turn();
     let device = Device::flex().autodiff();
     let lora = LoraConfig::new(2).with_loraplus_lr_ratio(16.0);
-    let config = AdapterConfig::new(Method::Lora(lora)).with_target_modules(["proj"]);
+    let config = AdapterConfig::new(lora).with_target_modules(["proj"]);
     let adapted = config.init(Net::new(&device)).unwrap();
     let rates = adapted.learning_rates(0.01).step();
     let rate = |end: &str| {

@@ -131,7 +131,7 @@ fn training_moves_the_active_adapter_only_and_the_frozen_parameters_are_the_back
     adapters.backbone().visit(&mut backbone);
     for (name, own) in [("lora", 0), ("input", 0), ("output", 2)] {
         let mut ids = Ids(Vec::new());
-        adapters.get(name).unwrap().model().visit(&mut ids);
+        adapters.get(name).unwrap().backbone().visit(&mut ids);
         let fresh = ids.0.iter().filter(|id| !backbone.0.contains(id)).count();
         assert_eq!(fresh, own, "{name}: only a head of its own may differ");
     }
@@ -220,7 +220,7 @@ fn bad_requests_are_named() {
     assert!(message(adapters.add_weighted("sum", &weights, Combination::Linear)).contains("equal ranks"));
     assert!(message(adapters.add_weighted("sum", &[], Combination::Cat)).contains("at least one"));
     let sigmoid = &configs()[4].0;
-    adapters.add("full", &AdapterConfig::new(wegeft::Method::Full)).unwrap();
+    adapters.add("full", &AdapterConfig::full()).unwrap();
     assert!(message(adapters.add_weighted("sum", &[("full", 1.0)], Combination::Cat)).contains("no LoRA form"));
     adapters.add("sigmoid", sigmoid).unwrap();
     assert!(adapters.bind_rows(&["sigmoid", "lora"]).is_ok());

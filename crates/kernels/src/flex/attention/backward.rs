@@ -1,4 +1,4 @@
-//! The backward pass: the probabilities anew from the scores and the kept logarithms of their sums.
+//! The backward pass: probabilities recomputed from the scores and the saved logsumexp.
 
 use rayon::prelude::*;
 
@@ -7,16 +7,16 @@ use super::tiles::{Inputs, Problem};
 use crate::flex::gemm::{Cores, Mat, product};
 use crate::flex::heads::Heads;
 use crate::flex::lanes::sum_of2;
-use crate::flex::memory::{Writer, filled, filled_together};
-use crate::flex::normal::exp_of_negative;
+use crate::flex::math::exp_of_negative;
+use crate::flex::memory::{Writer, par_fill, par_fill_many};
+use crate::flex::simd::simd;
 use crate::flex::values;
-use crate::flex::wide::wide;
 
 /// Gradients of query `[batch, queries, heads, width]`, key and value `[batch, keys, kv_heads, width]`.
 pub fn separate(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads) -> [Vec<f32>; 3] {
     let queries = problem.queries * problem.heads * problem.width;
     let keys = problem.keys * problem.kv_heads * problem.width;
-    filled_together(
+    par_fill_many(
         [queries, keys, keys].map(|part| problem.batch * part),
         [queries, keys, keys],
         |row, [query, key, value]| {
@@ -40,15 +40,15 @@ pub fn separate(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Hea
 /// The gradient of `[batch, tokens, 3, heads, width]`.
 pub fn fused(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads) -> Vec<f32> {
     let part = 3 * problem.keys * problem.heads * problem.width;
-    // What a token that asks nothing gets for its query.
-    let none = vec![0.0; problem.width];
-    filled(problem.batch * part, part, |row, out| {
+    // The query gradient of a token that was not used as a query.
+    let no_query = vec![0.0; problem.width];
+    par_fill(problem.batch * part, part, |row, out| {
         let heads = heads(inputs, problem, outcome, grad, row);
         for token in 0..problem.keys {
             for head in &heads {
                 match token < problem.queries {
                     true => write(out, &head.query, token, problem.width),
-                    false => out.copy(&none),
+                    false => out.copy(&no_query),
                 }
             }
             for of in 0..2 {
@@ -71,7 +71,7 @@ struct Head {
     value: Vec<f32>,
 }
 
-/// All heads of one row. The first of those that share a key has the sum of their gradients of it.
+/// All heads of one sequence. Among heads that share a key, the first one holds the sum of their key and value gradients.
 fn heads(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, row: usize) -> Vec<Head> {
     let mut heads: Vec<Head> = (0..problem.heads)
         .into_par_iter()
@@ -96,8 +96,8 @@ fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, 
     let width = problem.width;
     let scale = problem.options.scale(width) as f32;
     let kv_head = problem.kv_head(head);
-    let out = Heads::lying(values(&outcome.out), problem.heads, width, problem.queries);
-    let log_total = values(&outcome.log_total);
+    let out = Heads::contiguous(values(&outcome.out), problem.heads, width, problem.queries);
+    let logsumexp = values(&outcome.logsumexp);
     let zeros = |tokens: usize| vec![0.0f32; tokens * width];
     let mut of = Head {
         query: zeros(problem.queries),
@@ -109,15 +109,15 @@ fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, 
         let size = queries.len();
         let query = inputs.query.tokens(row, head, &queries);
         let of_out = grad.tokens(row, head, &queries);
-        // Σ_j p_j·∂p_j of a query is the product of its output and the gradient of it.
+        // Σ_j p_j·∂p_j of a query equals the dot product of its output and the gradient of the output.
         let mut along = vec![0.0; size];
-        wide!({
+        simd!({
             for (along, query) in along.iter_mut().zip(queries.clone()) {
                 *along = sum_of2(grad.token(row, head, query), out.token(row, head, query), |a, b| a * b);
             }
         });
         for keys in Problem::tiles(problem.keys) {
-            if !problem.any_seen(row, &queries, &keys) {
+            if !problem.any_visible(row, &queries, &keys) {
                 continue;
             }
             let count = keys.len();
@@ -128,19 +128,22 @@ fn one_head(inputs: &Inputs, problem: &Problem, outcome: &Outcome, grad: Heads, 
             of_scores.resize(size * count, 0.0);
             inputs.scores(problem, row, head, &queries, &keys, &mut scores, Some(&mut slopes));
             product(&mut of_scores, count, of_out, value.t(), 1.0, false, Cores::One);
-            wide!({
+            simd!({
                 let rows = scores.chunks_exact_mut(count).zip(of_scores.chunks_exact_mut(count));
                 for (index, (scores, of_scores)) in rows.enumerate() {
-                    let seen = problem.seen(row, queries.start + index, &keys);
-                    let end = seen.end.max(seen.start);
-                    for hidden in [0..seen.start, end..count] {
+                    let visible = problem.visible_keys(row, queries.start + index, &keys);
+                    let end = visible.end.max(visible.start);
+                    for hidden in [0..visible.start, end..count] {
                         scores[hidden.clone()].fill(0.0);
                         of_scores[hidden].fill(0.0);
                     }
-                    let log_total = log_total[(row * problem.queries + queries.start + index) * problem.heads + head];
+                    let logsumexp = logsumexp[(row * problem.queries + queries.start + index) * problem.heads + head];
                     let along = along[index];
-                    for (score, of_score) in scores[seen.start..end].iter_mut().zip(&mut of_scores[seen.start..end]) {
-                        *score = exp_of_negative(*score - log_total);
+                    for (score, of_score) in scores[visible.start..end]
+                        .iter_mut()
+                        .zip(&mut of_scores[visible.start..end])
+                    {
+                        *score = exp_of_negative(*score - logsumexp);
                         *of_score = *score * (*of_score - along);
                     }
                 }

@@ -1,8 +1,8 @@
 //! See [`crate::attention()`].
 
 mod backward;
+mod decode;
 mod forward;
-mod one_query;
 mod tiles;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -13,7 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-use super::heads::{Heads, readable};
+use super::heads::{Heads, row_contiguous};
 use super::tensor;
 use crate::attention::AttentionOptions;
 use tiles::{Inputs, Problem};
@@ -76,22 +76,22 @@ impl Attention for Flex {
     }
 }
 
-/// What the backward pass keeps beside the inputs.
+/// Saved for backward in addition to the inputs.
 #[derive(Debug, Clone)]
 struct Outcome {
     /// `[batch, queries, heads, width]`
     out: FlexTensor,
-    /// Logarithm of the sum of the exponentials of a query's scores, `[batch, queries, heads]`.
-    log_total: FlexTensor,
+    /// Logsumexp of each query's scores, `[batch, queries, heads]`.
+    logsumexp: FlexTensor,
 }
 
 impl Outcome {
-    fn new(out: Vec<f32>, log_total: Vec<f32>) -> Self {
+    fn new(out: Vec<f32>, logsumexp: Vec<f32>) -> Self {
         let shape = |values: &[f32]| Shape::from([values.len()]);
-        let (out_shape, log_shape) = (shape(&out), shape(&log_total));
+        let (out_shape, log_shape) = (shape(&out), shape(&logsumexp));
         Self {
             out: tensor(out, out_shape),
-            log_total: tensor(log_total, log_shape),
+            logsumexp: tensor(logsumexp, log_shape),
         }
     }
 }
@@ -123,9 +123,9 @@ impl Separate {
             options,
         };
         Self {
-            query: readable(query),
-            key: readable(key),
-            value: readable(value),
+            query: row_contiguous(query),
+            key: row_contiguous(key),
+            value: row_contiguous(value),
             problem,
         }
     }
@@ -139,7 +139,7 @@ impl Separate {
     }
 }
 
-/// One tensor of queries, keys and values, `[batch, tokens, 3·heads·width]`.
+/// A fused tensor of queries, keys and values, `[batch, tokens, 3·heads·width]`.
 #[derive(Debug, Clone)]
 struct Fused {
     qkv: FlexTensor,
@@ -192,16 +192,16 @@ impl Fused {
 }
 
 impl Problem {
-    /// A result `[batch, queries, heads, width]`, seen as `[batch, heads, queries, width]`.
+    /// An output `[batch, queries, heads, width]`, viewed as `[batch, heads, queries, width]`.
     fn out(&self, values: Vec<f32>) -> FlexTensor {
         self.view(values, self.queries, self.heads)
     }
 
-    /// Values of `[batch, tokens, heads, width]`, seen as `[batch, heads, tokens, width]`.
+    /// A buffer `[batch, tokens, heads, width]`, viewed as `[batch, heads, tokens, width]`.
     fn view(&self, values: Vec<f32>, tokens: usize, heads: usize) -> FlexTensor {
-        let lying = Shape::from([self.batch, tokens, heads, self.width]);
-        let values = tensor(values, lying.clone());
-        values.with_layout(Layout::contiguous(lying).transpose(1, 2))
+        let stored = Shape::from([self.batch, tokens, heads, self.width]);
+        let values = tensor(values, stored.clone());
+        values.with_layout(Layout::contiguous(stored).transpose(1, 2))
     }
 }
 
@@ -212,7 +212,7 @@ impl Backward<Flex, 3> for SeparateStep {
     type State = (Separate, Outcome);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let grad = readable(grads.consume::<Flex>(&ops.node));
+        let grad = row_contiguous(grads.consume::<Flex>(&ops.node));
         let (state, outcome) = ops.state;
         let problem = &state.problem;
         let [query, key, value] = backward::separate(&state.inputs(), problem, &outcome, Heads::of(&grad));
@@ -239,8 +239,8 @@ impl Backward<Flex, 1> for FusedStep {
         let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (state, outcome) = ops.state;
         let problem = &state.problem;
-        let seen = Heads::lying(super::values(&grad), problem.heads, problem.width, problem.queries);
-        let qkv = backward::fused(&state.inputs(), problem, &outcome, seen);
+        let visible = Heads::contiguous(super::values(&grad), problem.heads, problem.width, problem.queries);
+        let qkv = backward::fused(&state.inputs(), problem, &outcome, visible);
         if let [Some(node)] = ops.parents {
             grads.register::<Flex>(node.id, tensor(qkv, state.qkv.layout().shape().clone()));
         }
@@ -261,14 +261,14 @@ impl<C: CheckpointStrategy> Attention for Autodiff<Flex, C> {
             value.into_primitive(),
             options,
         );
-        let (out, log_total) = forward::attend(&state.inputs(), &state.problem);
+        let (out, logsumexp) = forward::attend(&state.inputs(), &state.problem);
         match SeparateStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let outcome = Outcome::new(out, log_total);
+                let outcome = Outcome::new(out, logsumexp);
                 let problem = &state.problem;
-                let lying = Shape::from([problem.batch, problem.queries, problem.heads, problem.width]);
-                let seen = Layout::contiguous(lying).transpose(1, 2);
-                let out = outcome.out.clone().with_layout(seen);
+                let stored = Shape::from([problem.batch, problem.queries, problem.heads, problem.width]);
+                let visible = Layout::contiguous(stored).transpose(1, 2);
+                let out = outcome.out.clone().with_layout(visible);
                 prep.finish((state, outcome), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(state.problem.out(out)),
@@ -283,10 +283,10 @@ impl<C: CheckpointStrategy> Attention for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let (qkv, node) = qkv.into_parts();
         let state = Fused::new(qkv, heads, queries, options);
-        let (out, log_total) = forward::attend(&state.inputs(), &state.problem);
+        let (out, logsumexp) = forward::attend(&state.inputs(), &state.problem);
         match FusedStep.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let outcome = Outcome::new(out, log_total);
+                let outcome = Outcome::new(out, logsumexp);
                 let out = outcome.out.clone().with_layout(Layout::contiguous(state.out_shape()));
                 prep.finish((state, outcome), out)
             }

@@ -1,18 +1,18 @@
-//! What both passes work on: heads inside larger tensors, and tiles of scores.
+//! Shared by both passes: heads inside larger tensors, and tiles of scores.
 
 use std::ops::Range;
 
-use crate::attention::AttentionOptions;
+use crate::attention::{AttentionOptions, Visible};
 use crate::flex::gemm::{Cores, product};
 use crate::flex::heads::Heads;
-use crate::flex::normal::tanh;
-use crate::flex::wide::wide;
+use crate::flex::math::tanh;
+use crate::flex::simd::simd;
 
-/// Queries and keys of a tile at most: two tiles of scores fit a 512 KiB second-level cache, and the 197 tokens of a
-/// ViT at 224 pixels are one.
+/// Most queries and keys in a tile: two tiles of scores fit a 512 KiB L2 cache, and the 197 tokens of a ViT at 224 pixels
+/// form one tile.
 const TILE: usize = 224;
 
-/// Sizes and options of one call.
+/// Shapes and options of one call.
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub batch: usize,
@@ -25,12 +25,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The head of keys and values that head `head` reads.
+    /// The key and value head that query head `head` reads.
     pub fn kv_head(&self, head: usize) -> usize {
         head * self.kv_heads / self.heads
     }
 
-    /// Ranges that cover `0..count`, of nearly equal size.
+    /// Ranges of nearly equal size that cover `0..count`.
     pub fn tiles(count: usize) -> Vec<Range<usize>> {
         let size = count.div_ceil(count.div_ceil(TILE).max(1)).max(1);
         (0..count)
@@ -39,16 +39,21 @@ impl Problem {
             .collect()
     }
 
-    /// The part of `keys` that query `query` of row `row` sees, counted from the start of `keys`.
-    pub fn seen(&self, row: usize, query: usize, keys: &Range<usize>) -> Range<usize> {
+    /// The part of `keys` that is visible to query `query` of sequence `row`, relative to the start of `keys`.
+    pub fn visible_keys(&self, row: usize, query: usize, keys: &Range<usize>) -> Range<usize> {
         let range = self.options.visible.range(row, query, self.queries, self.keys);
         let (from, end) = (range.start.max(keys.start), range.end.min(keys.end));
         from.min(end).saturating_sub(keys.start)..end.saturating_sub(keys.start)
     }
 
-    /// False if none of `queries` sees any of `keys`.
-    pub fn any_seen(&self, row: usize, queries: &Range<usize>, keys: &Range<usize>) -> bool {
-        queries.clone().any(|query| !self.seen(row, query, keys).is_empty())
+    /// Whether any of `keys` is visible to any of `queries`.
+    pub fn any_visible(&self, row: usize, queries: &Range<usize>, keys: &Range<usize>) -> bool {
+        if self.options.visible == Visible::All {
+            return !queries.is_empty() && !keys.is_empty();
+        }
+        queries
+            .clone()
+            .any(|query| !self.visible_keys(row, query, keys).is_empty())
     }
 }
 
@@ -60,8 +65,8 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// Scores of a tile of one head into `out`, `[queries, keys]`, soft-capped; with `slopes`, the factor that the cap
-    /// puts on their gradients.
+    /// Writes the soft-capped scores of one head's tile to `out`, `[queries, keys]`; `slopes` receives the derivative of the
+    /// soft cap.
     #[allow(clippy::too_many_arguments)]
     pub fn scores(
         &self,
@@ -79,7 +84,7 @@ impl Inputs<'_> {
         product(out, keys.len(), query, key.t(), scale, false, Cores::One);
         if let Some(cap) = problem.options.softcap {
             let cap = cap as f32;
-            wide!({
+            simd!({
                 for score in out.iter_mut() {
                     *score = tanh(*score / cap);
                 }

@@ -1,0 +1,172 @@
+//! A text classifier: an encoder or a decoder, and a head.
+
+use std::sync::Arc;
+
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::tensor::{Device, Int, Tensor};
+
+use super::labels::Labels;
+use crate::encoder::{Encoder, Head, Pool};
+use crate::lm::{Decoder, Layout};
+
+#[derive(Module, Debug)]
+pub(super) enum Trunk {
+    Encoder(Encoder),
+    Decoder(Decoder),
+}
+
+/// A text classifier. Module paths are those of its checkpoint (`roberta.encoder.layer.0.…`, `classifier.dense`;
+/// `model.layers.0.…`, `score`).
+#[derive(Debug, Clone)]
+pub struct SequenceClassifier {
+    trunk: Trunk,
+    head: Head,
+    labels: Arc<Labels>,
+}
+
+impl SequenceClassifier {
+    pub(super) fn new(trunk: Trunk, head: Head, labels: Labels) -> Self {
+        Self {
+            trunk,
+            head,
+            labels: Arc::new(labels),
+        }
+    }
+
+    /// What it tells apart.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The encoder below the head, if it is one.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => Some(encoder),
+            Trunk::Decoder(_) => None,
+        }
+    }
+
+    /// The decoder below the head, if it is one.
+    pub fn decoder(&self) -> Option<&Decoder> {
+        match &self.trunk {
+            Trunk::Encoder(_) => None,
+            Trunk::Decoder(decoder) => Some(decoder),
+        }
+    }
+
+    /// The head.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Rows of the word embedding.
+    pub fn vocab_size(&self) -> usize {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.config().vocab_size,
+            Trunk::Decoder(decoder) => decoder.config().vocab_size,
+        }
+    }
+
+    /// Tokens of the longest text that it can read; `None` if positions set no limit.
+    pub fn max_tokens(&self) -> Option<usize> {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.config().max_tokens(),
+            Trunk::Decoder(decoder) => {
+                let config = decoder.config();
+                config.learned_positions.then_some(config.max_positions)
+            }
+        }
+    }
+
+    /// True if the type of each token (first or second text) counts.
+    pub fn reads_types(&self) -> bool {
+        self.encoder().is_some_and(|encoder| encoder.config().token_types > 1)
+    }
+
+    /// Tokens `[batch, tokens]` to hidden states `[batch, tokens, d_model]`. `types`: see [`Encoder::hidden`].
+    pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.hidden(ids, layout, types),
+            Trunk::Decoder(decoder) => decoder.hidden(ids, layout, None),
+        }
+    }
+
+    /// Tokens `[batch, tokens]` to logits `[batch, labels]`. `types`: see [`Encoder::hidden`].
+    pub fn forward(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<2> {
+        match &self.trunk {
+            // Every row begins with its text: of the last layer the first column is all that is needed.
+            Trunk::Encoder(encoder) if self.head.config().pool == Pool::First && layout.is_plain() => {
+                let first = encoder.first(ids, layout, types);
+                self.head.forward(first, &Layout::dense(layout.rows(), 1))
+            }
+            _ => self.head.forward(self.hidden(ids, layout, types), layout),
+        }
+    }
+
+    fn with(self, trunk: impl FnOnce(Trunk) -> Trunk, head: impl FnOnce(Head) -> Head) -> Self {
+        Self {
+            trunk: trunk(self.trunk),
+            head: head(self.head),
+            labels: self.labels,
+        }
+    }
+}
+
+// Written out, not derived: neither part has a name of its own in the checkpoint.
+impl Module for SequenceClassifier {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.head.collect_devices(self.trunk.collect_devices(devices))
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.with(|trunk| trunk.fork(device), |head| head.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.with(|trunk| trunk.to_device(device), |head| head.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.with(Module::train, Module::train)
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().with(|trunk| trunk.valid(), |head| head.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self.with(Module::materialize, Module::materialize)
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.visit(visitor),
+            Trunk::Decoder(decoder) => decoder.visit(visitor),
+        }
+        self.head.visit(visitor);
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let trunk = match self.trunk {
+            Trunk::Encoder(encoder) => Trunk::Encoder(encoder.map(mapper)),
+            Trunk::Decoder(decoder) => Trunk::Decoder(decoder.map(mapper)),
+        };
+        Self {
+            trunk,
+            head: self.head.map(mapper),
+            labels: self.labels,
+        }
+    }
+}
+
+impl ModuleDisplayDefault for SequenceClassifier {
+    fn content(&self, content: Content) -> Option<Content> {
+        let content = match &self.trunk {
+            Trunk::Encoder(encoder) => content.add("encoder", encoder),
+            Trunk::Decoder(decoder) => content.add("decoder", decoder),
+        };
+        content.add("head", &self.head).optional()
+    }
+}
+
+impl ModuleDisplay for SequenceClassifier {}

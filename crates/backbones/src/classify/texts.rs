@@ -1,0 +1,123 @@
+//! Texts and pairs of texts to batches of tokens.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use crate::import::ImportError;
+use crate::lm::{Layout, Side};
+
+/// The tokens of a text or of a pair, with the special tokens that the model expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Numbers of the tokens.
+    pub ids: Vec<u32>,
+    /// 1 for tokens of the second text, 0 for others.
+    pub types: Vec<u32>,
+}
+
+/// Texts of a batch, padded on the right.
+#[derive(Debug, Clone)]
+pub struct TextBatch {
+    /// `[batch, tokens]`
+    pub ids: Tensor<2, Int>,
+    /// Where its tokens stand.
+    pub layout: Layout,
+    /// `[batch, tokens]`
+    pub types: Tensor<2, Int>,
+}
+
+/// A tokenizer that cuts texts to the model's length.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+}
+
+impl TextTokenizer {
+    /// Reads tokenizer.json of `folder`. Texts are cut to `max_length` tokens, special ones among them; of a pair the
+    /// longer one first. `vocab_size`: rows of the model's embedding.
+    ///
+    /// # Errors
+    /// A file that is missing or malformed, a token beyond the embedding, a length that the special tokens fill.
+    pub fn load(folder: &Path, vocab_size: usize, max_length: usize) -> Result<Self, ImportError> {
+        let path = folder.join("tokenizer.json");
+        let error = |message: String| ImportError::Config {
+            path: path.clone(),
+            message,
+        };
+        if !path.is_file() {
+            let message = "the tokenizer is missing; fetch it with the model, or in Python: \
+                           transformers.AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)";
+            return Err(error(message.into()));
+        }
+        let mut inner = Tokenizer::from_file(&path).map_err(|e| error(format!("no tokenizer ({e})")))?;
+        let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
+        if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
+            return Err(error(format!(
+                "token '{token}' has number {id}, but the model's embedding has {vocab_size} rows; use the tokenizer of this model"
+            )));
+        }
+        let special = inner.get_post_processor().map_or(0, |processor| {
+            use tokenizers::PostProcessor;
+            processor.added_tokens(true)
+        });
+        if max_length <= special {
+            return Err(error(format!(
+                "{max_length} tokens leave no room for a text beside {special} special ones; allow more"
+            )));
+        }
+        inner.with_padding(None);
+        inner
+            .with_truncation(Some(TruncationParams {
+                direction: TruncationDirection::Right,
+                max_length,
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            }))
+            .map_err(|e| error(e.to_string()))?;
+        Ok(Self { inner })
+    }
+
+    /// Tokens of a text, or of a pair.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, String> {
+        let encoding = match pair {
+            None => self.inner.encode(text, true),
+            Some(pair) => self.inner.encode((text, pair), true),
+        };
+        let encoding = encoding.map_err(|e| e.to_string())?;
+        Ok(Encoded {
+            ids: encoding.get_ids().to_vec(),
+            types: encoding.get_type_ids().to_vec(),
+        })
+    }
+}
+
+impl TextBatch {
+    /// `texts` as tensors, as long as the longest of them. A text without a token is one padding token.
+    ///
+    /// # Panics
+    /// No text.
+    pub fn new(texts: &[&Encoded], device: &Device) -> Self {
+        assert!(!texts.is_empty(), "a batch of no texts");
+        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let tokens = lengths.iter().copied().max().unwrap_or(0).max(1);
+        // What stands at padding is never read.
+        let padded = |of: fn(&Encoded) -> &[u32]| {
+            let rows = texts.iter().flat_map(|text| {
+                let row = of(text).iter().map(|id| i64::from(*id));
+                row.chain(std::iter::repeat(0)).take(tokens)
+            });
+            let data = TensorData::new(rows.collect::<Vec<i64>>(), [texts.len(), tokens]);
+            Tensor::<2, Int>::from_data(data, device)
+        };
+        Self {
+            ids: padded(|text| &text.ids),
+            types: padded(|text| &text.types),
+            layout: Layout::padded(&lengths, tokens, Side::Right),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! An encoder of any family behind one type.
+
+use std::sync::Arc;
+
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::tensor::{DType, Device, Int, Tensor};
+
+use super::attention::Pass;
+use super::bert::Bert;
+use super::config::EncoderConfig;
+use super::deberta::Deberta;
+use super::distilbert::DistilBert;
+use super::modernbert::ModernBert;
+use super::{Family, family};
+use crate::lm::Layout;
+
+/// What a family does by itself; [`Encoder`] does the rest.
+pub(crate) trait Parts {
+    fn pass(&self, layout: &Layout, _dtype: DType, _device: &Device) -> Pass {
+        Pass::new(layout)
+    }
+    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3>;
+    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3>;
+    /// [`Parts::layer`] for the first column alone, `[batch, 1, d_model]`: the others serve as keys and values.
+    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3>;
+    fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        x
+    }
+}
+
+/// The modules of the families.
+#[derive(Module, Debug)]
+pub(crate) enum Body {
+    Bert(Bert),
+    DistilBert(DistilBert),
+    Deberta(Deberta),
+    ModernBert(ModernBert),
+}
+
+/// A text encoder. Module paths are those of its checkpoint with a head
+/// (`bert.encoder.layer.0.attention.self.query`).
+#[derive(Debug, Clone)]
+pub struct Encoder {
+    body: Body,
+    config: Arc<EncoderConfig>,
+    family: &'static Family,
+}
+
+impl Encoder {
+    pub(super) fn new(config: EncoderConfig, device: &Device) -> Self {
+        let family = family(&config.model_type).expect("a config names a family that is implemented");
+        Self {
+            body: (family.build)(&config, device),
+            config: Arc::new(config),
+            family,
+        }
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &EncoderConfig {
+        &self.config
+    }
+
+    pub(crate) fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    fn parts(&self) -> &dyn Parts {
+        match &self.body {
+            Body::Bert(body) => body,
+            Body::DistilBert(body) => body,
+            Body::Deberta(body) => body,
+            Body::ModernBert(body) => body,
+        }
+    }
+
+    /// Tokens `[batch, tokens]` to hidden states `[batch, tokens, d_model]` after the last layer and its norm. `types`:
+    /// the type of each token (0 in the first text of a pair, 1 in the second), all 0 if absent; models without them take
+    /// no notice.
+    ///
+    /// What stands at padding is meaningless but finite.
+    ///
+    /// # Panics
+    /// More tokens than [`EncoderConfig::max_tokens`].
+    pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
+        let device = ids.device();
+        kernels::with_pool(&device, || {
+            let (x, _) = self.through(self.config.depth, ids, layout, types);
+            self.normed(x)
+        })
+    }
+
+    /// [`Encoder::hidden`] of the first column alone, `[batch, 1, d_model]`: of the last layer nothing else is worked out.
+    ///
+    /// # Panics
+    /// As [`Encoder::hidden`].
+    pub fn first(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
+        let device = ids.device();
+        kernels::with_pool(&device, || {
+            let last = self.config.depth - 1;
+            let (x, pass) = self.through(last, ids, layout, types);
+            self.normed(self.parts().layer_first(last, x, &pass))
+        })
+    }
+
+    /// Through the first `layers` layers.
+    fn through(
+        &self,
+        layers: usize,
+        ids: Tensor<2, Int>,
+        layout: &Layout,
+        types: Option<Tensor<2, Int>>,
+    ) -> (Tensor<3>, Pass) {
+        let x = self.embed(ids, layout, types);
+        let pass = self.pass(layout, x.dtype(), &x.device());
+        let x = (0..layers).fold(x, |x, index| self.layer(index, x, &pass));
+        (x, pass)
+    }
+
+    /// The first step of [`Encoder::hidden`]: embeddings `[batch, tokens, d_model]`. Their type is that of all that
+    /// follows: the weights' own, but f32 where [`kernels::compute_dtype`] says so.
+    ///
+    /// # Panics
+    /// More tokens than [`EncoderConfig::max_tokens`].
+    pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
+        let tokens = ids.dims()[1];
+        if let Some(most) = self.config.max_tokens() {
+            assert!(tokens <= most, "{tokens} tokens; this model reads {most}");
+        }
+        self.parts().embed(ids, layout, types)
+    }
+
+    /// What the layers need to know of the batch.
+    pub fn pass(&self, layout: &Layout, dtype: DType, device: &Device) -> Pass {
+        self.parts().pass(layout, dtype, device)
+    }
+
+    /// One layer, `[batch, tokens, d_model]` to the same.
+    pub fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        self.parts().layer(index, x, pass)
+    }
+
+    /// What follows the last layer, `[batch, tokens, d_model]` to the same.
+    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        self.parts().normed(x)
+    }
+
+    fn with(self, change: impl FnOnce(Body) -> Body) -> Self {
+        Self {
+            body: change(self.body),
+            ..self
+        }
+    }
+}
+
+const HOLDER: &str = "Struct:Encoder";
+
+// Written out, not derived: paths begin with the checkpoint's name of the encoder, and have no name of a family in them.
+impl Module for Encoder {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.body.collect_devices(devices)
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.with(|body| body.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.with(|body| body.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.with(Module::train)
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().with(|body| body.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self.with(Module::materialize)
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        visitor.enter_module(self.family.prefix, HOLDER);
+        match &self.body {
+            Body::Bert(body) => body.visit(visitor),
+            Body::DistilBert(body) => body.visit(visitor),
+            Body::Deberta(body) => body.visit(visitor),
+            Body::ModernBert(body) => body.visit(visitor),
+        }
+        visitor.exit_module(self.family.prefix, HOLDER);
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let prefix = self.family.prefix;
+        mapper.enter_module(prefix, HOLDER);
+        let mapped = self.with(|body| match body {
+            Body::Bert(body) => Body::Bert(body.map(mapper)),
+            Body::DistilBert(body) => Body::DistilBert(body.map(mapper)),
+            Body::Deberta(body) => Body::Deberta(body.map(mapper)),
+            Body::ModernBert(body) => Body::ModernBert(body.map(mapper)),
+        });
+        mapper.exit_module(prefix, HOLDER);
+        mapped
+    }
+}
+
+impl ModuleDisplayDefault for Encoder {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.body.content(content)
+    }
+}
+
+impl ModuleDisplay for Encoder {}

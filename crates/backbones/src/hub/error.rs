@@ -1,0 +1,123 @@
+//! Why a model could not be fetched, each reason in its own words.
+
+use std::time::Duration;
+
+/// Why a model could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// Neither a path that exists nor a name of the form `org/name`.
+    #[error("model '{0}' is no folder, no .safetensors file and no name of the form org/name; check the path")]
+    NoSuchPath(String),
+    /// A revision that is no branch, tag or commit.
+    #[error("revision '{0}' is not the name of a branch, tag or commit; give one after the @, such as org/name@main")]
+    Revision(String),
+    /// A name that cannot be fetched because the network is switched off.
+    #[error("'{file}' of {name} is not in the cache and HF_HUB_OFFLINE is set; fetch it once without that setting")]
+    Offline {
+        /// Model.
+        name: String,
+        /// File.
+        file: String,
+    },
+    /// The server did not give the file, or what it gave was not right.
+    #[error("cannot fetch '{file}' of {name}: {reason}")]
+    Fetch {
+        /// Model.
+        name: String,
+        /// File.
+        file: String,
+        /// What went wrong.
+        reason: FetchError,
+    },
+}
+
+/// What went wrong with one file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// 401.
+    #[error(
+        "the server wants to know who asks (401): the model does not exist, is private or is gated; check the name, or set \
+         HF_TOKEN to a token that may read it"
+    )]
+    Unauthorized,
+    /// 403.
+    #[error(
+        "access is denied (403): accept the model's terms on its page, or set HF_TOKEN to a token that may read it"
+    )]
+    Forbidden,
+    /// 404.
+    #[error("the server has no such model, revision or file (404); check the name")]
+    NotFound,
+    /// 429.
+    #[error("the server has had too many requests (429); try again {}", when(.0))]
+    TooManyRequests(Option<Duration>),
+    /// 5xx.
+    #[error("the server failed ({0}); try again later")]
+    Server(u16),
+    /// Another status.
+    #[error("the server answered with status {0}")]
+    Status(u16),
+    /// No connection, or it broke.
+    #[error("{0}; check the network and HF_ENDPOINT")]
+    Connection(String),
+    /// Nothing came for that long.
+    #[error("the server sent nothing for {} s; try again, or raise HF_HUB_DOWNLOAD_TIMEOUT", .0.as_secs_f64())]
+    Stalled(Duration),
+    /// A redirect that is not followed.
+    #[error("the server redirects {0}")]
+    Redirect(String),
+    /// A header that is missing or that no well-meaning server sends.
+    #[error("the server's {header} header is {found}; expected {expected}")]
+    Header {
+        /// Name of the header.
+        header: &'static str,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// More or fewer bytes than the server announced.
+    #[error("{found} bytes came; the server announced {expected}")]
+    Size {
+        /// Bytes that came.
+        found: u64,
+        /// Bytes that should have come.
+        expected: u64,
+    },
+    /// Other bytes than those that were announced.
+    #[error("its SHA-256 is {found}; the server announced {expected}")]
+    Checksum {
+        /// Of what came.
+        found: String,
+        /// Of what should have come.
+        expected: String,
+    },
+    /// The branch moved between two files.
+    #[error("the model changed from commit {from} to {to} while it was fetched; run again")]
+    Changed {
+        /// Commit of the files before.
+        from: String,
+        /// Commit of this one.
+        to: String,
+    },
+    /// The cache folder cannot be written.
+    #[error("cannot write to the cache {path}: {message}; make room there, or set HF_HOME to another folder")]
+    Cache {
+        /// File or folder.
+        path: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// The file came, but cannot be used.
+    #[error("{0}")]
+    Content(String),
+}
+
+fn when(after: &Option<Duration>) -> String {
+    match after {
+        Some(after) => format!("in {} s", after.as_secs()),
+        None => "later".to_string(),
+    }
+}

@@ -1,0 +1,278 @@
+//! A changed model under the names and in the layout of the files that it was read from, so that transformers and timm
+//! load it as they load those.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+use wegeft::storage::{Stored, Tensors, collect};
+
+use super::family::{Family, unwrapped};
+use super::read::Files;
+use super::rename::Source;
+use super::{ImportError, names, timm};
+use crate::vit::{HeadPool, Vit, VitConfig};
+
+/// The files that a model was read from, and which of their tensors became which of the model's.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    files: Files,
+    family: Family,
+    json: Value,
+    sources: BTreeMap<String, Vec<Source>>,
+}
+
+/// What a folder of a changed model holds.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// model.safetensors
+    pub tensors: Tensors,
+    /// config.json
+    pub config: Value,
+    /// Files that are to be copied as they are.
+    pub copied: Vec<PathBuf>,
+}
+
+/// Files beside the weights that say how images are prepared.
+const PREPROCESSING: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+
+impl Layout {
+    pub(super) fn new(files: Files, family: Family, json: Value, sources: BTreeMap<String, Vec<Source>>) -> Self {
+        Self {
+            files,
+            family,
+            json,
+            sources,
+        }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// `model`, of shape `config`, as a folder that the library loads that wrote this one; `labels` name the head's classes.
+    /// A Hugging Face model with a head that no class of transformers has (CLIP's CLS token, SigLIP's pooling by attention)
+    /// becomes one of timm's.
+    ///
+    /// # Errors
+    /// The files cannot be read any more, or neither library can describe the model.
+    pub fn export(&self, model: &Vit, config: &VitConfig, labels: &[String]) -> Result<Exported, ImportError> {
+        let ours = collect(model, &names(model));
+        let folder = self.files.first().parent().map(PathBuf::from).unwrap_or_default();
+        let copied = PREPROCESSING
+            .iter()
+            .map(|name| folder.join(name))
+            .filter(|path| path.is_file());
+        let error = |message: String| ImportError::Config {
+            path: folder.join("config.json"),
+            message,
+        };
+        let config = &VitConfig {
+            head_pool: model.head_pool(),
+            num_classes: classes(model),
+            ..config.clone()
+        };
+        let has_head = model.head.is_some();
+        let as_timm = match self.family {
+            Family::Timm => !timm::is_known(&self.json),
+            Family::Clip | Family::Siglip => has_head && config.head_pool.is_none(),
+            _ => false,
+        };
+        if as_timm {
+            let (tensors, json) = timm::described(ours, config, &self.json, labels).map_err(error)?;
+            return Ok(Exported {
+                tensors,
+                config: json,
+                copied: Vec::new(),
+            });
+        }
+        let (head, body): (Tensors, Tensors) = ours.into_iter().partition(|(name, _)| name.starts_with("head."));
+        let mut tensors = self.restored(&body, config).map_err(error)?;
+        let mut json = self.json.clone();
+        self.resize(&mut json, config);
+        if self.family == Family::Timm {
+            tensors.extend(timm::heads(head, config));
+            timm::describe_head(&mut json, classes(model), labels);
+        } else if has_head {
+            let class = self.class(config, &json);
+            let heads = self.heads(head, config);
+            let prefix = self.family.base_prefix(&json);
+            let prefixed = |name: String| match name.starts_with(prefix) || is_head(&name) {
+                true => name,
+                false => format!("{prefix}{name}"),
+            };
+            tensors = tensors
+                .into_iter()
+                .map(|(name, tensor)| (prefixed(name), tensor))
+                .collect();
+            tensors.retain(|name, _| !is_head(name));
+            tensors.extend(heads);
+            describe_classes(&mut json, class, classes(model), labels);
+        }
+        Ok(Exported {
+            tensors,
+            config: json,
+            copied: copied.collect(),
+        })
+    }
+
+    /// All tensors of the files, without wrappers in their names, with those of `ours` in place of the old ones.
+    fn restored(&self, ours: &Tensors, config: &VitConfig) -> Result<Tensors, String> {
+        let mut tensors = self.files.read_floats().map_err(|e| e.to_string())?;
+        for (name, tensor) in ours {
+            let sources = self.sources.get(name).map_or(&[][..], Vec::as_slice);
+            let mut written = 0;
+            for source in sources {
+                let Some(theirs) = tensors.get_mut(&source.name) else {
+                    return Err(format!("'{}' is not in the weights any more", source.name));
+                };
+                written += source.ours.len();
+                if name == "pos_embed" && tensor.values.len() != theirs.values.len() {
+                    // Interpolated for another image size.
+                    let leading = theirs.shape.len().saturating_sub(2);
+                    theirs.shape.truncate(leading);
+                    theirs
+                        .shape
+                        .extend([tensor.values.len() / config.d_model, config.d_model]);
+                    theirs.values.clone_from(&tensor.values);
+                    written = tensor.values.len();
+                    continue;
+                }
+                let place = source.theirs..source.theirs + source.ours.len();
+                theirs.values[place].copy_from_slice(&tensor.values[source.ours.clone()]);
+            }
+            let left_out = |at: usize| !sources.iter().any(|source| source.ours.contains(&at));
+            if written < tensor.values.len()
+                && (0..tensor.values.len()).any(|at| left_out(at) && tensor.values[at] != 0.0)
+            {
+                return Err(format!(
+                    "a part of '{name}' was trained that the files have no place for; keep the adapter beside this backbone"
+                ));
+            }
+        }
+        Ok(tensors
+            .into_iter()
+            .map(|(name, tensor)| (unwrapped(&name).to_string(), tensor))
+            .collect())
+    }
+
+    /// Writes the image size of `config` into `json` if it is another one.
+    fn resize(&self, json: &mut Value, config: &VitConfig) {
+        let [height, width] = config.image();
+        let size = match height == width {
+            true => json!(height),
+            false => json!([height, width]),
+        };
+        let settings = match self.family {
+            Family::Timm => return timm::describe_size(json, config),
+            Family::Clip | Family::Siglip if json.get("vision_config").is_some() => &mut json["vision_config"],
+            _ => json,
+        };
+        if let Some(settings) = settings.as_object_mut() {
+            settings.insert("image_size".into(), size);
+        }
+    }
+
+    /// transformers' class of the model with its head.
+    fn class(&self, config: &VitConfig, json: &Value) -> Option<&'static str> {
+        Some(match self.family {
+            Family::Vit => "ViTForImageClassification",
+            Family::Deit if config.dist_token => "DeiTForImageClassificationWithTeacher",
+            Family::Deit => "DeiTForImageClassification",
+            Family::Dinov2 if json["model_type"] == "dinov2_with_registers" => {
+                "Dinov2WithRegistersForImageClassification"
+            }
+            Family::Dinov2 => "Dinov2ForImageClassification",
+            Family::Clip => "CLIPForImageClassification",
+            Family::Siglip => "SiglipForImageClassification",
+            // transformers has none; the head is kept for this library.
+            Family::Dinov3 | Family::Timm => return None,
+        })
+    }
+
+    /// The head under the names that the class has for it.
+    fn heads(&self, head: Tensors, config: &VitConfig) -> Tensors {
+        match self.family {
+            Family::Deit if config.dist_token => two_heads(head, config, ["cls_classifier", "distillation_classifier"]),
+            Family::Dinov3 => head,
+            _ => head
+                .into_iter()
+                .map(|(name, mut tensor)| {
+                    if name == "head.weight" && self.family == Family::Dinov2 && config.head_pool.is_none() {
+                        // That class reads the mean of the patches too: with weight 0.
+                        tensor = widened(&tensor);
+                    }
+                    (name.replace("head.", "classifier."), tensor)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The two heads, called `names`, of a distilled model: the mean of their logits is what the one head gives.
+pub(super) fn two_heads(head: Tensors, config: &VitConfig, names: [&str; 2]) -> Tensors {
+    let mut heads = Tensors::new();
+    for (name, tensor) in head {
+        let kind = name.trim_start_matches("head.").to_string();
+        let halves = match (config.head_pool, kind.as_str()) {
+            (Some(HeadPool::ClsDist), "weight") => halves(&tensor),
+            _ => [tensor.clone(), tensor],
+        };
+        for (name, half) in names.iter().zip(halves) {
+            heads.insert(format!("{name}.{kind}"), half);
+        }
+    }
+    heads
+}
+
+/// The left and the right half of the columns, each times 2.
+fn halves(tensor: &Stored) -> [Stored; 2] {
+    let columns = tensor.shape[1] / 2;
+    [0, 1].map(|half| Stored {
+        shape: vec![tensor.shape[0], columns],
+        values: (tensor.values.chunks_exact(2 * columns))
+            .flat_map(|row| {
+                row[half * columns..(half + 1) * columns]
+                    .iter()
+                    .map(|value| 2.0 * value)
+            })
+            .collect(),
+    })
+}
+
+/// As many columns of zeros beside the columns.
+fn widened(tensor: &Stored) -> Stored {
+    let columns = tensor.shape[1];
+    Stored {
+        shape: vec![tensor.shape[0], 2 * columns],
+        values: (tensor.values.chunks_exact(columns))
+            .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, columns)))
+            .collect(),
+    }
+}
+
+fn classes(model: &Vit) -> usize {
+    model.head.as_ref().map_or(0, |head| head.weight.lazy_shape()[1])
+}
+
+fn is_head(name: &str) -> bool {
+    ["classifier.", "cls_classifier.", "distillation_classifier."]
+        .iter()
+        .any(|head| name.starts_with(head))
+}
+
+/// Names the class and its labels in a Hugging Face config.json.
+fn describe_classes(json: &mut Value, class: Option<&str>, count: usize, labels: &[String]) {
+    let Some(fields) = json.as_object_mut() else {
+        return;
+    };
+    if let Some(class) = class {
+        fields.insert("architectures".into(), json!([class]));
+    }
+    let label = |id: usize| labels.get(id).cloned().unwrap_or_else(|| format!("LABEL_{id}"));
+    let id2label: Map<String, Value> = (0..count).map(|id| (id.to_string(), json!(label(id)))).collect();
+    let label2id: Map<String, Value> = (0..count).map(|id| (label(id), json!(id))).collect();
+    fields.insert("id2label".into(), Value::Object(id2label));
+    fields.insert("label2id".into(), Value::Object(label2id));
+    fields.shift_remove("num_labels");
+}

@@ -1,0 +1,174 @@
+//! Compiled templates, and the texts they write.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Rest, Value, ValueOrKwargs};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use serde_json::{Map, Value as Json};
+
+use super::error::ChatError;
+use super::limits::{self, FUEL, on_deep_stack};
+use super::{python, values};
+use crate::lm::tokenizer::LmTokenizer;
+
+/// What a template is given. Messages, tools and documents are JSON objects in the layout of transformers: a message has
+/// `role` and `content` (text, or parts with a `type`), and may have `tool_calls` and whatever else the template reads.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Conversation<'a> {
+    /// Turns, first to last.
+    pub messages: &'a [Json],
+    /// JSON schemas of functions that the model may call.
+    pub tools: Option<&'a [Json]>,
+    /// Texts to answer from.
+    pub documents: Option<&'a [Json]>,
+    /// Further variables, such as `enable_thinking`.
+    pub variables: Option<&'a Map<String, Json>>,
+}
+
+/// A conversation as text. It has its special tokens in it: encode it without adding any.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// Bytes of the text between `generation` tags: what the assistant says.
+    pub generated: Vec<Range<usize>>,
+}
+
+/// The compiled templates of one tokenizer.
+#[derive(Debug)]
+pub struct Chat {
+    environment: Environment<'static>,
+    variables: BTreeMap<String, String>,
+    /// Names of the templates without and with tools.
+    names: [Result<String, ChatError>; 2],
+}
+
+impl Chat {
+    /// Compiles the templates of `tokenizer`.
+    ///
+    /// # Errors
+    /// A tokenizer without a template, or one that is malformed or beyond the limits.
+    pub fn new(tokenizer: &LmTokenizer) -> Result<Self, ChatError> {
+        let templates = &tokenizer.chat_templates;
+        let names = [templates.choose(false), templates.choose(true)];
+        if let [Err(error), Err(_)] = &names {
+            return Err(error.clone());
+        }
+        on_deep_stack(|| {
+            let mut environment = environment()?;
+            for name in names.iter().flatten() {
+                if environment.get_template(name).is_err() {
+                    let source = limits::checked(templates.source(name))?;
+                    let added = environment.add_template_owned(name.clone(), source);
+                    added.map_err(failed)?;
+                }
+            }
+            Ok(Self {
+                environment,
+                variables: tokenizer.special_tokens.clone(),
+                names: names.clone(),
+            })
+        })
+    }
+
+    /// `conversation` as text, up to where the assistant's next turn starts if `open`.
+    ///
+    /// # Errors
+    /// A template that fails, refuses the messages or exceeds a limit.
+    pub fn render(&self, conversation: &Conversation, open: bool) -> Result<Rendered, ChatError> {
+        on_deep_stack(|| self.render_here(conversation, open))
+    }
+
+    /// As [`Chat::render`], on this thread's stack.
+    pub(super) fn render_here(&self, conversation: &Conversation, open: bool) -> Result<Rendered, ChatError> {
+        let name = self.names[usize::from(conversation.tools.is_some())].as_ref();
+        let template = self
+            .environment
+            .get_template(name.map_err(Clone::clone)?)
+            .map_err(failed)?;
+        let list = |items: &[Json]| Value::from(items.iter().map(values::value).collect::<Vec<_>>());
+        let optional = |items: Option<&[Json]>| items.map_or(Value::from(()), list);
+        let messages: Vec<Value> = conversation.messages.iter().map(values::message).collect();
+        let mut context: BTreeMap<String, Value> = BTreeMap::new();
+        let named = self
+            .variables
+            .iter()
+            .map(|(name, text)| (name.clone(), Value::from(text.as_str())));
+        context.extend(named);
+        context.insert("messages".into(), Value::from(messages));
+        context.insert("tools".into(), optional(conversation.tools));
+        context.insert("documents".into(), optional(conversation.documents));
+        context.insert("add_generation_prompt".into(), open.into());
+        let more = conversation.variables.into_iter().flatten();
+        context.extend(more.map(|(name, json)| (name.clone(), values::value(json))));
+        let text = template.render(Value::from(context)).map_err(failed)?;
+        Ok(unmarked(&text))
+    }
+}
+
+/// The text of a chat, ready for the assistant's turn if `open`.
+///
+/// # Errors
+/// A tokenizer without a template, or a template that fails, refuses these messages or exceeds a limit.
+pub fn prompt(tokenizer: &LmTokenizer, conversation: &Conversation, open: bool) -> Result<String, ChatError> {
+    Ok(Chat::new(tokenizer)?.render(conversation, open)?.text)
+}
+
+/// What transformers sets up for templates.
+fn environment() -> Result<Environment<'static>, ChatError> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(failed)?);
+    environment.set_debug(false);
+    environment.set_fuel(Some(FUEL));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(|out, _state, value| python::write(value, out));
+    environment.set_unknown_method_callback(python::method);
+    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", python::strftime_now);
+    environment.add_filter("string", python::string);
+    environment.add_filter(
+        "tojson",
+        |state: &mut State, value: Value, options: Rest<ValueOrKwargs>| {
+            python::tojson(state, &value, &options.into_values())
+        },
+    );
+    environment.add_filter(limits::GENERATION, |text: String| format!("{OPENS}{text}{CLOSES}"));
+    Ok(environment)
+}
+
+/// Noncharacters of Unicode, for use within a program: they mark what `generation` tags enclose.
+const OPENS: char = '\u{fdd0}';
+const CLOSES: char = '\u{fdd1}';
+
+/// A text without its marks, and where they were.
+fn unmarked(marked: &str) -> Rendered {
+    let mut rendered = Rendered {
+        text: String::with_capacity(marked.len()),
+        generated: Vec::new(),
+    };
+    let mut open = None;
+    for c in marked.chars() {
+        let at = rendered.text.len();
+        match c {
+            OPENS => open = Some(at),
+            CLOSES => rendered.generated.extend(open.take().map(|start| start..at)),
+            c => rendered.text.push(c),
+        }
+    }
+    rendered
+}
+
+/// An error of the engine in one line, without a terminal's control sequences.
+fn failed(error: Error) -> ChatError {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return ChatError::Limit("it works longer or writes more than any prompt needs".into());
+    }
+    let text = format!("{error:#}");
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    ChatError::Failed(line.take(500).collect())
+}

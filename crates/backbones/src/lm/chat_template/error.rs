@@ -1,0 +1,22 @@
+//! What goes wrong with chat templates.
+
+/// Why chat messages could not become a prompt.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// A tokenizer without a template.
+    #[error("this model has no chat template (tokenizer_config.json or chat_template.jinja)")]
+    NoTemplate,
+    /// Several templates, and none for this conversation.
+    #[error("this model has several chat templates and none is called 'default'; it has {0}")]
+    NoDefault(String),
+    /// A template that fails or refuses the messages.
+    #[error("the model's chat template fails: {0}")]
+    Failed(String),
+    /// A template that exceeds a limit.
+    #[error("the model's chat template is refused: {0}")]
+    Limit(String),
+    /// A tokenizer that fails on the text.
+    #[error("{0}")]
+    Tokenizer(String),
+}

@@ -1,0 +1,59 @@
+//! Types of the weights in memory.
+
+use std::str::FromStr;
+
+use burn::tensor::{DType, Device};
+
+use crate::import::ImportError;
+
+/// Type of the weights in memory. Computed with is f32 on flex, which reads weights of half precision as they are, and
+/// the same type elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits with f32's range.
+    Bf16,
+    /// 16 bits.
+    F16,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            other => Err(format!("'{other}' is no dtype; choose f32, bf16 or f16")),
+        }
+    }
+}
+
+impl Precision {
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+
+    /// Burn hands out what such a device cannot compute in without a word, and the numbers are then arbitrary.
+    pub(crate) fn check(self, device: &Device) -> Result<(), ImportError> {
+        let fits = |precision: Self| device.supports_dtype(precision.dtype());
+        match self {
+            Self::F32 => Ok(()),
+            asked if fits(asked) => Ok(()),
+            asked => Err(ImportError::Precision {
+                asked: if asked == Self::F16 { "f16" } else { "bf16" },
+                fitting: match asked {
+                    Self::F16 if fits(Self::Bf16) => "f32 or bf16",
+                    Self::Bf16 if fits(Self::F16) => "f32 or f16",
+                    _ => "f32",
+                },
+            }),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Hidden states and logits.
+
+use backbones::lm::{Layout, Side};
+use burn::tensor::Device;
+
+use crate::{expected, furthest, ids, load, values};
+
+/// Tokens of the three padded rows.
+const LENGTHS: [usize; 3] = [12, 7, 1];
+
+fn agrees(name: &str) {
+    let device = Device::flex();
+    let loaded = load(name, &device);
+    assert!(
+        loaded.fresh.is_empty() && loaded.unused.is_empty(),
+        "{name}: {loaded:?}"
+    );
+    let (model, expected) = (loaded.model, expected(name));
+    assert_eq!(model.labels().names().len(), expected["logits"].shape[1]);
+
+    let layout = Layout::padded(&LENGTHS, 12, Side::Right);
+    let tokens = ids(&expected["ids"], &device);
+    let types = Some(ids(&expected["types"], &device));
+    let hidden = model.hidden(tokens.clone(), &layout, types.clone());
+    let real: Vec<bool> = layout.real().collect();
+    let hidden = values(hidden).into_iter().enumerate();
+    let hidden: Vec<f32> = hidden
+        .map(|(at, value)| if real[at / 16] { value } else { 0.0 })
+        .collect();
+    let off = furthest(&hidden, &expected["hidden"].values);
+    assert!(off < 1e-5, "{name}, hidden states with padding: {off}");
+    let off = furthest(
+        &values(model.forward(tokens, &layout, types)),
+        &expected["logits"].values,
+    );
+    assert!(off < 1e-5, "{name}, logits with padding: {off}");
+
+    let layout = Layout::dense(2, 12);
+    let tokens = ids(&expected["whole_ids"], &device);
+    let hidden = values(model.hidden(tokens.clone(), &layout, None));
+    let off = furthest(&hidden, &expected["whole_hidden"].values);
+    assert!(off < 1e-5, "{name}, hidden states: {off}");
+    let off = furthest(
+        &values(model.forward(tokens, &layout, None)),
+        &expected["whole_logits"].values,
+    );
+    assert!(off < 1e-5, "{name}, logits: {off}");
+}
+
+#[test]
+fn bert() {
+    agrees("bert");
+}
+
+#[test]
+fn roberta_and_xlm_roberta() {
+    agrees("roberta");
+    agrees("xlm_roberta");
+}
+
+#[test]
+fn distilbert() {
+    agrees("distilbert");
+}
+
+#[test]
+fn electra() {
+    agrees("electra");
+}
+
+#[test]
+fn deberta() {
+    agrees("deberta_v3");
+    agrees("deberta_v2");
+}
+
+#[test]
+fn modernbert() {
+    agrees("modernbert");
+    agrees("modernbert_mean");
+}
+
+#[test]
+fn decoders_with_a_head_for_sequences() {
+    agrees("llama");
+    agrees("gpt2");
+    agrees("gemma3");
+}
+
+/// The same text in a row that is padded, on either side, and in a row with another text before it.
+#[test]
+fn a_text_reads_the_same_wherever_it_stands() {
+    let device = Device::flex();
+    for name in ["bert", "roberta", "deberta_v3", "modernbert"] {
+        let (model, expected) = (load(name, &device).model, expected(name));
+        let text = ids(&expected["whole_ids"], &device).narrow(0, 0, 1).narrow(1, 0, 5);
+        let alone = values(model.hidden(text.clone(), &Layout::dense(1, 5), None));
+        let filler = ids(&expected["whole_ids"], &device).narrow(0, 1, 1).narrow(1, 0, 3);
+        let both = burn::tensor::Tensor::cat(vec![filler.clone(), text.clone()], 1);
+        let left = Layout::padded(&[5], 8, Side::Left);
+        let packed = Layout::packed(&[vec![3, 5]], 8);
+        for layout in [left, packed] {
+            let hidden = model.hidden(both.clone(), &layout, None).narrow(1, 3, 5);
+            let off = furthest(&values(hidden), &alone);
+            assert!(off < 1e-5, "{name}: {off}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Tensors on disk and in memory: safetensors files, and modules filled from and collected into named tensors.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::error::AdapterError;
+use crate::site::ParamInfo;
+
+/// One stored tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Shape in PyTorch's orientation.
+    pub shape: Vec<usize>,
+    /// Elements, row-major.
+    pub values: Vec<f32>,
+}
+
+/// The tensors of a file by name.
+pub type Tensors = BTreeMap<String, Stored>;
+
+/// Path in a module -> (parameter, name on disk).
+pub type Names = BTreeMap<String, (ParamInfo, String)>;
+
+/// Every missing, surplus and misshapen tensor, in words; empty if `tensors` fit `names`.
+pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (param, name) in names.values() {
+        let expected = param.stored_shape();
+        match tensors.get(name) {
+            None => problems.push(format!("missing '{name}' {expected:?}")),
+            Some(stored) if stored.shape != expected => {
+                problems.push(format!("'{name}' has shape {:?}, expected {expected:?}", stored.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    let wanted: BTreeSet<&String> = names.values().map(|(_, name)| name).collect();
+    problems.extend(
+        tensors
+            .keys()
+            .filter(|name| !wanted.contains(name))
+            .map(|name| format!("surplus '{name}'")),
+    );
+    problems
+}
+
+/// `module` with the parameters that `names` lists taken from `tensors`, which [`problems`] found to fit.
+pub fn fill<M: Module>(module: M, names: &Names, tensors: &Tensors) -> M {
+    module.map(&mut Filler {
+        path: Vec::new(),
+        names,
+        tensors,
+    })
+}
+
+/// The parameters of `module` that `names` lists.
+pub fn collect<M: Module>(module: &M, names: &Names) -> Tensors {
+    let mut reader = Reader {
+        path: Vec::new(),
+        names,
+        tensors: Tensors::new(),
+    };
+    module.visit(&mut reader);
+    reader.tensors
+}
+
+pub(crate) fn to_stored<const D: usize>(tensor: Tensor<D>, transpose: bool) -> Stored {
+    let tensor = if transpose { tensor.swap_dims(0, D - 1) } else { tensor };
+    let data = tensor.into_data().convert::<f32>();
+    Stored {
+        shape: data.shape().to_vec(),
+        values: data.iter::<f32>().collect(),
+    }
+}
+
+struct Reader<'a> {
+    path: Vec<String>,
+    names: &'a Names,
+    tensors: Tensors,
+}
+
+impl ModuleVisitor for Reader<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some((info, name)) = self.names.get(&self.path.join(".")) {
+            self.tensors
+                .insert(name.clone(), to_stored(param.base(), info.transposed));
+        }
+    }
+}
+
+struct Filler<'a> {
+    path: Vec<String>,
+    names: &'a Names,
+    tensors: &'a Tensors,
+}
+
+impl ModuleMapper for Filler<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((info, name)) = self.names.get(&self.path.join(".")) else {
+            return param;
+        };
+        let Some(stored) = self.tensors.get(name) else {
+            return param;
+        };
+        let dtype = param.base().dtype();
+        param.map(|old| {
+            // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
+            let values = if info.transposed {
+                transposed(stored)
+            } else {
+                stored.values.clone()
+            };
+            let data = TensorData::new(values, info.shape.clone()).convert_dtype(dtype);
+            Tensor::<D>::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
+        })
+    }
+}
+
+fn transposed(stored: &Stored) -> Vec<f32> {
+    let (rows, columns) = (stored.shape[0], stored.shape[1]);
+    (0..columns)
+        .flat_map(|c| (0..rows).map(move |r| stored.values[r * columns + c]))
+        .collect()
+}
+
+pub(crate) fn file_error(action: &'static str, path: &Path, message: impl ToString) -> AdapterError {
+    AdapterError::File {
+        action,
+        path: path.to_path_buf(),
+        message: message.to_string(),
+    }
+}
+
+/// Writes `tensors` as f32 safetensors, beside `path` first, then renamed.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError> {
+    write_then_rename(path, &pack(path, tensors)?)
+}
+
+/// `tensors` as the bytes of a safetensors file, f32. `path` names them in messages.
+pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterError> {
+    let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
+        .iter()
+        .map(|(name, stored)| {
+            (
+                name,
+                (
+                    stored.values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                    &stored.shape,
+                ),
+            )
+        })
+        .collect();
+    let views = bytes
+        .iter()
+        .map(|(name, (bytes, shape))| {
+            TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| file_error("write", path, e))?;
+    let metadata = [("format".to_string(), "pt".to_string())].into();
+    safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))
+}
+
+/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part. A link is
+/// followed; a device or a pipe, which no file may replace, is written into.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    let error = |e: std::io::Error| {
+        // tempfile adds the name of a file that is gone by then.
+        let message = e.to_string();
+        file_error("write", path, message.split(" at path \"").next().unwrap_or_default())
+    };
+    let target = match fs::canonicalize(path) {
+        Ok(target) if !target.is_file() => return fs::write(target, bytes).map_err(error),
+        Ok(target) => target,
+        // A link to nothing yet.
+        Err(_) if path.is_symlink() => return fs::write(path, bytes).map_err(error),
+        Err(_) => path.to_path_buf(),
+    };
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is private by default; an adapter is as readable as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(error)?;
+    file.write_all(bytes).map_err(error)?;
+    file.persist(&target).map_err(|e| error(e.error))?;
+    Ok(())
+}
+
+/// The tensors of a safetensors file, F16 and BF16 upcast to f32.
+///
+/// # Errors
+/// A file that is missing, truncated, or holds another type.
+pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
+    let bytes = fs::read(path).map_err(|e| file_error("read", path, e))?;
+    unpack(path, &bytes)
+}
+
+/// The tensors of the bytes of a safetensors file. `path` names them in messages.
+pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError> {
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
+    file.iter()
+        .map(|(name, view)| {
+            let dtype = match view.dtype() {
+                Dtype::F32 => DType::F32,
+                Dtype::F16 => DType::F16,
+                Dtype::BF16 => DType::BF16,
+                other => {
+                    return Err(file_error(
+                        "read",
+                        path,
+                        format!("'{name}' has dtype {other:?}, expected F32, F16 or BF16"),
+                    ));
+                }
+            };
+            let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+            let values = data.iter::<f32>().collect();
+            Ok((
+                name.to_string(),
+                Stored {
+                    shape: view.shape().to_vec(),
+                    values,
+                },
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_file_that_was_asked_for_alone() {
+        let message = write_then_rename(Path::new("/nowhere/at/all"), b"new")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("/nowhere/at/all") && !message.contains(".tmp"),
+            "{message}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_and_a_pipe_is_written_into() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "old").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        write_then_rename(&path("link"), b"new").unwrap();
+        assert!(path("link").is_symlink());
+        assert_eq!(fs::read(path("file")).unwrap(), b"new");
+
+        symlink(path("later"), path("dangling")).unwrap();
+        write_then_rename(&path("dangling"), b"new").unwrap();
+        assert_eq!(fs::read(path("later")).unwrap(), b"new");
+
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        let pipe = path("pipe");
+        let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
+        write_then_rename(&path("pipe"), b"new").unwrap();
+        assert!(fs::metadata(path("pipe")).unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"new");
+    }
+}

@@ -1,0 +1,278 @@
+//! What a bound site does in place of the frozen one, and how it is attached to a parameter.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor, Reparameterization};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::factors::Factors;
+use crate::low_rank::LowRank;
+use crate::tensor::{cast, dequantized, product, with_rest};
+
+/// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
+/// implements what it changes.
+pub trait Edit: Any + fmt::Debug + Send + Sync {
+    /// `x W'` in activation space. `x`: `[n, d_in]`, `weight` (the stored one): `[d_in, d_out]`, result `[n, d_out]`.
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let change = self.residual(dequantized(weight.clone()));
+        let out = product(x.clone(), weight);
+        let dtype = out.dtype();
+        out + cast(product(x, change), dtype)
+    }
+
+    /// `residual + x W' + bias`, what is there of it, for methods that can do it in one pass. Shapes as
+    /// [`Edit::matmul`], `bias`: `[d_out]`, `residual`: `[n, d_out]`.
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        with_rest(self.matmul(x, weight), bias, residual)
+    }
+
+    /// The residual `W' - W`, `[d_in, d_out]`: the weight-space route, and what a merge adds.
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        weight.zeros_like()
+    }
+
+    /// [`Edit::residual`] as a forward pass reads it from [`Param::val`](burn::module::Param::val): with dropout, in
+    /// training. Where activation space draws a mask for every row, one mask for all rows of a pass is drawn here.
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        self.residual(weight)
+    }
+
+    /// `x (W' - W)`, `[n, d_out]`, with dropout in training: what a block of a fused layer adds to its output. Shapes as
+    /// [`Edit::matmul`].
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        match self.low_rank(weight.clone()) {
+            Some(residual) => residual.forward(x),
+            None => product(x, self.residual(weight)),
+        }
+    }
+
+    /// Rows `ids` (`[n]`) of an embedding's table with the edit, `[n, d_model]`. `weight`: `[vocabulary, d_model]`. With a
+    /// low-rank residual the edited table is never formed.
+    fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
+        let frozen = weight.clone().select(0, ids.clone());
+        let change = match self.low_rank(weight.clone()) {
+            Some(LowRank { a, b, scale }) => {
+                let code = a.select(1, ids).transpose().mul_scalar(scale);
+                code.matmul(b.transpose())
+            }
+            None => self.residual(weight).select(0, ids),
+        };
+        let dtype = frozen.dtype();
+        frozen + cast(change, dtype)
+    }
+
+    /// The vector in place of `bias`, `[d_out]`: a bias, or the scale of a norm.
+    fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
+        bias
+    }
+
+    /// `out`, `[n, d_out]`, with the bias added.
+    fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+        let dtype = out.dtype();
+        out + cast(self.bias(bias), dtype).unsqueeze::<2>()
+    }
+
+    /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
+    fn activation(&self, x: Tensor<3>) -> Tensor<3> {
+        x
+    }
+
+    /// Tokens that [`Edit::activation`] passes on beyond those it gets.
+    fn added_tokens(&self) -> usize {
+        0
+    }
+
+    /// The residual as a low-rank product, if it is one exactly.
+    fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
+        None
+    }
+
+    /// The weight whose merge is `merged`, `[d_in, d_out]`, if that determines it.
+    fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
+        None
+    }
+
+    /// The bias whose merge is `merged`, `[d_out]`, if that determines it.
+    fn unmerged_bias(&self, _merged: Tensor<1>) -> Option<Tensor<1>> {
+        None
+    }
+
+    /// True if a layer bound to `other` that reads the same input can use this edit's [`Edit::edit_input`].
+    fn shares_input_edit(&self, _other: &dyn Edit) -> bool {
+        false
+    }
+
+    /// The layer's input as the frozen weight is to read it, `[n, d_in]`; for edits that share it.
+    fn edit_input(&self, x: Tensor<2>) -> Tensor<2> {
+        x
+    }
+}
+
+/// The edit that changes nothing.
+#[derive(Debug)]
+pub struct Frozen;
+
+impl Edit for Frozen {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        product(x, weight)
+    }
+}
+
+/// How an edit is made from factors.
+#[derive(Clone)]
+pub(crate) struct Rebind(Arc<dyn Fn(&Factors) -> Arc<dyn Edit> + Send + Sync>);
+
+impl Rebind {
+    pub(crate) fn new(make: impl Fn(&Factors) -> Arc<dyn Edit> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+}
+
+/// The state that a forward pass attaches to a site: its edit, and the factors that the edit was made from. A bound
+/// model shows these factors to whoever visits it, so that gradients taken from it are the bank's.
+#[derive(Clone)]
+pub struct Bound {
+    factors: Arc<Factors>,
+    edit: Arc<dyn Edit>,
+    rebind: Rebind,
+    /// The site's weight with the edit in it, once it was read.
+    composed: OnceLock<Tensor<2>>,
+}
+
+impl Bound {
+    pub(crate) fn new(factors: Factors, rebind: Rebind) -> Self {
+        let edit = rebind.0(&factors);
+        Self {
+            factors: Arc::new(factors),
+            edit,
+            rebind,
+            composed: OnceLock::new(),
+        }
+    }
+
+    /// What this bound state does to its site.
+    pub fn edit(&self) -> &dyn Edit {
+        &*self.edit
+    }
+
+    /// The factors that the edit was made from.
+    pub fn factors(&self) -> &Factors {
+        &self.factors
+    }
+
+    /// The parameter with the edit written into it: a weight or a vector, without dropout.
+    pub(crate) fn merged<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.shape();
+        if D == 1 {
+            let [width] = [shape[0]];
+            return self.edit().bias(base.reshape([width])).reshape(shape);
+        }
+        let base = as_matrix(base);
+        (base.clone() + self.edit().residual(base)).reshape(shape)
+    }
+
+    /// One bound state made of several: `make` puts their edits together.
+    pub(crate) fn composed(
+        parts: Vec<Self>,
+        make: impl Fn(Vec<Self>) -> Arc<dyn Edit> + Send + Sync + 'static,
+    ) -> Self {
+        let none = Factors::default();
+        let factors = parts.iter().fold(none, |all, part| all.joined(&part.factors));
+        let edit = make(parts.clone());
+        let rebind = Rebind::new(move |factors: &Factors| {
+            let mut start = 0;
+            let parts = parts.iter().map(|part| {
+                let length = part.factors.len();
+                let own = factors.part(start, length);
+                start += length;
+                Self::new(own, part.rebind.clone())
+            });
+            make(parts.collect())
+        });
+        Self {
+            factors: Arc::new(factors),
+            edit,
+            rebind,
+            composed: OnceLock::new(),
+        }
+    }
+
+    /// The same state of changed factors. The edit is made anew: it holds handles to the old ones.
+    fn changed(self, change: impl FnOnce(Factors) -> Factors) -> Self {
+        let factors = Arc::unwrap_or_clone(self.factors);
+        Self::new(change(factors), self.rebind)
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bound").field(&self.edit).finish()
+    }
+}
+
+impl Module for Bound {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.factors.collect_devices(devices)
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.changed(|factors| factors.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.changed(|factors| factors.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.changed(Module::train)
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().changed(|factors| factors.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        self.factors.visit(visitor);
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        self.changed(|factors| factors.map(mapper))
+    }
+}
+
+impl Reparameterization for Bound {
+    const NAME: &'static str = "wegeft";
+
+    // Burn reads `Param::val()` through this: the weight-space route that needs no change in the model. A model may read it
+    // many times in a pass, as a recurrent one does: the weight is composed once.
+    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.shape();
+        if D == 1 {
+            let [width] = [shape[0]];
+            return self.edit().bias(dequantized(base).reshape([width])).reshape(shape);
+        }
+        let compose = || {
+            let base = as_matrix(dequantized(base));
+            base.clone() + self.edit().residual_in_training(base)
+        };
+        self.composed.get_or_init(compose).clone().reshape(shape)
+    }
+}
+
+/// A weight as the matrix that edits read, `[rows, columns]`.
+pub(crate) fn as_matrix<const D: usize>(weight: Tensor<D>) -> Tensor<2> {
+    let shape = weight.shape();
+    weight.reshape([shape[0], shape[1..].iter().product()])
+}

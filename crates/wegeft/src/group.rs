@@ -1,0 +1,169 @@
+//! Groups: the sites that share one set of factors.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::AdapterError;
+use crate::site::{Site, kind, regex};
+
+/// Which sites share factors.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// One group per projection type and size, across all layers: the paper's setting.
+    #[default]
+    Kind,
+    /// One group for all sites (they need equal d_in).
+    All,
+    /// Every site a group of its own.
+    Site,
+    /// Regular expressions matched from the start of the module path; a site joins the first that matches.
+    Groups(Vec<String>),
+}
+
+/// A group of sites that share factors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Name: the projection type, the pattern, or the site.
+    pub name: String,
+    /// Its sites, in traversal order; the first one owns the group on disk.
+    pub sites: Vec<Site>,
+    /// Its place among the adapter's groups.
+    pub index: usize,
+    /// Rank of its factors; 0 for methods that have none.
+    pub rank: usize,
+    /// Scale of its edit, such as alpha / r; 1 unless the method sets it.
+    pub scale: f64,
+}
+
+impl Group {
+    /// Every site a group of its own.
+    pub fn each(sites: &[Site]) -> Vec<Self> {
+        let own = |(index, site): (usize, &Site)| Self::new(site.module(), vec![site.clone()], index);
+        sites.iter().enumerate().map(own).collect()
+    }
+
+    /// The groups that `sharing` makes of `sites`. Modules of one kind, but of different sizes `size` (named `size_name`), are
+    /// a group for each size.
+    ///
+    /// # Errors
+    /// A group pattern that is no regular expression or matches no site, or a site that is in no group.
+    pub fn shared(
+        sites: &[Site],
+        sharing: &Sharing,
+        size_name: &str,
+        size: impl Fn(&Site) -> usize,
+    ) -> Result<Vec<Self>, AdapterError> {
+        let mut sizes: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for site in sites {
+            sizes.entry(kind(&site.module())).or_default().insert(size(site));
+        }
+        let compiled = match sharing {
+            Sharing::Groups(patterns) => patterns
+                .iter()
+                .map(|pattern| regex(&format!("(?:{pattern})(?:\\..*)?")).map(|regex| (pattern.clone(), regex)))
+                .collect::<Result<Vec<_>, _>>()?,
+            _ => Vec::new(),
+        };
+        let mut groups: Vec<Self> = Vec::new();
+        let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
+        for site in sites {
+            let module = site.module();
+            let name = match sharing {
+                Sharing::Kind => match kind(&module) {
+                    kind if sizes[&kind].len() == 1 => kind,
+                    kind => format!("{kind} ({size_name} {})", size(site)),
+                },
+                Sharing::All => "all".to_string(),
+                Sharing::Site => module,
+                Sharing::Groups(_) => {
+                    let found = compiled.iter().find(|(_, regex)| regex.is_match(&module));
+                    found.map(|(pattern, _)| pattern.clone()).ok_or_else(|| {
+                        let message = format!(
+                            "site '{module}' is in none of the groups; add a pattern that matches it from the start of its name"
+                        );
+                        AdapterError::bad_field("groups", message)
+                    })?
+                }
+            };
+            let slot = *by_name.entry(name.clone()).or_insert_with(|| {
+                groups.push(Self::new(name, Vec::new(), groups.len()));
+                groups.len() - 1
+            });
+            groups[slot].sites.push(site.clone());
+        }
+        for (pattern, _) in &compiled {
+            if !by_name.contains_key(pattern) {
+                let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
+                return Err(AdapterError::NoMatch {
+                    field: "sharing",
+                    pattern: pattern.clone(),
+                    nearest: names[..names.len().min(3)].join(", "),
+                });
+            }
+        }
+        Ok(groups)
+    }
+
+    fn new(name: String, sites: Vec<Site>, index: usize) -> Self {
+        Self {
+            name,
+            sites,
+            index,
+            rank: 0,
+            scale: 1.0,
+        }
+    }
+
+    /// The first site.
+    pub fn site(&self) -> &Site {
+        &self.sites[0]
+    }
+
+    /// Module path of the first site, under which the group is stored.
+    pub fn module(&self) -> String {
+        self.site().module()
+    }
+
+    /// Checks that all sites agree in a size, such as d_in.
+    ///
+    /// # Errors
+    /// The first site that differs.
+    pub fn check_equal(&self, size: &'static str, of: impl Fn(&Site) -> usize) -> Result<(), AdapterError> {
+        let first = of(self.site());
+        match self.sites.iter().find(|site| of(site) != first) {
+            None => Ok(()),
+            Some(site) => Err(self.unequal(size, first, site, of(site))),
+        }
+    }
+
+    /// Checks that the rank is 1 to the size `of` every site.
+    ///
+    /// # Errors
+    /// A rank that is 0 or too large.
+    pub fn check_rank(&self, of: impl Fn(&Site) -> usize) -> Result<(), AdapterError> {
+        let bad = |site: &&Site| self.rank == 0 || self.rank > of(site);
+        match self.sites.iter().find(bad) {
+            None => Ok(()),
+            Some(site) => Err(AdapterError::BadRank {
+                rank: self.rank,
+                site: site.path.clone(),
+                d_in: site.d_in,
+                d_out: site.d_out,
+                max: of(site),
+            }),
+        }
+    }
+
+    pub(crate) fn unequal(&self, size: &'static str, first: usize, site: &Site, other: usize) -> AdapterError {
+        AdapterError::Unequal {
+            group: self.name.clone(),
+            size,
+            first: self.module(),
+            first_size: first,
+            site: site.module(),
+            site_size: other,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a fine-tuning method is: where it acts, which factors it has there, and what they do to a site.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::checkpoint::{Names, Tensors};
+use crate::edit::Edit;
+use crate::error::AdapterError;
+use crate::factors::{Factors, Spec};
+use crate::group::Group;
+use crate::site::{ParamInfo, Places, Site, SiteKind};
+use crate::targets::Targets;
+use crate::weights::Weights;
+
+/// A fine-tuning method: its settings, and all that the rest of the library asks of it. Implement it to use a method of
+/// your own with [`AdapterConfig::new`](crate::AdapterConfig::new); every method of this crate is one file that does.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{Device, Tensor};
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::{Map, Value};
+/// use wegeft::{Adapted, AdapterConfig, Edit, Factors, Group, Init, Method, Spec, read, read_config_with, settings};
+///
+/// /// Scales what a layer puts out, one learned number for each output.
+/// #[derive(Debug, Clone, Serialize, Deserialize)]
+/// struct Gain {
+///     start: f64,
+/// }
+///
+/// impl Method for Gain {
+///     fn name(&self) -> &'static str {
+///         "GAIN"
+///     }
+///     fn settings(&self) -> Map<String, Value> {
+///         settings(self)
+///     }
+///     fn specs(&self, group: &Group) -> Vec<Spec> {
+///         let gain = Spec::new("gain", "gain", [group.site().d_out]);
+///         vec![gain.with_init(Init::Full(self.start))]
+///     }
+///     fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+///         Arc::new(Scaled { gain: factors.vector("gain") })
+///     }
+/// }
+///
+/// #[derive(Debug)]
+/// struct Scaled {
+///     gain: Tensor<1>,
+/// }
+///
+/// impl Edit for Scaled {
+///     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+///         weight * self.gain.clone().sub_scalar(1.0).unsqueeze::<2>()
+///     }
+/// }
+///
+/// #[derive(burn::module::Module, Debug)]
+/// struct Model {
+///     proj: Linear,
+/// }
+///
+/// let device = Device::flex().autodiff();
+/// let model = Model { proj: LinearConfig::new(4, 3).init(&device) };
+/// let adapted = AdapterConfig::new(Gain { start: 1.5 }).with_target_modules(["proj"]).init(model.clone())?;
+/// assert_eq!(adapted.summary().adapter_params, 3);
+/// # let folder = std::env::temp_dir().join(format!("wegeft-own-method-{}", std::process::id()));
+/// adapted.save(&folder)?;
+/// // A folder is read with the methods of this crate and those that are named here.
+/// let config = read_config_with(&folder, &[("GAIN", read::<Gain>)])?;
+/// let loaded = config.load(model, &folder)?;
+/// let x = Tensor::ones([2, 4], &device);
+/// let (a, b) = (adapted.bind().proj.forward(x.clone()), loaded.merge()?.proj.forward(x));
+/// # a.into_data().assert_approx_eq::<f32>(&b.into_data(), burn::tensor::Tolerance::absolute(1e-6));
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok::<(), wegeft::AdapterError>(())
+/// ```
+pub trait Method: Any + fmt::Debug + Send + Sync {
+    /// The method's name on disk: `peft_type` of adapter_config.json.
+    fn name(&self) -> &'static str;
+
+    /// Its settings as fields of adapter_config.json: [`settings`] of a serializable struct.
+    fn settings(&self) -> Map<String, Value>;
+
+    /// The sites that `targets` names among a model's places: rank-2 weights unless a method says otherwise.
+    ///
+    /// # Errors
+    /// Targets that name nothing that the method can act on.
+    fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
+        targets.weights(places)
+    }
+
+    /// True if the method acts on sites of that kind; a target of another kind is refused by name.
+    fn takes(&self, kind: SiteKind) -> bool {
+        !matches!(kind, SiteKind::Conv | SiteKind::Experts)
+    }
+
+    /// Sorts the sites into groups that share factors, each site its own unless a method says otherwise; refuses sites and
+    /// settings that the method cannot take.
+    ///
+    /// # Errors
+    /// Such a site or setting.
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
+        Ok(Group::each(sites))
+    }
+
+    /// The factors of a group.
+    fn specs(&self, _group: &Group) -> Vec<Spec> {
+        Vec::new()
+    }
+
+    /// The factors of a group as training starts: drawn as their specs say, unless a method starts from the weights.
+    ///
+    /// # Errors
+    /// Weights that the method cannot start from.
+    fn start(&self, group: &Group, _weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        Ok(Factors::draw(self.specs(group), device))
+    }
+
+    /// Factors that all groups share; [`Method::bind`] gets them with each group's own. On disk they are
+    /// `base_model.<suffix>`.
+    fn shared(&self, _groups: &[Group], _device: &Device) -> Factors {
+        Factors::default()
+    }
+
+    /// What a forward pass does to the sites of a group: handles to the factors, no copy.
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit>;
+
+    /// True if the biases of the group's layers are edited too.
+    fn edits_bias(&self, _group: &Group) -> bool {
+        false
+    }
+
+    /// True if the method trains that parameter of the model itself, in full.
+    fn trains(&self, _param: &ParamInfo) -> bool {
+        false
+    }
+
+    /// Number of trained parameters on `sites`, from their shapes alone: what [`Summary`](crate::Summary) counts as
+    /// `adapter_params`.
+    ///
+    /// # Errors
+    /// Settings or sites that the method refuses.
+    fn params_of(&self, sites: &[Site]) -> Result<usize, AdapterError> {
+        let groups = self.groups(sites)?;
+        let specs = groups.iter().flat_map(|group| self.specs(group));
+        Ok(specs.map(|spec| spec.trained_len()).sum())
+    }
+
+    /// True if the adapter can be merged into the weights. Methods on hooks edit activations and cannot.
+    fn merges(&self) -> bool {
+        true
+    }
+
+    /// True if every residual is a low-rank product, so that
+    /// [`Adapted::export_lora`](crate::Adapted::export_lora) can write the adapter as standard LoRA.
+    fn has_lora_form(&self) -> bool {
+        false
+    }
+
+    /// True if rows of one batch can each use an adapter of this method of their own
+    /// ([`Adapters::bind_rows`](crate::Adapters::bind_rows)): it leaves alone what belongs to no linear layer.
+    fn mixes(&self) -> bool {
+        true
+    }
+
+    /// Fields that another library reads this method's settings from; written beside [`Method::settings`].
+    fn foreign_fields(&self, _groups: &[Group]) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// Gives the tensors of another library's file the names and the orientation that `names` expects.
+    fn respell(&self, _names: &Names, _tensors: &mut Tensors) {}
+}
+
+/// The fields of serializable settings.
+pub fn settings(settings: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Reads a method's settings from the fields of adapter_config.json. It may take fields out that only it knows.
+pub type Reader = fn(&mut Map<String, Value>) -> serde_json::Result<Arc<dyn Method>>;
+
+/// The [`Reader`] of deserializable settings.
+///
+/// # Errors
+/// A field that is missing or of a wrong type.
+pub fn read<M: Method + DeserializeOwned>(fields: &mut Map<String, Value>) -> serde_json::Result<Arc<dyn Method>> {
+    Ok(Arc::new(serde_json::from_value::<M>(Value::Object(fields.clone()))?))
+}

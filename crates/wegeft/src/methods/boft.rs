@@ -1,0 +1,258 @@
+//! BOFT (Orthogonal Butterfly, Liu et al. 2024, arXiv 2311.06243): `y = s ∘ ((x R) W) + b`. R is orthogonal and a product of
+//! block-diagonal factors with the channels shuffled between them, so that a few small blocks reach all channels; s scales
+//! the outputs. Each block is Cayley's transform of the skew-symmetric part of a matrix. R starts as I, s at 1. With one
+//! factor it is OFT with learned scales.
+
+use std::sync::Arc;
+
+use burn::tensor::{Distribution, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::cayley::{Turn, cayley, skew_part};
+use super::check::check_probability;
+use crate::edit::Edit;
+use crate::error::AdapterError;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
+use crate::site::Site;
+use crate::tensor::{cast, product};
+
+/// Settings of BOFT; names as in PEFT. Of `boft_block_size` and `boft_block_num` one is given, the other 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoftConfig {
+    /// Size of a block; 0 if their number is given.
+    #[serde(default)]
+    pub boft_block_size: usize,
+    /// Number of blocks; 0 if their size is given.
+    #[serde(default)]
+    pub boft_block_num: usize,
+    /// Number of factors of R.
+    #[serde(default = "one")]
+    pub boft_n_butterfly_factor: usize,
+    /// Share of one factor's blocks that do not turn, in training.
+    #[serde(rename = "boft_dropout", default)]
+    pub dropout: f64,
+    /// R starts as I and s at 1; else near them.
+    #[serde(default = "yes")]
+    pub init_weights: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl BoftConfig {
+    /// Blocks of `boft_block_size` channels, in that many factors.
+    pub fn new(boft_block_size: usize, boft_n_butterfly_factor: usize) -> Self {
+        Self {
+            boft_block_size,
+            boft_block_num: 0,
+            boft_n_butterfly_factor,
+            dropout: 0.0,
+            init_weights: true,
+        }
+    }
+
+    /// Sets the share of one factor's blocks that do not turn, in training.
+    pub fn with_dropout(mut self, p: f64) -> Self {
+        self.dropout = p;
+        self
+    }
+
+    /// Number and size of the blocks at a site.
+    fn blocks(&self, site: &Site) -> Result<(usize, usize), AdapterError> {
+        let bad = |field: &str, value: usize, problem: &str| {
+            let message = format!("{value} {problem} the {} channels of '{}'", site.d_in, site.module());
+            Err(AdapterError::bad_field(field, message))
+        };
+        let (field, value) = match (self.boft_block_size, self.boft_block_num) {
+            (0, 0) | (1.., 1..) => {
+                let message = format!(
+                    "is {} and boft_block_num {}; one of them is to be 0, since their product is d_in",
+                    self.boft_block_size, self.boft_block_num
+                );
+                return Err(AdapterError::bad_field("boft_block_size", message));
+            }
+            (size, 0) => ("boft_block_size", size),
+            (0, count) => ("boft_block_num", count),
+        };
+        if !site.d_in.is_multiple_of(value) {
+            return bad(field, value, "does not divide");
+        }
+        let (count, size) = match self.boft_block_size {
+            0 => (value, site.d_in / value),
+            size => (site.d_in / size, size),
+        };
+        let factors = self.boft_n_butterfly_factor;
+        if size < 2 {
+            return bad(field, value, "leaves blocks of 1, which cannot turn, for");
+        }
+        // Factor i shuffles 2^i blocks, half a block at a time.
+        let shuffled = u32::try_from(factors.saturating_sub(1))
+            .ok()
+            .and_then(|power| 2usize.checked_pow(power));
+        if factors == 0 || shuffled.is_none_or(|shuffled| !count.is_multiple_of(shuffled)) {
+            let problem = format!("factors do not fit the {count} blocks of");
+            return bad("boft_n_butterfly_factor", factors, &problem);
+        }
+        if factors > 1 && (!size.is_multiple_of(2) || !count.is_multiple_of(2)) {
+            return bad(
+                field,
+                value,
+                "makes an odd number of blocks or channels, which several factors cannot shuffle, of",
+            );
+        }
+        Ok((count, size))
+    }
+}
+
+impl Method for BoftConfig {
+    fn name(&self) -> &'static str {
+        "BOFT"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
+        check_probability("boft_dropout", self.dropout)?;
+        for site in sites {
+            self.blocks(site)?;
+        }
+        Ok(Group::each(sites))
+    }
+
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let site = group.site();
+        let (count, size) = self.blocks(site).expect("groups were made of such sites only");
+        let blocks = Spec::new("blocks", "boft_R", [self.boft_n_butterfly_factor, count, size, size]);
+        let scales = Spec::new("scales", "boft_s", [site.d_out, 1]).with_init(Init::Ones);
+        vec![
+            if self.init_weights {
+                blocks
+            } else {
+                blocks.with_init(Init::Normal(0.1))
+            },
+            scales.without_decay(),
+        ]
+    }
+
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        let blocks = factors.get::<4>("blocks");
+        let [turns, count, size, _] = blocks.dims();
+        let turned = cayley(skew_part(blocks.reshape([turns * count, size, size])));
+        let turns = (0..turns).map(|index| {
+            let own = turned.clone().narrow(0, index * count, count);
+            Turn::new(own).shuffled(&order(count, size, index))
+        });
+        Arc::new(BoundBoft {
+            turns: turns.collect(),
+            scales: factors.matrix("scales"),
+            dropout: self.dropout,
+        })
+    }
+}
+
+/// Where factor `index` takes each channel from: within groups of 2^index blocks, the even half blocks and then the odd.
+fn order(count: usize, size: usize, index: usize) -> Vec<usize> {
+    let (half, group) = (size / 2, size << index);
+    if index == 0 {
+        return (0..count * size).collect();
+    }
+    let halves = group / half;
+    let sequence: Vec<usize> = (0..halves).step_by(2).chain((1..halves).step_by(2)).collect();
+    let of_group = |start: usize| {
+        let sequence = sequence.clone().into_iter();
+        sequence.flat_map(move |position| (0..half).map(move |channel| start + position * half + channel))
+    };
+    (0..count * size).step_by(group).flat_map(of_group).collect()
+}
+
+/// The factors of R and the scales as a bound site sees them.
+#[derive(Debug)]
+struct BoundBoft {
+    turns: Vec<Turn>,
+    /// `[d_out, 1]`
+    scales: Tensor<2>,
+    dropout: f64,
+}
+
+impl BoundBoft {
+    /// `[1, d_out]`
+    fn row(&self) -> Tensor<2> {
+        self.scales.clone().transpose()
+    }
+
+    /// The factors as a pass in training uses them: blocks of one of them, drawn each time, may not turn.
+    fn dropped(&self) -> Vec<Turn> {
+        let device = self.scales.device();
+        if self.dropout == 0.0 || !device.is_autodiff() {
+            return self.turns.clone();
+        }
+        let count = self.turns.len();
+        let draw = Tensor::<1>::random([1], Distribution::Uniform(0.0, count as f64), &device);
+        let chosen = (draw.into_scalar::<f64>() as usize).min(count - 1);
+        let turns = self.turns.iter().enumerate();
+        turns
+            .map(|(index, turn)| turn.dropped(if index == chosen { self.dropout } else { 0.0 }))
+            .collect()
+    }
+
+    fn change(&self, turns: &[Turn], weight: Tensor<2>) -> Tensor<2> {
+        let wide = cast(weight.clone(), self.scales.dtype());
+        let turned = turns.iter().fold(wide.clone(), |rows, turn| turn.rows(rows));
+        cast(turned * self.row() - wide, weight.dtype())
+    }
+}
+
+impl Edit for BoundBoft {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let dtype = x.dtype();
+        let x = cast(x, self.scales.dtype());
+        let turned = self.dropped().iter().rev().fold(x, |x, turn| turn.columns(x));
+        let out = product(cast(turned, dtype), weight);
+        out.clone() * cast(self.row(), out.dtype())
+    }
+
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        self.change(&self.turns, weight)
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        self.change(&self.dropped(), weight)
+    }
+
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        let dtype = merged.dtype();
+        let wide = cast(merged, self.scales.dtype()) / self.row();
+        // What is orthogonal is undone by its transpose.
+        let back = self
+            .turns
+            .iter()
+            .rev()
+            .fold(wide, |rows, turn| turn.transposed().rows(rows));
+        Some(cast(back, dtype))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        for (size, factors) in [(4, 1), (2, 2)] {
+            let config = AdapterConfig::new(BoftConfig::new(size, factors));
+            Case::new(config.with_target_modules(["up", "down"])).check();
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Block-diagonal orthogonal matrices, made of skew-symmetric ones: what OFT and BOFT turn channels with.
+
+use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
+
+use crate::linalg;
+
+/// The skew-symmetric matrices `[blocks, size, size]` whose upper triangles, row by row, are the rows of `upper`,
+/// `[blocks, size·(size-1)/2]`.
+pub(super) fn skew_from_upper(upper: Tensor<2>, size: usize) -> Tensor<3> {
+    let [blocks, _] = upper.dims();
+    let device = upper.device();
+    // Place among the pairs row < column, row by row.
+    let pair = |row: usize, column: usize| row * size - row * (row + 1) / 2 + column - row - 1;
+    let cells = (0..size).flat_map(|row| (0..size).map(move |column| (row, column)));
+    let (places, signs): (Vec<i64>, Vec<f32>) = cells
+        .map(|(row, column)| match row.cmp(&column) {
+            std::cmp::Ordering::Less => (pair(row, column) as i64, 1.0),
+            std::cmp::Ordering::Equal => (0, 0.0),
+            std::cmp::Ordering::Greater => (pair(column, row) as i64, -1.0),
+        })
+        .unzip();
+    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [size * size]), &device);
+    let signs = Tensor::<2>::from_data(TensorData::new(signs, [1, size * size]), (&device, upper.dtype()));
+    (upper.select(1, places) * signs).reshape([blocks, size, size])
+}
+
+/// `(M - Mᵀ) / 2`, `[blocks, size, size]`.
+pub(super) fn skew_part(matrices: Tensor<3>) -> Tensor<3> {
+    (matrices.clone() - matrices.swap_dims(1, 2)).mul_scalar(0.5)
+}
+
+/// Cayley's transform `(I - Q)(I + Q)⁻¹` of skew-symmetric matrices: orthogonal.
+pub(super) fn cayley(skew: Tensor<3>) -> Tensor<3> {
+    let identity = identity(&skew);
+    (identity.clone() - skew.clone()).matmul(inverse(identity + skew))
+}
+
+/// The first terms of the Neumann series of the transform of -Q, `(I + Q)(I - Q)⁻¹ = I + 2Q + 2Q² + …`, summed as PEFT does:
+/// from the third term on the last power has the coefficient 1, and 3 and 4 terms are the same sum.
+pub(super) fn cayley_neumann(skew: Tensor<3>, terms: usize) -> Tensor<3> {
+    let mut sum = identity(&skew);
+    if terms > 1 {
+        sum = sum + skew.clone().mul_scalar(2.0);
+    }
+    if terms > 2 {
+        let mut power = skew.clone().matmul(skew.clone());
+        sum = sum + power.clone().mul_scalar(2.0);
+        for _ in 3..terms - 1 {
+            power = power.matmul(skew.clone());
+            sum = sum + power.clone().mul_scalar(2.0);
+        }
+        sum = sum + power.matmul(skew);
+    }
+    sum
+}
+
+/// In training, the identity in place of a share `p` of the blocks `[blocks, size, size]`, drawn anew each time; a block that
+/// is alone always turns.
+fn block_dropout(blocks: Tensor<3>, p: f64) -> Tensor<3> {
+    let (device, [count, _, _]) = (blocks.device(), blocks.dims());
+    let replaced = (p * count as f64) as usize;
+    if replaced == 0 || count == 1 || !device.is_autodiff() {
+        return blocks;
+    }
+    let order = Tensor::<1>::random([count], Distribution::Uniform(0.0, 1.0), &device).argsort(0);
+    let mask = order
+        .lower_elem(replaced as i64)
+        .reshape([count, 1, 1])
+        .expand(blocks.dims());
+    let identity = identity(&blocks).expand(blocks.dims());
+    blocks.mask_where(mask, identity)
+}
+
+/// `[1, size, size]`
+fn identity(matrices: &Tensor<3>) -> Tensor<3> {
+    let [_, size, _] = matrices.dims();
+    Tensor::<2>::eye(size, &matrices.device())
+        .cast(matrices.dtype())
+        .unsqueeze::<3>()
+}
+
+/// The inverses of matrices whose symmetric part is positive definite, so that no pivot is 0, such as I + Q. They are found
+/// on the host; the gradient is that of one step of Newton's, `2X - X A X`, which at X = A⁻¹ is A⁻¹ and has its derivative.
+fn inverse(matrices: Tensor<3>) -> Tensor<3> {
+    let [blocks, size, _] = matrices.dims();
+    let (device, dtype) = (matrices.device(), matrices.dtype());
+    let data = matrices.clone().detach().into_data().convert_dtype(DType::F64);
+    let mut values: Vec<f64> = data.iter::<f64>().collect();
+    for block in values.chunks_exact_mut(size * size) {
+        invert(block, size);
+    }
+    let data = TensorData::new(values, [blocks, size, size]).convert_dtype(dtype);
+    let found = Tensor::<3>::from_data(data, (&device, dtype));
+    found.clone().mul_scalar(2.0) - found.clone().matmul(matrices).matmul(found)
+}
+
+/// Gauss and Jordan's elimination in place, without a search for pivots.
+fn invert(matrix: &mut [f64], size: usize) {
+    for pivot in 0..size {
+        let scale = 1.0 / matrix[pivot * size + pivot];
+        matrix[pivot * size + pivot] = 1.0;
+        for column in 0..size {
+            matrix[pivot * size + column] *= scale;
+        }
+        for row in (0..size).filter(|row| *row != pivot) {
+            let factor = std::mem::replace(&mut matrix[row * size + pivot], 0.0);
+            for column in 0..size {
+                matrix[row * size + column] -= factor * matrix[pivot * size + column];
+            }
+        }
+    }
+}
+
+/// A block-diagonal matrix R, with the channels shuffled before and back after it.
+#[derive(Debug, Clone)]
+pub(super) struct Turn {
+    /// `[blocks, size, size]`
+    blocks: Tensor<3>,
+    /// Place in the blocks of each channel, and the channel at each place.
+    order: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
+}
+
+impl Turn {
+    pub(super) fn new(blocks: Tensor<3>) -> Self {
+        Self { blocks, order: None }
+    }
+
+    /// The place of each channel among those that the blocks turn.
+    pub(super) fn shuffled(mut self, places: &[usize]) -> Self {
+        if places.iter().copied().eq(0..places.len()) {
+            return self;
+        }
+        let mut channels = vec![0i64; places.len()];
+        for (channel, place) in places.iter().enumerate() {
+            channels[*place] = channel as i64;
+        }
+        let device = self.blocks.device();
+        let places: Vec<i64> = places.iter().map(|place| *place as i64).collect();
+        let index = |values: Vec<i64>| {
+            let shape = [values.len()];
+            Tensor::<1, Int>::from_data(TensorData::new(values, shape), &device)
+        };
+        self.order = Some((index(places), index(channels)));
+        self
+    }
+
+    /// With [`block_dropout`].
+    pub(super) fn dropped(&self, p: f64) -> Self {
+        Self {
+            blocks: block_dropout(self.blocks.clone(), p),
+            order: self.order.clone(),
+        }
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.blocks.dtype()
+    }
+
+    /// `x R`, `[n, d]`.
+    pub(super) fn columns(&self, x: Tensor<2>) -> Tensor<2> {
+        let [n, d] = x.dims();
+        let [blocks, size, _] = self.blocks.dims();
+        let x = self.taken(x, 1).reshape([n, blocks, size]).swap_dims(0, 1);
+        let turned = x.matmul(self.blocks.clone()).swap_dims(0, 1).reshape([n, d]);
+        self.given_back(turned, 1)
+    }
+
+    /// `R W`, `[d, columns]`.
+    pub(super) fn rows(&self, weight: Tensor<2>) -> Tensor<2> {
+        let [d, columns] = weight.dims();
+        let [blocks, size, _] = self.blocks.dims();
+        let weight = self.taken(weight, 0).reshape([blocks, size, columns]);
+        let turned = self.blocks.clone().matmul(weight).reshape([d, columns]);
+        self.given_back(turned, 0)
+    }
+
+    /// Rᵀ
+    pub(super) fn transposed(&self) -> Self {
+        Self {
+            blocks: self.blocks.clone().swap_dims(1, 2),
+            order: self.order.clone(),
+        }
+    }
+
+    /// R⁻¹; none if a block has none.
+    pub(super) fn inverse(&self) -> Option<Self> {
+        let [count, size, _] = self.blocks.dims();
+        let block = |index: usize| self.blocks.clone().narrow(0, index, 1).reshape([size, size]);
+        let inverses = (0..count).map(|index| Some(linalg::inverse(block(index))?.unsqueeze::<3>()));
+        Some(Self {
+            blocks: Tensor::cat(inverses.collect::<Option<Vec<Tensor<3>>>>()?, 0),
+            order: self.order.clone(),
+        })
+    }
+
+    fn taken(&self, x: Tensor<2>, dim: usize) -> Tensor<2> {
+        match &self.order {
+            Some((_, channels)) => x.select(dim, channels.clone()),
+            None => x,
+        }
+    }
+
+    fn given_back(&self, x: Tensor<2>, dim: usize) -> Tensor<2> {
+        match &self.order {
+            Some((places, _)) => x.select(dim, places.clone()),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! HiRA (Hadamard high-rank adaptation, Huang et al. 2025): `W' = W + W ∘ (B A)`. A is Kaiming-uniform and B = 0 as in LoRA,
+//! but the residual has a high rank where W has, and no scale.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::check::check_probability;
+use crate::edit::Edit;
+use crate::error::AdapterError;
+use crate::factors::{Factors, Init, Spec};
+use crate::group::Group;
+use crate::method::{self, Method};
+use crate::patterns::Patterns;
+use crate::site::Site;
+use crate::tensor::{affine, cast, dequantized, dropped, with_rest};
+
+/// What A starts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HiraInit {
+    /// Normal of standard deviation 1/r.
+    Gaussian,
+    /// True: Kaiming-uniform; false: neither factor starts at 0.
+    #[serde(untagged)]
+    Kaiming(bool),
+}
+
+/// Settings of HiRA; names as in PEFT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HiraConfig {
+    /// Rank of A and B.
+    pub r: usize,
+    /// Dropout on the layer's input as the residual reads it, in training.
+    #[serde(rename = "hira_dropout", default)]
+    pub dropout: f64,
+    /// What A starts as.
+    #[serde(rename = "init_weights", default = "kaiming")]
+    pub init: HiraInit,
+    /// Ranks of their own for some modules.
+    #[serde(flatten)]
+    pub patterns: Patterns,
+}
+
+fn kaiming() -> HiraInit {
+    HiraInit::Kaiming(true)
+}
+
+impl HiraConfig {
+    /// Rank `r`.
+    pub fn new(r: usize) -> Self {
+        Self {
+            r,
+            dropout: 0.0,
+            init: kaiming(),
+            patterns: Patterns::default(),
+        }
+    }
+
+    /// Sets the dropout on what the residual reads.
+    pub fn with_dropout(mut self, p: f64) -> Self {
+        self.dropout = p;
+        self
+    }
+}
+
+impl Method for HiraConfig {
+    fn name(&self) -> &'static str {
+        "HIRA"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
+        check_probability("hira_dropout", self.dropout)?;
+        let mut groups = Group::each(sites);
+        self.patterns.resolve(&mut groups, self.r, 1.0, |_, _| 1.0)?;
+        for group in &groups {
+            group.check_rank(|site| site.d_in.min(site.d_out))?;
+        }
+        Ok(groups)
+    }
+
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        let (site, r) = (group.site(), group.rank);
+        let a = Spec::new("a", "hira_A", [r, site.d_in]);
+        let b = Spec::new("b", "hira_B", [site.d_out, r]);
+        match self.init {
+            HiraInit::Kaiming(true) => vec![a.with_init(Init::Uniform(1.0 / (site.d_in as f64).sqrt())), b],
+            HiraInit::Gaussian => vec![a.with_init(Init::Normal(1.0 / r as f64)), b],
+            HiraInit::Kaiming(false) => vec![a.with_init(Init::Normal(1.0)), b.with_init(Init::Normal(1.0))],
+        }
+    }
+
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        Arc::new(BoundHira {
+            a: factors.matrix("a"),
+            b: factors.matrix("b"),
+            dropout: self.dropout,
+        })
+    }
+}
+
+/// A and B as a bound site sees them.
+#[derive(Debug)]
+struct BoundHira {
+    /// `[r, d_in]`
+    a: Tensor<2>,
+    /// `[d_out, r]`
+    b: Tensor<2>,
+    dropout: f64,
+}
+
+impl BoundHira {
+    /// `(B A)ᵀ`, `[d_in, d_out]`.
+    fn gains(&self) -> Tensor<2> {
+        self.a.clone().transpose().matmul(self.b.clone().transpose())
+    }
+}
+
+impl Edit for BoundHira {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        self.affine(x, weight, None, None)
+    }
+
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let update = self.update(x.clone(), weight.clone());
+        affine(x, weight, bias, Some(with_rest(update, None, residual)))
+    }
+
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let dtype = x.dtype();
+        let change = cast(dequantized(weight), self.a.dtype()) * self.gains();
+        cast(dropped(cast(x, self.a.dtype()), self.dropout).matmul(change), dtype)
+    }
+
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        let dtype = weight.dtype();
+        cast(cast(weight, self.a.dtype()) * self.gains(), dtype)
+    }
+
+    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        let mask = Tensor::ones([weight.dims()[0], 1], (&weight.device(), weight.dtype()));
+        self.residual(weight) * dropped(mask, self.dropout)
+    }
+
+    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
+        let dtype = merged.dtype();
+        Some(cast(cast(merged, self.a.dtype()) / self.gains().add_scalar(1.0), dtype))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        let config = AdapterConfig::new(HiraConfig::new(2));
+        Case::new(config.with_target_modules(["up", "down"])).check();
+    }
+}

@@ -1,0 +1,55 @@
+//! Linear probing: only `modules_to_save` is trained, such as the head; the backbone stays as it is. It has no
+//! factors of its own.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::edit::{Edit, Frozen};
+use crate::error::AdapterError;
+use crate::factors::Factors;
+use crate::group::Group;
+use crate::method::{self, Method};
+use crate::site::{Places, Site};
+use crate::targets::Targets;
+
+/// Linear probing; it has no setting.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LinearProbingConfig {}
+
+impl LinearProbingConfig {
+    /// The only one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Method for LinearProbingConfig {
+    fn name(&self) -> &'static str {
+        "LINEAR"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
+    fn sites(&self, _places: &Places, _targets: &Targets) -> Result<Vec<Site>, AdapterError> {
+        Ok(Vec::new())
+    }
+
+    fn bind(&self, _group: &Group, _factors: &Factors) -> Arc<dyn Edit> {
+        Arc::new(Frozen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::AdapterConfig;
+    use crate::methods::laws::Case;
+
+    #[test]
+    fn keeps_the_laws() {
+        Case::new(AdapterConfig::linear_probing().with_modules_to_save(["head"])).check();
+    }
+}

@@ -1,0 +1,61 @@
+//! What LoHa and LoKr have in common: how factors start, and what is left out in training.
+
+use burn::tensor::Tensor;
+
+use super::check::check_probability;
+use crate::error::AdapterError;
+use crate::factors::{Init, Spec};
+use crate::tensor::dropped;
+
+/// A factor that starts uniform in ±1/√columns: Kaiming-uniform with a = √5.
+pub(super) fn random(name: &str, suffix: &str, shape: [usize; 2]) -> Spec {
+    Spec::new(name, suffix, shape).with_init(Init::Uniform(1.0 / (shape[1] as f64).sqrt()))
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// What of a residual is left out, in training.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dropout {
+    /// Probability for each output.
+    pub rank: f64,
+    /// Probability for the whole.
+    pub module: f64,
+    /// Outputs that are left are scaled so that their sum is what it was.
+    pub rescaled: bool,
+}
+
+impl Dropout {
+    pub(super) fn check(&self) -> Result<(), AdapterError> {
+        check_probability("rank_dropout", self.rank)?;
+        check_probability("module_dropout", self.module)
+    }
+
+    /// `update`, `[.., d_out]`, without what is left out.
+    pub(super) fn apply(&self, mut update: Tensor<2>) -> Tensor<2> {
+        let (device, dtype) = (update.device(), update.dtype());
+        let left = |count: usize, p: f64| {
+            // Dropout's own scale is taken off again: what is left is 1.
+            let kept = dropped(Tensor::<2>::ones([1, count], (&device, dtype)), p);
+            let is_left = kept.greater_elem(0.0).float();
+            is_left.cast(dtype)
+        };
+        if self.rank > 0.0 {
+            let [_, d_out] = update.dims();
+            let mask = left(d_out, self.rank);
+            let share = match self.rescaled {
+                // At least one output counts, so that an empty mask is 0 and not NaN.
+                true => mask.clone().mean().clamp_min(1.0 / d_out as f64),
+                false => Tensor::ones([1], (&device, dtype)),
+            };
+            update = update * (mask / share.unsqueeze::<2>());
+        }
+        if self.module > 0.0 {
+            let mask = left(1, self.module);
+            update = update * mask;
+        }
+        update
+    }
+}

@@ -1,0 +1,204 @@
+//! A mixed batch: rows of one batch that use different adapters, in one forward pass.
+
+use std::sync::Arc;
+
+use burn::module::Param;
+use burn::tensor::{Int, Tensor};
+
+use crate::edit::{Bound, Edit, Rebind};
+use crate::factors::Factors;
+use crate::tensor::{cast, product};
+
+/// The rows of a batch that one adapter serves.
+#[derive(Debug)]
+struct Share {
+    /// Their indices in the batch, ascending.
+    rows: Vec<usize>,
+    /// What is bound at this site for them; nothing for the frozen model.
+    bound: Option<Bound>,
+}
+
+/// One site of a mixed batch. The first dimension of what it reads is the batch's: `linear` may have flattened
+/// `[batch, tokens, d]` to `[batch·tokens, d]`, which keeps the tokens of an image or a sentence together.
+#[derive(Debug)]
+struct BoundRows {
+    batch: usize,
+    /// Every row is in exactly one of them.
+    shares: Vec<Share>,
+}
+
+/// A weight of an adapter's own in place of the frozen one, such as its head.
+#[derive(Debug)]
+struct BoundOwn {
+    /// `[d_in, d_out]`, bound to a weight.
+    weight: Option<Tensor<2>>,
+    /// `[d_out]`, bound to a bias.
+    bias: Option<Tensor<1>>,
+}
+
+/// What is bound to a site of a mixed batch of that size: for each share its rows and what they use.
+pub(crate) fn rows(batch: usize, shares: Vec<(Vec<usize>, Option<Bound>)>) -> Bound {
+    let plan: Vec<(Vec<usize>, bool)> = shares
+        .iter()
+        .map(|(rows, bound)| (rows.clone(), bound.is_some()))
+        .collect();
+    let parts = shares.into_iter().filter_map(|(_, bound)| bound).collect();
+    Bound::composed(parts, move |parts| {
+        let mut parts = parts.into_iter();
+        let share = |(rows, adapted): &(Vec<usize>, bool)| Share {
+            rows: rows.clone(),
+            bound: if *adapted { parts.next() } else { None },
+        };
+        Arc::new(BoundRows {
+            batch,
+            shares: plan.iter().map(share).collect(),
+        })
+    })
+}
+
+/// What is bound to a parameter of which an adapter has a trained copy of its own: a weight or a bias.
+pub(crate) fn own<const D: usize>(param: Param<Tensor<D>>) -> Bound {
+    let rebind = Rebind::new(|factors| {
+        let (weight, bias) = match D {
+            1 => (None, Some(factors.vector("own"))),
+            _ => (Some(factors.matrix("own")), None),
+        };
+        Arc::new(BoundOwn { weight, bias })
+    });
+    Bound::new(Factors::of_param("own", param), rebind)
+}
+
+impl BoundRows {
+    /// `change` of every share's rows, put together in the batch's order. `x`: `[batch, ..]`.
+    fn by_share<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        change: impl Fn(Option<&dyn Edit>, Tensor<D>) -> Tensor<D>,
+    ) -> Tensor<D> {
+        let device = x.device();
+        let indices = |rows: &[usize]| {
+            let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+            Tensor::<1, Int>::from_ints(rows.as_slice(), &device)
+        };
+        let parts = self.shares.iter().map(|share| {
+            let (first, count) = (share.rows[0], share.rows.len());
+            let together = share.rows[count - 1] + 1 - first == count;
+            let part = match together {
+                true => x.clone().narrow(0, first, count),
+                false => x.clone().select(0, indices(&share.rows)),
+            };
+            change(share.bound.as_ref().map(Bound::edit), part)
+        });
+        let joined = Tensor::cat(parts.collect(), 0);
+        let order: Vec<usize> = self
+            .shares
+            .iter()
+            .flat_map(|share| share.rows.iter().copied())
+            .collect();
+        if order.is_sorted() {
+            return joined;
+        }
+        let mut back = vec![0; order.len()];
+        for (place, row) in order.into_iter().enumerate() {
+            back[row] = place;
+        }
+        joined.select(0, indices(&back))
+    }
+
+    /// `change` of every share's rows of `x`, `[batch·tokens, d]`.
+    fn by_share_flat(&self, x: Tensor<2>, change: impl Fn(Option<&dyn Edit>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let [n, d] = x.dims();
+        assert!(
+            n % self.batch == 0,
+            "a mixed batch was bound for {} rows, but the model ran on {n} vectors; bind as many names as rows",
+            self.batch
+        );
+        let tokens = n / self.batch;
+        let out = self.by_share(x.reshape([self.batch, tokens, d]), |edit, part| {
+            let [rows, _, _] = part.dims();
+            let out = change(edit, part.reshape([rows * tokens, d]));
+            let [_, width] = out.dims();
+            out.reshape([rows, tokens, width])
+        });
+        let [_, _, width] = out.dims();
+        out.reshape([n, width])
+    }
+}
+
+impl Edit for BoundRows {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        self.by_share_flat(x, |edit, x| match edit {
+            Some(edit) => edit.matmul(x, weight.clone()),
+            None => product(x, weight.clone()),
+        })
+    }
+
+    fn residual(&self, _weight: Tensor<2>) -> Tensor<2> {
+        panic!("in a mixed batch no one weight serves all rows; call wegeft::linear in place of Linear::forward")
+    }
+
+    fn bias(&self, _bias: Tensor<1>) -> Tensor<1> {
+        panic!("in a mixed batch no one bias serves all rows; call wegeft::linear in place of Linear::forward")
+    }
+
+    fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+        self.by_share_flat(out, |edit, out| match edit {
+            Some(edit) => edit.add_bias(out, bias.clone()),
+            None => {
+                let dtype = out.dtype();
+                out + cast(bias.clone(), dtype).unsqueeze::<2>()
+            }
+        })
+    }
+
+    fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
+        let [n] = ids.dims();
+        let tokens = n / self.batch;
+        let mut parts = Vec::new();
+        for share in &self.shares {
+            let of = |row: &usize| ids.clone().narrow(0, row * tokens, tokens);
+            let own = Tensor::cat(share.rows.iter().map(of).collect(), 0);
+            let rows = match &share.bound {
+                Some(bound) => bound.edit().rows(own, weight.clone()),
+                None => weight.clone().select(0, own),
+            };
+            let [_, d] = rows.dims();
+            let rows = rows.reshape([share.rows.len(), tokens, d]);
+            parts.extend(
+                share
+                    .rows
+                    .iter()
+                    .enumerate()
+                    .map(|(i, row)| (*row, rows.clone().narrow(0, i, 1))),
+            );
+        }
+        parts.sort_by_key(|(row, _)| *row);
+        let rows = Tensor::cat(parts.into_iter().map(|(_, part)| part).collect(), 0);
+        let [_, _, d] = rows.dims();
+        rows.reshape([n, d])
+    }
+
+    fn activation(&self, x: Tensor<3>) -> Tensor<3> {
+        self.by_share(x, |edit, x| match edit {
+            Some(edit) => edit.activation(x),
+            None => x,
+        })
+    }
+}
+
+impl Edit for BoundOwn {
+    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        product(x, self.weight.clone().unwrap_or(weight))
+    }
+
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        match &self.weight {
+            Some(own) => own.clone() - weight,
+            None => weight.zeros_like(),
+        }
+    }
+
+    fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
+        self.bias.clone().unwrap_or(bias)
+    }
+}

@@ -1,0 +1,130 @@
+//! What an adapter acts on: PEFT's field names, the same for every method.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::error::AdapterError;
+use crate::json::null_as_default;
+use crate::site::{self, regex};
+
+/// Which modules to adapt, as in PEFT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// Names or name endings: `attn.proj` matches `blocks.3.attn.proj`.
+    Names(Vec<String>),
+    /// A regular expression that the whole module path must match.
+    Regex(String),
+}
+
+impl Default for TargetModules {
+    fn default() -> Self {
+        Self::Names(Vec::new())
+    }
+}
+
+impl TargetModules {
+    /// True if it names no module.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Names(names) if names.is_empty())
+    }
+
+    /// What decides whether a module is named, compiled once.
+    pub(crate) fn matcher(&self) -> Result<Matcher<'_>, AdapterError> {
+        Ok(match self {
+            Self::Names(names) => Matcher::Names(names),
+            Self::Regex(pattern) => Matcher::Regex(regex(pattern)?),
+        })
+    }
+}
+
+/// [`TargetModules`], compiled.
+pub(crate) enum Matcher<'a> {
+    Names(&'a [String]),
+    Regex(Regex),
+}
+
+impl Matcher<'_> {
+    pub(crate) fn matches(&self, module: &str) -> bool {
+        match self {
+            Self::Names(names) => names.iter().any(|name| site::name_matches(module, name)),
+            Self::Regex(regex) => regex.is_match(module),
+        }
+    }
+}
+
+/// A fused weight and the column blocks of it that are adapted, such as q and v of `attn.qkv`. Every block is a
+/// site of its own, named `<module>.<block>`: separate factors by [`Sharing::Kind`](crate::Sharing::Kind), the same with
+/// a group pattern.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fused {
+    /// Name ending of the fused module, `attn.qkv`.
+    pub module: String,
+    /// Names of all its blocks, in the order of the columns.
+    pub blocks: Vec<String>,
+    /// Columns of each block; equal ones if empty.
+    #[serde(default)]
+    pub widths: Vec<usize>,
+    /// The blocks to adapt.
+    pub adapt: Vec<String>,
+}
+
+impl Fused {
+    /// Some of q, k and v of a module whose weight is three equal blocks.
+    pub fn qkv<S: Into<String>>(module: impl Into<String>, adapt: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            module: module.into(),
+            blocks: ["q", "k", "v"].map(Into::into).to_vec(),
+            widths: Vec::new(),
+            adapt: adapt.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// Rows of embeddings, as in PEFT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TokenIndices {
+    /// Of the model's only embedding.
+    All(Vec<usize>),
+    /// Of the embeddings of these names or name endings.
+    ByModule(BTreeMap<String, Vec<usize>>),
+}
+
+/// Selection of modules, the same for every method.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Targets {
+    /// Modules to adapt.
+    #[serde(default)]
+    pub target_modules: TargetModules,
+    /// Modules to leave out even if `target_modules` matches them.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub exclude_modules: Vec<String>,
+    /// Only these layer numbers; all layers if absent.
+    #[serde(default)]
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Modules trained in full and saved with the adapter, such as the classifier head.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub modules_to_save: Vec<String>,
+    /// Parameters to adapt by their own names, such as `mlp.experts.gate_up_proj` of `[experts, d_in, d_out]`: names or name
+    /// endings.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub target_parameters: Vec<String>,
+    /// Rows of embeddings that are trained in full, whatever the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainable_token_indices: Option<TokenIndices>,
+    /// True: a weight that the model holds in several places is one site, and all places get its edit. False: each place
+    /// that is named is a site of its own.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub ensure_weight_tying: bool,
+    /// Targets of which only some column blocks are adapted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fused: Vec<Fused>,
+}

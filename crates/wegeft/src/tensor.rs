@@ -1,0 +1,78 @@
+//! Small steps on tensors that every method takes: casts, dropout, and products with a frozen weight.
+
+use burn::nn::DropoutConfig;
+use burn::tensor::{DType, Tensor};
+
+/// `x` in `dtype`. Nothing to do where it already is, as for factors of the backbone's own type; a quantized
+/// weight stays as it is, since products take it so.
+pub fn cast<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if x.dtype() == dtype || is_quantized(x.dtype()) {
+        return x;
+    }
+    x.cast(dtype)
+}
+
+/// `x` with dropout of probability `p`, in training.
+pub fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
+    match p > 0.0 {
+        true => DropoutConfig::new(p).init().forward(x),
+        false => x,
+    }
+}
+
+/// `factor`, `[r, d]`, with dropout on what it reads: one mask of its d inputs, for all rows of a forward pass, in training.
+pub(crate) fn dropped_inputs(factor: Tensor<2>, p: f64) -> Tensor<2> {
+    if p == 0.0 {
+        return factor;
+    }
+    let [_, d] = factor.dims();
+    let mask = Tensor::ones([1, d], (&factor.device(), factor.dtype()));
+    factor * dropped(mask, p)
+}
+
+/// `x` as a float tensor.
+pub(crate) fn dequantized<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match is_quantized(x.dtype()) {
+        true => x.dequantize(),
+        false => x,
+    }
+}
+
+/// True for Burn's quantized types.
+pub(crate) fn is_quantized(dtype: DType) -> bool {
+    matches!(dtype, DType::QFloat(_))
+}
+
+/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`, which may be stored narrower than `x` or quantized.
+pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    kernels::linear(x, weight, None)
+}
+
+/// `residual + x W + b`, what is there of it. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
+/// `residual` and result: `[n, d_out]`.
+pub(crate) fn affine(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<2>>,
+) -> Tensor<2> {
+    match residual {
+        Some(residual) => kernels::linear_add(x, weight, bias, residual),
+        None => kernels::linear(x, weight, bias),
+    }
+}
+
+/// `residual + out + bias`, what is there of it. `out` and `residual`: `[n, d_out]`, `bias`: `[d_out]`.
+pub(crate) fn with_rest(out: Tensor<2>, bias: Option<Tensor<1>>, residual: Option<Tensor<2>>) -> Tensor<2> {
+    let out = match bias {
+        Some(bias) => {
+            let dtype = out.dtype();
+            out + cast(bias, dtype).unsqueeze::<2>()
+        }
+        None => out,
+    };
+    match residual {
+        Some(residual) => residual + out,
+        None => out,
+    }
+}

@@ -1,0 +1,518 @@
+//! What must never be ignored in silence: each test is a fault that this crate once had.
+
+use std::time::{Duration, Instant};
+
+use burn::lr_scheduler::composed::ComposedLrSchedulerConfig;
+use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::lr_scheduler::noam::NoamLrSchedulerConfig;
+use burn::module::{Initializer, Module, Param, Quantizer};
+use burn::nn::{BatchNorm, BatchNormConfig, LayerNormConfig, Linear, LinearConfig, LinearLayout};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::quantization::{Calibration, QuantValue};
+use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use wegeft::{
+    Adapted, AdapterConfig, AdapterError, Adapters, BitfitConfig, Fused, LoraConfig, Method, VeraConfig, WegeftConfig,
+    linear,
+};
+
+#[derive(Module, Debug)]
+struct Model {
+    qkv: Linear,
+    head: Linear,
+}
+
+const D: usize = 8;
+
+impl Model {
+    fn new(device: &Device) -> Self {
+        Self {
+            qkv: LinearConfig::new(D, 3 * D).init(device),
+            head: LinearConfig::new(3 * D, 3).init(device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>, ours: bool) -> Tensor<2> {
+        let call = |layer: &Linear, x: Tensor<2>| if ours { linear(layer, x) } else { layer.forward(x) };
+        call(&self.head, call(&self.qkv, x).tanh())
+    }
+}
+
+fn input(rows: usize, device: &Device) -> Tensor<2> {
+    Tensor::random([rows, D], Distribution::Normal(0.0, 1.0), device)
+}
+
+fn close<const N: usize>(a: Tensor<N>, b: Tensor<N>, tolerance: f64) {
+    a.into_data()
+        .assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(tolerance));
+}
+
+fn message<T: std::fmt::Debug>(result: Result<T, AdapterError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+/// Some steps away from the start, so that no factor is zero.
+fn stirred(mut adapted: Adapted<Model>, device: &Device) -> Adapted<Model> {
+    let mut optim = AdamWConfig::new().init();
+    for _ in 0..3 {
+        let loss = adapted.bind().forward(input(4, device), true).powi_scalar(2).mean();
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        adapted = optim.step(0.05, adapted, grads);
+    }
+    adapted
+}
+
+#[test]
+fn dropout_acts_through_weights_and_on_blocks_of_fused_weights() {
+    let device = Device::flex().autodiff();
+    let dropped = |config: AdapterConfig| {
+        let whole = config.clone().with_target_modules(["qkv"]);
+        let blocks = whole.clone().with_fused(Fused::qkv("qkv", ["q", "v"]));
+        [whole, blocks]
+    };
+    let configs = [
+        AdapterConfig::new(LoraConfig::new(2).with_dropout(0.5)),
+        AdapterConfig::new(LoraConfig::new(2).with_dropout(0.5).with_dora(true)),
+        AdapterConfig::new(VeraConfig::new(4).with_dropout(0.5)),
+        AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.5)),
+        AdapterConfig::new(WegeftConfig::new(2).with_weight_dropout(0.5)),
+        AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.5).with_side(wegeft::Side::Output)),
+    ];
+    for config in configs.into_iter().flat_map(dropped) {
+        let adapted = stirred(config.init(Model::new(&device)).unwrap(), &device);
+        let x = input(5, &device);
+        for ours in [true, false] {
+            let pass = || adapted.bind().forward(x.clone(), ours).into_data();
+            let first = pass();
+            let differs = (0..6).any(|_| pass() != first);
+            assert!(differs, "{config:?}, in activation space: {ours}");
+            let plain = adapted.valid();
+            let twice = [0, 1].map(|_| plain.bind().forward(x.clone().inner(), ours));
+            close(twice[0].clone(), twice[1].clone(), 0.0);
+            let merged = adapted.merge().unwrap().valid().forward(x.clone().inner(), false);
+            close(twice[0].clone(), merged, 1e-4);
+        }
+        // Over many passes dropout changes nothing on average.
+        let mean = |ours| {
+            let passes = (0..600).map(|_| adapted.bind().qkv_of(x.clone(), ours));
+            passes.reduce(|sum, pass| sum + pass).unwrap().div_scalar(600.0)
+        };
+        if config.settings::<LoraConfig>().is_some_and(|lora| !lora.use_dora) {
+            let exact = adapted.valid().bind().qkv_of(x.clone().inner(), true);
+            for ours in [true, false] {
+                close(mean(ours).inner(), exact.clone(), 0.3);
+            }
+        }
+    }
+}
+
+impl Model {
+    fn qkv_of(&self, x: Tensor<2>, ours: bool) -> Tensor<2> {
+        match ours {
+            true => linear(&self.qkv, x),
+            false => self.qkv.forward(x),
+        }
+    }
+}
+
+#[test]
+fn an_adapter_of_another_backbone_is_refused() {
+    let device = Device::flex();
+    let config = AdapterConfig::lora(2)
+        .with_target_modules(["qkv"])
+        .with_modules_to_save(["head"]);
+    let mut adapters = Adapters::new(Model::new(&device));
+    let own = config.init(adapters.backbone().clone()).unwrap();
+    adapters.insert("own", own).unwrap();
+    let foreign = config.init(Model::new(&device)).unwrap();
+    let refused = message(adapters.insert("foreign", foreign));
+    assert!(
+        refused.contains("another one") && refused.contains("qkv.bias"),
+        "{refused}"
+    );
+}
+
+#[derive(Module, Debug)]
+struct Tower {
+    layers: Vec<Linear>,
+}
+
+#[test]
+fn many_patterns_are_compiled_once() {
+    let device = Device::flex();
+    let tower = Tower {
+        layers: (0..224).map(|_| LinearConfig::new(4, 4).init(&device)).collect(),
+    };
+    let time = |keys: Option<&dyn Fn(usize) -> String>| {
+        let mut lora = LoraConfig::new(2);
+        if let Some(keys) = keys {
+            lora.patterns.alpha_pattern = (0..224).map(|i| (keys(i), i as f64)).collect();
+        }
+        let config = AdapterConfig::new(lora).with_target_regex(r"layers\.\d+");
+        let once = || {
+            let start = Instant::now();
+            let adapted = config.init(tower.clone()).unwrap();
+            let time = start.elapsed();
+            let scale = adapted.bank().groups()[223].scale;
+            assert_eq!(scale, if keys.is_some() { 223.0 / 2.0 } else { 1.0 });
+            time
+        };
+        (0..7).map(|_| once()).min().unwrap_or(Duration::MAX)
+    };
+    let none = time(None);
+    let names = time(Some(&|i| format!("layers.{i}")));
+    assert!(names < none + Duration::from_millis(40), "{names:?}, {none:?} without");
+    // Regular expressions take longer, but not a compilation for every site.
+    let regexes = time(Some(&|i| format!("layers[.]{i}")));
+    assert!(
+        regexes < none + Duration::from_millis(400),
+        "{regexes:?}, {none:?} without"
+    );
+}
+
+#[test]
+fn two_alphas_in_one_group_are_refused() {
+    let device = Device::flex();
+    let mut config = WegeftConfig::new(2);
+    config.patterns.alpha_pattern.insert("layers.1".into(), 9.0);
+    let tower = Tower {
+        layers: (0..2).map(|_| LinearConfig::new(4, 4).init(&device)).collect(),
+    };
+    let refused = message(AdapterConfig::new(config).with_target_regex(r"layers\.\d+").init(tower));
+    assert!(
+        refused.contains("alpha_pattern") && refused.contains("layers.*"),
+        "{refused}"
+    );
+}
+
+#[derive(Module, Debug)]
+struct Normed {
+    up: Linear,
+    norm: BatchNorm,
+    head: Linear,
+}
+
+impl Normed {
+    fn new(device: &Device) -> Self {
+        Self {
+            up: LinearConfig::new(D, D).init(device),
+            norm: BatchNormConfig::new(D).init(device),
+            head: LinearConfig::new(D, 3).init(device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.head.forward(self.norm.forward(linear(&self.up, x)).tanh())
+    }
+
+    fn mean(&self) -> Vec<f32> {
+        self.norm
+            .running_mean
+            .clone()
+            .value_sync()
+            .into_data()
+            .iter::<f32>()
+            .collect()
+    }
+}
+
+#[test]
+fn a_frozen_batch_norm_keeps_its_statistics_and_a_trained_one_is_saved_with_them() {
+    let device = Device::flex().autodiff();
+    for trained in [false, true] {
+        let saved: &[&str] = if trained { &["norm", "head"] } else { &["head"] };
+        let config = AdapterConfig::lora(2)
+            .with_target_modules(["up"])
+            .with_modules_to_save(saved.to_vec());
+        let backbone = Normed::new(&device);
+        let start = backbone.clone().into_record().into_bytes().unwrap();
+        let mut adapted = config.init(backbone).unwrap();
+        let before = adapted.backbone().mean();
+        let mut optim = AdamWConfig::new().init();
+        for _ in 0..5 {
+            let x = input(16, &device).add_scalar(3.0);
+            let loss = adapted.bind().forward(x).powi_scalar(2).mean();
+            let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+            adapted = optim.step(0.01, adapted, grads);
+        }
+        assert_eq!(adapted.valid().backbone().mean() == before, !trained);
+        // As in a new process: the backbone as it was before, and the folder.
+        let folder = tempfile::tempdir().unwrap();
+        adapted.save(folder.path()).unwrap();
+        let record = burn::store::ModuleRecord::from_bytes(start).unwrap();
+        let fresh = Normed::new(&device).load_record(record);
+        let loaded = Adapted::load(fresh, folder.path()).unwrap();
+        let x = input(7, &Device::flex());
+        close(
+            loaded.valid().bind().forward(x.clone()),
+            adapted.valid().bind().forward(x),
+            1e-6,
+        );
+    }
+}
+
+#[derive(Module, Debug)]
+struct Expert {
+    up: Param<Tensor<2>>,
+    down: Param<Tensor<2>>,
+    scale: Param<Tensor<1>>,
+}
+
+#[derive(Module, Debug)]
+struct Experts {
+    experts: Vec<Expert>,
+}
+
+impl Experts {
+    fn new(device: &Device) -> Self {
+        let weight = || Initializer::Normal { mean: 0.0, std: 0.5 }.init([D, D], device);
+        let expert = |_| Expert {
+            up: weight(),
+            down: weight(),
+            scale: Initializer::Ones.init([D], device),
+        };
+        Self {
+            experts: (0..2).map(expert).collect(),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.experts.iter().fold(x, |x, expert| {
+            let hidden = x.matmul(expert.up.val()).tanh() * expert.scale.val().unsqueeze::<2>();
+            hidden.matmul(expert.down.val())
+        })
+    }
+}
+
+#[test]
+fn two_weights_of_one_module_have_a_key_each() {
+    let device = Device::flex().autodiff();
+    let config = AdapterConfig::lora(2)
+        .with_target_modules(["up", "down"])
+        .with_modules_to_save(["experts.1.scale"]);
+    let backbone = Experts::new(&device);
+    let mut adapted = config.init(backbone.clone()).unwrap();
+    assert_eq!(adapted.summary().saved_params, D);
+    let mut optim = AdamWConfig::new().init();
+    for _ in 0..3 {
+        let loss = adapted.bind().forward(input(4, &device)).powi_scalar(2).mean();
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        assert_eq!(grads.len(), 2 * 4 + 1);
+        adapted = optim.step(0.05, adapted, grads);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    adapted.save(folder.path()).unwrap();
+    let stored = wegeft::storage::read_tensors(&folder.path().join(wegeft::storage::WEIGHTS_FILE)).unwrap();
+    assert_eq!(stored.len(), 2 * 4 + 1);
+    assert!(stored.contains_key("base_model.model.experts.0.up.lora_A.weight"));
+    assert!(stored.contains_key("base_model.model.experts.1.scale"));
+    let loaded = Adapted::load(backbone, folder.path()).unwrap();
+    let x = input(3, &device);
+    close(loaded.bind().forward(x.clone()), adapted.bind().forward(x), 0.0);
+}
+
+#[test]
+fn a_folder_from_before_fields_had_keys_loads() {
+    let device = Device::flex().autodiff();
+    let config = AdapterConfig::lora(2).with_target_modules(["up"]);
+    let backbone = Experts::new(&device);
+    let adapted = config.init(backbone.clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    adapted.save(folder.path()).unwrap();
+    let weights = folder.path().join(wegeft::storage::WEIGHTS_FILE);
+    let stored = wegeft::storage::read_tensors(&weights).unwrap().into_iter();
+    let former = stored
+        .map(|(name, tensor)| (name.replace(".up.", "."), tensor))
+        .collect();
+    wegeft::storage::write_tensors(&weights, &former).unwrap();
+    let loaded = Adapted::load(backbone, folder.path()).unwrap();
+    let a = |adapted: &Adapted<Experts>| adapted.bank().factors[1].matrix("a");
+    close(a(&loaded), a(&adapted), 0.0);
+}
+
+fn quantized(device: &Device) -> Model {
+    let scheme = device.settings().quantization.scheme.with_value(QuantValue::Q8S);
+    let mut quantizer = Quantizer::new(Calibration::MinMax, scheme);
+    Model::new(device).quantize_weights(&mut quantizer)
+}
+
+#[test]
+fn quantized_weights_train_with_every_method_or_are_refused() {
+    let device = Device::flex().autodiff();
+    let targets = ["qkv", "head"];
+    for config in [
+        AdapterConfig::wegeft(2).with_target_modules(targets),
+        AdapterConfig::lora(2).with_target_modules(targets),
+        AdapterConfig::dora(2).with_target_modules(targets),
+        AdapterConfig::vera(2).with_target_modules(targets),
+        AdapterConfig::ia3(["head"]).with_target_modules(targets),
+        AdapterConfig::bitfit(),
+    ] {
+        let adapted = config.init(quantized(&device)).unwrap();
+        let x = input(4, &device);
+        let before = adapted.bind().forward(x.clone(), true);
+        let loss = before.clone().powi_scalar(2).mean();
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        let trained = adapted.bank().specs().filter(|(_, spec)| spec.trained).count();
+        assert_eq!(grads.len(), trained, "{config:?}");
+        let adapted = AdamWConfig::new().init().step(0.05, adapted, grads);
+        let after = adapted.bind().forward(x.clone(), true);
+        assert_ne!(after.clone().into_data(), before.into_data(), "{config:?}");
+        close(after.clone(), adapted.bind().forward(x.clone(), false), 1e-3);
+        close(after, adapted.merge().unwrap().forward(x, false), 1e-3);
+        adapted.save(tempfile::tempdir().unwrap().path()).unwrap();
+    }
+    let head = AdapterConfig::lora(2)
+        .with_target_modules(["qkv"])
+        .with_modules_to_save(["head"]);
+    for config in [head, AdapterConfig::full()] {
+        let refused = message(config.init(quantized(&device)));
+        assert!(refused.contains("quantized"), "{refused}");
+    }
+}
+
+#[test]
+fn a_weight_in_column_layout_has_the_shape_that_it_will_have() {
+    let device = Device::flex().autodiff();
+    let model = || Tower {
+        layers: vec![LinearConfig::new(D, 3).with_layout(LinearLayout::Col).init(&device)],
+    };
+    let forward = |tower: &Tower, x: Tensor<2>| linear(&tower.layers[0], x);
+    for config in [AdapterConfig::wegeft(2), AdapterConfig::lora(2)] {
+        let config = config.with_target_regex(r"layers\.\d");
+        let backbone = model();
+        let adapted = config.init(backbone.clone()).unwrap();
+        let site = &adapted.bank().groups()[0].sites[0];
+        assert_eq!((site.d_in, site.d_out), (D, 3));
+        let folder = tempfile::tempdir().unwrap();
+        adapted.save(folder.path()).unwrap();
+        let x = input(4, &device);
+        let loaded = Adapted::load(backbone, folder.path()).unwrap();
+        close(forward(&loaded.bind(), x.clone()), forward(&adapted.bind(), x), 0.0);
+    }
+}
+
+#[test]
+fn loraplus_works_with_every_schedule() {
+    let device = Device::flex();
+    let config = AdapterConfig::new(LoraConfig::new(2).with_loraplus_lr_ratio(4.0)).with_target_modules(["qkv"]);
+    let adapted = config.init(Model::new(&device)).unwrap();
+    let cosine = || CosineAnnealingLrSchedulerConfig::new(0.01, 10);
+    let warmup = LinearLrSchedulerConfig::new(0.001, 0.01, 5);
+    let composed = ComposedLrSchedulerConfig::new().linear(warmup.clone()).cosine(cosine());
+    let schedules: [ModuleLrScheduler; 5] = [
+        0.01.into(),
+        cosine().init().unwrap(),
+        warmup.init().unwrap(),
+        NoamLrSchedulerConfig::new(0.1).init().unwrap(),
+        composed.init().unwrap(),
+    ];
+    let id = |name: &str| adapted.bank().factors[0].param::<2>(name).id;
+    for schedule in schedules {
+        let mut rates = adapted.learning_rates(schedule);
+        for _ in 0..3 {
+            let rates = rates.step();
+            let (a, b) = (rates.lr_from_param(id("a"), None), rates.lr_from_param(id("b"), None));
+            assert!(a > 0.0 && (b - 4.0 * a).abs() < 1e-12, "{a} {b}");
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+struct Named {
+    layers: Vec<Block>,
+    classifier: Linear,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    query: Linear,
+    value: Linear,
+    fc: Linear,
+    norm: burn::nn::LayerNorm,
+}
+
+fn named(device: &Device) -> Named {
+    let linear = || LinearConfig::new(4, 4).init(device);
+    Named {
+        layers: (0..2)
+            .map(|_| Block {
+                query: linear(),
+                value: linear(),
+                fc: linear(),
+                norm: LayerNormConfig::new(4).init(device),
+            })
+            .collect(),
+        classifier: linear(),
+    }
+}
+
+#[test]
+fn messages_say_what_is_wrong_and_what_to_write() {
+    let device = Device::flex();
+    let refused = |config: AdapterConfig| message(config.init(named(&device)));
+    let lora = |names: &[&str]| AdapterConfig::lora(2).with_target_modules(names.to_vec());
+    let cases: [(AdapterConfig, &[&str]); 11] = [
+        // A star is no part of a name: what to write stands before where it is.
+        (lora(&["layers.*.fc"]), &["nearest names: fc (in layers.*.fc)"]),
+        // Other families' names for the same layer.
+        (lora(&["q_proj"]), &["nearest names: query (in layers.*.query)"]),
+        (lora(&["v_proj"]), &["nearest names: value (in layers.*.value)"]),
+        // What left a match out is named.
+        (
+            lora(&["fc"]).with_exclude_modules(["fc"]),
+            &["'fc' matches modules", "exclude_modules leaves out all"],
+        ),
+        (
+            lora(&["classifier"]).with_modules_to_save(["classifier"]),
+            &["modules_to_save leaves out all"],
+        ),
+        (
+            lora(&["classifier"]).with_layers_to_transform([1]),
+            &["layers_to_transform leaves out all"],
+        ),
+        (
+            lora(&["fc"]).with_layers_to_transform([7]),
+            &["layers_to_transform", "no layer 7", "last one is 1"],
+        ),
+        // Typos in what is to be left out.
+        (
+            lora(&["fc"]).with_exclude_modules(["qurey"]),
+            &["exclude_modules: 'qurey' matches nothing", "query"],
+        ),
+        (
+            lora(&["fc"]).with_fused(Fused::qkv("qkv", ["q"])),
+            &["fused", "'qkv' is none of the target_modules"],
+        ),
+        // A model without hooks gets no pattern that nobody gave.
+        (AdapterConfig::loreft(2), &["has no wegeft::Hook"]),
+        (lora(&["norm"]), &["LayerNorm", "rank-2"]),
+    ];
+    for (config, parts) in cases {
+        let message = refused(config);
+        for part in parts {
+            assert!(message.contains(part), "{message} lacks {part}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_merged_is_not_told_to_be_merged() {
+    let device = Device::flex();
+    #[derive(Module, Debug)]
+    struct Hooked {
+        output: wegeft::Hook,
+    }
+    let model = Hooked {
+        output: wegeft::Hook::new(4, &device),
+    };
+    let adapted = AdapterConfig::loreft(2).init(model).unwrap();
+    let refused = message(adapted.low_rank());
+    assert!(
+        refused.contains("REFT") && refused.contains("cannot be merged"),
+        "{refused}"
+    );
+    assert!(message(adapted.merge()).contains("REFT"));
+    assert!(!BitfitConfig::new().has_lora_form());
+}

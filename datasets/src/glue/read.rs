@@ -1,0 +1,195 @@
+//! A split of a task, wherever it lies under a data root and in which of the two forms.
+
+use std::path::{Path, PathBuf};
+
+use super::tasks::{GlueTask, Label};
+use crate::language::TextError;
+use crate::texts::Row;
+use crate::texts::rows::{read as read_rows, table};
+
+/// Which part of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// For training.
+    Train,
+    /// GLUE's dev. The number is that of [`GlueTask::variants`]: MNLI has matched (0) and mismatched (1).
+    Validation(usize),
+    /// Without labels in the official files.
+    Test(usize),
+}
+
+/// A text or a pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GlueItem {
+    /// The text, or the first of a pair.
+    pub text: String,
+    /// The second text of a pair.
+    pub pair: Option<String>,
+    /// The answer, if the file has it.
+    pub label: Option<Label>,
+}
+
+/// A part of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GlueSplit {
+    /// The texts.
+    pub items: Vec<GlueItem>,
+    /// Rows left out: those that QQP's own files break off in the middle, and those whose annotators disagreed (`-`).
+    pub left_out: usize,
+    /// The files.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Reads a part of `task` under `root`: from `root/SST-2/`, `root/sst2/` or `root/` itself; GLUE's TSV files (`dev.tsv`) or
+/// Hugging Face's parquet (`validation-*.parquet`, in a folder `data` too).
+///
+/// # Errors
+/// No such file, a malformed one, a row without a field or with an unknown label, with its place.
+pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextError> {
+    let folders = [root.join(task.name), root.join(task.hub_name), root.to_path_buf()];
+    for folder in &folders {
+        for name in names(task, part) {
+            let path = folder.join(format!("{name}.tsv"));
+            if path.is_file() {
+                return split(task, vec![path], |path| tsv(task, path));
+            }
+            let found = parquet_files(folder, &name);
+            if !found.is_empty() {
+                return split(task, found, read_rows);
+            }
+        }
+    }
+    let name = names(task, part).join(".tsv or ");
+    let message = format!(
+        "no {}/{name}.tsv in it, and no {}/{}-*.parquet; fetch GLUE's {} from gluebenchmark.com or the Hub's nyu-mll/glue",
+        task.name,
+        task.hub_name,
+        names(task, part).last().map_or("train", String::as_str),
+        task.name
+    );
+    Err(TextError::read(root, message))
+}
+
+/// Names of the part's file, GLUE's first.
+fn names(task: &GlueTask, part: Part) -> Vec<String> {
+    let suffix = |variant: usize| task.variants[variant].0;
+    match part {
+        Part::Train => vec!["train".into()],
+        Part::Validation(variant) => ["dev", "validation"]
+            .map(|name| format!("{name}{}", suffix(variant)))
+            .into(),
+        Part::Test(variant) => vec![format!("test{}", suffix(variant))],
+    }
+}
+
+fn parquet_files(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let is_of_it = |path: &PathBuf| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_suffix(".parquet"));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let listed = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_of_it).collect();
+        paths.sort();
+        paths
+    };
+    let paths = listed(folder);
+    if paths.is_empty() {
+        listed(&folder.join("data"))
+    } else {
+        paths
+    }
+}
+
+/// GLUE's own form: columns between tabs, quotes are quotes.
+fn tsv(task: &GlueTask, path: &Path) -> Result<Vec<Row>, TextError> {
+    if task.name == "CoLA" && !path.file_name().is_some_and(|name| name == "test.tsv") {
+        // Without a header; a source, the label, the author's mark, the sentence.
+        let header = ["source", "label", "mark", "sentence"];
+        let rows = table(path, b'\t', false, Some(&header))?;
+        let headed = rows[0]
+            .text("label")
+            .is_ok_and(|label| label.as_deref() == Some("label"));
+        return if headed {
+            table(path, b'\t', false, None)
+        } else {
+            Ok(rows)
+        };
+    }
+    table(path, b'\t', false, None)
+}
+
+fn split(
+    task: &GlueTask,
+    paths: Vec<PathBuf>,
+    rows: impl Fn(&Path) -> Result<Vec<Row>, TextError>,
+) -> Result<GlueSplit, TextError> {
+    let mut split = GlueSplit {
+        items: Vec::new(),
+        left_out: 0,
+        paths: Vec::new(),
+    };
+    for path in &paths {
+        for row in rows(path)? {
+            match item(task, &row)? {
+                Some(item) => split.items.push(item),
+                None => split.left_out += 1,
+            }
+        }
+    }
+    split.paths = paths;
+    Ok(split)
+}
+
+/// The text of a row; `None` if it is to be left out.
+fn item(task: &GlueTask, row: &Row) -> Result<Option<GlueItem>, TextError> {
+    let hub = !task.fields.iter().all(|field| row.has(field));
+    let fields = if hub { task.hub_fields } else { task.fields };
+    // Some of QQP's rows end after a line break in a question.
+    if task.name == "QQP" && fields.iter().any(|field| !row.has(field)) {
+        return Ok(None);
+    }
+    let mut texts = Vec::new();
+    for field in fields {
+        texts.push(row.required(field)?);
+    }
+    let label_field = [task.label_field, "label"].into_iter().find(|field| row.has(field));
+    let label = match label_field {
+        Some(field) => row.text(field)?.filter(|label| !label.is_empty()),
+        None if task.name == "QQP" && row.has("qid1") => return Ok(None),
+        None => None,
+    };
+    if label.as_deref() == Some("-") {
+        return Ok(None);
+    }
+    let label = match label.as_deref() {
+        None | Some("-1" | "-1.0") => None,
+        Some(label) => Some(answer(task, label).map_err(|message| row.error(message))?),
+    };
+    let mut texts = texts.into_iter();
+    Ok(Some(GlueItem {
+        text: texts.next().unwrap_or_default(),
+        pair: texts.next(),
+        label,
+    }))
+}
+
+/// A label by number, by name, or a score.
+fn answer(task: &GlueTask, label: &str) -> Result<Label, String> {
+    if task.is_regression() {
+        return match label.trim().parse::<f32>() {
+            Ok(score) if (0.0..=5.0).contains(&score) => Ok(Label::Score(score)),
+            _ => Err(format!("score '{label}' is no number from 0 to 5")),
+        };
+    }
+    let named = task.labels.iter().position(|name| *name == label);
+    let numbered = label.parse::<usize>().ok().filter(|number| *number < task.labels.len());
+    named.or(numbered).map(Label::Class).ok_or_else(|| {
+        let names = task.labels.join(", ");
+        format!(
+            "label '{label}' is none of {names}, nor a number below {}",
+            task.labels.len()
+        )
+    })
+}

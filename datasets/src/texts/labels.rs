@@ -1,0 +1,74 @@
+//! Labels of what stands in a label field.
+
+use std::collections::BTreeSet;
+
+use super::{RawTexts, TextItem};
+use crate::language::TextError;
+
+/// The names of the classes that `texts` have: in the order of the numbers if all are whole numbers, of the alphabet
+/// otherwise.
+///
+/// # Errors
+/// A text without a label, or one class alone.
+pub fn class_names(texts: &RawTexts) -> Result<Vec<String>, TextError> {
+    let mut names = BTreeSet::new();
+    for (index, item) in texts.items.iter().enumerate() {
+        let Some(label) = &item.label else {
+            return Err(texts.error(index, "no label; give the field that has it".into()));
+        };
+        names.insert(label.clone());
+    }
+    let mut names: Vec<String> = names.into_iter().collect();
+    if let Ok(mut numbers) = names
+        .iter()
+        .map(|name| name.parse::<i64>())
+        .collect::<Result<Vec<_>, _>>()
+    {
+        numbers.sort_unstable();
+        names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
+    }
+    match &names[..] {
+        [one] => Err(texts.error(0, format!("all labels are '{one}'; a classifier needs two"))),
+        _ => Ok(names),
+    }
+}
+
+/// `texts` with each label as its number among `classes`.
+///
+/// # Errors
+/// A label that is none of them, with its place.
+pub fn with_classes(texts: &RawTexts, classes: &[String]) -> Result<Vec<TextItem<usize>>, TextError> {
+    labelled(texts, |label| {
+        classes
+            .iter()
+            .position(|class| class == label)
+            .ok_or_else(|| format!("label '{label}' is none of {}", classes.join(", ")))
+    })
+}
+
+/// `texts` with each label as a number.
+///
+/// # Errors
+/// A label that is no finite number, with its place.
+pub fn with_scores(texts: &RawTexts) -> Result<Vec<TextItem<f32>>, TextError> {
+    labelled(texts, |label| match label.trim().parse::<f32>() {
+        Ok(score) if score.is_finite() => Ok(score),
+        _ => Err(format!(
+            "label '{label}' is no number, which a regression needs; name classes instead"
+        )),
+    })
+}
+
+fn labelled<L>(texts: &RawTexts, read: impl Fn(&String) -> Result<L, String>) -> Result<Vec<TextItem<L>>, TextError> {
+    let items = texts.items.iter().enumerate();
+    items
+        .map(|(index, item)| {
+            let label = item.label.as_ref().map(&read).transpose();
+            Ok(TextItem {
+                text: item.text.clone(),
+                pair: item.pair.clone(),
+                label: label.map_err(|message| texts.error(index, message))?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,5 @@
+//! All programs as subcommands.
+
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::main()
+}

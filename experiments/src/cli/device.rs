@@ -1,0 +1,128 @@
+//! The one place that knows the backends.
+
+use std::io::Write;
+use std::sync::Once;
+
+use burn::tensor::Device;
+
+/// The device if none is named: the first one that is compiled in.
+pub const DEFAULT: &str = if cfg!(feature = "flex") {
+    "flex"
+} else if cfg!(feature = "cuda") {
+    "cuda"
+} else if cfg!(feature = "rocm") {
+    "rocm"
+} else if cfg!(feature = "metal") {
+    "metal"
+} else if cfg!(feature = "vulkan") {
+    "vulkan"
+} else if cfg!(feature = "wgpu") {
+    "wgpu"
+} else if cfg!(feature = "webgpu") {
+    "webgpu"
+} else if cfg!(feature = "ndarray") {
+    "ndarray"
+} else {
+    "flex"
+};
+
+/// The device of that name: `flex`, `ndarray`, `vulkan`, `cuda:1`, … An index after a colon chooses among several.
+///
+/// # Errors
+/// An unknown name, a bad index, or a backend that is not compiled in (with the command that adds it).
+pub fn device(name: &str) -> Result<Device, String> {
+    let (backend, index) = match name.split_once(':') {
+        Some((backend, index)) => {
+            let parsed = index.parse::<usize>();
+            (
+                backend,
+                Some(parsed.map_err(|_| format!("--device {name}: '{index}' is not a device number"))?),
+            )
+        }
+        None => (name, None),
+    };
+    if matches!(backend, "flex" | "ndarray") && index.is_some_and(|index| index > 0) {
+        return Err(format!(
+            "--device {name}: there is one CPU device; leave the number out"
+        ));
+    }
+    #[allow(unreachable_patterns)] // the last list names every backend, compiled in or not
+    let found = match backend {
+        #[cfg(feature = "flex")]
+        "flex" => Ok(Device::flex()),
+        #[cfg(feature = "ndarray")]
+        #[allow(deprecated)] // upstream deprecates it; kept because users ask for it
+        "ndarray" => Ok(Device::ndarray()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(Device::wgpu(gpu(index))),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Ok(Device::vulkan(gpu(index))),
+        #[cfg(feature = "metal")]
+        "metal" => Ok(Device::metal(gpu(index))),
+        #[cfg(feature = "webgpu")]
+        "webgpu" => Ok(Device::webgpu(gpu(index))),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
+        #[cfg(feature = "rocm")]
+        "rocm" => Ok(Device::rocm(index.unwrap_or(0))),
+        "flex" | "ndarray" | "wgpu" | "vulkan" | "metal" | "webgpu" | "cuda" | "rocm" => Err(format!(
+            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin {} -- {}--device {name}",
+            program(),
+            crate::cli::program::prefix()
+                .iter()
+                .map(|word| format!("{word} "))
+                .collect::<String>()
+        )),
+        _ => Err(format!(
+            "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"
+        )),
+    };
+    if found.is_ok() && !matches!(backend, "flex" | "ndarray") {
+        warn_of_tuning();
+    }
+    found
+}
+
+/// A first step of minutes looks like a program that hangs: of one product of a ViT-S, Vulkan on an H200 took 25 s to compile
+/// and try the candidates.
+fn warn_of_tuning() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "GPUs compile and try kernels in the first steps, which can take minutes; the choice is kept for later runs"
+        );
+    });
+}
+
+/// Name of the running program.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The first one is the best that there is, also where that is an integrated or a software GPU; others are discrete.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
+fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
+    match index {
+        None | Some(0) => burn::tensor::DeviceKind::DefaultDevice,
+        Some(index) => burn::tensor::DeviceKind::DiscreteGpu(index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device;
+
+    #[test]
+    fn a_missing_backend_names_the_command_that_adds_it() {
+        let error = device("cuda:1").map(|_| ()).unwrap_err();
+        assert!(error.contains("cargo run -p experiments --features cuda"), "{error}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(device("tpu").is_err() && device("flex:1").is_err() && device("cuda:x").is_err());
+        assert!(device("flex").is_ok() && device("flex:0").is_ok());
+    }
+}

@@ -1,0 +1,104 @@
+//! What the programs print. Neither a reader that went away nor a full disk may make them panic, and no text from a model
+//! or a file may steer the terminal.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const QUIET: u8 = 0;
+const NORMAL: u8 = 1;
+const VERBOSE: u8 = 2;
+
+static LEVEL: AtomicU8 = AtomicU8::new(NORMAL);
+
+/// Prints less (results only) or more from here on.
+pub fn set_verbosity(quiet: bool, verbose: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => QUIET,
+        (_, true) => VERBOSE,
+        _ => NORMAL,
+    };
+    LEVEL.store(level, Ordering::Relaxed);
+}
+
+/// A line of progress, lost where nobody can read it: it must not end a training.
+pub fn tell(line: impl Display) {
+    if LEVEL.load(Ordering::Relaxed) >= NORMAL {
+        let _ = writeln!(std::io::stdout().lock(), "{}", plain(&line.to_string()));
+    }
+}
+
+/// A line of progress for those who asked for more of it (-v).
+pub fn detail(line: impl Display) {
+    if LEVEL.load(Ordering::Relaxed) >= VERBOSE {
+        tell(line);
+    }
+}
+
+/// A line on the error output, beside results that go elsewhere; lost where nobody can read it.
+pub fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(&line.to_string()));
+}
+
+/// A line that was asked for.
+///
+/// # Errors
+/// Output that cannot be written. A reader that has read enough (`| head`) is no error.
+pub fn print(line: impl Display) -> Result<(), String> {
+    write(format_args!("{line}\n"))
+}
+
+/// Text that was asked for, shown at once.
+///
+/// # Errors
+/// As [`print()`].
+pub fn write(text: impl Display) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{}", plain(&text.to_string())).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to standard output: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// `text` without control characters other than line breaks and tabs.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| match c.is_control() && !matches!(c, '\n' | '\t') {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// A number with its noun: `1 epoch`, `3 epochs`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// The end of a program: 0, or its one sentence on the error output and 1.
+pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            note(format_args!("{program}: {}", one_line(&message)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Some libraries' messages have several lines, or end in an empty one.
+pub fn one_line(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\x1b[2Jb\tc\nd\r"), "a\u{fffd}[2Jb\tc\nd\u{fffd}");
+    }
+}

@@ -1,0 +1,106 @@
+//! How a program starts: its command line, its version, its messages about wrong flags.
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, Command};
+
+use crate::cli::output::{note, one_line};
+
+static PREFIX: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Says with which subcommand this process was started; processes that it starts itself start with it too.
+pub fn set_prefix(prefix: Vec<String>) {
+    // Set once, at the start.
+    let _ = PREFIX.set(prefix);
+}
+
+/// The arguments that come first in a process of this program: its subcommand, if it has one.
+pub fn prefix() -> &'static [String] {
+    PREFIX.get().map_or(&[], Vec::as_slice)
+}
+
+/// The version and the backends compiled in, as `--version` has them.
+pub fn version() -> &'static str {
+    let backends = [
+        ("flex", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("metal", cfg!(feature = "metal")),
+        ("webgpu", cfg!(feature = "webgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("rocm", cfg!(feature = "rocm")),
+    ];
+    let compiled: Vec<&str> = backends.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    // clap keeps it for as long as the program runs.
+    format!("{} (backends: {})", env!("CARGO_PKG_VERSION"), compiled.join(", ")).leak()
+}
+
+/// What the command line says; or the end of the program, its help or one sentence about what is wrong.
+///
+/// # Errors
+/// The exit code: 0 after help, 2 after wrong flags.
+pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
+    let name = command.get_name().to_string();
+    command
+        .version(version())
+        .try_get_matches()
+        .map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let _ = error.print();
+                ExitCode::SUCCESS
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                ExitCode::from(2)
+            }
+            _ => {
+                note(format_args!("{name}: {}", sentence(&error)));
+                ExitCode::from(2)
+            }
+        })
+}
+
+/// What clap says, in one sentence.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let told: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        // All values are named below.
+        .filter(|line| !line.trim_start().starts_with("[possible values:") && !line.contains("a similar value exists"))
+        .collect();
+    let mut told = one_line(&told.join("\n"));
+    told = told.strip_prefix("error: ").unwrap_or(&told).to_string();
+    if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue)
+        && let Some((last, others)) = values.split_last()
+    {
+        told += &match others.is_empty() {
+            true => format!("; choose {last}"),
+            false => format!("; choose {} or {last}", others.join(", ")),
+        };
+    }
+    told + "; --help lists the flags"
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Arg;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_flag_is_told_in_one_sentence() {
+        let command = Command::new("x").arg(Arg::new("kind").long("kind").value_parser(["new", "old"]));
+        let of = |args: [&str; 3]| sentence(&command.clone().try_get_matches_from(args).unwrap_err());
+        let message = of(["x", "--kind", "newest"]);
+        assert!(
+            message.contains("'newest'") && message.contains("choose new or old"),
+            "{message}"
+        );
+        let message = of(["x", "--kinds", "new"]);
+        assert!(message.contains("'--kinds'") && !message.contains('\n'), "{message}");
+    }
+}

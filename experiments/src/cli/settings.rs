@@ -1,0 +1,338 @@
+//! Settings, defined once: a flag, a TOML field, a line of help and a default are one field of a struct that derives
+//! `clap::Args`, `Serialize` and `Deserialize`. What holds, from weak to strong: the default, the program's own defaults,
+//! the preset (or the run folder's config.toml), the flags.
+
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Settings as TOML, and where they come from.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Path or name, for messages.
+    pub name: String,
+    /// TOML.
+    pub text: String,
+}
+
+impl Layer {
+    /// The TOML file at `path`.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        Ok(Self {
+            name: path.display().to_string(),
+            text,
+        })
+    }
+
+    /// Its fields.
+    ///
+    /// # Errors
+    /// Text that is no TOML, with its line.
+    pub fn table(&self) -> Result<toml::Table, String> {
+        toml::from_str(&self.text).map_err(|e: toml::de::Error| {
+            let at = e.span().map_or(0, |span| span.start);
+            let line = self.text[..at].matches('\n').count();
+            self.at(line, e.message())
+        })
+    }
+
+    /// A message about a line, from 0.
+    fn at(&self, line: usize, message: &str) -> String {
+        let text = self.text.lines().nth(line).unwrap_or_default().trim();
+        format!(
+            "{}, line {} ('{text}'): {}",
+            self.name,
+            line + 1,
+            message.replace('\n', " ")
+        )
+    }
+
+    /// A message about a field.
+    fn at_field(&self, field: &str, message: &str) -> String {
+        let starts = |line: &str| {
+            let rest = line.trim_start().strip_prefix(field);
+            rest.is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
+        };
+        let of_table = |line: &str| line.trim_start().starts_with(&format!("[{field}"));
+        match self.text.lines().position(|line| starts(line) || of_table(line)) {
+            Some(line) => self.at(line, message),
+            None => format!("{}, field '{field}': {message}", self.name),
+        }
+    }
+}
+
+/// The field that holds a table for each method.
+const TABLES: &str = "methods";
+
+/// The flags that speak for a method's field, given the method's name and the field's.
+pub type Own = fn(&str, &str) -> Vec<&'static str>;
+
+/// `command` with `own` values in place of the flags' defaults, so that its help states them.
+pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
+    for (id, value) in own {
+        if value.is_table() {
+            continue;
+        }
+        let text = |value: &toml::Value| match value {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let values: Vec<String> = match value {
+            toml::Value::Array(values) => values.iter().map(text).collect(),
+            value => vec![text(value)],
+        };
+        // clap keeps what a program says of itself for as long as the program runs.
+        let values: Vec<&'static str> = values.into_iter().map(|value| &*value.leak()).collect();
+        command = command.mut_arg(id, |arg| arg.default_values(values));
+    }
+    command
+}
+
+/// The command line as settings: a table of every field that has a value, and which fields were given as flags.
+pub struct Flags<'a> {
+    command: Command,
+    matches: &'a ArgMatches,
+    table: toml::Table,
+}
+
+impl<'a> Flags<'a> {
+    /// What `matches` say of the fields of `S`.
+    ///
+    /// # Errors
+    /// A number too large for TOML.
+    pub fn new<S: Args + Serialize>(matches: &'a ArgMatches) -> Result<Self, String> {
+        let parsed = S::from_arg_matches(matches).map_err(|e| e.to_string())?;
+        let table = toml::Table::try_from(&parsed)
+            .map_err(|e| format!("a number among the flags is too large for config.toml ({e}); give a smaller one"))?;
+        Ok(Self {
+            command: S::augment_args(Command::new("settings")),
+            matches,
+            table,
+        })
+    }
+
+    /// True if the field was given on the command line.
+    pub fn given(&self, field: &str) -> bool {
+        let known = self.matches.try_contains_id(field).is_ok();
+        known && self.matches.value_source(field) == Some(ValueSource::CommandLine)
+    }
+
+    /// The name of the field that a key of a TOML file means: its own, or an alias of its flag.
+    fn field(&self, key: &str) -> Option<&str> {
+        let flag = key.replace('_', "-");
+        self.command
+            .get_arguments()
+            .find(|arg| {
+                arg.get_id() == key
+                    || arg.get_long() == Some(&flag)
+                    || arg.get_all_aliases().is_some_and(|all| all.contains(&flag.as_str()))
+            })
+            .map(|arg| arg.get_id().as_str())
+    }
+
+    /// True if one of `layers` or a flag gives the field.
+    ///
+    /// # Errors
+    /// A layer that is no TOML.
+    pub fn is_set(&self, field: &str, layers: &[Layer]) -> Result<bool, String> {
+        if self.given(field) {
+            return Ok(true);
+        }
+        for layer in layers {
+            if layer.table()?.keys().any(|key| self.field(key) == Some(field)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The settings: those of each layer over those before it, the flags that were given over all of them. A field that
+    /// holds tables, `[methods.NAME]`, is merged entry by entry; `own` says which entries a given flag overrides. The layers
+    /// of `last` (`--set`) are above the flags.
+    ///
+    /// # Errors
+    /// An unknown or malformed field, with its layer and line.
+    pub fn overlaid<S: DeserializeOwned>(&self, layers: &[Layer], last: &[Layer], own: Own) -> Result<S, String> {
+        let mut table = self.table.clone();
+        for (above, layer) in layers
+            .iter()
+            .map(|layer| (false, layer))
+            .chain(last.iter().map(|layer| (true, layer)))
+        {
+            for (key, value) in layer.table()? {
+                if let (true, toml::Value::Table(value)) = (key == TABLES, &value) {
+                    let mut value = value.clone();
+                    for (name, fields) in value.iter_mut() {
+                        if let (false, toml::Value::Table(fields)) = (above, fields) {
+                            fields.retain(|field, _| !own(name, field).iter().any(|flag| self.given(flag)));
+                        }
+                    }
+                    merge(table.entry(key.clone()).or_insert(toml::Table::new().into()), &value);
+                    check::<S>(&table).map_err(|message| layer.at_field(&key, &message))?;
+                    continue;
+                }
+                let Some(field) = self.field(&key) else {
+                    return Err(layer.at_field(&key, &self.unknown(&key)));
+                };
+                if self.given(field) {
+                    continue;
+                }
+                let many = self.command.get_arguments().any(|arg| {
+                    arg.get_id() == field && (arg.get_value_delimiter().is_some() || is_append(arg.get_action()))
+                });
+                let value = match value {
+                    scalar if many && !scalar.is_array() => toml::Value::Array(vec![scalar]),
+                    value => value,
+                };
+                table.insert(field.to_string(), value);
+                check::<S>(&table).map_err(|message| layer.at_field(&key, &message))?;
+            }
+        }
+        table.try_into().map_err(|e: toml::de::Error| e.message().to_string())
+    }
+
+    fn unknown(&self, key: &str) -> String {
+        let known: Vec<&str> = self.command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+        let near = known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(known, key), known))
+            .filter(|(near, _)| *near > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        match near {
+            Some((_, near)) => format!("unknown field '{key}'; did you mean '{near}'?"),
+            None => format!("unknown field '{key}'; --help lists this program's"),
+        }
+    }
+}
+
+fn is_append(action: &ArgAction) -> bool {
+    matches!(action, ArgAction::Append)
+}
+
+fn check<S: DeserializeOwned>(table: &toml::Table) -> Result<(), String> {
+    let result: Result<S, toml::de::Error> = table.clone().try_into();
+    result.map(drop).map_err(|e| e.message().to_string())
+}
+
+/// Writes the entries of `from` over those of `into`, table by table.
+fn merge(into: &mut toml::Value, from: &toml::Table) {
+    let Some(into) = into.as_table_mut() else { return };
+    for (key, value) in from {
+        match value {
+            // Names with dashes or underscores alike.
+            toml::Value::Table(from) => merge(
+                into.entry(key.replace('-', "_")).or_insert(toml::Table::new().into()),
+                from,
+            ),
+            value => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The settings of a group with its flags' defaults.
+pub fn defaults<G: Args>() -> G {
+    let matches = G::augment_args(Command::new("")).get_matches_from([""]);
+    G::from_arg_matches(&matches).expect("every field has a default")
+}
+
+/// `path` from the root on.
+///
+/// # Errors
+/// A working folder that is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|e| format!("cannot tell where {} is: {e}", path.display()))
+}
+
+/// The path of a model from the root on; a hub name as it is.
+///
+/// # Errors
+/// A working folder that is gone.
+pub fn absolute_model(name: String) -> Result<String, String> {
+    match Path::new(&name).exists() {
+        true => Ok(absolute(Path::new(&name))?.display().to_string()),
+        false => Ok(name),
+    }
+}
+
+/// Refuses a field whose value is 0, by name.
+///
+/// # Errors
+/// The first of them.
+pub fn check_positive(fields: &[(&str, usize)]) -> Result<(), String> {
+    match fields.iter().find(|(_, value)| *value == 0) {
+        Some((field, _)) => Err(format!("field '{field}' is 0; it must be at least 1")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Args, Serialize, Deserialize)]
+    struct Group {
+        /// Passes.
+        #[arg(long, default_value_t = 20)]
+        epochs: usize,
+        /// Peak.
+        #[arg(long, alias = "lr", default_value_t = 1e-2)]
+        learning_rate: f64,
+        /// Seeds.
+        #[arg(long, value_delimiter = ',', default_value = "42")]
+        seed: Vec<u64>,
+        /// Rank.
+        #[arg(long)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        r: Option<usize>,
+    }
+
+    fn of(args: &[&str], layers: &[&str]) -> Result<Group, String> {
+        let own = toml::from_str("epochs = 3").unwrap();
+        let command = with_defaults(Group::augment_args(Command::new("x")), &own);
+        let matches = command.get_matches_from([&["x"], args].concat());
+        Group::from_arg_matches(&matches).unwrap();
+        let layers: Vec<Layer> = layers
+            .iter()
+            .map(|text| Layer {
+                name: "preset.toml".into(),
+                text: text.to_string(),
+            })
+            .collect();
+        Flags::new::<Group>(&matches)?.overlaid(&layers, &[], |_, _| Vec::new())
+    }
+
+    #[test]
+    fn flags_win_over_presets_and_presets_over_defaults() {
+        let found = of(&["--lr", "1"], &["lr = 2\nseed = 7\nr = 4", "r = 5"]).unwrap();
+        let expected = Group {
+            epochs: 3,
+            learning_rate: 1.0,
+            seed: vec![7],
+            r: Some(5),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_with_its_line() {
+        let message = of(&[], &["lr = 1e-3\nepochs = \"x\"\n"]).unwrap_err();
+        for part in ["preset.toml, line 2 ('epochs = \"x\"')", "invalid type"] {
+            assert!(message.contains(part), "{message}");
+        }
+        let message = of(&[], &["epocs = 3"]).unwrap_err();
+        assert!(message.contains("line 1") && message.contains("'epochs'"), "{message}");
+        assert!(of(&[], &["epochs = "]).unwrap_err().contains("line 1"));
+    }
+}

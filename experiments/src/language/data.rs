@@ -1,0 +1,246 @@
+//! Batches of token sequences (an example each, or several packed), padded on the right to the longest of each.
+
+use std::sync::Arc;
+
+use backbones::lm::{Layout, Side};
+use burn::data::dataset::DatasetError;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::train::stream::{Plan, Source, shuffled};
+
+/// The tokens of one example, or of several one after the other.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sequence {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// For each token, whether the model learns to say it.
+    pub learned: Vec<bool>,
+    /// Where the second and further examples start; none of them sees another.
+    pub starts: Vec<usize>,
+}
+
+impl Sequence {
+    /// Tokens that are learned. The first token has nothing before it that could predict it.
+    pub fn count(&self) -> usize {
+        self.learned.iter().skip(1).filter(|learned| **learned).count()
+    }
+
+    /// Tokens of each example.
+    pub fn documents(&self) -> Vec<usize> {
+        let starts = std::iter::once(0).chain(self.starts.iter().copied());
+        let ends = self.starts.iter().copied().chain([self.ids.len()]);
+        starts.zip(ends).map(|(start, end)| end - start).collect()
+    }
+}
+
+/// One batch.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `[batch, tokens]`
+    pub ids: Tensor<2, Int>,
+    /// Positions, in the flattened `[batch · tokens]`, whose next token is learned: `[n]`.
+    pub positions: Tensor<1, Int>,
+    /// Those next tokens, `[n]`.
+    pub targets: Tensor<1, Int>,
+    /// Where its tokens stand. Padding comes last, where causal attention keeps it from every real token: rows of one
+    /// example each compute the same without padding.
+    pub layout: Layout,
+}
+
+/// A batch in host memory.
+pub struct Values {
+    ids: TensorData,
+    positions: TensorData,
+    targets: TensorData,
+    layout: Layout,
+}
+
+impl Values {
+    /// The batch of `sequences`.
+    pub fn new<'a>(sequences: impl ExactSizeIterator<Item = &'a Sequence> + Clone) -> Self {
+        let (rows, width) = (
+            sequences.len(),
+            sequences.clone().map(|s| s.ids.len()).max().unwrap_or(0),
+        );
+        let layout = match sequences.clone().all(|sequence| sequence.starts.is_empty()) {
+            true => {
+                let lengths: Vec<usize> = sequences.clone().map(|sequence| sequence.ids.len()).collect();
+                Layout::padded(&lengths, width, Side::Right)
+            }
+            false => {
+                let documents: Vec<Vec<usize>> = sequences.clone().map(Sequence::documents).collect();
+                Layout::packed(&documents, width)
+            }
+        };
+        let mut ids = vec![0i64; rows * width];
+        let (mut positions, mut targets) = (Vec::new(), Vec::new());
+        for (row, sequence) in sequences.enumerate() {
+            for (column, id) in sequence.ids.iter().enumerate() {
+                ids[row * width + column] = i64::from(*id);
+                if column > 0 && sequence.learned[column] {
+                    positions.push((row * width + column - 1) as i64);
+                    targets.push(i64::from(*id));
+                }
+            }
+        }
+        let line = |values: Vec<i64>| {
+            let n = values.len();
+            TensorData::new(values, [n])
+        };
+        Self {
+            ids: TensorData::new(ids, [rows, width]),
+            positions: line(positions),
+            targets: line(targets),
+            layout,
+        }
+    }
+
+    /// The batch on `device`.
+    pub fn on_device(self, device: &Device) -> Batch {
+        Batch {
+            ids: Tensor::from_data(self.ids, device),
+            positions: Tensor::from_data(self.positions, device),
+            targets: Tensor::from_data(self.targets, device),
+            layout: self.layout,
+        }
+    }
+}
+
+impl Batch {
+    /// The batch of `sequences`, on `device`.
+    pub fn new<'a>(sequences: impl ExactSizeIterator<Item = &'a Sequence> + Clone, device: &Device) -> Self {
+        Values::new(sequences).on_device(device)
+    }
+
+    /// Target tokens.
+    pub fn count(&self) -> usize {
+        self.targets.dims()[0]
+    }
+
+    /// Tokens, padding included.
+    pub fn tokens(&self) -> usize {
+        self.ids.dims().iter().product()
+    }
+}
+
+/// Sequences to train or to be evaluated on.
+#[derive(Debug, Clone)]
+pub struct Sequences {
+    sequences: Arc<Vec<Sequence>>,
+    /// Whether batches hold sequences of like length.
+    group_by_length: bool,
+}
+
+impl Sequences {
+    /// `sequences` to train on. With `group_by_length` little of a batch is padding; without, batches are drawn at random, as
+    /// in the paper's code: since a step's loss is the mean over its target tokens, grouping changes what is minimized.
+    pub fn to_train(sequences: Vec<Sequence>, group_by_length: bool) -> Self {
+        Self {
+            sequences: Arc::new(sequences),
+            group_by_length,
+        }
+    }
+
+    /// `sequences`, which may be none, to be evaluated on: sorted by length.
+    pub fn held_out(mut sequences: Vec<Sequence>) -> Self {
+        sequences.sort_by_key(|sequence| sequence.ids.len());
+        Self::to_train(sequences, false)
+    }
+}
+
+impl Source for Sequences {
+    type Host = Values;
+    type Batch = Batch;
+
+    fn count(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Shuffled; to group by length, then sorted by length within stretches of 50 batches, and the batches shuffled, so that
+    /// little is padding and yet every epoch mixes differently.
+    fn epoch(&self, plan: &Plan, epoch: usize) -> Vec<Vec<usize>> {
+        if !self.group_by_length {
+            let order = shuffled(self.count(), plan.seed, epoch);
+            return order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
+        }
+        let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(epoch as u64));
+        let mut order: Vec<usize> = (0..self.sequences.len()).collect();
+        order.shuffle(&mut rng);
+        for stretch in order.chunks_mut(50 * plan.batch_size) {
+            stretch.sort_by_key(|index| std::cmp::Reverse(self.sequences[*index].ids.len()));
+        }
+        let mut batches: Vec<Vec<usize>> = order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
+        batches.shuffle(&mut rng);
+        batches
+    }
+
+    fn read(&self, items: &[usize], _seed: Option<u64>) -> Result<Values, DatasetError> {
+        Ok(Values::new(items.iter().map(|index| &self.sequences[*index])))
+    }
+
+    fn on_device(&self, host: Values, device: &Device) -> Batch {
+        host.on_device(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::train::stream::Seeding;
+
+    use super::*;
+
+    #[test]
+    fn positions_point_at_the_token_before_a_target() {
+        let sequences = [
+            Sequence {
+                ids: vec![5, 6, 7, 8],
+                learned: vec![false, false, true, true],
+                ..Sequence::default()
+            },
+            Sequence {
+                ids: vec![5, 9],
+                learned: vec![true, true],
+                ..Sequence::default()
+            },
+        ];
+        let batch = Batch::new(sequences.iter(), &Device::flex());
+        assert_eq!(batch.ids.dims(), [2, 4]);
+        let values = |tensor: Tensor<1, Int>| tensor.into_data().iter::<i64>().collect::<Vec<_>>();
+        assert_eq!(values(batch.positions), [1, 2, 4]);
+        assert_eq!(values(batch.targets), [7, 8, 9]);
+        assert_eq!(sequences[1].count(), 1);
+    }
+
+    #[test]
+    fn batches_hold_sequences_of_like_length_where_that_is_asked_for() {
+        let sequence = |i: usize| Sequence {
+            ids: vec![i as u32 + 1; 2 + i % 7],
+            learned: (0..2 + i % 7).map(|at| at > 0).collect(),
+            ..Sequence::default()
+        };
+        let plan = Plan {
+            batch_size: 3,
+            accumulation: 1,
+            epochs: 1,
+            stop_after: None,
+            eval_steps: None,
+            seed: 1,
+            seeding: Seeding::Step,
+        };
+        let padding = |group_by_length: bool| {
+            let data = Sequences::to_train((0..200).map(sequence).collect(), group_by_length);
+            let batches = data.epoch(&plan, 0);
+            assert_eq!(batches.iter().flatten().count(), 200);
+            let of_batch = |batch: &Vec<usize>| {
+                let lengths: Vec<usize> = batch.iter().map(|index| data.sequences[*index].ids.len()).collect();
+                lengths.len() * lengths.iter().max().unwrap() - lengths.iter().sum::<usize>()
+            };
+            batches.iter().map(of_batch).sum::<usize>()
+        };
+        assert!(padding(true) < 100, "{}", padding(true));
+        assert!(padding(false) > 250, "{}", padding(false));
+    }
+}

@@ -1,0 +1,147 @@
+//! Prompts to continuations: greedy or drawn. Beam search is in `beam`.
+
+use backbones::lm::{Decoder, LmTokenizer};
+use burn::tensor::Device;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::beam;
+use super::reading::Reading;
+use super::settings::Generation;
+use super::text::{Growing, cut};
+use super::{rules, sampling};
+
+/// A model that continues prompts.
+pub struct Generator<'a> {
+    /// The model, its adapter bound or merged.
+    pub model: &'a Decoder,
+    /// Its tokenizer, if texts are asked for.
+    pub tokenizer: Option<&'a LmTokenizer>,
+    /// Tokens that end a text.
+    pub eos: &'a [u32],
+    /// Where the model is.
+    pub device: &'a Device,
+}
+
+/// One continuation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// Its tokens, the one that ended it included.
+    pub tokens: Vec<u32>,
+    /// Its text without special tokens, up to the first stop text; empty without a tokenizer.
+    pub text: String,
+}
+
+impl Generator<'_> {
+    /// Continues every prompt, all in one batch; a prompt that is done leaves the batch. `watch` gets the prompt's index
+    /// and the text that each token adds, as soon as it is certain (not with several beams).
+    ///
+    /// # Errors
+    /// Settings out of range, a prompt that is empty, too long for the model or not of its vocabulary, stop texts without
+    /// a tokenizer.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        settings: &Generation,
+        watch: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Generated>, String> {
+        self.check(prompts, settings)?;
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = if settings.num_beams > 1 {
+            beam::search(self, prompts, settings)?
+        } else {
+            self.one_by_one(prompts, settings, watch)?
+        };
+        let generated = tokens.into_iter().map(|tokens| {
+            let text = match self.tokenizer {
+                Some(tokenizer) => cut(tokenizer, &tokens, &settings.stop)?,
+                None => String::new(),
+            };
+            Ok(Generated { tokens, text })
+        });
+        generated.collect()
+    }
+
+    fn check(&self, prompts: &[Vec<u32>], settings: &Generation) -> Result<(), String> {
+        settings.check()?;
+        if !settings.stop.is_empty() && self.tokenizer.is_none() {
+            return Err("stop texts need a tokenizer, which this model's folder lacks".into());
+        }
+        let config = self.model.config();
+        for (index, prompt) in prompts.iter().enumerate() {
+            if prompt.is_empty() {
+                return Err(format!("prompt {index} has no token; give at least one"));
+            }
+            if let Some(token) = prompt.iter().find(|token| **token as usize >= config.vocab_size) {
+                return Err(format!(
+                    "prompt {index} has token {token}, but the model's vocabulary ends at {}",
+                    config.vocab_size - 1
+                ));
+            }
+            let length = prompt.len() + settings.max_new_tokens;
+            // The last token is never read.
+            if config.learned_positions && length - 1 > config.max_positions {
+                return Err(format!(
+                    "prompt {index} has {} tokens and max_new_tokens is {}, but this model has positions for {} tokens",
+                    prompt.len(),
+                    settings.max_new_tokens,
+                    config.max_positions
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn one_by_one(
+        &self,
+        prompts: &[Vec<u32>],
+        settings: &Generation,
+        watch: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<Vec<u32>>, String> {
+        let mut generated = vec![Vec::new(); prompts.len()];
+        let mut texts: Vec<Option<Growing>> = prompts
+            .iter()
+            .map(|_| self.tokenizer.map(|tokenizer| Growing::new(tokenizer, &settings.stop)))
+            .collect();
+        // One source a prompt: what is drawn does not depend on its neighbours in the batch.
+        let seeds = (0..prompts.len() as u64).map(|index| settings.seed.wrapping_add(index));
+        let mut randoms: Vec<StdRng> = seeds.map(StdRng::seed_from_u64).collect();
+        let mut active: Vec<usize> = (0..prompts.len()).collect();
+        let (mut reading, mut logits) =
+            Reading::start(self.model, prompts.to_vec(), settings.max_new_tokens, self.device);
+        let vocab = self.model.config().vocab_size;
+        loop {
+            let mut chosen = Vec::with_capacity(active.len());
+            let mut going_on = Vec::with_capacity(active.len());
+            for (row, scores) in logits.chunks_exact_mut(vocab).enumerate() {
+                let prompt = active[row];
+                rules::apply(settings, &reading.texts()[row], scores);
+                let token = sampling::choose(settings, scores, &mut randoms[prompt]);
+                generated[prompt].push(token);
+                let mut ended = self.eos.contains(&token) || generated[prompt].len() == settings.max_new_tokens;
+                if let Some(text) = &mut texts[prompt] {
+                    let piece = text.push(token)?;
+                    ended |= piece.stopped;
+                    watch(prompt, &piece.fresh);
+                    if ended {
+                        watch(prompt, &text.finish()?);
+                    }
+                }
+                if !ended {
+                    going_on.push(row);
+                    chosen.push(token);
+                }
+            }
+            if chosen.is_empty() {
+                return Ok(generated);
+            }
+            if going_on.len() < active.len() {
+                reading.select(&going_on);
+                active = going_on.into_iter().map(|row| active[row]).collect();
+            }
+            logits = reading.next(&chosen);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Text from a language model: prompts in batches of unequal length, greedy, sampled or by beam search.
+//!
+//! Rules and their order are those of transformers' `generate`, so that the same settings give the same tokens.
+
+pub mod beam;
+pub mod generator;
+pub mod reading;
+pub mod rules;
+pub mod sampling;
+pub mod settings;
+pub mod text;
+
+pub use generator::{Generated, Generator};
+pub use settings::Generation;

@@ -1,0 +1,553 @@
+//! The trials of a language model: trained once, answering every test set, or judged as points of a grid.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use backbones::lm::Decoder;
+use backbones::resolve_lm;
+use burn::module::Module;
+use burn::tensor::Device;
+use datasets::language::{Example, Template};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use wegeft::site::{self, ParamInfo};
+use wegeft::storage::WEIGHTS_FILE;
+use wegeft::{Adapted, Summary};
+
+use crate::cli::output::{detail, tell};
+use crate::cli::settings::Layer;
+use crate::cli::shipped::hex;
+use crate::language::adapted::trained_in_f32;
+use crate::language::data::{Sequence, Sequences};
+use crate::language::estimate::{BatchShape, estimate};
+use crate::language::evaluation::{Answering, Score, is_answered};
+use crate::language::judge::TestSet;
+use crate::language::model::{self, BASE_MODEL, Lm};
+use crate::language::objective::Response;
+use crate::language::packing::pack;
+use crate::language::settings::{Evaluation, Settings};
+use crate::language::tokens::tokenize;
+use crate::methods::{self, NONE, Wing};
+use crate::run::checksum::{add_file, add_model};
+use crate::run::files::{read_json, remove_folder, write_json};
+use crate::run::grid::{Best, Tuned};
+use crate::run::memory::{peak_mb, reset_peak};
+use crate::run::outcome::{Outcome, RunError};
+use crate::run::suite::{Lab, Program};
+use crate::run::trial::{Plan, Rates, Stage, Trial};
+use crate::train::estimate::Estimate;
+use crate::train::stream::{self, Ordered, Seeding};
+use crate::train::trainer::{Measured, Session, Trained};
+
+/// Reads examples, and counts those that were left out because their responses are empty.
+pub type ReadExamples = Box<dyn Fn() -> Result<(Vec<Example>, usize), String>>;
+
+/// What a program trains and tests on.
+pub struct Corpus {
+    /// The name of its training in tables, where there is no test set.
+    pub name: String,
+    /// Where the data lies, for tables.
+    pub place: Option<String>,
+    /// Training examples; read only if something is trained.
+    pub examples: ReadExamples,
+    /// Form of the prompts.
+    pub template: Template,
+    /// Test sets; without, the loss on what is held out is the result.
+    pub sets: Vec<TestSet>,
+    /// The files that all this is read from.
+    pub files: Vec<PathBuf>,
+    /// How questions are answered.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// The name of an adapter that is evaluated, in place of a method.
+const ADAPTER: &str = "adapter";
+
+/// Stands beside an adapter: written last, so that the adapter is whole where it is there.
+const TRAINED: &str = "trained.json";
+
+/// The outcomes of the sets that are answered so far.
+const ANSWERED: &str = "answered.json";
+
+/// What a training came to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct TrainedFile {
+    trainable_params: usize,
+    percent_trainable: f64,
+    seconds: f64,
+    tokens_per_second: Option<f64>,
+    /// Peak memory of the training, MB.
+    #[serde(default)]
+    peak_mb: Option<f64>,
+    #[serde(default)]
+    steps_per_second: Option<f64>,
+    #[serde(default)]
+    validation: Option<f64>,
+}
+
+/// Trains and tests a language model. It is loaded, and the examples are tokenized, for the first trial that needs them.
+pub struct LanguageLab {
+    program: Program,
+    settings: Settings,
+    plan: Plan,
+    corpus: Corpus,
+    model: Option<(Arc<Lm>, Device)>,
+    sequences: Option<Vec<Sequence>>,
+}
+
+impl LanguageLab {
+    /// A lab for `corpus`.
+    pub fn new(program: Program, settings: Settings, corpus: Corpus) -> Self {
+        let of_method = |method: &String| Rates {
+            method: method.clone(),
+            fixed: methods::rates(&settings.training, &settings.methods, method),
+            grid: match method == NONE {
+                true => Vec::new(),
+                false => methods::grid(
+                    &settings.training,
+                    &settings.sweep,
+                    &settings.methods,
+                    method,
+                    Wing::Language,
+                ),
+            },
+        };
+        let evaluated = settings.model.adapter.is_some() && !corpus.sets.is_empty();
+        let plan = Plan {
+            tasks: vec![String::new()],
+            methods: match evaluated {
+                true => vec![Rates {
+                    method: ADAPTER.into(),
+                    fixed: (settings.training.learning_rate, settings.training.weight_decay),
+                    grid: Vec::new(),
+                }],
+                false => settings.adapter.method.iter().map(of_method).collect(),
+            },
+            seeds: settings.execution.seed.clone(),
+            sweep: settings.sweep.sweep,
+            best: Best::Lowest,
+        };
+        Self {
+            program,
+            settings,
+            plan,
+            corpus,
+            model: None,
+            sequences: None,
+        }
+    }
+
+    /// The model and the device that it is on, with autodiff.
+    fn model(&mut self) -> Result<(Arc<Lm>, Device), String> {
+        if let Some((lm, device)) = &self.model {
+            return Ok((lm.clone(), device.clone()));
+        }
+        let device = crate::cli::device::device(&self.settings.execution.devices()[0])?.autodiff();
+        let lm = Arc::new(model::load(&self.settings.model, &device)?);
+        self.model = Some((lm.clone(), device.clone()));
+        Ok((lm, device))
+    }
+
+    /// Training sequences, all of them.
+    fn sequences(&mut self, lm: &Lm) -> Result<&[Sequence], String> {
+        if self.sequences.is_none() {
+            let (mut examples, empty) = (self.corpus.examples)()?;
+            let limits = &self.settings.examples;
+            examples.truncate(limits.train_limit.unwrap_or(usize::MAX));
+            let mut tokens = tokenize(&examples, self.corpus.template, lm, limits.max_length)?;
+            tokens.empty += empty;
+            tell(format_args!("training data: {}", tokens.describe()));
+            self.sequences = Some(tokens.sequences);
+        }
+        Ok(self.sequences.as_deref().unwrap_or_default())
+    }
+
+    /// What a training reads: the sequences to train on, packed where that is asked for, and those that are held out.
+    fn data(&mut self, lm: &Lm) -> Result<[Vec<Sequence>; 2], String> {
+        let part = self.settings.examples.validation;
+        let (packing, max_length) = (self.settings.examples.packing, self.settings.examples.max_length);
+        let mut train = self.sequences(lm)?.to_vec();
+        let held_out = (part * train.len() as f64).ceil() as usize;
+        let valid = train.split_off(train.len() - held_out);
+        if train.is_empty() {
+            return Err("validation leaves no example to train on; lower it".into());
+        }
+        if packing {
+            let examples = train.len();
+            train = pack(train, max_length);
+            tell(format_args!("  {examples} examples packed into {} rows", train.len()));
+        }
+        Ok([train, valid])
+    }
+
+    /// A new adapter of a trial's method on the model, its random factors those of the trial's seed; or the one that training
+    /// goes on from.
+    fn adapted(&self, lm: &Lm, trial: &Trial, device: &Device) -> Result<Adapted<Decoder>, String> {
+        if let Some(adapter) = &self.settings.model.adapter {
+            return lm.with_adapter(adapter);
+        }
+        device.seed(trial.seed);
+        let settings = &self.settings;
+        let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        // What PEFT and `adapter` look for in adapter_config.json.
+        config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
+        config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
+        let adapted = config.init(lm.pretrained.model.clone());
+        Ok(trained_in_f32(
+            adapted.map_err(|e| format!("method {}: {e}", trial.method))?,
+        ))
+    }
+
+    fn session<'a>(&'a self, trial: &'a Trial, count: usize, folder: &'a Path) -> Session<'a> {
+        let training = &self.settings.training;
+        let plan = stream::Plan {
+            batch_size: training.batch_size,
+            accumulation: training.gradient_accumulation_steps,
+            epochs: training.epochs,
+            stop_after: self.settings.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
+            eval_steps: training.eval_steps,
+            seed: trial.seed,
+            seeding: Seeding::Step,
+        };
+        Session {
+            settings: training,
+            plan,
+            count,
+            learning_rate: trial.lr,
+            weight_decay: trial.weight_decay,
+            beta_2: 0.999,
+            mean_of_batch_means: self.settings.examples.mean_of_batch_means,
+            measured: Measured::Tokens,
+            folder,
+            label: format!("{}: {} steps", trial.label(), plan.steps(count)),
+            place: trial.place(),
+            log_steps: self.program.log_steps,
+            interrupter: &self.program.interrupter,
+        }
+    }
+
+    fn objective(&self) -> Response {
+        Response {
+            checkpointing: self.settings.training.gradient_checkpointing,
+        }
+    }
+
+    fn train_source(&self, sequences: Vec<Sequence>) -> Sequences {
+        Sequences::to_train(sequences, self.settings.examples.group_by_length)
+    }
+
+    /// The memory that a training will need, and its batch.
+    fn memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> (Estimate, BatchShape) {
+        let training = &self.settings.training;
+        let batch = BatchShape {
+            rows: training.batch_size.min(sequences.len()),
+            width: sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
+            checkpointing: training.gradient_checkpointing,
+            scores: !self.settings.execution.device.starts_with("flex"),
+        };
+        let decoder = &lm.pretrained.model;
+        let params: usize = site::params(decoder).iter().map(ParamInfo::len).sum();
+        let bytes = if self.settings.model.dtype == "f32" { 4 } else { 2 };
+        let estimate = estimate(decoder.config(), params, bytes, summary.trainable_params(), batch);
+        (estimate, batch)
+    }
+
+    /// Prints what the training will need, and refuses what does not fit.
+    fn check_memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<(), String> {
+        let (estimate, batch) = self.memory(lm, summary, sequences);
+        tell(format_args!("  estimated memory: {} MB", estimate.total_mb()));
+        let training = &self.settings.training;
+        let advice = match training.gradient_checkpointing {
+            true => "lower batch_size (gradient_accumulation_steps makes up for it) or max_length",
+            false => {
+                "lower batch_size (gradient_accumulation_steps makes up for it) or max_length, or give \
+                 --gradient-checkpointing"
+            }
+        };
+        let shape = format!("a batch of {} times {} tokens", batch.rows, batch.width);
+        let free = || estimate.free_mb(&self.settings.execution.device);
+        estimate.check(training.memory_limit.or_else(free), &shape, advice)
+    }
+
+    /// Trains a trial.
+    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Decoder>, Summary), RunError> {
+        let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
+        let (lm, device) = self.model().map_err(RunError::Failed)?;
+        let [train, valid] = self.data(&lm).map_err(failed)?;
+        let this: &Self = self;
+        let adapted = this.adapted(&lm, trial, &device).map_err(RunError::Failed)?;
+        let summary = adapted.summary();
+        detail(&summary);
+        this.check_memory(&lm, &summary, &train).map_err(failed)?;
+        let session = this.session(trial, train.len(), folder);
+        let held_out = Sequences::held_out(valid);
+        let batch_size = this.settings.training.batch_size;
+        let held_out = Arc::new(Ordered::new(held_out, batch_size, &device.clone().inner()));
+        let source = this.train_source(train);
+        let trained = session.train(adapted, this.objective(), source, held_out, &device)?;
+        Ok((trained, summary))
+    }
+
+    /// The model of a trial, bound and without autodiff: as it is, with the adapter that was named, with the one that an
+    /// earlier run of this folder trained, or with one trained now.
+    fn bound(&mut self, trial: &Trial, folder: &Path) -> Result<(Decoder, TrainedFile), RunError> {
+        let (lm, device) = self.model().map_err(RunError::Failed)?;
+        if trial.method == NONE {
+            return Ok((lm.pretrained.model.valid(), TrainedFile::default()));
+        }
+        if let (ADAPTER, Some(adapter)) = (trial.method.as_str(), &self.settings.model.adapter) {
+            let adapted = lm.with_adapter(adapter).map_err(RunError::Failed)?;
+            let summary = adapted.summary();
+            let counts = TrainedFile {
+                trainable_params: summary.trainable_params(),
+                percent_trainable: summary.percent(),
+                ..TrainedFile::default()
+            };
+            return Ok((adapted.valid().bind(), counts));
+        }
+        let adapter = folder.join("adapter");
+        if let Some(counts) = trained_before(folder).map_err(RunError::Failed)? {
+            let adapted = lm.with_adapter(&adapter).map_err(RunError::Failed)?;
+            return Ok((adapted.valid().bind(), counts));
+        }
+        let (trained, summary) = self.train(trial, folder)?;
+        trained
+            .adapted
+            .save(&adapter)
+            .map_err(|e| RunError::Failed(e.to_string()))?;
+        let steps = trained.steps as f64 / trained.clock.session();
+        let counts = TrainedFile {
+            trainable_params: summary.trainable_params(),
+            percent_trainable: if trial.method == "full" {
+                100.0
+            } else {
+                summary.percent()
+            },
+            seconds: trained.clock.total(),
+            tokens_per_second: trained.items_per_second,
+            peak_mb: peak_mb(&device),
+            steps_per_second: (trained.steps > 0).then_some(steps),
+            validation: trained.validation,
+        };
+        write_json(&folder.join(TRAINED), &counts).map_err(RunError::Failed)?;
+        Ok((trained.adapted.bind(), counts))
+    }
+
+    /// What all outcomes of a trial have in common.
+    fn outcome(&self, trial: &Trial, trained: &TrainedFile) -> Outcome {
+        let rates = trial.method != NONE && trial.method != ADAPTER;
+        Outcome {
+            experiment: self.program.experiment.into(),
+            method: trial.method.clone(),
+            model: self.settings.model.model.clone(),
+            data: self.corpus.place.clone(),
+            trainable_params: trained.trainable_params,
+            percent_trainable: trained.percent_trainable,
+            training_seconds: Some(trained.seconds),
+            tokens_per_second: trained.tokens_per_second,
+            steps_per_second: trained.steps_per_second,
+            validation: trained.validation.filter(|_| !self.corpus.sets.is_empty()),
+            learning_rate: rates.then_some(trial.lr),
+            weight_decay: rates.then_some(trial.weight_decay),
+            seed: trial.seed,
+            ..Outcome::default()
+        }
+    }
+}
+
+/// The counts of the adapter that an earlier run trained in the folder of a method.
+fn trained_before(folder: &Path) -> Result<Option<TrainedFile>, String> {
+    match folder.join("adapter").join(WEIGHTS_FILE).is_file() {
+        true => read_json(&folder.join(TRAINED), "remove it to train again"),
+        false => Ok(None),
+    }
+}
+
+impl Lab for LanguageLab {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.settings.execution.devices()
+    }
+
+    fn settings(&self) -> Result<toml::Table, String> {
+        Ok(self.program.table.clone())
+    }
+
+    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
+        (self.program.reader)(layer)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["data", "model", "adapter", "train_file"]
+    }
+
+    fn checksum(&self) -> Result<String, String> {
+        let mut sum = Sha256::new();
+        for file in self.corpus.files.iter().filter(|file| file.is_file()) {
+            add_file(&mut sum, file)?;
+        }
+        if let Some(name) = &self.settings.model.model {
+            add_model(&mut sum, &resolve_lm(name).map_err(|e| e.to_string())?)?;
+        }
+        if let Some(adapter) = &self.settings.model.adapter {
+            add_model(&mut sum, adapter)?;
+        }
+        Ok(hex(&sum.finalize()))
+    }
+
+    /// Looked at before anything is evaluated: what is wrong with the training shows now, not after hours.
+    fn check(&mut self, left: &[Trial]) -> Result<(), String> {
+        let (lm, device) = self.model()?;
+        let trains = |trial: &&Trial| trial.method != NONE && trial.method != ADAPTER;
+        let mut seen = Vec::new();
+        for trial in left.iter().filter(trains) {
+            if !seen.contains(&&trial.method) {
+                seen.push(&trial.method);
+                self.adapted(&lm, trial, &device)?;
+            }
+        }
+        if !seen.is_empty() {
+            self.sequences(&lm)?;
+        }
+        Ok(())
+    }
+
+    fn estimate(&mut self, trial: &Trial) -> Result<String, String> {
+        if trial.method == NONE || trial.method == ADAPTER {
+            return Ok("nothing is trained".into());
+        }
+        let (lm, device) = self.model()?;
+        let [train, _] = self.data(&lm)?;
+        let this: &Self = self;
+        let adapted = this.adapted(&lm, trial, &device)?;
+        let summary = adapted.summary();
+        let (memory, _) = this.memory(&lm, &summary, &train);
+        let session = this.session(trial, train.len(), Path::new(""));
+        let source = this.train_source(train);
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), source, &device)?;
+        Ok(format!(
+            "{} trainable ({:.3} %), about {} MB, {seconds:.0} s of training",
+            summary.trainable_params(),
+            summary.percent(),
+            memory.total_mb()
+        ))
+    }
+
+    fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
+        let trained =
+            trial.method == NONE || trial.method == ADAPTER || folder.join("adapter").join(WEIGHTS_FILE).is_file();
+        let answered = |set: &TestSet| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len());
+        trained && self.corpus.sets.iter().all(answered)
+    }
+
+    fn partial(&self, trial: &Trial, folder: &Path) -> Vec<Outcome> {
+        let answered: Option<Vec<Outcome>> = read_json(&folder.join(ANSWERED), "").unwrap_or_default();
+        let whole = |outcome: &Outcome| {
+            let set = self.corpus.sets.iter().find(|set| set.name == outcome.task);
+            set.is_some_and(|set| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len()))
+        };
+        let mut answered = answered.unwrap_or_default();
+        answered.retain(|outcome| outcome.method == trial.method && outcome.seed == trial.seed && whole(outcome));
+        answered
+    }
+
+    fn release(&mut self) {
+        self.model = None;
+        self.sequences = None;
+    }
+
+    fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
+        let start = Instant::now();
+        let (best, seconds) = match self.train(trial, folder) {
+            Ok((trained, _)) => (trained.best, trained.clock.total()),
+            Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
+            Err(error) => return Err(error),
+        };
+        remove_folder(&folder.join("checkpoints")).map_err(RunError::Failed)?;
+        let (epoch, validation) = best.unwrap_or_default();
+        Ok(Tuned {
+            lr: trial.lr,
+            weight_decay: trial.weight_decay,
+            validation,
+            epoch,
+            seconds,
+        })
+    }
+
+    fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError> {
+        let (_, device) = self.model().map_err(RunError::Failed)?;
+        // The peak of a trial is its own, not that of those before it.
+        reset_peak(&device);
+        let (bound, trained) = self.bound(trial, folder)?;
+        let this: &Self = self;
+        let Some((lm, _)) = &this.model else {
+            return Err(RunError::Failed("the model is gone".into()));
+        };
+        // A training may have been in an earlier run of this folder.
+        let peak = || {
+            [peak_mb(&device), trained.peak_mb]
+                .into_iter()
+                .flatten()
+                .reduce(f64::max)
+        };
+        let Some(evaluation) = this.corpus.evaluation.as_ref().filter(|_| !this.corpus.sets.is_empty()) else {
+            return Ok(vec![Outcome {
+                task: this.corpus.name.clone(),
+                metric: "validation loss".into(),
+                value: trained.validation,
+                seconds: trained.seconds,
+                peak_mb: peak(),
+                ..this.outcome(trial, &trained)
+            }]);
+        };
+        let answering = Answering {
+            model: &bound,
+            lm,
+            settings: evaluation,
+            seed: trial.seed,
+            interrupter: &this.program.interrupter,
+        };
+        let mut outcomes = this.partial(trial, folder);
+        for set in &this.corpus.sets {
+            if outcomes.iter().any(|outcome| outcome.task == set.name) {
+                continue;
+            }
+            let start = Instant::now();
+            let answers = answering.evaluate(&set.questions, &folder.join(format!("{}.jsonl", set.name)))?;
+            let score = Score::of(&answers);
+            let seconds = start.elapsed().as_secs_f64();
+            tell(format_args!(
+                "  {}, {}: {:.1} % of {} in {seconds:.1} s",
+                trial.label(),
+                set.name,
+                score.accuracy,
+                score.count
+            ));
+            outcomes.push(Outcome {
+                task: set.name.clone(),
+                metric: set.metric.into(),
+                value: Some(score.accuracy),
+                likelihood: score.likelihood,
+                questions: Some(score.count),
+                seconds,
+                peak_mb: peak(),
+                ..this.outcome(trial, &trained)
+            });
+            write_json(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
+        }
+        Ok(outcomes)
+    }
+
+    fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String {
+        let parts = outcomes.iter().map(|outcome| {
+            let value = outcome.value.map_or("-".into(), |value| format!("{value:.4}"));
+            format!("{} {value}", outcome.task)
+        });
+        format!("{}: {}", trial.label(), parts.collect::<Vec<_>>().join(", "))
+    }
+}

@@ -1,0 +1,79 @@
+//! Flags that every experiment takes: where the run lies, how it goes on, what is shown. They are no settings.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use serde::{Deserialize, Serialize};
+
+/// Where and how an experiment runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// Preset: its name, or a TOML file; flags override its fields.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume", value_hint = ValueHint::FilePath)]
+    pub config: Option<String>,
+    /// List the presets of this program and end.
+    #[arg(long)]
+    pub list_presets: bool,
+    /// Go on with the run folder given by --out, with the settings it was made with.
+    #[arg(long)]
+    pub resume: bool,
+    /// Run folder.
+    #[arg(long, alias = "output-dir", default_value = "runs/run", value_hint = ValueHint::DirPath)]
+    pub out: PathBuf,
+    /// Trainings side by side, each a process [default: one per device].
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// Trials of the run folder that this process does; set by --jobs for the processes it starts.
+    #[arg(long, hide = true)]
+    pub trial: Vec<PathBuf>,
+    /// Check everything, print what would be trained, its memory and its time, and train nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Steps between lines of progress, in metrics.jsonl and, outside a terminal, on standard output.
+    #[arg(long, alias = "logging-steps", default_value_t = 50)]
+    pub log_steps: usize,
+    /// Print results only.
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more: groups and shapes of each adapter.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Seeds and devices.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Run")]
+pub struct Execution {
+    /// Seeds, separated by commas: each method is trained once per seed, tables give mean and standard deviation.
+    #[arg(long, value_delimiter = ',', default_value = "42", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    pub seed: Vec<u64>,
+    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the trainings.
+    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    pub device: String,
+}
+
+impl Execution {
+    /// The devices, at least one.
+    pub fn devices(&self) -> Vec<String> {
+        self.device.split(',').map(|name| name.trim().to_string()).collect()
+    }
+
+    /// Refuses what no run can be made with; each seed counts once.
+    ///
+    /// # Errors
+    /// No seed at all.
+    pub fn check(&mut self) -> Result<(), String> {
+        let mut seen = Vec::new();
+        self.seed.retain(|seed| {
+            !seen.contains(seed) && {
+                seen.push(*seed);
+                true
+            }
+        });
+        match self.seed.is_empty() {
+            true => Err("field 'seed' is empty; name at least one".into()),
+            false => Ok(()),
+        }
+    }
+}

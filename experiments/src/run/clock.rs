@@ -1,0 +1,58 @@
+//! Wall time of a trial over all the sessions that it took: `seconds.json` in its folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::run::files::write_json;
+
+/// Counts from the moment that it is opened.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    path: PathBuf,
+    before: f64,
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock of the trial in `folder`, which goes on with the time of the sessions before if `resumed`.
+    pub fn open(folder: &Path, resumed: bool) -> Self {
+        let path = folder.join("seconds.json");
+        let text = std::fs::read_to_string(&path).ok().filter(|_| resumed);
+        Self {
+            before: text.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0),
+            path,
+            start: Instant::now(),
+        }
+    }
+
+    /// Seconds of this session.
+    pub fn session(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Seconds of all sessions.
+    pub fn total(&self) -> f64 {
+        self.before + self.session()
+    }
+
+    /// Keeps the time for the next session. What cannot be written is only time: no reason to end a training.
+    pub fn save(&self) {
+        let _ = write_json(&self.path, &self.total());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_trial_counts_all_its_sessions() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("seconds.json"), "100.5").unwrap();
+        let resumed = Clock::open(dir.path(), true);
+        assert!(resumed.total() >= 100.5 && resumed.session() < 100.0);
+        resumed.save();
+        assert!(Clock::open(dir.path(), true).total() >= 100.5);
+        assert!(Clock::open(dir.path(), false).total() < 100.0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Files of a run folder: JSON, written beside its place and renamed, and lines of JSON that are appended.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wegeft::storage::write_then_rename;
+
+use crate::cli::output::note;
+
+/// Writes `value` as JSON, beside `path` first, then renamed.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
+    write_then_rename(path, text.as_bytes()).map_err(|e| e.to_string())
+}
+
+/// The JSON of `path`; `None` if there is no such file. `advice` ends the message about a damaged one.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| format!("{} is damaged ({e}); {advice}", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+/// Removes a folder, if there is one.
+///
+/// # Errors
+/// A folder that cannot be removed.
+pub fn remove_folder(path: &Path) -> Result<(), String> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("cannot remove {}: {error}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// A line of an appended file: its text and what it says.
+pub type Line<T> = (String, T);
+
+/// The whole lines of `path`, a file that is written line by line; none if it is missing. A last line that was torn is left
+/// out; one that is damaged inside the file is left out too, and named on the error output.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, String> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
+    let mut lines = Vec::new();
+    let mut rest = bytes.as_slice();
+    let mut number = 0;
+    // What follows the last line break is a line that was being written.
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, after) = (&rest[..end], &rest[end + 1..]);
+        (rest, number) = (after, number + 1);
+        let text = std::str::from_utf8(line).ok();
+        match text.and_then(|text| Some((text.to_string(), serde_json::from_str(text).ok()?))) {
+            Some(line) => lines.push(line),
+            None => note(format_args!(
+                "{}:{number} is damaged: the line is left out",
+                path.display()
+            )),
+        }
+    }
+    Ok(lines)
+}
+
+/// All lines of `path`, a file of JSON lines that others made: every one must be whole.
+///
+/// # Errors
+/// A file that cannot be read, a malformed line.
+pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| {
+            serde_json::from_str(line).map_err(|e| format!("{}:{}: malformed JSON ({e})", path.display(), at + 1))
+        })
+        .collect()
+}
+
+/// Brings `path` to hold exactly `lines`, if it does not.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn keep_lines<T>(path: &Path, lines: &[Line<T>]) -> Result<(), String> {
+    let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+    match std::fs::read(path) {
+        Ok(there) if there == text.as_bytes() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && text.is_empty() => Ok(()),
+        _ => write_then_rename(path, text.as_bytes()).map_err(|e| e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn whole_lines_survive_a_torn_end_and_a_flipped_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines.jsonl");
+        assert!(read_lines::<Value>(&path).unwrap().is_empty());
+        // The first byte of a character of two ends the file.
+        std::fs::write(&path, b"{\"a\":1}\n{\"a\":\xff2}\n{\"a\":3}\n{\"a\":\"\xc3").unwrap();
+        let lines = read_lines::<Value>(&path).unwrap();
+        let values: Vec<&Value> = lines.iter().map(|(_, value)| &value["a"]).collect();
+        assert_eq!(values, [1, 3]);
+        keep_lines(&path, &lines).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"a\":3}\n");
+    }
+}

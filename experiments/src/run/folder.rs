@@ -1,0 +1,205 @@
+//! The settings of a run folder: config.toml, which binds the folder once there is something in it to keep, and data.json,
+//! the checksum of what it was trained and tested on.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use wegeft::storage::write_then_rename;
+
+use crate::cli::output::tell;
+use crate::cli::settings::Layer;
+use crate::run::files::{read_json, write_json};
+
+/// The settings of a run folder.
+pub const CONFIG: &str = "config.toml";
+const DATA: &str = "data.json";
+
+#[derive(Serialize, Deserialize)]
+struct Data {
+    sha256: String,
+}
+
+/// A run's settings, as config.toml has them.
+pub struct Claim<'a> {
+    /// The run folder.
+    pub out: &'a Path,
+    /// The settings.
+    pub settings: &'a toml::Table,
+    /// Those of a config.toml, brought to today's names.
+    pub read: &'a dyn Fn(&Layer) -> Result<toml::Table, String>,
+    /// Fields that say where data and models lie: they may change as long as the content does not.
+    pub paths: &'a [&'a str],
+    /// True if the settings are the folder's own, changed by flags.
+    pub resumed: bool,
+}
+
+impl Claim<'_> {
+    /// Makes the run folder, or looks whether what it holds was made with these settings on the same data. `checksum` reads
+    /// the data's, only if something is left to do or the data has moved.
+    ///
+    /// # Errors
+    /// A folder that holds work of other settings or data, or that cannot be made.
+    pub fn check(&self, left: bool, checksum: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
+        let config = self.out.join(CONFIG);
+        let data: Option<Data> = read_json(&self.out.join(DATA), "remove it")?;
+        let bound = holds_work(self.out) && config.exists();
+        if !bound {
+            return Ok(());
+        }
+        let known = (self.read)(&Layer::read(&config)?)?;
+        let fields = self.settings.keys().chain(known.keys());
+        let mut differing: Vec<&String> = fields
+            .filter(|key| self.settings.get(*key) != known.get(*key))
+            .collect();
+        differing.dedup();
+        let moved: Vec<&String> = differing
+            .iter()
+            .copied()
+            .filter(|key| self.paths.contains(&key.as_str()))
+            .collect();
+        if moved.len() < differing.len() {
+            differing.retain(|key| !moved.contains(key));
+            differing.sort();
+            differing.dedup();
+            return Err(self.refused(&format!(
+                "other settings ({})",
+                described(&differing, &known, self.settings)
+            )));
+        }
+        if !left && moved.is_empty() {
+            return Ok(());
+        }
+        match data {
+            Some(data) if data.sha256 != checksum()? => Err(format!(
+                "{} was made with other data: files have changed since; bring them back, choose another --out, or remove it",
+                self.out.display()
+            )),
+            Some(_) => {
+                if !moved.is_empty() {
+                    tell("the data has moved, its content is the same");
+                }
+                Ok(())
+            }
+            None if moved.is_empty() => Ok(()),
+            None => Err(self.refused(&format!(
+                "other settings ({}), and without {DATA} nobody can tell whether the content is the same",
+                described(&moved, &known, self.settings)
+            ))),
+        }
+    }
+
+    fn refused(&self, why: &str) -> String {
+        let advice = match self.resumed {
+            true => "leave the other flags out to go on with its own, choose another --out, or remove it",
+            false => "choose another --out, give --resume alone to go on with its own, or remove it",
+        };
+        format!("{} was made with {why}; {advice}", self.out.display())
+    }
+
+    /// Keeps the settings and the checksum in the run folder.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, checksum: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
+        let data = self.out.join(DATA);
+        if !data.exists() || !holds_work(self.out) {
+            write_json(&data, &Data { sha256: checksum()? })?;
+        }
+        let config = self.out.join(CONFIG);
+        let text = toml::to_string(self.settings).map_err(|e| e.to_string())?;
+        if std::fs::read(&config).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
+        write_then_rename(&config, text.as_bytes()).map_err(|e| e.to_string())
+    }
+}
+
+/// Fields with their two values, a few of them.
+fn described(fields: &[&String], known: &toml::Table, new: &toml::Table) -> String {
+    const MOST: usize = 4;
+    let shown = |table: &toml::Table, field: &str| table.get(field).map_or("unset".into(), toml::Value::to_string);
+    let mut parts: Vec<String> = fields
+        .iter()
+        .take(MOST)
+        .map(|field| format!("{field}: {} there, {} here", shown(known, field), shown(new, field)))
+        .collect();
+    if fields.len() > MOST {
+        parts.push("…".into());
+    }
+    parts.join("; ")
+}
+
+/// True if a run has left a checkpoint, answers or a result in `folder`: what a failed start leaves does not count.
+pub fn holds_work(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => holds_work(&entry.path()),
+        _ => {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let answers = name.ends_with(".jsonl") && name != "metrics.jsonl";
+            name.ends_with(".bpk")
+                || matches!(&*name, "outcome.json" | "summary.json" | "trained.json")
+                || (answers && entry.metadata().is_ok_and(|data| data.len() > 0))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim<'a>(out: &'a Path, settings: &'a toml::Table, resumed: bool) -> Claim<'a> {
+        Claim {
+            out,
+            settings,
+            read: &|layer| layer.table(),
+            paths: &["data"],
+            resumed,
+        }
+    }
+
+    #[test]
+    fn work_binds_a_folder_and_a_failed_start_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("run");
+        std::fs::create_dir_all(out.join("a")).unwrap();
+        let table = |text: &str| toml::from_str::<toml::Table>(text).unwrap();
+        let (first, other) = (table("seed = 1\ndata = \"x\""), table("seed = 7\ndata = \"x\""));
+        let moved = table("seed = 1\ndata = \"y\"");
+        let same = || Ok("sum".to_string());
+        claim(&out, &first, false).check(true, same).unwrap();
+        claim(&out, &first, false).save(same).unwrap();
+        for (file, text) in [("a/metrics.jsonl", "{}"), ("a/set.jsonl", "")] {
+            std::fs::write(out.join(file), text).unwrap();
+        }
+        claim(&out, &other, false).check(true, same).unwrap();
+        for file in [
+            "a/set.jsonl",
+            "a/checkpoints/model-1.bpk",
+            "a/trained.json",
+            "summary.json",
+        ] {
+            let path = out.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "work").unwrap();
+            claim(&out, &first, false).check(true, same).unwrap();
+            claim(&out, &moved, true).check(true, same).unwrap();
+            let changed = claim(&out, &moved, true)
+                .check(true, || Ok("other".into()))
+                .unwrap_err();
+            assert!(changed.contains("other data"), "{changed}");
+            assert!(claim(&out, &first, false).check(true, || Ok("other".into())).is_err());
+            claim(&out, &first, false)
+                .check(false, || Err("not read".into()))
+                .unwrap();
+            let message = claim(&out, &other, false).check(true, same).unwrap_err();
+            for part in ["other settings", "seed: 1 there, 7 here", "--resume alone"] {
+                assert!(message.contains(part), "{message}");
+            }
+            let message = claim(&out, &other, true).check(true, same).unwrap_err();
+            assert!(message.contains("leave the other flags out"), "{message}");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Trials side by side. Each is a process of its own: the random numbers of a device belong to a process, so that
+//! runs in one would draw from each other's, and its peak memory is its own too.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use burn::train::Interrupter;
+
+use crate::cli::program::prefix;
+use crate::run::trial::Trial;
+
+/// Exit code of a process of which a training diverged: the others go on.
+pub const DIVERGED: i32 = 3;
+
+/// Where and how the processes run.
+pub struct Jobs<'a> {
+    /// The run folder, which holds the settings.
+    pub out: &'a Path,
+    /// Processes at a time.
+    pub count: usize,
+    /// Dealt out to them in turn.
+    pub devices: &'a [String],
+    /// Stops them all.
+    pub interrupter: &'a Interrupter,
+    /// Steps between lines of progress.
+    pub log_steps: usize,
+}
+
+impl Jobs<'_> {
+    /// Runs the `units`, each some trials that one process does one after the other; `finished` hears of each unit.
+    /// The first failure stops the others, which keep their checkpoints; a training that diverges stops none. Returns the
+    /// sentences of those.
+    ///
+    /// # Errors
+    /// The sentence of the process that failed, or an interruption.
+    pub fn run(&self, units: Vec<Vec<Trial>>, mut finished: impl FnMut(&[Trial])) -> Result<Vec<String>, String> {
+        let count = self.count.min(units.len());
+        let queue = Mutex::new(VecDeque::from(units));
+        let failure = Mutex::new(None);
+        let diverged = Mutex::new(Vec::new());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            for worker in 0..count {
+                let (queue, failure, diverged, sender) = (&queue, &failure, &diverged, sender.clone());
+                scope.spawn(move || {
+                    loop {
+                        let next = locked(queue).pop_front();
+                        let Some(unit) = next.filter(|_| !self.stops(failure)) else {
+                            return;
+                        };
+                        match self.process(worker, &unit, failure) {
+                            Ok(message) => {
+                                let alone = unit.len() == 1;
+                                let nothing = message.is_some() && alone;
+                                locked(diverged).extend(message);
+                                if !nothing {
+                                    // The receiver outlives the workers.
+                                    let _ = sender.send(unit);
+                                }
+                            }
+                            Err(message) => {
+                                locked(failure).get_or_insert(message);
+                                return;
+                            }
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for unit in receiver {
+                finished(&unit);
+            }
+        });
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let diverged = diverged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failure.map_or(Ok(diverged), Err)
+    }
+
+    fn stops(&self, failure: &Mutex<Option<String>>) -> bool {
+        self.interrupter.should_stop() || locked(failure).is_some()
+    }
+
+    /// One process of this program from start to end; what it says of a training that diverged.
+    fn process(
+        &self,
+        worker: usize,
+        unit: &[Trial],
+        failure: &Mutex<Option<String>>,
+    ) -> Result<Option<String>, String> {
+        let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+        let mut command = Command::new(program);
+        command.args(prefix());
+        command.arg("--resume").arg("--out").arg(self.out);
+        command.args(["--device", &self.devices[worker % self.devices.len()]]);
+        command.arg(format!("--log-steps={}", self.log_steps));
+        for trial in unit {
+            command.arg("--trial").arg(trial.folder());
+        }
+        // Each process gets its share of the cores, unless the user has dealt them out.
+        if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            command.env("RAYON_NUM_THREADS", (cores / self.count).max(1).to_string());
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot start a process for {}: {e}", unit[0].label()))?;
+        let listener = listen(&mut child);
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) => std::thread::sleep(Duration::from_millis(50)),
+                Err(error) => return Err(format!("lost the process of {}: {error}", unit[0].label())),
+            }
+            if self.stops(failure) {
+                // A closed input is the sign to stop after the present step.
+                drop(child.stdin.take());
+            }
+        };
+        let said = listener.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let sentence = said.trim().lines().last().unwrap_or_default();
+        if status.success() {
+            return Ok(None);
+        }
+        if status.code() == Some(DIVERGED) {
+            return Ok(Some(sentence.to_string()));
+        }
+        let sentence = sentence.split_once(": ").map_or(sentence, |(_, sentence)| sentence);
+        match sentence {
+            "" => Err(format!("{}: its process ended with {status}", unit[0].label())),
+            sentence => Err(sentence.to_string()),
+        }
+    }
+}
+
+/// Collects what the process writes to its error output, so that it never waits for a reader.
+fn listen(child: &mut Child) -> Option<JoinHandle<String>> {
+    let mut stderr = child.stderr.take()?;
+    Some(std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }))
+}
+
+/// In a process that was started by [`Jobs`]: stops when the starter closes this process's input or ends.
+pub fn stop_with_the_starter(interrupter: &Interrupter) {
+    let interrupter = interrupter.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        interrupter.stop(Some("the starting process ended"));
+    });
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

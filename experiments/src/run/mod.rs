@@ -1,0 +1,15 @@
+//! A run folder and its trials, whatever they train: which there are, where they lie, what is finished.
+
+pub mod args;
+pub mod checksum;
+pub mod clock;
+pub mod files;
+pub mod folder;
+pub mod grid;
+pub mod jobs;
+pub mod lock;
+pub mod memory;
+pub mod outcome;
+pub mod suite;
+pub mod sweep;
+pub mod trial;

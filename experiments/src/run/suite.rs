@@ -1,0 +1,446 @@
+//! The suite loop: every task with every method and seed, into one run folder, in this process or in several.
+
+use std::path::{Path, PathBuf};
+
+use burn::train::Interrupter;
+
+use crate::cli::output::{note, one_line, print, tell};
+use crate::cli::settings::Layer;
+use crate::run::files::write_json;
+use crate::run::folder::Claim;
+use crate::run::grid::Tuned;
+use crate::run::jobs::{DIVERGED, Jobs, stop_with_the_starter};
+use crate::run::lock::Lock;
+use crate::run::outcome::{Outcome, RunError};
+use crate::run::trial::{Plan, Stage, Trial};
+
+/// What trains, tests and judges the trials of a run: the seam between the loop and the models.
+pub trait Lab {
+    /// Which trials there are.
+    fn plan(&self) -> &Plan;
+
+    /// Devices, at least one.
+    fn devices(&self) -> Vec<String>;
+
+    /// The effective settings, as config.toml has them.
+    ///
+    /// # Errors
+    /// A number too large for TOML.
+    fn settings(&self) -> Result<toml::Table, String>;
+
+    /// Those of a config.toml, brought to today's names.
+    ///
+    /// # Errors
+    /// An unknown field.
+    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String>;
+
+    /// Settings that say where data and models lie.
+    fn paths(&self) -> &'static [&'static str];
+
+    /// Checksum of data and models, paths left out.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn checksum(&self) -> Result<String, String>;
+
+    /// Finds, before the first training, what would stop a later one: data, adapters that do not fit.
+    ///
+    /// # Errors
+    /// One sentence.
+    fn check(&mut self, left: &[Trial]) -> Result<(), String>;
+
+    /// What a trial will train, and the memory and time that it will need.
+    ///
+    /// # Errors
+    /// An impossible adapter, data that cannot be read.
+    fn estimate(&mut self, trial: &Trial) -> Result<String, String>;
+
+    /// True if what a finished trial left in `folder` is all there.
+    fn is_whole(&self, _trial: &Trial, _folder: &Path) -> bool {
+        true
+    }
+
+    /// Outcomes of a trial that is not finished.
+    fn partial(&self, _trial: &Trial, _folder: &Path) -> Vec<Outcome> {
+        Vec::new()
+    }
+
+    /// True if the two trials had better be one process's, one after the other.
+    fn shares(&self, _a: &Trial, _b: &Trial) -> bool {
+        false
+    }
+
+    /// Frees what is held, for processes that have their own.
+    fn release(&mut self);
+
+    /// Trains one point of a grid and judges it.
+    ///
+    /// # Errors
+    /// As [`Lab::run`]; a loss that is not a number is a result.
+    fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError>;
+
+    /// Trains a trial and tests it. A folder with a part of it goes on from there, with the numbers of a run that was not
+    /// cut.
+    ///
+    /// # Errors
+    /// A loss that is not a number, an interruption, anything else in one sentence.
+    fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError>;
+
+    /// A finished trial in a line.
+    fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String;
+}
+
+/// Makes the report of some outcomes, if there is something new to it (the second argument), and gives the table.
+pub type Report<'a> = &'a dyn Fn(&[Outcome], bool) -> Result<String, String>;
+
+/// Settings of a config.toml, brought to today's names.
+pub type Reader = Box<dyn Fn(&Layer) -> Result<toml::Table, String>>;
+
+/// What a lab knows of the program that it works for.
+pub struct Program {
+    /// Its name.
+    pub experiment: &'static str,
+    /// The effective settings, as config.toml has them.
+    pub table: toml::Table,
+    /// Reads a config.toml.
+    pub reader: Reader,
+    /// Stops the run.
+    pub interrupter: Interrupter,
+    /// Steps between lines of progress.
+    pub log_steps: usize,
+}
+
+/// Where and how the trials run.
+pub struct Run<'a> {
+    /// Run folder.
+    pub out: &'a Path,
+    /// Whether the settings are the folder's own.
+    pub resume: bool,
+    /// Processes; one per device if absent.
+    pub jobs: Option<usize>,
+    /// In a process that `--jobs` started: its trials.
+    pub trial: &'a [PathBuf],
+    /// Checks and estimates only.
+    pub dry_run: bool,
+    /// Steps between lines of progress.
+    pub log_steps: usize,
+    /// Stops the run.
+    pub interrupter: &'a Interrupter,
+    /// Writes the report if there is something new to it (the second argument) and returns the table.
+    pub report: Report<'a>,
+}
+
+const SUMMARY: &str = "summary.json";
+
+impl Run<'_> {
+    /// Runs all trials of `lab` that are not finished and returns the outcomes of the whole run folder.
+    ///
+    /// # Errors
+    /// One sentence: bad settings, data or weights, a trial that failed, an interruption.
+    pub fn run(&self, lab: &mut dyn Lab) -> Result<Vec<Outcome>, String> {
+        if !self.trial.is_empty() {
+            return self.worker(lab);
+        }
+        let devices = lab.devices();
+        for name in &devices {
+            crate::cli::device::device(name)?;
+        }
+        let jobs = self.jobs.unwrap_or(devices.len());
+        if jobs == 0 {
+            return Err("--jobs must be at least 1".into());
+        }
+        let tasks = lab.plan().tasks.clone();
+        if self.dry_run {
+            return self.estimates(lab, &tasks);
+        }
+        let out = self.out;
+        std::fs::create_dir_all(out)
+            .map_err(|e| format!("cannot make {}: {e}; choose another --out", out.display()))?;
+        let _lock = Lock::take(out)?;
+        let settings = lab.settings()?;
+        // Whoever removes the summary asks for its results again: trained adapters stay, they are tested anew.
+        let again = !out.join(SUMMARY).is_file();
+        let before = match again {
+            true => Vec::new(),
+            false => self.outcomes(lab, &tasks)?,
+        };
+        let mut left = Vec::new();
+        for stage in [Stage::Tune, Stage::Final] {
+            left.extend(self.left(lab, &tasks, stage, again)?);
+        }
+        let expected = tasks.len() * lab.plan().methods.len() * lab.plan().seeds.len();
+        let unfinished = !left.is_empty() || before.is_empty() && expected > 0;
+        {
+            let claim = self.claim(lab, &settings);
+            claim.check(unfinished, || lab.checksum())?;
+        }
+        if unfinished {
+            lab.check(&left)?;
+        }
+        if jobs > 1 {
+            lab.release();
+        }
+        self.claim(lab, &settings).save(|| lab.checksum())?;
+        let ran = self.trials(lab, &tasks, again, (jobs, &devices));
+        // What is finished is reported, whatever stopped the rest.
+        let outcomes = self.outcomes(lab, &tasks)?;
+        if !outcomes.is_empty() {
+            write_json(&out.join(SUMMARY), &outcomes)?;
+        }
+        let new = outcomes != before;
+        if !new && ran.is_ok() {
+            tell(format_args!(
+                "{} is finished; choose another --out to run again",
+                out.display()
+            ));
+        }
+        let shown = match outcomes.is_empty() {
+            true => Ok(()),
+            false => (self.report)(&outcomes, new).and_then(print),
+        };
+        ran.and(shown).map(|()| outcomes)
+    }
+
+    fn claim<'a>(&'a self, lab: &'a dyn Lab, settings: &'a toml::Table) -> ClaimOf<'a> {
+        ClaimOf {
+            lab,
+            settings,
+            out: self.out,
+            resumed: self.resume,
+        }
+    }
+
+    /// Prints what would be trained, and trains nothing.
+    fn estimates(&self, lab: &mut dyn Lab, tasks: &[String]) -> Result<Vec<Outcome>, String> {
+        let mut trials = Vec::new();
+        for task in tasks {
+            trials.extend(lab.plan().tuning(task));
+        }
+        let tuned = trials.len();
+        for task in tasks {
+            let plan = Plan {
+                sweep: false,
+                ..lab.plan().clone()
+            };
+            trials.extend(plan.finals(task, self.out)?);
+        }
+        lab.check(&trials)?;
+        if tuned > 0 {
+            tell(format_args!(
+                "{tuned} tuning runs come before the {} below",
+                trials.len() - tuned
+            ));
+        }
+        for trial in trials.iter().filter(|trial| trial.stage == Stage::Final) {
+            print(format_args!("{}: {}", trial.label(), lab.estimate(trial)?))?;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Runs what is not finished, in this process or in `jobs` of them. A training that diverges does not end the others.
+    fn trials(
+        &self,
+        lab: &mut dyn Lab,
+        tasks: &[String],
+        again: bool,
+        (jobs, devices): (usize, &[String]),
+    ) -> Result<(), String> {
+        // In one process task by task, so that results come early; side by side all at once, so that no core waits.
+        let batches: Vec<&[String]> = match jobs {
+            1 => tasks.chunks(1).collect(),
+            _ => vec![tasks],
+        };
+        let mut diverged: Vec<String> = Vec::new();
+        for tasks in batches {
+            for stage in [Stage::Tune, Stage::Final] {
+                let left = match self.left(lab, tasks, stage, again) {
+                    Ok(left) => left,
+                    Err(message) => {
+                        diverged.push(message);
+                        continue;
+                    }
+                };
+                if jobs == 1 {
+                    for trial in &left {
+                        match self.one(lab, trial) {
+                            Ok(()) => self.finished(lab, trial)?,
+                            Err(RunError::Diverged(message)) => diverged.push(told(message)),
+                            Err(error) => return Err(error.to_string()),
+                        }
+                    }
+                } else {
+                    let jobs = Jobs {
+                        out: self.out,
+                        count: jobs,
+                        devices,
+                        interrupter: self.interrupter,
+                        log_steps: self.log_steps,
+                    };
+                    let units = units(lab, left);
+                    let mut failure = None;
+                    let messages = jobs.run(units, |unit| {
+                        for trial in unit {
+                            failure = self.finished(lab, trial).err().or(failure.take());
+                        }
+                    })?;
+                    diverged.extend(messages.into_iter().map(told));
+                    if let Some(message) = failure {
+                        return Err(message);
+                    }
+                }
+                if self.interrupter.should_stop() {
+                    return Err(RunError::Interrupted.to_string());
+                }
+            }
+        }
+        match diverged.len() {
+            0 => Ok(()),
+            1 => Err(diverged.remove(0)),
+            count => Err(format!("{} (and {} more)", diverged.remove(0), count - 1)),
+        }
+    }
+
+    fn one(&self, lab: &mut dyn Lab, trial: &Trial) -> Result<(), RunError> {
+        let folder = self.out.join(trial.folder());
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| RunError::Failed(format!("cannot make {}: {e}", folder.display())))?;
+        let saved = match trial.stage {
+            Stage::Tune => trial.finish(self.out, &lab.tune(trial, &folder)?),
+            Stage::Final => match <[Outcome; 1]>::try_from(lab.run(trial, &folder)?) {
+                Ok([outcome]) => trial.finish(self.out, &outcome),
+                Err(outcomes) => trial.finish(self.out, &outcomes),
+            },
+        };
+        saved.map_err(RunError::Failed)
+    }
+
+    /// The part of a process that `--jobs` started: the named trials, nothing else.
+    fn worker(&self, lab: &mut dyn Lab) -> Result<Vec<Outcome>, String> {
+        stop_with_the_starter(self.interrupter);
+        let mut diverged = None;
+        let tasks = lab.plan().tasks.clone();
+        for task in &tasks {
+            let plan = lab.plan().clone();
+            for trial in plan.tuning(task).into_iter().chain(plan.finals(task, self.out)?) {
+                if !self.trial.contains(&trial.folder()) {
+                    continue;
+                }
+                match self.one(lab, &trial) {
+                    Err(RunError::Diverged(message)) => diverged = Some(message),
+                    result => result.map_err(|e| e.to_string())?,
+                }
+            }
+        }
+        if let Some(message) = diverged {
+            // The starter goes on with the other trials.
+            note(one_line(&message));
+            std::process::exit(DIVERGED);
+        }
+        Ok(Vec::new())
+    }
+
+    /// The outcomes of the final trials of all `tasks`, in their order, as far as they have come.
+    fn outcomes(&self, lab: &dyn Lab, tasks: &[String]) -> Result<Vec<Outcome>, String> {
+        let mut found = Vec::new();
+        for task in tasks {
+            // A grid that diverged has no final trial; the run says so.
+            for trial in lab.plan().finals(task, self.out).unwrap_or_default() {
+                found.extend(match self.is_done(lab, &trial) {
+                    true => trial.outcomes(self.out)?,
+                    false => lab.partial(&trial, &self.out.join(trial.folder())),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The trials of a stage that are not finished; `again` takes final ones for unfinished.
+    fn left(&self, lab: &dyn Lab, tasks: &[String], stage: Stage, again: bool) -> Result<Vec<Trial>, String> {
+        let mut trials = Vec::new();
+        for task in tasks {
+            trials.extend(match stage {
+                Stage::Tune => lab.plan().tuning(task),
+                Stage::Final => lab.plan().finals(task, self.out)?,
+            });
+        }
+        trials.retain(|trial| !self.is_done(lab, trial) || (again && stage == Stage::Final));
+        Ok(trials)
+    }
+
+    fn is_done(&self, lab: &dyn Lab, trial: &Trial) -> bool {
+        let whole = || lab.is_whole(trial, &self.out.join(trial.folder()));
+        trial.is_done(self.out) && (trial.stage == Stage::Tune || whole())
+    }
+
+    /// Tells of a finished trial and brings summary.json up to date.
+    fn finished(&self, lab: &dyn Lab, trial: &Trial) -> Result<(), String> {
+        if trial.stage == Stage::Tune {
+            if let Some(tuned) = trial.result::<Tuned>(self.out)? {
+                let best = match tuned.epoch {
+                    0 => "diverged".to_string(),
+                    epoch => format!("best validation {:.4} in epoch {epoch}", tuned.validation),
+                };
+                tell(format_args!("  {}: {best}, {:.1} s", trial.label(), tuned.seconds));
+            }
+            return Ok(());
+        }
+        let outcomes = trial.outcomes(self.out)?;
+        if outcomes.is_empty() {
+            return Ok(()); // it diverged beside others of its process
+        }
+        tell(format_args!("  {}", lab.describe(trial, &outcomes)));
+        write_json(&self.out.join(SUMMARY), &self.outcomes(lab, &lab.plan().tasks.clone())?)
+    }
+}
+
+/// A message, said at once: what comes after may take hours.
+fn told(message: String) -> String {
+    tell(format_args!("  {}", one_line(&message)));
+    message
+}
+
+/// What one process does: a trial, but those together that share something.
+fn units(lab: &dyn Lab, trials: Vec<Trial>) -> Vec<Vec<Trial>> {
+    let mut units: Vec<Vec<Trial>> = Vec::new();
+    for trial in trials {
+        let same = |first: &Trial| {
+            first.task == trial.task
+                && first.method == trial.method
+                && first.stage == trial.stage
+                && lab.shares(first, &trial)
+        };
+        match units.last_mut().filter(|unit| same(&unit[0])) {
+            Some(unit) => unit.push(trial),
+            None => units.push(vec![trial]),
+        }
+    }
+    units
+}
+
+/// A lab's claim of its run folder.
+struct ClaimOf<'a> {
+    lab: &'a dyn Lab,
+    settings: &'a toml::Table,
+    out: &'a Path,
+    resumed: bool,
+}
+
+impl ClaimOf<'_> {
+    fn with<T>(&self, act: impl FnOnce(Claim) -> T) -> T {
+        act(Claim {
+            out: self.out,
+            settings: self.settings,
+            read: &|layer| self.lab.read_settings(layer),
+            paths: self.lab.paths(),
+            resumed: self.resumed,
+        })
+    }
+
+    fn check(&self, left: bool, checksum: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
+        self.with(|claim| claim.check(left, checksum))
+    }
+
+    fn save(&self, checksum: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
+        self.with(|claim| claim.save(checksum))
+    }
+}

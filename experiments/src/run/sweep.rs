@@ -1,0 +1,39 @@
+//! Settings of a sweep, the same for every kind of model.
+
+use clap::{ArgAction, Args};
+use serde::{Deserialize, Serialize};
+
+/// How learning rate and weight decay are tuned before the run that counts.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Sweep")]
+pub struct Sweep {
+    /// Tune learning rate and weight decay of every task and method on what is held out first.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
+    pub sweep: bool,
+    /// Learning rates of the grid, separated by commas [default: the paper's of each method].
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
+    pub sweep_lr: Vec<f64>,
+    /// Weight decays of the grid, separated by commas [default: the paper's of each method].
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
+    pub sweep_weight_decay: Vec<f64>,
+    /// Epochs after which tuning runs stop, on the schedule of --epochs [default: all].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune_epochs: Option<usize>,
+}
+
+impl Sweep {
+    /// Refuses what cannot be tuned.
+    ///
+    /// # Errors
+    /// More epochs than the training has, or none.
+    pub fn check(&self, epochs: usize) -> Result<(), String> {
+        match self.tune_epochs {
+            Some(0) => Err("field 'tune_epochs' is 0; it must be at least 1".into()),
+            Some(tune) if tune > epochs => Err(format!(
+                "field 'tune_epochs' is above 'epochs' ({epochs}), whose schedule the tuning runs keep"
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Trials: the trainings that a run folder consists of, in the order they are run.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::run::files::{read_json, write_json};
+use crate::run::grid::{self, Best, Tuned};
+use crate::run::outcome::Outcome;
+
+/// What a trial is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A point of the grid, judged on what is held out.
+    Tune,
+    /// The run that is reported.
+    Final,
+}
+
+/// One training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Task; empty where one training serves all test sets.
+    pub task: String,
+    /// Method.
+    pub method: String,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// What it is for.
+    pub stage: Stage,
+    /// Seed.
+    pub seed: u64,
+    /// True if the run folder has several seeds.
+    pub several_seeds: bool,
+}
+
+/// A trial's result, beside its other files, written last: a folder that has it is finished.
+const OUTCOME: &str = "outcome.json";
+
+impl Trial {
+    /// Its folder, relative to the run folder.
+    pub fn folder(&self) -> PathBuf {
+        let folder = Path::new(&self.task).join(&self.method);
+        match self.stage {
+            Stage::Final if self.several_seeds => folder.join(format!("seed-{}", self.seed)),
+            Stage::Final => folder,
+            Stage::Tune => folder.join(format!("tune/lr-{:e}-wd-{:e}", self.lr, self.weight_decay)),
+        }
+    }
+
+    /// What people read of it on the terminal.
+    pub fn label(&self) -> String {
+        let mut label = match self.task.is_empty() {
+            true => self.method.clone(),
+            false => format!("{} with {}", self.task, self.method),
+        };
+        match self.stage {
+            Stage::Final if self.several_seeds => label += &format!(", seed {}", self.seed),
+            Stage::Final => {}
+            Stage::Tune => label += &format!(", lr {:e}, weight decay {:e}", self.lr, self.weight_decay),
+        }
+        label
+    }
+
+    /// What messages name it by.
+    pub fn place(&self) -> String {
+        match self.task.is_empty() {
+            true => format!("method {}", self.method),
+            false => format!("task {}, method {}", self.task, self.method),
+        }
+    }
+
+    /// True if it is finished.
+    pub fn is_done(&self, out: &Path) -> bool {
+        out.join(self.folder()).join(OUTCOME).is_file()
+    }
+
+    /// Saves its result.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn finish(&self, out: &Path, result: &impl serde::Serialize) -> Result<(), String> {
+        write_json(&out.join(self.folder()).join(OUTCOME), result)
+    }
+
+    /// Its result; `None` if it is not finished.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub fn result<T: DeserializeOwned>(&self, out: &Path) -> Result<Option<T>, String> {
+        read_json(&out.join(self.folder()).join(OUTCOME), "remove its folder")
+    }
+
+    /// Its outcomes; none if it is not finished.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub fn outcomes(&self, out: &Path) -> Result<Vec<Outcome>, String> {
+        /// A trial of one task, or of several test sets.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Result {
+            One(Box<Outcome>),
+            Several(Vec<Outcome>),
+        }
+        Ok(match self.result::<Result>(out)? {
+            Some(Result::One(outcome)) => vec![*outcome],
+            Some(Result::Several(outcomes)) => outcomes,
+            None => Vec::new(),
+        })
+    }
+}
+
+/// Which trials a run consists of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Tasks; one without a name where one training serves all test sets.
+    pub tasks: Vec<String>,
+    /// Methods and how each is trained.
+    pub methods: Vec<Rates>,
+    /// Seeds; a sweep is tuned with the first.
+    pub seeds: Vec<u64>,
+    /// Whether learning rate and weight decay are tuned first.
+    pub sweep: bool,
+    /// Whether the greatest or the lowest validation value is the best.
+    pub best: Best,
+}
+
+/// A method's learning rate and weight decay.
+#[derive(Debug, Clone)]
+pub struct Rates {
+    /// Name.
+    pub method: String,
+    /// Peak learning rate and weight decay without a sweep.
+    pub fixed: (f64, f64),
+    /// The points of a sweep.
+    pub grid: Vec<(f64, f64)>,
+}
+
+impl Plan {
+    fn trial(&self, task: &str, method: &str, (lr, weight_decay): (f64, f64), stage: Stage, seed: u64) -> Trial {
+        Trial {
+            task: task.into(),
+            method: method.into(),
+            lr,
+            weight_decay,
+            stage,
+            seed,
+            several_seeds: self.seeds.len() > 1,
+        }
+    }
+
+    /// The tuning trials of `task`; none without a sweep, and none of a method that has no grid.
+    pub fn tuning(&self, task: &str) -> Vec<Trial> {
+        if !self.sweep {
+            return Vec::new();
+        }
+        let of_method = |rates: &Rates| -> Vec<Trial> {
+            let point = |point: &(f64, f64)| self.trial(task, &rates.method, *point, Stage::Tune, self.seeds[0]);
+            rates.grid.iter().map(point).collect()
+        };
+        self.methods.iter().flat_map(of_method).collect()
+    }
+
+    /// The trials of `task` that are reported, one per method and seed. In a sweep their learning rate and weight decay are
+    /// those that the finished tuning trials in `out` speak for; the choice and its grid are saved as tuning.json.
+    ///
+    /// # Errors
+    /// A damaged result, a grid of which every run diverged.
+    pub fn finals(&self, task: &str, out: &Path) -> Result<Vec<Trial>, String> {
+        let tuning = self.tuning(task);
+        let mut trials = Vec::new();
+        for Rates { method, fixed, grid } in &self.methods {
+            let mut rates = *fixed;
+            if self.sweep && !grid.is_empty() {
+                let mut tuned: Vec<Tuned> = Vec::new();
+                for trial in tuning.iter().filter(|trial| trial.method == *method) {
+                    let Some(result) = trial.result(out)? else { break };
+                    tuned.push(result);
+                }
+                if tuned.len() < grid.len() {
+                    continue; // not tuned yet
+                }
+                let best = grid::choose(&tuned, self.best).ok_or_else(|| {
+                    let task = if task.is_empty() {
+                        String::new()
+                    } else {
+                        format!("task {task}, ")
+                    };
+                    format!("{task}method {method}: every run of the grid diverged; give smaller sweep_lr")
+                })?;
+                rates = (best.lr, best.weight_decay);
+                let kept = serde_json::json!({ "chosen": best, "grid": tuned });
+                write_json(&out.join(task).join(method).join("tuning.json"), &kept)?;
+            }
+            let of_seed = |seed: &u64| self.trial(task, method, rates, Stage::Final, *seed);
+            trials.extend(self.seeds.iter().map(of_seed));
+        }
+        Ok(trials)
+    }
+}

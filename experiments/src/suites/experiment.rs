@@ -1,0 +1,287 @@
+//! What an experiment is: a file in this folder that implements [`Experiment`], and a line in `EXPERIMENTS`.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use burn::train::Interrupter;
+
+use crate::cli::output::{print, set_verbosity};
+use crate::cli::settings::{Flags, Layer, with_defaults};
+use crate::methods;
+use crate::report::run_folder::{self, Layout};
+use crate::report::table::Frame;
+use crate::run::args::RunArgs;
+use crate::run::folder::CONFIG;
+use crate::run::outcome::Outcome;
+use crate::run::suite::{Lab, Program, Run};
+use crate::train::interrupt::stop_on_ctrl_c;
+
+/// A preset that `--config` knows by name.
+pub struct Preset {
+    /// Its name.
+    pub name: &'static str,
+    /// TOML; its first comment says what it is.
+    pub text: &'static str,
+}
+
+/// What a program says of itself.
+pub struct Text {
+    /// Its name: the subcommand, the thin binary, and the run folder under runs/.
+    pub name: &'static str,
+    /// A line.
+    pub about: &'static str,
+    /// What `--help` says in addition.
+    pub more: &'static str,
+    /// Two or three commands, a line each.
+    pub examples: &'static str,
+    /// Its own defaults, TOML.
+    pub defaults: &'static str,
+    /// Its presets.
+    pub presets: &'static [Preset],
+}
+
+/// What is opened: a lab, and how its outcomes are shown.
+pub struct Opened {
+    /// Trains and tests.
+    pub lab: Box<dyn Lab>,
+    /// How the table is laid out.
+    pub layout: Layout,
+}
+
+/// An experiment.
+pub trait Experiment: Sync {
+    /// What it says of itself.
+    fn text(&self) -> Text;
+
+    /// `command` with the flags of its settings.
+    fn flags(&self, command: Command) -> Command;
+
+    /// Opens its lab with the settings that the command line gives.
+    ///
+    /// # Errors
+    /// Bad settings or data.
+    fn open(&self, given: &Given) -> Result<Opened, String>;
+
+    /// Columns and published rows that reports set beside runs whose tasks are `found`.
+    fn published(&self, _found: &[String]) -> Option<Frame> {
+        None
+    }
+}
+
+/// What was given: flags, a preset or a run folder.
+pub struct Given<'a> {
+    matches: &'a ArgMatches,
+    command: Command,
+    text: Text,
+    layers: Vec<Layer>,
+    last: Vec<Layer>,
+    args: RunArgs,
+    interrupter: Interrupter,
+}
+
+impl Given<'_> {
+    /// The settings, `check` brings them to their final form. Where neither a model nor data is named, the fields of
+    /// `sample` are below preset and flags.
+    ///
+    /// # Errors
+    /// An unknown field, a value out of range.
+    pub fn settings<S>(
+        &self,
+        sample: &[&str],
+        check: impl FnOnce(&mut S) -> Result<(), String>,
+    ) -> Result<(S, Program), String>
+    where
+        S: Args + Serialize + DeserializeOwned + 'static,
+    {
+        let flags = Flags::new::<S>(self.matches)?;
+        let mut layers = vec![self.own()?];
+        let named = flags.is_set("model", &self.layers)? || flags.is_set("data", &self.layers)?;
+        if !named {
+            layers.extend(sample.iter().map(|text| Layer {
+                name: "the sample's settings".into(),
+                text: text.to_string(),
+            }));
+        }
+        layers.extend(self.layers.iter().cloned());
+        let mut settings: S = flags.overlaid(&layers, &self.last, methods::flags_of)?;
+        check(&mut settings)?;
+        let table = toml::Table::try_from(&settings).map_err(|e| e.to_string())?;
+        let (command, own) = (self.command.clone(), self.own()?);
+        let reader = move |layer: &Layer| -> Result<toml::Table, String> {
+            let matches = command.clone().try_get_matches_from([""]).map_err(|e| e.to_string())?;
+            let flags = Flags::new::<S>(&matches)?;
+            let settings: S = flags.overlaid(&[own.clone(), layer.clone()], &[], methods::flags_of)?;
+            toml::Table::try_from(&settings).map_err(|e| e.to_string())
+        };
+        let program = Program {
+            experiment: self.text.name,
+            table,
+            reader: Box::new(reader),
+            interrupter: self.interrupter.clone(),
+            log_steps: self.args.log_steps,
+        };
+        Ok((settings, program))
+    }
+
+    /// Stops the run.
+    pub fn interrupter(&self) -> Interrupter {
+        self.interrupter.clone()
+    }
+
+    /// The tables of the program's own defaults; its other fields are the flags' defaults already.
+    fn own(&self) -> Result<Layer, String> {
+        let mut table: toml::Table = toml::from_str(self.text.defaults).map_err(|e| e.to_string())?;
+        table.retain(|_, value| value.is_table());
+        Ok(Layer {
+            name: "the program's own settings".into(),
+            text: toml::to_string(&table).map_err(|e| e.to_string())?,
+        })
+    }
+}
+
+/// The command of an experiment.
+pub fn command(experiment: &dyn Experiment) -> Command {
+    let text = experiment.text();
+    let command = RunArgs::augment_args(Command::new(text.name));
+    let command = experiment.flags(command);
+    let own: toml::Table = toml::from_str(text.defaults).expect("defaults are TOML");
+    let set = clap::Arg::new("set")
+        .long("set")
+        .value_name("METHOD.FIELD=VALUE")
+        .action(clap::ArgAction::Append)
+        .help_heading("Adapter")
+        .help(
+            "A setting of one method alone, over its [methods.NAME] table and all other flags: lora.r=16, \
+             wegeft.learning_rate=1e-3; several times for several",
+        );
+    with_defaults(command, &own)
+        .arg(set)
+        .about(text.about)
+        .long_about(format!("{}\n\n{}", text.about, text.more))
+        .after_help(format!("Examples:\n{}", indented(text.examples)))
+        .mut_arg("out", |arg| arg.default_value(&*format!("runs/{}", text.name).leak()))
+}
+
+fn indented(lines: &str) -> String {
+    lines
+        .trim()
+        .lines()
+        .map(|line| format!("  {}\n", line.trim()))
+        .collect()
+}
+
+/// Runs an experiment from its command line to its report and returns the outcomes of the whole run folder.
+///
+/// # Errors
+/// One sentence: bad settings, data or weights, a trial that failed, an interruption.
+pub fn run(
+    experiment: &dyn Experiment,
+    presets: &[Preset],
+    matches: &ArgMatches,
+    interrupter: &Interrupter,
+) -> Result<Vec<Outcome>, String> {
+    let args = RunArgs::from_arg_matches(matches).map_err(|e| e.to_string())?;
+    let text = experiment.text();
+    if args.list_presets {
+        text.presets.iter().try_for_each(|preset| {
+            let what: Vec<&str> = preset.text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+            let what = what.join(" ");
+            let ends = [". ", ", by ", ", the settings", ": "]
+                .iter()
+                .filter_map(|end| what.find(end));
+            let end = ends.min().unwrap_or(what.len());
+            print(format_args!("{:<28} {}", preset.name, &what[..end]))
+        })?;
+        return Ok(Vec::new());
+    }
+    set_verbosity(args.quiet, args.verbose);
+    let layers = match (&args.config, args.resume) {
+        (Some(name), _) => vec![preset(name, text.presets, presets)?],
+        (None, true) => vec![Layer::read(&args.out.join(CONFIG))?],
+        (None, false) => Vec::new(),
+    };
+    let set = matches.get_many::<String>("set").into_iter().flatten();
+    let last = set.map(|text| of_method(text)).collect::<Result<Vec<_>, String>>()?;
+    let given = Given {
+        matches,
+        command: command(experiment),
+        text,
+        layers,
+        last,
+        args: args.clone(),
+        interrupter: interrupter.clone(),
+    };
+    let Opened { mut lab, layout } = experiment.open(&given)?;
+    let report = |outcomes: &[Outcome], new: bool| {
+        let table = layout.table(outcomes);
+        let path = args.out.join("report.html");
+        if new || !path.is_file() {
+            run_folder::write(&args.out, given.text.name, &layout, outcomes, &table)?;
+        }
+        Ok(format!("{table}\n\nreport: {}", path.display()))
+    };
+    Run {
+        out: &args.out,
+        resume: args.resume,
+        jobs: args.jobs,
+        trial: &args.trial,
+        dry_run: args.dry_run,
+        log_steps: args.log_steps,
+        interrupter,
+        report: &report,
+    }
+    .run(&mut *lab)
+}
+
+/// Runs an experiment as a program that Ctrl-C stops.
+///
+/// # Errors
+/// As [`run`].
+pub fn main(experiment: &dyn Experiment, presets: &[Preset], matches: &ArgMatches) -> Result<(), String> {
+    let interrupter = Interrupter::new();
+    stop_on_ctrl_c(&interrupter)?;
+    run(experiment, presets, matches, &interrupter).map(drop)
+}
+
+/// The preset of that name, or the file.
+fn preset(name: &str, own: &[Preset], all: &[Preset]) -> Result<Layer, String> {
+    let path = std::path::Path::new(name);
+    if path.is_file() {
+        return Layer::read(path);
+    }
+    let short = name.strip_suffix(".toml").unwrap_or(name);
+    let found = own.iter().chain(all).find(|preset| preset.name == short);
+    match found {
+        Some(preset) => Ok(Layer {
+            name: format!("preset {}", preset.name),
+            text: preset.text.into(),
+        }),
+        // A path that is not there is told as such.
+        None if name.contains(['/', '\\', '.']) => Layer::read(path),
+        None => {
+            let names: Vec<&str> = own.iter().map(|preset| preset.name).collect();
+            Err(format!(
+                "--config {name}: neither a file nor a preset; there are: {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// `METHOD.FIELD=VALUE` as a layer.
+fn of_method(text: &str) -> Result<Layer, String> {
+    let wrong = || format!("--set {text}: write it as METHOD.FIELD=VALUE, such as lora.r=16");
+    let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (method, field) = key.trim().split_once('.').ok_or_else(wrong)?;
+    let number = value.trim().parse::<f64>().is_ok() || value.trim().starts_with('[');
+    let value = match number {
+        true => value.trim().to_string(),
+        // One word is a list of one module, the only fields that are no numbers.
+        false => toml::Value::Array(value.split(',').map(|word| word.trim().into()).collect()).to_string(),
+    };
+    Ok(Layer {
+        name: format!("--set {text}"),
+        text: format!("[methods.{}]\n{field} = {value}\n", method.replace('-', "_")),
+    })
+}

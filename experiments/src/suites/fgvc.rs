@@ -1,0 +1,123 @@
+//! `fgvc`: five datasets of fine-grained classes, trained as in the paper's released code.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command};
+use datasets::fgvc::ClassIds;
+use datasets::{Resize, Task, fgvc as data};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::tell;
+use crate::report::benchmarks;
+use crate::report::run_folder::Layout;
+use crate::report::table::Frame;
+use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
+use crate::vision::lab::{Tasks, VisionLab};
+use crate::vision::settings::{Data, Settings as Common};
+
+/// The experiment.
+pub struct Fgvc;
+
+const MORE: &str = "\
+Tasks: cub (CUB-200-2011), nabirds, flowers (Oxford Flowers), dogs (Stanford Dogs), cars (Stanford Cars). --data is the folder \
+that holds their unpacked archives, or train.json, val.json and test.json of VPT or TOAST beside the images. Run folder, keys \
+and exit codes are those of vtab.";
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+struct Settings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// How class ids become labels: joint maps those of all splits at once; per-split maps each split's by themselves, as the
+    /// paper's released code does, which shifts labels where a split lacks a class.
+    #[arg(long, help_heading = "Data", default_value = "joint",
+        value_parser = PossibleValuesParser::new(["joint", "per-split"]).try_map(|name| name.parse::<ClassIds>()))]
+    class_ids: ClassIds,
+}
+
+impl Experiment for Fgvc {
+    fn text(&self) -> Text {
+        Text {
+            name: "fgvc",
+            about: "Fine-tune a vision transformer on five datasets of fine-grained classes and print the table of results",
+            more: MORE,
+            examples: "fgvc --data ROOT --task cub --model timm/vit_base_patch16_224.augreg_in21k --method wegeft
+                fgvc --config paper-fgvc --data ROOT --method wegeft --out runs/paper-fgvc-wegeft",
+            defaults: "",
+            presets: &[Preset {
+                name: "paper-fgvc",
+                text: include_str!("../../configs/paper-fgvc.toml"),
+            }],
+        }
+    }
+
+    fn flags(&self, command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+
+    fn open(&self, given: &Given) -> Result<Opened, String> {
+        let (settings, program) = given.settings::<Settings>(&[], |settings| settings.common.check())?;
+        let names = names(&settings.common.data)?;
+        let tasks = Box::new(Source {
+            data: settings.common.data.clone(),
+            class_ids: settings.class_ids,
+        });
+        Ok(Opened {
+            lab: Box::new(VisionLab::new(program, settings.common, names, tasks)),
+            layout: Layout::Tasks,
+        })
+    }
+
+    fn published(&self, found: &[String]) -> Option<Frame> {
+        benchmarks::fgvc(found)
+    }
+}
+
+fn names(settings: &Data) -> Result<Vec<String>, String> {
+    let root = settings
+        .data
+        .as_ref()
+        .ok_or("give --data ROOT, a folder with CUB_200_2011, nabirds and so on in it")?;
+    for name in settings.task.iter().filter(|name| *name != "all") {
+        data::info(name).map_err(|e| e.to_string())?;
+    }
+    if settings.task.iter().any(|task| task == "all") {
+        return data::tasks(root).map_err(|e| e.to_string());
+    }
+    Ok(settings.task.clone())
+}
+
+struct Source {
+    data: Data,
+    class_ids: ClassIds,
+}
+
+impl Source {
+    fn of_size(&self, name: &str, size: usize) -> Result<Task, String> {
+        let root = self.data.data.as_deref().ok_or("give --data ROOT")?;
+        let resize = self.data.resize.unwrap_or(Resize::Crop);
+        data::task(root, name, size, resize, self.class_ids).map_err(|e| e.to_string())
+    }
+}
+
+impl Tasks for Source {
+    fn unread(&self, name: &str) -> Result<Option<Task>, String> {
+        self.of_size(name, 224).map(Some)
+    }
+
+    /// Says so where its splits are not of the paper's sizes.
+    fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
+        let task = self.of_size(name, size)?;
+        let expected = data::info(name).map_err(|e| e.to_string())?.sizes;
+        let found = [task.train.len(), task.valid.len(), task.test.len()];
+        if found != expected {
+            tell(format_args!(
+                "{name}: {found:?} pictures to train, validate and test on; the paper has {expected:?}"
+            ));
+        }
+        let task = task.keep(go_on).map_err(|e| e.to_string())?;
+        for note in &task.notes {
+            tell(format_args!("{name}: {note}"));
+        }
+        Ok(task)
+    }
+}

@@ -1,0 +1,95 @@
+//! `gsm8k`: grade-school word problems (Cobbe et al. 2021, arXiv 2110.14168), trained on their own solutions.
+
+use clap::{Args, Command};
+use datasets::language::{Example, Gold, Question, Template};
+use serde::Deserialize;
+
+use crate::language::lab::{Corpus, LanguageLab};
+use crate::language::settings::SuiteSettings;
+use crate::run::files::read_json_lines;
+use crate::suites::experiment::{Experiment, Given, Opened, Text};
+use crate::suites::sets::{self, TestQuestions};
+
+/// The experiment.
+pub struct Gsm8k;
+
+impl Experiment for Gsm8k {
+    fn text(&self) -> Text {
+        Text {
+            name: "gsm8k",
+            about: "Fine-tune a language model on GSM8K's solutions and evaluate it on its test set",
+            more: "--data is the folder with train.jsonl and test.jsonl as their authors distribute them.",
+            examples: "gsm8k --data grade-school-math/data --model org/name --dtype bf16 --method lora,wegeft --seed 42,43,44",
+            defaults: concat!(
+                include_str!("language.toml"),
+                "learning_rate = 4e-4\nmax_new_tokens = 256\n"
+            ),
+            presets: &[],
+        }
+    }
+
+    fn flags(&self, command: Command) -> Command {
+        SuiteSettings::augment_args(command)
+    }
+
+    fn open(&self, given: &Given) -> Result<Opened, String> {
+        let (settings, program) = given.settings::<SuiteSettings>(&[], SuiteSettings::check)?;
+        let corpus = corpus(&settings)?;
+        let layout = sets::layout(&corpus, None, [].into_iter());
+        Ok(Opened {
+            lab: Box::new(LanguageLab::new(program, settings.common, corpus)),
+            layout,
+        })
+    }
+}
+
+/// A line of the files: the answer ends in `#### ` and a number.
+#[derive(Deserialize)]
+struct Problem {
+    question: String,
+    answer: String,
+}
+
+fn corpus(settings: &SuiteSettings) -> Result<Corpus, String> {
+    let root = settings
+        .data
+        .data
+        .clone()
+        .ok_or("give --data, a folder with train.jsonl and test.jsonl")?;
+    let (train, test) = (root.join("train.jsonl"), root.join("test.jsonl"));
+    let problems: Vec<Problem> = read_json_lines(&test)?;
+    let question = |problem: Problem| {
+        let number = problem
+            .answer
+            .rsplit("####")
+            .next()
+            .unwrap_or_default()
+            .replace(',', "");
+        let number = number
+            .trim()
+            .parse()
+            .map_err(|_| format!("{}: no number after ####", problem.question))?;
+        Ok(Question {
+            instruction: problem.question,
+            gold: Gold::Number(number),
+            options: Vec::new(),
+        })
+    };
+    let test = TestQuestions {
+        name: "GSM8K".into(),
+        questions: problems.into_iter().map(question).collect::<Result<_, String>>()?,
+        scored: true,
+        file: test,
+    };
+    let own = train.clone();
+    let examples = move || {
+        let problems: Vec<Problem> = read_json_lines(&own)?;
+        let example = |problem: Problem| Example::Instruction {
+            instruction: problem.question,
+            input: String::new(),
+            output: problem.answer,
+        };
+        Ok((problems.into_iter().map(example).collect(), 0))
+    };
+    sets::of_files(vec![test], Box::new(examples), vec![train], Template::Alpaca, settings)
+}

@@ -1,0 +1,10 @@
+//! The experiments: one file each.
+
+pub mod arithmetic;
+pub mod commonsense;
+pub mod experiment;
+pub mod fgvc;
+pub mod finetune;
+pub mod gsm8k;
+pub mod sets;
+pub mod vtab;

@@ -1,0 +1,129 @@
+//! `vtab`: the tasks of a data folder, or the sample's.
+
+use clap::{Args, Command};
+use datasets::{Task, root, sample};
+
+use crate::cli::output::tell;
+use crate::report::benchmarks;
+use crate::report::run_folder::Layout;
+use crate::report::table::Frame;
+use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
+use crate::vision::lab::{Tasks, VisionLab};
+use crate::vision::settings::{Data, Settings};
+
+/// The experiment.
+pub struct Vtab;
+
+const MORE: &str = "\
+A task of --data is a folder with train800.txt, val200.txt and test.txt: one line per image, its path from that folder, a \
+space, and its label (a number from 0). The labels of train800.txt say how many classes there are, unless classes.txt names \
+them, one per line. train800val200.txt is read where the first two lists are missing; --final-run joins them. Without --data \
+the sample tasks that ship are run.
+
+The run folder holds config.toml (the effective settings), summary.json, report.html and, per task and method, \
+metrics.jsonl, samples.json, checkpoints/ and adapter/ (Hugging Face PEFT's layout, and classifier.json with the classes and \
+the backbone for `predict`). The same command again goes on where the folder ends: at the last epoch of an unfinished run, or \
+with the runs that are missing.
+
+In a terminal the arrow keys choose what is drawn, q then s stops after the step, q then k stops at once. Ctrl-C stops after \
+the step, a second one at once; what is finished is kept. Exit codes: 0 done; 1 failed or interrupted, with one sentence that \
+says why; 2 unknown flags; 130 ended by a second Ctrl-C.";
+
+impl Experiment for Vtab {
+    fn text(&self) -> Text {
+        Text {
+            name: "vtab",
+            about: "Fine-tune a vision transformer on VTAB-style tasks and print the table of results",
+            more: MORE,
+            examples: "vtab
+                vtab --data ROOT --task a,b --model facebook/dinov2-small --image-size 224 --method lora,wegeft
+                vtab --config paper-vtab --data ROOT --method wegeft --out runs/paper-wegeft --jobs 2",
+            defaults: "",
+            presets: &[
+                Preset {
+                    name: "quick",
+                    text: include_str!("../../configs/quick.toml"),
+                },
+                Preset {
+                    name: "paper-vtab",
+                    text: include_str!("../../configs/paper-vtab.toml"),
+                },
+            ],
+        }
+    }
+
+    fn flags(&self, command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+
+    fn open(&self, given: &Given) -> Result<Opened, String> {
+        let (settings, program) = given.settings::<Settings>(&[], Settings::check)?;
+        let names = names(&settings.data)?;
+        let tasks = Box::new(Source(settings.data.clone()));
+        Ok(Opened {
+            lab: Box::new(VisionLab::new(program, settings, names, tasks)),
+            layout: Layout::Tasks,
+        })
+    }
+
+    fn published(&self, found: &[String]) -> Option<Frame> {
+        benchmarks::vtab(found)
+    }
+}
+
+fn names(data: &Data) -> Result<Vec<String>, String> {
+    let known: Vec<String> = match &data.data {
+        Some(root) => root::tasks(root).map_err(|e| e.to_string())?,
+        None => sample::NAMES.iter().map(|name| name.to_string()).collect(),
+    };
+    let unknown = |task: &&String| *task != "all" && !known.contains(task);
+    if let Some(task) = data.task.iter().find(unknown) {
+        return Err(format!("task '{task}' is unknown; there are: {}", known.join(", ")));
+    }
+    match data.task.iter().any(|task| task == "all") {
+        true => Ok(known),
+        false => Ok(data.task.clone()),
+    }
+}
+
+/// The tasks of a folder, or of the sample.
+pub struct Source(pub Data);
+
+impl Source {
+    fn of_folder(&self, name: &str, size: usize) -> Result<Option<Task>, String> {
+        let Some(root) = &self.0.data else { return Ok(None) };
+        let resize = self.0.resize.unwrap_or_default();
+        root::task(root, name, size, resize)
+            .map(Some)
+            .map_err(|e| e.to_string())
+    }
+}
+
+impl Tasks for Source {
+    fn unread(&self, name: &str) -> Result<Option<Task>, String> {
+        self.of_folder(name, sample::SIZE)
+    }
+
+    fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
+        if let Some(task) = self.of_folder(name, size)? {
+            match task.trained_and_tested() {
+                0 => {}
+                count => tell(format_args!(
+                    "{name}: {count} of the test pictures are trained on as well; the score tells little"
+                )),
+            }
+            let task = task.keep(go_on).map_err(|e| e.to_string())?;
+            for note in &task.notes {
+                tell(format_args!("{name}: {note}"));
+            }
+            return Ok(task);
+        }
+        if size != sample::SIZE {
+            return Err(format!(
+                "the sample's pictures are {} px, the backbone wants {size} px; give --data, or --image-size {0}",
+                sample::SIZE
+            ));
+        }
+        sample::task(name).ok_or_else(|| format!("task '{name}' is unknown"))
+    }
+}

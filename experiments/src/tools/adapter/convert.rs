@@ -1,0 +1,57 @@
+//! `adapter export-lora` and `adapter convert`: the same adapter, or the nearest, in another method's form.
+
+use std::path::Path;
+
+use burn::module::{Module, ModuleDisplay};
+use wegeft::Adapted;
+use wegeft::methods::wegeft::WegeftConfig;
+
+use super::table;
+use crate::cli::output::print;
+
+/// Writes the LoRA form and prints its modules.
+pub fn export_lora<M: Module + ModuleDisplay>(adapted: &Adapted<M>, out: &Path) -> Result<(), String> {
+    let factors = adapted.low_rank().map_err(|e| e.to_string())?;
+    adapted.export_lora(out).map_err(|e| e.to_string())?;
+    let rows = factors.iter().map(|(module, low)| {
+        let ([r, d_in], [d_out, _]) = (low.a.dims(), low.b.dims());
+        let values = r * (d_in + d_out);
+        [
+            module.clone(),
+            r.to_string(),
+            format!("{}", low.scale * r as f64),
+            values.to_string(),
+        ]
+    });
+    print(table(["module", "r", "lora_alpha", "values"], rows.collect(), 1))?;
+    print(format_args!(
+        "\n{} modules; written to {}",
+        factors.len(),
+        out.display()
+    ))
+}
+
+/// Writes the nearest WeGeFT and prints what is lost.
+pub fn nearest_wegeft<M: Module + ModuleDisplay>(
+    adapted: &Adapted<M>,
+    settings: &WegeftConfig,
+    out: &Path,
+) -> Result<(), String> {
+    let (nearest, report) = adapted.nearest_wegeft(settings).map_err(|e| e.to_string())?;
+    nearest.save(out).map_err(|e| e.to_string())?;
+    let percent = |share: f64| format!("{:.3} %", 100.0 * share);
+    let mut rows: Vec<_> = report
+        .groups()
+        .into_iter()
+        .map(|(name, lost)| [name.to_string(), percent(lost)])
+        .collect();
+    rows.push(["all".to_string(), percent(report.lost())]);
+    print(table(["group", "lost of the residual's norm"], rows, 1))?;
+    let (before, after) = (adapted.summary(), nearest.summary());
+    print(format_args!(
+        "\n{} values instead of {}; written to {}",
+        after.adapter_params,
+        before.adapter_params,
+        out.display()
+    ))
+}

@@ -1,0 +1,76 @@
+//! `adapter merge` of a vision transformer: the backbone with the adapter in its weights, as a folder that `--backbone`
+//! takes, and that the library loads which wrote the backbone (transformers, timm).
+
+use std::path::Path;
+
+use wegeft::MergeReport;
+use wegeft::storage::write_tensors;
+
+use super::open::Vision;
+use super::table;
+use crate::cli::output::print;
+use crate::run::files::write_json;
+use crate::vision::description::Description;
+
+/// Writes the folder and prints what changed.
+pub fn merge(opened: &Vision, out: &Path) -> Result<(), String> {
+    let pretrained = &opened.pretrained;
+    refuse_the_backbone_s_own(&opened.path, out)?;
+    let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
+    let classes = match &opened.description {
+        Some(description) => &description.classes,
+        None => &pretrained.labels,
+    };
+    let exported = pretrained
+        .layout
+        .export(&merged, &pretrained.config, classes)
+        .map_err(|e| e.to_string())?;
+    std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
+    write_tensors(&out.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
+    for file in &exported.copied {
+        let target = out.join(file.file_name().unwrap_or_default());
+        std::fs::copy(file, &target).map_err(|e| format!("cannot write {}: {e}", target.display()))?;
+    }
+    write_json(&out.join("config.json"), &exported.config)?;
+    if let Some(description) = &opened.description {
+        // What config.json cannot say, such as how images are resized.
+        let backbone = std::fs::canonicalize(out).map_err(|e| format!("cannot read {}: {e}", out.display()))?;
+        Description {
+            backbone: Some(backbone.display().to_string()),
+            ..description.clone()
+        }
+        .write(out)?;
+    }
+    show(&report, out)
+}
+
+/// An error if `out` is the folder that the backbone was read from.
+pub fn refuse_the_backbone_s_own(backbone: &Path, out: &Path) -> Result<(), String> {
+    let folder = match backbone.is_file() {
+        true => backbone.parent().unwrap_or(Path::new(".")),
+        false => backbone,
+    };
+    let full = |path: &Path| std::fs::canonicalize(path).ok();
+    match full(out).is_some_and(|out| full(folder) == Some(out)) {
+        true => Err(format!(
+            "{} holds the backbone itself, which the merged weights would replace; choose another --out",
+            out.display()
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Prints what changed.
+pub fn show(report: &MergeReport, out: &Path) -> Result<(), String> {
+    let rows = report.changes.iter().map(|change| {
+        [
+            change.site.clone(),
+            format!("{:.3e}", change.greatest),
+            format!("{:?}", change.at),
+            format!("{:.3e}", change.relative),
+        ]
+    });
+    let header = ["weight", "greatest change", "at", "relative norm"];
+    print(table(header, rows.collect(), 1))?;
+    print(format_args!("\n{report}; written to {}", out.display()))
+}

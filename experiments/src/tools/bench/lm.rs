@@ -1,0 +1,236 @@
+//! Language models on random tokens: a training step, the reading of a prompt, one more token.
+
+use std::path::Path;
+
+use backbones::lm::config::LayerKind;
+use backbones::lm::rope::RopeConfig;
+use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, load_lm};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::AdamWConfig;
+use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+use wegeft::{Adapted, AdapterConfig, site};
+
+use super::products::{Product, finish};
+use super::{Args, Checkpointing, Pass, Workload};
+use crate::language::data::Batch;
+use crate::language::objective::Response;
+use crate::train::step::Objective;
+
+/// Adapted layers, as in the paper's language experiments.
+const SITES: [&str; 5] = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"];
+
+/// Llama's kind of model with 100 million values.
+fn llama_100m() -> DecoderConfig {
+    let kind = LayerKind {
+        window: None,
+        rope: Some(0),
+    };
+    DecoderConfig::new("llama".into(), 32_000, 768, 2048, vec![kind; 12], 12, 4, 64, 2048)
+        .with_ropes(vec![RopeConfig::new(1e4, 64)])
+        .with_tied(true)
+}
+
+/// `kind`: step, prefill or decode; `shape`: llama-100m, or lm for `--model`.
+///
+/// # Errors
+/// An unknown name, method or type; a model that cannot be read.
+pub fn workload(args: &Args, shape: &str, kind: &str, method: &str, device: &Device) -> Result<Workload, String> {
+    let training = kind == "step";
+    let on = if training {
+        args.training(device)
+    } else {
+        device.clone()
+    };
+    let model = model(args, shape, &on)?;
+    let adapter = match method {
+        "frozen" if !training => None,
+        "full" => Some(AdapterConfig::full()),
+        "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(SITES)),
+        "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(SITES)),
+        _ => {
+            return Err(format!(
+                "--method {method}: language workloads have lora, wegeft and full, and but for -step frozen"
+            ));
+        }
+    };
+    let config = model.config().clone();
+    let (batch, tokens) = (args.batch.unwrap_or(if training { 4 } else { 1 }), args.tokens);
+    let weight_bytes = bytes(&model);
+    let adapted = adapter.map(|adapter| adapter.init(model.clone()).map_err(|e| e.to_string()));
+    let pass = match (kind, adapted.transpose()?) {
+        ("step", Some(adapted)) => {
+            let objective = Response {
+                checkpointing: args.checkpointing == Some(Checkpointing::Layers),
+            };
+            step(adapted, objective, [batch, tokens], device)
+        }
+        ("prefill", adapted) => prefill(bound(adapted, model), [batch, tokens], device),
+        (_, adapted) => decode(bound(adapted, model), [batch, tokens], device),
+    };
+    Ok(Workload {
+        pass,
+        products: products(&config, kind, batch, tokens, method == "full"),
+        batch,
+        tokens,
+        read_tokens: if kind == "decode" { batch } else { batch * tokens },
+        weight_bytes: (kind == "decode").then_some(weight_bytes),
+    })
+}
+
+fn model(args: &Args, shape: &str, device: &Device) -> Result<Decoder, String> {
+    let precision: Precision = args.dtype.parse().map_err(|e| format!("--dtype: {e}"))?;
+    let quantize = args.quantize.as_deref().map(str::parse).transpose();
+    let quantize = quantize.map_err(|e| format!("--quantize: {e}"))?;
+    match (shape, &args.model) {
+        ("lm", Some(folder)) => {
+            let options = LoadOptions { precision, quantize };
+            let loaded = load_lm(Path::new(folder), &options, device).map_err(|e| e.to_string())?;
+            Ok(loaded.model)
+        }
+        ("lm", None) => Err("--workload lm-…: --model says which folder to read".into()),
+        _ if quantize.is_some() => Err("--quantize: only the workloads lm-… of a --model are quantized".into()),
+        _ => Ok(llama_100m().init(device).map(&mut Stored(match precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+        }))),
+    }
+}
+
+/// Brings every weight to a type.
+struct Stored(DType);
+
+impl ModuleMapper for Stored {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::initialized(param.id, param.val().cast(self.0).detach())
+    }
+}
+
+/// Bytes that a token reads: every matrix once; of an embedding only where it is the head too.
+fn bytes(model: &Decoder) -> usize {
+    struct Bytes(usize);
+    impl burn::module::ModuleVisitor for Bytes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let bytes = match param.val().dtype() {
+                DType::F32 => 4,
+                DType::BF16 | DType::F16 => 2,
+                _ => 1,
+            };
+            if D == 2 {
+                self.0 += bytes * param.lazy_shape().num_elements();
+            }
+        }
+    }
+    let mut total = Bytes(0);
+    model.visit(&mut total);
+    let config = model.config();
+    if !config.tied {
+        let embedding = site::params(model)
+            .into_iter()
+            .find(|param| param.holder == "Embedding");
+        let head = model.head_weight();
+        let width = if head.dtype() == DType::F32 { 4 } else { 2 };
+        total.0 -= embedding.map_or(0, |embedding| width * embedding.len());
+    }
+    total.0
+}
+
+fn bound(adapted: Option<Adapted<Decoder>>, model: Decoder) -> Decoder {
+    match adapted {
+        Some(adapted) => adapted.bind(),
+        None => model,
+    }
+}
+
+fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
+    Tensor::<2>::random(shape, Distribution::Uniform(0.0, vocab as f64 - 1.0), device).int()
+}
+
+/// Loss of every token, backward pass and AdamW.
+fn step(adapted: Adapted<Decoder>, objective: Response, shape: [usize; 2], device: &Device) -> Pass {
+    let mut optim = AdamWConfig::new().init();
+    let vocab = adapted.backbone().config().vocab_size;
+    let ids = tokens(shape, vocab, device);
+    let count = shape[0] * shape[1];
+    let targets = tokens(shape, vocab, device).reshape([count]);
+    let batch = Batch {
+        ids,
+        positions: Tensor::arange(0..count as i64, device),
+        targets,
+        layout: Layout::dense(shape[0], shape[1]),
+    };
+    let mut adapted = Some(adapted);
+    let device = device.clone();
+    Box::new(move || {
+        let before = adapted.take().expect("every pass puts the model back");
+        let step = || objective.loss_and_grads(&before, batch.clone(), count as f64, 0);
+        let (part, grads) = kernels::with_pool(&device, step);
+        adapted = Some(optim.step(1e-3, before, grads));
+        part.loss
+    })
+}
+
+/// The reading of prompts, up to the logits after their last tokens.
+fn prefill(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
+    let ids = tokens(shape, model.config().vocab_size, device);
+    Box::new(move || {
+        let mut cache = Cache::new(model.config().layers.len(), shape[1]);
+        let hidden = model.hidden(ids.clone(), &Layout::dense(shape[0], shape[1]), Some(&mut cache));
+        model.logits(hidden.narrow(1, shape[1] - 1, 1)).flatten(0, 2)
+    })
+}
+
+/// One more token of each text, up to its logits; the texts grow by one with each pass.
+fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
+    let vocab = model.config().vocab_size;
+    let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
+    let prompt = tokens(shape, vocab, device);
+    finish(model.hidden(prompt, &Layout::dense(shape[0], shape[1]), Some(&mut cache)));
+    let next = tokens([shape[0], 1], vocab, device);
+    Box::new(move || {
+        let hidden = model.hidden(next.clone(), &Layout::dense(shape[0], 1), Some(&mut cache));
+        model.logits(hidden).flatten(0, 2)
+    })
+}
+
+/// Products of the forward pass and, for a step, of the gradients of the layers' inputs (and, for `full`, of weights).
+fn products(config: &DecoderConfig, kind: &str, batch: usize, tokens: usize, full: bool) -> Vec<Product> {
+    let (d, depth, heads, width) = (config.d_model, config.layers.len(), config.heads, config.head_dim);
+    let queries = if kind == "decode" { 1 } else { tokens };
+    let rows = batch * queries;
+    let product = |count, batch, rows, depth, columns| Product {
+        count,
+        batch,
+        rows,
+        depth,
+        columns,
+    };
+    let kv = config.kv_heads * width;
+    let linear = [
+        (1, d, heads * width),
+        (2, d, kv),
+        (1, heads * width, d),
+        (2, d, config.mlp_dim),
+        (1, config.mlp_dim, d),
+    ];
+    let step = kind == "step";
+    // Of a prompt, only the last token's logits are asked for.
+    let head_rows = if step { rows } else { batch };
+    let mut products = vec![product(1, 1, head_rows, d, config.vocab_size)];
+    products.extend(linear.map(|(count, d_in, d_out)| product(count * depth, 1, rows, d_in, d_out)));
+    // Half of the scores: what comes later is not seen.
+    let pairs = if kind == "decode" { tokens } else { tokens.div_ceil(2) };
+    let scores = |count| product(count, batch * heads, queries, width, pairs);
+    let mixes = |count| product(count, batch * heads, queries, pairs, width);
+    products.extend([scores(depth), mixes(depth)]);
+    if step {
+        products.push(product(1, 1, rows, config.vocab_size, d));
+        products.extend(linear.map(|(count, d_in, d_out)| product(count * depth, 1, rows, d_out, d_in)));
+        products.extend([scores(depth), mixes(3 * depth)]);
+    }
+    if step && full {
+        products.push(product(1, 1, d, rows, config.vocab_size));
+        products.extend(linear.map(|(count, d_in, d_out)| product(count * depth, 1, d_in, rows, d_out)));
+    }
+    products
+}

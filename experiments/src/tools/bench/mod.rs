@@ -1,0 +1,287 @@
+//! Times named workloads: one child process for each measurement, so that its peak memory is its own, in turn
+//! (A B A B) if there are several rounds, so that a machine that slows down does so for all.
+
+pub mod adapter;
+pub mod bandwidth;
+pub mod clock;
+pub mod lm;
+pub mod products;
+pub mod scaling;
+pub mod vit;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use burn::tensor::{Device, Tensor};
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::print;
+use crate::run::memory::{device_mb, peak_rss_mb};
+use clock::Times;
+use products::Product;
+
+/// Workloads that a run without `--workload` measures.
+const DEFAULT_WORKLOADS: [&str; 3] = ["vit-s-forward", "vit-s-step", "adapter"];
+
+/// Pictures of a pass, if nothing else is said.
+const BATCH: usize = 8;
+
+/// Times forward passes and training steps on synthetic data and prints a JSON object a line.
+///
+/// Workloads: vit-tiny, vit-s and vit-b (12 blocks, 224 pixels, patches of 16), each with -forward (evaluation) or -step
+/// (loss, backward pass, AdamW); adapter (one adapted layer of 384 x 384, forward and backward); llama-100m (random
+/// weights) and lm (the folder --model), each with -step, -prefill (a prompt, up to the logits after it) or -decode (one
+/// more token). Methods: frozen (for vit-…-step: only the head is trained; not for the others' -step), lora and wegeft (on
+/// attn.proj, or on the q, k, v, up and down projections), full, and burn-lora (Burn's own apply_lora; vit only).
+/// gemm_seconds is the time of the matrix products alone that the workload cannot do without, memory_seconds that of
+/// reading every weight once.
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Workloads.
+    #[arg(long, value_delimiter = ',', default_values_t = DEFAULT_WORKLOADS.map(String::from))]
+    pub workload: Vec<String>,
+    /// Methods.
+    #[arg(long, value_delimiter = ',', default_values_t = ["frozen", "lora", "wegeft"].map(String::from))]
+    pub method: Vec<String>,
+    /// Pictures, or rows of 197 tokens (8 if absent), or texts (4 for -step, otherwise 1).
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Tokens of a text; for -decode, of what was read before.
+    #[arg(long, default_value_t = 256)]
+    pub tokens: usize,
+    /// Folder of a language model in Hugging Face's layout, for the workloads lm-….
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Type of a language model's weights: f32, bf16 or f16.
+    #[arg(long, default_value = "f32")]
+    pub dtype: String,
+    /// int8 or int4 for the linear layers of --model.
+    #[arg(long)]
+    pub quantize: Option<String>,
+    /// Rank of the adapters.
+    #[arg(long, default_value_t = 16)]
+    pub r: usize,
+    /// Threads; as many as there are cores if absent.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Seconds of each measurement; at least three passes are timed.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Passes before those that are timed (--scaling has two rounds of its own); a GPU compiles and chooses its kernels in them and needs more, 20 say.
+    #[arg(long, default_value_t = 2)]
+    pub warm_up: usize,
+    /// Times that the whole list is gone through.
+    #[arg(long, default_value_t = 1)]
+    pub rounds: usize,
+    /// Device.
+    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    pub device: String,
+    /// Compute activations again in the backward pass of a -step instead of keeping them all.
+    #[arg(long, value_enum)]
+    pub checkpointing: Option<Checkpointing>,
+    /// Measure instead what further sites, ranks and generators cost a training step, and draw it into this file (SVG).
+    #[arg(long, value_name = "FILE")]
+    pub scaling: Option<PathBuf>,
+    /// Set in the child processes.
+    #[arg(long, hide = true)]
+    pub child: bool,
+}
+
+/// What of a forward pass is computed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Checkpointing {
+    /// Each layer, from its input: the programs' --gradient-checkpointing.
+    Layers,
+    /// What Burn's balanced checkpointing leaves out.
+    Balanced,
+}
+
+impl Args {
+    /// The device that a step trains on.
+    fn training(&self, device: &Device) -> Device {
+        let device = device.clone().autodiff();
+        match self.checkpointing {
+            Some(Checkpointing::Balanced) => device.gradient_checkpointing(),
+            _ => device,
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Workload.
+    pub workload: String,
+    /// Method.
+    pub method: String,
+    /// Device.
+    pub device: String,
+    /// Type of the weights, as they are stored.
+    pub dtype: String,
+    /// Threads.
+    pub threads: usize,
+    /// Pictures, or texts.
+    pub batch: usize,
+    /// Tokens of a picture or text.
+    pub tokens: usize,
+    /// Passes timed.
+    pub passes: usize,
+    /// Median of a pass, seconds.
+    pub median_seconds: f64,
+    /// Fastest pass, seconds.
+    pub min_seconds: f64,
+    /// Tokens a second, by the fastest pass.
+    pub tokens_per_second: f64,
+    /// Processor time of a pass, all threads together, seconds: steadier than wall time on a machine with other work.
+    pub processor_seconds: Option<f64>,
+    /// Cores busy on average: processor time over wall time; absent where the system does not tell.
+    pub cores_busy: Option<f64>,
+    /// Products alone: the sum of the fastest of each, seconds.
+    pub gemm_seconds: f64,
+    /// For one more token: the time of reading its weights once, at the rate that this machine reads memory, seconds.
+    pub memory_seconds: Option<f64>,
+    /// Peak resident memory of the process before the products alone, MB.
+    pub peak_rss_mb: Option<f64>,
+    /// Memory of its own that the device held then, MB; absent on a CPU.
+    pub device_mb: Option<f64>,
+}
+
+/// Computes something and returns it.
+pub type Pass = Box<dyn FnMut() -> Tensor<1>>;
+
+/// A workload that is ready to run.
+pub struct Workload {
+    /// One pass: what it computed, or of a training step the loss before it.
+    pub pass: Pass,
+    /// The products that a pass cannot do without.
+    pub products: Vec<Product>,
+    /// Pictures, or texts.
+    pub batch: usize,
+    /// Tokens of a picture or text.
+    pub tokens: usize,
+    /// Tokens that a pass computes.
+    pub read_tokens: usize,
+    /// Bytes of weights, where reading them is most of a pass.
+    pub weight_bytes: Option<usize>,
+}
+
+/// Measures what `args` name and prints a line for each.
+///
+/// # Errors
+/// An unknown workload, method or device; a child process that fails.
+pub fn bench(args: &Args) -> Result<(), String> {
+    if args.child {
+        let line = measure(args, &args.workload[0], &args.method[0])?;
+        return print(serde_json::to_string(&line).map_err(|e| e.to_string())?);
+    }
+    if let Some(file) = &args.scaling {
+        set_threads(args)?;
+        return scaling::scaling(args, file);
+    }
+    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    for _ in 0..args.rounds {
+        for workload in &args.workload {
+            for method in &args.method {
+                let mut child = Command::new(&program);
+                child.args(crate::cli::program::prefix());
+                child.args([
+                    "--child",
+                    "--workload",
+                    workload,
+                    "--method",
+                    method,
+                    "--device",
+                    &args.device,
+                ]);
+                child.args(args.batch.map(|batch| format!("--batch={batch}")));
+                child.args(args.model.as_ref().map(|model| format!("--model={model}")));
+                child.args(args.quantize.as_ref().map(|quantize| format!("--quantize={quantize}")));
+                child.args([
+                    format!("--r={}", args.r),
+                    format!("--tokens={}", args.tokens),
+                    format!("--dtype={}", args.dtype),
+                    format!("--seconds={}", args.seconds),
+                    format!("--warm-up={}", args.warm_up),
+                ]);
+                child.args(args.threads.map(|threads| format!("--threads={threads}")));
+                let checkpointing = args.checkpointing.and_then(|kind| kind.to_possible_value());
+                child.args(checkpointing.map(|kind| format!("--checkpointing={}", kind.get_name())));
+                let status = child.status().map_err(|e| format!("cannot start a child: {e}"))?;
+                if !status.success() {
+                    return Err(format!("{workload} with {method} gave no result"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_threads(args: &Args) -> Result<(), String> {
+    let Some(threads) = args.threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))
+}
+
+fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
+    set_threads(args)?;
+    let device = crate::cli::device::device(&args.device)?;
+    device.seed(0);
+    let mut ready = match workload.rsplit_once('-') {
+        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
+            vit::workload(args, &size["vit-".len()..], kind, method, &device)?
+        }
+        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
+            lm::workload(args, shape, kind, method, &device)?
+        }
+        None if workload == "adapter" => adapter::workload(args, method, &device)?,
+        _ => {
+            return Err(format!(
+                "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
+                 with -step, -prefill or -decode, or adapter"
+            ));
+        }
+    };
+    let mut last = None;
+    let pass = || {
+        last = None;
+        last = Some((ready.pass)());
+        // A pass of a GPU is over when its queue is empty.
+        device.sync().expect("the device answers");
+    };
+    let times = Times::of(pass, args.warm_up, args.seconds);
+    let (peak_rss_mb, device_mb) = (peak_rss_mb(), device_mb(&device));
+    // Passes that failed on the device are fast.
+    if !last.is_some_and(|result| result.is_finite().all().into_scalar::<bool>()) {
+        return Err(format!("{workload} with {method}: what it computed is not finite"));
+    }
+    drop(ready.pass);
+    Ok(Line {
+        workload: workload.into(),
+        method: method.into(),
+        device: args.device.clone(),
+        threads: rayon::current_num_threads(),
+        dtype: args.quantize.as_ref().unwrap_or(&args.dtype).clone(),
+        batch: ready.batch,
+        tokens: ready.tokens,
+        passes: times.passes,
+        median_seconds: times.median,
+        min_seconds: times.min,
+        tokens_per_second: ready.read_tokens as f64 / times.min,
+        processor_seconds: times.processor,
+        cores_busy: times.cores_busy,
+        gemm_seconds: ready
+            .products
+            .iter()
+            .map(|product| product.seconds(&device, args.warm_up))
+            .sum(),
+        // Of a GPU, the rate is not measured.
+        memory_seconds: ready
+            .weight_bytes
+            .filter(|_| device_mb.is_none())
+            .map(|bytes| bytes as f64 / bandwidth::bytes_per_second()),
+        peak_rss_mb,
+        device_mb,
+    })
+}

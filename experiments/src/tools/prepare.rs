@@ -1,0 +1,97 @@
+//! Makes the task folders that `vtab` reads from what TensorFlow Datasets stores.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use datasets::vtab::prepare::{clean, is_there, prepare as prepare_task};
+use datasets::vtab::{Options, TASKS, TaskInfo, info};
+
+use crate::cli::output::{print, tell};
+use crate::cli::table::table;
+use crate::run::lock::Lock;
+
+/// Make the task folders of VTAB-1k from the records of TensorFlow Datasets
+///
+/// A folder holds images/, train800.txt, val200.txt, train800val200.txt, test.txt and classes.txt: the 1,000 images and the test set of VTAB-1k, in TFDS's order, labelled by
+/// VTAB's rules. dSprites is also read from its authors' .npz. Pictures are copied as they are stored.
+///
+/// Prints the number of pictures and a checksum a list, and writes them into prepared.json of the task. A finished
+/// task is left as it is, so that the same command goes on where it was stopped.
+#[derive(Debug, Parser)]
+#[command(name = "prepare")]
+pub struct Args {
+    /// Folder of TensorFlow Datasets (holds cifar100/3.0.2/dataset_info.json and so on).
+    #[arg(long)]
+    tfds: PathBuf,
+    /// Folder for the task folders; give it to `vtab` as --data.
+    #[arg(long)]
+    out: PathBuf,
+    /// Tasks, separated by commas; `all` is all whose data is there.
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    task: Vec<String>,
+    /// Accept other versions and counts of the datasets than the published ones: other pictures, other numbers.
+    #[arg(long)]
+    any_version: bool,
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: data that is missing or of another version, a folder that cannot be written or is in use.
+pub fn prepare(args: &Args) -> Result<(), String> {
+    let options = Options {
+        any_version: args.any_version,
+    };
+    let tasks = tasks(args)?;
+    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
+    let _lock = Lock::take(&args.out)?;
+    for name in clean(&args.out).map_err(|e| e.to_string())? {
+        tell(format_args!("{name}: removed what a killed run has left"));
+    }
+    let mut rows = Vec::new();
+    for task in tasks {
+        let made =
+            prepare_task(&args.tfds, &args.out, task, options).map_err(|e| format!("task {}: {e}", task.name))?;
+        for list in made.lists {
+            let short: String = list.sha256.chars().take(16).collect();
+            let count = list.images.to_string();
+            rows.push([task.name.to_string(), list.list, count, short, made.source.clone()]);
+        }
+    }
+    let mut table = table(["task", "list", "pictures", "sha256", "made of"], rows, usize::MAX);
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
+    print(format_args!("{table}\n\nvtab --data {}", args.out.display()))
+}
+
+/// The tasks asked for.
+fn tasks(args: &Args) -> Result<Vec<&'static TaskInfo>, String> {
+    if !args.task.iter().any(|name| name == "all") {
+        return args
+            .task
+            .iter()
+            .map(|name| {
+                info(name).ok_or_else(|| {
+                    let names: Vec<&str> = TASKS.iter().map(|task| task.name).collect();
+                    format!("task '{name}' is unknown; there are: {}", names.join(", "))
+                })
+            })
+            .collect();
+    }
+    let (there, missing): (Vec<_>, Vec<_>) = TASKS
+        .iter()
+        .partition(|task| is_there(&args.tfds, task) || args.out.join(task.name).is_dir());
+    let names: Vec<&str> = missing.iter().map(|task| task.name).collect();
+    if there.is_empty() {
+        return Err(format!(
+            "{} holds the data of no task; it is the folder that TensorFlow Datasets calls data_dir, with cifar100/3.0.2 \
+             and so on in it",
+            args.tfds.display()
+        ));
+    }
+    if !missing.is_empty() {
+        tell(format_args!("no data of: {}", names.join(", ")));
+    }
+    Ok(there)
+}

@@ -1,0 +1,61 @@
+//! What the pretraining programs check before they start: what would otherwise be found out after the training, or by
+//! a panic.
+
+use std::path::Path;
+
+/// Refuses a flag whose value is 0, by name.
+///
+/// # Errors
+/// The first of them.
+pub fn check_positive(flags: &[(&str, usize)]) -> Result<(), String> {
+    match flags.iter().find(|(_, value)| *value == 0) {
+        Some((flag, _)) => Err(format!("--{flag} is 0; it must be at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a learning rate that is no positive number.
+///
+/// # Errors
+/// One that is not.
+pub fn check_lr(lr: f64) -> Result<(), String> {
+    match lr.is_finite() && lr > 0.0 {
+        true => Ok(()),
+        false => Err(format!("--lr {lr} is not above 0")),
+    }
+}
+
+/// Makes the folder `out` and tries to write into it.
+///
+/// # Errors
+/// A folder that cannot be made or written into.
+pub fn check_out(out: &Path) -> Result<(), String> {
+    let name = out.display();
+    std::fs::create_dir_all(out).map_err(|e| format!("cannot make {name}: {e}; choose another --out"))?;
+    // Dropped at once: it tells whether files can be written here.
+    tempfile::tempfile_in(out).map_err(|e| format!("cannot write into {name}: {e}; choose another --out"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_pretrained_with_is_named() {
+        assert!(check_positive(&[("steps", 1)]).is_ok());
+        assert!(
+            check_positive(&[("steps", 1), ("depth", 0)])
+                .unwrap_err()
+                .contains("--depth is 0")
+        );
+        for lr in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(check_lr(lr).unwrap_err().contains("--lr"));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_out(&dir.path().join("new")).is_ok());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(check_out(&file).unwrap_err().contains("choose another --out"));
+    }
+}

@@ -1,0 +1,293 @@
+//! Makes the small language model that ships with the repository, from text that the repository generates.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backbones::lm::{Decoder, DecoderConfig, Precision, save_lm};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+use clap::Parser;
+use datasets::language::sample::text::document;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, TokenizerBuilder};
+use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+
+use crate::cli::output::print;
+use crate::language::data::{Batch, Sequence, Values};
+use crate::language::objective::Response;
+use crate::run::files::write_json;
+use crate::tools::pretrain::checks::{check_lr, check_out, check_positive};
+use crate::tools::pretrain::session::Pretraining;
+use crate::train::stream::{Plan, Source};
+use crate::train::trainer::Measured;
+
+/// The token between documents.
+const END: &str = "<|end|>";
+
+/// Pretrain a small Llama on generated text and write it as a Hugging Face folder
+#[derive(Debug, Parser, Serialize)]
+#[command(name = "pretrain-lm")]
+pub struct Args {
+    /// Folder for config.json, model.safetensors (f16), tokenizer.json and tokenizer_config.json.
+    #[arg(long, default_value = "runs/pretrain-lm")]
+    out: PathBuf,
+    /// Optimizer steps.
+    #[arg(long, default_value_t = 1200)]
+    steps: usize,
+    /// Rows per step.
+    #[arg(long, default_value_t = 32)]
+    batch_size: usize,
+    /// Tokens per row.
+    #[arg(long, default_value_t = 128)]
+    length: usize,
+    /// Peak learning rate; warm-up of 5 %, then cosine to 0.
+    #[arg(long, alias = "learning-rate", default_value_t = 4e-3, allow_negative_numbers = true)]
+    lr: f64,
+    /// Tokens of the vocabulary.
+    #[arg(long, default_value_t = 1024)]
+    vocab_size: usize,
+    /// Width.
+    #[arg(long, default_value_t = 128)]
+    d_model: usize,
+    /// Layers.
+    #[arg(long, default_value_t = 4)]
+    depth: usize,
+    /// Seed of text and weights.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Device, as in the other programs.
+    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    device: String,
+}
+
+/// Query heads; keys and values have half as many.
+const HEADS: usize = 4;
+
+/// Tokens that the vocabulary has at least: one a byte, and [`END`].
+const BYTES: usize = 257;
+
+impl Args {
+    /// What would otherwise be found out after the training, or by a panic.
+    fn check(&self) -> Result<(), String> {
+        check_positive(&[
+            ("batch-size", self.batch_size),
+            ("length", self.length),
+            ("depth", self.depth),
+            ("steps", self.steps),
+            ("d-model", self.d_model),
+        ])?;
+        if !self.d_model.is_multiple_of(2 * HEADS) {
+            return Err(format!(
+                "--d-model {} is no multiple of {}: {HEADS} heads of an even width",
+                self.d_model,
+                2 * HEADS
+            ));
+        }
+        if self.vocab_size < BYTES {
+            return Err(format!(
+                "--vocab-size {} is below {BYTES}: a token for each byte, and {END}",
+                self.vocab_size
+            ));
+        }
+        check_lr(self.lr)?;
+        check_out(&self.out)
+    }
+}
+
+type Bpe = tokenizers::TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: flags that cannot be, a loss that is not a number, an interruption, a file that cannot be written.
+pub fn pretrain(args: &Args) -> Result<(), String> {
+    args.check()?;
+    let device = crate::cli::device::device(&args.device)?.autodiff();
+    device.seed(args.seed);
+    let tokenizer = Arc::new(tokenizer(args)?);
+    let config = config(args, &tokenizer);
+    let model = DecoderConfig::from_hf(&config)?.init(&device);
+    let pretraining = Pretraining {
+        out: &args.out,
+        flags: json!(args),
+        steps: args.steps,
+        batch_size: args.batch_size,
+        learning_rate: args.lr,
+        weight_decay: 0.01,
+        beta_2: 0.95,
+        max_grad_norm: 1.0,
+        measured: Measured::Tokens,
+        seed: args.seed,
+    };
+    let rows = Rows {
+        tokenizer: tokenizer.clone(),
+        seed: args.seed,
+        length: args.length,
+        count: args.steps * args.batch_size,
+        stream: Arc::default(),
+    };
+    let none = Rows {
+        count: 0,
+        ..rows.clone()
+    };
+    let objective = Response { checkpointing: false };
+    let trained = pretraining.run(model, objective, rows, none, &device)?;
+    write(
+        args,
+        &trained.model,
+        &tokenizer,
+        config,
+        &trained.last["loss"],
+        trained.seconds,
+    )?;
+    pretraining.clean()?;
+    print(format_args!(
+        "{} steps in {:.0} s; written to {}",
+        args.steps,
+        trained.seconds,
+        args.out.display()
+    ))
+}
+
+/// Documents one after the other, cut into rows: of each, all tokens but the first are targets.
+#[derive(Clone)]
+struct Rows {
+    tokenizer: Arc<Bpe>,
+    seed: u64,
+    length: usize,
+    count: usize,
+    stream: Arc<Mutex<Stream>>,
+}
+
+/// How far the documents have been cut.
+#[derive(Default)]
+struct Stream {
+    document: u64,
+    row: usize,
+    ids: Vec<u32>,
+}
+
+impl Rows {
+    /// Row `index`; those before it are cut first.
+    fn row(&self, index: usize) -> Result<Vec<u32>, tokenizers::Error> {
+        let wanted = self.length + 1;
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        if stream.row > index {
+            *stream = Stream::default();
+        }
+        loop {
+            while stream.ids.len() < wanted {
+                let text = document(self.seed, stream.document) + END;
+                let encoding = self.tokenizer.encode(text, false)?;
+                stream.ids.extend(encoding.get_ids());
+                stream.document += 1;
+            }
+            let rest = stream.ids.split_off(wanted);
+            let row = std::mem::replace(&mut stream.ids, rest);
+            stream.row += 1;
+            if stream.row > index {
+                return Ok(row);
+            }
+        }
+    }
+}
+
+/// A document that cannot be tokenized.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Untokenized(String);
+
+impl Source for Rows {
+    type Host = Values;
+    type Batch = Batch;
+
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    /// In their order: every row is new.
+    fn epoch(&self, plan: &Plan, _epoch: usize) -> Vec<Vec<usize>> {
+        let order: Vec<usize> = (0..self.count).collect();
+        order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect()
+    }
+
+    fn read(&self, items: &[usize], _seed: Option<u64>) -> Result<Values, DatasetError> {
+        let sequence = |item: &usize| {
+            let ids = self
+                .row(*item)
+                .map_err(|e| DatasetError::new(Untokenized(e.to_string())))?;
+            Ok(Sequence {
+                learned: vec![true; ids.len()],
+                ids,
+                starts: Vec::new(),
+            })
+        };
+        let sequences = items.iter().map(sequence).collect::<Result<Vec<_>, DatasetError>>()?;
+        Ok(Values::new(sequences.iter()))
+    }
+
+    fn on_device(&self, host: Values, device: &Device) -> Batch {
+        host.on_device(device)
+    }
+}
+
+/// Byte-level BPE of the first documents of the stream.
+fn tokenizer(args: &Args) -> Result<Bpe, String> {
+    let error = |e: Box<dyn std::error::Error + Send + Sync>| e.to_string();
+    // Not split into words by GPT-2's pattern in training only: the same pre-tokenizer is written into the file.
+    let mut tokenizer: Bpe = TokenizerBuilder::new()
+        .with_model(BPE::default())
+        .with_normalizer(None)
+        .with_pre_tokenizer(Some(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true))))
+        .with_post_processor(None)
+        .with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::default())))
+        .build()
+        .map_err(error)?;
+    let mut trainer = BpeTrainer::builder()
+        .show_progress(false)
+        .vocab_size(args.vocab_size)
+        .special_tokens(vec![AddedToken::from(END, true)])
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .build();
+    let texts = (0..4000).map(|index| document(args.seed, index));
+    tokenizer.train(&mut trainer, texts).map_err(error)?;
+    Ok(tokenizer)
+}
+
+fn config(args: &Args, tokenizer: &Bpe) -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": tokenizer.get_vocab_size(true),
+        "hidden_size": args.d_model, "intermediate_size": args.d_model * 11 / 4, "num_hidden_layers": args.depth,
+        "num_attention_heads": HEADS, "num_key_value_heads": HEADS / 2, "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu",
+        "attention_bias": false, "mlp_bias": false, "eos_token_id": 0, "bos_token_id": null, "pad_token_id": 0,
+        "torch_dtype": "float16", "initializer_range": 0.02,
+    })
+}
+
+fn write(
+    args: &Args,
+    model: &Decoder,
+    tokenizer: &Bpe,
+    config: Value,
+    loss: &Value,
+    seconds: f64,
+) -> Result<(), String> {
+    let out = &args.out;
+    // f16: half the size, and a trained model's outputs do not notice.
+    save_lm(model, &config, out, Precision::F16).map_err(|e| e.to_string())?;
+    let path = out.join("tokenizer.json");
+    tokenizer
+        .save(&path, true)
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    let pretraining = json!({
+        "steps": args.steps, "batch_size": args.batch_size, "length": args.length, "learning_rate": args.lr,
+        "seed": args.seed, "seconds": seconds.round(), "train_loss": loss,
+    });
+    let tokens = json!({ "eos_token": END, "pad_token": END, "bos_token": null });
+    write_json(&out.join("tokenizer_config.json"), &tokens)?;
+    write_json(&out.join("pretraining.json"), &pretraining)
+}

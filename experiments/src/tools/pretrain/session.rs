@@ -1,0 +1,148 @@
+//! What both pretraining programs share: the same trainer as fine-tuning, everything trained.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use serde_json::Value;
+use wegeft::AdapterConfig;
+
+use crate::cli::settings::defaults;
+use crate::run::files::{read_json, read_lines, remove_folder, write_json};
+use crate::run::lock::Lock;
+use crate::run::outcome::RunError;
+use crate::train::interrupt::stop_on_ctrl_c;
+use crate::train::settings::{Schedule, Training};
+use crate::train::step::Objective;
+use crate::train::stream::{Ordered, Plan, Seeding, Source};
+use crate::train::trainer::{Measured, Session};
+
+/// Steps between checkpoints.
+const ROUND: usize = 100;
+
+/// One pretraining.
+pub struct Pretraining<'a> {
+    /// Folder of the model that is made; training/ in it holds metrics.jsonl and, until it ends, checkpoints.
+    pub out: &'a Path,
+    /// All flags: another start with the same ones goes on where this one was cut.
+    pub flags: Value,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Examples per step.
+    pub batch_size: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// AdamW's second beta.
+    pub beta_2: f32,
+    /// Greatest norm over all gradients; 0 does not clip.
+    pub max_grad_norm: f64,
+    /// What is measured.
+    pub measured: Measured,
+    /// Seed.
+    pub seed: u64,
+}
+
+/// What a pretraining leaves behind.
+pub struct Pretrained<M> {
+    /// The model.
+    pub model: M,
+    /// Wall time of all sessions.
+    pub seconds: f64,
+    /// The last line of metrics.jsonl of the training.
+    pub last: Value,
+}
+
+impl Pretraining<'_> {
+    /// Trains `model` on `train` by `objective`, stopped by Ctrl-C, to be gone on with by the same command.
+    ///
+    /// # Errors
+    /// A loss that is not a number, an interruption, a folder of other flags or one that cannot be written.
+    pub fn run<M, O, S>(
+        &self,
+        model: M,
+        objective: O,
+        train: S,
+        none: S,
+        device: &Device,
+    ) -> Result<Pretrained<M>, String>
+    where
+        M: Module + ModuleDisplay + Sync + 'static,
+        O: Objective<M>,
+        S: Source<Batch = O::Batch>,
+    {
+        let folder = self.out.join("training");
+        std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        let _lock = Lock::take(&folder)?;
+        let flags = folder.join("flags.json");
+        match read_json::<Value>(&flags, "remove it")? {
+            Some(known) if known != self.flags => {
+                return Err(format!(
+                    "{} holds a training of other flags; choose another --out, or remove it",
+                    folder.display()
+                ));
+            }
+            _ => write_json(&flags, &self.flags)?,
+        }
+        let interrupter = Interrupter::new();
+        stop_on_ctrl_c(&interrupter)?;
+        let settings = Training {
+            epochs: 1,
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            lr_scheduler: Schedule::Cosine,
+            warmup_ratio: 0.05,
+            max_grad_norm: self.max_grad_norm,
+            ..defaults()
+        };
+        let session = Session {
+            settings: &settings,
+            plan: Plan {
+                batch_size: self.batch_size,
+                accumulation: 1,
+                epochs: 1,
+                stop_after: None,
+                eval_steps: Some(ROUND.min(self.steps)),
+                seed: self.seed,
+                seeding: Seeding::Step,
+            },
+            count: self.steps * self.batch_size,
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            beta_2: self.beta_2,
+            mean_of_batch_means: false,
+            measured: self.measured,
+            folder: &folder,
+            label: "pretraining".into(),
+            place: "pretraining".into(),
+            log_steps: ROUND,
+            interrupter: &interrupter,
+        };
+        let adapted = AdapterConfig::full().init(model).map_err(|e| e.to_string())?;
+        let valid = Arc::new(Ordered::new(none, self.batch_size, &device.clone().inner()));
+        let trained = session
+            .train(adapted, objective, train, valid, device)
+            .map_err(|error| match error {
+                RunError::Diverged(message) => format!("{message}; lower --lr, nothing was written"),
+                error => error.to_string(),
+            })?;
+        let lines = read_lines::<Value>(&folder.join("metrics.jsonl"))?;
+        let last = lines.into_iter().rev().find(|(_, line)| line["split"] == "train");
+        Ok(Pretrained {
+            seconds: trained.clock.total(),
+            model: trained.adapted.bind(),
+            last: last.map(|(_, line)| line).unwrap_or_default(),
+        })
+    }
+
+    /// Removes what only an unfinished training needs.
+    ///
+    /// # Errors
+    /// A folder that cannot be removed.
+    pub fn clean(&self) -> Result<(), String> {
+        remove_folder(&self.out.join("training/checkpoints"))
+    }
+}

@@ -1,0 +1,102 @@
+//! The `report` program: run folders in, tables and plots out.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use wegeft::storage::write_then_rename;
+
+use crate::cli::output::{counted, print};
+use crate::report::formats::{cells, csv, latex, markdown};
+use crate::report::page::{Section, page};
+use crate::report::plots::{Axis, Point, scatter};
+use crate::report::rows::read;
+use crate::report::run_folder::with_means;
+use crate::report::table::{Known, Line, Table, tables};
+
+/// Gather run folders of any program into one table per experiment
+///
+/// Mean and standard deviation are over seeds: runs are one row only if all their other settings agree. VTAB-1k, FGVC and the
+/// language suites stand beside the published rows. Prints the tables, and writes report.html (opens without network),
+/// report.md, report.tex and report.csv.
+#[derive(Debug, Parser)]
+#[command(name = "report")]
+pub struct Args {
+    /// Run folders, folders of run folders, or summary.json files.
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Folder for the files.
+    #[arg(long, default_value = "runs/report")]
+    pub out: PathBuf,
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: a folder without results, a malformed file, a file that cannot be written.
+pub fn report(args: &Args, known: Known) -> Result<(), String> {
+    let rows = read(&args.runs)?;
+    let tables = tables(&rows, known);
+    if tables.is_empty() {
+        return Err("the run folders hold no finished run yet".into());
+    }
+    let (mut md, mut tex) = (String::new(), String::new());
+    for table in &tables {
+        md += &format!("## {}\n\n{}\n\n", table.experiment, markdown(table));
+        tex += &format!("% {}\n{}\n", table.experiment, latex(table));
+    }
+    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
+    let sections = tables.iter().map(section).collect::<Result<Vec<_>, String>>()?;
+    let html = page("Report", "", &sections)?;
+    for (name, text) in [
+        ("report.md", &md),
+        ("report.tex", &tex),
+        ("report.csv", &csv(&tables)?),
+        ("report.html", &html),
+    ] {
+        write_then_rename(&args.out.join(name), text.as_bytes()).map_err(|e| e.to_string())?;
+    }
+    print(format_args!(
+        "{md}{}; files in {}",
+        counted(rows.len(), "result"),
+        args.out.display()
+    ))
+}
+
+/// A table with its plots.
+fn section(table: &Table) -> Result<Section, String> {
+    let is_mean = |name: &str| table.columns.iter().any(|c| c.tasks.len() > 1 && c.name == name);
+    let mut note =
+        "Mean ± standard deviation over seeds where there are several; (n/m): only n of the m tasks have a result."
+            .to_string();
+    if table.lines.iter().any(|line| line.published) {
+        note += match table.experiment.as_str() {
+            "vtab" | "fgvc" => " Published rows: single runs, GPU memory at batch 32.",
+            _ => " Published rows: models of 7 or 8 billion parameters, not comparable with smaller ones.",
+        };
+    }
+    Ok(Section {
+        title: table.experiment.clone(),
+        rows: with_means(cells(table), is_mean),
+        plots: plots(table)?.into(),
+        note,
+        ..Section::default()
+    })
+}
+
+fn plots(table: &Table) -> Result<[String; 2], String> {
+    let points = |x: fn(&Line) -> Option<f64>| -> Vec<Point> {
+        let of_line = |line: &Line| Some((line.label(), x(line)?, line.cells.last().copied().flatten()?.mean));
+        table.lines.iter().filter_map(of_line).collect()
+    };
+    let value = table.columns.last().map_or("", |column| column.name.as_str());
+    let y = format!("{}, {value}", table.metric);
+    Ok([
+        scatter(
+            "trainable parameters, %",
+            &y,
+            Axis::Logarithmic,
+            &points(|line| Some(line.percent)),
+        )?,
+        scatter("peak memory, MB", &y, Axis::Linear, &points(|line| line.memory_mb))?,
+    ])
+}

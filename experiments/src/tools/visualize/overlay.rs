@@ -1,0 +1,60 @@
+//! Maps over pictures, and sheets of them: steps 5 and 6 of the list in `visualize`.
+
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
+
+use crate::tools::visualize::jet::jet;
+use crate::tools::visualize::maps::extent;
+
+/// White between the tiles of a sheet, pixels.
+const GAP: u32 = 2;
+
+/// A map (0 to 1) over a picture of the same size: 0.6 of its JET colours and 0.4 of the picture, from 0 to 1 again.
+pub fn overlay(map: &[f32], picture: &RgbImage) -> RgbImage {
+    let heat: Vec<[u8; 3]> = map.iter().map(|value| jet((255.0 * value) as u8)).collect();
+    let (low, high) = extent(heat.iter().flatten().map(|byte| f32::from(*byte)));
+    let range = if high > low { high - low } else { 1.0 };
+    let mixed: Vec<f32> = heat
+        .iter()
+        .zip(picture.pixels())
+        .flat_map(|(heat, pixel)| {
+            let mix = |c: usize| 0.6 * (f32::from(heat[c]) - low) / range + 0.4 * f32::from(pixel[c]) / 255.0;
+            [mix(0), mix(1), mix(2)]
+        })
+        .collect();
+    let (low, high) = extent(mixed.iter().copied());
+    let range = if high > low { high - low } else { 1.0 };
+    let bytes = mixed
+        .iter()
+        .map(|value| (255.0 * (value - low) / range).round() as u8)
+        .collect();
+    RgbImage::from_raw(picture.width(), picture.height(), bytes).unwrap_or_default()
+}
+
+/// One picture of many: the input, then a row of `overlays` a block, each tile `tile` pixels wide.
+pub fn sheet(picture: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
+    let step = tile + GAP;
+    let mut sheet = RgbImage::from_pixel(
+        (columns + 1) * step - GAP,
+        rows.len() as u32 * step - GAP,
+        Rgb([255; 3]),
+    );
+    // Small pictures grow in whole pixels, large ones shrink smoothly.
+    let scaled = |image: &RgbImage| {
+        let filter = if image.width() < tile {
+            FilterType::Nearest
+        } else {
+            FilterType::Triangle
+        };
+        imageops::resize(image, tile, tile, filter)
+    };
+    imageops::replace(&mut sheet, &scaled(picture), 0, 0);
+    for (y, row) in rows.iter().enumerate() {
+        for (x, image) in row.iter().enumerate() {
+            let place = (i64::from((x as u32 + 1) * step), i64::from(y as u32 * step));
+            imageops::replace(&mut sheet, &scaled(image), place.0, place.1);
+        }
+    }
+    sheet
+}

@@ -1,0 +1,212 @@
+//! The `visualize` program: a trained WeGeFT adapter and pictures in, token-cluster maps out.
+
+use std::path::{Path, PathBuf};
+
+use backbones::{Normalization, Vit, load_vit, resolve};
+use burn::tensor::{Device, Tensor};
+use clap::Parser;
+use datasets::steps::{Steps, prepare};
+use datasets::{Resize, decode};
+use image::RgbImage;
+use rayon::prelude::*;
+use wegeft::Adapted;
+
+use crate::cli::output::{counted, print};
+use crate::cli::shipped;
+use crate::suites::vtab::Source;
+use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
+use crate::tools::visualize::overlay::{overlay, sheet};
+use crate::vision::data::{normalised, rounded};
+use crate::vision::description::Description;
+use crate::vision::lab::Tasks;
+use crate::vision::load::load_adapted;
+use crate::vision::settings::Data;
+use crate::vision::steps::steps;
+
+/// Draws where in a picture each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
+/// output of attention's projection, block by block, before and after the residual is added.
+///
+/// Writes, for each picture, a folder with a contact sheet of each variant and one picture a block, cluster and variant.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Pictures (.jpg, .png).
+    #[arg(required_unless_present = "task")]
+    pub pictures: Vec<PathBuf>,
+    /// Adapter folder, as `vtab` writes it.
+    #[arg(long)]
+    pub adapter: PathBuf,
+    /// Take the pictures from this task's test list: the first ones that the adapted model classifies correctly.
+    #[arg(long, conflicts_with = "pictures")]
+    pub task: Option<String>,
+    /// Folder of task folders [default: the shipped sample].
+    #[arg(long, requires = "task")]
+    pub data: Option<PathBuf>,
+    /// Only pictures of this class, a name or a number.
+    #[arg(long, requires = "task")]
+    pub class: Option<String>,
+    /// Pictures taken from the task.
+    #[arg(long, default_value_t = 4)]
+    pub count: usize,
+    /// Backbone: folder, .safetensors file or hub name [default: the adapter's].
+    #[arg(long)]
+    pub backbone: Option<String>,
+    /// Folder for the maps.
+    #[arg(long, default_value = "runs/visualize")]
+    pub out: PathBuf,
+    /// Contact sheets only.
+    #[arg(long)]
+    pub sheets_only: bool,
+    /// Width of a picture on a contact sheet, pixels.
+    #[arg(long, default_value_t = 64)]
+    pub tile: u32,
+    /// flex, ndarray, vulkan, cuda:1, …
+    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    pub device: String,
+}
+
+/// A picture `[3, size, size]` of 0 to 255.
+type Pixels = Vec<f32>;
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: weights, adapter or pictures that cannot be read or do not fit.
+pub fn visualize(args: &Args) -> Result<(), String> {
+    if args.tile == 0 || args.count == 0 {
+        return Err("--tile and --count must be at least 1".into());
+    }
+    let device = crate::cli::device::device(&args.device)?;
+    let description = Description::read(&args.adapter)?;
+    let name = args.backbone.as_ref();
+    let path = match name.or(description.as_ref().and_then(|d| d.backbone.as_ref())) {
+        Some(name) => resolve(name).map_err(|e| e.to_string())?,
+        None => shipped::backbone()?,
+    };
+    let image_size = description.as_ref().map(|d| d.image_size);
+    let resize = description.as_ref().map(|d| d.resize).unwrap_or_default();
+    let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;
+    let (size, normalization) = (backbone.config.image_size, backbone.normalization);
+    let steps = backbone.preprocessing.as_ref().map(steps);
+    let adapted = load_adapted(&backbone, &args.adapter, &device)?;
+    let clusters = clusters(&adapted)?;
+    let pictures = match &args.task {
+        Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
+        None => of_files(&args.pictures, (size, resize, steps))?,
+    };
+    for (name, pixels) in &pictures {
+        let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
+        write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
+    }
+    print(format_args!(
+        "maps of {} in {}",
+        counted(pictures.len(), "picture"),
+        args.out.display()
+    ))
+}
+
+/// One picture as the model reads it.
+fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
+    let pixels = normalised::<_, String>(&[pixels], |pixels| Ok((*pixels).clone()), [size; 2], normalization)?;
+    Ok(Tensor::from_data(pixels, device))
+}
+
+/// Side of the images that the model reads, pixels, and how they are made.
+type Sizing = (usize, Resize, Option<Steps>);
+
+/// Name (for the folder) and pixels of each file.
+fn of_files(files: &[PathBuf], (size, resize, steps): Sizing) -> Result<Vec<(String, Pixels)>, String> {
+    let read = |(index, file): (usize, &PathBuf)| {
+        let picture = decode::file(file).map_err(|e| e.to_string())?;
+        let pixels = prepare(resize, steps, &picture, size, None)?;
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        Ok((format!("{index:02}-{stem}"), pixels))
+    };
+    files.iter().enumerate().map(read).collect()
+}
+
+/// The first test pictures, of the chosen class, that the model classifies correctly.
+fn of_task(
+    args: &Args,
+    name: &str,
+    (size, resize, steps): Sizing,
+    adapted: &Adapted<Vit>,
+    normalization: Normalization,
+    device: &Device,
+) -> Result<Vec<(String, Pixels)>, String> {
+    let data = Data {
+        data: args.data.clone(),
+        resize: Some(resize),
+        ..crate::cli::settings::defaults()
+    };
+    let mut task = Source(data).load(name, size, &|| true)?;
+    task.test.steps = steps;
+    let class = match &args.class {
+        None => None,
+        Some(text) => {
+            let number = task
+                .classes
+                .iter()
+                .position(|class| class == text)
+                .or(text.parse().ok());
+            let known = number.filter(|class| *class < task.classes.len());
+            Some(known.ok_or_else(|| format!("--class {text}: task '{name}' has no such class"))?)
+        }
+    };
+    let model = adapted.bind();
+    let mut chosen = Vec::new();
+    for (index, label) in task.test.labels.iter().enumerate() {
+        if chosen.len() == args.count {
+            break;
+        }
+        if class.is_some_and(|class| class != *label) {
+            continue;
+        }
+        let pixels = task.test.pixels(index).map_err(|e| e.to_string())?;
+        let logits = model.forward(one(&pixels, size, normalization, device)?);
+        if logits.argmax(1).into_scalar::<i64>() == *label as i64 {
+            chosen.push((format!("{name}-{index:05}"), pixels));
+        }
+    }
+    match chosen.is_empty() {
+        true => Err(format!(
+            "the model classifies no such test picture of task '{name}' correctly"
+        )),
+        false => Ok(chosen),
+    }
+}
+
+fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    let save = |image: &RgbImage, name: String| {
+        let path = folder.join(name);
+        image
+            .save(&path)
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))
+    };
+    save(picture, "input.png".into())?;
+    for variant in ["after", "before"] {
+        let of = |block: &BlockMaps| {
+            let clusters = if variant == "after" {
+                &block.after
+            } else {
+                &block.before
+            };
+            clusters.iter().map(|map| overlay(map, picture)).collect()
+        };
+        let rows: Vec<Vec<RgbImage>> = maps.par_iter().map(of).collect();
+        save(&sheet(picture, &rows, args.tile), format!("sheet-{variant}.png"))?;
+        if args.sheets_only {
+            continue;
+        }
+        for (block, row) in maps.iter().zip(&rows) {
+            for (cluster, image) in row.iter().enumerate() {
+                save(
+                    image,
+                    format!("block-{:02}-cluster-{cluster:02}-{variant}.png", block.block),
+                )?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Clipping of gradients by the norm over all of them. Burn's own clipping looks at each tensor by itself.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Tensor};
+
+/// `grads` scaled so that the norm over all of them is at most `max_norm`, as PyTorch's `clip_grad_norm_` does; as they are
+/// at 0.
+pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> GradientsParams {
+    if max_norm <= 0.0 {
+        return grads;
+    }
+    let mut norm = Norm {
+        grads,
+        squares: Vec::new(),
+    };
+    module.visit(&mut norm);
+    if norm.squares.is_empty() {
+        return norm.grads;
+    }
+    // Stays on the device: no step waits for its value.
+    let total = Tensor::cat(norm.squares, 0).sum().sqrt();
+    let factor = total.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+    scaled(module, norm.grads, factor)
+}
+
+/// `grads` times `factor`, a tensor of one element.
+pub fn scaled<M: Module>(module: &M, grads: GradientsParams, factor: Tensor<1>) -> GradientsParams {
+    let mut scale = Scale {
+        from: grads,
+        to: GradientsParams::new(),
+        factor,
+    };
+    module.visit(&mut scale);
+    scale.to
+}
+
+struct Norm {
+    grads: GradientsParams,
+    squares: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Norm {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.squares.push(grad.cast(DType::F32).square().sum());
+        }
+    }
+}
+
+struct Scale {
+    from: GradientsParams,
+    to: GradientsParams,
+    factor: Tensor<1>,
+}
+
+impl ModuleVisitor for Scale {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.from.remove::<D>(param.id) {
+            let factor = self.factor.clone().cast(grad.dtype()).unsqueeze::<D>();
+            self.to.register(param.id, grad * factor);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a training will need, estimated before it starts.
+
+use crate::run::memory::available_mb;
+
+/// Memory of a training, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The model's weights.
+    pub weights: u64,
+    /// Gradients and the optimizer's two moments of what is trained.
+    pub trained: u64,
+    /// What one batch saves for the backward pass.
+    pub activations: u64,
+}
+
+impl Estimate {
+    /// The estimate for a model of `params` parameters of `bytes` bytes, `trained` of them trained, and a batch that saves
+    /// `activations` elements of f32.
+    pub fn new(params: usize, bytes: usize, trained: usize, activations: usize) -> Self {
+        Self {
+            weights: (params * bytes) as u64,
+            trained: (trained * 12) as u64,
+            activations: (activations * 4) as u64,
+        }
+    }
+
+    /// The sum, in MB (10^6 bytes).
+    pub fn total_mb(&self) -> u64 {
+        (self.weights + self.trained + self.activations) / 1_000_000
+    }
+
+    /// Checks the sum against `limit` MB. `batch` describes a batch, `advice` says what to change.
+    ///
+    /// # Errors
+    /// A sum that is greater: one sentence.
+    pub fn check(&self, limit: Option<u64>, batch: &str, advice: &str) -> Result<(), String> {
+        let mb = |bytes: u64| bytes / 1_000_000;
+        match limit {
+            Some(limit) if self.total_mb() > limit => Err(format!(
+                "the training needs about {} MB (weights {}, trained part {}, {batch} {}), more than the {limit} MB there \
+                 are; {advice}",
+                self.total_mb(),
+                mb(self.weights),
+                mb(self.trained),
+                mb(self.activations),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The memory that a training on `device` may take, MB, its weights there already; `None` where nobody knows: another
+    /// device than the host has a memory of its own, which it does not tell.
+    pub fn free_mb(&self, device: &str) -> Option<u64> {
+        let is_host = matches!(device.split(':').next(), Some("flex" | "ndarray"));
+        let loaded = self.weights / 1_000_000;
+        available_mb().filter(|_| is_host).map(|mb| mb + loaded)
+    }
+}

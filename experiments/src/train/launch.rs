@@ -1,0 +1,34 @@
+//! How a training is shown, and how it ends.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use burn::train::Interrupter;
+use burn::train::renderer::MetricsRenderer;
+
+use crate::run::clock::Clock;
+use crate::run::outcome::RunError;
+use crate::train::dashboard::{Dashboard, was_killed};
+use crate::train::plain::Plain;
+
+/// Progress of a training that goes on after epoch `done` (0: from the start) and that `interrupter` stops: the dashboard
+/// in a terminal, plain lines elsewhere.
+pub fn renderer(terminal: bool, interrupter: &Interrupter, done: usize) -> Box<dyn MetricsRenderer> {
+    match terminal {
+        true => Box::new(Dashboard::open(interrupter, (done > 0).then_some(done))),
+        false => Box::new(Plain),
+    }
+}
+
+/// Runs `training` and keeps its time, however it ends.
+///
+/// # Errors
+/// An end at once, chosen in the dashboard.
+pub fn launch<T>(clock: &Clock, training: impl FnOnce() -> T) -> Result<T, RunError> {
+    let launched = catch_unwind(AssertUnwindSafe(training));
+    clock.save();
+    match launched {
+        Ok(result) => Ok(result),
+        Err(panic) if was_killed(&*panic) => Err(RunError::Interrupted),
+        Err(panic) => resume_unwind(panic),
+    }
+}

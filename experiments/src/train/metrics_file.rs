@@ -1,0 +1,233 @@
+//! metrics.jsonl: a JSON object per line, of every n-th step and of every round; and the watch over a loss that is not a
+//! number.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::train::Interrupter;
+use burn::train::logger::{InMemoryMetricLogger, MetricLogger};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, NumericMetricUpdate, Split};
+use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use serde_json::{Value, json};
+
+use crate::cli::output::tell;
+use crate::run::clock::Clock;
+use crate::run::files::{Line, keep_lines, read_lines};
+use crate::train::throughput::PER_SECOND;
+use crate::train::watch::SharedWatch;
+
+/// Why a training stopped that diverged.
+pub const NOT_A_NUMBER: &str = "the loss is not a number";
+
+/// The split that lines of single steps have.
+const STEP: &str = "step";
+
+/// How a training is logged.
+pub struct Log<'a> {
+    /// metrics.jsonl.
+    pub path: &'a Path,
+    /// Rounds that are done, whose lines stay.
+    pub rounds_done: usize,
+    /// The metric, in lower case, that evaluations are judged by.
+    pub judged_by: &'static str,
+    /// Steps between lines of a step.
+    pub every: usize,
+    /// Steps of the whole training.
+    pub steps: usize,
+    /// Unless `quiet`, each line is shown on the terminal too.
+    pub quiet: bool,
+}
+
+/// Writes the mean of every metric at the end of each round's split, and stops the training at the first loss that is not a
+/// finite number.
+pub struct MetricsFile {
+    inner: InMemoryMetricLogger,
+    path: PathBuf,
+    file: File,
+    names: Vec<(MetricId, String)>,
+    means: Vec<(String, f64)>,
+    judged_by: &'static str,
+    every: usize,
+    step: usize,
+    steps: usize,
+    session: (Instant, usize),
+    watch: SharedWatch,
+    interrupter: Interrupter,
+    clock: Clock,
+    quiet: bool,
+}
+
+impl MetricsFile {
+    /// Goes on with `log`. `watch` gets the evaluations of all sessions and hears of what goes wrong; `clock` is saved once
+    /// per round.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn open(log: &Log, interrupter: Interrupter, watch: SharedWatch, clock: Clock) -> Result<Self, String> {
+        // A run that was cut inside a round has left lines of it.
+        let mut lines: Vec<Line<Value>> = read_lines(log.path)?;
+        lines.retain(|(_, line)| {
+            line["epoch"]
+                .as_u64()
+                .is_some_and(|epoch| epoch <= log.rounds_done as u64)
+        });
+        keep_lines(log.path, &lines)?;
+        let step = lines.iter().filter_map(|(_, line)| line["step"].as_u64()).next_back();
+        watch.get().evaluations = lines
+            .iter()
+            .filter(|(_, line)| line["split"] == "valid")
+            .filter_map(|(_, line)| Some((line["epoch"].as_u64()? as usize, line[log.judged_by].as_f64()?)))
+            .collect();
+        let file = OpenOptions::new().create(true).append(true).open(log.path);
+        let step = step.unwrap_or(0) as usize;
+        Ok(Self {
+            inner: InMemoryMetricLogger::default(),
+            file: file.map_err(|e| format!("cannot write {}: {e}", log.path.display()))?,
+            path: log.path.to_path_buf(),
+            names: Vec::new(),
+            means: Vec::new(),
+            judged_by: log.judged_by,
+            every: log.every.max(1),
+            step,
+            steps: log.steps,
+            session: (Instant::now(), step),
+            watch,
+            interrupter,
+            clock,
+            quiet: log.quiet,
+        })
+    }
+
+    fn append(&mut self, line: &Value) {
+        // In one piece, so that what a full disk leaves is the start of one line.
+        let Err(error) = self.file.write_all(format!("{line}\n").as_bytes()) else {
+            return;
+        };
+        let message = format!("cannot write {}: {error}", self.path.display());
+        self.watch.get().failure.get_or_insert(message);
+        self.interrupter.stop(Some("metrics.jsonl cannot be written"));
+    }
+
+    /// The line of a step, of some of them.
+    fn log_step(&mut self, epoch: usize, values: &[(String, f64)]) {
+        if !self.step.is_multiple_of(self.every) {
+            return;
+        }
+        let mut line = json!({ "epoch": epoch, "split": STEP, "step": self.step });
+        let mut shown = format!("  step {} of {}", self.step, self.steps);
+        for (name, value) in values {
+            line[name.to_lowercase()] = json!(value);
+            shown += &format!(", {} {}", name.to_lowercase(), short(*value));
+        }
+        self.append(&line);
+        if !self.quiet {
+            let rate = (self.step - self.session.1) as f64 / self.session.0.elapsed().as_secs_f64();
+            let left = self.steps.saturating_sub(self.step) as f64 / rate;
+            tell(format_args!("{shown}, {rate:.1} steps/s, {left:.0} s left"));
+        }
+    }
+}
+
+fn value(entry: &NumericEntry) -> f64 {
+    match entry {
+        NumericEntry::Value(value) | NumericEntry::Final(value) => *value,
+        NumericEntry::Aggregated { aggregated_value, .. } => *aggregated_value,
+    }
+}
+
+impl MetricLogger for MetricsFile {
+    fn log(&mut self, update: MetricsUpdate, epoch: usize, split: &Split) {
+        let training = matches!(split, Split::Train);
+        let is_final = |numeric: &NumericMetricUpdate| matches!(numeric.numeric_entry, Some(NumericEntry::Final(_)));
+        // burn-train logs once per batch, and once more at the end of an epoch with the final values.
+        let is_step = training && !update.entries_numeric.iter().any(is_final);
+        self.step += usize::from(is_step);
+        let mut of_step = Vec::new();
+        for numeric in &update.entries_numeric {
+            let id = &numeric.entry.metric_id;
+            let name = self
+                .names
+                .iter()
+                .find(|(known, _)| known == id)
+                .map_or("", |(_, name)| name)
+                .to_string();
+            // The final value of a split without a batch is none.
+            if is_final(numeric) && !self.means.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let entry = if is_final(numeric) {
+                &numeric.numeric_entry
+            } else {
+                &numeric.running_entry
+            };
+            // A throughput is no number before the second step.
+            let known = |mean: &f64| name == "Loss" || mean.is_finite();
+            if let Some(mean) = entry.as_ref().map(value).filter(known) {
+                self.means.retain(|(known, _)| *known != name);
+                self.means.push((name.clone(), mean));
+            }
+            let own = numeric.numeric_entry.as_ref().map(value);
+            if let (true, Some(own)) = (is_step && !name.ends_with(PER_SECOND), own) {
+                of_step.push((name.clone(), own));
+            }
+            if name == "Loss" && own.is_some_and(|own| !own.is_finite()) {
+                self.watch.get().bad_step.get_or_insert(self.step);
+                self.interrupter.stop(Some(NOT_A_NUMBER));
+            }
+        }
+        if is_step {
+            self.log_step(epoch, &of_step);
+        }
+        self.inner.log(update, epoch, split);
+    }
+
+    fn read_numeric(&mut self, name: &str, epoch: usize, split: &Split) -> Result<Vec<NumericEntry>, String> {
+        self.inner.read_numeric(name, epoch, split)
+    }
+
+    fn log_metric_definition(&mut self, definition: MetricDefinition) {
+        self.names
+            .push((definition.metric_id.clone(), definition.name.to_string()));
+        self.inner.log_metric_definition(definition);
+    }
+
+    fn log_epoch_summary(&mut self, summary: EpochSummary) {
+        if self.means.is_empty() {
+            return self.inner.log_epoch_summary(summary);
+        }
+        let mut line = json!({ "epoch": summary.epoch_number, "split": summary.split.to_string(), "step": self.step });
+        for (name, mean) in std::mem::take(&mut self.means) {
+            let name = name.to_lowercase();
+            // Speeds differ from run to run: the file of a run that was cut is that of one that was not.
+            if name.ends_with(PER_SECOND) {
+                self.watch.get().speeds.push(mean);
+                continue;
+            }
+            if name == self.judged_by && summary.split == Split::Valid {
+                self.watch.get().evaluations.push((summary.epoch_number, mean));
+            }
+            line[name] = json!(mean);
+        }
+        if !self.quiet {
+            let named = line.as_object().into_iter().flatten().skip(3);
+            let means: Vec<String> = named
+                .filter_map(|(name, mean)| Some(format!("{name} {}", short(mean.as_f64()?))))
+                .collect();
+            let (epoch, split) = (summary.epoch_number, &summary.split);
+            tell(format_args!("  epoch {epoch} {split}: {}", means.join(", ")));
+        }
+        self.append(&line);
+        self.clock.save();
+        self.inner.log_epoch_summary(summary);
+    }
+}
+
+/// Three decimals, or three digits of what is too small for them, as learning rates are.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size > 0.0 && size < 0.01 => format!("{value:.2e}"),
+        _ => format!("{value:.3}"),
+    }
+}

@@ -1,0 +1,18 @@
+//! Training of any adapted model: the one trainer, on the one data stream.
+
+pub mod checkpoints;
+pub mod clipping;
+pub mod dashboard;
+pub mod estimate;
+pub mod interrupt;
+pub mod launch;
+pub mod metrics_file;
+pub mod plain;
+pub mod recompute;
+pub mod schedule;
+pub mod settings;
+pub mod step;
+pub mod stream;
+pub mod throughput;
+pub mod trainer;
+pub mod watch;

@@ -1,0 +1,135 @@
+//! Settings of a training, the same for every kind of model.
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::settings::check_positive;
+
+/// Learning rates over a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// One rate per epoch, by the formula of the paper's vision code, with a warm-up of its own.
+    Paper,
+    /// A straight line to 0 after the warm-up.
+    Linear,
+    /// Half a cosine to 0 after the warm-up.
+    Cosine,
+    /// The peak after the warm-up.
+    Constant,
+}
+
+/// Which adapter a training leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// That of the last step.
+    Last,
+    /// That of the best evaluation.
+    Best,
+}
+
+/// How a training runs.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Training")]
+pub struct Training {
+    /// Passes over the training data.
+    #[arg(long, alias = "num-train-epochs", default_value_t = 20)]
+    pub epochs: usize,
+    /// Examples per batch.
+    #[arg(long, default_value_t = 32)]
+    pub batch_size: usize,
+    /// Batches per optimizer step: their gradients are those of one batch of all.
+    #[arg(long, alias = "accumulation", default_value_t = 1)]
+    pub gradient_accumulation_steps: usize,
+    /// Peak learning rate.
+    #[arg(long, alias = "lr", allow_negative_numbers = true, default_value_t = 1e-2)]
+    pub learning_rate: f64,
+    /// Learning rates over the training.
+    #[arg(long, alias = "lr-scheduler-type", value_enum, default_value_t = Schedule::Paper)]
+    pub lr_scheduler: Schedule,
+    /// Part of the steps that are warm-up, in a straight line from 0; the paper's schedule has its own.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
+    pub warmup_ratio: f64,
+    /// Weight decay of matrices; biases, norms and other vectors have none.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1e-4)]
+    pub weight_decay: f64,
+    /// Greatest norm over all gradients; 0 does not clip.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub max_grad_norm: f64,
+    /// Steps between evaluations and checkpoints [default: an epoch].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<usize>,
+    /// Which adapter is kept; best needs held-out data.
+    #[arg(long, value_enum, default_value_t = Keep::Last)]
+    pub keep: Keep,
+    /// Stop after so many evaluations without a better one [default: never].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<usize>,
+    /// Keep only the blocks' inputs for the backward pass and compute each block again: far less memory, 1.5x the time.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    pub gradient_checkpointing: bool,
+    /// Most memory that the estimate before the start may come to, MB [default: what is free].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+}
+
+impl Training {
+    /// Refuses what no training can be run with.
+    ///
+    /// # Errors
+    /// A value out of range.
+    pub fn check(&self) -> Result<(), String> {
+        check_positive(&[
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
+            ("eval_steps", self.eval_steps.unwrap_or(1)),
+            ("early_stopping_patience", self.early_stopping_patience.unwrap_or(1)),
+        ])?;
+        check_learning_rate("learning_rate", self.learning_rate)?;
+        check_decay("weight_decay", self.weight_decay)?;
+        check_decay("max_grad_norm", self.max_grad_norm)?;
+        match (0.0..1.0).contains(&self.warmup_ratio) {
+            true => Ok(()),
+            false => Err(format!(
+                "field 'warmup_ratio' is {}; it must be in [0, 1)",
+                self.warmup_ratio
+            )),
+        }
+    }
+
+    /// True if the training looks at what is held out: without, nothing can be kept or stopped by it.
+    pub fn judges(&self) -> Option<&'static str> {
+        match (self.keep, self.early_stopping_patience) {
+            (Keep::Best, _) => Some("field 'keep' is 'best'"),
+            (_, Some(_)) => Some("field 'early_stopping_patience' is set"),
+            _ => None,
+        }
+    }
+}
+
+/// Refuses a learning rate that is not above 0.
+///
+/// # Errors
+/// One that is not.
+pub fn check_learning_rate(field: &str, rate: f64) -> Result<(), String> {
+    match rate.is_finite() && rate > 0.0 {
+        true => Ok(()),
+        false => Err(format!("field '{field}' is {rate}; it must be above 0")),
+    }
+}
+
+/// Refuses a number below 0.
+///
+/// # Errors
+/// One that is.
+pub fn check_decay(field: &str, value: f64) -> Result<(), String> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(format!("field '{field}' is {value}; it must be 0 or more")),
+    }
+}

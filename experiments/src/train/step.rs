@@ -1,0 +1,207 @@
+//! One optimizer step: the gradients of its batches, summed and clipped.
+
+use burn::module::{Module, ModuleDisplay};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{ExecutionError, Int, Tensor};
+use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
+use burn::train::{ClassificationOutput, ItemLazy, TrainOutput};
+use wegeft::Adapted;
+
+use crate::train::clipping::{clipped, scaled};
+use crate::train::stream::Step;
+use crate::train::throughput::ItemsInput;
+
+/// What is minimized: of each batch a sum over its terms (images, target tokens), divided by a denominator.
+pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
+    /// What a batch holds.
+    type Batch: Send + 'static;
+    /// True if a step weighs in the mean loss of a round by its terms, false if all steps weigh the same.
+    const WEIGHS: bool;
+
+    /// Terms of the batch.
+    fn terms(&self, batch: &Self::Batch) -> usize;
+
+    /// What a speed counts: images, or tokens with their padding.
+    fn items(&self, batch: &Self::Batch) -> usize;
+
+    /// Loss of the batch over `denominator` and its gradients. Random numbers start at `seed`, where they are started.
+    fn loss_and_grads(
+        &self,
+        adapted: &Adapted<M>,
+        batch: Self::Batch,
+        denominator: f64,
+        seed: u64,
+    ) -> (Part, GradientsParams);
+
+    /// Loss of the batch over `denominator`.
+    fn evaluate(&self, adapted: &Adapted<M>, batch: Self::Batch, denominator: f64) -> Part;
+
+    /// True if gradients are too small for their type once they are divided: they are then divided after they are summed.
+    fn divides_after(&self, _adapted: &Adapted<M>) -> bool {
+        false
+    }
+
+    /// Runs `run` on `step` where its device computes best.
+    fn within<R: Send>(&self, step: Step<Self::Batch>, run: impl FnOnce(Step<Self::Batch>) -> R + Send) -> R {
+        run(step)
+    }
+}
+
+/// What a batch gives beside its gradients.
+#[derive(Clone)]
+pub struct Part {
+    /// `[1]`
+    pub loss: Tensor<1>,
+    /// Logits `[batch, classes]` and labels `[batch]`, of classifiers.
+    pub predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
+}
+
+impl Part {
+    /// A loss, and no predictions.
+    pub fn of_loss(loss: Tensor<1>) -> Self {
+        Self {
+            loss,
+            predictions: None,
+        }
+    }
+}
+
+/// How the batches of a step become its gradients.
+#[derive(Debug, Clone, Copy)]
+pub struct Reduction {
+    /// Gradients are scaled down to this norm over all of them, if it is greater; not at 0.
+    pub max_grad_norm: f64,
+    /// The loss is the mean of the batches' means, in place of the mean over all their terms.
+    pub mean_of_batch_means: bool,
+}
+
+/// What the metrics read of a step.
+pub struct StepOutput {
+    loss: Tensor<1>,
+    weight: usize,
+    items: usize,
+    predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
+}
+
+impl StepOutput {
+    /// The loss as a number; waits for the device.
+    pub fn loss(&self) -> f64 {
+        self.loss.clone().into_scalar()
+    }
+
+    fn new(parts: Vec<Part>, weight: usize, items: usize) -> Self {
+        let (losses, predictions): (Vec<_>, Vec<_>) =
+            parts.into_iter().map(|part| (part.loss, part.predictions)).unzip();
+        let loss = match <[Tensor<1>; 1]>::try_from(losses) {
+            Ok([loss]) => loss,
+            Err(losses) => Tensor::cat(losses, 0).sum(),
+        };
+        let predictions: Option<Vec<_>> = predictions.into_iter().collect();
+        let predictions = predictions.map(|all| match <[_; 1]>::try_from(all) {
+            Ok([one]) => one,
+            Err(all) => {
+                let (logits, labels): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+                (Tensor::cat(logits, 0), Tensor::cat(labels, 0))
+            }
+        });
+        Self {
+            loss,
+            weight,
+            items,
+            predictions,
+        }
+    }
+}
+
+/// Mean loss of a step and its gradients.
+pub fn train_step<M, O>(
+    objective: &O,
+    reduction: Reduction,
+    adapted: &Adapted<M>,
+    step: Step<O::Batch>,
+) -> TrainOutput<StepOutput>
+where
+    M: Module + ModuleDisplay,
+    O: Objective<M>,
+{
+    let terms: usize = step.batches.iter().map(|batch| objective.terms(batch)).sum();
+    let items = step.batches.iter().map(|batch| objective.items(batch)).sum();
+    let batches = step.batches.len();
+    let after = objective.divides_after(adapted) && !reduction.mean_of_batch_means;
+    let mut sum = GradientsAccumulator::new();
+    let mut alone = None;
+    let mut parts = Vec::with_capacity(batches);
+    for (index, batch) in step.batches.into_iter().enumerate() {
+        let denominator = match (after, reduction.mean_of_batch_means) {
+            (true, _) => 1.0,
+            (_, true) => (objective.terms(&batch) * batches) as f64,
+            _ => terms as f64,
+        };
+        let seed = step.seed.wrapping_add(index as u64);
+        let (part, grads) = objective.loss_and_grads(adapted, batch, denominator, seed);
+        parts.push(part);
+        match batches {
+            1 => alone = Some(grads),
+            _ => sum.accumulate(adapted, grads),
+        }
+    }
+    let mut grads = alone.unwrap_or_else(|| sum.grads());
+    let weight = if O::WEIGHS { terms } else { 1 };
+    let mut item = StepOutput::new(parts, weight, items);
+    if after && terms != 1 {
+        let factor = 1.0 / terms as f64;
+        item.loss = item.loss.mul_scalar(factor);
+        grads = scaled(adapted, grads, item.loss.full_like(factor));
+    }
+    let grads = clipped(adapted, grads, reduction.max_grad_norm);
+    TrainOutput { grads, item }
+}
+
+/// The loss of a step, nothing trained.
+pub fn valid_step<M, O>(objective: &O, adapted: &Adapted<M>, step: Step<O::Batch>) -> StepOutput
+where
+    M: Module + ModuleDisplay,
+    O: Objective<M>,
+{
+    let terms: usize = step.batches.iter().map(|batch| objective.terms(batch)).sum();
+    let items = step.batches.iter().map(|batch| objective.items(batch)).sum();
+    let of_batch = |batch| objective.evaluate(adapted, batch, terms as f64);
+    let parts = step.batches.into_iter().map(of_batch).collect();
+    StepOutput::new(parts, if O::WEIGHS { terms } else { 1 }, items)
+}
+
+impl ItemLazy for StepOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        self.loss.device().flush()?;
+        Ok(Self {
+            loss: self.loss.without_autodiff(),
+            predictions: self
+                .predictions
+                .map(|(logits, labels)| (logits.without_autodiff(), labels.without_autodiff())),
+            ..self
+        })
+    }
+}
+
+impl Adaptor<LossInput> for StepOutput {
+    fn adapt(&self) -> LossInput {
+        // The metric weighs a loss by the length of its tensor.
+        match self.weight {
+            1 => LossInput::new(self.loss.clone()),
+            weight => LossInput::new(self.loss.clone().expand([weight.max(1)])),
+        }
+    }
+}
+
+impl Adaptor<AccuracyInput> for StepOutput {
+    fn adapt(&self) -> AccuracyInput {
+        let (logits, labels) = self.predictions.clone().expect("accuracy is a metric of classifiers");
+        ClassificationOutput::new(self.loss.clone(), logits, labels).adapt()
+    }
+}
+
+impl Adaptor<ItemsInput> for StepOutput {
+    fn adapt(&self) -> ItemsInput {
+        ItemsInput(self.items)
+    }
+}

@@ -1,0 +1,324 @@
+//! The training of one adapted model, whatever it is, through burn-train.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::data::dataloader::DataLoader;
+use burn::module::{Module, ModuleDisplay};
+use burn::optim::AdamWConfig;
+use burn::store::ModuleRecord;
+use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
+use burn::train::{Interrupter, Learner, SupervisedTraining};
+use wegeft::Adapted;
+
+use crate::cli::output::{counted, tell};
+use crate::run::clock::Clock;
+use crate::run::grid::Best;
+use crate::run::outcome::RunError;
+use crate::train::checkpoints::{self, LastTwo, RecordFiles};
+use crate::train::launch::{launch, renderer};
+use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
+use crate::train::schedule::Rates;
+use crate::train::settings::{Keep, Training};
+use crate::train::step::{Objective, Reduction, train_step, valid_step};
+use crate::train::stream::{Plan, Rounds, Source, Step};
+use crate::train::throughput::Throughput;
+use crate::train::watch::SharedWatch;
+
+/// What is measured while a model trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measured {
+    /// Accuracy and images per second.
+    Images,
+    /// Loss and tokens per second.
+    Tokens,
+}
+
+impl Measured {
+    /// The metric, as metrics.jsonl names it, that evaluations are judged by, and which of its values is the best.
+    pub fn judged_by(self) -> (&'static str, Best) {
+        match self {
+            Self::Images => ("accuracy", Best::Greatest),
+            Self::Tokens => ("loss", Best::Lowest),
+        }
+    }
+}
+
+/// One training.
+pub struct Session<'a> {
+    /// Settings.
+    pub settings: &'a Training,
+    /// How examples become steps.
+    pub plan: Plan,
+    /// Training examples.
+    pub count: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// AdamW's second beta.
+    pub beta_2: f32,
+    /// The loss is the mean of the batches' means, in place of the mean over all their terms.
+    pub mean_of_batch_means: bool,
+    /// What is measured.
+    pub measured: Measured,
+    /// Where metrics.jsonl and checkpoints/ lie.
+    pub folder: &'a Path,
+    /// What people read of it.
+    pub label: String,
+    /// What messages name it by.
+    pub place: String,
+    /// Steps between lines of metrics.jsonl, and on the terminal.
+    pub log_steps: usize,
+    /// Stops the training.
+    pub interrupter: &'a Interrupter,
+}
+
+/// What a training leaves behind.
+pub struct Trained<M: Module + ModuleDisplay> {
+    /// The adapted model that is kept, without autodiff.
+    pub adapted: Adapted<M>,
+    /// Steps of this session.
+    pub steps: usize,
+    /// Wall time, which goes on.
+    pub clock: Clock,
+    /// Evaluation of the adapter that is kept.
+    pub validation: Option<f64>,
+    /// The best round and its evaluation.
+    pub best: Option<(usize, f64)>,
+    /// Images or tokens per second; absent if all of it was done in an earlier session.
+    pub items_per_second: Option<f64>,
+}
+
+impl Session<'_> {
+    fn failed(&self, message: String) -> RunError {
+        RunError::Failed(format!("{}: {message}", self.place))
+    }
+
+    /// Trains `adapted` on `train` by `objective`, evaluated on `valid` after each round. A folder with checkpoints of the
+    /// same training goes on after the last one, with the numbers that the uncut one would have had.
+    ///
+    /// # Errors
+    /// A loss that is not a number, an interruption, a folder that cannot be read or written.
+    pub fn train<M, O, S>(
+        &self,
+        mut adapted: Adapted<M>,
+        objective: O,
+        train: S,
+        valid: Arc<dyn DataLoader<Step<O::Batch>>>,
+        device: &burn::tensor::Device,
+    ) -> Result<Trained<M>, RunError>
+    where
+        M: Module + ModuleDisplay + Sync + 'static,
+        O: Objective<M>,
+        S: Source<Batch = O::Batch>,
+    {
+        let failed = |message: String| self.failed(message);
+        let (steps, rounds) = (self.plan.steps(self.count), self.plan.rounds(self.count));
+        let checkpoints = self.folder.join("checkpoints");
+        std::fs::create_dir_all(&checkpoints)
+            .map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
+        let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
+        let mut done = 0;
+        if let Some((round, model)) = checkpoints::last_whole(&checkpoints).map_err(failed)? {
+            // The optimizer's record knows parameters by the ids in the model's record: those must be in place before the
+            // groups below are made of them.
+            adapted = adapted.try_load_record(model).map_err(|e| {
+                let path = record("model").path(round);
+                failed(format!(
+                    "{} does not fit the model ({e}); remove its folder to start anew",
+                    path.display()
+                ))
+            })?;
+            done = round.min(rounds);
+        }
+        let clock = Clock::open(self.folder, done > 0);
+        let (judged_by, rule) = self.measured.judged_by();
+        let watch = SharedWatch::new(rule, self.settings.early_stopping_patience);
+        let terminal = std::io::stdout().is_terminal();
+        let log = Log {
+            path: &self.folder.join("metrics.jsonl"),
+            rounds_done: done,
+            judged_by,
+            every: self.log_steps,
+            steps,
+            quiet: terminal,
+        };
+        let metrics =
+            MetricsFile::open(&log, self.interrupter.clone(), watch.clone(), clock.clone()).map_err(failed)?;
+        let mut steps_taken = 0;
+        if !(done > 0 && watch.is_over()) {
+            steps_taken = steps - (done * self.plan.steps_per_round(self.count)).min(steps);
+            adapted = self.launch(
+                adapted,
+                objective,
+                (train, valid),
+                device,
+                (done, rounds),
+                (&checkpoints, metrics, &watch, &clock),
+            )?;
+        }
+        let best = watch.best();
+        let last = watch.get().evaluations.last().copied();
+        let mut validation = last.map(|(_, value)| value);
+        if let (Keep::Best, Some((round, value))) = (self.settings.keep, best)
+            && last.is_some_and(|(last, _)| last != round)
+        {
+            adapted = load(adapted, &record("model"), round).map_err(failed)?;
+            validation = Some(value);
+        }
+        let speeds = &watch.get().speeds;
+        let items_per_second = (!speeds.is_empty()).then(|| speeds.iter().sum::<f64>() / speeds.len() as f64);
+        Ok(Trained {
+            adapted: adapted.valid(),
+            steps: steps_taken,
+            clock,
+            validation,
+            best,
+            items_per_second,
+        })
+    }
+
+    /// Runs the rounds that are left, (done, all).
+    fn launch<M, O, S>(
+        &self,
+        adapted: Adapted<M>,
+        objective: O,
+        (train, valid): (S, Arc<dyn DataLoader<Step<O::Batch>>>),
+        device: &burn::tensor::Device,
+        (done, rounds): (usize, usize),
+        (checkpoints, metrics, watch, clock): (&Path, MetricsFile, &SharedWatch, &Clock),
+    ) -> Result<Adapted<M>, RunError>
+    where
+        M: Module + ModuleDisplay + Sync + 'static,
+        O: Objective<M>,
+        S: Source<Batch = O::Batch>,
+    {
+        let optimizer = adapted.optimizer(self.weight_decay as f32, None, |decay| {
+            let config = AdamWConfig::new().with_epsilon(1e-8).with_beta_2(self.beta_2);
+            config.with_weight_decay(decay).build()
+        });
+        let schedule = adapted.learning_rates(Rates::new(
+            self.settings.lr_scheduler,
+            self.learning_rate,
+            self.settings.warmup_ratio,
+            self.plan.epochs,
+            self.plan.scheduled_steps(self.count),
+        ));
+        let reduction = Reduction {
+            max_grad_norm: self.settings.max_grad_norm,
+            mean_of_batch_means: self.mean_of_batch_means,
+        };
+        let for_valid = objective.clone();
+        let trainee = adapted.with_steps(
+            move |adapted: &Adapted<M>, step: Step<O::Batch>| {
+                let run = |step: Step<O::Batch>| train_step(&objective, reduction, adapted, step);
+                objective.within(step, run)
+            },
+            move |adapted: &Adapted<M>, step: Step<O::Batch>| valid_step(&for_valid, adapted, step),
+        );
+        let record = |name: &'static str| RecordFiles::new(checkpoints, name);
+        let best = (self.settings.keep == Keep::Best).then(|| watch.clone());
+        let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, device));
+        let mut training = SupervisedTraining::new(self.folder, train, valid)
+            .with_custom_checkpointers(record("model"), record("optim"), record("scheduler"))
+            .with_checkpointing_strategy(LastTwo::new(checkpoints, best))
+            .with_application_logger(None)
+            .with_metric_logger(metrics)
+            .with_interrupter(self.interrupter.clone())
+            .label(&self.label)
+            .num_epochs(rounds);
+        training = match self.measured {
+            Measured::Images => training
+                .metrics((AccuracyMetric::new(), LossMetric::new()))
+                .metric_train_numeric(Throughput::new("Images")),
+            Measured::Tokens => training
+                .metrics((LossMetric::new(),))
+                .metric_train_numeric(Throughput::new("Tokens")),
+        };
+        training = training.metric_train_numeric(LearningRateMetric::new());
+        if self.settings.early_stopping_patience.is_some() {
+            training = training.early_stopping(watch.clone());
+        }
+        if done > 0 {
+            training = training.checkpoint(done);
+        }
+        let terminal = std::io::stdout().is_terminal();
+        let training = training.renderer(renderer(terminal, self.interrupter, done));
+        let learner = Learner::new(trainee, optimizer, schedule);
+        let result = launch(clock, || training.launch(learner))?;
+        if let Some(step) = watch.get().bad_step {
+            // The next trial may go on, unless the user wants to stop too.
+            if self.interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
+                self.interrupter.reset();
+            }
+            return Err(RunError::Diverged(format!(
+                "{}: the loss is not a number at step {step}; lower learning_rate (the last good checkpoint is kept)",
+                self.place
+            )));
+        }
+        if let Some(failure) = watch.get().failure.take() {
+            return Err(self.failed(failure));
+        }
+        if let Some(error) = result.error {
+            return Err(self.failed(checkpoints::sentence(&error)));
+        }
+        if result.interrupted.is_some() {
+            return Err(RunError::Interrupted);
+        }
+        if watch.is_over() {
+            tell(format_args!(
+                "  {}: stopped early, after {}",
+                self.label,
+                counted(watch.get().evaluations.len(), "evaluation")
+            ));
+        }
+        Ok(result.model.adapted)
+    }
+
+    /// Seconds that the training will take, by one step of `train` whose gradients are thrown away.
+    ///
+    /// # Errors
+    /// An example that cannot be read.
+    pub fn estimated_seconds<M, O, S>(
+        &self,
+        adapted: &Adapted<M>,
+        objective: &O,
+        train: S,
+        device: &burn::tensor::Device,
+    ) -> Result<f64, String>
+    where
+        M: Module + ModuleDisplay + Sync + 'static,
+        O: Objective<M>,
+        S: Source<Batch = O::Batch>,
+    {
+        let reduction = Reduction {
+            max_grad_norm: self.settings.max_grad_norm,
+            mean_of_batch_means: self.mean_of_batch_means,
+        };
+        let rounds = Rounds::new(train, self.plan, 0, device);
+        let mut seconds = 0.0;
+        // The first one also compiles kernels and fills caches.
+        for step in DataLoader::iter(&rounds).take(2) {
+            let step = step.map_err(|e| e.to_string())?;
+            let start = Instant::now();
+            let run = |step: Step<O::Batch>| train_step(objective, reduction, adapted, step).item.loss();
+            objective.within(step, run);
+            seconds = start.elapsed().as_secs_f64();
+        }
+        Ok(seconds * self.plan.steps(self.count) as f64)
+    }
+}
+
+fn load<M: Module + ModuleDisplay>(
+    adapted: Adapted<M>,
+    record: &RecordFiles,
+    round: usize,
+) -> Result<Adapted<M>, String> {
+    let path = record.path(round);
+    let damaged = |e: String| format!("{} is damaged ({e}); remove its folder", path.display());
+    let loaded = ModuleRecord::load(&path).map_err(|e| damaged(e.to_string()))?;
+    adapted.try_load_record(loaded).map_err(|e| damaged(e.to_string()))
+}

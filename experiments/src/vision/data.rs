@@ -1,0 +1,319 @@
+//! Batches of pictures: read, resized and normalised per batch.
+
+use std::sync::Arc;
+
+use backbones::{Normalization, Vit};
+use burn::data::dataset::DatasetError;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::train::Interrupter;
+use datasets::resize::planes;
+use datasets::{DataError, Images};
+use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::train::stream::{Ordered, Source};
+use crate::vision::augment::{Augment, picture_seed};
+use crate::vision::prefix::Prefix;
+
+/// What a model reads.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Normalised pictures `[batch, 3, size, size]`.
+    Pixels(Tensor<4>),
+    /// Tokens `[batch, tokens, d_model]` and the number of blocks that they have been through.
+    Tokens(Tensor<3>, usize),
+    /// Features of a frozen backbone, `[batch, d_model]`.
+    Features(Tensor<2>),
+}
+
+impl Input {
+    /// Logits `[batch, classes]`.
+    pub fn logits(self, model: &Vit) -> Tensor<2> {
+        match self {
+            Self::Pixels(pixels) => model.forward(pixels),
+            Self::Tokens(tokens, blocks) => model.classify(model.features_from(tokens, blocks)),
+            Self::Features(features) => model.classify(features),
+        }
+    }
+}
+
+/// One batch.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The pictures, or what the frozen backbone made of them.
+    pub input: Input,
+    /// `[batch]`
+    pub labels: Tensor<1, Int>,
+    /// Share of each class in each picture, `[batch, classes]`, where labels are mixed or smoothed.
+    pub shares: Option<Tensor<2>>,
+    /// No other training batch of the run has it; 0 where nothing is trained.
+    pub seed: u64,
+}
+
+/// A batch in host memory, as the thread that reads ahead makes it.
+pub struct Values {
+    /// `[batch, 3, size, size]`, or what the frozen prefix made of the pictures.
+    input: TensorData,
+    /// `[batch]`
+    labels: TensorData,
+    /// The first picture.
+    first: usize,
+    /// The epoch's, in training.
+    seed: Option<u64>,
+}
+
+impl Values {
+    /// Normalised pixels `[batch, 3, size, size]` and their labels, as they are.
+    pub fn plain(pixels: TensorData, labels: Vec<i64>) -> Self {
+        let count = labels.len();
+        Self {
+            input: pixels,
+            labels: TensorData::new(labels, [count]),
+            first: 0,
+            seed: None,
+        }
+    }
+
+    /// The batch on `device`, nothing varied.
+    pub fn on_device(self, device: &Device) -> Batch {
+        Batch {
+            input: Input::Pixels(Tensor::from_data(self.input, device)),
+            labels: Tensor::from_data(self.labels, device),
+            shares: None,
+            seed: 0,
+        }
+    }
+}
+
+/// Some pictures as a model reads them.
+#[derive(Clone)]
+pub struct Pictures {
+    /// Pictures and labels.
+    pub images: Arc<Images>,
+    /// Of the backbone.
+    pub normalization: Normalization,
+    frozen: Option<Arc<Frozen>>,
+    augmented: Option<Arc<Augmented>>,
+}
+
+/// How training pictures are varied.
+struct Augmented {
+    augment: Augment,
+    classes: usize,
+}
+
+/// What the frozen prefix of a backbone makes of each picture.
+struct Frozen {
+    prefix: Prefix,
+    /// Of one picture: `[tokens, d_model]`, or `[1, d_model]` of pooled features.
+    shape: [usize; 2],
+    values: Vec<f32>,
+}
+
+impl Pictures {
+    /// Pictures to be normalised with `normalization`.
+    pub fn new(images: Images, normalization: Normalization) -> Self {
+        Self {
+            images: Arc::new(images),
+            normalization,
+            frozen: None,
+            augmented: None,
+        }
+    }
+
+    /// The same pictures, varied anew each epoch, of a task with that many classes.
+    pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
+        self.augmented = (!augment.is_off()).then(|| Arc::new(Augmented { augment, classes }));
+        self
+    }
+
+    /// The same pictures, each replaced by what the frozen `prefix` of `model` makes of it: computed once here instead
+    /// of once an epoch. `device` is one without autodiff, as `model`'s is.
+    ///
+    /// # Errors
+    /// What the loader says, an interruption.
+    pub fn through(
+        mut self,
+        prefix: Prefix,
+        model: &Vit,
+        interrupter: &Interrupter,
+        device: &Device,
+    ) -> Result<Self, String> {
+        let (mut values, mut shape) = (Vec::new(), [0, 0]);
+        for batch in self.batches(100, device).batches() {
+            let Input::Pixels(pixels) = batch.map_err(|e| e.to_string())?.input else {
+                continue;
+            };
+            if interrupter.should_stop() {
+                return Err("interrupted".into());
+            }
+            let tokens = match prefix {
+                Prefix::Blocks(blocks) => model.tokens(pixels, blocks),
+                Prefix::Whole => model.features(pixels).unsqueeze_dim(1),
+            };
+            let [_, count, d_model] = tokens.dims();
+            shape = [count, d_model];
+            values.extend(tokens.into_data().iter::<f32>());
+        }
+        self.frozen = Some(Arc::new(Frozen { prefix, shape, values }));
+        Ok(self)
+    }
+
+    /// True if both hold one and the same result of a frozen prefix.
+    pub fn shares_frozen(&self, other: &Self) -> bool {
+        matches!((&self.frozen, &other.frozen), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+    }
+
+    /// These pictures, then those of `other`, which have been through the same prefix.
+    pub fn joined(&self, other: &Self) -> Self {
+        let frozen = self.frozen.iter().zip(&other.frozen).next().map(|(a, b)| {
+            Arc::new(Frozen {
+                prefix: a.prefix,
+                shape: a.shape,
+                values: [&a.values[..], &b.values].concat(),
+            })
+        });
+        Self {
+            images: Arc::new(self.images.joined(&other.images)),
+            normalization: self.normalization,
+            frozen,
+            augmented: None,
+        }
+    }
+
+    /// The pictures in their order.
+    pub fn batches(&self, batch_size: usize, device: &Device) -> Ordered<Self> {
+        Ordered::new(self.clone(), batch_size, device)
+    }
+
+    /// One picture `[3, size, size]` of 0 to 255, varied in training.
+    fn pixels(&self, item: usize, seed: Option<u64>) -> Result<Vec<f32>, DataError> {
+        let images = &self.images;
+        match (seed, &self.augmented) {
+            (None, _) => images.pixels(item),
+            (Some(seed), None) => images.training_pixels(item, seed),
+            (Some(seed), Some(augmented)) => {
+                let augment = &augmented.augment;
+                let own = picture_seed(seed, item);
+                let augmented = |picture: &RgbImage| planes(&augment.picture(picture, images.size as u32, own));
+                // A random crop sees the whole picture, everything else what the model would see without it.
+                match augment.crop_scale {
+                    Some(_) => images.with_rgb(item, augmented),
+                    None => Ok(augmented(&rounded(&images.training_pixels(item, seed)?, images.size))),
+                }
+            }
+        }
+    }
+}
+
+impl Source for Pictures {
+    type Host = Values;
+    type Batch = Batch;
+
+    fn count(&self) -> usize {
+        self.images.len()
+    }
+
+    fn read(&self, items: &[usize], seed: Option<u64>) -> Result<Values, DatasetError> {
+        let labels: Vec<i64> = items.iter().map(|item| self.images.labels[*item] as i64).collect();
+        let input = match &self.frozen {
+            Some(frozen) => frozen.rows(items),
+            None => {
+                let pixels = |item: &usize| self.pixels(*item, seed);
+                normalised(items, pixels, [self.images.size; 2], self.normalization).map_err(DatasetError::new)?
+            }
+        };
+        Ok(Values {
+            input,
+            labels: TensorData::new(labels, [items.len()]),
+            first: items[0],
+            seed,
+        })
+    }
+
+    fn on_device(&self, values: Values, device: &Device) -> Batch {
+        // A batch is known by its first picture, which no other one of the epoch has.
+        let own = |step: u64| {
+            values
+                .seed
+                .map(|seed| picture_seed(seed.wrapping_add(step), values.first))
+        };
+        let labels = Tensor::<1, Int>::from_data(values.labels, device);
+        let plain = |input| Batch {
+            input,
+            labels: labels.clone(),
+            shares: None,
+            seed: own(2).unwrap_or(0),
+        };
+        let input = values.input;
+        match self.frozen.as_ref().map(|frozen| frozen.prefix) {
+            Some(Prefix::Blocks(blocks)) => return plain(Input::Tokens(Tensor::from_data(input, device), blocks)),
+            Some(Prefix::Whole) => return plain(Input::Features(Tensor::from_data(input, device))),
+            None => {}
+        }
+        let pixels = Tensor::from_data(input, device);
+        let (Some(seed), Some(augmented)) = (own(1), &self.augmented) else {
+            return plain(Input::Pixels(pixels));
+        };
+        let mix = augmented.augment.mix;
+        if mix.is_off() {
+            return plain(Input::Pixels(pixels));
+        }
+        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, seed);
+        Batch {
+            shares: Some(shares),
+            ..plain(Input::Pixels(pixels))
+        }
+    }
+}
+
+impl Frozen {
+    /// `[items, tokens, d_model]`, or `[items, d_model]`.
+    fn rows(&self, items: &[usize]) -> TensorData {
+        let [tokens, d_model] = self.shape;
+        let len = tokens * d_model;
+        let mut values = Vec::with_capacity(items.len() * len);
+        for item in items {
+            values.extend_from_slice(&self.values[item * len..(item + 1) * len]);
+        }
+        match self.prefix {
+            Prefix::Blocks(_) => TensorData::new(values, [items.len(), tokens, d_model]),
+            Prefix::Whole => TensorData::new(values, [items.len(), d_model]),
+        }
+    }
+}
+
+/// Values `[3, size, size]` of 0 to 255 as a picture.
+pub fn rounded(values: &[f32], size: usize) -> RgbImage {
+    RgbImage::from_fn(size as u32, size as u32, |x, y| {
+        let at = y as usize * size + x as usize;
+        let value = |channel: usize| values[channel * size * size + at].round() as u8;
+        image::Rgb([value(0), value(1), value(2)])
+    })
+}
+
+/// Values `[n, 3, height, width]` of what `pixels` gives for each item, `[3, height, width]` of 0 to 255; in parallel.
+///
+/// # Errors
+/// The first one of `pixels`.
+pub fn normalised<I: Sync, E: Send>(
+    items: &[I],
+    pixels: impl Fn(&I) -> Result<Vec<f32>, E> + Sync,
+    [height, width]: [usize; 2],
+    normalization: Normalization,
+) -> Result<TensorData, E> {
+    let area = height * width;
+    let mut values = vec![0.0; items.len() * 3 * area];
+    values.par_chunks_mut(3 * area).zip(items).try_for_each(|(out, item)| {
+        let pixels = pixels(item)?;
+        let planes = out.chunks_exact_mut(area).zip(pixels.chunks_exact(area));
+        for (channel, (out, plane)) in planes.enumerate() {
+            let (mean, std) = (normalization.mean[channel], normalization.std[channel]);
+            for (out, value) in out.iter_mut().zip(plane) {
+                *out = (value / 255.0 - mean) / std;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(TensorData::new(values, [items.len(), 3, height, width]))
+}

@@ -1,0 +1,84 @@
+//! `classifier.json` in an adapter folder: what `predict` must know beside the weights.
+
+use std::path::Path;
+
+use datasets::Resize;
+use serde::{Deserialize, Serialize};
+
+use crate::run::files::write_json;
+
+const FILE: &str = "classifier.json";
+
+/// What an adapted classifier was trained for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// Backbone as the settings name it, a path from the root on; `None` for the one that ships.
+    pub backbone: Option<String>,
+    /// Side of the pictures, pixels.
+    pub image_size: usize,
+    /// How the pictures were resized; as VTAB-1k does where an older file does not say.
+    #[serde(default)]
+    pub resize: Resize,
+    /// Name of each class.
+    pub classes: Vec<String>,
+}
+
+/// Most pixels that the side of an image may have: position embeddings and tokens of more would fill any memory.
+pub const MOST_PIXELS: usize = 4096;
+
+/// Refuses a size that no image of a model has; `name` says what gave it.
+///
+/// # Errors
+/// 0 pixels, or more than [`MOST_PIXELS`].
+pub fn check_image_size(name: &str, pixels: usize) -> Result<(), String> {
+    match (1..=MOST_PIXELS).contains(&pixels) {
+        true => Ok(()),
+        false => Err(format!("{name} is {pixels}; it must be in 1 to {MOST_PIXELS}")),
+    }
+}
+
+impl Description {
+    /// Writes the file into `folder`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), String> {
+        write_json(&folder.join(FILE), self)
+    }
+
+    /// Reads the file of `folder`; `None` if it has none, as an adapter made elsewhere.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is malformed.
+    pub fn read(folder: &Path) -> Result<Option<Self>, String> {
+        let path = folder.join(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let read: Self = serde_json::from_str(&text)
+                    .map_err(|e| format!("{} is malformed ({e}); remove or mend it", path.display()))?;
+                check_image_size(&format!("{}: image_size", path.display()), read.image_size)?;
+                Ok(Some(read))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_would_fill_the_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for size in ["2147483648", "9223372036854775808", "0"] {
+            let text = format!("{{\"backbone\": null, \"image_size\": {size}, \"classes\": [\"a\"]}}");
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert!(
+                Description::read(dir.path()).unwrap_err().contains("image_size is"),
+                "{size}"
+            );
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! The trials of a vision transformer: trained on a task, tested and saved, or judged as points of a grid.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use backbones::{Pretrained, Vit, load_vit, resolve};
+use burn::module::Module;
+use burn::tensor::Device;
+use datasets::{Resize, Task};
+use sha2::{Digest, Sha256};
+use wegeft::site::{self, ParamInfo};
+use wegeft::{Adapted, Summary};
+
+use crate::cli::output::{detail, tell};
+use crate::cli::settings::Layer;
+use crate::cli::shipped::{self, hex};
+use crate::methods::{self, Wing};
+use crate::run::grid::{Best, Tuned};
+use crate::run::memory::{peak_mb, reset_peak};
+use crate::run::outcome::{Outcome, RunError};
+use crate::run::suite::{Lab, Program};
+use crate::run::trial::{Plan, Rates, Stage, Trial};
+use crate::train::estimate::Estimate;
+use crate::train::stream::{self, Seeding};
+use crate::train::trainer::{Measured, Session, Trained};
+use crate::vision::data::Pictures;
+use crate::vision::description::Description;
+use crate::vision::evaluation::top1;
+use crate::vision::objective::CrossEntropy;
+use crate::vision::prefix::{self, Prefix};
+use crate::vision::prepared::Prepared;
+use crate::vision::samples::samples;
+use crate::vision::settings::Settings;
+use crate::vision::steps::steps;
+
+/// Where the tasks of a program come from.
+pub trait Tasks {
+    /// A task, its images not yet read; `None` if they are part of the program.
+    ///
+    /// # Errors
+    /// Data that is missing or malformed.
+    fn unread(&self, name: &str) -> Result<Option<Task>, String>;
+
+    /// A task with its images, `size` pixels wide, read as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// Data that is missing or malformed, a stop.
+    fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String>;
+}
+
+/// Trains a vision transformer on tasks. The backbone is loaded for the first trial, a task kept until another one comes.
+pub struct VisionLab {
+    program: Program,
+    settings: Settings,
+    plan: Plan,
+    tasks: Box<dyn Tasks>,
+    backbone: Option<(Arc<Pretrained>, Device)>,
+    task: Option<Prepared>,
+}
+
+impl VisionLab {
+    /// A lab for the tasks named `names`, which `tasks` gives.
+    pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn Tasks>) -> Self {
+        let of_method = |method: &String| Rates {
+            method: method.clone(),
+            fixed: methods::rates(&settings.training, &settings.methods, method),
+            grid: methods::grid(
+                &settings.training,
+                &settings.sweep,
+                &settings.methods,
+                method,
+                Wing::Vision,
+            ),
+        };
+        let plan = Plan {
+            tasks: names,
+            methods: settings.adapter.method.iter().map(of_method).collect(),
+            seeds: settings.execution.seed.clone(),
+            sweep: settings.sweep.sweep,
+            best: Best::Greatest,
+        };
+        Self {
+            program,
+            settings,
+            plan,
+            tasks,
+            backbone: None,
+            task: None,
+        }
+    }
+
+    /// The backbone and the device that it is on, with autodiff.
+    fn backbone(&mut self) -> Result<(Arc<Pretrained>, Device), String> {
+        if let Some((backbone, device)) = &self.backbone {
+            return Ok((backbone.clone(), device.clone()));
+        }
+        let settings = &self.settings;
+        let device = crate::cli::device::device(&settings.execution.devices()[0])?.autodiff();
+        let path = match &settings.model.model {
+            Some(name) => resolve(name).map_err(|e| e.to_string())?,
+            None => shipped::backbone()?,
+        };
+        let backbone = load_vit(&path, settings.model.image_size, settings.model.drop_path, &device);
+        let backbone = Arc::new(backbone.map_err(|e| e.to_string())?);
+        let [height, width] = backbone.config.image();
+        if height != width {
+            return Err(format!(
+                "{} reads images of {height} x {width} px, and training images are squares; give --image-size",
+                path.display()
+            ));
+        }
+        self.backbone = Some((backbone.clone(), device.clone()));
+        Ok((backbone, device))
+    }
+
+    /// Brings the images of a task into memory.
+    fn prepare(&mut self, name: &str, backbone: &Pretrained) -> Result<(), RunError> {
+        if self.task.as_ref().is_some_and(|task| task.name == name) {
+            return Ok(());
+        }
+        self.task = None;
+        let interrupter = &self.program.interrupter;
+        let task = self
+            .tasks
+            .load(name, backbone.config.image()[0], &|| !interrupter.should_stop());
+        if interrupter.should_stop() {
+            return Err(RunError::Interrupted);
+        }
+        let mut task = task.map_err(RunError::Failed)?;
+        if self.settings.data.resize == Some(Resize::Model) {
+            let own = backbone.preprocessing.as_ref().map(steps);
+            let steps = own.ok_or_else(Resize::no_steps).map_err(RunError::Failed)?;
+            for part in [&mut task.train, &mut task.valid, &mut task.test] {
+                part.steps = Some(steps);
+            }
+        }
+        let parts = [&task.train, &task.valid, &task.test];
+        let count: usize = parts.iter().map(|part| part.len()).sum();
+        let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
+        let mb = bytes as f64 / 1e6;
+        tell(format_args!(
+            "{}: {count} pictures, {mb:.1} MB of them in memory",
+            task.name
+        ));
+        self.task = Some(Prepared::new(task, backbone.normalization));
+        Ok(())
+    }
+
+    /// The adapted backbone of a trial, its head for `classes` classes, its random numbers those of the trial's seed.
+    fn adapted(
+        &self,
+        trial: &Trial,
+        backbone: &Pretrained,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Adapted<Vit>, String> {
+        device.seed(trial.seed);
+        let settings = &self.settings;
+        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision)?;
+        let config = methods::fitted(config, &backbone.config);
+        let model = backbone.model.clone().with_head(classes, device);
+        config.init(model).map_err(|e| e.to_string())
+    }
+
+    fn session<'a>(&'a self, trial: &'a Trial, count: usize, folder: &'a Path) -> Session<'a> {
+        let training = &self.settings.training;
+        Session {
+            settings: training,
+            plan: stream::Plan {
+                batch_size: training.batch_size,
+                accumulation: training.gradient_accumulation_steps,
+                epochs: training.epochs,
+                stop_after: self.settings.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
+                eval_steps: training.eval_steps,
+                seed: trial.seed,
+                seeding: Seeding::Epoch,
+            },
+            count,
+            learning_rate: trial.lr,
+            weight_decay: trial.weight_decay,
+            beta_2: 0.999,
+            mean_of_batch_means: false,
+            measured: Measured::Images,
+            folder,
+            label: trial.label(),
+            place: trial.place(),
+            log_steps: self.program.log_steps,
+            interrupter: &self.program.interrupter,
+        }
+    }
+
+    fn objective(&self) -> CrossEntropy {
+        CrossEntropy {
+            checkpointing: self.settings.training.gradient_checkpointing,
+        }
+    }
+
+    /// Images to train on and to validate on, and how many of the former there are.
+    fn data(
+        &self,
+        trial: &Trial,
+        task: &Prepared,
+        adapted: &Adapted<Vit>,
+        device: &Device,
+    ) -> Result<[Pictures; 2], String> {
+        let (backbone, _) = self.backbone.as_ref().ok_or("the backbone is loaded")?;
+        let [mut train, valid] = self.pictures(task, adapted, backbone, device)?;
+        if self.settings.data.final_run && trial.stage == Stage::Final {
+            train = train.joined(&valid);
+        }
+        Ok([train.augmented(self.settings.augment(), task.classes.len()), valid])
+    }
+
+    /// train800 and val200 as the training reads them: where the part of the backbone before everything that is trained
+    /// is the same at every step, what it makes of them.
+    fn pictures(
+        &self,
+        task: &Prepared,
+        adapted: &Adapted<Vit>,
+        backbone: &Pretrained,
+        device: &Device,
+    ) -> Result<[Pictures; 2], String> {
+        let whole = || [task.train.clone(), task.valid.clone()];
+        if self.settings.is_random() || task.train.images.resize == Resize::Crop {
+            return Ok(whole());
+        }
+        let Some(prefix) = prefix::prefix(adapted) else {
+            return Ok(whole());
+        };
+        if let Prefix::Blocks(_) = prefix {
+            let config = &backbone.config;
+            let count = task.train.images.len() + task.valid.images.len();
+            if count * config.tokens() * config.d_model * size_of::<f32>() > prefix::MOST_BYTES {
+                return Ok(whole());
+            }
+        }
+        task.through(prefix, &adapted.valid().bind(), &self.program.interrupter, device)
+    }
+
+    /// The memory that a training will need.
+    fn memory(&self, adapted: &Adapted<Vit>, backbone: &Pretrained, summary: &Summary) -> Estimate {
+        let (config, training) = (&backbone.config, &self.settings.training);
+        let frozen = match prefix::start_of_training(adapted) {
+            Some(Prefix::Blocks(blocks)) => blocks,
+            Some(Prefix::Whole) => config.depth,
+            None => 0,
+        };
+        // Elements per token and block: the inputs of both norms, their outputs, queries, keys and values, attention's
+        // output, and the MLP's hidden layer before and after its activation; attention's scores where it is not fused.
+        let scores = match self.settings.execution.device.starts_with("flex") {
+            true => 0,
+            false => 3 * config.heads * config.tokens(),
+        };
+        let hidden = config.mlp_dim.unwrap_or(4 * config.d_model);
+        let block = 9 * config.d_model + 3 * hidden + scores;
+        let blocks = config.depth.saturating_sub(frozen);
+        let kept = match training.gradient_checkpointing {
+            true => blocks * config.d_model + block.min(blocks * block),
+            false => blocks * block,
+        };
+        let params: usize = site::params(&backbone.model).iter().map(ParamInfo::len).sum();
+        let tokens = training.batch_size * config.tokens();
+        Estimate::new(params, 4, summary.trainable_params(), tokens * kept)
+    }
+
+    fn check_memory(&self, estimate: &Estimate) -> Result<(), String> {
+        let training = &self.settings.training;
+        let advice = match training.gradient_checkpointing {
+            true => "lower batch_size (gradient_accumulation_steps makes up for it)",
+            false => "lower batch_size (gradient_accumulation_steps makes up for it), or give --gradient-checkpointing",
+        };
+        let batch = format!("a batch of {} images", training.batch_size);
+        let limit = training
+            .memory_limit
+            .or_else(|| estimate.free_mb(&self.settings.execution.device));
+        estimate.check(limit, &batch, advice)
+    }
+
+    /// Trains a trial; its data and what it became.
+    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Vit>, Summary, Pictures), RunError> {
+        let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
+        let (backbone, device) = self.backbone().map_err(RunError::Failed)?;
+        self.prepare(&trial.task, &backbone)?;
+        let this: &Self = self;
+        let Some(task) = &this.task else {
+            return Err(failed("its data is gone".into()));
+        };
+        device.seed(trial.seed);
+        reset_peak(&device);
+        let adapted = this
+            .adapted(trial, &backbone, task.classes.len(), &device)
+            .map_err(failed)?;
+        let summary = adapted.summary();
+        if trial.stage == Stage::Final {
+            // Groups and totals; the sites of a group are those that target_modules says.
+            let text = summary.to_string();
+            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+            tell(format_args!("{}: {}", trial.label(), lines.join("; ")));
+            detail(&text);
+        }
+        let plain_device = device.clone().inner();
+        let stopped = |message: String| match this.program.interrupter.should_stop() {
+            true => RunError::Interrupted,
+            false => failed(message),
+        };
+        let [train, valid] = this.data(trial, task, &adapted, &plain_device).map_err(stopped)?;
+        let session = this.session(trial, train.images.len(), folder);
+        let held_out = Arc::new(valid.batches(100, &plain_device));
+        let trained = session.train(adapted, this.objective(), train, held_out, &device)?;
+        Ok((trained, summary, valid))
+    }
+}
+
+impl Lab for VisionLab {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.settings.execution.devices()
+    }
+
+    fn settings(&self) -> Result<toml::Table, String> {
+        Ok(self.program.table.clone())
+    }
+
+    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
+        (self.program.reader)(layer)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["data", "model"]
+    }
+
+    fn checksum(&self) -> Result<String, String> {
+        let mut sum = Sha256::new();
+        for name in &self.plan.tasks {
+            sum.update(name);
+            if let Some(task) = self.tasks.unread(name)? {
+                add_task(&mut sum, &task, self.settings.data.data.as_deref())?;
+            }
+        }
+        if let Some(name) = &self.settings.model.model {
+            let path = resolve(name).map_err(|e| e.to_string())?;
+            crate::run::checksum::add_model(&mut sum, &path)?;
+        }
+        Ok(hex(&sum.finalize()))
+    }
+
+    fn check(&mut self, left: &[Trial]) -> Result<(), String> {
+        let data = &self.settings.data;
+        let mixes = data.label_smoothing + data.mixup + data.cutmix > 0.0;
+        for name in &self.plan.tasks {
+            if let Some(task) = self.tasks.unread(name)? {
+                if mixes && task.classes.len() < 2 {
+                    return Err(format!(
+                        "task {name}: mixup, cutmix and label_smoothing mix classes, and it has only one; leave them out"
+                    ));
+                }
+                task.check().map_err(|e| e.to_string())?;
+            }
+        }
+        let (backbone, device) = self.backbone()?;
+        for Rates { method, .. } in self.plan.methods.clone() {
+            let Some(trial) = left.iter().find(|trial| trial.method == method) else {
+                continue;
+            };
+            let named = |e: String| format!("method {method}: {e}");
+            let adapted = self.adapted(trial, &backbone, 2, &device).map_err(named)?;
+            let estimate = self.memory(&adapted, &backbone, &adapted.summary());
+            self.check_memory(&estimate).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    fn estimate(&mut self, trial: &Trial) -> Result<String, String> {
+        let (backbone, device) = self.backbone()?;
+        self.prepare(&trial.task, &backbone).map_err(|e| e.to_string())?;
+        let this: &Self = self;
+        let task = this.task.as_ref().ok_or("its data is gone")?;
+        let adapted = this.adapted(trial, &backbone, task.classes.len(), &device)?;
+        let summary = adapted.summary();
+        let [train, _] = this.data(trial, task, &adapted, &device.clone().inner())?;
+        let session = this.session(trial, train.images.len(), Path::new(""));
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &device)?;
+        Ok(format!(
+            "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
+            summary.adapter_params,
+            summary.percent(),
+            this.memory(&adapted, &backbone, &summary).total_mb()
+        ))
+    }
+
+    fn is_whole(&self, _trial: &Trial, folder: &Path) -> bool {
+        folder.join("adapter").is_dir()
+    }
+
+    /// Linear probings of a task share its features.
+    fn shares(&self, first: &Trial, _second: &Trial) -> bool {
+        first.method == "linear" && !self.settings.is_random()
+    }
+
+    fn release(&mut self) {
+        self.backbone = None;
+    }
+
+    fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
+        let start = Instant::now();
+        let (best, seconds) = match self.train(trial, folder) {
+            Ok((trained, ..)) => (trained.best, trained.clock.total()),
+            Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
+            Err(error) => return Err(error),
+        };
+        crate::run::files::remove_folder(&folder.join("checkpoints")).map_err(RunError::Failed)?;
+        let (epoch, validation) = best.unwrap_or_default();
+        Ok(Tuned {
+            lr: trial.lr,
+            weight_decay: trial.weight_decay,
+            validation,
+            epoch,
+            seconds,
+        })
+    }
+
+    fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError> {
+        let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
+        let (trained, summary, valid) = self.train(trial, folder)?;
+        let this: &Self = self;
+        let stopped = |message: String| match this.program.interrupter.should_stop() {
+            true => RunError::Interrupted,
+            false => failed(message),
+        };
+        let (Some(task), Some((backbone, device))) = (&this.task, &this.backbone) else {
+            return Err(failed("its data is gone".into()));
+        };
+        let device = device.clone().inner();
+        let settings = &this.settings;
+        let model = trained.adapted;
+        let bound = model.bind();
+        let value = top1(&bound, &task.test, &this.program.interrupter, &device).map_err(stopped)?;
+        let validation = match settings.data.final_run {
+            true => None,
+            false => Some(top1(&bound, &valid, &this.program.interrupter, &device).map_err(stopped)?),
+        };
+        let samples = samples(&bound, &task.test, &task.classes, 12, &device).map_err(failed)?;
+        crate::run::files::write_json(&folder.join("samples.json"), &samples).map_err(failed)?;
+        let adapter = folder.join("adapter");
+        model.save(&adapter).map_err(|e| failed(e.to_string()))?;
+        Description {
+            backbone: settings.model.model.clone(),
+            image_size: backbone.config.image_size,
+            resize: task.test.images.resize,
+            classes: task.classes.clone(),
+        }
+        .write(&adapter)
+        .map_err(failed)?;
+        let full = trial.method == "full";
+        Ok(vec![Outcome {
+            experiment: this.program.experiment.into(),
+            task: task.name.clone(),
+            group: task.group.clone(),
+            method: trial.method.clone(),
+            model: settings.model.model.clone(),
+            data: settings.data.data.as_ref().map(|path| path.display().to_string()),
+            trainable_params: if full {
+                summary.saved_params
+            } else {
+                summary.adapter_params
+            },
+            percent_trainable: if full { 100.0 } else { summary.percent() },
+            metric: "top1".into(),
+            value: Some(value),
+            validation,
+            seconds: trained.clock.total(),
+            steps_per_second: Some(trained.steps as f64 / trained.clock.session()),
+            images_per_second: trained.items_per_second,
+            peak_mb: peak_mb(&device),
+            learning_rate: Some(trial.lr),
+            weight_decay: Some(trial.weight_decay),
+            seed: trial.seed,
+            ..Outcome::default()
+        }])
+    }
+
+    fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String {
+        let of = |outcome: &Outcome| {
+            format!(
+                "{}: test top-1 {:.1}, {:.1} s, {:.1} steps/s, peak memory {} MB",
+                trial.label(),
+                outcome.value.unwrap_or_default(),
+                outcome.seconds,
+                outcome.steps_per_second.unwrap_or_default(),
+                outcome.peak_mb.map_or("?".into(), |mb| format!("{mb:.0}"))
+            )
+        };
+        outcomes.iter().map(of).collect::<Vec<_>>().join("\n  ")
+    }
+}
+
+/// Adds labels, names relative to `root` and sizes of a task's images, and the bytes of those that lie in larger files.
+fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<(), String> {
+    for class in &task.classes {
+        sum.update(class);
+        sum.update([0]);
+    }
+    for part in [&task.train, &task.valid, &task.test] {
+        sum.update(part.len().to_le_bytes());
+        for (picture, label) in part.sources.iter().zip(&part.labels) {
+            sum.update(label.to_le_bytes());
+            match picture {
+                datasets::ImageSource::File(path) => {
+                    let name = root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+                    sum.update(name.to_string_lossy().as_bytes());
+                    let data = std::fs::metadata(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+                    sum.update(data.len().to_le_bytes());
+                }
+                datasets::ImageSource::Encoded { bytes, .. } => sum.update(bytes),
+                datasets::ImageSource::Decoded(picture) => sum.update(picture.as_raw()),
+            }
+        }
+    }
+    Ok(())
+}

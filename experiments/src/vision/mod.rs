@@ -1,0 +1,15 @@
+//! Vision transformers: their data, what they are trained on, and how they are judged.
+
+pub mod augment;
+pub mod confusion;
+pub mod data;
+pub mod description;
+pub mod evaluation;
+pub mod lab;
+pub mod load;
+pub mod objective;
+pub mod prefix;
+pub mod prepared;
+pub mod samples;
+pub mod settings;
+pub mod steps;

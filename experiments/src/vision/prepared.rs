@@ -1,0 +1,102 @@
+//! A task ready to be trained on: its pictures, and what the frozen part of the backbone makes of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use backbones::{Normalization, Vit};
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use datasets::Task;
+
+use crate::vision::data::Pictures;
+use crate::vision::prefix::Prefix;
+
+/// A task that several trials share.
+pub struct Prepared {
+    /// Name.
+    pub name: String,
+    /// VTAB's group.
+    pub group: String,
+    /// Name of each class.
+    pub classes: Vec<String>,
+    /// train800.
+    pub train: Pictures,
+    /// val200.
+    pub valid: Pictures,
+    /// test.
+    pub test: Pictures,
+    frozen: Mutex<Option<(Prefix, [Pictures; 2])>>,
+}
+
+impl Prepared {
+    /// `task`, to be normalised with `normalization`.
+    pub fn new(task: Task, normalization: Normalization) -> Self {
+        let pictures = |images| Pictures::new(images, normalization);
+        Self {
+            name: task.name,
+            group: task.group,
+            classes: task.classes,
+            train: pictures(task.train),
+            valid: pictures(task.valid),
+            test: pictures(task.test),
+            frozen: Mutex::new(None),
+        }
+    }
+
+    /// train800 and val200 with what the frozen `prefix` of `model` makes of each picture: computed by the first trial
+    /// that asks, then shared. `device` is one without autodiff, as `model`'s is.
+    ///
+    /// # Errors
+    /// What the loader says, an interruption.
+    pub fn through(
+        &self,
+        prefix: Prefix,
+        model: &Vit,
+        interrupter: &Interrupter,
+        device: &Device,
+    ) -> Result<[Pictures; 2], String> {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pictures)) = frozen.as_ref().filter(|(known, _)| *known == prefix) {
+            return Ok(pictures.clone());
+        }
+        *frozen = None; // its memory is free before the other's is taken
+        let of = |pictures: &Pictures| pictures.clone().through(prefix, model, interrupter, device);
+        let pictures = [of(&self.train)?, of(&self.valid)?];
+        *frozen = Some((prefix, pictures.clone()));
+        Ok(pictures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backbones::VitConfig;
+    use burn::tensor::Tensor;
+    use datasets::sample;
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_changes_no_logit_and_is_computed_once() {
+        let device = Device::flex();
+        let model = VitConfig::new(sample::SIZE, 8, 12, 3, 3)
+            .with_num_classes(10)
+            .init(&device);
+        let mut task = sample::task("digits").unwrap();
+        task.train.split_off(7);
+        task.valid.split_off(5);
+        let task = Prepared::new(task, Normalization::default());
+        let logits = |pictures: &Pictures| -> Tensor<2> {
+            let batches = pictures.batches(3, &device);
+            let logits = batches.batches().map(|batch| batch.unwrap().input.logits(&model));
+            Tensor::cat(logits.collect(), 0)
+        };
+        let whole = logits(&task.train.joined(&task.valid));
+        for prefix in [Prefix::Blocks(2), Prefix::Whole] {
+            let [train, valid] = task.through(prefix, &model, &Interrupter::new(), &device).unwrap();
+            let ours = logits(&train.joined(&valid));
+            ours.into_data()
+                .assert_approx_eq::<f32>(&whole.to_data(), burn::tensor::Tolerance::absolute(1e-6));
+            let again = task.through(prefix, &model, &Interrupter::new(), &device).unwrap();
+            assert!(train.shares_frozen(&again[0]));
+        }
+    }
+}
