@@ -1,54 +1,90 @@
-//! A user's own pictures: one sub-folder a class, with or without `train`, `val` and `test` above them.
+//! A user's own images: one sub-folder per class, with or without `train`, `val` and `test` above them.
 //!
 //! Where `test` is missing, a fifth of each class (rounded up) tests; where `val` is missing, a tenth of what is left
 //! to train on (rounded up) validates. `val` or `validation` alone beside `train` validates, and a test part is split
-//! off as above.
+//! off as above. Folders within a class's folder belong to it. A folder `train` with images of its own is a class.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::decode;
 use crate::error::DataError;
-use crate::images::{Images, Picture, Task};
+use crate::image_files::{self, Found, subfolders};
+use crate::images::{ImageSource, Images, Task};
 use crate::resize::Resize;
 use crate::split::take_of_each;
 
 type Labelled = Vec<(PathBuf, usize)>;
 
-/// True if `root` looks like this layout: a `train` folder, or a sub-folder with a picture in it.
+/// Names of the parts' folders, the usual one first.
+const TRAIN: &[&str] = &["train"];
+const VALID: &[&str] = &["val", "valid", "validation"];
+const TEST: &[&str] = &["test"];
+
+/// True if `root` looks like this layout: a `train` folder, or a sub-folder with an image in it.
 pub fn is_one(root: &Path) -> bool {
-    root.join("train").is_dir() || subfolders(root).is_ok_and(|found| found.iter().any(|f| has_pictures(f)))
+    root.join("train").is_dir() || subfolders(root).is_ok_and(|found| found.iter().any(|f| has_images(f)))
 }
 
-/// The task of the pictures under `root`, not yet read.
+/// True if the folders under `root` are parts, each with class folders in it.
+fn has_parts(root: &Path) -> bool {
+    let train = root.join("train");
+    train.is_dir() && !image_files::in_folder(&train).is_ok_and(|found| !found.is_empty())
+}
+
+/// The task of the images under `root`, not yet read.
 ///
 /// # Errors
-/// Fewer than two classes, a class of too few pictures, a picture of a kind that is not read, a class of one part that
+/// Fewer than two classes, a class of too few images, an image of a kind that is not read, a class of one part that
 /// another lacks.
 pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError> {
+    let parted = has_parts(root);
     let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
-    let train_root = part(&["train"]).unwrap_or(root.to_path_buf());
+    let train_root = match parted {
+        true => root.join("train"),
+        false => root.to_path_buf(),
+    };
+    let mut notes = Vec::new();
+    if parted {
+        let known = [TRAIN, VALID, TEST].concat();
+        let other = |path: &PathBuf| !known.iter().any(|name| path.ends_with(name)) && has_images(path);
+        let left_out: Vec<PathBuf> = subfolders(root)?.into_iter().filter(other).collect();
+        note(
+            &mut notes,
+            "folder of images beside train",
+            "folders of images beside train",
+            &left_out,
+        );
+    }
     let classes = class_names(&train_root)?;
-    let mut train = labelled(&train_root, &classes)?;
-    let given = |names: &[&str]| match (train_root == root, part(names)) {
-        (false, Some(path)) => labelled(&path, &classes).map(Some),
+    let loose = image_files::in_folder(&train_root)?;
+    note(
+        &mut notes,
+        "image in no class folder",
+        "images in no class folder",
+        &loose,
+    );
+    let mut others = Vec::new();
+    let mut train = labelled(&train_root, &classes, &mut others)?;
+    let mut given = |names: &[&str]| match (parted, part(names)) {
+        (true, Some(path)) => labelled(&path, &classes, &mut others).map(Some),
         _ => Ok(None),
     };
-    let (valid, test) = (given(&["val", "valid", "validation"])?, given(&["test"])?);
+    let (valid, test) = (given(VALID)?, given(TEST)?);
+    note(&mut notes, "file that is no image", "files that are no images", &others);
     let test = test.unwrap_or_else(|| take_of_each(&mut train, 5));
     let valid = valid.unwrap_or_else(|| take_of_each(&mut train, 10));
     for (label, class) in classes.iter().enumerate() {
         if !train.iter().any(|(_, of)| *of == label) {
             return Err(DataError::read(
                 &train_root.join(class),
-                "too few pictures to train, validate and test on; it takes 3 or more",
+                "too few images to train, validate and test on; it takes 3 or more",
             ));
         }
     }
     let images = |labelled: Labelled| {
         let mut images = Images::new(size, resize);
         for (path, label) in labelled {
-            images.push(Picture::File(path.into()), label);
+            images.push(ImageSource::File(path.into()), label);
         }
         images
     };
@@ -59,25 +95,43 @@ pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError>
         train: images(train),
         valid: images(valid),
         test: images(test),
+        notes,
     })
+}
+
+/// Notes that `left_out` is not read, with its first path.
+fn note(notes: &mut Vec<String>, one: &str, many: &str, left_out: &[PathBuf]) {
+    match left_out {
+        [] => {}
+        [path] => notes.push(format!("1 {one} left out: {}", path.display())),
+        [path, ..] => notes.push(format!(
+            "{} {many} left out, the first: {}",
+            left_out.len(),
+            path.display()
+        )),
+    }
 }
 
 /// The task's name: the folder's.
 pub fn name(root: &Path) -> String {
     let full = fs::canonicalize(root).unwrap_or(root.to_path_buf());
     full.file_name()
-        .map_or("pictures".into(), |name| name.to_string_lossy().into_owned())
+        .map_or("images".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
     let folders = subfolders(root)?;
-    let names: Vec<String> = folders
-        .iter()
-        .filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()))
-        .collect();
+    let mut names = Vec::with_capacity(folders.len());
+    for folder in &folders {
+        let name = folder.file_name().unwrap_or_default();
+        let name = name
+            .to_str()
+            .ok_or_else(|| DataError::read(folder, "the class folder's name is not UTF-8; rename it"))?;
+        names.push(name.to_string());
+    }
     if names.len() < 2 {
         let message = format!(
-            "{} class folder in it; expected one sub-folder a class, two or more",
+            "{} class folder in it; expected one sub-folder per class, two or more",
             names.len()
         );
         return Err(DataError::read(root, message));
@@ -85,40 +139,29 @@ fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// The pictures of every class, sorted by path.
-fn labelled(root: &Path, classes: &[String]) -> Result<Labelled, DataError> {
+/// The images of every class, sorted by path; other files are added to `others`.
+fn labelled(root: &Path, classes: &[String], others: &mut Vec<PathBuf>) -> Result<Labelled, DataError> {
     let mut labelled = Vec::new();
     for folder in subfolders(root)? {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let label = classes
-            .binary_search(&name)
-            .map_err(|_| DataError::read(&folder, "this class has no folder under train"))?;
-        let found = decode::in_folder(&folder)?;
-        if found.is_empty() {
+            .iter()
+            .position(|class| *class == name)
+            .ok_or_else(|| DataError::read(&folder, "this class has no folder under train"))?;
+        let Found { images, others: left } = image_files::within(&folder)?;
+        if images.is_empty() {
             return Err(DataError::read(
                 &folder,
-                "there is no .jpg, .jpeg or .png picture in it",
+                "there is no .jpg, .jpeg, .png, .gif, .bmp or .webp image in it",
             ));
         }
-        labelled.extend(found.into_iter().map(|path| (path, label)));
+        labelled.extend(images.into_iter().map(|path| (path, label)));
+        others.extend(left);
     }
     Ok(labelled)
 }
 
-/// The folders in `root`, sorted, those with a leading dot left out.
-fn subfolders(root: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let entries = fs::read_dir(root).map_err(|e| DataError::read(root, e))?;
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    found.sort();
-    Ok(found)
-}
-
-/// True if there is a picture in `folder`, also one of a kind that is not read: the reader says so then.
-fn has_pictures(folder: &Path) -> bool {
-    !decode::in_folder(folder).is_ok_and(|found| found.is_empty())
+/// True if there is an image in `folder` or within it, also one of a kind that is not read: the reader says so then.
+fn has_images(folder: &Path) -> bool {
+    !image_files::within(folder).is_ok_and(|found| found.images.is_empty())
 }

@@ -1,123 +1,333 @@
-//! Picture files to RGB.
+//! Image files to RGB: JPEG, PNG, GIF, BMP, WebP and PNM, told by their first bytes, whatever they are called.
 //!
 //! Rules: grey is repeated on the three channels; transparency is dropped, not blended; 16-bit values are scaled to 8
-//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); the orientation tag of a camera is not heeded, as in
-//! the benchmarks' own loaders. GIF, BMP, WebP and other kinds of files are refused by name.
+//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); of an animation the first frame is taken. An image is turned as its EXIF orientation says, as Hugging Face's datasets and transformers do;
+//! torchvision and the loaders of VTAB-1k and FGVC do not ([`Decoder::apply_orientation`]). AVIF, HEIC, TIFF and JPEG 2000 are
+//! refused by name.
+//!
+//! An image of more pixels than [`Decoder::max_pixels`] is refused before anything is allocated for it, and all threads
+//! together hold at most 256 MiB of images that are being decoded (a greater one is decoded alone).
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::path::Path;
 
-use image::{ImageFormat, RgbImage};
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::DataError;
+use crate::guard::guarded;
+use crate::in_flight::{self, Permit};
+use crate::jpeg;
 
-/// Decodes the picture file at `path`.
-///
-/// # Errors
-/// A file that is missing, truncated, or no JPEG or PNG.
-pub fn file(path: &Path) -> Result<RgbImage, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
-    memory(&bytes).map_err(|message| DataError::read(path, message))
+/// Pixels that an image may have unless told otherwise: a phone's 108 megapixels and some more.
+pub const MAX_PIXELS: u64 = 1 << 27;
+
+/// A file of more bytes is no image.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Memory that a decoder may take for notes and tables beside the pixels.
+const BESIDE: u64 = 8 << 20;
+
+/// How image files are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoder {
+    /// An image of more pixels is refused.
+    pub max_pixels: u64,
+    /// Turn an image as its EXIF orientation says.
+    pub apply_orientation: bool,
 }
 
-/// Decodes the bytes of a picture file.
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            max_pixels: MAX_PIXELS,
+            apply_orientation: true,
+        }
+    }
+}
+
+/// A decoded image. As long as it lives it counts among the images that are being decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The image.
+    pub image: RgbImage,
+    /// True if it was turned.
+    pub turned: bool,
+    _permit: Permit,
+}
+
+/// What is known of an image before it is decoded.
+struct Header {
+    format: ImageFormat,
+    width: u32,
+    height: u32,
+    /// Memory that decoding takes.
+    bytes: u64,
+}
+
+impl Decoder {
+    /// As the loaders of VTAB-1k and FGVC read: the EXIF orientation is not looked at.
+    pub fn of_benchmarks() -> Self {
+        Self {
+            apply_orientation: false,
+            ..Self::default()
+        }
+    }
+
+    /// Decodes the image file at `path`.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, cut off, too large, or of a kind that is not read.
+    pub fn file(&self, path: &Path) -> Result<Decoded, DataError> {
+        let (_, header) = self.open(path)?;
+        let permit = in_flight::acquire(header.bytes);
+        let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+        self.decode(&bytes, &header, permit)
+            .map_err(|message| DataError::read(path, message))
+    }
+
+    /// Decodes the bytes of an image file.
+    ///
+    /// # Errors
+    /// As [`Decoder::file`], without the file's name.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<Decoded, String> {
+        let header = self.checked(Cursor::new(bytes), bytes.len() as u64)?;
+        let permit = in_flight::acquire(header.bytes);
+        self.decode(bytes, &header, permit)
+    }
+
+    /// Width and height of the image file at `path` as it is stored, read from its header.
+    ///
+    /// # Errors
+    /// As [`Decoder::file`], as far as the header tells.
+    pub fn file_size(&self, path: &Path) -> Result<(u32, u32), DataError> {
+        self.open(path).map(|(_, header)| (header.width, header.height))
+    }
+
+    /// Width and height of an image as it is stored, read from its header.
+    ///
+    /// # Errors
+    /// As [`Decoder::bytes`], as far as the header tells.
+    pub fn bytes_size(&self, bytes: &[u8]) -> Result<(u32, u32), String> {
+        let header = self.checked(Cursor::new(bytes), bytes.len() as u64)?;
+        Ok((header.width, header.height))
+    }
+
+    fn open(&self, path: &Path) -> Result<(File, Header), DataError> {
+        let file = File::open(path).map_err(|e| DataError::read(path, e))?;
+        let about = file.metadata().map_err(|e| DataError::read(path, e))?;
+        if about.is_dir() {
+            return Err(DataError::read(path, "it is a folder, expected an image file"));
+        }
+        let header = self.checked(BufReader::new(&file), about.len());
+        let header = header.map_err(|message| DataError::read(path, message))?;
+        Ok((file, header))
+    }
+
+    /// The header of an image in a file of `length` bytes, unless it is too large.
+    fn checked(&self, source: impl BufRead + Seek, length: u64) -> Result<Header, String> {
+        if length > MAX_FILE {
+            return Err(format!("{length} bytes are too many for an image file"));
+        }
+        let header = header(source, length)?;
+        let (width, height) = (header.width, header.height);
+        match u64::from(width) * u64::from(height) {
+            0 => Err("the image has no pixels".into()),
+            pixels if pixels > self.max_pixels => Err(format!(
+                "the image has {width} x {height} = {pixels} pixels, more than the limit of {}; scale it down, or raise \
+                 max_image_pixels",
+                self.max_pixels
+            )),
+            _ => Ok(header),
+        }
+    }
+
+    fn decode(&self, bytes: &[u8], header: &Header, permit: Permit) -> Result<Decoded, String> {
+        let bytes = match header.format {
+            ImageFormat::Jpeg => jpeg::whole(bytes)?,
+            _ => bytes,
+        };
+        let (image, turned) = guarded(|| {
+            let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
+            let mut limits = Limits::no_limits();
+            limits.max_alloc = Some(header.bytes + BESIDE);
+            reader.limits(limits);
+            let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+            let size = decoder.dimensions();
+            if size != (header.width, header.height) {
+                return Err(format!(
+                    "its header says {} x {} pixels, the image has {} x {}",
+                    header.width, header.height, size.0, size.1
+                ));
+            }
+            // A damaged note turns nothing.
+            let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+            let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+            let turned = self.apply_orientation && orientation != Orientation::NoTransforms;
+            if turned {
+                image.apply_orientation(orientation);
+            }
+            Ok((image.into_rgb8(), turned))
+        })?;
+        Ok(Decoded {
+            image,
+            turned,
+            _permit: permit,
+        })
+    }
+}
+
+/// Decodes the image file at `path` with the usual limits, its EXIF orientation applied.
 ///
 /// # Errors
-/// What the decoder says.
+/// As [`Decoder::file`].
+pub fn file(path: &Path) -> Result<RgbImage, DataError> {
+    Decoder::default().file(path).map(|decoded| decoded.image)
+}
+
+/// Decodes the bytes of an image file with the usual limits, its EXIF orientation applied.
+///
+/// # Errors
+/// As [`Decoder::bytes`].
 pub fn memory(bytes: &[u8]) -> Result<RgbImage, String> {
-    if bytes.is_empty() {
-        return Err("the picture has no bytes".into());
-    }
-    let format = format(bytes)?;
-    if format == ImageFormat::Jpeg && !ends(bytes) {
-        return Err("the JPEG is cut off: its end marker is missing".into());
-    }
-    let picture = image::load_from_memory_with_format(bytes, format).map_err(|e| e.to_string())?;
-    Ok(picture.into_rgb8())
+    Decoder::default().bytes(bytes).map(|decoded| decoded.image)
 }
 
 /// File name ending of the format of `bytes`.
 ///
 /// # Errors
-/// Bytes of neither JPEG nor PNG.
+/// Bytes of a kind that is not read.
 pub fn extension(bytes: &[u8]) -> Result<&'static str, String> {
-    Ok(match format(bytes)? {
-        ImageFormat::Png => "png",
-        _ => "jpg",
-    })
+    let format = format(bytes)?;
+    Ok(format.extensions_str().first().copied().unwrap_or("image"))
 }
 
-/// JPEG or PNG, by the first bytes, whatever the file is called.
-fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
-    match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
+/// The format of a file that begins with `start`.
+fn format(start: &[u8]) -> Result<ImageFormat, String> {
+    const READ: &str = "JPEG, PNG, GIF, BMP, WebP and PNM are read";
+    if start.is_empty() {
+        return Err("the image has no bytes".into());
+    }
+    if start.get(4..8) == Some(b"ftyp") {
+        let kind = match start.get(8..12) {
+            Some(b"avif" | b"avis") => "AVIF image",
+            Some(b"heic" | b"heix" | b"mif1" | b"hevc") => "HEIC image",
+            _ => "film or image of MPEG-4's family",
+        };
+        return Err(format!("it is an {kind}; {READ}, convert it to one of them")
+            .replace("an HEIC", "a HEIC")
+            .replace("an film", "a film"));
+    }
+    match image::guess_format(start) {
+        Ok(
+            format @ (ImageFormat::Jpeg
+            | ImageFormat::Png
+            | ImageFormat::Gif
+            | ImageFormat::Bmp
+            | ImageFormat::WebP
+            | ImageFormat::Pnm),
+        ) => Ok(format),
         Ok(other) => {
             let name = other.extensions_str().first().unwrap_or(&"other").to_uppercase();
-            Err(format!(
-                "it is a {name} picture; only JPEG and PNG are read, convert it to one of them"
-            ))
+            Err(format!("it is a {name} image; {READ}, convert it to one of them"))
         }
-        Err(_) => Err("it is no JPEG or PNG picture, the two kinds that are read".into()),
+        Err(_) => Err(format!("it is no image of a kind that is read; {READ}")),
     }
 }
 
-/// File name endings of the pictures that are read, in lower case.
-const READ: [&str; 3] = ["jpg", "jpeg", "png"];
-
-/// Endings of pictures that are not: among pictures of a folder they are an oversight, not to be passed over.
-const NOT_READ: [&str; 9] = ["gif", "bmp", "webp", "tif", "tiff", "avif", "heic", "jp2", "ppm"];
-
-/// The picture files in `folder`, by the endings of their names, sorted; other files and hidden ones are passed over.
-///
-/// # Errors
-/// A folder that cannot be read, a picture of a kind that is not read.
-pub fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)
-        .map_err(|e| DataError::read(folder, e))?
-        .flatten()
-    {
-        let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
+fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String> {
+    let mut start = Vec::new();
+    let read = |source: &mut dyn Read, start: &mut Vec<u8>, count: u64| {
+        source.take(count).read_to_end(start).map_err(|e| e.to_string())
+    };
+    read(&mut source, &mut start, 32)?;
+    let format = format(&start)?;
+    if format == ImageFormat::Jpeg {
+        // Notes and colour profiles may lie before the frame header.
+        read(&mut source, &mut start, 1 << 16)?;
+        if jpeg::frame(&start).is_none() {
+            read(&mut source, &mut start, length)?;
         }
-        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-        if READ.iter().any(|known| ending == *known) {
-            found.push(path);
-        } else if NOT_READ.iter().any(|known| ending == *known) {
-            let message = "only .jpg, .jpeg and .png pictures are read; convert it to one of them, or take it away";
-            return Err(DataError::read(&path, message));
-        }
+        let frame = jpeg::frame(&start).ok_or("the JPEG is cut off or damaged: its frame header is missing")?;
+        let pixels = u64::from(frame.width) * u64::from(frame.height);
+        let coefficients = if frame.progressive { 2 } else { 0 } * pixels * u64::from(frame.components);
+        return Ok(Header {
+            format,
+            width: frame.width,
+            height: frame.height,
+            bytes: length + coefficients + pixels * if frame.components == 1 { 4 } else { 3 },
+        });
     }
-    found.sort();
-    Ok(found)
-}
-
-/// True if an end-of-image marker follows the last scan of a JPEG. The decoder fills what is missing with grey; a picture
-/// that lost its lower half should not be trained on. (Within a scan no 0xFF is followed by either marker's code.)
-fn ends(jpeg: &[u8]) -> bool {
-    let last = |code: u8| jpeg.windows(2).rposition(|pair| pair == [0xFF, code]);
-    last(0xD9) > last(0xDA)
+    source.rewind().map_err(|e| e.to_string())?;
+    guarded(|| {
+        let mut reader = ImageReader::with_format(source, format);
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(BESIDE);
+        reader.limits(limits);
+        let decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+        let (width, height) = decoder.dimensions();
+        let rgb = match decoder.color_type() {
+            ColorType::Rgb8 => 0,
+            _ => u64::from(width) * u64::from(height) * 3,
+        };
+        Ok(Header {
+            format,
+            width,
+            height,
+            bytes: length.saturating_add(decoder.total_bytes()).saturating_add(rgb),
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
-    use image::RgbImage;
-
     use super::*;
+
+    fn written(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        image.write_to(&mut file, format).unwrap();
+        file.into_inner()
+    }
+
+    fn noise(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([(x * y) as u8, (x * 7) as u8, (y * 5) as u8])
+        })
+    }
 
     #[test]
     fn a_jpeg_that_is_cut_off_is_refused_and_bytes_after_its_end_are_not() {
-        let noise = RgbImage::from_fn(40, 40, |x, y| image::Rgb([(x * y) as u8, (x * 7) as u8, (y * 5) as u8]));
-        let mut file = Cursor::new(Vec::new());
-        noise.write_to(&mut file, ImageFormat::Jpeg).unwrap();
-        let whole = file.into_inner();
+        let whole = written(&noise(40, 40).into(), ImageFormat::Jpeg);
         assert_eq!(memory(&whole).unwrap().dimensions(), (40, 40));
-        assert!(memory(&[&whole[..], b"made by a camera"].concat()).is_ok());
+        for tail in [&b"made by a camera"[..], &[0xFF, 0xDA, 1, 2, 3, 0xFF, 0x00]] {
+            assert_eq!(memory(&[&whole[..], tail].concat()), memory(&whole));
+        }
         for cut in [whole.len() - 2, whole.len() * 3 / 4] {
             let message = memory(&whole[..cut]).unwrap_err();
             assert!(message.contains("cut off"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_image_above_the_limit_is_refused_by_its_header_and_the_limit_is_a_setting() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp] {
+            let bytes = written(&noise(30, 20).into(), format);
+            let decoder = |max_pixels| Decoder {
+                max_pixels,
+                ..Decoder::default()
+            };
+            assert!(decoder(600).bytes(&bytes).is_ok());
+            for message in [
+                decoder(599).bytes(&bytes).unwrap_err(),
+                decoder(599).bytes_size(&bytes).unwrap_err(),
+            ] {
+                assert!(
+                    message.contains("30 x 20 = 600 pixels, more than the limit of 599"),
+                    "{message}"
+                );
+            }
+            assert_eq!(Decoder::default().bytes_size(&bytes), Ok((30, 20)));
         }
     }
 }

@@ -23,6 +23,7 @@ pub fn task() -> Task {
         train,
         valid,
         test,
+        notes: Vec::new(),
     }
 }
 

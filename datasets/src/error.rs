@@ -41,7 +41,7 @@ pub enum DataError {
     #[error("{0}")]
     Mismatch(String),
     /// The caller wanted no more.
-    #[error("reading pictures was stopped")]
+    #[error("reading images was stopped")]
     Stopped,
 }
 

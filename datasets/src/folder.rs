@@ -1,14 +1,16 @@
 //! The layout VTAB users have: `ROOT/<task>/{images/…, train800.txt, val200.txt, test.txt}`, lines `path label`.
-//! `train800val200.txt` stands in for the first two lists where they are missing.
+//! `train800val200.txt` stands in for the first two lists where they are missing. Labels are numbers, or names of
+//! classes.txt. The images of VTAB's own tasks are read as its loaders read them, without their EXIF orientation.
 
 use std::fs;
 use std::path::Path;
 
+use crate::decode::Decoder;
 use crate::error::DataError;
-use crate::images::{Images, Picture, Task};
+use crate::images::{ImageSource, Images, Task};
 use crate::lists::{self, Entry};
 use crate::resize::Resize;
-use crate::vtab;
+use crate::{text_file, vtab};
 
 const TRAIN: &str = "train800.txt";
 const VALID: &str = "val200.txt";
@@ -20,9 +22,11 @@ const TEST: &str = "test.txt";
 /// # Errors
 /// A root that is missing.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
-    let mut names: Vec<String> = fs::read_dir(root)
-        .map_err(|e| DataError::read(root, e))?
-        .flatten()
+    let error = |e| DataError::read(root, e);
+    let entries = fs::read_dir(root).map_err(error)?.collect::<Result<Vec<_>, _>>();
+    let mut names: Vec<String> = entries
+        .map_err(error)?
+        .into_iter()
         .filter(|entry| [TRAIN, BOTH].iter().any(|list| entry.path().join(list).is_file()))
         .filter_map(|entry| entry.file_name().into_string().ok())
         // What `vtab-prepare` has not finished.
@@ -32,39 +36,51 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// Task `name`, its pictures not yet read.
+/// Task `name`, its images not yet read.
 ///
 /// # Errors
-/// A missing folder or list, a malformed line, a label out of range, a line that occurs twice.
+/// A missing folder or list, a malformed line, a label out of range, a line that occurs twice, fewer than two classes,
+/// lists of another length than vtab-prepare wrote.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
     let folder = root.join(name);
     if !folder.is_dir() {
         return Err(DataError::read(&folder, "no such task folder"));
     }
+    let names = class_names(&folder)?;
+    let read = |list: &str| lists::read_with(&folder.join(list), &names);
     let lists = match folder.join(TRAIN).is_file() || !folder.join(BOTH).is_file() {
-        true => [
-            (TRAIN, lists::read(&folder.join(TRAIN))?),
-            (VALID, lists::read(&folder.join(VALID))?),
-            (TEST, lists::read(&folder.join(TEST))?),
-        ],
+        true => [(TRAIN, read(TRAIN)?), (VALID, read(VALID)?), (TEST, read(TEST)?)],
         false => {
-            let mut train = lists::read(&folder.join(BOTH))?;
+            let mut train = read(BOTH)?;
             if train.len() <= 800 {
                 let message = format!("{} lines; the first 800 train, so that it needs more", train.len());
                 return Err(DataError::read(&folder.join(BOTH), message));
             }
             let valid = train.split_off(800);
-            [(BOTH, train), (BOTH, valid), (TEST, lists::read(&folder.join(TEST))?)]
+            [(BOTH, train), (BOTH, valid), (TEST, read(TEST)?)]
         }
     };
-    let classes = class_names(&folder, &lists[0].1)?;
+    vtab::prepare::check_lengths(&folder, lists.each_ref().map(|(_, entries)| entries.len()))?;
+    let classes = match names.is_empty() {
+        false => names,
+        true => numbered(&folder.join(lists[0].0), &lists[0].1)?,
+    };
     for (part, entries) in &lists {
         lists::check_labels(&folder.join(part), entries, classes.len())?;
     }
+    if classes.len() < 2 {
+        let message = "every label is 0: there is one class, and a task needs two or more; name them all in classes.txt \
+                       if this list lacks some";
+        return Err(DataError::read(&folder.join(lists[0].0), message));
+    }
+    let decoder = match vtab::info(name) {
+        Some(_) => Decoder::of_benchmarks(),
+        None => Decoder::default(),
+    };
     let [train, valid, test] = lists.map(|(_, entries)| {
         let mut images = Images::new(size, resize);
         for entry in entries {
-            images.push(Picture::File(folder.join(&entry.path).into()), entry.label);
+            images.push(ImageSource::File(folder.join(&entry.path).into()), entry.label);
         }
         images
     });
@@ -75,34 +91,36 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task
         train,
         valid,
         test,
-    })
+        notes: Vec::new(),
+    }
+    .with_decoder(decoder))
 }
 
-/// The lines of classes.txt if there is one, otherwise the numbers up to the greatest training label: a label
-/// that occurs in a test list alone could never be predicted and is far more likely a mistake.
-fn class_names(folder: &Path, train: &[Entry]) -> Result<Vec<String>, DataError> {
+/// The lines of classes.txt; none where there is no such file.
+fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
     let path = folder.join("classes.txt");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let names: Vec<String> = text
-                .lines()
-                .map(|line| line.trim().to_string())
-                .filter(|line| !line.is_empty())
-                .collect();
-            if names.is_empty() {
-                return Err(DataError::read(&path, "it is empty; expected a class name a line"));
-            }
-            Ok(names)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let greatest = train.iter().map(|entry| entry.label).max().unwrap_or(0);
-            // A mistyped label must not reserve a head of millions of rows.
-            if greatest >= 100_000 {
-                let message = format!("label {greatest} is out of range; labels count from 0 to 99999");
-                return Err(DataError::read(&folder.join(TRAIN), message));
-            }
-            Ok((0..=greatest).map(|class| class.to_string()).collect())
-        }
-        Err(error) => Err(DataError::read(&path, error)),
+    let text = text_file::read_if_there(&path).map_err(|message| DataError::read(&path, message))?;
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let names: Vec<String> = lines.map(String::from).collect();
+    if names.is_empty() {
+        return Err(DataError::read(&path, "it is empty; expected one class name per line"));
     }
+    if let Some(name) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
+        let message = format!("class '{}' has two lines", names[name]);
+        return Err(DataError::read(&path, message));
+    }
+    Ok(names)
+}
+
+/// The numbers up to the greatest training label as names: a label that occurs in a test list alone could never be
+/// predicted and is far more likely a mistake.
+fn numbered(path: &Path, train: &[Entry]) -> Result<Vec<String>, DataError> {
+    let greatest = train.iter().map(|entry| entry.label).max().unwrap_or(0);
+    // A mistyped label must not reserve a head of millions of rows.
+    if greatest >= 100_000 {
+        let message = format!("label {greatest} is out of range; labels count from 0 to 99999");
+        return Err(DataError::read(path, message));
+    }
+    Ok((0..=greatest).map(|class| class.to_string()).collect())
 }

@@ -1,11 +1,11 @@
-//! Labelled pictures: kept decoded in their own size, or read again each time they are wanted. Nothing is kept in the
+//! Labelled images: kept decoded in their own size, or read again each time they are wanted. Nothing is kept in the
 //! size that a model reads.
 //!
 //! What a set keeps is limited ([`Task::keep`]), so that memory hardly grows with the test set: `vtab --method linear`
-//! with the shipped backbone peaked at 81 MB with 2,000 test pictures of 64 px (as dSprites' are), 93 MB with 20,000
-//! and 101 MB with 70,000; what grows is the lists. Keeping no test picture costs little: of an evaluation of 15.6 s on
+//! with the shipped backbone peaked at 81 MB with 2,000 test images of 64 px (as dSprites' are), 93 MB with 20,000
+//! and 101 MB with 70,000; what grows is the lists. Keeping no test image costs little: of an evaluation of 15.6 s on
 //! two busy cores (one run, none of the 20,000 kept) decoding took 2.5 s and resizing 3.4 s, summed over the threads,
-//! and the model waited 0.06 s for pictures.
+//! and the model waited 0.06 s for images.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,46 +15,61 @@ use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
-use crate::decode;
+use crate::decode::{Decoded, Decoder};
 use crate::error::DataError;
 use crate::resize::Resize;
 use crate::steps::{self, Steps};
 
-/// One picture.
+/// One image.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Picture {
+pub enum ImageSource {
     /// Decoded, in its own size.
     Decoded(Arc<RgbImage>),
     /// A file.
     File(Arc<Path>),
-    /// The bytes of a picture file that lies in a larger file.
+    /// The bytes of an image file that lies in a larger file.
     Encoded {
         /// The larger file and the place in it, for messages.
         name: Arc<Path>,
-        /// JPEG or PNG.
+        /// A whole image file.
         bytes: Arc<[u8]>,
     },
 }
 
-impl Picture {
-    /// The picture decoded, in its own size; no copy if it is kept decoded.
-    ///
-    /// # Errors
-    /// A picture that is missing or damaged.
-    pub fn rgb(&self) -> Result<Arc<RgbImage>, DataError> {
+/// An image in its own size.
+enum Opened {
+    /// One that is kept decoded.
+    Kept(Arc<RgbImage>),
+    /// One that was decoded just now.
+    Read(Decoded),
+}
+
+impl ImageSource {
+    /// The image in its own size.
+    fn open(&self, decoder: &Decoder) -> Result<Opened, DataError> {
         match self {
-            Self::Decoded(picture) => Ok(picture.clone()),
-            Self::File(path) => decode::file(path).map(Arc::new),
-            Self::Encoded { name, bytes } => decode::memory(bytes)
-                .map(Arc::new)
+            Self::Decoded(image) => Ok(Opened::Kept(image.clone())),
+            Self::File(path) => decoder.file(path).map(Opened::Read),
+            Self::Encoded { name, bytes } => decoder
+                .bytes(bytes)
+                .map(Opened::Read)
                 .map_err(|message| DataError::read(name, message)),
         }
     }
 
-    /// Looks whether the picture's file is there, without reading it.
-    ///
-    /// # Errors
-    /// A file that is missing.
+    /// Bytes of the image decoded, from its header.
+    fn decoded_bytes(&self, decoder: &Decoder) -> Result<usize, DataError> {
+        let (width, height) = match self {
+            Self::Decoded(image) => image.dimensions(),
+            Self::File(path) => decoder.file_size(path)?,
+            Self::Encoded { name, bytes } => decoder
+                .bytes_size(bytes)
+                .map_err(|message| DataError::read(name, message))?,
+        };
+        Ok(3 * width as usize * height as usize)
+    }
+
+    /// Looks whether the image's file is there, without reading it.
     fn check(&self) -> Result<(), DataError> {
         match self {
             Self::File(path) => std::fs::metadata(&**path)
@@ -64,7 +79,7 @@ impl Picture {
         }
     }
 
-    /// The file, or the place in one; `None` for a picture that was made, not read.
+    /// The file, or the place in one; `None` for an image that was made, not read.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Decoded(_) => None,
@@ -74,23 +89,25 @@ impl Picture {
     }
 }
 
-/// Labelled pictures that a model reads in one size. A clone shares the pictures.
+/// Labelled images that a model reads in one size. A clone shares the images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Images {
     /// Side of the squares that the model reads, pixels.
     pub size: usize,
-    /// How they are made of the pictures.
+    /// How they are made of the images.
     pub resize: Resize,
     /// The steps of [`Resize::Model`].
     pub steps: Option<Steps>,
-    /// One label a picture.
+    /// One label per image.
     pub labels: Vec<usize>,
-    /// The pictures.
-    pub pictures: Vec<Picture>,
+    /// The images.
+    pub sources: Vec<ImageSource>,
+    /// How their files are decoded.
+    pub decoder: Decoder,
 }
 
 impl Images {
-    /// No picture yet.
+    /// No image yet.
     pub fn new(size: usize, resize: Resize) -> Self {
         Self {
             size,
@@ -99,7 +116,7 @@ impl Images {
         }
     }
 
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -109,40 +126,56 @@ impl Images {
         self.labels.is_empty()
     }
 
-    /// Adds a picture.
-    pub fn push(&mut self, picture: Picture, label: usize) {
-        self.pictures.push(picture);
+    /// Adds an image.
+    pub fn push(&mut self, image: ImageSource, label: usize) {
+        self.sources.push(image);
         self.labels.push(label);
     }
 
-    /// Adds a grey picture of `size * size` bytes.
+    /// Adds a grey image of `size * size` bytes.
     pub fn push_grey(&mut self, grey: &[u8], label: usize) {
         let side = self.size as u32;
-        let picture = RgbImage::from_fn(side, side, |x, y| image::Rgb([grey[(y * side + x) as usize]; 3]));
-        self.push(Picture::Decoded(Arc::new(picture)), label);
+        let image = RgbImage::from_fn(side, side, |x, y| image::Rgb([grey[(y * side + x) as usize]; 3]));
+        self.push(ImageSource::Decoded(Arc::new(image)), label);
     }
 
-    /// Picture `index` decoded, in its own size.
+    /// Image `index` decoded, in its own size; no copy if it is kept decoded. Where many large ones are read at a time, use
+    /// [`Images::with_rgb`], which bounds their memory.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
+    /// An image that is missing, damaged or too large.
     pub fn rgb(&self, index: usize) -> Result<Arc<RgbImage>, DataError> {
-        self.pictures[index].rgb()
+        Ok(match self.sources[index].open(&self.decoder)? {
+            Opened::Kept(image) => image,
+            Opened::Read(decoded) => Arc::new(decoded.image),
+        })
     }
 
-    /// Picture `index` as the model reads it in evaluation: `[3, size, size]`, values 0 to 255, not rounded.
+    /// What `made` makes of image `index`, in its own size. All threads together hold at most 256 MiB of decoded images in
+    /// such calls; `made` must not wait for work of a thread pool.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
+    /// An image that is missing, damaged or too large.
+    pub fn with_rgb<T>(&self, index: usize, made: impl FnOnce(&RgbImage) -> T) -> Result<T, DataError> {
+        Ok(match self.sources[index].open(&self.decoder)? {
+            Opened::Kept(image) => made(&image),
+            Opened::Read(decoded) => made(&decoded.image),
+        })
+    }
+
+    /// Image `index` as the model reads it in evaluation: `[3, size, size]`, values 0 to 255, not rounded.
+    ///
+    /// # Errors
+    /// An image that is missing or damaged.
     pub fn pixels(&self, index: usize) -> Result<Vec<f32>, DataError> {
         self.resized(index, None)
     }
 
-    /// Picture `index` as the model reads it in training: as `pixels`, with the random parts of `resize` drawn from
+    /// Image `index` as the model reads it in training: as `pixels`, with the random parts of `resize` drawn from
     /// `seed` and `index`.
     ///
     /// # Errors
-    /// A picture that is missing or damaged.
+    /// An image that is missing or damaged.
     pub fn training_pixels(&self, index: usize, seed: u64) -> Result<Vec<f32>, DataError> {
         // The odd constant spreads neighbouring indices over all seeds, so that no two epochs share draws.
         let own = seed.rotate_left(32) ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -150,79 +183,97 @@ impl Images {
     }
 
     fn resized(&self, index: usize, random: Option<u64>) -> Result<Vec<f32>, DataError> {
-        let picture = self.rgb(index)?;
-        let pixels = steps::prepare(self.resize, self.steps, &picture, self.size, random);
-        pixels.map_err(|message| {
-            let path = self.pictures[index].path().unwrap_or(Path::new("a picture"));
+        let resized = self.with_rgb(index, |image| {
+            steps::prepare(self.resize, self.steps, image, self.size, random)
+        })?;
+        resized.map_err(|message| {
+            let path = self.sources[index].path().unwrap_or(Path::new("an image"));
             DataError::read(path, message)
         })
     }
 
-    /// Decodes the first pictures, in parallel, and keeps them until they take `limit` bytes; of the others only
-    /// checks that their files are there. `bar` goes on by one a picture, and the whole as long as `go_on` says so.
+    /// Decodes the first images, in parallel, and keeps them until they take `limit` bytes; of the others only checks
+    /// that their files are there. Which ones fit is told by their headers, so that none is decoded in vain. `bar` goes on
+    /// by one per image, and the whole as long as `go_on` says so. Returns how many were turned by their EXIF orientation.
     ///
     /// # Errors
-    /// A picture that is missing or damaged; a stop.
-    pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<(), DataError> {
+    /// An image that is missing, damaged or too large; a stop.
+    pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<usize, DataError> {
         const CHUNK: usize = 64;
-        let mut kept = 0;
-        for chunk in self.pictures.chunks_mut(CHUNK) {
+        let (mut kept, mut turned) = (0_usize, 0);
+        let decoder = self.decoder;
+        for chunk in self.sources.chunks_mut(CHUNK) {
             if !go_on() {
                 return Err(DataError::Stopped);
             }
-            if kept < limit {
-                let decoded = chunk
-                    .par_iter()
-                    .map(|picture| picture.rgb().inspect(|_| bar.inc(1)))
-                    .collect::<Result<Vec<_>, _>>()?;
-                for (picture, decoded) in chunk.iter_mut().zip(decoded) {
-                    let bytes = decoded.as_raw().len();
-                    if kept + bytes <= limit {
-                        *picture = Picture::Decoded(decoded);
-                    }
-                    kept += bytes;
+            if kept >= limit {
+                for image in chunk {
+                    image.check()?;
+                    bar.inc(1);
                 }
                 continue;
             }
-            for picture in chunk {
-                picture.check()?;
-                bar.inc(1);
-            }
+            let sizes = chunk
+                .par_iter()
+                .map(|image| image.decoded_bytes(&decoder))
+                .collect::<Result<Vec<_>, _>>()?;
+            let fits: Vec<bool> = sizes
+                .iter()
+                .map(|bytes| {
+                    let fits = kept + bytes <= limit;
+                    kept += bytes;
+                    fits
+                })
+                .collect();
+            turned += chunk
+                .par_iter_mut()
+                .zip(fits)
+                .map(|(image, fits)| {
+                    let mut turned = 0;
+                    if fits && let Opened::Read(decoded) = image.open(&decoder)? {
+                        turned = usize::from(decoded.turned);
+                        *image = ImageSource::Decoded(Arc::new(decoded.image));
+                    }
+                    bar.inc(1);
+                    Ok(turned)
+                })
+                .sum::<Result<usize, DataError>>()?;
         }
-        Ok(())
+        Ok(turned)
     }
 
-    /// Bytes of the pictures that are kept decoded.
+    /// Bytes of the images that are kept decoded.
     pub fn kept_bytes(&self) -> usize {
-        let bytes = |picture: &Picture| match picture {
-            Picture::Decoded(picture) => picture.as_raw().len(),
-            Picture::File(_) => 0,
-            Picture::Encoded { bytes, .. } => bytes.len(),
+        let bytes = |image: &ImageSource| match image {
+            ImageSource::Decoded(image) => image.as_raw().len(),
+            ImageSource::File(_) => 0,
+            ImageSource::Encoded { bytes, .. } => bytes.len(),
         };
-        self.pictures.iter().map(bytes).sum()
+        self.sources.iter().map(bytes).sum()
     }
 
-    /// The pictures of both, these first.
+    /// The images of both, these first.
     pub fn joined(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.labels.extend_from_slice(&other.labels);
-        both.pictures.extend_from_slice(&other.pictures);
+        both.sources.extend_from_slice(&other.sources);
         both
     }
 
-    /// Moves the pictures from `at` on into a second set.
+    /// Moves the images from `at` on into a second set.
     pub fn split_off(&mut self, at: usize) -> Self {
         Self {
             size: self.size,
             resize: self.resize,
             steps: self.steps,
             labels: self.labels.split_off(at),
-            pictures: self.pictures.split_off(at),
+            sources: self.sources.split_off(at),
+            decoder: self.decoder,
         }
     }
 }
 
-/// One classification task: pictures to train on, pictures to choose by, and a test set.
+/// One classification task: images to train on, images to choose by, and a test set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
     /// Name.
@@ -237,19 +288,37 @@ pub struct Task {
     pub valid: Images,
     /// test.
     pub test: Images,
+    /// What a user should know of how the task was read: files left out, images turned. One sentence each.
+    pub notes: Vec<String>,
 }
 
-/// Bytes of decoded pictures that a set to train on may keep; one is read once an epoch.
+/// Bytes of decoded images that a set to train on may keep; one is read once an epoch.
 const KEPT_TRAIN: usize = 1 << 30;
 
-/// Bytes of decoded pictures that a set to validate on may keep; one is read once an epoch, and is small.
+/// Bytes of decoded images that a set to validate on may keep; one is read once an epoch, and is small.
 const KEPT_VALID: usize = 256 << 20;
 
-/// Bytes of decoded pictures that a set to test on may keep; one is read once a run, ahead of the model, and may be large.
+/// Bytes of decoded images that a set to test on may keep; one is read once a run, ahead of the model, and may be large.
 const KEPT_TEST: usize = 32 << 20;
 
 impl Task {
-    /// Looks whether the pictures' files are there, without reading them.
+    /// The same task, its images decoded with `decoder`.
+    pub fn with_decoder(mut self, decoder: Decoder) -> Self {
+        for part in [&mut self.train, &mut self.valid, &mut self.test] {
+            part.decoder = decoder;
+        }
+        self
+    }
+
+    /// The same task, with images of more than `max_pixels` pixels refused.
+    pub fn with_max_pixels(mut self, max_pixels: u64) -> Self {
+        for part in [&mut self.train, &mut self.valid, &mut self.test] {
+            part.decoder.max_pixels = max_pixels;
+        }
+        self
+    }
+
+    /// Looks whether the images' files are there, without reading them.
     ///
     /// # Errors
     /// A file that is missing.
@@ -257,29 +326,33 @@ impl Task {
         let parts = [&self.train, &self.valid, &self.test];
         parts
             .iter()
-            .flat_map(|part| &part.pictures)
-            .try_for_each(Picture::check)
+            .flat_map(|part| &part.sources)
+            .try_for_each(ImageSource::check)
     }
 
-    /// Number of test pictures that are trained on as well: their score tells nothing.
+    /// Number of test images that are trained on as well: their score tells nothing.
     pub fn trained_and_tested(&self) -> usize {
-        let trained: HashSet<_> = self.train.pictures.iter().filter_map(Picture::path).collect();
-        let tested = self.test.pictures.iter().filter_map(Picture::path);
+        let trained: HashSet<_> = self.train.sources.iter().filter_map(ImageSource::path).collect();
+        let tested = self.test.sources.iter().filter_map(ImageSource::path);
         tested.filter(|path| trained.contains(path)).count()
     }
 
-    /// Decodes and keeps pictures of the three sets within fixed limits (1 GiB, 256 MiB and 32 MiB); pictures beyond
+    /// Decodes and keeps images of the three sets within fixed limits (1 GiB, 256 MiB and 32 MiB); images beyond
     /// are read again each time. Shows a progress bar, and goes on as long as `go_on` says so.
     ///
     /// # Errors
-    /// A picture that is missing or damaged; a stop.
+    /// An image that is missing or damaged; a stop.
     pub fn keep(mut self, go_on: &dyn Fn() -> bool) -> Result<Self, DataError> {
         let total = self.train.len() + self.valid.len() + self.test.len();
-        let bar = crate::progress::bar(total, format!("{}: reading pictures", self.name));
-        self.train.keep(KEPT_TRAIN, &bar, go_on)?;
-        self.valid.keep(KEPT_VALID, &bar, go_on)?;
-        self.test.keep(KEPT_TEST, &bar, go_on)?;
+        let bar = crate::progress::bar(total, format!("{}: reading images", self.name));
+        let turned = self.train.keep(KEPT_TRAIN, &bar, go_on)?
+            + self.valid.keep(KEPT_VALID, &bar, go_on)?
+            + self.test.keep(KEPT_TEST, &bar, go_on)?;
         bar.finish_and_clear();
+        if turned > 0 {
+            self.notes
+                .push(format!("{turned} images turned as their EXIF orientation says"));
+        }
         Ok(self)
     }
 }

@@ -1,18 +1,24 @@
-//! Pictures with labels: the layouts users have, the benchmarks as they are distributed, and the sample that ships
+//! Images with labels: the layouts users have, the benchmarks as they are distributed, and the sample that ships
 //! with the repository; and language data.
 
 pub mod class_folders;
+pub mod dataset;
 pub mod decode;
 pub mod digits;
 mod error;
 pub mod fgvc;
 pub mod folder;
 pub mod glue;
+mod guard;
+pub mod image_files;
 pub mod images;
+mod in_flight;
+mod jpeg;
 pub mod language;
 pub mod lists;
 pub mod parquet_images;
 mod parquet_rows;
+mod paths;
 mod progress;
 pub mod resize;
 pub mod root;
@@ -20,10 +26,12 @@ pub mod sample;
 mod split;
 mod sprites;
 pub mod steps;
+mod text_file;
 pub mod texts;
 pub mod textures;
 pub mod vtab;
 
+pub use decode::Decoder;
 pub use error::DataError;
-pub use images::{Images, Picture, Task};
+pub use images::{ImageSource, Images, Task};
 pub use resize::Resize;

@@ -1,10 +1,12 @@
-//! Pictures in Hugging Face's parquet files: `train-00000-of-00001.parquet` and so on, in the folder itself or in `data`
-//! in it. A column of pictures (`image`, a struct of `bytes` and `path`) and one of labels (`label`, whole numbers), or
-//! those that the file's own `huggingface` note calls an Image and a ClassLabel, which also names the classes.
+//! Images in Hugging Face's parquet files: `train-00000-of-00001.parquet` and so on, in the folder itself or in `data`
+//! in it. A column of images (`image`, a struct of `bytes` and `path`) and one of labels (`label`, whole numbers), or
+//! those that the file's own `huggingface` note calls an Image and a ClassLabel, which also names the classes, or those
+//! that [`Columns`] names.
 //!
 //! Parts: train, test, and validation (`valid`, `val`, `dev`). A part that is missing is split off the training
-//! pictures as for [`crate::class_folders`]. The pictures' files stay in memory, not decoded.
+//! images as for [`crate::class_folders`]. The images' files stay in memory, not decoded.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,54 +15,70 @@ use serde_json::Value;
 
 use crate::class_folders;
 use crate::error::DataError;
-use crate::images::{Images, Picture, Task};
+use crate::images::{ImageSource, Images, Task};
 use crate::parquet_rows::ParquetFile;
 use crate::resize::Resize;
 use crate::split::take_of_each;
 
-type Labelled = Vec<(Picture, usize)>;
+type Labelled = Vec<(ImageSource, usize)>;
 
 /// Labels beyond this are a mistake: they would reserve a head of millions of rows.
 const MOST_CLASSES: usize = 100_000;
 
+/// Names of the columns to read; the file's own note or the usual names where they are absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The column of images (`--image-field`).
+    pub image: Option<String>,
+    /// The column of labels (`--label-field`).
+    pub label: Option<String>,
+}
+
 /// True if there are parquet files to train on in `root`, or in `data` in it.
 pub fn is_one(root: &Path) -> bool {
-    !files(root, &["train"]).is_empty()
+    let ([train, ..], _) = files(root);
+    !train.is_empty()
 }
 
 /// The task of the files under `root`, named as the folder is.
 ///
 /// # Errors
-/// A file that cannot be read, lacks one of the two columns, or holds a label that is none of the classes.
-pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError> {
-    let train_files = files(root, &["train"]);
+/// A file that cannot be read, lacks one of the two columns, or holds a label that is none of the classes; a part of
+/// whose numbered files some are missing; parts that name other classes.
+pub fn task(root: &Path, size: usize, resize: Resize, columns: &Columns) -> Result<Task, DataError> {
+    let ([train_files, valid_files, test_files], left_out) = files(root);
     let mut classes = Classes::default();
-    let mut train = read(&train_files, &mut classes)?;
-    if classes.names.is_empty() {
-        let greatest = train.iter().map(|(_, label)| *label).max().unwrap_or(0);
-        classes.names = (0..=greatest).map(|class| class.to_string()).collect();
+    let mut notes = Vec::new();
+    if let [first, ..] = &left_out[..] {
+        notes.push(format!(
+            "{} parquet files of other parts than train, validation and test left out, the first: {}",
+            left_out.len(),
+            first.display()
+        ));
     }
-    let mut part = |names: &[&str]| match files(root, names) {
-        files if files.is_empty() => Ok(None),
-        files => read(&files, &mut classes).map(Some),
+    let mut read = |files: &[PathBuf]| match files {
+        [] => Ok(None),
+        files => read(files, columns, &mut classes, &mut notes).map(Some),
     };
-    let (valid, test) = (part(&["validation", "valid", "val", "dev"])?, part(&["test"])?);
+    let (train, valid, test) = (read(&train_files)?, read(&valid_files)?, read(&test_files)?);
+    let mut train = train.unwrap_or_default();
     let test = test.unwrap_or_else(|| take_of_each(&mut train, 5));
     let valid = valid.unwrap_or_else(|| take_of_each(&mut train, 10));
     if classes.names.len() < 2 || train.is_empty() || valid.is_empty() || test.is_empty() {
         let message = format!(
-            "{} pictures to train on, {} to validate, {} to test, of {} classes; it takes at least one each, and two classes",
+            "{} images to train on, {} to validate, {} to test, of {} classes; it takes at least one each, and two classes",
             train.len(),
             valid.len(),
             test.len(),
             classes.names.len()
         );
-        return Err(DataError::read(&train_files[0], message));
+        let first = train_files.first().map_or(root, PathBuf::as_path);
+        return Err(DataError::read(first, message));
     }
     let images = |labelled: Labelled| {
         let mut images = Images::new(size, resize);
-        for (picture, label) in labelled {
-            images.push(picture, label);
+        for (image, label) in labelled {
+            images.push(image, label);
         }
         images
     };
@@ -71,25 +89,84 @@ pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError>
         train: images(train),
         valid: images(valid),
         test: images(test),
+        notes,
     })
 }
 
-/// The files of a part, sorted: its name, alone or with a number after a dash, and `.parquet`.
-fn files(root: &Path, parts: &[&str]) -> Vec<PathBuf> {
-    let is_of_part = |path: &PathBuf| {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let part = stem.split_once('-').map_or(&*stem, |(part, _)| part);
-        path.extension().is_some_and(|extension| extension == "parquet") && parts.contains(&part)
-    };
+/// Names of the parts: to train, validate and test on.
+const PARTS: [&[&str]; 3] = [&["train"], &["validation", "valid", "val", "dev"], &["test"]];
+
+/// The files of the three parts, sorted, and the other parquet files beside them. A file belongs to a part by its name,
+/// alone or with a number after a dash, and `.parquet`.
+fn files(root: &Path) -> ([Vec<PathBuf>; 3], Vec<PathBuf>) {
     for folder in [root.to_path_buf(), root.join("data")] {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_of_part).collect();
-        if !found.is_empty() {
-            found.sort();
-            return found;
+        let mut found: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+            .collect();
+        found.sort();
+        let part_of = |path: &Path| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let part = stem.split_once('-').map_or(&*stem, |(part, _)| part);
+            PARTS.iter().position(|names| names.contains(&part))
+        };
+        let parts = [0, 1, 2].map(|part| {
+            let of_part = found.iter().filter(|path| part_of(path) == Some(part));
+            of_part.cloned().collect::<Vec<_>>()
+        });
+        if !parts[0].is_empty() {
+            found.retain(|path| part_of(path).is_none());
+            return (parts, found);
         }
     }
-    Vec::new()
+    Default::default()
+}
+
+/// Refuses a part whose files say that there are more of them (`train-00000-of-00003.parquet`).
+fn check_shards(files: &[PathBuf]) -> Result<(), DataError> {
+    // The number of a file and of all, with a checksum behind them in older data.
+    let numbers = |path: &PathBuf| -> Option<(usize, usize)> {
+        let stem = path.file_stem()?.to_str()?;
+        let mut parts = stem.split('-').skip(1);
+        let (number, of, count) = (parts.next()?, parts.next()?, parts.next()?);
+        (of == "of").then_some((number.parse().ok()?, count.parse().ok()?))
+    };
+    let numbered: Vec<(&PathBuf, usize, usize)> = files
+        .iter()
+        .filter_map(|path| numbers(path).map(|(number, count)| (path, number, count)))
+        .collect();
+    let Some((first, _, count)) = numbered.first() else {
+        return Ok(());
+    };
+    if let Some((path, _, other)) = numbered.iter().find(|(_, _, other)| other != count) {
+        let message = format!(
+            "it is one of {other} files, {} one of {count}; keep those of one version",
+            first.display()
+        );
+        return Err(DataError::read(path, message));
+    }
+    let known: BTreeSet<usize> = numbered.iter().map(|(_, number, _)| *number).collect();
+    if known.len() != files.len() || known.len() > *count {
+        let message = format!(
+            "it is one of {count} files, and {} are there; take the others away",
+            files.len()
+        );
+        return Err(DataError::read(first, message));
+    }
+    match (0..*count).find(|number| !known.contains(number)) {
+        None => Ok(()),
+        Some(number) => {
+            let message = format!(
+                "it is one of {count} files, of which {} there: number {number:05} is missing, fetch it too",
+                match known.len() {
+                    1 => "one is".to_string(),
+                    several => format!("{several} are"),
+                }
+            );
+            Err(DataError::read(first, message))
+        }
+    }
 }
 
 /// Names of the classes; none until they are known.
@@ -98,14 +175,44 @@ struct Classes {
     names: Vec<String>,
 }
 
-fn read(files: &[PathBuf], classes: &mut Classes) -> Result<Labelled, DataError> {
+impl Classes {
+    /// Takes over the names that the file at `path` notes.
+    fn note(&mut self, path: &Path, names: &[String]) -> Result<(), DataError> {
+        if names.is_empty() || self.names == names {
+            return Ok(());
+        }
+        if self.names.is_empty() {
+            self.names = names.to_vec();
+            return Ok(());
+        }
+        let at = (0..).find(|at| self.names.get(*at) != names.get(*at)).unwrap_or(0);
+        let named = |names: &[String]| names.get(at).map_or("none".to_string(), |name| format!("'{name}'"));
+        let message = format!(
+            "class {at} is {} in it and {} in the files before; all parts must name the same classes",
+            named(names),
+            named(&self.names)
+        );
+        Err(DataError::read(path, message))
+    }
+}
+
+fn read(
+    files: &[PathBuf],
+    wanted: &Columns,
+    classes: &mut Classes,
+    notes: &mut Vec<String>,
+) -> Result<Labelled, DataError> {
+    check_shards(files)?;
     let mut labelled = Vec::new();
     for path in files {
         let file = ParquetFile::open(path).map_err(|e| DataError::read(path, e))?;
-        let columns = Columns::of(&file).map_err(|e| DataError::read(path, e))?;
-        if classes.names.is_empty() {
-            classes.names = columns.classes.clone();
+        let columns = Found::of(&file, wanted).map_err(|e| DataError::read(path, e))?;
+        for note in &columns.notes {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
         }
+        classes.note(path, &columns.classes)?;
         let limit = match classes.names.len() {
             0 => MOST_CLASSES,
             known => known,
@@ -126,52 +233,70 @@ fn read(files: &[PathBuf], classes: &mut Classes) -> Result<Labelled, DataError>
                 ))?;
             let bytes = bytes(row, &columns.image).map_err(|e| format!("{}: {e}", place()))?;
             let name = PathBuf::from(format!("{}, row {number}", path.display()));
-            let picture = Picture::Encoded {
+            let image = ImageSource::Encoded {
                 name: name.into(),
                 bytes: bytes.into(),
             };
-            labelled.push((picture, label));
+            labelled.push((image, label));
             Ok(())
         });
         taken.map_err(|e| DataError::read(path, e))?;
     }
+    if classes.names.is_empty() {
+        // The training part is read first: a label that it lacks could never be predicted.
+        let greatest = labelled.iter().map(|(_, label)| *label).max().unwrap_or(0);
+        classes.names = (0..=greatest).map(|class| class.to_string()).collect();
+    }
     Ok(labelled)
 }
 
-/// The columns that matter, and the names of the classes if the file has them.
-struct Columns {
+/// The columns of a file that are read, and the names of the classes if the file has them.
+struct Found {
     image: String,
     label: String,
     classes: Vec<String>,
+    notes: Vec<String>,
 }
 
-impl Columns {
-    fn of(file: &ParquetFile) -> Result<Self, String> {
+impl Found {
+    fn of(file: &ParquetFile, wanted: &Columns) -> Result<Self, String> {
         let note: Value = file
             .note("huggingface")
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default();
         let features = note["info"]["features"].as_object();
-        // The first column of that kind; `usual` where the file has no note.
-        let column = |kind: &str, usual: &str| -> Result<String, String> {
-            let mut named = features.into_iter().flatten();
-            let noted = named.find(|(_, feature)| feature["_type"] == kind);
-            let name = noted.map_or(usual, |(name, _)| name.as_str());
-            match file.columns().contains(&name) {
-                true => Ok(name.to_string()),
-                false => Err(format!(
-                    "it has no column '{name}'; found: {}",
+        let mut notes = Vec::new();
+        // The one that is asked for; the first column of that kind; `usual` where the file has no note.
+        let mut column = |asked: &Option<String>, flag: &str, kind: &str, usual: &str| -> Result<String, String> {
+            let named = features.into_iter().flatten();
+            let noted: Vec<&str> = named
+                .filter(|(_, feature)| feature["_type"] == kind)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            let name = asked.as_deref().or(noted.first().copied()).unwrap_or(usual);
+            if !file.columns().contains(&name) {
+                return Err(format!(
+                    "it has no column '{name}'; found: {} ({flag} names it)",
                     file.columns().join(", ")
-                )),
+                ));
             }
+            if asked.is_none() && noted.len() > 1 {
+                notes.push(format!(
+                    "of the columns {} the first is read; {flag} chooses another",
+                    noted.join(", ")
+                ));
+            }
+            Ok(name.to_string())
         };
-        let (image, label) = (column("Image", "image")?, column("ClassLabel", "label")?);
+        let image = column(&wanted.image, "--image-field", "Image", "image")?;
+        let label = column(&wanted.label, "--label-field", "ClassLabel", "label")?;
         let names = features.and_then(|features| features.get(&label)?["names"].as_array());
         let names = names.into_iter().flatten().filter_map(Value::as_str);
         Ok(Self {
             classes: names.map(String::from).collect(),
             image,
             label,
+            notes,
         })
     }
 }
@@ -193,22 +318,22 @@ fn label(row: &Row, name: &str) -> Result<i64, String> {
     }
 }
 
-/// The picture's file.
+/// The image's file.
 fn bytes(row: Row, name: &str) -> Result<Vec<u8>, String> {
     let field = row.into_columns().into_iter().find(|(column, _)| column == name);
     match field.map(|(_, field)| field) {
         Some(Field::Bytes(bytes)) => Ok(bytes.data().to_vec()),
-        Some(Field::Group(picture)) => {
-            let mut columns = picture.into_columns().into_iter();
+        Some(Field::Group(image)) => {
+            let mut columns = image.into_columns().into_iter();
             match columns.find(|(column, _)| column == "bytes") {
                 Some((_, Field::Bytes(bytes))) => Ok(bytes.data().to_vec()),
                 _ => Err(format!(
-                    "field '{name}' holds no bytes; the picture lies elsewhere, write the data set with its pictures in it"
+                    "field '{name}' holds no bytes; the image lies elsewhere, write the dataset with its images in it"
                 )),
             }
         }
         _ => Err(format!(
-            "field '{name}' is no picture; expected bytes, or a struct that has them"
+            "field '{name}' is no image; expected bytes, or a struct that has them"
         )),
     }
 }

@@ -1,7 +1,6 @@
-//! Rows of parquet files, uncompressed or compressed with Snappy or gzip: what Hugging Face's data sets are made of.
+//! Rows of parquet files, uncompressed or compressed with Snappy or gzip: what Hugging Face's datasets are made of.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::Compression;
@@ -11,6 +10,8 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
+
+use crate::guard::guarded;
 
 /// An open file.
 pub(crate) struct ParquetFile {
@@ -99,11 +100,6 @@ impl ParquetFile {
 /// Where a column begins in the file.
 fn start(column: &ColumnChunkMetaData) -> i64 {
     column.dictionary_page_offset().unwrap_or(column.data_page_offset())
-}
-
-/// The parquet crate takes some damage for a mistake of its own and panics.
-fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the reader gave up".into()))
 }
 
 /// A row as JSON. Bytes are text where they can be, as some writers leave the mark of text out, and null otherwise.

@@ -1,29 +1,31 @@
-//! How a picture of any size becomes the square a model reads.
+//! How an image of any size becomes the square a model reads.
 
 use std::str::FromStr;
 
 use fast_image_resize as fir;
 use fir::images::{TypedImage, TypedImageRef};
-use fir::pixels::{F32x3, U8x3};
+use fir::pixels::U8x3;
 use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// What happens to a picture on its way to `size` × `size`.
+use crate::decode::MAX_PIXELS;
+
+/// What happens to an image on its way to `size` × `size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
-    /// The whole picture, aspect ignored; bilinear without antialiasing, values not rounded: VTAB-1k in the
+    /// The whole image, aspect ignored; bilinear without antialiasing, values not rounded: VTAB-1k in the
     /// paper's released code.
     #[default]
     Bilinear,
-    /// The whole picture, aspect ignored; bilinear, antialiased.
+    /// The whole image, aspect ignored; bilinear, antialiased.
     BilinearAntialias,
-    /// The whole picture, aspect ignored; bicubic, antialiased.
+    /// The whole image, aspect ignored; bicubic, antialiased.
     Bicubic,
-    /// The whole picture, aspect ignored; Lanczos of 3 lobes, antialiased.
+    /// The whole image, aspect ignored; Lanczos of 3 lobes, antialiased.
     Lanczos,
     /// The shorter side to 8/7 of `size` (256 for 224; bilinear, antialiased), then the central square; in training a
     /// random square, mirrored every other time: FGVC in the paper's released code.
@@ -31,6 +33,9 @@ pub enum Resize {
     /// As the backbone's own files say ([`crate::steps`]).
     Model,
 }
+
+/// Pixels of a side that a model may read; more is a mistake.
+const MAX_SIDE: u32 = 8192;
 
 impl Resize {
     /// Names, in the order of the variants.
@@ -59,30 +64,36 @@ impl FromStr for Resize {
 }
 
 impl Resize {
-    /// `picture` as `[3, size, size]`, values 0 to 255, row-major. `random` is the seed of a training crop; the other
+    /// `image` as `[3, size, size]`, values 0 to 255, row-major. `random` is the seed of a training crop; the other
     /// variants have nothing random and ignore it.
     ///
     /// # Errors
-    /// A picture without pixels.
-    pub fn apply(self, picture: &RgbImage, size: usize, random: Option<u64>) -> Result<Vec<f32>, String> {
-        let side = size as u32;
+    /// An image without pixels.
+    pub fn apply(self, image: &RgbImage, size: usize, random: Option<u64>) -> Result<Vec<f32>, String> {
+        let side = u32::try_from(size)
+            .ok()
+            .filter(|side| (1..=MAX_SIDE).contains(side))
+            .ok_or_else(|| format!("image size {size} is out of range; it must be 1 to {MAX_SIDE}"))?;
+        if image.width() == 0 || image.height() == 0 {
+            return Err("the image has no pixels".into());
+        }
         match self {
-            Self::Bilinear if picture.dimensions() == (side, side) => Ok(planes(picture)),
-            Self::Bilinear => unrounded(picture, side),
-            Self::BilinearAntialias => Ok(planes(&antialiased(picture, side, side, FilterType::Bilinear)?)),
-            Self::Bicubic => Ok(planes(&antialiased(picture, side, side, FilterType::CatmullRom)?)),
-            Self::Lanczos => Ok(planes(&antialiased(picture, side, side, FilterType::Lanczos3)?)),
-            Self::Crop => crop(picture, side, random),
+            Self::Bilinear if image.dimensions() == (side, side) => Ok(planes(image)),
+            Self::Bilinear => Ok(unrounded(image, side)),
+            Self::BilinearAntialias => Ok(planes(&antialiased(image, side, side, FilterType::Bilinear)?)),
+            Self::Bicubic => Ok(planes(&antialiased(image, side, side, FilterType::CatmullRom)?)),
+            Self::Lanczos => Ok(planes(&antialiased(image, side, side, FilterType::Lanczos3)?)),
+            Self::Crop => crop(image, side, random),
             Self::Model => Err(Self::no_steps()),
         }
     }
 }
 
-/// A picture as planes `[3, height, width]` of 0 to 255.
-pub fn planes(picture: &RgbImage) -> Vec<f32> {
-    let area = picture.width() as usize * picture.height() as usize;
+/// An image as planes `[3, height, width]` of 0 to 255.
+pub fn planes(image: &RgbImage) -> Vec<f32> {
+    let area = image.width() as usize * image.height() as usize;
     let mut values = vec![0.0; 3 * area];
-    for (index, pixel) in picture.as_raw().chunks_exact(3).enumerate() {
+    for (index, pixel) in image.as_raw().chunks_exact(3).enumerate() {
         for channel in 0..3 {
             values[channel * area + index] = f32::from(pixel[channel]);
         }
@@ -90,33 +101,82 @@ pub fn planes(picture: &RgbImage) -> Vec<f32> {
     values
 }
 
-/// Bilinear between the two nearest rows and columns, in floats from end to end.
-fn unrounded(picture: &RgbImage, side: u32) -> Result<Vec<f32>, String> {
-    let pixels = picture
-        .as_raw()
-        .chunks_exact(3)
-        .map(|p| F32x3::new([p[0], p[1], p[2]].map(f32::from)))
-        .collect();
-    let source = TypedImage::from_pixels(picture.width(), picture.height(), pixels).map_err(|e| e.to_string())?;
-    let mut target = TypedImage::<F32x3>::new(side, side);
-    let nearest_two = ResizeOptions::new().resize_alg(ResizeAlg::Interpolation(FilterType::Bilinear));
-    Resizer::new()
-        .resize_typed(&source, &mut target, &nearest_two)
-        .map_err(|e| e.to_string())?;
-    let area = (side * side) as usize;
-    let mut values = vec![0.0; 3 * area];
-    for (index, pixel) in target.pixels().iter().enumerate() {
-        for channel in 0..3 {
-            values[channel * area + index] = pixel.0[channel];
+/// Bilinear between the two nearest rows and columns, not rounded, straight from the bytes: a large image takes no copy in
+/// floats. Each axis sums in f64 and is rounded to f32, columns first, as fast_image_resize's interpolation of floats
+/// does: the results are the same bits.
+fn unrounded(image: &RgbImage, side: u32) -> Vec<f32> {
+    let (columns, rows) = (taps(image.width(), side), taps(image.height(), side));
+    let (stride, side) = (3 * image.width() as usize, side as usize);
+    let row = |y: usize, out: &mut Vec<[f32; 3]>| {
+        let bytes = &image.as_raw()[y * stride..(y + 1) * stride];
+        out.clear();
+        out.extend(columns.iter().map(|tap| {
+            std::array::from_fn(|channel| {
+                let value = |x: usize| f64::from(bytes[3 * x + channel]);
+                (value(tap.first) * tap.weights[0] + value(tap.second) * tap.weights[1]) as f32
+            })
+        }));
+    };
+    // Rows of the source, already as wide as the target; neighbouring target rows share them when an image is enlarged.
+    let mut resized: [(Option<usize>, Vec<[f32; 3]>); 2] = Default::default();
+    let mut values = vec![0.0; 3 * side * side];
+    for (y, tap) in rows.iter().enumerate() {
+        if resized[0].0 != Some(tap.first) {
+            resized.swap(0, 1);
+        }
+        for (slot, source) in resized.iter_mut().zip([tap.first, tap.second]) {
+            if slot.0 != Some(source) {
+                row(source, &mut slot.1);
+                slot.0 = Some(source);
+            }
+        }
+        for (x, (first, second)) in resized[0].1.iter().zip(&resized[1].1).enumerate() {
+            for channel in 0..3 {
+                let value = |pixel: &[f32; 3]| f64::from(pixel[channel]);
+                values[channel * side * side + y * side + x] =
+                    (value(first) * tap.weights[0] + value(second) * tap.weights[1]) as f32;
+            }
         }
     }
-    Ok(values)
+    values
+}
+
+/// The two source places that one target place is made of.
+struct Tap {
+    first: usize,
+    second: usize,
+    weights: [f64; 2],
+}
+
+/// The taps of each of `target` places over `source` ones.
+fn taps(source: u32, target: u32) -> Vec<Tap> {
+    let scale = f64::from(source) / f64::from(target);
+    let tap = |place: u32| {
+        let center = (f64::from(place) + 0.5) * scale;
+        let lowest = (center - 1.0).floor().max(0.0) as u32;
+        let end = (center + 1.0).ceil().min(f64::from(source)) as u32;
+        let weight = |x: u32| (1.0 - (f64::from(x) - (center - 0.5)).abs()).max(0.0);
+        // Of the three places in reach one has no weight.
+        let first = (lowest..end).find(|x| weight(*x) > 0.0).unwrap_or(lowest);
+        let second = (first + 1).min(end - 1);
+        let weights = match second == first {
+            true => [weight(first), 0.0],
+            false => [weight(first), weight(second)],
+        };
+        let sum = weights[0] + weights[1];
+        Tap {
+            first: first as usize,
+            second: second as usize,
+            weights: weights.map(|weight| weight / sum),
+        }
+    };
+    (0..target).map(tap).collect()
 }
 
 /// Antialiased resizing on bytes, as Pillow does it.
-fn antialiased(picture: &RgbImage, width: u32, height: u32, filter: FilterType) -> Result<RgbImage, String> {
-    let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())
-        .map_err(|e| e.to_string())?;
+fn antialiased(image: &RgbImage, width: u32, height: u32, filter: FilterType) -> Result<RgbImage, String> {
+    let source =
+        TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw()).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; 3 * width as usize * height as usize];
     let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut bytes).map_err(|e| e.to_string())?;
     Resizer::new()
@@ -127,20 +187,24 @@ fn antialiased(picture: &RgbImage, width: u32, height: u32, filter: FilterType) 
         )
         .map_err(|e| e.to_string())?;
     drop(target);
-    RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no picture".to_string())
+    RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string())
 }
 
 /// FGVC's pipeline; the longer side is rounded down and the centre rounded to even, as torchvision does.
-fn crop(picture: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, String> {
-    let (width, height) = picture.dimensions();
+fn crop(image: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, String> {
+    let (width, height) = image.dimensions();
     let (shorter, longer) = (width.min(height), width.max(height));
-    if shorter == 0 {
-        return Err("the picture has no pixels".into());
-    }
     let short = (side * 8).div_ceil(7);
-    let long = (u64::from(short) * u64::from(longer) / u64::from(shorter)) as u32;
+    let long = u64::from(short) * u64::from(longer) / u64::from(shorter);
+    if long * u64::from(short) > MAX_PIXELS {
+        return Err(format!(
+            "the image has {width} x {height} pixels: with its shorter side at {short} its longer one would be {long}; it is \
+             too narrow to crop a square from"
+        ));
+    }
+    let long = long as u32;
     let (width, height) = if width <= height { (short, long) } else { (long, short) };
-    let resized = antialiased(picture, width, height, FilterType::Bilinear)?;
+    let resized = antialiased(image, width, height, FilterType::Bilinear)?;
     let (spare_x, spare_y) = (width - side, height - side);
     let half = |spare: u32| (f64::from(spare) / 2.0).round_ties_even() as u32;
     let (x, y, mirror) = match random {
@@ -159,4 +223,62 @@ fn crop(picture: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, 
         image::imageops::flip_horizontal_in_place(&mut square);
     }
     Ok(planes(&square))
+}
+
+#[cfg(test)]
+mod tests {
+    use fir::pixels::F32x3;
+
+    use super::*;
+
+    /// The same resize by fast_image_resize, from a copy in floats.
+    fn reference(image: &RgbImage, side: u32) -> Vec<f32> {
+        let pixels = image.as_raw().chunks_exact(3);
+        let pixels = pixels.map(|p| F32x3::new([p[0], p[1], p[2]].map(f32::from))).collect();
+        let source = TypedImage::from_pixels(image.width(), image.height(), pixels).unwrap();
+        let mut target = TypedImage::<F32x3>::new(side, side);
+        let nearest_two = ResizeOptions::new().resize_alg(ResizeAlg::Interpolation(FilterType::Bilinear));
+        Resizer::new().resize_typed(&source, &mut target, &nearest_two).unwrap();
+        let pixels = target.pixels();
+        (0..3)
+            .flat_map(|channel| pixels.iter().map(move |pixel| pixel.0[channel]))
+            .collect()
+    }
+
+    #[test]
+    fn bilinear_is_the_interpolation_of_floats_bit_for_bit() {
+        let mut rng = StdRng::seed_from_u64(5);
+        for _ in 0..60 {
+            let (width, height) = (rng.random_range(1..90), rng.random_range(1..90));
+            let side = rng.random_range(1..70);
+            let image = RgbImage::from_fn(width, height, |_, _| image::Rgb(rng.random()));
+            let found = unrounded(&image, side);
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(&found),
+                bits(&reference(&image, side)),
+                "{width} x {height} to {side}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_and_shapes_that_take_too_much_memory_are_refused() {
+        let image = RgbImage::new(1, 60_000);
+        for size in [0, 100_000, usize::MAX] {
+            assert!(
+                Resize::Bilinear
+                    .apply(&image, size, None)
+                    .unwrap_err()
+                    .contains("out of range")
+            );
+        }
+        assert!(
+            Resize::Crop
+                .apply(&image, 224, None)
+                .unwrap_err()
+                .contains("too narrow")
+        );
+        assert_eq!(Resize::Bilinear.apply(&image, 224, None).unwrap().len(), 3 * 224 * 224);
+    }
 }

@@ -1,11 +1,12 @@
-//! What `--data` may point at: task folders with lists, a folder a class, or Hugging Face parquet.
+//! What `--data` may point at: task folders with lists, one folder per class, or Hugging Face parquet.
 
 use std::path::Path;
 
 use crate::error::DataError;
 use crate::images::Task;
+use crate::parquet_images::{self, Columns};
 use crate::resize::Resize;
-use crate::{class_folders, folder, parquet_images};
+use crate::{class_folders, folder};
 
 /// Names of the tasks under `root`: the task folders if there are any, otherwise one task, named as `root` is.
 ///
@@ -21,21 +22,35 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     }
     Err(DataError::read(
         root,
-        "no task folder in it (a folder with train800.txt, val200.txt and test.txt), no folder of pictures a class, and no \
+        "no task folder in it (a folder with train800.txt, val200.txt and test.txt), no folder of images per class, and no \
          train-*.parquet",
     ))
 }
 
-/// Task `name` of `root`, its pictures not yet read.
+/// Task `name` of `root`, its images not yet read.
 ///
 /// # Errors
 /// What the layout's reader says.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
-    if !folder::tasks(root)?.is_empty() {
-        return folder::task(root, name, size, resize);
+    task_with(root, name, size, resize, &Columns::default())
+}
+
+/// As [`task`], with the names of the columns to read where the data is parquet.
+///
+/// # Errors
+/// What the layout's reader says; columns that are named for another layout.
+pub fn task_with(root: &Path, name: &str, size: usize, resize: Resize, columns: &Columns) -> Result<Task, DataError> {
+    let lists = !folder::tasks(root)?.is_empty();
+    if !lists && parquet_images::is_one(root) {
+        return parquet_images::task(root, size, resize, columns);
     }
-    if parquet_images::is_one(root) {
-        return parquet_images::task(root, size, resize);
+    if *columns != Columns::default() {
+        let message =
+            "--image-field and --label-field name columns of parquet files, and there are none; leave them out";
+        return Err(DataError::read(root, message));
     }
-    class_folders::task(root, size, resize)
+    match lists {
+        true => folder::task(root, name, size, resize),
+        false => class_folders::task(root, size, resize),
+    }
 }

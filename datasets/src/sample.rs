@@ -3,7 +3,7 @@
 use crate::images::Task;
 use crate::{digits, sprites, textures};
 
-/// Side of the sample's pictures, pixels.
+/// Side of the sample's images, pixels.
 pub const SIZE: usize = 32;
 
 /// Names of the sample tasks, in table order.
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_has_its_pictures_and_all_labels() {
+    fn every_task_has_its_images_and_all_labels() {
         for name in NAMES {
             let task = task(name).unwrap();
             assert_eq!((task.train.len(), task.valid.len()), (800, 200), "{name}");
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn no_test_picture_is_a_training_picture() {
+    fn no_test_image_is_a_training_image() {
         for name in NAMES {
             let task = task(name).unwrap();
             let bytes = |images: &crate::Images, i| images.rgb(i).unwrap().as_raw().clone();

@@ -1,4 +1,4 @@
-//! dSprites-style pictures (structured): one white shape, its place and its orientation, VTAB's label rules
+//! dSprites-style images (structured): one white shape, its place and its orientation, VTAB's label rules
 //! (16 classes each: x index / 2 of 32, orientation index / 2.5 of 40). Unlike dSprites, no shape has a
 //! rotational symmetry, so every orientation can be told.
 
@@ -14,7 +14,7 @@ const SCALES: usize = 6;
 const ORIENTATIONS: usize = 40;
 const PLACES: usize = 32;
 
-/// What is asked of a picture.
+/// What is asked of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Label {
     /// Horizontal place.
@@ -49,6 +49,7 @@ pub fn task(label: Label) -> Task {
         train,
         valid,
         test,
+        notes: Vec::new(),
     }
 }
 

@@ -41,6 +41,7 @@ pub fn task() -> Task {
         train,
         valid,
         test,
+        notes: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Splits;
 use crate::error::DataError;
+use crate::{paths, text_file};
 
 /// Reads images.txt, image_class_labels.txt, train_test_split.txt (1 trains) and classes.txt.
 pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
@@ -17,7 +18,7 @@ pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     let images = pairs(folder, "images.txt")?;
     for (id, path) in &images.in_order {
         let class = number(folder, "image_class_labels.txt", labels.get(id)?)?;
-        let path = folder.join("images").join(path);
+        let path = paths::within(&folder.join("images"), path).map_err(|m| DataError::read(&images.path, m))?;
         match trains.get(id)? {
             "1" => splits.train.push((path, class)),
             "0" => splits.test.push((path, class)),
@@ -48,7 +49,7 @@ impl Pairs {
 
 fn pairs(folder: &Path, name: &str) -> Result<Pairs, DataError> {
     let path = folder.join(name);
-    let text = std::fs::read_to_string(&path).map_err(|e| DataError::read(&path, e))?;
+    let text = text_file::read(&path).map_err(|message| DataError::read(&path, message))?;
     let (mut in_order, mut places) = (Vec::new(), HashMap::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let error = |message: String| DataError::Line {

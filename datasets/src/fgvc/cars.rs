@@ -6,8 +6,9 @@ use std::path::Path;
 use super::mat::{self, Value};
 use super::{Labelled, Splits};
 use crate::error::DataError;
+use crate::paths;
 
-/// Reads the annotations; the test set's must be those with labels.
+/// Reads the annotations; the test part's must be those with labels.
 pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     let all = folder.join("cars_annos.mat");
     if all.is_file() {
@@ -56,7 +57,7 @@ fn together(folder: &Path, path: &Path) -> Result<Splits, DataError> {
     Ok(splits)
 }
 
-fn annotations(path: &Path, pictures: &Path, file: &str) -> Result<(Labelled, mat::Struct), DataError> {
+fn annotations(path: &Path, images: &Path, file: &str) -> Result<(Labelled, mat::Struct), DataError> {
     let variables = mat::read(path)?;
     let error = |message: String| DataError::read(path, message);
     let elements = Value::field(&variables, "annotations")
@@ -67,7 +68,7 @@ fn annotations(path: &Path, pictures: &Path, file: &str) -> Result<(Labelled, ma
         .map(|element| {
             let name = Value::field(element, file)?.text()?;
             let class = Value::field(element, "class")?.number()?;
-            Ok((pictures.join(name), class as i64))
+            Ok((paths::within(images, name)?, class as i64))
         })
         .collect::<Result<Labelled, String>>()
         .map_err(error)?;

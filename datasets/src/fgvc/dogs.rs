@@ -6,6 +6,7 @@ use std::path::Path;
 use super::mat::{self, Value};
 use super::{Labelled, Splits};
 use crate::error::DataError;
+use crate::paths;
 
 /// Reads the two lists; a breed's name is its folder's.
 pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
@@ -27,7 +28,8 @@ pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
             if let Some(breed) = breed {
                 names.insert(*label as i64, breed.to_string());
             }
-            found.push((folder.join("Images").join(file), *label as i64));
+            let image = paths::within(&folder.join("Images"), file).map_err(error)?;
+            found.push((image, *label as i64));
         }
         Ok(found)
     };

@@ -1,4 +1,4 @@
-//! MATLAB's level 5 MAT files, as far as lists of pictures need them: numbers, text, cells and structs, little-endian,
+//! MATLAB's level 5 MAT files, as far as lists of images need them: numbers, text, cells and structs, little-endian,
 //! compressed or not (MathWorks, "MAT-File Format", chapter 1). Objects, sparse arrays and version 7.3 (HDF5) are not
 //! read.
 
@@ -113,8 +113,8 @@ const HEAD: usize = 128;
 const COMPRESSED: u32 = 15;
 const MATRIX: u32 = 14;
 
-/// A variable of more bytes than this is no list of pictures.
-const LONGEST: u64 = 1 << 28;
+/// Compressed variables that take more bytes than this in all are no lists of images.
+const LONGEST: u64 = 1 << 25;
 
 fn variables(bytes: &[u8]) -> Result<Struct, String> {
     if bytes.starts_with(b"MATLAB 7.3") {
@@ -124,17 +124,20 @@ fn variables(bytes: &[u8]) -> Result<Struct, String> {
         return Err("it is no little-endian MAT file of level 5".into());
     }
     let mut rest = &bytes[HEAD..];
-    let mut variables = Struct::new();
+    let (mut variables, mut left) = (Struct::new(), LONGEST);
     while !rest.is_empty() {
         let (kind, data) = element(&mut rest)?;
         let inflated;
         let (kind, data) = match kind {
             COMPRESSED => {
                 let mut text = Vec::new();
-                let mut stream = ZlibDecoder::new(data).take(LONGEST);
-                stream
-                    .read_to_end(&mut text)
-                    .map_err(|e| format!("a variable is damaged ({e})"))?;
+                let read = ZlibDecoder::new(data).take(left).read_to_end(&mut text);
+                left -= read.map_err(|e| format!("a variable is damaged ({e})"))? as u64;
+                if left == 0 {
+                    return Err(format!(
+                        "its variables take more than {LONGEST} bytes; it is no list of images"
+                    ));
+                }
                 inflated = text;
                 element(&mut &inflated[..])?
             }
@@ -214,7 +217,8 @@ fn matrix(mut data: &[u8], depth: usize) -> Result<(String, Value), String> {
             };
             let names: Vec<String> = text.chunks(width.max(1)).map(name).collect();
             let mut elements = Vec::new();
-            for _ in 0..count as usize {
+            // Elements without fields take no bytes: their number would be whatever the file says.
+            for _ in 0..if names.is_empty() { 0 } else { count as usize } {
                 let fields = names.iter().map(|name| Ok((name.clone(), inner(&mut data)?)));
                 elements.push(fields.collect::<Result<Struct, String>>()?);
             }

@@ -1,4 +1,4 @@
-//! FGVC: five data sets of fine-grained classes, from their authors' archives (unpacked) or the split files that
+//! FGVC: five datasets of fine-grained classes, from their authors' archives (unpacked) or the split files that
 //! VPT and TOAST distribute.
 
 mod birds;
@@ -14,12 +14,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decode::Decoder;
 use crate::error::DataError;
-use crate::images::{Images, Picture, Task};
+use crate::images::{ImageSource, Images, Task};
 use crate::resize::Resize;
 use crate::split::take;
 
-/// One data set.
+/// One dataset.
 #[derive(Debug, Clone)]
 pub struct Info {
     /// Name of the task.
@@ -28,12 +29,12 @@ pub struct Info {
     pub folders: &'static [&'static str],
     /// Number of classes.
     pub classes: usize,
-    /// Pictures to train, validate and test on.
+    /// Images to train, validate and test on.
     pub sizes: [usize; 3],
     read: fn(&Path) -> Result<Splits, DataError>,
 }
 
-/// The data sets, in the order of the paper's table.
+/// The datasets, in the order of the paper's table.
 pub static DATASETS: [Info; 5] = [
     Info {
         name: "cub",
@@ -97,7 +98,7 @@ pub enum ClassIds {
     /// One mapping of the ids of all splits.
     #[default]
     Joint,
-    /// A mapping a split, as the paper's released code does: a split that lacks a class has the labels of all later
+    /// One mapping per split, as the paper's released code does: a split that lacks a class has the labels of all later
     /// classes shifted, 1,440 of NABirds' 2,393 validation labels.
     PerSplit,
 }
@@ -114,7 +115,7 @@ impl FromStr for ClassIds {
     }
 }
 
-/// Pictures with the class ids of the files.
+/// Images with the class ids of the files.
 type Labelled = Vec<(PathBuf, i64)>;
 
 /// What a reader finds.
@@ -128,7 +129,7 @@ struct Splits {
     names: BTreeMap<i64, String>,
 }
 
-/// The data set of that name.
+/// The dataset of that name.
 ///
 /// # Errors
 /// An unknown name.
@@ -140,7 +141,7 @@ pub fn info(name: &str) -> Result<&'static Info, DataError> {
 }
 
 impl Info {
-    /// The folder of this data set under `root`.
+    /// The folder of this dataset under `root`.
     fn folder(&self, root: &Path) -> Option<PathBuf> {
         self.folders
             .iter()
@@ -149,7 +150,7 @@ impl Info {
     }
 }
 
-/// Names of the data sets that have a folder under `root`.
+/// Names of the datasets that have a folder under `root`.
 ///
 /// # Errors
 /// A root that holds none.
@@ -162,7 +163,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     if found.is_empty() {
         let folders: Vec<&str> = DATASETS.iter().map(|info| info.folders[1]).collect();
         let message = format!(
-            "no data set's folder in it; expected one or more of {}",
+            "no dataset's folder in it; expected one or more of {}",
             folders.join(", ")
         );
         return Err(DataError::read(root, message));
@@ -170,7 +171,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(found)
 }
 
-/// Task `name` under `root`, its pictures not yet read: from train.json, val.json and test.json if they are there,
+/// Task `name` under `root`, its images not yet read: from train.json, val.json and test.json if they are there,
 /// otherwise from the archive's own files.
 ///
 /// # Errors
@@ -188,7 +189,7 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize, ids: ClassIds)
     let parts = [splits.train, valid, splits.test];
     for (part, what) in parts.iter().zip(["train", "validate", "test"]) {
         if part.is_empty() {
-            return Err(DataError::read(&folder, format!("there is no picture to {what} on")));
+            return Err(DataError::read(&folder, format!("there is no image to {what} on")));
         }
     }
     let ids_of = |parts: &[Labelled]| -> Vec<i64> {
@@ -198,10 +199,7 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize, ids: ClassIds)
     let all = ids_of(&parts);
     let trained = ids_of(&parts[..1]);
     if let Some(id) = all.iter().find(|id| trained.binary_search(id).is_err()) {
-        return Err(DataError::read(
-            &folder,
-            format!("class {id} has no picture to train on"),
-        ));
+        return Err(DataError::read(&folder, format!("class {id} has no image to train on")));
     }
     let [train, valid, test] = parts.map(|part| {
         let known = match ids {
@@ -211,7 +209,7 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize, ids: ClassIds)
         let mut images = Images::new(size, resize);
         for (path, id) in part {
             let label = known.partition_point(|other| *other < id);
-            images.push(Picture::File(path.into()), label);
+            images.push(ImageSource::File(path.into()), label);
         }
         images
     });
@@ -223,5 +221,7 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize, ids: ClassIds)
         train,
         valid,
         test,
-    })
+        notes: Vec::new(),
+    }
+    .with_decoder(Decoder::of_benchmarks()))
 }

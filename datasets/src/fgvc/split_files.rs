@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Labelled, Splits};
 use crate::error::DataError;
+use crate::{paths, text_file};
 
 /// Folders that the paths may start from.
 const FROM: [&str; 4] = ["", "images", "Images", "jpg"];
@@ -35,7 +36,7 @@ pub(super) fn read(folder: &Path) -> Result<Option<Splits>, DataError> {
 fn part(folder: &Path, name: &str) -> Result<Labelled, DataError> {
     let path = folder.join(name);
     let error = |message: String| DataError::read(&path, message);
-    let text = std::fs::read_to_string(&path).map_err(|e| DataError::read(&path, e))?;
+    let text = text_file::read(&path).map_err(error)?;
     let Entries(entries) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
     let Some((first, _)) = entries.first() else {
         return Err(error("it is empty; expected {\"path\": class}".into()));
@@ -43,14 +44,14 @@ fn part(folder: &Path, name: &str) -> Result<Labelled, DataError> {
     let places: Vec<PathBuf> = FROM.iter().map(|from| folder.join(from)).collect();
     let from = places.iter().find(|place| place.join(first).is_file()).ok_or_else(|| {
         error(format!(
-            "its first picture, {first}, is neither in the folder nor in images or jpg"
+            "its first image, {first}, is neither in the folder nor in images or jpg"
         ))
     })?;
-    let labelled = |(picture, class): (String, Value)| {
+    let labelled = |(image, class): (String, Value)| {
         let number = class.as_i64().or_else(|| class.as_str()?.parse().ok());
         match number {
-            Some(class) => Ok((from.join(picture), class)),
-            None => Err(error(format!("class {class} of {picture} is not a whole number"))),
+            Some(class) => Ok((paths::within(from, &image).map_err(error)?, class)),
+            None => Err(error(format!("class {class} of {image} is not a whole number"))),
         }
     };
     entries.into_iter().map(labelled).collect()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::language::question::{Gold, Question};
-use crate::language::{Example, Fields, TextError, example, records};
+use crate::language::{Examples, Fields, TextError, example, records};
 
 /// A set: name, folder, kind of answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +55,13 @@ pub fn train_file(root: &Path) -> Result<PathBuf, TextError> {
     }
 }
 
-/// Training examples of `files`, their outputs as they are, and how many were left out for an empty output.
+/// Training examples of `files`, their outputs as they are; those with an empty output and objects of another shape are
+/// left out and counted.
 ///
 /// # Errors
-/// A file that cannot be read or an object of another shape.
-pub fn train(files: &[PathBuf]) -> Result<(Vec<Example>, usize), TextError> {
-    let read = example::read(files, &Fields::default())?;
-    Ok((read.examples, read.empty))
+/// A file that cannot be read or holds no example.
+pub fn train(files: &[PathBuf]) -> Result<Examples, TextError> {
+    example::read(files, &Fields::default())
 }
 
 /// The test questions of `set` under `root`.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::language::extraction::Protocol;
 use crate::language::question::{Gold, Question};
-use crate::language::{Example, TextError, records};
+use crate::language::{Example, Examples, TextError, example, records};
 
 /// A set: name and folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,23 +55,19 @@ pub fn train_files(root: &Path, protocol: Protocol) -> Result<(Vec<PathBuf>, Vec
     }
 }
 
-/// Training examples of `files` with the targets of `protocol`.
+/// Training examples of `files` with the targets of `protocol`; an object that lacks a field is left out and counted.
 ///
 /// # Errors
-/// A file that cannot be read or an object that lacks a field.
-pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Vec<Example>, TextError> {
-    let mut examples = Vec::new();
-    for path in files {
-        for record in records::read(path)? {
-            let (output, answer) = (record.required("output")?, record.required("answer")?);
-            examples.push(Example::Instruction {
-                instruction: record.required("instruction")?,
-                input: String::new(),
-                output: protocol.commonsense_target(&output, &answer),
-            });
-        }
-    }
-    Ok(examples)
+/// A file that cannot be read or holds no example.
+pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Examples, TextError> {
+    example::read_with(files, |record| {
+        let (output, answer) = (record.required("output")?, record.required("answer")?);
+        Ok(Example::Instruction {
+            instruction: record.required("instruction")?,
+            input: String::new(),
+            output: protocol.commonsense_target(&output, &answer),
+        })
+    })
 }
 
 /// The test questions of `set` under `root`.
@@ -140,7 +136,7 @@ mod tests {
                 .judge("is it?\nthe correct answer is true", Protocol::New)
                 .correct
         );
-        let examples = train(std::slice::from_ref(&file), Protocol::Old).unwrap();
+        let examples = train(std::slice::from_ref(&file), Protocol::Old).unwrap().examples;
         assert!(matches!(&examples[0], Example::Instruction { output, .. } if output == "the correct answer is true"));
         std::fs::write(&file, item("maybe")).unwrap();
         let message = test(root.path(), SETS[0]).unwrap_err().to_string();

@@ -1,30 +1,19 @@
 //! Training examples: instruction/input/output, prompt/completion, or chat messages.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::language::TextError;
 use crate::language::records::{self, Record, kind};
+use crate::language::{Message, TextError};
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// system, user or assistant.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of the user.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self {
-            role: "user".into(),
-            content: content.into(),
-        }
-    }
+/// A conversation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Chat {
+    /// Its turns; the last one is the assistant's.
+    pub messages: Vec<Message>,
+    /// The tools that the assistant may call, as the model's template reads them.
+    pub tools: Vec<Value>,
 }
 
 /// One training example. Only the response (output, completion, the assistant's turns) is learned.
@@ -47,21 +36,22 @@ pub enum Example {
         completion: String,
     },
     /// A conversation whose last turn is the assistant's.
-    Chat(Vec<Message>),
+    Chat(Chat),
 }
 
 impl Example {
     /// True if there is nothing to learn from it.
     pub fn is_empty(&self) -> bool {
-        let response = match self {
-            Self::Instruction { output, .. } => output,
-            Self::Completion { completion, .. } => completion,
-            Self::Chat(messages) => match messages.iter().rfind(|message| message.role == "assistant") {
-                Some(message) => &message.content,
-                None => return true,
-            },
-        };
-        response.trim().is_empty()
+        match self {
+            Self::Instruction { output, .. } => output.trim().is_empty(),
+            Self::Completion { completion, .. } => completion.trim().is_empty(),
+            Self::Chat(chat) => {
+                let learned = |message: &&Message| message.is_of_assistant() && message.learned;
+                let says =
+                    |message: &Message| !message.content.trim().is_empty() || message.fields.contains_key("tool_calls");
+                !chat.messages.iter().rfind(learned).is_some_and(says)
+            }
+        }
     }
 }
 
@@ -74,12 +64,18 @@ pub struct Fields {
     pub input: String,
     /// The response to an instruction.
     pub output: String,
-    /// A text.
+    /// A text, or the messages before the completion.
     pub prompt: String,
     /// How it goes on.
     pub completion: String,
-    /// A conversation.
+    /// A conversation; `conversations` where a file lacks it.
     pub messages: String,
+    /// What the assistant is told first; may be absent.
+    pub system: String,
+    /// Turns before an instruction, pairs of a question and an answer; may be absent.
+    pub history: String,
+    /// The tools of a conversation; may be absent.
+    pub tools: String,
 }
 
 impl Default for Fields {
@@ -91,10 +87,16 @@ impl Default for Fields {
             output: name("output"),
             prompt: name("prompt"),
             completion: name("completion"),
-            messages: name("messages"),
+            messages: name(MESSAGES[0]),
+            system: name("system"),
+            history: name("history"),
+            tools: name("tools"),
         }
     }
 }
+
+/// Usual names of a conversation.
+const MESSAGES: [&str; 2] = ["messages", "conversations"];
 
 impl Fields {
     /// The names with `renames` applied, each `field=name in the file`.
@@ -114,9 +116,13 @@ impl Fields {
                 "prompt" => &mut fields.prompt,
                 "completion" => &mut fields.completion,
                 "messages" => &mut fields.messages,
+                "system" => &mut fields.system,
+                "history" => &mut fields.history,
+                "tools" => &mut fields.tools,
                 other => {
                     return Err(format!(
-                        "'{other}' in '{rename}' is unknown; choose instruction, input, output, prompt, completion or messages"
+                        "'{other}' in '{rename}' is unknown; choose instruction, input, output, prompt, completion, messages, \
+                         system, history or tools"
                     ));
                 }
             };
@@ -133,48 +139,111 @@ pub struct Examples {
     pub examples: Vec<Example>,
     /// Left out because their response is empty.
     pub empty: usize,
+    /// Left out because they cannot be read.
+    pub bad: usize,
+    /// Why the first ones of those cannot be read, each with its file and line.
+    pub reasons: Vec<String>,
 }
 
-/// The examples of `paths`, one file after the other; those with an empty response are left out and counted.
+/// Reasons that are kept of examples that cannot be read.
+const MOST_REASONS: usize = 5;
+
+impl From<Vec<Example>> for Examples {
+    fn from(examples: Vec<Example>) -> Self {
+        Self {
+            examples,
+            ..Self::default()
+        }
+    }
+}
+
+impl Examples {
+    /// Counts an example that cannot be read.
+    pub(super) fn leave_out(&mut self, reason: &TextError) {
+        self.bad += 1;
+        if self.reasons.len() < MOST_REASONS {
+            self.reasons.push(reason.to_string());
+        }
+    }
+
+    /// What a user should know of the examples that cannot be read; `None` if there are none.
+    pub fn describe_bad(&self) -> Option<String> {
+        let more = match self.bad - self.reasons.len().min(self.bad) {
+            0 => String::new(),
+            more => format!("\n  and {more} more"),
+        };
+        let count = match self.bad {
+            0 => return None,
+            1 => "1 example is left out:".to_string(),
+            several => format!("{several} examples are left out:"),
+        };
+        Some(format!("{count}\n  {}{more}", self.reasons.join("\n  ")))
+    }
+}
+
+/// The examples of `paths`, one file after the other; those with an empty response and those that cannot be read are left
+/// out and counted.
 ///
 /// # Errors
-/// A file that cannot be read, a malformed line, an object of none of the three shapes, nothing to learn from.
+/// A file that cannot be read, or that holds nothing to learn from: with the first example's reason, if it has one.
 pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Examples, TextError> {
+    read_with(paths, |record| parse(record, fields))
+}
+
+/// As [`read`], each example made by `parse`.
+pub(super) fn read_with(
+    paths: &[PathBuf],
+    parse: impl Fn(&Record) -> Result<Example, TextError>,
+) -> Result<Examples, TextError> {
     let mut read = Examples::default();
     for path in paths {
-        let before = read.examples.len();
-        for record in records::read(path)? {
-            match parse(&record, fields)? {
-                example if example.is_empty() => read.empty += 1,
-                example => read.examples.push(example),
+        let (before, mut first_bad) = (read.examples.len(), None);
+        for record in records::read_each(path)? {
+            match record.and_then(|record| parse(&record)) {
+                Ok(example) if example.is_empty() => read.empty += 1,
+                Ok(example) => read.examples.push(example),
+                Err(error) => {
+                    read.leave_out(&error);
+                    first_bad.get_or_insert(error);
+                }
             }
         }
         if read.examples.len() == before {
-            let path = Path::new(path).to_path_buf();
-            let what = "example whose response is not empty";
-            return Err(TextError::Empty { path, what });
+            let (path, what) = (path.clone(), "example whose response is not empty");
+            return Err(first_bad.unwrap_or(TextError::Empty { path, what }));
         }
     }
     Ok(read)
 }
 
 fn parse(record: &Record, fields: &Fields) -> Result<Example, TextError> {
-    let has = |name: &String| record.fields.contains_key(name);
-    if has(&fields.messages) {
-        return chat(record, &fields.messages);
+    let named = |name: &String| record.value(name).is_some();
+    let messages = match fields.messages == MESSAGES[0] && !named(&fields.messages) {
+        true => MESSAGES[1],
+        false => fields.messages.as_str(),
+    };
+    if record.value(messages).is_some() {
+        let turns = turns(record, messages)?;
+        return chat(record, fields, turns);
     }
-    if has(&fields.prompt) && has(&fields.completion) {
+    if named(&fields.prompt) && record.fields.contains_key(&fields.completion) {
+        let is_list = |name: &String| matches!(record.value(name), Some(Value::Array(_)));
+        if is_list(&fields.prompt) || is_list(&fields.completion) {
+            return conversational(record, fields);
+        }
         return Ok(Example::Completion {
             prompt: record.required(&fields.prompt)?,
             completion: record.text(&fields.completion)?.unwrap_or_default(),
         });
     }
+    let has = |name: &String| record.fields.contains_key(name);
     if has(&fields.instruction) && has(&fields.output) {
-        return Ok(Example::Instruction {
-            instruction: record.required(&fields.instruction)?,
-            input: record.text(&fields.input)?.unwrap_or_default(),
-            output: record.text(&fields.output)?.unwrap_or_default(),
-        });
+        return instruction(record, fields);
+    }
+    if let Some(name) = [&fields.messages, &fields.prompt].into_iter().find(|name| has(name)) {
+        if record.value(name).is_none() {
+            return Err(record.error(format!("field '{name}' is null")));
+        }
     }
     let found: Vec<&str> = record.fields.keys().map(String::as_str).collect();
     Err(record.error(format!(
@@ -188,42 +257,105 @@ fn parse(record: &Record, fields: &Fields) -> Result<Example, TextError> {
     )))
 }
 
-fn chat(record: &Record, name: &str) -> Result<Example, TextError> {
-    let turns = match &record.fields[name] {
-        Value::Array(turns) => turns,
-        other => {
-            return Err(record.error(format!(
-                "field '{name}' is {}, expected a list of messages",
-                kind(other)
-            )));
-        }
-    };
-    let mut messages = Vec::with_capacity(turns.len());
-    for (index, turn) in turns.iter().enumerate() {
-        // {role, content} as in most files, {from, value} as ShareGPT has it.
-        let text = |names: [&str; 2]| names.iter().find_map(|name| turn.get(*name)?.as_str());
-        match (text(["role", "from"]), text(["content", "value"])) {
-            (Some(role), Some(content)) => messages.push(Message {
-                role: match role {
-                    "human" => "user",
-                    "gpt" => "assistant",
-                    role => role,
+/// A task in words; a conversation where the record has a system message or earlier turns.
+fn instruction(record: &Record, fields: &Fields) -> Result<Example, TextError> {
+    let instruction = record.required(&fields.instruction)?;
+    let input = record.text(&fields.input)?.unwrap_or_default();
+    let output = record.text(&fields.output)?.unwrap_or_default();
+    let mut turns = Vec::new();
+    if let Some(history) = record.value(&fields.history) {
+        let pairs = history.as_array().map(|pairs| {
+            let pair = |pair: &Value| match pair.as_array().map(Vec::as_slice) {
+                Some([Value::String(question), Value::String(answer)]) => {
+                    Some([Message::user(question), Message::new("assistant", answer)])
                 }
-                .to_string(),
-                content: content.to_string(),
-            }),
-            _ => {
-                return Err(record.error(format!(
-                    "message {} of '{name}' has no 'role' and 'content' that are strings",
-                    index + 1
-                )));
+                _ => None,
+            };
+            pairs.iter().map(pair).collect::<Option<Vec<_>>>()
+        });
+        let Some(Some(pairs)) = pairs else {
+            let message = format!(
+                "field '{}' is no list of pairs of a question and an answer",
+                fields.history
+            );
+            return Err(record.error(message));
+        };
+        turns.extend(pairs.into_iter().flatten());
+    }
+    let system = record.text(&fields.system)?.unwrap_or_default();
+    if turns.is_empty() && system.trim().is_empty() {
+        return Ok(Example::Instruction {
+            instruction,
+            input,
+            output,
+        });
+    }
+    let asked = match input.is_empty() {
+        true => instruction,
+        false => format!("{instruction}\n\n{input}"),
+    };
+    turns.extend([Message::user(asked), Message::new("assistant", output)]);
+    chat(record, fields, turns)
+}
+
+/// TRL's conversational prompt and completion: only the completion is learned.
+fn conversational(record: &Record, fields: &Fields) -> Result<Example, TextError> {
+    let part = |name: &str, role: &str| match record.value(name) {
+        Some(Value::String(text)) => Ok(vec![Message::new(role, text)]),
+        Some(_) => turns(record, name),
+        None => Ok(Vec::new()),
+    };
+    let mut turns = part(&fields.prompt, "user")?;
+    turns.iter_mut().for_each(|message| message.learned = false);
+    turns.extend(part(&fields.completion, "assistant")?);
+    chat(record, fields, turns)
+}
+
+/// The messages of field `name`, a list or one written as JSON.
+fn turns(record: &Record, name: &str) -> Result<Vec<Message>, TextError> {
+    let turns = list(record, name, "messages")?;
+    let turns = turns.iter().enumerate();
+    turns
+        .map(|(index, turn)| {
+            Message::from_json(turn)
+                .map_err(|message| record.error(format!("message {} of '{name}' {message}", index + 1)))
+        })
+        .collect()
+}
+
+/// The list of field `name`, which tables may keep as text; empty if it is absent.
+fn list(record: &Record, name: &str, of: &str) -> Result<Vec<Value>, TextError> {
+    let other = |found: &str| record.error(format!("field '{name}' is {found}, expected a list of {of}"));
+    match record.value(name) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(items)) => Ok(items.clone()),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(Vec::new()),
+        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| other("a string that is none")),
+        Some(value) => Err(other(kind(value))),
+    }
+}
+
+/// The conversation of `messages`, with the record's system message and tools.
+fn chat(record: &Record, fields: &Fields, mut messages: Vec<Message>) -> Result<Example, TextError> {
+    let system = record.text(&fields.system)?.unwrap_or_default();
+    if !system.trim().is_empty() {
+        match messages.first().filter(|first| first.role == "system") {
+            None => messages.insert(0, Message::new("system", system)),
+            Some(first) if first.content == system => {}
+            Some(_) => {
+                let message = format!(
+                    "field '{}' and the first message are two system messages",
+                    fields.system
+                );
+                return Err(record.error(message));
             }
         }
     }
     // What follows the assistant's last turn is nobody's prompt.
-    let last = messages.iter().rposition(|message| message.role == "assistant");
+    let last = messages.iter().rposition(Message::is_of_assistant);
     messages.truncate(last.map_or(0, |last| last + 1));
-    Ok(Example::Chat(messages))
+    let tools = list(record, &fields.tools, "tools")?;
+    Ok(Example::Chat(Chat { messages, tools }))
 }
 
 #[cfg(test)]
@@ -249,7 +381,7 @@ mod tests {
         assert_eq!(read.examples.len(), 3);
         assert!(matches!(&read.examples[0], Example::Instruction { input, .. } if input == "1 2"));
         assert!(matches!(&read.examples[1], Example::Completion { completion, .. } if completion == " b"));
-        assert!(matches!(&read.examples[2], Example::Chat(messages) if messages.len() == 2));
+        assert!(matches!(&read.examples[2], Example::Chat(chat) if chat.messages.len() == 2));
     }
 
     #[test]
@@ -273,5 +405,109 @@ mod tests {
         );
         assert!(message("{\"messages\": [{\"role\": \"user\"}]}").contains("message 1 of 'messages'"));
         assert!(message("{\"prompt\": \"a\", \"completion\": \"\"}").contains("holds no example"));
+    }
+
+    fn chat_of(text: &str) -> Chat {
+        match read_text(text, &Fields::default()).unwrap().examples.remove(0) {
+            Example::Chat(chat) => chat,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn said(chat: &Chat) -> Vec<(&str, &str, bool)> {
+        let messages = chat.messages.iter();
+        messages
+            .map(|message| (message.role.as_str(), message.content.as_str(), message.learned))
+            .collect()
+    }
+
+    #[test]
+    fn null_columns_of_joined_tables_are_absent() {
+        let text = r#"{"messages": null, "instruction": null, "output": null, "prompt": "a", "completion": "b"}
+{"messages": null, "instruction": "c", "input": null, "output": "d", "prompt": null, "completion": null, "system": null}"#;
+        let read = read_text(text, &Fields::default()).unwrap();
+        assert!(matches!(&read.examples[0], Example::Completion { prompt, .. } if prompt == "a"));
+        assert!(matches!(&read.examples[1], Example::Instruction { instruction, .. } if instruction == "c"));
+        for (text, field) in [
+            (r#"{"instruction": null, "output": "y"}"#, "instruction"),
+            (r#"{"messages": null}"#, "messages"),
+            (r#"{"prompt": null, "completion": "x"}"#, "prompt"),
+        ] {
+            let message = read_text(text, &Fields::default()).unwrap_err().to_string();
+            assert!(
+                message.ends_with(&format!("a.jsonl:1: field '{field}' is null")),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn system_history_and_tools_become_the_conversation() {
+        let chat = chat_of(
+            r#"{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}], "system": "be nice",
+ "tools": "[{\"name\": \"f\"}]"}"#
+                .replace('\n', "")
+                .as_str(),
+        );
+        assert_eq!(
+            said(&chat),
+            [
+                ("system", "be nice", true),
+                ("user", "hi", true),
+                ("assistant", "ho", true)
+            ]
+        );
+        assert_eq!(chat.tools, [serde_json::json!({ "name": "f" })]);
+        let chat = chat_of(
+            r#"{"instruction": "and 2?", "input": "x", "output": "4", "system": "", "history": [["1 + 1?", "2"]]}"#,
+        );
+        let expected = [("user", "1 + 1?", true), ("assistant", "2", true)];
+        assert_eq!(said(&chat)[..2], expected);
+        assert_eq!(
+            said(&chat)[2..],
+            [("user", "and 2?\n\nx", true), ("assistant", "4", true)]
+        );
+        let twice = r#"{"messages": [{"role": "system", "content": "a"}, {"role": "assistant", "content": "b"}], "system": "c"}"#;
+        let message = read_text(twice, &Fields::default()).unwrap_err().to_string();
+        assert!(message.contains("two system messages"), "{message}");
+    }
+
+    #[test]
+    fn of_a_conversational_prompt_and_completion_only_the_completion_is_learned() {
+        let chat = chat_of(
+            r#"{"prompt": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "?"}], "completion": [{"role": "assistant", "content": "!"}]}"#,
+        );
+        let learned: Vec<bool> = said(&chat).iter().map(|(.., learned)| *learned).collect();
+        assert_eq!(learned, [false, false, false, true]);
+        let weights = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d", "weight": 1}]}"#;
+        assert!(!said(&chat_of(weights))[1].2 && said(&chat_of(weights))[3].2);
+        let none = weights.replace("\"weight\": 1", "\"weight\": 0");
+        assert!(
+            read_text(&none, &Fields::default())
+                .unwrap_err()
+                .to_string()
+                .contains("holds no example")
+        );
+    }
+
+    #[test]
+    fn one_bad_example_ends_nothing_and_is_named() {
+        let bad = "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": {}, \"completion\": \"b\"}\n{\"a\": \n[]\n";
+        let read = read_text(bad, &Fields::default()).unwrap();
+        assert_eq!((read.examples.len(), read.bad, read.reasons.len()), (1, 3, 3));
+        let told = read.describe_bad().unwrap();
+        for part in [
+            "3 examples are left out:",
+            "a.jsonl:2: field 'prompt' is an object",
+            "a.jsonl:3: malformed JSON",
+            "a.jsonl:4: found a list, expected an object",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        let many = bad.to_string() + &"3\n".repeat(40);
+        let read = read_text(&many, &Fields::default()).unwrap();
+        assert_eq!((read.bad, read.reasons.len()), (43, 5));
+        assert!(read.describe_bad().unwrap().ends_with("and 38 more"));
+        assert_eq!(Examples::default().describe_bad(), None);
     }
 }

@@ -5,6 +5,8 @@ pub mod commonsense;
 pub mod error;
 pub mod example;
 pub mod extraction;
+mod json_text;
+pub mod message;
 pub mod published;
 pub mod question;
 pub mod records;
@@ -12,7 +14,8 @@ pub mod sample;
 pub mod template;
 
 pub use error::TextError;
-pub use example::{Example, Fields, Message};
+pub use example::{Chat, Example, Examples, Fields};
 pub use extraction::Protocol;
+pub use message::Message;
 pub use question::{Gold, Question};
 pub use template::Template;

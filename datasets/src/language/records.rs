@@ -1,12 +1,13 @@
-//! Objects from JSON, JSONL and parquet files, each with its place for messages.
+//! Objects from JSON, JSONL, CSV and parquet files, each with its place for messages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::language::TextError;
+use crate::language::{TextError, json_text};
 use crate::parquet_rows::{ParquetFile, object};
+use crate::text_file;
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,14 +48,21 @@ impl Record {
         }
     }
 
+    /// The value of field `name`; `None` if it is absent or null, as the columns of joined tables are where unused.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
     /// The text of field `name`, which must be there.
     ///
     /// # Errors
     /// A field that is absent or no text.
     pub fn required(&self, name: &str) -> Result<String, TextError> {
         let names = || self.fields.keys().cloned().collect::<Vec<_>>().join(", ");
-        self.text(name)?
-            .ok_or_else(|| self.error(format!("no field '{name}'; found: {}", names())))
+        self.text(name)?.ok_or_else(|| match self.fields.contains_key(name) {
+            true => self.error(format!("field '{name}' is null")),
+            false => self.error(format!("no field '{name}'; found: {}", names())),
+        })
     }
 }
 
@@ -80,19 +88,36 @@ pub fn test_file(folder: &Path) -> PathBuf {
     }
 }
 
-/// Every object of `path`: a JSON array of objects, JSONL (an object a line; empty lines are skipped), or the rows of a
-/// .parquet file.
+/// Every object of `path`: a JSON array of objects, JSONL (one object per line; empty lines are skipped), the rows of a
+/// .parquet file, or those of a .csv or .tsv file with a line of names (an empty cell is null). A byte order mark is
+/// skipped; NaN is null; a whole number beyond 64 bits is text.
 ///
 /// # Errors
 /// A file that cannot be read, is malformed (with the line), or holds nothing.
 pub fn read(path: &Path) -> Result<Vec<Record>, TextError> {
-    let records = match path.extension().is_some_and(|extension| extension == "parquet") {
-        true => rows(path)?,
-        false => {
-            let text = fs::read_to_string(path).map_err(|e| TextError::read(path, e))?;
-            match text.trim_start().starts_with('[') {
-                true => array(path, &text)?,
-                false => lines(path, &text)?,
+    read_each(path)?.into_iter().collect()
+}
+
+/// As [`read`], with an error in the place of each line or item that is no object, so that one of them need not end
+/// anything.
+///
+/// # Errors
+/// A file that cannot be read, is an array that is malformed (with the line), or holds nothing.
+pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
+    let bytes = || {
+        let bytes = fs::read(path).map_err(|e| TextError::read(path, e))?;
+        Ok(text_file::utf8(bytes))
+    };
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let records = match extension.to_str() {
+        Some("parquet") => rows(path)?,
+        Some("csv") => cells(path, &bytes()?, b',')?,
+        Some("tsv") => cells(path, &bytes()?, b'\t')?,
+        _ => {
+            let bytes = bytes()?;
+            match bytes.trim_ascii_start().starts_with(b"[") {
+                true => array(path, &bytes)?,
+                false => lines(path, &bytes),
             }
         }
     };
@@ -103,47 +128,101 @@ pub fn read(path: &Path) -> Result<Vec<Record>, TextError> {
     Ok(records)
 }
 
-fn rows(path: &Path) -> Result<Vec<Record>, TextError> {
+fn rows(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let mut records = Vec::new();
     let file = ParquetFile::open(path).map_err(|e| TextError::read(path, e))?;
     let read = file.rows::<String>(&[], |row| {
-        records.push(Record {
+        records.push(Ok(Record {
             fields: object(row),
             path: path.to_path_buf(),
             place: Place::Item(records.len() + 1),
-        });
+        }));
         Ok(())
     });
     read.map_err(|e| TextError::read(path, e))?;
     Ok(records)
 }
 
-fn array(path: &Path, text: &str) -> Result<Vec<Record>, TextError> {
-    let items: Vec<Value> = serde_json::from_str(text).map_err(|e| TextError::Line {
-        path: path.to_path_buf(),
-        line: e.line(),
-        message: format!("malformed JSON ({e})"),
-    })?;
-    let records = items.into_iter().enumerate();
-    records
-        .map(|(index, value)| record(path, value, Place::Item(index + 1)))
-        .collect()
+/// The rows of a table in text. One with another number of cells than there are names is told of by itself.
+fn cells(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Result<Record, TextError>>, TextError> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
+    let names = reader.headers().map_err(|e| TextError::read(path, e))?.clone();
+    let (mut counted, mut line) = (0, 1);
+    let mut line_of = |position: Option<&csv::Position>| {
+        // The crate's own count is one less after a line break of Windows.
+        let start = position.map_or(counted, |position| position.byte() as usize);
+        let breaks = bytes[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let start = (start + breaks.count()).max(counted);
+        line += bytes[counted..start].iter().filter(|byte| **byte == b'\n').count();
+        counted = start;
+        line
+    };
+    let mut records = Vec::new();
+    for row in reader.byte_records() {
+        let (line, row) = match row {
+            Ok(row) => (line_of(row.position()), Ok(row)),
+            Err(error) => (line_of(error.position()), Err(error.to_string())),
+        };
+        let row = row.and_then(|row| csv::StringRecord::from_byte_record(row).map_err(|_| NOT_UTF8.to_string()));
+        let value = |cell: &str| match cell {
+            "" => Value::Null,
+            text => text.into(),
+        };
+        let path = path.to_path_buf();
+        records.push(match row {
+            Err(message) => Err(TextError::Line { path, line, message }),
+            Ok(row) => Ok(Record {
+                fields: names
+                    .iter()
+                    .zip(&row)
+                    .map(|(name, cell)| (name.to_string(), value(cell)))
+                    .collect(),
+                path,
+                place: Place::Line(line),
+            }),
+        });
+    }
+    Ok(records)
 }
 
-fn lines(path: &Path, text: &str) -> Result<Vec<Record>, TextError> {
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
+fn array(path: &Path, bytes: &[u8]) -> Result<Vec<Result<Record, TextError>>, TextError> {
+    let malformed = |line: usize, message: String| TextError::Line {
+        path: path.to_path_buf(),
+        line,
+        message,
+    };
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes[..error.valid_up_to()].iter();
+        let line = 1 + before.filter(|byte| **byte == b'\n').count();
+        malformed(line, NOT_UTF8.into())
+    })?;
+    let items: Vec<Value> = serde_json::from_str(&json_text::standard(text))
+        .map_err(|e| malformed(e.line(), format!("malformed JSON ({e})")))?;
+    let records = items.into_iter().enumerate();
+    Ok(records
+        .map(|(index, value)| record(path, value, Place::Item(index + 1)))
+        .collect())
+}
+
+fn lines(path: &Path, bytes: &[u8]) -> Vec<Result<Record, TextError>> {
+    let lines = bytes.split(|byte| *byte == b'\n').enumerate();
+    lines
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
         .map(|(index, line)| {
-            let value = serde_json::from_str(line).map_err(|e| TextError::Line {
+            let malformed = |message: String| TextError::Line {
                 path: path.to_path_buf(),
                 line: index + 1,
-                message: format!("malformed JSON ({e})"),
-            })?;
+                message,
+            };
+            let text = std::str::from_utf8(line).map_err(|_| malformed(NOT_UTF8.into()))?;
+            let value = serde_json::from_str(&json_text::standard(text));
+            let value = value.map_err(|e| malformed(format!("malformed JSON ({e})")))?;
             record(path, value, Place::Line(index + 1))
         })
         .collect()
 }
+
+const NOT_UTF8: &str = "it is not UTF-8; save the file as UTF-8";
 
 fn record(path: &Path, value: Value, place: Place) -> Result<Record, TextError> {
     let found = kind(&value);
@@ -200,6 +279,53 @@ mod tests {
                 .to_string()
                 .contains("/nonexistent/a.json")
         );
+    }
+
+    #[test]
+    fn marks_nan_great_numbers_and_bad_lines() {
+        let text = b"\xEF\xBB\xBF{\"x\": 123456789012345678901234567890, \"y\": NaN}\r\n{\"x\": \"\xFF\"}\n{\"x\": 1}";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        fs::write(&path, text).unwrap();
+        let records = read_each(&path).unwrap();
+        let [Ok(first), Err(second), Ok(third)] = &records[..] else {
+            panic!("{records:?}")
+        };
+        assert_eq!(first.required("x").unwrap(), "123456789012345678901234567890");
+        assert_eq!((first.value("y"), third.required("x").unwrap().as_str()), (None, "1"));
+        assert!(second.to_string().contains("a.jsonl:2: it is not UTF-8"), "{second}");
+        assert!(
+            first
+                .required("y")
+                .unwrap_err()
+                .to_string()
+                .ends_with("a.jsonl:1: field 'y' is null")
+        );
+    }
+
+    #[test]
+    fn tables_of_text_are_read_by_their_names() {
+        let text = "\u{feff}instruction,output,note\r\n\"a, \"\"b\"\"\",3,\r\nshort\r\n\"two\nlines\",4,x\r\n";
+        let (_folder, path) = written("a.csv", text);
+        let records = read_each(&path).unwrap();
+        let [Ok(first), Err(second), Ok(third)] = &records[..] else {
+            panic!("{records:?}")
+        };
+        assert_eq!(first.required("instruction").unwrap(), "a, \"b\"");
+        assert_eq!(
+            (first.value("note"), third.required("instruction").unwrap().as_str()),
+            (None, "two\nlines")
+        );
+        assert!(second.to_string().contains("a.csv:3: "), "{second}");
+        assert!(
+            third
+                .required("none")
+                .unwrap_err()
+                .to_string()
+                .contains("a.csv:4: no field 'none'")
+        );
+        let (_folder, path) = written("a.tsv", "q\ta\n1 + 1\t2\n");
+        assert_eq!(read(&path).unwrap()[0].required("a").unwrap(), "2");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! dSprites from its authors' archive (`dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz`), in the order that TFDS
-//! stores the same pictures in: by the MD5 of the split's name and the picture's number, both as text.
+//! stores the same images in: by the MD5 of the split's name and the image's number, both as text.
 
 use std::io::{Cursor, Read};
 use std::ops::Range;
@@ -15,8 +15,11 @@ use crate::error::DataError;
 /// File name of the archive.
 pub const FILE: &str = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz";
 
-/// Side of a picture, pixels.
+/// Side of an image, pixels.
 const SIDE: usize = 64;
+
+/// Number of the images of dSprites.
+const MOST: usize = 737_280;
 
 /// Columns of the archive's `latents_classes`.
 const COLUMNS: [&str; 6] = [
@@ -28,7 +31,7 @@ const COLUMNS: [&str; 6] = [
     "label_y_position",
 ];
 
-/// Numbers of the `count` pictures in TFDS's order of split `split`.
+/// Numbers of the `count` images in TFDS's order of split `split`.
 pub fn tfds_order(count: usize, split: &str) -> Vec<usize> {
     let mut keys: Vec<([u8; 16], usize)> = (0..count)
         .map(|number| (Md5::digest(format!("{split}{number}")).into(), number))
@@ -37,26 +40,26 @@ pub fn tfds_order(count: usize, split: &str) -> Vec<usize> {
     keys.into_iter().map(|(_, number)| number).collect()
 }
 
-/// What is done with a picture: the archive, its PNG, a factor.
-pub type EachPicture<'a> = dyn FnMut(&Path, Vec<u8>, i64) -> Result<(), DataError> + 'a;
+/// What is done with an image: the archive, its PNG, a factor.
+pub type EachImage<'a> = dyn FnMut(&Path, Vec<u8>, i64) -> Result<(), DataError> + 'a;
 
-/// Some pictures of the archive, in memory: 512 bytes each.
+/// Some images of the archive, in memory: 512 bytes each.
 pub struct Dsprites {
-    /// Number of pictures of the archive.
+    /// Number of images of the archive.
     pub count: usize,
     path: PathBuf,
-    /// Place in TFDS's order, mask of a bit a pixel, factors; sorted by place.
-    pictures: Vec<(usize, Box<[u8]>, [i64; 6])>,
+    /// Place in TFDS's order, mask of one bit per pixel, factors; sorted by place.
+    images: Vec<(usize, Box<[u8]>, [i64; 6])>,
 }
 
 impl Dsprites {
-    /// Reads the pictures at `places` of TFDS's order, in one pass over the archive.
+    /// Reads the images at `places` of TFDS's order, in one pass over the archive.
     ///
     /// # Errors
     /// An archive that is missing, damaged or of another shape.
     pub fn open(path: &Path, places: &[Range<usize>]) -> Result<Self, DataError> {
         let error = |message: String| DataError::read(path, message);
-        // 26 MB; the 3 GB of pictures in it are read as a stream.
+        // 26 MB; the 3 GB of images in it are read as a stream.
         let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
         let archive = ZipArchive::from_slice(bytes).map_err(|e| error(e.to_string()))?;
         let factors = factors(&archive).map_err(error)?;
@@ -68,7 +71,7 @@ impl Dsprites {
         }
         let mut entry = entry(&archive, "imgs.npy").map_err(error)?;
         header(&mut entry, "|u1", &[factors.len(), SIDE, SIDE]).map_err(|m| error(format!("imgs.npy: {m}")))?;
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         let mut mask = [0; SIDE * SIDE];
         for (place, factors) in place_of.into_iter().zip(&factors) {
             entry
@@ -79,44 +82,44 @@ impl Dsprites {
                     let bit = |(at, pixel): (usize, &u8)| u8::from(*pixel != 0) << at;
                     pixels.iter().enumerate().map(bit).sum()
                 });
-                pictures.push((place, bits.collect(), *factors));
+                images.push((place, bits.collect(), *factors));
             }
         }
         end(&mut entry).map_err(|m| error(format!("imgs.npy: {m}")))?;
-        pictures.sort_unstable_by_key(|(place, ..)| *place);
+        images.sort_unstable_by_key(|(place, ..)| *place);
         Ok(Self {
             count: factors.len(),
             path: path.to_path_buf(),
-            pictures,
+            images,
         })
     }
 
-    /// Calls `each` with the pictures at `places` of TFDS's order: PNG of 0 and 1, as TFDS stores it, and the value
+    /// Calls `each` with the images at `places` of TFDS's order: PNG of 0 and 1, as TFDS stores it, and the value
     /// of factor `feature`.
     ///
     /// # Errors
     /// Places that were not read, a factor that there is not, what `each` returns.
-    pub fn records(&self, feature: &str, places: Range<usize>, each: &mut EachPicture) -> Result<(), DataError> {
+    pub fn records(&self, feature: &str, places: Range<usize>, each: &mut EachImage) -> Result<(), DataError> {
         let error = |message: String| DataError::read(&self.path, message);
         let column = COLUMNS
             .iter()
             .position(|name| *name == feature)
             .ok_or_else(|| error(format!("there is no factor '{feature}'")))?;
-        let chosen = self.pictures.iter().filter(|(place, ..)| places.contains(place));
+        let chosen = self.images.iter().filter(|(place, ..)| places.contains(place));
         if chosen.clone().count() != places.len() {
             let message = format!(
-                "it has {} pictures; {} to {} are wanted",
+                "it has {} images; {} to {} are wanted",
                 self.count, places.start, places.end
             );
             return Err(error(message));
         }
         for (_, bits, factors) in chosen {
-            let picture = GrayImage::from_fn(SIDE as u32, SIDE as u32, |x, y| {
+            let image = GrayImage::from_fn(SIDE as u32, SIDE as u32, |x, y| {
                 let at = y as usize * SIDE + x as usize;
                 image::Luma([bits[at / 8] >> (at % 8) & 1])
             });
             let mut png = Cursor::new(Vec::new());
-            picture
+            image
                 .write_to(&mut png, ImageFormat::Png)
                 .map_err(|e| error(e.to_string()))?;
             each(&self.path, png.into_inner(), factors[column])?;
@@ -125,13 +128,16 @@ impl Dsprites {
     }
 }
 
-/// `latents_classes`, six whole numbers a picture.
+/// `latents_classes`, six whole numbers per image.
 fn factors(archive: &ZipSliceArchive<Vec<u8>>) -> Result<Vec<[i64; 6]>, String> {
     const NAME: &str = "latents_classes.npy";
     let mut entry = entry(archive, NAME)?;
     let shape = header(&mut entry, "<i8", &[]).map_err(|message| format!("{NAME}: {message}"))?;
     if shape.len() != 2 || shape[1] != COLUMNS.len() {
-        return Err(format!("{NAME}: its shape is {shape:?}, expected [pictures, 6]"));
+        return Err(format!("{NAME}: its shape is {shape:?}, expected [images, 6]"));
+    }
+    if shape[0] > MOST {
+        return Err(format!("{NAME}: it is of {} images; dSprites has {MOST}", shape[0]));
     }
     let mut factors = Vec::new();
     let mut row = [0; 48];

@@ -31,7 +31,7 @@ pub struct Feature {
 /// The three kinds.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Kind {
-    /// Strings and pictures.
+    /// Strings and images.
     #[prost(message, tag = "1")]
     Bytes(BytesList),
     /// Floats.
@@ -42,7 +42,7 @@ pub enum Kind {
     Ints(IntList),
 }
 
-/// Strings and pictures.
+/// Strings and images.
 #[derive(Clone, PartialEq, Message)]
 pub struct BytesList {
     /// The values.
@@ -86,7 +86,7 @@ impl Example {
         })
     }
 
-    /// The one string or picture of feature `name`.
+    /// The one string or image of feature `name`.
     ///
     /// # Errors
     /// A feature that is missing or of another kind.

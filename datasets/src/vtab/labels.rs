@@ -9,7 +9,7 @@ const CLEVR_EDGES: [f32; 7] = [0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0];
 /// Lower edges of KITTI's distance bins, metres.
 const KITTI_EDGES: [f32; 4] = [-100.0, 8.0, 20.0, 999.0];
 
-/// Distance of a picture without a vehicle, metres.
+/// Distance of an image without a vehicle, metres.
 const NO_VEHICLE: f32 = 1000.0;
 
 /// TFDS numbers KITTI's types Car, Van, Truck, Pedestrian, …
@@ -54,7 +54,10 @@ pub fn label(rule: Label, classes: usize, example: &Example) -> Result<usize, St
 /// # Errors
 /// A label outside `classes`.
 pub fn scaled(value: i64, times: usize, by: usize, classes: usize) -> Result<usize, String> {
-    checked((value * times as i64).div_euclid(by as i64), classes)
+    let value = value
+        .checked_mul(times as i64)
+        .ok_or(format!("value {value} is out of range"))?;
+    checked(value.div_euclid(by as i64), classes)
 }
 
 fn checked(value: i64, classes: usize) -> Result<usize, String> {
@@ -87,7 +90,7 @@ fn points<'a>(example: &'a Example, feature: &str) -> Result<&'a [f32], String> 
     match values.len() % 3 {
         0 => Ok(values),
         _ => Err(format!(
-            "feature '{feature}' has {} values, expected 3 an object",
+            "feature '{feature}' has {} values, expected 3 per object",
             values.len()
         )),
     }

@@ -3,10 +3,12 @@
 pub mod dsprites;
 pub mod example;
 pub mod labels;
+mod lock;
 pub mod prepare;
 pub mod tasks;
 pub mod tfds;
 pub mod tfrecord;
+mod verify;
 
 pub use prepare::{Checksum, Options, Prepared};
 pub use tasks::{TASKS, TaskInfo, group, info};

@@ -10,31 +10,31 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::decode::Decoder;
 use crate::error::DataError;
 use crate::vtab::dsprites::{self, Dsprites};
 use crate::vtab::example::Example;
 use crate::vtab::labels::{class_names, label, scaled};
-use crate::vtab::tasks::{Label, Part, TaskInfo};
+use crate::vtab::lock::Lock;
+use crate::vtab::tasks::{Label, Part, TASKS, TaskInfo};
 use crate::vtab::tfds::{self, Tfds};
+use crate::vtab::verify::{self, PREPARED};
 use crate::{decode, progress};
 
-/// Tells of a finished task, and whether a folder is one.
-const PREPARED: &str = "prepared.json";
-
-/// Pictures that are decoded, checked and written at once.
+/// Images that are decoded, checked and written at once.
 const CHUNK: usize = 256;
 
 /// What to accept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Other versions and counts of the TFDS data sets than those that WeGeFT's released code reads.
+    /// Other versions and counts of the TFDS datasets than those that WeGeFT's released code reads.
     pub any_version: bool,
 }
 
 /// What a prepared task was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
-    /// Data set and version, or the archive.
+    /// Dataset and version, or the archive.
     pub source: String,
     /// The lists.
     pub lists: Vec<Checksum>,
@@ -45,9 +45,10 @@ pub struct Prepared {
 pub struct Checksum {
     /// train800, val200 or test.
     pub list: String,
-    /// Number of pictures.
-    pub pictures: usize,
-    /// SHA-256, hexadecimal, over every picture's label (8 bytes, little-endian) and its bytes: those of a JPEG file,
+    /// Number of images.
+    #[serde(alias = "pictures")]
+    pub images: usize,
+    /// SHA-256, hexadecimal, over every image's label (8 bytes, little-endian) and its bytes: those of a JPEG file,
     /// the decoded RGB of a PNG, so that two encoders of the same PNG agree.
     pub sha256: String,
 }
@@ -64,19 +65,30 @@ fn archive(data: &Path, task: &TaskInfo) -> Option<PathBuf> {
     places.into_iter().find(|path| wanted && path.is_file())
 }
 
-/// Makes `out/<task>` from the TFDS data sets under `data`: pictures as they are stored, lists, class names and
-/// checksums. A finished task is left as it is; an unfinished one was in a hidden folder and is made anew.
+/// Makes `out/<task>` from the TFDS datasets under `data`: images as they are stored, lists, class names and
+/// checksums. Of a finished task the checksums are verified; an unfinished one was in a hidden folder and is made anew.
+/// Several processes may work in one `out`: a task that another one is making is waited for.
 ///
 /// # Errors
-/// Data that is missing, damaged or of another version, a picture that cannot be decoded, a folder that cannot be
-/// written or is in the way.
+/// Data that is missing, damaged or of another version, an image that cannot be decoded, a folder that cannot be
+/// written or is in the way, a finished task that was changed.
 pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Result<Prepared, DataError> {
     let folder = out.join(task.name);
+    fs::create_dir_all(out).map_err(|e| DataError::write(out, e))?;
+    let path = lock_of(out, task.name);
+    let spinner = std::cell::OnceCell::new();
+    let waiting = || {
+        spinner.get_or_init(|| progress::spinner(format!("{}: waiting for another process to make it", task.name)));
+    };
+    let _lock = Lock::wait(&path, waiting).map_err(|e| DataError::write(&path, format!("it cannot be locked: {e}")))?;
+    if let Some(spinner) = spinner.get() {
+        spinner.finish_and_clear();
+    }
     if folder.exists() {
-        return finished(&folder);
+        return verify::finished(&folder);
     }
     let reader = Reader::open(data, task, options)?;
-    let partial = out.join(format!(".{}.partial", task.name));
+    let partial = partial_of(out, task.name);
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(|e| DataError::write(&partial, e))?;
     }
@@ -93,9 +105,7 @@ pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Re
     let mut lists = Vec::new();
     for (list, part) in &parts {
         let mut writer = ListWriter::new(&partial, list, task, &bar)?;
-        reader.records(task, part, &mut |place, picture, label| {
-            writer.push(place, picture, label)
-        })?;
+        reader.records(task, part, &mut |place, image, label| writer.push(place, image, label))?;
         lists.push(writer.finish()?);
     }
     bar.finish_and_clear();
@@ -114,19 +124,67 @@ pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Re
     };
     let text = serde_json::to_string_pretty(&prepared).map_err(|e| DataError::write(&partial, e))?;
     write(&partial.join(PREPARED), &text)?;
+    // The names of the files must be on the disk before the folder's.
+    sync(&partial)?;
     fs::rename(&partial, &folder).map_err(|e| DataError::write(&folder, e))?;
+    sync(out)?;
     Ok(prepared)
 }
 
-/// What an earlier run made.
-fn finished(folder: &Path) -> Result<Prepared, DataError> {
-    let path = folder.join(PREPARED);
-    let text = fs::read_to_string(&path).map_err(|_| {
-        let message =
-            format!("it is there already and was not made by vtab-prepare (no {PREPARED}); choose another --out");
-        DataError::write(folder, message)
-    })?;
-    serde_json::from_str(&text).map_err(|e| DataError::read(&path, e))
+/// Where a task is made until it is finished.
+fn partial_of(out: &Path, task: &str) -> PathBuf {
+    out.join(format!(".{task}.partial"))
+}
+
+/// The file that is locked while a task is made.
+fn lock_of(out: &Path, task: &str) -> PathBuf {
+    out.join(format!(".{task}.lock"))
+}
+
+/// Removes what killed processes have left in `out`: unfinished tasks that no process is making. Returns their names.
+///
+/// # Errors
+/// A folder that cannot be removed.
+pub fn clean(out: &Path) -> Result<Vec<&'static str>, DataError> {
+    let mut removed = Vec::new();
+    for name in TASKS.iter().map(|task| task.name) {
+        let (partial, path) = (partial_of(out, name), lock_of(out, name));
+        if !partial.exists() && !path.exists() {
+            continue;
+        }
+        let lock = Lock::try_now(&path).map_err(|e| DataError::write(&path, e))?;
+        if lock.is_some() && partial.exists() {
+            fs::remove_dir_all(&partial).map_err(|e| DataError::write(&partial, e))?;
+            removed.push(name);
+        }
+    }
+    Ok(removed)
+}
+
+/// Checks that a task's lists are as long as those that were prepared; anything goes where none were.
+pub(crate) fn check_lengths(folder: &Path, found: [usize; 3]) -> Result<(), DataError> {
+    let Some(prepared) = verify::read(folder)? else {
+        return Ok(());
+    };
+    for (list, found) in prepared.lists.iter().zip(found) {
+        if list.images != found {
+            let message = format!(
+                "{} lists {found} images, and {} were prepared; make the task anew with vtab-prepare",
+                list.list, list.images
+            );
+            return Err(DataError::read(folder, message));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the entries of `folder` are on the disk, where the system can tell of them.
+fn sync(folder: &Path) -> Result<(), DataError> {
+    #[cfg(unix)]
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|e| DataError::write(folder, e))?;
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), DataError> {
@@ -193,16 +251,16 @@ impl Reader {
                         dsprites::FILE
                     )));
                 };
-                data.records(feature, range, &mut |path, picture, factor| {
+                data.records(feature, range, &mut |path, image, factor| {
                     let label = scaled(factor, times, by, task.classes).map_err(|m| DataError::read(path, m))?;
-                    each(path, picture, label)
+                    each(path, image, label)
                 })
             }
         }
     }
 }
 
-/// Writes the pictures of one list, in chunks over all cores.
+/// Writes the images of one list, in chunks over all cores.
 struct ListWriter<'a> {
     folder: &'a Path,
     list: &'a str,
@@ -216,8 +274,8 @@ struct ListWriter<'a> {
 
 impl<'a> ListWriter<'a> {
     fn new(folder: &'a Path, list: &'a str, task: &'a TaskInfo, bar: &'a ProgressBar) -> Result<Self, DataError> {
-        let pictures = folder.join("images").join(list);
-        fs::create_dir_all(&pictures).map_err(|e| DataError::write(&pictures, e))?;
+        let images = folder.join("images").join(list);
+        fs::create_dir_all(&images).map_err(|e| DataError::write(&images, e))?;
         Ok(Self {
             folder,
             list,
@@ -230,8 +288,8 @@ impl<'a> ListWriter<'a> {
         })
     }
 
-    fn push(&mut self, place: &Path, picture: Vec<u8>, label: usize) -> Result<(), DataError> {
-        self.waiting.push((place.to_path_buf(), picture, label));
+    fn push(&mut self, place: &Path, image: Vec<u8>, label: usize) -> Result<(), DataError> {
+        self.waiting.push((place.to_path_buf(), image, label));
         if self.waiting.len() == CHUNK {
             self.flush()
         } else {
@@ -246,10 +304,7 @@ impl<'a> ListWriter<'a> {
             .enumerate()
             .map(|(at, (place, bytes, _))| {
                 let (bytes, hashed) = stored(bytes, self.task.gain).map_err(|message| {
-                    DataError::read(
-                        place,
-                        format!("picture {} of {}: {message}", self.count + at, self.list),
-                    )
+                    DataError::read(place, format!("image {} of {}: {message}", self.count + at, self.list))
                 })?;
                 let ending = decode::extension(&bytes).map_err(|message| DataError::read(place, message))?;
                 let name = format!("images/{}/{:06}.{ending}", self.list, self.count + at);
@@ -274,29 +329,29 @@ impl<'a> ListWriter<'a> {
         let digest = self.hash.finalize();
         Ok(Checksum {
             list: self.list.into(),
-            pictures: self.count,
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            images: self.count,
+            sha256: verify::hex(&digest),
         })
     }
 }
 
-/// What is written for a picture, and what its checksum is made of. The bytes stay as they are unless `gain` is not 1.
+/// What is written for an image, and what its checksum is made of. The bytes stay as they are unless `gain` is not 1.
 fn stored(bytes: &[u8], gain: u8) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let mut picture = decode::memory(bytes)?;
+    let mut image = Decoder::of_benchmarks().bytes(bytes)?.image;
     if gain == 1 {
         let hashed = match decode::extension(bytes)? {
-            "png" => picture.into_raw(),
+            "png" => image.into_raw(),
             _ => bytes.to_vec(),
         };
         return Ok((bytes.to_vec(), hashed));
     }
-    for value in picture.iter_mut() {
+    for value in image.iter_mut() {
         *value = value.saturating_mul(gain);
     }
     let mut png = Cursor::new(Vec::new());
-    image::DynamicImage::ImageRgb8(picture.clone())
+    image::DynamicImage::ImageRgb8(image.clone())
         .to_luma8()
         .write_to(&mut png, ImageFormat::Png)
         .map_err(|e| e.to_string())?;
-    Ok((png.into_inner(), picture.into_raw()))
+    Ok((png.into_inner(), image.into_raw()))
 }

@@ -50,12 +50,12 @@ pub enum Label {
     Scaled(&'static str, usize, usize),
 }
 
-/// A TFDS data set.
+/// A TFDS dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// TFDS name, with its config if it has one: the folders under the data root.
     pub name: &'static str,
-    /// TFDS version: order and so the 1,000 pictures depend on it.
+    /// TFDS version: order and so the 1,000 images depend on it.
     pub version: &'static str,
     /// Splits with their number of records. A second number where releases of the same version differ by that.
     pub splits: &'static [(&'static str, &'static [usize])],
@@ -70,13 +70,13 @@ pub struct TaskInfo {
     pub group: Group,
     /// Number of classes.
     pub classes: usize,
-    /// The TFDS data set.
+    /// The TFDS dataset.
     pub source: Source,
-    /// Where the 800 training pictures are.
+    /// Where the 800 training images are.
     pub train: Part,
-    /// Where the 200 validation pictures are.
+    /// Where the 200 validation images are.
     pub valid: Part,
-    /// Where the test pictures are.
+    /// Where the test images are.
     pub test: Part,
     /// Label rule.
     pub label: Label,
@@ -420,7 +420,7 @@ mod tests {
                 "{}",
                 task.name
             );
-            // No picture serves twice.
+            // No image serves twice.
             for (a, b) in [
                 (task.train.clone(), task.valid.clone()),
                 (task.train.clone(), task.test.clone()),

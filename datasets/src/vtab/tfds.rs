@@ -1,5 +1,5 @@
-//! A data set as TFDS stores it: dataset_info.json (splits and the length of each shard), features.json, TFRecord
-//! shards, and a file of class names a feature.
+//! A dataset as TFDS stores it: dataset_info.json (splits and the length of each shard), features.json, TFRecord
+//! shards, and a file of class names per feature.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::DataError;
+use crate::paths;
 use crate::vtab::tasks::{Label, Source, TaskInfo};
 use crate::vtab::tfrecord::Records;
 
@@ -48,7 +49,7 @@ struct Split {
     shards: Vec<(PathBuf, usize)>,
 }
 
-/// One data set on disk.
+/// One dataset on disk.
 pub struct Tfds {
     /// Name and version, `cifar100/3.0.2`.
     pub source: String,
@@ -76,7 +77,7 @@ fn folder(root: &Path, source: &Source, any_version: bool) -> Result<PathBuf, Da
         Some(_) => Err(DataError::read(
             &folder,
             format!(
-                "version {} is not there, only {}; which pictures are the 1,000 depends on it: make it with TFDS, or \
+                "version {} is not there, only {}; which images are the 1,000 depends on it: make it with TFDS, or \
                  take another one with --any-version",
                 source.version,
                 found.join(", ")
@@ -98,7 +99,7 @@ pub fn is_there(root: &Path, source: &Source) -> bool {
 }
 
 impl Tfds {
-    /// Opens the data set of `task` under `root`, the counts checked against TFDS's own unless `any_version`.
+    /// Opens the dataset of `task` under `root`, the counts checked against TFDS's own unless `any_version`.
     ///
     /// # Errors
     /// A file that is missing or damaged, another version, other counts, a feature that is not declared.
@@ -151,7 +152,8 @@ impl Tfds {
     /// # Errors
     /// A split that is not there.
     pub fn count(&self, name: &str) -> Result<usize, DataError> {
-        Ok(self.split(name)?.shards.iter().map(|(_, length)| length).sum())
+        let lengths = self.split(name)?.shards.iter().map(|(_, length)| *length);
+        Ok(lengths.fold(0, usize::saturating_add))
     }
 
     /// Calls `each` with the bytes of every record of split `name` in `range`, in stored order, and with its file
@@ -168,9 +170,9 @@ impl Tfds {
             );
             return Err(DataError::read(&self.folder, message));
         }
-        let (mut start, mut bytes) = (0, Vec::new());
+        let (mut start, mut bytes) = (0_usize, Vec::new());
         for (path, length) in &self.split(name)?.shards {
-            let end = start + length;
+            let end = start.saturating_add(*length);
             if end > range.start && start < range.end {
                 let mut records = Records::open(path)?;
                 let last = range.end.min(end);
@@ -192,7 +194,7 @@ impl Tfds {
         Ok(())
     }
 
-    /// features.json, where there is one, declares the picture and what the label is made of, with as many classes
+    /// features.json, where there is one, declares the image and what the label is made of, with as many classes
     /// as the task has.
     fn check_features(&self, task: &TaskInfo) -> Result<(), DataError> {
         let path = self.folder.join(FEATURES);
@@ -234,7 +236,7 @@ impl Tfds {
         }
     }
 
-    /// The class names that TFDS keeps of feature `name`, a line each; `None` if it keeps none.
+    /// The class names that TFDS keeps of feature `name`, one per line; `None` if it keeps none.
     pub fn class_names(&self, name: &str) -> Option<Vec<String>> {
         let text = std::fs::read_to_string(self.folder.join(format!("{name}.labels.txt"))).ok()?;
         Some(text.lines().map(|line| line.trim().to_string()).collect())
@@ -254,7 +256,7 @@ impl Split {
                 .replace("{SPLIT}", &info.name)
                 .replace("{FILEFORMAT}", "tfrecord")
                 .replace("{SHARD_X_OF_Y}", &format!("{index:05}-of-{count:05}"));
-            Ok((folder.join(file), length))
+            Ok((paths::within(folder, &file)?, length))
         });
         Ok(Self {
             name: info.name.clone(),

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 
-/// No record of a picture is as long; a greater length is a file of another kind.
+/// No record of an image is as long; a greater length is a file of another kind.
 const LONGEST: u64 = 1 << 30;
+
+const CUT: &str = "the file ends inside it; it is cut short, fetch it again";
 
 /// TensorFlow's mask: a checksum of data that holds checksums would be weak without it.
 fn masked(crc: u32) -> u32 {
@@ -57,10 +59,14 @@ impl Records {
         }
         let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
         if length > LONGEST {
-            return Err(self.error(&format!("{length} bytes is too long for a picture")));
+            return Err(self.error(&format!("{length} bytes is too long for an image")));
         }
-        bytes.resize(length as usize, 0);
-        self.exactly(bytes)?;
+        // Grows with what is there: a length alone allocates nothing.
+        bytes.clear();
+        let read = (&mut self.file).take(length).read_to_end(bytes);
+        if read.map_err(|error| DataError::read(&self.path, error))? as u64 != length {
+            return Err(self.error(CUT));
+        }
         let mut checksum = [0; 4];
         self.exactly(&mut checksum)?;
         if masked(crc32c::crc32c(bytes)) != little(&checksum) {
@@ -72,7 +78,7 @@ impl Records {
 
     fn exactly(&mut self, bytes: &mut [u8]) -> Result<(), DataError> {
         self.file.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => self.error("the file ends inside it; it is cut short, fetch it again"),
+            ErrorKind::UnexpectedEof => self.error(CUT),
             _ => DataError::read(&self.path, error),
         })
     }

@@ -14,7 +14,7 @@ fn load(root: &Path, name: &str) -> Result<Task, DataError> {
 
 /// Paths relative to `root` with their labels.
 fn labelled(root: &Path, images: &Images) -> Vec<(String, usize)> {
-    let path = |i: usize| images.pictures[i].path().unwrap().strip_prefix(root).unwrap();
+    let path = |i: usize| images.sources[i].path().unwrap().strip_prefix(root).unwrap();
     (0..images.len())
         .map(|i| (path(i).to_str().unwrap().to_string(), images.labels[i]))
         .collect()
@@ -55,7 +55,7 @@ fn cars_are_read_from_structs_in_both_layouts() {
     let root = fixture("fgvc");
     let cars = load(&root, "cars").unwrap();
     assert_eq!(cars.classes[2], "Ünïcode Coupé 2011");
-    // 11 pictures: a tenth, rounded up, validates.
+    // 11 images: a tenth, rounded up, validates.
     assert_eq!((cars.train.len(), cars.valid.len(), cars.test.len()), (9, 2, 4));
     assert_eq!(
         labelled(&root, &cars.test)[3],
@@ -140,6 +140,11 @@ fn birds_are_joined_by_id_and_their_class_ids_made_contiguous() {
         &|text| text.replace("4 1\n", "4 2\n"),
         &["train_test_split.txt", "image 4", "'2'"],
     );
+    with(
+        "images.txt",
+        &|text| text.replace("c17/4.jpg", "../../../etc/passwd"),
+        &["images.txt", "leads out of the archive's folder"],
+    );
     std::fs::remove_file(folder.join("classes.txt")).unwrap();
     says(load(dir.path(), "cub"), &["classes.txt"]);
 }
@@ -154,7 +159,7 @@ fn split_files_are_read_and_ids_mapped_once_or_per_split() {
     }
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     write("train.json", r#"{"a.jpg": 295, "b.jpg": "300", "c.jpg": 1010}"#);
-    // Class 300 is missing: a mapping a split shifts the label of class 1010.
+    // Class 300 is missing: one mapping per split shifts the label of class 1010.
     write("val.json", r#"{"d.jpg": 1010, "d2.jpg": 295}"#);
     write("test.json", r#"{"e.jpg": 300, "f.jpg": 1010, "g.jpg": 295}"#);
     let of = |ids| task(dir.path(), "nabirds", 8, Resize::Crop, ids).unwrap();
@@ -179,6 +184,7 @@ fn split_files_are_read_and_ids_mapped_once_or_per_split() {
         (r#"{"d.jpg": "owl"}"#, "\"owl\" of d.jpg"),
         (r#"{"z.jpg": 295}"#, "z.jpg"),
         (r#"["d.jpg"]"#, "an object"),
+        (r#"{"d.jpg": 295, "/etc/passwd": 300}"#, "leads out"),
     ] {
         write("val.json", text);
         says(load(dir.path(), "nabirds"), &["val.json", part]);
@@ -200,7 +206,7 @@ fn missing_folders_files_and_names_are_named() {
         std::fs::create_dir(dir.path().join(info.name)).unwrap();
         says(load(dir.path(), info.name), &[info.name]);
     }
-    // A picture that is listed and not there is found when the task is read.
+    // An image that is listed and not there is found when the task is read.
     says(
         load(&fixture("fgvc"), "flowers").and_then(|task| task.keep(&|| true)),
         &["image_0000"],

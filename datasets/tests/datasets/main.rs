@@ -3,8 +3,8 @@
 mod fgvc;
 mod folders;
 mod glue;
+mod images;
 mod parquet;
-mod pictures;
 mod prepare;
 mod records;
 mod writer;

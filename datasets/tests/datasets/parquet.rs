@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datasets::language::example::{self, Fields};
 use datasets::language::{Example, commonsense, records};
+use datasets::parquet_images::Columns;
 use datasets::{Resize, Task, root};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
@@ -19,13 +20,13 @@ use crate::{fixture, says};
 /// The bytes of a PNG of 3 times 2 pixels of one grey.
 fn png(value: u8) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    let picture = image::RgbImage::from_pixel(3, 2, image::Rgb([value; 3]));
-    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    let image = image::RgbImage::from_pixel(3, 2, image::Rgb([value; 3]));
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
-/// Writes pictures with labels; `note` is the file's `huggingface` note.
-fn pictures(path: &Path, note: Option<&str>, rows: &[(Vec<u8>, i32)]) {
+/// Writes images with labels; `note` is the file's `huggingface` note.
+fn images(path: &Path, note: Option<&str>, rows: &[(Vec<u8>, i32)]) {
     let schema = "message schema { REQUIRED INT32 label; REQUIRED GROUP image { REQUIRED BINARY bytes; } }";
     let notes = note.map(|note| vec![KeyValue::new("huggingface".into(), note.to_string())]);
     let properties = WriterProperties::builder()
@@ -56,18 +57,18 @@ fn load(path: &Path) -> Result<Task, datasets::DataError> {
     root::task(path, &names[0], 2, Resize::default())
 }
 
-/// The grey of every picture, as bytes.
+/// The grey of every image, as bytes.
 fn greys(images: &datasets::Images) -> Vec<u8> {
     let grey = |index: usize| images.rgb(index).unwrap().get_pixel(0, 0)[0];
     (0..images.len()).map(grey).collect()
 }
 
 #[test]
-fn pictures_of_hugging_face_s_datasets() {
-    let task = load(&fixture("parquet/pictures")).unwrap();
+fn images_of_hugging_face_s_datasets() {
+    let task = load(&fixture("parquet/images")).unwrap();
     assert_eq!(
         (task.name.as_str(), task.classes.clone()),
-        ("pictures", vec!["even".into(), "odd".into()])
+        ("images", vec!["even".into(), "odd".into()])
     );
     assert_eq!(
         (task.test.labels.clone(), greys(&task.test)),
@@ -90,7 +91,7 @@ fn pictures_of_hugging_face_s_datasets() {
 }
 
 #[test]
-fn pictures_without_a_note_and_with_every_part() {
+fn images_without_a_note_and_with_every_part() {
     let dir = tempfile::tempdir().unwrap();
     let rows = |values: &[u8]| {
         values
@@ -98,13 +99,13 @@ fn pictures_without_a_note_and_with_every_part() {
             .map(|value| (png(*value), i32::from(value % 3)))
             .collect::<Vec<_>>()
     };
-    pictures(&dir.path().join("train.parquet"), None, &rows(&[0, 1, 2, 3, 4]));
-    pictures(
+    images(&dir.path().join("train.parquet"), None, &rows(&[0, 1, 2, 3, 4]));
+    images(
         &dir.path().join("validation-00000-of-00001.parquet"),
         None,
         &rows(&[6, 7]),
     );
-    pictures(
+    images(
         &dir.path().join("test-00000-of-00001.parquet"),
         None,
         &rows(&[9, 10, 11]),
@@ -119,44 +120,153 @@ fn pictures_without_a_note_and_with_every_part() {
 }
 
 #[test]
-fn pictures_that_cannot_be_used_are_named() {
+fn images_that_cannot_be_used_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let train = dir.path().join("data/train-00000-of-00001.parquet");
     let note = r#"{"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}"#;
     let rows = |label: i32| vec![(png(1), 0), (png(2), 1), (png(3), label)];
-    pictures(&train, Some(note), &rows(2));
+    images(&train, Some(note), &rows(2));
     says(
         load(dir.path()),
         &["train-00000-of-00001.parquet", "row 3", "'label' is 2", "0 to 1"],
     );
-    pictures(&train, None, &rows(-1));
+    images(&train, None, &rows(-1));
     says(load(dir.path()), &["row 3", "'label' is -1"]);
-    pictures(&train, None, &rows(200_000));
+    images(&train, None, &rows(200_000));
     says(load(dir.path()), &["row 3", "'label' is 200000"]);
-    pictures(&train, None, &[(png(1), 0), (png(2), 0)]);
+    images(&train, None, &[(png(1), 0), (png(2), 0)]);
     says(load(dir.path()), &["train-00000-of-00001.parquet", "two classes"]);
-    let elsewhere = r#"{"info": {"features": {"picture": {"_type": "Image"}}}}"#;
-    pictures(&train, Some(elsewhere), &rows(1));
-    says(load(dir.path()), &["no column 'picture'", "label, image"]);
+    let elsewhere = r#"{"info": {"features": {"photo": {"_type": "Image"}}}}"#;
+    images(&train, Some(elsewhere), &rows(1));
+    says(load(dir.path()), &["no column 'photo'", "label, image"]);
     std::fs::copy(fixture("parquet/zstd.parquet"), &train).unwrap();
     says(load(dir.path()), &["train-00000-of-00001.parquet", "ZSTD", "snappy"]);
-    let rows: Vec<_> = (0..8).map(|i| (b"no picture".to_vec(), i % 2)).collect();
-    pictures(&train, None, &rows);
+    let rows: Vec<_> = (0..8).map(|i| (b"no image".to_vec(), i % 2)).collect();
+    images(&train, None, &rows);
     let task = load(dir.path()).unwrap();
     says(
         task.train.rgb(0),
-        &["train-00000-of-00001.parquet, row", "no JPEG or PNG"],
+        &["train-00000-of-00001.parquet, row", "no image of a kind that is read"],
     );
+}
+
+#[test]
+fn missing_files_of_a_part_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: Vec<_> = (0..12_u8).map(|i| (png(i), i32::from(i % 2))).collect();
+    let add = |name: &str| images(&dir.path().join(name), None, &rows);
+    add("train-00000-of-00003.parquet");
+    add("train-00002-of-00003.parquet");
+    says(
+        load(dir.path()),
+        &[
+            "train-00000-of-00003.parquet",
+            "one of 3 files",
+            "2 are there",
+            "number 00001 is missing",
+        ],
+    );
+    add("train-00001-of-00003-a09b74b3ef9c3b56.parquet");
+    assert_eq!(load(dir.path()).unwrap().train.len(), 24);
+    add("test-00000-of-00002.parquet");
+    says(
+        load(dir.path()),
+        &["test-00000-of-00002.parquet", "number 00001 is missing"],
+    );
+    std::fs::remove_file(dir.path().join("test-00000-of-00002.parquet")).unwrap();
+    add("train-00000-of-00001.parquet");
+    says(load(dir.path()), &["one version", "train-00000-of-00001.parquet"]);
+    std::fs::remove_file(dir.path().join("train-00000-of-00001.parquet")).unwrap();
+    add("train.parquet");
+    says(load(dir.path()), &["one of 3 files, and 4 are there"]);
+    std::fs::remove_file(dir.path().join("train.parquet")).unwrap();
+    add("train-00000-of-99999999999999.parquet");
+    says(load(dir.path()), &["one version"]);
+    std::fs::remove_file(dir.path().join("train-00000-of-99999999999999.parquet")).unwrap();
+    add("unsupervised-00000-of-00001.parquet");
+    let notes = load(dir.path()).unwrap().notes;
+    assert!(
+        notes[0].contains("1 parquet files of other parts") && notes[0].contains("unsupervised"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn parts_that_name_other_classes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = |names: &str| {
+        format!(r#"{{"info": {{"features": {{"label": {{"names": {names}, "_type": "ClassLabel"}}}}}}}}"#)
+    };
+    let rows: Vec<_> = (0..12_u8).map(|i| (png(i), i32::from(i % 2))).collect();
+    images(&dir.path().join("train.parquet"), Some(&note(r#"["a", "b"]"#)), &rows);
+    for (names, part) in [
+        (r#"["b", "a"]"#, "class 0 is 'b' in it and 'a' in the files before"),
+        (
+            r#"["a", "b", "c"]"#,
+            "class 2 is 'c' in it and none in the files before",
+        ),
+    ] {
+        images(&dir.path().join("test.parquet"), Some(&note(names)), &rows);
+        says(load(dir.path()), &["test.parquet", part]);
+    }
+    images(&dir.path().join("test.parquet"), Some(&note(r#"["a", "b"]"#)), &rows);
+    assert_eq!(load(dir.path()).unwrap().classes, ["a", "b"]);
+    images(&dir.path().join("test.parquet"), None, &rows);
+    assert_eq!(load(dir.path()).unwrap().classes, ["a", "b"]);
+}
+
+#[test]
+fn the_columns_may_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = r#"{"info": {"features": {"image": {"_type": "Image"}, "fine": {"_type": "ClassLabel"},
+        "label": {"_type": "ClassLabel"}}}}"#;
+    let rows: Vec<_> = (0..12_u8).map(|i| (png(i), i32::from(i % 2))).collect();
+    images(&dir.path().join("train.parquet"), Some(note), &rows);
+    says(load(dir.path()), &["no column 'fine'", "label, image", "--label-field"]);
+    let with = |image: Option<&str>, label: Option<&str>| {
+        let columns = Columns {
+            image: image.map(String::from),
+            label: label.map(String::from),
+        };
+        root::task_with(dir.path(), "t", 2, Resize::default(), &columns)
+    };
+    assert_eq!(with(None, Some("label")).unwrap().classes, ["0", "1"]);
+    says(
+        with(Some("photo"), Some("label")),
+        &["no column 'photo'", "--image-field"],
+    );
+    let several = note.replace("\"fine\"", "\"label\"").replace(
+        "\"label\": {\"_type\": \"ClassLabel\"}}",
+        "\"other\": {\"_type\": \"ClassLabel\"}}",
+    );
+    images(&dir.path().join("train.parquet"), Some(&several), &rows);
+    let notes = load(dir.path()).unwrap().notes;
+    assert_eq!(
+        notes,
+        ["of the columns label, other the first is read; --label-field chooses another"]
+    );
+    std::fs::remove_file(dir.path().join("train.parquet")).unwrap();
+    for class in ["a", "b"] {
+        for i in 0..4 {
+            std::fs::create_dir_all(dir.path().join(class)).unwrap();
+            std::fs::write(dir.path().join(class).join(format!("{i}.png")), png(i)).unwrap();
+        }
+    }
+    says(with(None, Some("label")), &["--label-field", "leave them out"]);
 }
 
 #[test]
 fn language_data_in_its_three_shapes() {
     let read = |name: &str| example::read(&[fixture(&format!("parquet/{name}.parquet"))], &Fields::default());
     let chats = read("chat").unwrap().examples;
-    let Example::Chat(messages) = &chats[1] else {
+    let Example::Chat(chat) = &chats[1] else {
         panic!("{chats:?}")
     };
-    let said: Vec<_> = messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
+    let said: Vec<_> = chat
+        .messages
+        .iter()
+        .map(|m| (m.role.as_str(), m.content.as_str()))
+        .collect();
     assert_eq!(said, [("system", "be brief"), ("user", "é?"), ("assistant", "è!")]);
     let sums = read("sums").unwrap().examples;
     assert!(matches!(&sums[1], Example::Instruction { instruction, input, output }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datasets::vtab::prepare::prepare;
+use datasets::vtab::prepare::{clean, prepare};
 use datasets::vtab::{Options, dsprites, info};
 use datasets::{DataError, Resize, folder};
 
@@ -12,7 +12,7 @@ use crate::{fixture, says};
 const ANY: Options = Options { any_version: true };
 const EXACT: Options = Options { any_version: false };
 
-/// SmallNORB with TFDS's counts, over two shards a split: the picture and the labels tell split and index.
+/// SmallNORB with TFDS's counts, over two shards per split: the image and the labels tell split and index.
 fn smallnorb(root: &Path) {
     write_dataset(
         &root.join("smallnorb/2.0.0"),
@@ -39,7 +39,7 @@ fn slices_labels_and_pixels_are_vtabs() {
     smallnorb(data.path());
     let prepared = run(data.path(), out.path(), "smallnorb_azi", EXACT).unwrap();
     assert_eq!(prepared.source, "smallnorb/2.0.0");
-    let counts: Vec<usize> = prepared.lists.iter().map(|list| list.pictures).collect();
+    let counts: Vec<usize> = prepared.lists.iter().map(|list| list.images).collect();
     assert_eq!(counts, [800, 200, 12_150]);
     let task = folder::task(out.path(), "smallnorb_azi", 2, Resize::default()).unwrap();
     assert_eq!((task.group.as_str(), task.classes.len()), ("structured", 18));
@@ -77,8 +77,8 @@ fn slices_labels_and_pixels_are_vtabs() {
 #[test]
 fn what_fails_leaves_no_task_and_is_made_anew() {
     let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let kitti = |vehicle: i64, picture: &[u8]| {
-        let picture = picture.to_vec();
+    let kitti = |vehicle: i64, image: &[u8]| {
+        let image = image.to_vec();
         write_dataset(
             &data.path().join("kitti/3.2.0"),
             "kitti",
@@ -86,7 +86,7 @@ fn what_fails_leaves_no_task_and_is_made_anew() {
             move |split, index| {
                 let last = split == "test" && index == 700;
                 example(&[
-                    ("image", bytes(if last { &picture } else { &TWO_GREYS[index % 2] })),
+                    ("image", bytes(if last { &image } else { &TWO_GREYS[index % 2] })),
                     ("objects/type", ints(&[vehicle, 3])),
                     (
                         "objects/location",
@@ -97,15 +97,15 @@ fn what_fails_leaves_no_task_and_is_made_anew() {
         );
     };
     static TWO_GREYS: std::sync::LazyLock<[Vec<u8>; 2]> = std::sync::LazyLock::new(|| [png(0), png(9)]);
-    kitti(0, b"no picture");
+    kitti(0, b"no image");
     says(
         run(data.path(), out.path(), "kitti", EXACT),
-        &["kitti-test", "picture 700 of test", "no JPEG or PNG"],
+        &["kitti-test", "image 700 of test", "no image of a kind that is read"],
     );
     assert!(folder::tasks(out.path()).unwrap().is_empty());
     kitti(0, &TWO_GREYS[0]);
     let prepared = run(data.path(), out.path(), "kitti", EXACT).unwrap();
-    assert_eq!(prepared.lists[2].pictures, 711);
+    assert_eq!(prepared.lists[2].images, 711);
     let names = std::fs::read_to_string(out.path().join("kitti/classes.txt")).unwrap();
     assert_eq!(names.lines().nth(1), Some("8 to 20 m"));
     let left: Vec<_> = std::fs::read_dir(out.path()).unwrap().flatten().collect();
@@ -143,7 +143,7 @@ fn a_label_outside_the_classes_is_named() {
 
 #[test]
 fn tfds_and_the_archive_give_the_same_dsprites() {
-    // The task's slices need 737,280 pictures: the rules of the task with slices of 10 stand in.
+    // The task's slices need 737,280 images: the rules of the task with slices of 10 stand in.
     let mut task = info("dsprites_ori").unwrap().clone();
     let slices = [
         (&mut task.train, 0..10),
@@ -179,6 +179,94 @@ fn tfds_and_the_archive_give_the_same_dsprites() {
     let whole = info("dsprites_ori").unwrap();
     says(
         prepare(archive.path(), &out.path().join("c"), whole, ANY),
-        &[dsprites::FILE, "has 30 pictures"],
+        &[dsprites::FILE, "has 30 images"],
     );
+}
+
+/// DTD with a small test part.
+fn dtd(root: &Path) {
+    write_dataset(
+        &root.join("dtd/3.0.1"),
+        "dtd",
+        &[("train", &[800]), ("validation", &[200]), ("test", &[60])],
+        |_, index| {
+            example(&[
+                ("image", bytes(&png((index % 250) as u8))),
+                ("label", ints(&[(index % 47) as i64])),
+            ])
+        },
+    );
+}
+
+#[test]
+fn several_at_once_in_one_folder_make_one_whole_task() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    dtd(data.path());
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let run = || scope.spawn(|| run(data.path(), out.path(), "dtd", ANY).unwrap());
+        let running: Vec<_> = (0..4).map(|_| run()).collect();
+        running.into_iter().map(|made| made.join().unwrap()).collect()
+    });
+    assert!(made.iter().all(|prepared| *prepared == made[0]));
+    let entries = std::fs::read_dir(out.path()).unwrap();
+    let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["dtd"]);
+    folder::task(out.path(), "dtd", 2, Resize::default())
+        .unwrap()
+        .check()
+        .unwrap();
+}
+
+#[test]
+fn what_was_changed_since_it_was_made_is_told_and_what_a_killed_run_left_is_removed() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    dtd(data.path());
+    run(data.path(), out.path(), "dtd", ANY).unwrap();
+    let image = out.path().join("dtd/images/test/000007.png");
+    let whole = std::fs::read(&image).unwrap();
+    std::fs::write(&image, png(251)).unwrap();
+    says(
+        run(data.path(), out.path(), "dtd", ANY),
+        &["dtd", "test.txt", "not those that were prepared", "make it anew"],
+    );
+    std::fs::remove_file(&image).unwrap();
+    says(run(data.path(), out.path(), "dtd", ANY), &["000007.png"]);
+    std::fs::write(&image, whole).unwrap();
+    run(data.path(), out.path(), "dtd", ANY).unwrap();
+    // Lists of another length are noticed by whoever reads the task, too.
+    let list = out.path().join("dtd/val200.txt");
+    let lines = std::fs::read_to_string(&list).unwrap();
+    std::fs::write(
+        &list,
+        lines
+            .lines()
+            .take(150)
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+    )
+    .unwrap();
+    let read = folder::task(out.path(), "dtd", 2, Resize::default());
+    says(read, &["val200 lists 150 images, and 200 were prepared"]);
+    let partial = out.path().join(".kitti.partial/images");
+    std::fs::create_dir_all(&partial).unwrap();
+    std::fs::write(out.path().join(".kitti.lock"), "").unwrap();
+    assert_eq!(clean(out.path()).unwrap(), ["kitti"]);
+    assert!(!out.path().join(".kitti.partial").exists() && !out.path().join(".kitti.lock").exists());
+    assert!(clean(out.path()).unwrap().is_empty());
+}
+
+#[test]
+fn no_path_of_an_archive_leaves_its_folder() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    dtd(data.path());
+    let path = data.path().join("dtd/3.0.1/dataset_info.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    for template in ["../../{DATASET}-{SPLIT}", "/tmp/{SHARD_X_OF_Y}"] {
+        let named = format!("\"filepathTemplate\":\"{template}\",\"name\":\"train\"");
+        std::fs::write(&path, whole.replace("\"name\":\"train\"", &named)).unwrap();
+        says(
+            run(data.path(), out.path(), "dtd", ANY),
+            &["dataset_info.json", "leads out"],
+        );
+    }
 }

@@ -32,20 +32,20 @@ fn records_are_read_as_the_reference_reads_them() {
             let mut found = Vec::new();
             data.records(split, 0..records.len(), &mut |_, _, bytes| {
                 let example = Example::read(bytes).unwrap();
-                let mut picture = decode::memory(example.bytes("image").unwrap()).unwrap();
-                picture
+                let mut image = decode::memory(example.bytes("image").unwrap()).unwrap();
+                image
                     .iter_mut()
                     .for_each(|value| *value = value.saturating_mul(task.gain));
-                found.push((label(task.label, task.classes, &example).unwrap(), picture));
+                found.push((label(task.label, task.classes, &example).unwrap(), image));
                 Ok(())
             })
             .unwrap();
             assert_eq!(found.len(), records.len());
-            for ((label, picture), record) in found.iter().zip(records) {
+            for ((label, image), record) in found.iter().zip(records) {
                 assert_eq!(Some(*label as u64), record["label"].as_u64(), "{name} {split}");
-                assert_eq!(Some(u64::from(picture.height())), record["shape"][0].as_u64());
+                assert_eq!(Some(u64::from(image.height())), record["shape"][0].as_u64());
                 assert_eq!(
-                    Some(sha256(picture.as_raw()).as_str()),
+                    Some(sha256(image.as_raw()).as_str()),
                     record["sha256"].as_str(),
                     "{name} {split}"
                 );
@@ -90,13 +90,10 @@ fn dsprites_of_its_authors_come_in_the_order_of_tfds() {
     for range in [0..10, 20..30] {
         let mut place = range.start;
         data.records("label_orientation", range, &mut |_, png, factor| {
-            let mut picture = decode::memory(&png).unwrap();
-            picture.iter_mut().for_each(|value| *value *= 255);
+            let mut image = decode::memory(&png).unwrap();
+            image.iter_mut().for_each(|value| *value *= 255);
             assert_eq!(records[place]["label"].as_i64(), Some(factor * 2 / 5));
-            assert_eq!(
-                Some(sha256(picture.as_raw()).as_str()),
-                records[place]["sha256"].as_str()
-            );
+            assert_eq!(Some(sha256(image.as_raw()).as_str()), records[place]["sha256"].as_str());
             place += 1;
             Ok(())
         })
@@ -217,7 +214,7 @@ fn damaged_records_are_named() {
 }
 
 #[test]
-fn a_data_set_that_is_missing_is_not_there() {
+fn a_dataset_that_is_missing_is_not_there() {
     assert!(prepare::is_there(&fixture("tfds"), info("kitti").unwrap()));
     assert!(!prepare::is_there(&fixture("tfds"), info("cifar").unwrap()));
 }

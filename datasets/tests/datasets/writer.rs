@@ -9,8 +9,8 @@ use prost::Message;
 /// A PNG of one grey value.
 pub fn png(value: u8) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    let picture = image::GrayImage::from_pixel(2, 2, image::Luma([value]));
-    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    let image = image::GrayImage::from_pixel(2, 2, image::Luma([value]));
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
@@ -57,7 +57,7 @@ pub fn write_records(path: &Path, records: impl Iterator<Item = Vec<u8>>) {
     file.flush().unwrap();
 }
 
-/// Writes a data set of splits `(name, lengths of its shards)`; `record(split, index)` gives a record.
+/// Writes a dataset of splits `(name, lengths of its shards)`; `record(split, index)` gives a record.
 pub fn write_dataset(
     folder: &Path,
     name: &str,

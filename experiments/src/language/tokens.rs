@@ -148,16 +148,19 @@ impl Reader<'_> {
             } => {
                 let prompt = self.template.prompt(instruction, input);
                 match self.template {
-                    Template::Chat => self.chat(&[
-                        json!({ "role": "user", "content": prompt }),
-                        json!({ "role": "assistant", "content": output }),
-                    ])?,
+                    Template::Chat => {
+                        let asked = json!({ "role": "user", "content": prompt });
+                        let answered = json!({ "role": "assistant", "content": output });
+                        self.chat(&[asked, answered], None, |_| true)?
+                    }
                     Template::Alpaca | Template::Plain => self.plain(&prompt, output)?,
                 }
             }
-            Example::Chat(messages) => {
-                let messages = messages.iter().map(serde_json::to_value);
-                self.chat(&messages.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?)?
+            Example::Chat(chat) => {
+                let messages = chat.messages.iter().map(serde_json::to_value);
+                let messages = messages.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+                let tools = (!chat.tools.is_empty()).then_some(&chat.tools[..]);
+                self.chat(&messages, tools, |index| chat.messages[index].learned)?
             }
         };
         let rows = self.lm.pretrained.model.config().vocab_size;
@@ -186,14 +189,21 @@ impl Reader<'_> {
         Ok(Read { sequence, lost: 0 })
     }
 
-    /// The conversation as the model's chat template writes it, the assistant's turns learned up to and with their end.
-    fn chat(&self, messages: &[Value]) -> Result<Read, String> {
+    /// The conversation as the model's chat template writes it, those of the assistant's turns that `learned` names (by
+    /// their message's index) learned up to and with their end.
+    fn chat(
+        &self,
+        messages: &[Value],
+        tools: Option<&[Value]>,
+        learned: impl Fn(usize) -> bool + Sync,
+    ) -> Result<Read, String> {
         let chat = self.chat.ok_or("no chat template was compiled")?;
         let conversation = Conversation {
             messages,
+            tools,
             ..Conversation::default()
         };
-        let tokens = chat_tokens(&self.lm.tokenizer, chat, &conversation, |_| true).map_err(|e| e.to_string())?;
+        let tokens = chat_tokens(&self.lm.tokenizer, chat, &conversation, learned).map_err(|e| e.to_string())?;
         if tokens.turns == 0 && tokens.lost > 0 {
             return Err("the chat template rewrites the assistant's turns; they cannot be told apart".into());
         }

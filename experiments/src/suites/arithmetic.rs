@@ -102,7 +102,11 @@ fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
             }
             false => given.clone(),
         };
-        arithmetic::train(&files).map_err(|e| e.to_string())
+        let read = arithmetic::train(&files).map_err(|e| e.to_string())?;
+        if let Some(bad) = read.describe_bad() {
+            tell(format_args!("{bad}"));
+        }
+        Ok((read.examples, read.empty))
     };
     let own = match settings.data.train_file.is_empty() {
         true => arithmetic::train_file(&root).into_iter().collect(),

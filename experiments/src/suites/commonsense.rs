@@ -105,8 +105,11 @@ fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
             }
             false => given.clone(),
         };
-        let examples = commonsense::train(&files, protocol).map_err(|e| e.to_string())?;
-        Ok((examples, 0))
+        let read = commonsense::train(&files, protocol).map_err(|e| e.to_string())?;
+        if let Some(bad) = read.describe_bad() {
+            tell(format_args!("{bad}"));
+        }
+        Ok((read.examples, read.empty))
     };
     let own = match settings.data.train_file.is_empty() {
         true => commonsense::train_files(&root, protocol)

@@ -114,6 +114,10 @@ impl Tasks for Source {
                 "{name}: {found:?} pictures to train, validate and test on; the paper has {expected:?}"
             ));
         }
-        task.keep(go_on).map_err(|e| e.to_string())
+        let task = task.keep(go_on).map_err(|e| e.to_string())?;
+        for note in &task.notes {
+            tell(format_args!("{name}: {note}"));
+        }
+        Ok(task)
     }
 }

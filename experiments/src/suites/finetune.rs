@@ -3,6 +3,7 @@
 use clap::{Args, Command};
 use datasets::language::{Fields, Template, example};
 
+use crate::cli::output::tell;
 use crate::language::lab::{Corpus, LanguageLab};
 use crate::language::settings::FinetuneSettings;
 use crate::report::run_folder::Layout;
@@ -45,6 +46,9 @@ impl Experiment for Finetune {
         let read = files.clone();
         let examples = move || {
             let data = example::read(&read, &fields).map_err(|e| e.to_string())?;
+            if let Some(bad) = data.describe_bad() {
+                tell(format_args!("{bad}"));
+            }
             Ok((data.examples, data.empty))
         };
         let corpus = Corpus {

@@ -112,7 +112,11 @@ impl Tasks for Source {
                     "{name}: {count} of the test pictures are trained on as well; the score tells little"
                 )),
             }
-            return task.keep(go_on).map_err(|e| e.to_string());
+            let task = task.keep(go_on).map_err(|e| e.to_string())?;
+            for note in &task.notes {
+                tell(format_args!("{name}: {note}"));
+            }
+            return Ok(task);
         }
         if size != sample::SIZE {
             return Err(format!(

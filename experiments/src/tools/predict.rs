@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::steps::Steps;
-use datasets::{Resize, decode};
+use datasets::{Decoder, Resize, image_files};
 use serde_json::json;
 use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
@@ -234,9 +234,9 @@ fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             files.push(input.clone());
             continue;
         }
-        let found = decode::in_folder(input).map_err(|e| e.to_string())?;
+        let found = image_files::in_folder(input).map_err(|e| e.to_string())?;
         if found.is_empty() {
-            return Err(format!("{} holds no .jpg, .jpeg or .png picture", input.display()));
+            return Err(format!("{} holds no image", input.display()));
         }
         files.extend(found);
     }
@@ -258,10 +258,11 @@ fn decoded(
         ));
     }
     let pixels = |file: &PathBuf| {
-        let picture = decode::file(file).map_err(|e| e.to_string())?;
+        // Counts among the images that are being decoded until it is resized.
+        let decoded = Decoder::default().file(file).map_err(|e| e.to_string())?;
         let pixels = match resize {
-            Resize::Model => own_steps.ok_or_else(Resize::no_steps)?.to_size(&picture, size),
-            other => other.apply(&picture, size[0], None),
+            Resize::Model => own_steps.ok_or_else(Resize::no_steps)?.to_size(&decoded.image, size),
+            other => other.apply(&decoded.image, size[0], None),
         };
         pixels.map_err(|e| format!("{}: {e}", file.display()))
     };

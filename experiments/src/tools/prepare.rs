@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use datasets::vtab::prepare::{is_there, prepare as prepare_task};
+use datasets::vtab::prepare::{clean, is_there, prepare as prepare_task};
 use datasets::vtab::{Options, TASKS, TaskInfo, info};
 
 use crate::cli::output::{print, tell};
@@ -45,13 +45,16 @@ pub fn prepare(args: &Args) -> Result<(), String> {
     let tasks = tasks(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
     let _lock = Lock::take(&args.out)?;
+    for name in clean(&args.out).map_err(|e| e.to_string())? {
+        tell(format_args!("{name}: removed what a killed run has left"));
+    }
     let mut rows = Vec::new();
     for task in tasks {
         let made =
             prepare_task(&args.tfds, &args.out, task, options).map_err(|e| format!("task {}: {e}", task.name))?;
         for list in made.lists {
             let short: String = list.sha256.chars().take(16).collect();
-            let count = list.pictures.to_string();
+            let count = list.images.to_string();
             rows.push([task.name.to_string(), list.list, count, short, made.source.clone()]);
         }
     }

@@ -194,13 +194,13 @@ impl Pictures {
             (Some(seed), None) => images.training_pixels(item, seed),
             (Some(seed), Some(augmented)) => {
                 let augment = &augmented.augment;
-                // A random crop sees the whole picture, everything else what the model would see without it.
-                let picture = match augment.crop_scale {
-                    Some(_) => images.rgb(item)?,
-                    None => Arc::new(rounded(&images.training_pixels(item, seed)?, images.size)),
-                };
                 let own = picture_seed(seed, item);
-                Ok(planes(&augment.picture(&picture, images.size as u32, own)))
+                let augmented = |picture: &RgbImage| planes(&augment.picture(picture, images.size as u32, own));
+                // A random crop sees the whole picture, everything else what the model would see without it.
+                match augment.crop_scale {
+                    Some(_) => images.with_rgb(item, augmented),
+                    None => Ok(augmented(&rounded(&images.training_pixels(item, seed)?, images.size))),
+                }
             }
         }
     }

@@ -506,17 +506,17 @@ fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<(), St
     }
     for part in [&task.train, &task.valid, &task.test] {
         sum.update(part.len().to_le_bytes());
-        for (picture, label) in part.pictures.iter().zip(&part.labels) {
+        for (picture, label) in part.sources.iter().zip(&part.labels) {
             sum.update(label.to_le_bytes());
             match picture {
-                datasets::Picture::File(path) => {
+                datasets::ImageSource::File(path) => {
                     let name = root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
                     sum.update(name.to_string_lossy().as_bytes());
                     let data = std::fs::metadata(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
                     sum.update(data.len().to_le_bytes());
                 }
-                datasets::Picture::Encoded { bytes, .. } => sum.update(bytes),
-                datasets::Picture::Decoded(picture) => sum.update(picture.as_raw()),
+                datasets::ImageSource::Encoded { bytes, .. } => sum.update(bytes),
+                datasets::ImageSource::Decoded(picture) => sum.update(picture.as_raw()),
             }
         }
     }

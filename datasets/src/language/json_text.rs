@@ -1,0 +1,108 @@
+//! JSON as people write it, made standard before it is parsed: Python's NaN and Infinity become null, and a whole number
+//! too great for 64 bits becomes the text that it is, not the nearest float.
+
+use std::borrow::Cow;
+
+/// `text` as standard JSON; what is wrong in another way stays as it is, for the parser to name.
+pub(super) fn standard(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let (mut made, mut copied, mut at) = (String::new(), 0, 0);
+    while at < bytes.len() {
+        let start = at;
+        let instead = match bytes[at] {
+            b'"' => {
+                at = after_string(bytes, at);
+                None
+            }
+            b'N' if bytes[at..].starts_with(b"NaN") => {
+                at += 3;
+                Some("null".to_string())
+            }
+            b'I' if bytes[at..].starts_with(b"Infinity") => {
+                at += 8;
+                Some("null".to_string())
+            }
+            b'-' if bytes[at + 1..].starts_with(b"Infinity") => {
+                at += 9;
+                Some("null".to_string())
+            }
+            b'-' | b'0'..=b'9' => {
+                at += 1;
+                while at < bytes.len() && matches!(bytes[at], b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') {
+                    at += 1;
+                }
+                let number = &text[start..at];
+                is_too_great(number).then(|| format!("\"{number}\""))
+            }
+            _ => {
+                at += 1;
+                None
+            }
+        };
+        if let Some(instead) = instead {
+            made += &text[copied..start];
+            made += &instead;
+            copied = at;
+        }
+    }
+    match copied {
+        0 => Cow::Borrowed(text),
+        _ => Cow::Owned(made + &text[copied..]),
+    }
+}
+
+/// The place after the string that begins at `at`.
+fn after_string(bytes: &[u8], mut at: usize) -> usize {
+    at += 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// True for a number that 64 bits do not hold: a whole one, or one beyond the floats.
+fn is_too_great(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    match digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => digits.len() > 18 && number.parse::<i64>().is_err() && number.parse::<u64>().is_err(),
+        false => number.parse::<f64>().is_ok_and(f64::is_infinite),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_python_writes_is_made_standard_and_strings_stay() {
+        for (text, expected) in [
+            (
+                r#"{"a": NaN, "b": [-Infinity, Infinity]}"#,
+                r#"{"a": null, "b": [null, null]}"#,
+            ),
+            (
+                r#"{"a": "NaN \" Infinity", "é": 1}"#,
+                r#"{"a": "NaN \" Infinity", "é": 1}"#,
+            ),
+            (
+                "[123456789012345678901234567890]",
+                "[\"123456789012345678901234567890\"]",
+            ),
+            ("[-99999999999999999999]", "[\"-99999999999999999999\"]"),
+            (
+                "[9223372036854775807, 18446744073709551615]",
+                "[9223372036854775807, 18446744073709551615]",
+            ),
+            ("[1e400, 1.50, -2e-3]", "[\"1e400\", 1.50, -2e-3]"),
+            ("\"open", "\"open"),
+            ("\"\\", "\"\\"),
+            ("-", "-"),
+        ] {
+            assert_eq!(standard(text), expected);
+        }
+    }
+}

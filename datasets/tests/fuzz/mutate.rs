@@ -1,0 +1,174 @@
+//! Mutations of a valid file.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Numbers that readers get wrong.
+const EDGES: [u64; 12] = [
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0xFFFF,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0xFFFF_FFFF,
+    0x7FFF_FFFF_FFFF_FFFF,
+    0x8000_0000_0000_0000,
+    u64::MAX,
+];
+
+/// One change; places are shares of the file's length.
+#[derive(Debug, Clone)]
+enum Change {
+    Flip(f64, u8),
+    Set(f64, u8),
+    Number {
+        at: f64,
+        edge: usize,
+        bytes: usize,
+        big: bool,
+    },
+    Insert(f64, Vec<u8>),
+    Remove(f64, usize),
+    Repeat {
+        at: f64,
+        length: usize,
+        times: usize,
+    },
+    Cut(f64),
+    Splice {
+        at: f64,
+        other: usize,
+        from: f64,
+        length: usize,
+    },
+    Digit(f64, u8),
+}
+
+/// A file made of one of some seeds.
+#[derive(Debug, Clone)]
+pub struct Mutation {
+    seed: usize,
+    changes: Vec<Change>,
+    /// Checksums are made right again, so that what is behind them is read.
+    repaired: bool,
+}
+
+/// Makes checksums right.
+pub type Repair = fn(&mut Vec<u8>);
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = 0.0..1.0_f64;
+    prop_oneof![
+        3 => (at.clone(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, bit)),
+        3 => (at.clone(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        3 => (at.clone(), 0..EDGES.len(), 0..4_u32, any::<bool>())
+            .prop_map(|(at, edge, power, big)| Change::Number { at, edge, bytes: 1 << power, big }),
+        1 => (at.clone(), vec(any::<u8>(), 1..24)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
+        1 => (at.clone(), 1..64_usize).prop_map(|(at, length)| Change::Remove(at, length)),
+        1 => (at.clone(), 1..48_usize, 1..200_usize)
+            .prop_map(|(at, length, times)| Change::Repeat { at, length, times }),
+        1 => at.clone().prop_map(Change::Cut),
+        1 => (at.clone(), any::<usize>(), at.clone(), 1..256_usize)
+            .prop_map(|(at, other, from, length)| Change::Splice { at, other, from, length }),
+        1 => (at, b'0'..=b'9').prop_map(|(at, digit)| Change::Digit(at, digit)),
+    ]
+}
+
+/// Mutations of one of `seeds` files.
+pub fn file(seeds: usize) -> impl Strategy<Value = Mutation> {
+    (0..seeds, vec(change(), 1..6), any::<bool>()).prop_map(|(seed, changes, repaired)| Mutation {
+        seed,
+        changes,
+        repaired,
+    })
+}
+
+impl Mutation {
+    /// The mutated file.
+    pub fn apply(&self, seeds: &[Vec<u8>], repair: Option<Repair>) -> Vec<u8> {
+        let mut bytes = seeds[self.seed].clone();
+        for change in &self.changes {
+            change.apply(&mut bytes, seeds);
+        }
+        if let (true, Some(repair)) = (self.repaired, repair) {
+            repair(&mut bytes);
+        }
+        bytes
+    }
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+        let length = bytes.len();
+        let place = |share: f64| (share * length as f64) as usize;
+        match self {
+            Self::Flip(at, bit) => {
+                if let Some(byte) = bytes.get_mut(place(*at)) {
+                    *byte ^= 1 << bit;
+                }
+            }
+            Self::Set(at, value) => {
+                if let Some(byte) = bytes.get_mut(place(*at)) {
+                    *byte = *value;
+                }
+            }
+            Self::Number {
+                at,
+                edge,
+                bytes: count,
+                big,
+            } => {
+                let number = EDGES[*edge];
+                let written = match big {
+                    true => number.to_be_bytes()[8 - count..].to_vec(),
+                    false => number.to_le_bytes()[..*count].to_vec(),
+                };
+                let at = place(*at);
+                for (byte, value) in bytes.iter_mut().skip(at).zip(written) {
+                    *byte = value;
+                }
+            }
+            Self::Insert(at, inserted) => {
+                let at = place(*at);
+                bytes.splice(at..at, inserted.iter().copied());
+            }
+            Self::Remove(at, count) => {
+                let at = place(*at);
+                bytes.drain(at..(at + count).min(length));
+            }
+            Self::Repeat {
+                at,
+                length: count,
+                times,
+            } => {
+                let at = place(*at);
+                let repeated = bytes[at..(at + count).min(length)].repeat(*times);
+                bytes.splice(at..at, repeated);
+            }
+            Self::Cut(at) => bytes.truncate(place(*at)),
+            Self::Splice {
+                at,
+                other,
+                from,
+                length: count,
+            } => {
+                let other = &seeds[other % seeds.len()];
+                let from = (from * other.len() as f64) as usize;
+                let part = other[from..(from + count).min(other.len())].to_vec();
+                let at = place(*at);
+                let end = (at + part.len()).min(length);
+                bytes.splice(at..end, part);
+            }
+            Self::Digit(at, digit) => {
+                // The next digit from there on, for formats of text.
+                let at = place(*at);
+                if let Some(byte) = bytes.iter_mut().skip(at).find(|byte| byte.is_ascii_digit()) {
+                    *byte = *digit;
+                }
+            }
+        }
+    }
+}
