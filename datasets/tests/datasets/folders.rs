@@ -152,7 +152,7 @@ fn given_parts_are_kept_and_missing_ones_taken_from_train() {
 fn folders_that_cannot_be_a_task_are_named() {
     let dir = tempfile::tempdir().unwrap();
     says(load(&dir.path().join("none")), &["none"]);
-    says(load(dir.path()), &["no task folder in it", "a class"]);
+    says(load(dir.path()), &["no task folder in it", "per class"]);
     save(&dir.path().join("one/a.png"), 1);
     says(load(dir.path()), &["1 class folder"]);
     save(&dir.path().join("two/a.png"), 1);

@@ -260,6 +260,9 @@ fn questions(folder: &Path, bytes: &[u8]) -> Result<(), String> {
 
 fn parquet_images(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     written(folder, "train.parquet", bytes);
+    let others = seeds::fixture("parquet/images/data/test-00000-of-00001.parquet");
+    beside(folder, "validation.parquet", &others);
+    beside(folder, "test.parquet", &others);
     let columns = Columns::default();
     let task = root::task_with(folder, "t", 8, Resize::default(), &columns).map_err(|e| e.to_string())?;
     let task = task.with_decoder(DECODER);
