@@ -18,7 +18,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 use crate::error::DataError;
 use crate::guard::guarded;
 use crate::in_flight::{self, Permit};
-use crate::jpeg;
+use crate::{jpeg, webp};
 
 /// Pixels that an image may have unless told otherwise: a phone's 108 megapixels and some more.
 pub const MAX_PIXELS: u64 = 1 << 27;
@@ -146,6 +146,10 @@ impl Decoder {
     fn decode(&self, bytes: &[u8], header: &Header, permit: Permit) -> Result<Decoded, String> {
         let bytes = match header.format {
             ImageFormat::Jpeg => jpeg::whole(bytes)?,
+            ImageFormat::WebP => {
+                webp::check(bytes)?;
+                bytes
+            }
             _ => bytes,
         };
         let (image, turned) = guarded(|| {

@@ -30,6 +30,7 @@ mod text_file;
 pub mod texts;
 pub mod textures;
 pub mod vtab;
+mod webp;
 
 pub use decode::Decoder;
 pub use error::DataError;

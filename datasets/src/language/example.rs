@@ -240,10 +240,9 @@ fn parse(record: &Record, fields: &Fields) -> Result<Example, TextError> {
     if has(&fields.instruction) && has(&fields.output) {
         return instruction(record, fields);
     }
-    if let Some(name) = [&fields.messages, &fields.prompt].into_iter().find(|name| has(name)) {
-        if record.value(name).is_none() {
-            return Err(record.error(format!("field '{name}' is null")));
-        }
+    let mut usual = [&fields.messages, &fields.prompt].into_iter();
+    if let Some(name) = usual.find(|name| has(name) && !named(name)) {
+        return Err(record.error(format!("field '{name}' is null")));
     }
     let found: Vec<&str> = record.fields.keys().map(String::as_str).collect();
     Err(record.error(format!(

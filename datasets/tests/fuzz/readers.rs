@@ -161,7 +161,7 @@ pub const READERS: &[Reader] = &[
     },
     Reader {
         name: "split-file",
-        seeds: || seeds::texts(&[r#"{"a.jpg": 295, "b.jpg": "300", "c/d.jpg": 1010}"#]),
+        seeds: || seeds::texts(&[r#"{"a.jpg": 295, "b.jpg": "295", "c/d.jpg": 295, "e.jpg": 295}"#]),
         repair: None,
         read: split_file,
     },

@@ -1,0 +1,74 @@
+//! The chunks of a WebP file, looked at before it is decoded: the decoder allocates what a chunk claims to hold.
+
+/// Refuses a file one of whose chunks claims more bytes than follow it.
+///
+/// # Errors
+/// A file that is cut off or damaged.
+pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
+    // RIFF, the length of what follows, WEBP.
+    chunks(bytes.get(12..).unwrap_or_default())
+}
+
+fn chunks(mut rest: &[u8]) -> Result<(), String> {
+    /// Place, size and timing of a frame, before its own chunks.
+    const FRAME: usize = 16;
+    while let [a, b, c, d, l0, l1, l2, l3, after @ ..] = rest {
+        let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
+        let Some(content) = after.get(..length) else {
+            return Err(format!(
+                "the WebP is cut off: a chunk of it claims {length} bytes, and {} follow",
+                after.len()
+            ));
+        };
+        if [*a, *b, *c, *d] == *b"ANMF" {
+            chunks(content.get(FRAME..).unwrap_or_default())?;
+        }
+        // Chunks begin at even places.
+        rest = after.get(length + length % 2..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut chunk = [&name[..], &(content.len() as u32).to_le_bytes(), content].concat();
+        chunk.resize(chunk.len().next_multiple_of(2), 0);
+        chunk
+    }
+
+    #[test]
+    fn chunks_must_lie_in_the_file() {
+        let inner = chunk(b"VP8L", &[1, 2, 3]);
+        let frame = chunk(b"ANMF", &[&[0; 16][..], &inner].concat());
+        let file = [
+            &chunk(b"RIFF", b"WEBP")[..],
+            &chunk(b"VP8X", &[0; 10]),
+            &frame,
+            &chunk(b"EXIF", b"II*"),
+        ]
+        .concat();
+        assert_eq!(check(&file), Ok(()));
+        assert_eq!(
+            check(&file[..file.len() - 1]),
+            Ok(()),
+            "the last padding may be missing"
+        );
+        assert!(
+            check(&file[..file.len() - 2])
+                .unwrap_err()
+                .contains("claims 3 bytes, and 2 follow")
+        );
+        let mut claims = file.clone();
+        let at = file.len() - 8;
+        claims[at..at + 4].copy_from_slice(&[0xFF; 4]);
+        assert!(check(&claims).unwrap_err().contains("claims 4294967295 bytes"));
+        let mut nested = file.clone();
+        let at = nested.windows(4).position(|name| name == b"VP8L").unwrap();
+        nested[at + 4] = 200;
+        assert!(check(&nested).is_err());
+        assert_eq!(check(b"RIFF"), Ok(()));
+    }
+}
