@@ -231,31 +231,53 @@ fn options(filter: Filter) -> ResizeOptions {
     }
 }
 
-/// Resized and rounded to bytes.
+/// Resized to bytes as Pillow does it: first the columns, then the rows, each rounded to bytes.
 fn bytes(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Result<RgbImage, String> {
-    let source =
-        TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw()).map_err(|e| e.to_string())?;
     let (height, width) = (height as u32, width as u32);
-    let mut bytes = vec![0; 3 * width as usize * height as usize];
-    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut bytes).map_err(|e| e.to_string())?;
-    Resizer::new()
-        .resize_typed(&source, &mut target, &options(filter))
-        .map_err(|e| e.to_string())?;
-    drop(target);
+    if filter == Filter::Nearest {
+        let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw());
+        let mut bytes = vec![0; 3 * width as usize * height as usize];
+        let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut bytes).map_err(|e| e.to_string())?;
+        Resizer::new()
+            .resize_typed(&source.map_err(|e| e.to_string())?, &mut target, &options(filter))
+            .map_err(|e| e.to_string())?;
+        drop(target);
+        return RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string());
+    }
+    let mut columns = resized(&float_pixels(image)?, [image.height(), width], filter)?;
+    for pixel in columns.pixels_mut() {
+        pixel.0 = pixel.0.map(|value| value.round().clamp(0.0, 255.0));
+    }
+    let rows = resized(&columns, [height, width], filter)?;
+    let values = rows.pixels().iter().flat_map(|pixel| pixel.0);
+    let bytes = values.map(|value| value.round().clamp(0.0, 255.0) as u8).collect();
     RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string())
 }
 
 /// Resized in floats, as planes.
 fn floats(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Result<Vec<f32>, String> {
-    let pixels = image.as_raw().chunks_exact(3);
-    let pixels = pixels.map(|p| F32x3::new([p[0], p[1], p[2]].map(f32::from))).collect();
-    let source = TypedImage::from_pixels(image.width(), image.height(), pixels).map_err(|e| e.to_string())?;
-    let mut target = TypedImage::<F32x3>::new(width as u32, height as u32);
-    Resizer::new()
-        .resize_typed(&source, &mut target, &options(filter))
-        .map_err(|e| e.to_string())?;
+    let target = resized(&float_pixels(image)?, [height as u32, width as u32], filter)?;
     let pixels = target.pixels();
     Ok((0..3)
         .flat_map(|channel| pixels.iter().map(move |pixel| pixel.0[channel]))
         .collect())
+}
+
+fn float_pixels(image: &RgbImage) -> Result<TypedImage<'static, F32x3>, String> {
+    let pixels = image.as_raw().chunks_exact(3);
+    let pixels = pixels.map(|p| F32x3::new([p[0], p[1], p[2]].map(f32::from))).collect();
+    TypedImage::from_pixels(image.width(), image.height(), pixels).map_err(|e| e.to_string())
+}
+
+/// `source` at `[height, width]`; a side that stays as it is is not filtered.
+fn resized(
+    source: &TypedImage<'_, F32x3>,
+    [height, width]: [u32; 2],
+    filter: Filter,
+) -> Result<TypedImage<'static, F32x3>, String> {
+    let mut target = TypedImage::new(width, height);
+    Resizer::new()
+        .resize_typed(source, &mut target, &options(filter))
+        .map_err(|e| e.to_string())?;
+    Ok(target)
 }

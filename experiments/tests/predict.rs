@@ -218,7 +218,7 @@ fn image_sizes_beyond_all_measure_are_refused_before_anything_is_built() {
     image::RgbImage::new(8, 8).save(&image).unwrap();
     let image = image.to_str().unwrap();
     for size in ["100000", "2147483648", "9223372036854775808", "0"] {
-        fails(&["--image-size", size, image], &["image_size", size]);
+        fails(&["--image-size", size, image], &["--image-size", size]);
         let description = format!(r#"{{"backbone": null, "image_size": {size}, "classes": ["a", "b"]}}"#);
         std::fs::write(dir.path().join("classifier.json"), description).unwrap();
         fails(

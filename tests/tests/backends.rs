@@ -72,7 +72,12 @@ fn whole_run(device: &str) {
         assert!(run.join("adapter/adapter_model.safetensors").is_file());
     }
     let report = std::fs::read_to_string(dir.path().join("run/0.02/report.html")).unwrap();
-    for part in ["<svg", "data:image/png;base64,", "halves", "wegeft: 4096 parameters"] {
+    for part in [
+        "<svg",
+        "data:image&#x2f;png;base64,",
+        "halves",
+        "wegeft: 4096 parameters",
+    ] {
         assert!(report.contains(part), "{part}");
     }
     assert!(

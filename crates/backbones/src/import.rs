@@ -115,8 +115,7 @@ pub fn load_vit_for(
     if path.is_file() && !path.extension().is_some_and(is_weights) {
         return Err(ImportError::Config {
             path: path.to_path_buf(),
-            message: "it is no .safetensors or .bin file; give one, or a folder with config.json and model.safetensors"
-                .into(),
+            message: "it is no .safetensors file; give one, or a folder with config.json and model.safetensors".into(),
         });
     }
     let config_path = folder.join("config.json");
@@ -159,14 +158,15 @@ pub fn load_vit_for(
         None => Preprocessing::default_of(family, config.image()),
     };
     let normalization = preprocessing.map(|preprocessing| preprocessing.normalization);
+    let normalization = normalization.unwrap_or_default();
     let model = from_tensors(&config, &tensors, &weights, device)?;
     Ok(Pretrained {
         model,
         labels: labels(&json, config.num_classes),
-        normalization: normalization.unwrap_or_default(),
+        normalization,
         preprocessing,
         config,
-        layout: Layout::new(files, family, json, sources),
+        layout: Layout::new(files, family, json, sources, normalization),
     })
 }
 

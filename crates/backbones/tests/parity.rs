@@ -186,7 +186,7 @@ fn what_is_not_implemented_is_refused_by_field() {
         &["use_swiglu_ffn"],
     );
     refused(
-        r#"{"model_type": "dinov2", "num_attention_heads": 7}"#,
+        r#"{"model_type": "dinov2", "image_size": 32, "patch_size": 8, "num_attention_heads": 7}"#,
         &["num_attention_heads", "7"],
     );
     refused("{", &["not JSON"]);

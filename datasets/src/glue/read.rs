@@ -104,7 +104,7 @@ fn parquet_files(folder: &Path, name: &str) -> Vec<PathBuf> {
 
 /// GLUE's own form: columns between tabs, quotes are quotes.
 fn tsv(task: &GlueTask, path: &Path) -> Result<Vec<Row>, TextError> {
-    if task.name == "CoLA" && !path.file_name().is_some_and(|name| name == "test.tsv") {
+    if task.name == "CoLA" && path.file_name().is_none_or(|name| name != "test.tsv") {
         // Without a header; a source, the label, the author's mark, the sentence.
         let header = ["source", "label", "mark", "sentence"];
         let rows = table(path, b'\t', false, Some(&header))?;

@@ -57,7 +57,7 @@ pub struct Mutation {
 }
 
 /// Makes checksums right.
-pub type Repair = fn(&mut Vec<u8>);
+pub type Repair = fn(&mut [u8]);
 
 fn change() -> impl Strategy<Value = Change> {
     let at = 0.0..1.0_f64;

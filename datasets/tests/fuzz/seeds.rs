@@ -75,7 +75,7 @@ pub fn records() -> Vec<Vec<u8>> {
 }
 
 /// Checksums of a PNG's chunks.
-pub fn repair_png(bytes: &mut Vec<u8>) {
+pub fn repair_png(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(length) = bytes.get(at..at + 4) {
         let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
@@ -93,7 +93,7 @@ pub fn repair_png(bytes: &mut Vec<u8>) {
 }
 
 /// Checksums of TFRecords.
-pub fn repair_records(bytes: &mut Vec<u8>) {
+pub fn repair_records(bytes: &mut [u8]) {
     let masked = |bytes: &[u8]| {
         crc32c::crc32c(bytes)
             .rotate_right(15)

@@ -132,6 +132,7 @@ mod tests {
             trained.extend(wegeft::site::params(adapted.bank()).into_iter().map(|param| param.id));
             let mut types = Types(trained, HashSet::new(), HashSet::new());
             adapted.visit(&mut types);
+            adapted.backbone().visit(&mut types);
             let sorted = |types: HashSet<String>| {
                 let mut types: Vec<String> = types.into_iter().collect();
                 types.sort();

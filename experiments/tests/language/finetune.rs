@@ -205,11 +205,7 @@ fn what_cannot_be_trained_on_is_named() {
     };
     let good = "{\"prompt\": \"Say\", \"completion\": \" it\"}\n";
     fails("finetune", &base, &["cannot read", "data.jsonl"]);
-    with(
-        &format!("{good}{{\"prompt\": \"Say\",\n"),
-        &[],
-        &["data.jsonl:2: malformed JSON"],
-    );
+    with("{\"prompt\": \"Say\",\n", &[], &["data.jsonl:1: malformed JSON"]);
     with(
         "{\"prompt\": \"Say\", \"completion\": \"\"}\n",
         &[],

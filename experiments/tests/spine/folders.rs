@@ -252,7 +252,7 @@ fn a_task_of_one_class_is_refused_where_classes_are_mixed() {
         "1",
     ];
     let args = [&args[..], &["--label-smoothing", "0.1", "--out", out.to_str().unwrap()]].concat();
-    fails(&args, &["task one", "only one"]);
+    fails(&args, &["one/train800.txt", "there is one class"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::encoder::{Encoder, Head, Pool};
 use crate::lm::{Decoder, Layout};
 
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one per model and not moved about; Burn's derive takes no box
 pub(super) enum Trunk {
     Encoder(Encoder),
     Decoder(Decoder),

@@ -368,7 +368,7 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
         }
         kernel_size => {
             let groups = fields.count_or("conv_groups", 1)?;
-            if groups == 0 || d_model % groups != 0 {
+            if groups == 0 || !d_model.is_multiple_of(groups) {
                 return Err(format!(
                     "field 'conv_groups' is {groups}, which does not divide hidden_size {d_model}"
                 ));

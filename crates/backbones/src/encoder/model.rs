@@ -30,6 +30,7 @@ pub(crate) trait Parts {
 
 /// The modules of the families.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one per model and not moved about; Burn's derive takes no box
 pub(crate) enum Body {
     Bert(Bert),
     DistilBert(DistilBert),

@@ -100,7 +100,7 @@ mod tests {
     fn near_distances_have_rows_of_their_own_and_far_ones_share_them() {
         let config = RelativeConfig::new(8, 64, true, true, true, true, true);
         let rows: Vec<i64> = (0..=12).map(|distance| config.bucket(distance)).collect();
-        assert_eq!(rows, [0, 1, 2, 3, 4, 5, 5, 5, 5, 5, 6, 6, 6]);
+        assert_eq!(rows, [0, 1, 2, 3, 4, 5, 5, 5, 5, 5, 5, 6, 6]);
         assert_eq!((config.bucket(63), config.bucket(-63), config.bucket(-12)), (7, -7, -6));
         let plain = RelativeConfig {
             buckets: false,

@@ -11,6 +11,7 @@ use super::family::{Family, unwrapped};
 use super::read::Files;
 use super::rename::Source;
 use super::{ImportError, names, timm};
+use crate::preprocess::Normalization;
 use crate::vit::{HeadPool, Vit, VitConfig};
 
 /// The files that a model was read from, and which of their tensors became which of the model's.
@@ -20,6 +21,7 @@ pub struct Layout {
     family: Family,
     json: Value,
     sources: BTreeMap<String, Vec<Source>>,
+    normalization: Normalization,
 }
 
 /// What a folder of a changed model holds.
@@ -37,12 +39,19 @@ pub struct Exported {
 const PREPROCESSING: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
 impl Layout {
-    pub(super) fn new(files: Files, family: Family, json: Value, sources: BTreeMap<String, Vec<Source>>) -> Self {
+    pub(super) fn new(
+        files: Files,
+        family: Family,
+        json: Value,
+        sources: BTreeMap<String, Vec<Source>>,
+        normalization: Normalization,
+    ) -> Self {
         Self {
             files,
             family,
             json,
             sources,
+            normalization,
         }
     }
 
@@ -79,7 +88,8 @@ impl Layout {
             _ => false,
         };
         if as_timm {
-            let (tensors, json) = timm::described(ours, config, &self.json, labels).map_err(error)?;
+            let (tensors, json) =
+                timm::described(ours, config, &self.json, self.normalization, labels).map_err(error)?;
             return Ok(Exported {
                 tensors,
                 config: json,

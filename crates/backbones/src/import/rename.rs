@@ -279,13 +279,15 @@ fn short(name: &str, family: Family) -> String {
             short = short.replace(theirs, ours);
         }
     }
-    if let Some(rest) = short.strip_prefix("distillation_classifier.") {
-        return format!("head_dist.{rest}");
-    }
     for (theirs, ours) in PARTS {
         short = short.replace(theirs, ours);
     }
-    for (theirs, ours) in [("layernorm", "norm"), ("classifier", "head")] {
+    for (theirs, ours) in [
+        ("layernorm", "norm"),
+        ("classifier", "head"),
+        ("cls_classifier", "head"),
+        ("distillation_classifier", "head_dist"),
+    ] {
         if let Some(rest) = short
             .strip_prefix(theirs)
             .filter(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -84,7 +84,7 @@ pub(super) fn shape(declared: &Declared, family: Family, tensors: &mut Tensors) 
         .with_pool(pool)
         .with_head_pool(head_pool)
         .with_pool_include_prefix(declared.pool_include_prefix)
-        .with_final_norm(has("norm.weight") || has("fc_norm.weight"))
+        .with_final_norm(has("norm.weight") || has("norm.bias") || has("fc_norm.weight"))
         .with_fc_norm(has("fc_norm.weight"))
         .with_layer_norm_eps(declared.eps);
     if pool == Pool::Cls && !config.cls_token {

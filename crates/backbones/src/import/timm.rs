@@ -7,6 +7,7 @@ use wegeft::storage::Tensors;
 use super::declared::{Declared, activation, flag, number, positive, sides};
 use super::export::two_heads;
 use crate::pos_embed::Resample;
+use crate::preprocess::Normalization;
 use crate::vit::{Activation, HeadPool, Pool, Positions, VitConfig};
 
 /// All architectures of the modules `vision_transformer` and `deit` of timm 1.0.31 (timm_models.py reads them from timm), and
@@ -333,7 +334,13 @@ pub(super) fn describe_size(json: &mut Value, config: &VitConfig) {
     }
 }
 
-/// A model of any origin as timm's: tensors and config.json. `json` is the config.json that it had.
+/// A number of f32 as people wrote it: 0.485, not 0.48500001430511475.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e7).round() / 1e7
+}
+
+/// A model of any origin as timm's: tensors and config.json. `json` is the config.json that it had, `normalization` that of
+/// its images.
 ///
 /// # Errors
 /// What timm has no argument for.
@@ -341,6 +348,7 @@ pub(super) fn described(
     ours: Tensors,
     config: &VitConfig,
     json: &Value,
+    normalization: Normalization,
     labels: &[String],
 ) -> Result<(Tensors, Value), String> {
     let d = config.d_model;
@@ -420,9 +428,10 @@ pub(super) fn described(
     let kept = |field: &str| own.get(field).cloned();
     let mut pretrained = json!({
         "input_size": [3, height, width], "fixed_input_size": true, "num_classes": classes, "first_conv": "patch_embed.proj",
+        "mean": normalization.mean.map(rounded), "std": normalization.std.map(rounded),
         "classifier": if distilled { json!(["head", "head_dist"]) } else { json!("head") },
     });
-    for field in ["mean", "std", "interpolation", "crop_pct", "crop_mode"] {
+    for field in ["interpolation", "crop_pct", "crop_mode"] {
         if let Some(value) = kept(field) {
             pretrained[field] = value;
         }

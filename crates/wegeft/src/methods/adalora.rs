@@ -409,7 +409,7 @@ impl RankAllocator {
         }
         let rest = 1.0 - (step - first) as f64 / (last - first) as f64;
         let budget = (all as f64 - target as f64) * rest.powi(3) + target as f64;
-        (budget as usize, step % config.delta_t == 0)
+        (budget as usize, step.is_multiple_of(config.delta_t))
     }
 
     /// Which values are left: all but those whose importance is at most that of the (all - budget)-th least.

@@ -212,6 +212,7 @@ impl Method for LokrConfig {
 
 /// One side of the Kronecker product.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // two for each bound site, and not moved about
 enum Part {
     Whole(Tensor<2>),
     /// `[rows, r]` and `[r, columns]`
