@@ -336,6 +336,9 @@ impl Adapter {
                 continue;
             }
             adapter(self, own, method, wing)?;
+            if method == "linear" && wing == Wing::Language {
+                return Err("method 'linear' trains a new head, and a language model has none; choose another".into());
+            }
         }
         own.iter().try_for_each(|(method, own)| check_own(method, own))
     }

@@ -182,10 +182,6 @@ fn what_is_not_implemented_is_refused_by_field() {
     };
     refused(r#"{"model_type": "swin"}"#, &["config.json", "swin"]);
     refused(
-        r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#,
-        &["use_swiglu_ffn"],
-    );
-    refused(
         r#"{"model_type": "dinov2", "image_size": 32, "patch_size": 8, "num_attention_heads": 7}"#,
         &["num_attention_heads", "7"],
     );
