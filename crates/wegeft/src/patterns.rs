@@ -1,8 +1,11 @@
 //! Patterns over module names, and the ranks and alphas that differ for some modules.
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use regex::{RegexSet, RegexSetBuilder};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
@@ -10,16 +13,86 @@ use crate::group::Group;
 use crate::json::null_as_default;
 use crate::site::regex;
 
+/// Names with values, in the order of a file or of insertion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ordered<V>(Vec<(String, V)>);
+
+impl<V> Ordered<V> {
+    /// Sets the value of `name`: in its place if it has one, at the end otherwise.
+    pub fn insert(&mut self, name: String, value: V) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&V> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl<V> Default for Ordered<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V> FromIterator<(String, V)> for Ordered<V> {
+    fn from_iter<I: IntoIterator<Item = (String, V)>>(entries: I) -> Self {
+        let mut all = Self::default();
+        for (name, value) in entries {
+            all.insert(name, value);
+        }
+        all
+    }
+}
+
+impl<V: Serialize> Serialize for Ordered<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = Ordered<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("names with values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<V>, A::Error> {
+                let mut all = Ordered::default();
+                while let Some((name, value)) = map.next_entry()? {
+                    all.insert(name, value);
+                }
+                Ok(all)
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
 /// Ranks and alphas that differ from the method's for some modules, as in PEFT. A key is a module name, a name
-/// ending or a regular expression for one; the first that matches counts.
+/// ending or a regular expression for one; the first in order that matches counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Patterns {
     /// Module -> rank.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub rank_pattern: BTreeMap<String, usize>,
+    pub rank_pattern: Ordered<usize>,
     /// Module -> alpha.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub alpha_pattern: BTreeMap<String, f64>,
+    pub alpha_pattern: Ordered<f64>,
 }
 
 impl Patterns {
@@ -80,8 +153,8 @@ struct Matched<'a, V> {
 }
 
 impl<'a, V> Matched<'a, V> {
-    fn new(field: &'static str, values: &'a BTreeMap<String, V>) -> Result<Self, AdapterError> {
-        let keys: Vec<(&str, &V)> = values.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    fn new(field: &'static str, values: &'a Ordered<V>) -> Result<Self, AdapterError> {
+        let keys: Vec<(&str, &V)> = values.iter().collect();
         let places: Vec<usize> = (0..keys.len()).filter(|place| !is_name(keys[*place].0)).collect();
         // As in PEFT: the whole module name, or its end after a dot.
         let patterns = places

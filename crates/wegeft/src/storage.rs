@@ -72,6 +72,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// This model with `found` in place of its trained part. `path` names them in messages.
     pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
         let names = self.names();
+        respell(&names, &mut found);
         self.config().method.respell(&names, &mut found);
         for (name, former) in self.bank().former_names() {
             if !found.contains_key(&name)
@@ -101,6 +102,26 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             names.insert(format!("bank.{}", param.path), (param, name));
         }
         names
+    }
+}
+
+/// Gives tensors that are called as in a running model of PEFT's the names that `names` expects: PEFT leaves the adapter's
+/// own name out when it saves, and programs that save by themselves do not.
+fn respell(names: &Names, tensors: &mut Tensors) {
+    for (_, name) in names.values() {
+        if tensors.contains_key(name) {
+            continue;
+        }
+        let (module, field) = name.rsplit_once('.').unwrap_or(("", name));
+        let spellings = [
+            format!("{module}.default.{field}"),
+            format!("{name}.default"),
+            format!("{name}.weight"),
+            format!("{name}.default.weight"),
+        ];
+        if let Some(stored) = spellings.iter().find_map(|spelling| tensors.remove(spelling)) {
+            tensors.insert(name.clone(), stored);
+        }
     }
 }
 

@@ -343,3 +343,69 @@ fn the_fork_s_layout_is_read_and_written() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+/// Writes the folder of `config` with `fields` on top and the names of its tensors changed by `rename`.
+fn folder_of(folder: &Path, config: &AdapterConfig, fields: Value, rename: impl Fn(&str) -> String) {
+    let (_, mut json) = saved(config, folder);
+    for (name, value) in fields.as_object().unwrap() {
+        json[name] = value.clone();
+    }
+    std::fs::write(folder.join(CONFIG_FILE), json.to_string()).unwrap();
+    let path = folder.join(WEIGHTS_FILE);
+    let tensors = read_tensors(&path).unwrap().into_iter();
+    let tensors = tensors.map(|(name, stored)| (rename(&name), stored)).collect();
+    wegeft::storage::write_tensors(&path, &tensors).unwrap();
+}
+
+#[test]
+fn keys_of_a_running_peft_model_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::dora(2).with_target_modules(["proj"]);
+    let default = |name: &str| match name.strip_suffix(".weight") {
+        Some(stem) => format!("{stem}.default.weight"),
+        None => format!("{name}.default.weight"),
+    };
+    let magnitude = |name: &str| name.replace("lora_magnitude_vector", "lora_magnitude_vector.weight");
+    let renames: [&dyn Fn(&str) -> String; 2] = [&default, &magnitude];
+    for rename in renames {
+        folder_of(dir.path(), &config, json!({}), rename);
+        let written = read_tensors(&dir.path().join(WEIGHTS_FILE)).unwrap();
+        let loaded = wegeft::Adapted::load(model(), dir.path()).unwrap();
+        let again = tempfile::tempdir().unwrap();
+        loaded.save(again.path()).unwrap();
+        let again = read_tensors(&again.path().join(WEIGHTS_FILE)).unwrap();
+        let again = again.into_iter().map(|(name, stored)| (rename(&name), stored));
+        assert_eq!(written, again.collect());
+    }
+    let surplus = |name: &str| name.replace("lora_A.weight", "lora_A.other.weight");
+    folder_of(dir.path(), &config, json!({}), surplus);
+    let error = wegeft::Adapted::load(model(), dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("surplus") && error.contains("lora_A.other.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_first_pattern_of_the_file_that_matches_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let scale = |patterns: &str| {
+        let config = AdapterConfig::lora(2).with_target_modules(["proj"]);
+        folder_of(dir.path(), &config, json!({}), str::to_string);
+        let text = std::fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap();
+        let fields: Value = serde_json::from_str(&text).unwrap();
+        let mut fields = fields.as_object().unwrap().clone();
+        fields.insert("alpha_pattern".into(), serde_json::from_str(patterns).unwrap());
+        std::fs::write(dir.path().join(CONFIG_FILE), serde_json::to_string(&fields).unwrap()).unwrap();
+        let loaded = wegeft::Adapted::load(model(), dir.path()).unwrap();
+        let scale = loaded.bank().groups()[0].scale;
+        loaded.save(dir.path()).unwrap();
+        let again = wegeft::Adapted::load(model(), dir.path()).unwrap();
+        assert_eq!(again.bank().groups()[0].scale, scale);
+        scale
+    };
+    assert_eq!(scale(r#"{"proj": 32, "[p]roj": 4}"#), 16.0);
+    assert_eq!(scale(r#"{"[p]roj": 4, "proj": 32}"#), 2.0);
+    assert_eq!(scale(r#"{"proj": 32, ".*roj": 4}"#), 16.0);
+    assert_eq!(scale(r#"{".*roj": 4, "proj": 32}"#), 2.0);
+}
