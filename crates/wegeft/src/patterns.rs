@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::AdapterError;
 use crate::group::Group;
 use crate::json::null_as_default;
-use crate::site::regex;
+use crate::site::{Regex, regex};
 
 /// Names with values, in the order of a file or of insertion.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,8 +115,8 @@ impl Patterns {
             for site in &group.sites {
                 let module = site.module();
                 let own = (
-                    ranks.of(&module).copied().unwrap_or(r),
-                    alphas.of(&module).copied().unwrap_or(alpha),
+                    ranks.of(&module)?.copied().unwrap_or(r),
+                    alphas.of(&module)?.copied().unwrap_or(alpha),
                 );
                 let first = *found.get_or_insert(own);
                 if first.0 != own.0 {
@@ -147,8 +147,8 @@ struct Matched<'a, V> {
     field: &'static str,
     keys: Vec<(&'a str, &'a V)>,
     matched: Vec<bool>,
-    /// The keys that are regular expressions, compiled together, and their places among `keys`.
-    regexes: RegexSet,
+    /// The keys that are regular expressions, and their places among `keys`.
+    regexes: Regexes,
     places: Vec<usize>,
 }
 
@@ -160,12 +160,18 @@ impl<'a, V> Matched<'a, V> {
         let patterns = places
             .iter()
             .map(|place| format!(r"^(?:(?:.*\.)?(?:{}))$", keys[*place].0));
-        let regexes = RegexSetBuilder::new(patterns).size_limit(SIZE_LIMIT).build();
-        let regexes = regexes.map_err(|error| {
-            // One of them alone tells which it is.
-            let alone = places.iter().find_map(|place| regex(keys[*place].0).err());
-            alone.unwrap_or_else(|| AdapterError::bad_field(field, error.to_string().replace('\n', " ")))
-        })?;
+        let regexes = match RegexSetBuilder::new(patterns).size_limit(SIZE_LIMIT).build() {
+            Ok(set) => Regexes::Together(set),
+            // One has look-around, or is none.
+            Err(_) => {
+                let each = places.iter().map(|place| {
+                    let key = keys[*place].0;
+                    regex(key)?;
+                    regex(&format!(r"(?:.*\.)?(?:{key})"))
+                });
+                Regexes::Each(each.collect::<Result<_, AdapterError>>()?)
+            }
+        };
         Ok(Self {
             field,
             matched: vec![false; keys.len()],
@@ -176,16 +182,16 @@ impl<'a, V> Matched<'a, V> {
     }
 
     /// The value of the first key that matches `module`.
-    fn of(&mut self, module: &str) -> Option<&'a V> {
+    fn of(&mut self, module: &str) -> Result<Option<&'a V>, AdapterError> {
         let names = (0..self.keys.len()).filter(|place| names(self.keys[*place].0, module));
-        let regexes = self.regexes.matches(module);
-        let regexes = regexes.iter().map(|index| self.places[index]);
+        let regexes = self.regexes.matches(module)?;
+        let regexes = regexes.into_iter().map(|index| self.places[index]);
         let found: Vec<usize> = names.chain(regexes).collect();
         // A key counts as used even where an earlier one takes precedence.
         for place in &found {
             self.matched[*place] = true;
         }
-        found.into_iter().min().map(|first| self.keys[first].1)
+        Ok(found.into_iter().min().map(|first| self.keys[first].1))
     }
 
     fn check(&self) -> Result<(), AdapterError> {
@@ -194,6 +200,32 @@ impl<'a, V> Matched<'a, V> {
             Some(place) => {
                 let message = format!("'{}' matches none of the adapted modules", self.keys[place].0);
                 Err(AdapterError::bad_field(self.field, message))
+            }
+        }
+    }
+}
+
+/// Regular expressions of which several may match a name.
+enum Regexes {
+    /// In one pass over the name.
+    Together(RegexSet),
+    /// One by one, where one of them has look-around.
+    Each(Vec<Regex>),
+}
+
+impl Regexes {
+    /// The numbers of those that match.
+    fn matches(&self, name: &str) -> Result<Vec<usize>, AdapterError> {
+        match self {
+            Self::Together(set) => Ok(set.matches(name).iter().collect()),
+            Self::Each(each) => {
+                let mut found = Vec::new();
+                for (index, regex) in each.iter().enumerate() {
+                    if regex.matches(name)? {
+                        found.push(index);
+                    }
+                }
+                Ok(found)
             }
         }
     }

@@ -127,7 +127,8 @@ fn respell(names: &Names, tensors: &mut Tensors) {
 
 impl AdapterConfig {
     /// `model` with the adapter of this config that `folder` holds: [`AdapterConfig::init`], then
-    /// [`Adapted::load_weights`].
+    /// [`Adapted::load_weights`]. As in PEFT, names that match nothing are passed over where others match, and settings
+    /// that matter only for the start of training may be any of PEFT's.
     ///
     /// # Errors
     /// A config that does not fit the model, or a file that cannot be read or does not fit.
@@ -136,7 +137,7 @@ impl AdapterConfig {
         model: M,
         folder: impl AsRef<Path>,
     ) -> Result<Adapted<M>, AdapterError> {
-        self.init(model)?.load_weights(folder)
+        self.init_to_load(model)?.load_weights(folder)
     }
 }
 
@@ -342,7 +343,7 @@ impl AdapterFiles {
     ) -> Result<Adapted<M>, AdapterError> {
         let (config, weights) = (self.from.join(CONFIG_FILE), self.from.join(WEIGHTS_FILE));
         let config = config_of(self.fields, &config, own)?;
-        config.init(model)?.with_tensors(self.tensors, &weights)
+        config.init_to_load(model)?.with_tensors(self.tensors, &weights)
     }
 }
 
