@@ -14,6 +14,7 @@ use crate::bank::Bank;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::site::{self, ParamInfo};
+use crate::unsupported;
 use crate::visible::Only;
 
 #[derive(Module, Debug)]
@@ -118,8 +119,24 @@ impl AdapterConfig {
     ///
     /// # Errors
     /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
-    /// a `modules_to_save` that names no module.
+    /// a `modules_to_save` that names no module, a setting of PEFT's that only a loaded adapter may have.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+        unsupported::check_fresh(&self.extra)?;
+        self.method.check_fresh()?;
+        self.adapt(model)
+    }
+
+    /// [`AdapterConfig::init`] for an adapter that is loaded then, with PEFT's meaning of what its file names.
+    pub(crate) fn init_to_load<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+        let targets = self.targets.of_file(&site::places(&model))?;
+        let config = Self {
+            targets,
+            ..self.clone()
+        };
+        config.adapt(model)
+    }
+
+    fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         let places = site::places(&model);
         let params = &places.params;
         for name in &self.targets.modules_to_save {

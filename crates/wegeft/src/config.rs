@@ -119,7 +119,7 @@ impl AdapterConfig {
 
     /// Modules to leave out.
     pub fn with_exclude_modules<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.targets.exclude_modules = names.into_iter().map(Into::into).collect();
+        self.targets.exclude_modules = TargetModules::Names(names.into_iter().map(Into::into).collect());
         self
     }
 

@@ -78,8 +78,13 @@ impl Group {
                 Sharing::All => "all".to_string(),
                 Sharing::Site => module,
                 Sharing::Groups(_) => {
-                    let found = compiled.iter().find(|(_, regex)| regex.is_match(&module));
-                    found.map(|(pattern, _)| pattern.clone()).ok_or_else(|| {
+                    let mut found = None;
+                    for (pattern, regex) in &compiled {
+                        if found.is_none() && regex.matches(&module)? {
+                            found = Some(pattern.clone());
+                        }
+                    }
+                    found.ok_or_else(|| {
                         let message = format!(
                             "site '{module}' is in none of the groups; add a pattern that matches it from the start of its name"
                         );

@@ -209,7 +209,7 @@ pub use methods::{
     BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig, METHODS,
     ReftConfig, VeraConfig, VptConfig, WegeftConfig,
 };
-pub use patterns::Patterns;
+pub use patterns::{Ordered, Patterns};
 pub use site::{Places, Site, SiteKind};
 pub use storage::{AdapterFiles, read_config, read_config_with};
 pub use summary::{GroupSummary, Summary};

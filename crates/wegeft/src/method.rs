@@ -155,6 +155,14 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         Ok(specs.map(|spec| spec.trained_len()).sum())
     }
 
+    /// Refuses settings with which an adapter can be loaded but none can start.
+    ///
+    /// # Errors
+    /// Such a setting.
+    fn check_fresh(&self) -> Result<(), AdapterError> {
+        Ok(())
+    }
+
     /// True if the adapter can be merged into the weights. Methods on hooks edit activations and cannot.
     fn merges(&self) -> bool {
         true

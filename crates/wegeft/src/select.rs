@@ -3,7 +3,7 @@
 use crate::error::AdapterError;
 use crate::nearest::nearest;
 use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, is_saved, layer_index, name_matches};
-use crate::targets::{Fused, TargetModules, Targets};
+use crate::targets::{Fused, Matcher, TargetModules, Targets};
 
 impl Targets {
     /// The rank-2 weights that these targets name, in traversal order.
@@ -132,16 +132,23 @@ impl Targets {
         let mut chosen = vec![None; candidates.len()];
         match &self.target_modules {
             TargetModules::Names(names) if names.is_empty() => {
-                self.mark(candidates, "all modules", kind, |_| true, &mut chosen)?;
+                self.mark(candidates, "all modules", kind, |_| Ok(true), &mut chosen)?;
             }
             TargetModules::Names(names) => {
                 for name in names {
-                    self.mark(candidates, name, kind, |module| name_matches(module, name), &mut chosen)?;
+                    let matches = |param: &ParamInfo| Ok(name_matches(param.name(), name));
+                    self.mark(candidates, name, kind, matches, &mut chosen)?;
                 }
             }
             TargetModules::Regex(pattern) => {
                 let matcher = self.target_modules.matcher()?;
-                self.mark(candidates, pattern, kind, |module| matcher.matches(module), &mut chosen)?;
+                self.mark(
+                    candidates,
+                    pattern,
+                    kind,
+                    |param| matcher.matches_param(param),
+                    &mut chosen,
+                )?;
             }
         }
         let pairs = candidates.iter().zip(chosen);
@@ -150,7 +157,11 @@ impl Targets {
 
     /// Refuses modules and layers to leave out, or to keep to, that the model does not have.
     fn check_left_out(&self, candidates: &[&ParamInfo]) -> Result<(), AdapterError> {
-        for name in &self.exclude_modules {
+        let excluded = match &self.exclude_modules {
+            TargetModules::Names(names) => &names[..],
+            TargetModules::Regex(_) => &[],
+        };
+        for name in excluded {
             if !candidates.iter().any(|param| name_matches(param.name(), name)) {
                 return Err(AdapterError::NoMatch {
                     field: "exclude_modules",
@@ -178,19 +189,20 @@ impl Targets {
         candidates: &[&ParamInfo],
         pattern: &str,
         kind: fn(&ParamInfo) -> Option<SiteKind>,
-        matches: impl Fn(&str) -> bool,
+        matches: impl Fn(&ParamInfo) -> Result<bool, AdapterError>,
         chosen: &mut [Option<SiteKind>],
     ) -> Result<(), AdapterError> {
+        let excluded = self.exclude_modules.matcher()?;
         let mut found = false;
         let mut left_out = None;
         for (index, param) in candidates.iter().enumerate() {
-            if !matches(param.name()) {
+            if !matches(param)? {
                 continue;
             }
             let Some(kind) = kind(param) else {
                 return Err(not_a_matrix(param, pattern));
             };
-            match self.leaves_out(param) {
+            match self.leaves_out(param, &excluded)? {
                 Some(field) => left_out = Some(field),
                 None => chosen[index] = Some(kind),
             }
@@ -211,9 +223,9 @@ impl Targets {
     }
 
     /// The field that leaves a target out.
-    fn leaves_out(&self, param: &ParamInfo) -> Option<&'static str> {
+    fn leaves_out(&self, param: &ParamInfo, excluded: &Matcher) -> Result<Option<&'static str>, AdapterError> {
         let in_layer = |layers: &Vec<usize>| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer));
-        if self.exclude_modules.iter().any(|name| name_matches(param.name(), name)) {
+        Ok(if excluded.matches(param.name())? {
             Some("exclude_modules")
         } else if is_saved(&param.path, &self.modules_to_save) {
             Some("modules_to_save")
@@ -225,7 +237,38 @@ impl Targets {
             Some("layers_to_transform")
         } else {
             None
+        })
+    }
+
+    /// These targets as a file means them: without names that match nothing in the model, or nothing that is not left out,
+    /// beside others that do. PEFT passes over them.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression.
+    pub(crate) fn of_file(&self, places: &Places) -> Result<Self, AdapterError> {
+        let params = || places.params.iter().chain(&places.hooks);
+        let mut own = self.clone();
+        own.modules_to_save
+            .retain(|name| params().any(|param| is_saved(&param.path, std::slice::from_ref(name))));
+        if let TargetModules::Names(names) = &mut own.exclude_modules {
+            names.retain(|name| params().any(|param| name_matches(param.name(), name)));
         }
+        if let TargetModules::Names(names) = &self.target_modules {
+            let excluded = own.exclude_modules.matcher()?;
+            let mut adapted = Vec::new();
+            for param in params() {
+                if own.leaves_out(param, &excluded)?.is_none() {
+                    adapted.push(param.name());
+                }
+            }
+            let mut matching = names.clone();
+            matching.retain(|name| adapted.iter().any(|module| name_matches(module, name)));
+            // Of names that match nothing at all, the first is refused by name.
+            if !matching.is_empty() {
+                own.target_modules = TargetModules::Names(matching);
+            }
+        }
+        Ok(own)
     }
 }
 

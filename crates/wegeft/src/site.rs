@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
-use regex::Regex;
+use fancy_regex::RegexBuilder;
 
 use crate::error::AdapterError;
 use crate::tensor::is_quantized;
@@ -320,10 +320,59 @@ pub fn kind(module: &str) -> String {
         .join(".")
 }
 
+/// Steps back after which a match is given up: a thousand times what names of modules need, and milliseconds.
+const BACKTRACK_LIMIT: usize = 100_000;
+
+/// A regular expression for whole names, with Python's look-around and back-references, as in PEFT's configs.
+#[derive(Debug, Clone)]
+pub(crate) struct Regex {
+    compiled: fancy_regex::Regex,
+    pattern: String,
+}
+
+impl Regex {
+    /// True if `name` matches.
+    ///
+    /// # Errors
+    /// An expression that takes too many steps on it.
+    pub(crate) fn matches(&self, name: &str) -> Result<bool, AdapterError> {
+        self.compiled.is_match(name).map_err(|_| AdapterError::BadPattern {
+            pattern: self.pattern.clone(),
+            message: format!("takes too many steps on '{name}'; write it with fewer repetitions"),
+        })
+    }
+}
+
 /// `pattern` as a regular expression for whole names.
 pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| AdapterError::BadPattern {
+    let mut builder = RegexBuilder::new(&format!("^(?:{pattern})$"));
+    let compiled = builder.backtrack_limit(BACKTRACK_LIMIT).build();
+    Ok(Regex {
+        compiled: compiled.map_err(|error| AdapterError::BadPattern {
+            pattern: pattern.to_string(),
+            message: error.to_string().replace('\n', " "),
+        })?,
         pattern: pattern.to_string(),
-        message: error.to_string().replace('\n', " "),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_names_match_with_look_around_and_back_references() {
+        let matches = |pattern: &str, name: &str| regex(pattern).unwrap().matches(name).unwrap();
+        assert!(matches(r".*layers\.(?!1\b)\d+\.q", "model.layers.12.q"));
+        assert!(!matches(r".*layers\.(?!1\b)\d+\.q", "model.layers.1.q"));
+        assert!(matches(r"([qk])_\1", "q_q") && !matches(r"([qk])_\1", "q_k"));
+        assert!(!matches("q|k", "qk") && regex("(").is_err());
+    }
+
+    #[test]
+    fn an_expression_that_never_ends_is_an_error() {
+        let slow = regex(r"(?:(a+)+)(?<=b)\1c").unwrap();
+        let error = slow.matches(&"a".repeat(60)).unwrap_err().to_string();
+        assert!(error.contains("too many steps"), "{error}");
+    }
 }

@@ -72,6 +72,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// This model with `found` in place of its trained part. `path` names them in messages.
     pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
         let names = self.names();
+        respell(&names, &mut found);
         self.config().method.respell(&names, &mut found);
         for (name, former) in self.bank().former_names() {
             if !found.contains_key(&name)
@@ -104,9 +105,30 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
+/// Gives tensors that are called as in a running model of PEFT's the names that `names` expects: PEFT leaves the adapter's
+/// own name out when it saves, and programs that save by themselves do not.
+fn respell(names: &Names, tensors: &mut Tensors) {
+    for (_, name) in names.values() {
+        if tensors.contains_key(name) {
+            continue;
+        }
+        let (module, field) = name.rsplit_once('.').unwrap_or(("", name));
+        let spellings = [
+            format!("{module}.default.{field}"),
+            format!("{name}.default"),
+            format!("{name}.weight"),
+            format!("{name}.default.weight"),
+        ];
+        if let Some(stored) = spellings.iter().find_map(|spelling| tensors.remove(spelling)) {
+            tensors.insert(name.clone(), stored);
+        }
+    }
+}
+
 impl AdapterConfig {
     /// `model` with the adapter of this config that `folder` holds: [`AdapterConfig::init`], then
-    /// [`Adapted::load_weights`].
+    /// [`Adapted::load_weights`]. As in PEFT, names that match nothing are passed over where others match, and settings
+    /// that matter only for the start of training may be any of PEFT's.
     ///
     /// # Errors
     /// A config that does not fit the model, or a file that cannot be read or does not fit.
@@ -115,7 +137,7 @@ impl AdapterConfig {
         model: M,
         folder: impl AsRef<Path>,
     ) -> Result<Adapted<M>, AdapterError> {
-        self.init(model)?.load_weights(folder)
+        self.init_to_load(model)?.load_weights(folder)
     }
 }
 
@@ -321,7 +343,7 @@ impl AdapterFiles {
     ) -> Result<Adapted<M>, AdapterError> {
         let (config, weights) = (self.from.join(CONFIG_FILE), self.from.join(WEIGHTS_FILE));
         let config = config_of(self.fields, &config, own)?;
-        config.init(model)?.with_tensors(self.tensors, &weights)
+        config.init_to_load(model)?.with_tensors(self.tensors, &weights)
     }
 }
 

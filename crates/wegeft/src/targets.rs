@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
 use crate::json::null_as_default;
-use crate::site::{self, regex};
+use crate::site::{self, ParamInfo, Regex, regex};
+
+/// PEFT's word for all linear layers but the one that puts out logits.
+const ALL_LINEAR: &str = "all-linear";
+/// What transformers calls that one.
+const OUTPUT_LAYER: &str = "lm_head";
 
 /// Which modules to adapt, as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +19,8 @@ use crate::site::{self, regex};
 pub enum TargetModules {
     /// Names or name endings: `attn.proj` matches `blocks.3.attn.proj`.
     Names(Vec<String>),
-    /// A regular expression that the whole module path must match.
+    /// A regular expression that the whole module path must match, look-around as in Python; or `all-linear`, all linear
+    /// layers but a language model's head.
     Regex(String),
 }
 
@@ -35,6 +40,7 @@ impl TargetModules {
     pub(crate) fn matcher(&self) -> Result<Matcher<'_>, AdapterError> {
         Ok(match self {
             Self::Names(names) => Matcher::Names(names),
+            Self::Regex(word) if word.eq_ignore_ascii_case(ALL_LINEAR) => Matcher::AllLinear,
             Self::Regex(pattern) => Matcher::Regex(regex(pattern)?),
         })
     }
@@ -44,13 +50,24 @@ impl TargetModules {
 pub(crate) enum Matcher<'a> {
     Names(&'a [String]),
     Regex(Regex),
+    AllLinear,
 }
 
 impl Matcher<'_> {
-    pub(crate) fn matches(&self, module: &str) -> bool {
+    /// True if `module` is named; `all-linear` names none by its name.
+    pub(crate) fn matches(&self, module: &str) -> Result<bool, AdapterError> {
         match self {
-            Self::Names(names) => names.iter().any(|name| site::name_matches(module, name)),
-            Self::Regex(regex) => regex.is_match(module),
+            Self::Names(names) => Ok(names.iter().any(|name| site::name_matches(module, name))),
+            Self::Regex(regex) => regex.matches(module),
+            Self::AllLinear => Ok(false),
+        }
+    }
+
+    /// True if the module that holds `param` is named.
+    pub(crate) fn matches_param(&self, param: &ParamInfo) -> Result<bool, AdapterError> {
+        match self {
+            Self::AllLinear => Ok(param.is_linear_weight() && !site::name_matches(param.name(), OUTPUT_LAYER)),
+            _ => self.matches(param.name()),
         }
     }
 }
@@ -102,7 +119,7 @@ pub struct Targets {
     pub target_modules: TargetModules,
     /// Modules to leave out even if `target_modules` matches them.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub exclude_modules: Vec<String>,
+    pub exclude_modules: TargetModules,
     /// Only these layer numbers; all layers if absent.
     #[serde(default)]
     pub layers_to_transform: Option<Vec<usize>>,

@@ -3,13 +3,15 @@
 
 use serde_json::{Map, Value};
 
+use crate::error::AdapterError;
+
 /// Fields that mean nothing as long as they are null, false, empty, zero or "none". `fan_in_fan_out`, which PEFT sets by itself
-/// for GPT-2, is none of them: it says how a file of the backbone keeps its weights, and whoever reads that knows it.
-const FIELDS: [&str; 10] = [
+/// for GPT-2, is none of them: it says how a file of the backbone keeps its weights, and whoever reads that knows it. Nor is
+/// `eva_config`, which says how factors start.
+const FIELDS: [&str; 9] = [
     "alora_invocation_tokens",
     "arrow_config",
     "bias",
-    "eva_config",
     "kasa_config",
     "layer_replication",
     "lora_bias",
@@ -23,7 +25,26 @@ pub(crate) fn first(config: &Map<String, Value>) -> Option<(&'static str, &Value
     FIELDS
         .iter()
         .filter_map(|field| Some((*field, config.get(*field)?)))
-        .find(|(_, value)| is_set(value))
+        .find(|(field, value)| is_set(value) && !(*field == BIAS && trains_biases(value)))
+}
+
+const BIAS: &str = "bias";
+
+/// True for the values with which PEFT trains biases. A file of a model without biases holds none, and any other file has
+/// tensors that nothing here takes.
+fn trains_biases(bias: &Value) -> bool {
+    matches!(bias.as_str(), Some("all" | "lora_only"))
+}
+
+/// Refuses what only an adapter that is loaded may have in `extra`, the fields that say nothing of its function.
+pub(crate) fn check_fresh(extra: &Map<String, Value>) -> Result<(), AdapterError> {
+    match extra.get(BIAS).filter(|bias| trains_biases(bias)) {
+        None => Ok(()),
+        Some(bias) => {
+            let message = format!("{bias} trains biases, which is not implemented here; leave it unset");
+            Err(AdapterError::bad_field(BIAS, message))
+        }
+    }
 }
 
 fn is_set(value: &Value) -> bool {

@@ -343,3 +343,168 @@ fn the_fork_s_layout_is_read_and_written() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+/// Writes the folder of `config` with `fields` on top and the names of its tensors changed by `rename`.
+fn folder_of(folder: &Path, config: &AdapterConfig, fields: Value, rename: impl Fn(&str) -> String) {
+    let (_, mut json) = saved(config, folder);
+    for (name, value) in fields.as_object().unwrap() {
+        json[name] = value.clone();
+    }
+    std::fs::write(folder.join(CONFIG_FILE), json.to_string()).unwrap();
+    let path = folder.join(WEIGHTS_FILE);
+    let tensors = read_tensors(&path).unwrap().into_iter();
+    let tensors = tensors.map(|(name, stored)| (rename(&name), stored)).collect();
+    wegeft::storage::write_tensors(&path, &tensors).unwrap();
+}
+
+#[test]
+fn keys_of_a_running_peft_model_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::dora(2).with_target_modules(["proj"]);
+    let default = |name: &str| match name.strip_suffix(".weight") {
+        Some(stem) => format!("{stem}.default.weight"),
+        None => format!("{name}.default.weight"),
+    };
+    let magnitude = |name: &str| name.replace("lora_magnitude_vector", "lora_magnitude_vector.weight");
+    let renames: [&dyn Fn(&str) -> String; 2] = [&default, &magnitude];
+    for rename in renames {
+        folder_of(dir.path(), &config, json!({}), rename);
+        let written = read_tensors(&dir.path().join(WEIGHTS_FILE)).unwrap();
+        let loaded = wegeft::Adapted::load(model(), dir.path()).unwrap();
+        let again = tempfile::tempdir().unwrap();
+        loaded.save(again.path()).unwrap();
+        let again = read_tensors(&again.path().join(WEIGHTS_FILE)).unwrap();
+        let again = again.into_iter().map(|(name, stored)| (rename(&name), stored));
+        assert_eq!(written, again.collect());
+    }
+    let surplus = |name: &str| name.replace("lora_A.weight", "lora_A.other.weight");
+    folder_of(dir.path(), &config, json!({}), surplus);
+    let error = wegeft::Adapted::load(model(), dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("surplus") && error.contains("lora_A.other.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_first_pattern_of_the_file_that_matches_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let scale = |patterns: &str| {
+        let config = AdapterConfig::lora(2).with_target_modules(["proj"]);
+        folder_of(dir.path(), &config, json!({}), str::to_string);
+        let text = std::fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap();
+        let fields: Value = serde_json::from_str(&text).unwrap();
+        let mut fields = fields.as_object().unwrap().clone();
+        fields.insert("alpha_pattern".into(), serde_json::from_str(patterns).unwrap());
+        std::fs::write(dir.path().join(CONFIG_FILE), serde_json::to_string(&fields).unwrap()).unwrap();
+        let loaded = wegeft::Adapted::load(model(), dir.path()).unwrap();
+        let scale = loaded.bank().groups()[0].scale;
+        loaded.save(dir.path()).unwrap();
+        let again = wegeft::Adapted::load(model(), dir.path()).unwrap();
+        assert_eq!(again.bank().groups()[0].scale, scale);
+        scale
+    };
+    assert_eq!(scale(r#"{"proj": 32, "[p]roj": 4}"#), 16.0);
+    assert_eq!(scale(r#"{"[p]roj": 4, "proj": 32}"#), 2.0);
+    assert_eq!(scale(r#"{"proj": 32, ".*roj": 4}"#), 16.0);
+    assert_eq!(scale(r#"{".*roj": 4, "proj": 32}"#), 2.0);
+}
+
+#[derive(burn::module::Module, Debug)]
+struct Network {
+    layers: Vec<Model>,
+    lm_head: Linear,
+}
+
+fn network() -> Network {
+    Network {
+        layers: vec![model(), model()],
+        lm_head: model().proj,
+    }
+}
+
+/// The groups of the adapter in a folder whose config has `fields` and whose tensors are those of `modules`.
+fn loaded_groups(fields: Value, modules: &[&str]) -> Result<Vec<String>, AdapterError> {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::lora(2).with_target_modules(modules.to_vec());
+    config.init(network()).unwrap().save(dir.path()).unwrap();
+    let path = dir.path().join(CONFIG_FILE);
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for (name, value) in fields.as_object().unwrap() {
+        json[name] = value.clone();
+    }
+    std::fs::write(&path, json.to_string()).unwrap();
+    let loaded = wegeft::Adapted::load(network(), dir.path())?;
+    Ok(loaded.bank().groups().iter().map(|group| group.name.clone()).collect())
+}
+
+#[test]
+fn a_loaded_config_names_modules_as_in_peft() {
+    let (both, second) = (["layers.0.proj", "layers.1.proj"], ["layers.1.proj"]);
+    let cases: [(Value, &[&str]); 8] = [
+        (json!({ "target_modules": "all-linear" }), &both),
+        (
+            json!({ "target_modules": "all-linear", "exclude_modules": r".*\.0\..*" }),
+            &second,
+        ),
+        (
+            json!({ "target_modules": ["proj"], "exclude_modules": r"layers\.(?!1\b).*" }),
+            &second,
+        ),
+        (json!({ "target_modules": r"(?!.*lm_head).*(?<=j)" }), &both),
+        (json!({ "target_modules": ["query_key_value", "proj"] }), &both),
+        (
+            json!({ "target_modules": ["proj"], "modules_to_save": ["classifier", "score"] }),
+            &both,
+        ),
+        (
+            json!({ "target_modules": ["proj"], "exclude_modules": ["vision"] }),
+            &both,
+        ),
+        (
+            json!({ "target_modules": ["layers.0.proj", "layers.1.proj"], "exclude_modules": ["layers.0.proj"] }),
+            &second,
+        ),
+    ];
+    for (fields, expected) in cases {
+        assert_eq!(loaded_groups(fields.clone(), expected).unwrap(), expected, "{fields}");
+    }
+    let error = loaded_groups(json!({ "target_modules": ["query", "key"] }), &both).unwrap_err();
+    assert!(error.to_string().contains("'query' matches nothing"), "{error}");
+    let fresh = AdapterConfig::lora(2)
+        .with_target_modules(["query", "proj"])
+        .init(network());
+    assert!(fresh.unwrap_err().to_string().contains("'query' matches nothing"));
+    // A pattern with look-around beside one without.
+    let patterns = json!({ "target_modules": ["proj"], "alpha_pattern": { r"0\.(?=p)proj": 4, "[p]roj": 8 } });
+    assert_eq!(loaded_groups(patterns, &both).unwrap(), both);
+}
+
+#[test]
+fn settings_that_matter_for_the_start_are_read_and_start_nothing() {
+    for fields in [
+        json!({ "bias": "all" }),
+        json!({ "bias": "lora_only" }),
+        json!({ "init_lora_weights": "orthogonal" }),
+        json!({ "init_lora_weights": "eva", "eva_config": { "rho": 2.0 } }),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = AdapterConfig::lora(2).with_target_modules(["proj"]);
+        folder_of(dir.path(), &config, fields.clone(), str::to_string);
+        wegeft::Adapted::load(model(), dir.path()).unwrap();
+        let config = read_config(dir.path()).unwrap();
+        let field = fields.as_object().unwrap().keys().next().unwrap();
+        let error = config.init(model()).unwrap_err().to_string();
+        assert!(error.contains(field.as_str()), "{error}");
+        // Trained biases that nothing here takes.
+        let bias = |name: &str| name.replace("lora_B.weight", "base_layer.bias");
+        folder_of(
+            dir.path(),
+            &AdapterConfig::lora(2).with_target_modules(["proj"]),
+            fields,
+            bias,
+        );
+        let error = config.load(model(), dir.path()).unwrap_err().to_string();
+        assert!(error.contains("base_layer.bias"), "{error}");
+    }
+}

@@ -157,7 +157,7 @@ fn methods_of_adapter_config_json() {
     let lora = lora.unwrap();
     let lora = lora.settings::<LoraConfig>().expect("it is LoRA");
     assert_eq!(lora.init, LoraInit::PissaNiter(16));
-    let error = parsed(r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "eva"}"#).unwrap_err();
+    let error = parsed(r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "loftq"}"#).unwrap_err();
     assert!(error.to_string().contains("init_lora_weights"), "{error}");
     let reft = |position: &str| {
         parsed(&format!(

@@ -492,8 +492,14 @@ fn an_adapter_travels_as_bytes_and_under_other_names() {
     };
     let there = read().renamed(names).attach(other).unwrap();
     assert_eq!(
-        there.config().settings::<LoraConfig>().unwrap().patterns.rank_pattern["wte"],
-        3
+        there
+            .config()
+            .settings::<LoraConfig>()
+            .unwrap()
+            .patterns
+            .rank_pattern
+            .get("wte"),
+        Some(&3)
     );
     close(
         there.merge().unwrap().wte.weight.val(),

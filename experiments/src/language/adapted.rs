@@ -33,8 +33,7 @@ pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, S
         Some(rows) => model.with_vocabulary(rows),
         None => model,
     };
-    let adapted = config.init(model).map_err(|e| e.to_string())?;
-    let adapted = adapted.load_weights(folder).map_err(|e| e.to_string())?;
+    let adapted = config.load(model, folder).map_err(|e| e.to_string())?;
     Ok(trained_in_f32(adapted))
 }
 

@@ -41,6 +41,5 @@ pub fn load_adapted(pretrained: &Pretrained, folder: &Path, device: &Device) -> 
 
 fn loaded(model: Vit, folder: &Path) -> Result<Adapted<Vit>, String> {
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
-    let adapted = config.init(model).map_err(|e| e.to_string())?;
-    adapted.load_weights(folder).map_err(|e| e.to_string())
+    config.load(model, folder).map_err(|e| e.to_string())
 }

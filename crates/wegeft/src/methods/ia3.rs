@@ -46,7 +46,11 @@ impl Method for Ia3Config {
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         let feedforward = self.feedforward_modules.matcher()?;
-        if !self.feedforward_modules.is_empty() && !sites.iter().any(|site| feedforward.matches(&site.module())) {
+        let mut named = self.feedforward_modules.is_empty();
+        for site in sites {
+            named |= feedforward.matches(&site.module())?;
+        }
+        if !named {
             let message = "names none of the target_modules; add its modules there too";
             return Err(AdapterError::bad_field("feedforward_modules", message));
         }
@@ -57,9 +61,9 @@ impl Method for Ia3Config {
     fn specs(&self, group: &Group) -> Vec<Spec> {
         let site = group.site();
         let feedforward = self.feedforward_modules.matcher();
-        let spec = match feedforward.is_ok_and(|names| names.matches(&site.module())) {
-            true => Spec::new(INPUT, "ia3_l", [1, site.d_in]),
-            false => Spec::new(OUTPUT, "ia3_l", [site.d_out, 1]),
+        let spec = match feedforward.and_then(|names| names.matches(&site.module())) {
+            Ok(true) => Spec::new(INPUT, "ia3_l", [1, site.d_in]),
+            _ => Spec::new(OUTPUT, "ia3_l", [site.d_out, 1]),
         };
         vec![spec.with_init(Init::Ones)]
     }

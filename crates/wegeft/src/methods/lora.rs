@@ -163,13 +163,24 @@ impl Method for LoraConfig {
         method::settings(self)
     }
 
+    fn check_fresh(&self) -> Result<(), AdapterError> {
+        match self.init {
+            LoraInit::Elsewhere(start) => Err(start.refused()),
+            _ => Ok(()),
+        }
+    }
+
     fn takes(&self, _kind: SiteKind) -> bool {
         true
     }
 
     fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
         self.check()?;
-        let plain = !self.use_dora && matches!(self.init, LoraInit::Kaiming | LoraInit::Gaussian);
+        let plain = matches!(
+            self.init,
+            LoraInit::Kaiming | LoraInit::Gaussian | LoraInit::Elsewhere(_)
+        );
+        let plain = plain && !self.use_dora;
         if let Some(site) = sites.iter().find(|site| site.kind != SiteKind::Matrix && !plain) {
             let message = format!(
                 "'{}' is of kind {:?}, where LoRA starts as init_lora_weights true or \"gaussian\" and without DoRA only",

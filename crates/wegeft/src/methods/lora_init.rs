@@ -29,6 +29,43 @@ pub enum LoraInit {
     PissaNiter(usize),
     /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
     Olora,
+    /// A start of PEFT's that matters only for training, such as `"orthogonal"`: adapters that started so are loaded, and
+    /// none starts so here.
+    Elsewhere(Elsewhere),
+}
+
+/// Starts of PEFT's that leave the frozen weight as it is and are not implemented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// `"orthogonal"`
+    Orthogonal,
+    /// `"eva"`
+    Eva,
+    /// `"lora_ga"`
+    LoraGa,
+    /// `"mica"`
+    Mica,
+}
+
+impl Elsewhere {
+    const ALL: [Self; 4] = [Self::Orthogonal, Self::Eva, Self::LoraGa, Self::Mica];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Orthogonal => "orthogonal",
+            Self::Eva => "eva",
+            Self::LoraGa => "lora_ga",
+            Self::Mica => "mica",
+        }
+    }
+
+    pub(crate) fn refused(self) -> AdapterError {
+        let message = format!(
+            "\"{}\" is for adapters that are loaded; start one with true, \"gaussian\", \"pissa\" or \"olora\"",
+            self.name()
+        );
+        AdapterError::bad_field("init_lora_weights", message)
+    }
 }
 
 impl TryFrom<Value> for LoraInit {
@@ -42,10 +79,11 @@ impl TryFrom<Value> for LoraInit {
                 "gaussian" => Some(Self::Gaussian),
                 "pissa" => Some(Self::Pissa),
                 "olora" => Some(Self::Olora),
-                other => other
-                    .strip_prefix("pissa_niter_")
-                    .and_then(|n| n.parse().ok())
-                    .map(Self::PissaNiter),
+                other => {
+                    let iterations = other.strip_prefix("pissa_niter_").and_then(|n| n.parse().ok());
+                    let elsewhere = Elsewhere::ALL.into_iter().find(|start| start.name() == other);
+                    iterations.map(Self::PissaNiter).or(elsewhere.map(Self::Elsewhere))
+                }
             },
             _ => None,
         };
@@ -68,6 +106,7 @@ impl From<LoraInit> for Value {
             LoraInit::Pissa => "pissa".into(),
             LoraInit::PissaNiter(n) => format!("pissa_niter_{n}").into(),
             LoraInit::Olora => "olora".into(),
+            LoraInit::Elsewhere(start) => start.name().into(),
         }
     }
 }
@@ -100,7 +139,8 @@ impl LoraInit {
         };
         let zeros = || Tensor::zeros([site.d_out, r], device);
         let (a, b) = match self {
-            Self::Kaiming => (uniform([r, site.d_in], site.d_in), zeros()),
+            // What is loaded replaces the start of one from elsewhere.
+            Self::Kaiming | Self::Elsewhere(_) => (uniform([r, site.d_in], site.d_in), zeros()),
             Self::Random => (uniform([r, site.d_in], site.d_in), uniform([site.d_out, r], r)),
             Self::Gaussian => {
                 let normal = Distribution::Normal(0.0, 1.0 / r as f64);

@@ -113,9 +113,9 @@ fn language(
     if let Some(name) = named {
         config.extra.insert(BASE_MODEL.into(), json!(absolute_model(name)?));
     }
-    let adapted = config.init(plain.clone()).map_err(|e| e.to_string())?;
+    let adapted = config.load(plain.clone(), &on.adapter);
     Ok(Language {
-        adapted: adapted.load_weights(&on.adapter).map_err(|e| e.to_string())?,
+        adapted: adapted.map_err(|e| e.to_string())?,
         plain,
         folder,
     })
