@@ -335,10 +335,6 @@ impl<'a> Translation<'a> {
         ] {
             fields.shift_remove(field);
         }
-        // Trained biases are in the model already.
-        if fields.contains_key("bias") {
-            fields.insert("bias".into(), json!("none"));
-        }
         if !self.targets.is_empty() {
             fields.insert("target_modules".into(), json!(self.targets));
         }
