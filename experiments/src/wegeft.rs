@@ -98,8 +98,8 @@ struct Completions {
     shell: Shell,
 }
 
-/// The whole command.
-fn whole() -> Command {
+/// The whole command: every program as a subcommand.
+pub fn whole() -> Command {
     let mut all = Command::new("wegeft")
         .about("Weight-generative fine-tuning, its baselines and their experiments")
         .subcommand_required(true)
