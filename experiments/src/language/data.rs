@@ -28,6 +28,16 @@ impl Sequence {
         self.learned.iter().skip(1).filter(|learned| **learned).count()
     }
 
+    /// Tokens of each example that come before the first one that is learned: its prompt.
+    pub fn prompts(&self) -> Vec<usize> {
+        let starts = std::iter::once(0).chain(self.starts.iter().copied());
+        let of_example = |(start, length): (usize, usize)| {
+            let learned = &self.learned[start..start + length];
+            learned.iter().position(|learned| *learned).unwrap_or(length)
+        };
+        starts.zip(self.documents()).map(of_example).collect()
+    }
+
     /// Tokens of each example.
     pub fn documents(&self) -> Vec<usize> {
         let starts = std::iter::once(0).chain(self.starts.iter().copied());
@@ -75,6 +85,8 @@ impl Values {
                 Layout::packed(&documents, width)
             }
         };
+        let prompts: Vec<Vec<usize>> = sequences.clone().map(Sequence::prompts).collect();
+        let layout = layout.with_prompts(&prompts);
         let mut ids = vec![0i64; rows * width];
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (row, sequence) in sequences.enumerate() {

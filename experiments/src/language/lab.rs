@@ -19,7 +19,6 @@ use wegeft::{Adapted, Summary};
 use crate::cli::output::{detail, tell};
 use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
-use crate::language::adapted::trained_in_f32;
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
 use crate::language::evaluation::{Answering, Score, is_answered};
@@ -38,6 +37,7 @@ use crate::run::outcome::{Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
+use crate::train::precision::trained_in_f32;
 use crate::train::stream::{self, Ordered, Seeding};
 use crate::train::trainer::{Measured, Session, Trained};
 
@@ -183,14 +183,24 @@ impl LanguageLab {
     }
 
     /// A new adapter of a trial's method on the model, its random factors those of the trial's seed; or the one that training
-    /// goes on from.
-    fn adapted(&self, lm: &Lm, trial: &Trial, device: &Device) -> Result<Adapted<Decoder>, String> {
+    /// goes on from. `count`: sequences that it is to be trained on, if that is known.
+    fn adapted(
+        &self,
+        lm: &Lm,
+        trial: &Trial,
+        count: Option<usize>,
+        device: &Device,
+    ) -> Result<Adapted<Decoder>, String> {
         if let Some(adapter) = &self.settings.model.adapter {
             return lm.with_adapter(adapter);
         }
         device.seed(trial.seed);
         let settings = &self.settings;
         let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        if let Some(count) = count {
+            let steps = self.session(trial, count, Path::new("")).plan.scheduled_steps(count);
+            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
+        }
         // What PEFT and `adapter` look for in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
         config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
@@ -249,7 +259,7 @@ impl LanguageLab {
         };
         let decoder = &lm.pretrained.model;
         let params: usize = site::params(decoder).iter().map(ParamInfo::len).sum();
-        let bytes = if self.settings.model.dtype == "f32" { 4 } else { 2 };
+        let bytes = self.settings.model.dtype.bytes();
         let estimate = estimate(decoder.config(), params, bytes, summary.trainable_params(), batch);
         (estimate, batch)
     }
@@ -277,7 +287,9 @@ impl LanguageLab {
         let (lm, device) = self.model().map_err(RunError::Failed)?;
         let [train, valid] = self.data(&lm).map_err(failed)?;
         let this: &Self = self;
-        let adapted = this.adapted(&lm, trial, &device).map_err(RunError::Failed)?;
+        let adapted = this
+            .adapted(&lm, trial, Some(train.len()), &device)
+            .map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
         this.check_memory(&lm, &summary, &train).map_err(failed)?;
@@ -408,7 +420,7 @@ impl Lab for LanguageLab {
         for trial in left.iter().filter(trains) {
             if !seen.contains(&&trial.method) {
                 seen.push(&trial.method);
-                self.adapted(&lm, trial, &device)?;
+                self.adapted(&lm, trial, None, &device)?;
             }
         }
         if !seen.is_empty() {
@@ -424,7 +436,7 @@ impl Lab for LanguageLab {
         let (lm, device) = self.model()?;
         let [train, _] = self.data(&lm)?;
         let this: &Self = self;
-        let adapted = this.adapted(&lm, trial, &device)?;
+        let adapted = this.adapted(&lm, trial, Some(train.len()), &device)?;
         let summary = adapted.summary();
         let (memory, _) = this.memory(&lm, &summary, &train);
         let session = this.session(trial, train.len(), Path::new(""));

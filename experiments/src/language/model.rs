@@ -38,7 +38,7 @@ pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
         None => shipped::language_model()?,
     };
     let options = LoadOptions {
-        precision: settings.dtype.parse().map_err(|e| format!("field 'dtype': {e}"))?,
+        precision: settings.dtype.into(),
         ..LoadOptions::default()
     };
     let start = Instant::now();

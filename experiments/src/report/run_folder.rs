@@ -120,7 +120,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         Section {
             title: "Training curves".into(),
             note: match validated.len() < outcomes.len() {
-                true => "None for runs that trained on the validation pictures too.".into(),
+                true => "None for runs that trained on the validation images too.".into(),
                 false => String::new(),
             },
             plots: curves,
@@ -138,7 +138,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         let image = |sample: Sample| Image {
             wrong: sample.label != sample.predicted,
             percent: format!("{:.0}", 100.0 * sample.probability),
-            source: sample.picture,
+            source: sample.image,
             label: sample.label,
             predicted: sample.predicted,
         };
@@ -209,7 +209,8 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
 /// A test image and its prediction, as samples.json has it.
 #[derive(Deserialize)]
 struct Sample {
-    picture: String,
+    #[serde(alias = "picture")] // as earlier runs wrote it
+    image: String,
     label: String,
     predicted: String,
     probability: f64,

@@ -227,7 +227,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
         notes,
     } = loaded;
     for note in notes {
-        eprintln!("{note}");
+        crate::cli::output::note(note);
     }
     let settings = args.generation(&generation)?;
     if args.logits.is_none() {

@@ -8,6 +8,8 @@ pub mod interrupt;
 pub mod launch;
 pub mod metrics_file;
 pub mod plain;
+pub mod precision;
+pub mod ranks;
 pub mod recompute;
 pub mod schedule;
 pub mod settings;

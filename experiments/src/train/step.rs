@@ -6,6 +6,7 @@ use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{ClassificationOutput, ItemLazy, TrainOutput};
 use wegeft::Adapted;
+use wegeft::methods::adalora::AdaLoraConfig;
 
 use crate::train::clipping::{clipped, scaled};
 use crate::train::stream::Step;
@@ -153,8 +154,21 @@ where
         item.loss = item.loss.mul_scalar(factor);
         grads = scaled(adapted, grads, item.loss.full_like(factor));
     }
+    let grads = with_penalty(adapted, grads);
     let grads = clipped(adapted, grads, reduction.max_grad_norm);
     TrainOutput { grads, item }
+}
+
+/// `grads` and those of what AdaLoRA adds to the loss. The loss that is told stays the task's.
+fn with_penalty<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: GradientsParams) -> GradientsParams {
+    let config = adapted.config().settings::<AdaLoraConfig>();
+    let Some(penalty) = config.and_then(|config| config.penalty(adapted)) else {
+        return grads;
+    };
+    let mut sum = GradientsAccumulator::new();
+    sum.accumulate(adapted, grads);
+    sum.accumulate(adapted, GradientsParams::from_grads(penalty.backward(), adapted));
+    sum.grads()
 }
 
 /// The loss of a step, nothing trained.

@@ -20,6 +20,7 @@ use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
+use crate::train::ranks::Ranks;
 use crate::train::schedule::Rates;
 use crate::train::settings::{Keep, Training};
 use crate::train::step::{Objective, Reduction, train_step, valid_step};
@@ -211,20 +212,29 @@ impl Session<'_> {
             max_grad_norm: self.settings.max_grad_norm,
             mean_of_batch_means: self.mean_of_batch_means,
         };
+        let steps_done = (done * self.plan.steps_per_round(self.count)).min(self.plan.steps(self.count));
+        let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
         let for_valid = objective.clone();
-        let trainee = adapted.with_steps(
+        let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
                 let run = |step: Step<O::Batch>| train_step(&objective, reduction, adapted, step);
                 objective.within(step, run)
             },
             move |adapted: &Adapted<M>, step: Step<O::Batch>| valid_step(&for_valid, adapted, step),
         );
+        if let Some(ranks) = &ranks {
+            trainee = trainee.with_around(ranks.clone());
+        }
         let record = |name: &'static str| RecordFiles::new(checkpoints, name);
         let best = (self.settings.keep == Keep::Best).then(|| watch.clone());
         let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, device));
         let mut training = SupervisedTraining::new(self.folder, train, valid)
-            .with_custom_checkpointers(record("model"), record("optim"), record("scheduler"))
-            .with_checkpointing_strategy(LastTwo::new(checkpoints, best))
+            .with_custom_checkpointers(
+                record("model").with_ranks(ranks.clone()),
+                record("optim"),
+                record("scheduler"),
+            )
+            .with_checkpointing_strategy(LastTwo::new(checkpoints, best, ranks))
             .with_application_logger(None)
             .with_metric_logger(metrics)
             .with_interrupter(self.interrupter.clone())
@@ -318,7 +328,7 @@ fn load<M: Module + ModuleDisplay>(
     round: usize,
 ) -> Result<Adapted<M>, String> {
     let path = record.path(round);
-    let damaged = |e: String| format!("{} is damaged ({e}); remove its folder", path.display());
-    let loaded = ModuleRecord::load(&path).map_err(|e| damaged(e.to_string()))?;
-    adapted.try_load_record(loaded).map_err(|e| damaged(e.to_string()))
+    let loaded: ModuleRecord = record.read(round).map_err(|e| format!("{e}; remove its folder"))?;
+    let fits = adapted.try_load_record(loaded);
+    fits.map_err(|e| format!("{} does not fit the model ({e}); remove its folder", path.display()))
 }
