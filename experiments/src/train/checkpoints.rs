@@ -11,8 +11,8 @@ use burn::train::checkpoint::{
     Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
 };
 use burn::train::metric::store::EventStoreClient;
-use wegeft::storage::write_then_rename;
 
+use crate::run::files::replace;
 use crate::train::watch::SharedWatch;
 
 /// The three records of an epoch.
@@ -42,14 +42,11 @@ impl RecordFiles {
 impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
         let bytes = record.checkpoint_into_bytes().map_err(CheckpointerError::Record)?;
-        write_then_rename(&self.path(epoch), &bytes).map_err(|e| CheckpointerError::Unknown(e.to_string()))
+        replace(&self.path(epoch), &bytes).map_err(CheckpointerError::Unknown)
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        match std::fs::remove_file(self.path(epoch)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointerError::IOError(error)),
-            _ => Ok(()),
-        }
+        files::remove_file(&self.path(epoch)).map_err(CheckpointerError::IOError)
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
