@@ -155,7 +155,7 @@ fn completions(matches: &ArgMatches) -> Result<(), String> {
 fn man(matches: &ArgMatches) -> Result<(), String> {
     let folder = matches.get_one::<std::path::PathBuf>("folder").ok_or("give a folder")?;
     let error = |e: std::io::Error| format!("cannot write into {}: {e}", folder.display());
-    std::fs::create_dir_all(folder).map_err(error)?;
+    files::create_folder(folder).map_err(error)?;
     clap_mangen::generate_to(whole().version(crate::cli::program::version()), folder).map_err(error)?;
     print(format_args!("man pages written into {}", folder.display()))
 }

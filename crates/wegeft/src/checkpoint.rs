@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -187,33 +186,18 @@ pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterErr
     file.map(checksum::seal).map_err(|e| file_error("write", path, e))
 }
 
-/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part. A link is
-/// followed; a device or a pipe, which no file may replace, is written into.
+/// Writes `bytes` beside `path`, brings them to the disk, then renames: a reader sees the old file or the new one, never a
+/// part, after a power loss too. A link is followed; a device or a pipe, which no file may replace, is written into.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-    let error = |e: std::io::Error| {
-        // tempfile adds the name of a file that is gone by then.
-        let message = e.to_string();
-        file_error("write", path, message.split(" at path \"").next().unwrap_or_default())
-    };
-    let target = match fs::canonicalize(path) {
-        Ok(target) if !target.is_file() => return fs::write(target, bytes).map_err(error),
-        Ok(target) => target,
-        // A link to nothing yet.
-        Err(_) if path.is_symlink() => return fs::write(path, bytes).map_err(error),
-        Err(_) => path.to_path_buf(),
-    };
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; an adapter is as readable as the umask says.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(error)?;
-    file.write_all(bytes).map_err(error)?;
-    file.persist(&target).map_err(|e| error(e.error))?;
-    Ok(())
+    files::write_through(path, bytes).map_err(|e| file_error("write", path, e))
+}
+
+/// [`write_then_rename`] of a file in a folder of ours: a link in its place is replaced, and what it leads to left alone.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    files::replace(path, bytes).map_err(|e| file_error("write", path, e))
 }
 
 /// The tensors of a safetensors file, F16 and BF16 upcast to f32.

@@ -1,17 +1,16 @@
 //! report.html of a run folder, and the table of its results.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use datasets::language::published::Row as PublishedRow;
 use serde::Deserialize;
 use serde_json::Value;
-use wegeft::storage::write_then_rename;
 
 use crate::cli::table::{distinct, mean};
 use crate::report::page::{Image, Row, Section, Shown, page, rows};
 use crate::report::plots::{self, Bar, Curve};
 use crate::report::{suite_tables, terminal};
-use crate::run::files::{read_json, read_lines};
+use crate::run::files::{read_json, read_lines, replace};
 use crate::run::outcome::Outcome;
 
 /// How the outcomes of a run lie in its folder and in its table.
@@ -49,12 +48,19 @@ impl Layout {
     /// Where the files of an outcome lie.
     fn folder(&self, out: &Path, outcome: &Outcome) -> PathBuf {
         let folder = match self {
-            Self::Tasks => out.join(&outcome.task).join(&outcome.method),
-            Self::Sets { .. } | Self::Losses => out.join(&outcome.method),
+            Self::Tasks => inside(&inside(out, &outcome.task), &outcome.method),
+            Self::Sets { .. } | Self::Losses => inside(out, &outcome.method),
         };
         let of_seed = folder.join(format!("seed-{}", outcome.seed));
         if of_seed.is_dir() { of_seed } else { folder }
     }
+}
+
+/// `name` below `folder`, whatever the file says that it is from: what leads out of the folder is left out of it.
+fn inside(folder: &Path, name: &str) -> PathBuf {
+    let parts = Path::new(name).components();
+    let plain = parts.filter(|part| matches!(part, Component::Normal(_)));
+    folder.join(plain.collect::<PathBuf>())
 }
 
 /// Answers of each method and set that are shown.
@@ -77,7 +83,7 @@ pub fn write(out: &Path, title: &str, layout: &Layout, outcomes: &[Outcome], tab
         ..Section::default()
     });
     let html = page(title, &out.display().to_string(), &sections)?;
-    write_then_rename(&out.join("report.html"), html.as_bytes()).map_err(|e| e.to_string())
+    replace(&out.join("report.html"), html.as_bytes())
 }
 
 fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Section>, String> {
@@ -138,7 +144,10 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         let image = |sample: Sample| Image {
             wrong: sample.label != sample.predicted,
             percent: format!("{:.0}", 100.0 * sample.probability),
-            source: sample.image,
+            // A page that loads nothing tells nobody that it was opened.
+            source: Some(sample.image)
+                .filter(|source| source.starts_with("data:image/"))
+                .unwrap_or_default(),
             label: sample.label,
             predicted: sample.predicted,
         };
@@ -184,7 +193,7 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
         },
     ];
     for outcome in outcomes {
-        let path = layout.folder(out, outcome).join(format!("{}.jsonl", outcome.task));
+        let path = inside(&layout.folder(out, outcome), &format!("{}.jsonl", outcome.task));
         let answers = read_lines::<Value>(&path)?;
         if answers.is_empty() {
             continue;

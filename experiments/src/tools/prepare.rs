@@ -8,6 +8,7 @@ use datasets::vtab::{Options, TASKS, TaskInfo, info};
 
 use crate::cli::output::{print, tell};
 use crate::cli::table::table;
+use crate::run::files::create_folder;
 use crate::run::lock::Lock;
 
 /// Make the task folders of VTAB-1k from the records of TensorFlow Datasets
@@ -43,7 +44,7 @@ pub fn prepare(args: &Args) -> Result<(), String> {
         any_version: args.any_version,
     };
     let tasks = tasks(args)?;
-    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
+    create_folder(&args.out)?;
     let _lock = Lock::take(&args.out)?;
     for name in clean(&args.out).map_err(|e| e.to_string())? {
         tell(format_args!("{name}: removed what a killed run has left"));

@@ -14,8 +14,9 @@ use burn::train::checkpoint::{
     Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
 };
 use burn::train::metric::store::EventStoreClient;
-use wegeft::storage::{read_tensors, write_then_rename};
+use wegeft::storage::read_tensors;
 
+use crate::run::files::replace;
 use crate::train::ranks::{self, Ranks};
 use crate::train::watch::SharedWatch;
 
@@ -76,7 +77,7 @@ impl RecordFiles {
 }
 
 fn removed(path: &Path) -> Result<(), CheckpointerError> {
-    match std::fs::remove_file(path) {
+    match files::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointerError::IOError(error)),
         _ => Ok(()),
     }
@@ -91,7 +92,7 @@ impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
         let mut file = bytes.to_vec();
         file.extend(crc32c::crc32c(&bytes).to_le_bytes());
         file.extend(END);
-        write_then_rename(&self.path(epoch), &file).map_err(|e| CheckpointerError::Unknown(e.to_string()))
+        replace(&self.path(epoch), &file).map_err(CheckpointerError::Unknown)
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {

@@ -4,6 +4,7 @@ pub mod checkpoints;
 pub mod clipping;
 pub mod dashboard;
 pub mod estimate;
+pub mod health;
 pub mod interrupt;
 pub mod launch;
 pub mod metrics_file;

@@ -13,11 +13,14 @@ use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
 use wegeft::Adapted;
 
-use crate::cli::output::{counted, tell};
+use crate::cli::device::computes_at_once;
+use crate::cli::output::{counted, note, tell};
 use crate::run::clock::Clock;
+use crate::run::files::create_folder;
 use crate::run::grid::Best;
 use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
+use crate::train::health::{Health, first_not_finite};
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
 use crate::train::ranks::Ranks;
@@ -119,8 +122,7 @@ impl Session<'_> {
         let failed = |message: String| self.failed(message);
         let (steps, rounds) = (self.plan.steps(self.count), self.plan.rounds(self.count));
         let checkpoints = self.folder.join("checkpoints");
-        std::fs::create_dir_all(&checkpoints)
-            .map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
+        create_folder(&checkpoints).map_err(failed)?;
         let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
         let mut done = 0;
         if let Some((round, model)) = checkpoints::last_whole(&checkpoints).map_err(failed)? {
@@ -215,10 +217,14 @@ impl Session<'_> {
         let steps_done = (done * self.plan.steps_per_round(self.count)).min(self.plan.steps(self.count));
         let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
         let for_valid = objective.clone();
+        let terminal = std::io::stdout().is_terminal();
+        let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);
+        health.reads_losses = computes_at_once(device);
+        health.quiet = terminal;
         let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
                 let run = |step: Step<O::Batch>| train_step(&objective, reduction, adapted, step);
-                objective.within(step, run)
+                health.look(adapted, objective.within(step, run))
             },
             move |adapted: &Adapted<M>, step: Step<O::Batch>| valid_step(&for_valid, adapted, step),
         );
@@ -255,17 +261,22 @@ impl Session<'_> {
         if done > 0 {
             training = training.checkpoint(done);
         }
-        let terminal = std::io::stdout().is_terminal();
         let training = training.renderer(renderer(terminal, self.interrupter, done));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
+        for told in std::mem::take(&mut watch.get().notes) {
+            note(format_args!("  {told}"));
+        }
         if let Some(step) = watch.get().bad_step {
             // The next trial may go on, unless the user wants to stop too.
             if self.interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
                 self.interrupter.reset();
             }
+            let since = || first_not_finite(&result.model.adapted, None).map(|name| format!("'{name}' is not either"));
+            let tensor = watch.get().bad_tensor.take().or_else(since);
+            let tensor = tensor.map_or(String::new(), |tensor| format!(" ({tensor})"));
             return Err(RunError::Diverged(format!(
-                "{}: the loss is not a number at step {step}; lower learning_rate (the last good checkpoint is kept)",
+                "{}: the loss is not a number at step {step}{tensor}; lower learning_rate (the last good checkpoint is kept)",
                 self.place
             )));
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use wegeft::AdapterConfig;
 
 use crate::cli::settings::defaults;
-use crate::run::files::{read_json, read_lines, remove_folder, write_json};
+use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
 use crate::run::lock::Lock;
 use crate::run::outcome::RunError;
 use crate::run::strays::remove_strays;
@@ -76,7 +76,7 @@ impl Pretraining<'_> {
         S: Source<Batch = O::Batch>,
     {
         let folder = self.out.join("training");
-        std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        create_folder(&folder)?;
         let _lock = Lock::take(&folder)?;
         remove_strays(&folder);
         let flags = folder.join("flags.json");

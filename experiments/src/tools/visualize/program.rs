@@ -1,5 +1,6 @@
 //! The `visualize` program: a trained WeGeFT adapter and images in, token-cluster maps out.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use backbones::{Normalization, Vit, load_vit, resolve};
@@ -8,12 +9,13 @@ use clap::Parser;
 use datasets::parquet_images::Columns;
 use datasets::steps::{Steps, prepare};
 use datasets::{Resize, decode};
-use image::RgbImage;
+use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
 use wegeft::Adapted;
 
 use crate::cli::output::{counted, print};
 use crate::cli::shipped;
+use crate::run::files::{create_folder, replace};
 use crate::suites::vtab::Source;
 use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
 use crate::tools::visualize::overlay::{overlay, sheet};
@@ -182,12 +184,12 @@ fn of_task(
 }
 
 fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
-    std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    create_folder(folder)?;
     let save = |image: &RgbImage, name: String| {
         let path = folder.join(name);
-        image
-            .save(&path)
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))
+        let mut png = Cursor::new(Vec::new());
+        image.write_to(&mut png, ImageFormat::Png).map_err(|e| e.to_string())?;
+        replace(&path, png.get_ref())
     };
     save(picture, "input.png".into())?;
     for variant in ["after", "before"] {
