@@ -30,8 +30,8 @@ pub enum ZeroFactor {
 #[command(next_help_heading = "Adapter")]
 pub struct Adapter {
     /// Methods, separated by commas: linear, full, wegeft, wegeft_unshared, lora, rslora, lora_plus, lora_fa, dora, pissa,
-    /// olora, vera, ia3, bitfit, layer_norm, vpt, vpt_shallow, loreft, direft, houlsby, pfeiffer; of language models also
-    /// none, the model as it is.
+    /// olora, vera, ia3, bitfit, layer_norm, vpt, vpt_shallow, loreft, direft, houlsby, pfeiffer; of language models and
+    /// text classifiers also none, the model as it is.
     #[arg(long, value_delimiter = ',', default_values = ["linear", "lora", "wegeft"])]
     pub method: Vec<String>,
     /// Modules whose weights WeGeFT, LoRA and its variants, VeRA and IA3 adapt, separated by commas.
@@ -102,6 +102,8 @@ pub enum Wing {
     Vision,
     /// A language model.
     Language,
+    /// A text encoder or language model with a head that is trained in full.
+    Text,
 }
 
 /// What a line of the table reads.
@@ -149,7 +151,7 @@ impl Values<'_> {
             (None, Wing::Vision) => AdapterConfig::ia3(["mlp.fc2"])
                 .with_target_modules(["attn.qkv", "mlp.fc2"])
                 .with_fused(Fused::qkv("attn.qkv", ["k", "v"])),
-            (None, Wing::Language) => {
+            (None, Wing::Language | Wing::Text) => {
                 AdapterConfig::ia3(["down_proj"]).with_target_modules(["k_proj", "v_proj", "down_proj"])
             }
         }
@@ -276,7 +278,7 @@ pub fn flags_of(name: &str, field: &str) -> Vec<&'static str> {
 /// An unknown method.
 pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Result<AdapterConfig, String> {
     let Some(entry) = find(name) else {
-        let none = (wing == Wing::Language).then_some(NONE);
+        let none = (wing != Wing::Vision).then_some(NONE);
         let names: Vec<&str> = none.into_iter().chain(names()).collect();
         return Err(format!("method '{name}' is unknown; choose among {}", names.join(", ")));
     };
@@ -292,7 +294,8 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
     };
     Ok(match wing {
         Wing::Vision => config.with_modules_to_save(["head"]),
-        Wing::Language => config,
+        // What the head of a text classifier is called depends on the model.
+        Wing::Language | Wing::Text => config,
     })
 }
 
@@ -332,7 +335,7 @@ impl Adapter {
             }
         }
         for method in self.method.iter().chain(own.keys()) {
-            if method == NONE && wing == Wing::Language {
+            if method == NONE && wing != Wing::Vision {
                 continue;
             }
             adapter(self, own, method, wing)?;
@@ -412,7 +415,7 @@ pub fn grid(
                 _ => WEIGHT_DECAY.to_vec(),
             },
         ),
-        Wing::Language => (vec![rate / 2.0, rate, 2.0 * rate], vec![decay]),
+        Wing::Language | Wing::Text => (vec![rate / 2.0, rate, 2.0 * rate], vec![decay]),
     };
     let given = |own: Option<Vec<f64>>, all: &[f64], default: Vec<f64>| match own {
         Some(values) => values,

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use backbones::lm::Decoder;
-use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Tensor};
 use safetensors::tensor::Metadata;
 use wegeft::Adapted;
@@ -67,7 +67,7 @@ fn vocabulary(folder: &Path) -> Option<usize> {
 
 /// `adapted` with all that is trained in f32: a step of AdamW is often smaller than what bf16 rounds a weight to. The
 /// frozen weights keep their type.
-pub fn trained_in_f32(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
+pub fn trained_in_f32<M: Module + ModuleDisplay>(adapted: Adapted<M>) -> Adapted<M> {
     let trained = adapted.saved_params().into_iter().map(|param| param.id).collect();
     adapted.map(&mut Widen { trained })
 }

@@ -11,6 +11,7 @@ use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
+use datasets::glue;
 use wegeft::Adapted;
 
 use crate::cli::output::{counted, tell};
@@ -21,6 +22,7 @@ use crate::train::checkpoints::{self, LastTwo, RecordFiles};
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
 use crate::train::schedule::Rates;
+use crate::train::score::Score;
 use crate::train::settings::{Keep, Training};
 use crate::train::step::{Objective, Reduction, train_step, valid_step};
 use crate::train::stream::{Plan, Rounds, Source, Step};
@@ -34,6 +36,8 @@ pub enum Measured {
     Images,
     /// Loss and tokens per second.
     Tokens,
+    /// A metric over all texts that are held out, loss and tokens per second.
+    Texts(glue::Metric),
 }
 
 impl Measured {
@@ -42,6 +46,7 @@ impl Measured {
         match self {
             Self::Images => ("accuracy", Best::Greatest),
             Self::Tokens => ("loss", Best::Lowest),
+            Self::Texts(metric) => (metric.name(), Best::Greatest),
         }
     }
 }
@@ -236,6 +241,10 @@ impl Session<'_> {
                 .metric_train_numeric(Throughput::new("Images")),
             Measured::Tokens => training
                 .metrics((LossMetric::new(),))
+                .metric_train_numeric(Throughput::new("Tokens")),
+            Measured::Texts(metric) => training
+                .metrics((LossMetric::new(),))
+                .metric_valid_numeric(Score::new(metric))
                 .metric_train_numeric(Throughput::new("Tokens")),
         };
         training = training.metric_train_numeric(LearningRateMetric::new());
