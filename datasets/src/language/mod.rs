@@ -7,6 +7,7 @@ pub mod example;
 pub mod extraction;
 mod json_text;
 pub mod message;
+pub mod metamath;
 pub mod published;
 pub mod question;
 pub mod records;

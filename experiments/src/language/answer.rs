@@ -37,6 +37,7 @@ pub fn answers(
         max_new_tokens: settings.max_new_tokens,
         num_beams: settings.num_beams,
         temperature: settings.temperature,
+        top_p: settings.top_p,
         seed,
         ..Generation::default()
     };

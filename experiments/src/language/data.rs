@@ -163,6 +163,20 @@ impl Sequences {
     }
 }
 
+/// The batches of an epoch over `count` examples: shuffled, sorted by length within stretches of 50 batches, and the batches
+/// shuffled, so that little is padding and yet every epoch mixes differently.
+pub fn of_like_length(count: usize, plan: &Plan, epoch: usize, length: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(epoch as u64));
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(&mut rng);
+    for stretch in order.chunks_mut(50 * plan.batch_size) {
+        stretch.sort_by_key(|index| std::cmp::Reverse(length(*index)));
+    }
+    let mut batches: Vec<Vec<usize>> = order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
+    batches.shuffle(&mut rng);
+    batches
+}
+
 impl Source for Sequences {
     type Host = Values;
     type Batch = Batch;
@@ -171,22 +185,12 @@ impl Source for Sequences {
         self.sequences.len()
     }
 
-    /// Shuffled; to group by length, then sorted by length within stretches of 50 batches, and the batches shuffled, so that
-    /// little is padding and yet every epoch mixes differently.
     fn epoch(&self, plan: &Plan, epoch: usize) -> Vec<Vec<usize>> {
-        if !self.group_by_length {
-            let order = shuffled(self.count(), plan.seed, epoch);
-            return order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
+        if self.group_by_length {
+            return of_like_length(self.count(), plan, epoch, |index| self.sequences[index].ids.len());
         }
-        let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(epoch as u64));
-        let mut order: Vec<usize> = (0..self.sequences.len()).collect();
-        order.shuffle(&mut rng);
-        for stretch in order.chunks_mut(50 * plan.batch_size) {
-            stretch.sort_by_key(|index| std::cmp::Reverse(self.sequences[*index].ids.len()));
-        }
-        let mut batches: Vec<Vec<usize>> = order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
-        batches.shuffle(&mut rng);
-        batches
+        let order = shuffled(self.count(), plan.seed, epoch);
+        order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect()
     }
 
     fn read(&self, items: &[usize], _seed: Option<u64>) -> Result<Values, DatasetError> {

@@ -6,6 +6,7 @@ pub mod checkpointing;
 pub mod data;
 pub mod estimate;
 pub mod evaluation;
+pub mod general;
 pub mod generation;
 pub mod head;
 pub mod judge;

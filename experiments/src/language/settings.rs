@@ -212,6 +212,9 @@ pub struct Evaluation {
     /// Logits are divided by this before a token is drawn; 0 takes the likeliest.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub temperature: f64,
+    /// Draw among the likeliest tokens that together have this probability.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    pub top_p: f64,
     /// Also choose the option of the greatest likelihood, where questions have options.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub likelihood: bool,
@@ -227,9 +230,27 @@ impl SuiteSettings {
         for path in self.data.data.iter_mut().chain(&mut self.data.train_file) {
             *path = absolute(path)?;
         }
-        let evaluation = &self.evaluation;
+        check_positive(&[("test_limit", self.data.test_limit.unwrap_or(1))])?;
+        self.evaluation.check()
+    }
+
+    /// The code that is followed.
+    pub fn protocol(&self) -> Protocol {
+        match self.data.protocol {
+            Code::New => Protocol::New,
+            Code::Old => Protocol::Old,
+        }
+    }
+}
+
+impl Evaluation {
+    /// Refuses what no question can be answered with.
+    ///
+    /// # Errors
+    /// A value out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let evaluation = self;
         check_positive(&[
-            ("test_limit", self.data.test_limit.unwrap_or(1)),
             ("eval_batch_size", evaluation.eval_batch_size),
             ("max_new_tokens", evaluation.max_new_tokens),
             ("num_beams", evaluation.num_beams),
@@ -241,6 +262,12 @@ impl SuiteSettings {
                 evaluation.temperature
             ));
         }
+        if !(evaluation.top_p > 0.0 && evaluation.top_p <= 1.0) {
+            return Err(format!(
+                "field 'top_p' is {}; it must be above 0 and at most 1",
+                evaluation.top_p
+            ));
+        }
         if evaluation.samples > 1 && evaluation.temperature == 0.0 {
             return Err("field 'samples' is above 1: all of them would be the same; give a temperature above 0".into());
         }
@@ -248,14 +275,6 @@ impl SuiteSettings {
             return Err("field 'temperature' is above 0 and 'num_beams' above 1; leave one of them out".into());
         }
         Ok(())
-    }
-
-    /// The code that is followed.
-    pub fn protocol(&self) -> Protocol {
-        match self.data.protocol {
-            Code::New => Protocol::New,
-            Code::Old => Protocol::Old,
-        }
     }
 }
 

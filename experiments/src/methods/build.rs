@@ -16,7 +16,7 @@ use super::table::{Values, find, names};
 pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Result<AdapterConfig, String> {
     let found = find(name);
     let Some(entry) = found.filter(|entry| entry.works_on(wing)) else {
-        let none = (wing == Wing::Language).then_some(NONE);
+        let none = (wing != Wing::Vision).then_some(NONE);
         let names: Vec<&str> = none.into_iter().chain(names(wing)).collect();
         let what = match found {
             Some(_) => format!("has no place in {}", wing.models()),
@@ -39,7 +39,8 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
     };
     Ok(match wing {
         Wing::Vision => config.with_modules_to_save(["head"]),
-        Wing::Language => config,
+        // What the head of a text classifier is called depends on the model.
+        Wing::Language | Wing::Text => config,
     })
 }
 

@@ -32,7 +32,7 @@ impl Adapter {
             }
         }
         for method in self.method.iter().chain(own.keys()) {
-            if method == NONE && wing == Wing::Language {
+            if method == NONE && wing != Wing::Vision {
                 continue;
             }
             adapter(self, own, method, wing)?;

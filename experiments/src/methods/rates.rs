@@ -38,7 +38,7 @@ pub fn grid(training: &Training, sweep: &Sweep, own: &OwnSettings, method: &str,
                 _ => WEIGHT_DECAY.to_vec(),
             },
         ),
-        Wing::Language => (vec![rate / 2.0, rate, 2.0 * rate], vec![decay]),
+        Wing::Language | Wing::Text => (vec![rate / 2.0, rate, 2.0 * rate], vec![decay]),
     };
     let given = |own: Option<Vec<f64>>, all: &[f64], default: Vec<f64>| match own {
         Some(values) => values,

@@ -119,6 +119,8 @@ pub enum Wing {
     Vision,
     /// A language model.
     Language,
+    /// A text encoder or language model with a head that is trained in full.
+    Text,
 }
 
 impl Wing {
@@ -127,6 +129,7 @@ impl Wing {
         match self {
             Self::Vision => "vision transformers",
             Self::Language => "language models",
+            Self::Text => "text classifiers",
         }
     }
 }

@@ -74,7 +74,7 @@ impl Values<'_> {
             (None, Wing::Vision) => AdapterConfig::ia3(["mlp.fc2"])
                 .with_target_modules(["attn.qkv", "mlp.fc2"])
                 .with_fused(Fused::qkv("attn.qkv", ["k", "v"])),
-            (None, Wing::Language) => {
+            (None, Wing::Language | Wing::Text) => {
                 AdapterConfig::ia3(["down_proj"]).with_target_modules(["k_proj", "v_proj", "down_proj"])
             }
         }
@@ -94,12 +94,12 @@ enum Family {
     Other,
 }
 
-/// A method: its name, its family, the only kind of models that have places for it (if there is one), the fields of [`MethodSettings`] beside those of every method that it reads, and how its
-/// adapter is made.
+/// A method: its name, its family, the kinds of models that have places for it, the fields of [`MethodSettings`] beside
+/// those of every method that it reads, and how its adapter is made.
 pub(super) struct Entry {
     name: &'static str,
     family: Family,
-    only: Option<Wing>,
+    wings: &'static [Wing],
     pub(super) reads: &'static [&'static str],
     pub(super) make: fn(&Values) -> AdapterConfig,
 }
@@ -113,20 +113,20 @@ const fn entry(
     Entry {
         name,
         family,
-        only: None,
+        wings: &[Wing::Vision, Wing::Language, Wing::Text],
         reads,
         make,
     }
 }
 
 impl Entry {
-    const fn only(mut self, wing: Wing) -> Self {
-        self.only = Some(wing);
+    const fn only(mut self, wings: &'static [Wing]) -> Self {
+        self.wings = wings;
         self
     }
 
     pub(super) fn works_on(&self, wing: Wing) -> bool {
-        self.only.is_none_or(|only| only == wing)
+        self.wings.contains(&wing)
     }
 }
 
@@ -146,7 +146,7 @@ const ADALORA: &[&str] = &[
 ];
 
 const METHODS: &[Entry] = &[
-    entry("linear", Family::Other, &[], |_| AdapterConfig::linear_probing()).only(Wing::Vision),
+    entry("linear", Family::Other, &[], |_| AdapterConfig::linear_probing()).only(&[Wing::Vision, Wing::Text]),
     entry("full", Family::Other, &[], |_| AdapterConfig::full()),
     entry("wegeft", Family::Wegeft, SCALED, |v| v.wegeft(|config| config)),
     entry("wegeft_unshared", Family::Wegeft, SCALED, |v| {
@@ -202,11 +202,11 @@ const METHODS: &[Entry] = &[
     entry("vpt", Family::Other, &["tokens", "target_modules"], |v| {
         AdapterConfig::vpt(v.tokens(), true)
     })
-    .only(Wing::Vision),
+    .only(&[Wing::Vision]),
     entry("vpt_shallow", Family::Other, &["tokens", "target_modules"], |v| {
         AdapterConfig::vpt(v.tokens(), false)
     })
-    .only(Wing::Vision),
+    .only(&[Wing::Vision]),
     entry("loreft", Family::Lora, RANKED, |v| {
         AdapterConfig::loreft(v.rank(v.all.lora_r))
     }),
@@ -234,7 +234,7 @@ pub fn help(wing: Wing) -> String {
     let names: Vec<&str> = names(wing).collect();
     let none = match wing {
         Wing::Vision => "",
-        Wing::Language => "; none, the model as it is, trains nothing",
+        Wing::Language | Wing::Text => "; none, the model as it is, trains nothing",
     };
     format!("Methods, separated by commas: {}{none}", names.join(", "))
 }

@@ -156,7 +156,7 @@ impl Args {
 }
 
 /// What transformers draws among where neither its user nor the model says.
-const TOP_K: usize = 50;
+pub(crate) const TOP_K: usize = 50;
 
 /// What is to be continued.
 enum Input {

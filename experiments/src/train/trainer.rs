@@ -11,6 +11,7 @@ use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
+use datasets::glue;
 use wegeft::Adapted;
 
 use crate::cli::device::computes_at_once;
@@ -25,6 +26,7 @@ use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
 use crate::train::ranks::Ranks;
 use crate::train::schedule::Rates;
+use crate::train::score::Score;
 use crate::train::settings::{Keep, Training};
 use crate::train::step::{Objective, Reduction, train_step, valid_step};
 use crate::train::stream::{Plan, Rounds, Source, Step};
@@ -38,6 +40,8 @@ pub enum Measured {
     Images,
     /// Loss and tokens per second.
     Tokens,
+    /// A metric over all texts that are held out, loss and tokens per second.
+    Texts(glue::Metric),
 }
 
 impl Measured {
@@ -46,6 +50,7 @@ impl Measured {
         match self {
             Self::Images => ("accuracy", Best::Greatest),
             Self::Tokens => ("loss", Best::Lowest),
+            Self::Texts(metric) => (metric.name(), Best::Greatest),
         }
     }
 }
@@ -252,6 +257,10 @@ impl Session<'_> {
                 .metric_train_numeric(Throughput::new("Images")),
             Measured::Tokens => training
                 .metrics((LossMetric::new(),))
+                .metric_train_numeric(Throughput::new("Tokens")),
+            Measured::Texts(metric) => training
+                .metrics((LossMetric::new(),))
+                .metric_valid_numeric(Score::new(metric))
                 .metric_train_numeric(Throughput::new("Tokens")),
         };
         training = training.metric_train_numeric(LearningRateMetric::new());

@@ -44,7 +44,12 @@ fn code_lines(text: &str) -> Vec<String> {
             lines.push(line.trim().to_string());
         }
     }
-    lines.join("\n").replace("\\\n", " ").lines().map(str::to_string).collect()
+    lines
+        .join("\n")
+        .replace("\\\n", " ")
+        .lines()
+        .map(str::to_string)
+        .collect()
 }
 
 /// The words of a command line: quotes hold together, `#` begins a comment.
@@ -80,7 +85,9 @@ fn command_line(line: &str) -> Option<Vec<String>> {
     {
         return Some(words(program));
     }
-    let (_, program) = line.split_once("-p experiments --bin ").filter(|_| line.starts_with("cargo run"))?;
+    let (_, program) = line
+        .split_once("-p experiments --bin ")
+        .filter(|_| line.starts_with("cargo run"))?;
     let mut words = words(program);
     words.retain(|word| word != "--");
     if words.first().is_some_and(|name| name == "wegeft") {
@@ -100,7 +107,11 @@ fn every_page_of_the_guide_is_listed_and_every_link_leads_to_a_file() {
         }
         for link in links(&text).filter(|link| !link.contains("://") && !link.starts_with('#')) {
             let file = link.split('#').next().unwrap();
-            assert!(path.parent().unwrap().join(file).exists(), "{}: {link} is not there", path.display());
+            assert!(
+                path.parent().unwrap().join(file).exists(),
+                "{}: {link} is not there",
+                path.display()
+            );
         }
     }
 }
@@ -113,7 +124,10 @@ fn every_command_of_the_guide_is_one_that_the_program_accepts() {
             for line in line.split("; ") {
                 let Some(arguments) = command_line(line) else { continue };
                 // Help, versions and shortened lines are no whole commands.
-                if arguments.iter().any(|word| word.contains('…') || word.starts_with('[') || word == "...") {
+                if arguments
+                    .iter()
+                    .any(|word| word.contains('…') || word.starts_with('[') || word == "...")
+                {
                     continue;
                 }
                 count += 1;
@@ -133,7 +147,10 @@ fn every_command_of_the_guide_is_one_that_the_program_accepts() {
 
 /// `text` in one line of a table.
 fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
 }
 
 fn option_row(argument: &Arg) -> String {
