@@ -5,6 +5,7 @@
 //! - [`train`]: the training of any adapted model
 //! - [`methods`]: every method, for both wings
 //! - [`vision`] and [`language`]: data, objective and evaluation of each kind of model
+//! - [`sandbox`]: programs that are not trusted
 //! - [`report`]: tables, plots and pages
 //! - [`suites`]: the experiments, one file each
 //! - [`tools`]: the other programs
@@ -17,6 +18,7 @@ pub mod language;
 pub mod methods;
 pub mod report;
 pub mod run;
+pub mod sandbox;
 pub mod suites;
 pub mod tools;
 pub mod train;
@@ -34,6 +36,7 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::commonsense::Commonsense,
     &suites::arithmetic::Arithmetic,
     &suites::gsm8k::Gsm8k,
+    &suites::code::Code,
 ];
 
 /// The other programs.

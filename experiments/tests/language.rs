@@ -2,11 +2,15 @@
 
 #[path = "language/bad_input.rs"]
 mod bad_input;
+#[path = "language/code.rs"]
+mod code;
 #[path = "language/finetune.rs"]
 mod finetune;
 #[path = "language/parity.rs"]
 mod parity;
 #[path = "language/program.rs"]
 mod program;
+#[path = "language/sandbox.rs"]
+mod sandbox;
 #[path = "language/suites.rs"]
 mod suites;

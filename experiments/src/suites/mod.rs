@@ -1,6 +1,7 @@
 //! The experiments: one file each.
 
 pub mod arithmetic;
+pub mod code;
 pub mod commonsense;
 pub mod experiment;
 pub mod fgvc;
