@@ -5,6 +5,7 @@
 //! - [`train`]: the training of any adapted model
 //! - [`methods`]: every method, for both wings
 //! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
+//! - [`sandbox`]: programs that are not trusted
 //! - [`report`]: tables, plots and pages
 //! - [`suites`]: the experiments, one file each
 //! - [`tools`]: the other programs
@@ -17,6 +18,7 @@ pub mod language;
 pub mod methods;
 pub mod report;
 pub mod run;
+pub mod sandbox;
 pub mod suites;
 pub mod text;
 pub mod tools;
@@ -38,6 +40,7 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::metamath::MetaMath,
     &suites::glue::Glue,
     &suites::classify::Classify,
+    &suites::code::Code,
 ];
 
 /// The other programs.

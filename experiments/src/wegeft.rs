@@ -10,6 +10,7 @@ use crate::cli::output::{end, note, print};
 use crate::cli::program::{matches, set_prefix};
 use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
+use crate::sandbox::launcher;
 use crate::suites::experiment::{self, Experiment, Preset};
 use crate::{EXPERIMENTS, TOOLS};
 
@@ -80,6 +81,9 @@ pub fn outcomes<'a>(
 
 /// The program `name` by itself: the thin binary of that name.
 pub fn thin(name: &str) -> ExitCode {
+    if let Some(code) = launcher::entry() {
+        return code;
+    }
     let Some(command) = command(name) else {
         note(format_args!("there is no program '{name}'"));
         return ExitCode::FAILURE;
@@ -129,6 +133,9 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// `wegeft`: all programs as subcommands.
 pub fn main() -> ExitCode {
+    if let Some(code) = launcher::entry() {
+        return code;
+    }
     let matches = match matches(whole()) {
         Ok(matches) => matches,
         Err(code) => return code,

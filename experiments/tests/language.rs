@@ -4,6 +4,8 @@
 mod bad_input;
 #[path = "language/chat.rs"]
 mod chat;
+#[path = "language/code.rs"]
+mod code;
 #[path = "language/finetune.rs"]
 mod finetune;
 #[path = "language/metamath.rs"]
@@ -12,6 +14,8 @@ mod metamath;
 mod parity;
 #[path = "language/program.rs"]
 mod program;
+#[path = "language/sandbox.rs"]
+mod sandbox;
 #[path = "language/suites.rs"]
 mod suites;
 #[path = "language/texts.rs"]

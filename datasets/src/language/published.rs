@@ -350,6 +350,46 @@ pub const GLUE: [Row; 15] = [
     ),
 ];
 
+/// HumanEval, pass@1 after CodeFeedback by the LoRA-GA protocol, as reprinted by others; WeGeFT's own row is not known.
+/// Parameters of AdaLoRA: those of its target rank.
+pub const CODE: [Row; 10] = [
+    row("Llama-2", "LoRA r8", 0.297, &[14.76], 14.76),
+    row("Llama-2", "DoRA r8", 0.317, &[19.75], 19.75),
+    row("Llama-2", "AdaLoRA r8", 0.297, &[17.80], 17.80),
+    row("Llama-2", "PiSSA r8", 0.297, &[16.02], 16.02),
+    row("Llama-2", "rsLoRA r8", 0.297, &[16.01], 16.01),
+    row("Llama-2", "LoRA+ r8", 0.297, &[18.17], 18.17),
+    row("Llama-2", "LoRA-GA r8", 0.297, &[19.81], 19.81),
+    row("Llama-2", "LoRA-GA r32", 1.187, &[20.18], 20.18),
+    row("Llama-2", "LoRA-GA r128", 4.746, &[23.05], 23.05),
+    row("Llama-2", "full fine-tuning", 100.0, &[35.31], 35.31),
+];
+
+/// MT-Bench, first turn, after WizardLM's instructions by the LoRA-GA protocol, as reprinted by others.
+pub const MT_BENCH: [Row; 10] = [
+    row("Llama-2", "LoRA r8", 0.297, &[5.61], 5.61),
+    row("Llama-2", "DoRA r8", 0.317, &[5.97], 5.97),
+    row("Llama-2", "AdaLoRA r8", 0.297, &[5.57], 5.57),
+    row("Llama-2", "PiSSA r8", 0.297, &[5.30], 5.30),
+    row("Llama-2", "rsLoRA r8", 0.297, &[5.25], 5.25),
+    row("Llama-2", "LoRA+ r8", 0.297, &[5.71], 5.71),
+    row("Llama-2", "LoRA-GA r8", 0.297, &[5.95], 5.95),
+    row("Llama-2", "LoRA-GA r32", 1.187, &[5.79], 5.79),
+    row("Llama-2", "LoRA-GA r128", 4.746, &[6.13], 6.13),
+    row("Llama-2", "full fine-tuning", 100.0, &[5.30], 5.30),
+];
+
+/// AlpacaEval 1.0 against text-davinci-003, win rate after UltraFeedback (v3 of the project page).
+pub const ALPACA_EVAL: [Row; 7] = [
+    row("Llama-2", "full fine-tuning", 100.0, &[80.93], 80.93),
+    row("Llama-2", "LoRA", 0.1245, &[81.48], 81.48),
+    row("Llama-2", "RED", 0.0039, &[81.69], 81.69),
+    row("Llama-2", "DiReFT", 0.0039, &[84.85], 84.85),
+    row("Llama-2", "LoReFT", 0.0039, &[85.60], 85.60),
+    row("Llama-2", "GIFT QV r16", 0.0039, &[85.91], 85.91),
+    row("Llama-2", "GIFT QV r128", 0.0311, &[86.87], 86.87),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +399,7 @@ mod tests {
         for row in COMMONSENSE
             .iter()
             .chain(&ARITHMETIC)
+            .chain(CODE.iter().chain(&MT_BENCH).chain(&ALPACA_EVAL))
             .filter(|row| !row.values.is_empty())
         {
             let mean = row.values.iter().sum::<f64>() / row.values.len() as f64;

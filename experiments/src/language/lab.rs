@@ -22,14 +22,14 @@ use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
-use crate::language::evaluation::{Answering, Score, is_answered};
+use crate::language::evaluation::{Answer, Answering, Score, is_answered};
 use crate::language::general;
 use crate::language::judge::TestSet;
 use crate::language::model::{self, BASE_MODEL, Lm};
 use crate::language::objective::Response;
 use crate::language::packing::pack;
 use crate::language::settings::{Evaluation, Settings};
-use crate::language::tokens::tokenize;
+use crate::language::tokens::{Lengths, tokenize};
 use crate::methods::{self, NONE, Wing};
 use crate::run::checksum::{add_file, add_model};
 use crate::run::files::{read_json, remove_folder, write_json};
@@ -64,6 +64,18 @@ pub struct Corpus {
     /// How questions are answered.
     pub evaluation: Option<Evaluation>,
 }
+
+/// What a set's answers come to, beside their score.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Aftermath {
+    /// The set's own value, where its questions are not judged one by one.
+    pub value: Option<f64>,
+    /// Further values: name, value.
+    pub further: Vec<(String, f64)>,
+}
+
+/// Called with each set, its answers and the trial's folder: writes the benchmark's own files, asks judges elsewhere.
+pub type After = Box<dyn Fn(&TestSet, &[Answer], &Path) -> Result<Aftermath, RunError>>;
 
 /// The name of an adapter that is evaluated, in place of a method.
 const ADAPTER: &str = "adapter";
@@ -128,6 +140,7 @@ pub struct LanguageLab {
     /// Text whose loss says what a model forgets, and that loss before any training.
     general: Vec<String>,
     general_before: Option<f64>,
+    after: Option<After>,
     finish: Option<Finish>,
 }
 
@@ -172,6 +185,7 @@ impl LanguageLab {
             sequences: None,
             general: Vec::new(),
             general_before: None,
+            after: None,
             finish: None,
         }
     }
@@ -179,6 +193,14 @@ impl LanguageLab {
     /// The same lab, which also measures the loss on `texts` before and after each training: what a model forgets.
     pub fn with_general(self, texts: Vec<String>) -> Self {
         Self { general: texts, ..self }
+    }
+
+    /// The same lab, which calls `after` for every set of questions that is answered.
+    pub fn with_after(self, after: After) -> Self {
+        Self {
+            after: Some(after),
+            ..self
+        }
     }
 
     /// The same lab, which calls `finish` for every trial that is finished.
@@ -225,8 +247,17 @@ impl LanguageLab {
         if self.sequences.is_none() {
             let (mut examples, empty) = (self.corpus.examples)()?;
             let limits = &self.settings.examples;
-            examples.truncate(limits.train_limit.unwrap_or(usize::MAX));
-            let mut tokens = tokenize(&examples, self.corpus.template, lm, limits.max_length)?;
+            let most = limits.train_limit.unwrap_or(usize::MAX);
+            // Where the long ones are left out, the limit counts what remains.
+            if limits.drop_longer.is_none() {
+                examples.truncate(most);
+            }
+            let lengths = Lengths {
+                most: limits.max_length,
+                dropped_from: limits.drop_longer,
+            };
+            let mut tokens = tokenize(&examples, self.corpus.template, lm, lengths)?;
+            tokens.sequences.truncate(most);
             tokens.empty += empty;
             tell(format_args!("training data: {}", tokens.describe()));
             self.sequences = Some(tokens.sequences);
@@ -545,7 +576,12 @@ impl Lab for LanguageLab {
     fn partial(&self, trial: &Trial, folder: &Path) -> Vec<Outcome> {
         let answered: Option<Vec<Outcome>> = read_json(&folder.join(ANSWERED), "").unwrap_or_default();
         let whole = |outcome: &Outcome| {
-            let set = self.corpus.sets.iter().find(|set| set.name == outcome.task);
+            let name = if outcome.group.is_empty() {
+                &outcome.task
+            } else {
+                &outcome.group
+            };
+            let set = self.corpus.sets.iter().find(|set| set.name == *name);
             set.is_some_and(|set| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len()))
         };
         let mut answered = answered.unwrap_or_default();
@@ -617,26 +653,45 @@ impl Lab for LanguageLab {
             }
             let start = Instant::now();
             let answers = answering.evaluate(&set.questions, &folder.join(format!("{}.jsonl", set.name)))?;
-            let score = Score::of(&answers);
+            let mut score = Score::of(&answers);
+            let judged = set.questions.first().is_some_and(|question| question.judge.judges());
+            let aftermath = match &this.after {
+                Some(after) => after(set, &answers, folder)?,
+                None => Aftermath::default(),
+            };
+            let value = aftermath.value.or(judged.then_some(score.accuracy));
+            score.further.extend(aftermath.further);
             let seconds = start.elapsed().as_secs_f64();
+            let shown = value.map_or("written down".into(), |value| format!("{value:.1} {}", set.metric));
             tell(format_args!(
-                "  {}, {}: {:.1} % of {} in {seconds:.1} s",
+                "  {}, {}: {shown}, {} questions in {seconds:.1} s",
                 trial.label(),
                 set.name,
-                score.accuracy,
                 score.count
             ));
-            outcomes.push(Outcome {
+            let outcome = Outcome {
                 task: set.name.clone(),
                 metric: set.metric.into(),
-                value: Some(score.accuracy),
+                value,
                 likelihood: score.likelihood,
                 questions: Some(score.count),
                 scores: forgotten.clone(),
                 seconds,
                 peak_mb: peak(),
                 ..this.outcome(trial, &trained)
+            };
+            let further = score.further.into_iter().map(|(name, value)| Outcome {
+                task: format!("{} {name}", set.name),
+                group: set.name.clone(),
+                metric: name,
+                value: Some(value),
+                likelihood: None,
+                seconds: 0.0,
+                ..outcome.clone()
             });
+            let further: Vec<Outcome> = further.collect();
+            outcomes.push(outcome);
+            outcomes.extend(further);
             write_json(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
         }
         if let Some(finish) = &this.finish {

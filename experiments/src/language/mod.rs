@@ -3,6 +3,7 @@
 pub mod adapted;
 pub mod answer;
 pub mod checkpointing;
+pub mod code;
 pub mod data;
 pub mod estimate;
 pub mod evaluation;

@@ -45,6 +45,10 @@ pub struct Examples {
     /// Tokens of an example; what is longer is cut, and counted.
     #[arg(long, default_value_t = 512)]
     pub max_length: usize,
+    /// Leave out examples of so many tokens or more, before --train-limit counts them [default: none].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_longer: Option<usize>,
     /// Put several examples into a row, as many as fit max_length; none sees another. A batch is then batch_size rows.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub packing: bool,
@@ -114,6 +118,7 @@ impl Settings {
         check_positive(&[
             ("max_length", examples.max_length),
             ("train_limit", examples.train_limit.unwrap_or(1)),
+            ("drop_longer", examples.drop_longer.unwrap_or(1)),
         ])?;
         if !(0.0..1.0).contains(&examples.validation) {
             return Err(format!(
@@ -212,9 +217,15 @@ pub struct Evaluation {
     /// Logits are divided by this before a token is drawn; 0 takes the likeliest.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub temperature: f64,
-    /// Draw among the likeliest tokens that together have this probability.
+    /// Tokens are drawn among the likeliest that together have this probability; 1 for all.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
     pub top_p: f64,
+    /// Positive logits of tokens that the text has are divided by this, negative ones multiplied; 1 for none.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// No sequence of so many tokens occurs twice; 0 to let it.
+    #[arg(long, default_value_t = 0)]
+    pub no_repeat_ngram_size: usize,
     /// Also choose the option of the greatest likelihood, where questions have options.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub likelihood: bool,
@@ -256,6 +267,18 @@ impl Evaluation {
             ("num_beams", evaluation.num_beams),
             ("samples", evaluation.samples),
         ])?;
+        if !(evaluation.top_p > 0.0 && evaluation.top_p <= 1.0) {
+            return Err(format!(
+                "field 'top_p' is {}; it must be above 0 and at most 1",
+                evaluation.top_p
+            ));
+        }
+        if !(evaluation.repetition_penalty > 0.0 && evaluation.repetition_penalty.is_finite()) {
+            return Err(format!(
+                "field 'repetition_penalty' is {}; it must be above 0",
+                evaluation.repetition_penalty
+            ));
+        }
         if !(evaluation.temperature.is_finite() && evaluation.temperature >= 0.0) {
             return Err(format!(
                 "field 'temperature' is {}; it must be 0 or more",

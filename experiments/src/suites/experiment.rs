@@ -129,6 +129,12 @@ impl Given<'_> {
         Ok((settings, program))
     }
 
+    /// True if the command line has this flag, which is no setting: no preset and no run folder gives it. A process that
+    /// another one started has what that one has.
+    pub fn has(&self, flag: &str) -> bool {
+        !self.args.trial.is_empty() || self.matches.get_flag(flag)
+    }
+
     /// Stops the run.
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()

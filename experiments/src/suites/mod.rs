@@ -2,6 +2,7 @@
 
 pub mod arithmetic;
 pub mod classify;
+pub mod code;
 pub mod commonsense;
 pub mod experiment;
 pub mod fgvc;

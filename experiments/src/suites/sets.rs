@@ -128,7 +128,7 @@ pub fn layout(corpus: &Corpus, published: Option<&'static [Row]>, of: impl Itera
 ///
 /// # Errors
 /// A name that is not known.
-fn chosen<'a>(asked: &[String], known: &[&'a str]) -> Result<Vec<&'a str>, String> {
+pub fn chosen<'a>(asked: &[String], known: &[&'a str]) -> Result<Vec<&'a str>, String> {
     if asked.iter().any(|name| name == "all") {
         return Ok(known.to_vec());
     }
