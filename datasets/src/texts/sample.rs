@@ -74,7 +74,11 @@ fn claim(rng: &mut StdRng, things: Things, index: usize) -> TextItem<Label> {
         .unwrap_or(&(Claim::of_kind as fn(&mut StdRng, Things, bool) -> Claim));
     let claim = make(rng, things, truth);
     TextItem {
-        text: format!("Is this right? {}.", claim.statement),
+        text: format!(
+            "{} said that {}.",
+            NAMES[rng.random_range(0..NAMES.len())],
+            claim.statement
+        ),
         pair: None,
         label: Some(Label::Class(usize::from(truth))),
     }

@@ -101,7 +101,7 @@ fn generated_tasks_are_learned_by_the_model_that_ships() {
     assert!(
         fs::read_to_string(out.join("report.html"))
             .unwrap()
-            .contains("Is this right?")
+            .contains("said that")
     );
     assert!(succeeds("glue", &args).contains("is finished"));
     let dry = succeeds(
