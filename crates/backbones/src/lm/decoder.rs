@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
+use burn::nn::Linear;
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernels::Visible;
 use wegeft::{Prompts, linear};
@@ -186,7 +187,7 @@ impl Decoder {
                     Tensor::cat(vec![tensor, zeros], dim)
                 }
             };
-            Param::initialized(weight.id, tensor)
+            Param::initialized(weight.id, tensor.detach())
         };
         if rows != self.config.vocab_size {
             let (embedding, head) = self.model.parts_mut().vocabulary();
@@ -195,6 +196,20 @@ impl Decoder {
                 head.weight = sized(&head.weight, 1);
             }
             Arc::make_mut(&mut self.config).vocab_size = rows;
+        }
+        self
+    }
+
+    /// The model with a head of its own: where the embedding serves as the head, a copy of it takes its place, which shares its
+    /// memory until one of the two changes.
+    pub fn untied(mut self) -> Self {
+        if self.config.tied {
+            let (embedding, head) = self.model.parts_mut().vocabulary();
+            *head = Some(Linear {
+                weight: Param::from_tensor(embedding.weight.val().transpose().detach()),
+                bias: None,
+            });
+            Arc::make_mut(&mut self.config).tied = false;
         }
         self
     }

@@ -5,7 +5,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::{Hook, Prompts, linear};
+use wegeft::{Hook, Prompts, embedding, linear};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
@@ -122,7 +122,7 @@ impl Parts for Gpt2 {
         let (d, hidden) = (config.d_model, config.mlp_dim);
         let norm = || LayerNormConfig::new(d).with_epsilon(config.norm_eps).init(device);
         let hook = || Hook::new(d, device);
-        let embedding = |rows: usize| {
+        let table = |rows: usize| {
             let std = config.initializer_range;
             EmbeddingConfig::new(rows, d)
                 .with_initializer(Initializer::Normal { mean: 0.0, std })
@@ -153,8 +153,8 @@ impl Parts for Gpt2 {
         };
         Self {
             transformer: Transformer {
-                wte: embedding(config.vocab_size),
-                wpe: embedding(config.max_positions),
+                wte: table(config.vocab_size),
+                wpe: table(config.max_positions),
                 h: (0..config.layers.len()).map(layer).collect(),
                 ln_f: norm(),
                 norm_eps: config.norm_eps,
@@ -165,7 +165,7 @@ impl Parts for Gpt2 {
 
     fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
         let places = self.transformer.wpe.forward(layout.places(&ids.device()));
-        self.transformer.wte.forward(ids) + places
+        embedding(&self.transformer.wte, ids) + places
     }
 
     fn layer(
@@ -192,8 +192,8 @@ impl Parts for Gpt2 {
         &self.transformer.wte
     }
 
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
-        (&mut self.transformer.wte, self.lm_head.as_mut())
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>) {
+        (&mut self.transformer.wte, &mut self.lm_head)
     }
 }
 

@@ -5,9 +5,10 @@
 //!
 //! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope | config family
 //! cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
-//! import export; tokenizer and chat_template stand beside.
+//! import export adapter; tokenizer and chat_template stand beside.
 
 pub mod activation;
+pub mod adapter;
 pub mod attention;
 pub mod cache;
 pub mod chat_template;

@@ -29,6 +29,6 @@ pub(crate) trait Parts {
     fn normed(&self, x: Tensor<3>) -> Tensor<3>;
     fn head(&self) -> Option<&Linear>;
     fn embedding(&self) -> &Embedding;
-    /// The embedding and the head, for a change of the vocabulary.
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>);
+    /// The embedding and the head, for a change of the vocabulary or of their tie.
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>);
 }

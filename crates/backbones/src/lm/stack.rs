@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::Prompts;
+use wegeft::{Prompts, embedding};
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
@@ -72,7 +72,7 @@ impl<L: Block> Parts for CausalLm<L> {
     }
 
     fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout) -> Tensor<3> {
-        self.model.embed_tokens.forward(ids)
+        embedding(&self.model.embed_tokens, ids)
     }
 
     fn layer(
@@ -99,7 +99,7 @@ impl<L: Block> Parts for CausalLm<L> {
         &self.model.embed_tokens
     }
 
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
-        (&mut self.model.embed_tokens, self.lm_head.as_mut())
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>) {
+        (&mut self.model.embed_tokens, &mut self.lm_head)
     }
 }
