@@ -142,18 +142,30 @@ impl TextLab {
             .with_fresh_head(&pretrained.fresh, &prepared.device)
     }
 
-    fn adapted(&self, trial: &Trial, prepared: &prepared::Prepared) -> Result<Adapted<SequenceClassifier>, String> {
+    /// A new adapter of a trial's method. `count`: texts that it is to be trained on, if that is known.
+    fn adapted(
+        &self,
+        trial: &Trial,
+        prepared: &prepared::Prepared,
+        count: Option<usize>,
+    ) -> Result<Adapted<SequenceClassifier>, String> {
         let settings = &self.settings;
         let named = |e: String| format!("method {}: {e}", trial.method);
-        let config = adapter::config(
+        let mut config = adapter::config(
             &settings.adapter,
             &settings.methods,
             &trial.method,
             &prepared.classifier.pretrained,
             settings.model.model.as_deref(),
-        );
+        )
+        .map_err(named)?;
+        if let Some(count) = count {
+            let session = self.session(trial, count, prepared.task.metrics[0], Path::new(""));
+            let steps = session.plan.scheduled_steps(count);
+            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
+        }
         let model = self.start(trial, prepared);
-        adapter::init(&config.map_err(named)?, model).map_err(named)
+        adapter::init(&config, model).map_err(named)
     }
 
     fn session<'a>(&'a self, trial: &'a Trial, count: usize, metric: Metric, folder: &'a Path) -> Session<'a> {
@@ -256,7 +268,8 @@ impl TextLab {
         };
         let device = &prepared.device;
         reset_peak(device);
-        let adapted = this.adapted(trial, prepared).map_err(RunError::Failed)?;
+        let count = Some(train.texts().len());
+        let adapted = this.adapted(trial, prepared, count).map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
         this.check_memory(prepared, &summary).map_err(failed)?;
@@ -454,7 +467,7 @@ impl Lab for TextLab {
             {
                 if !seen.contains(&&trial.method) {
                     seen.push(&trial.method);
-                    let adapted = self.adapted(trial, prepared)?;
+                    let adapted = self.adapted(trial, prepared, None)?;
                     self.check_memory(prepared, &adapted.summary())?;
                 }
             }
@@ -470,7 +483,7 @@ impl Lab for TextLab {
         let [train, _] = self.data(trial).map_err(|e| e.to_string())?;
         let this: &Self = self;
         let prepared = this.prepared.as_ref().ok_or("its data is gone")?;
-        let adapted = this.adapted(trial, prepared)?;
+        let adapted = this.adapted(trial, prepared, Some(train.texts().len()))?;
         let summary = adapted.summary();
         let (memory, _) = this.memory(prepared, &summary);
         let metric = prepared.task.metrics[0];
