@@ -8,6 +8,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::checksum;
 use crate::error::AdapterError;
 use crate::site::ParamInfo;
 
@@ -181,8 +182,8 @@ pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterErr
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| file_error("write", path, e))?;
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))
+    let file = safetensors::serialize(views, Some(checksum::metadata().into()));
+    file.map(checksum::seal).map_err(|e| file_error("write", path, e))
 }
 
 /// Writes `bytes` beside `path`, brings them to the disk, then renames: a reader sees the old file or the new one, never a
@@ -212,6 +213,10 @@ pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
 pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
+    if !checksum::holds(bytes) {
+        let message = "its checksum is another one: it has changed since it was written; copy or train it again";
+        return Err(file_error("read", path, message));
+    }
     file.iter()
         .map(|(name, view)| {
             let dtype = match view.dtype() {

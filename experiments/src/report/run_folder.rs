@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cli::table::{distinct, mean};
 use crate::report::page::{Image, Row, Section, Shown, page, rows};
 use crate::report::plots::{self, Bar, Curve};
-use crate::report::{suite_tables, terminal};
+use crate::report::{suite_tables, terminal, text_tables};
 use crate::run::files::{read_json, read_lines, replace};
 use crate::run::outcome::Outcome;
 
@@ -29,6 +29,13 @@ pub enum Layout {
     },
     /// A training per method, judged by its loss.
     Losses,
+    /// A training per task and method, of texts, each task with metrics of its own.
+    Texts {
+        /// Published rows to print beside ours.
+        published: &'static [PublishedRow],
+        /// The tasks that they have values of.
+        published_tasks: &'static [&'static str],
+    },
 }
 
 impl Layout {
@@ -42,13 +49,17 @@ impl Layout {
                 published_sets,
             } => suite_tables::suite(outcomes, scored, published, published_sets),
             Self::Losses => suite_tables::losses(outcomes),
+            Self::Texts {
+                published,
+                published_tasks,
+            } => text_tables::table(outcomes, published, published_tasks),
         }
     }
 
     /// Where the files of an outcome lie.
     fn folder(&self, out: &Path, outcome: &Outcome) -> PathBuf {
         let folder = match self {
-            Self::Tasks => inside(&inside(out, &outcome.task), &outcome.method),
+            Self::Tasks | Self::Texts { .. } => inside(&inside(out, &outcome.task), &outcome.method),
             Self::Sets { .. } | Self::Losses => inside(out, &outcome.method),
         };
         let of_seed = folder.join(format!("seed-{}", outcome.seed));
@@ -74,7 +85,7 @@ const SHOWN: usize = 3;
 pub fn write(out: &Path, title: &str, layout: &Layout, outcomes: &[Outcome], table: &str) -> Result<(), String> {
     let mut sections = match layout {
         Layout::Tasks => tasks(out, layout, outcomes)?,
-        Layout::Sets { .. } | Layout::Losses => methods(out, layout, outcomes, table)?,
+        Layout::Sets { .. } | Layout::Losses | Layout::Texts { .. } => methods(out, layout, outcomes, table)?,
     };
     let settings = std::fs::read_to_string(out.join("config.toml")).unwrap_or_default();
     sections.push(Section {
@@ -126,7 +137,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         Section {
             title: "Training curves".into(),
             note: match validated.len() < outcomes.len() {
-                true => "None for runs that trained on the validation pictures too.".into(),
+                true => "None for runs that trained on the validation images too.".into(),
                 false => String::new(),
             },
             plots: curves,
@@ -145,7 +156,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
             wrong: sample.label != sample.predicted,
             percent: format!("{:.0}", 100.0 * sample.probability),
             // A page that loads nothing tells nobody that it was opened.
-            source: Some(sample.picture)
+            source: Some(sample.image)
                 .filter(|source| source.starts_with("data:image/"))
                 .unwrap_or_default(),
             label: sample.label,
@@ -163,8 +174,12 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
 fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Result<Vec<Section>, String> {
     let mut drawn = Vec::new();
     let mut losses = Vec::new();
+    let texts = matches!(layout, Layout::Texts { .. });
     for outcome in outcomes {
-        let label = labelled(outcome, outcomes);
+        let label = match texts {
+            true => format!("{}, {}", outcome.task, labelled(outcome, outcomes)),
+            false => labelled(outcome, outcomes),
+        };
         if drawn.contains(&label) {
             continue;
         }
@@ -193,16 +208,22 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
         },
     ];
     for outcome in outcomes {
-        let path = inside(&layout.folder(out, outcome), &format!("{}.jsonl", outcome.task));
-        let answers = read_lines::<Value>(&path)?;
+        let folder = layout.folder(out, outcome);
+        let answers: Vec<Value> = match texts {
+            true => read_json(&folder.join("samples.json"), "remove it")?.unwrap_or_default(),
+            false => {
+                let lines = read_lines(&inside(&folder, &format!("{}.jsonl", outcome.task)))?;
+                lines.into_iter().map(|(_, answer)| answer).collect()
+            }
+        };
         if answers.is_empty() {
             continue;
         }
         let text = |answer: &Value, field: &str| answer[field].as_str().unwrap_or("nothing").to_string();
-        let shown = |(_, answer): &(String, Value)| Shown {
+        let shown = |answer: &Value| Shown {
             prompt: text(answer, "prompt"),
             output: text(answer, "output"),
-            extracted: text(answer, "extracted"),
+            extracted: text(answer, if texts { "output" } else { "extracted" }),
             gold: text(answer, "gold"),
             right: answer["correct"] == true,
         };
@@ -218,7 +239,8 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
 /// A test image and its prediction, as samples.json has it.
 #[derive(Deserialize)]
 struct Sample {
-    picture: String,
+    #[serde(alias = "picture")] // as earlier runs wrote it
+    image: String,
     label: String,
     predicted: String,
     probability: f64,

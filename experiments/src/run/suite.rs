@@ -12,6 +12,7 @@ use crate::run::grid::Tuned;
 use crate::run::jobs::{DIVERGED, Jobs, stop_with_the_starter};
 use crate::run::lock::Lock;
 use crate::run::outcome::{Outcome, RunError};
+use crate::run::strays::remove_strays;
 use crate::run::trial::{Plan, Stage, Trial};
 
 /// What trains, tests and judges the trials of a run: the seam between the loop and the models.
@@ -157,6 +158,7 @@ impl Run<'_> {
         create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
         refuse_links(out)?;
         let _lock = Lock::take(out)?;
+        remove_strays(out);
         let settings = lab.settings()?;
         // Whoever removes the summary asks for its results again: trained adapters stay, they are tested anew.
         let again = !out.join(SUMMARY).is_file();

@@ -4,6 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
+use wegeft::{Prompts, embedding};
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
@@ -27,6 +28,7 @@ pub trait Block: Module {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3>;
 }
@@ -70,7 +72,7 @@ impl<L: Block> Parts for CausalLm<L> {
     }
 
     fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout) -> Tensor<3> {
-        self.model.embed_tokens.forward(ids)
+        embedding(&self.model.embed_tokens, ids)
     }
 
     fn layer(
@@ -79,9 +81,10 @@ impl<L: Block> Parts for CausalLm<L> {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        self.model.layers[index].forward(x, rotation, visible, cache)
+        self.model.layers[index].forward(x, rotation, visible, prompts, cache)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {
@@ -96,7 +99,7 @@ impl<L: Block> Parts for CausalLm<L> {
         &self.model.embed_tokens
     }
 
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
-        (&mut self.model.embed_tokens, self.lm_head.as_mut())
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>) {
+        (&mut self.model.embed_tokens, &mut self.lm_head)
     }
 }

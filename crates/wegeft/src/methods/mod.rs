@@ -26,7 +26,7 @@ pub mod miss;
 pub mod oft;
 mod orthonormal;
 pub mod reft;
-mod tokens;
+pub mod tokens;
 mod vector;
 pub mod vera;
 pub mod vpt;
@@ -43,6 +43,7 @@ pub use linear_probing::LinearProbingConfig;
 pub use lora::LoraConfig;
 pub use reft::ReftConfig;
 pub(crate) use tokens::TokenRows;
+pub use tokens::TrainableTokensConfig;
 pub use vera::VeraConfig;
 pub use vpt::VptConfig;
 pub use wegeft::WegeftConfig;
@@ -66,6 +67,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("BOFT", read::<boft::BoftConfig>),
     ("MISS", read::<miss::MissConfig>),
     ("HIRA", read::<hira::HiraConfig>),
+    ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];

@@ -43,7 +43,7 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
     show(&report, out)
 }
 
-/// config.json of the merged model: the backbone's, with the type of the weights. Of Gemma 3 with pictures the text
+/// config.json of the merged model: the backbone's, with the type of the weights. Of Gemma 3 with images the text
 /// model alone is adapted and written.
 fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
     let path = folder.join("config.json");

@@ -13,6 +13,7 @@ use crate::cli::settings::defaults;
 use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
 use crate::run::lock::Lock;
 use crate::run::outcome::RunError;
+use crate::run::strays::remove_strays;
 use crate::train::interrupt::stop_on_ctrl_c;
 use crate::train::settings::{Schedule, Training};
 use crate::train::step::Objective;
@@ -77,6 +78,7 @@ impl Pretraining<'_> {
         let folder = self.out.join("training");
         create_folder(&folder)?;
         let _lock = Lock::take(&folder)?;
+        remove_strays(&folder);
         let flags = folder.join("flags.json");
         match read_json::<Value>(&flags, "remove it")? {
             Some(known) if known != self.flags => {
