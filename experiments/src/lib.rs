@@ -37,6 +37,7 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::arithmetic::Arithmetic,
     &suites::gsm8k::Gsm8k,
     &suites::code::Code,
+    &suites::instruct::Instruct,
 ];
 
 /// The other programs.

@@ -6,6 +6,8 @@ mod bad_input;
 mod code;
 #[path = "language/finetune.rs"]
 mod finetune;
+#[path = "language/instruct.rs"]
+mod instruct;
 #[path = "language/parity.rs"]
 mod parity;
 #[path = "language/program.rs"]

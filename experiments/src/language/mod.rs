@@ -9,6 +9,7 @@ pub mod estimate;
 pub mod evaluation;
 pub mod generation;
 pub mod head;
+pub mod instruct;
 pub mod judge;
 pub mod lab;
 pub mod likelihood;

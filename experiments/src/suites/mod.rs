@@ -7,5 +7,6 @@ pub mod experiment;
 pub mod fgvc;
 pub mod finetune;
 pub mod gsm8k;
+pub mod instruct;
 pub mod sets;
 pub mod vtab;

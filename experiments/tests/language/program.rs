@@ -16,6 +16,7 @@ pub fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
         "commonsense" => env!("CARGO_BIN_EXE_commonsense"),
         "arithmetic" => env!("CARGO_BIN_EXE_arithmetic"),
         "code" => env!("CARGO_BIN_EXE_code"),
+        "instruct" => env!("CARGO_BIN_EXE_instruct"),
         other => panic!("{other} is no program"),
     };
     Command::new(path).args(args).current_dir(folder).output().unwrap()
