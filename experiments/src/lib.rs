@@ -4,7 +4,7 @@
 //! - [`run`]: a run folder and its trials, whatever they train
 //! - [`train`]: the training of any adapted model
 //! - [`methods`]: every method, for both wings
-//! - [`vision`] and [`language`]: data, objective and evaluation of each kind of model
+//! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
 //! - [`sandbox`]: programs that are not trusted
 //! - [`report`]: tables, plots and pages
 //! - [`suites`]: the experiments, one file each
@@ -20,6 +20,7 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod suites;
+pub mod text;
 pub mod tools;
 pub mod train;
 pub mod vision;
@@ -36,6 +37,9 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::commonsense::Commonsense,
     &suites::arithmetic::Arithmetic,
     &suites::gsm8k::Gsm8k,
+    &suites::metamath::MetaMath,
+    &suites::glue::Glue,
+    &suites::classify::Classify,
     &suites::code::Code,
     &suites::instruct::Instruct,
 ];
@@ -44,6 +48,7 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
 pub const TOOLS: &[Tool] = &[
     tools::PREDICT,
     tools::GENERATE,
+    tools::CHAT,
     tools::ADAPTER,
     tools::VISUALIZE,
     tools::REPORT,

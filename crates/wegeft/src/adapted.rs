@@ -1,6 +1,7 @@
 //! The adapted model: a frozen model and its bank, together one Burn `Module`.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::{
@@ -11,6 +12,7 @@ use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
 
 use crate::bank::Bank;
+use crate::checkpoint::Tensors;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::site::{self, ParamInfo};
@@ -123,20 +125,31 @@ impl AdapterConfig {
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         unsupported::check_fresh(&self.extra)?;
         self.method.check_fresh()?;
-        self.adapt(model)
+        self.adapt(model, None)
     }
 
     /// [`AdapterConfig::init`] for an adapter that is loaded then, with PEFT's meaning of what its file names.
-    pub(crate) fn init_to_load<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+    /// `tensors` are the file's, of `path`: no more memory is taken for factors than they have elements for.
+    pub(crate) fn init_to_load<M: Module + ModuleDisplay>(
+        &self,
+        model: M,
+        tensors: &Tensors,
+        path: &Path,
+    ) -> Result<Adapted<M>, AdapterError> {
+        let elements = tensors.values().map(|stored| stored.values.len()).sum();
         let targets = self.targets.of_file(&site::places(&model))?;
         let config = Self {
             targets,
             ..self.clone()
         };
-        config.adapt(model)
+        config.adapt(model, Some((elements, path)))
     }
 
-    fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+    fn adapt<M: Module + ModuleDisplay>(
+        &self,
+        model: M,
+        file: Option<(usize, &Path)>,
+    ) -> Result<Adapted<M>, AdapterError> {
         let places = site::places(&model);
         let params = &places.params;
         for name in &self.targets.modules_to_save {
@@ -167,7 +180,7 @@ impl AdapterConfig {
                 });
             }
         }
-        let bank = Bank::init(self, &model, &places)?;
+        let bank = Bank::init(self, &model, &places, file)?;
         Ok(Adapted::new(model, bank, self.clone()))
     }
 }

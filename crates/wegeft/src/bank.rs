@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay, Param, ParamId, Reparameterizer};
@@ -16,6 +17,7 @@ use crate::method::Method;
 use crate::methods::TokenRows;
 use crate::parts;
 use crate::site::{self, ParamInfo, Places, Site};
+use crate::storage::CONFIG_FILE;
 use crate::weights::Weights;
 
 /// Start of every key on disk.
@@ -57,11 +59,13 @@ struct Place {
 }
 
 impl Bank {
-    /// The bank of `config`'s method, on the model's device.
+    /// The bank of `config`'s method, on the model's device. `file`: elements of the tensors that will be loaded into it,
+    /// and where from.
     pub(crate) fn init<M: Module + ModuleDisplay>(
         config: &AdapterConfig,
         model: &M,
         places: &Places,
+        file: Option<(usize, &Path)>,
     ) -> Result<Self, AdapterError> {
         let mut owned: Vec<(Arc<dyn Method>, Group)> = Vec::new();
         let mut factors = Vec::new();
@@ -84,6 +88,9 @@ impl Bank {
                 });
             }
             let groups = method.groups(&sites)?;
+            if let Some((elements, path)) = file {
+                has_room(&*method, &groups, elements, path)?;
+            }
             let weights = Weights::of(model, &sites);
             for group in &groups {
                 factors.push(method.start(group, &weights, &device)?);
@@ -225,6 +232,38 @@ impl Bank {
             .map(|(factors, rebind)| Bound::new(factors.joined(&self.shared), rebind.clone()))
             .collect()
     }
+}
+
+/// Elements of factors that may be made whatever the file holds: what does not fit is then named tensor by tensor.
+const ROOM: usize = 1 << 20;
+
+/// Refuses a config whose saved factors would have far more elements than the file: a damaged size is not to take all
+/// memory before the tensors are compared.
+fn has_room(method: &dyn Method, groups: &[Group], elements: usize, path: &Path) -> Result<(), AdapterError> {
+    let most = elements.saturating_mul(2).saturating_add(ROOM);
+    let mut wanted: usize = 0;
+    for group in groups {
+        for spec in method.specs(group).iter().filter(|spec| spec.saved) {
+            let count = spec
+                .shape
+                .iter()
+                .try_fold(1_usize, |count, size| count.checked_mul(*size));
+            wanted = wanted.saturating_add(count.unwrap_or(usize::MAX));
+            if wanted > most {
+                return Err(AdapterError::Mismatch {
+                    path: path.to_path_buf(),
+                    problems: format!(
+                        "it holds {elements} elements, and the factors that {CONFIG_FILE} asks for have far more, with '{}' \
+                         {:?} at '{}'",
+                        spec.suffix,
+                        spec.shape,
+                        group.site().path
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The path of a site that is a whole weight.

@@ -14,7 +14,7 @@ use burn::module::{Module, ModuleDisplay};
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{file_error, pack, unpack};
+use crate::checkpoint::{file_error, pack, replace, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::json::Unique;
@@ -137,7 +137,9 @@ impl AdapterConfig {
         model: M,
         folder: impl AsRef<Path>,
     ) -> Result<Adapted<M>, AdapterError> {
-        self.init_to_load(model)?.load_weights(folder)
+        let path = folder.as_ref().join(WEIGHTS_FILE);
+        let tensors = read_tensors(&path)?;
+        self.init_to_load(model, &tensors, &path)?.with_tensors(tensors, &path)
     }
 }
 
@@ -343,13 +345,15 @@ impl AdapterFiles {
     ) -> Result<Adapted<M>, AdapterError> {
         let (config, weights) = (self.from.join(CONFIG_FILE), self.from.join(WEIGHTS_FILE));
         let config = config_of(self.fields, &config, own)?;
-        config.init_to_load(model)?.with_tensors(self.tensors, &weights)
+        let adapted = config.init_to_load(model, &self.tensors, &weights)?;
+        adapted.with_tensors(self.tensors, &weights)
     }
 }
 
 pub(crate) fn write_adapter(folder: &Path, config: Map<String, Value>, tensors: &Tensors) -> Result<(), AdapterError> {
-    fs::create_dir_all(folder).map_err(|e| file_error("write", folder, e))?;
-    write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
+    files::create_folder(folder).map_err(|e| file_error("write", folder, e))?;
+    let weights = folder.join(WEIGHTS_FILE);
+    replace(&weights, &pack(&weights, tensors)?)?;
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();
-    write_then_rename(&folder.join(CONFIG_FILE), text.as_bytes())
+    replace(&folder.join(CONFIG_FILE), text.as_bytes())
 }

@@ -10,6 +10,7 @@ pub mod ifeval;
 pub mod instruct;
 mod json_text;
 pub mod message;
+pub mod metamath;
 pub mod published;
 pub mod question;
 pub mod records;

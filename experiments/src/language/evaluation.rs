@@ -1,13 +1,12 @@
 //! Answers to the questions of a test set, by generation and by likelihood, one JSON line each.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use backbones::lm::Decoder;
 use burn::train::Interrupter;
 use datasets::language::question::Verdict;
+use files::File;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -151,11 +150,7 @@ impl Answering<'_> {
     pub fn evaluate(&self, questions: &[Asked], path: &Path) -> Result<Vec<Answer>, RunError> {
         let mut done = resume(path, questions).map_err(RunError::Failed)?;
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(cannot_write)?;
+        let mut file = File::append(path).map_err(cannot_write)?;
         let missing: Vec<usize> = (0..questions.len()).filter(|index| !done.contains_key(index)).collect();
         for indices in missing.chunks(self.settings.eval_batch_size) {
             if self.interrupter.should_stop() {
@@ -164,11 +159,12 @@ impl Answering<'_> {
             let asked: Vec<(usize, &Asked)> = indices.iter().map(|index| (*index, &questions[*index])).collect();
             for answer in self.answer(&asked).map_err(RunError::Failed)? {
                 let line = serde_json::to_string(&answer).map_err(|e| RunError::Failed(e.to_string()))?;
-                // In one piece, so that what a full disk leaves is the start of one line.
-                file.write_all(format!("{line}\n").as_bytes()).map_err(cannot_write)?;
+                file.write_line(&line).map_err(cannot_write)?;
                 done.insert(answer.index, (line, answer));
             }
         }
+        // They are on the disk before what is made of them.
+        file.sync().map_err(cannot_write)?;
         let lines: Vec<Line<Answer>> = done.into_values().collect();
         keep_lines(path, &lines).map_err(RunError::Failed)?;
         Ok(lines.into_iter().map(|(_, answer)| answer).collect())

@@ -1,5 +1,6 @@
 //! The trials of a language model: trained once, answering every test set, or judged as points of a grid.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,10 +20,10 @@ use wegeft::{Adapted, Summary};
 use crate::cli::output::{detail, tell};
 use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
-use crate::language::adapted::trained_in_f32;
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
 use crate::language::evaluation::{Answer, Answering, Score, is_answered};
+use crate::language::general;
 use crate::language::judge::TestSet;
 use crate::language::model::{self, BASE_MODEL, Lm};
 use crate::language::objective::Response;
@@ -34,10 +35,12 @@ use crate::run::checksum::{add_file, add_model};
 use crate::run::files::{read_json, remove_folder, write_json};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
-use crate::run::outcome::{Outcome, RunError};
+use crate::run::outcome::{FORGETTING, Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
+use crate::train::memory_log::{Logged, MemoryLog};
+use crate::train::precision::trained_in_f32;
 use crate::train::stream::{self, Ordered, Seeding};
 use crate::train::trainer::{Measured, Session, Trained};
 
@@ -97,7 +100,34 @@ struct TrainedFile {
     steps_per_second: Option<f64>,
     #[serde(default)]
     validation: Option<f64>,
+    /// Mean memory after a step, and its 99th percentile, MB.
+    #[serde(default)]
+    memory_mb: Option<(f64, f64)>,
+    /// Tokens trained on, padding left out.
+    #[serde(default)]
+    tokens: usize,
 }
+
+/// A trial that is finished, for what a program writes of it.
+pub struct Finished<'a> {
+    /// The trial.
+    pub trial: &'a Trial,
+    /// Its folder.
+    pub folder: &'a Path,
+    /// Its outcomes.
+    pub outcomes: &'a [Outcome],
+    /// Parameters of the model, the adapter's left out.
+    pub model_params: usize,
+    /// All parameters that were trained.
+    pub trained_params: usize,
+    /// Mean memory after a step, and its 99th percentile, MB.
+    pub memory_mb: Option<(f64, f64)>,
+    /// Tokens trained on, padding left out.
+    pub tokens: usize,
+}
+
+/// What a program does with a finished trial.
+pub type Finish = Box<dyn Fn(&Finished) -> Result<(), String>>;
 
 /// Trains and tests a language model. It is loaded, and the examples are tokenized, for the first trial that needs them.
 pub struct LanguageLab {
@@ -107,7 +137,11 @@ pub struct LanguageLab {
     corpus: Corpus,
     model: Option<(Arc<Lm>, Device)>,
     sequences: Option<Vec<Sequence>>,
+    /// Text whose loss says what a model forgets, and that loss before any training.
+    general: Vec<String>,
+    general_before: Option<f64>,
     after: Option<After>,
+    finish: Option<Finish>,
 }
 
 impl LanguageLab {
@@ -149,15 +183,52 @@ impl LanguageLab {
             corpus,
             model: None,
             sequences: None,
+            general: Vec::new(),
+            general_before: None,
             after: None,
+            finish: None,
         }
     }
 
-    /// The same, with something to be done when a set is answered.
-    #[must_use]
-    pub fn with_after(mut self, after: After) -> Self {
-        self.after = Some(after);
-        self
+    /// The same lab, which also measures the loss on `texts` before and after each training: what a model forgets.
+    pub fn with_general(self, texts: Vec<String>) -> Self {
+        Self { general: texts, ..self }
+    }
+
+    /// The same lab, which calls `after` for every set of questions that is answered.
+    pub fn with_after(self, after: After) -> Self {
+        Self {
+            after: Some(after),
+            ..self
+        }
+    }
+
+    /// The same lab, which calls `finish` for every trial that is finished.
+    pub fn with_finish(self, finish: Finish) -> Self {
+        Self {
+            finish: Some(finish),
+            ..self
+        }
+    }
+
+    /// The loss on general text of `bound`, the model of a trial, and how much greater it is than the untouched model's.
+    fn forgotten(&mut self, bound: &Decoder) -> Result<BTreeMap<String, f64>, String> {
+        let mut scores = BTreeMap::new();
+        if self.general.is_empty() {
+            return Ok(scores);
+        }
+        let (lm, _) = self.model()?;
+        let (max_length, batch_size) = (self.settings.examples.max_length, self.settings.training.batch_size);
+        let loss = |model: &Decoder| general::mean_loss(model, &lm, &self.general, max_length, batch_size);
+        let before = match self.general_before {
+            Some(before) => before,
+            None => loss(&lm.pretrained.model.valid())?,
+        };
+        let after = loss(bound)?;
+        self.general_before = Some(before);
+        scores.insert("general loss".into(), after);
+        scores.insert(FORGETTING.into(), after - before);
+        Ok(scores)
     }
 
     /// The model and the device that it is on, with autodiff.
@@ -213,14 +284,24 @@ impl LanguageLab {
     }
 
     /// A new adapter of a trial's method on the model, its random factors those of the trial's seed; or the one that training
-    /// goes on from.
-    fn adapted(&self, lm: &Lm, trial: &Trial, device: &Device) -> Result<Adapted<Decoder>, String> {
+    /// goes on from. `count`: sequences that it is to be trained on, if that is known.
+    fn adapted(
+        &self,
+        lm: &Lm,
+        trial: &Trial,
+        count: Option<usize>,
+        device: &Device,
+    ) -> Result<Adapted<Decoder>, String> {
         if let Some(adapter) = &self.settings.model.adapter {
             return lm.with_adapter(adapter);
         }
         device.seed(trial.seed);
         let settings = &self.settings;
         let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        if let Some(count) = count {
+            let steps = self.session(trial, count, Path::new("")).plan.scheduled_steps(count);
+            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
+        }
         // What PEFT and `adapter` look for in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
         config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
@@ -279,7 +360,7 @@ impl LanguageLab {
         };
         let decoder = &lm.pretrained.model;
         let params: usize = site::params(decoder).iter().map(ParamInfo::len).sum();
-        let bytes = if self.settings.model.dtype == "f32" { 4 } else { 2 };
+        let bytes = self.settings.model.dtype.bytes();
         let estimate = estimate(decoder.config(), params, bytes, summary.trainable_params(), batch);
         (estimate, batch)
     }
@@ -302,12 +383,14 @@ impl LanguageLab {
     }
 
     /// Trains a trial.
-    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Decoder>, Summary), RunError> {
+    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Decoder>, Summary, Steps), RunError> {
         let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
         let (lm, device) = self.model().map_err(RunError::Failed)?;
         let [train, valid] = self.data(&lm).map_err(failed)?;
         let this: &Self = self;
-        let adapted = this.adapted(&lm, trial, &device).map_err(RunError::Failed)?;
+        let adapted = this
+            .adapted(&lm, trial, Some(train.len()), &device)
+            .map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
         this.check_memory(&lm, &summary, &train).map_err(failed)?;
@@ -315,9 +398,16 @@ impl LanguageLab {
         let held_out = Sequences::held_out(valid);
         let batch_size = this.settings.training.batch_size;
         let held_out = Arc::new(Ordered::new(held_out, batch_size, &device.clone().inner()));
+        let tokens: usize = train.iter().map(|sequence| sequence.ids.len()).sum();
         let source = this.train_source(train);
-        let trained = session.train(adapted, this.objective(), source, held_out, &device)?;
-        Ok((trained, summary))
+        let log = MemoryLog::default();
+        let objective = Logged::new(this.objective(), log.clone(), &device);
+        let trained = session.train(adapted, objective, source, held_out, &device)?;
+        let steps = Steps {
+            memory_mb: log.mean_and_99th(),
+            tokens: tokens * this.settings.training.epochs,
+        };
+        Ok((trained, summary, steps))
     }
 
     /// The model of a trial, bound and without autodiff: as it is, with the adapter that was named, with the one that an
@@ -342,7 +432,7 @@ impl LanguageLab {
             let adapted = lm.with_adapter(&adapter).map_err(RunError::Failed)?;
             return Ok((adapted.valid().bind(), counts));
         }
-        let (trained, summary) = self.train(trial, folder)?;
+        let (trained, summary, steps_taken) = self.train(trial, folder)?;
         trained
             .adapted
             .save(&adapter)
@@ -360,6 +450,8 @@ impl LanguageLab {
             peak_mb: peak_mb(&device),
             steps_per_second: (trained.steps > 0).then_some(steps),
             validation: trained.validation,
+            memory_mb: steps_taken.memory_mb,
+            tokens: steps_taken.tokens,
         };
         write_json(&folder.join(TRAINED), &counts).map_err(RunError::Failed)?;
         Ok((trained.adapted.bind(), counts))
@@ -385,6 +477,12 @@ impl LanguageLab {
             ..Outcome::default()
         }
     }
+}
+
+/// What the steps of a training came to.
+struct Steps {
+    memory_mb: Option<(f64, f64)>,
+    tokens: usize,
 }
 
 /// The counts of the adapter that an earlier run trained in the folder of a method.
@@ -455,7 +553,7 @@ impl Lab for LanguageLab {
         for trial in left.iter().filter(trains) {
             if !seen.contains(&&trial.method) {
                 seen.push(&trial.method);
-                self.adapted(&lm, trial, &device)?;
+                self.adapted(&lm, trial, None, &device)?;
             }
         }
         if !seen.is_empty() {
@@ -471,7 +569,7 @@ impl Lab for LanguageLab {
         let (lm, device) = self.model()?;
         let [train, _] = self.data(&lm)?;
         let this: &Self = self;
-        let adapted = this.adapted(&lm, trial, &device)?;
+        let adapted = this.adapted(&lm, trial, Some(train.len()), &device)?;
         let summary = adapted.summary();
         let (memory, _) = this.memory(&lm, &summary, &train);
         let session = this.session(trial, train.len(), Path::new(""));
@@ -516,7 +614,7 @@ impl Lab for LanguageLab {
     fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
         let start = Instant::now();
         let (best, seconds) = match self.train(trial, folder) {
-            Ok((trained, _)) => (trained.best, trained.clock.total()),
+            Ok((trained, ..)) => (trained.best, trained.clock.total()),
             Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
             Err(error) => return Err(error),
         };
@@ -536,6 +634,7 @@ impl Lab for LanguageLab {
         // The peak of a trial is its own, not that of those before it.
         reset_peak(&device);
         let (bound, trained) = self.bound(trial, folder)?;
+        let forgotten = self.forgotten(&bound).map_err(RunError::Failed)?;
         let this: &Self = self;
         let Some((lm, _)) = &this.model else {
             return Err(RunError::Failed("the model is gone".into()));
@@ -599,6 +698,7 @@ impl Lab for LanguageLab {
                 value,
                 likelihood: score.likelihood,
                 questions: Some(score.count),
+                scores: forgotten.clone(),
                 seconds,
                 peak_mb: peak(),
                 ..this.outcome(trial, &trained)
@@ -616,6 +716,19 @@ impl Lab for LanguageLab {
             outcomes.push(outcome);
             outcomes.extend(further);
             write_json(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
+        }
+        if let Some(finish) = &this.finish {
+            let params = site::params(&lm.pretrained.model);
+            let finished = Finished {
+                trial,
+                folder,
+                outcomes: &outcomes,
+                model_params: params.iter().map(ParamInfo::len).sum(),
+                trained_params: trained.trainable_params,
+                memory_mb: trained.memory_mb,
+                tokens: trained.tokens,
+            };
+            finish(&finished).map_err(RunError::Failed)?;
         }
         Ok(outcomes)
     }

@@ -7,6 +7,7 @@ pub mod code;
 pub mod data;
 pub mod estimate;
 pub mod evaluation;
+pub mod general;
 pub mod generation;
 pub mod head;
 pub mod instruct;

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, Args, ValueHint};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
 use datasets::language::{Fields, Protocol, Template};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +10,7 @@ use crate::cli::settings::{absolute, absolute_model, check_positive};
 use crate::methods::{Adapter, NONE, OwnSettings, Wing};
 use crate::run::args::Execution;
 use crate::run::sweep::Sweep;
+use crate::train::precision::Dtype;
 use crate::train::settings::Training;
 
 /// The language model.
@@ -23,16 +23,13 @@ pub struct Model {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Type of the weights in memory.
-    #[arg(long, value_parser = PossibleValuesParser::new(DTYPES), default_value = "f32")]
-    pub dtype: String,
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
     /// Adapter folder in place of a new adapter: evaluated by a suite, trained on by finetune.
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
 }
-
-/// Types of weights.
-pub const DTYPES: [&str; 3] = ["f32", "bf16", "f16"];
 
 /// How examples become training data.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -167,6 +164,16 @@ pub struct SuiteSettings {
     pub evaluation: Evaluation,
 }
 
+/// Released code of the suites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// WeGeFT's.
+    New,
+    /// GIFT's.
+    Old,
+}
+
 /// Data of the suites.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
@@ -179,9 +186,9 @@ pub struct SuiteData {
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
     /// Which released code is followed in targets and extraction: WeGeFT's (new) or GIFT's (old).
-    #[arg(long, value_parser = PossibleValuesParser::new(["new", "old"]), default_value = "new")]
-    pub protocol: String,
-    /// Training files, JSON, JSONL or parquet, separated by commas or given several times [default: the suite's own under
+    #[arg(long, value_enum, default_value_t = Code::New)]
+    pub protocol: Code,
+    /// Training files, JSON, JSONL, CSV or parquet, separated by commas or given several times [default: the suite's own under
     /// --data].
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
@@ -239,16 +246,16 @@ impl SuiteSettings {
     }
 
     /// The code that is followed.
-    ///
-    /// # Errors
-    /// An unknown name, in a preset.
-    pub fn protocol(&self) -> Result<Protocol, String> {
-        Protocol::named(&self.data.protocol)
+    pub fn protocol(&self) -> Protocol {
+        match self.data.protocol {
+            Code::New => Protocol::New,
+            Code::Old => Protocol::Old,
+        }
     }
 }
 
 impl Evaluation {
-    /// Refuses what no answer can be written with.
+    /// Refuses what no question can be answered with.
     ///
     /// # Errors
     /// A value out of range.
@@ -278,6 +285,12 @@ impl Evaluation {
                 evaluation.temperature
             ));
         }
+        if !(evaluation.top_p > 0.0 && evaluation.top_p <= 1.0) {
+            return Err(format!(
+                "field 'top_p' is {}; it must be above 0 and at most 1",
+                evaluation.top_p
+            ));
+        }
         if evaluation.samples > 1 && evaluation.temperature == 0.0 {
             return Err("field 'samples' is above 1: all of them would be the same; give a temperature above 0".into());
         }
@@ -305,19 +318,38 @@ pub struct FinetuneSettings {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Instructions {
-    /// Training files, JSON, JSONL or parquet, separated by commas or given several times.
+    /// Training files, JSON, JSONL, CSV or parquet, separated by commas or given several times.
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
     /// Name of a field in the files, as `output=response`; several times for several fields.
     #[arg(long)]
     pub field: Vec<String>,
     /// How an instruction becomes a prompt.
-    #[arg(long, value_parser = PossibleValuesParser::new(TEMPLATES), default_value = "alpaca")]
-    pub template: String,
+    #[arg(long, value_enum, default_value_t = Form::Alpaca)]
+    pub template: Form,
 }
 
-/// The names of [`Template`].
-pub const TEMPLATES: [&str; 3] = ["alpaca", "plain", "chat"];
+/// How an instruction becomes a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Stanford Alpaca's template.
+    Alpaca,
+    /// The instruction and a line break.
+    Plain,
+    /// The model's own chat template.
+    Chat,
+}
+
+impl From<Form> for Template {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Alpaca => Self::Alpaca,
+            Form::Plain => Self::Plain,
+            Form::Chat => Self::Chat,
+        }
+    }
+}
 
 impl FinetuneSettings {
     /// As [`Settings::check`].
@@ -330,9 +362,8 @@ impl FinetuneSettings {
             *path = absolute(path)?;
         }
         Fields::renamed(&self.data.field).map_err(|e| format!("field 'field': {e}"))?;
-        Template::named(&self.data.template)?;
         if self.data.train_file.is_empty() {
-            return Err("no training file; give --train-file FILE (JSON, JSONL or parquet)".into());
+            return Err("no training file; give --train-file FILE (JSON, JSONL, CSV or parquet)".into());
         }
         match self.common.adapter.method.iter().find(|method| *method == NONE) {
             Some(method) => Err(format!("method '{method}' trains nothing; choose lora, wegeft or full")),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wegeft::storage::write_then_rename;
 
 use crate::cli::output::{counted, print};
 use crate::report::formats::{cells, csv, latex, markdown};
@@ -12,6 +11,7 @@ use crate::report::plots::{Axis, Point, scatter};
 use crate::report::rows::read;
 use crate::report::run_folder::with_means;
 use crate::report::table::{Known, Line, Table, tables};
+use crate::run::files::{create_folder, replace};
 
 /// Gather run folders of any program into one table per experiment
 ///
@@ -44,7 +44,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         md += &format!("## {}\n\n{}\n\n", table.experiment, markdown(table));
         tex += &format!("% {}\n{}\n", table.experiment, latex(table));
     }
-    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
+    create_folder(&args.out)?;
     let sections = tables.iter().map(section).collect::<Result<Vec<_>, String>>()?;
     let html = page("Report", "", &sections)?;
     for (name, text) in [
@@ -53,7 +53,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         ("report.csv", &csv(&tables)?),
         ("report.html", &html),
     ] {
-        write_then_rename(&args.out.join(name), text.as_bytes()).map_err(|e| e.to_string())?;
+        replace(&args.out.join(name), text.as_bytes())?;
     }
     print(format_args!(
         "{md}{}; files in {}",

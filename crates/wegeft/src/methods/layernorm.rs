@@ -1,5 +1,6 @@
 //! LayerNorm tuning (Zhao et al. 2023, arXiv 2312.11420; PEFT's LN_TUNING): scale and shift of the norms are trained,
-//! nothing else.
+//! nothing else: `gamma` and `beta`, as Burn's norms call them, and `weight` and `bias` of a model's own norms, whose type's
+//! name ends in `Norm`.
 
 use std::sync::Arc;
 
@@ -39,7 +40,9 @@ impl Method for LayerNormConfig {
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.vectors(places, |param| {
-            param.path.ends_with(".gamma") || param.path.ends_with(".beta")
+            let of_norm = param.holder.ends_with("Norm");
+            let ends = |field: &str| param.path.ends_with(field);
+            ends(".gamma") || ends(".beta") || (of_norm && (ends(".weight") || ends(".bias")))
         })
     }
 
