@@ -201,7 +201,11 @@ impl TextLab {
         };
         let bytes = self.settings.model.dtype.bytes();
         let model = &prepared.classifier.pretrained.model;
-        (memory::estimate(model, bytes, summary.trainable_params(), batch), batch)
+        let mut estimate = memory::estimate(model, bytes, summary.trainable_params(), batch);
+        if reads_features(trial, model) {
+            estimate.activations = 0;
+        }
+        (estimate, batch)
     }
 
     fn check_memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
