@@ -203,7 +203,7 @@ impl TextLab {
     }
 
     /// The memory that a training will need.
-    fn memory(&self, prepared: &prepared::Prepared, summary: &Summary) -> (Estimate, BatchShape) {
+    fn memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> (Estimate, BatchShape) {
         let training = &self.settings.training;
         let batch = BatchShape {
             rows: training.batch_size.min(prepared.train.texts().len()),
@@ -213,11 +213,15 @@ impl TextLab {
         };
         let bytes = self.settings.model.dtype.bytes();
         let model = &prepared.classifier.pretrained.model;
-        (memory::estimate(model, bytes, summary.trainable_params(), batch), batch)
+        let mut estimate = memory::estimate(model, bytes, summary.trainable_params(), batch);
+        if reads_features(trial, model) {
+            estimate.activations = 0;
+        }
+        (estimate, batch)
     }
 
-    fn check_memory(&self, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
-        let (estimate, batch) = self.memory(prepared, summary);
+    fn check_memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
+        let (estimate, batch) = self.memory(trial, prepared, summary);
         let training = &self.settings.training;
         let advice = match training.gradient_checkpointing {
             true => "lower batch_size (gradient_accumulation_steps makes up for it) or max_length",
@@ -239,7 +243,7 @@ impl TextLab {
             return Err(RunError::Failed("the task is gone".into()));
         };
         let model = &prepared.classifier.pretrained.model;
-        if trial.method != "linear" || model.drops() {
+        if !reads_features(trial, model) {
             return Ok([prepared.train.clone(), prepared.judged.clone()]);
         }
         if let Some(featured) = &prepared.featured {
@@ -272,7 +276,7 @@ impl TextLab {
         let adapted = this.adapted(trial, prepared, count).map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
-        this.check_memory(prepared, &summary).map_err(failed)?;
+        this.check_memory(trial, prepared, &summary).map_err(failed)?;
         let metric = prepared.task.metrics[0];
         let session = this.session(trial, train.texts().len(), metric, folder);
         let batch_size = this.settings.texts.eval_batch_size;
@@ -376,6 +380,12 @@ fn trains(method: &str) -> bool {
     method != NONE && method != ADAPTER
 }
 
+/// True if a trial trains the head alone on a model that gives the same every time: it then reads what the model made of the
+/// texts, once.
+fn reads_features(trial: &Trial, model: &SequenceClassifier) -> bool {
+    trial.method == "linear" && !model.drops()
+}
+
 /// What `model` makes of `texts` before its head.
 fn features(
     model: &SequenceClassifier,
@@ -468,7 +478,7 @@ impl Lab for TextLab {
                 if !seen.contains(&&trial.method) {
                     seen.push(&trial.method);
                     let adapted = self.adapted(trial, prepared, None)?;
-                    self.check_memory(prepared, &adapted.summary())?;
+                    self.check_memory(trial, prepared, &adapted.summary())?;
                 }
             }
         }
@@ -485,7 +495,7 @@ impl Lab for TextLab {
         let prepared = this.prepared.as_ref().ok_or("its data is gone")?;
         let adapted = this.adapted(trial, prepared, Some(train.texts().len()))?;
         let summary = adapted.summary();
-        let (memory, _) = this.memory(prepared, &summary);
+        let (memory, _) = this.memory(trial, prepared, &summary);
         let metric = prepared.task.metrics[0];
         let session = this.session(trial, train.texts().len(), metric, Path::new(""));
         let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &prepared.device)?;
