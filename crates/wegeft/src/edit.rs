@@ -8,6 +8,7 @@ use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor, Reparameterizat
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::factors::Factors;
+use crate::hook::Prompts;
 use crate::low_rank::LowRank;
 use crate::tensor::{cast, dequantized, product, with_rest};
 
@@ -83,6 +84,11 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
     /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         x
+    }
+
+    /// As [`Edit::activation`], where the rows hold `prompts` and what follows them: for edits of some tokens of each.
+    fn activation_in(&self, x: Tensor<3>, _prompts: &Prompts) -> Tensor<3> {
+        self.activation(x)
     }
 
     /// Tokens that [`Edit::activation`] passes on beyond those it gets.

@@ -14,7 +14,7 @@ use burn::module::{Module, ModuleDisplay};
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{file_error, pack, unpack};
+use crate::checkpoint::{file_error, pack, replace, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
@@ -395,8 +395,9 @@ impl AdapterFiles {
 }
 
 pub(crate) fn write_adapter(folder: &Path, config: Map<String, Value>, tensors: &Tensors) -> Result<(), AdapterError> {
-    fs::create_dir_all(folder).map_err(|e| file_error("write", folder, e))?;
-    write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
+    files::create_folder(folder).map_err(|e| file_error("write", folder, e))?;
+    let weights = folder.join(WEIGHTS_FILE);
+    replace(&weights, &pack(&weights, tensors)?)?;
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();
-    write_then_rename(&folder.join(CONFIG_FILE), text.as_bytes())
+    replace(&folder.join(CONFIG_FILE), text.as_bytes())
 }

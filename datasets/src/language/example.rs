@@ -233,7 +233,7 @@ pub(super) fn read_with(
     Ok(read)
 }
 
-fn parse(record: &Record, fields: &Fields) -> Result<Example, TextError> {
+pub(super) fn parse(record: &Record, fields: &Fields) -> Result<Example, TextError> {
     let named = |name: &String| record.value(name).is_some();
     let messages = match fields.messages == MESSAGES[0] && !named(&fields.messages) {
         true => MESSAGES[1],

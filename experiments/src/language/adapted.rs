@@ -1,15 +1,13 @@
 //! A language model with an adapter.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use backbones::lm::Decoder;
 use backbones::lm::adapter::attach;
-use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{DType, Tensor};
 use wegeft::{Adapted, AdapterFiles};
 
 use crate::cli::output::note;
+use crate::train::precision::trained_in_f32;
 
 /// `model` with the adapter of `folder` bound to it, or merged into its weights.
 ///
@@ -36,36 +34,13 @@ pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, S
     Ok(trained_in_f32(adapted))
 }
 
-/// `adapted` with all that is trained in f32: a step of AdamW is often smaller than what bf16 rounds a weight to. The
-/// frozen weights keep their type.
-pub fn trained_in_f32(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
-    let trained = adapted.saved_params().into_iter().map(|param| param.id).collect();
-    adapted.map(&mut Widen { trained })
-}
-
-/// Brings the model's own trained parameters to f32; an adapter's factors are made so.
-struct Widen {
-    trained: HashSet<ParamId>,
-}
-
-impl ModuleMapper for Widen {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.trained.contains(&param.id) || !matches!(param.base().dtype(), DType::BF16 | DType::F16) {
-            return param;
-        }
-        param.map(|tensor| {
-            // What is cast is no leaf of the graph: no gradient would reach it.
-            let trained = tensor.is_require_grad();
-            tensor.cast(DType::F32).detach().set_require_grad(trained)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use backbones::lm::{LoadOptions, Precision, load_lm};
-    use burn::module::ModuleVisitor;
-    use burn::tensor::Device;
+    use burn::module::{Module, ModuleVisitor, Param, ParamId};
+    use burn::tensor::{Device, Tensor};
     use wegeft::AdapterConfig;
 
     use super::*;

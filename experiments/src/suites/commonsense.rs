@@ -78,7 +78,7 @@ impl Experiment for Commonsense {
 
 fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
     let root = settings.data.data.clone().unwrap_or_default();
-    let protocol = settings.protocol()?;
+    let protocol = settings.protocol();
     let picked = sets::with_questions(&settings.data.task, &SETS.map(|set| (set.name, set.folder)), &root)?;
     let tests = SETS
         .iter()

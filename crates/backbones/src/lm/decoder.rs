@@ -6,7 +6,7 @@ use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::linear;
+use wegeft::{Prompts, linear};
 
 use super::cache::{Cache, LayerCache};
 use super::config::{DecoderConfig, LayerKind};
@@ -26,13 +26,15 @@ pub struct Decoder {
 /// Tokens of a pass whose operations are so short that waking a thread for each of them counts.
 const SHORT: usize = 64;
 
-/// What all layers of one forward pass share: who sees whom, and rotations.
+/// What all layers of one forward pass share: who sees whom, rotations, and where prompts are.
 #[derive(Debug, Clone)]
 pub struct Pass {
     /// For each window among the layers.
     visible: Vec<(Option<usize>, Visible)>,
     /// One for each of the config's.
     rotations: Vec<Rotation>,
+    /// For methods that edit the first and last tokens of prompts.
+    prompts: Prompts,
 }
 
 impl DecoderConfig {
@@ -152,6 +154,7 @@ impl Decoder {
         Pass {
             visible,
             rotations: rotations.map(|rope| rope.rotation(queries, dtype, device)).collect(),
+            prompts: queries.prompts(),
         }
     }
 
@@ -161,7 +164,7 @@ impl Decoder {
         let visible = pass.visible.iter().find(|(window, _)| *window == kind.window);
         let (_, visible) = visible.expect("a pass knows the window of every layer");
         let rotation = kind.rope.map(|rope| &pass.rotations[rope]);
-        self.parts().layer(index, x, rotation, visible, cache)
+        self.parts().layer(index, x, rotation, visible, &pass.prompts, cache)
     }
 
     /// The last norm, `[batch, tokens, d_model]` to the same.

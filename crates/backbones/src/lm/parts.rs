@@ -3,6 +3,7 @@
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
+use wegeft::Prompts;
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
@@ -22,6 +23,7 @@ pub(crate) trait Parts {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3>;
     fn normed(&self, x: Tensor<3>) -> Tensor<3>;

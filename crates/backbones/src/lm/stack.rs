@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::embedding;
+use wegeft::{Prompts, embedding};
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
@@ -28,6 +28,7 @@ pub trait Block: Module {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3>;
 }
@@ -80,9 +81,10 @@ impl<L: Block> Parts for CausalLm<L> {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        self.model.layers[index].forward(x, rotation, visible, cache)
+        self.model.layers[index].forward(x, rotation, visible, prompts, cache)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {
