@@ -36,13 +36,14 @@ const KIND_END: &str = "$";
 const GROUP_END: &str = r"(?:\..*)?$";
 
 /// What the fork writes of settings that are not set, and of those that say nothing here.
-fn unset() -> [(&'static str, Value); 7] {
+fn unset() -> [(&'static str, Value); 8] {
     [
         ("auto_mapping", Value::Null),
         ("base_model_name_or_path", Value::Null),
         ("bias", json!("none")),
         ("fan_in_fan_out", json!(false)),
         ("inference_mode", json!(true)),
+        ("layers_pattern", Value::Null),
         ("revision", Value::Null),
         ("task_type", Value::Null),
     ]
