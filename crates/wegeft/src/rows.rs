@@ -1,5 +1,6 @@
 //! A mixed batch: rows of one batch that use different adapters, in one forward pass.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::Param;
@@ -7,7 +8,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::edit::{Bound, Edit, Rebind};
 use crate::factors::Factors;
-use crate::tensor::{cast, product};
+use crate::tensor::{affine, cast, product, with_rest};
 
 /// The rows of a batch that one adapter serves.
 #[derive(Debug)]
@@ -126,11 +127,18 @@ impl BoundRows {
 }
 
 impl Edit for BoundRows {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.by_share_flat(x, |edit, x| match edit {
-            Some(edit) => edit.matmul(x, weight.clone()),
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let out = self.by_share_flat(x, |edit, x| match edit {
+            Some(edit) => edit.affine(x, weight.clone(), None, None),
             None => product(x, weight.clone()),
-        })
+        });
+        with_rest(out, bias, residual)
     }
 
     fn residual(&self, _weight: Tensor<2>) -> Tensor<2> {
@@ -184,11 +192,29 @@ impl Edit for BoundRows {
             None => x,
         })
     }
+
+    fn documents(&self, x: Tensor<3>, documents: &[Vec<Range<usize>>]) -> Tensor<3> {
+        let rows = documents.iter().enumerate().map(|(row, documents)| {
+            let own = x.clone().narrow(0, row, 1);
+            let share = self.shares.iter().find(|share| share.rows.contains(&row));
+            match share.and_then(|share| share.bound.as_ref()) {
+                Some(bound) => bound.edit().documents(own, std::slice::from_ref(documents)),
+                None => own,
+            }
+        });
+        Tensor::cat(rows.collect(), 0)
+    }
 }
 
 impl Edit for BoundOwn {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        product(x, self.weight.clone().unwrap_or(weight))
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        affine(x, self.weight.clone().unwrap_or(weight), bias, residual)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

@@ -24,6 +24,8 @@ pub struct Pass {
     pub rotations: Vec<Rotation>,
     /// Relative positions (DeBERTa).
     pub(super) relative: Option<Relative>,
+    /// The columns of each row's documents, if a row is anything but one document.
+    pub(super) documents: Option<Vec<Vec<Range<usize>>>>,
     /// 1 at tokens and 0 at padding, `[batch, tokens, 1]`, for models that need it and batches that have padding.
     pub(super) real: Option<Tensor<3>>,
 }
@@ -36,6 +38,7 @@ impl Pass {
             local: None,
             rotations: Vec::new(),
             relative: None,
+            documents: layout.documents(),
             real: None,
         }
     }

@@ -9,7 +9,7 @@ use wegeft::linear;
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind, sliding_layers};
 use super::family::Family;
 use super::fields::Fields;
@@ -50,15 +50,9 @@ impl Block for GemmaLayer {
         }
     }
 
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let attended = linear(&self.self_attn.o_proj, mixed);
         let x = x + self.post_attention_layernorm.forward(attended);
         let normed = self.pre_feedforward_layernorm.forward(x.clone());

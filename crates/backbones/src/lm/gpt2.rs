@@ -5,11 +5,11 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::{linear, linear_add};
+use wegeft::{embedding, linear, linear_add};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind};
 use super::dense::dense;
 use super::family::Family;
@@ -79,10 +79,10 @@ pub struct Gpt2Mlp {
 }
 
 impl Gpt2Layer {
-    fn forward(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let mixed = self
             .attn
-            .mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, cache);
+            .mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, past);
         let x = linear_add(&self.attn.c_proj, mixed, x);
         let hidden = self.mlp.hidden(norm(&self.ln_2, self.norm_eps, x.clone()));
         linear_add(&self.mlp.c_proj, hidden, x)
@@ -91,13 +91,10 @@ impl Gpt2Layer {
 
 impl Gpt2Attention {
     /// What the heads mix, before `c_proj`.
-    fn mixed(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn mixed(&self, x: Tensor<3>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let parts = split(linear(&self.c_attn, x), 3 * self.heads);
         let part = |index: usize| parts.clone().narrow(1, index * self.heads, self.heads);
-        let (key, value) = match cache {
-            Some(cache) => cache.extend(part(1), part(2)),
-            None => (part(1), part(2)),
-        };
+        let (key, value) = past.extend(part(1), part(2));
         attend(part(0), key, value, visible, self.scale, None)
     }
 }
@@ -113,7 +110,7 @@ impl Parts for Gpt2 {
     fn build(config: &DecoderConfig, device: &Device) -> Self {
         let (d, hidden) = (config.d_model, config.mlp_dim);
         let norm = || LayerNormConfig::new(d).with_epsilon(config.norm_eps).init(device);
-        let embedding = |rows: usize| {
+        let table = |rows: usize| {
             let std = config.initializer_range;
             EmbeddingConfig::new(rows, d)
                 .with_initializer(Initializer::Normal { mean: 0.0, std })
@@ -141,8 +138,8 @@ impl Parts for Gpt2 {
         };
         Self {
             transformer: Transformer {
-                wte: embedding(config.vocab_size),
-                wpe: embedding(config.max_positions),
+                wte: table(config.vocab_size),
+                wpe: table(config.max_positions),
                 h: (0..config.layers.len()).map(layer).collect(),
                 ln_f: norm(),
                 norm_eps: config.norm_eps,
@@ -151,9 +148,12 @@ impl Parts for Gpt2 {
         }
     }
 
-    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
-        let places = self.transformer.wpe.forward(layout.places(&ids.device()));
-        self.transformer.wte.forward(ids) + places
+    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        embedding(&self.transformer.wte, ids)
+    }
+
+    fn positions(&self, layout: &Layout, device: &Device) -> Option<Tensor<3>> {
+        Some(embedding(&self.transformer.wpe, layout.places(device)))
     }
 
     fn layer(
@@ -162,9 +162,9 @@ impl Parts for Gpt2 {
         x: Tensor<3>,
         _rotation: Option<&Rotation>,
         visible: &Visible,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
-        self.transformer.h[index].forward(x, visible, cache)
+        self.transformer.h[index].forward(x, visible, past)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

@@ -8,7 +8,7 @@ use wegeft::linear_add;
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind, sliding_layers};
 use super::family::Family;
 use super::fields::Fields;
@@ -43,15 +43,9 @@ impl Block for LlamaLayer {
         }
     }
 
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let x = linear_add(&self.self_attn.o_proj, mixed, x);
         let normed = self.post_attention_layernorm.forward(x.clone());
         linear_add(&self.mlp.down_proj, self.mlp.hidden(normed), x)

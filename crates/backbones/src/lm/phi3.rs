@@ -10,7 +10,7 @@ use wegeft::{linear, linear_add};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind};
 use super::dense::dense;
 use super::family::Family;
@@ -80,15 +80,9 @@ impl Block for Phi3Layer {
         }
     }
 
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let x = linear_add(&self.self_attn.o_proj, mixed, x);
         let normed = self.post_attention_layernorm.forward(x.clone());
         linear_add(&self.mlp.down_proj, self.mlp.hidden(normed), x)
@@ -97,13 +91,7 @@ impl Block for Phi3Layer {
 
 impl Phi3Attention {
     /// What the heads mix, before `o_proj`.
-    fn mixed(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    fn mixed(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let parts = split(linear(&self.qkv_proj, x), self.heads + 2 * self.kv_heads);
         let turned = |x: Tensor<4>| match rotation {
             Some(rotation) => rotation.apply(x),
@@ -112,10 +100,7 @@ impl Phi3Attention {
         let query = turned(parts.clone().narrow(1, 0, self.heads));
         let key = turned(parts.clone().narrow(1, self.heads, self.kv_heads));
         let value = parts.narrow(1, self.heads + self.kv_heads, self.kv_heads);
-        let (key, value) = match cache {
-            Some(cache) => cache.extend(key, value),
-            None => (key, value),
-        };
+        let (key, value) = past.extend(key, value);
         attend(query, key, value, visible, self.scale, None)
     }
 }

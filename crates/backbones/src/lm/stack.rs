@@ -4,11 +4,11 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
+use wegeft::embedding;
 
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::DecoderConfig;
 use super::dense::dense;
-use super::layout::Layout;
 use super::norm::RmsNorm;
 use super::parts::Parts;
 use super::rope::Rotation;
@@ -22,13 +22,7 @@ pub trait Block: Module {
     fn new(config: &DecoderConfig, device: &Device) -> Self;
 
     /// `[batch, tokens, d_model]` to the same.
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3>;
+    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3>;
 }
 
 /// A decoder of layers `L` with transformers' names: `model.layers.0.…`, `lm_head`.
@@ -69,8 +63,8 @@ impl<L: Block> Parts for CausalLm<L> {
         }
     }
 
-    fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout) -> Tensor<3> {
-        self.model.embed_tokens.forward(ids)
+    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        embedding(&self.model.embed_tokens, ids)
     }
 
     fn layer(
@@ -79,9 +73,9 @@ impl<L: Block> Parts for CausalLm<L> {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
-        self.model.layers[index].forward(x, rotation, visible, cache)
+        self.model.layers[index].forward(x, rotation, visible, past)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

@@ -1,4 +1,4 @@
-//! Bottleneck adapters: `h + up(act(down(h)))` on what a sublayer puts out, before it joins the residual stream.
+//! Bottleneck adapters: `h + up(act(down(h)))` on a sublayer's output, before it joins the residual stream.
 //!
 //! - Houlsby (Houlsby et al. 2019, arXiv 1902.00751): after attention and after the MLP, GELU, weights of
 //!   N(0, 0.01²) cut at two standard deviations, so that the start is near the frozen model; size 64 in the paper;
@@ -154,6 +154,10 @@ struct BoundBottleneck {
 }
 
 impl Edit for BoundBottleneck {
+    fn is_per_token(&self) -> bool {
+        true
+    }
+
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
         let read = cast(h.clone(), self.down.dtype());
         let code = linear(read, self.down.clone(), Some(self.down_bias.clone()));
