@@ -17,23 +17,38 @@ const VALID: &str = "val200.txt";
 const BOTH: &str = "train800val200.txt";
 const TEST: &str = "test.txt";
 
-/// Names of the task folders under `root`, sorted; none if there is none.
+/// Names of the task folders under `root`, those with one of the lists, sorted; none if there is none.
 ///
 /// # Errors
-/// A root that is missing.
+/// A root that is missing, a folder in it that cannot be read or whose name is no UTF-8.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let error = |e| DataError::read(root, e);
-    let entries = fs::read_dir(root).map_err(error)?.collect::<Result<Vec<_>, _>>();
-    let mut names: Vec<String> = entries
-        .map_err(error)?
-        .into_iter()
-        .filter(|entry| [TRAIN, BOTH].iter().any(|list| entry.path().join(list).is_file()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let name = entry.file_name();
         // What `vtab-prepare` has not finished.
-        .filter(|name| !name.starts_with('.'))
-        .collect();
+        if name.as_encoded_bytes().starts_with(b".") || !has_list(&entry.path())? {
+            continue;
+        }
+        let named = name.into_string();
+        names.push(named.map_err(|_| DataError::read(&entry.path(), "its name is no UTF-8; rename it"))?);
+    }
     names.sort();
     Ok(names)
+}
+
+/// True if `folder` is one with a list in it, readable or not: a task that cannot be read is none to leave out.
+fn has_list(folder: &Path) -> Result<bool, DataError> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    for list in [TRAIN, VALID, BOTH, TEST].map(|list| folder.join(list)) {
+        match fs::symlink_metadata(&list) {
+            Ok(_) => return Ok(true),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
+            Err(error) => return Err(DataError::read(&list, error)),
+        }
+    }
+    Ok(false)
 }
 
 /// Task `name`, its images not yet read.

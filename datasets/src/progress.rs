@@ -7,12 +7,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// A bar of `total` steps.
 pub(crate) fn bar(total: usize, message: String) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}").unwrap_or(ProgressStyle::default_bar());
-    ProgressBar::new(total as u64).with_message(message).with_style(style)
+    ProgressBar::new(total as u64)
+        .with_message(plain(&message))
+        .with_style(style)
 }
 
 /// A sign of life for work of unknown length.
 pub(crate) fn spinner(message: String) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner().with_message(message);
+    let spinner = ProgressBar::new_spinner().with_message(plain(&message));
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
+}
+
+/// `text` without what would steer the terminal: names of folders are anybody's.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }

@@ -4,7 +4,8 @@
 //! - [`run`]: a run folder and its trials, whatever they train
 //! - [`train`]: the training of any adapted model
 //! - [`methods`]: every method, for both wings
-//! - [`vision`] and [`language`]: data, objective and evaluation of each kind of model
+//! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
+//! - [`sandbox`]: programs that are not trusted
 //! - [`report`]: tables, plots and pages
 //! - [`suites`]: the experiments, one file each
 //! - [`tools`]: the other programs
@@ -17,7 +18,9 @@ pub mod language;
 pub mod methods;
 pub mod report;
 pub mod run;
+pub mod sandbox;
 pub mod suites;
+pub mod text;
 pub mod tools;
 pub mod train;
 pub mod vision;
@@ -34,12 +37,17 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::commonsense::Commonsense,
     &suites::arithmetic::Arithmetic,
     &suites::gsm8k::Gsm8k,
+    &suites::metamath::MetaMath,
+    &suites::glue::Glue,
+    &suites::classify::Classify,
+    &suites::code::Code,
 ];
 
 /// The other programs.
 pub const TOOLS: &[Tool] = &[
     tools::PREDICT,
     tools::GENERATE,
+    tools::CHAT,
     tools::ADAPTER,
     tools::VISUALIZE,
     tools::REPORT,

@@ -10,6 +10,7 @@ use crate::cli::output::{end, note, print};
 use crate::cli::program::{matches, set_prefix};
 use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
+use crate::sandbox::launcher;
 use crate::suites::experiment::{self, Experiment, Preset};
 use crate::{EXPERIMENTS, TOOLS};
 
@@ -80,6 +81,9 @@ pub fn outcomes<'a>(
 
 /// The program `name` by itself: the thin binary of that name.
 pub fn thin(name: &str) -> ExitCode {
+    if let Some(code) = launcher::entry() {
+        return code;
+    }
     let Some(command) = command(name) else {
         note(format_args!("there is no program '{name}'"));
         return ExitCode::FAILURE;
@@ -98,13 +102,14 @@ struct Completions {
     shell: Shell,
 }
 
-/// The whole command.
-fn whole() -> Command {
+/// The whole command: every program as a subcommand.
+pub fn whole() -> Command {
     let mut all = Command::new("wegeft")
         .about("Weight-generative fine-tuning, its baselines and their experiments")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .infer_subcommands(true);
+        .infer_subcommands(true)
+        .propagate_version(true);
     for name in names() {
         all = all.subcommands(command(name));
     }
@@ -128,6 +133,9 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// `wegeft`: all programs as subcommands.
 pub fn main() -> ExitCode {
+    if let Some(code) = launcher::entry() {
+        return code;
+    }
     let matches = match matches(whole()) {
         Ok(matches) => matches,
         Err(code) => return code,
@@ -154,7 +162,7 @@ fn completions(matches: &ArgMatches) -> Result<(), String> {
 fn man(matches: &ArgMatches) -> Result<(), String> {
     let folder = matches.get_one::<std::path::PathBuf>("folder").ok_or("give a folder")?;
     let error = |e: std::io::Error| format!("cannot write into {}: {e}", folder.display());
-    std::fs::create_dir_all(folder).map_err(error)?;
+    files::create_folder(folder).map_err(error)?;
     clap_mangen::generate_to(whole().version(crate::cli::program::version()), folder).map_err(error)?;
     print(format_args!("man pages written into {}", folder.display()))
 }
@@ -162,6 +170,7 @@ fn man(matches: &ArgMatches) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::methods::Wing;
 
     #[test]
     fn every_program_s_flags_hold_together_and_no_name_occurs_twice() {
@@ -171,5 +180,22 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_paper_s_language_presets_draw_batches_at_random() {
+        let language = EXPERIMENTS
+            .iter()
+            .filter(|experiment| experiment.wing() == Wing::Language);
+        let presets: Vec<&Preset> = language.flat_map(|experiment| experiment.text().presets).collect();
+        let named = |part: &str| presets.iter().filter(|preset| preset.name.starts_with(part)).count();
+        assert!(named("paper-") >= 6 && named("old-") == 1);
+        for preset in presets {
+            let table: toml::Table = toml::from_str(preset.text).unwrap();
+            assert_eq!(table["group_by_length"].as_bool(), Some(false), "{}", preset.name);
+            // The old code's step is the mean of its batches' means.
+            let means = table.get("mean_of_batch_means").and_then(toml::Value::as_bool);
+            assert_eq!(means == Some(true), preset.name.starts_with("old-"), "{}", preset.name);
+        }
     }
 }

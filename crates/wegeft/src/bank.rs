@@ -36,7 +36,8 @@ pub struct Bank {
 #[derive(Default)]
 struct Plan {
     groups: Vec<Group>,
-    rebinds: Vec<Rebind>,
+    /// Of which group's factors an edit is made, and how: one a group, or one a site where the sites' scales differ.
+    rebinds: Vec<(usize, Rebind)>,
     by_path: HashMap<String, Vec<Place>>,
 }
 
@@ -48,10 +49,11 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// Where a group acts on a parameter.
+/// Where an edit acts on a parameter.
 #[derive(Debug, Clone, PartialEq)]
 struct Place {
-    group: usize,
+    /// Its place among the plan's `rebinds`.
+    rebind: usize,
     /// First column and width, for a block of a fused weight.
     block: Option<(usize, usize)>,
 }
@@ -108,12 +110,20 @@ impl Bank {
             return Err(AdapterError::bad_field("target_modules", message));
         }
 
+        let rebind = |method: &Arc<dyn Method>, group: Group| {
+            let method = method.clone();
+            Rebind::new(move |factors| method.bind(&group, factors))
+        };
         let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
+        let mut rebinds = Vec::new();
         for (index, (method, group)) in owned.iter().enumerate() {
             let edits_bias = method.edits_bias(group);
-            for site in &group.sites {
+            for (member, site) in group.sites.iter().enumerate() {
+                if member == 0 || !group.scales.is_empty() {
+                    rebinds.push((index, rebind(method, group.bound_at(member))));
+                }
                 let place = Place {
-                    group: index,
+                    rebind: rebinds.len() - 1,
                     block: site.block.as_ref().map(|block| (block.start, site.d_out)),
                 };
                 if edits_bias {
@@ -127,9 +137,6 @@ impl Bank {
         for places in by_path.values_mut() {
             places.sort_by_key(|place| place.block);
         }
-        let rebind =
-            |(method, group): (Arc<dyn Method>, Group)| Rebind::new(move |factors| method.bind(&group, factors));
-        let rebinds = owned.into_iter().map(rebind).collect();
         Ok(Self {
             factors,
             shared,
@@ -177,6 +184,21 @@ impl Bank {
             .collect()
     }
 
+    /// What a file holds of the factors that a method has for `groups`, without making any of them.
+    pub(crate) fn expected(method: &dyn Method, groups: &[Group]) -> Vec<(Spec, String)> {
+        let own = |group: &Group| {
+            let module = format!("{ROOT}.model.{}", group.site().stored_as());
+            let saved = method.specs(group).into_iter().filter(|spec| spec.saved);
+            saved
+                .map(move |spec| {
+                    let name = format!("{module}.{}", spec.suffix);
+                    (spec, name)
+                })
+                .collect::<Vec<_>>()
+        };
+        groups.iter().flat_map(own).collect()
+    }
+
     /// Every saved factor and its name on disk, by its path in the bank.
     pub(crate) fn named(&self) -> Vec<(ParamInfo, String)> {
         let own = self.groups().iter().zip(&self.factors).flat_map(|(group, factors)| {
@@ -218,9 +240,14 @@ impl Bank {
     }
 
     fn handles(&self) -> Vec<Bound> {
-        let groups = self.factors.iter().zip(&self.plan.rebinds);
-        groups
-            .map(|(factors, rebind)| Bound::new(factors.joined(&self.shared), rebind.clone()))
+        let joined: Vec<Factors> = self
+            .factors
+            .iter()
+            .map(|factors| factors.joined(&self.shared))
+            .collect();
+        let rebinds = self.plan.rebinds.iter();
+        rebinds
+            .map(|(group, rebind)| Bound::new(joined[*group].clone(), rebind.clone()))
             .collect()
     }
 }
@@ -239,11 +266,11 @@ fn repeated(names: impl Iterator<Item = String>) -> Option<String> {
 fn at(places: &[Place], bound: &[Bound]) -> Bound {
     let block = |place: &Place| {
         let (start, width) = place.block?;
-        Some((start, width, bound[place.group].clone()))
+        Some((start, width, bound[place.rebind].clone()))
     };
     let blocks: Vec<_> = places.iter().filter_map(block).collect();
     match blocks.is_empty() {
-        true => bound[places[0].group].clone(),
+        true => bound[places[0].rebind].clone(),
         false => parts::bound(blocks),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::checksum;
 use crate::error::AdapterError;
 use crate::site::ParamInfo;
 
@@ -182,37 +182,22 @@ pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterErr
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| file_error("write", path, e))?;
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize(views, Some(metadata)).map_err(|e| file_error("write", path, e))
+    let file = safetensors::serialize(views, Some(checksum::metadata().into()));
+    file.map(checksum::seal).map_err(|e| file_error("write", path, e))
 }
 
-/// Writes `bytes` beside `path`, then renames: a reader sees the old file or the new one, never a part. A link is
-/// followed; a device or a pipe, which no file may replace, is written into.
+/// Writes `bytes` beside `path`, brings them to the disk, then renames: a reader sees the old file or the new one, never a
+/// part, after a power loss too. A link is followed; a device or a pipe, which no file may replace, is written into.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-    let error = |e: std::io::Error| {
-        // tempfile adds the name of a file that is gone by then.
-        let message = e.to_string();
-        file_error("write", path, message.split(" at path \"").next().unwrap_or_default())
-    };
-    let target = match fs::canonicalize(path) {
-        Ok(target) if !target.is_file() => return fs::write(target, bytes).map_err(error),
-        Ok(target) => target,
-        // A link to nothing yet.
-        Err(_) if path.is_symlink() => return fs::write(path, bytes).map_err(error),
-        Err(_) => path.to_path_buf(),
-    };
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; an adapter is as readable as the umask says.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(error)?;
-    file.write_all(bytes).map_err(error)?;
-    file.persist(&target).map_err(|e| error(e.error))?;
-    Ok(())
+    files::write_through(path, bytes).map_err(|e| file_error("write", path, e))
+}
+
+/// [`write_then_rename`] of a file in a folder of ours: a link in its place is replaced, and what it leads to left alone.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    files::replace(path, bytes).map_err(|e| file_error("write", path, e))
 }
 
 /// The tensors of a safetensors file, F16 and BF16 upcast to f32.
@@ -228,6 +213,10 @@ pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
 pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
+    if !checksum::holds(bytes) {
+        let message = "its checksum is another one: it has changed since it was written; copy or train it again";
+        return Err(file_error("read", path, message));
+    }
     file.iter()
         .map(|(name, view)| {
             let dtype = match view.dtype() {

@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor, Reparameterization};
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::factors::Factors;
+use crate::hook::Prompts;
 use crate::low_rank::LowRank;
 use crate::tensor::{affine, cast, dequantized, product, with_rest};
 
@@ -80,35 +80,9 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         x
     }
 
-    /// True if [`Edit::activation`] edits each token by itself, wherever it stands.
-    fn is_per_token(&self) -> bool {
-        false
-    }
-
-    /// [`Edit::activation`] of each document by itself: `documents` are the columns of each row's. What stands between them,
-    /// padding, is passed on as it is unless the edit is per token.
-    fn documents(&self, x: Tensor<3>, documents: &[Vec<Range<usize>>]) -> Tensor<3> {
-        if self.is_per_token() {
-            return self.activation(x);
-        }
-        let [_, tokens, _] = x.dims();
-        let rows = documents.iter().enumerate().map(|(row, documents)| {
-            let row = x.clone().narrow(0, row, 1);
-            let mut parts = Vec::new();
-            let mut next = 0;
-            for document in documents {
-                if document.start > next {
-                    parts.push(row.clone().narrow(1, next, document.start - next));
-                }
-                parts.push(self.activation(row.clone().narrow(1, document.start, document.len())));
-                next = document.end;
-            }
-            if next < tokens {
-                parts.push(row.narrow(1, next, tokens - next));
-            }
-            Tensor::cat(parts, 1)
-        });
-        Tensor::cat(rows.collect(), 0)
+    /// As [`Edit::activation`], where the rows hold `prompts` and what follows them: for edits of some tokens of each.
+    fn activation_in(&self, x: Tensor<3>, _prompts: &Prompts) -> Tensor<3> {
+        self.activation(x)
     }
 
     /// Tokens that [`Edit::activation`] passes on beyond those it gets.

@@ -1,12 +1,19 @@
 //! Places in a model's activations that an adapter can edit (block inputs, sublayer outputs, block outputs), and places
 //! where it can add virtual tokens.
 
-use std::ops::Range;
-
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::edit::Bound;
+
+/// Where the tokens of a pass stand in the prompts that they belong to, for methods that edit the first and the last tokens
+/// of each (ReFT).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Prompts {
+    /// For each token, row by row: how many tokens of its prompt come before it, and how many after it. `None` for tokens
+    /// of no prompt: padding, answers.
+    pub places: Vec<Option<[usize; 2]>>,
+}
 
 /// A named place in a model's activations. At rest it passes its input on; bound to a method that edits
 /// representations (ReFT, bottleneck adapters, prompts) it passes on the edited one.
@@ -41,11 +48,10 @@ impl Hook {
         }
     }
 
-    /// [`Hook::forward`] for rows with padding or with several documents, which are edited each by itself: `documents` are the
-    /// columns of each row's.
-    pub fn forward_documents(&self, x: Tensor<3>, documents: &[Vec<Range<usize>>]) -> Tensor<3> {
+    /// As [`Hook::forward`], in a model whose rows hold prompts, several perhaps, and what follows them.
+    pub fn forward_in(&self, x: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {
-            Some(bound) => bound.edit().documents(x, documents),
+            Some(bound) => bound.edit().activation_in(x, prompts),
             None => x,
         }
     }

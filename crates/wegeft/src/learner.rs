@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
@@ -44,6 +47,7 @@ pub struct Trainee<M: Module + ModuleDisplay, B, T, V> {
     pub adapted: Adapted<M>,
     train: T,
     valid: V,
+    around: Option<Arc<dyn Around<M>>>,
     // A function of the batch, so that the trainee is Send whatever the batch is.
     batch: PhantomData<fn(B)>,
 }
@@ -105,7 +109,28 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             adapted: self,
             train,
             valid,
+            around: None,
             batch: PhantomData,
+        }
+    }
+}
+
+/// What is done around each step of the optimizer, as AdaLoRA's [`RankAllocator`](crate::methods::adalora::RankAllocator)
+/// needs it. Where one learner trains on several devices it is not called.
+pub trait Around<M: Module + ModuleDisplay>: Send + Sync {
+    /// Sees the model and the gradients that the optimizer will take.
+    fn before(&self, adapted: &Adapted<M>, gradients: &GradientsParams);
+
+    /// Gets the model after the step.
+    fn after(&self, adapted: Adapted<M>) -> Adapted<M>;
+}
+
+impl<M: Module + ModuleDisplay, B, T, V> Trainee<M, B, T, V> {
+    /// Calls `around` before and after each step of the optimizer.
+    pub fn with_around(self, around: Arc<dyn Around<M>>) -> Self {
+        Self {
+            around: Some(around),
+            ..self
         }
     }
 }
@@ -123,6 +148,15 @@ where
 
     fn step(&self, batch: B) -> TrainOutput<O> {
         (self.train)(&self.adapted, batch)
+    }
+
+    fn optimize(self, optimizer: &mut ModuleOptimizer, rates: ModuleLearningRate, gradients: GradientsParams) -> Self {
+        let Some(around) = self.around.clone() else {
+            return optimizer.step(rates, self, gradients);
+        };
+        around.before(&self.adapted, &gradients);
+        let stepped = optimizer.step(rates, self, gradients);
+        stepped.map_adapted(|adapted| around.after(adapted))
     }
 }
 
@@ -202,6 +236,7 @@ impl<M: Module + ModuleDisplay, B, T: Clone, V: Clone> Clone for Trainee<M, B, T
             adapted: self.adapted.clone(),
             train: self.train.clone(),
             valid: self.valid.clone(),
+            around: self.around.clone(),
             batch: PhantomData,
         }
     }

@@ -42,7 +42,7 @@
 //! | `Embedding` | WeGeFT, LoRA¹, VeRA, IA3 | yes | [`embedding`]: looks up rows |
 //! | `Conv1d`, `Conv2d` | LoRA¹ | yes | – |
 //! | weights of experts `[experts, d_in, d_out]` (`target_parameters`) | LoRA¹ | yes | – |
-//! | rows of an embedding (`trainable_token_indices`) | beside any method | yes | [`embedding`] |
+//! | rows of an embedding or a head (`trainable_token_indices`) | beside any method, or TRAINABLE_TOKENS | yes | [`embedding`] |
 //! | biases | BitFit | yes | [`linear`] |
 //! | norms | LayerNorm tuning | yes | – |
 //! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
@@ -154,6 +154,7 @@ mod adapted;
 pub mod adapters;
 mod bank;
 mod checkpoint;
+mod checksum;
 mod combine;
 mod config;
 mod convert;
@@ -162,7 +163,9 @@ mod embedding;
 mod error;
 mod export;
 mod factors;
+mod foreign;
 mod group;
+pub mod guard;
 mod hook;
 mod json;
 #[cfg(feature = "train")]
@@ -178,6 +181,7 @@ mod nearest;
 mod optimizer;
 mod parts;
 mod patterns;
+pub mod pickle;
 mod rows;
 mod select;
 mod shorthands;
@@ -201,9 +205,9 @@ pub use embedding::embedding;
 pub use error::AdapterError;
 pub use factors::{Factors, Init, Spec};
 pub use group::{Group, Sharing};
-pub use hook::{Hook, TokenHook};
+pub use hook::{Hook, Prompts, TokenHook};
 #[cfg(feature = "train")]
-pub use learner::Trainee;
+pub use learner::{Around, Trainee};
 pub use linear::{linear, linear_add, linear_many};
 pub use low_rank::LowRank;
 pub use merge::{MergeReport, Recovery, UnmergeReport, WeightChange};
@@ -211,7 +215,7 @@ pub use method::{Method, Reader, read, settings};
 pub use methods::wegeft::{Side, ZeroFactor};
 pub use methods::{
     BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig, METHODS,
-    PrefixTuningConfig, PromptTuningConfig, ReftConfig, VeraConfig, VptConfig, WegeftConfig,
+    PrefixTuningConfig, PromptTuningConfig, ReftConfig, TrainableTokensConfig, VeraConfig, VptConfig, WegeftConfig,
 };
 pub use patterns::{Ordered, Patterns};
 pub use site::{Places, Site, SiteKind};

@@ -180,9 +180,10 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         true
     }
 
-    /// Fields that another library reads this method's settings from; written beside [`Method::settings`].
-    fn foreign_fields(&self, _groups: &[Group]) -> Map<String, Value> {
-        Map::new()
+    /// adapter_config.json as it is written: `fields`, which hold this method's settings, the targets and all else, or those
+    /// of another library that reads no others.
+    fn on_disk(&self, fields: Map<String, Value>, _targets: &Targets, _groups: &[Group]) -> Map<String, Value> {
+        fields
     }
 
     /// Gives the tensors of another library's file the names and the orientation that `names` expects.

@@ -97,15 +97,15 @@ fn bound<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<
     Ok(owns.bound)
 }
 
-/// The trained parameters of a model that a mixed batch can take from each row's adapter: those of linear layers.
+/// A model's own parameters of an adapter that a mixed batch can take for each row: those of linear layers.
 fn own_params<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<Vec<ParamInfo>, AdapterError> {
-    let saved = adapted.saved_params();
+    let saved = adapted.own_params();
     match saved.iter().find(|param| param.holder != "Linear") {
         None => Ok(saved),
         Some(param) => Err(AdapterError::Adapter {
             name: name.to_string(),
             message: format!(
-                "it trains '{}' in full, which does not belong to a linear layer and cannot differ between the rows of a batch; switch to it instead",
+                "it has its own '{}', which does not belong to a linear layer and cannot differ between the rows of a batch; switch to it instead",
                 param.path
             ),
         }),

@@ -1,6 +1,5 @@
 //! A mixed batch: rows of one batch that use different adapters, in one forward pass.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::Param;
@@ -8,6 +7,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::edit::{Bound, Edit, Rebind};
 use crate::factors::Factors;
+use crate::hook::Prompts;
 use crate::tensor::{affine, cast, product, with_rest};
 
 /// The rows of a batch that one adapter serves.
@@ -193,12 +193,16 @@ impl Edit for BoundRows {
         })
     }
 
-    fn documents(&self, x: Tensor<3>, documents: &[Vec<Range<usize>>]) -> Tensor<3> {
-        let rows = documents.iter().enumerate().map(|(row, documents)| {
+    fn activation_in(&self, x: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
+        let [_, tokens, _] = x.dims();
+        let rows = (0..self.batch).map(|row| {
             let own = x.clone().narrow(0, row, 1);
             let share = self.shares.iter().find(|share| share.rows.contains(&row));
             match share.and_then(|share| share.bound.as_ref()) {
-                Some(bound) => bound.edit().documents(own, std::slice::from_ref(documents)),
+                Some(bound) => {
+                    let places = prompts.places[row * tokens..(row + 1) * tokens].to_vec();
+                    bound.edit().activation_in(own, &Prompts { places })
+                }
                 None => own,
             }
         });

@@ -27,7 +27,7 @@ pub struct ParamInfo {
 impl ParamInfo {
     /// Path of the module that holds the parameter, `blocks.3.attn.proj`.
     pub fn module(&self) -> &str {
-        self.path.rsplit_once('.').map_or("", |(module, _)| module)
+        layer(&self.path)
     }
 
     /// Name that targets match and files use: the module's path for a weight, a bias, `gamma` and `beta`; the parameter's own
@@ -293,8 +293,7 @@ impl Site {
 
     /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.
     pub(crate) fn bias_path(&self) -> String {
-        let module = self.path.rsplit_once('.').map_or("", |(module, _)| module);
-        format!("{module}.bias")
+        format!("{}.bias", layer(&self.path))
     }
 
     /// Name that targets match and files use ([`ParamInfo::name`]), `blocks.3.attn.proj`; a block's name follows it,
@@ -313,9 +312,16 @@ pub fn name_matches(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names.
+/// Path of the module that holds the parameter at `path`.
+pub(crate) fn layer(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names. As in PEFT any
+/// ending of a module's name will do: `norm` names `input_layernorm` too.
 pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
-    let named = |module: &str| modules_to_save.iter().any(|name| name_matches(module, name));
+    let ends = |module: &str, name: &String| !name.is_empty() && module.ends_with(name.as_str());
+    let named = |module: &str| modules_to_save.iter().any(|name| ends(module, name));
     path.match_indices('.').any(|(end, _)| named(&path[..end])) || named(name_of(path))
 }
 
@@ -332,6 +338,16 @@ fn name_of(path: &str) -> &str {
 /// First number in a path, `3` of `blocks.3.attn.proj`.
 pub(crate) fn layer_index(path: &str) -> Option<usize> {
     path.split('.').find_map(|part| part.parse().ok())
+}
+
+/// The number after one of `lists` in a path: `3` of `model.layers.3.mlp` for `layers`.
+pub(crate) fn index_in(path: &str, lists: &[String]) -> Option<usize> {
+    let parts: Vec<&str> = path.split('.').collect();
+    let index = |list: &String| {
+        let mut pairs = parts.windows(2).filter(|pair| pair[0] == list);
+        pairs.find_map(|pair| pair[1].parse().ok())
+    };
+    lists.iter().find_map(index)
 }
 
 /// Projection type of a module: its path with every layer number replaced by `*`.

@@ -36,10 +36,11 @@ fn is_known(config: &Map<String, Value>, field: &str) -> bool {
 
 const BIAS: &str = "bias";
 
-/// True for the values with which PEFT trains biases. A file of a model without biases holds none, and any other file has
-/// tensors that nothing here takes.
+/// True for the values with which PEFT trains biases: all, or with `lora_only` and the like those of adapted layers. They are
+/// loaded from a file, and not trained here.
 fn trains_biases(bias: &Value) -> bool {
-    matches!(bias.as_str(), Some("all" | "lora_only"))
+    bias.as_str()
+        .is_some_and(|bias| bias == "all" || bias.ends_with("_only"))
 }
 
 /// Refuses what only an adapter that is loaded may have in `extra`, the fields that say nothing of its function.

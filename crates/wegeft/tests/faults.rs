@@ -529,3 +529,20 @@ fn what_cannot_be_merged_is_not_told_to_be_merged() {
     assert!(message(adapted.merge()).contains("REFT"));
     assert!(!BitfitConfig::new().has_lora_form());
 }
+
+#[test]
+fn a_size_beyond_the_file_is_refused_before_it_takes_memory() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let vera = AdapterConfig::vera(2).with_target_modules(["qkv"]);
+    vera.init(Model::new(&device)).unwrap().save(folder.path()).unwrap();
+    let path = folder.path().join("adapter_config.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    for size in ["1000000000", "4611686018427387904"] {
+        let changed = whole.replace("\"r\": 2", &format!("\"r\": {size}"));
+        assert_ne!(changed, whole);
+        std::fs::write(&path, changed).unwrap();
+        let said = message(Adapted::load(Model::new(&device), folder.path()));
+        assert!(said.contains(size) || said.contains("far more"), "{said}");
+    }
+}

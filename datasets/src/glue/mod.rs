@@ -6,6 +6,6 @@ mod read;
 mod submission;
 mod tasks;
 
-pub use read::{GlueItem, GlueSplit, Part, read};
+pub use read::{GlueItem, GlueSplit, Part, files, read};
 pub use submission::write_predictions;
 pub use tasks::{GlueTask, Label, Metric, TASKS, task};

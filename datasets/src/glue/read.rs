@@ -46,18 +46,12 @@ pub struct GlueSplit {
 /// # Errors
 /// No such file, a malformed one, a row without a field or with an unknown label, with its place.
 pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextError> {
-    let folders = [root.join(task.name), root.join(task.hub_name), root.to_path_buf()];
-    for folder in &folders {
-        for name in names(task, part) {
-            let path = folder.join(format!("{name}.tsv"));
-            if path.is_file() {
-                return split(task, vec![path], |path| tsv(task, path));
-            }
-            let found = parquet_files(folder, &name);
-            if !found.is_empty() {
-                return split(task, found, read_rows);
-            }
+    match files(root, task, part) {
+        Some(paths) if paths[0].extension().is_some_and(|ending| ending == "tsv") => {
+            return split(task, paths, |path| tsv(task, path));
         }
+        Some(paths) => return split(task, paths, read_rows),
+        None => {}
     }
     let name = names(task, part).join(".tsv or ");
     let message = format!(
@@ -68,6 +62,24 @@ pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextE
         task.name
     );
     Err(TextError::read(root, message))
+}
+
+/// The files of a part of `task` under `root`, if they are there, wherever and in which form: see [`read`].
+pub fn files(root: &Path, task: &GlueTask, part: Part) -> Option<Vec<PathBuf>> {
+    let folders = [root.join(task.name), root.join(task.hub_name), root.to_path_buf()];
+    for folder in &folders {
+        for name in names(task, part) {
+            let path = folder.join(format!("{name}.tsv"));
+            if path.is_file() {
+                return Some(vec![path]);
+            }
+            let found = parquet_files(folder, &name);
+            if !found.is_empty() {
+                return Some(found);
+            }
+        }
+    }
+    None
 }
 
 /// Names of the part's file, GLUE's first.

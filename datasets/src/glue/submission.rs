@@ -1,6 +1,5 @@
 //! Predictions in the form that GLUE's server takes: `index<TAB>prediction`, a file a test set.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::read::GlueItem;
@@ -35,9 +34,7 @@ pub fn write_predictions(
     }
     let name = format!("{}{}", task.name, task.variants[variant].1);
     let path = folder.join(format!("{name}.tsv"));
-    let partial = folder.join(format!("{name}.tsv.partial"));
-    fs::create_dir_all(folder).map_err(|e| DataError::write(folder, e))?;
-    fs::write(&partial, text).map_err(|e| DataError::write(&partial, e))?;
-    fs::rename(&partial, &path).map_err(|e| DataError::write(&path, e))?;
+    files::create_folder(folder).map_err(|e| DataError::write(folder, e))?;
+    files::replace(&path, text.as_bytes()).map_err(|e| DataError::write(&path, e))?;
     Ok(path)
 }

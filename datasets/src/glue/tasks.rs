@@ -28,6 +28,22 @@ impl Metric {
             Self::Spearman => "spearman",
         }
     }
+
+    /// Its value, 1 at most, of predictions and right answers that are numbers of classes or scores; `None` where it is not
+    /// defined, as a correlation of answers that are all the same.
+    ///
+    /// # Panics
+    /// Lists of different length.
+    pub fn of_numbers(self, predicted: &[f64], right: &[f64]) -> Option<f64> {
+        let classes = |numbers: &[f64]| numbers.iter().map(|number| *number as usize).collect::<Vec<_>>();
+        match self {
+            Self::Accuracy => accuracy(&classes(predicted), &classes(right)),
+            Self::F1 => Some(f1(&classes(predicted), &classes(right), 1)),
+            Self::Matthews => Some(matthews(&classes(predicted), &classes(right))),
+            Self::Pearson => pearson(predicted, right),
+            Self::Spearman => spearman(predicted, right),
+        }
+    }
 }
 
 /// The answer to a text: the number of a class, or a score.
@@ -37,6 +53,16 @@ pub enum Label {
     Class(usize),
     /// Similarity from 0 to 5 (STS-B).
     Score(f32),
+}
+
+impl Label {
+    /// The number of the class, or the score.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::Class(class) => class as f64,
+            Self::Score(score) => f64::from(score),
+        }
+    }
 }
 
 /// A task.
@@ -192,30 +218,15 @@ impl GlueTask {
     /// # Panics
     /// Lists of different length, or labels of another kind of task.
     pub fn evaluate(&self, predicted: &[Label], gold: &[Label]) -> Vec<(Metric, Option<f64>)> {
-        let classes = |labels: &[Label]| -> Vec<usize> {
-            let class = |label: &Label| match label {
-                Label::Class(class) => *class,
-                Label::Score(_) => panic!("a score is no answer to {}", self.name),
+        let numbers = |labels: &[Label]| -> Vec<f64> {
+            let number = |label: &Label| match (label, self.is_regression()) {
+                (Label::Class(_), true) | (Label::Score(_), false) => panic!("{label:?} is no answer to {}", self.name),
+                _ => label.number(),
             };
-            labels.iter().map(class).collect()
+            labels.iter().map(number).collect()
         };
-        let scores = |labels: &[Label]| -> Vec<f64> {
-            let score = |label: &Label| match label {
-                Label::Score(score) => f64::from(*score),
-                Label::Class(_) => panic!("a class is no answer to {}", self.name),
-            };
-            labels.iter().map(score).collect()
-        };
-        let value = |metric: Metric| match metric {
-            Metric::Accuracy => accuracy(&classes(predicted), &classes(gold)),
-            Metric::F1 => Some(f1(&classes(predicted), &classes(gold), 1)),
-            Metric::Matthews => Some(matthews(&classes(predicted), &classes(gold))),
-            Metric::Pearson => pearson(&scores(predicted), &scores(gold)),
-            Metric::Spearman => spearman(&scores(predicted), &scores(gold)),
-        };
-        let metrics = self.metrics.iter();
-        metrics
-            .map(|metric| (*metric, value(*metric).map(|value| 100.0 * value)))
-            .collect()
+        let (predicted, gold) = (numbers(predicted), numbers(gold));
+        let percent = |metric: &Metric| metric.of_numbers(&predicted, &gold).map(|value| 100.0 * value);
+        self.metrics.iter().map(|metric| (*metric, percent(metric))).collect()
     }
 }

@@ -1,18 +1,23 @@
-//! Language data: instruction files, the commonsense and arithmetic suites, and generated samples of both.
+//! Language data: instruction files, the suites' training data and test sets, and generated samples of both.
 
 pub mod arithmetic;
+pub mod code;
 pub mod commonsense;
 pub mod error;
 pub mod example;
 pub mod extraction;
+pub mod ifeval;
+pub mod instruct;
 mod json_text;
 pub mod message;
+pub mod metamath;
 pub mod published;
 pub mod question;
 pub mod records;
 pub mod sample;
 pub mod template;
 
+pub use code::CodeTask;
 pub use error::TextError;
 pub use example::{Chat, Example, Examples, Fields};
 pub use extraction::Protocol;

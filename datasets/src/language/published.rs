@@ -237,6 +237,159 @@ pub const ARITHMETIC: [Row; 14] = [
     row("Llama-2", "VB-LoRA", 0.053, &[], 42.1),
 ];
 
+/// GLUE, the tasks that the paper reports, in its order.
+pub const GLUE_TASKS: [&str; 6] = ["SST-2", "MRPC", "CoLA", "QNLI", "RTE", "STS-B"];
+
+/// GLUE: [`GLUE_TASKS`], Matthews correlation for CoLA, Pearson correlation for STS-B, else accuracy. Models of 125 and 355
+/// million parameters.
+pub const GLUE: [Row; 15] = [
+    row(
+        "RoBERTa-base",
+        "full",
+        100.0,
+        &[94.8, 90.2, 63.6, 92.8, 78.7, 91.2],
+        85.2,
+    ),
+    row(
+        "RoBERTa-base",
+        "BitFit",
+        0.08,
+        &[93.7, 92.7, 62.0, 91.8, 81.5, 90.8],
+        85.4,
+    ),
+    row(
+        "RoBERTa-base",
+        "Adapter-D small",
+        0.24,
+        &[94.2, 88.5, 60.8, 93.1, 71.5, 89.7],
+        83.0,
+    ),
+    row(
+        "RoBERTa-base",
+        "Adapter-D large",
+        0.72,
+        &[94.7, 88.4, 62.9, 93.0, 75.9, 90.3],
+        84.2,
+    ),
+    row(
+        "RoBERTa-base",
+        "LoRA",
+        0.24,
+        &[95.1, 89.7, 63.4, 93.3, 86.6, 91.5],
+        86.6,
+    ),
+    row(
+        "RoBERTa-base",
+        "VeRA",
+        0.034,
+        &[94.6, 89.5, 65.6, 91.8, 78.7, 90.7],
+        85.2,
+    ),
+    row(
+        "RoBERTa-base",
+        "GIFT QV r32",
+        0.079,
+        &[94.8, 90.0, 64.1, 92.7, 78.7, 90.3],
+        85.1,
+    ),
+    row(
+        "RoBERTa-large",
+        "Adapter-P",
+        0.847,
+        &[96.1, 90.2, 68.3, 94.8, 83.8, 92.1],
+        87.6,
+    ),
+    row(
+        "RoBERTa-large",
+        "Adapter-P small",
+        0.226,
+        &[96.6, 89.7, 67.8, 94.8, 80.1, 91.9],
+        86.8,
+    ),
+    row(
+        "RoBERTa-large",
+        "Adapter-H",
+        1.693,
+        &[96.2, 88.7, 66.5, 94.7, 83.4, 91.0],
+        86.8,
+    ),
+    row(
+        "RoBERTa-large",
+        "Adapter-H small",
+        0.226,
+        &[96.3, 87.7, 66.3, 94.7, 72.9, 91.5],
+        84.9,
+    ),
+    row(
+        "RoBERTa-large",
+        "LoRA-FA",
+        1.044,
+        &[96.0, 90.0, 68.0, 94.8, 86.1, 92.0],
+        87.7,
+    ),
+    row(
+        "RoBERTa-large",
+        "LoRA",
+        0.226,
+        &[96.2, 90.2, 68.2, 94.8, 85.2, 92.3],
+        87.8,
+    ),
+    row(
+        "RoBERTa-large",
+        "VeRA",
+        0.017,
+        &[96.1, 90.9, 68.0, 94.4, 85.9, 91.7],
+        87.8,
+    ),
+    row(
+        "RoBERTa-large",
+        "GIFT QV r32",
+        0.037,
+        &[95.8, 88.7, 67.0, 94.7, 87.0, 91.5],
+        87.5,
+    ),
+];
+
+/// HumanEval, pass@1 after CodeFeedback by the LoRA-GA protocol, as reprinted by others; WeGeFT's own row is not known.
+/// Parameters of AdaLoRA: those of its target rank.
+pub const CODE: [Row; 10] = [
+    row("Llama-2", "LoRA r8", 0.297, &[14.76], 14.76),
+    row("Llama-2", "DoRA r8", 0.317, &[19.75], 19.75),
+    row("Llama-2", "AdaLoRA r8", 0.297, &[17.80], 17.80),
+    row("Llama-2", "PiSSA r8", 0.297, &[16.02], 16.02),
+    row("Llama-2", "rsLoRA r8", 0.297, &[16.01], 16.01),
+    row("Llama-2", "LoRA+ r8", 0.297, &[18.17], 18.17),
+    row("Llama-2", "LoRA-GA r8", 0.297, &[19.81], 19.81),
+    row("Llama-2", "LoRA-GA r32", 1.187, &[20.18], 20.18),
+    row("Llama-2", "LoRA-GA r128", 4.746, &[23.05], 23.05),
+    row("Llama-2", "full fine-tuning", 100.0, &[35.31], 35.31),
+];
+
+/// MT-Bench, first turn, after WizardLM's instructions by the LoRA-GA protocol, as reprinted by others.
+pub const MT_BENCH: [Row; 10] = [
+    row("Llama-2", "LoRA r8", 0.297, &[5.61], 5.61),
+    row("Llama-2", "DoRA r8", 0.317, &[5.97], 5.97),
+    row("Llama-2", "AdaLoRA r8", 0.297, &[5.57], 5.57),
+    row("Llama-2", "PiSSA r8", 0.297, &[5.30], 5.30),
+    row("Llama-2", "rsLoRA r8", 0.297, &[5.25], 5.25),
+    row("Llama-2", "LoRA+ r8", 0.297, &[5.71], 5.71),
+    row("Llama-2", "LoRA-GA r8", 0.297, &[5.95], 5.95),
+    row("Llama-2", "LoRA-GA r32", 1.187, &[5.79], 5.79),
+    row("Llama-2", "LoRA-GA r128", 4.746, &[6.13], 6.13),
+    row("Llama-2", "full fine-tuning", 100.0, &[5.30], 5.30),
+];
+
+/// AlpacaEval 1.0 against text-davinci-003, win rate after UltraFeedback (v3 of the project page).
+pub const ALPACA_EVAL: [Row; 7] = [
+    row("Llama-2", "full fine-tuning", 100.0, &[80.93], 80.93),
+    row("Llama-2", "LoRA", 0.1245, &[81.48], 81.48),
+    row("Llama-2", "RED", 0.0039, &[81.69], 81.69),
+    row("Llama-2", "DiReFT", 0.0039, &[84.85], 84.85),
+    row("Llama-2", "LoReFT", 0.0039, &[85.60], 85.60),
+    row("Llama-2", "GIFT QV r16", 0.0039, &[85.91], 85.91),
+    row("Llama-2", "GIFT QV r128", 0.0311, &[86.87], 86.87),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +399,7 @@ mod tests {
         for row in COMMONSENSE
             .iter()
             .chain(&ARITHMETIC)
+            .chain(CODE.iter().chain(&MT_BENCH).chain(&ALPACA_EVAL))
             .filter(|row| !row.values.is_empty())
         {
             let mean = row.values.iter().sum::<f64>() / row.values.len() as f64;

@@ -1,8 +1,10 @@
 //! Objects from JSON, JSONL, CSV and parquet files, each with its place for messages.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use crate::language::{TextError, json_text};
@@ -18,20 +20,35 @@ pub struct Record {
     place: Place,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
+/// Where a record stands in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In this line.
     Line(usize),
+    /// As this one of a list or a table.
     Item(usize),
+}
+
+impl Place {
+    /// An error about the record at this place of the file at `path`.
+    pub(super) fn error(self, path: &Path, message: String) -> TextError {
+        let path = path.to_path_buf();
+        match self {
+            Self::Line(line) => TextError::Line { path, line, message },
+            Self::Item(item) => TextError::Item { path, item, message },
+        }
+    }
 }
 
 impl Record {
     /// An error that names this record's file and place.
     pub fn error(&self, message: String) -> TextError {
-        let path = self.path.clone();
-        match self.place {
-            Place::Line(line) => TextError::Line { path, line, message },
-            Place::Item(item) => TextError::Item { path, item, message },
-        }
+        self.place.error(&self.path, message)
+    }
+
+    /// Where it stands in its file.
+    pub(super) fn place(&self) -> Place {
+        self.place
     }
 
     /// The text of field `name`: a string as it is, a number or truth value as JSON spells it; `None` if it is
@@ -89,8 +106,8 @@ pub fn test_file(folder: &Path) -> PathBuf {
 }
 
 /// Every object of `path`: a JSON array of objects, JSONL (one object per line; empty lines are skipped), the rows of a
-/// .parquet file, or those of a .csv or .tsv file with a line of names (an empty cell is null). A byte order mark is
-/// skipped; NaN is null; a whole number beyond 64 bits is text.
+/// .parquet file, or those of a .csv or .tsv file with a line of names (an empty cell is null). All but parquet may be
+/// compressed (.gz). A byte order mark is skipped; NaN is null; a whole number beyond 64 bits is text.
 ///
 /// # Errors
 /// A file that cannot be read, is malformed (with the line), or holds nothing.
@@ -104,11 +121,22 @@ pub fn read(path: &Path) -> Result<Vec<Record>, TextError> {
 /// # Errors
 /// A file that cannot be read, is an array that is malformed (with the line), or holds nothing.
 pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
+    let extension = |path: &Path| path.extension().unwrap_or_default().to_ascii_lowercase();
+    let compressed = extension(path) == "gz";
     let bytes = || {
-        let bytes = fs::read(path).map_err(|e| TextError::read(path, e))?;
+        let mut bytes = fs::read(path).map_err(|e| TextError::read(path, e))?;
+        if compressed {
+            let mut text = Vec::new();
+            let read = MultiGzDecoder::new(&bytes[..]).read_to_end(&mut text);
+            read.map_err(|e| TextError::read(path, e))?;
+            bytes = text;
+        }
         Ok(text_file::utf8(bytes))
     };
-    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let extension = match compressed {
+        true => extension(&path.with_extension("")),
+        false => extension(path),
+    };
     let records = match extension.to_str() {
         Some("parquet") => rows(path)?,
         Some("csv") => cells(path, &bytes()?, b',')?,

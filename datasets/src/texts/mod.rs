@@ -4,6 +4,7 @@
 
 mod labels;
 pub(crate) mod rows;
+pub mod sample;
 
 pub use labels::{class_names, with_classes, with_scores};
 pub use rows::Row;

@@ -1,8 +1,10 @@
 //! One process makes a task's folder at a time: an advisory lock on a file beside it, which ends with the process.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use files::File;
 
 /// A lock, given back and its file removed when it is dropped.
 #[derive(Debug)]
@@ -17,11 +19,11 @@ impl Lock {
     pub(super) fn wait(path: &Path, waiting: impl Fn()) -> io::Result<Self> {
         loop {
             let file = open(path)?;
-            match file.try_lock() {
+            match file.system().try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     waiting();
-                    file.lock()?;
+                    file.system().lock()?;
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -35,7 +37,7 @@ impl Lock {
     /// The lock on `path`; `None` if another process has it.
     pub(super) fn try_now(path: &Path) -> io::Result<Option<Self>> {
         let file = open(path)?;
-        match file.try_lock() {
+        match file.system().try_lock() {
             Ok(()) if is_at(&file, path) => Ok(Some(Self::of(file, path))),
             Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
@@ -53,12 +55,12 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Removed while it is still held: who waits for it finds that it is another file, and starts anew.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = files::remove_file(&self.path);
     }
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+    File::update(path)
 }
 
 /// True if `file` is the one that lies at `path`.
@@ -66,7 +68,7 @@ fn open(path: &Path) -> io::Result<File> {
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| a.dev() == b.dev() && a.ino() == b.ino();
-    matches!((file.metadata(), std::fs::metadata(path)), (Ok(ours), Ok(there)) if same(&ours, &there))
+    matches!((file.system().metadata(), std::fs::metadata(path)), (Ok(ours), Ok(there)) if same(&ours, &there))
 }
 
 /// Elsewhere an open file cannot be removed.

@@ -12,3 +12,4 @@ mod verify;
 
 pub use prepare::{Checksum, Options, Prepared};
 pub use tasks::{TASKS, TaskInfo, group, info};
+pub use verify::verify;

@@ -74,7 +74,7 @@ fn archive(data: &Path, task: &TaskInfo) -> Option<PathBuf> {
 /// written or is in the way, a finished task that was changed.
 pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Result<Prepared, DataError> {
     let folder = out.join(task.name);
-    fs::create_dir_all(out).map_err(|e| DataError::write(out, e))?;
+    files::create_folder(out).map_err(|e| DataError::write(out, e))?;
     let path = lock_of(out, task.name);
     let spinner = std::cell::OnceCell::new();
     let waiting = || {
@@ -90,7 +90,7 @@ pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Re
     let reader = Reader::open(data, task, options)?;
     let partial = partial_of(out, task.name);
     if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(|e| DataError::write(&partial, e))?;
+        files::remove_folder(&partial).map_err(|e| DataError::write(&partial, e))?;
     }
     let parts = [
         ("train800", task.train.clone()),
@@ -124,10 +124,7 @@ pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Re
     };
     let text = serde_json::to_string_pretty(&prepared).map_err(|e| DataError::write(&partial, e))?;
     write(&partial.join(PREPARED), &text)?;
-    // The names of the files must be on the disk before the folder's.
-    sync(&partial)?;
-    fs::rename(&partial, &folder).map_err(|e| DataError::write(&folder, e))?;
-    sync(out)?;
+    files::move_folder(&partial, &folder).map_err(|e| DataError::write(&folder, e))?;
     Ok(prepared)
 }
 
@@ -154,7 +151,7 @@ pub fn clean(out: &Path) -> Result<Vec<&'static str>, DataError> {
         }
         let lock = Lock::try_now(&path).map_err(|e| DataError::write(&path, e))?;
         if lock.is_some() && partial.exists() {
-            fs::remove_dir_all(&partial).map_err(|e| DataError::write(&partial, e))?;
+            files::remove_folder(&partial).map_err(|e| DataError::write(&partial, e))?;
             removed.push(name);
         }
     }
@@ -178,17 +175,8 @@ pub(crate) fn check_lengths(folder: &Path, found: [usize; 3]) -> Result<(), Data
     Ok(())
 }
 
-/// Waits until the entries of `folder` are on the disk, where the system can tell of them.
-fn sync(folder: &Path) -> Result<(), DataError> {
-    #[cfg(unix)]
-    fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|e| DataError::write(folder, e))?;
-    Ok(())
-}
-
 fn write(path: &Path, text: &str) -> Result<(), DataError> {
-    fs::write(path, text).map_err(|e| DataError::write(path, e))
+    files::write(path, text.as_bytes()).map_err(|e| DataError::write(path, e))
 }
 
 /// Where the records come from.
@@ -275,7 +263,7 @@ struct ListWriter<'a> {
 impl<'a> ListWriter<'a> {
     fn new(folder: &'a Path, list: &'a str, task: &'a TaskInfo, bar: &'a ProgressBar) -> Result<Self, DataError> {
         let images = folder.join("images").join(list);
-        fs::create_dir_all(&images).map_err(|e| DataError::write(&images, e))?;
+        files::create_folder(&images).map_err(|e| DataError::write(&images, e))?;
         Ok(Self {
             folder,
             list,
@@ -309,7 +297,7 @@ impl<'a> ListWriter<'a> {
                 let ending = decode::extension(&bytes).map_err(|message| DataError::read(place, message))?;
                 let name = format!("images/{}/{:06}.{ending}", self.list, self.count + at);
                 let path = self.folder.join(&name);
-                fs::write(&path, &bytes).map_err(|e| DataError::write(&path, e))?;
+                files::write(&path, &bytes).map_err(|e| DataError::write(&path, e))?;
                 self.bar.inc(1);
                 Ok((name, hashed))
             })

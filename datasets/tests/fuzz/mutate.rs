@@ -19,6 +19,30 @@ const EDGES: [u64; 12] = [
     u64::MAX,
 ];
 
+/// Values of JSON that readers get wrong.
+const VALUES: [&str; 20] = [
+    "0",
+    "-1",
+    "1",
+    "2",
+    "65536",
+    "1000000000",
+    "4294967296",
+    "9223372036854775807",
+    "18446744073709551616",
+    "1e999",
+    "-0.0",
+    "0.5",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "\"\"",
+    "\"../../x\"",
+    "\"\\u0000\\u001b\"",
+    "[[[[1, null], {}], \"a\"]]",
+];
+
 /// One change; places are shares of the file's length.
 #[derive(Debug, Clone)]
 enum Change {
@@ -45,6 +69,8 @@ enum Change {
         length: usize,
     },
     Digit(f64, u8),
+    /// The next value of JSON becomes another one.
+    Value(f64, usize),
 }
 
 /// A file made of one of some seeds.
@@ -73,7 +99,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => at.clone().prop_map(Change::Cut),
         1 => (at.clone(), any::<usize>(), at.clone(), 1..256_usize)
             .prop_map(|(at, other, from, length)| Change::Splice { at, other, from, length }),
-        1 => (at, b'0'..=b'9').prop_map(|(at, digit)| Change::Digit(at, digit)),
+        1 => (at.clone(), b'0'..=b'9').prop_map(|(at, digit)| Change::Digit(at, digit)),
+        2 => (at, 0..VALUES.len()).prop_map(|(at, value)| Change::Value(at, value)),
     ]
 }
 
@@ -162,6 +189,11 @@ impl Change {
                 let end = (at + part.len()).min(length);
                 bytes.splice(at..end, part);
             }
+            Self::Value(at, value) => {
+                if let Some((from, to)) = next_value(bytes, place(*at)) {
+                    bytes.splice(from..to, VALUES[*value].bytes());
+                }
+            }
             Self::Digit(at, digit) => {
                 // The next digit from there on, for formats of text.
                 let at = place(*at);
@@ -171,4 +203,27 @@ impl Change {
             }
         }
     }
+}
+
+/// Where the next value after a colon, a comma or a bracket is, if it is a number, a word or a string.
+fn next_value(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let rest = bytes.get(at..)?;
+    let opening = at + rest.iter().position(|byte| matches!(byte, b':' | b'[' | b','))? + 1;
+    let from = opening + bytes[opening..].iter().position(|byte| !byte.is_ascii_whitespace())?;
+    let after = &bytes[from..];
+    let length = match after.first()? {
+        b'"' => {
+            let closing = after[1..]
+                .iter()
+                .zip(after)
+                .position(|(byte, before)| *byte == b'"' && *before != b'\\')?;
+            closing + 2
+        }
+        byte if byte.is_ascii_alphanumeric() || *byte == b'-' => {
+            let in_value = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+            after.iter().position(|byte| !in_value(byte)).unwrap_or(after.len())
+        }
+        _ => return None,
+    };
+    Some((from, from + length))
 }

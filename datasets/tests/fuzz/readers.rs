@@ -13,19 +13,8 @@ use datasets::vtab::tfrecord::Records;
 use datasets::vtab::{TASKS, info};
 use datasets::{Decoder, Resize, Task, folder, lists, root};
 
-use crate::mutate::Repair;
+use crate::harness::Reader;
 use crate::seeds;
-
-/// A reader.
-pub struct Reader {
-    pub name: &'static str,
-    /// Valid files.
-    pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Makes the checksums of a mutated file right.
-    pub repair: Option<Repair>,
-    /// Reads a file of these bytes; other files that it needs lie in the folder, which is the reader's own.
-    pub read: fn(&Path, &[u8]) -> Result<(), String>,
-}
 
 /// Pixels that a mutated image may have: what is decoded stays small beside what is asserted of memory.
 const MOST_PIXELS: u64 = 1 << 20;
@@ -50,7 +39,7 @@ pub const READERS: &[Reader] = &[
     },
     Reader {
         name: "other-images",
-        seeds: || seeds::images(&["gif", "bmp", "webp", "ppm", "pgm", "pbm"]),
+        seeds: || seeds::images(&["gif", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "pbm"]),
         repair: None,
         read: image,
     },

@@ -83,6 +83,21 @@ pub fn device(name: &str) -> Result<Device, String> {
     found
 }
 
+/// True for a device whose results are there when an operation returns: reading them costs nothing.
+pub fn computes_at_once(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() {
+        return true;
+    }
+    #[cfg(feature = "ndarray")]
+    #[allow(deprecated)]
+    if *device == Device::ndarray() {
+        return true;
+    }
+    let _ = device;
+    false
+}
+
 /// A first step of minutes looks like a program that hangs: of one product of a ViT-S, Vulkan on an H200 took 25 s to compile
 /// and try the candidates.
 fn warn_of_tuning() {
@@ -118,6 +133,15 @@ mod tests {
     fn a_missing_backend_names_the_command_that_adds_it() {
         let error = device("cuda:1").map(|_| ()).unwrap_err();
         assert!(error.contains("cargo run -p experiments --features cuda"), "{error}");
+    }
+
+    #[cfg(all(feature = "flex", feature = "ndarray"))]
+    #[test]
+    fn cpu_devices_compute_at_once() {
+        for name in ["flex", "ndarray"] {
+            let device = device(name).unwrap();
+            assert!(super::computes_at_once(&device) && super::computes_at_once(&device.autodiff()));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a program starts: its command line, its version, its messages about wrong flags.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -44,9 +45,14 @@ pub fn version() -> &'static str {
 /// The exit code: 0 after help, 2 after wrong flags.
 pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
     let name = command.get_name().to_string();
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    // clap's own `help` takes no flags: help on it is the help that it prints.
+    if command.has_subcommands() && args.get(1).is_some_and(|arg| arg == "help") {
+        args.retain(|arg| arg != "-h" && arg != "--help");
+    }
     command
         .version(version())
-        .try_get_matches()
+        .try_get_matches_from(args)
         .map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let _ = error.print();

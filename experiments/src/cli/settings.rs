@@ -90,9 +90,28 @@ pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
         };
         // clap keeps what a program says of itself for as long as the program runs.
         let values: Vec<&'static str> = values.into_iter().map(|value| &*value.leak()).collect();
-        command = command.mut_arg(id, |arg| arg.default_values(values));
+        command = command.mut_arg(id, |arg| {
+            let arg = match arg.get_help().map(ToString::to_string) {
+                // Its own default stands in place of the one that the text states.
+                Some(help) => arg.help(without_default(&help).to_string()),
+                None => arg,
+            };
+            let arg = match arg.get_long_help().map(ToString::to_string) {
+                Some(help) => arg.long_help(without_default(&help).to_string()),
+                None => arg,
+            };
+            arg.default_values(values)
+        });
     }
     command
+}
+
+/// A help text without a `[default: …]` at its end.
+fn without_default(help: &str) -> &str {
+    match help.rsplit_once(" [default: ") {
+        Some((text, end)) if end.trim_end_matches('.').ends_with(']') => text,
+        _ => help,
+    }
 }
 
 /// The command line as settings: a table of every field that has a value, and which fields were given as flags.

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use wegeft::storage::write_then_rename;
-
 /// Files of a model: name and content.
 type Files = &'static [(&'static str, &'static [u8])];
 
@@ -88,8 +86,8 @@ fn unpack(cache: &Path, name: &str, files: Files) -> Result<PathBuf, String> {
         if std::fs::read(&path).is_ok_and(|there| there == *bytes) {
             continue;
         }
-        std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        write_then_rename(&path, bytes).map_err(|e| e.to_string())?;
+        files::create_folder(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        files::replace(&path, bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     }
     Ok(folder)
 }

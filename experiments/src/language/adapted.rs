@@ -1,15 +1,13 @@
 //! A language model with an adapter.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use backbones::lm::Decoder;
-use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{DType, Tensor};
-use safetensors::tensor::Metadata;
-use wegeft::Adapted;
+use backbones::lm::adapter::attach;
+use wegeft::{Adapted, AdapterFiles};
+
+use crate::cli::output::note;
+use crate::train::precision::trained_in_f32;
 
 /// `model` with the adapter of `folder` bound to it, or merged into its weights.
 ///
@@ -28,73 +26,21 @@ pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, St
 /// # Errors
 /// An adapter that cannot be read or does not fit.
 pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, String> {
-    let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
-    let model = match vocabulary(folder) {
-        Some(rows) => model.with_vocabulary(rows),
-        None => model,
-    };
-    let adapted = config.load(model, folder).map_err(|e| e.to_string())?;
+    let files = AdapterFiles::read(folder).map_err(|e| e.to_string())?;
+    let adapted = attach(model, files).map_err(|e| e.to_string())?;
+    for warning in adapted.warnings() {
+        note(format_args!("{}: {warning}", folder.display()));
+    }
     Ok(trained_in_f32(adapted))
-}
-
-/// Rows of the embedding or head that an adapter of `folder` holds, if it holds one: PEFT stores them when the tokenizer
-/// got new tokens before training. A file that cannot be read is for the loading to refuse.
-fn vocabulary(folder: &Path) -> Option<usize> {
-    const MOST: u64 = 100_000_000;
-    let path = folder.join("adapter_model.safetensors");
-    let mut file = File::open(&path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let mut header = Vec::new();
-    file.take(u64::from_le_bytes(length).min(MOST))
-        .read_to_end(&mut header)
-        .ok()?;
-    let metadata: Metadata = serde_json::from_slice(&header).ok()?;
-    // Room is made for what is really there.
-    let size = std::fs::metadata(&path).ok()?.len();
-    if header.len() as u64 + 8 + metadata.data_len() as u64 != size {
-        return None;
-    }
-    let mut tensors = metadata.tensors().into_iter();
-    let whole = |name: &str| {
-        ["embed_tokens.weight", "wte.weight", "lm_head.weight"]
-            .iter()
-            .any(|end| name.ends_with(end))
-    };
-    let (_, info) = tensors.find(|(name, info)| whole(name) && info.shape.len() == 2)?;
-    info.shape.first().copied().filter(|rows| *rows > 0)
-}
-
-/// `adapted` with all that is trained in f32: a step of AdamW is often smaller than what bf16 rounds a weight to. The
-/// frozen weights keep their type.
-pub fn trained_in_f32(adapted: Adapted<Decoder>) -> Adapted<Decoder> {
-    let trained = adapted.saved_params().into_iter().map(|param| param.id).collect();
-    adapted.map(&mut Widen { trained })
-}
-
-/// Brings the model's own trained parameters to f32; an adapter's factors are made so.
-struct Widen {
-    trained: HashSet<ParamId>,
-}
-
-impl ModuleMapper for Widen {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.trained.contains(&param.id) || !matches!(param.base().dtype(), DType::BF16 | DType::F16) {
-            return param;
-        }
-        param.map(|tensor| {
-            // What is cast is no leaf of the graph: no gradient would reach it.
-            let trained = tensor.is_require_grad();
-            tensor.cast(DType::F32).detach().set_require_grad(trained)
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use backbones::lm::{LoadOptions, Precision, load_lm};
-    use burn::module::ModuleVisitor;
-    use burn::tensor::Device;
+    use burn::module::{Module, ModuleVisitor, Param, ParamId};
+    use burn::tensor::{Device, Tensor};
     use wegeft::AdapterConfig;
 
     use super::*;

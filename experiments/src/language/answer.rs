@@ -8,7 +8,7 @@ use crate::language::model::Lm;
 use crate::language::settings::Evaluation;
 
 /// What `model` (without autodiff) writes after each of `prompts`, all in one batch: the likeliest token each time, the best
-/// beam, or tokens drawn from `seed`.
+/// beam, or tokens drawn from `seed`; each up to the first of the texts `stop`.
 ///
 /// # Errors
 /// What tokenizer and generator say.
@@ -17,6 +17,7 @@ pub fn answers(
     lm: &Lm,
     prompts: &[String],
     settings: &Evaluation,
+    stop: &[String],
     seed: u64,
 ) -> Result<Vec<String>, String> {
     let ids = prompts.iter().map(|prompt| lm.tokenizer.encode(prompt, true));
@@ -37,6 +38,10 @@ pub fn answers(
         max_new_tokens: settings.max_new_tokens,
         num_beams: settings.num_beams,
         temperature: settings.temperature,
+        top_p: settings.top_p,
+        repetition_penalty: settings.repetition_penalty,
+        no_repeat_ngram_size: settings.no_repeat_ngram_size,
+        stop: stop.to_vec(),
         seed,
         ..Generation::default()
     };

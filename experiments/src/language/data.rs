@@ -28,6 +28,16 @@ impl Sequence {
         self.learned.iter().skip(1).filter(|learned| **learned).count()
     }
 
+    /// Tokens of each example that come before the first one that is learned: its prompt.
+    pub fn prompts(&self) -> Vec<usize> {
+        let starts = std::iter::once(0).chain(self.starts.iter().copied());
+        let of_example = |(start, length): (usize, usize)| {
+            let learned = &self.learned[start..start + length];
+            learned.iter().position(|learned| *learned).unwrap_or(length)
+        };
+        starts.zip(self.documents()).map(of_example).collect()
+    }
+
     /// Tokens of each example.
     pub fn documents(&self) -> Vec<usize> {
         let starts = std::iter::once(0).chain(self.starts.iter().copied());
@@ -75,6 +85,8 @@ impl Values {
                 Layout::packed(&documents, width)
             }
         };
+        let prompts: Vec<Vec<usize>> = sequences.clone().map(Sequence::prompts).collect();
+        let layout = layout.with_prompts(&prompts);
         let mut ids = vec![0i64; rows * width];
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (row, sequence) in sequences.enumerate() {
@@ -151,6 +163,20 @@ impl Sequences {
     }
 }
 
+/// The batches of an epoch over `count` examples: shuffled, sorted by length within stretches of 50 batches, and the batches
+/// shuffled, so that little is padding and yet every epoch mixes differently.
+pub fn of_like_length(count: usize, plan: &Plan, epoch: usize, length: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(epoch as u64));
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(&mut rng);
+    for stretch in order.chunks_mut(50 * plan.batch_size) {
+        stretch.sort_by_key(|index| std::cmp::Reverse(length(*index)));
+    }
+    let mut batches: Vec<Vec<usize>> = order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
+    batches.shuffle(&mut rng);
+    batches
+}
+
 impl Source for Sequences {
     type Host = Values;
     type Batch = Batch;
@@ -159,22 +185,12 @@ impl Source for Sequences {
         self.sequences.len()
     }
 
-    /// Shuffled; to group by length, then sorted by length within stretches of 50 batches, and the batches shuffled, so that
-    /// little is padding and yet every epoch mixes differently.
     fn epoch(&self, plan: &Plan, epoch: usize) -> Vec<Vec<usize>> {
-        if !self.group_by_length {
-            let order = shuffled(self.count(), plan.seed, epoch);
-            return order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
+        if self.group_by_length {
+            return of_like_length(self.count(), plan, epoch, |index| self.sequences[index].ids.len());
         }
-        let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(epoch as u64));
-        let mut order: Vec<usize> = (0..self.sequences.len()).collect();
-        order.shuffle(&mut rng);
-        for stretch in order.chunks_mut(50 * plan.batch_size) {
-            stretch.sort_by_key(|index| std::cmp::Reverse(self.sequences[*index].ids.len()));
-        }
-        let mut batches: Vec<Vec<usize>> = order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect();
-        batches.shuffle(&mut rng);
-        batches
+        let order = shuffled(self.count(), plan.seed, epoch);
+        order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect()
     }
 
     fn read(&self, items: &[usize], _seed: Option<u64>) -> Result<Values, DatasetError> {

@@ -1,17 +1,18 @@
 //! Answers to the questions of a test set, by generation and by likelihood, one JSON line each.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use backbones::lm::Decoder;
 use burn::train::Interrupter;
 use datasets::language::question::Verdict;
+use files::File;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::language::answer::answers;
-use crate::language::judge::Asked;
+use crate::language::judge::{Asked, Judged, Measure};
 use crate::language::likelihood::{Choice, choose};
 use crate::language::model::Lm;
 use crate::language::settings::Evaluation;
@@ -40,21 +41,56 @@ pub struct Answer {
     /// What the model wrote in the other samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<String>,
+    /// What else the judge says of the first sample.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+    /// The verdicts on the other samples.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_verdicts: Vec<Judged>,
+    /// What it adds to further scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measures: Vec<Measure>,
+    /// What was asked then, and the answer to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<FollowUp>,
+}
+
+/// The second turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// All that the model read.
+    pub prompt: String,
+    /// All that it wrote.
+    pub output: String,
 }
 
 impl Answer {
+    /// All that the model wrote, sample by sample.
+    pub fn outputs(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.output).chain(&self.others)
+    }
+
+    /// What was extracted from each sample.
+    pub fn extracted(&self) -> impl Iterator<Item = &str> {
+        let others = self.other_verdicts.iter().map(|judged| &judged.verdict);
+        let all = std::iter::once(&self.verdict).chain(others);
+        all.map(|verdict| verdict.extracted.as_deref().unwrap_or_default())
+    }
+
     fn score(&self) -> f64 {
         self.score.unwrap_or(f64::from(u8::from(self.verdict.correct)))
     }
 }
 
 /// Percent right of some answers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// By generation.
     pub accuracy: f64,
     /// By likelihood, if the questions have options.
     pub likelihood: Option<f64>,
+    /// Further scores: name, percent.
+    pub further: Vec<(String, f64)>,
     /// Answers.
     pub count: usize,
 }
@@ -68,9 +104,28 @@ impl Score {
         Self {
             accuracy: percent(answers.iter().map(Answer::score).sum(), answers.len()),
             likelihood: (!choices.is_empty()).then(|| percent(chosen as f64, choices.len())),
+            further: further(answers),
             count: answers.len(),
         }
     }
+}
+
+/// The further scores of `answers`, in the order in which the first one names them.
+fn further(answers: &[Answer]) -> Vec<(String, f64)> {
+    let names = answers.first().map_or(&[][..], |answer| &answer.measures);
+    let of = |name: &str| {
+        let measures = answers.iter().flat_map(|answer| &answer.measures);
+        let (mut value, mut weight) = (0.0, 0.0);
+        for measure in measures.filter(|measure| measure.name == name) {
+            value += measure.value;
+            weight += measure.weight;
+        }
+        100.0 * value / weight
+    };
+    names
+        .iter()
+        .map(|measure| (measure.name.clone(), of(&measure.name)))
+        .collect()
 }
 
 /// Who answers.
@@ -95,11 +150,7 @@ impl Answering<'_> {
     pub fn evaluate(&self, questions: &[Asked], path: &Path) -> Result<Vec<Answer>, RunError> {
         let mut done = resume(path, questions).map_err(RunError::Failed)?;
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(cannot_write)?;
+        let mut file = File::append(path).map_err(cannot_write)?;
         let missing: Vec<usize> = (0..questions.len()).filter(|index| !done.contains_key(index)).collect();
         for indices in missing.chunks(self.settings.eval_batch_size) {
             if self.interrupter.should_stop() {
@@ -108,11 +159,12 @@ impl Answering<'_> {
             let asked: Vec<(usize, &Asked)> = indices.iter().map(|index| (*index, &questions[*index])).collect();
             for answer in self.answer(&asked).map_err(RunError::Failed)? {
                 let line = serde_json::to_string(&answer).map_err(|e| RunError::Failed(e.to_string()))?;
-                // In one piece, so that what a full disk leaves is the start of one line.
-                file.write_all(format!("{line}\n").as_bytes()).map_err(cannot_write)?;
+                file.write_line(&line).map_err(cannot_write)?;
                 done.insert(answer.index, (line, answer));
             }
         }
+        // They are on the disk before what is made of them.
+        file.sync().map_err(cannot_write)?;
         let lines: Vec<Line<Answer>> = done.into_values().collect();
         keep_lines(path, &lines).map_err(RunError::Failed)?;
         Ok(lines.into_iter().map(|(_, answer)| answer).collect())
@@ -125,38 +177,111 @@ impl Answering<'_> {
         let mut outputs = vec![Vec::new(); asked.len()];
         for sample in 0..self.settings.samples {
             let seed = self.seed.wrapping_add(first).wrapping_add((sample as u64) << 32);
-            let texts = answers(self.model, self.lm, &prompts, self.settings, seed)?;
+            let texts = self.texts(asked, &prompts, seed)?;
             for (outputs, text) in outputs.iter_mut().zip(texts) {
                 outputs.push(text);
             }
         }
-        let questions = asked.iter().zip(prompts).zip(outputs);
+        let follow_ups = self.follow_ups(asked, &outputs, self.seed.wrapping_add(first))?;
+        let questions = asked.iter().zip(prompts).zip(outputs).zip(follow_ups);
         questions
-            .map(|(((index, question), prompt), outputs)| {
-                let verdicts: Vec<Verdict> = outputs.iter().map(|o| question.judge.judge(&prompt, o)).collect();
+            .map(|((((index, question), prompt), outputs), follow_up)| {
+                // Side by side: a judge may run programs.
+                let judged = outputs.par_iter().map(|output| question.judge.judged(&prompt, output));
+                let judged = judged.collect::<Result<Vec<Judged>, String>>()?;
                 let choice = match &question.options {
                     Some((options, gold)) if self.settings.likelihood => {
                         Some(choose(self.model, self.lm, options, gold, &prompt)?)
                     }
                     _ => None,
                 };
-                let score = (outputs.len() > 1).then(|| question.judge.score(&verdicts));
-                let mut outputs = outputs.into_iter();
-                let (Some(output), Some(verdict)) = (outputs.next(), verdicts.into_iter().next()) else {
-                    return Err("no answer was asked for".into());
-                };
-                Ok(Answer {
-                    index: *index,
-                    gold: question.judge.gold(),
-                    verdict,
-                    choice,
-                    prompt,
-                    output,
-                    score,
-                    others: outputs.collect(),
-                })
+                Answer::new(*index, question, prompt, (outputs, judged), choice, follow_up)
             })
             .collect()
+    }
+
+    /// What the model writes after each prompt. Questions with another temperature are another batch.
+    fn texts(&self, asked: &[(usize, &Asked)], prompts: &[String], seed: u64) -> Result<Vec<String>, String> {
+        let own = |(_, question): &(usize, &Asked)| question.judge.temperature().unwrap_or(self.settings.temperature);
+        let mut texts = vec![String::new(); prompts.len()];
+        let mut left: Vec<usize> = (0..prompts.len()).collect();
+        while let Some(first) = left.first() {
+            let temperature = own(&asked[*first]);
+            let (now, later): (Vec<usize>, Vec<usize>) = left.iter().partition(|at| own(&asked[**at]) == temperature);
+            let batch: Vec<String> = now.iter().map(|at| prompts[*at].clone()).collect();
+            let settings = Evaluation {
+                temperature,
+                ..self.settings.clone()
+            };
+            let stop = asked[now[0]].1.judge.stop();
+            let written = answers(self.model, self.lm, &batch, &settings, stop, seed)?;
+            for (at, text) in now.into_iter().zip(written) {
+                texts[at] = text;
+            }
+            left = later;
+        }
+        Ok(texts)
+    }
+
+    /// The second turns of those questions that have one.
+    fn follow_ups(
+        &self,
+        asked: &[(usize, &Asked)],
+        outputs: &[Vec<String>],
+        seed: u64,
+    ) -> Result<Vec<Option<FollowUp>>, String> {
+        let mut follow_ups = vec![None; asked.len()];
+        let prompts = asked
+            .iter()
+            .zip(outputs)
+            .map(|((_, question), outputs)| outputs.first().and_then(|output| question.judge.follow_up(output)));
+        let (at, prompts): (Vec<usize>, Vec<String>) = prompts
+            .enumerate()
+            .filter_map(|(at, prompt)| Some((at, prompt?)))
+            .unzip();
+        if prompts.is_empty() {
+            return Ok(follow_ups);
+        }
+        let asked: Vec<(usize, &Asked)> = at.iter().map(|at| asked[*at]).collect();
+        let texts = self.texts(&asked, &prompts, seed)?;
+        for ((at, prompt), output) in at.into_iter().zip(prompts).zip(texts) {
+            follow_ups[at] = Some(FollowUp { prompt, output });
+        }
+        Ok(follow_ups)
+    }
+}
+
+impl Answer {
+    /// The answer to a question by its samples and the verdicts on them.
+    fn new(
+        index: usize,
+        question: &Asked,
+        prompt: String,
+        (outputs, judged): (Vec<String>, Vec<Judged>),
+        choice: Option<Choice>,
+        follow_up: Option<FollowUp>,
+    ) -> Result<Self, String> {
+        let verdicts: Vec<Verdict> = judged.iter().map(|judged| judged.verdict.clone()).collect();
+        let score = (outputs.len() > 1).then(|| question.judge.score(&verdicts));
+        let measures = question.judge.measures(&judged);
+        let (mut outputs, mut judged) = (outputs.into_iter(), judged.into_iter());
+        let (Some(output), Some(first)) = (outputs.next(), judged.next()) else {
+            return Err("no answer was asked for".into());
+        };
+        Ok(Self {
+            index,
+            gold: question.judge.gold(),
+            verdict: first.verdict,
+            details: first.details,
+            choice,
+            prompt,
+            output,
+            score,
+            others: outputs.collect(),
+            other_verdicts: judged.filter(|_| score.is_some()).collect(),
+            measures,
+            follow_up,
+        })
     }
 }
 

@@ -4,6 +4,30 @@ use std::sync::Arc;
 
 use datasets::language::question::Verdict;
 use datasets::language::{Gold, Protocol, Question};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A verdict, and what else there is to say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Errors, or the verdict's parts, as JSON; null if there is nothing to say.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+}
+
+/// What a question adds to a further score of its set: the score is the sum of `value` over that of `weight`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Name of the score, such as `pass@10`.
+    pub name: String,
+    /// What the question adds.
+    pub value: f64,
+    /// What it could add at most.
+    pub weight: f64,
+}
 
 /// Judges what a model wrote.
 pub trait Judge: Send + Sync {
@@ -12,6 +36,42 @@ pub trait Judge: Send + Sync {
 
     /// What is to be made of one output, that is, of all that stands after `prompt`.
     fn judge(&self, prompt: &str, output: &str) -> Verdict;
+
+    /// As [`Judge::judge`], with what else there is to say.
+    ///
+    /// # Errors
+    /// A judge that cannot work, which says nothing of the output.
+    fn judged(&self, prompt: &str, output: &str) -> Result<Judged, String> {
+        Ok(Judged {
+            verdict: self.judge(prompt, output),
+            details: Value::Null,
+        })
+    }
+
+    /// Further scores, by all samples of the question.
+    fn measures(&self, _samples: &[Judged]) -> Vec<Measure> {
+        Vec::new()
+    }
+
+    /// Texts that end an output and are cut off; the same for all questions of a set.
+    fn stop(&self) -> &[String] {
+        &[]
+    }
+
+    /// The temperature that this question is answered at, where it has its own.
+    fn temperature(&self) -> Option<f64> {
+        None
+    }
+
+    /// What is asked after `output`, as the model reads it with all that was before.
+    fn follow_up(&self, _output: &str) -> Option<String> {
+        None
+    }
+
+    /// False if outputs are only written down here and judged elsewhere: their set has no score.
+    fn judges(&self) -> bool {
+        true
+    }
 
     /// The score of a question, 0 to 1, by the verdicts on all its samples: by default the share that is right, with one
     /// sample an accuracy. A judge of pass@k says here whether any of them is.

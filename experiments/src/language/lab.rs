@@ -1,14 +1,16 @@
 //! The trials of a language model: trained once, answering every test set, or judged as points of a grid.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use backbones::lm::Decoder;
+use backbones::lm::adapter::for_adapter;
 use backbones::resolve_lm;
 use burn::module::Module;
 use burn::tensor::Device;
-use datasets::language::{Example, Template};
+use datasets::language::{Examples, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -19,30 +21,32 @@ use wegeft::{Adapted, Summary};
 use crate::cli::output::{detail, tell};
 use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
-use crate::language::adapted::trained_in_f32;
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
-use crate::language::evaluation::{Answering, Score, is_answered};
+use crate::language::evaluation::{Answer, Answering, Score, is_answered};
+use crate::language::general;
 use crate::language::judge::TestSet;
 use crate::language::model::{self, BASE_MODEL, Lm};
 use crate::language::objective::Response;
 use crate::language::packing::pack;
 use crate::language::settings::{Evaluation, Settings};
-use crate::language::tokens::tokenize;
+use crate::language::tokens::{Lengths, tokenize};
 use crate::methods::{self, NONE, Wing};
 use crate::run::checksum::{add_file, add_model};
 use crate::run::files::{read_json, remove_folder, write_json};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
-use crate::run::outcome::{Outcome, RunError};
+use crate::run::outcome::{FORGETTING, Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
+use crate::train::memory_log::{Logged, MemoryLog};
+use crate::train::precision::trained_in_f32;
 use crate::train::stream::{self, Ordered, Seeding};
 use crate::train::trainer::{Measured, Session, Trained};
 
-/// Reads examples, and counts those that were left out because their responses are empty.
-pub type ReadExamples = Box<dyn Fn() -> Result<(Vec<Example>, usize), String>>;
+/// Reads examples.
+pub type ReadExamples = Box<dyn Fn() -> Result<Examples, String>>;
 
 /// What a program trains and tests on.
 pub struct Corpus {
@@ -61,6 +65,18 @@ pub struct Corpus {
     /// How questions are answered.
     pub evaluation: Option<Evaluation>,
 }
+
+/// What a set's answers come to, beside their score.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Aftermath {
+    /// The set's own value, where its questions are not judged one by one.
+    pub value: Option<f64>,
+    /// Further values: name, value.
+    pub further: Vec<(String, f64)>,
+}
+
+/// Called with each set, its answers and the trial's folder: writes the benchmark's own files, asks judges elsewhere.
+pub type After = Box<dyn Fn(&TestSet, &[Answer], &Path) -> Result<Aftermath, RunError>>;
 
 /// The name of an adapter that is evaluated, in place of a method.
 const ADAPTER: &str = "adapter";
@@ -85,7 +101,34 @@ struct TrainedFile {
     steps_per_second: Option<f64>,
     #[serde(default)]
     validation: Option<f64>,
+    /// Mean memory after a step, and its 99th percentile, MB.
+    #[serde(default)]
+    memory_mb: Option<(f64, f64)>,
+    /// Tokens trained on, padding left out.
+    #[serde(default)]
+    tokens: usize,
 }
+
+/// A trial that is finished, for what a program writes of it.
+pub struct Finished<'a> {
+    /// The trial.
+    pub trial: &'a Trial,
+    /// Its folder.
+    pub folder: &'a Path,
+    /// Its outcomes.
+    pub outcomes: &'a [Outcome],
+    /// Parameters of the model, the adapter's left out.
+    pub model_params: usize,
+    /// All parameters that were trained.
+    pub trained_params: usize,
+    /// Mean memory after a step, and its 99th percentile, MB.
+    pub memory_mb: Option<(f64, f64)>,
+    /// Tokens trained on, padding left out.
+    pub tokens: usize,
+}
+
+/// What a program does with a finished trial.
+pub type Finish = Box<dyn Fn(&Finished) -> Result<(), String>>;
 
 /// Trains and tests a language model. It is loaded, and the examples are tokenized, for the first trial that needs them.
 pub struct LanguageLab {
@@ -95,6 +138,11 @@ pub struct LanguageLab {
     corpus: Corpus,
     model: Option<(Arc<Lm>, Device)>,
     sequences: Option<Vec<Sequence>>,
+    /// Text whose loss says what a model forgets, and that loss before any training.
+    general: Vec<String>,
+    general_before: Option<f64>,
+    after: Option<After>,
+    finish: Option<Finish>,
 }
 
 impl LanguageLab {
@@ -136,7 +184,52 @@ impl LanguageLab {
             corpus,
             model: None,
             sequences: None,
+            general: Vec::new(),
+            general_before: None,
+            after: None,
+            finish: None,
         }
+    }
+
+    /// The same lab, which also measures the loss on `texts` before and after each training: what a model forgets.
+    pub fn with_general(self, texts: Vec<String>) -> Self {
+        Self { general: texts, ..self }
+    }
+
+    /// The same lab, which calls `after` for every set of questions that is answered.
+    pub fn with_after(self, after: After) -> Self {
+        Self {
+            after: Some(after),
+            ..self
+        }
+    }
+
+    /// The same lab, which calls `finish` for every trial that is finished.
+    pub fn with_finish(self, finish: Finish) -> Self {
+        Self {
+            finish: Some(finish),
+            ..self
+        }
+    }
+
+    /// The loss on general text of `bound`, the model of a trial, and how much greater it is than the untouched model's.
+    fn forgotten(&mut self, bound: &Decoder) -> Result<BTreeMap<String, f64>, String> {
+        let mut scores = BTreeMap::new();
+        if self.general.is_empty() {
+            return Ok(scores);
+        }
+        let (lm, _) = self.model()?;
+        let (max_length, batch_size) = (self.settings.examples.max_length, self.settings.training.batch_size);
+        let loss = |model: &Decoder| general::mean_loss(model, &lm, &self.general, max_length, batch_size);
+        let before = match self.general_before {
+            Some(before) => before,
+            None => loss(&lm.pretrained.model.valid())?,
+        };
+        let after = loss(bound)?;
+        self.general_before = Some(before);
+        scores.insert("general loss".into(), after);
+        scores.insert(FORGETTING.into(), after - before);
+        Ok(scores)
     }
 
     /// The model and the device that it is on, with autodiff.
@@ -153,11 +246,20 @@ impl LanguageLab {
     /// Training sequences, all of them.
     fn sequences(&mut self, lm: &Lm) -> Result<&[Sequence], String> {
         if self.sequences.is_none() {
-            let (mut examples, empty) = (self.corpus.examples)()?;
+            let mut examples = (self.corpus.examples)()?;
             let limits = &self.settings.examples;
-            examples.truncate(limits.train_limit.unwrap_or(usize::MAX));
-            let mut tokens = tokenize(&examples, self.corpus.template, lm, limits.max_length)?;
-            tokens.empty += empty;
+            let most = limits.train_limit.unwrap_or(usize::MAX);
+            // Where the long ones are left out, the limit counts what remains.
+            if limits.drop_longer.is_none() {
+                examples.examples.truncate(most);
+            }
+            let lengths = Lengths {
+                most: limits.max_length,
+                dropped_from: limits.drop_longer,
+            };
+            let mut tokens = tokenize(&examples, self.corpus.template, lm, lengths)?;
+            tokens.sequences.truncate(most);
+            tokens.empty += examples.empty;
             tell(format_args!("training data: {}", tokens.describe()));
             self.sequences = Some(tokens.sequences);
         }
@@ -183,18 +285,29 @@ impl LanguageLab {
     }
 
     /// A new adapter of a trial's method on the model, its random factors those of the trial's seed; or the one that training
-    /// goes on from.
-    fn adapted(&self, lm: &Lm, trial: &Trial, device: &Device) -> Result<Adapted<Decoder>, String> {
+    /// goes on from. `count`: sequences that it is to be trained on, if that is known.
+    fn adapted(
+        &self,
+        lm: &Lm,
+        trial: &Trial,
+        count: Option<usize>,
+        device: &Device,
+    ) -> Result<Adapted<Decoder>, String> {
         if let Some(adapter) = &self.settings.model.adapter {
             return lm.with_adapter(adapter);
         }
         device.seed(trial.seed);
         let settings = &self.settings;
         let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        if let Some(count) = count {
+            let steps = self.session(trial, count, Path::new("")).plan.scheduled_steps(count);
+            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
+        }
         // What PEFT and `adapter` look for in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
         config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
-        let adapted = config.init(lm.pretrained.model.clone());
+        let model = for_adapter(lm.pretrained.model.clone(), &config);
+        let adapted = model.and_then(|model| config.init(model));
         Ok(trained_in_f32(
             adapted.map_err(|e| format!("method {}: {e}", trial.method))?,
         ))
@@ -249,7 +362,7 @@ impl LanguageLab {
         };
         let decoder = &lm.pretrained.model;
         let params: usize = site::params(decoder).iter().map(ParamInfo::len).sum();
-        let bytes = if self.settings.model.dtype == "f32" { 4 } else { 2 };
+        let bytes = self.settings.model.dtype.bytes();
         let estimate = estimate(decoder.config(), params, bytes, summary.trainable_params(), batch);
         (estimate, batch)
     }
@@ -272,12 +385,14 @@ impl LanguageLab {
     }
 
     /// Trains a trial.
-    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Decoder>, Summary), RunError> {
+    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Decoder>, Summary, Steps), RunError> {
         let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
         let (lm, device) = self.model().map_err(RunError::Failed)?;
         let [train, valid] = self.data(&lm).map_err(failed)?;
         let this: &Self = self;
-        let adapted = this.adapted(&lm, trial, &device).map_err(RunError::Failed)?;
+        let adapted = this
+            .adapted(&lm, trial, Some(train.len()), &device)
+            .map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
         this.check_memory(&lm, &summary, &train).map_err(failed)?;
@@ -285,9 +400,16 @@ impl LanguageLab {
         let held_out = Sequences::held_out(valid);
         let batch_size = this.settings.training.batch_size;
         let held_out = Arc::new(Ordered::new(held_out, batch_size, &device.clone().inner()));
+        let tokens: usize = train.iter().map(|sequence| sequence.ids.len()).sum();
         let source = this.train_source(train);
-        let trained = session.train(adapted, this.objective(), source, held_out, &device)?;
-        Ok((trained, summary))
+        let log = MemoryLog::default();
+        let objective = Logged::new(this.objective(), log.clone(), &device);
+        let trained = session.train(adapted, objective, source, held_out, &device)?;
+        let steps = Steps {
+            memory_mb: log.mean_and_99th(),
+            tokens: tokens * this.settings.training.epochs,
+        };
+        Ok((trained, summary, steps))
     }
 
     /// The model of a trial, bound and without autodiff: as it is, with the adapter that was named, with the one that an
@@ -312,7 +434,7 @@ impl LanguageLab {
             let adapted = lm.with_adapter(&adapter).map_err(RunError::Failed)?;
             return Ok((adapted.valid().bind(), counts));
         }
-        let (trained, summary) = self.train(trial, folder)?;
+        let (trained, summary, steps_taken) = self.train(trial, folder)?;
         trained
             .adapted
             .save(&adapter)
@@ -330,6 +452,8 @@ impl LanguageLab {
             peak_mb: peak_mb(&device),
             steps_per_second: (trained.steps > 0).then_some(steps),
             validation: trained.validation,
+            memory_mb: steps_taken.memory_mb,
+            tokens: steps_taken.tokens,
         };
         write_json(&folder.join(TRAINED), &counts).map_err(RunError::Failed)?;
         Ok((trained.adapted.bind(), counts))
@@ -355,6 +479,12 @@ impl LanguageLab {
             ..Outcome::default()
         }
     }
+}
+
+/// What the steps of a training came to.
+struct Steps {
+    memory_mb: Option<(f64, f64)>,
+    tokens: usize,
 }
 
 /// The counts of the adapter that an earlier run trained in the folder of a method.
@@ -408,7 +538,7 @@ impl Lab for LanguageLab {
         for trial in left.iter().filter(trains) {
             if !seen.contains(&&trial.method) {
                 seen.push(&trial.method);
-                self.adapted(&lm, trial, &device)?;
+                self.adapted(&lm, trial, None, &device)?;
             }
         }
         if !seen.is_empty() {
@@ -424,7 +554,7 @@ impl Lab for LanguageLab {
         let (lm, device) = self.model()?;
         let [train, _] = self.data(&lm)?;
         let this: &Self = self;
-        let adapted = this.adapted(&lm, trial, &device)?;
+        let adapted = this.adapted(&lm, trial, Some(train.len()), &device)?;
         let summary = adapted.summary();
         let (memory, _) = this.memory(&lm, &summary, &train);
         let session = this.session(trial, train.len(), Path::new(""));
@@ -448,7 +578,12 @@ impl Lab for LanguageLab {
     fn partial(&self, trial: &Trial, folder: &Path) -> Vec<Outcome> {
         let answered: Option<Vec<Outcome>> = read_json(&folder.join(ANSWERED), "").unwrap_or_default();
         let whole = |outcome: &Outcome| {
-            let set = self.corpus.sets.iter().find(|set| set.name == outcome.task);
+            let name = if outcome.group.is_empty() {
+                &outcome.task
+            } else {
+                &outcome.group
+            };
+            let set = self.corpus.sets.iter().find(|set| set.name == *name);
             set.is_some_and(|set| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len()))
         };
         let mut answered = answered.unwrap_or_default();
@@ -464,7 +599,7 @@ impl Lab for LanguageLab {
     fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
         let start = Instant::now();
         let (best, seconds) = match self.train(trial, folder) {
-            Ok((trained, _)) => (trained.best, trained.clock.total()),
+            Ok((trained, ..)) => (trained.best, trained.clock.total()),
             Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
             Err(error) => return Err(error),
         };
@@ -484,6 +619,7 @@ impl Lab for LanguageLab {
         // The peak of a trial is its own, not that of those before it.
         reset_peak(&device);
         let (bound, trained) = self.bound(trial, folder)?;
+        let forgotten = self.forgotten(&bound).map_err(RunError::Failed)?;
         let this: &Self = self;
         let Some((lm, _)) = &this.model else {
             return Err(RunError::Failed("the model is gone".into()));
@@ -519,26 +655,59 @@ impl Lab for LanguageLab {
             }
             let start = Instant::now();
             let answers = answering.evaluate(&set.questions, &folder.join(format!("{}.jsonl", set.name)))?;
-            let score = Score::of(&answers);
+            let mut score = Score::of(&answers);
+            let judged = set.questions.first().is_some_and(|question| question.judge.judges());
+            let aftermath = match &this.after {
+                Some(after) => after(set, &answers, folder)?,
+                None => Aftermath::default(),
+            };
+            let value = aftermath.value.or(judged.then_some(score.accuracy));
+            score.further.extend(aftermath.further);
             let seconds = start.elapsed().as_secs_f64();
+            let shown = value.map_or("written down".into(), |value| format!("{value:.1} {}", set.metric));
             tell(format_args!(
-                "  {}, {}: {:.1} % of {} in {seconds:.1} s",
+                "  {}, {}: {shown}, {} questions in {seconds:.1} s",
                 trial.label(),
                 set.name,
-                score.accuracy,
                 score.count
             ));
-            outcomes.push(Outcome {
+            let outcome = Outcome {
                 task: set.name.clone(),
                 metric: set.metric.into(),
-                value: Some(score.accuracy),
+                value,
                 likelihood: score.likelihood,
                 questions: Some(score.count),
+                scores: forgotten.clone(),
                 seconds,
                 peak_mb: peak(),
                 ..this.outcome(trial, &trained)
+            };
+            let further = score.further.into_iter().map(|(name, value)| Outcome {
+                task: format!("{} {name}", set.name),
+                group: set.name.clone(),
+                metric: name,
+                value: Some(value),
+                likelihood: None,
+                seconds: 0.0,
+                ..outcome.clone()
             });
+            let further: Vec<Outcome> = further.collect();
+            outcomes.push(outcome);
+            outcomes.extend(further);
             write_json(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
+        }
+        if let Some(finish) = &this.finish {
+            let params = site::params(&lm.pretrained.model);
+            let finished = Finished {
+                trial,
+                folder,
+                outcomes: &outcomes,
+                model_params: params.iter().map(ParamInfo::len).sum(),
+                trained_params: trained.trainable_params,
+                memory_mb: trained.memory_mb,
+                tokens: trained.tokens,
+            };
+            finish(&finished).map_err(RunError::Failed)?;
         }
         Ok(outcomes)
     }

@@ -59,7 +59,8 @@ fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) 
         sequence.ids.drain(..read);
         sequence.learned.drain(..read);
     }
-    let batch = Batch::new(sequences.iter(), &device);
+    let mut batch = Batch::new(sequences.iter(), &device);
+    batch.layout = batch.layout.with_prompts(&vec![vec![given]; sequences.len()]);
     let hidden = model.hidden(batch.ids.clone(), &batch.layout, cache.as_mut());
     let head = LmHead {
         weight: model.head_weight(),
@@ -95,7 +96,8 @@ fn common(model: &Decoder, sequences: &[Sequence], given: usize) -> Option<Cache
     let ids: Vec<i64> = first.ids[..shared].iter().map(|id| i64::from(*id)).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, shared]), &model.head_weight().device());
     let mut cache = Cache::new(model.config().layers.len(), longest);
-    model.hidden(ids, &Layout::dense(1, shared), Some(&mut cache));
+    let layout = Layout::dense(1, shared).with_prompts(&[vec![given]]);
+    model.hidden(ids, &layout, Some(&mut cache));
     cache.select(&vec![0; sequences.len()]);
     Some(cache)
 }

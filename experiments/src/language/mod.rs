@@ -3,9 +3,11 @@
 pub mod adapted;
 pub mod answer;
 pub mod checkpointing;
+pub mod code;
 pub mod data;
 pub mod estimate;
 pub mod evaluation;
+pub mod general;
 pub mod generation;
 pub mod head;
 pub mod judge;

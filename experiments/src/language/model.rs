@@ -28,17 +28,25 @@ pub struct Lm {
     pub folder: PathBuf,
 }
 
+/// The folder of the model that `settings` name.
+///
+/// # Errors
+/// A model that cannot be fetched.
+pub fn folder(settings: &Model) -> Result<PathBuf, String> {
+    match &settings.model {
+        Some(name) => resolve_lm(name).map_err(|e| e.to_string()),
+        None => shipped::language_model(),
+    }
+}
+
 /// Loads the model that `settings` name onto `device`.
 ///
 /// # Errors
 /// Files that are missing, malformed or do not fit together.
 pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
-    let folder = match &settings.model {
-        Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
-        None => shipped::language_model()?,
-    };
+    let folder = folder(settings)?;
     let options = LoadOptions {
-        precision: settings.dtype.parse().map_err(|e| format!("field 'dtype': {e}"))?,
+        precision: settings.dtype.into(),
         ..LoadOptions::default()
     };
     let start = Instant::now();

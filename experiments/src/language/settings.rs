@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, Args, ValueHint};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
 use datasets::language::{Fields, Protocol, Template};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +10,7 @@ use crate::cli::settings::{absolute, absolute_model, check_positive};
 use crate::methods::{Adapter, NONE, OwnSettings, Wing};
 use crate::run::args::Execution;
 use crate::run::sweep::Sweep;
+use crate::train::precision::Dtype;
 use crate::train::settings::Training;
 
 /// The language model.
@@ -23,16 +23,13 @@ pub struct Model {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Type of the weights in memory.
-    #[arg(long, value_parser = PossibleValuesParser::new(DTYPES), default_value = "f32")]
-    pub dtype: String,
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
     /// Adapter folder in place of a new adapter: evaluated by a suite, trained on by finetune.
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
 }
-
-/// Types of weights.
-pub const DTYPES: [&str; 3] = ["f32", "bf16", "f16"];
 
 /// How examples become training data.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -48,6 +45,10 @@ pub struct Examples {
     /// Tokens of an example; what is longer is cut, and counted.
     #[arg(long, default_value_t = 512)]
     pub max_length: usize,
+    /// Leave out examples of so many tokens or more, before --train-limit counts them [default: none].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_longer: Option<usize>,
     /// Put several examples into a row, as many as fit max_length; none sees another. A batch is then batch_size rows.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub packing: bool,
@@ -117,6 +118,7 @@ impl Settings {
         check_positive(&[
             ("max_length", examples.max_length),
             ("train_limit", examples.train_limit.unwrap_or(1)),
+            ("drop_longer", examples.drop_longer.unwrap_or(1)),
         ])?;
         if !(0.0..1.0).contains(&examples.validation) {
             return Err(format!(
@@ -162,6 +164,16 @@ pub struct SuiteSettings {
     pub evaluation: Evaluation,
 }
 
+/// Released code of the suites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// WeGeFT's.
+    New,
+    /// GIFT's.
+    Old,
+}
+
 /// Data of the suites.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
@@ -174,9 +186,9 @@ pub struct SuiteData {
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
     /// Which released code is followed in targets and extraction: WeGeFT's (new) or GIFT's (old).
-    #[arg(long, value_parser = PossibleValuesParser::new(["new", "old"]), default_value = "new")]
-    pub protocol: String,
-    /// Training files, JSON, JSONL or parquet, separated by commas or given several times [default: the suite's own under
+    #[arg(long, value_enum, default_value_t = Code::New)]
+    pub protocol: Code,
+    /// Training files, JSON, JSONL, CSV or parquet, separated by commas or given several times [default: the suite's own under
     /// --data].
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
@@ -205,6 +217,15 @@ pub struct Evaluation {
     /// Logits are divided by this before a token is drawn; 0 takes the likeliest.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub temperature: f64,
+    /// Tokens are drawn among the likeliest that together have this probability; 1 for all.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Positive logits of tokens that the text has are divided by this, negative ones multiplied; 1 for none.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// No sequence of so many tokens occurs twice; 0 to let it.
+    #[arg(long, default_value_t = 0)]
+    pub no_repeat_ngram_size: usize,
     /// Also choose the option of the greatest likelihood, where questions have options.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub likelihood: bool,
@@ -220,18 +241,54 @@ impl SuiteSettings {
         for path in self.data.data.iter_mut().chain(&mut self.data.train_file) {
             *path = absolute(path)?;
         }
-        let evaluation = &self.evaluation;
+        check_positive(&[("test_limit", self.data.test_limit.unwrap_or(1))])?;
+        self.evaluation.check()
+    }
+
+    /// The code that is followed.
+    pub fn protocol(&self) -> Protocol {
+        match self.data.protocol {
+            Code::New => Protocol::New,
+            Code::Old => Protocol::Old,
+        }
+    }
+}
+
+impl Evaluation {
+    /// Refuses what no question can be answered with.
+    ///
+    /// # Errors
+    /// A value out of range.
+    pub fn check(&self) -> Result<(), String> {
+        let evaluation = self;
         check_positive(&[
-            ("test_limit", self.data.test_limit.unwrap_or(1)),
             ("eval_batch_size", evaluation.eval_batch_size),
             ("max_new_tokens", evaluation.max_new_tokens),
             ("num_beams", evaluation.num_beams),
             ("samples", evaluation.samples),
         ])?;
+        if !(evaluation.top_p > 0.0 && evaluation.top_p <= 1.0) {
+            return Err(format!(
+                "field 'top_p' is {}; it must be above 0 and at most 1",
+                evaluation.top_p
+            ));
+        }
+        if !(evaluation.repetition_penalty > 0.0 && evaluation.repetition_penalty.is_finite()) {
+            return Err(format!(
+                "field 'repetition_penalty' is {}; it must be above 0",
+                evaluation.repetition_penalty
+            ));
+        }
         if !(evaluation.temperature.is_finite() && evaluation.temperature >= 0.0) {
             return Err(format!(
                 "field 'temperature' is {}; it must be 0 or more",
                 evaluation.temperature
+            ));
+        }
+        if !(evaluation.top_p > 0.0 && evaluation.top_p <= 1.0) {
+            return Err(format!(
+                "field 'top_p' is {}; it must be above 0 and at most 1",
+                evaluation.top_p
             ));
         }
         if evaluation.samples > 1 && evaluation.temperature == 0.0 {
@@ -241,14 +298,6 @@ impl SuiteSettings {
             return Err("field 'temperature' is above 0 and 'num_beams' above 1; leave one of them out".into());
         }
         Ok(())
-    }
-
-    /// The code that is followed.
-    ///
-    /// # Errors
-    /// An unknown name, in a preset.
-    pub fn protocol(&self) -> Result<Protocol, String> {
-        Protocol::named(&self.data.protocol)
     }
 }
 
@@ -269,19 +318,38 @@ pub struct FinetuneSettings {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Instructions {
-    /// Training files, JSON, JSONL or parquet, separated by commas or given several times.
+    /// Training files, JSON, JSONL, CSV or parquet, separated by commas or given several times.
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
     /// Name of a field in the files, as `output=response`; several times for several fields.
     #[arg(long)]
     pub field: Vec<String>,
     /// How an instruction becomes a prompt.
-    #[arg(long, value_parser = PossibleValuesParser::new(TEMPLATES), default_value = "alpaca")]
-    pub template: String,
+    #[arg(long, value_enum, default_value_t = Form::Alpaca)]
+    pub template: Form,
 }
 
-/// The names of [`Template`].
-pub const TEMPLATES: [&str; 3] = ["alpaca", "plain", "chat"];
+/// How an instruction becomes a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Stanford Alpaca's template.
+    Alpaca,
+    /// The instruction and a line break.
+    Plain,
+    /// The model's own chat template.
+    Chat,
+}
+
+impl From<Form> for Template {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Alpaca => Self::Alpaca,
+            Form::Plain => Self::Plain,
+            Form::Chat => Self::Chat,
+        }
+    }
+}
 
 impl FinetuneSettings {
     /// As [`Settings::check`].
@@ -294,9 +362,8 @@ impl FinetuneSettings {
             *path = absolute(path)?;
         }
         Fields::renamed(&self.data.field).map_err(|e| format!("field 'field': {e}"))?;
-        Template::named(&self.data.template)?;
         if self.data.train_file.is_empty() {
-            return Err("no training file; give --train-file FILE (JSON, JSONL or parquet)".into());
+            return Err("no training file; give --train-file FILE (JSON, JSONL, CSV or parquet)".into());
         }
         match self.common.adapter.method.iter().find(|method| *method == NONE) {
             Some(method) => Err(format!("method '{method}' trains nothing; choose lora, wegeft or full")),

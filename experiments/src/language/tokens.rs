@@ -1,7 +1,7 @@
 //! Examples as tokens: prompt, response, end; the response alone is learned.
 
 use backbones::lm::chat_template::{Chat, Conversation, chat_tokens};
-use datasets::language::{Example, Template};
+use datasets::language::{Example, Examples, Template};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,6 +17,8 @@ pub struct Tokenized {
     pub cut: usize,
     /// Left out because the prompt alone fills the greatest length.
     pub too_long: usize,
+    /// Left out because they are longer than asked for.
+    pub dropped: usize,
     /// Left out because the response is empty.
     pub empty: usize,
     /// Turns of the assistant that are not learned, because the chat template rewrites them when more follows.
@@ -38,6 +40,7 @@ impl Tokenized {
         for (count, what) in [
             (self.cut, "cut at max_length"),
             (self.too_long, "dropped, their prompts longer than max_length"),
+            (self.dropped, "dropped, of drop_longer tokens or more"),
             (self.empty, "dropped, their responses empty"),
             (self.lost_turns, "turns not learned, the chat template rewrites them"),
             (self.bad, "dropped"),
@@ -53,11 +56,21 @@ impl Tokenized {
     }
 }
 
-/// The tokens of `examples`, at most `max_length` each.
+/// How long examples may be, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lengths {
+    /// What is longer is cut.
+    pub most: usize,
+    /// What has so many, the end token not counted, is left out.
+    pub dropped_from: Option<usize>,
+}
+
+/// The tokens of `examples`, their `lengths` kept to.
 ///
 /// # Errors
 /// A chat without a chat template, a model without a token that ends a text, no usable example.
-pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: usize) -> Result<Tokenized, String> {
+pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths) -> Result<Tokenized, String> {
+    let (examples, max_length) = (&given.examples, lengths.most);
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
     let needs_chat = |example: &Example| match example {
@@ -84,7 +97,7 @@ pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: u
             Some(Err(reason)) => {
                 made.bad += 1;
                 if made.reasons.len() < MOST_REASONS {
-                    made.reasons.push(format!("example {}: {reason}", index + 1));
+                    made.reasons.push(given.about(index, reason));
                 }
                 continue;
             }
@@ -95,6 +108,10 @@ pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: u
         };
         made.lost_turns += lost;
         let length = sequence.ids.len();
+        if lengths.dropped_from.is_some_and(|from| length > from) {
+            made.dropped += 1;
+            continue;
+        }
         sequence.ids.truncate(max_length);
         sequence.learned.truncate(max_length);
         if sequence.count() == 0 {
@@ -108,10 +125,11 @@ pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, max_length: u
     if made.sequences.is_empty() {
         return Err(format!(
             "none of the {} training examples is usable: {} have a prompt longer than max_length {max_length} (up to \
-             {longest_prompt} tokens with the response), {} an empty response, {} cannot be read{}; raise max_length or mend \
-             the data",
+             {longest_prompt} tokens with the response), {} are of drop_longer tokens or more, {} have an empty response, {} \
+             cannot be read{}; raise max_length or mend the data",
             examples.len(),
             made.too_long,
+            made.dropped,
             made.empty,
             made.bad,
             made.reasons
@@ -228,6 +246,11 @@ mod tests {
 
     use super::*;
 
+    const UP_TO_100: Lengths = Lengths {
+        most: 100,
+        dropped_from: None,
+    };
+
     /// A tiny model with a tokenizer of the fixtures, its embedding grown to `rows`.
     fn lm(tokenizer: &str, template: &str, rows: usize) -> Lm {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/backbones/tests/fixtures");
@@ -257,7 +280,13 @@ mod tests {
         let mut all = Vec::new();
         for tokenizer in ["bytes", "bytes_eos"] {
             let lm = lm(tokenizer, "", 500);
-            let made = tokenize(&[completion("the cat", " sat")], Template::Plain, &lm, 100).unwrap();
+            let made = tokenize(
+                &vec![completion("the cat", " sat")].into(),
+                Template::Plain,
+                &lm,
+                UP_TO_100,
+            )
+            .unwrap();
             let Sequence { ids, learned, .. } = &made.sequences[0];
             let end = lm.end_token().unwrap();
             assert_eq!(ids.iter().filter(|id| **id == end).count(), 1);
@@ -274,6 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn long_examples_are_cut_or_left_out() {
+        let lm = lm("bytes", "", 500);
+        let examples = [completion("the cat", " sat"), completion("the cat", &" sat".repeat(20))];
+        let short = tokenize(&examples[..1].to_vec().into(), Template::Plain, &lm, UP_TO_100).unwrap();
+        let length = short.sequences[0].ids.len();
+        let lengths = |most, dropped_from| Lengths { most, dropped_from };
+        let made = |lengths| tokenize(&examples.to_vec().into(), Template::Plain, &lm, lengths).unwrap();
+        let cut = made(lengths(length + 3, None));
+        assert_eq!((cut.sequences.len(), cut.cut, cut.dropped), (2, 1, 0));
+        // The end token is not counted.
+        let dropped = made(lengths(100, Some(length)));
+        assert_eq!((dropped.sequences.len(), dropped.cut, dropped.dropped), (1, 0, 1));
+        let none = tokenize(
+            &examples.to_vec().into(),
+            Template::Plain,
+            &lm,
+            lengths(100, Some(length - 1)),
+        )
+        .unwrap_err();
+        assert!(none.contains("2 are of drop_longer tokens or more"), "{none}");
+    }
+
+    #[test]
     fn one_bad_example_is_counted_and_named() {
         let template = "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('odd') }}{% endif %}\
                         {{ m.role }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
@@ -283,16 +335,30 @@ mod tests {
             input: String::new(),
             output: "the cat".into(),
         };
-        let examples = [instruction("a"), instruction("odd"), completion("x", "")];
-        let made = tokenize(&examples, Template::Chat, &lm, 100).unwrap();
+        let examples = vec![instruction("a"), instruction("odd"), completion("x", "")];
+        let made = tokenize(&examples.clone().into(), Template::Chat, &lm, UP_TO_100).unwrap();
         assert_eq!((made.sequences.len(), made.bad, made.empty), (1, 1, 1));
         assert!(
             made.reasons[0].starts_with("example 2: ") && made.describe().contains("odd"),
             "{}",
             made.describe()
         );
-        let error = tokenize(&examples[1..], Template::Chat, &lm, 100).unwrap_err();
+        let error = tokenize(&examples[1..].to_vec().into(), Template::Chat, &lm, UP_TO_100).unwrap_err();
         assert!(error.contains("none of the 2") && error.contains("odd"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_example_of_a_file_is_named_by_its_line() {
+        let template = "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('odd') }}{% endif %}\
+                        {{ m.content }};{% endfor %}";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.jsonl");
+        let line = |text: &str| json!({ "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "the"}] });
+        std::fs::write(&path, format!("{}\n\n{}\n", line("a"), line("odd"))).unwrap();
+        let examples = datasets::language::example::read(&[path], &Default::default()).unwrap();
+        let made = tokenize(&examples, Template::Chat, &lm("bytes", template, 500), UP_TO_100).unwrap();
+        assert_eq!((made.sequences.len(), made.bad), (1, 1));
+        assert!(made.reasons[0].contains("train.jsonl:3: "), "{}", made.reasons[0]);
     }
 
     #[test]
@@ -308,8 +374,8 @@ mod tests {
             whole.then_some(text)
         };
         let beyond = (300..376).find_map(word);
-        let examples = [completion("a", "b"), completion("a", &beyond.unwrap())];
-        let made = tokenize(&examples, Template::Plain, &lm, 100).unwrap();
+        let examples = vec![completion("a", "b"), completion("a", &beyond.unwrap())];
+        let made = tokenize(&examples.into(), Template::Plain, &lm, UP_TO_100).unwrap();
         assert_eq!((made.sequences.len(), made.bad), (1, 1));
         assert!(made.reasons[0].contains("300 rows"), "{}", made.reasons[0]);
     }

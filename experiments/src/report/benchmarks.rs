@@ -1,6 +1,6 @@
 //! The paper's benchmarks: columns in the order of its tables, and its rows.
 
-use datasets::language::published::{ARITHMETIC, COMMONSENSE, Row as LanguageRow};
+use datasets::language::published::{ARITHMETIC, COMMONSENSE, GLUE, GLUE_TASKS, Row as LanguageRow};
 use datasets::language::{arithmetic, commonsense};
 
 use crate::report::published::{FGVC, Published, ROWS, VTAB};
@@ -43,6 +43,14 @@ pub fn fgvc(found: &[String]) -> Option<Frame> {
 pub fn commonsense(found: &[String]) -> Option<Frame> {
     let scored = commonsense::SETS.map(|set| set.name.to_string());
     suite(found, &scored, &[], &COMMONSENSE)
+}
+
+/// GLUE, if every task of `found` is one of its nine. The mean is over the six that the paper reports.
+pub fn glue(found: &[String]) -> Option<Frame> {
+    let known = datasets::glue::TASKS.map(|task| task.name.to_string());
+    let scored = GLUE_TASKS.map(String::from);
+    let others: Vec<String> = known.into_iter().filter(|task| !scored.contains(task)).collect();
+    suite(found, &scored, &others, &GLUE)
 }
 
 /// The arithmetic suite, if every task of `found` is one of its sets. The mean is over the four that the paper scores;

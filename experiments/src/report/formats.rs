@@ -60,6 +60,11 @@ fn escaped(text: &str) -> String {
             '~' => shown += "\\textasciitilde{}",
             '^' => shown += "\\textasciicircum{}",
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => shown.extend(['\\', c]),
+            '<' => shown += "\\textless{}",
+            '>' => shown += "\\textgreater{}",
+            '|' => shown += "\\textbar{}",
+            // An empty line would end the paragraph that a cell is.
+            c if c.is_control() => shown.push(' '),
             '±' => shown += "$\\pm$",
             '…' => shown += "\\ldots{}",
             c => shown.push(c),
@@ -145,4 +150,28 @@ pub fn csv(tables: &[Table]) -> Result<String, String> {
     }
     let bytes = writer.into_inner().map_err(|e| e.to_string())?;
     String::from_utf8(bytes).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_become_latex() {
+        let shown = escaped("a_b%&#${}~^\\<|>\n\u{1b}");
+        for bad in ['_', '%', '&', '#', '$', '{', '}'] {
+            let at: Vec<usize> = shown.match_indices(bad).map(|(at, _)| at).collect();
+            let of_command =
+                |at: &usize| bad == '{' && shown[..*at].ends_with(|c: char| c.is_alphabetic()) || bad == '}';
+            assert!(
+                at.iter().all(|at| shown[..*at].ends_with('\\') || of_command(at)),
+                "'{bad}' in {shown}"
+            );
+        }
+        assert!(!shown.contains(['~', '^', '<', '>', '|', '\n', '\u{1b}']), "{shown}");
+        assert!(
+            shown.starts_with("a\\_b\\%") && shown.contains("\\textbackslash{}"),
+            "{shown}"
+        );
+    }
 }

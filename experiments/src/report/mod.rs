@@ -10,3 +10,4 @@ pub mod run_folder;
 pub mod suite_tables;
 pub mod table;
 pub mod terminal;
+pub mod text_tables;

@@ -1,6 +1,6 @@
 //! The lines of any program's summary.json.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -82,7 +82,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for path in paths {
         let mut files = Vec::new();
-        find(path, &mut files)?;
+        find(path, &mut files, &mut BTreeSet::new())?;
         if files.is_empty() {
             return Err(format!(
                 "{} holds no summary.json; give run folders, or a folder of run folders",
@@ -109,8 +109,8 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Every summary.json at or below `path`, sorted.
-fn find(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+/// Every summary.json at or below `path`, sorted. `seen`: folders that links may lead to again.
+fn find(path: &Path, files: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> Result<(), String> {
     if path.is_file() {
         files.push(path.to_path_buf());
         return Ok(());
@@ -120,12 +120,16 @@ fn find(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
         files.push(summary);
         return Ok(()); // a run folder holds no other run folder
     }
-    let entries = std::fs::read_dir(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let cannot_read = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
+    if !seen.insert(std::fs::canonicalize(path).map_err(cannot_read)?) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(path).map_err(cannot_read)?;
     let mut folders: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect();
     folders.sort();
-    folders.iter().try_for_each(|folder| find(folder, files))
+    folders.iter().try_for_each(|folder| find(folder, files, seen))
 }

@@ -1,17 +1,16 @@
 //! report.html of a run folder, and the table of its results.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use datasets::language::published::Row as PublishedRow;
 use serde::Deserialize;
 use serde_json::Value;
-use wegeft::storage::write_then_rename;
 
 use crate::cli::table::{distinct, mean};
 use crate::report::page::{Image, Row, Section, Shown, page, rows};
 use crate::report::plots::{self, Bar, Curve};
-use crate::report::{suite_tables, terminal};
-use crate::run::files::{read_json, read_lines};
+use crate::report::{suite_tables, terminal, text_tables};
+use crate::run::files::{read_json, read_lines, replace};
 use crate::run::outcome::Outcome;
 
 /// How the outcomes of a run lie in its folder and in its table.
@@ -30,6 +29,13 @@ pub enum Layout {
     },
     /// A training per method, judged by its loss.
     Losses,
+    /// A training per task and method, of texts, each task with metrics of its own.
+    Texts {
+        /// Published rows to print beside ours.
+        published: &'static [PublishedRow],
+        /// The tasks that they have values of.
+        published_tasks: &'static [&'static str],
+    },
 }
 
 impl Layout {
@@ -43,18 +49,29 @@ impl Layout {
                 published_sets,
             } => suite_tables::suite(outcomes, scored, published, published_sets),
             Self::Losses => suite_tables::losses(outcomes),
+            Self::Texts {
+                published,
+                published_tasks,
+            } => text_tables::table(outcomes, published, published_tasks),
         }
     }
 
     /// Where the files of an outcome lie.
     fn folder(&self, out: &Path, outcome: &Outcome) -> PathBuf {
         let folder = match self {
-            Self::Tasks => out.join(&outcome.task).join(&outcome.method),
-            Self::Sets { .. } | Self::Losses => out.join(&outcome.method),
+            Self::Tasks | Self::Texts { .. } => inside(&inside(out, &outcome.task), &outcome.method),
+            Self::Sets { .. } | Self::Losses => inside(out, &outcome.method),
         };
         let of_seed = folder.join(format!("seed-{}", outcome.seed));
         if of_seed.is_dir() { of_seed } else { folder }
     }
+}
+
+/// `name` below `folder`, whatever the file says that it is from: what leads out of the folder is left out of it.
+fn inside(folder: &Path, name: &str) -> PathBuf {
+    let parts = Path::new(name).components();
+    let plain = parts.filter(|part| matches!(part, Component::Normal(_)));
+    folder.join(plain.collect::<PathBuf>())
 }
 
 /// Answers of each method and set that are shown.
@@ -68,7 +85,7 @@ const SHOWN: usize = 3;
 pub fn write(out: &Path, title: &str, layout: &Layout, outcomes: &[Outcome], table: &str) -> Result<(), String> {
     let mut sections = match layout {
         Layout::Tasks => tasks(out, layout, outcomes)?,
-        Layout::Sets { .. } | Layout::Losses => methods(out, layout, outcomes, table)?,
+        Layout::Sets { .. } | Layout::Losses | Layout::Texts { .. } => methods(out, layout, outcomes, table)?,
     };
     let settings = std::fs::read_to_string(out.join("config.toml")).unwrap_or_default();
     sections.push(Section {
@@ -77,7 +94,7 @@ pub fn write(out: &Path, title: &str, layout: &Layout, outcomes: &[Outcome], tab
         ..Section::default()
     });
     let html = page(title, &out.display().to_string(), &sections)?;
-    write_then_rename(&out.join("report.html"), html.as_bytes()).map_err(|e| e.to_string())
+    replace(&out.join("report.html"), html.as_bytes())
 }
 
 fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Section>, String> {
@@ -120,7 +137,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         Section {
             title: "Training curves".into(),
             note: match validated.len() < outcomes.len() {
-                true => "None for runs that trained on the validation pictures too.".into(),
+                true => "None for runs that trained on the validation images too.".into(),
                 false => String::new(),
             },
             plots: curves,
@@ -138,7 +155,10 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         let image = |sample: Sample| Image {
             wrong: sample.label != sample.predicted,
             percent: format!("{:.0}", 100.0 * sample.probability),
-            source: sample.picture,
+            // A page that loads nothing tells nobody that it was opened.
+            source: Some(sample.image)
+                .filter(|source| source.starts_with("data:image/"))
+                .unwrap_or_default(),
             label: sample.label,
             predicted: sample.predicted,
         };
@@ -154,8 +174,12 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
 fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Result<Vec<Section>, String> {
     let mut drawn = Vec::new();
     let mut losses = Vec::new();
+    let texts = matches!(layout, Layout::Texts { .. });
     for outcome in outcomes {
-        let label = labelled(outcome, outcomes);
+        let label = match texts {
+            true => format!("{}, {}", outcome.task, labelled(outcome, outcomes)),
+            false => labelled(outcome, outcomes),
+        };
         if drawn.contains(&label) {
             continue;
         }
@@ -184,16 +208,22 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
         },
     ];
     for outcome in outcomes {
-        let path = layout.folder(out, outcome).join(format!("{}.jsonl", outcome.task));
-        let answers = read_lines::<Value>(&path)?;
+        let folder = layout.folder(out, outcome);
+        let answers: Vec<Value> = match texts {
+            true => read_json(&folder.join("samples.json"), "remove it")?.unwrap_or_default(),
+            false => {
+                let lines = read_lines(&inside(&folder, &format!("{}.jsonl", outcome.task)))?;
+                lines.into_iter().map(|(_, answer)| answer).collect()
+            }
+        };
         if answers.is_empty() {
             continue;
         }
         let text = |answer: &Value, field: &str| answer[field].as_str().unwrap_or("nothing").to_string();
-        let shown = |(_, answer): &(String, Value)| Shown {
+        let shown = |answer: &Value| Shown {
             prompt: text(answer, "prompt"),
             output: text(answer, "output"),
-            extracted: text(answer, "extracted"),
+            extracted: text(answer, if texts { "output" } else { "extracted" }),
             gold: text(answer, "gold"),
             right: answer["correct"] == true,
         };
@@ -209,7 +239,8 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
 /// A test image and its prediction, as samples.json has it.
 #[derive(Deserialize)]
 struct Sample {
-    picture: String,
+    #[serde(alias = "picture")] // as earlier runs wrote it
+    image: String,
     label: String,
     predicted: String,
     probability: f64,

@@ -4,7 +4,7 @@ use datasets::language::published::Row;
 
 use crate::cli::table::{cell, distinct, mean, table};
 use crate::report::terminal::spread;
-use crate::run::outcome::Outcome;
+use crate::run::outcome::{FORGETTING, Outcome};
 
 /// One row per method: accuracy on each set, the mean over the `scored` ones, what it cost; then the published rows. Of
 /// several seeds mean and standard deviation.
@@ -12,12 +12,16 @@ pub fn suite(outcomes: &[Outcome], scored: &[String], published: &[Row], publish
     let sets = distinct(outcomes.iter().map(|outcome| outcome.task.clone()));
     let methods = distinct(outcomes.iter().map(|outcome| outcome.method.clone()));
     let texts = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-    let head = [
+    let forgets = outcomes.iter().any(|outcome| outcome.scores.contains_key(FORGETTING));
+    let mut head = [
         texts(&["method", "trainable", "%"]),
         sets.clone(),
         texts(&["average", "train s", "tokens/s", "peak MB"]),
     ]
     .concat();
+    if forgets {
+        head.push(FORGETTING.to_string());
+    }
     let rows = methods.iter().map(|method| {
         let of_method: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.method == *method).collect();
         let all = |value: fn(&Outcome) -> Option<f64>| of_method.iter().filter_map(|o| value(o)).collect::<Vec<f64>>();
@@ -30,6 +34,9 @@ pub fn suite(outcomes: &[Outcome], scored: &[String], published: &[Row], publish
         row.push(cell(mean(all(|o| o.training_seconds).into_iter()), 1));
         row.push(cell(mean(all(|o| o.tokens_per_second).into_iter()), 0));
         row.push(cell(all(|o| o.peak_mb).into_iter().reduce(f64::max), 0));
+        if forgets {
+            row.push(cell(mean(all(|o| o.scores.get(FORGETTING).copied()).into_iter()), 3));
+        }
         row
     });
     let mut text = format!("accuracy by generation, percent\n{}", table(head, rows, 1));
@@ -80,7 +87,8 @@ fn values(
     sets.iter().map(on_set).chain([spread(&averages, 1)]).collect()
 }
 
-fn published(rows: &[Row], sets: &[&str]) -> String {
+/// Published rows, with the values that they have of `sets`.
+pub fn published(rows: &[Row], sets: &[&str]) -> String {
     let names = ["model", "method", "%"].iter().chain(sets).chain(&["average"]);
     let row = |row: &Row| {
         let mut cells = vec![

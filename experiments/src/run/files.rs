@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wegeft::storage::write_then_rename;
 
 use crate::cli::output::note;
 
@@ -15,7 +14,23 @@ use crate::cli::output::note;
 /// A file that cannot be written.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
-    write_then_rename(path, text.as_bytes()).map_err(|e| e.to_string())
+    replace(path, text.as_bytes())
+}
+
+/// Writes a file of a run folder: whole or not at all, on the disk when this returns. A link in its place is replaced.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    files::replace(path, bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+/// Makes a folder, if there is none.
+///
+/// # Errors
+/// A folder that cannot be made.
+pub fn create_folder(path: &Path) -> Result<(), String> {
+    files::create_folder(path).map_err(|e| format!("cannot make {}: {e}", path.display()))
 }
 
 /// The JSON of `path`; `None` if there is no such file. `advice` ends the message about a damaged one.
@@ -37,10 +52,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Optio
 /// # Errors
 /// A folder that cannot be removed.
 pub fn remove_folder(path: &Path) -> Result<(), String> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("cannot remove {}: {error}", path.display())),
-        _ => Ok(()),
-    }
+    files::remove_folder(path).map_err(|e| format!("cannot remove {}: {e}", path.display()))
 }
 
 /// A line of an appended file: its text and what it says.
@@ -99,7 +111,7 @@ pub fn keep_lines<T>(path: &Path, lines: &[Line<T>]) -> Result<(), String> {
     match std::fs::read(path) {
         Ok(there) if there == text.as_bytes() => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound && text.is_empty() => Ok(()),
-        _ => write_then_rename(path, text.as_bytes()).map_err(|e| e.to_string()),
+        _ => replace(path, text.as_bytes()),
     }
 }
 

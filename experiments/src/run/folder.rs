@@ -4,11 +4,10 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use wegeft::storage::write_then_rename;
 
 use crate::cli::output::tell;
 use crate::cli::settings::Layer;
-use crate::run::files::{read_json, write_json};
+use crate::run::files::{read_json, replace, write_json};
 
 /// The settings of a run folder.
 pub const CONFIG: &str = "config.toml";
@@ -110,7 +109,7 @@ impl Claim<'_> {
         if std::fs::read(&config).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
-        write_then_rename(&config, text.as_bytes()).map_err(|e| e.to_string())
+        replace(&config, text.as_bytes())
     }
 }
 
@@ -127,6 +126,33 @@ fn described(fields: &[&String], known: &toml::Table, new: &toml::Table) -> Stri
         parts.push("…".into());
     }
     parts.join("; ")
+}
+
+/// Refuses a run folder with a link that leads out of it: whoever made it would have us write elsewhere.
+///
+/// # Errors
+/// The first such link.
+pub fn refuse_links(out: &Path) -> Result<(), String> {
+    let Ok(root) = std::fs::canonicalize(out) else {
+        return Ok(());
+    };
+    let mut waiting = vec![out.to_path_buf()];
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let (path, kind) = (entry.path(), entry.file_type());
+            if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
+                waiting.push(path);
+            } else if kind.is_ok_and(|kind| kind.is_symlink())
+                && !std::fs::canonicalize(&path).is_ok_and(|target| target.starts_with(&root))
+            {
+                return Err(format!(
+                    "{} is a link out of the run folder, which is not followed; remove it, or choose another --out",
+                    path.display()
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// True if a run has left a checkpoint, answers or a result in `folder`: what a failed start leaves does not count.

@@ -1,11 +1,13 @@
 //! One run folder, one process: an advisory lock on `.lock` in it, which ends with the process that holds it. It holds on a
 //! network file system that has locks (NFS from version 4 on, SMB); where there are none, that is said and the run goes on.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use crate::cli::output::note;
+use files::File;
+
+use crate::cli::output::{note, tell};
 
 const FILE: &str = ".lock";
 
@@ -16,20 +18,35 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Locks the folder `out`, which exists, once whoever has it gives it back: a process of a run that was killed ends its
+    /// step first.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn wait(out: &Path) -> Result<Self, String> {
+        let path = out.join(FILE);
+        let file = File::update(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+        match file.system().try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                tell(format_args!("waiting for another process in {} to end", out.display()));
+                let locked = file.system().lock();
+                locked.map_err(|e| format!("cannot lock {}: {e}", path.display()))?;
+            }
+            // Where there are no locks, the run folder's own has said so.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        Ok(Self { _file: file })
+    }
+
     /// Locks the folder `out`, which exists.
     ///
     /// # Errors
     /// A folder that another process works in, or that cannot be written.
     pub fn take(out: &Path) -> Result<Self, String> {
         let path = out.join(FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let mut file = file.map_err(|e| format!("cannot write {}: {e}; choose another --out", path.display()))?;
-        match file.try_lock() {
+        let mut file =
+            File::update(&path).map_err(|e| format!("cannot write {}: {e}; choose another --out", path.display()))?;
+        match file.system().try_lock() {
             Ok(()) => {
                 // For the message of whoever comes second; the lock does not depend on it.
                 let _ = file
@@ -74,6 +91,26 @@ mod tests {
             "{message}"
         );
         drop(first);
-        Lock::take(dir.path()).unwrap();
+        let second = Lock::take(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| Lock::wait(dir.path()).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!third.is_finished());
+            drop(second);
+            third.join().unwrap();
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_its_place_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, "old").unwrap();
+        std::os::unix::fs::symlink(&precious, dir.path().join(FILE)).unwrap();
+        for message in [Lock::take(dir.path()).unwrap_err(), Lock::wait(dir.path()).unwrap_err()] {
+            assert!(message.contains("is a link"), "{message}");
+        }
+        assert_eq!(std::fs::read(precious).unwrap(), b"old");
     }
 }

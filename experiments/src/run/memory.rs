@@ -12,10 +12,13 @@ pub fn peak_rss_mb() -> Option<f64> {
     kib.map(|kib| kib * 1024.0 / 1e6).or_else(resident_mb)
 }
 
-/// Resident set now, MB: where /proc does not tell the peak.
+/// Resident set now, MB.
 #[cfg(target_os = "linux")]
 fn resident_mb() -> Option<f64> {
-    None
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib = line.split_whitespace().nth(1)?.parse::<f64>().ok()?;
+    Some(kib * 1024.0 / 1e6)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -59,6 +62,11 @@ pub fn device_mb(device: &Device) -> Option<f64> {
 /// Peak memory where the tensors are, MB (10^6 bytes): what the device's allocator holds, or the process's on a CPU.
 pub fn peak_mb(device: &Device) -> Option<f64> {
     device_mb(device).or_else(peak_rss_mb)
+}
+
+/// Memory in use now where the tensors are, MB: what the device's allocator holds, or the process's on a CPU.
+pub fn in_use_mb(device: &Device) -> Option<f64> {
+    device_mb(device).or_else(resident_mb)
 }
 
 /// The peak as the end of a sentence, nothing where the system does not tell.

@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod lock;
 pub mod memory;
 pub mod outcome;
+pub mod strays;
 pub mod suite;
 pub mod sweep;
 pub mod trial;

@@ -1,6 +1,11 @@
 //! The result of a trial: a row of summary.json, whatever was trained.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+/// Name of the score that says how much greater the loss on general text is than before the training.
+pub const FORGETTING: &str = "forgetting";
 
 /// One method on one task.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -27,6 +32,9 @@ pub struct Outcome {
     pub metric: String,
     /// The result, after the last epoch or of the adapter that was kept; absent where nothing was held out.
     pub value: Option<f64>,
+    /// Every metric of a task that has several, `value` among them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<String, f64>,
     /// The same metric on what was held out from training; absent if that was trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<f64>,

@@ -6,12 +6,13 @@ use burn::train::Interrupter;
 
 use crate::cli::output::{note, one_line, print, tell};
 use crate::cli::settings::Layer;
-use crate::run::files::write_json;
-use crate::run::folder::Claim;
+use crate::run::files::{create_folder, write_json};
+use crate::run::folder::{Claim, refuse_links};
 use crate::run::grid::Tuned;
 use crate::run::jobs::{DIVERGED, Jobs, stop_with_the_starter};
 use crate::run::lock::Lock;
 use crate::run::outcome::{Outcome, RunError};
+use crate::run::strays::remove_strays;
 use crate::run::trial::{Plan, Stage, Trial};
 
 /// What trains, tests and judges the trials of a run: the seam between the loop and the models.
@@ -154,9 +155,10 @@ impl Run<'_> {
             return self.estimates(lab, &tasks);
         }
         let out = self.out;
-        std::fs::create_dir_all(out)
-            .map_err(|e| format!("cannot make {}: {e}; choose another --out", out.display()))?;
+        create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
+        refuse_links(out)?;
         let _lock = Lock::take(out)?;
+        remove_strays(out);
         let settings = lab.settings()?;
         // Whoever removes the summary asks for its results again: trained adapters stay, they are tested anew.
         let again = !out.join(SUMMARY).is_file();
@@ -302,8 +304,9 @@ impl Run<'_> {
 
     fn one(&self, lab: &mut dyn Lab, trial: &Trial) -> Result<(), RunError> {
         let folder = self.out.join(trial.folder());
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| RunError::Failed(format!("cannot make {}: {e}", folder.display())))?;
+        create_folder(&folder).map_err(RunError::Failed)?;
+        // Of a run of several processes that was killed, one may still be at it.
+        let _lock = Lock::wait(&folder).map_err(RunError::Failed)?;
         let saved = match trial.stage {
             Stage::Tune => trial.finish(self.out, &lab.tune(trial, &folder)?),
             Stage::Final => match <[Outcome; 1]>::try_from(lab.run(trial, &folder)?) {

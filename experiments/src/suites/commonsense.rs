@@ -78,7 +78,7 @@ impl Experiment for Commonsense {
 
 fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
     let root = settings.data.data.clone().unwrap_or_default();
-    let protocol = settings.protocol()?;
+    let protocol = settings.protocol();
     let picked = sets::with_questions(&settings.data.task, &SETS.map(|set| (set.name, set.folder)), &root)?;
     let tests = SETS
         .iter()
@@ -109,7 +109,7 @@ fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
         if let Some(bad) = read.describe_bad() {
             tell(format_args!("{bad}"));
         }
-        Ok((read.examples, read.empty))
+        Ok(read)
     };
     let own = match settings.data.train_file.is_empty() {
         true => commonsense::train_files(&root, protocol)

@@ -8,7 +8,7 @@ use burn::train::Interrupter;
 
 use crate::cli::output::{print, set_verbosity};
 use crate::cli::settings::{Flags, Layer, with_defaults};
-use crate::methods;
+use crate::methods::{self, Wing};
 use crate::report::run_folder::{self, Layout};
 use crate::report::table::Frame;
 use crate::run::args::RunArgs;
@@ -53,6 +53,11 @@ pub struct Opened {
 pub trait Experiment: Sync {
     /// What it says of itself.
     fn text(&self) -> Text;
+
+    /// The kind of models that it adapts.
+    fn wing(&self) -> Wing {
+        Wing::Language
+    }
 
     /// `command` with the flags of its settings.
     fn flags(&self, command: Command) -> Command;
@@ -124,6 +129,12 @@ impl Given<'_> {
         Ok((settings, program))
     }
 
+    /// True if the command line has this flag, which is no setting: no preset and no run folder gives it. A process that
+    /// another one started has what that one has.
+    pub fn has(&self, flag: &str) -> bool {
+        !self.args.trial.is_empty() || self.matches.get_flag(flag)
+    }
+
     /// Stops the run.
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()
@@ -151,11 +162,10 @@ pub fn command(experiment: &dyn Experiment) -> Command {
         .value_name("METHOD.FIELD=VALUE")
         .action(clap::ArgAction::Append)
         .help_heading("Adapter")
-        .help(
-            "A setting of one method alone, over its [methods.NAME] table and all other flags: lora.r=16, \
-             wegeft.learning_rate=1e-3; several times for several",
-        );
+        .help("A setting of one method alone, over all other flags, such as lora.r=16; several times for several")
+        .long_help(methods::fields_help(experiment.wing()));
     with_defaults(command, &own)
+        .mut_arg("method", |arg| arg.help(methods::help(experiment.wing())))
         .arg(set)
         .about(text.about)
         .long_about(format!("{}\n\n{}", text.about, text.more))

@@ -7,6 +7,7 @@ use datasets::{Resize, Task, fgvc as data};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
+use crate::methods::Wing;
 use crate::report::benchmarks;
 use crate::report::run_folder::Layout;
 use crate::report::table::Frame;
@@ -50,8 +51,20 @@ impl Experiment for Fgvc {
         }
     }
 
+    fn wing(&self) -> Wing {
+        Wing::Vision
+    }
+
     fn flags(&self, command: Command) -> Command {
         Settings::augment_args(command)
+            .mut_arg("data", |arg| {
+                arg.help(
+                    "Folder with the datasets' unpacked archives, or with VPT's or TOAST's lists beside the images",
+                )
+            })
+            .mut_arg("task", |arg| {
+                arg.help("Tasks, separated by commas: cub, nabirds, flowers, dogs, cars; or `all` that are there")
+            })
     }
 
     fn open(&self, given: &Given) -> Result<Opened, String> {
@@ -95,7 +108,11 @@ impl Source {
     fn of_size(&self, name: &str, size: usize) -> Result<Task, String> {
         let root = self.data.data.as_deref().ok_or("give --data ROOT")?;
         let resize = self.data.resize.unwrap_or(Resize::Crop);
-        data::task(root, name, size, resize, self.class_ids).map_err(|e| e.to_string())
+        let task = data::task(root, name, size, resize, self.class_ids).map_err(|e| e.to_string())?;
+        Ok(match self.data.max_image_pixels {
+            Some(most) => task.with_max_pixels(most),
+            None => task,
+        })
     }
 }
 
@@ -111,7 +128,7 @@ impl Tasks for Source {
         let found = [task.train.len(), task.valid.len(), task.test.len()];
         if found != expected {
             tell(format_args!(
-                "{name}: {found:?} pictures to train, validate and test on; the paper has {expected:?}"
+                "{name}: {found:?} images to train, validate and test on; the paper has {expected:?}"
             ));
         }
         let task = task.keep(go_on).map_err(|e| e.to_string())?;

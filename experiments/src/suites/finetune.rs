@@ -1,7 +1,7 @@
 //! `finetune`: an adapter from any instruction data.
 
 use clap::{Args, Command};
-use datasets::language::{Fields, Template, example};
+use datasets::language::{Fields, example};
 
 use crate::cli::output::tell;
 use crate::language::lab::{Corpus, LanguageLab};
@@ -15,7 +15,7 @@ pub struct Finetune;
 const NAME: &str = "finetune";
 
 const MORE: &str = "\
-Training files hold instruction/input/output, prompt/completion or chat messages, as JSON, JSONL or parquet.
+Training files hold instruction/input/output, prompt/completion or chat messages, as JSON, JSONL, CSV or parquet.
 
 The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/ and adapter/ (Hugging \
 Face PEFT's layout). The same command again goes on where the folder ends.";
@@ -49,13 +49,13 @@ impl Experiment for Finetune {
             if let Some(bad) = data.describe_bad() {
                 tell(format_args!("{bad}"));
             }
-            Ok((data.examples, data.empty))
+            Ok(data)
         };
         let corpus = Corpus {
             name: name.map_or(NAME.into(), |name| name.to_string_lossy().into_owned()),
             place: files.first().map(|path| path.display().to_string()),
             examples: Box::new(examples),
-            template: Template::named(&settings.data.template)?,
+            template: settings.data.template.into(),
             sets: Vec::new(),
             files,
             evaluation: None,

@@ -36,7 +36,7 @@ pub struct TestQuestions {
 impl TestQuestions {
     /// The first `test_limit` of them, as a model reads them.
     fn asked(self, settings: &SuiteSettings) -> Result<TestSet, String> {
-        let protocol = settings.protocol()?;
+        let protocol = settings.protocol();
         let limit = settings.data.test_limit.unwrap_or(usize::MAX);
         let questions = self.questions.into_iter().take(limit);
         Ok(TestSet {
@@ -106,7 +106,7 @@ pub fn of_sample(sample: sample::Suite, template: Template, settings: &SuiteSett
     Ok(Corpus {
         name: String::new(),
         place: None,
-        examples: Box::new(move || Ok((train.clone(), 0))),
+        examples: Box::new(move || Ok(train.clone().into())),
         template,
         sets: asked.collect::<Result<_, _>>()?,
         files: Vec::new(),
@@ -128,7 +128,7 @@ pub fn layout(corpus: &Corpus, published: Option<&'static [Row]>, of: impl Itera
 ///
 /// # Errors
 /// A name that is not known.
-fn chosen<'a>(asked: &[String], known: &[&'a str]) -> Result<Vec<&'a str>, String> {
+pub fn chosen<'a>(asked: &[String], known: &[&'a str]) -> Result<Vec<&'a str>, String> {
     if asked.iter().any(|name| name == "all") {
         return Ok(known.to_vec());
     }

@@ -1,15 +1,18 @@
 //! `vtab`: the tasks of a data folder, or the sample's.
 
 use clap::{Args, Command};
-use datasets::{Task, root, sample};
+use datasets::parquet_images::Columns;
+use datasets::{Task, root, sample, vtab};
+use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
+use crate::methods::Wing;
 use crate::report::benchmarks;
 use crate::report::run_folder::Layout;
 use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::vision::lab::{Tasks, VisionLab};
-use crate::vision::settings::{Data, Settings};
+use crate::vision::settings::{Data, Settings as Common};
 
 /// The experiment.
 pub struct Vtab;
@@ -28,6 +31,21 @@ with the runs that are missing.
 In a terminal the arrow keys choose what is drawn, q then s stops after the step, q then k stops at once. Ctrl-C stops after \
 the step, a second one at once; what is finished is kept. Exit codes: 0 done; 1 failed or interrupted, with one sentence that \
 says why; 2 unknown flags; 130 ended by a second Ctrl-C.";
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+struct Settings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    common: Common,
+    /// Column of images in parquet files [default: as the file says, or the usual names].
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_field: Option<String>,
+    /// Column of labels in parquet files [default: as the file says, or the usual names].
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label_field: Option<String>,
+}
 
 impl Experiment for Vtab {
     fn text(&self) -> Text {
@@ -52,16 +70,30 @@ impl Experiment for Vtab {
         }
     }
 
+    fn wing(&self) -> Wing {
+        Wing::Vision
+    }
+
     fn flags(&self, command: Command) -> Command {
         Settings::augment_args(command)
     }
 
     fn open(&self, given: &Given) -> Result<Opened, String> {
-        let (settings, program) = given.settings::<Settings>(&[], Settings::check)?;
-        let names = names(&settings.data)?;
-        let tasks = Box::new(Source(settings.data.clone()));
+        let (settings, program) = given.settings::<Settings>(&[], |settings| settings.common.check())?;
+        let data = settings.common.data.clone();
+        let names = names(&data)?;
+        let columns = Columns {
+            image: settings.image_field,
+            label: settings.label_field,
+        };
+        if data.data.is_none() && columns != Columns::default() {
+            return Err(
+                "--image-field and --label-field name columns of parquet files under --data; give it too".into(),
+            );
+        }
+        let tasks = Box::new(Source { data, columns });
         Ok(Opened {
-            lab: Box::new(VisionLab::new(program, settings, names, tasks)),
+            lab: Box::new(VisionLab::new(program, settings.common, names, tasks)),
             layout: Layout::Tasks,
         })
     }
@@ -87,15 +119,22 @@ fn names(data: &Data) -> Result<Vec<String>, String> {
 }
 
 /// The tasks of a folder, or of the sample.
-pub struct Source(pub Data);
+pub struct Source {
+    /// Where they lie.
+    pub data: Data,
+    /// Names of the columns of parquet files.
+    pub columns: Columns,
+}
 
 impl Source {
     fn of_folder(&self, name: &str, size: usize) -> Result<Option<Task>, String> {
-        let Some(root) = &self.0.data else { return Ok(None) };
-        let resize = self.0.resize.unwrap_or_default();
-        root::task(root, name, size, resize)
-            .map(Some)
-            .map_err(|e| e.to_string())
+        let Some(root) = &self.data.data else { return Ok(None) };
+        let resize = self.data.resize.unwrap_or_default();
+        let task = root::task_with(root, name, size, resize, &self.columns).map_err(|e| e.to_string())?;
+        Ok(Some(match self.data.max_image_pixels {
+            Some(most) => task.with_max_pixels(most),
+            None => task,
+        }))
     }
 }
 
@@ -104,12 +143,19 @@ impl Tasks for Source {
         self.of_folder(name, sample::SIZE)
     }
 
+    fn verify(&self, name: &str) -> Result<(), String> {
+        match &self.data.data {
+            Some(root) => vtab::verify(&root.join(name)).map_err(|e| e.to_string()),
+            None => Ok(()),
+        }
+    }
+
     fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
         if let Some(task) = self.of_folder(name, size)? {
             match task.trained_and_tested() {
                 0 => {}
                 count => tell(format_args!(
-                    "{name}: {count} of the test pictures are trained on as well; the score tells little"
+                    "{name}: {count} of the test images are trained on as well; the score tells little"
                 )),
             }
             let task = task.keep(go_on).map_err(|e| e.to_string())?;
@@ -120,7 +166,7 @@ impl Tasks for Source {
         }
         if size != sample::SIZE {
             return Err(format!(
-                "the sample's pictures are {} px, the backbone wants {size} px; give --data, or --image-size {0}",
+                "the sample's images are {} px, the backbone wants {size} px; give --data, or --image-size {0}",
                 sample::SIZE
             ));
         }

@@ -156,7 +156,7 @@ impl Args {
 }
 
 /// What transformers draws among where neither its user nor the model says.
-const TOP_K: usize = 50;
+pub(crate) const TOP_K: usize = 50;
 
 /// What is to be continued.
 enum Input {
@@ -227,7 +227,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
         notes,
     } = loaded;
     for note in notes {
-        eprintln!("{note}");
+        crate::cli::output::note(note);
     }
     let settings = args.generation(&generation)?;
     if args.logits.is_none() {

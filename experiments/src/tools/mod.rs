@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod bench;
+pub mod chat;
 pub mod generate;
 pub mod predict;
 pub mod prepare;
@@ -40,6 +41,13 @@ pub const GENERATE: Tool = Tool {
     name: "generate",
     command: generate::Args::command,
     run: |matches, _| generate::generate(&parsed(matches)?),
+};
+
+/// Talking with a model.
+pub const CHAT: Tool = Tool {
+    name: "chat",
+    command: chat::Args::command,
+    run: |matches, _| chat::chat(&parsed(matches)?),
 };
 
 /// Work on adapter folders.

@@ -1,4 +1,4 @@
-//! The `predict` program: pictures in, labels and probabilities (or logits and features) out.
+//! The `predict` program: images in, labels and probabilities (or logits and features) out.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::vision::description::{Description, check_image_size};
 use crate::vision::load::load_adapted;
 use crate::vision::steps::steps;
 
-/// Runs a vision transformer, with or without an adapter, on pictures: a table of labels and probabilities.
+/// Runs a vision transformer, with or without an adapter, on images: a table of labels and probabilities.
 /// Without an adapter it gives the backbone's own features, and logits where it has a head.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -28,8 +28,8 @@ pub struct Args {
     /// Images, folders of images, or one safetensors file with `pixel_values` [n, 3, height, width], normalised.
     #[arg(required_unless_present = "labels")]
     pub inputs: Vec<PathBuf>,
-    /// List of pictures with their labels, lines `path label` as in test.txt (paths from the list's folder, labels
-    /// numbers or class names): predicts those pictures and prints accuracy and the confusion matrix.
+    /// List of images with their labels, lines `path label` as in test.txt (paths from the list's folder, labels
+    /// numbers or class names): predicts those images and prints accuracy and the confusion matrix.
     #[arg(long, conflicts_with_all = ["inputs", "output"])]
     pub labels: Option<PathBuf>,
     /// Backbone: folder, .safetensors file or hub name [default: the adapter's, or the shipped one].
@@ -44,10 +44,10 @@ pub struct Args {
     /// Print JSON lines instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Classes shown a picture.
+    /// Classes shown an image.
     #[arg(long, default_value_t = 3)]
     pub top_k: usize,
-    /// Side of the pictures, pixels [default: the adapter's, or the backbone's].
+    /// Side of the images, pixels [default: the adapter's, or the backbone's].
     #[arg(long)]
     pub image_size: Option<usize>,
     /// How images are resized: model (as the backbone's own files say: preprocessor_config.json, processor_config.json,
@@ -55,7 +55,10 @@ pub struct Args {
     /// backbone whose files say nothing, bilinear].
     #[arg(long)]
     pub resize: Option<Resize>,
-    /// Pictures a forward pass.
+    /// Pixels that an image may have; one of more is refused by name before it is decoded.
+    #[arg(long, default_value_t = Decoder::default().max_pixels)]
+    pub max_image_pixels: u64,
+    /// Images a forward pass.
     #[arg(long, default_value_t = 32)]
     pub batch_size: usize,
     /// flex, ndarray, vulkan, cuda:1, …
@@ -63,7 +66,7 @@ pub struct Args {
     pub device: String,
 }
 
-/// Features and logits of some pictures.
+/// Features and logits of some images.
 struct Outputs {
     features: Tensor<2>,
     logits: Option<Tensor<2>>,
@@ -72,7 +75,7 @@ struct Outputs {
 /// Runs the program.
 ///
 /// # Errors
-/// One sentence: weights, adapter or pictures that cannot be read or do not fit.
+/// One sentence: weights, adapter or images that cannot be read or do not fit.
 pub fn predict(args: &Args) -> Result<(), String> {
     if args.batch_size == 0 || args.top_k == 0 {
         return Err("--batch-size and --top-k must be at least 1".into());
@@ -92,7 +95,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
     let given: Option<(Tensor<4>, &Path)> = match (tensors.clone().count(), args.inputs.len()) {
         (0, _) => None,
         (1, 1) => Some((pixel_values(&args.inputs[0], &device)?, &args.inputs[0])),
-        _ => return Err("give one safetensors file with pixel_values, or pictures, not both".into()),
+        _ => return Err("give one safetensors file with pixel_values, or images, not both".into()),
     };
     let given_size = given.as_ref().map(|(pixels, _)| {
         let [_, _, height, width] = pixels.dims();
@@ -170,7 +173,18 @@ pub fn predict(args: &Args) -> Result<(), String> {
                 None => pictures(&args.inputs)?,
             };
             let parts = files.chunks(args.batch_size).map(|chunk| {
-                let pixels = decoded(chunk, resize, own_steps, size, backbone.normalization, &device)?;
+                let decoder = Decoder {
+                    max_pixels: args.max_image_pixels,
+                    ..Decoder::default()
+                };
+                let pixels = decoded(
+                    chunk,
+                    decoder,
+                    (resize, own_steps),
+                    size,
+                    backbone.normalization,
+                    &device,
+                )?;
                 Ok(forward(&model, pixels))
             });
             let parts = parts.collect::<Result<Vec<_>, String>>()?;
@@ -226,7 +240,7 @@ fn pixel_values(path: &Path, device: &Device) -> Result<Tensor<4>, String> {
     }
 }
 
-/// The picture files among `inputs`, those of folders sorted by name.
+/// The image files among `inputs`, those of folders sorted by name.
 fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for input in inputs {
@@ -245,8 +259,8 @@ fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 
 fn decoded(
     files: &[PathBuf],
-    resize: Resize,
-    own_steps: Option<Steps>,
+    decoder: Decoder,
+    (resize, own_steps): (Resize, Option<Steps>),
     size: [usize; 2],
     normalization: Normalization,
     device: &Device,
@@ -259,7 +273,7 @@ fn decoded(
     }
     let pixels = |file: &PathBuf| {
         // Counts among the images that are being decoded until it is resized.
-        let decoded = Decoder::default().file(file).map_err(|e| e.to_string())?;
+        let decoded = decoder.file(file).map_err(|e| e.to_string())?;
         let pixels = match resize {
             Resize::Model => own_steps.ok_or_else(Resize::no_steps)?.to_size(&decoded.image, size),
             other => other.apply(&decoded.image, size[0], None),
@@ -283,7 +297,7 @@ fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {
     let count = outputs.features.dims()[0];
     output::print(format_args!(
         "{}; written to {}",
-        counted(count, "picture"),
+        counted(count, "image"),
         path.display()
     ))
 }
@@ -303,7 +317,7 @@ fn print(
     let probabilities: Vec<f32> = softmax(logits.clone(), 1).into_data().iter().collect();
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["picture", "label", "probability", "next"]);
+    table.set_header(["image", "label", "probability", "next"]);
     let mut ranked = Vec::with_capacity(names.len());
     for (index, (name, row)) in names.iter().zip(probabilities.chunks_exact(width)).enumerate() {
         let mut order: Vec<usize> = (0..width).collect();
@@ -314,8 +328,7 @@ fn print(
                 .iter()
                 .map(|class| json!({ "class": class, "label": label(*class), "probability": row[*class] }))
                 .collect();
-            let mut line =
-                json!({ "picture": name, "label": label(order[0]), "probability": row[order[0]], "top": top });
+            let mut line = json!({ "image": name, "label": label(order[0]), "probability": row[order[0]], "top": top });
             if let Some(labels) = &labels {
                 line["truth"] = json!(label(labels[index]));
             }
@@ -336,7 +349,7 @@ fn print(
     let confusion = labels.map(|labels| Confusion::new(&labels, &ranked, width));
     match (confusion, args.json) {
         (Some(confusion), true) => output::print(
-            json!({ "pictures": confusion.total(), "right": confusion.right(), "top_k": args.top_k,
+            json!({ "images": confusion.total(), "right": confusion.right(), "top_k": args.top_k,
                 "in_top_k": confusion.in_top_k, "confusion": confusion.counts }),
         ),
         (Some(confusion), false) => {
@@ -344,7 +357,7 @@ fn print(
             output::print(format_args!("{}\n", confusion.table(label)))?;
             output::print(format_args!(
                 "{}, top-1 {:.1} %, top-{} {:.1} %",
-                counted(confusion.total(), "picture"),
+                counted(confusion.total(), "image"),
                 percent(confusion.right()),
                 args.top_k.min(width),
                 percent(confusion.in_top_k)
@@ -366,10 +379,10 @@ fn print_features(features: &Tensor<2>, names: &[String], as_json: bool) -> Resu
     let values: Vec<f32> = features.to_data().iter().collect();
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["picture", &format!("features ({width}), the first four")]);
+    table.set_header(["image", &format!("features ({width}), the first four")]);
     for (name, row) in names.iter().zip(values.chunks_exact(width)) {
         if as_json {
-            output::print(json!({ "picture": name, "features": row }))?;
+            output::print(json!({ "image": name, "features": row }))?;
         }
         let first: Vec<String> = row.iter().take(4).map(|value| format!("{value:.4}")).collect();
         table.add_row([name.clone(), first.join(" ")]);

@@ -8,14 +8,15 @@ use datasets::vtab::{Options, TASKS, TaskInfo, info};
 
 use crate::cli::output::{print, tell};
 use crate::cli::table::table;
+use crate::run::files::create_folder;
 use crate::run::lock::Lock;
 
 /// Make the task folders of VTAB-1k from the records of TensorFlow Datasets
 ///
 /// A folder holds images/, train800.txt, val200.txt, train800val200.txt, test.txt and classes.txt: the 1,000 images and the test set of VTAB-1k, in TFDS's order, labelled by
-/// VTAB's rules. dSprites is also read from its authors' .npz. Pictures are copied as they are stored.
+/// VTAB's rules. dSprites is also read from its authors' .npz. Images are copied as they are stored.
 ///
-/// Prints the number of pictures and a checksum a list, and writes them into prepared.json of the task. A finished
+/// Prints the number of images and a checksum a list, and writes them into prepared.json of the task. A finished
 /// task is left as it is, so that the same command goes on where it was stopped.
 #[derive(Debug, Parser)]
 #[command(name = "prepare")]
@@ -29,7 +30,7 @@ pub struct Args {
     /// Tasks, separated by commas; `all` is all whose data is there.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     task: Vec<String>,
-    /// Accept other versions and counts of the datasets than the published ones: other pictures, other numbers.
+    /// Accept other versions and counts of the datasets than the published ones: other images, other numbers.
     #[arg(long)]
     any_version: bool,
 }
@@ -43,7 +44,7 @@ pub fn prepare(args: &Args) -> Result<(), String> {
         any_version: args.any_version,
     };
     let tasks = tasks(args)?;
-    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
+    create_folder(&args.out)?;
     let _lock = Lock::take(&args.out)?;
     for name in clean(&args.out).map_err(|e| e.to_string())? {
         tell(format_args!("{name}: removed what a killed run has left"));
@@ -58,7 +59,7 @@ pub fn prepare(args: &Args) -> Result<(), String> {
             rows.push([task.name.to_string(), list.list, count, short, made.source.clone()]);
         }
     }
-    let mut table = table(["task", "list", "pictures", "sha256", "made of"], rows, usize::MAX);
+    let mut table = table(["task", "list", "images", "sha256", "made of"], rows, usize::MAX);
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
     }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wegeft::storage::write_then_rename;
 
 use crate::cli::output::{counted, print};
 use crate::report::formats::{cells, csv, latex, markdown};
@@ -12,12 +11,14 @@ use crate::report::plots::{Axis, Point, scatter};
 use crate::report::rows::read;
 use crate::report::run_folder::with_means;
 use crate::report::table::{Known, Line, Table, tables};
+use crate::run::files::{create_folder, replace};
 
 /// Gather run folders of any program into one table per experiment
 ///
 /// Mean and standard deviation are over seeds: runs are one row only if all their other settings agree. VTAB-1k, FGVC and the
 /// language suites stand beside the published rows. Prints the tables, and writes report.html (opens without network),
-/// report.md, report.tex and report.csv.
+/// report.md, report.tex, report.csv and, per experiment, a plot of its scores against the trainable parameters
+/// (vtab.svg and so on).
 #[derive(Debug, Parser)]
 #[command(name = "report")]
 pub struct Args {
@@ -44,8 +45,15 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         md += &format!("## {}\n\n{}\n\n", table.experiment, markdown(table));
         tex += &format!("% {}\n{}\n", table.experiment, latex(table));
     }
-    std::fs::create_dir_all(&args.out).map_err(|e| format!("cannot make {}: {e}", args.out.display()))?;
-    let sections = tables.iter().map(section).collect::<Result<Vec<_>, String>>()?;
+    create_folder(&args.out)?;
+    let mut sections = Vec::new();
+    for table in &tables {
+        let section = section(table)?;
+        if let Some(plot) = section.plots.first() {
+            replace(&args.out.join(format!("{}.svg", table.experiment)), plot.as_bytes())?;
+        }
+        sections.push(section);
+    }
     let html = page("Report", "", &sections)?;
     for (name, text) in [
         ("report.md", &md),
@@ -53,7 +61,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         ("report.csv", &csv(&tables)?),
         ("report.html", &html),
     ] {
-        write_then_rename(&args.out.join(name), text.as_bytes()).map_err(|e| e.to_string())?;
+        replace(&args.out.join(name), text.as_bytes())?;
     }
     print(format_args!(
         "{md}{}; files in {}",
@@ -85,7 +93,15 @@ fn section(table: &Table) -> Result<Section, String> {
 
 fn plots(table: &Table) -> Result<[String; 2], String> {
     let points = |x: fn(&Line) -> Option<f64>| -> Vec<Point> {
-        let of_line = |line: &Line| Some((line.label(), x(line)?, line.cells.last().copied().flatten()?.mean));
+        let of_line = |line: &Line| {
+            let cell = line.cells.last().copied().flatten()?;
+            Some(Point {
+                name: line.label(),
+                x: x(line)?,
+                y: cell.mean,
+                spread: cell.spread,
+            })
+        };
         table.lines.iter().filter_map(of_line).collect()
     };
     let value = table.columns.last().map_or("", |column| column.name.as_str());

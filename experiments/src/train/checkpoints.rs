@@ -1,27 +1,36 @@
 //! Checkpoints of the trained part, the optimizer and the schedule: `checkpoints/{model,optim,scheduler}-N.bpk`,
-//! each written beside its place and renamed, so that a cut run finds whole files only.
+//! each written beside its place and renamed, so that a cut run finds whole files only, and ended by a checksum, so that a
+//! flipped bit is found too.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::lr_scheduler::LrSchedulerRecord;
 use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
+use burn::tensor::Bytes;
 use burn::train::TrainingError;
 use burn::train::checkpoint::{
     Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
 };
 use burn::train::metric::store::EventStoreClient;
-use wegeft::storage::write_then_rename;
+use wegeft::storage::read_tensors;
 
+use crate::run::files::replace;
+use crate::train::ranks::{self, Ranks};
 use crate::train::watch::SharedWatch;
 
 /// The three records of an epoch.
 pub const RECORDS: [&str; 3] = ["model", "optim", "scheduler"];
 
+/// What a whole file ends with, after its CRC-32C.
+const END: &[u8; 8] = b"checksum";
+
 /// Writes and reads one kind of record.
 pub struct RecordFiles {
     folder: PathBuf,
     record: &'static str,
+    ranks: Option<Arc<Ranks>>,
 }
 
 impl RecordFiles {
@@ -30,30 +39,71 @@ impl RecordFiles {
         Self {
             folder: folder.to_path_buf(),
             record,
+            ranks: None,
         }
+    }
+
+    /// Writes `ranks` beside the records.
+    pub fn with_ranks(self, ranks: Option<Arc<Ranks>>) -> Self {
+        Self { ranks, ..self }
     }
 
     /// The file of an epoch.
     pub fn path(&self, epoch: usize) -> PathBuf {
         self.folder.join(format!("{}-{epoch}.bpk", self.record))
     }
+
+    /// The record of an epoch.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, in one sentence.
+    pub fn read<R: Checkpoint>(&self, epoch: usize) -> Result<R, String> {
+        let path = self.path(epoch);
+        let damaged = |why: &dyn std::fmt::Display| format!("{} is damaged ({why})", path.display());
+        let mut bytes = std::fs::read(&path).map_err(|e| damaged(&e))?;
+        let (rest, end) = bytes
+            .split_last_chunk::<12>()
+            .ok_or_else(|| damaged(&"it is too short"))?;
+        let (sum, mark) = end
+            .split_first_chunk::<4>()
+            .ok_or_else(|| damaged(&"it is too short"))?;
+        if mark != END || u32::from_le_bytes(*sum) != crc32c::crc32c(rest) {
+            return Err(damaged(&"its checksum is another one"));
+        }
+        let length = rest.len();
+        bytes.truncate(length);
+        R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| damaged(&e))
+    }
+}
+
+fn removed(path: &Path) -> Result<(), CheckpointerError> {
+    match files::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointerError::IOError(error)),
+        _ => Ok(()),
+    }
 }
 
 impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        if let Some(ranks) = &self.ranks {
+            ranks.write(&self.folder, epoch).map_err(CheckpointerError::Unknown)?;
+        }
         let bytes = record.checkpoint_into_bytes().map_err(CheckpointerError::Record)?;
-        write_then_rename(&self.path(epoch), &bytes).map_err(|e| CheckpointerError::Unknown(e.to_string()))
+        let mut file = bytes.to_vec();
+        file.extend(crc32c::crc32c(&bytes).to_le_bytes());
+        file.extend(END);
+        replace(&self.path(epoch), &file).map_err(CheckpointerError::Unknown)
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        match std::fs::remove_file(self.path(epoch)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointerError::IOError(error)),
-            _ => Ok(()),
+        if self.ranks.is_some() {
+            removed(&ranks::path(&self.folder, epoch))?;
         }
+        removed(&self.path(epoch))
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
-        R::load(self.path(epoch))
+        self.read(epoch).map_err(CheckpointerError::Unknown)
     }
 }
 
@@ -62,19 +112,24 @@ impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
 pub struct LastTwo {
     saved: Vec<usize>,
     best: Option<SharedWatch>,
+    ranks: Option<Arc<Ranks>>,
 }
 
 impl LastTwo {
     /// The rounds that `folder` holds, and those to come.
-    pub fn new(folder: &Path, best: Option<SharedWatch>) -> Self {
+    pub fn new(folder: &Path, best: Option<SharedWatch>, ranks: Option<Arc<Ranks>>) -> Self {
         let mut saved = saved(folder);
         saved.reverse();
-        Self { saved, best }
+        Self { saved, best, ranks }
     }
 }
 
 impl CheckpointingStrategy for LastTwo {
     fn checkpointing(&mut self, round: usize, _store: &EventStoreClient) -> Vec<CheckpointingAction> {
+        // Now: the files are written by threads of their own, while the training goes on.
+        if let Some(ranks) = &self.ranks {
+            ranks.note(round);
+        }
         let best = self.best.as_ref().and_then(SharedWatch::best).map(|(round, _)| round);
         self.saved.retain(|saved| *saved != round);
         // What a cut run left of later rounds is none of this one.
@@ -121,13 +176,14 @@ pub fn last_whole(folder: &Path) -> Result<Option<(usize, ModuleRecord)>, String
 
 /// The model's record of an epoch, if all three can be read.
 fn whole(folder: &Path, epoch: usize) -> Result<ModuleRecord, String> {
-    let path = |record| RecordFiles::new(folder, record).path(epoch);
-    let damaged =
-        |record: &'static str| move |e: CheckpointerError| format!("{} is damaged ({e})", path(record).display());
     let [model, optim, scheduler] = RECORDS;
-    <OptimizerRecord as Checkpoint>::load(path(optim)).map_err(damaged(optim))?;
-    <LrSchedulerRecord as Checkpoint>::load(path(scheduler)).map_err(damaged(scheduler))?;
-    <ModuleRecord as Checkpoint>::load(path(model)).map_err(damaged(model))
+    RecordFiles::new(folder, optim).read::<OptimizerRecord>(epoch)?;
+    RecordFiles::new(folder, scheduler).read::<LrSchedulerRecord>(epoch)?;
+    let ranks = ranks::path(folder, epoch);
+    if ranks.exists() {
+        read_tensors(&ranks).map_err(|e| format!("{} is damaged ({e})", ranks.display()))?;
+    }
+    RecordFiles::new(folder, model).read(epoch)
 }
 
 /// The epochs of which all three records are there, the last one first.
@@ -186,6 +242,16 @@ mod tests {
             std::fs::write(dir.path().join(format!("{record}-10.bpk")), "torn").unwrap();
             assert_eq!(last(), Ok(Some(9)), "{record}");
         }
+        // One bit of a record whose text is still one.
+        let path = dir.path().join("model-9.bpk");
+        let whole = std::fs::read(&path).unwrap();
+        for at in [0, whole.len() / 2, whole.len() - 14, whole.len() - 10, whole.len() - 1] {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            std::fs::write(&path, flipped).unwrap();
+            assert!(last().is_err(), "byte {at}");
+        }
+        std::fs::write(&path, whole).unwrap();
         std::fs::write(dir.path().join("optim-9.bpk"), "torn").unwrap();
         let message = last().unwrap_err();
         assert!(

@@ -1,4 +1,5 @@
-//! Ctrl-C.
+//! Ctrl-C, and the signals that ask a program to end: SIGTERM (a scheduler, a shutdown) and SIGHUP (a terminal that is
+//! closed).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +8,7 @@ use burn::train::Interrupter;
 use crate::cli::output::note;
 use crate::cli::terminal;
 
-/// The first Ctrl-C ends the step and keeps what is finished; the second one ends the program, with code 130.
+/// The first Ctrl-C or signal ends the step and keeps what is finished; the second one ends the program, with code 130.
 ///
 /// # Errors
 /// A system that does not let the signal be caught.

@@ -1,8 +1,7 @@
 //! metrics.jsonl: a JSON object per line, of every n-th step and of every round; and the watch over a loss that is not a
 //! number.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use burn::train::Interrupter;
 use burn::train::logger::{InMemoryMetricLogger, MetricLogger};
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, NumericMetricUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use files::File;
 use serde_json::{Value, json};
 
 use crate::cli::output::tell;
@@ -80,7 +80,7 @@ impl MetricsFile {
             .filter(|(_, line)| line["split"] == "valid")
             .filter_map(|(_, line)| Some((line["epoch"].as_u64()? as usize, line[log.judged_by].as_f64()?)))
             .collect();
-        let file = OpenOptions::new().create(true).append(true).open(log.path);
+        let file = File::append(log.path);
         let step = step.unwrap_or(0) as usize;
         Ok(Self {
             inner: InMemoryMetricLogger::default(),
@@ -101,10 +101,13 @@ impl MetricsFile {
     }
 
     fn append(&mut self, line: &Value) {
-        // In one piece, so that what a full disk leaves is the start of one line.
-        let Err(error) = self.file.write_all(format!("{line}\n").as_bytes()) else {
-            return;
-        };
+        let written = self.file.write_line(&line.to_string());
+        self.heard(written);
+    }
+
+    /// Stops the training over what cannot be written.
+    fn heard(&mut self, written: io::Result<()>) {
+        let Err(error) = written else { return };
         let message = format!("cannot write {}: {error}", self.path.display());
         self.watch.get().failure.get_or_insert(message);
         self.interrupter.stop(Some("metrics.jsonl cannot be written"));
@@ -219,6 +222,9 @@ impl MetricLogger for MetricsFile {
             tell(format_args!("  epoch {epoch} {split}: {}", means.join(", ")));
         }
         self.append(&line);
+        // On the disk before the checkpoint of the round, which counts on it.
+        let synced = self.file.sync();
+        self.heard(synced);
         self.clock.save();
         self.inner.log_epoch_summary(summary);
     }

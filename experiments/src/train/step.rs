@@ -6,8 +6,10 @@ use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{ClassificationOutput, ItemLazy, TrainOutput};
 use wegeft::Adapted;
+use wegeft::methods::adalora::AdaLoraConfig;
 
 use crate::train::clipping::{clipped, scaled};
+use crate::train::score::ScoreInput;
 use crate::train::stream::Step;
 use crate::train::throughput::ItemsInput;
 
@@ -54,6 +56,8 @@ pub struct Part {
     pub loss: Tensor<1>,
     /// Logits `[batch, classes]` and labels `[batch]`, of classifiers.
     pub predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
+    /// Predicted and right numbers, `[batch]` each, of regressions.
+    pub numbers: Option<(Tensor<1>, Tensor<1>)>,
 }
 
 impl Part {
@@ -62,6 +66,7 @@ impl Part {
         Self {
             loss,
             predictions: None,
+            numbers: None,
         }
     }
 }
@@ -81,6 +86,7 @@ pub struct StepOutput {
     weight: usize,
     items: usize,
     predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
+    numbers: Option<(Tensor<1>, Tensor<1>)>,
 }
 
 impl StepOutput {
@@ -90,8 +96,13 @@ impl StepOutput {
     }
 
     fn new(parts: Vec<Part>, weight: usize, items: usize) -> Self {
-        let (losses, predictions): (Vec<_>, Vec<_>) =
-            parts.into_iter().map(|part| (part.loss, part.predictions)).unzip();
+        let mut losses = Vec::with_capacity(parts.len());
+        let (mut predictions, mut numbers) = (Vec::new(), Vec::new());
+        for part in parts {
+            losses.push(part.loss);
+            predictions.push(part.predictions);
+            numbers.push(part.numbers);
+        }
         let loss = match <[Tensor<1>; 1]>::try_from(losses) {
             Ok([loss]) => loss,
             Err(losses) => Tensor::cat(losses, 0).sum(),
@@ -104,11 +115,20 @@ impl StepOutput {
                 (Tensor::cat(logits, 0), Tensor::cat(labels, 0))
             }
         });
+        let numbers: Option<Vec<_>> = numbers.into_iter().collect();
+        let numbers = numbers.map(|all| match <[_; 1]>::try_from(all) {
+            Ok([one]) => one,
+            Err(all) => {
+                let (predicted, right): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+                (Tensor::cat(predicted, 0), Tensor::cat(right, 0))
+            }
+        });
         Self {
             loss,
             weight,
             items,
             predictions,
+            numbers,
         }
     }
 }
@@ -153,8 +173,21 @@ where
         item.loss = item.loss.mul_scalar(factor);
         grads = scaled(adapted, grads, item.loss.full_like(factor));
     }
+    let grads = with_penalty(adapted, grads);
     let grads = clipped(adapted, grads, reduction.max_grad_norm);
     TrainOutput { grads, item }
+}
+
+/// `grads` and those of what AdaLoRA adds to the loss. The loss that is told stays the task's.
+fn with_penalty<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: GradientsParams) -> GradientsParams {
+    let config = adapted.config().settings::<AdaLoraConfig>();
+    let Some(penalty) = config.and_then(|config| config.penalty(adapted)) else {
+        return grads;
+    };
+    let mut sum = GradientsAccumulator::new();
+    sum.accumulate(adapted, grads);
+    sum.accumulate(adapted, GradientsParams::from_grads(penalty.backward(), adapted));
+    sum.grads()
 }
 
 /// The loss of a step, nothing trained.
@@ -178,6 +211,9 @@ impl ItemLazy for StepOutput {
             predictions: self
                 .predictions
                 .map(|(logits, labels)| (logits.without_autodiff(), labels.without_autodiff())),
+            numbers: self
+                .numbers
+                .map(|(predicted, right)| (predicted.without_autodiff(), right.without_autodiff())),
             ..self
         })
     }
@@ -197,6 +233,20 @@ impl Adaptor<AccuracyInput> for StepOutput {
     fn adapt(&self) -> AccuracyInput {
         let (logits, labels) = self.predictions.clone().expect("accuracy is a metric of classifiers");
         ClassificationOutput::new(self.loss.clone(), logits, labels).adapt()
+    }
+}
+
+impl Adaptor<ScoreInput> for StepOutput {
+    fn adapt(&self) -> ScoreInput {
+        if let Some((predicted, right)) = self.numbers.clone() {
+            return ScoreInput { predicted, right };
+        }
+        let (logits, labels) = self.predictions.clone().expect("scores are metrics of classifiers");
+        let count = labels.dims()[0];
+        ScoreInput {
+            predicted: logits.argmax(1).reshape([count]).float(),
+            right: labels.float(),
+        }
     }
 }
 

@@ -11,16 +11,22 @@ use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
+use datasets::glue;
 use wegeft::Adapted;
 
-use crate::cli::output::{counted, tell};
+use crate::cli::device::computes_at_once;
+use crate::cli::output::{counted, note, tell};
 use crate::run::clock::Clock;
+use crate::run::files::create_folder;
 use crate::run::grid::Best;
 use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
+use crate::train::health::{Health, first_not_finite};
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
+use crate::train::ranks::Ranks;
 use crate::train::schedule::Rates;
+use crate::train::score::Score;
 use crate::train::settings::{Keep, Training};
 use crate::train::step::{Objective, Reduction, train_step, valid_step};
 use crate::train::stream::{Plan, Rounds, Source, Step};
@@ -34,6 +40,8 @@ pub enum Measured {
     Images,
     /// Loss and tokens per second.
     Tokens,
+    /// A metric over all texts that are held out, loss and tokens per second.
+    Texts(glue::Metric),
 }
 
 impl Measured {
@@ -42,6 +50,7 @@ impl Measured {
         match self {
             Self::Images => ("accuracy", Best::Greatest),
             Self::Tokens => ("loss", Best::Lowest),
+            Self::Texts(metric) => (metric.name(), Best::Greatest),
         }
     }
 }
@@ -118,8 +127,7 @@ impl Session<'_> {
         let failed = |message: String| self.failed(message);
         let (steps, rounds) = (self.plan.steps(self.count), self.plan.rounds(self.count));
         let checkpoints = self.folder.join("checkpoints");
-        std::fs::create_dir_all(&checkpoints)
-            .map_err(|e| failed(format!("cannot make {}: {e}", checkpoints.display())))?;
+        create_folder(&checkpoints).map_err(failed)?;
         let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
         let mut done = 0;
         if let Some((round, model)) = checkpoints::last_whole(&checkpoints).map_err(failed)? {
@@ -211,20 +219,33 @@ impl Session<'_> {
             max_grad_norm: self.settings.max_grad_norm,
             mean_of_batch_means: self.mean_of_batch_means,
         };
+        let steps_done = (done * self.plan.steps_per_round(self.count)).min(self.plan.steps(self.count));
+        let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
         let for_valid = objective.clone();
-        let trainee = adapted.with_steps(
+        let terminal = std::io::stdout().is_terminal();
+        let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);
+        health.reads_losses = computes_at_once(device);
+        health.quiet = terminal;
+        let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
                 let run = |step: Step<O::Batch>| train_step(&objective, reduction, adapted, step);
-                objective.within(step, run)
+                health.look(adapted, objective.within(step, run))
             },
             move |adapted: &Adapted<M>, step: Step<O::Batch>| valid_step(&for_valid, adapted, step),
         );
+        if let Some(ranks) = &ranks {
+            trainee = trainee.with_around(ranks.clone());
+        }
         let record = |name: &'static str| RecordFiles::new(checkpoints, name);
         let best = (self.settings.keep == Keep::Best).then(|| watch.clone());
         let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, device));
         let mut training = SupervisedTraining::new(self.folder, train, valid)
-            .with_custom_checkpointers(record("model"), record("optim"), record("scheduler"))
-            .with_checkpointing_strategy(LastTwo::new(checkpoints, best))
+            .with_custom_checkpointers(
+                record("model").with_ranks(ranks.clone()),
+                record("optim"),
+                record("scheduler"),
+            )
+            .with_checkpointing_strategy(LastTwo::new(checkpoints, best, ranks))
             .with_application_logger(None)
             .with_metric_logger(metrics)
             .with_interrupter(self.interrupter.clone())
@@ -237,6 +258,10 @@ impl Session<'_> {
             Measured::Tokens => training
                 .metrics((LossMetric::new(),))
                 .metric_train_numeric(Throughput::new("Tokens")),
+            Measured::Texts(metric) => training
+                .metrics((LossMetric::new(),))
+                .metric_valid_numeric(Score::new(metric))
+                .metric_train_numeric(Throughput::new("Tokens")),
         };
         training = training.metric_train_numeric(LearningRateMetric::new());
         if self.settings.early_stopping_patience.is_some() {
@@ -245,17 +270,22 @@ impl Session<'_> {
         if done > 0 {
             training = training.checkpoint(done);
         }
-        let terminal = std::io::stdout().is_terminal();
         let training = training.renderer(renderer(terminal, self.interrupter, done));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
+        for told in std::mem::take(&mut watch.get().notes) {
+            note(format_args!("  {told}"));
+        }
         if let Some(step) = watch.get().bad_step {
             // The next trial may go on, unless the user wants to stop too.
             if self.interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
                 self.interrupter.reset();
             }
+            let since = || first_not_finite(&result.model.adapted, None).map(|name| format!("'{name}' is not either"));
+            let tensor = watch.get().bad_tensor.take().or_else(since);
+            let tensor = tensor.map_or(String::new(), |tensor| format!(" ({tensor})"));
             return Err(RunError::Diverged(format!(
-                "{}: the loss is not a number at step {step}; lower learning_rate (the last good checkpoint is kept)",
+                "{}: the loss is not a number at step {step}{tensor}; lower learning_rate (the last good checkpoint is kept)",
                 self.place
             )));
         }
@@ -318,7 +348,7 @@ fn load<M: Module + ModuleDisplay>(
     round: usize,
 ) -> Result<Adapted<M>, String> {
     let path = record.path(round);
-    let damaged = |e: String| format!("{} is damaged ({e}); remove its folder", path.display());
-    let loaded = ModuleRecord::load(&path).map_err(|e| damaged(e.to_string()))?;
-    adapted.try_load_record(loaded).map_err(|e| damaged(e.to_string()))
+    let loaded: ModuleRecord = record.read(round).map_err(|e| format!("{e}; remove its folder"))?;
+    let fits = adapted.try_load_record(loaded);
+    fits.map_err(|e| format!("{} does not fit the model ({e}); remove its folder", path.display()))
 }

@@ -16,6 +16,10 @@ pub struct Watch {
     pub speeds: Vec<f64>,
     /// The first step whose loss was not a number.
     pub bad_step: Option<usize>,
+    /// The tensor that it came from.
+    pub bad_tensor: Option<String>,
+    /// What is told once the training has ended.
+    pub notes: Vec<String>,
     /// Why metrics.jsonl could not be written.
     pub failure: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Labels of pictures, and how predictions compare with them.
+//! Labels of images, and how predictions compare with them.
 
 use std::path::{Path, PathBuf};
 
@@ -80,12 +80,12 @@ fn by_number(line: &str, count: usize) -> Option<(&str, usize)> {
 pub struct Confusion {
     /// `counts[label][predicted]`
     pub counts: Vec<Vec<usize>>,
-    /// Pictures whose label is among the k most likely classes.
+    /// Images whose label is among the k most likely classes.
     pub in_top_k: usize,
 }
 
 impl Confusion {
-    /// Compares `labels` with the classes that each picture's `ranked` row starts with, most likely first; a row of at
+    /// Compares `labels` with the classes that each image's `ranked` row starts with, most likely first; a row of at
     /// least one. `classes` is the number of classes, above every label.
     pub fn new(labels: &[usize], ranked: &[Vec<usize>], classes: usize) -> Self {
         let mut counts = vec![vec![0; classes]; classes];
@@ -100,12 +100,12 @@ impl Confusion {
         Self { counts, in_top_k }
     }
 
-    /// Pictures.
+    /// Images.
     pub fn total(&self) -> usize {
         self.counts.iter().flatten().sum()
     }
 
-    /// Pictures whose most likely class is their label.
+    /// Images whose most likely class is their label.
     pub fn right(&self) -> usize {
         (0..self.counts.len()).map(|class| self.counts[class][class]).sum()
     }
@@ -132,7 +132,7 @@ impl Confusion {
         let rows = wrong
             .into_iter()
             .map(|(count, label, predicted)| [name(label), name(predicted), count.to_string()]);
-        table(["label", "predicted", "pictures"], rows, 2).to_string()
+        table(["label", "predicted", "images"], rows, 2).to_string()
     }
 }
 

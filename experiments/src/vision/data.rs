@@ -1,4 +1,4 @@
-//! Batches of pictures: read, resized and normalised per batch.
+//! Batches of images: read, resized and normalised per batch.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::vision::prefix::Prefix;
 /// What a model reads.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// Normalised pictures `[batch, 3, size, size]`.
+    /// Normalised images `[batch, 3, size, size]`.
     Pixels(Tensor<4>),
     /// Tokens `[batch, tokens, d_model]` and the number of blocks that they have been through.
     Tokens(Tensor<3>, usize),
@@ -40,11 +40,11 @@ impl Input {
 /// One batch.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The pictures, or what the frozen backbone made of them.
+    /// The images, or what the frozen backbone made of them.
     pub input: Input,
     /// `[batch]`
     pub labels: Tensor<1, Int>,
-    /// Share of each class in each picture, `[batch, classes]`, where labels are mixed or smoothed.
+    /// Share of each class in each image, `[batch, classes]`, where labels are mixed or smoothed.
     pub shares: Option<Tensor<2>>,
     /// No other training batch of the run has it; 0 where nothing is trained.
     pub seed: u64,
@@ -52,11 +52,11 @@ pub struct Batch {
 
 /// A batch in host memory, as the thread that reads ahead makes it.
 pub struct Values {
-    /// `[batch, 3, size, size]`, or what the frozen prefix made of the pictures.
+    /// `[batch, 3, size, size]`, or what the frozen prefix made of the images.
     input: TensorData,
     /// `[batch]`
     labels: TensorData,
-    /// The first picture.
+    /// The first image.
     first: usize,
     /// The epoch's, in training.
     seed: Option<u64>,
@@ -85,10 +85,10 @@ impl Values {
     }
 }
 
-/// Some pictures as a model reads them.
+/// Some images as a model reads them.
 #[derive(Clone)]
 pub struct Pictures {
-    /// Pictures and labels.
+    /// Images and labels.
     pub images: Arc<Images>,
     /// Of the backbone.
     pub normalization: Normalization,
@@ -96,22 +96,22 @@ pub struct Pictures {
     augmented: Option<Arc<Augmented>>,
 }
 
-/// How training pictures are varied.
+/// How training images are varied.
 struct Augmented {
     augment: Augment,
     classes: usize,
 }
 
-/// What the frozen prefix of a backbone makes of each picture.
+/// What the frozen prefix of a backbone makes of each image.
 struct Frozen {
     prefix: Prefix,
-    /// Of one picture: `[tokens, d_model]`, or `[1, d_model]` of pooled features.
+    /// Of one image: `[tokens, d_model]`, or `[1, d_model]` of pooled features.
     shape: [usize; 2],
     values: Vec<f32>,
 }
 
 impl Pictures {
-    /// Pictures to be normalised with `normalization`.
+    /// Images to be normalised with `normalization`.
     pub fn new(images: Images, normalization: Normalization) -> Self {
         Self {
             images: Arc::new(images),
@@ -121,13 +121,13 @@ impl Pictures {
         }
     }
 
-    /// The same pictures, varied anew each epoch, of a task with that many classes.
+    /// The same images, varied anew each epoch, of a task with that many classes.
     pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
         self.augmented = (!augment.is_off()).then(|| Arc::new(Augmented { augment, classes }));
         self
     }
 
-    /// The same pictures, each replaced by what the frozen `prefix` of `model` makes of it: computed once here instead
+    /// The same images, each replaced by what the frozen `prefix` of `model` makes of it: computed once here instead
     /// of once an epoch. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ impl Pictures {
         matches!((&self.frozen, &other.frozen), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
     }
 
-    /// These pictures, then those of `other`, which have been through the same prefix.
+    /// These images, then those of `other`, which have been through the same prefix.
     pub fn joined(&self, other: &Self) -> Self {
         let frozen = self.frozen.iter().zip(&other.frozen).next().map(|(a, b)| {
             Arc::new(Frozen {
@@ -181,12 +181,12 @@ impl Pictures {
         }
     }
 
-    /// The pictures in their order.
+    /// The images in their order.
     pub fn batches(&self, batch_size: usize, device: &Device) -> Ordered<Self> {
         Ordered::new(self.clone(), batch_size, device)
     }
 
-    /// One picture `[3, size, size]` of 0 to 255, varied in training.
+    /// One image `[3, size, size]` of 0 to 255, varied in training.
     fn pixels(&self, item: usize, seed: Option<u64>) -> Result<Vec<f32>, DataError> {
         let images = &self.images;
         match (seed, &self.augmented) {
@@ -196,7 +196,7 @@ impl Pictures {
                 let augment = &augmented.augment;
                 let own = picture_seed(seed, item);
                 let augmented = |picture: &RgbImage| planes(&augment.picture(picture, images.size as u32, own));
-                // A random crop sees the whole picture, everything else what the model would see without it.
+                // A random crop sees the whole image, everything else what the model would see without it.
                 match augment.crop_scale {
                     Some(_) => images.with_rgb(item, augmented),
                     None => Ok(augmented(&rounded(&images.training_pixels(item, seed)?, images.size))),
@@ -232,7 +232,7 @@ impl Source for Pictures {
     }
 
     fn on_device(&self, values: Values, device: &Device) -> Batch {
-        // A batch is known by its first picture, which no other one of the epoch has.
+        // A batch is known by its first image, which no other one of the epoch has.
         let own = |step: u64| {
             values
                 .seed
@@ -283,7 +283,7 @@ impl Frozen {
     }
 }
 
-/// Values `[3, size, size]` of 0 to 255 as a picture.
+/// Values `[3, size, size]` of 0 to 255 as an image.
 pub fn rounded(values: &[f32], size: usize) -> RgbImage {
     RgbImage::from_fn(size as u32, size as u32, |x, y| {
         let at = y as usize * size + x as usize;

@@ -14,9 +14,9 @@ const FILE: &str = "classifier.json";
 pub struct Description {
     /// Backbone as the settings name it, a path from the root on; `None` for the one that ships.
     pub backbone: Option<String>,
-    /// Side of the pictures, pixels.
+    /// Side of the images, pixels.
     pub image_size: usize,
-    /// How the pictures were resized; as VTAB-1k does where an older file does not say.
+    /// How the images were resized; as VTAB-1k does where an older file does not say.
     #[serde(default)]
     pub resize: Resize,
     /// Name of each class.

@@ -7,7 +7,8 @@ use std::time::Instant;
 use backbones::{Pretrained, Vit, load_vit, resolve};
 use burn::module::Module;
 use burn::tensor::Device;
-use datasets::{Resize, Task};
+use datasets::{ImageSource, Resize, Task};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use wegeft::site::{self, ParamInfo};
 use wegeft::{Adapted, Summary};
@@ -22,6 +23,7 @@ use crate::run::outcome::{Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
+use crate::train::precision::{trained_in_f32, with_weights_of};
 use crate::train::stream::{self, Seeding};
 use crate::train::trainer::{Measured, Session, Trained};
 use crate::vision::data::Pictures;
@@ -41,6 +43,14 @@ pub trait Tasks {
     /// # Errors
     /// Data that is missing or malformed.
     fn unread(&self, name: &str) -> Result<Option<Task>, String>;
+
+    /// Looks whether prepared data is as it was prepared.
+    ///
+    /// # Errors
+    /// A file that is missing or has changed.
+    fn verify(&self, _name: &str) -> Result<(), String> {
+        Ok(())
+    }
 
     /// A task with its images, `size` pixels wide, read as long as `go_on` says so.
     ///
@@ -102,7 +112,9 @@ impl VisionLab {
             None => shipped::backbone()?,
         };
         let backbone = load_vit(&path, settings.model.image_size, settings.model.drop_path, &device);
-        let backbone = Arc::new(backbone.map_err(|e| e.to_string())?);
+        let mut backbone = backbone.map_err(|e| e.to_string())?;
+        backbone.model = with_weights_of(backbone.model, settings.model.dtype, &device)?;
+        let backbone = Arc::new(backbone);
         let [height, width] = backbone.config.image();
         if height != width {
             return Err(format!(
@@ -140,27 +152,32 @@ impl VisionLab {
         let bytes: usize = parts.iter().map(|part| part.kept_bytes()).sum();
         let mb = bytes as f64 / 1e6;
         tell(format_args!(
-            "{}: {count} pictures, {mb:.1} MB of them in memory",
+            "{}: {count} images, {mb:.1} MB of them in memory",
             task.name
         ));
         self.task = Some(Prepared::new(task, backbone.normalization));
         Ok(())
     }
 
-    /// The adapted backbone of a trial, its head for `classes` classes, its random numbers those of the trial's seed.
+    /// The adapted backbone of a trial, its head for `classes` classes, to be trained on `count` images if that is known, its
+    /// random numbers those of the trial's seed.
     fn adapted(
         &self,
         trial: &Trial,
         backbone: &Pretrained,
-        classes: usize,
+        (classes, count): (usize, Option<usize>),
         device: &Device,
     ) -> Result<Adapted<Vit>, String> {
         device.seed(trial.seed);
         let settings = &self.settings;
-        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision)?;
+        let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision)?;
+        if let Some(count) = count {
+            let steps = self.session(trial, count, Path::new("")).plan.scheduled_steps(count);
+            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
+        }
         let config = methods::fitted(config, &backbone.config);
         let model = backbone.model.clone().with_head(classes, device);
-        config.init(model).map_err(|e| e.to_string())
+        Ok(trained_in_f32(config.init(model).map_err(|e| e.to_string())?))
     }
 
     fn session<'a>(&'a self, trial: &'a Trial, count: usize, folder: &'a Path) -> Session<'a> {
@@ -196,6 +213,19 @@ impl VisionLab {
         }
     }
 
+    /// True if a trial is trained on the validation images too.
+    fn joins(&self, trial: &Trial) -> bool {
+        self.settings.data.final_run && trial.stage == Stage::Final
+    }
+
+    /// Images that a trial is trained on.
+    fn train_count(&self, trial: &Trial, task: &Prepared) -> usize {
+        match self.joins(trial) {
+            true => task.train.images.len() + task.valid.images.len(),
+            false => task.train.images.len(),
+        }
+    }
+
     /// Images to train on and to validate on, and how many of the former there are.
     fn data(
         &self,
@@ -206,7 +236,7 @@ impl VisionLab {
     ) -> Result<[Pictures; 2], String> {
         let (backbone, _) = self.backbone.as_ref().ok_or("the backbone is loaded")?;
         let [mut train, valid] = self.pictures(task, adapted, backbone, device)?;
-        if self.settings.data.final_run && trial.stage == Stage::Final {
+        if self.joins(trial) {
             train = train.joined(&valid);
         }
         Ok([train.augmented(self.settings.augment(), task.classes.len()), valid])
@@ -261,7 +291,8 @@ impl VisionLab {
         };
         let params: usize = site::params(&backbone.model).iter().map(ParamInfo::len).sum();
         let tokens = training.batch_size * config.tokens();
-        Estimate::new(params, 4, summary.trainable_params(), tokens * kept)
+        let bytes = self.settings.model.dtype.bytes();
+        Estimate::new(params, bytes, summary.trainable_params(), tokens * kept)
     }
 
     fn check_memory(&self, estimate: &Estimate) -> Result<(), String> {
@@ -288,9 +319,8 @@ impl VisionLab {
         };
         device.seed(trial.seed);
         reset_peak(&device);
-        let adapted = this
-            .adapted(trial, &backbone, task.classes.len(), &device)
-            .map_err(failed)?;
+        let size = (task.classes.len(), Some(this.train_count(trial, task)));
+        let adapted = this.adapted(trial, &backbone, size, &device).map_err(failed)?;
         let summary = adapted.summary();
         if trial.stage == Stage::Final {
             // Groups and totals; the sites of a group are those that target_modules says.
@@ -359,6 +389,9 @@ impl Lab for VisionLab {
                     ));
                 }
                 task.check().map_err(|e| e.to_string())?;
+                if left.iter().any(|trial| trial.task == *name) {
+                    self.tasks.verify(name)?;
+                }
             }
         }
         let (backbone, device) = self.backbone()?;
@@ -367,7 +400,7 @@ impl Lab for VisionLab {
                 continue;
             };
             let named = |e: String| format!("method {method}: {e}");
-            let adapted = self.adapted(trial, &backbone, 2, &device).map_err(named)?;
+            let adapted = self.adapted(trial, &backbone, (2, None), &device).map_err(named)?;
             let estimate = self.memory(&adapted, &backbone, &adapted.summary());
             self.check_memory(&estimate).map_err(named)?;
         }
@@ -379,7 +412,8 @@ impl Lab for VisionLab {
         self.prepare(&trial.task, &backbone).map_err(|e| e.to_string())?;
         let this: &Self = self;
         let task = this.task.as_ref().ok_or("its data is gone")?;
-        let adapted = this.adapted(trial, &backbone, task.classes.len(), &device)?;
+        let size = (task.classes.len(), Some(this.train_count(trial, task)));
+        let adapted = this.adapted(trial, &backbone, size, &device)?;
         let summary = adapted.summary();
         let [train, _] = this.data(trial, task, &adapted, &device.clone().inner())?;
         let session = this.session(trial, train.images.len(), Path::new(""));
@@ -498,7 +532,7 @@ impl Lab for VisionLab {
     }
 }
 
-/// Adds labels, names relative to `root` and sizes of a task's images, and the bytes of those that lie in larger files.
+/// Adds labels, names relative to `root` and the content of a task's images.
 fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<(), String> {
     for class in &task.classes {
         sum.update(class);
@@ -506,19 +540,27 @@ fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<(), St
     }
     for part in [&task.train, &task.valid, &task.test] {
         sum.update(part.len().to_le_bytes());
-        for (picture, label) in part.sources.iter().zip(&part.labels) {
+        let contents: Vec<u32> = part.sources.par_iter().map(content).collect::<Result<_, _>>()?;
+        for ((image, label), content) in part.sources.iter().zip(&part.labels).zip(contents) {
             sum.update(label.to_le_bytes());
-            match picture {
-                datasets::ImageSource::File(path) => {
-                    let name = root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
-                    sum.update(name.to_string_lossy().as_bytes());
-                    let data = std::fs::metadata(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-                    sum.update(data.len().to_le_bytes());
-                }
-                datasets::ImageSource::Encoded { bytes, .. } => sum.update(bytes),
-                datasets::ImageSource::Decoded(picture) => sum.update(picture.as_raw()),
+            sum.update(content.to_le_bytes());
+            if let ImageSource::File(path) = image {
+                let name = root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+                sum.update(name.to_string_lossy().as_bytes());
             }
         }
     }
     Ok(())
+}
+
+/// CRC-32C of an image's bytes.
+fn content(image: &ImageSource) -> Result<u32, String> {
+    Ok(match image {
+        ImageSource::File(path) => {
+            let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            crc32c::crc32c(&bytes)
+        }
+        ImageSource::Encoded { bytes, .. } => crc32c::crc32c(bytes),
+        ImageSource::Decoded(image) => crc32c::crc32c(image.as_raw()),
+    })
 }

@@ -65,9 +65,10 @@ fn of_logits(logits: Tensor<2>, labels: Tensor<1, Int>, shares: Option<Tensor<2>
             .forward(logits.clone(), labels.clone()),
     };
     let share = labels.dims()[0] as f64 / denominator;
+    let loss = if share == 1.0 { mean } else { mean.mul_scalar(share) };
     Part {
-        loss: if share == 1.0 { mean } else { mean.mul_scalar(share) },
         predictions: Some((logits, labels)),
+        ..Part::of_loss(loss)
     }
 }
 

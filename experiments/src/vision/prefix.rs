@@ -1,5 +1,5 @@
-//! The frozen part of a backbone that lies before everything that is trained: what it makes of a picture never
-//! changes, so it is computed once a picture and not once an epoch.
+//! The frozen part of a backbone that lies before everything that is trained: what it makes of an image never
+//! changes, so it is computed once an image and not once an epoch.
 
 use backbones::Vit;
 use wegeft::Adapted;
@@ -15,7 +15,7 @@ pub enum Prefix {
     Whole,
 }
 
-/// Most memory that the tokens of a task's training pictures may take, bytes; beyond it they are computed anew.
+/// Most memory that the tokens of a task's training images may take, bytes; beyond it they are computed anew.
 pub const MOST_BYTES: usize = 1 << 30;
 
 /// The frozen prefix of `adapted`; `None` if something is trained before the second block, or in a place that is

@@ -1,4 +1,4 @@
-//! A task ready to be trained on: its pictures, and what the frozen part of the backbone makes of them.
+//! A task ready to be trained on: its images, and what the frozen part of the backbone makes of them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -42,7 +42,7 @@ impl Prepared {
         }
     }
 
-    /// train800 and val200 with what the frozen `prefix` of `model` makes of each picture: computed by the first trial
+    /// train800 and val200 with what the frozen `prefix` of `model` makes of each image: computed by the first trial
     /// that asks, then shared. `device` is one without autodiff, as `model`'s is.
     ///
     /// # Errors

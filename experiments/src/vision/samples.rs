@@ -1,4 +1,4 @@
-//! A few test pictures with what a trained model says of them, for the report.
+//! A few test images with what a trained model says of them, for the report.
 
 use std::io::Cursor;
 
@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::vision::data::{Pictures, normalised};
 
-/// One test picture and its prediction.
+/// One test image and its prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
-    /// The picture, at most 96 pixels wide and high, as a `data:` URI.
-    pub picture: String,
+    /// The image, at most 96 pixels wide and high, as a `data:` URI.
+    #[serde(alias = "picture")] // as earlier runs wrote it
+    pub image: String,
     /// Its label.
     pub label: String,
     /// The most likely class.
@@ -25,10 +26,10 @@ pub struct Sample {
     pub probability: f64,
 }
 
-/// Predictions of `model` for `count` test pictures, spread evenly over the set.
+/// Predictions of `model` for `count` test images, spread evenly over the set.
 ///
 /// # Errors
-/// A picture that cannot be encoded.
+/// An image that cannot be encoded.
 pub fn samples(
     model: &Vit,
     test: &Pictures,
@@ -50,7 +51,7 @@ pub fn samples(
         .zip(probability.iter().zip(predicted))
         .map(|(index, (probability, predicted))| {
             Ok(Sample {
-                picture: data_uri(images, *index)?,
+                image: data_uri(images, *index)?,
                 label: classes[images.labels[*index]].clone(),
                 predicted: classes[predicted as usize].clone(),
                 probability: f64::from(*probability),
@@ -71,7 +72,7 @@ fn data_uri(images: &Images, index: usize) -> Result<String, String> {
     let mut png = Cursor::new(Vec::new());
     picture
         .write_to(&mut png, ImageFormat::Png)
-        .map_err(|e| format!("cannot encode a test picture: {e}"))?;
+        .map_err(|e| format!("cannot encode a test image: {e}"))?;
     let text = base64::engine::general_purpose::STANDARD.encode(png.into_inner());
     Ok(format!("data:image/png;base64,{text}"))
 }

@@ -12,6 +12,7 @@ use crate::cli::table::distinct;
 use crate::methods::{Adapter, OwnSettings, Wing};
 use crate::run::args::Execution;
 use crate::run::sweep::Sweep;
+use crate::train::precision::Dtype;
 use crate::train::settings::Training;
 use crate::vision::augment::{Augment, Mix};
 use crate::vision::description::check_image_size;
@@ -30,6 +31,9 @@ pub struct Model {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
+    /// Type of the frozen weights of linear layers in memory; what is trained, and activations, are f32.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
     /// Drop-path of the last block.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub drop_path: f64,
@@ -54,6 +58,10 @@ pub struct Data {
     #[arg(long, value_parser = PossibleValuesParser::new(Resize::NAMES).try_map(|name| name.parse::<Resize>()))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<Resize>,
+    /// Pixels that an image may have; one of more is refused by name before it is decoded [default: 134 million].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_image_pixels: Option<u64>,
     /// Train on train800 + val200; report the test score only.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     pub final_run: bool,
@@ -134,6 +142,9 @@ impl Settings {
         self.model.model = self.model.model.take().map(absolute_model).transpose()?;
         if let Some(size) = self.model.image_size {
             check_image_size("field 'image_size'", size)?;
+        }
+        if self.data.max_image_pixels == Some(0) {
+            return Err("field 'max_image_pixels' is 0; it must be at least 1".into());
         }
         self.training.check()?;
         self.sweep.check(self.training.epochs)?;

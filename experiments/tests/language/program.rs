@@ -15,6 +15,11 @@ pub fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
         "finetune" => env!("CARGO_BIN_EXE_finetune"),
         "commonsense" => env!("CARGO_BIN_EXE_commonsense"),
         "arithmetic" => env!("CARGO_BIN_EXE_arithmetic"),
+        "metamath" => env!("CARGO_BIN_EXE_metamath"),
+        "glue" => env!("CARGO_BIN_EXE_glue"),
+        "classify" => env!("CARGO_BIN_EXE_classify"),
+        "chat" => env!("CARGO_BIN_EXE_chat"),
+        "code" => env!("CARGO_BIN_EXE_code"),
         other => panic!("{other} is no program"),
     };
     Command::new(path).args(args).current_dir(folder).output().unwrap()

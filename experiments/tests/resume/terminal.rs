@@ -95,6 +95,18 @@ fn ctrl_c_stops_a_run() {
     interrupted(dir.path(), terminal.end());
 }
 
+/// What a scheduler, a shutdown or a terminal that is closed sends.
+#[test]
+fn the_signals_that_end_programs_stop_a_run_and_give_the_terminal_back() {
+    for signal in ["-TERM", "-HUP"] {
+        let dir = tempfile::tempdir().unwrap();
+        let terminal = Terminal::open(dir.path());
+        let id = std::fs::read_to_string(dir.path().join(".lock")).unwrap();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        interrupted(dir.path(), terminal.end());
+    }
+}
+
 #[test]
 fn the_second_ctrl_c_gives_the_terminal_back() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,12 +1,13 @@
 //! Run folders: locked, bound to their settings, whole after any cut.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::{fails, json, make_task, succeeds, sums, text, wegeft};
+#[cfg(unix)]
+use crate::{interrupt, start};
 
 fn wait_for(path: &Path) {
     let start = Instant::now();
@@ -18,24 +19,6 @@ fn wait_for(path: &Path) {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-#[cfg(unix)]
-fn interrupt(child: std::process::Child) {
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let ended = child.wait_with_output().unwrap();
-    assert!(!ended.status.success(), "the run ended before it was cut");
-}
-
-fn start(args: &[&str]) -> std::process::Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wegeft"));
-    command
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
 
 #[cfg(unix)]
@@ -62,7 +45,7 @@ fn a_folder_is_one_run_s_and_data_may_move_but_not_change() {
     wait_for(&out.join("halves/lora/checkpoints/scheduler-2.bpk"));
     fails(&args, &["in use by process", "another --out"]);
     fails(&[&args[..], &["--seed", "2"]].concat(), &["in use"]);
-    interrupt(first);
+    interrupt(first, "-INT");
 
     std::fs::rename(&old, &new).unwrap();
     let resumed = ["vtab", "--resume", "--out", place, "--data", new.to_str().unwrap()];
@@ -141,7 +124,7 @@ fn the_best_adapter_survives_any_cut() {
         }
         let child = start(&args);
         wait_for(&cut.join(format!("lora/checkpoints/scheduler-{round}.bpk")));
-        interrupt(child);
+        interrupt(child, "-INT");
         succeeds(&args);
         assert_eq!(adapter(&whole), adapter(&cut), "cut after round {round}");
         assert_eq!((value(&cut), evaluations(&cut)), (best.1, rounds.clone()));

@@ -1,15 +1,40 @@
 //! What every experiment gets from the spine: settings, run folders, trials, reports. Run as a user runs them.
 
+mod docs;
+mod faults;
 mod folders;
 mod methods;
 mod settings;
 
 use std::path::Path;
+#[cfg(unix)]
+use std::process::{Child, Stdio};
 use std::process::{Command, Output};
 
 /// The one command.
 pub fn wegeft(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_wegeft")).args(args).output().unwrap()
+}
+
+/// Starts a program and does not wait for it.
+#[cfg(unix)]
+fn start(args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wegeft"));
+    command
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Ends it with a signal, which it respects.
+#[cfg(unix)]
+fn interrupt(child: Child, signal: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -14,6 +14,6 @@ pub use labels::{Labels, Problem, Targets};
 pub use load::{
     ClassifierError, ClassifierOptions, PretrainedClassifier, PretrainedEncoder, load_classifier, load_encoder,
 };
-pub use model::SequenceClassifier;
+pub use model::{ClassifierPass, SequenceClassifier};
 pub use save::save_classifier;
 pub use texts::{Encoded, TextBatch, TextTokenizer};

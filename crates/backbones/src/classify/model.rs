@@ -3,17 +3,26 @@
 use std::sync::Arc;
 
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::labels::Labels;
-use crate::encoder::{Encoder, Head, Pool};
-use crate::lm::{Decoder, Layout};
+use crate::encoder::{self, Encoder, Head, Pool, pooled};
+use crate::lm::{self, Decoder, Layout};
 
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one per model and not moved about; Burn's derive takes no box
 pub(super) enum Trunk {
     Encoder(Encoder),
     Decoder(Decoder),
+}
+
+/// What the layers of a text classifier need to know of a batch.
+#[derive(Debug)]
+pub enum ClassifierPass {
+    /// Of an encoder.
+    Encoder(encoder::Pass),
+    /// Of a decoder.
+    Decoder(lm::decoder::Pass),
 }
 
 /// A text classifier. Module paths are those of its checkpoint (`roberta.encoder.layer.0.…`, `classifier.dense`;
@@ -92,16 +101,96 @@ impl SequenceClassifier {
         }
     }
 
-    /// Tokens `[batch, tokens]` to logits `[batch, labels]`. `types`: see [`Encoder::hidden`].
-    pub fn forward(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<2> {
+    /// Tokens `[batch, tokens]` to what the head reads, a vector a text: `[batch, d_model]`. `types`: see
+    /// [`Encoder::hidden`].
+    pub fn features(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<2> {
+        let pool = self.head.config().pool;
         match &self.trunk {
             // Every row begins with its text: of the last layer the first column is all that is needed.
-            Trunk::Encoder(encoder) if self.head.config().pool == Pool::First && layout.is_plain() => {
+            Trunk::Encoder(encoder) if pool == Pool::First && layout.is_plain() => {
                 let first = encoder.first(ids, layout, types);
-                self.head.forward(first, &Layout::dense(layout.rows(), 1))
+                pooled(first, &Layout::dense(layout.rows(), 1), pool)
             }
-            _ => self.head.forward(self.hidden(ids, layout, types), layout),
+            _ => pooled(self.hidden(ids, layout, types), layout, pool),
         }
+    }
+
+    /// Tokens `[batch, tokens]` to logits `[batch, labels]`. `types`: see [`Encoder::hidden`].
+    pub fn forward(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<2> {
+        self.head.logits(self.features(ids, layout, types))
+    }
+
+    /// Normed hidden states `[batch, tokens, d_model]` to logits `[batch, labels]`.
+    pub fn logits_of(&self, hidden: Tensor<3>, layout: &Layout) -> Tensor<2> {
+        self.head.forward(hidden, layout)
+    }
+
+    /// True if what is below the head drops something in training: its output is then another one each time.
+    pub fn drops(&self) -> bool {
+        self.encoder().is_some_and(|encoder| encoder.config().drops())
+    }
+
+    /// Layers below the head.
+    pub fn depth(&self) -> usize {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.config().depth,
+            Trunk::Decoder(decoder) => decoder.config().layers.len(),
+        }
+    }
+
+    /// The first step of [`SequenceClassifier::hidden`]: embeddings `[batch, tokens, d_model]`.
+    pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.embed(ids, layout, types),
+            Trunk::Decoder(decoder) => decoder.embed(ids, layout),
+        }
+    }
+
+    /// What the layers need to know of the batch whose embeddings are of type `dtype`.
+    pub fn pass(&self, layout: &Layout, dtype: DType, device: &Device) -> ClassifierPass {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => ClassifierPass::Encoder(encoder.pass(layout, dtype, device)),
+            Trunk::Decoder(decoder) => ClassifierPass::Decoder(decoder.pass(layout, layout, dtype, device)),
+        }
+    }
+
+    /// One layer, `[batch, tokens, d_model]` to the same.
+    ///
+    /// # Panics
+    /// A pass of another kind of model.
+    pub fn layer(&self, index: usize, x: Tensor<3>, pass: &ClassifierPass) -> Tensor<3> {
+        match (&self.trunk, pass) {
+            (Trunk::Encoder(encoder), ClassifierPass::Encoder(pass)) => encoder.layer(index, x, pass),
+            (Trunk::Decoder(decoder), ClassifierPass::Decoder(pass)) => decoder.layer(index, x, pass, None),
+            _ => panic!("a pass of another kind of model"),
+        }
+    }
+
+    /// What follows the last layer, `[batch, tokens, d_model]` to the same.
+    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.normed(x),
+            Trunk::Decoder(decoder) => decoder.normed(x),
+        }
+    }
+
+    /// Width of the hidden states.
+    pub fn d_model(&self) -> usize {
+        match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.config().d_model,
+            Trunk::Decoder(decoder) => decoder.config().d_model,
+        }
+    }
+
+    /// The same model with those layers of its head anew at random that have a parameter among `fresh`, such as
+    /// [`super::PretrainedClassifier::fresh`]: trainings with different seeds then start from one loaded model.
+    pub fn with_fresh_head(self, fresh: &[String], device: &Device) -> Self {
+        let std = match &self.trunk {
+            Trunk::Encoder(encoder) => encoder.config().initializer_range,
+            Trunk::Decoder(decoder) => decoder.config().initializer_range,
+        };
+        let from = self.head.config().init(self.d_model(), self.head.labels(), std, device);
+        self.with(|trunk| trunk, |head| head.renewed(from, fresh))
     }
 
     fn with(self, trunk: impl FnOnce(Trunk) -> Trunk, head: impl FnOnce(Head) -> Head) -> Self {

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use wegeft::AdapterError;
-use wegeft::storage::write_then_rename;
 
 use super::model::SequenceClassifier;
 use crate::encoder;
-use crate::lm::export::save_weights;
+use crate::lm::export::{save_weights, write_config};
 use crate::lm::{Family, Precision};
 
 /// Writes `model` and its config.json into `folder`, which is made if absent, as transformers loads it with
@@ -37,14 +36,8 @@ pub fn save_classifier(
     fields.insert("dtype".into(), dtype.into());
     let decoder = model.decoder();
     let conv1d = decoder.is_some_and(|decoder| Family::of(decoder.config()).conv1d);
-    std::fs::create_dir_all(folder).map_err(|e| AdapterError::File {
-        action: "write",
-        path: folder.to_path_buf(),
-        message: e.to_string(),
-    })?;
-    let text = serde_json::to_string_pretty(&fields).unwrap_or_default();
-    write_then_rename(&folder.join("config.json"), text.as_bytes())?;
-    save_weights(model, conv1d, folder, precision)
+    save_weights(model, conv1d, folder, precision)?;
+    write_config(folder, &serde_json::to_string_pretty(&fields).unwrap_or_default())
 }
 
 /// The class that transformers has for a model with a head for sequences.

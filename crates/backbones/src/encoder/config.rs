@@ -99,6 +99,13 @@ impl EncoderConfig {
         self
     }
 
+    /// True if the model drops something in training, its head left out.
+    pub fn drops(&self) -> bool {
+        let modern = self.modern.as_ref();
+        let modern = modern.map_or(0.0, |modern| modern.embedding_dropout + modern.mlp_dropout);
+        self.hidden_dropout + self.attention_dropout + modern > 0.0
+    }
+
     /// A randomly initialized encoder: weights normal of σ `initializer_range`, biases zero, norms neutral.
     pub fn init(&self, device: &Device) -> Encoder {
         Encoder::new(self.clone(), device)

@@ -106,7 +106,12 @@ impl Head {
 
     /// Hidden states `[batch, tokens, d_model]` to logits `[batch, labels]`.
     pub fn forward(&self, hidden: Tensor<3>, layout: &Layout) -> Tensor<2> {
-        let mut x = pooled(hidden, layout, self.config.pool);
+        self.logits(pooled(hidden, layout, self.config.pool))
+    }
+
+    /// Pooled hidden states `[batch, d_model]` to logits `[batch, labels]`.
+    pub fn logits(&self, pooled: Tensor<2>) -> Tensor<2> {
+        let mut x = pooled;
         if let Some(dense) = &self.dense {
             let inner = linear(dense, self.input_dropout.forward(x));
             x = self.config.activation.forward(inner);
@@ -115,6 +120,22 @@ impl Head {
             x = norm(layer, self.config.norm_eps, x);
         }
         linear(&self.out, self.dropout.forward(x))
+    }
+
+    /// This head with `from`'s layers in place of those that have a parameter among `fresh`, as the checkpoint names them.
+    pub(crate) fn renewed(self, from: Self, fresh: &[String]) -> Self {
+        let starts = |layer: &str| fresh.iter().any(|name| name.starts_with(&format!("{layer}.")));
+        let named = |layer: &Option<String>| layer.as_deref().is_some_and(starts);
+        Self {
+            dense: if named(&self.config.dense) {
+                from.dense
+            } else {
+                self.dense
+            },
+            norm: if named(&self.config.norm) { from.norm } else { self.norm },
+            out: if starts(&self.config.out) { from.out } else { self.out },
+            ..self
+        }
     }
 
     fn with(

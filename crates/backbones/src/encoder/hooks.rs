@@ -1,10 +1,8 @@
 //! Places in an encoder's activations where methods such as LoReFT and bottleneck adapters act.
 
-use std::ops::Range;
-
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use wegeft::Hook;
+use wegeft::{Hook, Prompts};
 
 use super::attention::Pass;
 
@@ -52,18 +50,18 @@ pub(crate) struct Places<'a> {
     pub mlp_out: Place<'a>,
 }
 
-/// A hook, and the documents of the batch that it is called with.
+/// A hook, and where the tokens of the batch that it is called with stand in their texts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     hook: &'a Hook,
-    documents: Option<&'a [Vec<Range<usize>>]>,
+    prompts: &'a Prompts,
 }
 
 impl<'a> Place<'a> {
     pub(super) fn new(hook: &'a Hook, pass: &'a Pass) -> Self {
         Self {
             hook,
-            documents: pass.documents.as_deref(),
+            prompts: &pass.prompts,
         }
     }
 
@@ -73,9 +71,6 @@ impl<'a> Place<'a> {
 
     /// `x`, `[batch, tokens, d_model]`, edited if an adapter is bound here.
     pub(super) fn forward(self, x: Tensor<3>) -> Tensor<3> {
-        match self.documents {
-            None => self.hook.forward(x),
-            Some(documents) => self.hook.forward_documents(x, documents),
-        }
+        self.hook.forward_in(x, self.prompts)
     }
 }

@@ -20,7 +20,7 @@ mod roberta;
 
 pub use attention::{Mask, Pass};
 pub use config::EncoderConfig;
-pub use head::{Head, HeadConfig, Pool};
+pub use head::{Head, HeadConfig, Pool, pooled};
 pub use hooks::LayerHooks;
 pub use model::Encoder;
 

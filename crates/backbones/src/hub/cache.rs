@@ -10,9 +10,11 @@
 //!
 //! Commits and ETags are what a server says: each is checked to be a plain name before it becomes part of a path.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
+
+use files::File;
 
 use super::error::FetchError;
 
@@ -60,7 +62,7 @@ impl ModelCache {
     /// Notes that the commit has no such file, so that nobody needs to ask again. It matters to no one if that fails.
     pub fn note_absence(&self, commit: &str, file: &str) {
         let path = self.absent(commit, file);
-        let _ = fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| File::create(&path));
+        let _ = files::create_folder(path.parent().unwrap_or(&path)).and_then(|()| files::write(&path, b""));
     }
 
     fn absent(&self, commit: &str, file: &str) -> PathBuf {
@@ -81,9 +83,9 @@ impl ModelCache {
     pub fn lock(&self, etag: &str) -> Result<File, FetchError> {
         let path = self.locks.join(format!("{etag}.lock"));
         let lock = || {
-            fs::create_dir_all(&self.locks)?;
-            let file = File::options().create(true).append(true).open(&path)?;
-            file.lock()?;
+            files::create_folder(&self.locks)?;
+            let file = File::append(&path)?;
+            file.system().lock()?;
             Ok(file)
         };
         lock().map_err(|error| failed(&path, &error))
@@ -137,7 +139,7 @@ pub(super) fn is_inside(path: &str) -> bool {
 /// Makes `path` stand for `blob`: a relative link, or a copy where there are none.
 fn link(blob: &Path, path: &Path, file: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder)?;
+    files::create_folder(folder)?;
     let temporary = tempfile::Builder::new().prefix(".link-").make_in(folder, |temporary| {
         #[cfg(unix)]
         {
@@ -157,11 +159,6 @@ fn link(blob: &Path, path: &Path, file: &str) -> io::Result<()> {
 
 /// Writes a small file so that it appears whole.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    files::create_folder(path.parent().unwrap_or(path))?;
+    files::replace(path, text.as_bytes())
 }

@@ -1,8 +1,10 @@
 //! Requests to the hub. Redirects are followed here and not by the HTTP library: the token is for the hub alone, and what
 //! the hub says about a file (commit, ETag, size) stands in the answers on the way.
 
+use std::io::Read;
 use std::time::Duration;
 
+use serde::Deserialize;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
@@ -22,6 +24,15 @@ pub(super) struct Client {
     origin: Option<Origin>,
     token: Option<String>,
     timeout: Duration,
+}
+
+/// Bytes of a list of files at most.
+const LONGEST_LIST: u64 = 1 << 20;
+
+/// What a list of files says of one.
+#[derive(Deserialize)]
+struct Entry {
+    path: String,
 }
 
 /// Scheme, host and port.
@@ -73,6 +84,20 @@ impl Client {
     pub fn url(&self, name: &str, revision: &str, file: &str) -> String {
         let revision = encoded(revision, "");
         format!("{}/{name}/resolve/{revision}/{}", self.endpoint, encoded(file, "/"))
+    }
+
+    /// Paths of the files in `folder` of the model `name` at that commit.
+    pub fn list(&self, name: &str, commit: &str, folder: &str) -> Result<Vec<String>, FetchError> {
+        let url = format!("{}/api/models/{name}/tree/{commit}/{folder}", self.endpoint);
+        let answer = self.get(&url, 0, None)?;
+        let mut text = String::new();
+        let body = answer.response.into_body().into_reader();
+        let read = body.take(LONGEST_LIST).read_to_string(&mut text);
+        read.map_err(|error| self.broken(&error))?;
+        let entries: Vec<Entry> =
+            serde_json::from_str(&text).map_err(|error| FetchError::Content(format!("no list of files ({error})")))?;
+        let inside = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        Ok(entries.into_iter().map(|entry| entry.path).filter(inside).collect())
     }
 
     /// Bytes of `url` from `first` on, to `last` if it is given. The answer's status is 200 or 206.

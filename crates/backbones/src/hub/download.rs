@@ -1,12 +1,12 @@
 //! One file into the cache: what is there of it is continued, what came is compared with what was announced, and only
 //! then it gets its name.
 
-use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use files::File;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
@@ -144,13 +144,8 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
     let partial = blob.with_file_name(format!("{}.incomplete", announced.etag));
     let cached = |error: &io::Error| failed(&partial, error);
     let open = || -> io::Result<File> {
-        fs::create_dir_all(partial.parent().unwrap_or(&partial))?;
-        File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
+        files::create_folder(partial.parent().unwrap_or(&partial))?;
+        File::update(&partial)
     };
     let mut out = open().map_err(|error| cached(&error))?;
     let bar = bar(announced.size, file);
@@ -175,16 +170,16 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
             Some(wait) if tried <= TRIES => sleep(wait),
             _ if wrong => {
                 // Nothing of it is worth keeping; that it cannot be removed matters to no one.
-                let _ = fs::remove_file(&partial);
+                let _ = files::remove_file(&partial);
                 return Err(error);
             }
             _ => return Err(error),
         }
     }
     bar.finish_and_clear();
-    let publish = || -> io::Result<()> {
-        out.sync_all()?;
-        fs::rename(&partial, blob)
+    let mut publish = || -> io::Result<()> {
+        out.sync()?;
+        files::move_file(&partial, blob)
     };
     publish().map_err(|error| failed(blob, &error))
 }

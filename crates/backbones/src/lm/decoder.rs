@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
+use burn::nn::Linear;
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::{TokenHook, linear};
+use wegeft::{Prompts, TokenHook, linear};
 
 use super::cache::{Cache, LayerCache, Past};
 use super::config::{DecoderConfig, LayerKind};
@@ -30,7 +31,7 @@ pub struct Decoder {
 /// Tokens of a pass whose operations are so short that waking a thread for each of them counts.
 const SHORT: usize = 64;
 
-/// What all layers of one forward pass share: who sees whom, and rotations.
+/// What all layers of one forward pass share: who sees whom, rotations, and where prompts are.
 #[derive(Debug, Clone)]
 pub struct Pass {
     /// For each window among the layers.
@@ -43,6 +44,8 @@ pub struct Pass {
     keys: Layout,
     prompt: Option<Spread>,
     prefix: Option<Spread>,
+    /// For methods that edit the first and last tokens of prompts.
+    prompts: Prompts,
 }
 
 impl DecoderConfig {
@@ -177,6 +180,7 @@ impl Decoder {
         Pass {
             visible,
             rotations: rotations.map(|rope| rope.rotation(&read, dtype, device)).collect(),
+            prompts: read.prompts(),
             read,
             keys,
             prompt,
@@ -228,7 +232,7 @@ impl Decoder {
             }),
             cache,
         };
-        self.parts().layer(index, x, rotation, visible, past)
+        self.parts().layer(index, x, rotation, visible, &pass.prompts, past)
     }
 
     /// The last norm, without the virtual tokens of a prompt: `[batch, tokens, d_model]` of the tokens that were read.
@@ -255,7 +259,7 @@ impl Decoder {
                     Tensor::cat(vec![tensor, zeros], dim)
                 }
             };
-            Param::initialized(weight.id, tensor)
+            Param::initialized(weight.id, tensor.detach())
         };
         if rows != self.config.vocab_size {
             let (embedding, head) = self.model.parts_mut().vocabulary();
@@ -264,6 +268,20 @@ impl Decoder {
                 head.weight = sized(&head.weight, 1);
             }
             Arc::make_mut(&mut self.config).vocab_size = rows;
+        }
+        self
+    }
+
+    /// The model with a head of its own: where the embedding serves as the head, a copy of it takes its place, which shares its
+    /// memory until one of the two changes.
+    pub fn untied(mut self) -> Self {
+        if self.config.tied {
+            let (embedding, head) = self.model.parts_mut().vocabulary();
+            *head = Some(Linear {
+                weight: Param::from_tensor(embedding.weight.val().transpose().detach()),
+                bias: None,
+            });
+            Arc::make_mut(&mut self.config).tied = false;
         }
         self
     }

@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, View};
 use serde_json::Value;
 use wegeft::AdapterError;
 use wegeft::site::{self, ParamInfo};
-use wegeft::storage::write_then_rename;
 
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
@@ -26,18 +27,26 @@ use super::shards::SINGLE;
 /// # Errors
 /// A folder or file that cannot be written.
 pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precision) -> Result<(), AdapterError> {
-    let error = |path: &Path, message: String| AdapterError::File {
-        action: "write",
-        path: path.to_path_buf(),
-        message,
-    };
-    std::fs::create_dir_all(folder).map_err(|e| error(folder, e.to_string()))?;
+    save_weights(model, Family::of(model.config()).conv1d, folder, precision)?;
     let text = serde_json::to_string_pretty(&updated(config, model)).unwrap_or_default();
-    write_then_rename(&folder.join("config.json"), text.as_bytes())?;
-    save_weights(model, Family::of(model.config()).conv1d, folder, precision)
+    write_config(folder, &text)
 }
 
-/// Writes model.safetensors into `folder`, which holds config.json already. `conv1d`: linear weights are stored as
+/// Writes config.json into `folder`, the last of its files: without it nothing is loaded.
+pub(crate) fn write_config(folder: &Path, text: &str) -> Result<(), AdapterError> {
+    let path = folder.join("config.json");
+    files::replace(&path, text.as_bytes()).map_err(|e| error(&path, e))
+}
+
+fn error(path: &Path, error: impl ToString) -> AdapterError {
+    AdapterError::File {
+        action: "write",
+        path: path.to_path_buf(),
+        message: error.to_string(),
+    }
+}
+
+/// Writes model.safetensors into `folder`, which is made if absent. `conv1d`: linear weights are stored as
 /// `[d_in, d_out]`.
 ///
 /// # Errors
@@ -48,11 +57,7 @@ pub(crate) fn save_weights<M: Module>(
     folder: &Path,
     precision: Precision,
 ) -> Result<(), AdapterError> {
-    let error = |path: &Path, message: String| AdapterError::File {
-        action: "write",
-        path: path.to_path_buf(),
-        message,
-    };
+    files::create_folder(folder).map_err(|e| error(folder, e))?;
     let mut collector = Collector {
         path: Vec::new(),
         conv1d,
@@ -66,13 +71,13 @@ pub(crate) fn save_weights<M: Module>(
     model.visit(&mut collector);
     let path = folder.join(SINGLE);
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    // It writes beside the place and renames, into a file that is private: config.json shows what the umask allows.
-    safetensors::serialize_to_file(collector.weights, Some(metadata), &path)
-        .map_err(|e| error(&path, e.to_string()))?;
-    let permissions = std::fs::metadata(folder.join("config.json")).map(|data| data.permissions());
-    permissions
-        .and_then(|permissions| std::fs::set_permissions(&path, permissions))
-        .map_err(|e| error(&path, e.to_string()))
+    files::replace_by(&path, |temporary| {
+        safetensors::serialize_to_file(collector.weights, Some(metadata), temporary).map_err(|e| match e {
+            SafeTensorError::IoError(e) => e,
+            e => io::Error::other(e),
+        })
+    })
+    .map_err(|e| error(&path, e))
 }
 
 /// `config` with what a model may have otherwise than its config.json said.

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
 use serde_json::Value;
-use wegeft::linear;
+use wegeft::{Hook, Prompts, linear};
 
 use super::activation::Activation;
 use super::attention::Attention;
@@ -33,6 +33,12 @@ pub struct GemmaLayer {
     pub pre_feedforward_layernorm: RmsNorm,
     /// Norm after the MLP.
     pub post_feedforward_layernorm: RmsNorm,
+    /// What attention adds to the residual stream.
+    pub attn_out: Hook,
+    /// What the MLP adds to it.
+    pub mlp_out: Hook,
+    /// The residual stream after the layer.
+    pub output: Hook,
 }
 
 impl Block for GemmaLayer {
@@ -40,6 +46,7 @@ impl Block for GemmaLayer {
 
     fn new(config: &DecoderConfig, device: &Device) -> Self {
         let norm = || RmsNorm::new(config.d_model, config.norm_eps, Self::UNIT_OFFSET, device);
+        let hook = || Hook::new(config.d_model, device);
         Self {
             self_attn: Attention::new(config, Self::UNIT_OFFSET, device),
             mlp: GatedMlp::new(config, device),
@@ -47,17 +54,30 @@ impl Block for GemmaLayer {
             post_attention_layernorm: norm(),
             pre_feedforward_layernorm: norm(),
             post_feedforward_layernorm: norm(),
+            attn_out: hook(),
+            mlp_out: hook(),
+            output: hook(),
         }
     }
 
-    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        prompts: &Prompts,
+        past: Past<'_>,
+    ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
         let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let attended = linear(&self.self_attn.o_proj, mixed);
-        let x = x + self.post_attention_layernorm.forward(attended);
+        let attended = self.post_attention_layernorm.forward(attended);
+        let x = x + self.attn_out.forward_in(attended, prompts);
         let normed = self.pre_feedforward_layernorm.forward(x.clone());
         let out = linear(&self.mlp.down_proj, self.mlp.hidden(normed));
-        x + self.post_feedforward_layernorm.forward(out)
+        let out = self.post_feedforward_layernorm.forward(out);
+        let x = x + self.mlp_out.forward_in(out, prompts);
+        self.output.forward_in(x, prompts)
     }
 }
 

@@ -5,13 +5,14 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::{embedding, linear, linear_add};
+use wegeft::{Hook, Prompts, embedding, linear};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
 use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind};
 use super::dense::dense;
+use super::edited::joined;
 use super::family::Family;
 use super::fields::Fields;
 use super::layout::Layout;
@@ -53,6 +54,12 @@ pub struct Gpt2Layer {
     pub ln_2: LayerNorm,
     /// MLP.
     pub mlp: Gpt2Mlp,
+    /// What attention adds to the residual stream.
+    pub attn_out: Hook,
+    /// What the MLP adds to it.
+    pub mlp_out: Hook,
+    /// The residual stream after the layer.
+    pub output: Hook,
     norm_eps: f64,
 }
 
@@ -79,13 +86,14 @@ pub struct Gpt2Mlp {
 }
 
 impl Gpt2Layer {
-    fn forward(&self, x: Tensor<3>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, prompts: &Prompts, past: Past<'_>) -> Tensor<3> {
         let mixed = self
             .attn
             .mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, past);
-        let x = linear_add(&self.attn.c_proj, mixed, x);
+        let x = joined(&self.attn.c_proj, mixed, x, &self.attn_out, prompts);
         let hidden = self.mlp.hidden(norm(&self.ln_2, self.norm_eps, x.clone()));
-        linear_add(&self.mlp.c_proj, hidden, x)
+        let x = joined(&self.mlp.c_proj, hidden, x, &self.mlp_out, prompts);
+        self.output.forward_in(x, prompts)
     }
 }
 
@@ -110,6 +118,7 @@ impl Parts for Gpt2 {
     fn build(config: &DecoderConfig, device: &Device) -> Self {
         let (d, hidden) = (config.d_model, config.mlp_dim);
         let norm = || LayerNormConfig::new(d).with_epsilon(config.norm_eps).init(device);
+        let hook = || Hook::new(d, device);
         let table = |rows: usize| {
             let std = config.initializer_range;
             EmbeddingConfig::new(rows, d)
@@ -134,6 +143,9 @@ impl Parts for Gpt2 {
                 c_proj: dense(config, hidden, d, true, device),
                 activation: config.activation,
             },
+            attn_out: hook(),
+            mlp_out: hook(),
+            output: hook(),
             norm_eps: config.norm_eps,
         };
         Self {
@@ -162,9 +174,10 @@ impl Parts for Gpt2 {
         x: Tensor<3>,
         _rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         past: Past<'_>,
     ) -> Tensor<3> {
-        self.transformer.h[index].forward(x, visible, past)
+        self.transformer.h[index].forward(x, visible, prompts, past)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {
@@ -179,8 +192,8 @@ impl Parts for Gpt2 {
         &self.transformer.wte
     }
 
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
-        (&mut self.transformer.wte, self.lm_head.as_mut())
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>) {
+        (&mut self.transformer.wte, &mut self.lm_head)
     }
 }
 

@@ -1,9 +1,8 @@
 //! Where the tokens of a batch stand: padding, positions, and which tokens belong to one document.
 
-use std::ops::Range;
-
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::Visible;
+use wegeft::Prompts;
 
 /// The side that short rows are padded on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +22,8 @@ pub struct Layout {
     positions: Vec<u32>,
     /// Document of each token, from 1 on in each row; 0 for padding.
     documents: Vec<u32>,
+    /// For each token, the length of the prompt that its document begins with; all of a document where nothing is said.
+    prompts: Option<Vec<u32>>,
 }
 
 impl Layout {
@@ -62,6 +63,7 @@ impl Layout {
             tokens,
             positions: vec![0; documents.len() * tokens],
             documents: vec![0; documents.len() * tokens],
+            prompts: None,
         };
         for (row, lengths) in documents.iter().enumerate() {
             let mut at = row * tokens;
@@ -74,6 +76,47 @@ impl Layout {
             }
         }
         layout
+    }
+
+    /// The same layout, of documents that begin with prompts of these lengths, row by row: what follows a prompt is no part
+    /// of it for methods that edit the first and the last tokens of prompts.
+    pub fn with_prompts(mut self, lengths: &[Vec<usize>]) -> Self {
+        let of_token = |(index, document): (usize, &u32)| {
+            let row = lengths.get(index / self.tokens.max(1));
+            let length = row
+                .zip(document.checked_sub(1))
+                .and_then(|(row, at)| row.get(at as usize));
+            length.copied().unwrap_or(0) as u32
+        };
+        self.prompts = Some(self.documents.iter().enumerate().map(of_token).collect());
+        self
+    }
+
+    /// For each token the length of its prompt.
+    fn prompt_lengths(&self) -> Vec<u32> {
+        if let Some(lengths) = &self.prompts {
+            return lengths.clone();
+        }
+        let mut lengths = Vec::with_capacity(self.documents.len());
+        for row in self.documents.chunks(self.tokens.max(1)) {
+            for run in row.chunk_by(|a, b| a == b) {
+                lengths.extend(std::iter::repeat_n(run.len() as u32, run.len()));
+            }
+        }
+        lengths
+    }
+
+    /// Where its tokens stand in their prompts.
+    pub(crate) fn prompts(&self) -> Prompts {
+        let lengths = self.prompt_lengths();
+        let tokens = self.positions.iter().zip(&self.documents).zip(lengths);
+        let place = |((position, document), length): ((&u32, &u32), u32)| {
+            let inside = *document != 0 && *position < length;
+            inside.then(|| [*position as usize, (length - 1 - position) as usize])
+        };
+        Prompts {
+            places: tokens.map(place).collect(),
+        }
     }
 
     /// Rows.
@@ -179,6 +222,15 @@ impl Layout {
         if past.tokens == 0 || self.tokens == 0 {
             return self;
         }
+        if self.prompts.is_none() {
+            // What comes after a text that was read belongs to no prompt, unless it says so.
+            let ends = past.prompt_lengths();
+            let last = ends.chunks_exact(past.tokens).filter_map(|row| row.last().copied());
+            self.prompts = Some(
+                last.flat_map(|length| std::iter::repeat_n(length, self.tokens))
+                    .collect(),
+            );
+        }
         let past_rows = past.documents.chunks_exact(past.tokens);
         for (positions, past) in self.positions.chunks_exact_mut(self.tokens).zip(past_rows) {
             let seen = past.iter().filter(|document| **document != 0).count() as u32;
@@ -201,6 +253,7 @@ impl Layout {
             tokens,
             positions: Vec::with_capacity(self.rows * tokens),
             documents: Vec::with_capacity(self.rows * tokens),
+            prompts: None,
         };
         let mut sources = Vec::with_capacity(self.rows * tokens);
         // A cache wants its padding on the left.
@@ -231,26 +284,6 @@ impl Layout {
         (wide, sources)
     }
 
-    /// The columns of each row's documents, unless each row is one document from its first column to its last.
-    pub(crate) fn documents(&self) -> Option<Vec<Vec<Range<usize>>>> {
-        let rows: Vec<Vec<Range<usize>>> = self
-            .documents
-            .chunks(self.tokens.max(1))
-            .map(|row| {
-                let mut found: Vec<Range<usize>> = Vec::new();
-                for (column, document) in row.iter().enumerate().filter(|(_, document)| **document != 0) {
-                    match found.last_mut() {
-                        Some(last) if last.end == column && row[column - 1] == *document => last.end += 1,
-                        _ => found.push(column..column + 1),
-                    }
-                }
-                found
-            })
-            .collect();
-        let whole = |row: &Vec<Range<usize>>| row.len() == 1 && row[0] == (0..self.tokens);
-        (!rows.iter().all(whole)).then_some(rows)
-    }
-
     /// The columns `chosen` (counted over all rows), `tokens` of them a row.
     pub(crate) fn columns(&self, chosen: &[usize], tokens: usize) -> Self {
         let pick = |values: &[u32]| chosen.iter().map(|column| values[*column]).collect();
@@ -259,6 +292,7 @@ impl Layout {
             tokens,
             positions: pick(&self.positions),
             documents: pick(&self.documents),
+            prompts: None,
         }
     }
 
@@ -276,6 +310,7 @@ impl Layout {
             tokens: self.tokens + next.tokens,
             positions: join(&self.positions, &next.positions),
             documents: join(&self.documents, &next.documents),
+            prompts: Some(join(&self.prompt_lengths(), &next.prompt_lengths())),
         }
     }
 
@@ -290,6 +325,7 @@ impl Layout {
             tokens: self.tokens,
             positions: pick(&self.positions),
             documents: pick(&self.documents),
+            prompts: self.prompts.as_deref().map(pick),
         }
     }
 }
@@ -336,18 +372,29 @@ mod tests {
                 .chain([Some(0), Some(1), Some(6), Some(7), Some(8), Some(9), None, None])
                 .collect::<Vec<_>>()
         );
-        let runs = Layout::packed(&[vec![1, 2], vec![3]], 4).documents();
-        assert_eq!(runs, Some(vec![vec![0..1, 1..3], vec![0..3]]));
-        assert_eq!(
-            Layout::padded(&[1, 2], 3, Side::Left).documents(),
-            Some(vec![vec![2..3], vec![1..3]])
-        );
-        assert_eq!(Layout::dense(2, 3).documents(), None);
         // What goes on begins no document.
-        assert_eq!(next.with_virtual(2).0, next);
+        assert_eq!(next.with_virtual(2).0.positions(), next.positions());
         let packed = Layout::packed(&[vec![2, 1]], 4);
         assert_eq!(packed.positions(), [0, 1, 0, 0]);
         assert_eq!(ranges(packed.visible(&packed, None)), [0..1, 0..2, 2..3, 0..0]);
         assert!(!packed.ends_with_text() && left.ends_with_text());
+    }
+
+    #[test]
+    fn prompts_begin_documents_and_nothing_follows_them_when_a_text_goes_on() {
+        let inside = |layout: &Layout| layout.prompts().places;
+        let some = |place: usize, length: usize| Some([place, length - 1 - place]);
+        let left = Layout::padded(&[1, 2], 2, Side::Left);
+        assert_eq!(inside(&left), [None, some(0, 1), some(0, 2), some(1, 2)]);
+        let next = Layout::dense(2, 1).after(&left);
+        assert_eq!(inside(&next), [None, None]);
+        assert_eq!(inside(&Layout::dense(2, 1).after(&left.joined(&next))), [None, None]);
+        let packed = Layout::packed(&[vec![3, 2]], 6).with_prompts(&[vec![2, 1]]);
+        assert_eq!(inside(&packed), [some(0, 2), some(1, 2), None, some(0, 1), None, None]);
+        // A prompt that is read in two parts.
+        let start = Layout::dense(1, 2).with_prompts(&[vec![3]]);
+        let rest = Layout::dense(1, 2).with_prompts(&[vec![3]]).after(&start);
+        assert_eq!(inside(&start), [some(0, 3), some(1, 3)]);
+        assert_eq!(inside(&rest), [some(2, 3), None]);
     }
 }

@@ -4,12 +4,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
-use wegeft::linear_add;
+use wegeft::{Hook, Prompts};
 
 use super::activation::Activation;
 use super::attention::Attention;
 use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind, sliding_layers};
+use super::edited::joined;
 use super::family::Family;
 use super::fields::Fields;
 use super::mlp::GatedMlp;
@@ -28,6 +29,12 @@ pub struct LlamaLayer {
     pub input_layernorm: RmsNorm,
     /// Norm before the MLP.
     pub post_attention_layernorm: RmsNorm,
+    /// What attention adds to the residual stream.
+    pub attn_out: Hook,
+    /// What the MLP adds to it.
+    pub mlp_out: Hook,
+    /// The residual stream after the layer.
+    pub output: Hook,
 }
 
 impl Block for LlamaLayer {
@@ -35,20 +42,32 @@ impl Block for LlamaLayer {
 
     fn new(config: &DecoderConfig, device: &Device) -> Self {
         let norm = || RmsNorm::new(config.d_model, config.norm_eps, Self::UNIT_OFFSET, device);
+        let hook = || Hook::new(config.d_model, device);
         Self {
             self_attn: Attention::new(config, Self::UNIT_OFFSET, device),
             mlp: GatedMlp::new(config, device),
             input_layernorm: norm(),
             post_attention_layernorm: norm(),
+            attn_out: hook(),
+            mlp_out: hook(),
+            output: hook(),
         }
     }
 
-    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        prompts: &Prompts,
+        past: Past<'_>,
+    ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
         let mixed = self.self_attn.mixed(normed, rotation, visible, past);
-        let x = linear_add(&self.self_attn.o_proj, mixed, x);
+        let x = joined(&self.self_attn.o_proj, mixed, x, &self.attn_out, prompts);
         let normed = self.post_attention_layernorm.forward(x.clone());
-        linear_add(&self.mlp.down_proj, self.mlp.hidden(normed), x)
+        let x = joined(&self.mlp.down_proj, self.mlp.hidden(normed), x, &self.mlp_out, prompts);
+        self.output.forward_in(x, prompts)
     }
 }
 

@@ -4,16 +4,18 @@
 //! each. [`Decoder`] is any of them, [`load_lm`] reads one from a Hugging Face folder.
 //!
 //! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope spread | config family
-//! cache dense norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
-//! import export; tokenizer and chat_template stand beside.
+//! cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
+//! import export adapter; tokenizer and chat_template stand beside.
 
 pub mod activation;
+pub mod adapter;
 pub mod attention;
 pub mod cache;
 pub mod chat_template;
 pub mod config;
 pub mod decoder;
 mod dense;
+mod edited;
 pub mod export;
 pub mod families;
 pub mod family;

@@ -3,6 +3,7 @@
 use burn::nn::{Embedding, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
+use wegeft::Prompts;
 
 use super::cache::Past;
 use super::config::DecoderConfig;
@@ -27,11 +28,12 @@ pub(crate) trait Parts {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         past: Past<'_>,
     ) -> Tensor<3>;
     fn normed(&self, x: Tensor<3>) -> Tensor<3>;
     fn head(&self) -> Option<&Linear>;
     fn embedding(&self) -> &Embedding;
-    /// The embedding and the head, for a change of the vocabulary.
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>);
+    /// The embedding and the head, for a change of the vocabulary or of their tie.
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>);
 }

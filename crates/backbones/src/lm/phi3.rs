@@ -6,13 +6,14 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 use kernels::Visible;
 use serde_json::Value;
-use wegeft::{linear, linear_add};
+use wegeft::{Hook, Prompts, linear};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
 use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind};
 use super::dense::dense;
+use super::edited::joined;
 use super::family::Family;
 use super::fields::Fields;
 use super::norm::RmsNorm;
@@ -30,6 +31,12 @@ pub struct Phi3Layer {
     pub input_layernorm: RmsNorm,
     /// Norm before the MLP.
     pub post_attention_layernorm: RmsNorm,
+    /// What attention adds to the residual stream.
+    pub attn_out: Hook,
+    /// What the MLP adds to it.
+    pub mlp_out: Hook,
+    /// The residual stream after the layer.
+    pub output: Hook,
 }
 
 /// Self-attention with a fused weight.
@@ -61,6 +68,7 @@ impl Block for Phi3Layer {
     fn new(config: &DecoderConfig, device: &Device) -> Self {
         let (d, width) = (config.d_model, config.head_dim);
         let norm = || RmsNorm::new(d, config.norm_eps, Self::UNIT_OFFSET, device);
+        let hook = || Hook::new(d, device);
         let fused = (config.heads + 2 * config.kv_heads) * width;
         Self {
             self_attn: Phi3Attention {
@@ -77,15 +85,26 @@ impl Block for Phi3Layer {
             },
             input_layernorm: norm(),
             post_attention_layernorm: norm(),
+            attn_out: hook(),
+            mlp_out: hook(),
+            output: hook(),
         }
     }
 
-    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        prompts: &Prompts,
+        past: Past<'_>,
+    ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
         let mixed = self.self_attn.mixed(normed, rotation, visible, past);
-        let x = linear_add(&self.self_attn.o_proj, mixed, x);
+        let x = joined(&self.self_attn.o_proj, mixed, x, &self.attn_out, prompts);
         let normed = self.post_attention_layernorm.forward(x.clone());
-        linear_add(&self.mlp.down_proj, self.mlp.hidden(normed), x)
+        let x = joined(&self.mlp.down_proj, self.mlp.hidden(normed), x, &self.mlp_out, prompts);
+        self.output.forward_in(x, prompts)
     }
 }
 

@@ -32,7 +32,8 @@ impl FromStr for Precision {
 }
 
 impl Precision {
-    pub(crate) fn dtype(self) -> DType {
+    /// As Burn names it.
+    pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -40,8 +41,11 @@ impl Precision {
         }
     }
 
-    /// Burn hands out what such a device cannot compute in without a word, and the numbers are then arbitrary.
-    pub(crate) fn check(self, device: &Device) -> Result<(), ImportError> {
+    /// Refuses what a device cannot compute with: Burn hands it out without a word, and the numbers are then arbitrary.
+    ///
+    /// # Errors
+    /// A type that `device` has not.
+    pub fn check(self, device: &Device) -> Result<(), ImportError> {
         let fits = |precision: Self| device.supports_dtype(precision.dtype());
         match self {
             Self::F32 => Ok(()),

@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::embedding;
+use wegeft::{Prompts, embedding};
 
 use super::cache::Past;
 use super::config::DecoderConfig;
@@ -22,7 +22,14 @@ pub trait Block: Module {
     fn new(config: &DecoderConfig, device: &Device) -> Self;
 
     /// `[batch, tokens, d_model]` to the same.
-    fn forward(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3>;
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotation: Option<&Rotation>,
+        visible: &Visible,
+        prompts: &Prompts,
+        past: Past<'_>,
+    ) -> Tensor<3>;
 }
 
 /// A decoder of layers `L` with transformers' names: `model.layers.0.…`, `lm_head`.
@@ -73,9 +80,10 @@ impl<L: Block> Parts for CausalLm<L> {
         x: Tensor<3>,
         rotation: Option<&Rotation>,
         visible: &Visible,
+        prompts: &Prompts,
         past: Past<'_>,
     ) -> Tensor<3> {
-        self.model.layers[index].forward(x, rotation, visible, past)
+        self.model.layers[index].forward(x, rotation, visible, prompts, past)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {
@@ -90,7 +98,7 @@ impl<L: Block> Parts for CausalLm<L> {
         &self.model.embed_tokens
     }
 
-    fn vocabulary(&mut self) -> (&mut Embedding, Option<&mut Linear>) {
-        (&mut self.model.embed_tokens, self.lm_head.as_mut())
+    fn vocabulary(&mut self) -> (&mut Embedding, &mut Option<Linear>) {
+        (&mut self.model.embed_tokens, &mut self.lm_head)
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::check::{check_alpha, check_probability};
 use crate::adapted::Adapted;
+use crate::checkpoint::{Stored, Tensors};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
@@ -365,6 +366,44 @@ impl RankAllocator {
             Some(left) => cut(adapted, left),
             None => adapted,
         }
+    }
+
+    /// What it has come to, for a checkpoint: [`RankAllocator::with_state`] goes on from there.
+    pub fn state(&self) -> Tensors {
+        let mut state = Tensors::new();
+        let mut add = |name: String, values: Vec<f32>| {
+            let shape = vec![values.len()];
+            state.insert(name, Stored { shape, values });
+        };
+        for (site, averages) in self.averages.iter().enumerate() {
+            for (name, average) in NAMES.iter().zip(averages) {
+                add(format!("{site}.{name}.importance"), average.importance.clone());
+                add(format!("{site}.{name}.uncertainty"), average.uncertainty.clone());
+            }
+        }
+        for (site, left) in self.left.iter().flatten().enumerate() {
+            let values = left.iter().map(|left| f32::from(u8::from(*left)));
+            add(format!("{site}.left"), values.collect());
+        }
+        state
+    }
+
+    /// This allocator, going on from `state`.
+    pub fn with_state(mut self, state: &Tensors) -> Self {
+        let of = |name: String| state.get(&name).map(|stored| stored.values.clone());
+        let average = |site: usize, name: &str| {
+            Some(Average {
+                importance: of(format!("{site}.{name}.importance"))?,
+                uncertainty: of(format!("{site}.{name}.uncertainty"))?,
+            })
+        };
+        let [a, b, e] = NAMES;
+        let averages = |site| Some([average(site, a)?, average(site, b)?, average(site, e)?]);
+        self.averages = (0..).map_while(averages).collect();
+        let left = |site| Some(of(format!("{site}.left"))?.iter().map(|left| *left > 0.0).collect());
+        let left: Vec<Vec<bool>> = (0..).map_while(left).collect();
+        self.left = (!left.is_empty()).then_some(left);
+        self
     }
 
     fn average<M: Module + ModuleDisplay>(&mut self, adapted: &Adapted<M>) {

@@ -154,10 +154,6 @@ struct BoundBottleneck {
 }
 
 impl Edit for BoundBottleneck {
-    fn is_per_token(&self) -> bool {
-        true
-    }
-
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
         let read = cast(h.clone(), self.down.dtype());
         let code = linear(read, self.down.clone(), Some(self.down_bias.clone()));

@@ -1,5 +1,5 @@
 //! LayerNorm tuning (Zhao et al. 2023, arXiv 2312.11420; PEFT's LN_TUNING): scale and shift of the norms are trained,
-//! nothing else.
+//! RMS norms included, and nothing else.
 
 use std::sync::Arc;
 
@@ -39,7 +39,10 @@ impl Method for LayerNormConfig {
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.vectors(places, |param| {
-            param.path.ends_with(".gamma") || param.path.ends_with(".beta")
+            let is_field = [".gamma", ".beta", ".weight", ".bias"]
+                .iter()
+                .any(|field| param.path.ends_with(field));
+            is_field && param.holder.ends_with("Norm")
         })
     }
 

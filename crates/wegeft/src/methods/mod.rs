@@ -28,7 +28,7 @@ mod orthonormal;
 pub mod prefix_tuning;
 pub mod prompt_tuning;
 pub mod reft;
-mod tokens;
+pub mod tokens;
 mod vector;
 pub mod vera;
 mod virtual_tokens;
@@ -48,6 +48,7 @@ pub use prefix_tuning::PrefixTuningConfig;
 pub use prompt_tuning::PromptTuningConfig;
 pub use reft::ReftConfig;
 pub(crate) use tokens::TokenRows;
+pub use tokens::TrainableTokensConfig;
 pub use vera::VeraConfig;
 pub use vpt::VptConfig;
 pub use wegeft::WegeftConfig;
@@ -73,6 +74,7 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("HIRA", read::<hira::HiraConfig>),
     ("PROMPT_TUNING", read::<PromptTuningConfig>),
     ("PREFIX_TUNING", read::<PrefixTuningConfig>),
+    ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];

@@ -8,12 +8,13 @@
 //! The weights start random, as in the authors' library: the adapted model does not start as the frozen one. The
 //! paper's settings for LLaMA 7B: r = 8, position f7+l7 with shared weights, every layer's output.
 //!
-//! Positions count within the tokens that a forward pass reads, padding too. When generating with a cache, bind for
-//! the prompt and use the frozen model for the tokens that follow, as the paper does.
+//! In a model that says where its prompts are ([`Hook::forward_in`](crate::Hook::forward_in), as decoders do), positions
+//! count within each prompt, as in the paper: neither what follows it nor padding is edited, so that an adapter stays bound
+//! while a text is generated. Elsewhere they count within the tokens that a pass reads.
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -23,6 +24,7 @@ use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
+use crate::hook::Prompts;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
 use crate::targets::Targets;
@@ -262,10 +264,16 @@ struct BoundFactor {
 impl BoundFactor {
     fn edit(&self, h: Tensor<3>, dropout: f64) -> Tensor<3> {
         let [batch, tokens, d] = h.dims();
-        let rows = cast(h.clone().reshape([batch * tokens, d]), self.read.dtype());
+        let change = self.change(h.clone().reshape([batch * tokens, d]), dropout);
+        h + change.reshape([batch, tokens, d])
+    }
+
+    /// What is added to `rows`, `[n, d]`.
+    fn change(&self, rows: Tensor<2>, dropout: f64) -> Tensor<2> {
+        let dtype = rows.dtype();
+        let rows = cast(rows, self.read.dtype());
         let code = rows.matmul(self.read.clone().transpose()) + self.bias.clone().unsqueeze::<2>();
-        let change = dropped(code.matmul(self.write.clone()), dropout);
-        h.clone() + cast(change.reshape([batch, tokens, d]), h.dtype())
+        cast(dropped(code.matmul(self.write.clone()), dropout), dtype)
     }
 }
 
@@ -287,10 +295,6 @@ impl BoundReft {
 }
 
 impl Edit for BoundReft {
-    fn is_per_token(&self) -> bool {
-        self.first == usize::MAX
-    }
-
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
         let edits = self.edits();
         let [_, tokens, _] = h.dims();
@@ -314,13 +318,46 @@ impl Edit for BoundReft {
         }
         Tensor::cat(parts, 1)
     }
+
+    fn activation_in(&self, h: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
+        if self.first == usize::MAX {
+            return self.activation(h); // all tokens
+        }
+        let [batch, tokens, d] = h.dims();
+        let device = h.device();
+        let edits = self.edits();
+        let is_first = |place: &[usize; 2]| place[0] < self.first;
+        let is_last = |place: &[usize; 2]| !is_first(place) && place[1] < self.last;
+        let rows_of = |chosen: &dyn Fn(&[usize; 2]) -> bool| -> Vec<i64> {
+            let places = prompts.places.iter().enumerate();
+            let chosen = places.filter(|(_, place)| place.as_ref().is_some_and(chosen));
+            chosen.map(|(row, _)| row as i64).collect()
+        };
+        // Ends that share their weights are one product.
+        let ends = match edits {
+            [one] => vec![(one, rows_of(&|place| is_first(place) || is_last(place)))],
+            _ => vec![(&edits[0], rows_of(&is_first)), (&edits[1], rows_of(&is_last))],
+        };
+        let mut rows = h.reshape([batch * tokens, d]);
+        for (edit, indices) in ends {
+            if indices.is_empty() {
+                continue;
+            }
+            let indices = Tensor::<1, Int>::from_ints(indices.as_slice(), &device);
+            let change = edit.change(rows.clone().select(0, indices.clone()), self.dropout);
+            rows = rows.select_assign(0, indices, change, IndexingUpdateOp::Add);
+        }
+        rows.reshape([batch, tokens, d])
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Distribution;
+
     use super::*;
-    use crate::AdapterConfig;
     use crate::methods::laws::Case;
+    use crate::{AdapterConfig, Hook};
 
     #[test]
     fn keeps_the_laws() {
@@ -333,6 +370,37 @@ mod tests {
             ReftConfig::direft(2),
         ] {
             Case::new(AdapterConfig::new(config)).starting_elsewhere().check();
+        }
+    }
+
+    #[test]
+    fn positions_count_within_each_prompt_of_a_row() {
+        let (device, d) = (Device::flex().autodiff(), 5);
+        for share in [true, false] {
+            let ends = Positions::Ends { first: 2, last: 1 };
+            let config = ReftConfig::loreft(2).with_position(ends).with_share_weights(share);
+            let group = Group::each(&[Site::hook("output", d)]).remove(0);
+            let group = config.groups(&group.sites).unwrap().remove(0);
+            let none = Weights::of(&Hook::new(d, &device), &[]);
+            let edit = config.bind(&group, &config.start(&group, &none, &device).unwrap());
+            let random = |tokens: usize| Tensor::<3>::random([1, tokens, d], Distribution::Default, &device);
+            // Prompts of 4 and of 2 tokens, each with an answer of one token, padding at the end.
+            let (long, short, answer) = (random(4), random(2), random(1));
+            let parts = [&long, &answer, &short, &answer, &answer].map(Tensor::clone);
+            let row = Tensor::cat(parts.to_vec(), 1);
+            let prompt = |length: usize| (0..length).map(move |place| Some([place, length - 1 - place]));
+            let places = prompt(4).chain([None]).chain(prompt(2)).chain([None, None]).collect();
+            let found = edit.activation_in(row, &Prompts { places });
+            let parts = [
+                edit.activation(long),
+                answer.clone(),
+                edit.activation(short),
+                answer.clone(),
+                answer,
+            ];
+            let expected = Tensor::cat(parts.to_vec(), 1);
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            assert!(difference < 1e-6, "{difference}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `commonsense` and `arithmetic` run on when no data is given: questions and text that this module makes, from
+//! What the language suites run on when no data is given: questions and text that this module makes, from
 //! facts and templates written for it (same licence as the code). The small language model that ships with the
 //! repository was pretrained on [`text`]; the questions ask for what that text says (and asks itself),
 //! in instructions and answers of a form that it never has.
@@ -8,6 +8,8 @@ mod asking;
 pub mod claims;
 pub mod commonsense;
 pub mod facts;
+pub mod instructions;
+pub mod programs;
 mod reading;
 pub mod text;
 

@@ -9,6 +9,8 @@ pub struct Reading<'a> {
     device: Device,
     cache: Cache,
     texts: Vec<Vec<u32>>,
+    /// Tokens that each text began with.
+    prompts: Vec<usize>,
     /// Room for so many tokens a text.
     capacity: usize,
 }
@@ -22,6 +24,7 @@ impl<'a> Reading<'a> {
             model,
             device: device.clone(),
             cache: Cache::new(0, 0),
+            prompts: texts.iter().map(Vec::len).collect(),
             texts,
             capacity: longest + more,
         };
@@ -52,6 +55,7 @@ impl<'a> Reading<'a> {
     pub fn select(&mut self, chosen: &[usize]) {
         self.cache.select(chosen);
         self.texts = chosen.iter().map(|text| self.texts[*text].clone()).collect();
+        self.prompts = chosen.iter().map(|text| self.prompts[*text]).collect();
     }
 
     fn read_all(&mut self) -> Vec<f32> {
@@ -63,7 +67,9 @@ impl<'a> Reading<'a> {
             row[longest - text.len()..].copy_from_slice(text);
         }
         let ids = self.tensor(&ids, lengths.len(), longest);
-        self.logits(ids, &Layout::padded(&lengths, longest, Side::Left))
+        let prompts: Vec<Vec<usize>> = self.prompts.iter().map(|length| vec![*length]).collect();
+        let layout = Layout::padded(&lengths, longest, Side::Left).with_prompts(&prompts);
+        self.logits(ids, &layout)
     }
 
     fn tensor(&self, ids: &[u32], rows: usize, tokens: usize) -> Tensor<2, Int> {

@@ -3,20 +3,23 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
 use wegeft::MergeReport;
 use wegeft::storage::write_tensors;
 
+use super::agreement;
 use super::open::Vision;
 use super::table;
 use crate::cli::output::print;
-use crate::run::files::write_json;
+use crate::run::files::{create_folder, write_json};
 use crate::vision::description::Description;
 
 /// Writes the folder and prints what changed.
-pub fn merge(opened: &Vision, out: &Path) -> Result<(), String> {
+pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String> {
     let pretrained = &opened.pretrained;
     refuse_the_backbone_s_own(&opened.path, out)?;
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
+    agreement::of_vision(&opened.adapted, &merged, pretrained.config.image(), device)?;
     let classes = match &opened.description {
         Some(description) => &description.classes,
         None => &pretrained.labels,
@@ -25,11 +28,12 @@ pub fn merge(opened: &Vision, out: &Path) -> Result<(), String> {
         .layout
         .export(&merged, &pretrained.config, classes)
         .map_err(|e| e.to_string())?;
-    std::fs::create_dir_all(out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
+    create_folder(out)?;
     write_tensors(&out.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
     for file in &exported.copied {
         let target = out.join(file.file_name().unwrap_or_default());
-        std::fs::copy(file, &target).map_err(|e| format!("cannot write {}: {e}", target.display()))?;
+        files::copy(file, &target)
+            .map_err(|e| format!("cannot copy {} to {}: {e}", file.display(), target.display()))?;
     }
     write_json(&out.join("config.json"), &exported.config)?;
     if let Some(description) = &opened.description {

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use backbones::lm::{Precision, save_lm, stored_precision};
+use burn::tensor::Device;
 use serde_json::{Value, json};
 
+use super::agreement;
 use super::merge::{refuse_the_backbone_s_own, show};
 use super::open::Language;
 
@@ -23,25 +25,25 @@ const COPIED: [&str; 10] = [
 ];
 
 /// Writes the folder, its weights as `dtype` or as the checkpoint's, and prints what changed.
-pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path) -> Result<(), String> {
+pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &Device) -> Result<(), String> {
     refuse_the_backbone_s_own(&opened.folder, out)?;
     let precision = match dtype {
         Some(precision) => precision,
         None => stored_precision(&opened.folder).map_err(|e| e.to_string())?,
     };
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
+    agreement::of_language(&opened.adapted, &merged, precision, device)?;
     save_lm(&merged, &config(&opened.folder, precision)?, out, precision).map_err(|e| e.to_string())?;
     for name in COPIED {
         let (from, to) = (opened.folder.join(name), out.join(name));
         if from.is_file() {
-            std::fs::copy(&from, &to)
-                .map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
+            files::copy(&from, &to).map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
         }
     }
     show(&report, out)
 }
 
-/// config.json of the merged model: the backbone's, with the type of the weights. Of Gemma 3 with pictures the text
+/// config.json of the merged model: the backbone's, with the type of the weights. Of Gemma 3 with images the text
 /// model alone is adapted and written.
 fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
     let path = folder.join("config.json");

@@ -1,5 +1,6 @@
 //! The `adapter` program: looks into adapter folders, merges, exports, compares and converts them.
 
+mod agreement;
 mod convert;
 mod diff;
 mod inspect;
@@ -126,8 +127,8 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                 Opened::Vision(_) if dtype.is_some() => {
                     Err("--dtype is for language models; a vision transformer is merged in f32".into())
                 }
-                Opened::Vision(opened) => merge::merge(&opened, out),
-                Opened::Language(opened) => merge_lm::merge(&opened, dtype, out),
+                Opened::Vision(opened) => merge::merge(&opened, out, &device),
+                Opened::Language(opened) => merge_lm::merge(&opened, dtype, out, &device),
             }
         }
         Command::ExportLora { on, out } => match open(on, Weights::Exact, &device)? {

@@ -10,7 +10,7 @@ use super::{Args, Workload};
 
 /// Width of the layer, as in ViT-S.
 pub const WIDTH: usize = 384;
-/// Tokens of a picture.
+/// Tokens of an image.
 pub const TOKENS: usize = 197;
 
 #[derive(Module, Debug)]

@@ -24,7 +24,7 @@ use products::Product;
 /// Workloads that a run without `--workload` measures.
 const DEFAULT_WORKLOADS: [&str; 3] = ["vit-s-forward", "vit-s-step", "adapter"];
 
-/// Pictures of a pass, if nothing else is said.
+/// Images of a pass, if nothing else is said.
 const BATCH: usize = 8;
 
 /// Times forward passes and training steps on synthetic data and prints a JSON object a line.
@@ -45,7 +45,7 @@ pub struct Args {
     /// Methods.
     #[arg(long, value_delimiter = ',', default_values_t = ["frozen", "lora", "wegeft"].map(String::from))]
     pub method: Vec<String>,
-    /// Pictures, or rows of 197 tokens (8 if absent), or texts (4 for -step, otherwise 1).
+    /// Images, or rows of 197 tokens (8 if absent), or texts (4 for -step, otherwise 1).
     #[arg(long)]
     pub batch: Option<usize>,
     /// Tokens of a text; for -decode, of what was read before.
@@ -122,9 +122,9 @@ pub struct Line {
     pub dtype: String,
     /// Threads.
     pub threads: usize,
-    /// Pictures, or texts.
+    /// Images, or texts.
     pub batch: usize,
-    /// Tokens of a picture or text.
+    /// Tokens of an image or text.
     pub tokens: usize,
     /// Passes timed.
     pub passes: usize,
@@ -157,9 +157,9 @@ pub struct Workload {
     pub pass: Pass,
     /// The products that a pass cannot do without.
     pub products: Vec<Product>,
-    /// Pictures, or texts.
+    /// Images, or texts.
     pub batch: usize,
-    /// Tokens of a picture or text.
+    /// Tokens of an image or text.
     pub tokens: usize,
     /// Tokens that a pass computes.
     pub read_tokens: usize,

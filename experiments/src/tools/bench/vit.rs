@@ -1,4 +1,4 @@
-//! Vision transformers on random pictures.
+//! Vision transformers on random images.
 
 use backbones::{Vit, VitConfig};
 use burn::module::{Lora, Module, ParamGroup};

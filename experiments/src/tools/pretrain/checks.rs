@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use crate::run::files::create_folder;
+
 /// Refuses a flag whose value is 0, by name.
 ///
 /// # Errors
@@ -31,7 +33,7 @@ pub fn check_lr(lr: f64) -> Result<(), String> {
 /// A folder that cannot be made or written into.
 pub fn check_out(out: &Path) -> Result<(), String> {
     let name = out.display();
-    std::fs::create_dir_all(out).map_err(|e| format!("cannot make {name}: {e}; choose another --out"))?;
+    create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
     // Dropped at once: it tells whether files can be written here.
     tempfile::tempfile_in(out).map_err(|e| format!("cannot write into {name}: {e}; choose another --out"))?;
     Ok(())

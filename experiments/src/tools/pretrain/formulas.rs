@@ -1,4 +1,4 @@
-//! Pictures from formulas, for pretraining without any photograph: iterated function systems (as in
+//! Images from formulas, for pretraining without any photograph: iterated function systems (as in
 //! FractalDB, Kataoka et al. 2020, arXiv 2101.08515), filled radial-harmonic outlines and sums of gratings,
 //! rendered on the fly.
 //! The category is the formula; place, size, angle, contrast and noise vary.
@@ -12,7 +12,7 @@ pub enum Formula {
     Fractal(Vec<[f32; 6]>, [f32; 3]),
     /// Amplitudes and phases of r(θ) = 1 + Σ a_k cos(kθ + φ_k).
     Outline(Vec<(f32, f32)>),
-    /// Gratings (frequencies in periods per picture, weight) whose sum is sharpened into a texture.
+    /// Gratings (frequencies in periods per image, weight) whose sum is sharpened into a texture.
     Texture(Vec<[f32; 3]>, f32),
 }
 
@@ -95,7 +95,7 @@ fn orbit(maps: &[[f32; 6]], count: usize, rng: &mut StdRng) -> Vec<(f32, f32)> {
     points
 }
 
-/// Renders one picture of `formula`, grey, `size * size` values of 0 to 1.
+/// Renders one image of `formula`, grey, `size * size` values of 0 to 1.
 pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
     let half = size as f32 / 2.0;
     let radius = half * rng.random_range(0.35..0.95);

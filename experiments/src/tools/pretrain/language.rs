@@ -1,5 +1,6 @@
 //! Makes the small language model that ships with the repository, from text that the repository generates.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -280,9 +281,10 @@ fn write(
     // f16: half the size, and a trained model's outputs do not notice.
     save_lm(model, &config, out, Precision::F16).map_err(|e| e.to_string())?;
     let path = out.join("tokenizer.json");
-    tokenizer
-        .save(&path, true)
-        .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    files::replace_by(&path, |temporary| {
+        tokenizer.save(temporary, true).map_err(io::Error::other)
+    })
+    .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     let pretraining = json!({
         "steps": args.steps, "batch_size": args.batch_size, "length": args.length, "learning_rate": args.lr,
         "seed": args.seed, "seconds": seconds.round(), "train_loss": loss,

@@ -10,9 +10,10 @@ use serde_json::Value;
 use wegeft::AdapterConfig;
 
 use crate::cli::settings::defaults;
-use crate::run::files::{read_json, read_lines, remove_folder, write_json};
+use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
 use crate::run::lock::Lock;
 use crate::run::outcome::RunError;
+use crate::run::strays::remove_strays;
 use crate::train::interrupt::stop_on_ctrl_c;
 use crate::train::settings::{Schedule, Training};
 use crate::train::step::Objective;
@@ -75,8 +76,9 @@ impl Pretraining<'_> {
         S: Source<Batch = O::Batch>,
     {
         let folder = self.out.join("training");
-        std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        create_folder(&folder)?;
         let _lock = Lock::take(&folder)?;
+        remove_strays(&folder);
         let flags = folder.join("flags.json");
         match read_json::<Value>(&flags, "remove it")? {
             Some(known) if known != self.flags => {

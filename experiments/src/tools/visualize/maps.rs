@@ -9,7 +9,7 @@ use wegeft::{Adapted, linear};
 /// The projection whose output is clustered.
 const SITE: &str = "attn.proj";
 
-/// Maps of one adapted block for one picture; each `[size, size]`, 0 to 1, nothing up to 0.5.
+/// Maps of one adapted block for one image; each `[size, size]`, 0 to 1, nothing up to 0.5.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMaps {
     /// Number of the block, from 0.
@@ -51,7 +51,7 @@ pub fn clusters(adapted: &Adapted<Vit>) -> Result<Vec<(usize, Tensor<2>)>, Strin
     }
 }
 
-/// Maps of one normalised picture, `[1, 3, size, size]`, for each of `clusters`.
+/// Maps of one normalised image, `[1, 3, size, size]`, for each of `clusters`.
 pub fn maps(adapted: &Adapted<Vit>, clusters: &[(usize, Tensor<2>)], pixels: Tensor<4>) -> Vec<BlockMaps> {
     let size = pixels.dims()[2];
     let bound = adapted.bind();

@@ -1,4 +1,4 @@
-//! Maps over pictures, and sheets of them: steps 5 and 6 of the list in `visualize`.
+//! Maps over images, and sheets of them: steps 5 and 6 of the list in `visualize`.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
@@ -9,7 +9,7 @@ use crate::tools::visualize::maps::extent;
 /// White between the tiles of a sheet, pixels.
 const GAP: u32 = 2;
 
-/// A map (0 to 1) over a picture of the same size: 0.6 of its JET colours and 0.4 of the picture, from 0 to 1 again.
+/// A map (0 to 1) over an image of the same size: 0.6 of its JET colours and 0.4 of the image, from 0 to 1 again.
 pub fn overlay(map: &[f32], picture: &RgbImage) -> RgbImage {
     let heat: Vec<[u8; 3]> = map.iter().map(|value| jet((255.0 * value) as u8)).collect();
     let (low, high) = extent(heat.iter().flatten().map(|byte| f32::from(*byte)));
@@ -31,7 +31,7 @@ pub fn overlay(map: &[f32], picture: &RgbImage) -> RgbImage {
     RgbImage::from_raw(picture.width(), picture.height(), bytes).unwrap_or_default()
 }
 
-/// One picture of many: the input, then a row of `overlays` a block, each tile `tile` pixels wide.
+/// One image of many: the input, then a row of `overlays` a block, each tile `tile` pixels wide.
 pub fn sheet(picture: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
     let step = tile + GAP;
@@ -40,7 +40,7 @@ pub fn sheet(picture: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage 
         rows.len() as u32 * step - GAP,
         Rgb([255; 3]),
     );
-    // Small pictures grow in whole pixels, large ones shrink smoothly.
+    // Small images grow in whole pixels, large ones shrink smoothly.
     let scaled = |image: &RgbImage| {
         let filter = if image.width() < tile {
             FilterType::Nearest

@@ -1,18 +1,21 @@
-//! The `visualize` program: a trained WeGeFT adapter and pictures in, token-cluster maps out.
+//! The `visualize` program: a trained WeGeFT adapter and images in, token-cluster maps out.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use backbones::{Normalization, Vit, load_vit, resolve};
 use burn::tensor::{Device, Tensor};
 use clap::Parser;
+use datasets::parquet_images::Columns;
 use datasets::steps::{Steps, prepare};
 use datasets::{Resize, decode};
-use image::RgbImage;
+use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
 use wegeft::Adapted;
 
 use crate::cli::output::{counted, print};
 use crate::cli::shipped;
+use crate::run::files::{create_folder, replace};
 use crate::suites::vtab::Source;
 use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
 use crate::tools::visualize::overlay::{overlay, sheet};
@@ -23,29 +26,29 @@ use crate::vision::load::load_adapted;
 use crate::vision::settings::Data;
 use crate::vision::steps::steps;
 
-/// Draws where in a picture each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
+/// Draws where in an image each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
 /// output of attention's projection, block by block, before and after the residual is added.
 ///
-/// Writes, for each picture, a folder with a contact sheet of each variant and one picture a block, cluster and variant.
+/// Writes, for each image, a folder with a contact sheet of each variant and one image a block, cluster and variant.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// Pictures (.jpg, .png).
+    /// Images (.jpg, .png).
     #[arg(required_unless_present = "task")]
-    pub pictures: Vec<PathBuf>,
+    pub images: Vec<PathBuf>,
     /// Adapter folder, as `vtab` writes it.
     #[arg(long)]
     pub adapter: PathBuf,
-    /// Take the pictures from this task's test list: the first ones that the adapted model classifies correctly.
-    #[arg(long, conflicts_with = "pictures")]
+    /// Take the images from this task's test list: the first ones that the adapted model classifies correctly.
+    #[arg(long, conflicts_with = "images")]
     pub task: Option<String>,
     /// Folder of task folders [default: the shipped sample].
     #[arg(long, requires = "task")]
     pub data: Option<PathBuf>,
-    /// Only pictures of this class, a name or a number.
+    /// Only images of this class, a name or a number.
     #[arg(long, requires = "task")]
     pub class: Option<String>,
-    /// Pictures taken from the task.
+    /// Images taken from the task.
     #[arg(long, default_value_t = 4)]
     pub count: usize,
     /// Backbone: folder, .safetensors file or hub name [default: the adapter's].
@@ -57,7 +60,7 @@ pub struct Args {
     /// Contact sheets only.
     #[arg(long)]
     pub sheets_only: bool,
-    /// Width of a picture on a contact sheet, pixels.
+    /// Width of an image on a contact sheet, pixels.
     #[arg(long, default_value_t = 64)]
     pub tile: u32,
     /// flex, ndarray, vulkan, cuda:1, …
@@ -65,13 +68,13 @@ pub struct Args {
     pub device: String,
 }
 
-/// A picture `[3, size, size]` of 0 to 255.
+/// An image `[3, size, size]` of 0 to 255.
 type Pixels = Vec<f32>;
 
 /// Runs the program.
 ///
 /// # Errors
-/// One sentence: weights, adapter or pictures that cannot be read or do not fit.
+/// One sentence: weights, adapter or images that cannot be read or do not fit.
 pub fn visualize(args: &Args) -> Result<(), String> {
     if args.tile == 0 || args.count == 0 {
         return Err("--tile and --count must be at least 1".into());
@@ -92,7 +95,7 @@ pub fn visualize(args: &Args) -> Result<(), String> {
     let clusters = clusters(&adapted)?;
     let pictures = match &args.task {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
-        None => of_files(&args.pictures, (size, resize, steps))?,
+        None => of_files(&args.images, (size, resize, steps))?,
     };
     for (name, pixels) in &pictures {
         let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
@@ -100,12 +103,12 @@ pub fn visualize(args: &Args) -> Result<(), String> {
     }
     print(format_args!(
         "maps of {} in {}",
-        counted(pictures.len(), "picture"),
+        counted(pictures.len(), "image"),
         args.out.display()
     ))
 }
 
-/// One picture as the model reads it.
+/// One image as the model reads it.
 fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Device) -> Result<Tensor<4>, String> {
     let pixels = normalised::<_, String>(&[pixels], |pixels| Ok((*pixels).clone()), [size; 2], normalization)?;
     Ok(Tensor::from_data(pixels, device))
@@ -125,7 +128,7 @@ fn of_files(files: &[PathBuf], (size, resize, steps): Sizing) -> Result<Vec<(Str
     files.iter().enumerate().map(read).collect()
 }
 
-/// The first test pictures, of the chosen class, that the model classifies correctly.
+/// The first test images, of the chosen class, that the model classifies correctly.
 fn of_task(
     args: &Args,
     name: &str,
@@ -139,7 +142,11 @@ fn of_task(
         resize: Some(resize),
         ..crate::cli::settings::defaults()
     };
-    let mut task = Source(data).load(name, size, &|| true)?;
+    let source = Source {
+        data,
+        columns: Columns::default(),
+    };
+    let mut task = source.load(name, size, &|| true)?;
     task.test.steps = steps;
     let class = match &args.class {
         None => None,
@@ -170,19 +177,19 @@ fn of_task(
     }
     match chosen.is_empty() {
         true => Err(format!(
-            "the model classifies no such test picture of task '{name}' correctly"
+            "the model classifies no such test image of task '{name}' correctly"
         )),
         false => Ok(chosen),
     }
 }
 
 fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
-    std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    create_folder(folder)?;
     let save = |image: &RgbImage, name: String| {
         let path = folder.join(name);
-        image
-            .save(&path)
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))
+        let mut png = Cursor::new(Vec::new());
+        image.write_to(&mut png, ImageFormat::Png).map_err(|e| e.to_string())?;
+        replace(&path, png.get_ref())
     };
     save(picture, "input.png".into())?;
     for variant in ["after", "before"] {

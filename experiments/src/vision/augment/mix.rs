@@ -1,4 +1,4 @@
-//! Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, arXiv 1905.04899): pictures of a batch
+//! Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, arXiv 1905.04899): images of a batch
 //! mixed with those of the batch in reverse, and labels with them; and label smoothing, which softens labels too.
 
 use burn::tensor::{Int, Tensor};
@@ -62,7 +62,7 @@ fn blended(pixels: Tensor<4>, kept: f64) -> Tensor<4> {
     pixels.clone().mul_scalar(kept) + pixels.flip([0]).mul_scalar(1.0 - kept)
 }
 
-/// Replaces a rectangle of `1 - kept` of the area; what lies outside of the picture is cut off, and the share that is
+/// Replaces a rectangle of `1 - kept` of the area; what lies outside of the image is cut off, and the share that is
 /// really kept is returned.
 fn cut_in(pixels: Tensor<4>, kept: f64, rng: &mut StdRng) -> (Tensor<4>, f64) {
     let [batch, channels, height, width] = pixels.dims();
@@ -107,7 +107,7 @@ mod tests {
                     label_smoothing: 0.0,
                 };
                 let (pixels, shares) = mixed(mix, seed);
-                // The first picture was black: its mean is the share of the other one.
+                // The first image was black: its mean is the share of the other one.
                 let other = pixels[..192].iter().sum::<f32>() / 192.0;
                 assert!((shares[2] - other).abs() < 1e-4, "{seed}: {shares:?} {other}");
                 assert!((shares[0] + shares[2] - 1.0).abs() < 1e-5 && shares[1] == 0.0);

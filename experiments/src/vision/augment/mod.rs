@@ -10,14 +10,14 @@ use rand::{Rng, SeedableRng};
 pub use mix::Mix;
 use operations::RandAugment;
 
-/// What happens to training pictures.
+/// What happens to training images.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Augment {
-    /// Least share of a picture's area that a random crop keeps, in (0, 1]; no crop if absent.
+    /// Least share of an image's area that a random crop keeps, in (0, 1]; no crop if absent.
     pub crop_scale: Option<f64>,
     /// Probability of a horizontal flip.
     pub flip: f64,
-    /// RandAugment: operations a picture; 0 for none.
+    /// RandAugment: operations an image; 0 for none.
     pub operations: usize,
     /// RandAugment: magnitude, 0 to 30.
     pub magnitude: f64,
@@ -31,7 +31,7 @@ impl Augment {
         self.crop_scale.is_none() && self.flip == 0.0 && self.operations == 0 && self.mix.is_off()
     }
 
-    /// A training picture made of `picture`: `size` × `size`, its random choices drawn from `seed`.
+    /// A training image made of `picture`: `size` × `size`, its random choices drawn from `seed`.
     pub fn picture(&self, picture: &RgbImage, size: u32, seed: u64) -> RgbImage {
         let mut rng = StdRng::seed_from_u64(seed);
         let (width, height) = picture.dimensions();
@@ -59,7 +59,7 @@ impl Augment {
 }
 
 /// A random rectangle of `scale` to 1 of the area and of aspect 3/4 to 4/3 (Inception's crop, arXiv 1409.4842, as
-/// torchvision's RandomResizedCrop): x, y, width, height. The whole picture after ten rectangles that do not fit.
+/// torchvision's RandomResizedCrop): x, y, width, height. The whole image after ten rectangles that do not fit.
 fn crop(width: u32, height: u32, scale: f64, rng: &mut StdRng) -> (u32, u32, u32, u32) {
     let area = f64::from(width) * f64::from(height);
     let (low, high) = ((3.0f64 / 4.0).ln(), (4.0f64 / 3.0).ln());
@@ -75,7 +75,7 @@ fn crop(width: u32, height: u32, scale: f64, rng: &mut StdRng) -> (u32, u32, u32
     (0, 0, width, height)
 }
 
-/// A seed of its own for picture `index` in an epoch whose seed is `epoch`.
+/// A seed of its own for image `index` in an epoch whose seed is `epoch`.
 pub fn picture_seed(epoch: u64, index: usize) -> u64 {
     // The odd constant spreads neighbouring indices over all seeds, so that no two epochs share draws.
     epoch.rotate_left(32) ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -116,7 +116,7 @@ mod tests {
             assert!(x + w <= 50 && y + h <= 40);
             assert!(f64::from(w * h) > 0.9 * 0.2 * 2000.0, "{w} {h}");
         }
-        // A picture so narrow that no rectangle of that aspect fits stays whole.
+        // An image so narrow that no rectangle of that aspect fits stays whole.
         assert_eq!(crop(200, 2, 0.9, &mut rng), (0, 0, 200, 2));
     }
 

@@ -10,7 +10,7 @@ pub const MOST: f64 = 30.0;
 
 /// How many operations, and how strong.
 pub struct RandAugment {
-    /// Operations a picture.
+    /// Operations an image.
     pub operations: usize,
     /// 0 to [`MOST`].
     pub magnitude: f64,
@@ -67,7 +67,7 @@ fn apply(operation: usize, picture: &RgbImage, strength: f64, sign: f64) -> RgbI
     }
 }
 
-/// The picture whose pixel (x, y), from the centre, is that of `picture` at (a x + b y + c, d x + e y + f); black outside.
+/// The image whose pixel (x, y), from the centre, is that of `picture` at (a x + b y + c, d x + e y + f); black outside.
 fn warped(picture: &RgbImage, [a, b, c, d, e, f]: [f64; 6]) -> RgbImage {
     let (width, height) = picture.dimensions();
     let (cx, cy) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
@@ -86,7 +86,7 @@ fn luma(pixel: &Rgb<u8>) -> f32 {
     0.299 * f32::from(pixel[0]) + 0.587 * f32::from(pixel[1]) + 0.114 * f32::from(pixel[2])
 }
 
-/// `factor` of the picture and `1 - factor` of `other`.
+/// `factor` of the image and `1 - factor` of `other`.
 fn blended(picture: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]) -> RgbImage {
     let mut made = picture.clone();
     for pixel in made.pixels_mut() {
@@ -99,7 +99,7 @@ fn blended(picture: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]
     made
 }
 
-/// Away from, or towards, the picture smoothed by 1 1 1 / 1 5 1 / 1 1 1; the outermost pixels stay.
+/// Away from, or towards, the image smoothed by 1 1 1 / 1 5 1 / 1 1 1; the outermost pixels stay.
 fn sharpened(picture: &RgbImage, factor: f32) -> RgbImage {
     let (width, height) = picture.dimensions();
     if width < 3 || height < 3 {

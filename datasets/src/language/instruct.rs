@@ -1,0 +1,287 @@
+//! Instruction tuning: its training sets as they are distributed, and the prompts of AlpacaEval and MT-Bench.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::language::records::{self, Record};
+use crate::language::{Example, Examples, Fields, Message, Template, TextError, example};
+
+/// Whose protocol training examples follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recipe {
+    /// As the files are: the WeGeFT paper's older runs, on Alpaca and UltraFeedback.
+    Plain,
+    /// LoRA-GA's, on WizardLM: a space before each answer, and none that refuses.
+    LoraGa,
+}
+
+/// The examples of `paths`: Alpaca's instruction, input and output; UltraFeedback, of which the chosen answer is kept, or of
+/// several completions the one with the best score; and whatever [`example::read`] reads.
+///
+/// # Errors
+/// As [`example::read`].
+pub fn train(paths: &[PathBuf], fields: &Fields, recipe: Recipe) -> Result<Examples, TextError> {
+    example::read_with(paths, |record| {
+        let example = match (record.value("chosen"), record.value("completions")) {
+            (Some(chosen), _) => chosen_answer(record, chosen)?,
+            (None, Some(Value::Array(completions))) => best_answer(record, completions)?,
+            _ => example::parse(record, fields)?,
+        };
+        Ok(match recipe {
+            Recipe::Plain => example,
+            Recipe::LoraGa => spaced(example),
+        })
+    })
+}
+
+/// UltraFeedback binarized: `chosen` is a conversation, or an answer to `prompt`.
+fn chosen_answer(record: &Record, chosen: &Value) -> Result<Example, TextError> {
+    match chosen {
+        Value::Array(turns) => {
+            let turns = turns.iter().enumerate().map(|(at, turn)| {
+                let message = Message::from_json(turn);
+                message.map_err(|message| record.error(format!("message {} of 'chosen' {message}", at + 1)))
+            });
+            conversation(turns.collect::<Result<_, _>>()?)
+                .ok_or_else(|| record.error("field 'chosen' is no question and answer".into()))
+        }
+        Value::String(answer) => Ok(Example::Instruction {
+            instruction: match record.value("prompt") {
+                Some(_) => record.required("prompt")?,
+                None => record.required("instruction")?,
+            },
+            input: String::new(),
+            output: answer.clone(),
+        }),
+        other => Err(record.error(format!(
+            "field 'chosen' is {}, expected an answer or a list of messages",
+            records::kind(other)
+        ))),
+    }
+}
+
+/// A question and its answer as an instruction, longer conversations as they are; `None` without either.
+fn conversation(messages: Vec<Message>) -> Option<Example> {
+    match &messages[..] {
+        [question, answer] if question.role == "user" && answer.is_of_assistant() => Some(Example::Instruction {
+            instruction: question.content.clone(),
+            input: String::new(),
+            output: answer.content.clone(),
+        }),
+        [.., last] if last.is_of_assistant() => Some(Example::Chat(example::Chat {
+            messages,
+            tools: Vec::new(),
+        })),
+        _ => None,
+    }
+}
+
+/// UltraFeedback as its authors have it: the completion of the greatest `overall_score`, the first of several.
+fn best_answer(record: &Record, completions: &[Value]) -> Result<Example, TextError> {
+    let mut best: Option<(f64, &str)> = None;
+    for completion in completions {
+        let score = completion["overall_score"].as_f64();
+        let (Some(score), Some(response)) = (score, completion["response"].as_str()) else {
+            return Err(record.error("a completion lacks 'overall_score' or 'response'".into()));
+        };
+        if best.is_none_or(|(most, _)| score > most) {
+            best = Some((score, response));
+        }
+    }
+    Ok(Example::Instruction {
+        instruction: record.required("instruction")?,
+        input: String::new(),
+        output: best.map_or(String::new(), |(_, response)| response.into()),
+    })
+}
+
+/// As LoRA-GA reads an instruction; one whose answer refuses becomes empty, so that it is left out.
+fn spaced(example: Example) -> Example {
+    let Example::Instruction {
+        instruction,
+        input,
+        output,
+    } = example
+    else {
+        return example;
+    };
+    let lower = output.to_lowercase();
+    let refuses = lower.contains("sorry") || lower.contains("as an ai");
+    Example::Completion {
+        prompt: Template::Alpaca.prompt(&instruction, &input),
+        completion: match refuses || output.trim().is_empty() {
+            true => String::new(),
+            false => format!(" {output}"),
+        },
+    }
+}
+
+/// A prompt of AlpacaEval, and the answer that others are compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compared {
+    /// The prompt.
+    pub instruction: String,
+    /// Which of the benchmark's parts it is of.
+    pub dataset: String,
+    /// The baseline's answer.
+    pub output: Option<String>,
+    /// Who wrote it.
+    pub generator: String,
+}
+
+/// The prompts of alpaca_eval.json, or the answers of a model_outputs.json.
+///
+/// # Errors
+/// A file that cannot be read, an item without an instruction.
+pub fn alpaca_eval(path: &Path) -> Result<Vec<Compared>, TextError> {
+    let read = |record: &Record| {
+        Ok(Compared {
+            instruction: record.required("instruction")?,
+            dataset: record.text("dataset")?.unwrap_or_default(),
+            output: record.text("output")?,
+            generator: record.text("generator")?.unwrap_or_else(|| "baseline".into()),
+        })
+    };
+    records::read(path)?.iter().map(read).collect()
+}
+
+/// A question of MT-Bench.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// Its number.
+    pub id: u64,
+    /// Its category, which has a temperature.
+    pub category: String,
+    /// What the user says, turn by turn.
+    pub turns: Vec<String>,
+    /// Right answers to the turns, where there are any.
+    pub reference: Vec<String>,
+}
+
+impl Conversation {
+    /// The temperature that FastChat answers this category at.
+    pub fn temperature(&self) -> f64 {
+        match self.category.as_str() {
+            "extraction" | "math" | "coding" | "reasoning" => 0.0,
+            "stem" | "humanities" => 0.1,
+            _ => 0.7,
+        }
+    }
+
+    /// Whether its judge sees right answers.
+    pub fn needs_reference(&self) -> bool {
+        matches!(self.category.as_str(), "math" | "reasoning" | "coding")
+    }
+}
+
+/// The questions of question.jsonl, with the reference answers of `references` in FastChat's form, if there are any.
+///
+/// # Errors
+/// A file that cannot be read, a question without number, category or turns.
+pub fn mt_bench(path: &Path, references: Option<&Path>) -> Result<Vec<Conversation>, TextError> {
+    let number = |record: &Record| {
+        let found = record.value("question_id").and_then(Value::as_u64);
+        found.ok_or_else(|| record.error("field 'question_id' is absent or no number".into()))
+    };
+    let texts = |record: &Record, value: Option<&Value>, name: &str| -> Result<Vec<String>, TextError> {
+        let wrong = || record.error(format!("field '{name}' is absent or no list of strings"));
+        let list = value
+            .and_then(Value::as_array)
+            .filter(|list| !list.is_empty())
+            .ok_or_else(wrong)?;
+        list.iter()
+            .map(|item| item.as_str().map(String::from).ok_or_else(wrong))
+            .collect()
+    };
+    let mut answers = Vec::new();
+    if let Some(path) = references {
+        for record in records::read(path)? {
+            let turns = record.value("choices").and_then(|choices| choices.get(0)?.get("turns"));
+            answers.push((number(&record)?, texts(&record, turns, "choices")?));
+        }
+    }
+    records::read(path)?
+        .iter()
+        .map(|record| {
+            let id = number(record)?;
+            Ok(Conversation {
+                id,
+                category: record.required("category")?,
+                turns: texts(record, record.value("turns"), "turns")?,
+                reference: answers
+                    .iter()
+                    .find(|(of, _)| *of == id)
+                    .map_or(Vec::new(), |(_, turns)| turns.clone()),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn read(text: &str, recipe: Recipe) -> Result<Examples, TextError> {
+        let (_folder, path) = written("a.jsonl", text);
+        train(&[path], &Fields::default(), recipe)
+    }
+
+    #[test]
+    fn ultrafeedback_gives_the_chosen_answer_in_each_of_its_forms() {
+        let text = r#"{"prompt": "q", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}], "rejected": []}
+{"prompt": "q", "chosen": "good", "rejected": "bad"}
+{"instruction": "q", "completions": [{"response": "bad", "overall_score": 3}, {"response": "good", "overall_score": 7.5}]}
+{"instruction": "q", "input": "", "output": "good"}"#;
+        let read = read(text, Recipe::Plain).unwrap();
+        let expected = Example::Instruction {
+            instruction: "q".into(),
+            input: String::new(),
+            output: "good".into(),
+        };
+        assert_eq!(read.examples, vec![expected; 4]);
+    }
+
+    #[test]
+    fn lora_ga_s_recipe_leaves_refusals_out_and_puts_a_space_before_answers() {
+        let text = "{\"instruction\": \"q\", \"output\": \"yes\"}\n{\"instruction\": \"q\", \"output\": \"As an AI I cannot\"}\n\
+                    {\"instruction\": \"q\", \"output\": \"I am SORRY\"}";
+        let read = read(text, Recipe::LoraGa).unwrap();
+        assert_eq!((read.examples.len(), read.empty), (1, 2));
+        assert!(matches!(&read.examples[0], Example::Completion { completion, .. } if completion == " yes"));
+    }
+
+    #[test]
+    fn bad_examples_are_named() {
+        let message = |text: &str| read(text, Recipe::Plain).unwrap_err().to_string();
+        assert!(message(r#"{"chosen": 3}"#).contains("a.jsonl:1: field 'chosen' is a number"));
+        assert!(message(r#"{"instruction": "q", "completions": [{}]}"#).contains("lacks 'overall_score'"));
+        assert!(message(r#"{"chosen": []}"#).contains("no question and answer"));
+    }
+
+    #[test]
+    fn mt_bench_has_turns_temperatures_and_references() {
+        let question = "{\"question_id\": 101, \"category\": \"math\", \"turns\": [\"a\", \"b\"]}\n";
+        let (_a, questions) = written("question.jsonl", question);
+        let (_b, references) = written(
+            "gpt-4.jsonl",
+            r#"{"question_id": 101, "choices": [{"turns": ["1", "2"]}]}"#,
+        );
+        let read = mt_bench(&questions, Some(&references)).unwrap().remove(0);
+        assert_eq!((read.temperature(), read.needs_reference()), (0.0, true));
+        assert_eq!(read.reference, ["1", "2"]);
+        let (_c, bad) = written("question.jsonl", "{\"question_id\": 1, \"category\": \"math\"}");
+        let message = mt_bench(&bad, None).unwrap_err().to_string();
+        assert!(
+            message.ends_with("question.jsonl:1: field 'turns' is absent or no list of strings"),
+            "{message}"
+        );
+    }
+}

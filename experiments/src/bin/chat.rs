@@ -1,0 +1,5 @@
+//! The program `chat` by itself.
+
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("chat")
+}

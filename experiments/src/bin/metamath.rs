@@ -1,0 +1,5 @@
+//! The program `metamath` by itself.
+
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("metamath")
+}

@@ -1,0 +1,12 @@
+//! The methods by name: one line each, from settings to an adapter, for both wings.
+
+pub mod build;
+mod check;
+pub mod rates;
+pub mod settings;
+mod table;
+
+pub use build::{adapter, fitted, scheduled};
+pub use rates::{grid, rates};
+pub use settings::{Adapter, MethodSettings, NONE, OwnSettings, Wing, ZeroFactor};
+pub use table::{fields_help, flags_of, help, names};

@@ -1,0 +1,135 @@
+//! Settings of the adapters: those of all methods, and `[methods.NAME]` of one.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// The method that trains nothing: a language model as it is.
+pub const NONE: &str = "none";
+
+/// Which factor of WeGeFT starts at zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ZeroFactor {
+    /// phi, as in the released language code.
+    Phi,
+    /// psi, as in the released vision code and in the earlier language code (GIFT).
+    Psi,
+}
+
+/// Which adapters are trained.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Adapter")]
+pub struct Adapter {
+    /// Methods, separated by commas.
+    #[arg(long, value_delimiter = ',', default_values = ["linear", "lora", "wegeft"])]
+    pub method: Vec<String>,
+    /// Modules that methods on weights adapt, separated by commas; IA3, and those on biases, norms and activations, have
+    /// places of their own.
+    #[arg(long, value_delimiter = ',', default_value = "attn.proj")]
+    pub target_modules: Vec<String>,
+    /// Rank of WeGeFT.
+    #[arg(long, default_value_t = 16)]
+    pub r: usize,
+    /// Rank of LoRA and its variants, of AdaLoRA at the end, of LoHa, LoKr, MiSS, HiRA and ReFT.
+    #[arg(long, default_value_t = 8)]
+    pub lora_r: usize,
+    /// Numerator of the scale alpha / r [default: the rank].
+    #[arg(long, allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Numerator of the scale alpha / r of LoRA and its variants, AdaLoRA, LoHa and LoKr [default: --alpha].
+    #[arg(long, allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// Dropout on what the first factor of LoRA and its variants, AdaLoRA, MiSS and HiRA reads, in training.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub lora_dropout: f64,
+    /// WeGeFT's dropout on the elements of W, in training; the paper's language runs have 0.1.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub weight_dropout: f64,
+    /// Which factor of WeGeFT starts at zero.
+    #[arg(long, value_enum, default_value_t = ZeroFactor::Psi)]
+    pub zero_factor: ZeroFactor,
+}
+
+/// Settings of one method; what is absent is as for all methods.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MethodSettings {
+    /// Rank; width of the bottleneck (houlsby, pfeiffer).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r: Option<usize>,
+    /// Numerator of the scale.
+    #[serde(alias = "lora_alpha", skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Rank of AdaLoRA as training starts; 1.5 times r if absent, as in its paper.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_r: Option<usize>,
+    /// Steps before AdaLoRA's ranks begin to fall; a tenth of all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tinit: Option<usize>,
+    /// Steps at the end in which AdaLoRA's ranks stay as they are; half of all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tfinal: Option<usize>,
+    /// Steps between two cuts of AdaLoRA's ranks; a two-hundredth of all if absent.
+    #[serde(alias = "deltaT", skip_serializing_if = "Option::is_none")]
+    pub delta_t: Option<usize>,
+    /// Weight of AdaLoRA's orthogonality penalty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orth_reg_weight: Option<f64>,
+    /// Channels of a block of OFT and BOFT.
+    #[serde(
+        alias = "oft_block_size",
+        alias = "boft_block_size",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub block_size: Option<usize>,
+    /// Factors of BOFT's rotation.
+    #[serde(alias = "boft_n_butterfly_factor", skip_serializing_if = "Option::is_none")]
+    pub n_butterfly_factor: Option<usize>,
+    /// Prompt tokens of VPT.
+    #[serde(alias = "num_virtual_tokens", skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
+    /// Modules (or places, for the methods that act on activations) to adapt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_modules: Option<Vec<String>>,
+    /// Peak learning rate.
+    #[serde(alias = "lr", skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Weight decay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Learning rates of the grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep_lr: Option<Vec<f64>>,
+    /// Weight decays of the grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep_weight_decay: Option<Vec<f64>>,
+}
+
+/// `[methods.NAME]`: settings of one method that differ from those of all.
+pub type OwnSettings = BTreeMap<String, MethodSettings>;
+
+/// What is adapted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wing {
+    /// A vision transformer with a head that is trained in full.
+    Vision,
+    /// A language model.
+    Language,
+    /// A text encoder or language model with a head that is trained in full.
+    Text,
+}
+
+impl Wing {
+    /// As messages name it.
+    pub(super) fn models(self) -> &'static str {
+        match self {
+            Self::Vision => "vision transformers",
+            Self::Language => "language models",
+            Self::Text => "text classifiers",
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What killed processes have left in a folder: files that were being written beside their places.
+
+use std::path::Path;
+
+use crate::cli::output::detail;
+
+/// Removes such files from `folder`, in which no other process works, and from the folders in it.
+pub fn remove_strays(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => remove_strays(&path),
+            Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => {
+                // One that cannot be removed is only in the way.
+                if std::fs::remove_file(&path).is_ok() {
+                    detail(format_args!("removed what a killed run has left: {}", path.display()));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A name as temporary files have it.
+fn is_stray(name: &str) -> bool {
+    let end = name.strip_prefix(".tmp");
+    end.is_some_and(|end| end.len() == 6 && end.chars().all(|c| c.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_temporary_files_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        let (stray, _) = tempfile::NamedTempFile::new_in(&inner)
+            .unwrap()
+            .keep()
+            .map(|(_, path)| (path, ()))
+            .unwrap();
+        let stays = [
+            inner.join(".tmpl"),
+            inner.join("x.tmpAbc123"),
+            dir.path().join("summary.json"),
+        ];
+        for path in &stays {
+            std::fs::write(path, "x").unwrap();
+        }
+        remove_strays(dir.path());
+        assert!(!stray.exists() && stays.iter().all(|path| path.exists()));
+    }
+}

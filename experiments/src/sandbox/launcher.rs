@@ -1,0 +1,102 @@
+//! The process in which a program runs, before it is that program: this executable, started again, which takes its own
+//! rights away and then becomes the interpreter.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Holds, Limits};
+
+/// The hidden first argument that makes a launcher of this executable.
+pub const NAME: &str = "__sandbox";
+
+/// What is launched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    /// The interpreter.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Folders and files that may be read.
+    pub readable: Vec<PathBuf>,
+    /// The only folder that may be written to; also the working folder.
+    pub folder: PathBuf,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// Runs the launcher, if that is what this process was started for.
+pub fn entry() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != NAME {
+        return None;
+    }
+    let failed = launch(args.next());
+    // Only a failure returns: otherwise this process is the interpreter now.
+    eprintln!("{failed}");
+    Some(ExitCode::from(FAILED))
+}
+
+/// The exit code of a launcher that failed.
+pub const FAILED: u8 = 125;
+
+/// Becomes the program; returns only why it could not.
+fn launch(given: Option<OsString>) -> String {
+    let given = given.unwrap_or_default();
+    let launch: Launch = match serde_json::from_str(&given.to_string_lossy()) {
+        Ok(launch) => launch,
+        Err(error) => return format!("the sandbox is for this program's own use ({error})"),
+    };
+    if let Err(error) = std::env::set_current_dir(&launch.folder) {
+        return format!("cannot enter {}: {error}", launch.folder.display());
+    }
+    let holds = match confine(&launch) {
+        Ok(holds) => holds,
+        Err(message) => return message,
+    };
+    let said = serde_json::to_string(&holds).unwrap_or_default();
+    let mut stdout = std::io::stdout();
+    if let Err(error) = writeln!(stdout, "{said}").and_then(|()| stdout.flush()) {
+        return format!("cannot write to the starter: {error}");
+    }
+    let mut command = Command::new(&launch.program);
+    command.args(&launch.args);
+    become_program(&mut command, &launch)
+}
+
+#[cfg(target_os = "linux")]
+fn confine(launch: &Launch) -> Result<Holds, String> {
+    super::linux::confine(launch)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn confine(launch: &Launch) -> Result<Holds, String> {
+    super::limits::set(&launch.limits)?;
+    Ok(Holds {
+        limits: true,
+        ..Holds::default()
+    })
+}
+
+#[cfg(not(unix))]
+fn confine(_launch: &Launch) -> Result<Holds, String> {
+    Ok(Holds::default())
+}
+
+#[cfg(unix)]
+fn become_program(command: &mut Command, launch: &Launch) -> String {
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    format!("cannot start {}: {error}", launch.program.display())
+}
+
+#[cfg(not(unix))]
+fn become_program(command: &mut Command, launch: &Launch) -> String {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => format!("cannot start {}: {error}", launch.program.display()),
+    }
+}

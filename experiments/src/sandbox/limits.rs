@@ -1,0 +1,39 @@
+//! Resource limits of this process and what it becomes.
+#![cfg(unix)]
+
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::Limits;
+
+/// Open files.
+const FILES: u64 = 64;
+
+/// CPU seconds beside the wall time: the interpreter's own start.
+const START: u64 = 2;
+
+/// Sets the limits of this process.
+///
+/// # Errors
+/// A limit that the system does not let it set.
+pub fn set(limits: &Limits) -> Result<(), String> {
+    let cpu = limits.seconds.ceil() as u64 + START;
+    let limit = |resource, name: &str, soft: u64, hard: u64| {
+        setrlimit(resource, soft, hard).map_err(|e| format!("cannot limit {name}: {e}"))
+    };
+    // The soft limit ends it by a signal that it may catch, the hard one does not.
+    limit(Resource::RLIMIT_CPU, "CPU time", cpu, cpu + 1)?;
+    limit(
+        Resource::RLIMIT_FSIZE,
+        "file size",
+        limits.disk_mb << 20,
+        limits.disk_mb << 20,
+    )?;
+    limit(Resource::RLIMIT_NOFILE, "open files", FILES, FILES)?;
+    limit(Resource::RLIMIT_CORE, "core dumps", 0, 0)?;
+    limit(
+        Resource::RLIMIT_AS,
+        "memory",
+        limits.memory_mb << 20,
+        limits.memory_mb << 20,
+    )
+}

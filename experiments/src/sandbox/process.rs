@@ -1,0 +1,144 @@
+//! A process with an end: by itself, by its time, or by the room that it takes on disk.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How a process ended.
+pub enum End {
+    /// By itself.
+    Exited(ExitStatus),
+    /// Its time was over.
+    Late,
+    /// Its folder was full.
+    Full,
+}
+
+/// What is kept of an output; the rest is read and forgotten.
+const KEPT: usize = 1 << 16;
+
+/// How often the folder is looked at.
+const LOOK: Duration = Duration::from_millis(40);
+
+/// Files in the folder.
+const MOST_FILES: usize = 2000;
+
+/// Runs `command` in `folder` with `input`; its end, and its output and error output as far as they are kept.
+///
+/// # Errors
+/// A process that cannot be started.
+pub fn run(
+    command: &mut Command,
+    input: Vec<u8>,
+    folder: &Path,
+    wall: Duration,
+    most_bytes: u64,
+) -> std::io::Result<(End, [Vec<u8>; 2])> {
+    own_group(command);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends before it has read everything is no failure.
+        std::thread::spawn(move || stdin.write_all(&input));
+    }
+    let outputs = [
+        child.stdout.take().map(|pipe| kept(Box::new(pipe))),
+        child.stderr.take().map(|pipe| kept(Box::new(pipe))),
+    ];
+    let end = watch(&mut child, folder, wall, most_bytes);
+    stop(&mut child);
+    // A process that was left behind may hold the pipe: it is not waited for.
+    let text = |output: Option<mpsc::Receiver<Vec<u8>>>| {
+        output
+            .and_then(|output| output.recv_timeout(Duration::from_secs(1)).ok())
+            .unwrap_or_default()
+    };
+    Ok((end?, outputs.map(text)))
+}
+
+fn watch(child: &mut Child, folder: &Path, wall: Duration, most_bytes: u64) -> std::io::Result<End> {
+    let start = Instant::now();
+    let mut looked = start;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(End::Exited(status));
+        }
+        if start.elapsed() > wall {
+            return Ok(End::Late);
+        }
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
+            let (files, bytes) = taken(folder);
+            if files > MOST_FILES || bytes > most_bytes {
+                return Ok(End::Full);
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// Files below `folder` and their bytes.
+fn taken(folder: &Path) -> (usize, u64) {
+    let (mut files, mut bytes, mut folders) = (0, 0, vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            files += 1;
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => bytes += metadata.len(),
+                Err(_) => {}
+            }
+            if files > MOST_FILES {
+                return (files, bytes);
+            }
+        }
+    }
+    (files, bytes)
+}
+
+fn kept(mut pipe: Box<dyn Read + Send>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut kept, mut buffer) = (Vec::new(), vec![0; KEPT]);
+        while let Ok(count) = pipe.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            let room = KEPT - kept.len();
+            kept.extend_from_slice(&buffer[..count.min(room)]);
+        }
+        // Nobody waits for it any more where the process was ended.
+        let _ = sender.send(kept);
+    });
+    receiver
+}
+
+/// A group of its own: what it may have started ends with it, and Ctrl-C is the starter's alone.
+#[cfg(unix)]
+fn own_group(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_group(_command: &mut Command) {}
+
+/// Ends what is left of the process and its group.
+fn stop(child: &mut Child) {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{Signal, killpg};
+        use nix::unistd::Pid;
+        // There may be none any more.
+        let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}

@@ -1,0 +1,410 @@
+//! `metamath`: MetaMathQA to train on, GSM8K to test on: the WeGeFT paper's Table 1 (LoRA-GA's protocol), and PEFT's
+//! method_comparison.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backbones::lm::LmTokenizer;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Command, ValueHint};
+use datasets::language::metamath::{Comparison, Pair};
+use datasets::language::question::Verdict;
+use datasets::language::sample::{self, text::document};
+use datasets::language::{Example, Gold, Template};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::tell;
+use crate::cli::settings::{absolute, check_positive};
+use crate::language::judge::{Asked, Judge, TestSet};
+use crate::language::lab::{Corpus, LanguageLab, ReadExamples};
+use crate::language::model;
+use crate::language::settings::{Evaluation, SAMPLE, Settings};
+use crate::report::run_folder::Layout;
+use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
+use crate::suites::peft_result;
+
+/// The experiment.
+pub struct MetaMath;
+
+/// Settings of `metamath`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct MetaMathSettings {
+    /// What all programs of language models share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: Settings,
+    /// The data.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: Data,
+    /// The evaluation.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// Data of `metamath`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Data")]
+pub struct Data {
+    /// Folder with MetaMathQA-395K.json and GSM8K's test.jsonl, as their authors distribute them [default: generated questions].
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// MetaMathQA: JSON, JSONL or parquet with query, response and type [default: in --data].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_file: Option<PathBuf>,
+    /// GSM8K's test questions: JSONL or parquet with question and answer [default: in --data].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_file: Option<PathBuf>,
+    /// General text, a paragraph a line, whose loss before and after says what the model forgets [default: none; of the
+    /// generated questions text of the kind that the model was pretrained on].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub general_file: Option<PathBuf>,
+    /// Whose comparison is followed: LoRA-GA's, as the paper does, or PEFT's method_comparison.
+    #[arg(long, value_parser = PossibleValuesParser::new(Comparison::NAMES), default_value = "lora-ga")]
+    pub protocol: String,
+    /// LoRA-GA's limit on a training example: question and answer have fewer tokens, or it is left out.
+    #[arg(long, default_value_t = 512)]
+    pub fewer_tokens: usize,
+    /// At most so many test questions, the first ones [default: all].
+    #[arg(long, alias = "max-eval-samples")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+}
+
+impl MetaMathSettings {
+    fn check(&mut self) -> Result<(), String> {
+        self.common.check()?;
+        self.evaluation.check()?;
+        let data = &mut self.data;
+        check_positive(&[
+            ("test_limit", data.test_limit.unwrap_or(1)),
+            ("fewer_tokens", data.fewer_tokens),
+        ])?;
+        let paths = [
+            &mut data.data,
+            &mut data.train_file,
+            &mut data.test_file,
+            &mut data.general_file,
+        ];
+        for path in paths.into_iter().flatten() {
+            *path = absolute(path)?;
+        }
+        Comparison::named(&data.protocol).map(drop)
+    }
+}
+
+const MORE: &str = "\
+With neither --model nor --data it runs on generated questions and the small model that ships, with settings of its own: \
+methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
+
+Answers are extracted as each protocol's released code does. LoRA-GA's takes the digits right after the first #### and stops at \
+signs and commas, on both sides alike, so that \"1,000\" counts as \"1\"; PEFT's takes what follows the last \"The answer is\" or ####. \
+\"forgetting\" is the mean loss of a token of the general text after training, less the one before.
+
+The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/, adapter/ (Hugging Face \
+PEFT's layout), a file of answers, and peft_result.json, the result as PEFT's method_comparison records it. The same command again \
+goes on where the folder ends.";
+
+impl Experiment for MetaMath {
+    fn text(&self) -> Text {
+        Text {
+            name: "metamath",
+            about: "Fine-tune a language model on MetaMathQA and evaluate it on GSM8K",
+            more: MORE,
+            examples: "metamath
+                metamath --config paper-metamath-llama2 --data ROOT --learning-rate 2e-4
+                metamath --config peft-metamath-llama32 --data ROOT --general-file wiki.txt",
+            defaults: concat!(
+                include_str!("language.toml"),
+                "learning_rate = 2e-4\nmax_new_tokens = 512\n"
+            ),
+            presets: &[
+                Preset {
+                    name: "paper-metamath-llama2",
+                    text: include_str!("../../configs/paper-metamath-llama2.toml"),
+                },
+                Preset {
+                    name: "peft-metamath-llama32",
+                    text: include_str!("../../configs/peft-metamath-llama32.toml"),
+                },
+            ],
+        }
+    }
+
+    fn flags(&self, command: Command) -> Command {
+        MetaMathSettings::augment_args(command)
+    }
+
+    fn open(&self, given: &Given) -> Result<Opened, String> {
+        let sample = [SAMPLE, "max_new_tokens = 40"];
+        let (settings, program) = given.settings::<MetaMathSettings>(&sample, MetaMathSettings::check)?;
+        let protocol = Comparison::named(&settings.data.protocol)?;
+        let given = [&settings.data.data, &settings.data.train_file, &settings.data.test_file];
+        let files = given.into_iter().any(Option::is_some);
+        let (corpus, general) = match files {
+            true => (from_files(&settings, protocol)?, general(&settings.data)?),
+            false => {
+                let texts = (0..60).map(|index| document(GENERAL, index));
+                (from_sample(&settings, protocol), texts.collect())
+            }
+        };
+        let table = program.table.clone();
+        let layout = Layout::Sets {
+            scored: vec![SET.into()],
+            published: &[],
+            published_sets: Vec::new(),
+        };
+        let lab = LanguageLab::new(program, settings.common, corpus)
+            .with_general(general)
+            .with_finish(Box::new(move |finished| peft_result::write(finished, &table)));
+        Ok(Opened {
+            lab: Box::new(lab),
+            layout,
+        })
+    }
+}
+
+/// Seed of generated text that the model was not pretrained on.
+const GENERAL: u64 = 7;
+
+/// Name of the test set.
+const SET: &str = "GSM8K";
+
+/// Judges by the worked answer.
+struct Worked {
+    answer: String,
+    protocol: Comparison,
+}
+
+impl Judge for Worked {
+    fn gold(&self) -> String {
+        self.answer.clone()
+    }
+
+    fn judge(&self, prompt: &str, output: &str) -> Verdict {
+        self.protocol.judge(&format!("{prompt}{output}"), &self.answer)
+    }
+}
+
+fn asked(protocol: Comparison, question: &str, answer: String) -> Asked {
+    Asked {
+        prompt: protocol.test_prompt(question),
+        options: None,
+        judge: Arc::new(Worked { answer, protocol }),
+    }
+}
+
+/// A training example: of LoRA-GA's the answer is learned, of PEFT's all of it.
+fn example(protocol: Comparison, pair: Pair) -> Example {
+    match protocol {
+        Comparison::LoraGa => Example::Completion {
+            prompt: pair.prompt,
+            completion: format!(" {}", pair.response),
+        },
+        Comparison::Peft => Example::Completion {
+            prompt: String::new(),
+            completion: pair.prompt + &pair.response,
+        },
+    }
+}
+
+fn corpus(settings: &MetaMathSettings, examples: ReadExamples, questions: Vec<Asked>, files: Vec<PathBuf>) -> Corpus {
+    let limit = settings.data.test_limit.unwrap_or(usize::MAX);
+    Corpus {
+        name: String::new(),
+        place: files.first().map(|file| file.display().to_string()),
+        examples,
+        template: Template::Plain,
+        sets: vec![TestSet {
+            name: SET.into(),
+            questions: questions.into_iter().take(limit).collect(),
+            scored: true,
+            metric: "accuracy",
+        }],
+        files,
+        evaluation: Some(settings.evaluation.clone()),
+    }
+}
+
+/// The first of `names` that is in the data folder, unless `given` names a file.
+fn file(given: Option<&PathBuf>, data: &Data, names: &[&str], flag: &str) -> Result<PathBuf, String> {
+    if let Some(path) = given {
+        return Ok(path.clone());
+    }
+    let Some(root) = &data.data else {
+        return Err(format!("give {flag}, or --data, a folder with {}", names[0]));
+    };
+    let found = names.iter().map(|name| root.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| format!("{} holds no {}; give {flag}", root.display(), names.join(" or ")))
+}
+
+fn from_files(settings: &MetaMathSettings, protocol: Comparison) -> Result<Corpus, String> {
+    let data = &settings.data;
+    let test = file(
+        data.test_file.as_ref(),
+        data,
+        &[
+            "test.jsonl",
+            "gsm8k/test.jsonl",
+            "test.parquet",
+            "test-00000-of-00001.parquet",
+        ],
+        "--test-file",
+    )?;
+    let questions = protocol.test(&test).map_err(|e| e.to_string())?;
+    let questions = questions
+        .into_iter()
+        .map(|(question, answer)| asked(protocol, &question, answer));
+    let questions = questions.collect();
+    let train = file(
+        data.train_file.as_ref(),
+        data,
+        &["MetaMathQA-395K.json", "MetaMathQA.json", "train.jsonl"],
+        "--train-file",
+    );
+    let files = train.iter().cloned().chain([test]).collect();
+    let (model, fewer) = (settings.common.model.clone(), data.fewer_tokens);
+    let (limit, seed) = (
+        settings.common.examples.train_limit,
+        settings.common.execution.seed.clone(),
+    );
+    let examples = move || {
+        let read = protocol
+            .train(train.as_ref().map_err(Clone::clone)?)
+            .map_err(|e| e.to_string())?;
+        let mut pairs = read.pairs;
+        let mut too_long = read.too_long;
+        match protocol {
+            Comparison::LoraGa => {
+                let folder = model::folder(&model)?;
+                let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
+                too_long += keep_short(&mut pairs, &tokenizer, fewer, limit)?;
+            }
+            // A training there reads a random part of the file.
+            Comparison::Peft => pairs.shuffle(&mut StdRng::seed_from_u64(seed.first().copied().unwrap_or(0))),
+        }
+        tell(format_args!(
+            "MetaMathQA: {} examples; {} of other kinds and {too_long} that are too long left out",
+            pairs.len(),
+            read.other_kinds
+        ));
+        Ok(pairs
+            .into_iter()
+            .map(|pair| example(protocol, pair))
+            .collect::<Vec<_>>()
+            .into())
+    };
+    Ok(corpus(settings, Box::new(examples), questions, files))
+}
+
+/// Leaves the first `limit` pairs of fewer than `fewer` tokens, question, a space and answer together; how many were longer.
+fn keep_short(
+    pairs: &mut Vec<Pair>,
+    tokenizer: &LmTokenizer,
+    fewer: usize,
+    limit: Option<usize>,
+) -> Result<usize, String> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut kept = Vec::new();
+    let mut too_long = 0;
+    // In stretches, so that no more is read than is taken.
+    for stretch in pairs.chunks(1 << 13) {
+        let short = |pair: &Pair| -> Result<bool, String> {
+            let tokens = tokenizer.encode(&format!("{} {}", pair.prompt, pair.response), true)?;
+            Ok(tokens.len() < fewer)
+        };
+        let short: Vec<bool> = stretch.par_iter().map(short).collect::<Result<_, String>>()?;
+        for (pair, short) in stretch.iter().zip(short) {
+            if kept.len() == limit {
+                break;
+            }
+            match short {
+                true => kept.push(pair.clone()),
+                false => too_long += 1,
+            }
+        }
+        if kept.len() == limit {
+            break;
+        }
+    }
+    *pairs = kept;
+    Ok(too_long)
+}
+
+/// The paragraphs of the general text.
+fn general(data: &Data) -> Result<Vec<String>, String> {
+    let Some(path) = &data.general_file else {
+        return Ok(Vec::new());
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<String> = lines.map(String::from).collect();
+    match lines.is_empty() {
+        true => Err(format!("{} holds no text; give a paragraph a line", path.display())),
+        false => Ok(lines),
+    }
+}
+
+/// The arithmetic suite's questions, their answers in the form that this protocol asks for.
+fn from_sample(settings: &MetaMathSettings, protocol: Comparison) -> Corpus {
+    let suite = sample::arithmetic::suite();
+    let pair = |example: &Example| match example {
+        Example::Instruction {
+            instruction, output, ..
+        } => {
+            let (worked, answer) = output.rsplit_once("The answer is").unwrap_or((output, ""));
+            let number = answer.trim_matches([' ', '.', ':']);
+            Some(Pair {
+                prompt: protocol.prompt(instruction),
+                response: format!("{}\n#### {number}", worked.trim()),
+            })
+        }
+        _ => None,
+    };
+    let pairs: Vec<Pair> = suite.train.iter().filter_map(pair).collect();
+    let questions = suite.sets.iter().flat_map(|(_, questions)| questions);
+    let questions = questions.map(|question| {
+        let number = match question.gold {
+            Gold::Number(number) => number,
+            _ => 0.0,
+        };
+        asked(protocol, &question.instruction, format!("#### {number}"))
+    });
+    let questions = questions.collect();
+    let examples = move || {
+        Ok(pairs
+            .iter()
+            .cloned()
+            .map(|pair| example(protocol, pair))
+            .collect::<Vec<_>>()
+            .into())
+    };
+    corpus(settings, Box::new(examples), questions, Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_answers_are_judged_right() {
+        let suite = sample::arithmetic::suite();
+        assert!(suite.train.iter().all(|example| {
+            matches!(example, Example::Instruction { output, .. } if output.contains("The answer is"))
+        }));
+        for protocol in [Comparison::LoraGa, Comparison::Peft] {
+            let made = asked(protocol, "How many?", "#### 12".into());
+            let judged = |output: &str| made.judge.judge(&made.prompt, output).correct;
+            assert!(judged("3 * 4 = 12\n#### 12") && !judged("#### 11"));
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Adapters of text classifiers: which modules they have, and PEFT's files of them.
+
+use std::path::Path;
+
+use backbones::classify::{PretrainedClassifier, SequenceClassifier};
+use serde_json::{Value, json};
+use wegeft::storage::{WEIGHTS_FILE, read_tensors};
+use wegeft::{Adapted, AdapterConfig, Fused, read_config, site};
+
+use crate::language::model::BASE_MODEL;
+use crate::methods::{self, Adapter, OwnSettings, Wing};
+use crate::train::precision::trained_in_f32;
+
+/// PEFT's task type of sequence classification.
+pub const SEQ_CLS: &str = "SEQ_CLS";
+
+/// Projections of queries and values, by the model's `model_type`.
+fn queries_and_values(model_type: &str) -> &'static [&'static str] {
+    match model_type {
+        "bert" | "roberta" | "xlm-roberta" | "electra" => &["query", "value"],
+        "distilbert" => &["q_lin", "v_lin"],
+        "deberta-v2" => &["query_proj", "value_proj"],
+        "modernbert" => &["attn.Wqkv"],
+        "gpt2" => &["c_attn"],
+        "phi3" => &["qkv_proj"],
+        _ => &["q_proj", "v_proj"],
+    }
+}
+
+/// IA3's places of an encoder: keys, values, and what the MLP's second layer reads.
+fn keys_values_mlp(model_type: &str) -> Option<[&'static str; 3]> {
+    match model_type {
+        "bert" | "roberta" | "xlm-roberta" | "electra" => Some(["key", "value", "output.dense"]),
+        "distilbert" => Some(["k_lin", "v_lin", "ffn.lin2"]),
+        "deberta-v2" => Some(["key_proj", "value_proj", "output.dense"]),
+        _ => None,
+    }
+}
+
+/// The new adapter of a method for `pretrained`, loaded from `model`.
+///
+/// # Errors
+/// An unknown method.
+pub fn config(
+    all: &Adapter,
+    own: &OwnSettings,
+    method: &str,
+    pretrained: &PretrainedClassifier,
+    model: Option<&str>,
+) -> Result<AdapterConfig, String> {
+    let kind = pretrained.config["model_type"].as_str().unwrap_or_default();
+    let given = !all.target_modules.is_empty() || own.get(method).is_some_and(|own| own.target_modules.is_some());
+    let mut all = all.clone();
+    if all.target_modules.is_empty() {
+        all.target_modules = queries_and_values(kind).iter().map(|name| (*name).into()).collect();
+    }
+    let mut config = methods::adapter(&all, own, method, Wing::Text)?;
+    match (method, keys_values_mlp(kind), given) {
+        ("ia3", Some(places), false) => config = AdapterConfig::ia3([places[2]]).with_target_modules(places),
+        (_, _, false) if kind == "modernbert" && config.targets.fused.is_empty() => {
+            config = config.with_fused(Fused::qkv("attn.Wqkv", ["q", "v"]));
+        }
+        _ => {}
+    }
+    // What PEFT and `adapter` look for in adapter_config.json.
+    config.extra.insert(BASE_MODEL.into(), json!(model));
+    config.extra.insert("task_type".into(), json!(SEQ_CLS));
+    Ok(config.with_modules_to_save(trained_in_full(pretrained)))
+}
+
+/// Modules that every method trains in full: the head by PEFT's name, and what of it the model's files lack. (PEFT trains
+/// `classifier` and `score` alone and leaves a pooler that started at random as it is.)
+fn trained_in_full(pretrained: &PretrainedClassifier) -> Vec<String> {
+    let out = &pretrained.model.head().config().out;
+    let head = out.split('.').next().unwrap_or(out).to_string();
+    let mut modules = vec![head];
+    for name in &pretrained.fresh {
+        let module = name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module);
+        if !site::is_saved(name, &modules) {
+            modules.push(module.to_string());
+        }
+    }
+    modules
+}
+
+/// A new adapter of `config` on `model`.
+///
+/// # Errors
+/// An adapter that does not fit.
+pub fn init(config: &AdapterConfig, model: SequenceClassifier) -> Result<Adapted<SequenceClassifier>, String> {
+    config.init(model).map(trained_in_f32).map_err(|e| e.to_string())
+}
+
+/// `model` with the adapter of `folder`, ours or PEFT's.
+///
+/// # Errors
+/// An adapter of another kind of task, files that are missing or do not fit the model.
+pub fn open(model: SequenceClassifier, folder: &Path) -> Result<Adapted<SequenceClassifier>, String> {
+    let mut config = read_config(folder).map_err(|e| e.to_string())?;
+    check_task_type(folder, &config)?;
+    // PEFT trains every module whose path ends so: 'classifier' means 'pre_classifier' too.
+    let named = std::mem::take(&mut config.targets.modules_to_save);
+    let ends = |path: &str| named.iter().any(|name| path.ends_with(name.as_str()));
+    for param in site::params(&model) {
+        let starts = param.path.match_indices('.').map(|(end, _)| &param.path[..end]);
+        if let Some(module) = starts.into_iter().find(|module| ends(module))
+            && !config.targets.modules_to_save.iter().any(|known| known == module)
+        {
+            config.targets.modules_to_save.push(module.to_string());
+        }
+    }
+    config
+        .load(model, folder)
+        .map(trained_in_f32)
+        .map_err(|e| e.to_string())
+}
+
+/// Names of the classes of an adapter whose folder says none: their numbers.
+///
+/// # Errors
+/// A file that cannot be read, or that holds no head.
+pub fn numbered(folder: &Path) -> Result<Vec<String>, String> {
+    const HEADS: [&str; 3] = ["classifier.weight", "score.weight", "out_proj.weight"];
+    let path = folder.join(WEIGHTS_FILE);
+    let tensors = read_tensors(&path).map_err(|e| e.to_string())?;
+    let head = tensors
+        .iter()
+        .find(|(name, _)| HEADS.iter().any(|head| name.ends_with(&format!(".{head}"))));
+    match head {
+        Some((_, stored)) => Ok((0..stored.shape[0]).map(|class| class.to_string()).collect()),
+        None => Err(format!(
+            "{} holds no head ({}); it is no text classifier's",
+            path.display(),
+            HEADS.join(", ")
+        )),
+    }
+}
+
+/// Refuses an adapter of another kind of task than sequence classification.
+///
+/// # Errors
+/// PEFT's name of the other kind.
+fn check_task_type(folder: &Path, config: &AdapterConfig) -> Result<(), String> {
+    match config.extra.get("task_type") {
+        None | Some(Value::Null) => Ok(()),
+        Some(kind) if kind == SEQ_CLS => Ok(()),
+        Some(kind) => Err(format!(
+            "{}: field 'task_type' is {kind}, which is not implemented for text classifiers; an adapter of {SEQ_CLS} is \
+             needed (and `generate` reads those of CAUSAL_LM)",
+            folder.join("adapter_config.json").display()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use backbones::classify::{ClassifierOptions, load_classifier};
+    use backbones::lm::{Layout, Side};
+    use burn::module::Module;
+    use burn::tensor::{Device, Int, Tensor, TensorData};
+    use wegeft::storage::Stored;
+
+    use super::*;
+    use crate::cli::settings::defaults;
+
+    const FAMILIES: [&str; 4] = ["bert", "roberta", "distilbert", "llama"];
+
+    fn of_peft(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/seq_cls")
+            .join(name)
+    }
+
+    fn base_folder(name: &str) -> PathBuf {
+        let fixtures = "../crates/backbones/tests/fixtures/encoder";
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(fixtures).join(name)
+    }
+
+    fn base(name: &str) -> PretrainedClassifier {
+        let options = ClassifierOptions::default();
+        load_classifier(&base_folder(name).to_string_lossy(), &options, &Device::flex()).unwrap()
+    }
+
+    /// Logits of the three texts of the fixture.
+    fn logits(model: &SequenceClassifier, name: &str) -> Vec<f32> {
+        let stored = read_tensors(&base_folder(name).join("expected.safetensors")).unwrap();
+        let ids: Vec<i64> = stored["ids"].values.iter().map(|id| *id as i64).collect();
+        let ids = TensorData::new(ids, stored["ids"].shape.clone());
+        let ids = Tensor::<2, Int>::from_data(ids, &Device::flex());
+        let layout = Layout::padded(&[12, 7, 1], 12, Side::Right);
+        model.forward(ids, &layout, None).into_data().iter::<f32>().collect()
+    }
+
+    fn furthest(ours: &[f32], theirs: &Stored) -> f32 {
+        assert_eq!(ours.len(), theirs.values.len());
+        let pairs = ours.iter().zip(&theirs.values);
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn adapters_of_peft_give_peft_s_logits_and_are_written_as_peft_wrote_them() {
+        for name in FAMILIES {
+            let folder = of_peft(name);
+            let theirs = read_tensors(&folder.join("expected.safetensors")).unwrap();
+            let adapted = open(base(name).model, &folder).unwrap();
+            let off = furthest(&logits(&adapted.bind(), name), &theirs["logits"]);
+            assert!(off < 1e-5, "{name}: {off}");
+            let dir = tempfile::tempdir().unwrap();
+            adapted.save(dir.path()).unwrap();
+            let tensors = |folder: &Path| read_tensors(&folder.join(WEIGHTS_FILE)).unwrap();
+            assert_eq!(tensors(dir.path()), tensors(&folder), "{name}");
+            let again = open(base(name).model, dir.path()).unwrap();
+            assert_eq!(again.config().extra["task_type"], SEQ_CLS);
+        }
+        let classes = numbered(&of_peft("bert")).unwrap();
+        assert_eq!(classes, ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn a_new_adapter_has_the_tensors_and_fields_of_peft_s() {
+        let fields = |folder: &Path| -> Value {
+            serde_json::from_str(&std::fs::read_to_string(folder.join("adapter_config.json")).unwrap()).unwrap()
+        };
+        for name in FAMILIES {
+            let all = Adapter {
+                lora_r: 2,
+                target_modules: Vec::new(),
+                ..defaults()
+            };
+            let pretrained = base(name);
+            let config = config(&all, &OwnSettings::new(), "lora", &pretrained, Some(name)).unwrap();
+            let adapted = init(&config, pretrained.model.clone()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            adapted.valid().save(dir.path()).unwrap();
+            let shapes = |folder: &Path| -> Vec<(String, Vec<usize>)> {
+                let tensors = read_tensors(&folder.join(WEIGHTS_FILE)).unwrap();
+                let named = tensors.into_iter().map(|(name, stored)| (name, stored.shape));
+                // PEFT takes 'pre_classifier' for 'classifier' too, but it does not start anew here.
+                named.filter(|(name, _)| !name.contains("pre_classifier")).collect()
+            };
+            assert_eq!(shapes(dir.path()), shapes(&of_peft(name)), "{name}");
+            let (ours, theirs) = (fields(dir.path()), fields(&of_peft(name)));
+            for field in ["peft_type", "task_type", "r", "base_model_name_or_path"] {
+                assert_eq!(ours[field], theirs[field], "{name}: {field}");
+            }
+            let saved = ours["modules_to_save"].as_array().unwrap();
+            assert!(
+                saved
+                    .iter()
+                    .all(|name| theirs["modules_to_save"].as_array().unwrap().contains(name))
+            );
+        }
+    }
+
+    #[test]
+    fn what_of_the_head_starts_at_random_is_trained_by_every_method() {
+        let dir = tempfile::tempdir().unwrap();
+        let bare = dir.path();
+        std::fs::copy(base_folder("bert").join("config.json"), bare.join("config.json")).unwrap();
+        let mut tensors = read_tensors(&base_folder("bert").join("model.safetensors")).unwrap();
+        tensors.retain(|name, _| !name.contains("pooler") && !name.contains("classifier"));
+        wegeft::storage::write_tensors(&bare.join("model.safetensors"), &tensors).unwrap();
+        let device = Device::flex();
+        let pretrained = load_classifier(&bare.to_string_lossy(), &ClassifierOptions::default(), &device).unwrap();
+        assert_eq!(trained_in_full(&pretrained), ["classifier", "bert.pooler.dense"]);
+        // Another seed, another head; the same seed, the same one.
+        let started = |seed: u64| {
+            device.seed(seed);
+            let model = pretrained.model.clone().with_fresh_head(&pretrained.fresh, &device);
+            logits(&model, "bert")
+        };
+        assert_eq!(started(1), started(1));
+        assert_ne!(started(1), started(2));
+    }
+
+    #[test]
+    fn adapters_of_other_tasks_are_refused_by_name() {
+        for kind in ["TOKEN_CLS", "FEATURE_EXTRACTION", "QUESTION_ANS", "CAUSAL_LM"] {
+            let dir = tempfile::tempdir().unwrap();
+            for file in ["adapter_config.json", WEIGHTS_FILE] {
+                std::fs::copy(of_peft("bert").join(file), dir.path().join(file)).unwrap();
+            }
+            let path = dir.path().join("adapter_config.json");
+            let text = std::fs::read_to_string(&path).unwrap().replace(SEQ_CLS, kind);
+            std::fs::write(&path, text).unwrap();
+            let message = open(base("bert").model, dir.path()).unwrap_err();
+            assert!(
+                message.contains(kind) && message.contains("adapter_config.json"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_family_has_its_places() {
+        for name in [
+            "bert",
+            "roberta",
+            "xlm_roberta",
+            "distilbert",
+            "electra",
+            "deberta_v3",
+            "modernbert",
+            "llama",
+            "gpt2",
+        ] {
+            for method in ["lora", "wegeft", "ia3", "bitfit", "linear"] {
+                if method == "ia3" && matches!(name, "modernbert" | "gpt2") {
+                    continue; // it has no place of its own there: --target-modules says
+                }
+                let all = Adapter {
+                    target_modules: Vec::new(),
+                    ..defaults()
+                };
+                let pretrained = base(name);
+                let config = config(&all, &OwnSettings::new(), method, &pretrained, None).unwrap();
+                let adapted =
+                    init(&config, pretrained.model.clone()).unwrap_or_else(|e| panic!("{name}, {method}: {e}"));
+                let counts = adapted.summary();
+                assert!(
+                    counts.saved_params > 0 && (counts.adapter_params > 0 || method == "linear"),
+                    "{name}, {method}"
+                );
+            }
+        }
+    }
+}

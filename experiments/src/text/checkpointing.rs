@@ -1,0 +1,87 @@
+//! A text classifier's step with activation checkpointing.
+
+use backbones::classify::SequenceClassifier;
+use backbones::lm::Layout;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use wegeft::Adapted;
+
+use crate::text::data::{Batch, Input};
+use crate::text::objective::of_logits;
+use crate::train::recompute::{Layered, trained_paths};
+use crate::train::step::Part;
+
+/// Loss of a batch over `denominator` and its gradients. Every layer starts its random numbers (dropout) at `seed` plus its
+/// number, both times. `None` where there is nothing to compute again: features.
+pub fn loss_and_grads(
+    adapted: &Adapted<SequenceClassifier>,
+    batch: &Batch,
+    denominator: f64,
+    seed: u64,
+) -> Option<(Part, GradientsParams)> {
+    let Input::Tokens(texts) = &batch.input else {
+        return None;
+    };
+    let device = texts.ids.device();
+    let depth = adapted.backbone().depth();
+    let embed = |adapted: &Adapted<SequenceClassifier>| {
+        device.seed(seed);
+        let types = Some(texts.types.clone());
+        adapted.bind().embed(texts.ids.clone(), &texts.layout, types)
+    };
+    // The type of activations, by one token.
+    let first_token = texts.ids.clone().slice([0..1, 0..1]);
+    let dtype = adapted
+        .backbone()
+        .embed(first_token, &Layout::dense(1, 1), None)
+        .dtype();
+    let pass = adapted.bind().pass(&texts.layout, dtype, &device);
+    let layer = |adapted: &Adapted<SequenceClassifier>, index: usize, x: Tensor<3>| {
+        device.seed(seed.wrapping_add(1 + index as u64));
+        adapted.bind().layer(index, x, &pass)
+    };
+    let first = first_trained_layer(adapted, depth);
+    let layered = Layered {
+        embed: |adapted: &Adapted<SequenceClassifier>| {
+            let frozen = 0..first.unwrap_or(0);
+            frozen.fold(embed(adapted), |x, index| layer(adapted, index, x))
+        },
+        embed_is_trained: first.is_none(),
+        layers: first.unwrap_or(0)..depth,
+        layer,
+    };
+    let (loss, part, grads) = layered.loss_and_grads(adapted, |x| {
+        device.seed(seed.wrapping_add(1 + depth as u64));
+        let bound = adapted.bind();
+        let logits = bound.logits_of(bound.normed(x), &texts.layout);
+        let part = of_logits(&bound, logits, batch.targets.clone(), denominator);
+        (part.loss.clone(), part)
+    });
+    let part = Part {
+        loss,
+        predictions: part
+            .predictions
+            .map(|(logits, labels)| (logits.inner(), labels.inner())),
+        numbers: part
+            .numbers
+            .map(|(predicted, right)| (predicted.inner(), right.inner())),
+    };
+    Some((part, grads))
+}
+
+/// Number of the first layer in which something is trained; `None` if that may also be before the layers. What is trained
+/// after them, as the head, needs none of them again.
+fn first_trained_layer(adapted: &Adapted<SequenceClassifier>, depth: usize) -> Option<usize> {
+    let mut first = depth;
+    for path in trained_paths(adapted) {
+        let mut parts = path
+            .split('.')
+            .skip_while(|part| !matches!(*part, "layer" | "layers" | "h"));
+        match parts.nth(1).and_then(|number| number.parse::<usize>().ok()) {
+            Some(layer) => first = first.min(layer),
+            None if path.contains("embed") || path.contains("wte") || path.contains("wpe") => return None,
+            None => {}
+        }
+    }
+    Some(first)
+}

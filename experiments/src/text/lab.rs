@@ -1,0 +1,602 @@
+//! The trials of a text classifier: trained on a task, judged on what is held out, tested and saved, or judged as points of
+//! a grid.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use backbones::classify::{Problem, SequenceClassifier};
+use burn::module::Module;
+use burn::tensor::Device;
+use datasets::glue::{Label, Metric};
+use sha2::{Digest, Sha256};
+use wegeft::{Adapted, Summary};
+
+use crate::cli::output::detail;
+use crate::cli::settings::Layer;
+use crate::cli::shipped::hex;
+use crate::language::estimate::BatchShape;
+use crate::language::model::folder;
+use crate::methods::{self, NONE, Wing};
+use crate::run::checksum::{add_file, add_model};
+use crate::run::files::{remove_folder, write_json};
+use crate::run::grid::{Best, Tuned};
+use crate::run::memory::{peak_mb, reset_peak};
+use crate::run::outcome::{Outcome, RunError};
+use crate::run::suite::{Lab, Program};
+use crate::run::trial::{Plan, Rates, Stage, Trial};
+use crate::text::data::{Features, Input, Texts};
+use crate::text::description::Description;
+use crate::text::memory;
+use crate::text::model::{self, Classifier};
+use crate::text::objective::Classification;
+use crate::text::prediction::{answers, scores};
+use crate::text::settings::Settings;
+use crate::text::task::{Answer, Part, TextTask, TextTasks};
+use crate::text::{adapter, prepared};
+use crate::train::estimate::Estimate;
+use crate::train::stream::{self, Ordered, Seeding};
+use crate::train::trainer::{Measured, Session, Trained};
+
+/// The name of an adapter that is evaluated, in place of a method.
+const ADAPTER: &str = "adapter";
+
+/// Texts that the report shows of a trial.
+const SHOWN: usize = 12;
+
+/// Trains text classifiers on tasks. Model and texts of a task are loaded for its first trial and kept until another task
+/// comes.
+pub struct TextLab {
+    program: Program,
+    settings: Settings,
+    plan: Plan,
+    tasks: Box<dyn TextTasks>,
+    prepared: Option<prepared::Prepared>,
+}
+
+impl TextLab {
+    /// A lab for the tasks named `names`, which `tasks` gives.
+    pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn TextTasks>) -> Self {
+        let of_method = |method: &String| Rates {
+            method: method.clone(),
+            fixed: methods::rates(&settings.training, &settings.methods, method),
+            grid: match method == NONE {
+                true => Vec::new(),
+                false => methods::grid(
+                    &settings.training,
+                    &settings.sweep,
+                    &settings.methods,
+                    method,
+                    Wing::Text,
+                ),
+            },
+        };
+        let plan = Plan {
+            tasks: names,
+            methods: match settings.model.adapter {
+                Some(_) => vec![Rates {
+                    method: ADAPTER.into(),
+                    fixed: (settings.training.learning_rate, settings.training.weight_decay),
+                    grid: Vec::new(),
+                }],
+                None => settings.adapter.method.iter().map(of_method).collect(),
+            },
+            seeds: settings.execution.seed.clone(),
+            sweep: settings.sweep.sweep,
+            best: Best::Greatest,
+        };
+        Self {
+            program,
+            settings,
+            plan,
+            tasks,
+            prepared: None,
+        }
+    }
+
+    /// Loads model and texts of a task, unless they are there.
+    fn prepare(&mut self, name: &str) -> Result<&mut prepared::Prepared, String> {
+        if self.prepared.as_ref().is_none_or(|prepared| prepared.task.name != name) {
+            self.prepared = None;
+            let task = self.tasks.load(name)?;
+            self.check_task(&task)?;
+            let device = crate::cli::device::device(&self.settings.execution.devices()[0])?.autodiff();
+            let settings = &self.settings;
+            let max_length = task.max_length.unwrap_or(settings.texts.max_length);
+            let dropout = settings.texts.dropout;
+            let classifier = model::load(&settings.model, &task.labels, dropout, max_length, &device)?;
+            let prepared = prepared::Prepared::new(task, classifier, &settings.texts, device)?;
+            self.prepared = Some(prepared);
+        }
+        self.prepared.as_mut().ok_or_else(|| "the task is gone".into())
+    }
+
+    /// Refuses what cannot be trained or judged.
+    fn check_task(&self, task: &TextTask) -> Result<(), String> {
+        if task.labels.problem() == Problem::MultiLabel {
+            return Err(format!("task {}: several labels a text are not implemented", task.name));
+        }
+        let trains = self.plan.methods.iter().any(|rates| trains(&rates.method));
+        if trains && task.valid.is_empty() && self.settings.texts.validation == 0.0 {
+            return Err(format!(
+                "task {}: nothing is held out to judge by; give --validation, such as 0.1",
+                task.name
+            ));
+        }
+        if trains && task.train.is_empty() {
+            return Err(format!("task {}: there is no text to train on", task.name));
+        }
+        match task.valid.iter().find(|part| !part.is_labelled()) {
+            Some(part) => Err(format!("task {}: a text of {} has no label", task.name, part.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The model of a trial at its start: what of its head the files lack is made by the trial's seed.
+    fn start(&self, trial: &Trial, prepared: &prepared::Prepared) -> SequenceClassifier {
+        let Classifier { pretrained, .. } = &prepared.classifier;
+        prepared.device.seed(trial.seed);
+        pretrained
+            .model
+            .clone()
+            .with_fresh_head(&pretrained.fresh, &prepared.device)
+    }
+
+    fn adapted(&self, trial: &Trial, prepared: &prepared::Prepared) -> Result<Adapted<SequenceClassifier>, String> {
+        let settings = &self.settings;
+        let named = |e: String| format!("method {}: {e}", trial.method);
+        let config = adapter::config(
+            &settings.adapter,
+            &settings.methods,
+            &trial.method,
+            &prepared.classifier.pretrained,
+            settings.model.model.as_deref(),
+        );
+        let model = self.start(trial, prepared);
+        adapter::init(&config.map_err(named)?, model).map_err(named)
+    }
+
+    fn session<'a>(&'a self, trial: &'a Trial, count: usize, metric: Metric, folder: &'a Path) -> Session<'a> {
+        let training = &self.settings.training;
+        let plan = stream::Plan {
+            batch_size: training.batch_size,
+            accumulation: training.gradient_accumulation_steps,
+            epochs: training.epochs,
+            stop_after: self.settings.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
+            eval_steps: training.eval_steps,
+            seed: trial.seed,
+            seeding: Seeding::Step,
+        };
+        Session {
+            settings: training,
+            plan,
+            count,
+            learning_rate: trial.lr,
+            weight_decay: trial.weight_decay,
+            beta_2: 0.999,
+            mean_of_batch_means: false,
+            measured: Measured::Texts(metric),
+            folder,
+            label: format!("{}: {} steps", trial.label(), plan.steps(count)),
+            place: trial.place(),
+            log_steps: self.program.log_steps,
+            interrupter: &self.program.interrupter,
+        }
+    }
+
+    fn objective(&self) -> Classification {
+        Classification {
+            checkpointing: self.settings.training.gradient_checkpointing,
+        }
+    }
+
+    /// The memory that a training will need.
+    fn memory(&self, prepared: &prepared::Prepared, summary: &Summary) -> (Estimate, BatchShape) {
+        let training = &self.settings.training;
+        let batch = BatchShape {
+            rows: training.batch_size.min(prepared.train.texts().len()),
+            width: prepared.train.longest(),
+            checkpointing: training.gradient_checkpointing,
+            scores: !self.settings.execution.device.starts_with("flex"),
+        };
+        let bytes = self.settings.model.dtype.bytes();
+        let model = &prepared.classifier.pretrained.model;
+        (memory::estimate(model, bytes, summary.trainable_params(), batch), batch)
+    }
+
+    fn check_memory(&self, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
+        let (estimate, batch) = self.memory(prepared, summary);
+        let training = &self.settings.training;
+        let advice = match training.gradient_checkpointing {
+            true => "lower batch_size (gradient_accumulation_steps makes up for it) or max_length",
+            false => {
+                "lower batch_size (gradient_accumulation_steps makes up for it) or max_length, or give \
+                 --gradient-checkpointing"
+            }
+        };
+        let shape = format!("a batch of {} times {} tokens", batch.rows, batch.width);
+        let free = || estimate.free_mb(&self.settings.execution.device);
+        estimate.check(training.memory_limit.or_else(free), &shape, advice)
+    }
+
+    /// What a trial trains on and is judged by: what the model makes of the texts before the head, where nothing else is
+    /// trained and that is the same at every step.
+    fn data(&mut self, trial: &Trial) -> Result<[Texts; 2], RunError> {
+        let interrupter = self.program.interrupter.clone();
+        let Some(prepared) = self.prepared.as_mut() else {
+            return Err(RunError::Failed("the task is gone".into()));
+        };
+        let model = &prepared.classifier.pretrained.model;
+        if trial.method != "linear" || model.drops() {
+            return Ok([prepared.train.clone(), prepared.judged.clone()]);
+        }
+        if let Some(featured) = &prepared.featured {
+            return Ok(featured.clone());
+        }
+        let model = model.valid();
+        let device = prepared.device.clone().inner();
+        let batch_size = self.settings.texts.eval_batch_size;
+        let of = |texts: &Texts| -> Result<Texts, RunError> {
+            let features = features(&model, texts, batch_size, &device, || interrupter.should_stop())?;
+            Ok(texts.clone().with_features(features))
+        };
+        let featured = [of(&prepared.train)?, of(&prepared.judged)?];
+        prepared.featured = Some(featured.clone());
+        Ok(featured)
+    }
+
+    /// Trains a trial.
+    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<SequenceClassifier>, Summary), RunError> {
+        let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
+        self.prepare(&trial.task).map_err(failed)?;
+        let [train, judged] = self.data(trial)?;
+        let this: &Self = self;
+        let Some(prepared) = &this.prepared else {
+            return Err(failed("its data is gone".into()));
+        };
+        let device = &prepared.device;
+        reset_peak(device);
+        let adapted = this.adapted(trial, prepared).map_err(RunError::Failed)?;
+        let summary = adapted.summary();
+        detail(&summary);
+        this.check_memory(prepared, &summary).map_err(failed)?;
+        let metric = prepared.task.metrics[0];
+        let session = this.session(trial, train.texts().len(), metric, folder);
+        let batch_size = this.settings.texts.eval_batch_size;
+        let held_out = Arc::new(Ordered::new(judged.sorted().0, batch_size, &device.clone().inner()));
+        let trained = session.train(adapted, this.objective(), train, held_out, device)?;
+        Ok((trained, summary))
+    }
+
+    /// Answers to a part of a task, saved for its users; of a labelled one the scores.
+    fn answered(
+        &self,
+        model: &SequenceClassifier,
+        part: &Part,
+        folder: &Path,
+    ) -> Result<(Vec<Answer>, Vec<(Metric, f64)>), RunError> {
+        let Some(prepared) = &self.prepared else {
+            return Err(RunError::Failed("the task is gone".into()));
+        };
+        let stopped = |message: String| match self.program.interrupter.should_stop() {
+            true => RunError::Interrupted,
+            false => RunError::Failed(message),
+        };
+        let texts = prepared.texts(&part.items).map_err(RunError::Failed)?;
+        let device = prepared.device.clone().inner();
+        let batch_size = self.settings.texts.eval_batch_size;
+        let found = answers(model, &texts, batch_size, &self.program.interrupter, &device).map_err(stopped)?;
+        self.tasks
+            .write(&prepared.task, part, &found, &folder.join("predictions"))
+            .map_err(RunError::Failed)?;
+        let labels: Option<Vec<Label>> = part.items.iter().map(|item| item.label).collect();
+        let of_part = labels
+            .filter(|labels| !labels.is_empty())
+            .map(|labels| scores(&prepared.task.metrics, &found, &labels));
+        Ok((found, of_part.unwrap_or_default()))
+    }
+
+    /// The model of a trial, bound and without autodiff, and what its training came to.
+    fn bound(&mut self, trial: &Trial, folder: &Path) -> Result<(SequenceClassifier, Outcome), RunError> {
+        let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
+        let rates = Outcome {
+            learning_rate: Some(trial.lr),
+            weight_decay: Some(trial.weight_decay),
+            ..Outcome::default()
+        };
+        if trains(&trial.method) {
+            let (trained, summary) = self.train(trial, folder)?;
+            let Some(prepared) = &self.prepared else {
+                return Err(failed("its data is gone".into()));
+            };
+            let path = folder.join("adapter");
+            trained.adapted.save(&path).map_err(|e| failed(e.to_string()))?;
+            Description::new(
+                self.settings.model.model.clone(),
+                self.settings.model.dtype,
+                prepared.classifier.max_length,
+                self.tasks.fields(),
+                &prepared.task.labels,
+            )
+            .write(&path)
+            .map_err(failed)?;
+            let steps = trained.steps as f64 / trained.clock.session();
+            let full = trial.method == "full";
+            let outcome = Outcome {
+                trainable_params: match full {
+                    true => summary.saved_params,
+                    false => summary.adapter_params,
+                },
+                percent_trainable: if full { 100.0 } else { summary.percent() },
+                seconds: trained.clock.total(),
+                steps_per_second: (trained.steps > 0).then_some(steps),
+                tokens_per_second: trained.items_per_second,
+                validation: trained.validation,
+                ..rates
+            };
+            return Ok((trained.adapted.bind(), outcome));
+        }
+        self.prepare(&trial.task).map_err(failed)?;
+        let this: &Self = self;
+        let Some(prepared) = &this.prepared else {
+            return Err(failed("its data is gone".into()));
+        };
+        reset_peak(&prepared.device);
+        let model = this.start(trial, prepared);
+        match &this.settings.model.adapter {
+            None => Ok((model.valid(), Outcome::default())),
+            Some(folder) => {
+                let adapted = adapter::open(model, folder).map_err(failed)?;
+                let summary = adapted.summary();
+                let counts = Outcome {
+                    trainable_params: summary.adapter_params,
+                    percent_trainable: summary.percent(),
+                    ..Outcome::default()
+                };
+                Ok((adapted.valid().bind(), counts))
+            }
+        }
+    }
+}
+
+fn trains(method: &str) -> bool {
+    method != NONE && method != ADAPTER
+}
+
+/// What `model` makes of `texts` before its head.
+fn features(
+    model: &SequenceClassifier,
+    texts: &Texts,
+    batch_size: usize,
+    device: &Device,
+    stop: impl Fn() -> bool,
+) -> Result<Features, RunError> {
+    let (sorted, order) = texts.sorted();
+    let width = model.d_model();
+    let mut values = vec![0.0; order.len() * width];
+    let mut done = 0;
+    for batch in Ordered::new(sorted, batch_size, device).batches() {
+        if stop() {
+            return Err(RunError::Interrupted);
+        }
+        let batch = batch.map_err(|e| RunError::Failed(e.to_string()))?;
+        let Input::Tokens(batch) = batch.input else {
+            return Err(RunError::Failed("these texts are features already".into()));
+        };
+        let rows = kernels::with_pool(device, || {
+            model.features(batch.ids.clone(), &batch.layout, Some(batch.types.clone()))
+        });
+        let rows: Vec<f32> = rows.into_data().iter::<f32>().collect();
+        for row in rows.chunks_exact(width) {
+            let at = order[done] * width;
+            values[at..at + width].copy_from_slice(row);
+            done += 1;
+        }
+    }
+    Ok(Features { values, width })
+}
+
+impl Lab for TextLab {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.settings.execution.devices()
+    }
+
+    fn settings(&self) -> Result<toml::Table, String> {
+        Ok(self.program.table.clone())
+    }
+
+    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
+        (self.program.reader)(layer)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["data", "model", "adapter", "train_file", "valid_file", "test_file"]
+    }
+
+    fn checksum(&self) -> Result<String, String> {
+        let mut sum = Sha256::new();
+        for file in self.tasks.files() {
+            add_file(&mut sum, &file)?;
+        }
+        if self.settings.model.model.is_some() {
+            add_model(&mut sum, &folder(&self.settings.model)?)?;
+        }
+        if let Some(adapter) = &self.settings.model.adapter {
+            add_model(&mut sum, adapter)?;
+        }
+        Ok(hex(&sum.finalize()))
+    }
+
+    /// Every task is read and every adapter made once: what is wrong with the last one shows now, not after hours.
+    fn check(&mut self, left: &[Trial]) -> Result<(), String> {
+        let mut tasks: Vec<&String> = Vec::new();
+        for trial in left {
+            if !tasks.contains(&&trial.task) {
+                tasks.push(&trial.task);
+            }
+        }
+        for (at, name) in tasks.iter().enumerate().rev() {
+            if at > 0 {
+                let task = self.tasks.load(name)?;
+                self.check_task(&task)?;
+                continue;
+            }
+            self.prepare(name)?;
+            let Some(prepared) = &self.prepared else { continue };
+            let mut seen = Vec::new();
+            for trial in left
+                .iter()
+                .filter(|trial| trial.task == **name && trains(&trial.method))
+            {
+                if !seen.contains(&&trial.method) {
+                    seen.push(&trial.method);
+                    let adapted = self.adapted(trial, prepared)?;
+                    self.check_memory(prepared, &adapted.summary())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn estimate(&mut self, trial: &Trial) -> Result<String, String> {
+        if !trains(&trial.method) {
+            return Ok("nothing is trained".into());
+        }
+        self.prepare(&trial.task)?;
+        let [train, _] = self.data(trial).map_err(|e| e.to_string())?;
+        let this: &Self = self;
+        let prepared = this.prepared.as_ref().ok_or("its data is gone")?;
+        let adapted = this.adapted(trial, prepared)?;
+        let summary = adapted.summary();
+        let (memory, _) = this.memory(prepared, &summary);
+        let metric = prepared.task.metrics[0];
+        let session = this.session(trial, train.texts().len(), metric, Path::new(""));
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &prepared.device)?;
+        Ok(format!(
+            "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
+            summary.adapter_params,
+            summary.percent(),
+            memory.total_mb()
+        ))
+    }
+
+    fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
+        !trains(&trial.method) || folder.join("adapter").join(wegeft::storage::WEIGHTS_FILE).is_file()
+    }
+
+    fn release(&mut self) {
+        self.prepared = None;
+    }
+
+    fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
+        let start = Instant::now();
+        let (best, seconds) = match self.train(trial, folder) {
+            Ok((trained, _)) => (trained.best, trained.clock.total()),
+            Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
+            Err(error) => return Err(error),
+        };
+        remove_folder(&folder.join("checkpoints")).map_err(RunError::Failed)?;
+        let (epoch, validation) = best.unwrap_or_default();
+        Ok(Tuned {
+            lr: trial.lr,
+            weight_decay: trial.weight_decay,
+            validation,
+            epoch,
+            seconds,
+        })
+    }
+
+    fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError> {
+        let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
+        let (bound, trained) = self.bound(trial, folder)?;
+        let this: &Self = self;
+        let Some(prepared) = &this.prepared else {
+            return Err(failed("its data is gone".into()));
+        };
+        let task = &prepared.task;
+        let mut outcome = Outcome {
+            experiment: this.program.experiment.into(),
+            task: task.name.clone(),
+            method: trial.method.clone(),
+            model: this.settings.model.model.clone(),
+            data: this.tasks.place(),
+            metric: task.metrics[0].name().into(),
+            seed: trial.seed,
+            ..trained
+        };
+        // Without texts of their own to report, those that were held out are.
+        let reported = match task.valid.is_empty() {
+            true => std::slice::from_ref(&prepared.held_out),
+            false => &task.valid[..],
+        };
+        for (at, part) in reported.iter().filter(|part| !part.items.is_empty()).enumerate() {
+            let (found, values) = this.answered(&bound, part, folder)?;
+            for (metric, value) in &values {
+                let name = if at == 0 {
+                    metric.name().to_string()
+                } else {
+                    format!("{} {}", metric.name(), part.name)
+                };
+                outcome.scores.insert(name, *value);
+            }
+            if at == 0 {
+                outcome.value = values
+                    .iter()
+                    .find(|(metric, _)| *metric == task.metrics[0])
+                    .map(|(_, value)| *value);
+                outcome.questions = Some(part.items.len());
+                write_json(&folder.join("samples.json"), &samples(task, part, &found)).map_err(failed)?;
+            }
+        }
+        for part in &task.test {
+            let (_, values) = this.answered(&bound, part, folder)?;
+            for (metric, value) in values {
+                outcome.scores.insert(format!("{} {}", metric.name(), part.name), value);
+            }
+        }
+        if this.settings.texts.validation == 0.0 || task.valid.is_empty() {
+            // It is the value itself.
+            outcome.validation = None;
+        }
+        outcome.peak_mb = peak_mb(&prepared.device);
+        Ok(vec![outcome])
+    }
+
+    fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String {
+        let of = |outcome: &Outcome| {
+            let scores = outcome.scores.iter().map(|(name, value)| format!("{name} {value:.2}"));
+            let scores: Vec<String> = scores.collect();
+            format!("{}: {}, {:.1} s", trial.label(), scores.join(", "), outcome.seconds)
+        };
+        outcomes.iter().map(of).collect::<Vec<_>>().join("\n  ")
+    }
+}
+
+/// The first texts of `part` and what was said of them, as the report shows them.
+fn samples(task: &TextTask, part: &Part, answers: &[Answer]) -> serde_json::Value {
+    let spelled = |label: Label| match label {
+        Label::Class(class) => task.labels.names()[class].clone(),
+        Label::Score(score) => format!("{score:.2}"),
+    };
+    let sample = |(item, answer): (&crate::text::task::Item, &Answer)| {
+        let text = match &item.pair {
+            Some(pair) => format!("{}\n{pair}", item.text),
+            None => item.text.clone(),
+        };
+        let right = item.label.is_some_and(|label| match (label, answer.label) {
+            (Label::Score(right), Label::Score(said)) => (right - said).abs() < 0.5,
+            (right, said) => right == said,
+        });
+        serde_json::json!({
+            "prompt": text,
+            "output": spelled(answer.label),
+            "gold": item.label.map(spelled),
+            "correct": right,
+        })
+    };
+    part.items.iter().zip(answers).take(SHOWN).map(sample).collect()
+}

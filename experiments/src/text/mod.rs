@@ -1,0 +1,15 @@
+//! The wing of text classifiers: data, objective and evaluation of encoders and decoders with a head for classes or
+//! scores. Batches, data types and the trainer are those of the language models.
+
+pub mod adapter;
+mod checkpointing;
+pub mod data;
+pub mod description;
+pub mod lab;
+mod memory;
+pub mod model;
+pub mod objective;
+pub mod prediction;
+mod prepared;
+pub mod settings;
+pub mod task;

@@ -1,0 +1,96 @@
+//! What a text classifier is trained on: cross-entropy of classes, squared error of scores.
+
+use backbones::classify::{SequenceClassifier, Targets};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use wegeft::Adapted;
+
+use crate::text::checkpointing;
+use crate::text::data::Batch;
+use crate::train::step::{Objective, Part};
+use crate::train::stream::Step;
+
+/// The loss that transformers gives the model's kind of problem, the mean over the texts of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Classification {
+    /// Keep only the layers' inputs for the backward pass and compute each layer again.
+    pub checkpointing: bool,
+}
+
+impl Objective<SequenceClassifier> for Classification {
+    type Batch = Batch;
+    const WEIGHS: bool = true;
+
+    fn terms(&self, batch: &Batch) -> usize {
+        batch.count
+    }
+
+    fn items(&self, batch: &Batch) -> usize {
+        batch.tokens
+    }
+
+    fn loss_and_grads(
+        &self,
+        adapted: &Adapted<SequenceClassifier>,
+        batch: Batch,
+        denominator: f64,
+        seed: u64,
+    ) -> (Part, GradientsParams) {
+        if self.checkpointing
+            && let Some(result) = checkpointing::loss_and_grads(adapted, &batch, denominator, seed)
+        {
+            return result;
+        }
+        let bound = adapted.bind();
+        let part = of_logits(&bound, batch.input.logits(&bound), batch.targets, denominator);
+        let grads = GradientsParams::from_grads(part.loss.backward(), adapted);
+        (inner(part), grads)
+    }
+
+    fn evaluate(&self, adapted: &Adapted<SequenceClassifier>, batch: Batch, denominator: f64) -> Part {
+        let bound = adapted.bind();
+        let logits = batch.input.logits(&bound);
+        of_logits(&bound, logits, batch.targets, denominator)
+    }
+
+    fn within<R: Send>(&self, step: Step<Batch>, run: impl FnOnce(Step<Batch>) -> R + Send) -> R {
+        let device = match &step.batches[0].targets {
+            Targets::Classes(classes) => classes.device(),
+            Targets::Values(values) => values.device(),
+        };
+        kernels::with_pool(&device, || run(step))
+    }
+}
+
+/// Without the graph, which is of no more use.
+fn inner(part: Part) -> Part {
+    Part {
+        loss: part.loss.inner(),
+        predictions: part
+            .predictions
+            .map(|(logits, labels)| (logits.inner(), labels.inner())),
+        numbers: part
+            .numbers
+            .map(|(predicted, right)| (predicted.inner(), right.inner())),
+    }
+}
+
+/// Loss of a batch over `denominator`, and what the metrics read of it.
+pub fn of_logits(model: &SequenceClassifier, logits: Tensor<2>, targets: Targets, denominator: f64) -> Part {
+    let [count, _] = logits.dims();
+    // f32 whatever the weights are: a mean of short numbers is none.
+    let logits = logits.cast(burn::tensor::DType::F32);
+    let mean = model.labels().loss(logits.clone(), targets.clone());
+    let share = count as f64 / denominator;
+    let part = Part::of_loss(if share == 1.0 { mean } else { mean.mul_scalar(share) });
+    match targets {
+        Targets::Classes(classes) => Part {
+            predictions: Some((logits, classes)),
+            ..part
+        },
+        Targets::Values(values) => Part {
+            numbers: Some((logits.reshape([count]), values.reshape([count]))),
+            ..part
+        },
+    }
+}

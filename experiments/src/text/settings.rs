@@ -1,0 +1,112 @@
+//! Settings of the programs that adapt text classifiers.
+
+use clap::{ArgAction, Args};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::settings::{absolute, absolute_model, check_positive};
+use crate::language::settings::Model;
+use crate::methods::{Adapter, OwnSettings, Wing};
+use crate::run::args::Execution;
+use crate::run::sweep::Sweep;
+use crate::train::settings::Training;
+
+/// How texts become training data.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Data")]
+pub struct Texts {
+    /// At most so many training texts, the first ones [default: all].
+    #[arg(long, alias = "max-train-samples")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// Part of the training texts, from the end, that is held out to tune and to choose the epoch by [default: 0, which judges by the
+    /// validation texts that are reported, as GLUE's published numbers do].
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        default_value_t = 0.0,
+        hide_default_value = true
+    )]
+    pub validation: f64,
+    /// Tokens of a text or pair; what is longer is cut, and counted.
+    #[arg(long, default_value_t = 128)]
+    pub max_length: usize,
+    /// Make batches of texts of like length: less padding, but the paper's batches are random.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
+    pub group_by_length: bool,
+    /// In training, drop what the model's config.json says (encoders).
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
+    pub dropout: bool,
+    /// Texts of a forward pass that nothing is learned from.
+    #[arg(long, default_value_t = 64)]
+    pub eval_batch_size: usize,
+}
+
+/// The effective settings that all these programs share.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct Settings {
+    /// The model.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: Model,
+    /// Its training data.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub texts: Texts,
+    /// The adapters.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub adapter: Adapter,
+    /// How they are trained.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub training: Training,
+    /// How they are tuned.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sweep: Sweep,
+    /// Seeds and devices.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub execution: Execution,
+    /// `[methods.NAME]`: settings of one method that differ from those of all.
+    #[arg(skip)]
+    #[serde(default)]
+    pub methods: OwnSettings,
+}
+
+/// What the help of these programs says in addition.
+pub const MORE: &str = "\
+Models are encoders (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa v2 and v3, ModernBERT) or decoders (Llama and the like, \
+read by their last token). The head, and what of it the model's files lack, is trained in full by every method. Without \
+--target-modules the projections of queries and values are adapted, whatever the model calls them.
+
+The run folder holds config.toml, summary.json, report.html and, per task and method, metrics.jsonl, checkpoints/, adapter/ \
+(Hugging Face PEFT's layout, SEQ_CLS), samples.jsonl and predictions. The same command again goes on where the folder ends.";
+
+impl Settings {
+    /// Brings paths and names to one form and refuses what no run can be made with.
+    ///
+    /// # Errors
+    /// A value out of range, an unknown name.
+    pub fn check(&mut self) -> Result<(), String> {
+        // Paths from the root on: a run folder goes on from any working folder.
+        self.model.model = self.model.model.take().map(absolute_model).transpose()?;
+        self.model.adapter = self.model.adapter.take().map(|path| absolute(&path)).transpose()?;
+        let texts = &self.texts;
+        check_positive(&[
+            ("max_length", texts.max_length),
+            ("train_limit", texts.train_limit.unwrap_or(1)),
+            ("eval_batch_size", texts.eval_batch_size),
+        ])?;
+        if !(0.0..1.0).contains(&texts.validation) {
+            return Err(format!(
+                "field 'validation' is {}; it must be in [0, 1)",
+                texts.validation
+            ));
+        }
+        self.training.check()?;
+        self.sweep.check(self.training.epochs)?;
+        self.execution.check()?;
+        self.adapter.check(&self.methods, Wing::Text)
+    }
+}

@@ -1,0 +1,399 @@
+//! The `chat` program: a conversation with a language model in the terminal, adapters switched on and off as it goes.
+
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use backbones::lm::chat_template::{Chat, ChatError, Conversation};
+use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, load_lm};
+use burn::tensor::Device;
+use clap::Parser;
+use datasets::language::Template;
+use serde_json::{Value, json};
+
+use crate::cli::output::{note, plain};
+use crate::cli::shipped;
+use crate::language::adapted::adapted;
+use crate::language::generation::{Generation, Generator};
+use crate::language::model::BASE_MODEL;
+use crate::tools::generate::TOP_K;
+
+const COMMANDS: &str = "\
+/adapter on|off|NAME  answer with an adapter or without (NAME: one of --adapter)
+/system TEXT          set the system's message; without TEXT remove it
+/reset                forget the conversation
+/help                 this list
+/quit                 end (so does the end of the input)";
+
+/// Talks with a language model, with or without adapters. Each line is a message; a line that starts with / is a command,
+/// /help lists them. Answers go to standard output as they grow, all else to standard error.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Model: folder in Hugging Face's layout, or hub name [default: the one the adapter was trained on, or the small one
+    /// that ships].
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Adapter folder, or NAME=FOLDER; several times for several. The first one is on at the start.
+    #[arg(long)]
+    pub adapter: Vec<String>,
+    /// Message of the system.
+    #[arg(long)]
+    pub system: Option<String>,
+    /// How messages become a prompt: chat (the model's chat template), or alpaca or plain as `finetune --template` trained
+    /// it [default: chat; of the small model that ships alpaca].
+    #[arg(long, value_parser = Template::named)]
+    pub template: Option<Template>,
+    /// Tokens of an answer, at most.
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// Logits are divided by this before a token is drawn; 0 takes the likeliest [default: the model's, or else 0].
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Draw among so many likeliest tokens; 0 for all [default: the model's, or else 50 as in transformers].
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Draw among the likeliest tokens that together have this probability [default: the model's, or else 1].
+    #[arg(long, allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// f32, bf16 or f16. The two short ones halve the memory, and with it the time of a token.
+    #[arg(long, default_value = "f32")]
+    pub dtype: String,
+    /// int8 or int4 for the weights of linear layers; a CPU keeps each in a byte.
+    #[arg(long)]
+    pub quantize: Option<String>,
+    /// flex, ndarray, vulkan, cuda:1, …
+    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    pub device: String,
+    /// Seed of the drawing.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+impl Args {
+    fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
+        let draws = self.temperature.or(model.temperature).unwrap_or(0.0) > 0.0;
+        let settings = Generation {
+            max_new_tokens: self.max_new_tokens,
+            temperature: if draws {
+                self.temperature.or(model.temperature).unwrap_or(0.0)
+            } else {
+                0.0
+            },
+            top_k: self.top_k.or(model.top_k).unwrap_or(TOP_K),
+            top_p: self.top_p.or(model.top_p).unwrap_or(1.0),
+            repetition_penalty: model.repetition_penalty.filter(|_| draws).unwrap_or(1.0),
+            seed: self.seed,
+            ..Generation::default()
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Names and folders of the adapters.
+    fn adapters(&self) -> Result<Vec<(String, PathBuf)>, String> {
+        let mut named: Vec<(String, PathBuf)> = Vec::new();
+        for text in &self.adapter {
+            // A folder may have an equals sign in its name.
+            let (name, folder) = match text.split_once('=') {
+                Some((name, folder)) if !Path::new(text).exists() => (name.to_string(), PathBuf::from(folder)),
+                _ => {
+                    let folder = PathBuf::from(text);
+                    let name = folder
+                        .file_name()
+                        .map_or(text.clone(), |name| name.to_string_lossy().into_owned());
+                    (name, folder)
+                }
+            };
+            if matches!(name.as_str(), "on" | "off" | "") {
+                return Err(format!(
+                    "--adapter {text}: '{name}' is no name for an adapter; give NAME=FOLDER"
+                ));
+            }
+            if named.iter().any(|(known, _)| *known == name) {
+                return Err(format!(
+                    "--adapter {text}: '{name}' is the name of another one; give NAME=FOLDER"
+                ));
+            }
+            named.push((name, folder));
+        }
+        Ok(named)
+    }
+}
+
+/// Why a conversation ends.
+enum End {
+    /// Nobody reads any more, or the input is at its end.
+    Over,
+    /// What went wrong, in one sentence.
+    Failed(String),
+}
+
+impl From<String> for End {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// One sentence: a model or adapter that cannot be read or does not fit, a model without a chat template.
+pub fn chat(args: &Args) -> Result<(), String> {
+    args.generation(&GenerationConfig::default())?;
+    let adapters = args.adapters()?;
+    let device = crate::cli::device::device(&args.device)?;
+    device.seed(args.seed);
+    let options = LoadOptions {
+        precision: args.dtype.parse().map_err(|e| format!("--dtype: {e}"))?,
+        quantize: match &args.quantize {
+            Some(name) => Some(name.parse().map_err(|e| format!("--quantize: {e}"))?),
+            None => None,
+        },
+    };
+    let (folder, shipped) = model_folder(args, &adapters)?;
+    let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
+    let template = args
+        .template
+        .unwrap_or(if shipped { Template::Alpaca } else { Template::Chat });
+    let form = match template {
+        // Before the weights are read, which may take long.
+        Template::Chat => Form::Chat(Box::new(Chat::new(&tokenizer).map_err(|error| match error {
+            ChatError::NoTemplate => {
+                format!("{error}; give --template alpaca or plain, as the model was trained, or choose another model")
+            }
+            other => other.to_string(),
+        })?)),
+        other => Form::Plain(other),
+    };
+    let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
+    for text in &loaded.notes {
+        note(text);
+    }
+    let settings = args.generation(&loaded.generation)?;
+    let bound = adapters.into_iter().map(|(name, folder)| {
+        let model = adapted(loaded.model.clone(), &folder, false)?;
+        Ok((name, model))
+    });
+    let adapters: Vec<(String, Decoder)> = bound.collect::<Result<_, String>>()?;
+    let mut eos = loaded.generation.eos.clone();
+    eos.extend(tokenizer.eos_token().and_then(|token| tokenizer.token_id(token)));
+    let mut talk = Talk {
+        on: (!adapters.is_empty()).then_some(0),
+        last: 0,
+        base: loaded.model,
+        adapters,
+        tokenizer,
+        eos,
+        device,
+        form,
+        settings,
+        system: args.system.clone(),
+        turns: Vec::new(),
+    };
+    match talk.run(&mut std::io::stdin().lock()) {
+        Ok(()) | Err(End::Over) => Ok(()),
+        Err(End::Failed(message)) => Err(message),
+    }
+}
+
+/// Folder of the model that is asked for or that the first adapter was trained on, and if it is the one that ships.
+fn model_folder(args: &Args, adapters: &[(String, PathBuf)]) -> Result<(PathBuf, bool), String> {
+    let resolved = |name: &str| backbones::resolve_lm(name).map_err(|e| e.to_string());
+    if let Some(name) = &args.model {
+        return Ok((resolved(name)?, false));
+    }
+    let config = adapters
+        .first()
+        .map(|(_, folder)| wegeft::read_config(folder))
+        .transpose();
+    let config = config.map_err(|e| e.to_string())?;
+    let base = config
+        .as_ref()
+        .and_then(|config| config.extra.get(BASE_MODEL)?.as_str());
+    match base.filter(|name| !name.is_empty()) {
+        Some(name) => Ok((resolved(name)?, false)),
+        None => Ok((shipped::language_model()?, true)),
+    }
+}
+
+/// How a conversation becomes a prompt.
+enum Form {
+    Chat(Box<Chat>),
+    Plain(Template),
+}
+
+/// A conversation.
+struct Talk {
+    base: Decoder,
+    adapters: Vec<(String, Decoder)>,
+    /// The adapter that answers.
+    on: Option<usize>,
+    /// The adapter that `/adapter on` means.
+    last: usize,
+    tokenizer: LmTokenizer,
+    eos: Vec<u32>,
+    device: Device,
+    form: Form,
+    settings: Generation,
+    system: Option<String>,
+    /// What the user and the model said, in turns.
+    turns: Vec<(String, String)>,
+}
+
+impl Talk {
+    fn run(&mut self, input: &mut impl BufRead) -> Result<(), End> {
+        let asks = std::io::stdin().is_terminal();
+        if asks {
+            note("Type a message; /help lists the commands.");
+        }
+        let mut line = Vec::new();
+        loop {
+            if asks {
+                said("> ")?;
+            }
+            line.clear();
+            let read = input.read_until(b'\n', &mut line);
+            if read.map_err(|e| End::Failed(format!("standard input: {e}")))? == 0 {
+                return Ok(());
+            }
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim();
+            match text.strip_prefix('/') {
+                _ if text.is_empty() => {}
+                Some("quit") => return Ok(()),
+                Some(command) => self.command(command),
+                None => self.answer(text)?,
+            }
+        }
+    }
+
+    fn command(&mut self, text: &str) {
+        let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        let rest = rest.trim();
+        match name {
+            "help" => note(COMMANDS),
+            "reset" => {
+                self.turns.clear();
+                note("the conversation is forgotten");
+            }
+            "system" => {
+                self.system = (!rest.is_empty()).then(|| rest.to_string());
+                note(if rest.is_empty() {
+                    "no system message"
+                } else {
+                    "the system's message is set"
+                });
+            }
+            "adapter" => self.switch(rest),
+            other => note(format_args!("there is no command /{other}; /help lists them")),
+        }
+    }
+
+    fn switch(&mut self, name: &str) {
+        let names: Vec<&str> = self.adapters.iter().map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return note("there is no adapter; start with --adapter FOLDER");
+        }
+        self.on = match name {
+            "on" => Some(self.last),
+            "off" => None,
+            "" => self.on,
+            name => match names.iter().position(|known| *known == name) {
+                Some(at) => Some(at),
+                None => {
+                    return note(format_args!(
+                        "there is no adapter '{name}'; there are: {}",
+                        names.join(", ")
+                    ));
+                }
+            },
+        };
+        self.last = self.on.unwrap_or(self.last);
+        match self.on {
+            Some(at) => note(format_args!("adapter {}", names[at])),
+            None => note("no adapter"),
+        }
+    }
+
+    /// Answers `text`, in the light of what was said before.
+    fn answer(&mut self, text: &str) -> Result<(), End> {
+        let tokens = match self.prompt(text) {
+            Ok(tokens) => tokens,
+            // A template may refuse what it is given; the conversation goes on.
+            Err(message) => {
+                note(message);
+                return Ok(());
+            }
+        };
+        let model = self.on.map_or(&self.base, |at| &self.adapters[at].1);
+        let generator = Generator {
+            model,
+            tokenizer: Some(&self.tokenizer),
+            eos: &self.eos,
+            device: &self.device,
+        };
+        let settings = Generation {
+            // Another turn, other random numbers.
+            seed: self.settings.seed.wrapping_add(self.turns.len() as u64),
+            ..self.settings.clone()
+        };
+        let mut shown = Ok(());
+        let mut show = |_: usize, piece: &str| {
+            if shown.is_ok() {
+                shown = said(piece);
+            }
+        };
+        let generated = generator.generate(&[tokens], &settings, &mut show);
+        shown?;
+        match generated {
+            Ok(generated) => {
+                said("\n")?;
+                let answer = generated.into_iter().next().map(|generated| generated.text);
+                let answer = answer.unwrap_or_default().trim().to_string();
+                self.turns.push((text.to_string(), answer));
+            }
+            Err(message) => note(format_args!("{message}; /reset forgets the conversation")),
+        }
+        Ok(())
+    }
+
+    /// The tokens of the conversation with `text` as its last message.
+    fn prompt(&self, text: &str) -> Result<Vec<u32>, String> {
+        let tokens = match &self.form {
+            Form::Chat(chat) => {
+                let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+                let mut messages: Vec<Value> = self.system.iter().map(|text| message("system", text)).collect();
+                for (asked, answered) in &self.turns {
+                    messages.extend([message("user", asked), message("assistant", answered)]);
+                }
+                messages.push(message("user", text));
+                let conversation = Conversation {
+                    messages: &messages,
+                    ..Conversation::default()
+                };
+                let rendered = chat.render(&conversation, true).map_err(|e| e.to_string())?;
+                self.tokenizer.encode(&rendered.text, false)?
+            }
+            Form::Plain(template) => {
+                let mut whole = self.system.as_ref().map_or(String::new(), |text| format!("{text}\n\n"));
+                for (asked, answered) in &self.turns {
+                    whole += &format!("{}{answered}\n\n", template.prompt(asked, ""));
+                }
+                whole += &template.prompt(text, "");
+                self.tokenizer.encode(&whole, true)?
+            }
+        };
+        self.tokenizer.check_ids(&tokens, self.base.config().vocab_size)?;
+        Ok(tokens)
+    }
+}
+
+/// Shows `text` at once; an end where nobody reads it any more.
+fn said(text: &str) -> Result<(), End> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{}", plain(text)).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(End::Over),
+        Err(error) => Err(End::Failed(format!("cannot write to standard output: {error}"))),
+    }
+}

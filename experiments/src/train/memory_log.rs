@@ -1,0 +1,107 @@
+//! The memory in use after each optimizer step: its mean and its 99th percentile say more of a training than its peak.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::module::{Module, ModuleDisplay};
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use wegeft::Adapted;
+
+use crate::run::memory::in_use_mb;
+use crate::train::step::{Objective, Part};
+use crate::train::stream::Step;
+
+/// Memory after each step so far, MB.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryLog(Arc<Mutex<Vec<f64>>>);
+
+impl MemoryLog {
+    fn add(&self, device: &Device) {
+        if let Some(mb) = in_use_mb(device) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(mb);
+        }
+    }
+
+    /// Mean and 99th percentile; `None` before the first step, and where the system does not tell.
+    pub fn mean_and_99th(&self) -> Option<(f64, f64)> {
+        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        steps.sort_by(f64::total_cmp);
+        let last = steps.len().checked_sub(1)?;
+        // Between its neighbours in a straight line, as NumPy has it.
+        let place = 0.99 * last as f64;
+        let below = steps[place.floor() as usize];
+        let above = steps[place.ceil() as usize];
+        let mean = steps.iter().sum::<f64>() / steps.len() as f64;
+        Some((mean, below + (above - below) * place.fract()))
+    }
+}
+
+/// An objective whose steps are logged.
+#[derive(Debug, Clone)]
+pub struct Logged<O> {
+    objective: O,
+    log: MemoryLog,
+    device: Device,
+}
+
+impl<O> Logged<O> {
+    /// `objective`, its steps on `device` logged in `log`.
+    pub fn new(objective: O, log: MemoryLog, device: &Device) -> Self {
+        Self {
+            objective,
+            log,
+            device: device.clone(),
+        }
+    }
+}
+
+impl<M: Module + ModuleDisplay, O: Objective<M>> Objective<M> for Logged<O> {
+    type Batch = O::Batch;
+    const WEIGHS: bool = O::WEIGHS;
+
+    fn terms(&self, batch: &O::Batch) -> usize {
+        self.objective.terms(batch)
+    }
+
+    fn items(&self, batch: &O::Batch) -> usize {
+        self.objective.items(batch)
+    }
+
+    fn loss_and_grads(
+        &self,
+        adapted: &Adapted<M>,
+        batch: O::Batch,
+        denominator: f64,
+        seed: u64,
+    ) -> (Part, GradientsParams) {
+        self.objective.loss_and_grads(adapted, batch, denominator, seed)
+    }
+
+    fn evaluate(&self, adapted: &Adapted<M>, batch: O::Batch, denominator: f64) -> Part {
+        self.objective.evaluate(adapted, batch, denominator)
+    }
+
+    fn divides_after(&self, adapted: &Adapted<M>) -> bool {
+        self.objective.divides_after(adapted)
+    }
+
+    fn within<R: Send>(&self, step: Step<O::Batch>, run: impl FnOnce(Step<O::Batch>) -> R + Send) -> R {
+        let result = self.objective.within(step, run);
+        self.log.add(&self.device);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_99th_percentile_is_numpy_s() {
+        let log = MemoryLog::default();
+        assert_eq!(log.mean_and_99th(), None);
+        *log.0.lock().unwrap() = vec![4.0, 1.0, 3.0, 2.0];
+        let (mean, percentile) = log.mean_and_99th().unwrap();
+        assert!((mean - 2.5).abs() < 1e-12 && (percentile - 3.97).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,92 @@
+//! AdaLoRA in training: after each step those ranks are cut that matter least. What the choice rests on is kept with each
+//! checkpoint, so that a run that was cut chooses as one that was not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::module::{Module, ModuleDisplay};
+use burn::optim::GradientsParams;
+use wegeft::methods::adalora::{AdaLoraConfig, RankAllocator};
+use wegeft::storage::{Tensors, read_tensors, write_tensors};
+use wegeft::{Adapted, Around};
+
+/// The ranks of one training.
+pub struct Ranks(Mutex<State>);
+
+struct State {
+    allocator: RankAllocator,
+    /// Steps that were taken.
+    step: usize,
+    /// What is to be written with the checkpoints of some rounds.
+    noted: BTreeMap<usize, Tensors>,
+}
+
+/// The file of a round.
+pub fn path(folder: &Path, round: usize) -> PathBuf {
+    folder.join(format!("ranks-{round}.safetensors"))
+}
+
+impl Ranks {
+    /// Those of `adapted`, which goes on after round `round` (0: from the start) and so many steps with the checkpoints in
+    /// `folder`; `None` of other methods.
+    ///
+    /// # Errors
+    /// Settings that do not fit the training, a file that cannot be read.
+    pub fn of<M: Module + ModuleDisplay>(
+        adapted: &Adapted<M>,
+        folder: &Path,
+        (round, step): (usize, usize),
+    ) -> Result<Option<Arc<Self>>, String> {
+        let Some(config) = adapted.config().settings::<AdaLoraConfig>() else {
+            return Ok(None);
+        };
+        let mut allocator = RankAllocator::new(config).map_err(|e| e.to_string())?;
+        if round > 0 {
+            let state = read_tensors(&path(folder, round));
+            allocator = allocator.with_state(&state.map_err(|e| format!("{e}; remove its folder to start anew"))?);
+        }
+        let state = State {
+            allocator,
+            step,
+            noted: BTreeMap::new(),
+        };
+        Ok(Some(Arc::new(Self(Mutex::new(state)))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is to be written with the checkpoint of a round that ends now.
+    pub fn note(&self, round: usize) {
+        let mut state = self.state();
+        let now = state.allocator.state();
+        state.noted.insert(round, now);
+    }
+
+    /// Writes what was noted.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, folder: &Path, round: usize) -> Result<(), String> {
+        let noted = self.state().noted.remove(&round);
+        match noted {
+            Some(state) => write_tensors(&path(folder, round), &state).map_err(|e| e.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<M: Module + ModuleDisplay> Around<M> for Ranks {
+    fn before(&self, adapted: &Adapted<M>, gradients: &GradientsParams) {
+        self.state().allocator.observe(adapted, gradients);
+    }
+
+    fn after(&self, adapted: Adapted<M>) -> Adapted<M> {
+        let mut state = self.state();
+        let step = state.step;
+        state.step += 1;
+        state.allocator.allocate(step, adapted)
+    }
+}

@@ -1,0 +1,204 @@
+//! Files that others made: nothing in them leads out of their folder, overwrites anything, or steers terminal or browser.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::work::{Work, fails_with_a_sentence, folder, stderr, two_colours, wegeft};
+
+const PRECIOUS: &str = "do not touch";
+
+#[test]
+fn links_in_a_run_folder_are_not_followed() {
+    let dir = folder();
+    let precious = dir.path().join("precious");
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    for (number, place) in [
+        ".lock",
+        "config.toml",
+        "data.json",
+        "summary.json",
+        "report.html",
+        "colours/wegeft/seed-1/metrics.jsonl",
+        "colours/wegeft/seed-1/outcome.json",
+        "colours/wegeft/seed-1/checkpoints/model-1.bpk",
+        "colours/wegeft/seed-1/adapter/adapter_model.safetensors",
+        "colours/wegeft/seed-1/adapter",
+        "colours",
+    ]
+    .iter()
+    .enumerate()
+    {
+        std::fs::write(&precious, PRECIOUS).unwrap();
+        let out = dir.path().join(format!("out-{number}"));
+        let link = out.join(place);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        let is_folder = !place.contains('.');
+        symlink(if is_folder { &home } else { &precious }, &link).unwrap();
+        let output = Work::Vision.done(dir.path(), &out);
+        let message = fails_with_a_sentence(&output, place);
+        assert!(
+            message.contains("is a link out of the run folder"),
+            "{place}: {message}"
+        );
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), PRECIOUS, "{place}");
+        assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0, "{place}");
+        std::fs::remove_file(&link).unwrap();
+        let output = Work::Vision.done(dir.path(), &out);
+        assert!(output.status.success(), "{place}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn links_in_other_output_folders_are_replaced() {
+    let dir = folder();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, PRECIOUS).unwrap();
+    let out = dir.path().join("merged");
+    std::fs::create_dir(&out).unwrap();
+    let names = ["config.json", "model.safetensors", "tokenizer.json"];
+    for name in names {
+        symlink(&precious, out.join(name)).unwrap();
+    }
+    let output = Work::Merge.done(dir.path(), &out);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), PRECIOUS);
+    for name in names {
+        assert!(!out.join(name).is_symlink(), "{name}");
+    }
+}
+
+/// A finished run folder of someone else, its names an attack.
+fn hostile(out: &Path, task: &str, method: &str) {
+    std::fs::create_dir_all(out).unwrap();
+    let outcome = json!([{
+        "experiment": "vtab", "task": task, "group": task, "method": method, "model": "<img src=x onerror=alert(1)>",
+        "trainable_params": 10, "percent_trainable": 0.1, "metric": "top1\u{1b}[31m", "value": 50.0, "validation": 50.0,
+        "seconds": 1.0, "peak_mb": 10.0, "lr": 0.1, "weight_decay": 0.0, "seed": 1,
+    }]);
+    std::fs::write(out.join("summary.json"), outcome.to_string()).unwrap();
+}
+
+#[test]
+fn a_report_of_a_stranger_s_runs_steers_neither_terminal_nor_browser() {
+    let dir = folder();
+    let (runs, out) = (dir.path().join("runs"), dir.path().join("report"));
+    let script = "</td><script>alert(1)</script>";
+    hostile(&runs.join("a"), script, "\u{1b}]0;owned\u{7}wegeft");
+    hostile(&runs.join("b"), "digits", "<svg onload=alert(1)>");
+    hostile(&runs.join("c"), "digits", "lora\u{202e}\u{1b}[2J");
+    let output = wegeft()
+        .arg("report")
+        .arg(&runs)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        printed.contains("digits") && !printed.contains(['\u{1b}', '\u{7}']),
+        "{printed:?}"
+    );
+    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("&lt;script&gt;alert"), "{html}");
+    for attack in ["<script>alert", "<img src=x", "<svg onload"] {
+        assert!(!html.contains(attack), "{attack}: {html}");
+    }
+}
+
+#[test]
+fn names_in_results_do_not_lead_a_report_to_other_files() {
+    let dir = folder();
+    let out = dir.path().join("run");
+    let first = Work::Vision.done(dir.path(), &out);
+    assert!(first.status.success(), "{}", stderr(&first));
+    // A file of another folder that looks like the samples that the page shows.
+    let elsewhere = dir.path().join("secret/wegeft/seed-1");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let picture = "data:image/png;base64,U0VDUkVU";
+    let sample = |picture: &str| json!([{ "picture": picture, "label": "x", "predicted": "x", "probability": 1.0 }]);
+    std::fs::write(elsewhere.join("samples.json"), sample(picture).to_string()).unwrap();
+    let trial = out.join("colours/wegeft/seed-1");
+    let outcome = trial.join("outcome.json");
+    let mut result: serde_json::Value = serde_json::from_slice(&std::fs::read(&outcome).unwrap()).unwrap();
+    result["task"] = json!(dir.path().join("secret").to_str().unwrap());
+    std::fs::write(&outcome, result.to_string()).unwrap();
+    let watched = sample("https://example.org/watch.png");
+    std::fs::write(out.join("colours/wegeft/seed-2/samples.json"), watched.to_string()).unwrap();
+    let again = Work::Vision.done(dir.path(), &out);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(!html.contains("U0VDUkVU") && !html.contains("example.org"), "{html}");
+}
+
+#[test]
+fn links_in_a_circle_end_a_search_for_runs() {
+    let dir = folder();
+    let runs = dir.path().join("runs");
+    hostile(&runs.join("a"), "digits", "lora");
+    for name in ["x", "y", "z"] {
+        symlink(&runs, runs.join(name)).unwrap();
+    }
+    let out = dir.path().join("report");
+    let output = wegeft()
+        .arg("report")
+        .arg(&runs)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 result;"));
+}
+
+#[test]
+fn a_list_names_no_image_outside_its_folder() {
+    let dir = folder();
+    let data = dir.path().join("data");
+    two_colours(&data);
+    let outside = dir.path().join("outside.png");
+    std::fs::copy(data.join("colours/images/0.png"), &outside).unwrap();
+    let list = data.join("colours/train800.txt");
+    let lines = std::fs::read_to_string(&list).unwrap();
+    for name in [
+        outside.to_str().unwrap(),
+        "../../outside.png",
+        "images/../../../outside.png",
+    ] {
+        std::fs::write(&list, format!("{name} 0\n{lines}")).unwrap();
+        let out = dir.path().join("out");
+        let message = fails_with_a_sentence(&Work::Vision.done(dir.path(), &out), name);
+        assert!(
+            message.contains("train800.txt") || message.contains("outside"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_checkpoint_s_index_names_no_file_outside_its_folder() {
+    let dir = folder();
+    let model = dir.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(shipped.join(name), model.join(name)).unwrap();
+    }
+    std::fs::copy(
+        shipped.join("model.safetensors"),
+        dir.path().join("outside.safetensors"),
+    )
+    .unwrap();
+    let absolute = dir.path().join("outside.safetensors");
+    for name in ["../outside.safetensors", absolute.to_str().unwrap()] {
+        let index = json!({ "weight_map": { "model.embed_tokens.weight": name } });
+        std::fs::write(model.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        let mut command = wegeft();
+        command.args(["generate", "--prompt", "hi", "--model"]).arg(&model);
+        let message = fails_with_a_sentence(&command.output().unwrap(), name);
+        assert!(message.contains("weight_map"), "{message}");
+    }
+}

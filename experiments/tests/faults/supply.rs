@@ -1,0 +1,112 @@
+//! What is shipped: files are those that were made, and unsafe code is where the list says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Files that somebody made with a script: weights, samples, fixtures.
+fn made() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut waiting: Vec<PathBuf> = [
+        "datasets/backbone",
+        "datasets/language-model",
+        "datasets/tests/fixtures",
+        "crates/backbones/tests/fixtures",
+        "experiments/tests/fixtures",
+        "tests/fixtures",
+    ]
+    .map(|folder| root().join(folder))
+    .into();
+    let kinds = [
+        "safetensors",
+        "bin",
+        "parquet",
+        "npz",
+        "mat",
+        "png",
+        "jpg",
+        "gif",
+        "bmp",
+        "webp",
+        "tif",
+        "tiff",
+    ];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .is_some_and(|ending| kinds.contains(&ending))
+        {
+            let digest = Sha256::digest(std::fs::read(&path).unwrap());
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_string();
+            found.insert(name, digest.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+    }
+    found
+}
+
+/// `UPDATE_CHECKSUMS=1 cargo test -p experiments --test faults checksums` writes the list anew, in the form of `sha256sum`.
+#[test]
+fn weights_and_fixtures_have_their_checksums() {
+    let list = root().join("checksums.txt");
+    let found = made();
+    if std::env::var_os("UPDATE_CHECKSUMS").is_some() {
+        let lines: String = found.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+        std::fs::write(&list, lines).unwrap();
+    }
+    let text = std::fs::read_to_string(&list).unwrap();
+    let listed: BTreeMap<String, String> = text
+        .lines()
+        .map(|line| line.split_once("  ").unwrap())
+        .map(|(sum, name)| (name.to_string(), sum.to_string()))
+        .collect();
+    for (name, sum) in &listed {
+        assert_eq!(found.get(name), Some(sum), "{name} is not the file that was listed");
+    }
+    let new: Vec<&String> = found.keys().filter(|name| !listed.contains_key(*name)).collect();
+    assert!(
+        new.is_empty(),
+        "not in checksums.txt: {new:?}; UPDATE_CHECKSUMS=1 lists them"
+    );
+}
+
+#[test]
+fn unsafe_code_is_where_the_list_says_each_with_its_proof() {
+    let folder = root().join("crates/kernels/src");
+    let document = std::fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let mut counts = BTreeMap::new();
+    let mut waiting = vec![folder.clone()];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap();
+            if !code.contains("unsafe {") && !code.contains("unsafe fn") {
+                continue;
+            }
+            let before = &lines[number.saturating_sub(6)..number];
+            let proved = before
+                .iter()
+                .any(|line| line.contains("SAFETY:") || line.contains("# Safety"));
+            assert!(proved, "{name}:{}: no SAFETY note", number + 1);
+            *counts.entry(name.clone()).or_insert(0) += 1;
+        }
+    }
+    for (name, count) in &counts {
+        let listed = document.matches(&format!("| `{name}`, ")).count();
+        assert_eq!(listed, *count, "{name} in docs/reliability.md");
+    }
+    assert_eq!(document.matches("| `flex/").count(), counts.values().sum::<usize>());
+}

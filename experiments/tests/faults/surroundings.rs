@@ -1,0 +1,172 @@
+//! What a program finds around it: no output, folders that go, files that cannot be read, numbers that are none.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::work::{Work, fails_with_a_sentence, folder, stderr, two_colours, wegeft};
+
+/// `command` in a shell that redirects its output.
+fn redirected(command: &Command, how: &str) -> std::process::Output {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {how}"));
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env("RAYON_NUM_THREADS", "1").output().unwrap()
+}
+
+#[test]
+fn closed_outputs_change_no_result() {
+    let dir = folder();
+    let uncut = dir.path().join("uncut");
+    assert!(Work::Vision.done(dir.path(), &uncut).status.success());
+    let expected = Work::Vision.results(&uncut);
+    for (number, how) in [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"]
+        .iter()
+        .enumerate()
+    {
+        let out = dir.path().join(format!("out-{number}"));
+        let output = redirected(&Work::Vision.command(dir.path(), &out), how);
+        assert!(output.status.success(), "{how}: {output:?}");
+        assert_eq!(Work::Vision.results(&out), expected, "{how}");
+    }
+    // A reader that goes away after the first line.
+    let out = dir.path().join("head");
+    let mut command = Work::Vision.command(dir.path(), &out);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(Work::Vision.results(&out), expected);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_printed_are_there_all_the_same() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    let output = redirected(&Work::Vision.command(dir.path(), &out), ">/dev/full");
+    let message = fails_with_a_sentence(&output, "a full output");
+    assert!(message.contains("standard output"), "{message}");
+    assert!(out.join("summary.json").is_file() && out.join("report.html").is_file());
+}
+
+#[test]
+fn a_folder_that_goes_while_a_run_is_in_it_ends_it_with_a_sentence() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    let mut command = Work::Vision.command(dir.path(), &out);
+    command.args(["--epochs", "100000"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&out.join("colours/wegeft/seed-1/checkpoints/model-2.bpk"));
+    while out.exists() {
+        // The run makes files while they are removed.
+        let _ = std::fs::remove_dir_all(&out);
+    }
+    let output = child.wait_with_output().unwrap();
+    let message = fails_with_a_sentence(&output, "a folder that is gone");
+    assert!(message.contains("cannot write"), "{message}");
+}
+
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{} never came",
+            path.display()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_read_only_folder_is_told_before_anything_is_trained() {
+    let dir = folder();
+    for work in [Work::Vision, Work::Language, Work::Merge, Work::Prepare] {
+        let out = dir.path().join(format!("{work:?}"));
+        let mut command = work.command(dir.path(), &out);
+        let output = command.env("WEGEFT_FAULT", "1+:EROFS").output().unwrap();
+        let message = fails_with_a_sentence(&output, &format!("{work:?}"));
+        assert!(
+            message.contains("Read-only file system") && message.contains(out.to_str().unwrap()),
+            "{message}"
+        );
+        std::fs::remove_dir_all(dir.path().join("data")).unwrap_or_default();
+    }
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_named() {
+    let dir = folder();
+    let data = dir.path().join("data");
+    for name in ["train800.txt", "test.txt", "images/3.png"] {
+        two_colours(&data);
+        let path = data.join("colours").join(name);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let output = Work::Vision.done(dir.path(), &dir.path().join("out"));
+        let message = fails_with_a_sentence(&output, name);
+        assert!(message.contains(name), "{name}: {message}");
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let model = dir.path().join(format!("model-{name}"));
+        std::fs::create_dir_all(model.join(name)).unwrap();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model");
+        for other in ["config.json", "model.safetensors", "tokenizer.json"] {
+            if other != name {
+                std::fs::copy(shipped.join(other), model.join(other)).unwrap();
+            }
+        }
+        let mut command = wegeft();
+        command.args(["generate", "--prompt", "hi", "--model"]).arg(&model);
+        let message = fails_with_a_sentence(&command.output().unwrap(), name);
+        assert!(message.contains(name), "{name}: {message}");
+    }
+}
+
+/// A clock that goes backwards cannot matter: times are of the monotonic clock, and nothing compares those of files.
+#[test]
+fn no_result_depends_on_the_time_of_day() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = [
+        "crates/wegeft/src",
+        "crates/backbones/src",
+        "crates/files/src",
+        "datasets/src",
+        "experiments/src",
+    ];
+    let mut waiting = folders.map(|folder| root.join(folder)).to_vec();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        // A chat template may ask for the date.
+        if path.extension().is_none_or(|ending| ending != "rs") || path.ends_with("chat_template/python.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for asked in ["SystemTime", "Local::now", "Utc::now", ".modified()"] {
+            assert!(!text.contains(asked), "{} asks for {asked}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_training_that_diverges_says_at_which_step_and_where() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    let mut command = Work::Vision.command(dir.path(), &out);
+    let output = command.args(["--learning-rate", "1e30"]).output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    for part in [
+        "the loss is not a number at step ",
+        "' is not since the step before",
+        "lower learning_rate",
+    ] {
+        assert!(message.contains(part), "'{part}' is not in: {message}");
+    }
+    assert!(!out.join("summary.json").exists());
+}

@@ -1,0 +1,114 @@
+//! Adapter folders: adapter_config.json of every method, adapter_model.safetensors, classifier.json.
+
+use std::path::Path;
+
+use backbones::{Pretrained, load_vit};
+use burn::tensor::Device;
+use experiments::cli::settings::defaults;
+use experiments::methods::{self, Adapter, Wing};
+use experiments::vision::description::Description;
+use experiments::vision::load::load_adapted;
+
+use crate::harness::Reader;
+use crate::models::repair;
+use crate::{fixture, written};
+
+const BACKBONE: &str = "crates/backbones/tests/fixtures/vit";
+
+pub const READERS: &[Reader] = &[
+    Reader {
+        name: "adapter-config",
+        seeds: || every_method(|folder| std::fs::read(folder.join("adapter_config.json")).unwrap()),
+        repair: None,
+        read: |folder, bytes| {
+            written(folder, "adapter_config.json", bytes);
+            // The tensors that belong to the method, as far as the file still names one.
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let own = every_method(|folder| {
+                let config = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
+                let kind = config
+                    .lines()
+                    .find(|line| line.contains("\"peft_type\""))
+                    .unwrap_or_default()
+                    .to_string();
+                match text.contains(kind.trim().trim_end_matches(',')) {
+                    true => std::fs::read(folder.join("adapter_model.safetensors")).unwrap(),
+                    false => Vec::new(),
+                }
+            });
+            let tensors = own.into_iter().rfind(|tensors| !tensors.is_empty()).unwrap_or_default();
+            written(folder, "adapter_model.safetensors", &tensors);
+            load(folder)
+        },
+    },
+    Reader {
+        name: "adapter-weights",
+        seeds: || {
+            every_method(|folder| std::fs::read(folder.join("adapter_model.safetensors")).unwrap())[1..4].to_vec()
+        },
+        repair: Some(repair),
+        read: |folder, bytes| {
+            if !folder.join("adapter_config.json").exists() {
+                let config = every_method(|folder| std::fs::read(folder.join("adapter_config.json")).unwrap());
+                written(folder, "adapter_config.json", &config[1]);
+            }
+            written(folder, "adapter_model.safetensors", bytes);
+            load(folder)
+        },
+    },
+    Reader {
+        name: "classifier",
+        seeds: || {
+            let text = r#"{"backbone": null, "image_size": 32, "resize": "bilinear", "classes": ["cat", "dog"]}"#;
+            vec![text.as_bytes().to_vec()]
+        },
+        repair: None,
+        read: |folder, bytes| {
+            written(folder, "classifier.json", bytes);
+            let description = Description::read(folder)?.ok_or("there is none")?;
+            let path = fixture(BACKBONE);
+            let loaded = load_vit(&path, Some(description.image_size), 0.0, &Device::flex());
+            loaded.map(drop).map_err(|e| e.to_string())
+        },
+    },
+];
+
+fn backbone() -> Pretrained {
+    load_vit(&fixture(BACKBONE), None, 0.0, &Device::flex()).unwrap()
+}
+
+/// What `take` makes of a folder of each method, in their order; they are written once.
+fn every_method(take: impl Fn(&Path) -> Vec<u8>) -> Vec<Vec<u8>> {
+    static FOLDERS: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    let names: Vec<&str> = methods::names(Wing::Vision).collect();
+    let all = FOLDERS.get_or_init(|| {
+        let all = tempfile::tempdir().unwrap();
+        let pretrained = backbone();
+        let settings = Adapter {
+            r: 2,
+            lora_r: 2,
+            ..defaults()
+        };
+        for name in &names {
+            let Ok(config) = methods::adapter(&settings, &Default::default(), name, Wing::Vision) else {
+                continue;
+            };
+            let config = methods::fitted(config, &pretrained.config);
+            let model = pretrained.model.clone().with_head(2, &Device::flex());
+            if let Ok(adapted) = config.init(model) {
+                adapted.save(all.path().join(name)).unwrap();
+            }
+        }
+        all
+    });
+    let folders = names.iter().map(|name| all.path().join(name));
+    folders
+        .filter(|folder| folder.is_dir())
+        .map(|folder| take(&folder))
+        .collect()
+}
+
+fn load(folder: &Path) -> Result<(), String> {
+    let pretrained = backbone();
+    load_adapted(&pretrained, folder, &Device::flex()).map(|adapted| drop(adapted.bind()))
+}

@@ -1,0 +1,236 @@
+//! The guide: its pages are listed, its links lead somewhere, its commands are ones that the program accepts, and the generated page is
+//! what the program says today. UPDATE_DOCS=1 writes that page again.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, Command};
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// README, CONTRIBUTING and the pages of the guide.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    paths.extend(
+        std::fs::read_dir(root().join("docs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md")),
+    );
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(&path).unwrap()))
+        .collect()
+}
+
+/// The targets of `](target)`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+/// The lines of the fenced and the indented blocks, joined where they end in a backslash.
+fn code_lines(text: &str) -> Vec<String> {
+    let (mut lines, mut fenced, mut shell) = (Vec::new(), false, true);
+    for line in text.lines() {
+        if let Some(language) = line.trim_start().strip_prefix("```") {
+            fenced = !fenced;
+            shell = language.is_empty() || language == "sh";
+        } else if (fenced && shell) || (!fenced && line.starts_with("    ")) {
+            lines.push(line.trim().to_string());
+        }
+    }
+    lines
+        .join("\n")
+        .replace("\\\n", " ")
+        .lines()
+        .map(str::to_string)
+        .collect()
+}
+
+/// The words of a command line: quotes hold together, `#` begins a comment.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for character in line.chars() {
+        match character {
+            '"' => quoted = !quoted,
+            '#' if !quoted && word.is_empty() => break,
+            ' ' if !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            other => word.push(other),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// The arguments of `wegeft` in a line of code, if it is one that calls it.
+fn command_line(line: &str) -> Option<Vec<String>> {
+    let line = line.trim_start_matches("$ ");
+    let after = |start: &str| line.strip_prefix(start).map(words);
+    if let Some(words) = after("wegeft ") {
+        return Some(words);
+    }
+    if let Some((_, program)) = line.split_once("-p experiments -- ")
+        && line.starts_with("cargo run")
+    {
+        return Some(words(program));
+    }
+    let (_, program) = line
+        .split_once("-p experiments --bin ")
+        .filter(|_| line.starts_with("cargo run"))?;
+    let mut words = words(program);
+    words.retain(|word| word != "--");
+    if words.first().is_some_and(|name| name == "wegeft") {
+        words.remove(0);
+    }
+    Some(words)
+}
+
+#[test]
+fn every_page_of_the_guide_is_listed_and_every_link_leads_to_a_file() {
+    let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let listed: BTreeSet<&str> = links(&summary).collect();
+    for (path, text) in pages() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.parent().unwrap().ends_with("docs") && name != "SUMMARY.md" {
+            assert!(listed.contains(name), "{name} is not in docs/SUMMARY.md");
+        }
+        for link in links(&text).filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap();
+            assert!(
+                path.parent().unwrap().join(file).exists(),
+                "{}: {link} is not there",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_command_of_the_guide_is_one_that_the_program_accepts() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        for line in code_lines(&text) {
+            for line in line.split("; ") {
+                let Some(arguments) = command_line(line) else { continue };
+                // Help, versions and shortened lines are no whole commands.
+                if arguments
+                    .iter()
+                    .any(|word| word.contains('…') || word.starts_with('[') || word == "...")
+                {
+                    continue;
+                }
+                count += 1;
+                let given = std::iter::once("wegeft".to_string()).chain(arguments);
+                if let Err(error) = experiments::wegeft::whole().version("0").try_get_matches_from(given) {
+                    let helps = matches!(
+                        error.kind(),
+                        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
+                    );
+                    assert!(helps, "{}: {line}\n{error}", path.display());
+                }
+            }
+        }
+    }
+    assert!(count > 20, "{count} commands found");
+}
+
+/// `text` in one line of a table.
+fn cell(text: &str) -> String {
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+}
+
+fn option_row(argument: &Arg) -> String {
+    let mut names = Vec::new();
+    if let Some(long) = argument.get_long() {
+        names.push(format!("`--{long}`"));
+    }
+    names.extend(argument.get_short().map(|short| format!("`-{short}`")));
+    if names.is_empty() {
+        names.push(format!("`{}`", argument.get_id().as_str().to_uppercase()));
+    }
+    let mut notes = Vec::new();
+    let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+    let possible: Vec<String> = argument
+        .get_possible_values()
+        .iter()
+        .filter(|value| !value.is_hide_set())
+        .map(|value| format!("`{}`", value.get_name()))
+        .collect();
+    let boolean = possible.iter().all(|value| value == "`true`" || value == "`false`");
+    if takes_value && !boolean {
+        notes.push(possible.join(", "));
+    }
+    let default: Vec<String> = argument
+        .get_default_values()
+        .iter()
+        .map(|value| value.to_string_lossy().into_owned())
+        .collect();
+    if takes_value && !default.is_empty() {
+        notes.push(format!("default `{}`", default.join(" ")));
+    }
+    let notes = notes.join("; ");
+    let help = argument.get_help().map(|help| help.to_string()).unwrap_or_default();
+    format!("| {} | {} | {notes} |\n", names.join(", "), cell(&help))
+}
+
+fn describe(page: &mut String, command: &Command, name: &str, level: usize) {
+    let heading = "#".repeat(level);
+    let about = command.get_about().map(|about| about.to_string()).unwrap_or_default();
+    write!(page, "\n{heading} {name}\n\n{}.\n", cell(about.trim_end_matches('.'))).unwrap();
+    let arguments: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str()))
+        .collect();
+    let mut headings: Vec<&str> = Vec::new();
+    for argument in &arguments {
+        let heading = argument.get_help_heading().unwrap_or("Options");
+        if !headings.contains(&heading) {
+            headings.push(heading);
+        }
+    }
+    for heading in headings {
+        write!(page, "\n| {heading} | | |\n| --- | --- | --- |\n").unwrap();
+        for argument in &arguments {
+            if argument.get_help_heading().unwrap_or("Options") == heading {
+                page.push_str(&option_row(argument));
+            }
+        }
+    }
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        describe(page, inner, &format!("{name} {}", inner.get_name()), level + 1);
+    }
+}
+
+#[test]
+fn the_page_of_commands_is_what_the_program_says() {
+    let mut page = String::from(
+        "# Every command\n\nMade from the program's own definitions by a test; `wegeft COMMAND --help` says the same, and more. The names of flags, \
+         with underscores in place of dashes, are those of the fields in TOML files.\n",
+    );
+    for command in experiments::wegeft::whole().get_subcommands() {
+        describe(&mut page, command, &format!("wegeft {}", command.get_name()), 2);
+    }
+    let path = root().join("docs/commands.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page,
+        "docs/commands.md is out of date: UPDATE_DOCS=1 cargo test --workspace --test spine page_of_commands"
+    );
+}
