@@ -152,7 +152,7 @@ fn labelled(root: &Path, classes: &[String], others: &mut Vec<PathBuf>) -> Resul
         if images.is_empty() {
             return Err(DataError::read(
                 &folder,
-                "there is no .jpg, .jpeg, .png, .gif, .bmp or .webp image in it",
+                "there is no .jpg, .jpeg, .png, .gif, .bmp, .webp or .tif image in it",
             ));
         }
         labelled.extend(images.into_iter().map(|path| (path, label)));

@@ -1,9 +1,10 @@
-//! Image files to RGB: JPEG, PNG, GIF, BMP, WebP and PNM, told by their first bytes, whatever they are called.
+//! Image files to RGB: JPEG, PNG, GIF, BMP, WebP, TIFF and PNM, told by their first bytes, whatever they are called.
 //!
 //! Rules: grey is repeated on the three channels; transparency is dropped, not blended; 16-bit values are scaled to 8
-//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); of an animation the first frame is taken. An image is turned as its EXIF orientation says, as Hugging Face's datasets and transformers do;
-//! torchvision and the loaders of VTAB-1k and FGVC do not ([`Decoder::apply_orientation`]). AVIF, HEIC, TIFF and JPEG 2000 are
-//! refused by name.
+//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); of an animation or of several
+//! pages the first one is taken. An image is turned as its EXIF orientation says, as Hugging Face's datasets and transformers do;
+//! torchvision and the loaders of VTAB-1k and FGVC do not ([`Decoder::apply_orientation`]). AVIF, HEIC and JPEG 2000 are refused
+//! by name.
 //!
 //! An image of more pixels than [`Decoder::max_pixels`] is refused before anything is allocated for it, and all threads
 //! together hold at most 256 MiB of images that are being decoded (a greater one is decoded alone).
@@ -209,7 +210,7 @@ pub fn extension(bytes: &[u8]) -> Result<&'static str, String> {
 
 /// The format of a file that begins with `start`.
 fn format(start: &[u8]) -> Result<ImageFormat, String> {
-    const READ: &str = "JPEG, PNG, GIF, BMP, WebP and PNM are read";
+    const READ: &str = "JPEG, PNG, GIF, BMP, WebP, TIFF and PNM are read";
     if start.is_empty() {
         return Err("the image has no bytes".into());
     }
@@ -230,6 +231,7 @@ fn format(start: &[u8]) -> Result<ImageFormat, String> {
             | ImageFormat::Gif
             | ImageFormat::Bmp
             | ImageFormat::WebP
+            | ImageFormat::Tiff
             | ImageFormat::Pnm),
         ) => Ok(format),
         Ok(other) => {

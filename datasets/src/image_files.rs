@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::error::DataError;
 
 /// File name endings of the images that are read, in lower case.
-const READ: [&str; 13] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "dib", "webp", "ppm", "pgm", "pbm", "pnm",
+const READ: [&str; 15] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "dib", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm",
 ];
 
 /// Endings of images that are not: among images of a folder they are an oversight, not to be passed over.
-const NOT_READ: [&str; 16] = [
-    "tif", "tiff", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico", "psd", "exr", "hdr", "dng", "cr2", "svg",
+const NOT_READ: [&str; 14] = [
+    "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico", "psd", "exr", "hdr", "dng", "cr2", "svg",
 ];
 
 /// Folders that tools leave beside data.

@@ -20,13 +20,16 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lm::shards::{INDEX, SINGLE, shard_names};
+use crate::lm::shards::{INDEX, SINGLE, TORCH, TORCH_INDEX, shard_names};
 use cache::{ModelCache, is_commit, is_inside};
 use client::Client;
 pub use error::{FetchError, HubError};
 
 /// How long a server may say nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Folder of a model's further chat templates.
+const TEMPLATES: &str = "additional_chat_templates";
 
 /// What a vision model's folder has beside its weights, and what it may have.
 const VISION: (&[&str], &[&str]) = (&["config.json"], &["preprocessor_config.json", "processor_config.json"]);
@@ -161,7 +164,7 @@ impl HubModel {
         if !is_inside(file) {
             return Err(self.failed(
                 file,
-                FetchError::Content("its name is no path within the model".to_string()),
+                FetchError::Content("its name is not a path within the model".to_string()),
             ));
         }
         if let Some(path) = known.as_ref().and_then(|commit| self.cache.file(commit, file)) {
@@ -173,9 +176,7 @@ impl HubModel {
                 file: file.to_string(),
             });
         }
-        let client = self
-            .client
-            .get_or_init(|| Client::new(&self.hub.endpoint, self.hub.token.clone(), self.hub.timeout));
+        let client = self.client();
         // The branch may move between two files; a commit does not.
         let pinned = known.as_deref().filter(|commit| is_commit(commit));
         let url = client.url(&self.name, pinned.unwrap_or(&self.revision), file);
@@ -185,7 +186,7 @@ impl HubModel {
         Ok(path)
     }
 
-    /// Files whose absence is normal; who needs one says so when it is read.
+    /// Files whose absence is normal; whatever needs one reports it when it reads it.
     fn optional(&self, files: &[&str]) -> Result<(), HubError> {
         for file in files {
             let commit = self.commit.borrow().clone().unwrap_or_default();
@@ -202,7 +203,33 @@ impl HubModel {
     }
 
     fn language(&self) -> Result<PathBuf, HubError> {
-        self.all(LANGUAGE)
+        let folder = self.all(LANGUAGE)?;
+        self.templates(&folder)?;
+        Ok(folder)
+    }
+
+    /// The chat templates beside the first one, which have names of their own: the server is asked which there are.
+    fn templates(&self, folder: &Path) -> Result<(), HubError> {
+        let commit = self.commit.borrow().clone().unwrap_or_default();
+        if self.hub.offline || self.cache.has_no(&commit, TEMPLATES) || folder.join(TEMPLATES).is_dir() {
+            return Ok(());
+        }
+        match self.client().list(&self.name, &commit, TEMPLATES) {
+            Ok(files) => files
+                .iter()
+                .filter(|file| file.ends_with(".jinja"))
+                .try_for_each(|file| self.file(file).map(drop)),
+            Err(FetchError::NotFound) => {
+                self.cache.note_absence(&commit, TEMPLATES);
+                Ok(())
+            }
+            Err(reason) => Err(self.failed(TEMPLATES, reason)),
+        }
+    }
+
+    fn client(&self) -> &Client {
+        let new = || Client::new(&self.hub.endpoint, self.hub.token.clone(), self.hub.timeout);
+        self.client.get_or_init(new)
     }
 
     /// The folder with the weights, the files that it must have and those that it may have.
@@ -210,23 +237,32 @@ impl HubModel {
         for file in needed {
             self.file(file)?;
         }
-        // A model in shards has no single file and the other way round: which of the two, only asking tells.
-        if let Err(single) = self.file(SINGLE) {
-            if !is_absence(&single) {
-                return Err(single);
-            }
-            let index = match self.file(INDEX) {
-                Ok(index) => index,
-                Err(error) if is_absence(&error) => return Err(single),
-                Err(error) => return Err(error),
-            };
-            let names = shard_names(&index);
-            for name in names.map_err(|error| self.failed(INDEX, FetchError::Content(error.to_string())))? {
-                self.file(&name)?;
-            }
-        }
+        self.weights()?;
         self.optional(optional)?;
         self.folder()
+    }
+
+    /// The weights: safetensors, or else PyTorch's own. A model in shards has no single file and the other way round: which of
+    /// the two, only asking tells.
+    fn weights(&self) -> Result<(), HubError> {
+        let mut first = None;
+        for (single, index) in [(SINGLE, INDEX), (TORCH, TORCH_INDEX)] {
+            match self.file(single) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_absence(&error) => first = first.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+            match self.file(index) {
+                Ok(path) => {
+                    let names = shard_names(&path);
+                    let names = names.map_err(|error| self.failed(index, FetchError::Content(error.to_string())))?;
+                    return names.iter().try_for_each(|name| self.file(name).map(drop));
+                }
+                Err(error) if is_absence(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
     fn folder(&self) -> Result<PathBuf, HubError> {

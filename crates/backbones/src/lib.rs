@@ -6,7 +6,6 @@
 pub mod classify;
 pub mod drop_path;
 pub mod encoder;
-pub mod guard;
 pub mod hub;
 pub mod import;
 mod layers;

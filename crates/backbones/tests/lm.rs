@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use backbones::lm::adapter::for_adapter;
 use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, Quantize, Side, load_lm, save_lm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Value, json};
@@ -595,7 +596,7 @@ fn an_index_names_files_of_its_folder() {
 }
 
 #[test]
-fn scalars_and_pickles_are_refused_in_one_sentence() {
+fn scalars_are_refused_in_one_sentence() {
     let dir = copy("llama");
     let path = dir.path().join("model.safetensors");
     for name in ["lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"] {
@@ -608,8 +609,77 @@ fn scalars_and_pickles_are_refused_in_one_sentence() {
         wegeft::storage::write_tensors(&path, &tensors).unwrap();
         refused(dir.path(), &LoadOptions::default(), &[name, "[]"]);
     }
-    std::fs::rename(&path, dir.path().join("pytorch_model.bin")).unwrap();
-    let parts = ["pytorch_model.bin", "save_pretrained"];
+}
+
+#[test]
+fn a_tied_head_is_untied_where_an_adapter_trains_it_or_the_embedding_alone() {
+    let device = Device::flex().autodiff();
+    let load = || {
+        load_lm(&fixture("qwen3"), &LoadOptions::default(), &device)
+            .unwrap()
+            .model
+    };
+    for (targets, saved, tied) in [
+        (vec!["lm_head"], vec![], false),
+        (vec!["embed_tokens", "q_proj"], vec![], false),
+        (vec!["q_proj"], vec!["embed_tokens"], false),
+        (vec!["q_proj"], vec![], true),
+    ] {
+        let config = wegeft::AdapterConfig::lora(2)
+            .with_target_modules(targets)
+            .with_modules_to_save(saved);
+        let model = for_adapter(load().with_vocabulary(35), &config).unwrap();
+        assert_eq!(model.config().tied, tied);
+        let adapted = config.init(model).unwrap();
+        let bound = adapted.bind();
+        let ids = Tensor::<2, Int>::from_ints([[1, 2, 34]], &device);
+        let logits = bound.logits(bound.hidden(ids, &Layout::dense(1, 3), None));
+        assert_eq!(logits.dims(), [1, 3, 35]);
+        let grads = burn::optim::GradientsParams::from_grads(logits.powi_scalar(2).mean().backward(), &adapted);
+        assert!(!grads.is_empty());
+    }
+}
+
+/// The config of the Llama with weights in PyTorch's own format.
+fn pickled(name: &str) -> tempfile::TempDir {
+    let dir = copy("llama");
+    std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    for entry in std::fs::read_dir(fixture("../pickled").join(name)).unwrap().flatten() {
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn files_in_pytorch_s_own_format_are_read_whole_and_in_shards() {
+    let (model, expected) = load("llama");
+    let read = |model: &Decoder| {
+        let ids = ids(&expected["ids"]);
+        let [rows, tokens] = ids.dims();
+        values(model.logits(model.hidden(ids, &Layout::dense(rows, tokens), None)))
+    };
+    for name in ["llama", "llama_legacy"] {
+        let dir = pickled(name);
+        let loaded = load_lm(dir.path(), &LoadOptions::default(), &Device::flex()).unwrap();
+        assert_eq!(read(&loaded.model), read(&model), "{name}");
+    }
+}
+
+#[test]
+fn damaged_files_in_pytorch_s_own_format_are_refused_in_one_sentence() {
+    let dir = pickled("llama_legacy");
+    let path = dir.path().join("pytorch_model.bin");
+    let whole = std::fs::read(&path).unwrap();
+    for length in [0, 1, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        refused(dir.path(), &LoadOptions::default(), &["pytorch_model.bin"]);
+    }
+    // A pickle that would run a command.
+    std::fs::write(&path, b"cos\nsystem\n(S'true'\ntR.").unwrap();
+    refused(dir.path(), &LoadOptions::default(), &["pytorch_model.bin"]);
+    let dir = pickled("llama");
+    std::fs::remove_file(dir.path().join("pytorch_model-00002-of-00002.bin")).unwrap();
+    let parts = ["pytorch_model-00002-of-00002.bin", "missing"];
     refused(dir.path(), &LoadOptions::default(), &parts);
 }
 

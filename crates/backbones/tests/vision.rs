@@ -136,18 +136,29 @@ fn shards_are_read_and_a_missing_one_is_named() {
 }
 
 #[test]
-fn pytorch_s_own_format_is_refused_with_the_command_that_converts_it() {
+fn a_file_in_pytorch_s_own_format_is_read_and_a_damaged_one_is_refused() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let folder = tempfile::tempdir().unwrap();
-    write_config(&case("dinov2_model")["config"], folder.path());
+    std::fs::copy(fixtures.join("vit/config.json"), folder.path().join("config.json")).unwrap();
+    let file = folder.path().join("pytorch_model.bin");
+    std::fs::copy(fixtures.join("pickled/vit/pytorch_model.bin"), &file).unwrap();
+    let device = Device::flex();
+    let features = |path: &Path| {
+        let model = load_vit_for(path, None, 0.0, &device).unwrap().model;
+        let shape = [2, 3, 32, 32];
+        let pixels = Tensor::<4>::from_data(TensorData::new(values("pixel_values", &shape), shape), &device);
+        model.features(pixels).into_data()
+    };
+    assert_eq!(features(folder.path()), features(&fixtures.join("vit")));
     for name in ["pytorch_model.bin", "pytorch_model-00001-of-00001.bin"] {
         if name.contains("00001") {
-            std::fs::remove_file(folder.path().join("pytorch_model.bin")).unwrap();
+            std::fs::remove_file(&file).unwrap();
             let index = serde_json::json!({ "weight_map": { "cls_token": name } });
             std::fs::write(folder.path().join("pytorch_model.bin.index.json"), index.to_string()).unwrap();
         }
         std::fs::write(folder.path().join(name), b"PK").unwrap();
         let message = refused(folder.path());
-        assert!(message.contains(name) && message.contains("save_file"), "{message}");
+        assert!(message.contains(name) && message.contains("complete"), "{message}");
     }
 }
 

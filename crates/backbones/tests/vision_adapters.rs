@@ -9,7 +9,7 @@ use backbones::{Translated, load_vit_for};
 use burn::tensor::{Device, Tensor, TensorData};
 use formula::{tensors, values, write_weights};
 use serde_json::Value;
-use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors, write_tensors};
+use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
 
 fn cases(file: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,22 +35,15 @@ fn translated(name: &str, change: impl Fn(&mut Value)) -> Result<Option<Translat
     let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
     let path = folder.path().join(WEIGHTS_FILE);
     write_weights(&tensors(&case), &path);
-    pretrained.translate_adapter(&case["config"], &read_tensors(&path).unwrap(), &device)
+    let config = case["config"].as_object().unwrap();
+    pretrained.translate_adapter(config, &read_tensors(&path).unwrap(), &device)
 }
 
 fn agrees(name: &str) {
     let (_, base, case) = opened(name);
     let device = Device::flex();
     let translated = translated(name, |_| {}).unwrap().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join(CONFIG_FILE), translated.config.to_string()).unwrap();
-    write_tensors(&folder.path().join(WEIGHTS_FILE), &translated.tensors).unwrap();
-    let config = wegeft::read_config(folder.path()).unwrap();
-    let adapted = config
-        .init(translated.model)
-        .unwrap()
-        .load_weights(folder.path())
-        .unwrap();
+    let adapted = translated.files.attach(translated.model).unwrap();
     let size: [usize; 2] = serde_json::from_value(base["image"].clone()).unwrap();
     let shape = [2, 3, size[0], size[1]];
     let pixels = Tensor::<4>::from_data(TensorData::new(values("pixel_values", &shape), shape), &device);
@@ -81,7 +74,7 @@ fn names_of_ours_are_left_as_they_are() {
     let config: Value = serde_json::from_str(&config).unwrap();
     assert!(
         pretrained
-            .translate_adapter(&config, &weights, &device)
+            .translate_adapter(config.as_object().unwrap(), &weights, &device)
             .unwrap()
             .is_none()
     );

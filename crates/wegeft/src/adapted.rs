@@ -15,7 +15,9 @@ use crate::bank::Bank;
 use crate::checkpoint::Tensors;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::site::{self, ParamInfo};
+use crate::foreign;
+use crate::patterns;
+use crate::site::{self, ParamInfo, Site};
 use crate::unsupported;
 use crate::visible::Only;
 
@@ -34,6 +36,9 @@ pub struct Adapted<M: Module + ModuleDisplay> {
     config: AdapterConfig,
     /// Paths of the parameters that are trained or saved.
     shown: Arc<HashSet<String>>,
+    /// Paths in the backbone of frozen parameters that the adapter's file replaced: they are saved with it.
+    replaced: Arc<HashSet<String>>,
+    warnings: Vec<String>,
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
@@ -55,7 +60,37 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             parts: Parts { model, bank },
             config,
             shown,
+            replaced: Arc::default(),
+            warnings: Vec::new(),
         }
+    }
+
+    /// What of the adapter's files has no effect, a sentence each: names that match nothing beside others that match.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
+    /// This adapter with the backbone's parameters of these paths among what is saved with it.
+    pub(crate) fn with_replaced(mut self, replaced: HashSet<String>) -> Self {
+        let own = replaced.iter().map(|path| format!("model.{path}"));
+        self.shown = Arc::new(self.shown.iter().cloned().chain(own).collect());
+        self.replaced = Arc::new(replaced);
+        self
+    }
+
+    pub(crate) fn replaced(&self) -> &HashSet<String> {
+        &self.replaced
+    }
+
+    /// True if the parameter of that path belongs to a layer that is adapted.
+    pub(crate) fn is_below_adapter(&self, path: &str) -> bool {
+        let layer = site::layer(path);
+        let mut sites = self.bank().groups().iter().flat_map(|group| &group.sites);
+        sites.any(|site| site::layer(&site.path) == layer)
     }
 
     /// The backbone as it is at rest: frozen but for `modules_to_save`, its sites unbound. A forward pass of this one is
@@ -74,8 +109,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, of the order of a microsecond a
-    /// site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
+    /// The model with every site bound to its factors, for one forward pass: handles only, on the order of a microsecond
+    /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -84,6 +119,14 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     pub fn saved_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, param));
+        params
+    }
+
+    /// The model's own parameters that are saved with the adapter: those that are trained in full, and frozen ones that its
+    /// file replaced (biases, the rows of a vocabulary that grew).
+    pub fn own_params(&self) -> Vec<ParamInfo> {
+        let mut params = site::params(&self.parts.model);
+        params.retain(|param| trains(&self.config, param) || self.replaced.contains(&param.path));
         params
     }
 
@@ -120,36 +163,57 @@ impl AdapterConfig {
     /// Adapts `model`: freezes it, makes the bank on the model's device.
     ///
     /// # Errors
-    /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
+    /// A target that matches nothing or cannot be adapted, an impossible rank, unequal d_in in a group,
     /// a `modules_to_save` that names no module, a setting of PEFT's that only a loaded adapter may have.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         unsupported::check_fresh(&self.extra)?;
         self.method.check_fresh()?;
-        self.adapt(model, None)
+        let adapted = self.adapt(model)?;
+        match self.unmatched_patterns(&adapted)?.first() {
+            None => Ok(adapted),
+            Some((field, key)) => {
+                let message = format!("'{key}' matches none of the adapted modules");
+                Err(AdapterError::bad_field(*field, message))
+            }
+        }
     }
 
-    /// [`AdapterConfig::init`] for an adapter that is loaded then, with PEFT's meaning of what its file names.
-    /// `tensors` are the file's, of `path`: no more memory is taken for factors than they have elements for.
+    /// [`AdapterConfig::init`] for an adapter of `tensors`, which are loaded then, with PEFT's meaning of what its file names.
+    /// Sizes are compared with the tensors' before anything is made of them. `path` names them in messages.
     pub(crate) fn init_to_load<M: Module + ModuleDisplay>(
         &self,
         model: M,
         tensors: &Tensors,
         path: &Path,
     ) -> Result<Adapted<M>, AdapterError> {
-        let elements = tensors.values().map(|stored| stored.values.len()).sum();
-        let targets = self.targets.of_file(&site::places(&model))?;
+        let places = site::places(&model);
+        let (targets, mut warnings) = self.targets.of_file(&places)?;
         let config = Self {
             targets,
             ..self.clone()
         };
-        config.adapt(model, Some((elements, path)))
+        let sites = config.method.sites(&places, &config.targets)?;
+        if !sites.is_empty() {
+            let expected = Bank::expected(&*config.method, &config.method.groups(&sites)?);
+            foreign::check_sizes(&expected, tensors, path)?;
+        }
+        let adapted = config.adapt(model)?;
+        let patterns = config.unmatched_patterns(&adapted)?.into_iter();
+        warnings.extend(patterns.map(|(field, key)| format!("{field}: '{key}' matches none of the adapted modules")));
+        Ok(adapted.with_warnings(warnings))
     }
 
-    fn adapt<M: Module + ModuleDisplay>(
+    /// The keys of `rank_pattern` and `alpha_pattern` that match nothing, by field.
+    fn unmatched_patterns<M: Module + ModuleDisplay>(
         &self,
-        model: M,
-        file: Option<(usize, &Path)>,
-    ) -> Result<Adapted<M>, AdapterError> {
+        adapted: &Adapted<M>,
+    ) -> Result<Vec<(&'static str, String)>, AdapterError> {
+        let sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);
+        let modules: Vec<String> = sites.map(Site::module).collect();
+        patterns::unmatched(&self.fields(), &modules)
+    }
+
+    fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         let places = site::places(&model);
         let params = &places.params;
         for name in &self.targets.modules_to_save {
@@ -180,7 +244,7 @@ impl AdapterConfig {
                 });
             }
         }
-        let bank = Bank::init(self, &model, &places, file)?;
+        let bank = Bank::init(self, &model, &places)?;
         Ok(Adapted::new(model, bank, self.clone()))
     }
 }
@@ -255,6 +319,8 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
             parts: self.parts.valid(),
             config: self.config.clone(),
             shown: self.shown.clone(),
+            replaced: self.replaced.clone(),
+            warnings: self.warnings.clone(),
         }
     }
 

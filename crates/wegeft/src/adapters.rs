@@ -108,7 +108,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
         // Heads of several adapters start from one parameter; as different ones they need ids of their own, or an
         // optimizer would take them for the same.
-        let own = adapted.saved_params().into_iter().map(|param| param.id).collect();
+        let own = adapted.own_params().into_iter().map(|param| param.id).collect();
         let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
         let frozen = Frozen::of(&self.backbone);
         let adapted = adapted.map_model(|model| {
@@ -182,10 +182,10 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// A frozen parameter of `adapted` that is not the backbone's.
     fn stranger(&self, adapted: &Adapted<M>) -> Option<String> {
         let own: HashSet<(ParamId, String)> = params(&self.backbone);
-        let trained: HashSet<String> = adapted.saved_params().into_iter().map(|param| param.path).collect();
+        let own_paths: HashSet<String> = adapted.own_params().into_iter().map(|param| param.path).collect();
         let frozen = params(adapted.backbone());
         let strangers = frozen.difference(&own).map(|(_, path)| path);
-        strangers.filter(|path| !trained.contains(*path)).min().cloned()
+        strangers.filter(|path| !own_paths.contains(*path)).min().cloned()
     }
 
     fn index(&self, name: &str) -> Result<usize, AdapterError> {
@@ -201,7 +201,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         })
     }
 
-    /// Moves everything to a device, by `fork` or `to_device`: the backbone once, of each adapter only its own part.
+    /// Moves everything to a device, by `fork` or `to_device`: the backbone once, and only the own part of each adapter.
     fn moved(self, backbone: M, to: Move) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {

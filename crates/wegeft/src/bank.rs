@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay, Param, ParamId, Reparameterizer};
@@ -17,7 +16,6 @@ use crate::method::Method;
 use crate::methods::TokenRows;
 use crate::parts;
 use crate::site::{self, ParamInfo, Places, Site};
-use crate::storage::CONFIG_FILE;
 use crate::weights::Weights;
 
 /// Start of every key on disk.
@@ -38,7 +36,8 @@ pub struct Bank {
 #[derive(Default)]
 struct Plan {
     groups: Vec<Group>,
-    rebinds: Vec<Rebind>,
+    /// Of which group's factors an edit is made, and how: one a group, or one a site where the sites' scales differ.
+    rebinds: Vec<(usize, Rebind)>,
     by_path: HashMap<String, Vec<Place>>,
 }
 
@@ -50,22 +49,21 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// Where a group acts on a parameter.
+/// Where an edit acts on a parameter.
 #[derive(Debug, Clone, PartialEq)]
 struct Place {
-    group: usize,
+    /// Its place among the plan's `rebinds`.
+    rebind: usize,
     /// First column and width, for a block of a fused weight.
     block: Option<(usize, usize)>,
 }
 
 impl Bank {
-    /// The bank of `config`'s method, on the model's device. `file`: elements of the tensors that will be loaded into it,
-    /// and where from.
+    /// The bank of `config`'s method, on the model's device.
     pub(crate) fn init<M: Module + ModuleDisplay>(
         config: &AdapterConfig,
         model: &M,
         places: &Places,
-        file: Option<(usize, &Path)>,
     ) -> Result<Self, AdapterError> {
         let mut owned: Vec<(Arc<dyn Method>, Group)> = Vec::new();
         let mut factors = Vec::new();
@@ -88,9 +86,6 @@ impl Bank {
                 });
             }
             let groups = method.groups(&sites)?;
-            if let Some((elements, path)) = file {
-                has_room(&*method, &groups, elements, path)?;
-            }
             let weights = Weights::of(model, &sites);
             for group in &groups {
                 factors.push(method.start(group, &weights, &device)?);
@@ -108,19 +103,27 @@ impl Bank {
             .zip(&factors)
             .flat_map(|(group, factors): (&Group, &Factors)| {
                 let saved = factors.specs().filter(|(_, spec)| spec.saved);
-                saved.map(|(_, spec)| format!("{}.{}", group.site().stored_as(), spec.suffix))
+                saved.map(|(_, spec)| spec.key(&group.site().stored_as()))
             });
         if let Some(key) = repeated(keys) {
             let message = format!("two factors would be stored as '{key}'; name fewer modules");
             return Err(AdapterError::bad_field("target_modules", message));
         }
 
+        let rebind = |method: &Arc<dyn Method>, group: Group| {
+            let method = method.clone();
+            Rebind::new(move |factors| method.bind(&group, factors))
+        };
         let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
+        let mut rebinds = Vec::new();
         for (index, (method, group)) in owned.iter().enumerate() {
             let edits_bias = method.edits_bias(group);
-            for site in &group.sites {
+            for (member, site) in group.sites.iter().enumerate() {
+                if member == 0 || !group.scales.is_empty() {
+                    rebinds.push((index, rebind(method, group.bound_at(member))));
+                }
                 let place = Place {
-                    group: index,
+                    rebind: rebinds.len() - 1,
                     block: site.block.as_ref().map(|block| (block.start, site.d_out)),
                 };
                 if edits_bias {
@@ -134,9 +137,6 @@ impl Bank {
         for places in by_path.values_mut() {
             places.sort_by_key(|place| place.block);
         }
-        let rebind =
-            |(method, group): (Arc<dyn Method>, Group)| Rebind::new(move |factors| method.bind(&group, factors));
-        let rebinds = owned.into_iter().map(rebind).collect();
         Ok(Self {
             factors,
             shared,
@@ -184,13 +184,26 @@ impl Bank {
             .collect()
     }
 
+    /// What a file holds of the factors that a method has for `groups`, without making any of them.
+    pub(crate) fn expected(method: &dyn Method, groups: &[Group]) -> Vec<(Spec, String)> {
+        let own = |group: &Group| {
+            let module = format!("{ROOT}.model.{}", group.site().stored_as());
+            let saved = method.specs(group).into_iter().filter(|spec| spec.saved);
+            saved
+                .map(move |spec| {
+                    let name = format!("{module}.{}", spec.suffix);
+                    (spec, name)
+                })
+                .collect::<Vec<_>>()
+        };
+        groups.iter().flat_map(own).collect()
+    }
+
     /// Every saved factor and its name on disk, by its path in the bank.
     pub(crate) fn named(&self) -> Vec<(ParamInfo, String)> {
         let own = self.groups().iter().zip(&self.factors).flat_map(|(group, factors)| {
             let module = format!("{ROOT}.model.{}", group.site().stored_as());
-            factors
-                .specs()
-                .map(move |(_, spec)| (spec, format!("{module}.{}", spec.suffix)))
+            factors.specs().map(move |(_, spec)| (spec, spec.key(&module)))
         });
         let shared = self
             .shared
@@ -213,7 +226,7 @@ impl Bank {
         for (group, factors) in self.groups().iter().zip(&self.factors) {
             let name = group.module();
             let module = group.site().path.rsplit_once('.').map(|(module, _)| module);
-            let Some(module) = module.filter(|_| name == group.site().path) else {
+            let Some(module) = module.filter(|_| group.site().stored_as() == group.site().path) else {
                 continue;
             };
             for (_, spec) in factors.specs() {
@@ -227,43 +240,16 @@ impl Bank {
     }
 
     fn handles(&self) -> Vec<Bound> {
-        let groups = self.factors.iter().zip(&self.plan.rebinds);
-        groups
-            .map(|(factors, rebind)| Bound::new(factors.joined(&self.shared), rebind.clone()))
+        let joined: Vec<Factors> = self
+            .factors
+            .iter()
+            .map(|factors| factors.joined(&self.shared))
+            .collect();
+        let rebinds = self.plan.rebinds.iter();
+        rebinds
+            .map(|(group, rebind)| Bound::new(joined[*group].clone(), rebind.clone()))
             .collect()
     }
-}
-
-/// Elements of factors that may be made whatever the file holds: what does not fit is then named tensor by tensor.
-const ROOM: usize = 1 << 20;
-
-/// Refuses a config whose saved factors would have far more elements than the file: a damaged size is not to take all
-/// memory before the tensors are compared.
-fn has_room(method: &dyn Method, groups: &[Group], elements: usize, path: &Path) -> Result<(), AdapterError> {
-    let most = elements.saturating_mul(2).saturating_add(ROOM);
-    let mut wanted: usize = 0;
-    for group in groups {
-        for spec in method.specs(group).iter().filter(|spec| spec.saved) {
-            let count = spec
-                .shape
-                .iter()
-                .try_fold(1_usize, |count, size| count.checked_mul(*size));
-            wanted = wanted.saturating_add(count.unwrap_or(usize::MAX));
-            if wanted > most {
-                return Err(AdapterError::Mismatch {
-                    path: path.to_path_buf(),
-                    problems: format!(
-                        "it holds {elements} elements, and the factors that {CONFIG_FILE} asks for have far more, with '{}' \
-                         {:?} at '{}'",
-                        spec.suffix,
-                        spec.shape,
-                        group.site().path
-                    ),
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The path of a site that is a whole weight.
@@ -280,11 +266,11 @@ fn repeated(names: impl Iterator<Item = String>) -> Option<String> {
 fn at(places: &[Place], bound: &[Bound]) -> Bound {
     let block = |place: &Place| {
         let (start, width) = place.block?;
-        Some((start, width, bound[place.group].clone()))
+        Some((start, width, bound[place.rebind].clone()))
     };
     let blocks: Vec<_> = places.iter().filter_map(block).collect();
     match blocks.is_empty() {
-        true => bound[places[0].group].clone(),
+        true => bound[places[0].rebind].clone(),
         false => parts::bound(blocks),
     }
 }

@@ -49,7 +49,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             if !weight.is_finite() {
                 return Err(refused(term, &format!("its weight {weight} is not a finite number")));
             }
-            if !adapted.saved_params().is_empty() && with_own.replace(*term).is_some() {
+            if !adapted.own_params().is_empty() && with_own.replace(*term).is_some() {
                 return Err(refused(
                     term,
                     "more than one of these adapters trains layers in full, which have no sum",

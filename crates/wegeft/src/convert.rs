@@ -104,6 +104,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             let terms = terms
                 .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| not_finite(&group.name))?;
+            if !group.scales.is_empty() {
+                let message =
+                    "gives sites of one group scales of their own, for which there is no closed form; leave it out";
+                return Err(AdapterError::bad_field("alpha_pattern", message));
+            }
             let (owner, scale) = (group.module(), group.scale);
             let (phi, psi) = solve(&terms, group.rank, scale, config.side).ok_or_else(|| not_finite(&group.name))?;
             for (site, term) in group.sites.iter().zip(&terms) {

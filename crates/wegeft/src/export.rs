@@ -74,10 +74,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let mut names = adapted.names();
         names.retain(|path, _| path.starts_with("bank."));
         let tensors = adapted.stored(factors);
-        Ok(fill(adapted, &names, &tensors))
+        Ok(fill(adapted, &names, &tensors).with_replaced(self.replaced().clone()))
     }
 
-    /// The parameters of the model that are trained in full, under their names on disk.
+    /// The model's own parameters that are saved with the adapter, under their names on disk.
     fn saved_tensors(&self) -> Tensors {
         let mut names = self.names();
         names.retain(|path, _| path.starts_with("model."));
@@ -131,6 +131,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
+        if self.config().targets.ensure_weight_tying {
+            fields.insert("ensure_weight_tying".into(), true.into());
+        }
         for name in ["base_model_name_or_path", "task_type"] {
             if let Some(value) = self.config().extra.get(name) {
                 fields.insert(name.to_string(), value.clone());

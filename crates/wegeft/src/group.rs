@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
-use crate::site::{Site, kind, regex};
+use crate::site::{Regex, Site, kind, regex};
 
 /// Which sites share factors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -16,10 +16,13 @@ pub enum Sharing {
     Kind,
     /// One group for all sites (they need equal d_in).
     All,
-    /// Every site a group of its own.
+    /// Each site is a group of its own.
     Site,
     /// Regular expressions matched from the start of the module path; a site joins the first that matches.
     Groups(Vec<String>),
+    /// The same, but a site that none matches is a group of its own, and an expression need not match: the `tied_modules` of
+    /// the WeGeFT fork of PEFT. An expression need not reach to the end of a path.
+    Tied(Vec<String>),
 }
 
 /// A group of sites that share factors.
@@ -35,10 +38,12 @@ pub struct Group {
     pub rank: usize,
     /// Scale of its edit, such as alpha / r; 1 unless the method sets it.
     pub scale: f64,
+    /// Scales of its sites, where they differ; empty otherwise.
+    pub scales: Vec<f64>,
 }
 
 impl Group {
-    /// Every site a group of its own.
+    /// Each site is a group of its own.
     pub fn each(sites: &[Site]) -> Vec<Self> {
         let own = |(index, site): (usize, &Site)| Self::new(site.module(), vec![site.clone()], index);
         sites.iter().enumerate().map(own).collect()
@@ -48,7 +53,7 @@ impl Group {
     /// a group for each size.
     ///
     /// # Errors
-    /// A group pattern that is no regular expression or matches no site, or a site that is in no group.
+    /// A group pattern that is not a valid regular expression or matches no site, or a site that is in no group.
     pub fn shared(
         sites: &[Site],
         sharing: &Sharing,
@@ -60,10 +65,9 @@ impl Group {
             sizes.entry(kind(&site.module())).or_default().insert(size(site));
         }
         let compiled = match sharing {
-            Sharing::Groups(patterns) => patterns
-                .iter()
-                .map(|pattern| regex(&format!("(?:{pattern})(?:\\..*)?")).map(|regex| (pattern.clone(), regex)))
-                .collect::<Result<Vec<_>, _>>()?,
+            // What follows a module's name is a block's.
+            Sharing::Groups(patterns) => compiled(patterns, r"(?:\..*)?")?,
+            Sharing::Tied(patterns) => compiled(patterns, ".*")?,
             _ => Vec::new(),
         };
         let mut groups: Vec<Self> = Vec::new();
@@ -77,20 +81,13 @@ impl Group {
                 },
                 Sharing::All => "all".to_string(),
                 Sharing::Site => module,
-                Sharing::Groups(_) => {
-                    let mut found = None;
-                    for (pattern, regex) in &compiled {
-                        if found.is_none() && regex.matches(&module)? {
-                            found = Some(pattern.clone());
-                        }
-                    }
-                    found.ok_or_else(|| {
-                        let message = format!(
-                            "site '{module}' is in none of the groups; add a pattern that matches it from the start of its name"
-                        );
-                        AdapterError::bad_field("groups", message)
-                    })?
-                }
+                Sharing::Tied(_) => first(&compiled, &module)?.map_or(module, |pattern| format!("{pattern}.*")),
+                Sharing::Groups(_) => first(&compiled, &module)?.ok_or_else(|| {
+                    let message = format!(
+                        "site '{module}' is in none of the groups; add a pattern that matches it from the start of its name"
+                    );
+                    AdapterError::bad_field("groups", message)
+                })?,
             };
             let slot = *by_name.entry(name.clone()).or_insert_with(|| {
                 groups.push(Self::new(name, Vec::new(), groups.len()));
@@ -99,7 +96,7 @@ impl Group {
             groups[slot].sites.push(site.clone());
         }
         for (pattern, _) in &compiled {
-            if !by_name.contains_key(pattern) {
+            if matches!(sharing, Sharing::Groups(_)) && !by_name.contains_key(pattern) {
                 let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
                 return Err(AdapterError::NoMatch {
                     field: "sharing",
@@ -118,6 +115,21 @@ impl Group {
             index,
             rank: 0,
             scale: 1.0,
+            scales: Vec::new(),
+        }
+    }
+
+    /// This group as [`Method::bind`](crate::Method::bind) gets it for the site `member`: of that site alone, with its scale,
+    /// where the scales differ.
+    pub(crate) fn bound_at(&self, member: usize) -> Self {
+        match self.scales.get(member) {
+            None => self.clone(),
+            Some(scale) => Self {
+                sites: vec![self.sites[member].clone()],
+                scale: *scale,
+                scales: Vec::new(),
+                ..self.clone()
+            },
         }
     }
 
@@ -171,4 +183,20 @@ impl Group {
             site_size: other,
         }
     }
+}
+
+/// Patterns and what they are, followed by `rest`, as expressions for whole names.
+fn compiled(patterns: &[String], rest: &str) -> Result<Vec<(String, Regex)>, AdapterError> {
+    let compile = |pattern: &String| Ok((pattern.clone(), regex(&format!("(?:{pattern}){rest}"))?));
+    patterns.iter().map(compile).collect()
+}
+
+/// The first pattern that matches `module`.
+fn first(compiled: &[(String, Regex)], module: &str) -> Result<Option<String>, AdapterError> {
+    for (pattern, regex) in compiled {
+        if regex.matches(module)? {
+            return Ok(Some(pattern.clone()));
+        }
+    }
+    Ok(None)
 }

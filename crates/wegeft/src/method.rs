@@ -30,7 +30,7 @@ use crate::weights::Weights;
 /// use serde_json::{Map, Value};
 /// use wegeft::{Adapted, AdapterConfig, Edit, Factors, Group, Init, Method, Spec, read, read_config_with, settings};
 ///
-/// /// Scales what a layer puts out, one learned number for each output.
+/// /// Scales a layer's outputs, by one learned factor each.
 /// #[derive(Debug, Clone, Serialize, Deserialize)]
 /// struct Gain {
 ///     start: f64,
@@ -155,7 +155,7 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         Ok(specs.map(|spec| spec.trained_len()).sum())
     }
 
-    /// Refuses settings with which an adapter can be loaded but none can start.
+    /// Refuses settings that a loaded adapter may have but a fresh one may not.
     ///
     /// # Errors
     /// Such a setting.
@@ -180,9 +180,10 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         true
     }
 
-    /// Fields that another library reads this method's settings from; written beside [`Method::settings`].
-    fn foreign_fields(&self, _groups: &[Group]) -> Map<String, Value> {
-        Map::new()
+    /// adapter_config.json as it is written: `fields`, which hold this method's settings, the targets and all else, or those
+    /// of another library that reads no others.
+    fn on_disk(&self, fields: Map<String, Value>, _targets: &Targets, _groups: &[Group]) -> Map<String, Value> {
+        fields
     }
 
     /// Gives the tensors of another library's file the names and the orientation that `names` expects.

@@ -7,6 +7,7 @@ use regex::{RegexSet, RegexSetBuilder};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::AdapterError;
 use crate::group::Group;
@@ -100,7 +101,7 @@ impl Patterns {
     /// makes of them. Each key is compiled once.
     ///
     /// # Errors
-    /// A key that is no regular expression or matches no site, or a group whose sites get different ranks or alphas.
+    /// A key that is not a valid regular expression, or a group whose sites get different ranks or alphas.
     pub fn resolve(
         &self,
         groups: &mut [Group],
@@ -108,8 +109,7 @@ impl Patterns {
         alpha: f64,
         scale: impl Fn(usize, f64) -> f64,
     ) -> Result<(), AdapterError> {
-        let mut ranks = Matched::new("rank_pattern", &self.rank_pattern)?;
-        let mut alphas = Matched::new("alpha_pattern", &self.alpha_pattern)?;
+        let (ranks, alphas) = (Matched::new(&self.rank_pattern)?, Matched::new(&self.alpha_pattern)?);
         for group in groups.iter_mut() {
             let mut found: Option<(usize, f64)> = None;
             for site in &group.sites {
@@ -137,23 +137,79 @@ impl Patterns {
             group.rank = rank;
             group.scale = scale(rank, alpha);
         }
-        ranks.check()?;
-        alphas.check()
+        Ok(())
+    }
+
+    /// Sets ranks and scales as the WeGeFT fork of PEFT does: for each site one key is found, among those of `rank_pattern` and
+    /// then those of `alpha_pattern`, and both are looked up under it. A group has the rank of its first site, whose factors all
+    /// its sites use, and each site its own scale.
+    ///
+    /// # Errors
+    /// A key that is no regular expression.
+    pub(crate) fn resolve_sites(
+        &self,
+        groups: &mut [Group],
+        r: usize,
+        alpha: f64,
+        scale: impl Fn(usize, f64) -> f64,
+    ) -> Result<(), AdapterError> {
+        let names = self.rank_pattern.iter().map(|(name, _)| name);
+        let names = names.chain(self.alpha_pattern.iter().map(|(name, _)| name));
+        let keys: Ordered<()> = names.map(|name| (name.to_string(), ())).collect();
+        let keys = Matched::new(&keys)?;
+        for group in groups.iter_mut() {
+            let mut own = Vec::new();
+            for site in &group.sites {
+                let key = keys.key_of_fork(&site.module())?.unwrap_or_default();
+                let rank = self.rank_pattern.get(key).copied().unwrap_or(r);
+                own.push((rank, scale(rank, self.alpha_pattern.get(key).copied().unwrap_or(alpha))));
+            }
+            (group.rank, group.scale) = own[0];
+            let differ = own.iter().any(|(_, scale)| *scale != group.scale);
+            group.scales = own.iter().filter(|_| differ).map(|(_, scale)| *scale).collect();
+        }
+        Ok(())
     }
 }
 
-/// Compiled keys of one pattern field, and which of them matched a site.
+/// The keys of `fields`, a config's, that set ranks or alphas and match none of `modules`, by field.
+///
+/// # Errors
+/// A key that is no regular expression.
+pub(crate) fn unmatched(
+    fields: &Map<String, Value>,
+    modules: &[String],
+) -> Result<Vec<(&'static str, String)>, AdapterError> {
+    let mut unmatched = Vec::new();
+    for field in ["rank_pattern", "alpha_pattern"] {
+        let keys = fields.get(field).and_then(Value::as_object).into_iter().flatten();
+        let keys: Ordered<()> = keys
+            .filter(|(_, value)| value.is_number())
+            .map(|(key, _)| (key.clone(), ()))
+            .collect();
+        let matched = Matched::new(&keys)?;
+        let mut used = vec![false; matched.keys.len()];
+        for module in modules {
+            for place in matched.places_of(module)? {
+                used[place] = true;
+            }
+        }
+        let unused = matched.keys.iter().zip(used).filter(|(_, used)| !used);
+        unmatched.extend(unused.map(|((key, ()), _)| (field, key.to_string())));
+    }
+    Ok(unmatched)
+}
+
+/// Compiled keys of one pattern field.
 struct Matched<'a, V> {
-    field: &'static str,
     keys: Vec<(&'a str, &'a V)>,
-    matched: Vec<bool>,
     /// The keys that are regular expressions, and their places among `keys`.
     regexes: Regexes,
     places: Vec<usize>,
 }
 
 impl<'a, V> Matched<'a, V> {
-    fn new(field: &'static str, values: &'a Ordered<V>) -> Result<Self, AdapterError> {
+    fn new(values: &'a Ordered<V>) -> Result<Self, AdapterError> {
         let keys: Vec<(&str, &V)> = values.iter().collect();
         let places: Vec<usize> = (0..keys.len()).filter(|place| !is_name(keys[*place].0)).collect();
         // As in PEFT: the whole module name, or its end after a dot.
@@ -172,36 +228,29 @@ impl<'a, V> Matched<'a, V> {
                 Regexes::Each(each.collect::<Result<_, AdapterError>>()?)
             }
         };
-        Ok(Self {
-            field,
-            matched: vec![false; keys.len()],
-            keys,
-            regexes,
-            places,
-        })
+        Ok(Self { keys, regexes, places })
     }
 
     /// The value of the first key that matches `module`.
-    fn of(&mut self, module: &str) -> Result<Option<&'a V>, AdapterError> {
+    fn of(&self, module: &str) -> Result<Option<&'a V>, AdapterError> {
+        let first = self.places_of(module)?.into_iter().min();
+        Ok(first.map(|first| self.keys[first].1))
+    }
+
+    /// The first key that matches an end of `module` after a dot, or else the one that is `module`.
+    fn key_of_fork(&self, module: &str) -> Result<Option<&'a str>, AdapterError> {
+        let mut places = self.places_of(module)?;
+        places.sort_unstable();
+        let keys = || places.iter().map(|place| self.keys[*place].0);
+        Ok(keys().find(|key| *key != module).or_else(|| keys().next()))
+    }
+
+    /// The places of the keys that match `module`, in no order.
+    fn places_of(&self, module: &str) -> Result<Vec<usize>, AdapterError> {
         let names = (0..self.keys.len()).filter(|place| names(self.keys[*place].0, module));
         let regexes = self.regexes.matches(module)?;
         let regexes = regexes.into_iter().map(|index| self.places[index]);
-        let found: Vec<usize> = names.chain(regexes).collect();
-        // A key counts as used even where an earlier one takes precedence.
-        for place in &found {
-            self.matched[*place] = true;
-        }
-        Ok(found.into_iter().min().map(|first| self.keys[first].1))
-    }
-
-    fn check(&self) -> Result<(), AdapterError> {
-        match self.matched.iter().position(|matched| !matched) {
-            None => Ok(()),
-            Some(place) => {
-                let message = format!("'{}' matches none of the adapted modules", self.keys[place].0);
-                Err(AdapterError::bad_field(self.field, message))
-            }
-        }
+        Ok(names.chain(regexes).collect())
     }
 }
 

@@ -1,8 +1,10 @@
 //! Selection: which places of a model a config targets.
 
+use std::collections::HashSet;
+
 use crate::error::AdapterError;
 use crate::nearest::nearest;
-use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, is_saved, layer_index, name_matches};
+use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, index_in, is_saved, layer_index, name_matches};
 use crate::targets::{Fused, Matcher, TargetModules, Targets};
 
 impl Targets {
@@ -40,6 +42,15 @@ impl Targets {
             return Err(AdapterError::bad_field("fused", message));
         }
         sites.extend(self.parameters(places)?);
+        let biases: HashSet<&str> = places
+            .params
+            .iter()
+            .filter(|param| param.shape.len() == 1)
+            .map(|param| param.path.as_str())
+            .collect();
+        for site in &mut sites {
+            site.has_bias = biases.contains(site.bias_path().as_str());
+        }
         match self.ensure_weight_tying {
             true => Ok(tied(sites, &places.params)),
             false => Ok(sites),
@@ -114,11 +125,31 @@ impl Targets {
         }
         let mut targets = self.clone();
         if targets.target_modules.is_empty() {
+            let has = |name: &&&str| places.hooks.iter().any(|hook| name_matches(hook.module(), name));
+            if let Some(name) = default.iter().find(|name| !has(name)) {
+                return Err(AdapterError::NoHook { name: name.to_string() });
+            }
             targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
         }
         let hooks: Vec<&ParamInfo> = places.hooks.iter().collect();
         let chosen = targets.choose(&hooks, |_| Some(SiteKind::Hook))?.into_iter();
         Ok(chosen.map(|(hook, _)| Site::hook(hook.module(), hook.len())).collect())
+    }
+
+    /// The place for virtual tokens of that name: prompt methods have no targets.
+    ///
+    /// # Errors
+    /// A model without such a place, or targets.
+    pub fn token_hook(&self, places: &Places, name: &'static str) -> Result<Vec<Site>, AdapterError> {
+        if !self.target_modules.is_empty() {
+            let message = "virtual tokens have no target modules; leave it unset";
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
+        let mut hooks = places.token_hooks.iter();
+        match hooks.find(|hook| name_matches(hook.module(), name)) {
+            Some(hook) => Ok(vec![Site::tokens(hook.module(), hook.len())]),
+            None => Err(AdapterError::NoTokenHook { name }),
+        }
     }
 
     /// The candidates in the modules that these targets name, in their order, and their kinds; all that are not left out if
@@ -171,8 +202,8 @@ impl Targets {
             }
         }
         for layer in self.layers_to_transform.iter().flatten() {
-            if !candidates.iter().any(|param| layer_index(&param.path) == Some(*layer)) {
-                let last = candidates.iter().filter_map(|param| layer_index(&param.path)).max();
+            if !candidates.iter().any(|param| self.layer(param) == Some(*layer)) {
+                let last = candidates.iter().filter_map(|param| self.layer(param)).max();
                 let message = match last {
                     Some(last) => format!("the model has no layer {layer}; its last one is {last}"),
                     None => format!("names layer {layer}, but the model's modules are not numbered"),
@@ -222,18 +253,28 @@ impl Targets {
         }
     }
 
+    /// Number of the layer that `param` lies in.
+    fn layer(&self, param: &ParamInfo) -> Option<usize> {
+        match &self.layers_pattern {
+            Some(lists) if !lists.is_empty() => index_in(&param.path, lists),
+            _ => layer_index(&param.path),
+        }
+    }
+
     /// The field that leaves a target out.
     fn leaves_out(&self, param: &ParamInfo, excluded: &Matcher) -> Result<Option<&'static str>, AdapterError> {
-        let in_layer = |layers: &Vec<usize>| layer_index(&param.path).is_some_and(|layer| layers.contains(&layer));
+        let layers = self.layers_to_transform.as_ref().filter(|layers| !layers.is_empty());
+        let in_layer = |layers: &Vec<usize>| self.layer(param).is_some_and(|layer| layers.contains(&layer));
+        // As in PEFT, a module that is named in full is adapted in whatever layer it is.
+        let in_full = || match &self.target_modules {
+            TargetModules::Names(names) => names.iter().any(|name| name == param.name()),
+            TargetModules::Regex(_) => false,
+        };
         Ok(if excluded.matches(param.name())? {
             Some("exclude_modules")
         } else if is_saved(&param.path, &self.modules_to_save) {
             Some("modules_to_save")
-        } else if self
-            .layers_to_transform
-            .as_ref()
-            .is_some_and(|layers| !in_layer(layers))
-        {
+        } else if layers.is_some_and(|layers| !in_layer(layers) && !in_full()) {
             Some("layers_to_transform")
         } else {
             None
@@ -241,17 +282,31 @@ impl Targets {
     }
 
     /// These targets as a file means them: without names that match nothing in the model, or nothing that is not left out,
-    /// beside others that do. PEFT passes over them.
+    /// beside others that do: PEFT passes over them. And what was passed over, a sentence each.
     ///
     /// # Errors
-    /// A pattern that is no regular expression.
-    pub(crate) fn of_file(&self, places: &Places) -> Result<Self, AdapterError> {
+    /// A pattern that is not a valid regular expression.
+    pub(crate) fn of_file(&self, places: &Places) -> Result<(Self, Vec<String>), AdapterError> {
         let params = || places.params.iter().chain(&places.hooks);
         let mut own = self.clone();
-        own.modules_to_save
-            .retain(|name| params().any(|param| is_saved(&param.path, std::slice::from_ref(name))));
+        let mut warnings = Vec::new();
+        let mut keep = |field: &str, names: &mut Vec<String>, matches: &dyn Fn(&str) -> bool| {
+            names.retain(|name| {
+                let matches = matches(name);
+                if !matches {
+                    warnings.push(format!(
+                        "{field}: '{name}' matches nothing that is adapted in this model, and is passed over"
+                    ));
+                }
+                matches
+            });
+        };
+        let saves = |name: &str| params().any(|param| is_saved(&param.path, &[name.to_string()]));
+        keep("modules_to_save", &mut own.modules_to_save, &saves);
         if let TargetModules::Names(names) = &mut own.exclude_modules {
-            names.retain(|name| params().any(|param| name_matches(param.name(), name)));
+            keep("exclude_modules", names, &|name| {
+                params().any(|param| name_matches(param.name(), name))
+            });
         }
         if let TargetModules::Names(names) = &self.target_modules {
             let excluded = own.exclude_modules.matcher()?;
@@ -261,14 +316,28 @@ impl Targets {
                     adapted.push(param.name());
                 }
             }
-            let mut matching = names.clone();
-            matching.retain(|name| adapted.iter().any(|module| name_matches(module, name)));
+            let matches = |name: &str| adapted.iter().any(|module| name_matches(module, name));
             // Of names that match nothing at all, the first is refused by name.
-            if !matching.is_empty() {
+            if names.iter().any(|name| matches(name)) {
+                let mut matching = names.clone();
+                keep("target_modules", &mut matching, &matches);
                 own.target_modules = TargetModules::Names(matching);
             }
         }
-        Ok(own)
+        Ok((own, warnings))
+    }
+
+    /// True if these targets name `module`, a module's path: among `target_modules` and not among `exclude_modules`, among
+    /// `modules_to_save`, or by a parameter of it among `target_parameters`.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression.
+    pub fn names(&self, module: &str) -> Result<bool, AdapterError> {
+        let weight = format!("{module}.weight");
+        let targeted = self.target_modules.matcher()?.matches(module)?;
+        Ok(is_saved(&weight, &self.modules_to_save)
+            || (targeted && !self.exclude_modules.matcher()?.matches(module)?)
+            || self.target_parameters.iter().any(|name| name_matches(&weight, name)))
     }
 }
 

@@ -27,7 +27,7 @@ pub struct ParamInfo {
 impl ParamInfo {
     /// Path of the module that holds the parameter, `blocks.3.attn.proj`.
     pub fn module(&self) -> &str {
-        self.path.rsplit_once('.').map_or("", |(module, _)| module)
+        layer(&self.path)
     }
 
     /// Name that targets match and files use: the module's path for a weight, a bias, `gamma` and `beta`; the parameter's own
@@ -64,7 +64,7 @@ impl ParamInfo {
         self.shape.iter().product()
     }
 
-    /// True if the parameter has no element.
+    /// True if the parameter has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -77,6 +77,8 @@ pub struct Places {
     pub params: Vec<ParamInfo>,
     /// Hooks, in traversal order: their edit points, `blocks.3.output.edit_point`, `[width]`.
     pub hooks: Vec<ParamInfo>,
+    /// Places for virtual tokens, in traversal order: `prompt.token_point`, `[width]`.
+    pub token_hooks: Vec<ParamInfo>,
 }
 
 #[derive(Default)]
@@ -84,12 +86,13 @@ struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
     places: Places,
-    /// A linear weight in column layout tells its shape only once it is initialized.
-    initializes: bool,
 }
 
-/// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
+/// Field of [`crate::Hook`] that bound state is attached to; it is not a weight.
 pub(crate) const EDIT_POINT: &str = "edit_point";
+
+/// Field of [`crate::TokenHook`] that bound state is attached to; it is not a weight either.
+pub(crate) const TOKEN_POINT: &str = "token_point";
 
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
@@ -104,9 +107,10 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let list = match self.path.last().is_some_and(|field| field == EDIT_POINT) {
-            true => &mut self.places.hooks,
-            false => &mut self.places.params,
+        let list = match self.path.last().map(String::as_str) {
+            Some(EDIT_POINT) => &mut self.places.hooks,
+            Some(TOKEN_POINT) => &mut self.places.token_hooks,
+            _ => &mut self.places.params,
         };
         let mut info = ParamInfo {
             path: self.path.join("."),
@@ -117,35 +121,38 @@ impl ModuleVisitor for Collector {
             transposed: false,
         };
         info.transposed = info.is_linear_weight();
-        if self.initializes && info.transposed {
-            info.shape = param.base().dims().to_vec();
+        if info.transposed && !param.is_initialized() && transposes(param) {
+            info.shape.reverse();
         }
         list.push(info);
     }
 }
 
-/// Every place of `model`, whose linear weights are initialized by this.
+/// True for a linear weight in column layout. Until it is initialized it says that its shape is `[d_out, d_in]`, and what
+/// it is initialized by or loaded from is transposed.
+fn transposes<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    let mut shape = [1; D];
+    shape[D - 1] = 2;
+    let probe = Tensor::<D>::zeros(shape, &param.lazy_device());
+    param.clone().transform_for_load(probe, param.id).lazy_shape()[D - 1] == 1
+}
+
+/// Every place of `model`. Nothing is initialized by this: a parameter that is drawn at its first use is drawn after what
+/// an adapter draws.
 pub fn places<M: Module>(model: &M) -> Places {
-    collect(model, true)
-}
-
-/// Every float parameter of `model`, in traversal order; none is initialized by this.
-pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    collect(model, false).params
-}
-
-fn collect<M: Module>(model: &M, initializes: bool) -> Places {
-    let mut collector = Collector {
-        initializes,
-        ..Collector::default()
-    };
+    let mut collector = Collector::default();
     model.visit(&mut collector);
     collector.places
 }
 
+/// Every float parameter of `model`, in traversal order.
+pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+    places(model).params
+}
+
 /// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
-    let hooks = collect(model, false).hooks.into_iter();
+    let hooks = places(model).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
 }
 
@@ -166,6 +173,8 @@ pub enum SiteKind {
     Vector,
     /// A place in the activations.
     Hook,
+    /// A place for virtual tokens.
+    Tokens,
 }
 
 impl SiteKind {
@@ -180,14 +189,15 @@ impl SiteKind {
     }
 }
 
-/// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
+/// What an adapter acts on: a weight, a block of its columns, a vector (bias, scale of a norm), a hook, or a place for virtual
+/// tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
     /// Path of the parameter, `blocks.3.attn.proj.weight`.
     pub path: String,
-    /// Input size; 1 for a vector; the width of a hook.
+    /// Input size; 1 for a vector; the width of a hook or of a virtual token.
     pub d_in: usize,
-    /// Output size: of the block, if it is one; the length of a vector; the width of a hook.
+    /// Output size: of the block, if it is one; the length of a vector; the width of a hook or of a virtual token.
     pub d_out: usize,
     /// The block of a fused weight.
     pub block: Option<BlockOf>,
@@ -195,6 +205,8 @@ pub struct Site {
     pub kind: SiteKind,
     /// Shape of the whole parameter.
     pub shape: Vec<usize>,
+    /// True if the layer has a bias.
+    pub has_bias: bool,
     /// Paths of the same parameter elsewhere in the model that get the same edit.
     pub tied: Vec<String>,
     /// Name on disk, where it is another than [`Site::module`].
@@ -222,6 +234,7 @@ impl Site {
             block: None,
             kind: SiteKind::Matrix,
             shape: vec![d_in, d_out],
+            has_bias: false,
             tied: Vec::new(),
             stored_as: None,
         }
@@ -243,6 +256,16 @@ impl Site {
         Self {
             path: format!("{}.{EDIT_POINT}", module.as_ref()),
             kind: SiteKind::Hook,
+            shape: vec![width],
+            ..Self::linear("", width, width)
+        }
+    }
+
+    /// The place for virtual tokens `module` of that width.
+    pub fn tokens(module: impl AsRef<str>, width: usize) -> Self {
+        Self {
+            path: format!("{}.{TOKEN_POINT}", module.as_ref()),
+            kind: SiteKind::Tokens,
             shape: vec![width],
             ..Self::linear("", width, width)
         }
@@ -270,8 +293,7 @@ impl Site {
 
     /// Path of the bias of the same layer, `blocks.3.attn.proj.bias`.
     pub(crate) fn bias_path(&self) -> String {
-        let module = self.path.rsplit_once('.').map_or("", |(module, _)| module);
-        format!("{module}.bias")
+        format!("{}.bias", layer(&self.path))
     }
 
     /// Name that targets match and files use ([`ParamInfo::name`]), `blocks.3.attn.proj`; a block's name follows it,
@@ -290,14 +312,21 @@ pub fn name_matches(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names.
+/// Path of the module that holds the parameter at `path`.
+pub(crate) fn layer(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names. As in PEFT any
+/// ending of a module's name will do: `norm` names `input_layernorm` too.
 pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
-    let named = |module: &str| modules_to_save.iter().any(|name| name_matches(module, name));
+    let ends = |module: &str, name: &String| !name.is_empty() && module.ends_with(name.as_str());
+    let named = |module: &str| modules_to_save.iter().any(|name| ends(module, name));
     path.match_indices('.').any(|(end, _)| named(&path[..end])) || named(name_of(path))
 }
 
 /// What modules call their parameters: no name tells one of these from another module's.
-const FIELDS: [&str; 5] = ["weight", "bias", "gamma", "beta", EDIT_POINT];
+const FIELDS: [&str; 6] = ["weight", "bias", "gamma", "beta", EDIT_POINT, TOKEN_POINT];
 
 fn name_of(path: &str) -> &str {
     match path.rsplit_once('.') {
@@ -311,6 +340,16 @@ pub(crate) fn layer_index(path: &str) -> Option<usize> {
     path.split('.').find_map(|part| part.parse().ok())
 }
 
+/// The number after one of `lists` in a path: `3` of `model.layers.3.mlp` for `layers`.
+pub(crate) fn index_in(path: &str, lists: &[String]) -> Option<usize> {
+    let parts: Vec<&str> = path.split('.').collect();
+    let index = |list: &String| {
+        let mut pairs = parts.windows(2).filter(|pair| pair[0] == list);
+        pairs.find_map(|pair| pair[1].parse().ok())
+    };
+    lists.iter().find_map(index)
+}
+
 /// Projection type of a module: its path with every layer number replaced by `*`.
 pub fn kind(module: &str) -> String {
     module
@@ -320,7 +359,7 @@ pub fn kind(module: &str) -> String {
         .join(".")
 }
 
-/// Steps back after which a match is given up: a thousand times what names of modules need, and milliseconds.
+/// Backtracking steps after which a match is given up: a thousand times what module names need, a matter of milliseconds.
 const BACKTRACK_LIMIT: usize = 100_000;
 
 /// A regular expression for whole names, with Python's look-around and back-references, as in PEFT's configs.

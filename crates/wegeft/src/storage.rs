@@ -17,8 +17,10 @@ use crate::adapted::Adapted;
 use crate::checkpoint::{file_error, pack, replace, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
+use crate::foreign;
 use crate::json::Unique;
 use crate::method::Reader;
+use crate::pickle;
 use crate::unsupported;
 
 pub use crate::checkpoint::{
@@ -29,6 +31,8 @@ pub use crate::checkpoint::{
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// Name of the weights file in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// Name of the weights file of adapters that PEFT saved with `safe_serialization=False`, a pickle.
+pub const PICKLED_FILE: &str = "adapter_model.bin";
 /// Parsed JSON takes many times its size in memory; no config comes near this one, bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
 pub(crate) const PREFIX: &str = "base_model.model.";
@@ -45,9 +49,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// The trained part as [`Adapted::save`] writes it, in memory.
     pub fn files(&self) -> AdapterFiles {
+        let AdapterConfig { method, targets, extra } = self.config();
         let mut config = self.config().fields();
-        config.extend(self.config().method.foreign_fields(self.bank().groups()));
-        config.extend(self.config().extra.clone());
+        config.extend(extra.clone());
+        let config = method.on_disk(config, targets, self.bank().groups());
         AdapterFiles::new(config, collect(self, &self.names()))
     }
 
@@ -64,15 +69,14 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
     pub fn load_weights(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
-        let path = folder.as_ref().join(WEIGHTS_FILE);
-        let found = read_tensors(&path)?;
+        let (found, path) = read_weights(folder)?;
         self.with_tensors(found, &path)
     }
 
     /// This model with `found` in place of its trained part. `path` names them in messages.
     pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
         let names = self.names();
-        respell(&names, &mut found);
+        foreign::respell(&names, &mut found);
         self.config().method.respell(&names, &mut found);
         for (name, former) in self.bank().former_names() {
             if !found.contains_key(&name)
@@ -81,6 +85,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 found.insert(name, stored);
             }
         }
+        let replaced = foreign::replaced(self.backbone(), &names, &mut found);
+        let mut own = Tensors::new();
+        for (_, name) in replaced.values() {
+            own.extend(found.remove_entry(name));
+        }
         let problems = problems(&names, &found);
         if !problems.is_empty() {
             return Err(AdapterError::Mismatch {
@@ -88,15 +97,19 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 problems: problems.join("; "),
             });
         }
-        Ok(fill(self, &names, &found))
+        let filled = fill(self, &names, &found).map_model(|model| fill(model, &replaced, &own));
+        Ok(filled.with_replaced(replaced.into_keys().collect()))
     }
 
     /// Path in this module -> (parameter, name on disk).
     pub(crate) fn names(&self) -> Names {
         let mut names = Names::new();
-        for param in self.saved_params() {
-            let name = format!("{PREFIX}{}", param.torch_name());
-            names.insert(format!("model.{}", param.path), (param, name));
+        for param in self.own_params() {
+            let name = match self.is_below_adapter(&param.path) {
+                true => foreign::below_adapter(&param.torch_name()),
+                false => param.torch_name(),
+            };
+            names.insert(format!("model.{}", param.path), (param, format!("{PREFIX}{name}")));
         }
         for (param, name) in self.bank().named() {
             names.insert(format!("bank.{}", param.path), (param, name));
@@ -105,23 +118,17 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-/// Gives tensors that are called as in a running model of PEFT's the names that `names` expects: PEFT leaves the adapter's
-/// own name out when it saves, and programs that save by themselves do not.
-fn respell(names: &Names, tensors: &mut Tensors) {
-    for (_, name) in names.values() {
-        if tensors.contains_key(name) {
-            continue;
-        }
-        let (module, field) = name.rsplit_once('.').unwrap_or(("", name));
-        let spellings = [
-            format!("{module}.default.{field}"),
-            format!("{name}.default"),
-            format!("{name}.weight"),
-            format!("{name}.default.weight"),
-        ];
-        if let Some(stored) = spellings.iter().find_map(|spelling| tensors.remove(spelling)) {
-            tensors.insert(name.clone(), stored);
-        }
+/// The tensors of an adapter folder, and the file that holds them: adapter_model.safetensors, or else adapter_model.bin, which
+/// is parsed and never run.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn read_weights(folder: impl AsRef<Path>) -> Result<(Tensors, PathBuf), AdapterError> {
+    let folder = folder.as_ref();
+    let (path, pickled) = (folder.join(WEIGHTS_FILE), folder.join(PICKLED_FILE));
+    match !path.is_file() && pickled.is_file() {
+        true => Ok((pickle::read_tensors(&pickled)?, pickled)),
+        false => Ok((read_tensors(&path)?, path)),
     }
 }
 
@@ -137,9 +144,8 @@ impl AdapterConfig {
         model: M,
         folder: impl AsRef<Path>,
     ) -> Result<Adapted<M>, AdapterError> {
-        let path = folder.as_ref().join(WEIGHTS_FILE);
-        let tensors = read_tensors(&path)?;
-        self.init_to_load(model, &tensors, &path)?.with_tensors(tensors, &path)
+        let (found, path) = read_weights(folder)?;
+        self.init_to_load(model, &found, &path)?.with_tensors(found, &path)
     }
 }
 
@@ -239,7 +245,8 @@ const NAME_FIELDS: [&str; 8] = [
 ];
 
 impl AdapterFiles {
-    fn new(fields: Map<String, Value>, tensors: Tensors) -> Self {
+    /// An adapter of these fields of adapter_config.json and these tensors.
+    pub fn new(fields: Map<String, Value>, tensors: Tensors) -> Self {
         Self {
             fields,
             tensors,
@@ -255,9 +262,45 @@ impl AdapterFiles {
         let folder = folder.as_ref();
         Ok(Self {
             fields: read_fields(&folder.join(CONFIG_FILE))?,
-            tensors: read_tensors(&folder.join(WEIGHTS_FILE))?,
+            tensors: read_weights(folder)?.0,
             from: folder.to_path_buf(),
         })
+    }
+
+    /// The adapter's config.
+    ///
+    /// # Errors
+    /// A config that is no adapter's.
+    pub fn config(&self) -> Result<AdapterConfig, AdapterError> {
+        config_of(self.fields.clone(), &self.from.join(CONFIG_FILE), &[])
+    }
+
+    /// The fields of adapter_config.json.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    /// The adapter's tensors by name, as in the file.
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    /// The same adapter without the tensors of these names.
+    pub fn without(mut self, names: &[String]) -> Self {
+        self.tensors.retain(|name, _| !names.contains(name));
+        self
+    }
+
+    /// The same adapter with one more tensor.
+    pub fn with_tensor(mut self, name: String, tensor: Stored) -> Self {
+        self.tensors.insert(name, tensor);
+        self
+    }
+
+    /// The same adapter with a field of its config set.
+    pub fn with_field(mut self, name: &str, value: Value) -> Self {
+        self.fields.insert(name.to_string(), value);
+        self
     }
 
     /// The bytes of the config file and of the weights file.
@@ -345,8 +388,9 @@ impl AdapterFiles {
     ) -> Result<Adapted<M>, AdapterError> {
         let (config, weights) = (self.from.join(CONFIG_FILE), self.from.join(WEIGHTS_FILE));
         let config = config_of(self.fields, &config, own)?;
-        let adapted = config.init_to_load(model, &self.tensors, &weights)?;
-        adapted.with_tensors(self.tensors, &weights)
+        config
+            .init_to_load(model, &self.tensors, &weights)?
+            .with_tensors(self.tensors, &weights)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::AdapterError;
 use crate::json::null_as_default;
 use crate::site::{self, ParamInfo, Regex, regex};
 
-/// PEFT's word for all linear layers but the one that puts out logits.
+/// PEFT's word for all linear layers but the output layer.
 const ALL_LINEAR: &str = "all-linear";
 /// What transformers calls that one.
 const OUTPUT_LAYER: &str = "lm_head";
@@ -115,15 +115,20 @@ pub enum TokenIndices {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Targets {
     /// Modules to adapt.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub target_modules: TargetModules,
     /// Modules to leave out even if `target_modules` matches them.
     #[serde(default, deserialize_with = "null_as_default")]
     pub exclude_modules: TargetModules,
-    /// Only these layer numbers; all layers if absent.
-    #[serde(default)]
+    /// Only these layer numbers; all layers if absent. On disk a number or a list.
+    #[serde(default, deserialize_with = "one_or_many")]
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Modules trained in full and saved with the adapter, such as the classifier head.
+    /// Names of the lists whose index is the layer number (`layers`, `h`); the first number in a path if absent. On disk a
+    /// name or a list.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Option::is_none")]
+    pub layers_pattern: Option<Vec<String>>,
+    /// Modules trained in full and saved with the adapter, such as the classifier head. As in PEFT any ending of a module's
+    /// name: `norm` names `input_layernorm` too.
     #[serde(default, deserialize_with = "null_as_default")]
     pub modules_to_save: Vec<String>,
     /// Parameters to adapt by their own names, such as `mlp.experts.gate_up_proj` of `[experts, d_in, d_out]`: names or name
@@ -144,4 +149,23 @@ pub struct Targets {
     /// Targets of which only some column blocks are adapted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fused: Vec<Fused>,
+}
+
+/// One value or a list of them; null is none.
+fn one_or_many<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(match Option::<OneOrMany<T>>::deserialize(deserializer)? {
+        None => None,
+        Some(OneOrMany::One(one)) => Some(vec![one]),
+        Some(OneOrMany::Many(many)) => Some(many),
+    })
 }

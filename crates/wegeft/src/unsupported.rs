@@ -25,15 +25,22 @@ pub(crate) fn first(config: &Map<String, Value>) -> Option<(&'static str, &Value
     FIELDS
         .iter()
         .filter_map(|field| Some((*field, config.get(*field)?)))
-        .find(|(field, value)| is_set(value) && !(*field == BIAS && trains_biases(value)))
+        .find(|(field, value)| is_set(value) && !(*field == BIAS && trains_biases(value)) && !is_known(config, field))
+}
+
+/// True for what is implemented for LoRA and not for the methods whose configs extend LoRA's.
+fn is_known(config: &Map<String, Value>, field: &str) -> bool {
+    let method = config.get("peft_type").and_then(Value::as_str);
+    field == "lora_bias" && method.is_some_and(|method| method.eq_ignore_ascii_case("LORA"))
 }
 
 const BIAS: &str = "bias";
 
-/// True for the values with which PEFT trains biases. A file of a model without biases holds none, and any other file has
-/// tensors that nothing here takes.
+/// True for the values with which PEFT trains biases: all, or with `lora_only` and the like those of adapted layers. They are
+/// loaded from a file, and not trained here.
 fn trains_biases(bias: &Value) -> bool {
-    matches!(bias.as_str(), Some("all" | "lora_only"))
+    bias.as_str()
+        .is_some_and(|bias| bias == "all" || bias.ends_with("_only"))
 }
 
 /// Refuses what only an adapter that is loaded may have in `extra`, the fields that say nothing of its function.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::language::records::{self, Record, kind};
+use crate::language::records::{self, Place, Record, kind};
 use crate::language::{Message, TextError};
 
 /// A conversation.
@@ -143,6 +143,10 @@ pub struct Examples {
     pub bad: usize,
     /// Why the first ones of those cannot be read, each with its file and line.
     pub reasons: Vec<String>,
+    /// The files that examples were read from.
+    files: Vec<PathBuf>,
+    /// File and place of each example that was read from one.
+    places: Vec<(usize, Place)>,
 }
 
 /// Reasons that are kept of examples that cannot be read.
@@ -163,6 +167,14 @@ impl Examples {
         self.bad += 1;
         if self.reasons.len() < MOST_REASONS {
             self.reasons.push(reason.to_string());
+        }
+    }
+
+    /// `message` about the example of that index, with its file and line, or its number where it is of no file.
+    pub fn about(&self, index: usize, message: String) -> String {
+        match self.places.get(index) {
+            Some((file, place)) => place.error(&self.files[*file], message).to_string(),
+            None => format!("example {}: {message}", index + 1),
         }
     }
 
@@ -199,9 +211,13 @@ pub(super) fn read_with(
     for path in paths {
         let (before, mut first_bad) = (read.examples.len(), None);
         for record in records::read_each(path)? {
-            match record.and_then(|record| parse(&record)) {
-                Ok(example) if example.is_empty() => read.empty += 1,
-                Ok(example) => read.examples.push(example),
+            let parsed = record.and_then(|record| Ok((parse(&record)?, record.place())));
+            match parsed {
+                Ok((example, _)) if example.is_empty() => read.empty += 1,
+                Ok((example, place)) => {
+                    read.examples.push(example);
+                    read.places.push((read.files.len(), place));
+                }
                 Err(error) => {
                     read.leave_out(&error);
                     first_bad.get_or_insert(error);
@@ -212,6 +228,7 @@ pub(super) fn read_with(
             let (path, what) = (path.clone(), "example whose response is not empty");
             return Err(first_bad.unwrap_or(TextError::Empty { path, what }));
         }
+        read.files.push(path.clone());
     }
     Ok(read)
 }

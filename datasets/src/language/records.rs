@@ -20,20 +20,35 @@ pub struct Record {
     place: Place,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
+/// Where a record stands in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In this line.
     Line(usize),
+    /// As this one of a list or a table.
     Item(usize),
+}
+
+impl Place {
+    /// An error about the record at this place of the file at `path`.
+    pub(super) fn error(self, path: &Path, message: String) -> TextError {
+        let path = path.to_path_buf();
+        match self {
+            Self::Line(line) => TextError::Line { path, line, message },
+            Self::Item(item) => TextError::Item { path, item, message },
+        }
+    }
 }
 
 impl Record {
     /// An error that names this record's file and place.
     pub fn error(&self, message: String) -> TextError {
-        let path = self.path.clone();
-        match self.place {
-            Place::Line(line) => TextError::Line { path, line, message },
-            Place::Item(item) => TextError::Item { path, item, message },
-        }
+        self.place.error(&self.path, message)
+    }
+
+    /// Where it stands in its file.
+    pub(super) fn place(&self) -> Place {
+        self.place
     }
 
     /// The text of field `name`: a string as it is, a number or truth value as JSON spells it; `None` if it is

@@ -39,7 +39,7 @@ pub const READERS: &[Reader] = &[
     },
     Reader {
         name: "other-images",
-        seeds: || seeds::images(&["gif", "bmp", "webp", "ppm", "pgm", "pbm"]),
+        seeds: || seeds::images(&["gif", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "pbm"]),
         repair: None,
         read: image,
     },

@@ -1,13 +1,14 @@
 //! A language model with an adapter.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use backbones::lm::Decoder;
-use safetensors::tensor::Metadata;
-use wegeft::Adapted;
+use backbones::lm::adapter::attach;
+use serde_json::Value;
+use wegeft::storage::CONFIG_FILE;
+use wegeft::{Adapted, AdapterFiles};
 
+use crate::cli::output::note;
 use crate::train::precision::trained_in_f32;
 
 /// `model` with the adapter of `folder` bound to it, or merged into its weights.
@@ -27,41 +28,39 @@ pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, St
 /// # Errors
 /// An adapter that cannot be read or does not fit.
 pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, String> {
-    let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
-    let model = match vocabulary(folder) {
-        Some(rows) => model.with_vocabulary(rows),
-        None => model,
-    };
-    let adapted = config.load(model, folder).map_err(|e| e.to_string())?;
+    check_task_type(folder, CAUSAL_LM)?;
+    let files = AdapterFiles::read(folder).map_err(|e| e.to_string())?;
+    let adapted = attach(model, files).map_err(|e| e.to_string())?;
+    for warning in adapted.warnings() {
+        note(format_args!("{}: {warning}", folder.display()));
+    }
     Ok(trained_in_f32(adapted))
 }
 
-/// Rows of the embedding or head that an adapter of `folder` holds, if it holds one: PEFT stores them when the tokenizer
-/// got new tokens before training. A file that cannot be read is for the loading to refuse.
-fn vocabulary(folder: &Path) -> Option<usize> {
-    const MOST: u64 = 100_000_000;
-    let path = folder.join("adapter_model.safetensors");
-    let mut file = File::open(&path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let mut header = Vec::new();
-    file.take(u64::from_le_bytes(length).min(MOST))
-        .read_to_end(&mut header)
-        .ok()?;
-    let metadata: Metadata = serde_json::from_slice(&header).ok()?;
-    // Room is made for what is really there.
-    let size = std::fs::metadata(&path).ok()?.len();
-    if header.len() as u64 + 8 + metadata.data_len() as u64 != size {
-        return None;
-    }
-    let mut tensors = metadata.tensors().into_iter();
-    let whole = |name: &str| {
-        ["embed_tokens.weight", "wte.weight", "lm_head.weight"]
-            .iter()
-            .any(|end| name.ends_with(end))
+/// PEFT's task type of language models.
+pub const CAUSAL_LM: &str = "CAUSAL_LM";
+
+/// Refuses an adapter of another kind of task than `wanted`, by PEFT's names; those that say none are anybody's.
+///
+/// # Errors
+/// The name of the other kind.
+pub fn check_task_type(folder: &Path, wanted: &str) -> Result<(), String> {
+    let path = folder.join(CONFIG_FILE);
+    // What is no adapter's config is for the loading to refuse.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    let Some(kind) = config["task_type"].as_str().filter(|kind| *kind != wanted) else {
+        return Ok(());
     };
-    let (_, info) = tensors.find(|(name, info)| whole(name) && info.shape.len() == 2)?;
-    info.shape.first().copied().filter(|rows| *rows > 0)
+    let other = match kind {
+        CAUSAL_LM => "language models read it (generate, chat, finetune)",
+        "SEQ_CLS" => "text classifiers read it (classify, glue)",
+        _ => "adapters of that kind are not implemented",
+    };
+    Err(format!(
+        "{}: field 'task_type' is '{kind}', and {wanted} is needed here; {other}",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
@@ -89,6 +88,21 @@ mod tests {
             };
             types.insert(format!("{:?}", param.base().dtype()));
         }
+    }
+
+    #[test]
+    fn adapters_of_other_tasks_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |kind: &str| {
+            let text = format!("{{\"task_type\": {kind}}}");
+            std::fs::write(dir.path().join(CONFIG_FILE), text).unwrap();
+            check_task_type(dir.path(), CAUSAL_LM)
+        };
+        for kind in ["TOKEN_CLS", "FEATURE_EXTRACTION", "SEQ_CLS"] {
+            let message = check(&format!("\"{kind}\"")).unwrap_err();
+            assert!(message.contains(kind) && message.contains(CONFIG_FILE), "{message}");
+        }
+        assert_eq!((check("null"), check("\"CAUSAL_LM\"")), (Ok(()), Ok(())));
     }
 
     #[test]

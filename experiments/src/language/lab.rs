@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use backbones::lm::Decoder;
+use backbones::lm::adapter::for_adapter;
 use backbones::resolve_lm;
 use burn::module::Module;
 use burn::tensor::Device;
-use datasets::language::{Example, Template};
+use datasets::language::{Examples, Template};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -44,8 +45,8 @@ use crate::train::precision::trained_in_f32;
 use crate::train::stream::{self, Ordered, Seeding};
 use crate::train::trainer::{Measured, Session, Trained};
 
-/// Reads examples, and counts those that were left out because their responses are empty.
-pub type ReadExamples = Box<dyn Fn() -> Result<(Vec<Example>, usize), String>>;
+/// Reads examples.
+pub type ReadExamples = Box<dyn Fn() -> Result<Examples, String>>;
 
 /// What a program trains and tests on.
 pub struct Corpus {
@@ -245,12 +246,12 @@ impl LanguageLab {
     /// Training sequences, all of them.
     fn sequences(&mut self, lm: &Lm) -> Result<&[Sequence], String> {
         if self.sequences.is_none() {
-            let (mut examples, empty) = (self.corpus.examples)()?;
+            let mut examples = (self.corpus.examples)()?;
             let limits = &self.settings.examples;
             let most = limits.train_limit.unwrap_or(usize::MAX);
             // Where the long ones are left out, the limit counts what remains.
             if limits.drop_longer.is_none() {
-                examples.truncate(most);
+                examples.examples.truncate(most);
             }
             let lengths = Lengths {
                 most: limits.max_length,
@@ -258,7 +259,7 @@ impl LanguageLab {
             };
             let mut tokens = tokenize(&examples, self.corpus.template, lm, lengths)?;
             tokens.sequences.truncate(most);
-            tokens.empty += empty;
+            tokens.empty += examples.empty;
             tell(format_args!("training data: {}", tokens.describe()));
             self.sequences = Some(tokens.sequences);
         }
@@ -305,7 +306,8 @@ impl LanguageLab {
         // What PEFT and `adapter` look for in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
         config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
-        let adapted = config.init(lm.pretrained.model.clone());
+        let model = for_adapter(lm.pretrained.model.clone(), &config);
+        let adapted = model.and_then(|model| config.init(model));
         Ok(trained_in_f32(
             adapted.map_err(|e| format!("method {}: {e}", trial.method))?,
         ))

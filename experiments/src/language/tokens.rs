@@ -1,7 +1,7 @@
 //! Examples as tokens: prompt, response, end; the response alone is learned.
 
 use backbones::lm::chat_template::{Chat, Conversation, chat_tokens};
-use datasets::language::{Example, Template};
+use datasets::language::{Example, Examples, Template};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -69,8 +69,8 @@ pub struct Lengths {
 ///
 /// # Errors
 /// A chat without a chat template, a model without a token that ends a text, no usable example.
-pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, lengths: Lengths) -> Result<Tokenized, String> {
-    let max_length = lengths.most;
+pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths) -> Result<Tokenized, String> {
+    let (examples, max_length) = (&given.examples, lengths.most);
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
     let needs_chat = |example: &Example| match example {
@@ -97,7 +97,7 @@ pub fn tokenize(examples: &[Example], template: Template, lm: &Lm, lengths: Leng
             Some(Err(reason)) => {
                 made.bad += 1;
                 if made.reasons.len() < MOST_REASONS {
-                    made.reasons.push(format!("example {}: {reason}", index + 1));
+                    made.reasons.push(given.about(index, reason));
                 }
                 continue;
             }
@@ -280,7 +280,13 @@ mod tests {
         let mut all = Vec::new();
         for tokenizer in ["bytes", "bytes_eos"] {
             let lm = lm(tokenizer, "", 500);
-            let made = tokenize(&[completion("the cat", " sat")], Template::Plain, &lm, UP_TO_100).unwrap();
+            let made = tokenize(
+                &vec![completion("the cat", " sat")].into(),
+                Template::Plain,
+                &lm,
+                UP_TO_100,
+            )
+            .unwrap();
             let Sequence { ids, learned, .. } = &made.sequences[0];
             let end = lm.end_token().unwrap();
             assert_eq!(ids.iter().filter(|id| **id == end).count(), 1);
@@ -300,16 +306,22 @@ mod tests {
     fn long_examples_are_cut_or_left_out() {
         let lm = lm("bytes", "", 500);
         let examples = [completion("the cat", " sat"), completion("the cat", &" sat".repeat(20))];
-        let short = tokenize(&examples[..1], Template::Plain, &lm, UP_TO_100).unwrap();
+        let short = tokenize(&examples[..1].to_vec().into(), Template::Plain, &lm, UP_TO_100).unwrap();
         let length = short.sequences[0].ids.len();
         let lengths = |most, dropped_from| Lengths { most, dropped_from };
-        let made = |lengths| tokenize(&examples, Template::Plain, &lm, lengths).unwrap();
+        let made = |lengths| tokenize(&examples.to_vec().into(), Template::Plain, &lm, lengths).unwrap();
         let cut = made(lengths(length + 3, None));
         assert_eq!((cut.sequences.len(), cut.cut, cut.dropped), (2, 1, 0));
         // The end token is not counted.
         let dropped = made(lengths(100, Some(length)));
         assert_eq!((dropped.sequences.len(), dropped.cut, dropped.dropped), (1, 0, 1));
-        let none = tokenize(&examples, Template::Plain, &lm, lengths(100, Some(length - 1))).unwrap_err();
+        let none = tokenize(
+            &examples.to_vec().into(),
+            Template::Plain,
+            &lm,
+            lengths(100, Some(length - 1)),
+        )
+        .unwrap_err();
         assert!(none.contains("2 are of drop_longer tokens or more"), "{none}");
     }
 
@@ -323,16 +335,30 @@ mod tests {
             input: String::new(),
             output: "the cat".into(),
         };
-        let examples = [instruction("a"), instruction("odd"), completion("x", "")];
-        let made = tokenize(&examples, Template::Chat, &lm, UP_TO_100).unwrap();
+        let examples = vec![instruction("a"), instruction("odd"), completion("x", "")];
+        let made = tokenize(&examples.clone().into(), Template::Chat, &lm, UP_TO_100).unwrap();
         assert_eq!((made.sequences.len(), made.bad, made.empty), (1, 1, 1));
         assert!(
             made.reasons[0].starts_with("example 2: ") && made.describe().contains("odd"),
             "{}",
             made.describe()
         );
-        let error = tokenize(&examples[1..], Template::Chat, &lm, UP_TO_100).unwrap_err();
+        let error = tokenize(&examples[1..].to_vec().into(), Template::Chat, &lm, UP_TO_100).unwrap_err();
         assert!(error.contains("none of the 2") && error.contains("odd"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_example_of_a_file_is_named_by_its_line() {
+        let template = "{% for m in messages %}{% if m.content == 'odd' %}{{ raise_exception('odd') }}{% endif %}\
+                        {{ m.content }};{% endfor %}";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.jsonl");
+        let line = |text: &str| json!({ "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "the"}] });
+        std::fs::write(&path, format!("{}\n\n{}\n", line("a"), line("odd"))).unwrap();
+        let examples = datasets::language::example::read(&[path], &Default::default()).unwrap();
+        let made = tokenize(&examples, Template::Chat, &lm("bytes", template, 500), UP_TO_100).unwrap();
+        assert_eq!((made.sequences.len(), made.bad), (1, 1));
+        assert!(made.reasons[0].contains("train.jsonl:3: "), "{}", made.reasons[0]);
     }
 
     #[test]
@@ -348,8 +374,8 @@ mod tests {
             whole.then_some(text)
         };
         let beyond = (300..376).find_map(word);
-        let examples = [completion("a", "b"), completion("a", &beyond.unwrap())];
-        let made = tokenize(&examples, Template::Plain, &lm, UP_TO_100).unwrap();
+        let examples = vec![completion("a", "b"), completion("a", &beyond.unwrap())];
+        let made = tokenize(&examples.into(), Template::Plain, &lm, UP_TO_100).unwrap();
         assert_eq!((made.sequences.len(), made.bad), (1, 1));
         assert!(made.reasons[0].contains("300 rows"), "{}", made.reasons[0]);
     }

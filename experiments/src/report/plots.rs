@@ -1,6 +1,7 @@
 //! The report's plots, as SVG text.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 const COLOURS: [RGBColor; 6] = [
     RGBColor(76, 114, 176),
@@ -169,8 +170,18 @@ pub fn bars(title: &str, bars: &[Bar]) -> Result<String, String> {
     Ok(svg)
 }
 
-/// Name, x and y of a point.
-pub type Point = (String, f64, f64);
+/// A named point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub x: f64,
+    /// Where it is.
+    pub y: f64,
+    /// Half the height of its error bar.
+    pub spread: Option<f64>,
+}
 
 /// Kind of the x axis of [`scatter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,14 +192,14 @@ pub enum Axis {
     Logarithmic,
 }
 
-/// Named points, each in its own colour.
+/// Named points, each in its own colour, with bars of their standard deviations.
 ///
 /// # Errors
 /// What the drawing library says.
 pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Result<String, String> {
     let least = points
         .iter()
-        .map(|p| p.1)
+        .map(|p| p.x)
         .filter(|x| *x > 0.0)
         .fold(f64::INFINITY, f64::min);
     let least = if least.is_finite() { least } else { 1.0 };
@@ -206,8 +217,9 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
             low - room..high + room
         }
     };
-    let xs = extent(&points.iter().map(|p| place(p.1)).collect::<Vec<_>>());
-    let ys = extent(&points.iter().map(|p| p.2).collect::<Vec<_>>());
+    let xs = extent(&points.iter().map(|p| place(p.x)).collect::<Vec<_>>());
+    let ends = |p: &Point| [p.y - p.spread.unwrap_or(0.0), p.y + p.spread.unwrap_or(0.0)];
+    let ys = extent(&points.iter().flat_map(ends).collect::<Vec<_>>());
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (560, 340)).into_drawing_area();
@@ -233,17 +245,31 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(|e| e.to_string())?;
-        for (index, (name, x, y)) in points.iter().enumerate() {
+        let middle = 50.0 * step + chart.x_range().start;
+        for (index, point) in points.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
-            let at = (place(*x), *y);
+            let at = (place(point.x), point.y);
+            if point.spread.is_some() {
+                let [low, high] = ends(point);
+                let cap = |y| vec![(at.0 - step, y), (at.0 + step, y)];
+                let bar = [vec![(at.0, low), (at.0, high)], cap(low), cap(high)];
+                chart
+                    .draw_series(bar.map(|line| PathElement::new(line, colour)))
+                    .map_err(|e| e.to_string())?;
+            }
             chart
                 .draw_series([Circle::new(at, 5, colour.filled())])
                 .map_err(|e| e.to_string())?;
-            let text = Text::new(
-                name.clone(),
-                (at.0 + 1.5 * step, at.1),
-                ("sans-serif", 12).into_font().color(&colour),
-            );
+            // On the side where there is room.
+            let (side, end) = match at.0 > middle {
+                true => (-1.5, HPos::Right),
+                false => (1.5, HPos::Left),
+            };
+            let style = ("sans-serif", 12)
+                .into_font()
+                .color(&colour)
+                .pos(Pos::new(end, VPos::Center));
+            let text = Text::new(point.name.clone(), (at.0 + side * step, at.1), style);
             chart.draw_series([text]).map_err(|e| e.to_string())?;
         }
         area.present().map_err(|e| e.to_string())?;
@@ -322,9 +348,25 @@ mod tests {
         );
         let svg = bars("accuracy", &[("lora".into(), 8192, 46.3), ("linear".into(), 0, 33.3)]).unwrap();
         assert!(svg.contains("46.3") && svg.contains("lora: 8192 parameters"), "{svg}");
-        let points = [("linear".into(), 0.0, 60.0), ("wegeft".into(), 0.029, 74.1)];
+        let point = |name: &str, x, y, spread| Point {
+            name: name.into(),
+            x,
+            y,
+            spread,
+        };
+        let points = [point("linear", 0.0, 60.0, None), point("wegeft", 0.029, 74.1, None)];
         let svg = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
         assert!(svg.contains("wegeft") && svg.matches("<circle").count() == 2, "{svg}");
+        let lines = svg.matches("<line").count() + svg.matches("<polyline").count();
+        let points = [
+            point("linear", 0.0, 60.0, Some(2.0)),
+            point("wegeft", 0.029, 74.1, None),
+        ];
+        let barred = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
+        assert!(
+            barred.matches("<line").count() + barred.matches("<polyline").count() > lines,
+            "{barred}"
+        );
         let svg = losses("lora", &[("train".into(), vec![(1.0, 2.0), (2.0, 1.0)])]).unwrap();
         assert!(svg.contains("lora") && svg.contains("<polyline"), "{svg}");
         let panel = Panel {

@@ -106,7 +106,7 @@ fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
         if let Some(bad) = read.describe_bad() {
             tell(format_args!("{bad}"));
         }
-        Ok((read.examples, read.empty))
+        Ok(read)
     };
     let own = match settings.data.train_file.is_empty() {
         true => arithmetic::train_file(&root).into_iter().collect(),

@@ -334,7 +334,7 @@ fn of_files(settings: CodeSettings, program: Program, allowed: bool) -> Result<O
             "{} answers without a block of code are left out",
             read.empty
         ));
-        Ok((read.examples, 0))
+        Ok(read.examples.into())
     };
     let place = settings.data.data.as_ref().map(|path| path.display().to_string());
     let corpus = Corpus {
@@ -382,7 +382,7 @@ fn of_sample(settings: CodeSettings, program: Program, allowed: bool) -> Result<
     let corpus = Corpus {
         name: String::new(),
         place: None,
-        examples: Box::new(move || Ok((train.clone(), 0))),
+        examples: Box::new(move || Ok(train.clone().into())),
         template: Template::Alpaca,
         sets: Vec::new(),
         files: Vec::new(),

@@ -49,7 +49,7 @@ impl Experiment for Finetune {
             if let Some(bad) = data.describe_bad() {
                 tell(format_args!("{bad}"));
             }
-            Ok((data.examples, data.empty))
+            Ok(data)
         };
         let corpus = Corpus {
             name: name.map_or(NAME.into(), |name| name.to_string_lossy().into_owned()),

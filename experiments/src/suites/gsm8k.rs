@@ -89,7 +89,7 @@ fn corpus(settings: &SuiteSettings) -> Result<Corpus, String> {
             input: String::new(),
             output: problem.answer,
         };
-        Ok((problems.into_iter().map(example).collect(), 0))
+        Ok(problems.into_iter().map(example).collect::<Vec<_>>().into())
     };
     sets::of_files(vec![test], Box::new(examples), vec![train], Template::Alpaca, settings)
 }

@@ -268,7 +268,7 @@ fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, Str
     let corpus = Corpus {
         name: String::new(),
         place: None,
-        examples: Box::new(move || Ok((train.clone(), 0))),
+        examples: Box::new(move || Ok(train.clone().into())),
         template: Template::Alpaca,
         sets: tested.collect(),
         files: Vec::new(),
@@ -339,7 +339,7 @@ fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &
         if let Some(bad) = read.describe_bad() {
             tell(format_args!("{bad}"));
         }
-        Ok((read.examples, read.empty))
+        Ok(read)
     };
     let corpus = Corpus {
         name: String::new(),

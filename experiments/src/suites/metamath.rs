@@ -297,7 +297,11 @@ fn from_files(settings: &MetaMathSettings, protocol: Comparison) -> Result<Corpu
             pairs.len(),
             read.other_kinds
         ));
-        Ok((pairs.into_iter().map(|pair| example(protocol, pair)).collect(), 0))
+        Ok(pairs
+            .into_iter()
+            .map(|pair| example(protocol, pair))
+            .collect::<Vec<_>>()
+            .into())
     };
     Ok(corpus(settings, Box::new(examples), questions, files))
 }
@@ -376,7 +380,14 @@ fn from_sample(settings: &MetaMathSettings, protocol: Comparison) -> Corpus {
         asked(protocol, &question.instruction, format!("#### {number}"))
     });
     let questions = questions.collect();
-    let examples = move || Ok((pairs.iter().cloned().map(|pair| example(protocol, pair)).collect(), 0));
+    let examples = move || {
+        Ok(pairs
+            .iter()
+            .cloned()
+            .map(|pair| example(protocol, pair))
+            .collect::<Vec<_>>()
+            .into())
+    };
     corpus(settings, Box::new(examples), questions, Vec::new())
 }
 

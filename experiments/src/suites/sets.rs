@@ -106,7 +106,7 @@ pub fn of_sample(sample: sample::Suite, template: Template, settings: &SuiteSett
     Ok(Corpus {
         name: String::new(),
         place: None,
-        examples: Box::new(move || Ok((train.clone(), 0))),
+        examples: Box::new(move || Ok(train.clone().into())),
         template,
         sets: asked.collect::<Result<_, _>>()?,
         files: Vec::new(),

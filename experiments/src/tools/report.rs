@@ -17,7 +17,8 @@ use crate::run::files::{create_folder, replace};
 ///
 /// Mean and standard deviation are over seeds: runs are one row only if all their other settings agree. VTAB-1k, FGVC and the
 /// language suites stand beside the published rows. Prints the tables, and writes report.html (opens without network),
-/// report.md, report.tex and report.csv.
+/// report.md, report.tex, report.csv and, per experiment, a plot of its scores against the trainable parameters
+/// (vtab.svg and so on).
 #[derive(Debug, Parser)]
 #[command(name = "report")]
 pub struct Args {
@@ -45,7 +46,14 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         tex += &format!("% {}\n{}\n", table.experiment, latex(table));
     }
     create_folder(&args.out)?;
-    let sections = tables.iter().map(section).collect::<Result<Vec<_>, String>>()?;
+    let mut sections = Vec::new();
+    for table in &tables {
+        let section = section(table)?;
+        if let Some(plot) = section.plots.first() {
+            replace(&args.out.join(format!("{}.svg", table.experiment)), plot.as_bytes())?;
+        }
+        sections.push(section);
+    }
     let html = page("Report", "", &sections)?;
     for (name, text) in [
         ("report.md", &md),
@@ -85,7 +93,15 @@ fn section(table: &Table) -> Result<Section, String> {
 
 fn plots(table: &Table) -> Result<[String; 2], String> {
     let points = |x: fn(&Line) -> Option<f64>| -> Vec<Point> {
-        let of_line = |line: &Line| Some((line.label(), x(line)?, line.cells.last().copied().flatten()?.mean));
+        let of_line = |line: &Line| {
+            let cell = line.cells.last().copied().flatten()?;
+            Some(Point {
+                name: line.label(),
+                x: x(line)?,
+                y: cell.mean,
+                spread: cell.spread,
+            })
+        };
         table.lines.iter().filter_map(of_line).collect()
     };
     let value = table.columns.last().map_or("", |column| column.name.as_str());

@@ -1,8 +1,10 @@
 //! Requests to the hub. Redirects are followed here and not by the HTTP library: the token is for the hub alone, and what
 //! the hub says about a file (commit, ETag, size) stands in the answers on the way.
 
+use std::io::Read;
 use std::time::Duration;
 
+use serde::Deserialize;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
@@ -22,6 +24,15 @@ pub(super) struct Client {
     origin: Option<Origin>,
     token: Option<String>,
     timeout: Duration,
+}
+
+/// Bytes of a list of files at most.
+const LONGEST_LIST: u64 = 1 << 20;
+
+/// What a list of files says of one.
+#[derive(Deserialize)]
+struct Entry {
+    path: String,
 }
 
 /// Scheme, host and port.
@@ -75,6 +86,20 @@ impl Client {
         format!("{}/{name}/resolve/{revision}/{}", self.endpoint, encoded(file, "/"))
     }
 
+    /// Paths of the files in `folder` of the model `name` at that commit.
+    pub fn list(&self, name: &str, commit: &str, folder: &str) -> Result<Vec<String>, FetchError> {
+        let url = format!("{}/api/models/{name}/tree/{commit}/{folder}", self.endpoint);
+        let answer = self.get(&url, 0, None)?;
+        let mut text = String::new();
+        let body = answer.response.into_body().into_reader();
+        let read = body.take(LONGEST_LIST).read_to_string(&mut text);
+        read.map_err(|error| self.broken(&error))?;
+        let entries: Vec<Entry> =
+            serde_json::from_str(&text).map_err(|error| FetchError::Content(format!("no list of files ({error})")))?;
+        let inside = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        Ok(entries.into_iter().map(|entry| entry.path).filter(inside).collect())
+    }
+
     /// Bytes of `url` from `first` on, to `last` if it is given. The answer's status is 200 or 206.
     pub fn get(&self, url: &str, first: u64, last: Option<u64>) -> Result<Answer, FetchError> {
         let range = match last {
@@ -83,7 +108,7 @@ impl Client {
         };
         let mut uri: Uri = url
             .parse()
-            .map_err(|_| FetchError::Connection(format!("{url} is no address")))?;
+            .map_err(|_| FetchError::Connection(format!("{url} is not an address")))?;
         let mut said = Vec::new();
         let mut trusted = true;
         for _ in 0..=REDIRECTS {
@@ -168,12 +193,12 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, FetchError> {
         }
     };
     let Ok(uri) = absolute.parse::<Uri>() else {
-        return refused(format!("to '{}', which is no address", location.escape_debug()));
+        return refused(format!("to '{}', which is not an address", location.escape_debug()));
     };
     match (own, uri.scheme_str()) {
         ("https", Some("http")) => refused("from https to http, which is not followed".to_string()),
         (_, Some(_)) if uri.host().is_some() => Ok(uri),
-        _ => refused(format!("to '{}', which is no address", location.escape_debug())),
+        _ => refused(format!("to '{}', which is not an address", location.escape_debug())),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
+use wegeft::AdapterFiles;
 use wegeft::storage::{Stored, Tensors, collect};
 
 use super::family::Family;
@@ -20,10 +21,8 @@ const PREFIX: &str = "base_model.model.";
 pub struct Translated {
     /// The model, with a head over what transformers' class reads if the adapter has one.
     pub model: Vit,
-    /// adapter_config.json
-    pub config: Value,
-    /// adapter_model.safetensors
-    pub tensors: Tensors,
+    /// Its files.
+    pub files: AdapterFiles,
 }
 
 impl Pretrained {
@@ -34,7 +33,7 @@ impl Pretrained {
     /// A method that cannot be had of a part of a fused layer, tensors that do not fit each other.
     pub fn translate_adapter(
         &self,
-        config: &Value,
+        config: &Map<String, Value>,
         tensors: &Tensors,
         device: &Device,
     ) -> Result<Option<Translated>, String> {
@@ -63,8 +62,7 @@ impl Pretrained {
         }
         Ok(Some(Translated {
             model,
-            config: translation.config(),
-            tensors: found,
+            files: AdapterFiles::new(translation.config(), found),
         }))
     }
 }
@@ -130,7 +128,7 @@ fn join_heads(tensors: &mut Tensors) -> Result<(), String> {
 type Parts = BTreeMap<usize, BTreeMap<String, Stored>>;
 
 struct Translation<'a> {
-    given: &'a Value,
+    given: &'a Map<String, Value>,
     family: Family,
     model: &'a Vit,
     /// Tensors of whole modules.
@@ -158,7 +156,7 @@ const SUFFIXES: [&str; 6] = [
 ];
 
 impl<'a> Translation<'a> {
-    fn new(given: &'a Value, family: Family, model: &'a Vit) -> Self {
+    fn new(given: &'a Map<String, Value>, family: Family, model: &'a Vit) -> Self {
         Self {
             given,
             family,
@@ -322,11 +320,8 @@ impl<'a> Translation<'a> {
     }
 
     /// adapter_config.json under our names. Which modules have what is known from the tensors, so patterns are not needed.
-    fn config(&self) -> Value {
-        let mut config = self.given.clone();
-        let Some(fields) = config.as_object_mut() else {
-            return config;
-        };
+    fn config(&self) -> Map<String, Value> {
+        let mut fields = self.given.clone();
         for field in [
             "exclude_modules",
             "layers_to_transform",
@@ -353,12 +348,12 @@ impl<'a> Translation<'a> {
             fields.insert("rank_pattern".into(), by(&|(rank, _)| json!(rank)));
             fields.insert("alpha_pattern".into(), by(&|(_, alpha)| json!(alpha)));
         }
-        config
+        fields
     }
 }
 
 /// True for a bias that the method trains itself, beside its factors.
-fn is_bias_of_method(config: &Value, parameter: &str) -> bool {
+fn is_bias_of_method(config: &Map<String, Value>, parameter: &str) -> bool {
     let trains = config.get("bias").and_then(Value::as_str).unwrap_or("none");
     parameter == "bias" && trains != "none"
 }

@@ -1,19 +1,15 @@
-//! The tensors of a vision checkpoint: one safetensors file, or shards with an index. A text tower beside the wanted one is
-//! not read into memory as numbers.
+//! The tensors of a vision checkpoint: one file or shards with an index, safetensors or PyTorch's own. A text tower beside the
+//! wanted one is not read into memory as numbers.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use wegeft::AdapterError;
+use wegeft::pickle;
 use wegeft::storage::{Stored, Tensors};
 
-use crate::lm::shards::{INDEX, SINGLE, file_error, shard_names};
-
-/// Name of a checkpoint in PyTorch's own format.
-const TORCH: &str = "pytorch_model.bin";
-/// Name of the file that says which of its shards holds which tensor.
-const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+use crate::lm::shards::{self, file_error, is_pickled};
 
 /// The files of a checkpoint.
 #[derive(Debug, Clone)]
@@ -25,35 +21,10 @@ impl Files {
     /// # Errors
     /// No weights there, an index that is malformed or names files that are missing.
     pub(crate) fn find(path: &Path) -> Result<Self, AdapterError> {
-        if path.is_file() {
-            return Ok(Self(vec![path.to_path_buf()]));
+        match path.is_file() {
+            true => Ok(Self(vec![path.to_path_buf()])),
+            false => shards::files(path).map(Self),
         }
-        let files = [SINGLE, INDEX, TORCH, TORCH_INDEX].map(|name| path.join(name));
-        let found = files.into_iter().find(|file| file.is_file());
-        if let Some(index) = found
-            .clone()
-            .filter(|file| file.extension().is_some_and(|end| end == "json"))
-        {
-            let names = shard_names(&index)?;
-            let files: Vec<PathBuf> = names.iter().map(|name| path.join(name)).collect();
-            if let Some(missing) = files.iter().find(|file| !file.is_file()) {
-                let message = format!(
-                    "this shard, which {} names, is missing; fetch it again",
-                    index.display()
-                );
-                return Err(file_error(missing, message));
-            }
-            return match files.is_empty() {
-                true => Err(file_error(&index, "'weight_map' names no file; fetch it again")),
-                false => Ok(Self(files)),
-            };
-        }
-        found.map(|single| Self(vec![single])).ok_or_else(|| {
-            file_error(
-                path,
-                format!("there is no {SINGLE}, {INDEX} or {TORCH} in it; give a folder that holds the weights"),
-            )
-        })
     }
 
     /// The first file, for messages.
@@ -64,7 +35,7 @@ impl Files {
     /// The tensors whose names `wanted` accepts, as f32, under the names that they have in the files.
     ///
     /// # Errors
-    /// A file that cannot be read, a tensor that is no float.
+    /// A file that cannot be read, a tensor that is not a float.
     pub(crate) fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<Tensors, AdapterError> {
         self.tensors(wanted, false)
     }
@@ -80,9 +51,9 @@ impl Files {
     fn tensors(&self, wanted: impl Fn(&str) -> bool, floats_only: bool) -> Result<Tensors, AdapterError> {
         let mut tensors = Tensors::new();
         for file in &self.0 {
-            let found = match file.extension().is_some_and(|extension| extension == "safetensors") {
-                true => safetensors(file, &wanted, floats_only)?,
-                false => return Err(torch(file)),
+            let found = match is_pickled(file) {
+                true => pickled(file, &wanted, floats_only)?,
+                false => safetensors(file, &wanted, floats_only)?,
             };
             tensors.extend(found);
         }
@@ -114,14 +85,13 @@ fn no_float(name: &str, dtype: &dyn std::fmt::Debug) -> String {
     format!("'{name}' has dtype {dtype:?}, expected F32, F16 or BF16")
 }
 
-/// PyTorch's own format is a pickle: a program. It is not run here.
-fn torch(path: &Path) -> AdapterError {
-    file_error(
-        path,
-        "it is in PyTorch's own format, a pickle, which is not read; convert it once with python -c \"import torch, \
-         safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in torch.load('pytorch_model.bin', \
-         weights_only=True).items()}, 'model.safetensors')\" in its folder",
-    )
+fn pickled(path: &Path, wanted: impl Fn(&str) -> bool, floats_only: bool) -> Result<Tensors, AdapterError> {
+    let is_float = |dtype: DType| matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
+    let tensors = pickle::tensors(path)?.into_iter().filter(|(name, _)| wanted(name));
+    tensors
+        .filter(|(_, tensor)| !floats_only || is_float(tensor.dtype()))
+        .map(|(name, tensor)| Ok((name, tensor.stored()?)))
+        .collect()
 }
 
 fn stored(bytes: Vec<u8>, shape: Vec<usize>, dtype: DType) -> Stored {

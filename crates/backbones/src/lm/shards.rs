@@ -1,15 +1,16 @@
-//! The tensors of one safetensors file or of a sharded checkpoint, read one at a time and straight into the type that
-//! is asked for: no file is ever in memory as a whole, no tensor twice.
+//! The tensors of one file or of a sharded checkpoint, safetensors or PyTorch's own, read one at a time and straight into the
+//! type that is asked for: no file is ever in memory as a whole, no tensor twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Element, ElementConversion, TensorData, bf16, f16};
+use burn::tensor::{DType, Element, ElementConversion, TensorData, bf16, f16};
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 use wegeft::AdapterError;
+use wegeft::pickle::{self, Pickled};
 
 use super::precision::Precision;
 
@@ -17,8 +18,10 @@ use super::precision::Precision;
 pub(crate) const SINGLE: &str = "model.safetensors";
 /// Name of the file that says which shard holds which tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
-/// What PyTorch writes instead: a pickle, which is a program.
-const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Name of a checkpoint in PyTorch's own format.
+pub(crate) const TORCH: &str = "pytorch_model.bin";
+/// Name of the file that says which of its shards holds which tensor.
+pub(crate) const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
 /// Bytes of a header at most, as in safetensors itself.
@@ -34,9 +37,17 @@ pub(crate) struct Shards {
 pub(crate) struct Entry {
     file: usize,
     dtype: Dtype,
-    start: u64,
+    place: Place,
     /// Shape on disk.
     pub(crate) shape: Vec<usize>,
+}
+
+/// Where the elements of a tensor are.
+enum Place {
+    /// From this byte of a safetensors file on.
+    At(u64),
+    /// In a file of PyTorch's.
+    Pickled(Pickled),
 }
 
 impl Shards {
@@ -49,29 +60,36 @@ impl Shards {
             files: Vec::new(),
             tensors: BTreeMap::new(),
         };
-        let there = |name: &str| folder.join(name).is_file();
-        if there(SINGLE) {
-            shards.add(folder.join(SINGLE))?;
-        } else if there(INDEX) {
-            for name in shard_names(&folder.join(INDEX))? {
-                if !there(&name) {
-                    return Err(file_error(
-                        &folder.join(&name),
-                        format!("this shard, which {INDEX} names, is missing; fetch it again"),
-                    ));
-                }
-                shards.add(folder.join(name))?;
+        for path in files(folder)? {
+            match is_pickled(&path) {
+                true => shards.add_pickled(path)?,
+                false => shards.add(path)?,
             }
-        } else if let Some(pickle) = PYTORCH.iter().find(|name| there(name)) {
-            return Err(file_error(
-                &folder.join(pickle),
-                "PyTorch's own format is not read; write safetensors, in Python with \
-                 transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)",
-            ));
-        } else {
-            shards.add(folder.join(SINGLE))?;
         }
         Ok(shards)
+    }
+
+    fn add_pickled(&mut self, path: PathBuf) -> Result<(), AdapterError> {
+        for (name, tensor) in pickle::tensors(&path)? {
+            let entry = Entry {
+                file: self.files.len(),
+                dtype: match tensor.dtype() {
+                    DType::F64 => Dtype::F64,
+                    DType::F32 => Dtype::F32,
+                    DType::F16 => Dtype::F16,
+                    DType::BF16 => Dtype::BF16,
+                    DType::I64 | DType::U64 => Dtype::I64,
+                    DType::I32 | DType::U32 => Dtype::I32,
+                    DType::I16 | DType::U16 => Dtype::I16,
+                    _ => Dtype::U8,
+                },
+                shape: tensor.shape().to_vec(),
+                place: Place::Pickled(tensor),
+            };
+            self.tensors.insert(name, entry);
+        }
+        self.files.push(path);
+        Ok(())
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), AdapterError> {
@@ -80,7 +98,7 @@ impl Shards {
             let entry = Entry {
                 file: self.files.len(),
                 dtype: info.dtype,
-                start: start + info.data_offsets.0 as u64,
+                place: Place::At(start + info.data_offsets.0 as u64),
                 shape: info.shape.clone(),
             };
             self.tensors.insert(name, entry);
@@ -114,10 +132,10 @@ impl Shards {
         &self.files[0]
     }
 
-    /// One tensor of `tensors()`, as a matrix transposed if `transpose` says so.
+    /// One tensor of `tensors()`, transposed if `transpose` is true and it is a matrix.
     ///
     /// # Errors
-    /// A file that cannot be read, or a type that is no float.
+    /// A file that cannot be read, or a type that is not a float.
     pub(crate) fn read(&self, name: &str, transpose: bool, precision: Precision) -> Result<TensorData, AdapterError> {
         let entry = &self.tensors[name];
         let path = &self.files[entry.file];
@@ -172,10 +190,15 @@ impl Shards {
 
 impl Entry {
     /// Its bytes, of the file at `path`.
-    fn open(&self, path: &Path) -> io::Result<File> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(self.start))?;
-        Ok(file)
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+        Ok(match &self.place {
+            Place::At(start) => {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(*start))?;
+                Box::new(file)
+            }
+            Place::Pickled(tensor) => Box::new(Cursor::new(tensor.bytes().map_err(io::Error::other)?)),
+        })
     }
 
     /// Bytes of an element.
@@ -221,6 +244,39 @@ impl Entry {
             }
         }
         Ok(TensorData::new(values, [columns, rows]))
+    }
+}
+
+/// True for a file in PyTorch's own format.
+pub(crate) fn is_pickled(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end != "safetensors")
+}
+
+/// The files of the checkpoint in `folder`, safetensors before PyTorch's own.
+///
+/// # Errors
+/// No weights there, an index that is malformed or names files that are missing.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, AdapterError> {
+    let found = [SINGLE, INDEX, TORCH, TORCH_INDEX].map(|name| folder.join(name));
+    let Some(found) = found.into_iter().find(|file| file.is_file()) else {
+        let message = format!(
+            "there is no {SINGLE}, {INDEX}, {TORCH} or {TORCH_INDEX} in it; give a folder that holds the weights"
+        );
+        return Err(file_error(folder, message));
+    };
+    if found.extension().is_none_or(|end| end != "json") {
+        return Ok(vec![found]);
+    }
+    let files: Vec<PathBuf> = shard_names(&found)?.iter().map(|name| folder.join(name)).collect();
+    match files.iter().find(|file| !file.is_file()) {
+        None => Ok(files),
+        Some(missing) => {
+            let index = found.file_name().unwrap_or_default().display();
+            Err(file_error(
+                missing,
+                format!("this shard, which {index} names, is missing; fetch it again"),
+            ))
+        }
     }
 }
 

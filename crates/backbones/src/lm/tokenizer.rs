@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::chat_template::templates::ChatTemplates;
-use crate::guard::guarded;
 use crate::import::{ImportError, read_json};
+use wegeft::guard::guarded;
 
 /// A tokenizer in Hugging Face's format.
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
-//! The fields and the layout of the WeGeFT fork of PEFT: read into ours, and written beside ours.
+//! The fields and the layout of the WeGeFT fork of PEFT: read into ours, and written where they can say what the adapter is,
+//! since the fork reads no file with a field that it does not know.
 //!
 //! | fork | here |
 //! | --- | --- |
 //! | `wegeft_alpha` | `alpha` |
 //! | `wegeft_dropout` (on the elements of W) | `weight_dropout` |
 //! | `transform_dim`: `"input"`, `"output"`, or one of them a module | `side` |
-//! | `tied_modules`: lists of patterns from the start of a name; none ties nothing | `sharing` |
+//! | `tied_modules`: lists of patterns from the start of a name; what none matches is tied to nothing | `sharing` |
 //! | `init_wegeft_weights`: phi = 0 | `zero_factor = "phi"` |
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use super::wegeft::{Side, WegeftConfig, ZeroFactor};
 use crate::checkpoint::{Names, Tensors};
 use crate::group::{Group, Sharing};
 use crate::method::{self, Method};
-use crate::site::kind;
+use crate::site::{kind, name_matches};
+use crate::targets::{TargetModules, Targets};
 
 const FIELDS: [&str; 5] = [
     "wegeft_alpha",
@@ -26,6 +28,26 @@ const FIELDS: [&str; 5] = [
     "tied_modules",
     "init_wegeft_weights",
 ];
+/// The fork's name of the method.
+const PEFT_TYPE: &str = "WeGeFT";
+/// What ends the pattern of a group that [`Sharing::Kind`] makes, as it is written.
+const KIND_END: &str = "$";
+/// What ends the pattern of a group of [`Sharing::Groups`], as it is written.
+const GROUP_END: &str = r"(?:\..*)?$";
+
+/// What the fork writes of settings that are not set, and of those that say nothing here.
+fn unset() -> [(&'static str, Value); 8] {
+    [
+        ("auto_mapping", Value::Null),
+        ("base_model_name_or_path", Value::Null),
+        ("bias", json!("none")),
+        ("fan_in_fan_out", json!(false)),
+        ("inference_mode", json!(true)),
+        ("layers_pattern", Value::Null),
+        ("revision", Value::Null),
+        ("task_type", Value::Null),
+    ]
+}
 
 /// Reads WeGeFT's settings, with the fork's fields turned into ours. A file with our own field keeps that one.
 ///
@@ -44,13 +66,20 @@ fn translate(fields: &mut Map<String, Value>) -> Result<(), String> {
     if !found.contains_key("wegeft_alpha") {
         return Ok(());
     }
+    // Written again when the adapter is.
+    for (name, value) in unset() {
+        if fields.get(name) == Some(&value) {
+            fields.shift_remove(name);
+        }
+    }
     let mut ours = Map::new();
     ours.insert("alpha".into(), found["wegeft_alpha"].clone());
     if let Some(p) = found.get("wegeft_dropout").filter(|p| !p.is_null()) {
         ours.insert("weight_dropout".into(), p.clone());
     }
     ours.insert("side".into(), side(found.get("transform_dim"))?);
-    ours.insert("sharing".into(), sharing(found.get("tied_modules"))?);
+    let targets = fields.get("target_modules").cloned().unwrap_or_default();
+    ours.insert("sharing".into(), json!(sharing(found.get("tied_modules"), &targets)?));
     ours.insert("zero_factor".into(), json!(ZeroFactor::Phi));
     for (name, value) in ours {
         fields.entry(name).or_insert(value);
@@ -77,10 +106,10 @@ fn side(value: Option<&Value>) -> Result<Value, String> {
     }
 }
 
-fn sharing(value: Option<&Value>) -> Result<Value, String> {
+fn sharing(value: Option<&Value>, targets: &Value) -> Result<Sharing, String> {
     let bad = |value: &Value| format!("field 'tied_modules' is {value}; expected a list of lists of patterns");
     let groups = match value {
-        None | Some(Value::Null) => return Ok(json!(Sharing::Site)),
+        None | Some(Value::Null) => return Ok(Sharing::Site),
         Some(value) => value.as_array().ok_or_else(|| bad(value))?,
     };
     let patterns = groups.iter().map(|group| {
@@ -93,49 +122,100 @@ fn sharing(value: Option<&Value>) -> Result<Value, String> {
                 .ok_or_else(|| bad(group))?,
             _ => return Err(bad(group)),
         };
-        // The fork's patterns need not reach to the end of a name.
-        Ok(format!("(?:{}).*", parts.join("|")))
+        Ok(match parts[..] {
+            [one] => one.to_string(),
+            _ => format!("(?:{})", parts.join("|")),
+        })
     });
     let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
-    Ok(match patterns.is_empty() {
-        true => json!(Sharing::Site),
-        false => json!(Sharing::Groups(patterns)),
+    if patterns.is_empty() {
+        return Ok(Sharing::Site);
+    }
+    if patterns == [".*"] {
+        return Ok(Sharing::All);
+    }
+    let own = |pattern: &String| pattern.strip_suffix(GROUP_END).map(String::from);
+    if let Some(own) = patterns.iter().map(own).collect() {
+        return Ok(Sharing::Groups(own));
+    }
+    Ok(match is_by_kind(&patterns, targets) {
+        true => Sharing::Kind,
+        false => Sharing::Tied(patterns),
     })
 }
 
-/// The fork's fields of a WeGeFT adapter, so that it can read what we write; nothing for generators,
-/// which it does not have.
-pub(super) fn fields(wegeft: &WegeftConfig, groups: &[Group]) -> Map<String, Value> {
-    if !wegeft.generator.is_identity() {
-        return Map::new();
+/// The pattern of the group of that kind: its modules' name with a star for every layer number.
+fn kind_pattern(kind: &str) -> String {
+    format!("{}{KIND_END}", regex::escape(kind).replace(r"\*", r"\d+"))
+}
+
+/// True if these are the patterns that are written for [`Sharing::Kind`]: each of one kind, and one for every target.
+fn is_by_kind(patterns: &[String], targets: &Value) -> bool {
+    let kind = |pattern: &String| {
+        let kind = pattern.strip_suffix(KIND_END)?.replace(r"\d+", "*").replace('\\', "");
+        (kind_pattern(&kind) == *pattern).then_some(kind)
+    };
+    let Some(kinds) = patterns.iter().map(kind).collect::<Option<Vec<String>>>() else {
+        return false;
+    };
+    let names = targets.as_array().map(Vec::as_slice).unwrap_or_default();
+    let tied = |name: &Value| {
+        let of_it = |name: &str| kinds.iter().any(|kind| name_matches(kind, name));
+        name.as_str().is_some_and(of_it)
+    };
+    !names.is_empty() && names.iter().all(tied)
+}
+
+/// The config as the fork reads it, which knows no other field than its own, if those can say all that the adapter is; else
+/// `fields` as they are.
+pub(super) fn on_disk(
+    wegeft: &WegeftConfig,
+    fields: Map<String, Value>,
+    targets: &Targets,
+    groups: &[Group],
+) -> Map<String, Value> {
+    let TargetModules::Names(names) = &targets.target_modules else {
+        return fields;
+    };
+    let is_plain = wegeft.generator.is_identity() && wegeft.dropout == 0.0 && wegeft.side == Side::Input;
+    let starts_alike = wegeft.zero_factor == ZeroFactor::Phi;
+    let selects_alike = targets.exclude_modules.is_empty()
+        && targets.fused.is_empty()
+        && targets.target_parameters.is_empty()
+        && targets.trainable_token_indices.is_none();
+    // One pattern names a kind only if all its modules have one size, and if no target has the number of a layer.
+    let whole = |group: &Group| group.name == kind(&group.module());
+    let by_kind = wegeft.sharing != Sharing::Kind
+        || (groups.iter().all(whole) && names.iter().all(|name| !name.contains(char::is_numeric)));
+    if !(is_plain && starts_alike && selects_alike && by_kind) {
+        return fields;
     }
     let tied: Value = match &wegeft.sharing {
         Sharing::Site => Value::Null,
         Sharing::All => json!([[".*"]]),
-        Sharing::Groups(patterns) => patterns.iter().map(|pattern| json!([pattern])).collect(),
-        // The name of such a group is its modules' with every layer number replaced by a star.
-        Sharing::Kind => {
-            let exact = |group: &Group| {
-                let names = group.sites.iter().map(|site| regex::escape(&site.module()));
-                format!("(?:{})$", names.collect::<Vec<_>>().join("|"))
-            };
-            let whole = |group: &Group| group.name == kind(&group.module());
-            let pattern = |group: &Group| match whole(group) {
-                true => format!("{}$", regex::escape(&group.name).replace(r"\*", r"\d+")),
-                // Only some modules of a kind, those of one size.
-                false => exact(group),
-            };
-            groups.iter().map(|group| json!([pattern(group)])).collect()
+        Sharing::Groups(patterns) => {
+            let patterns = patterns.iter().map(|pattern| format!("{pattern}{GROUP_END}"));
+            patterns.map(|pattern| json!([pattern])).collect()
         }
+        Sharing::Tied(patterns) => patterns.iter().map(|pattern| json!([pattern])).collect(),
+        Sharing::Kind => groups.iter().map(|group| json!([kind_pattern(&group.name)])).collect(),
     };
-    let fields = json!({
-        "wegeft_alpha": wegeft.alpha, "wegeft_dropout": wegeft.weight_dropout, "transform_dim": wegeft.side,
-        "tied_modules": tied, "init_wegeft_weights": true,
+    let sides: Map<String, Value> = names.iter().map(|name| (name.clone(), json!(wegeft.side))).collect();
+    let saved = &targets.modules_to_save;
+    let or_null = |empty: bool, value: Value| if empty { Value::Null } else { value };
+    let kept = unset().map(|(name, value)| (name.to_string(), fields.get(name).cloned().unwrap_or(value)));
+    let mut all: Map<String, Value> = kept.into_iter().collect();
+    let own = json!({
+        "alpha_pattern": wegeft.patterns.alpha_pattern, "init_wegeft_weights": true,
+        "layers_pattern": targets.layers_pattern, "layers_to_transform": targets.layers_to_transform,
+        "modules_to_save": or_null(saved.is_empty(), json!(saved)), "peft_type": PEFT_TYPE, "r": wegeft.r,
+        "rank_pattern": wegeft.patterns.rank_pattern, "target_modules": names, "tied_modules": tied,
+        "transform_dim": sides, "wegeft_alpha": wegeft.alpha,
+        "wegeft_dropout": or_null(wegeft.weight_dropout == 0.0, json!(wegeft.weight_dropout)),
     });
-    match fields {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    }
+    all.extend(own.as_object().cloned().unwrap_or_default());
+    all.sort_keys();
+    all
 }
 
 /// Gives factors of a foreign file the names and the orientation that [`Names`] expects: a name may lack `.weight`, and

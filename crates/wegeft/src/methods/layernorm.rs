@@ -1,6 +1,5 @@
 //! LayerNorm tuning (Zhao et al. 2023, arXiv 2312.11420; PEFT's LN_TUNING): scale and shift of the norms are trained,
-//! nothing else: `gamma` and `beta`, as Burn's norms call them, and `weight` and `bias` of a model's own norms, whose type's
-//! name ends in `Norm`.
+//! RMS norms included, and nothing else.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::weights::Weights;
 pub struct LayerNormConfig {}
 
 impl LayerNormConfig {
-    /// The only one.
+    /// LayerNorm tuning.
     pub fn new() -> Self {
         Self::default()
     }
@@ -40,9 +39,10 @@ impl Method for LayerNormConfig {
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.vectors(places, |param| {
-            let of_norm = param.holder.ends_with("Norm");
-            let ends = |field: &str| param.path.ends_with(field);
-            ends(".gamma") || ends(".beta") || (of_norm && (ends(".weight") || ends(".bias")))
+            let is_field = [".gamma", ".beta", ".weight", ".bias"]
+                .iter()
+                .any(|field| param.path.ends_with(field));
+            is_field && param.holder.ends_with("Norm")
         })
     }
 

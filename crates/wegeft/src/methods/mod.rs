@@ -25,10 +25,13 @@ mod lycoris;
 pub mod miss;
 pub mod oft;
 mod orthonormal;
+pub mod prefix_tuning;
+pub mod prompt_tuning;
 pub mod reft;
-mod tokens;
+pub mod tokens;
 mod vector;
 pub mod vera;
+mod virtual_tokens;
 pub mod vpt;
 pub mod wegeft;
 
@@ -41,8 +44,11 @@ pub use ia3::Ia3Config;
 pub use layernorm::LayerNormConfig;
 pub use linear_probing::LinearProbingConfig;
 pub use lora::LoraConfig;
+pub use prefix_tuning::PrefixTuningConfig;
+pub use prompt_tuning::PromptTuningConfig;
 pub use reft::ReftConfig;
 pub(crate) use tokens::TokenRows;
+pub use tokens::TrainableTokensConfig;
 pub use vera::VeraConfig;
 pub use vpt::VptConfig;
 pub use wegeft::WegeftConfig;
@@ -66,6 +72,9 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("BOFT", read::<boft::BoftConfig>),
     ("MISS", read::<miss::MissConfig>),
     ("HIRA", read::<hira::HiraConfig>),
+    ("PROMPT_TUNING", read::<PromptTuningConfig>),
+    ("PREFIX_TUNING", read::<PrefixTuningConfig>),
+    ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),
 ];

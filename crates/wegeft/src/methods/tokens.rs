@@ -1,16 +1,18 @@
-//! Rows of an embedding that are trained in full beside whatever the method does: PEFT's `trainable_token_indices`. The
-//! bank holds the rows in place of the table's, `[tokens, d_model]`; they start as the table's own.
+//! Rows of an embedding that are trained in full: beside whatever the method does, PEFT's `trainable_token_indices`, or by
+//! themselves, its TRAINABLE_TOKENS. The bank holds the rows in place of the table's, `[tokens, d_model]`; they start as the
+//! table's own. Of a head, a linear layer, the rows are those of PyTorch's weight: what puts out the logits of these tokens.
 
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
-use crate::method::Method;
+use crate::method::{self, Method};
 use crate::nearest::nearest;
 use crate::site::{ParamInfo, Places, Site, SiteKind, name_matches};
 use crate::targets::{Targets, TokenIndices};
@@ -23,11 +25,87 @@ const FIELD: &str = "trainable_token_indices";
 #[derive(Debug, Clone)]
 pub(crate) struct TokenRows {
     indices: TokenIndices,
+    /// What a layer's adapter is called on disk, with a dot; nothing for the method by itself.
+    holder: &'static str,
+}
+
+/// Settings of TRAINABLE_TOKENS. `target_modules` names the embedding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainableTokensConfig {
+    /// Rows of the embedding that are trained.
+    pub token_indices: Vec<usize>,
+}
+
+impl TrainableTokensConfig {
+    /// These rows.
+    pub fn new(token_indices: impl IntoIterator<Item = usize>) -> Self {
+        Self {
+            token_indices: token_indices.into_iter().collect(),
+        }
+    }
+
+    fn rows(&self) -> TokenRows {
+        TokenRows {
+            indices: TokenIndices::All(self.token_indices.clone()),
+            holder: "",
+        }
+    }
+}
+
+impl Method for TrainableTokensConfig {
+    fn name(&self) -> &'static str {
+        "TRAINABLE_TOKENS"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        method::settings(self)
+    }
+
+    fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
+        let sites = targets.weights(places)?;
+        self.rows().check(sites)
+    }
+
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        self.rows().specs(group)
+    }
+
+    fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
+        self.rows().start(group, weights, device)
+    }
+
+    fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        self.rows().bind(group, factors)
+    }
 }
 
 impl TokenRows {
     pub(crate) fn new(indices: TokenIndices) -> Self {
-        Self { indices }
+        Self {
+            indices,
+            holder: "token_adapter.",
+        }
+    }
+
+    /// `sites`, if each has the rows.
+    fn check(&self, sites: Vec<Site>) -> Result<Vec<Site>, AdapterError> {
+        let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
+        for site in &sites {
+            let indices = self.of(&site.module());
+            if indices.is_empty() {
+                return bad(format!("names no token of '{}'", site.module()));
+            }
+            let (rows, _) = table(site);
+            if let Some(index) = indices.iter().find(|index| **index >= rows) {
+                return bad(format!("'{}' has {rows} rows, and no row {index}", site.module()));
+            }
+            let mut sorted = indices.to_vec();
+            sorted.sort_unstable();
+            if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+                return bad(format!("names token {} of '{}' twice", twice[0], site.module()));
+            }
+        }
+        Ok(sites)
     }
 
     fn of(&self, module: &str) -> &[usize] {
@@ -54,6 +132,9 @@ impl Method for TokenRows {
     fn sites(&self, places: &Places, _targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         let is_table = |param: &&ParamInfo| SiteKind::of(param) == Some(SiteKind::Embedding);
         let tables: Vec<&ParamInfo> = places.params.iter().filter(is_table).collect();
+        // By its name a head can be meant too.
+        let is_head = |param: &&ParamInfo| is_table(param) || param.is_linear_weight();
+        let heads: Vec<&ParamInfo> = places.params.iter().filter(is_head).collect();
         let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
         let chosen = match &self.indices {
             TokenIndices::All(_) if tables.len() != 1 => {
@@ -66,7 +147,7 @@ impl Method for TokenRows {
             TokenIndices::All(_) => tables,
             TokenIndices::ByModule(by_module) => {
                 for name in by_module.keys() {
-                    if !tables.iter().any(|table| name_matches(table.name(), name)) {
+                    if !heads.iter().any(|table| name_matches(table.name(), name)) {
                         return Err(AdapterError::NoMatch {
                             field: FIELD,
                             pattern: name.clone(),
@@ -75,46 +156,32 @@ impl Method for TokenRows {
                     }
                 }
                 let named = |table: &&ParamInfo| by_module.keys().any(|name| name_matches(table.name(), name));
-                tables.into_iter().filter(named).collect()
+                heads.into_iter().filter(named).collect()
             }
         };
-        let sites: Vec<Site> = chosen
-            .into_iter()
-            .map(|table| Site::weight(table, SiteKind::Embedding))
-            .collect();
-        for site in &sites {
-            let indices = self.of(&site.module());
-            if indices.is_empty() {
-                return bad(format!("names no token of '{}'", site.module()));
-            }
-            if let Some(index) = indices.iter().find(|index| **index >= site.d_in) {
-                return bad(format!(
-                    "'{}' has {} rows, and no row {index}",
-                    site.module(),
-                    site.d_in
-                ));
-            }
-            let mut sorted = indices.to_vec();
-            sorted.sort_unstable();
-            if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-                return bad(format!("names token {} of '{}' twice", twice[0], site.module()));
-            }
-        }
-        Ok(sites)
+        let sites = chosen.into_iter().map(|table| {
+            let kind = SiteKind::of(table).unwrap_or_default();
+            Site::weight(table, kind)
+        });
+        self.check(sites.collect())
     }
 
     fn specs(&self, group: &Group) -> Vec<Spec> {
         let tokens = self.of(&group.module()).len();
         let spec = Spec::new(
             "rows",
-            "token_adapter.trainable_tokens_delta",
-            [tokens, group.site().d_out],
+            format!("{}trainable_tokens_delta", self.holder),
+            [tokens, table(group.site()).1],
         );
         vec![spec.without_decay()]
     }
 
     fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
         let table = weights.matrix(group.site());
+        let table = match group.site().kind {
+            SiteKind::Embedding => table,
+            _ => table.transpose(),
+        };
         let rows = table
             .clone()
             .select(0, indices(self.of(&group.module()), &table.device()));
@@ -126,7 +193,16 @@ impl Method for TokenRows {
         Arc::new(BoundTokens {
             rows: factors.matrix("rows"),
             indices: self.of(&group.module()).to_vec(),
+            of_table: group.site().kind == SiteKind::Embedding,
         })
+    }
+}
+
+/// Rows and width of PyTorch's weight: a linear layer's is the transpose of ours.
+fn table(site: &Site) -> (usize, usize) {
+    match site.kind {
+        SiteKind::Embedding => (site.d_in, site.d_out),
+        _ => (site.d_out, site.d_in),
     }
 }
 
@@ -141,13 +217,22 @@ struct BoundTokens {
     /// `[tokens, d_model]`
     rows: Tensor<2>,
     indices: Vec<usize>,
+    /// False for a linear layer, whose columns here are the rows.
+    of_table: bool,
 }
 
 impl Edit for BoundTokens {
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         let ids = indices(&self.indices, &weight.device());
-        let change = cast(self.rows.clone(), weight.dtype()) - weight.clone().select(0, ids.clone());
-        weight.zeros_like().select_assign(0, ids, change, IndexingUpdateOp::Add)
+        let rows = cast(self.rows.clone(), weight.dtype());
+        let (dim, rows) = match self.of_table {
+            true => (0, rows),
+            false => (1, rows.transpose()),
+        };
+        let change = rows - weight.clone().select(dim, ids.clone());
+        weight
+            .zeros_like()
+            .select_assign(dim, ids, change, IndexingUpdateOp::Add)
     }
 
     fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {

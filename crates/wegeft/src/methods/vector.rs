@@ -14,10 +14,9 @@ use crate::weights::Weights;
 /// The vector in place of the model's, `[d]`. `prefix` stands before its name on disk.
 pub(super) fn spec(group: &Group, prefix: &str) -> Spec {
     let site = group.site();
-    let field = if site.path.ends_with(".gamma") {
-        "weight"
-    } else {
-        "bias"
+    let field = match site.path.rsplit('.').next() {
+        Some("gamma" | "weight") => "weight",
+        _ => "bias",
     };
     Spec::new("value", format!("{prefix}{field}"), [site.d_out])
 }

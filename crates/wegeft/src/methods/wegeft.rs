@@ -32,6 +32,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::Site;
+use crate::targets::Targets;
 use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 
 /// Side of W that phi·psi multiplies.
@@ -81,7 +82,8 @@ pub struct WegeftConfig {
     /// Blocks between phi and psi (input side).
     #[serde(default)]
     pub generator: GeneratorConfig,
-    /// Ranks and alphas of their own for some modules.
+    /// Ranks and alphas of their own for some modules, as the WeGeFT fork of PEFT reads them: the first key that matches, of
+    /// both fields, is looked up in both. Sites of one group may have scales of their own.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -206,7 +208,7 @@ impl Method for WegeftConfig {
             self.shared_size(site)
         })?;
         self.patterns
-            .resolve(&mut groups, self.r, self.alpha, |r, alpha| alpha / r as f64)?;
+            .resolve_sites(&mut groups, self.r, self.alpha, |r, alpha| alpha / r as f64)?;
         for group in &groups {
             group.check_rank(|site| self.shared_size(site))?;
             group.check_equal(self.shared_size_name(), |site| self.shared_size(site))?;
@@ -253,8 +255,8 @@ impl Method for WegeftConfig {
         true
     }
 
-    fn foreign_fields(&self, groups: &[Group]) -> Map<String, Value> {
-        fork::fields(self, groups)
+    fn on_disk(&self, fields: Map<String, Value>, targets: &Targets, groups: &[Group]) -> Map<String, Value> {
+        fork::on_disk(self, fields, targets, groups)
     }
 
     fn respell(&self, names: &Names, tensors: &mut Tensors) {
@@ -318,16 +320,6 @@ impl BoundWegeft {
 }
 
 impl Edit for BoundWegeft {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        if self.output_side {
-            return self.edit(product(x, weight));
-        }
-        if self.edits_input() {
-            return product(self.edit(x), weight);
-        }
-        product(x.clone(), weight.clone()) + self.update(x, weight)
-    }
-
     fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         if self.output_side {
             let z = product(x, weight);
@@ -348,8 +340,12 @@ impl Edit for BoundWegeft {
         bias: Option<Tensor<1>>,
         residual: Option<Tensor<2>>,
     ) -> Tensor<2> {
+        if self.output_side {
+            return with_rest(self.edit(product(x, weight)), bias, residual);
+        }
         if !self.edits_input() {
-            return with_rest(self.matmul(x, weight), bias, residual);
+            let update = self.update(x.clone(), weight.clone());
+            return affine(x, weight, bias, Some(with_rest(update, None, residual)));
         }
         if self.dropout > 0.0 || x.dtype() != self.psi.dtype() {
             return affine(self.edit(x), weight, bias, residual);
@@ -379,10 +375,10 @@ impl Edit for BoundWegeft {
         Some(self.residual_form(weight))
     }
 
-    // The same generator, and no dropout mask of each layer's own.
+    // The same generator and scale, and no dropout mask of each layer's own.
     fn shares_input_edit(&self, other: &dyn Edit) -> bool {
         let other: &dyn Any = other;
-        let same = |other: &Self| self.generator_id == other.generator_id;
+        let same = |other: &Self| self.generator_id == other.generator_id && self.scale == other.scale;
         self.edits_input() && self.dropout == 0.0 && other.downcast_ref().is_some_and(same)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use wegeft::storage::{Names, Stored, Tensors, WEIGHTS_FILE, collect, read_tensors};
+use wegeft::storage::{Names, Stored, Tensors, collect, read_weights};
 use wegeft::{Adapted, site};
 
 use super::inspect::shown;
@@ -28,7 +28,10 @@ pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device
         true => print("the configs are the same")?,
         false => print(table(["field", "first", "second"], rows, 3))?,
     }
-    let read = |folder: &Path| read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string());
+    let read = |folder: &Path| match read_weights(folder) {
+        Ok((tensors, _)) => Ok(tensors),
+        Err(e) => Err(e.to_string()),
+    };
     compare("tensor", &read(first)?, &read(second)?)?;
     let Some(name) = backbone else { return Ok(()) };
     let changed = |folder: &Path| -> Result<Tensors, String> {
@@ -47,7 +50,7 @@ pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device
 /// What the adapter adds to each weight of `before` that it acts on.
 fn changes<M: Module + ModuleDisplay>(adapted: &Adapted<M>, before: &M) -> Result<Tensors, String> {
     let (merged, report) = adapted.merge_with_report().map_err(|e| e.to_string())?;
-    let saved = adapted.saved_params();
+    let saved = adapted.own_params();
     let touched: BTreeSet<&str> = report
         .changes
         .iter()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use wegeft::site::kind;
-use wegeft::storage::{Stored, WEIGHTS_FILE, read_tensors};
+use wegeft::storage::{Stored, read_weights};
 
 use super::table;
 use crate::cli::output::print;
@@ -12,7 +12,7 @@ use crate::cli::output::print;
 /// Prints both tables.
 pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
-    let tensors = read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string())?;
+    let (tensors, _) = read_weights(folder).map_err(|e| e.to_string())?;
     let fields = serde_json::to_value(&config).map_err(|e| e.to_string())?;
     let known = fields.as_object().into_iter().flatten();
     let kept = config.extra.iter().filter(|(_, value)| !value.is_null());

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use backbones::hub::config_file;
+use backbones::lm::adapter::attach;
 use backbones::lm::{Decoder, DecoderConfig, LoadOptions, Precision, load_lm, stored_precision};
 use backbones::{Pretrained, Vit, load_vit, resolve, resolve_lm};
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use wegeft::storage::{WEIGHTS_FILE, read_tensors};
-use wegeft::{Adapted, AdapterConfig};
+use wegeft::storage::read_weights;
+use wegeft::{Adapted, AdapterFiles};
 
 use super::On;
+use crate::cli::output::note;
 use crate::cli::settings::absolute_model;
 use crate::cli::shipped;
 use crate::language::model::BASE_MODEL;
@@ -74,7 +76,7 @@ pub fn open(on: &On, weights: Weights, device: &Device) -> Result<Opened, String
         None => description.is_none() && has_language_names(&on.adapter)?,
     };
     if is_language {
-        return language(on, config, named, weights, device).map(|opened| Opened::Language(Box::new(opened)));
+        return language(on, named, weights, device).map(|opened| Opened::Language(Box::new(opened)));
     }
     let path = match &named {
         Some(name) => resolve(name).map_err(|e| advice(e.to_string()))?,
@@ -90,13 +92,7 @@ pub fn open(on: &On, weights: Weights, device: &Device) -> Result<Opened, String
     })))
 }
 
-fn language(
-    on: &On,
-    mut config: AdapterConfig,
-    named: Option<String>,
-    weights: Weights,
-    device: &Device,
-) -> Result<Language, String> {
+fn language(on: &On, named: Option<String>, weights: Weights, device: &Device) -> Result<Language, String> {
     let folder = match &named {
         Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
         None => shipped::language_model()?,
@@ -110,15 +106,15 @@ fn language(
         ..LoadOptions::default()
     };
     let plain = load_lm(&folder, &options, device).map_err(|e| e.to_string())?.model;
+    let mut files = AdapterFiles::read(&on.adapter).map_err(|e| e.to_string())?;
     if let Some(name) = named {
-        config.extra.insert(BASE_MODEL.into(), json!(absolute_model(name)?));
+        files = files.with_field(BASE_MODEL, json!(absolute_model(name)?));
     }
-    let adapted = config.load(plain.clone(), &on.adapter);
-    Ok(Language {
-        adapted: adapted.map_err(|e| e.to_string())?,
-        plain,
-        folder,
-    })
+    let adapted = attach(plain.clone(), files).map_err(|e| e.to_string())?;
+    for warning in adapted.warnings() {
+        note(format_args!("{}: {warning}", on.adapter.display()));
+    }
+    Ok(Language { adapted, plain, folder })
 }
 
 /// True if the backbone of that name or path is a language model.
@@ -131,7 +127,7 @@ fn is_of_language(name: &str) -> Result<bool, String> {
 
 /// True if the tensors of the adapter in `folder` are named as those of a language model.
 fn has_language_names(folder: &Path) -> Result<bool, String> {
-    let tensors = read_tensors(&folder.join(WEIGHTS_FILE)).map_err(|e| e.to_string())?;
+    let (tensors, _) = read_weights(folder).map_err(|e| e.to_string())?;
     let mut names = tensors.keys().filter_map(|name| name.strip_prefix("base_model.model."));
     Ok(names.any(|name| name.starts_with("model.") || name.starts_with("transformer.")))
 }

@@ -7,7 +7,7 @@ use regex::{Captures, Regex};
 
 use super::error::ChatError;
 use super::templates::LONGEST;
-use crate::guard::guarded;
+use wegeft::guard::guarded;
 
 /// Work of one rendering: about two million instructions, or 128 MB of text and values.
 pub(super) const FUEL: u64 = 2_000_000;

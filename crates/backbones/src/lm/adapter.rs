@@ -1,0 +1,156 @@
+//! Adapters on decoders as PEFT has them. A decoder whose embedding serves as its head gets a head of its own where an
+//! adapter acts on one of the two alone, and a vocabulary grows with the rows that an adapter's file holds.
+
+use serde_json::json;
+use wegeft::site::name_matches;
+use wegeft::storage::{Stored, Tensors};
+use wegeft::{Adapted, AdapterConfig, AdapterError, AdapterFiles, TokenIndices, TrainableTokensConfig};
+
+use super::decoder::Decoder;
+
+/// What an adapter's tensors are called after.
+const PREFIX: &str = "base_model.model.";
+/// Module path of the head.
+const HEAD: &str = "lm_head";
+/// End of the name of a frozen weight below an adapter.
+const BASE_LAYER: &str = ".base_layer.weight";
+
+/// `model` with the adapter of `files`.
+///
+/// # Errors
+/// As [`AdapterFiles::attach`].
+pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
+    let config = files.config()?;
+    let model = match vocabulary(files.tensors(), &model) {
+        Some(rows) => model.with_vocabulary(rows),
+        None => model,
+    };
+    let was_tied = model.config().tied;
+    let (model, files) = with_rows(model, files, &config);
+    let model = for_adapter(model, &config)?;
+    if !model.config().tied {
+        let files = if was_tied {
+            with_frozen_of_both(files, &model)
+        } else {
+            files
+        };
+        return files.attach(model);
+    }
+    match copies(files.tensors(), embedding(&model)) {
+        Some(copies) => files.without(&copies).attach(model),
+        // The two were trained apart, on a model that did not tie them.
+        None => files.attach(model.untied()),
+    }
+}
+
+/// Single rows that are trained of head and embedding of a model where the two are one: the same rows are those of both, others
+/// untie the two.
+fn with_rows(model: Decoder, files: AdapterFiles, config: &AdapterConfig) -> (Decoder, AdapterFiles) {
+    let Some(TokenIndices::ByModule(rows)) = &config.targets.trainable_token_indices else {
+        return (model, files);
+    };
+    let of = |module: &str| rows.iter().find(|(name, _)| name_matches(module, name));
+    match (of(HEAD), of(embedding(&model))) {
+        (Some((_, of_head)), Some((name, of_table))) if model.config().tied && of_head == of_table => {
+            let both = json!({ name: of_table });
+            (model, files.with_field("trainable_token_indices", both))
+        }
+        (Some(_), _) => (model.untied(), files),
+        (None, _) => (model, files),
+    }
+}
+
+/// `files` with the frozen embedding that they hold below an adapter as the head too, and the other way round: PEFT loads it
+/// into a model where the two are one.
+fn with_frozen_of_both(files: AdapterFiles, model: &Decoder) -> AdapterFiles {
+    let embedding = embedding(model);
+    let name = |module: &str, field: &str| format!("{PREFIX}{module}{field}");
+    let find = |module: &str, field: &str| files.tensors().get(&name(module, field)).cloned();
+    let added = match (find(embedding, BASE_LAYER), find(HEAD, BASE_LAYER)) {
+        (Some(table), None) if find(HEAD, ".weight").is_none() => Some((name(HEAD, ".weight"), table)),
+        (None, Some(table)) if find(embedding, ".weight").is_none() => Some((name(embedding, ".weight"), table)),
+        _ => None,
+    };
+    match added {
+        Some((name, tensor)) => files.with_tensor(name, tensor),
+        None => files,
+    }
+}
+
+/// `model` as an adapter of `config` acts on it: with a head of its own if the config names the head or the embedding and does
+/// not ensure their tie. As in PEFT, what is trained of one is then not seen by the other.
+///
+/// # Errors
+/// A pattern of the config that is no regular expression.
+pub fn for_adapter(model: Decoder, config: &AdapterConfig) -> Result<Decoder, AdapterError> {
+    let targets = &config.targets;
+    // Single rows stay those of both.
+    let by_rows = config.settings::<TrainableTokensConfig>().is_some();
+    if !model.config().tied || targets.ensure_weight_tying || by_rows {
+        return Ok(model);
+    }
+    for module in [embedding(&model), HEAD] {
+        if targets.names(module)? {
+            return Ok(model.untied());
+        }
+    }
+    Ok(model)
+}
+
+/// Module path of the embedding.
+fn embedding(model: &Decoder) -> &'static str {
+    match model.config().learned_positions {
+        true => "transformer.wte",
+        false => "model.embed_tokens",
+    }
+}
+
+/// Rows of the vocabulary that an adapter was trained with, if its tensors tell: PEFT stores embedding and head with it when
+/// they were resized.
+fn vocabulary(tensors: &Tensors, model: &Decoder) -> Option<usize> {
+    let width = model.config().d_model;
+    let rows = |(name, stored): (&String, &Stored)| {
+        let name = name.strip_prefix(PREFIX)?;
+        let mut modules = [embedding(model), HEAD].into_iter();
+        let field = modules.find_map(|module| name.strip_prefix(module))?;
+        match (field, &stored.shape[..]) {
+            (".weight" | BASE_LAYER, [rows, columns]) if *columns == width => Some(*rows),
+            (".lora_embedding_A", [_, rows]) => Some(*rows),
+            _ => None,
+        }
+    };
+    tensors.iter().find_map(rows).filter(|rows| *rows > 0)
+}
+
+/// The tensors of a head that only repeat the embedding's; `None` if one of them differs.
+fn copies(tensors: &Tensors, embedding: &str) -> Option<Vec<String>> {
+    let mut copies = Vec::new();
+    for (name, stored) in tensors {
+        let Some(field) = name.strip_prefix(PREFIX).and_then(|name| name.strip_prefix(HEAD)) else {
+            continue;
+        };
+        let of_embedding = |field: &str| tensors.get(&format!("{PREFIX}{embedding}{field}"));
+        let same = match field {
+            ".lora_A.weight" => of_embedding(".lora_embedding_B").map(transposed),
+            ".lora_B.weight" => of_embedding(".lora_embedding_A").map(transposed),
+            other => of_embedding(other).cloned(),
+        };
+        if same.as_ref() != Some(stored) {
+            return None;
+        }
+        copies.push(name.clone());
+    }
+    Some(copies)
+}
+
+fn transposed(stored: &Stored) -> Stored {
+    match stored.shape[..] {
+        [rows, columns] => Stored {
+            shape: vec![columns, rows],
+            values: (0..columns)
+                .flat_map(|column| (0..rows).map(move |row| stored.values[row * columns + column]))
+                .collect(),
+        },
+        _ => stored.clone(),
+    }
+}

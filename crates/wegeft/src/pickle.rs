@@ -1,0 +1,112 @@
+//! Tensors of PyTorch's own files, such as `adapter_model.bin` and `pytorch_model.bin`. Such a file is a pickle, which is a
+//! program; it is parsed and never run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use pytorch_reader::{PytorchReader, Tensor};
+
+use crate::checkpoint::{Stored, Tensors, file_error};
+use crate::error::AdapterError;
+use crate::guard::guarded;
+
+/// What training scripts put before the names of weights that they save beside other things.
+const NESTED: &str = "state_dict.";
+
+/// One tensor of a file, not read yet.
+#[derive(Debug, Clone)]
+pub struct Pickled {
+    tensor: Tensor,
+    path: PathBuf,
+}
+
+/// The tensors of the file at `path` by name. Their elements are read one tensor at a time.
+///
+/// # Errors
+/// A file that cannot be read, is damaged, or holds something else than tensors can be made of.
+pub fn tensors(path: &Path) -> Result<BTreeMap<String, Pickled>, AdapterError> {
+    let open = || PytorchReader::new(path).map_err(|e| e.to_string());
+    let opened = guarded(open).and_then(|opened| opened);
+    let reader = opened.map_err(|e| {
+        file_error(
+            "read",
+            path,
+            format!("not a complete file of PyTorch's state_dict ({e})"),
+        )
+    })?;
+    let tensors = reader.into_tensors();
+    let nested = !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(NESTED));
+    let named = |(name, tensor): (String, Tensor)| {
+        let name = match nested {
+            true => name[NESTED.len()..].to_string(),
+            false => name,
+        };
+        let path = path.to_path_buf();
+        (name, Pickled { tensor, path })
+    };
+    Ok(tensors.into_iter().map(named).collect())
+}
+
+impl Pickled {
+    /// Shape in PyTorch's orientation.
+    pub fn shape(&self) -> &[usize] {
+        self.tensor.shape()
+    }
+
+    /// Type of the elements.
+    pub fn dtype(&self) -> DType {
+        use pytorch_reader::DType as Torch;
+        match self.tensor.dtype() {
+            Torch::F64 => DType::F64,
+            Torch::F32 => DType::F32,
+            Torch::F16 => DType::F16,
+            Torch::BF16 => DType::BF16,
+            Torch::I64 => DType::I64,
+            Torch::I32 => DType::I32,
+            Torch::I16 => DType::I16,
+            Torch::I8 => DType::I8,
+            Torch::U64 => DType::U64,
+            Torch::U32 => DType::U32,
+            Torch::U16 => DType::U16,
+            Torch::U8 | Torch::Bool => DType::U8,
+        }
+    }
+
+    /// The elements, row-major, little-endian.
+    ///
+    /// # Errors
+    /// A file that is damaged or cannot be read any more.
+    pub fn bytes(&self) -> Result<Vec<u8>, AdapterError> {
+        let read = || self.tensor.read().map_err(|e| e.to_string());
+        let read = guarded(read).and_then(|read| read);
+        read.map_err(|e| file_error("read", &self.path, e))
+    }
+
+    /// The tensor as f32.
+    ///
+    /// # Errors
+    /// A type that is no float, and as [`Pickled::bytes`].
+    pub fn stored(&self) -> Result<Stored, AdapterError> {
+        let dtype = self.dtype();
+        if !matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+            let message = format!("'{}' has dtype {dtype:?}, expected F32, F16 or BF16", self.tensor.name);
+            return Err(file_error("read", &self.path, message));
+        }
+        let shape = self.shape().to_vec();
+        let data = TensorData::from_bytes_vec(self.bytes()?, shape.clone(), dtype);
+        Ok(Stored {
+            shape,
+            values: data.iter::<f32>().collect(),
+        })
+    }
+}
+
+/// All tensors of the file at `path`, as f32.
+///
+/// # Errors
+/// As [`tensors`] and [`Pickled::stored`].
+pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
+    let tensors = tensors(path)?.into_iter();
+    tensors.map(|(name, tensor)| Ok((name, tensor.stored()?))).collect()
+}
