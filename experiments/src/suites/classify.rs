@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::run::files::{create_folder, replace};
 use backbones::classify::{Labels, Problem};
 use clap::{Args, Command, ValueHint};
 use datasets::glue::{Label, Metric};
