@@ -7,7 +7,6 @@ use serde_json::json;
 use wegeft::storage::{WEIGHTS_FILE, read_tensors};
 use wegeft::{Adapted, AdapterConfig, Fused, read_config, site};
 
-use crate::cli::output::note;
 use crate::language::adapted::check_task_type;
 use crate::language::model::BASE_MODEL;
 use crate::methods::{self, Adapter, OwnSettings, Wing};
