@@ -332,7 +332,7 @@ fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &
     let (paths, fields, recipe) = (
         data.train_file.clone(),
         Fields::renamed(&data.field)?,
-        settings.recipe(),
+        Recipe::from(data.recipe),
     );
     let examples = move || {
         let read = instruct::train(&paths, &fields, recipe).map_err(|e| e.to_string())?;
