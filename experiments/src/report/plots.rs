@@ -263,7 +263,10 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
                 true => (-1.5, HPos::Right),
                 false => (1.5, HPos::Left),
             };
-            let style = ("sans-serif", 12).into_font().color(&colour).pos(Pos::new(end, VPos::Center));
+            let style = ("sans-serif", 12)
+                .into_font()
+                .color(&colour)
+                .pos(Pos::new(end, VPos::Center));
             let text = Text::new(point.name.clone(), (at.0 + side * step, at.1), style);
             chart.draw_series([text]).map_err(|e| e.to_string())?;
         }
@@ -353,9 +356,15 @@ mod tests {
         let svg = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
         assert!(svg.contains("wegeft") && svg.matches("<circle").count() == 2, "{svg}");
         let lines = svg.matches("<line").count() + svg.matches("<polyline").count();
-        let points = [point("linear", 0.0, 60.0, Some(2.0)), point("wegeft", 0.029, 74.1, None)];
+        let points = [
+            point("linear", 0.0, 60.0, Some(2.0)),
+            point("wegeft", 0.029, 74.1, None),
+        ];
         let barred = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
-        assert!(barred.matches("<line").count() + barred.matches("<polyline").count() > lines, "{barred}");
+        assert!(
+            barred.matches("<line").count() + barred.matches("<polyline").count() > lines,
+            "{barred}"
+        );
         let svg = losses("lora", &[("train".into(), vec![(1.0, 2.0), (2.0, 1.0)])]).unwrap();
         assert!(svg.contains("lora") && svg.contains("<polyline"), "{svg}");
         let panel = Panel {
