@@ -112,8 +112,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, of the order of a microsecond a
-    /// site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
+    /// The model with every site bound to its factors, for one forward pass: handles only, on the order of a microsecond
+    /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -166,7 +166,7 @@ impl AdapterConfig {
     /// Adapts `model`: freezes it, makes the bank on the model's device.
     ///
     /// # Errors
-    /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
+    /// A target that matches nothing or cannot be adapted, an impossible rank, unequal d_in in a group,
     /// a `modules_to_save` that names no module, a setting of PEFT's that only a loaded adapter may have.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         unsupported::check_fresh(&self.extra)?;

@@ -101,7 +101,7 @@ impl Patterns {
     /// makes of them. Each key is compiled once.
     ///
     /// # Errors
-    /// A key that is no regular expression, or a group whose sites get different ranks or alphas.
+    /// A key that is not a valid regular expression, or a group whose sites get different ranks or alphas.
     pub fn resolve(
         &self,
         groups: &mut [Group],

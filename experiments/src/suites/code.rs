@@ -282,6 +282,15 @@ fn tested(settings: &CodeSettings, tasks: Vec<CodeTask>) -> (Vec<CodeTask>, Form
                 .collect(),
         },
     };
+    if let Form::Completion { shots } = &form
+        && tasks.iter().any(is_mbpp)
+        && shots.len() < 3
+    {
+        tell(format_args!(
+            "the prompts show {} solved tasks of MBPP: the file lacks some of its tasks 2 to 4",
+            shots.len()
+        ));
+    }
     let in_test = |task: &CodeTask| !is_mbpp(task) || (MBPP_PROMPTS + 1..=MBPP_LAST).contains(&number(task));
     let limit = settings.data.test_limit.unwrap_or(usize::MAX);
     (tasks.into_iter().filter(in_test).take(limit).collect(), form)
@@ -424,8 +433,7 @@ fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner
     let samples = samples::read(file, known)?;
     let (mut files, mut sets) = (vec![file.to_path_buf()], Vec::new());
     for (name, path, tasks) in benchmarks {
-        let limit = settings.data.test_limit.unwrap_or(usize::MAX);
-        let mut tasks: Vec<CodeTask> = tasks.into_iter().take(limit).collect();
+        let (mut tasks, _) = tested(settings, tasks);
         let all = tasks.len();
         let of_set = tasks
             .iter()
@@ -452,6 +460,13 @@ fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner
             tasks,
             samples: of_set,
         });
+    }
+    let scored: usize = sets.iter().map(|set: &Sampled| set.samples.len()).sum();
+    if 0 < scored && scored < samples.len() {
+        tell(format_args!(
+            "samples of {} tasks are left out: they are not of the test set, or beyond --test-limit",
+            samples.len() - scored
+        ));
     }
     if sets.is_empty() {
         return Err(format!("{}: no sample is of a task that is asked for", file.display()));

@@ -66,7 +66,7 @@ fn generated_tasks_are_learned_by_the_model_that_ships() {
     let out = dir.path().join("run");
     let args = [
         "--task",
-        "claims,likeness",
+        "claims,amounts",
         "--method",
         "none,linear,wegeft",
         "--train-limit",
@@ -79,7 +79,7 @@ fn generated_tasks_are_learned_by_the_model_that_ships() {
     let printed = succeeds("glue", &args);
     for part in [
         "claims",
-        "likeness",
+        "amounts",
         "matthews",
         "pearson",
         "spearman",

@@ -324,16 +324,6 @@ impl BoundWegeft {
 }
 
 impl Edit for BoundWegeft {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        if self.output_side {
-            return self.edit(product(x, weight));
-        }
-        if self.edits_input() {
-            return product(self.edit(x), weight);
-        }
-        product(x.clone(), weight.clone()) + self.update(x, weight)
-    }
-
     fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         if self.output_side {
             let z = product(x, weight);
@@ -354,8 +344,12 @@ impl Edit for BoundWegeft {
         bias: Option<Tensor<1>>,
         residual: Option<Tensor<2>>,
     ) -> Tensor<2> {
+        if self.output_side {
+            return with_rest(self.edit(product(x, weight)), bias, residual);
+        }
         if !self.edits_input() {
-            return with_rest(self.matmul(x, weight), bias, residual);
+            let update = self.update(x.clone(), weight.clone());
+            return affine(x, weight, bias, Some(with_rest(update, None, residual)));
         }
         if self.dropout > 0.0 || x.dtype() != self.psi.dtype() {
             return affine(self.edit(x), weight, bias, residual);
