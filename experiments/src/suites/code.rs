@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, Args, Command, ValueHint};
+use clap::{Arg, ArgAction, Args, Command, ValueEnum, ValueHint};
 use datasets::language::code::{self, Benchmark, MBPP_LAST, MBPP_PROMPTS, mbpp_number};
 use datasets::language::published::CODE;
 use datasets::language::sample::programs;
@@ -97,9 +96,9 @@ pub struct CodeData {
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
-    /// How tasks are asked for: completion as the benchmarks' authors do, or instruction with LoRA-GA's post-processing.
-    #[arg(long, value_parser = PossibleValuesParser::new(["completion", "instruction"]), default_value = "completion")]
-    pub form: String,
+    /// How tasks are asked for.
+    #[arg(long, value_enum, default_value_t = Asking::Completion)]
+    pub form: Asking,
     /// Score the samples of this file (task_id and completion in JSON lines); no model is loaded.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +106,16 @@ pub struct CodeData {
     /// With --score: leave out tasks that have no sample.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub ignore_incomplete: bool,
+}
+
+/// How tasks are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asking {
+    /// As the benchmarks' authors do.
+    Completion,
+    /// As an instruction, with LoRA-GA's post-processing of the answers.
+    Instruction,
 }
 
 /// How programs are run and counted.
@@ -271,10 +280,10 @@ fn files(data: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
 fn tested(settings: &CodeSettings, tasks: Vec<CodeTask>) -> (Vec<CodeTask>, Form) {
     let number = |task: &CodeTask| mbpp_number(task).unwrap_or(u32::MAX);
     let is_mbpp = |task: &CodeTask| task.benchmark == Benchmark::Mbpp;
-    let form = match settings.data.form.as_str() {
-        "instruction" => Form::Instruction,
+    let form = match settings.data.form {
+        Asking::Instruction => Form::Instruction,
         // The three that the authors' prompts have.
-        _ => Form::Completion {
+        Asking::Completion => Form::Completion {
             shots: tasks
                 .iter()
                 .filter(|task| is_mbpp(task) && (2..=4).contains(&number(task)))

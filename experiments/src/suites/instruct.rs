@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backbones::lm::LmTokenizer;
-use backbones::resolve_lm;
-use clap::builder::PossibleValuesParser;
-use clap::{Args, Command, ValueHint};
+use clap::{Args, Command, ValueEnum, ValueHint};
 use datasets::language::instruct::{self, Compared, Conversation, Recipe};
 use datasets::language::published::{ALPACA_EVAL, MT_BENCH, Row};
 use datasets::language::sample::instructions;
@@ -16,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
 use crate::cli::settings::{absolute, check_positive};
-use crate::cli::shipped;
 use crate::language::evaluation::Answer;
 use crate::language::instruct::ask::Asker;
 use crate::language::instruct::endpoint::{Access, Endpoint, KEYS};
@@ -27,7 +24,8 @@ use crate::language::instruct::prompts::JudgePrompts;
 use crate::language::instruct::verify;
 use crate::language::judge::TestSet;
 use crate::language::lab::{Aftermath, Corpus, LanguageLab};
-use crate::language::settings::{Evaluation, SAMPLE, Settings, TEMPLATES};
+use crate::language::model;
+use crate::language::settings::{Evaluation, Form, SAMPLE, Settings};
 use crate::run::outcome::RunError;
 use crate::run::suite::Program;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
@@ -90,16 +88,34 @@ pub struct InstructData {
     #[arg(long)]
     pub field: Vec<String>,
     /// How an instruction becomes a prompt, in training and in tests.
-    #[arg(long, value_parser = PossibleValuesParser::new(TEMPLATES), default_value = "alpaca")]
-    pub template: String,
-    /// What training examples are like: plain, or as LoRA-GA's protocol has them (a space before each answer, none that says
-    /// sorry or "as an AI").
-    #[arg(long, value_parser = PossibleValuesParser::new(["plain", "lora-ga"]), default_value = "plain")]
-    pub recipe: String,
+    #[arg(long, value_enum, default_value_t = Form::Alpaca)]
+    pub template: Form,
+    /// What training examples are like.
+    #[arg(long, value_enum, default_value_t = Examples::Plain)]
+    pub recipe: Examples,
     /// At most so many prompts of each benchmark, the first ones [default: all].
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+}
+
+/// What training examples are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Examples {
+    /// As the files have them.
+    Plain,
+    /// As LoRA-GA's protocol has them: a space before each answer, and none that says sorry or "as an AI".
+    LoraGa,
+}
+
+impl From<Examples> for Recipe {
+    fn from(examples: Examples) -> Self {
+        match examples {
+            Examples::Plain => Self::Plain,
+            Examples::LoraGa => Self::LoraGa,
+        }
+    }
 }
 
 /// Who judges answers, and how.
@@ -182,16 +198,8 @@ impl InstructSettings {
         if !matches!(judging.judge_price[..], [] | [_, _]) {
             return Err("field 'judge_price' has not two prices, of tokens read and of tokens written".into());
         }
-        Template::named(&data.template)?;
         Fields::renamed(&data.field).map_err(|e| format!("field 'field': {e}"))?;
         self.evaluation.check()
-    }
-
-    fn recipe(&self) -> Recipe {
-        match self.data.recipe.as_str() {
-            "lora-ga" => Recipe::LoraGa,
-            _ => Recipe::Plain,
-        }
     }
 }
 
@@ -260,7 +268,7 @@ fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, Str
     let corpus = Corpus {
         name: String::new(),
         place: None,
-        examples: Box::new(move || Ok((train.clone(), 0))),
+        examples: Box::new(move || Ok(train.clone().into())),
         template: Template::Alpaca,
         sets: tested.collect(),
         files: Vec::new(),
@@ -331,13 +339,13 @@ fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &
         if let Some(bad) = read.describe_bad() {
             tell(format_args!("{bad}"));
         }
-        Ok((read.examples, read.empty))
+        Ok(read)
     };
     let corpus = Corpus {
         name: String::new(),
         place: Some(root.display().to_string()),
         examples: Box::new(examples),
-        template: Template::named(&data.template)?,
+        template: data.template.into(),
         sets,
         files,
         evaluation: Some(settings.evaluation.clone()),
@@ -362,13 +370,10 @@ fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &
 }
 
 fn asker(settings: &InstructSettings) -> Result<Asker, String> {
-    let template = Template::named(&settings.data.template)?;
+    let template = Template::from(settings.data.template);
     let tokenizer = match template {
         Template::Chat => {
-            let folder = match &settings.common.model.model {
-                Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
-                None => shipped::language_model()?,
-            };
+            let folder = model::folder(&settings.common.model)?;
             Some(LmTokenizer::load(&folder).map_err(|e| e.to_string())?)
         }
         Template::Alpaca | Template::Plain => None,

@@ -41,12 +41,16 @@ fn serve(script: &'static [Act], then: fn(&str) -> Act) -> Server {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let question = request(&mut stream);
-            let act = script.get(count.fetch_add(1, Ordering::SeqCst)).copied();
-            let act = act.unwrap_or_else(|| then(&question));
-            heard.lock().unwrap().push(question);
-            // The client may be gone.
-            let _ = answer(&mut stream, act);
+            let (count, heard) = (count.clone(), heard.clone());
+            // A slow answer keeps no other waiting.
+            std::thread::spawn(move || {
+                let question = request(&mut stream);
+                let act = script.get(count.fetch_add(1, Ordering::SeqCst)).copied();
+                let act = act.unwrap_or_else(|| then(&question));
+                heard.lock().unwrap().push(question);
+                // The client may be gone.
+                let _ = answer(&mut stream, act);
+            });
         }
     });
     Server { url, asked, questions }

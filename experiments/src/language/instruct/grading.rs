@@ -1,12 +1,11 @@
 //! Grades and comparisons: what a judge said of each answer, a JSON line each, gone on with where they end.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use burn::train::Interrupter;
+use files::File;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -83,11 +82,7 @@ impl Grader {
             .iter()
             .filter(|asking| !lines.iter().any(|(_, said)| said.key == asking.key));
         let left: Vec<&Asking> = left.collect();
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(cannot_write)?;
+        let mut file = File::append(path).map_err(cannot_write)?;
         for some in left.chunks(self.parallel.max(1)) {
             if self.interrupter.should_stop() {
                 return Err(RunError::Interrupted);
@@ -107,7 +102,7 @@ impl Grader {
                 match said {
                     Ok(said) => {
                         let line = serde_json::to_string(&said).map_err(|e| failed(e.to_string()))?;
-                        file.write_all(format!("{line}\n").as_bytes()).map_err(cannot_write)?;
+                        file.write_line(&line).map_err(cannot_write)?;
                         lines.push((line, said));
                     }
                     // What the others said is kept all the same.
@@ -118,6 +113,7 @@ impl Grader {
                 return Err(failed(message));
             }
         }
+        file.sync().map_err(cannot_write)?;
         if !left.is_empty() {
             tell(format_args!("  {}", self.describe(left.len())));
         }

@@ -8,7 +8,6 @@ use datasets::language::instruct::{Compared as Baseline, Conversation};
 use datasets::language::records;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wegeft::storage::write_then_rename;
 
 use super::grading::{Asking, Grader, grade, mean, preference};
 use super::length_control::{Compared, Gamed, win_rate};
@@ -16,6 +15,7 @@ use crate::cli::output::tell;
 use crate::cli::shipped::hex;
 use crate::language::evaluation::Answer;
 use crate::language::lab::Aftermath;
+use crate::run::files::replace;
 use crate::run::outcome::RunError;
 
 /// The name of the model whose answers lie in `folder`: its method, with the seed where there are several.
@@ -28,7 +28,7 @@ pub fn model_name(folder: &Path) -> String {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), RunError> {
-    write_then_rename(path, text.as_bytes()).map_err(|e| RunError::Failed(e.to_string()))
+    replace(path, text.as_bytes()).map_err(RunError::Failed)
 }
 
 /// Writes `prompt` and `response` in JSON lines, as IFEval's own program reads them.
