@@ -474,3 +474,30 @@ fn gemma_3_270m_says_what_it_says_in_transformers() {
         assert_eq!((&ours.tokens, &ours.text), (&case.tokens, &case.text));
     }
 }
+
+#[test]
+fn a_longrope_that_never_switches_generates() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(decoder("phi3_long").join(file), dir.path().join(file)).unwrap();
+    }
+    let path = dir.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    // More positions than can be counted.
+    config["original_max_position_embeddings"] = serde_json::json!(1e300);
+    std::fs::write(&path, config.to_string()).unwrap();
+    let device = Device::flex();
+    let model = load_lm(dir.path(), &LoadOptions::default(), &device).unwrap().model;
+    let generator = Generator {
+        model: &model,
+        tokenizer: None,
+        eos: &[],
+        device: &device,
+    };
+    let settings = Generation {
+        max_new_tokens: 3,
+        ..Generation::default()
+    };
+    let generated = generator.generate(&[vec![1, 5, 7]], &settings, &mut |_, _| {}).unwrap();
+    assert_eq!(generated[0].tokens.len(), 3);
+}

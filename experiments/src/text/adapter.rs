@@ -4,7 +4,7 @@ use std::path::Path;
 
 use backbones::classify::{PretrainedClassifier, SequenceClassifier};
 use serde_json::json;
-use wegeft::storage::{WEIGHTS_FILE, read_tensors};
+use wegeft::storage::read_weights;
 use wegeft::{Adapted, AdapterConfig, Fused, read_config, site};
 
 use crate::language::adapted::check_task_type;
@@ -122,8 +122,7 @@ pub fn open(model: SequenceClassifier, folder: &Path) -> Result<Adapted<Sequence
 /// A file that cannot be read, or that holds no head.
 pub fn numbered(folder: &Path) -> Result<Vec<String>, String> {
     const HEADS: [&str; 3] = ["classifier.weight", "score.weight", "out_proj.weight"];
-    let path = folder.join(WEIGHTS_FILE);
-    let tensors = read_tensors(&path).map_err(|e| e.to_string())?;
+    let (tensors, path) = read_weights(folder).map_err(|e| e.to_string())?;
     let head = tensors
         .iter()
         .find(|(name, _)| HEADS.iter().any(|head| name.ends_with(&format!(".{head}"))));
@@ -146,7 +145,7 @@ mod tests {
     use burn::module::Module;
     use burn::tensor::{Device, Int, Tensor, TensorData};
     use serde_json::Value;
-    use wegeft::storage::Stored;
+    use wegeft::storage::{Stored, WEIGHTS_FILE, read_tensors};
 
     use super::*;
     use crate::cli::settings::defaults;

@@ -43,7 +43,7 @@ impl<'a> Reading<'a> {
             text.push(*token);
         }
         let mut switches = self.model.config().ropes.iter().filter_map(|rope| rope.switches_at());
-        if switches.any(|length| self.texts.iter().any(|text| text.len() == length + 1)) {
+        if switches.any(|length| self.texts.iter().any(|text| text.len() - 1 == length)) {
             // What was kept of this text was computed with other frequencies (LongRoPE).
             return self.read_all();
         }
