@@ -8,7 +8,7 @@ use wegeft::methods::lokr::LokrConfig;
 use wegeft::methods::lora_init::LoraInit;
 use wegeft::methods::miss::MissConfig;
 use wegeft::methods::oft::OftConfig;
-use wegeft::{AdapterConfig, Fused, LoraConfig, Sharing, WegeftConfig};
+use wegeft::{AdapterConfig, Fused, LoraConfig, PrefixTuningConfig, PromptTuningConfig, Sharing, WegeftConfig};
 
 use super::settings::{Adapter, MethodSettings, Wing, ZeroFactor};
 
@@ -207,6 +207,14 @@ const METHODS: &[Entry] = &[
         AdapterConfig::vpt(v.tokens(), false)
     })
     .only(&[Wing::Vision]),
+    entry("prompt_tuning", Family::Other, &["tokens"], |v| {
+        AdapterConfig::new(PromptTuningConfig::new(v.own.tokens.unwrap_or(20)))
+    })
+    .only(&[Wing::Language]),
+    entry("prefix_tuning", Family::Other, &["tokens"], |v| {
+        AdapterConfig::new(PrefixTuningConfig::new(v.own.tokens.unwrap_or(20)))
+    })
+    .only(&[Wing::Language]),
     entry("loreft", Family::Lora, RANKED, |v| {
         AdapterConfig::loreft(v.rank(v.all.lora_r))
     }),
@@ -290,6 +298,9 @@ mod tests {
         let (vision, language) = (help(Wing::Vision), help(Wing::Language));
         for both in ["adalora", "houlsby", "loreft", "bitfit", "boft"] {
             assert!(vision.contains(both) && language.contains(both), "{both}");
+        }
+        for only in ["prompt_tuning", "prefix_tuning"] {
+            assert!(!vision.contains(only) && language.contains(only), "{only}");
         }
         for only in ["linear", "vpt_shallow"] {
             assert!(vision.contains(only) && !language.contains(only), "{only}");

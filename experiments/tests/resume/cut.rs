@@ -64,27 +64,22 @@ fn a_run_that_was_cut_ends_as_one_that_was_not() {
     same_numbers(&whole, &cut);
 }
 
-#[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_ends_the_run_with_the_last_checkpoint_kept() {
+fn a_checkpoint_that_cannot_be_written_ends_the_run_with_the_last_one_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
     assert!(command(&whole, "3").output().unwrap().status.success());
     let full = cut.join(RUN).join("checkpoints/optim-2.bpk");
-    std::fs::create_dir_all(full.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    // A folder stands in its place: no file can.
+    std::fs::create_dir_all(full.join("in the way")).unwrap();
     let failed = command(&cut, "3").output().unwrap();
     let message = stderr(&failed);
     assert_eq!(failed.status.code(), Some(1), "{message}");
-    for part in [
-        "task digits, method wegeft: cannot write",
-        "optim-2.bpk",
-        "No space left",
-    ] {
+    for part in ["task digits, method wegeft: cannot write", "optim-2.bpk"] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
     assert!(!message.contains("Unknown error"), "{message}");
-    std::fs::remove_file(&full).unwrap();
+    std::fs::remove_dir_all(&full).unwrap();
     let done = resumed(&cut);
     assert!(done.status.success(), "{}", stderr(&done));
     same_numbers(&whole, &cut);

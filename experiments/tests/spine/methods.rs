@@ -140,7 +140,7 @@ fn edits_of_activations_train_on_packed_rows_and_generate() {
     sums(&data, 24);
     let data = data.to_str().unwrap();
     let out = dir.path().join("run");
-    let methods = "loreft,direft,houlsby,pfeiffer,layer_norm";
+    let methods = "loreft,direft,houlsby,pfeiffer,layer_norm,prompt_tuning,prefix_tuning";
     let args = [
         "finetune",
         "--train-file",
