@@ -7,6 +7,7 @@ use serde_json::json;
 use wegeft::storage::read_weights;
 use wegeft::{Adapted, AdapterConfig, Fused, read_config, site};
 
+use crate::cli::output::note;
 use crate::language::adapted::check_task_type;
 use crate::language::model::BASE_MODEL;
 use crate::methods::{self, Adapter, OwnSettings, Wing};
@@ -110,10 +111,11 @@ pub fn open(model: SequenceClassifier, folder: &Path) -> Result<Adapted<Sequence
             config.targets.modules_to_save.push(module.to_string());
         }
     }
-    config
-        .load(model, folder)
-        .map(trained_in_f32)
-        .map_err(|e| e.to_string())
+    let adapted = config.load(model, folder).map_err(|e| e.to_string())?;
+    for warning in adapted.warnings() {
+        note(format_args!("{}: {warning}", folder.display()));
+    }
+    Ok(trained_in_f32(adapted))
 }
 
 /// Names of the classes of an adapter whose folder says none: their numbers.
