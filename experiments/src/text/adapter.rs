@@ -7,7 +7,6 @@ use serde_json::json;
 use wegeft::storage::{WEIGHTS_FILE, read_tensors};
 use wegeft::{Adapted, AdapterConfig, Fused, read_config, site};
 
-use crate::cli::output::note;
 use crate::language::adapted::check_task_type;
 use crate::language::model::BASE_MODEL;
 use crate::methods::{self, Adapter, OwnSettings, Wing};
@@ -293,7 +292,7 @@ mod tests {
             "llama",
             "gpt2",
         ] {
-            for method in ["lora", "wegeft", "ia3", "bitfit", "linear"] {
+            for method in ["lora", "wegeft", "ia3", "linear"] {
                 if method == "ia3" && matches!(name, "modernbert" | "gpt2") {
                     continue; // it has no place of its own there: --target-modules says
                 }

@@ -237,7 +237,6 @@ impl Session<'_> {
             trainee = trainee.with_around(ranks.clone());
         }
         let record = |name: &'static str| RecordFiles::new(checkpoints, name);
-        let best = (self.settings.keep == Keep::Best).then(|| watch.clone());
         let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, device));
         let mut training = SupervisedTraining::new(self.folder, train, valid)
             .with_custom_checkpointers(
@@ -245,7 +244,7 @@ impl Session<'_> {
                 record("optim"),
                 record("scheduler"),
             )
-            .with_checkpointing_strategy(LastTwo::new(checkpoints, best, ranks))
+            .with_checkpointing_strategy(LastTwo::new(checkpoints, watch.clone(), self.settings.keep, ranks))
             .with_application_logger(None)
             .with_metric_logger(metrics)
             .with_interrupter(self.interrupter.clone())

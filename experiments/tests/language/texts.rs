@@ -219,7 +219,7 @@ fn glue_s_files_are_trained_on_and_answered_in_glue_s_form() {
         ],
     ]
     .concat();
-    fails("glue", &args, &["no RTE/train.tsv"]);
+    fails("glue", &args, &["no RTE/dev.tsv"]);
     let args: Vec<&str> = args
         .iter()
         .map(|arg| if *arg == "rte,sst-2" { "sst-2" } else { arg })

@@ -76,10 +76,11 @@ impl ScoreLab {
     /// The scored tasks of a set, written down as they come; those that are there already are not run again.
     fn score(&self, set: &Sampled, path: &Path) -> Result<Vec<Answer>, RunError> {
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-        let mut done: BTreeMap<usize, (String, Answer)> = BTreeMap::new();
-        for (line, answer) in read_lines::<Answer>(path).map_err(RunError::Failed)? {
-            done.insert(answer.index, (line, answer));
-        }
+        let lines = read_lines::<Answer>(path).map_err(RunError::Failed)?;
+        // A line that was torn is not gone on with.
+        keep_lines(path, &lines).map_err(RunError::Failed)?;
+        let by_index = |line: (String, Answer)| (line.1.index, line);
+        let mut done: BTreeMap<usize, (String, Answer)> = lines.into_iter().map(by_index).collect();
         let mut file = File::append(path).map_err(cannot_write)?;
         let fewest = set.samples.values().map(Vec::len).min().unwrap_or(0);
         let ks: Vec<usize> = self.ks.iter().copied().filter(|k| *k <= fewest).collect();
