@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::program::{fails, succeeds};
+use crate::program::{fails, run, succeeds, text};
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]

@@ -338,7 +338,7 @@ fn paragraphs(response: &str) -> Option<usize> {
     parts.push(&response[start..]);
     let empty = |part: &&str| strip(part).is_empty();
     let inner = parts.get(1..parts.len().saturating_sub(1)).unwrap_or_default();
-    if inner.iter().any(|part| empty(&part)) {
+    if inner.iter().any(empty) {
         return None;
     }
     Some(parts.iter().filter(|part| !empty(part)).count())

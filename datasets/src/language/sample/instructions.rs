@@ -74,9 +74,9 @@ const SETS: [(&str, Make); 5] = [
 /// Instructions of a set.
 const TESTED: usize = 40;
 /// Training examples of its kind.
-const TRAINED: usize = 480;
+const TRAINED: usize = 360;
 
-/// 2,400 training examples and five sets of 40 instructions.
+/// 1,800 training examples and five sets of 40 instructions.
 pub fn instructions() -> Instructions {
     let mut rng = StdRng::seed_from_u64(805);
     let (mut train, mut sets) = (Vec::new(), Vec::new());

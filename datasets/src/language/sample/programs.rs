@@ -35,12 +35,12 @@ const SETS: [(&str, Make); 3] = [("one-step", one_step), ("two-step", two_step),
 /// Tasks of a set.
 const TASKS: usize = 60;
 /// Training examples of its kind.
-const EXAMPLES: usize = 700;
+const EXAMPLES: usize = 450;
 
 /// The line that a program begins with.
 const DEF: &str = "def f(x):\n";
 
-/// 2,100 training examples and three sets of 60 tasks.
+/// 1,350 training examples and three sets of 60 tasks.
 pub fn programs() -> Programs {
     let mut rng = StdRng::seed_from_u64(164);
     let (mut train, mut sets) = (Vec::new(), Vec::new());
