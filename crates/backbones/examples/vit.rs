@@ -23,6 +23,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Training: `adapted.with_loss(..)` with burn-train's Learner, as `experiments/src/training.rs` does.
     let model = adapted.valid().bind();
     let logits = model.forward(Tensor::zeros([1, 3, size, size], &device.inner()));
-    println!("logits of a grey picture: {}", logits.into_data());
+    println!("logits of a grey image: {}", logits.into_data());
     Ok(())
 }

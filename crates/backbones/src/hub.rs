@@ -164,7 +164,7 @@ impl HubModel {
         if !is_inside(file) {
             return Err(self.failed(
                 file,
-                FetchError::Content("its name is no path within the model".to_string()),
+                FetchError::Content("its name is not a path within the model".to_string()),
             ));
         }
         if let Some(path) = known.as_ref().and_then(|commit| self.cache.file(commit, file)) {
@@ -186,7 +186,7 @@ impl HubModel {
         Ok(path)
     }
 
-    /// Files whose absence is normal; who needs one says so when it is read.
+    /// Files whose absence is normal; whatever needs one reports it when it reads it.
     fn optional(&self, files: &[&str]) -> Result<(), HubError> {
         for file in files {
             let commit = self.commit.borrow().clone().unwrap_or_default();

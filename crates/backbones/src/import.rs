@@ -99,7 +99,7 @@ pub fn load_vit(
 /// library does.
 ///
 /// # Errors
-/// A missing or malformed file, an architecture or field that is not implemented, an image size that is no multiple of the
+/// A missing or malformed file, an architecture or field that is not implemented, an image size that is not a multiple of the
 /// patch, and every missing, surplus or misshapen tensor at once.
 pub fn load_vit_for(
     path: &Path,

@@ -1,5 +1,5 @@
 //! What becomes of an image before a model reads it, as the model's own files say: preprocessor_config.json and
-//! processor_config.json of Hugging Face, `pretrained_cfg` of timm. Only sizes and numbers are worked out here; the pixels are
+//! processor_config.json of Hugging Face, `pretrained_cfg` of timm. Only sizes and numbers are computed here; the pixels are
 //! the caller's.
 
 use std::path::Path;

@@ -321,7 +321,7 @@ impl Vit {
         self.head_pool
     }
 
-    /// Patches of a picture of `height` and `width` pixels.
+    /// Patches of an image of `height` and `width` pixels.
     pub fn patches(&self, height: usize, width: usize) -> usize {
         let [_, _, patch_height, patch_width] = self.patch_embed.proj.weight.lazy_shape().dims();
         (height / patch_height) * (width / patch_width)
@@ -333,12 +333,12 @@ impl Vit {
         count(&self.cls_token) + count(&self.dist_token) + count(&self.reg_token)
     }
 
-    /// Normalised pictures `[batch, 3, h, w]` to pooled features `[batch, d_model]`.
+    /// Normalised images `[batch, 3, h, w]` to pooled features `[batch, d_model]`.
     pub fn features(&self, pixels: Tensor<4>) -> Tensor<2> {
         self.features_from(self.tokens(pixels, 0), 0)
     }
 
-    /// Normalised pictures `[batch, 3, h, w]` to tokens `[batch, tokens, d_model]`, through the first `blocks` blocks.
+    /// Normalised images `[batch, 3, h, w]` to tokens `[batch, tokens, d_model]`, through the first `blocks` blocks.
     pub fn tokens(&self, pixels: Tensor<4>, blocks: usize) -> Tensor<3> {
         let x = self.normed(&self.norm_pre, self.embedded(pixels));
         self.through(&self.blocks[..blocks], x)
@@ -428,7 +428,7 @@ impl Vit {
     }
 
     /// For each block what goes into attention's output projection, `[batch, tokens, d_model]`, on the way of normalised
-    /// pictures `[batch, 3, h, w]` through the model.
+    /// images `[batch, 3, h, w]` through the model.
     pub fn projection_inputs(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
         let mut x = self.tokens(pixels, 0);
         let through = |block: &Block| {
@@ -515,14 +515,14 @@ impl Vit {
         }
     }
 
-    /// Normalised pictures `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
+    /// Normalised images `[batch, 3, h, w]` to logits `[batch, classes]`; the features if there is no head.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
         let (features, logits) = self.outputs(pixels);
         logits.unwrap_or(features)
     }
 }
 
-/// Cuts a picture into patches and projects each.
+/// Cuts an image into patches and projects each.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     /// `[d_model, 3, patch, patch]`

@@ -1,5 +1,5 @@
-//! Fine-tunes a convolutional network: its linear layers by an adapter, its last convolution and the norm behind it in
-//! full, all else frozen, running statistics included: `cargo run -p wegeft --example cnn`.
+//! Fine-tunes a convolutional network: convolutions and the hidden layer by LoRA, the last norm and the head in full; the
+//! other norm stays frozen, running statistics included: `cargo run -p wegeft --example cnn`.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -53,8 +53,8 @@ fn main() -> Result<(), wegeft::AdapterError> {
     let device = Device::flex().autodiff();
     device.seed(0);
     let mut adapted = AdapterConfig::lora(4)
-        .with_target_modules(["hidden"])
-        .with_modules_to_save(["conv2", "norm2", "head"])
+        .with_target_modules(["conv1", "conv2", "hidden"])
+        .with_modules_to_save(["norm2", "head"])
         .init(Cnn::new(&device))?;
     println!("{}", adapted.summary());
 

@@ -71,7 +71,7 @@ fn main() -> Result<(), AdapterError> {
         ("norm2.beta", D_VIT),
     ];
     let on_vit = |config: AdapterConfig, sites| Some((config, sites));
-    let rows: [(&str, &str, Use, Use); 12] = [
+    let rows: [(&str, &str, Use, Use); 14] = [
         (
             "WeGeFT, r 16; r 64",
             "2312.00700",
@@ -134,6 +134,21 @@ fn main() -> Result<(), AdapterError> {
             "2203.12119",
             on_vit(AdapterConfig::vpt(5, true), vit_hooks(&["input"])),
             None,
+        ),
+        (
+            "Prompt tuning, 20 tokens",
+            "2104.08691",
+            None,
+            Some((AdapterConfig::prompt_tuning(20), vec![Site::tokens("prompt", D_LLAMA)])),
+        ),
+        (
+            "Prefix tuning, 20 tokens",
+            "2101.00190",
+            None,
+            Some((
+                AdapterConfig::prefix_tuning(20),
+                vec![Site::tokens("prefix", 2 * BLOCKS_LLAMA * D_LLAMA)],
+            )),
         ),
         (
             "Houlsby, width 64",

@@ -86,8 +86,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.replaced
     }
 
-    /// True if the parameter of that path belongs to a layer that is adapted.
+    /// True if the parameter of that path is a frozen one of a layer that is adapted, which its file replaced.
     pub(crate) fn is_below_adapter(&self, path: &str) -> bool {
+        if !self.replaced.contains(path) {
+            return false;
+        }
         let layer = site::layer(path);
         let mut sites = self.bank().groups().iter().flat_map(|group| &group.sites);
         sites.any(|site| site::layer(&site.path) == layer)
@@ -109,8 +112,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, of the order of a microsecond a
-    /// site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
+    /// The model with every site bound to its factors, for one forward pass: handles only, on the order of a microsecond
+    /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -163,7 +166,7 @@ impl AdapterConfig {
     /// Adapts `model`: freezes it, makes the bank on the model's device.
     ///
     /// # Errors
-    /// A target that matches nothing or is no matrix, an impossible rank, unequal d_in in a group,
+    /// A target that matches nothing or cannot be adapted, an impossible rank, unequal d_in in a group,
     /// a `modules_to_save` that names no module, a setting of PEFT's that only a loaded adapter may have.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         unsupported::check_fresh(&self.extra)?;
@@ -210,7 +213,7 @@ impl AdapterConfig {
     ) -> Result<Vec<(&'static str, String)>, AdapterError> {
         let sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);
         let modules: Vec<String> = sites.map(Site::module).collect();
-        patterns::unmatched(&self.fields(), &modules)
+        patterns::unmatched(&self.method.settings(), &modules)
     }
 
     fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {

@@ -201,7 +201,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         })
     }
 
-    /// Moves everything to a device, by `fork` or `to_device`: the backbone once, of each adapter only its own part.
+    /// Moves everything to a device, by `fork` or `to_device`: the backbone once, and only the own part of each adapter.
     fn moved(self, backbone: M, to: Move) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {

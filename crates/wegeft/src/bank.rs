@@ -103,7 +103,7 @@ impl Bank {
             .zip(&factors)
             .flat_map(|(group, factors): (&Group, &Factors)| {
                 let saved = factors.specs().filter(|(_, spec)| spec.saved);
-                saved.map(|(_, spec)| format!("{}.{}", group.site().stored_as(), spec.suffix))
+                saved.map(|(_, spec)| spec.key(&group.site().stored_as()))
             });
         if let Some(key) = repeated(keys) {
             let message = format!("two factors would be stored as '{key}'; name fewer modules");
@@ -203,9 +203,7 @@ impl Bank {
     pub(crate) fn named(&self) -> Vec<(ParamInfo, String)> {
         let own = self.groups().iter().zip(&self.factors).flat_map(|(group, factors)| {
             let module = format!("{ROOT}.model.{}", group.site().stored_as());
-            factors
-                .specs()
-                .map(move |(_, spec)| (spec, format!("{module}.{}", spec.suffix)))
+            factors.specs().map(move |(_, spec)| (spec, spec.key(&module)))
         });
         let shared = self
             .shared
@@ -228,7 +226,7 @@ impl Bank {
         for (group, factors) in self.groups().iter().zip(&self.factors) {
             let name = group.module();
             let module = group.site().path.rsplit_once('.').map(|(module, _)| module);
-            let Some(module) = module.filter(|_| name == group.site().path) else {
+            let Some(module) = module.filter(|_| group.site().stored_as() == group.site().path) else {
                 continue;
             };
             for (_, spec) in factors.specs() {

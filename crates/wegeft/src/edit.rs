@@ -10,21 +10,13 @@ use burn::tensor::{Device, Int, Tensor};
 use crate::factors::Factors;
 use crate::hook::Prompts;
 use crate::low_rank::LowRank;
-use crate::tensor::{cast, dequantized, product, with_rest};
+use crate::tensor::{affine, cast, dequantized, product, with_rest};
 
 /// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
 /// implements what it changes.
 pub trait Edit: Any + fmt::Debug + Send + Sync {
-    /// `x W'` in activation space. `x`: `[n, d_in]`, `weight` (the stored one): `[d_in, d_out]`, result `[n, d_out]`.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let change = self.residual(dequantized(weight.clone()));
-        let out = product(x.clone(), weight);
-        let dtype = out.dtype();
-        out + cast(product(x, change), dtype)
-    }
-
-    /// `residual + x W' + bias`, what is there of it, for methods that can do it in one pass. Shapes as
-    /// [`Edit::matmul`], `bias`: `[d_out]`, `residual`: `[n, d_out]`.
+    /// `residual + x W' + bias` in activation space; `residual` and `bias` are optional. `x`: `[n, d_in]`, `weight` (the stored one):
+    /// `[d_in, d_out]`, `bias`: `[d_out]`, `residual` and result: `[n, d_out]`.
     fn affine(
         &self,
         x: Tensor<2>,
@@ -32,7 +24,8 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         bias: Option<Tensor<1>>,
         residual: Option<Tensor<2>>,
     ) -> Tensor<2> {
-        with_rest(self.matmul(x, weight), bias, residual)
+        let update = self.update(x.clone(), weight.clone());
+        affine(x, weight, bias, Some(with_rest(update, None, residual)))
     }
 
     /// The residual `W' - W`, `[d_in, d_out]`: the weight-space route, and what a merge adds.
@@ -46,9 +39,10 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         self.residual(weight)
     }
 
-    /// `x (W' - W)`, `[n, d_out]`, with dropout in training: what a block of a fused layer adds to its output. Shapes as
-    /// [`Edit::matmul`].
+    /// `x (W' - W)`, `[n, d_out]`, with dropout in training: what [`Edit::affine`] adds to the frozen layer's output unless it
+    /// does something else, and what a block of a fused layer adds. Shapes as there.
     fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let weight = dequantized(weight);
         match self.low_rank(weight.clone()) {
             Some(residual) => residual.forward(x),
             None => product(x, self.residual(weight)),
@@ -96,6 +90,11 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         0
     }
 
+    /// The virtual tokens that a [`crate::TokenHook`] adds, `[tokens, width]`.
+    fn virtual_tokens(&self) -> Option<Tensor<2>> {
+        None
+    }
+
     /// The residual as a low-rank product, if it is one exactly.
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
         None
@@ -109,6 +108,12 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
     /// The bias whose merge is `merged`, `[d_out]`, if that determines it.
     fn unmerged_bias(&self, _merged: Tensor<1>) -> Option<Tensor<1>> {
         None
+    }
+
+    /// True if it adds to a layer's output what neither its weight nor its bias can hold, so that it acts in activation space
+    /// alone and cannot be merged.
+    fn adds_to_output(&self) -> bool {
+        false
     }
 
     /// True if a layer bound to `other` that reads the same input can use this edit's [`Edit::edit_input`].
@@ -127,8 +132,14 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
 pub struct Frozen;
 
 impl Edit for Frozen {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        product(x, weight)
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        affine(x, weight, bias, residual)
     }
 }
 
@@ -213,7 +224,7 @@ impl Bound {
         }
     }
 
-    /// The same state of changed factors. The edit is made anew: it holds handles to the old ones.
+    /// The same state with changed factors. The edit is rebuilt, since it holds handles to the old ones.
     fn changed(self, change: impl FnOnce(Factors) -> Factors) -> Self {
         let factors = Arc::unwrap_or_clone(self.factors);
         Self::new(change(factors), self.rebind)

@@ -32,6 +32,20 @@ pub enum AdapterError {
         /// What is missing.
         what: &'static str,
     },
+    /// A method on hooks in a model that has other ones.
+    #[error(
+        "the model has no wegeft::Hook named '{name}', which this method edits; name hooks that it has in target_modules"
+    )]
+    NoHook {
+        /// The name that the method looks for.
+        name: String,
+    },
+    /// A prompt method on a model without a place for its tokens.
+    #[error("the model has no wegeft::TokenHook named '{name}', where this method adds its virtual tokens")]
+    NoTokenHook {
+        /// The name that the field has to have.
+        name: &'static str,
+    },
     /// A weight of a kind that the method does not adapt.
     #[error("{method} does not adapt '{site}', which is of kind {kind:?}; leave it out or use LoRA")]
     NotTaken {
@@ -132,8 +146,10 @@ pub enum AdapterError {
         /// What the system or the parser says.
         message: String,
     },
-    /// A method that edits activations has no weight to merge into.
-    #[error("method {method} edits activations ('{site}') and cannot be merged into weights; keep it bound")]
+    /// What acts on activations alone has no weight to merge into.
+    #[error(
+        "{method} acts on activations at '{site}', which has no weight or bias to merge it into; keep the adapter bound"
+    )]
     NotMergeable {
         /// Name of the method.
         method: String,

@@ -60,6 +60,8 @@ pub struct Spec {
     pub shape: Vec<usize>,
     /// End of its key on disk, such as `lora_A.weight`; the name of the group's first module stands before it.
     pub suffix: String,
+    /// True if the suffix is the whole key.
+    pub is_whole_key: bool,
     /// True if the file holds the transpose, as PyTorch keeps linear weights.
     pub transposed: bool,
     /// True if it gets gradients.
@@ -81,6 +83,7 @@ impl Spec {
         Self {
             name: name.into(),
             suffix: suffix.into(),
+            is_whole_key: false,
             transposed: false,
             trained: true,
             saved: true,
@@ -95,6 +98,20 @@ impl Spec {
     pub fn with_init(mut self, init: Init) -> Self {
         self.init = init;
         self
+    }
+
+    /// The suffix is the whole key on disk, without the name of a module.
+    pub fn with_whole_key(mut self) -> Self {
+        self.is_whole_key = true;
+        self
+    }
+
+    /// Its key on disk, of a group that is stored under `module`.
+    pub(crate) fn key(&self, module: &str) -> String {
+        match self.is_whole_key {
+            true => self.suffix.clone(),
+            false => format!("{module}.{}", self.suffix),
+        }
     }
 
     /// The file holds the transpose.
@@ -133,7 +150,7 @@ impl Spec {
         self.shape.iter().product()
     }
 
-    /// True if it has no element.
+    /// True if it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -16,7 +16,7 @@ pub enum Sharing {
     Kind,
     /// One group for all sites (they need equal d_in).
     All,
-    /// Every site a group of its own.
+    /// Each site is a group of its own.
     Site,
     /// Regular expressions matched from the start of the module path; a site joins the first that matches.
     Groups(Vec<String>),
@@ -43,7 +43,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Every site a group of its own.
+    /// Each site is a group of its own.
     pub fn each(sites: &[Site]) -> Vec<Self> {
         let own = |(index, site): (usize, &Site)| Self::new(site.module(), vec![site.clone()], index);
         sites.iter().enumerate().map(own).collect()
@@ -53,7 +53,7 @@ impl Group {
     /// a group for each size.
     ///
     /// # Errors
-    /// A group pattern that is no regular expression or matches no site, or a site that is in no group.
+    /// A group pattern that is not a valid regular expression or matches no site, or a site that is in no group.
     pub fn shared(
         sites: &[Site],
         sharing: &Sharing,

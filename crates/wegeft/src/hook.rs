@@ -1,4 +1,5 @@
-//! Places in a model's activations that an adapter can edit: block inputs, sublayer outputs, block outputs.
+//! Places in a model's activations that an adapter can edit (block inputs, sublayer outputs, block outputs), and places
+//! where it can add virtual tokens.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -53,5 +54,30 @@ impl Hook {
             Some(bound) => bound.edit().activation_in(x, prompts),
             None => x,
         }
+    }
+}
+
+/// A named place where a prompt method adds virtual tokens to what a model reads. A backbone owns one for each kind that it
+/// supports, as a field: `prompt`, as wide as its embeddings, for prompt tuning; `prefix`, with a key and a value for each
+/// layer, for prefix tuning. What the tokens stand in front of, and that no document sees another one's, is the backbone's
+/// own doing. Like a [`Hook`] it holds no weight.
+#[derive(Module, Debug)]
+pub struct TokenHook {
+    // As in a hook: Burn attaches bound state to parameters only.
+    pub(crate) token_point: Param<Tensor<1>>,
+}
+
+impl TokenHook {
+    /// A place for tokens of that many elements each.
+    pub fn new(width: usize, device: &Device) -> Self {
+        Self {
+            token_point: Initializer::Zeros.init([width], device),
+        }
+    }
+
+    /// The virtual tokens `[tokens, width]` of the adapter that is bound here, if one is.
+    pub fn tokens(&self) -> Option<Tensor<2>> {
+        let bound = self.token_point.reparameterization::<Bound>()?;
+        bound.edit().virtual_tokens()
     }
 }

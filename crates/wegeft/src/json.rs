@@ -1,4 +1,4 @@
-//! JSON whose objects name each field once: of two values for one field, neither is to be believed.
+//! JSON whose objects name each field once: a field with two values is an error, since neither can be trusted.
 
 use std::fmt;
 

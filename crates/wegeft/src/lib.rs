@@ -30,21 +30,25 @@
 //! # Ok::<(), wegeft::AdapterError>(())
 //! ```
 //!
-//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass: handles only, of the
-//! order of a microsecond a site on a CPU. [`Adapted::backbone`] is the frozen model.
+//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass: handles only, on the
+//! order of a microsecond per site on a CPU. [`Adapted::backbone`] is the frozen model.
 //!
 //! # What can be adapted, and how it is read
 //!
 //! | site | methods | unchanged model | in activation space |
 //! | --- | --- | --- | --- |
-//! | `Linear`, and any rank-2 parameter named as a target | all on weights | yes | [`linear`], [`linear_add`], [`linear_many`] |
-//! | column blocks of a fused weight ([`Fused`]) | all on weights | yes | [`linear`] |
-//! | `Embedding` | all on weights | yes | [`embedding`]: looks up rows |
-//! | `Conv1d`, `Conv2d` | LoRA | yes | – |
-//! | weights of experts `[experts, d_in, d_out]` (`target_parameters`) | LoRA | yes | – |
+//! | `Linear`, and any rank-2 parameter named as a target | WeGeFT, LoRA and DoRA, VeRA, IA3, AdaLoRA, LoHa, LoKr, OFT, BOFT, MiSS, HiRA | yes | [`linear`], [`linear_add`], [`linear_many`] |
+//! | column blocks of a fused weight ([`Fused`]) | the same | yes | [`linear`] |
+//! | `Embedding` | WeGeFT, LoRA¹, VeRA, IA3 | yes | [`embedding`]: looks up rows |
+//! | `Conv1d`, `Conv2d` | LoRA¹ | yes | – |
+//! | weights of experts `[experts, d_in, d_out]` (`target_parameters`) | LoRA¹ | yes | – |
 //! | rows of an embedding or a head (`trainable_token_indices`) | beside any method, or TRAINABLE_TOKENS | yes | [`embedding`] |
-//! | biases and norms | BitFit, LayerNorm tuning | yes | [`linear`] for biases |
+//! | biases | BitFit | yes | [`linear`] |
+//! | norms | LayerNorm tuning | yes | – |
 //! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
+//! | [`TokenHook`]s that a model has | prompt tuning, prefix tuning | – | yes |
+//!
+//! ¹ without DoRA, and starting as `init_lora_weights` true or `"gaussian"`.
 //!
 //! An unchanged model reads `Param::val()`, the edited weight: it is composed once for each `bind()`, costs a dense weight and
 //! in training a dense weight gradient, and works for any module, Burn's attention and recurrent layers included. A model
@@ -53,7 +57,7 @@
 //!
 //! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
 //! can be adapted and not trained in full. A [`Hook`]'s one parameter, which tells its width, is counted by Burn's
-//! `num_params` of the backbone and recorded with it, though it is no weight.
+//! `num_params` of the backbone and recorded with it, although it is not a weight.
 //!
 //! # Train
 //!
@@ -114,7 +118,7 @@
 //! let adapted = wegeft::Adapted::load(model, &folder)?;
 //!
 //! let (merged, report) = adapted.merge_with_report()?; // a plain model
-//! println!("{report}"); // the greatest change and where, the rounding error of half-precision weights
+//! println!("{report}"); // the largest change and where, the rounding error of half-precision weights
 //! let (before, _) = config.load(merged, &folder)?.unmerge()?; // when only the merged weights are left
 //!
 //! adapted.export_lora(&lora_folder)?; // standard LoRA, for PEFT, vLLM and llama.cpp: B = W·phi, A = psi
@@ -201,7 +205,7 @@ pub use embedding::embedding;
 pub use error::AdapterError;
 pub use factors::{Factors, Init, Spec};
 pub use group::{Group, Sharing};
-pub use hook::{Hook, Prompts};
+pub use hook::{Hook, Prompts, TokenHook};
 #[cfg(feature = "train")]
 pub use learner::{Around, Trainee};
 pub use linear::{linear, linear_add, linear_many};
@@ -211,7 +215,7 @@ pub use method::{Method, Reader, read, settings};
 pub use methods::wegeft::{Side, ZeroFactor};
 pub use methods::{
     BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig, METHODS,
-    ReftConfig, TrainableTokensConfig, VeraConfig, VptConfig, WegeftConfig,
+    PrefixTuningConfig, PromptTuningConfig, ReftConfig, TrainableTokensConfig, VeraConfig, VptConfig, WegeftConfig,
 };
 pub use patterns::{Ordered, Patterns};
 pub use site::{Places, Site, SiteKind};

@@ -9,7 +9,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use crate::adapted::Adapted;
 use crate::edit::{Bound, as_matrix};
 use crate::error::AdapterError;
-use crate::site::EDIT_POINT;
+use crate::site::{EDIT_POINT, TOKEN_POINT};
 use crate::tensor::{dequantized, is_quantized};
 
 /// What a merge did to one weight or bias.
@@ -17,13 +17,13 @@ use crate::tensor::{dequantized, is_quantized};
 pub struct WeightChange {
     /// Path of the parameter.
     pub site: String,
-    /// Greatest absolute change of a value.
+    /// Largest absolute change of an element.
     pub greatest: f64,
     /// Where in the parameter: `[row, column]` of a weight `[d_in, d_out]`.
     pub at: Vec<usize>,
     /// Norm of the change, relative to the weight's (Frobenius).
     pub relative: f64,
-    /// Greatest error from rounding the merged value to the parameter's type; 0 for f32 and f64.
+    /// Largest error from rounding a merged element to the parameter's type; 0 for f32 and f64.
     pub rounding: f64,
 }
 
@@ -35,12 +35,12 @@ pub struct MergeReport {
 }
 
 impl MergeReport {
-    /// The weight with the greatest change of a value.
+    /// The weight with the largest change of an element.
     pub fn greatest(&self) -> Option<&WeightChange> {
         self.changes.iter().max_by(|a, b| a.greatest.total_cmp(&b.greatest))
     }
 
-    /// Greatest rounding error over all weights.
+    /// Largest rounding error over all weights.
     pub fn rounding(&self) -> f64 {
         self.changes.iter().map(|change| change.rounding).fold(0.0, f64::max)
     }
@@ -53,7 +53,7 @@ impl fmt::Display for MergeReport {
         };
         write!(
             f,
-            "{} weights merged; greatest change {:.3e} in '{}' at {:?}; greatest rounding error {:.1e}",
+            "{} weights merged; largest change {:.3e} in '{}' at {:?}; largest rounding error {:.1e}",
             self.changes.len(),
             change.greatest,
             change.site,
@@ -68,7 +68,7 @@ impl fmt::Display for MergeReport {
 pub struct Recovery {
     /// Path of the weight.
     pub site: String,
-    /// Greatest absolute difference between the merged weight and the recovered one merged again.
+    /// Largest absolute difference between the merged weight and the recovered one merged again.
     pub left: f64,
 }
 
@@ -80,7 +80,7 @@ pub struct UnmergeReport {
 }
 
 impl UnmergeReport {
-    /// Greatest error left over all weights.
+    /// Largest error left over all weights.
     pub fn left(&self) -> f64 {
         self.recovered.iter().map(|weight| weight.left).fold(0.0, f64::max)
     }
@@ -100,7 +100,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// again would lose most of a small residual.
     ///
     /// # Errors
-    /// A method that edits activations, or a weight that would get elements that are not finite.
+    /// A method that acts on activations, or a weight that would get elements that are not finite.
     pub fn merge_with_report(&self) -> Result<(M, MergeReport), AdapterError> {
         let mut merger = Merger {
             walk: Walk::new(self),
@@ -157,7 +157,8 @@ impl Walk {
         }
         let site = self.path.join(".");
         let bound = self.bound.get(&site)?.clone();
-        if self.path.last().is_some_and(|field| field == EDIT_POINT) {
+        let field = self.path.last().map_or("", String::as_str);
+        if field == EDIT_POINT || field == TOKEN_POINT || bound.edit().adds_to_output() {
             self.refused = Some(AdapterError::NotMergeable {
                 method: self.method.clone(),
                 site: site.rsplit_once('.').map_or("", |(module, _)| module).to_string(),
@@ -281,7 +282,7 @@ impl ModuleMapper for Unmerger {
     }
 }
 
-/// `tensor` in a type that sums keep their digits in: f32, or f64 if it is that already.
+/// `tensor` in a type wide enough to sum in: f32, or f64 if it already is.
 fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     let tensor = dequantized(tensor);
     match tensor.dtype() {
@@ -298,7 +299,7 @@ fn norm<const D: usize>(tensor: Tensor<D>) -> f64 {
     tensor.powi_scalar(2).sum().into_scalar::<f64>().sqrt()
 }
 
-/// Position of the `index`-th value of a tensor of that shape.
+/// Position of the `index`-th element of a tensor of that shape.
 fn place(mut index: usize, shape: &[usize]) -> Vec<usize> {
     let mut place: Vec<usize> = shape
         .iter()

@@ -30,7 +30,7 @@ use crate::weights::Weights;
 /// use serde_json::{Map, Value};
 /// use wegeft::{Adapted, AdapterConfig, Edit, Factors, Group, Init, Method, Spec, read, read_config_with, settings};
 ///
-/// /// Scales what a layer puts out, one learned number for each output.
+/// /// Scales a layer's outputs, by one learned factor each.
 /// #[derive(Debug, Clone, Serialize, Deserialize)]
 /// struct Gain {
 ///     start: f64,
@@ -155,7 +155,7 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         Ok(specs.map(|spec| spec.trained_len()).sum())
     }
 
-    /// Refuses settings with which an adapter can be loaded but none can start.
+    /// Refuses settings that a loaded adapter may have but a fresh one may not.
     ///
     /// # Errors
     /// Such a setting.

@@ -74,10 +74,13 @@ fn problem(path: &str, shares: &[(Vec<usize>, Option<Bound>)], params: &[ParamIn
     // Rows with different numbers of prompts would no longer have equally many tokens.
     let added =
         |(_, bound): &(Vec<usize>, Option<Bound>)| bound.as_ref().map_or(0, |bound| bound.edit().added_tokens());
+    let adds_virtual = |bound: &Bound| bound.edit().virtual_tokens().is_some();
     if params.iter().any(no_layer) {
-        Some("no linear layer's")
+        Some("not part of a linear layer")
     } else if shares.iter().any(|share| added(share) != added(&shares[0])) {
         Some("given prompts by some rows' adapters only")
+    } else if shares.iter().any(|(_, bound)| bound.as_ref().is_some_and(adds_virtual)) {
+        Some("a place for virtual tokens")
     } else {
         None
     }
@@ -102,7 +105,7 @@ fn own_params<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Re
         Some(param) => Err(AdapterError::Adapter {
             name: name.to_string(),
             message: format!(
-                "it has a '{}' of its own, which is no linear layer's and cannot differ between the rows of a batch; switch to it instead",
+                "it has its own '{}', which does not belong to a linear layer and cannot differ between the rows of a batch; switch to it instead",
                 param.path
             ),
         }),

@@ -50,8 +50,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         })
     }
 
-    /// `schedule` (a number, any of Burn's schedulers, or what their configs make) for every trained parameter, times the factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's
-    /// B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
+    /// `schedule` (a number, any of Burn's schedulers, or what their configs make) for every trained parameter, times the
+    /// factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
     /// `optimizer.step(rates.step(), adapted, grads)`.
     ///
     /// ```

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::edit::{Bound, Edit};
 use crate::low_rank::LowRank;
-use crate::tensor::product;
+use crate::tensor::{product, with_rest};
 
 /// One adapted block of columns.
 #[derive(Debug)]
@@ -57,11 +57,18 @@ impl BoundParts {
 
 impl Edit for BoundParts {
     // One product with the whole weight as it is; each block's residual is low-rank and cheap beside it.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.changed(product(x.clone(), weight.clone()), |part| {
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let out = self.changed(product(x.clone(), weight.clone()), |part| {
             let block = weight.clone().narrow(1, part.start, part.width);
             part.bound.edit().update(x.clone(), block)
-        })
+        });
+        with_rest(out, bias, residual)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
@@ -85,6 +92,10 @@ impl Edit for BoundParts {
             bias = bias.slice_assign(part.start..part.start + part.width, block);
         }
         bias
+    }
+
+    fn adds_to_output(&self) -> bool {
+        self.parts.iter().any(|part| part.bound.edit().adds_to_output())
     }
 
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {

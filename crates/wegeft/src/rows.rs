@@ -7,7 +7,8 @@ use burn::tensor::{Int, Tensor};
 
 use crate::edit::{Bound, Edit, Rebind};
 use crate::factors::Factors;
-use crate::tensor::{cast, product};
+use crate::hook::Prompts;
+use crate::tensor::{affine, cast, product, with_rest};
 
 /// The rows of a batch that one adapter serves.
 #[derive(Debug)]
@@ -126,11 +127,18 @@ impl BoundRows {
 }
 
 impl Edit for BoundRows {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.by_share_flat(x, |edit, x| match edit {
-            Some(edit) => edit.matmul(x, weight.clone()),
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let out = self.by_share_flat(x, |edit, x| match edit {
+            Some(edit) => edit.affine(x, weight.clone(), None, None),
             None => product(x, weight.clone()),
-        })
+        });
+        with_rest(out, bias, residual)
     }
 
     fn residual(&self, _weight: Tensor<2>) -> Tensor<2> {
@@ -184,11 +192,33 @@ impl Edit for BoundRows {
             None => x,
         })
     }
+
+    fn activation_in(&self, x: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
+        let [_, tokens, _] = x.dims();
+        let rows = (0..self.batch).map(|row| {
+            let own = x.clone().narrow(0, row, 1);
+            let share = self.shares.iter().find(|share| share.rows.contains(&row));
+            match share.and_then(|share| share.bound.as_ref()) {
+                Some(bound) => {
+                    let places = prompts.places[row * tokens..(row + 1) * tokens].to_vec();
+                    bound.edit().activation_in(own, &Prompts { places })
+                }
+                None => own,
+            }
+        });
+        Tensor::cat(rows.collect(), 0)
+    }
 }
 
 impl Edit for BoundOwn {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        product(x, self.weight.clone().unwrap_or(weight))
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        affine(x, self.weight.clone().unwrap_or(weight), bias, residual)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

@@ -1,5 +1,7 @@
 //! Selection: which places of a model a config targets.
 
+use std::collections::HashSet;
+
 use crate::error::AdapterError;
 use crate::nearest::nearest;
 use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, index_in, is_saved, layer_index, name_matches};
@@ -40,6 +42,15 @@ impl Targets {
             return Err(AdapterError::bad_field("fused", message));
         }
         sites.extend(self.parameters(places)?);
+        let biases: HashSet<&str> = places
+            .params
+            .iter()
+            .filter(|param| param.shape.len() == 1)
+            .map(|param| param.path.as_str())
+            .collect();
+        for site in &mut sites {
+            site.has_bias = biases.contains(site.bias_path().as_str());
+        }
         match self.ensure_weight_tying {
             true => Ok(tied(sites, &places.params)),
             false => Ok(sites),
@@ -114,11 +125,31 @@ impl Targets {
         }
         let mut targets = self.clone();
         if targets.target_modules.is_empty() {
+            let has = |name: &&&str| places.hooks.iter().any(|hook| name_matches(hook.module(), name));
+            if let Some(name) = default.iter().find(|name| !has(name)) {
+                return Err(AdapterError::NoHook { name: name.to_string() });
+            }
             targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
         }
         let hooks: Vec<&ParamInfo> = places.hooks.iter().collect();
         let chosen = targets.choose(&hooks, |_| Some(SiteKind::Hook))?.into_iter();
         Ok(chosen.map(|(hook, _)| Site::hook(hook.module(), hook.len())).collect())
+    }
+
+    /// The place for virtual tokens of that name: prompt methods have no targets.
+    ///
+    /// # Errors
+    /// A model without such a place, or targets.
+    pub fn token_hook(&self, places: &Places, name: &'static str) -> Result<Vec<Site>, AdapterError> {
+        if !self.target_modules.is_empty() {
+            let message = "virtual tokens have no target modules; leave it unset";
+            return Err(AdapterError::bad_field("target_modules", message));
+        }
+        let mut hooks = places.token_hooks.iter();
+        match hooks.find(|hook| name_matches(hook.module(), name)) {
+            Some(hook) => Ok(vec![Site::tokens(hook.module(), hook.len())]),
+            None => Err(AdapterError::NoTokenHook { name }),
+        }
     }
 
     /// The candidates in the modules that these targets name, in their order, and their kinds; all that are not left out if
@@ -234,16 +265,11 @@ impl Targets {
     fn leaves_out(&self, param: &ParamInfo, excluded: &Matcher) -> Result<Option<&'static str>, AdapterError> {
         let layers = self.layers_to_transform.as_ref().filter(|layers| !layers.is_empty());
         let in_layer = |layers: &Vec<usize>| self.layer(param).is_some_and(|layer| layers.contains(&layer));
-        // As in PEFT, a module that is named in full is adapted in whatever layer it is.
-        let in_full = || match &self.target_modules {
-            TargetModules::Names(names) => names.iter().any(|name| name == param.name()),
-            TargetModules::Regex(_) => false,
-        };
         Ok(if excluded.matches(param.name())? {
             Some("exclude_modules")
         } else if is_saved(&param.path, &self.modules_to_save) {
             Some("modules_to_save")
-        } else if layers.is_some_and(|layers| !in_layer(layers) && !in_full()) {
+        } else if layers.is_some_and(|layers| !in_layer(layers)) {
             Some("layers_to_transform")
         } else {
             None
@@ -254,7 +280,7 @@ impl Targets {
     /// beside others that do: PEFT passes over them. And what was passed over, a sentence each.
     ///
     /// # Errors
-    /// A pattern that is no regular expression.
+    /// A pattern that is not a valid regular expression.
     pub(crate) fn of_file(&self, places: &Places) -> Result<(Self, Vec<String>), AdapterError> {
         let params = || places.params.iter().chain(&places.hooks);
         let mut own = self.clone();

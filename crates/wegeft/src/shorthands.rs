@@ -3,7 +3,7 @@
 use crate::config::AdapterConfig;
 use crate::methods::{
     BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig,
-    ReftConfig, VeraConfig, VptConfig, WegeftConfig,
+    PrefixTuningConfig, PromptTuningConfig, ReftConfig, VeraConfig, VptConfig, WegeftConfig,
 };
 
 impl AdapterConfig {
@@ -55,6 +55,16 @@ impl AdapterConfig {
     /// That many visual prompt tokens at every block (`deep`), or at the first.
     pub fn vpt(num_virtual_tokens: usize, deep: bool) -> Self {
         Self::new(VptConfig::new(num_virtual_tokens, deep))
+    }
+
+    /// That many virtual tokens in front of a language model's input.
+    pub fn prompt_tuning(num_virtual_tokens: usize) -> Self {
+        Self::new(PromptTuningConfig::new(num_virtual_tokens))
+    }
+
+    /// The keys and values of that many virtual tokens in every layer of a language model.
+    pub fn prefix_tuning(num_virtual_tokens: usize) -> Self {
+        Self::new(PrefixTuningConfig::new(num_virtual_tokens))
     }
 
     /// Houlsby's bottleneck adapters, after attention and after the MLP.

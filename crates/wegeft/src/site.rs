@@ -64,7 +64,7 @@ impl ParamInfo {
         self.shape.iter().product()
     }
 
-    /// True if the parameter has no element.
+    /// True if the parameter has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -77,6 +77,8 @@ pub struct Places {
     pub params: Vec<ParamInfo>,
     /// Hooks, in traversal order: their edit points, `blocks.3.output.edit_point`, `[width]`.
     pub hooks: Vec<ParamInfo>,
+    /// Places for virtual tokens, in traversal order: `prompt.token_point`, `[width]`.
+    pub token_hooks: Vec<ParamInfo>,
 }
 
 #[derive(Default)]
@@ -84,12 +86,13 @@ struct Collector {
     path: Vec<String>,
     holders: Vec<String>,
     places: Places,
-    /// A linear weight in column layout tells its shape only once it is initialized.
-    initializes: bool,
 }
 
-/// Field of [`crate::Hook`] that bound state is attached to; it is no weight.
+/// Field of [`crate::Hook`] that bound state is attached to; it is not a weight.
 pub(crate) const EDIT_POINT: &str = "edit_point";
+
+/// Field of [`crate::TokenHook`] that bound state is attached to; it is not a weight either.
+pub(crate) const TOKEN_POINT: &str = "token_point";
 
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
@@ -104,9 +107,10 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let list = match self.path.last().is_some_and(|field| field == EDIT_POINT) {
-            true => &mut self.places.hooks,
-            false => &mut self.places.params,
+        let list = match self.path.last().map(String::as_str) {
+            Some(EDIT_POINT) => &mut self.places.hooks,
+            Some(TOKEN_POINT) => &mut self.places.token_hooks,
+            _ => &mut self.places.params,
         };
         let mut info = ParamInfo {
             path: self.path.join("."),
@@ -117,35 +121,38 @@ impl ModuleVisitor for Collector {
             transposed: false,
         };
         info.transposed = info.is_linear_weight();
-        if self.initializes && info.transposed {
-            info.shape = param.base().dims().to_vec();
+        if info.transposed && !param.is_initialized() && transposes(param) {
+            info.shape.reverse();
         }
         list.push(info);
     }
 }
 
-/// Every place of `model`, whose linear weights are initialized by this.
+/// True for a linear weight in column layout. Until it is initialized it says that its shape is `[d_out, d_in]`, and what
+/// it is initialized by or loaded from is transposed.
+fn transposes<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    let mut shape = [1; D];
+    shape[D - 1] = 2;
+    let probe = Tensor::<D>::zeros(shape, &param.lazy_device());
+    param.clone().transform_for_load(probe, param.id).lazy_shape()[D - 1] == 1
+}
+
+/// Every place of `model`. Nothing is initialized by this: a parameter that is drawn at its first use is drawn after what
+/// an adapter draws.
 pub fn places<M: Module>(model: &M) -> Places {
-    collect(model, true)
-}
-
-/// Every float parameter of `model`, in traversal order; none is initialized by this.
-pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
-    collect(model, false).params
-}
-
-fn collect<M: Module>(model: &M, initializes: bool) -> Places {
-    let mut collector = Collector {
-        initializes,
-        ..Collector::default()
-    };
+    let mut collector = Collector::default();
     model.visit(&mut collector);
     collector.places
 }
 
+/// Every float parameter of `model`, in traversal order.
+pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
+    places(model).params
+}
+
 /// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
-    let hooks = collect(model, false).hooks.into_iter();
+    let hooks = places(model).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
 }
 
@@ -166,6 +173,8 @@ pub enum SiteKind {
     Vector,
     /// A place in the activations.
     Hook,
+    /// A place for virtual tokens.
+    Tokens,
 }
 
 impl SiteKind {
@@ -180,14 +189,15 @@ impl SiteKind {
     }
 }
 
-/// What an adapter acts on: a rank-2 weight, a block of its columns, a vector (bias, scale of a norm), or a hook.
+/// What an adapter acts on: a weight, a block of its columns, a vector (bias, scale of a norm), a hook, or a place for virtual
+/// tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
     /// Path of the parameter, `blocks.3.attn.proj.weight`.
     pub path: String,
-    /// Input size; 1 for a vector; the width of a hook.
+    /// Input size; 1 for a vector; the width of a hook or of a virtual token.
     pub d_in: usize,
-    /// Output size: of the block, if it is one; the length of a vector; the width of a hook.
+    /// Output size: of the block, if it is one; the length of a vector; the width of a hook or of a virtual token.
     pub d_out: usize,
     /// The block of a fused weight.
     pub block: Option<BlockOf>,
@@ -195,6 +205,8 @@ pub struct Site {
     pub kind: SiteKind,
     /// Shape of the whole parameter.
     pub shape: Vec<usize>,
+    /// True if the layer has a bias.
+    pub has_bias: bool,
     /// Paths of the same parameter elsewhere in the model that get the same edit.
     pub tied: Vec<String>,
     /// Name on disk, where it is another than [`Site::module`].
@@ -222,6 +234,7 @@ impl Site {
             block: None,
             kind: SiteKind::Matrix,
             shape: vec![d_in, d_out],
+            has_bias: false,
             tied: Vec::new(),
             stored_as: None,
         }
@@ -243,6 +256,16 @@ impl Site {
         Self {
             path: format!("{}.{EDIT_POINT}", module.as_ref()),
             kind: SiteKind::Hook,
+            shape: vec![width],
+            ..Self::linear("", width, width)
+        }
+    }
+
+    /// The place for virtual tokens `module` of that width.
+    pub fn tokens(module: impl AsRef<str>, width: usize) -> Self {
+        Self {
+            path: format!("{}.{TOKEN_POINT}", module.as_ref()),
+            kind: SiteKind::Tokens,
             shape: vec![width],
             ..Self::linear("", width, width)
         }
@@ -303,7 +326,7 @@ pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
 }
 
 /// What modules call their parameters: no name tells one of these from another module's.
-const FIELDS: [&str; 5] = ["weight", "bias", "gamma", "beta", EDIT_POINT];
+const FIELDS: [&str; 6] = ["weight", "bias", "gamma", "beta", EDIT_POINT, TOKEN_POINT];
 
 fn name_of(path: &str) -> &str {
     match path.rsplit_once('.') {
@@ -336,7 +359,7 @@ pub fn kind(module: &str) -> String {
         .join(".")
 }
 
-/// Steps back after which a match is given up: a thousand times what names of modules need, and milliseconds.
+/// Backtracking steps after which a match is given up: a thousand times what module names need, a matter of milliseconds.
 const BACKTRACK_LIMIT: usize = 100_000;
 
 /// A regular expression for whole names, with Python's look-around and back-references, as in PEFT's configs.

@@ -1,4 +1,4 @@
-//! What people want to know before training: groups, sites, shapes and counts.
+//! What to know before training: groups, sites, shapes and counts.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use crate::error::AdapterError;
 use crate::json::null_as_default;
 use crate::site::{self, ParamInfo, Regex, regex};
 
-/// PEFT's word for all linear layers but the one that puts out logits.
+/// PEFT's word for all linear layers but the output layer.
 const ALL_LINEAR: &str = "all-linear";
 /// What transformers calls that one.
 const OUTPUT_LAYER: &str = "lm_head";

@@ -48,7 +48,7 @@ pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     kernels::linear(x, weight, None)
 }
 
-/// `residual + x W + b`, what is there of it. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
+/// `residual + x W + b`; `residual` and `bias` are optional. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
 /// `residual` and result: `[n, d_out]`.
 pub(crate) fn affine(
     x: Tensor<2>,
@@ -62,7 +62,7 @@ pub(crate) fn affine(
     }
 }
 
-/// `residual + out + bias`, what is there of it. `out` and `residual`: `[n, d_out]`, `bias`: `[d_out]`.
+/// `residual + out + bias`; `residual` and `bias` are optional. `out` and `residual`: `[n, d_out]`, `bias`: `[d_out]`.
 pub(crate) fn with_rest(out: Tensor<2>, bias: Option<Tensor<1>>, residual: Option<Tensor<2>>) -> Tensor<2> {
     let out = match bias {
         Some(bias) => {

@@ -25,7 +25,13 @@ pub(crate) fn first(config: &Map<String, Value>) -> Option<(&'static str, &Value
     FIELDS
         .iter()
         .filter_map(|field| Some((*field, config.get(*field)?)))
-        .find(|(field, value)| is_set(value) && !(*field == BIAS && trains_biases(value)))
+        .find(|(field, value)| is_set(value) && !(*field == BIAS && trains_biases(value)) && !is_known(config, field))
+}
+
+/// True for what is implemented for LoRA and not for the methods whose configs extend LoRA's.
+fn is_known(config: &Map<String, Value>, field: &str) -> bool {
+    let method = config.get("peft_type").and_then(Value::as_str);
+    field == "lora_bias" && method.is_some_and(|method| method.eq_ignore_ascii_case("LORA"))
 }
 
 const BIAS: &str = "bias";

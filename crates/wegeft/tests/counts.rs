@@ -61,6 +61,15 @@ fn percent(count: usize, frozen: usize) -> String {
     format!("{:.4}", 100.0 * count as f64 / frozen as f64)
 }
 
+/// A token of LLaMA-2 7B, and its keys and values in all layers.
+#[test]
+fn virtual_tokens() {
+    let prompt = Site::tokens("prompt", 4096);
+    assert_eq!(count(&AdapterConfig::prompt_tuning(20), &[prompt]), 81_920);
+    let prefix = Site::tokens("prefix", 32 * 2 * 4096);
+    assert_eq!(count(&AdapterConfig::prefix_tuning(20), &[prefix]), 5_242_880);
+}
+
 #[test]
 fn llamas() {
     let wegeft = AdapterConfig::wegeft;

@@ -393,6 +393,19 @@ fn a_weight_in_column_layout_has_the_shape_that_it_will_have() {
     }
 }
 
+/// A head is drawn at its first use: after the factors, so that one seed gives the same factors whatever the head is.
+#[test]
+fn only_the_sites_of_a_model_are_initialized_with_an_adapter() {
+    let device = Device::flex().autodiff();
+    for config in [AdapterConfig::wegeft(2), AdapterConfig::lora(2)] {
+        let config = config.with_target_modules(["qkv"]).with_modules_to_save(["head"]);
+        let adapted = config.init(Model::new(&device)).unwrap();
+        adapted.summary();
+        assert!(!adapted.backbone().head.weight.is_initialized());
+        assert!(!adapted.backbone().head.bias.as_ref().unwrap().is_initialized());
+    }
+}
+
 #[test]
 fn loraplus_works_with_every_schedule() {
     let device = Device::flex();

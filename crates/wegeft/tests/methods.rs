@@ -6,7 +6,9 @@ use burn::tensor::{Device, Tensor};
 use proptest::prelude::*;
 use wegeft::methods::lora_init::LoraInit;
 use wegeft::methods::reft::Positions;
-use wegeft::{Adapted, AdapterConfig, AdapterError, Hook, LoraConfig, ReftConfig, Sharing, WegeftConfig, linear};
+use wegeft::{
+    Adapted, AdapterConfig, AdapterError, Hook, LoraConfig, ReftConfig, Sharing, TokenHook, WegeftConfig, linear,
+};
 
 #[path = "../src/methods/laws/net.rs"]
 mod net;

@@ -1,6 +1,6 @@
 //! A decoder's step with activation checkpointing.
 
-use backbones::lm::{Decoder, Layout};
+use backbones::lm::Decoder;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use kernels::linear_cross_entropy;
@@ -20,11 +20,8 @@ pub fn loss_and_grads(
 ) -> (Tensor<1>, GradientsParams) {
     let layout = &batch.layout;
     let device = batch.ids.device();
-    let embed = |adapted: &Adapted<Decoder>| adapted.bind().embed(batch.ids.clone(), layout);
-    // The type of activations, by one token.
-    let first_token = batch.ids.clone().slice([0..1, 0..1]);
-    let dtype = adapted.bind().embed(first_token, &Layout::dense(1, 1)).dtype();
-    let pass = adapted.bind().pass(layout, layout, dtype, &device);
+    let pass = adapted.bind().pass(layout, None, &device);
+    let embed = |adapted: &Adapted<Decoder>| adapted.bind().embed(batch.ids.clone(), &pass);
     let layer = |adapted: &Adapted<Decoder>, index: usize, x: Tensor<3>| {
         device.seed(seed.wrapping_add(1 + index as u64));
         adapted.bind().layer(index, x, &pass, None)
@@ -41,7 +38,7 @@ pub fn loss_and_grads(
     };
     let (loss, (), grads) = layered.loss_and_grads(adapted, |x| {
         let bound = adapted.bind();
-        let hidden = response_rows(bound.normed(x), batch);
+        let hidden = response_rows(bound.normed(x, &pass), batch);
         let loss = linear_cross_entropy(hidden, &head(adapted, &bound), batch.targets.clone(), denominator);
         (loss, ())
     });

@@ -7,6 +7,7 @@ use burn::nn::Dropout;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use kernels::Visible;
+use wegeft::Prompts;
 
 use super::relative::Relative;
 use crate::lm::Layout;
@@ -24,6 +25,8 @@ pub struct Pass {
     pub rotations: Vec<Rotation>,
     /// Relative positions (DeBERTa).
     pub(super) relative: Option<Relative>,
+    /// Where the tokens stand in their texts.
+    pub(super) prompts: Prompts,
     /// 1 at tokens and 0 at padding, `[batch, tokens, 1]`, for models that need it and batches that have padding.
     pub(super) real: Option<Tensor<3>>,
 }
@@ -36,6 +39,7 @@ impl Pass {
             local: None,
             rotations: Vec::new(),
             relative: None,
+            prompts: layout.prompts(),
             real: None,
         }
     }

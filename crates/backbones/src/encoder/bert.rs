@@ -10,6 +10,7 @@ use wegeft::{linear, linear_many};
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use super::hooks::Places;
 use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout};
 use super::model::{Body, Parts};
 use super::{Family, Size};
@@ -109,19 +110,20 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, mask: &Mask, places: Places) -> Tensor<3> {
         let mixed = self.attention.attention.mixed(x.clone(), mask, false);
-        self.rest(x, mixed)
+        self.rest(x, mixed, places)
     }
 
-    fn forward_first(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
+    fn forward_first(&self, x: Tensor<3>, mask: &Mask, places: Places) -> Tensor<3> {
         let mixed = self.attention.attention.mixed(x.clone(), &mask.first(), true);
-        self.rest(x.narrow(1, 0, 1), mixed)
+        self.rest(x.narrow(1, 0, 1), mixed, places)
     }
 
-    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
-        let x = self.attention.output.forward(mixed, x);
-        self.output.forward(self.intermediate.forward(x.clone()), x)
+    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>, places: Places) -> Tensor<3> {
+        let x = self.attention.output.forward(mixed, x, places.attn_out);
+        self.output
+            .forward(self.intermediate.forward(x.clone()), x, places.mlp_out)
     }
 }
 
@@ -134,12 +136,12 @@ impl Parts for Bert {
         }
     }
 
-    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.encoder.layer[index].forward(x, &pass.full)
+    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
+        self.encoder.layer[index].forward(x, &pass.full, places)
     }
 
-    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.encoder.layer[index].forward_first(x, &pass.full)
+    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
+        self.encoder.layer[index].forward_first(x, &pass.full, places)
     }
 }
 

@@ -12,6 +12,7 @@ use super::attention::{Mask, Pass, mix};
 use super::bert;
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use super::hooks::Places;
 use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout, layer_norm, table};
 use super::model::{Body, Parts};
 use super::relative::{ConvConfig, Relative, RelativeConfig};
@@ -168,21 +169,22 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
         let attention = &self.attention.attention;
         let mixed = attention.mixed(x.clone(), &pass.full, pass.relative.as_ref(), false);
-        self.rest(x, mixed)
+        self.rest(x, mixed, places)
     }
 
-    fn forward_first(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn forward_first(&self, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
         let attention = &self.attention.attention;
         let mixed = attention.mixed(x.clone(), &pass.full.first(), pass.relative.as_ref(), true);
-        self.rest(x.narrow(1, 0, 1), mixed)
+        self.rest(x.narrow(1, 0, 1), mixed, places)
     }
 
-    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
-        let x = self.attention.output.forward(mixed, x);
-        self.output.forward(self.intermediate.forward(x.clone()), x)
+    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>, places: Places) -> Tensor<3> {
+        let x = self.attention.output.forward(mixed, x, places.attn_out);
+        self.output
+            .forward(self.intermediate.forward(x.clone()), x, places.mlp_out)
     }
 }
 
@@ -242,18 +244,18 @@ impl Parts for Deberta {
         }
     }
 
-    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let out = self.encoder.layer[index].forward(x.clone(), pass);
+    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
+        let out = self.encoder.layer[index].forward(x.clone(), pass, places);
         match &self.encoder.conv {
             Some(conv) if index == 0 => conv.forward(x, out, pass.real.as_ref()),
             _ => out,
         }
     }
 
-    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
         match &self.encoder.conv {
-            Some(_) if index == 0 => self.layer(index, x, pass).narrow(1, 0, 1),
-            _ => self.encoder.layer[index].forward_first(x, pass),
+            Some(_) if index == 0 => self.layer(index, x, pass, places).narrow(1, 0, 1),
+            _ => self.encoder.layer[index].forward_first(x, pass, places),
         }
     }
 }

@@ -9,6 +9,7 @@ use wegeft::{linear, linear_add, linear_many};
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use super::hooks::Places;
 use super::layers::{Embeddings, activated, add_dropped, dense, dropout, layer_norm};
 use super::model::{Body, Parts};
 use super::{Family, Size};
@@ -108,22 +109,25 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, mask: &Mask, places: Places) -> Tensor<3> {
         let mixed = self.attention.mixed(x.clone(), mask, false);
-        self.rest(x, mixed)
+        self.rest(x, mixed, places)
     }
 
-    fn forward_first(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
+    fn forward_first(&self, x: Tensor<3>, mask: &Mask, places: Places) -> Tensor<3> {
         let mixed = self.attention.mixed(x.clone(), &mask.first(), true);
-        self.rest(x.narrow(1, 0, 1), mixed)
+        self.rest(x.narrow(1, 0, 1), mixed, places)
     }
 
-    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
-        let sum = linear_add(&self.attention.out_lin, mixed, x);
+    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>, places: Places) -> Tensor<3> {
+        let sum = match places.attn_out.is_bound() {
+            true => x + places.attn_out.forward(linear(&self.attention.out_lin, mixed)),
+            false => linear_add(&self.attention.out_lin, mixed, x),
+        };
         let x = norm(&self.sa_layer_norm, self.norm_eps, sum);
         let ffn = &self.ffn;
         let hidden = activated(&ffn.lin1, ffn.activation, x.clone());
-        let sum = add_dropped(&ffn.lin2, hidden, x, &ffn.dropout);
+        let sum = add_dropped(&ffn.lin2, hidden, x, &ffn.dropout, places.mlp_out);
         norm(&self.output_layer_norm, self.norm_eps, sum)
     }
 }
@@ -150,12 +154,12 @@ impl Parts for DistilBert {
         self.embeddings.forward(ids, layout, None)
     }
 
-    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.transformer.layer[index].forward(x, &pass.full)
+    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
+        self.transformer.layer[index].forward(x, &pass.full, places)
     }
 
-    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.transformer.layer[index].forward_first(x, &pass.full)
+    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
+        self.transformer.layer[index].forward_first(x, &pass.full, places)
     }
 }
 
@@ -174,7 +178,7 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
         .with_activation(Activation::Relu)
         .with_dropout(fields.number_or("seq_classif_dropout", 0.2)?);
     let activation = fields.text_or("activation", "gelu")?;
-    // The epsilon of its norms is no field.
+    // The epsilon of its norms is not a field of config.json.
     Ok(EncoderConfig::new(
         "distilbert".into(),
         fields.count_or("vocab_size", 30522)?,

@@ -18,7 +18,7 @@ use crate::lm::activation::Activation;
 pub enum Pool {
     /// The first token.
     First,
-    /// The last token that is no padding.
+    /// The last token that is not padding.
     Last,
     /// The mean of the tokens that are no padding.
     Mean,

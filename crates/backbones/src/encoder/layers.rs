@@ -6,10 +6,11 @@ use burn::module::{
 };
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use wegeft::{linear, linear_add};
+use wegeft::{embedding, linear, linear_add};
 
 use super::attention::drops;
 use super::config::EncoderConfig;
+use super::hooks::Place;
 use crate::layers::{linear_gelu, norm};
 use crate::lm::Layout;
 use crate::lm::activation::Activation;
@@ -90,12 +91,12 @@ impl Embeddings {
     pub fn forward(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
         let device = ids.device();
         let [_, tokens] = ids.dims();
-        let mut x = self.word_embeddings.forward(ids);
+        let mut x = embedding(&self.word_embeddings, ids);
         if let Some(table) = &self.token_type_embeddings {
             // RoBERTa has one type, whatever a tokenizer says.
             let several = table.weight.lazy_shape()[0] > 1;
             x = x + match types.filter(|_| several) {
-                Some(types) => table.forward(types),
+                Some(types) => embedding(table, types),
                 None => table.weight.val().narrow(0, 0, 1).unsqueeze::<3>(),
             };
         }
@@ -104,7 +105,7 @@ impl Embeddings {
             // What stands at padding does not count: rows that begin with their text have the same positions.
             x = x + match layout.is_plain() {
                 true => table.weight.val().narrow(0, offset, tokens).unsqueeze::<3>(),
-                false => table.forward(layout.places(&device).add_scalar(offset as i64)),
+                false => embedding(table, layout.places(&device).add_scalar(offset as i64)),
             };
         }
         let dtype = kernels::compute_dtype(&x);
@@ -147,10 +148,16 @@ pub(super) fn activated(layer: &Linear, activation: Activation, x: Tensor<3>) ->
     }
 }
 
-/// `residual + dropout(linear(layer, x))`.
-pub(super) fn add_dropped(layer: &Linear, x: Tensor<3>, residual: Tensor<3>, dropout: &Dropout) -> Tensor<3> {
-    match drops(dropout, &x.device()) {
-        true => residual + dropout.forward(linear(layer, x)),
+/// `residual + place(dropout(linear(layer, x)))`.
+pub(super) fn add_dropped(
+    layer: &Linear,
+    x: Tensor<3>,
+    residual: Tensor<3>,
+    dropout: &Dropout,
+    place: Place,
+) -> Tensor<3> {
+    match place.is_bound() || drops(dropout, &x.device()) {
+        true => residual + place.forward(dropout.forward(linear(layer, x))),
         false => linear_add(layer, x, residual),
     }
 }
@@ -176,9 +183,9 @@ impl Output {
         }
     }
 
-    /// `norm(residual + dense(x))`. `x`: `[batch, tokens, d_in]`, `residual` and result: `[batch, tokens, d_model]`.
-    pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let sum = add_dropped(&self.dense, x, residual, &self.dropout);
+    /// `norm(residual + place(dense(x)))`. `x`: `[batch, tokens, d_in]`, `residual` and result: `[batch, tokens, d_model]`.
+    pub(super) fn forward(&self, x: Tensor<3>, residual: Tensor<3>, place: Place) -> Tensor<3> {
+        let sum = add_dropped(&self.dense, x, residual, &self.dropout, place);
         norm(&self.LayerNorm, self.norm_eps, sum)
     }
 }

@@ -11,6 +11,7 @@ pub mod deberta;
 pub mod distilbert;
 mod electra;
 mod head;
+pub mod hooks;
 pub mod layers;
 mod model;
 pub mod modernbert;
@@ -20,6 +21,7 @@ mod roberta;
 pub use attention::{Mask, Pass};
 pub use config::EncoderConfig;
 pub use head::{Head, HeadConfig, Pool, pooled};
+pub use hooks::LayerHooks;
 pub use model::Encoder;
 
 use burn::tensor::Device;

@@ -10,6 +10,7 @@ use super::bert::Bert;
 use super::config::EncoderConfig;
 use super::deberta::Deberta;
 use super::distilbert::DistilBert;
+use super::hooks::{LayerHooks, Place, Places};
 use super::modernbert::ModernBert;
 use super::{Family, family};
 use crate::lm::Layout;
@@ -20,9 +21,9 @@ pub(crate) trait Parts {
         Pass::new(layout)
     }
     fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3>;
-    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3>;
+    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3>;
     /// [`Parts::layer`] for the first column alone, `[batch, 1, d_model]`: the others serve as keys and values.
-    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3>;
+    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3>;
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {
         x
     }
@@ -39,10 +40,12 @@ pub(crate) enum Body {
 }
 
 /// A text encoder. Module paths are those of its checkpoint with a head
-/// (`bert.encoder.layer.0.attention.self.query`).
+/// (`bert.encoder.layer.0.attention.self.query`); its hooks are beside the checkpoint's modules (`bert.hooks.0.output`).
 #[derive(Debug, Clone)]
 pub struct Encoder {
     body: Body,
+    /// One for each layer.
+    hooks: Vec<LayerHooks>,
     config: Arc<EncoderConfig>,
     family: &'static Family,
 }
@@ -52,6 +55,9 @@ impl Encoder {
         let family = family(&config.model_type).expect("a config names a family that is implemented");
         Self {
             body: (family.build)(&config, device),
+            hooks: (0..config.depth)
+                .map(|_| LayerHooks::new(config.d_model, device))
+                .collect(),
             config: Arc::new(config),
             family,
         }
@@ -76,8 +82,8 @@ impl Encoder {
     }
 
     /// Tokens `[batch, tokens]` to hidden states `[batch, tokens, d_model]` after the last layer and its norm. `types`:
-    /// the type of each token (0 in the first text of a pair, 1 in the second), all 0 if absent; models without them take
-    /// no notice.
+    /// the type of each token (0 in the first text of a pair, 1 in the second), all 0 if absent; models without token types
+    /// ignore them.
     ///
     /// What stands at padding is meaningless but finite.
     ///
@@ -91,7 +97,7 @@ impl Encoder {
         })
     }
 
-    /// [`Encoder::hidden`] of the first column alone, `[batch, 1, d_model]`: of the last layer nothing else is worked out.
+    /// [`Encoder::hidden`] of the first column alone, `[batch, 1, d_model]`: nothing else of the last layer is computed.
     ///
     /// # Panics
     /// As [`Encoder::hidden`].
@@ -100,7 +106,12 @@ impl Encoder {
         kernels::with_pool(&device, || {
             let last = self.config.depth - 1;
             let (x, pass) = self.through(last, ids, layout, types);
-            self.normed(self.parts().layer_first(last, x, &pass))
+            let hooks = &self.hooks[last];
+            // What is bound there may choose tokens by their place among all.
+            self.normed(match hooks.are_bound() {
+                true => self.layer(last, x, &pass).narrow(1, 0, 1),
+                false => self.parts().layer_first(last, x, &pass, hooks.places(&pass)),
+            })
         })
     }
 
@@ -138,7 +149,9 @@ impl Encoder {
 
     /// One layer, `[batch, tokens, d_model]` to the same.
     pub fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.parts().layer(index, x, pass)
+        let hooks = &self.hooks[index];
+        let x = self.parts().layer(index, x, pass, hooks.places(pass));
+        Place::new(&hooks.output, pass).forward(x)
     }
 
     /// What follows the last layer, `[batch, tokens, d_model]` to the same.
@@ -146,40 +159,42 @@ impl Encoder {
         self.parts().normed(x)
     }
 
-    fn with(self, change: impl FnOnce(Body) -> Body) -> Self {
+    fn with(self, body: impl FnOnce(Body) -> Body, hooks: impl FnOnce(Vec<LayerHooks>) -> Vec<LayerHooks>) -> Self {
         Self {
-            body: change(self.body),
+            body: body(self.body),
+            hooks: hooks(self.hooks),
             ..self
         }
     }
 }
 
 const HOLDER: &str = "Struct:Encoder";
+const HOOKS: &str = "hooks";
 
 // Written out, not derived: paths begin with the checkpoint's name of the encoder, and have no name of a family in them.
 impl Module for Encoder {
     fn collect_devices(&self, devices: Devices) -> Devices {
-        self.body.collect_devices(devices)
+        self.hooks.collect_devices(self.body.collect_devices(devices))
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.with(|body| body.fork(device))
+        self.with(|body| body.fork(device), |hooks| hooks.fork(device))
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.with(|body| body.to_device(device))
+        self.with(|body| body.to_device(device), |hooks| hooks.to_device(device))
     }
 
     fn train(self) -> Self {
-        self.with(Module::train)
+        self.with(Module::train, Module::train)
     }
 
     fn valid(&self) -> Self {
-        self.clone().with(|body| body.valid())
+        self.clone().with(|body| body.valid(), |hooks| hooks.valid())
     }
 
     fn materialize(self) -> Self {
-        self.with(Module::materialize)
+        self.with(Module::materialize, Module::materialize)
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
@@ -190,20 +205,26 @@ impl Module for Encoder {
             Body::Deberta(body) => body.visit(visitor),
             Body::ModernBert(body) => body.visit(visitor),
         }
+        visitor.enter_module(HOOKS, HOLDER);
+        self.hooks.visit(visitor);
+        visitor.exit_module(HOOKS, HOLDER);
         visitor.exit_module(self.family.prefix, HOLDER);
     }
 
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
         let prefix = self.family.prefix;
         mapper.enter_module(prefix, HOLDER);
-        let mapped = self.with(|body| match body {
+        let body = match self.body {
             Body::Bert(body) => Body::Bert(body.map(mapper)),
             Body::DistilBert(body) => Body::DistilBert(body.map(mapper)),
             Body::Deberta(body) => Body::Deberta(body.map(mapper)),
             Body::ModernBert(body) => Body::ModernBert(body.map(mapper)),
-        });
+        };
+        mapper.enter_module(HOOKS, HOLDER);
+        let hooks = self.hooks.map(mapper);
+        mapper.exit_module(HOOKS, HOLDER);
         mapper.exit_module(prefix, HOLDER);
-        mapped
+        Self { body, hooks, ..self }
     }
 }
 

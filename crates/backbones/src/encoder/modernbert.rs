@@ -6,11 +6,12 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
-use wegeft::{linear, linear_add};
+use wegeft::{embedding, linear, linear_add};
 
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use super::hooks::Places;
 use super::layers::{add_dropped, dense, dropout, table};
 use super::model::{Body, Parts};
 use super::{Family, Size};
@@ -135,14 +136,14 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, rotation: &Rotation, mask: &Mask) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, rotation: &Rotation, mask: &Mask, places: Places) -> Tensor<3> {
         let mixed = self.mixed(x.clone(), rotation, mask, false);
-        self.rest(x, mixed)
+        self.rest(x, mixed, places)
     }
 
-    fn forward_first(&self, x: Tensor<3>, rotation: &Rotation, mask: &Mask) -> Tensor<3> {
+    fn forward_first(&self, x: Tensor<3>, rotation: &Rotation, mask: &Mask, places: Places) -> Tensor<3> {
         let mixed = self.mixed(x.clone(), rotation, &mask.first(), true);
-        self.rest(x.narrow(1, 0, 1), mixed)
+        self.rest(x.narrow(1, 0, 1), mixed, places)
     }
 
     fn mixed(&self, x: Tensor<3>, rotation: &Rotation, mask: &Mask, first: bool) -> Tensor<3> {
@@ -153,10 +154,13 @@ impl Layer {
         self.attn.mixed(normed, rotation, mask, first)
     }
 
-    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>) -> Tensor<3> {
-        let x = add_dropped(&self.attn.Wo, mixed, x, &self.attn.dropout);
+    fn rest(&self, x: Tensor<3>, mixed: Tensor<3>, places: Places) -> Tensor<3> {
+        let x = add_dropped(&self.attn.Wo, mixed, x, &self.attn.dropout, places.attn_out);
         let hidden = self.mlp.hidden(norm(&self.mlp_norm, self.norm_eps, x.clone()));
-        linear_add(&self.mlp.Wo, hidden, x)
+        match places.mlp_out.is_bound() {
+            true => x + places.mlp_out.forward(linear(&self.mlp.Wo, hidden)),
+            false => linear_add(&self.mlp.Wo, hidden, x),
+        }
     }
 }
 
@@ -211,20 +215,20 @@ impl Parts for ModernBert {
     }
 
     fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout, _types: Option<Tensor<2, Int>>) -> Tensor<3> {
-        let x = self.embeddings.tok_embeddings.forward(ids);
+        let x = embedding(&self.embeddings.tok_embeddings, ids);
         let dtype = kernels::compute_dtype(&x);
         let x = norm(&self.embeddings.norm, self.norm_eps, x.cast(dtype));
         self.embeddings.drop.forward(x)
     }
 
-    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
         let (rotation, mask) = self.kind(index, pass);
-        self.layers[index].forward(x, rotation, mask)
+        self.layers[index].forward(x, rotation, mask, places)
     }
 
-    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3> {
         let (rotation, mask) = self.kind(index, pass);
-        self.layers[index].forward_first(x, rotation, mask)
+        self.layers[index].forward_first(x, rotation, mask, places)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

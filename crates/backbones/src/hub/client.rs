@@ -108,7 +108,7 @@ impl Client {
         };
         let mut uri: Uri = url
             .parse()
-            .map_err(|_| FetchError::Connection(format!("{url} is no address")))?;
+            .map_err(|_| FetchError::Connection(format!("{url} is not an address")))?;
         let mut said = Vec::new();
         let mut trusted = true;
         for _ in 0..=REDIRECTS {
@@ -193,12 +193,12 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, FetchError> {
         }
     };
     let Ok(uri) = absolute.parse::<Uri>() else {
-        return refused(format!("to '{}', which is no address", location.escape_debug()));
+        return refused(format!("to '{}', which is not an address", location.escape_debug()));
     };
     match (own, uri.scheme_str()) {
         ("https", Some("http")) => refused("from https to http, which is not followed".to_string()),
         (_, Some(_)) if uri.host().is_some() => Ok(uri),
-        _ => refused(format!("to '{}', which is no address", location.escape_debug())),
+        _ => refused(format!("to '{}', which is not an address", location.escape_debug())),
     }
 }
 

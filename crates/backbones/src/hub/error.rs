@@ -7,9 +7,9 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum HubError {
     /// Neither a path that exists nor a name of the form `org/name`.
-    #[error("model '{0}' is no folder, no .safetensors file and no name of the form org/name; check the path")]
+    #[error("model '{0}' is neither a folder, a .safetensors file nor a name of the form org/name; check the path")]
     NoSuchPath(String),
-    /// A revision that is no branch, tag or commit.
+    /// A revision that is not a branch, tag or commit.
     #[error("revision '{0}' is not the name of a branch, tag or commit; give one after the @, such as org/name@main")]
     Revision(String),
     /// A name that cannot be fetched because the network is switched off.
@@ -38,7 +38,7 @@ pub enum HubError {
 pub enum FetchError {
     /// 401.
     #[error(
-        "the server wants to know who asks (401): the model does not exist, is private or is gated; check the name, or set \
+        "the server asks for authentication (401): the model does not exist, is private or is gated; check the name, or set \
          HF_TOKEN to a token that may read it"
     )]
     Unauthorized,

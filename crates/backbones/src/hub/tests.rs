@@ -402,7 +402,7 @@ fn redirects_that_lead_nowhere_are_refused() {
         (None, "without saying where"),
         (Some("file:///etc/passwd"), "scheme 'file'"),
         (Some("/again"), "more than 10 times"),
-        (Some("http://"), "no address"),
+        (Some("http://"), "not an address"),
     ] {
         let cache = tempfile::tempdir().unwrap();
         let server = Server::new(move |_, _| match location {

@@ -35,7 +35,7 @@ impl Files {
     /// The tensors whose names `wanted` accepts, as f32, under the names that they have in the files.
     ///
     /// # Errors
-    /// A file that cannot be read, a tensor that is no float.
+    /// A file that cannot be read, a tensor that is not a float.
     pub(crate) fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<Tensors, AdapterError> {
         self.tensors(wanted, false)
     }

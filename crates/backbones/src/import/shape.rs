@@ -110,7 +110,7 @@ pub(super) fn resized(
     let patch = config.patch_size;
     if height == 0 || width == 0 || height % patch != 0 || width % patch != 0 {
         return Err(format!(
-            "image_size {} is no multiple of the patch size {patch}",
+            "image_size {} is not a multiple of the patch size {patch}",
             spelled([height, width])
         ));
     }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 use kernels::{AttentionOptions, Visible};
 use wegeft::linear_many;
 
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::DecoderConfig;
 use super::dense::dense;
 use super::norm::RmsNorm;
@@ -90,13 +90,7 @@ impl Attention {
     }
 
     /// What the heads mix, before `o_proj`. `x`: `[batch, tokens, d_model]`, result `[batch, tokens, heads·head_dim]`.
-    pub fn mixed(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    pub fn mixed(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let prepare = |x: Tensor<4>, norm: &Option<RmsNorm>| {
             let x = match norm {
                 Some(norm) => norm.forward(x),
@@ -111,10 +105,7 @@ impl Attention {
         let query = prepare(split(query, self.heads), &self.q_norm);
         let key = prepare(split(key, self.kv_heads), &self.k_norm);
         let value = split(value, self.kv_heads);
-        let (key, value) = match cache {
-            Some(cache) => cache.extend(key, value),
-            None => (key, value),
-        };
+        let (key, value) = past.extend(key, value);
         attend(query, key, value, visible, self.scale, self.softcap)
     }
 }

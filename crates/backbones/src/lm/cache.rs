@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::layout::Layout;
+use super::spread::Spread;
 
 /// The caches of all layers, and the layout of what they hold.
 #[derive(Debug, Clone)]
@@ -44,6 +45,39 @@ impl Cache {
             });
         }
     }
+}
+
+/// What a layer's tokens see beside each other: the keys and values of a prefix, and those of the tokens before.
+#[derive(Debug)]
+pub struct Past<'a> {
+    /// Where the prefix stands, and its keys and values `[virtual tokens, kv_heads·head_dim]`.
+    pub(crate) prefix: Option<(&'a Spread, [Tensor<2>; 2])>,
+    pub(crate) cache: Option<&'a mut LayerCache>,
+}
+
+impl Past<'_> {
+    /// The keys and values that a layer attends to, given those of its own tokens; each `[batch, kv_heads, tokens, head_dim]`.
+    pub fn extend(self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let (keys, values) = match self.prefix {
+            None => (keys, values),
+            Some((spread, [before_keys, before_values])) => (
+                with_prefix(spread, before_keys, keys),
+                with_prefix(spread, before_values, values),
+            ),
+        };
+        match self.cache {
+            Some(cache) => cache.extend(keys, values),
+            None => (keys, values),
+        }
+    }
+}
+
+fn with_prefix(spread: &Spread, prefix: Tensor<2>, own: Tensor<4>) -> Tensor<4> {
+    let [batch, heads, tokens, width] = own.dims();
+    let own = own.swap_dims(1, 2).reshape([batch, tokens, heads * width]);
+    let all = spread.inserted(prefix, own);
+    let [_, tokens, _] = all.dims();
+    all.reshape([batch, tokens, heads, width]).swap_dims(1, 2)
 }
 
 /// Keys and values of one layer, in buffers `[batch, kv_heads, capacity, head_dim]` that are written in place.

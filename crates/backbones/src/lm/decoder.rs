@@ -4,22 +4,27 @@ use std::sync::Arc;
 
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::Linear;
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::{Prompts, linear};
+use wegeft::{Prompts, TokenHook, linear};
 
-use super::cache::{Cache, LayerCache};
+use super::cache::{Cache, LayerCache, Past};
 use super::config::{DecoderConfig, LayerKind};
 use super::families::Model;
 use super::layout::Layout;
 use super::parts::Parts;
 use super::rope::Rotation;
+use super::spread::Spread;
 
 /// A language model. Module paths are those of its checkpoint (`model.layers.0.self_attn.q_proj`,
 /// `transformer.h.0.attn.c_attn`).
 #[derive(Debug, Clone)]
 pub struct Decoder {
     model: Model,
+    /// Virtual tokens before the embeddings of every document.
+    prompt: TokenHook,
+    /// Keys and values before those of every document, for all layers.
+    prefix: TokenHook,
     config: Arc<DecoderConfig>,
 }
 
@@ -33,6 +38,12 @@ pub struct Pass {
     visible: Vec<(Option<usize>, Visible)>,
     /// One for each of the config's.
     rotations: Vec<Rotation>,
+    /// Of what the layers read.
+    read: Layout,
+    /// Of all that is seen, the past included.
+    keys: Layout,
+    prompt: Option<Spread>,
+    prefix: Option<Spread>,
     /// For methods that edit the first and last tokens of prompts.
     prompts: Prompts,
 }
@@ -50,8 +61,11 @@ impl DecoderConfig {
 impl Decoder {
     fn new(config: DecoderConfig, device: &Device) -> Self {
         let model = Model::new(&config, device);
+        let kv = config.kv_heads * config.head_dim;
         Self {
             model,
+            prompt: TokenHook::new(config.d_model, device),
+            prefix: TokenHook::new(2 * config.layers.len() * kv, device),
             config: Arc::new(config),
         }
     }
@@ -82,25 +96,17 @@ impl Decoder {
     }
 
     fn read(&self, ids: Tensor<2, Int>, layout: &Layout, mut cache: Option<&mut Cache>) -> Tensor<3> {
-        let (queries, keys) = match &cache {
-            Some(cache) => {
-                assert!(cache.past.ends_with_text(), "a cache is padded on the left");
-                let queries = layout.clone().after(&cache.past);
-                let keys = cache.past.joined(&queries);
-                (queries, keys)
-            }
-            None => (layout.clone(), layout.clone()),
-        };
-        let mut x = self.embed(ids, &queries);
-        let pass = self.pass(&queries, &keys, x.dtype(), &x.device());
+        let pass = self.pass(layout, cache.as_deref(), &ids.device());
+        let mut x = self.embed(ids, &pass);
         for index in 0..self.config.layers.len() {
             let layer_cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
             x = self.layer(index, x, &pass, layer_cache);
         }
+        let x = self.normed(x, &pass);
         if let Some(cache) = cache {
-            cache.past = keys;
+            cache.past = pass.keys;
         }
-        self.parts().normed(x)
+        x
     }
 
     /// Hidden states `[batch, tokens, d_model]` to logits `[batch, tokens, vocab]`.
@@ -130,31 +136,84 @@ impl Decoder {
         }
     }
 
-    /// Embeddings `[batch, tokens, d_model]` of tokens `[batch, tokens]`: the first step of [`Decoder::hidden`]. Their
-    /// type is that of all that follows: the weights' own, but f32 where [`kernels::compute_dtype`] says so.
-    pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
-        let x = self.parts().embed(ids, layout);
+    /// What the layers need to know of tokens of that layout, which come after those that `cache` holds.
+    ///
+    /// # Panics
+    /// A cache whose rows end with padding: what is cached is padded on the left.
+    pub fn pass(&self, layout: &Layout, cache: Option<&Cache>, device: &Device) -> Pass {
+        let queries = match cache {
+            Some(cache) => {
+                assert!(cache.past.ends_with_text(), "a cache is padded on the left");
+                layout.clone().after(&cache.past)
+            }
+            None => layout.clone(),
+        };
+        let spread = |hook: &TokenHook| {
+            let [count, _] = hook.tokens()?.dims();
+            Spread::new(&queries, count, device)
+        };
+        let (prompt, prefix) = (spread(&self.prompt), spread(&self.prefix));
+        let all = prompt
+            .as_ref()
+            .or(prefix.as_ref())
+            .map_or(&queries, Spread::layout)
+            .clone();
+        let keys = match cache {
+            Some(cache) => cache.past.joined(&all),
+            None => all.clone(),
+        };
+        let mut visible: Vec<(Option<usize>, Visible)> = Vec::new();
+        for LayerKind { window, .. } in &self.config.layers {
+            if !visible.iter().any(|(made, _)| made == window) {
+                let seen = all.visible(&keys, *window);
+                let seen = match &prefix {
+                    Some(prefix) => prefix.of_own(seen),
+                    None => seen,
+                };
+                visible.push((*window, seen));
+            }
+        }
+        // A prefix has keys and values only.
+        let read = prefix.as_ref().map_or(&all, Spread::own).clone();
+        let dtype = kernels::compute_dtype(&self.parts().embedding().weight.base());
+        let rotations = self.config.ropes.iter();
+        Pass {
+            visible,
+            rotations: rotations.map(|rope| rope.rotation(&read, dtype, device)).collect(),
+            prompts: read.prompts(),
+            read,
+            keys,
+            prompt,
+            prefix,
+        }
+    }
+
+    /// Tokens `[batch, tokens]` to what goes into the first layer, `[batch, tokens, d_model]`, the virtual tokens of a prompt
+    /// among them: the first step of [`Decoder::hidden`]. Its type is that of all that follows: the weights' own, but f32
+    /// where [`kernels::compute_dtype`] says so.
+    pub fn embed(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
+        let parts = self.parts();
+        let positions = parts.positions(&pass.read, &ids.device());
+        let placed = |x: Tensor<3>| match positions {
+            Some(positions) => {
+                let dtype = x.dtype();
+                x + positions.cast(dtype)
+            }
+            None => x,
+        };
+        let x = parts.embed(ids);
+        let Some((spread, tokens)) = pass.prompt.as_ref().zip(self.prompt.tokens()) else {
+            return self.scaled(placed(x));
+        };
+        placed(spread.inserted(tokens, self.scaled(x)))
+    }
+
+    fn scaled(&self, x: Tensor<3>) -> Tensor<3> {
         let dtype = kernels::compute_dtype(&x);
         let x = x.cast(dtype);
         match self.config.embed_scale {
             1.0 => x,
             scale => x.mul_scalar(scale),
-        }
-    }
-
-    /// What the layers need to know of `queries` over `keys` (both the layout of the batch, without a cache).
-    pub fn pass(&self, queries: &Layout, keys: &Layout, dtype: DType, device: &Device) -> Pass {
-        let mut visible: Vec<(Option<usize>, Visible)> = Vec::new();
-        for LayerKind { window, .. } in &self.config.layers {
-            if !visible.iter().any(|(made, _)| made == window) {
-                visible.push((*window, queries.visible(keys, *window)));
-            }
-        }
-        let rotations = self.config.ropes.iter();
-        Pass {
-            visible,
-            rotations: rotations.map(|rope| rope.rotation(queries, dtype, device)).collect(),
-            prompts: queries.prompts(),
         }
     }
 
@@ -164,11 +223,24 @@ impl Decoder {
         let visible = pass.visible.iter().find(|(window, _)| *window == kind.window);
         let (_, visible) = visible.expect("a pass knows the window of every layer");
         let rotation = kind.rope.map(|rope| &pass.rotations[rope]);
-        self.parts().layer(index, x, rotation, visible, &pass.prompts, cache)
+        let width = self.config.kv_heads * self.config.head_dim;
+        let prefix = pass.prefix.as_ref().zip(self.prefix.tokens());
+        let past = Past {
+            prefix: prefix.map(|(spread, tokens)| {
+                let part = |which: usize| tokens.clone().narrow(1, (2 * index + which) * width, width);
+                (spread, [part(0), part(1)])
+            }),
+            cache,
+        };
+        self.parts().layer(index, x, rotation, visible, &pass.prompts, past)
     }
 
-    /// The last norm, `[batch, tokens, d_model]` to the same.
-    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+    /// The last norm, without the virtual tokens of a prompt: `[batch, tokens, d_model]` of the tokens that were read.
+    pub fn normed(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let x = match &pass.prompt {
+            Some(spread) => spread.removed(x),
+            None => x,
+        };
         self.parts().normed(x)
     }
 
@@ -214,9 +286,11 @@ impl Decoder {
         self
     }
 
-    fn with(self, change: impl FnOnce(Model) -> Model) -> Self {
+    fn with(self, model: impl FnOnce(Model) -> Model, hook: impl Fn(TokenHook) -> TokenHook) -> Self {
         Self {
-            model: change(self.model),
+            model: model(self.model),
+            prompt: hook(self.prompt),
+            prefix: hook(self.prefix),
             config: self.config,
         }
     }
@@ -226,37 +300,60 @@ impl Decoder {
 // be the checkpoint's and PEFT's.
 impl Module for Decoder {
     fn collect_devices(&self, devices: Devices) -> Devices {
-        self.model.collect_devices(devices)
+        let devices = self.model.collect_devices(devices);
+        self.prefix.collect_devices(self.prompt.collect_devices(devices))
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.with(|model| model.fork(device))
+        self.with(|model| model.fork(device), |hook| hook.fork(device))
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.with(|model| model.to_device(device))
+        self.with(|model| model.to_device(device), |hook| hook.to_device(device))
     }
 
     fn train(self) -> Self {
-        self.with(Module::train)
+        self.with(Module::train, Module::train)
     }
 
     fn valid(&self) -> Self {
-        self.clone().with(|model| model.valid())
+        self.clone().with(|model| model.valid(), |hook| hook.valid())
     }
 
     fn materialize(self) -> Self {
-        self.with(Module::materialize)
+        self.with(Module::materialize, Module::materialize)
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
         self.model.visit_inner(visitor);
+        for (name, hook) in [(PROMPT, &self.prompt), (PREFIX, &self.prefix)] {
+            visitor.enter_module(name, HOOK);
+            hook.visit(visitor);
+            visitor.exit_module(name, HOOK);
+        }
     }
 
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        self.with(|model| model.map_inner(mapper))
+        let model = self.model.map_inner(mapper);
+        let mut hook = |name: &str, hook: TokenHook| {
+            mapper.enter_module(name, HOOK);
+            let hook = hook.map(mapper);
+            mapper.exit_module(name, HOOK);
+            hook
+        };
+        Self {
+            model,
+            prompt: hook(PROMPT, self.prompt),
+            prefix: hook(PREFIX, self.prefix),
+            config: self.config,
+        }
     }
 }
+
+/// Field names and container type of the hooks, as a derived module would tell them.
+const PROMPT: &str = "prompt";
+const PREFIX: &str = "prefix";
+const HOOK: &str = "Struct:Decoder";
 
 impl ModuleDisplayDefault for Decoder {
     fn content(&self, content: Content) -> Option<Content> {

@@ -9,7 +9,7 @@ use wegeft::{Hook, Prompts, linear};
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind, sliding_layers};
 use super::family::Family;
 use super::fields::Fields;
@@ -66,10 +66,10 @@ impl Block for GemmaLayer {
         rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let attended = linear(&self.self_attn.o_proj, mixed);
         let attended = self.post_attention_layernorm.forward(attended);
         let x = x + self.attn_out.forward_in(attended, prompts);

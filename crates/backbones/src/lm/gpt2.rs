@@ -9,7 +9,7 @@ use wegeft::{Hook, Prompts, embedding, linear};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind};
 use super::dense::dense;
 use super::edited::joined;
@@ -86,10 +86,10 @@ pub struct Gpt2Mlp {
 }
 
 impl Gpt2Layer {
-    fn forward(&self, x: Tensor<3>, visible: &Visible, prompts: &Prompts, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, visible: &Visible, prompts: &Prompts, past: Past<'_>) -> Tensor<3> {
         let mixed = self
             .attn
-            .mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, cache);
+            .mixed(norm(&self.ln_1, self.norm_eps, x.clone()), visible, past);
         let x = joined(&self.attn.c_proj, mixed, x, &self.attn_out, prompts);
         let hidden = self.mlp.hidden(norm(&self.ln_2, self.norm_eps, x.clone()));
         let x = joined(&self.mlp.c_proj, hidden, x, &self.mlp_out, prompts);
@@ -99,13 +99,10 @@ impl Gpt2Layer {
 
 impl Gpt2Attention {
     /// What the heads mix, before `c_proj`.
-    fn mixed(&self, x: Tensor<3>, visible: &Visible, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn mixed(&self, x: Tensor<3>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let parts = split(linear(&self.c_attn, x), 3 * self.heads);
         let part = |index: usize| parts.clone().narrow(1, index * self.heads, self.heads);
-        let (key, value) = match cache {
-            Some(cache) => cache.extend(part(1), part(2)),
-            None => (part(1), part(2)),
-        };
+        let (key, value) = past.extend(part(1), part(2));
         attend(part(0), key, value, visible, self.scale, None)
     }
 }
@@ -163,9 +160,12 @@ impl Parts for Gpt2 {
         }
     }
 
-    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3> {
-        let places = self.transformer.wpe.forward(layout.places(&ids.device()));
-        embedding(&self.transformer.wte, ids) + places
+    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        embedding(&self.transformer.wte, ids)
+    }
+
+    fn positions(&self, layout: &Layout, device: &Device) -> Option<Tensor<3>> {
+        Some(embedding(&self.transformer.wpe, layout.places(device)))
     }
 
     fn layer(
@@ -175,9 +175,9 @@ impl Parts for Gpt2 {
         _rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
-        self.transformer.h[index].forward(x, visible, prompts, cache)
+        self.transformer.h[index].forward(x, visible, prompts, past)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

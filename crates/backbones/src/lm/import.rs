@@ -36,7 +36,7 @@ impl FromStr for Quantize {
         match name {
             "int8" => Ok(Self::Int8),
             "int4" => Ok(Self::Int4),
-            other => Err(format!("'{other}' is no quantization; choose int8 or int4")),
+            other => Err(format!("'{other}' is not a quantization; choose int8 or int4")),
         }
     }
 }
@@ -141,7 +141,7 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
 /// stored as `[d_in, d_out]`.
 ///
 /// # Errors
-/// A file that cannot be read, or a type that is no float.
+/// A file that cannot be read, or a type that is not a float.
 pub(crate) fn fill<M: Module>(
     model: M,
     names: &Names,

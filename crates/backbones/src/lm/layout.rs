@@ -134,7 +134,7 @@ impl Layout {
         &self.positions
     }
 
-    /// True where a token is no padding, row by row.
+    /// True where a token is not padding, row by row.
     pub fn real(&self) -> impl Iterator<Item = bool> {
         self.documents.iter().map(|document| *document != 0)
     }
@@ -239,6 +239,63 @@ impl Layout {
         self
     }
 
+    /// This layout with `count` columns more in front of each document that begins in it, and for every column of the result
+    /// its source: the number of the virtual token, or `count` plus the place of an own one in this layout; none for
+    /// padding, which makes rows with fewer documents as long as the others.
+    pub(crate) fn with_virtual(&self, count: usize) -> (Self, Vec<Option<usize>>) {
+        let begins = |at: usize| self.documents[at] != 0 && self.positions[at] == 0;
+        let row = |row: usize| row * self.tokens..(row + 1) * self.tokens;
+        let beginnings = |of: usize| row(of).filter(|at| begins(*at)).count();
+        let most = (0..self.rows).map(beginnings).max().unwrap_or(0);
+        let tokens = self.tokens + count * most;
+        let mut wide = Self {
+            rows: self.rows,
+            tokens,
+            positions: Vec::with_capacity(self.rows * tokens),
+            documents: Vec::with_capacity(self.rows * tokens),
+            prompts: None,
+        };
+        let mut sources = Vec::with_capacity(self.rows * tokens);
+        // A cache wants its padding on the left.
+        let left = self.ends_with_text();
+        for of in 0..self.rows {
+            let mut push = |document: u32, position: u32, source: Option<usize>| {
+                wide.documents.push(document);
+                wide.positions.push(position);
+                sources.push(source);
+            };
+            let filling = count * (most - beginnings(of));
+            if left {
+                (0..filling).for_each(|_| push(0, 0, None));
+            }
+            let mut offset = 0;
+            for at in row(of) {
+                let document = self.documents[at];
+                if begins(at) {
+                    offset = count as u32;
+                    (0..count).for_each(|token| push(document, token as u32, Some(token)));
+                }
+                push(document, self.positions[at] + offset, Some(count + at));
+            }
+            if !left {
+                (0..filling).for_each(|_| push(0, 0, None));
+            }
+        }
+        (wide, sources)
+    }
+
+    /// The columns `chosen` (counted over all rows), `tokens` of them a row.
+    pub(crate) fn columns(&self, chosen: &[usize], tokens: usize) -> Self {
+        let pick = |values: &[u32]| chosen.iter().map(|column| values[*column]).collect();
+        Self {
+            rows: self.rows,
+            tokens,
+            positions: pick(&self.positions),
+            documents: pick(&self.documents),
+            prompts: None,
+        }
+    }
+
     /// The columns of this layout, then those of `next`.
     pub(crate) fn joined(&self, next: &Layout) -> Self {
         if self.tokens == 0 {
@@ -306,6 +363,17 @@ mod tests {
             [2, 2, 1, 1, 1, 1, 1, 1]
         );
         assert_eq!(next.lengths(), [2, 4]);
+        let (wide, sources) = Layout::packed(&[vec![1, 2], vec![3]], 4).with_virtual(2);
+        assert_eq!(wide.positions(), [0, 1, 2, 0, 1, 2, 3, 2, 0, 1, 2, 3, 4, 2, 0, 0]);
+        assert_eq!(
+            sources,
+            [Some(0), Some(1), Some(2), Some(0), Some(1), Some(3), Some(4), Some(5)]
+                .into_iter()
+                .chain([Some(0), Some(1), Some(6), Some(7), Some(8), Some(9), None, None])
+                .collect::<Vec<_>>()
+        );
+        // What goes on begins no document.
+        assert_eq!(next.with_virtual(2).0.positions(), next.positions());
         let packed = Layout::packed(&[vec![2, 1]], 4);
         assert_eq!(packed.positions(), [0, 1, 0, 0]);
         assert_eq!(ranges(packed.visible(&packed, None)), [0..1, 0..2, 2..3, 0..0]);

@@ -8,7 +8,7 @@ use wegeft::{Hook, Prompts};
 
 use super::activation::Activation;
 use super::attention::Attention;
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind, sliding_layers};
 use super::edited::joined;
 use super::family::Family;
@@ -60,10 +60,10 @@ impl Block for LlamaLayer {
         rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let x = joined(&self.self_attn.o_proj, mixed, x, &self.attn_out, prompts);
         let normed = self.post_attention_layernorm.forward(x.clone());
         let x = joined(&self.mlp.down_proj, self.mlp.hidden(normed), x, &self.mlp_out, prompts);

@@ -3,7 +3,7 @@
 //! One family, one file, with its config fields and its layer; [`FAMILIES`] is their table, and what they share is a file
 //! each. [`Decoder`] is any of them, [`load_lm`] reads one from a Hugging Face folder.
 //!
-//! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope | config family
+//! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope spread | config family
 //! cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
 //! import export adapter; tokenizer and chat_template stand beside.
 
@@ -33,6 +33,7 @@ pub mod phi3;
 pub mod precision;
 pub mod rope;
 pub(crate) mod shards;
+pub(crate) mod spread;
 pub mod stack;
 pub mod tokenizer;
 

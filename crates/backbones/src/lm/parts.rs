@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
 use wegeft::Prompts;
 
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::DecoderConfig;
 use super::layout::Layout;
 use super::rope::Rotation;
@@ -16,7 +16,12 @@ pub(crate) trait Parts {
     fn build(config: &DecoderConfig, device: &Device) -> Self
     where
         Self: Sized;
-    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<3>;
+    /// Rows of the embedding.
+    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3>;
+    /// What is added to the embeddings for the place of each token, `[rows or 1, tokens, d_model]`.
+    fn positions(&self, _layout: &Layout, _device: &Device) -> Option<Tensor<3>> {
+        None
+    }
     fn layer(
         &self,
         index: usize,
@@ -24,7 +29,7 @@ pub(crate) trait Parts {
         rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3>;
     fn normed(&self, x: Tensor<3>) -> Tensor<3>;
     fn head(&self) -> Option<&Linear>;

@@ -10,7 +10,7 @@ use wegeft::{Hook, Prompts, linear};
 
 use super::activation::Activation;
 use super::attention::{attend, split};
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::{DecoderConfig, LayerKind};
 use super::dense::dense;
 use super::edited::joined;
@@ -97,10 +97,10 @@ impl Block for Phi3Layer {
         rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
-        let mixed = self.self_attn.mixed(normed, rotation, visible, cache);
+        let mixed = self.self_attn.mixed(normed, rotation, visible, past);
         let x = joined(&self.self_attn.o_proj, mixed, x, &self.attn_out, prompts);
         let normed = self.post_attention_layernorm.forward(x.clone());
         let x = joined(&self.mlp.down_proj, self.mlp.hidden(normed), x, &self.mlp_out, prompts);
@@ -110,13 +110,7 @@ impl Block for Phi3Layer {
 
 impl Phi3Attention {
     /// What the heads mix, before `o_proj`.
-    fn mixed(
-        &self,
-        x: Tensor<3>,
-        rotation: Option<&Rotation>,
-        visible: &Visible,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor<3> {
+    fn mixed(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let parts = split(linear(&self.qkv_proj, x), self.heads + 2 * self.kv_heads);
         let turned = |x: Tensor<4>| match rotation {
             Some(rotation) => rotation.apply(x),
@@ -125,10 +119,7 @@ impl Phi3Attention {
         let query = turned(parts.clone().narrow(1, 0, self.heads));
         let key = turned(parts.clone().narrow(1, self.heads, self.kv_heads));
         let value = parts.narrow(1, self.heads + self.kv_heads, self.kv_heads);
-        let (key, value) = match cache {
-            Some(cache) => cache.extend(key, value),
-            None => (key, value),
-        };
+        let (key, value) = past.extend(key, value);
         attend(query, key, value, visible, self.scale, None)
     }
 }

@@ -26,7 +26,7 @@ impl FromStr for Precision {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "f16" => Ok(Self::F16),
-            other => Err(format!("'{other}' is no dtype; choose f32, bf16 or f16")),
+            other => Err(format!("'{other}' is not a dtype; choose f32, bf16 or f16")),
         }
     }
 }

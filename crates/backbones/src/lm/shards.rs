@@ -132,10 +132,10 @@ impl Shards {
         &self.files[0]
     }
 
-    /// One tensor of `tensors()`, as a matrix transposed if `transpose` says so.
+    /// One tensor of `tensors()`, transposed if `transpose` is true and it is a matrix.
     ///
     /// # Errors
-    /// A file that cannot be read, or a type that is no float.
+    /// A file that cannot be read, or a type that is not a float.
     pub(crate) fn read(&self, name: &str, transpose: bool, precision: Precision) -> Result<TensorData, AdapterError> {
         let entry = &self.tensors[name];
         let path = &self.files[entry.file];

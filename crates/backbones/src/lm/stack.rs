@@ -6,10 +6,9 @@ use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
 use wegeft::{Prompts, embedding};
 
-use super::cache::LayerCache;
+use super::cache::Past;
 use super::config::DecoderConfig;
 use super::dense::dense;
-use super::layout::Layout;
 use super::norm::RmsNorm;
 use super::parts::Parts;
 use super::rope::Rotation;
@@ -29,7 +28,7 @@ pub trait Block: Module {
         rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3>;
 }
 
@@ -71,7 +70,7 @@ impl<L: Block> Parts for CausalLm<L> {
         }
     }
 
-    fn embed(&self, ids: Tensor<2, Int>, _layout: &Layout) -> Tensor<3> {
+    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         embedding(&self.model.embed_tokens, ids)
     }
 
@@ -82,9 +81,9 @@ impl<L: Block> Parts for CausalLm<L> {
         rotation: Option<&Rotation>,
         visible: &Visible,
         prompts: &Prompts,
-        cache: Option<&mut LayerCache>,
+        past: Past<'_>,
     ) -> Tensor<3> {
-        self.model.layers[index].forward(x, rotation, visible, prompts, cache)
+        self.model.layers[index].forward(x, rotation, visible, prompts, past)
     }
 
     fn normed(&self, x: Tensor<3>) -> Tensor<3> {

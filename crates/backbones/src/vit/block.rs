@@ -90,7 +90,7 @@ impl Block {
     }
 
     /// [`Block::forward`] for the first `count` tokens only, `[batch, count, d_model]`: the others serve as keys and values
-    /// and are worked out no further.
+    /// and are computed no further.
     pub(super) fn forward_first(&self, x: Tensor<3>, count: usize, rope: Option<&Rope>) -> Tensor<3> {
         // What is bound there may choose tokens by their place among all.
         if [&self.attn_out, &self.mlp_out, &self.output]

@@ -2,6 +2,8 @@
 
 use backbones::lm::{Layout, Side};
 use burn::tensor::Device;
+use wegeft::methods::reft::Positions;
+use wegeft::{AdapterConfig, ReftConfig};
 
 use crate::{expected, furthest, ids, load, values};
 
@@ -104,5 +106,47 @@ fn a_text_reads_the_same_wherever_it_stands() {
             let off = furthest(&values(hidden), &alone);
             assert!(off < 1e-5, "{name}: {off}");
         }
+    }
+}
+
+/// Methods that act on activations edit the tokens of each text alone: padding and neighbours change nothing, whether all of
+/// the last layer is computed or its first column.
+#[test]
+fn hooks_edit_each_text_by_itself() {
+    let device = Device::flex();
+    let ends = ReftConfig::loreft(2).with_position(Positions::Ends { first: 2, last: 1 });
+    // Not DeBERTa-v2, whose convolution reads the neighbours.
+    for name in ["bert", "distilbert", "electra", "deberta_v3", "modernbert"] {
+        let (model, expected) = (load(name, &device).model, expected(name));
+        let text = ids(&expected["whole_ids"], &device).narrow(0, 0, 1).narrow(1, 0, 5);
+        let filler = ids(&expected["whole_ids"], &device).narrow(0, 1, 1).narrow(1, 0, 3);
+        let both = burn::tensor::Tensor::cat(vec![filler, text.clone()], 1);
+        let dense = Layout::dense(1, 5);
+        let frozen = values(model.hidden(text.clone(), &dense, None));
+        for config in [
+            AdapterConfig::new(ends.clone()),
+            AdapterConfig::direft(2),
+            AdapterConfig::houlsby(2),
+            AdapterConfig::pfeiffer(2),
+        ] {
+            let adapted = config.init(model.clone()).unwrap();
+            let layers = model.encoder().unwrap().config().depth;
+            let a_layer = if config == AdapterConfig::houlsby(2) { 2 } else { 1 };
+            assert_eq!(adapted.bank().groups().len(), a_layer * layers, "{name}");
+            let bound = adapted.bind();
+            let alone = values(bound.hidden(text.clone(), &dense, None));
+            assert!(furthest(&alone, &frozen) > 1e-5, "{name}: {config:?} changes nothing");
+            let logits = values(bound.forward(text.clone(), &dense, None));
+            let left = Layout::padded(&[5], 8, Side::Left);
+            let off = furthest(&values(bound.forward(both.clone(), &left, None)), &logits);
+            assert!(off < 1e-5, "{name}, logits: {off}");
+            for layout in [left, Layout::packed(&[vec![3, 5]], 8)] {
+                let hidden = bound.hidden(both.clone(), &layout, None).narrow(1, 3, 5);
+                let off = furthest(&values(hidden), &alone);
+                assert!(off < 1e-5, "{name}: {config:?}: {off}");
+            }
+        }
+        let refused = AdapterConfig::vpt(2, true).init(model).unwrap_err().to_string();
+        assert!(refused.contains("no wegeft::Hook named 'input'"), "{refused}");
     }
 }

@@ -25,7 +25,7 @@ use crate::json::null_as_default;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, dropped, dropped_inputs, with_rest};
+use crate::tensor::{cast, dropped, dropped_inputs};
 
 /// Settings of AdaLoRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ impl AdaLoraConfig {
         }
         if !(self.orth_reg_weight.is_finite() && self.orth_reg_weight >= 0.0) {
             let message = format!(
-                "{} is no weight of a penalty; set it to 0 or more",
+                "{} is not a valid weight of a penalty; set it to 0 or more",
                 self.orth_reg_weight
             );
             return Err(AdapterError::bad_field("orth_reg_weight", message));
@@ -249,21 +249,6 @@ impl BoundAdaLora {
 }
 
 impl Edit for BoundAdaLora {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.affine(x, weight, None, None)
-    }
-
-    fn affine(
-        &self,
-        x: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        let update = self.update(x.clone(), weight.clone());
-        affine(x, weight, bias, Some(with_rest(update, None, residual)))
-    }
-
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         self.factors().forward(dropped(x, self.dropout))
     }
@@ -488,7 +473,7 @@ fn values(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// `adapted` with 0 in E where `left` says so.
+/// `adapted` with 0 in E where `left` is false.
 fn cut<M: Module + ModuleDisplay>(adapted: Adapted<M>, left: &[Vec<bool>]) -> Adapted<M> {
     let sites = adapted.bank().factors.iter().zip(left);
     let masks: HashMap<ParamId, &Vec<bool>> = sites

@@ -17,7 +17,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{cast, product};
+use crate::tensor::{cast, product, with_rest};
 
 /// Settings of BOFT; names as in PEFT. Of `boft_block_size` and `boft_block_num` one is given, the other 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -217,12 +217,19 @@ impl BoundBoft {
 }
 
 impl Edit for BoundBoft {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
         let dtype = x.dtype();
         let x = cast(x, self.scales.dtype());
         let turned = self.dropped().iter().rev().fold(x, |x, turn| turn.columns(x));
         let out = product(cast(turned, dtype), weight);
-        out.clone() * cast(self.row(), out.dtype())
+        let row = cast(self.row(), out.dtype());
+        with_rest(out * row, bias, residual)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

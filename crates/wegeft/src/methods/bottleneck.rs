@@ -1,4 +1,4 @@
-//! Bottleneck adapters: `h + up(act(down(h)))` on what a sublayer puts out, before it joins the residual stream.
+//! Bottleneck adapters: `h + up(act(down(h)))` on a sublayer's output, before it joins the residual stream.
 //!
 //! - Houlsby (Houlsby et al. 2019, arXiv 1902.00751): after attention and after the MLP, GELU, weights of
 //!   N(0, 0.01²) cut at two standard deviations, so that the start is near the frozen model; size 64 in the paper;

@@ -2,7 +2,7 @@
 
 use crate::error::AdapterError;
 
-/// A scale must be a number.
+/// A scale must be finite.
 pub(crate) fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
     match alpha.is_finite() {
         true => Ok(()),
@@ -13,7 +13,7 @@ pub(crate) fn check_alpha(field: &str, alpha: f64) -> Result<(), AdapterError> {
     }
 }
 
-/// A dropout must leave something.
+/// A dropout probability must be in [0, 1).
 pub(crate) fn check_probability(field: &str, p: f64) -> Result<(), AdapterError> {
     match (0.0..1.0).contains(&p) {
         true => Ok(()),

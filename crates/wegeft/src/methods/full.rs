@@ -1,5 +1,5 @@
-//! Full fine-tuning: every parameter of the model is trained. It has no
-//! factors of its own.
+//! Full fine-tuning: every parameter of the model is trained. It has no factors of
+//! its own.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::targets::Targets;
 pub struct FullConfig {}
 
 impl FullConfig {
-    /// The only one.
+    /// Full fine-tuning.
     pub fn new() -> Self {
         Self::default()
     }
@@ -46,7 +46,7 @@ impl Method for FullConfig {
         true
     }
 
-    /// All elements of the sites.
+    /// All parameters of the sites.
     fn params_of(&self, sites: &[Site]) -> Result<usize, AdapterError> {
         Ok(sites.iter().map(|site| site.d_in * site.d_out).sum())
     }

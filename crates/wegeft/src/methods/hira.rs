@@ -15,7 +15,7 @@ use crate::group::Group;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, dequantized, dropped, with_rest};
+use crate::tensor::{cast, dequantized, dropped};
 
 /// What A starts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,21 +127,6 @@ impl BoundHira {
 }
 
 impl Edit for BoundHira {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.affine(x, weight, None, None)
-    }
-
-    fn affine(
-        &self,
-        x: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        let update = self.update(x.clone(), weight.clone());
-        affine(x, weight, bias, Some(with_rest(update, None, residual)))
-    }
-
     fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let change = cast(dequantized(weight), self.a.dtype()) * self.gains();

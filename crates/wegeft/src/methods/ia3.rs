@@ -1,5 +1,5 @@
 //! IA3 (Infused Adapter by Inhibiting and Amplifying Inner Activations, Liu et al. 2022, arXiv 2205.05638): a
-//! learned vector scales what a layer puts out, `y = l ∘ (x W + b)`, or, for feed-forward layers, what it reads,
+//! learned vector scales a layer's output, `y = l ∘ (x W + b)`, or, for feed-forward layers, its input,
 //! `y = (l ∘ x) W + b`. l starts at 1. In the paper: keys, values, and the second layer of the MLP as feed-forward.
 
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ use crate::json::null_as_default;
 use crate::method::{self, Method};
 use crate::site::Site;
 use crate::targets::TargetModules;
-use crate::tensor::{cast, product};
+use crate::tensor::{affine, cast, product, with_rest};
 
 /// Settings of IA3; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ impl Method for Ia3Config {
     }
 }
 
-/// Name of l where it scales what the layer reads, and where it scales what the layer puts out.
+/// Name of l where it scales the layer's input, and where it scales its output.
 const INPUT: &str = "l_input";
 const OUTPUT: &str = "l_output";
 
@@ -103,11 +103,17 @@ impl BoundIa3 {
 }
 
 impl Edit for BoundIa3 {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    fn affine(
+        &self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
         let l = cast(self.row(), x.dtype());
         match self.input {
-            true => product(x * l, weight),
-            false => product(x, weight) * l,
+            true => affine(x * l, weight, bias, residual),
+            false => with_rest(product(x, weight) * l, bias, residual),
         }
     }
 

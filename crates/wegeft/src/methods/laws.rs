@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, Tolerance};
 
 use crate::site::{self, ParamInfo};
 use crate::storage::read_config;
-use crate::{Adapted, AdapterConfig, AdapterError, Adapters, Hook, linear};
+use crate::{Adapted, AdapterConfig, AdapterError, Adapters, Hook, TokenHook, linear};
 
 mod net;
 

@@ -22,7 +22,7 @@ use crate::weights::Weights;
 pub struct LayerNormConfig {}
 
 impl LayerNormConfig {
-    /// The only one.
+    /// LayerNorm tuning.
     pub fn new() -> Self {
         Self::default()
     }

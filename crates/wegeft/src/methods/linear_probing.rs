@@ -19,7 +19,7 @@ use crate::targets::Targets;
 pub struct LinearProbingConfig {}
 
 impl LinearProbingConfig {
-    /// The only one.
+    /// Linear probing.
     pub fn new() -> Self {
         Self::default()
     }

@@ -21,7 +21,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, with_rest};
+use crate::tensor::cast;
 
 /// Settings of LoHa; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,21 +166,6 @@ impl BoundLoha {
 }
 
 impl Edit for BoundLoha {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.affine(x, weight, None, None)
-    }
-
-    fn affine(
-        &self,
-        x: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        let update = self.update(x.clone(), weight.clone());
-        affine(x, weight, bias, Some(with_rest(update, None, residual)))
-    }
-
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let update = match self.is_low() {

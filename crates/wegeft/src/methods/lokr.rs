@@ -21,7 +21,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, with_rest};
+use crate::tensor::cast;
 
 /// What the factors start as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,21 +282,6 @@ impl BoundLokr {
 }
 
 impl Edit for BoundLokr {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.affine(x, weight, None, None)
-    }
-
-    fn affine(
-        &self,
-        x: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        let update = self.update(x.clone(), weight.clone());
-        affine(x, weight, bias, Some(with_rest(update, None, residual)))
-    }
-
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         cast(self.dropout.apply(self.products(x)), dtype)

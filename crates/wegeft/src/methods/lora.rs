@@ -26,6 +26,7 @@ use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
+use crate::json::null_as_default;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
@@ -50,14 +51,22 @@ pub struct LoraConfig {
     /// Learned magnitudes of the output columns.
     #[serde(default)]
     pub use_dora: bool,
+    /// B has a bias, which starts at zero and is scaled as B A is. A layer that has no bias itself can then be called by
+    /// [`linear`](crate::linear) only, and not be merged.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub lora_bias: bool,
     /// What A and B start as.
     #[serde(rename = "init_lora_weights", default)]
     pub init: LoraInit,
-    /// A is not trained (LoRA-FA). Not a field of PEFT's, where the optimizer says so.
+    /// A is not trained (LoRA-FA). PEFT has no such field: it is a setting of the optimizer there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub freeze_a: bool,
-    /// Learning rate of B over that of everything else (LoRA+); whatever builds the optimizer respects it. Not a field of
-    /// PEFT's, where the optimizer says so.
+    /// Learning rate of B over that of everything else (LoRA+); whatever builds the optimizer respects it. PEFT has no
+    /// such field: it is a setting of the optimizer there.
     #[serde(default = "no_ratio", skip_serializing_if = "is_no_ratio")]
     pub loraplus_lr_ratio: f64,
     /// Ranks and alphas of their own for some modules.
@@ -82,6 +91,7 @@ impl LoraConfig {
             dropout: 0.0,
             use_rslora: false,
             use_dora: false,
+            lora_bias: false,
             init: LoraInit::default(),
             freeze_a: false,
             loraplus_lr_ratio: no_ratio(),
@@ -113,6 +123,12 @@ impl LoraConfig {
         self
     }
 
+    /// Sets whether B has a bias.
+    pub fn with_lora_bias(mut self, lora_bias: bool) -> Self {
+        self.lora_bias = lora_bias;
+        self
+    }
+
     /// Sets what A and B start as.
     pub fn with_init(mut self, init: LoraInit) -> Self {
         self.init = init;
@@ -131,6 +147,11 @@ impl LoraConfig {
         self
     }
 
+    /// What B's bias adds to the output, `[d_out]`.
+    fn out_bias(&self, group: &Group, factors: &Factors) -> Option<Tensor<1>> {
+        self.lora_bias.then(|| factors.vector("b_bias").mul_scalar(group.scale))
+    }
+
     fn check(&self) -> Result<(), AdapterError> {
         check_alpha("lora_alpha", self.alpha)?;
         check_probability("lora_dropout", self.dropout)?;
@@ -141,11 +162,15 @@ impl LoraConfig {
             );
             return Err(AdapterError::bad_field("lora_alpha", message));
         }
+        if self.lora_bias && (self.use_dora || self.init.reads_weight()) {
+            let message = "goes with neither use_dora nor a start from the weight; set false";
+            return Err(AdapterError::bad_field("lora_bias", message));
+        }
         match self.loraplus_lr_ratio.is_finite() && self.loraplus_lr_ratio > 0.0 {
             true => Ok(()),
             false => {
                 let message = format!(
-                    "{} is no ratio of learning rates; set it above 0",
+                    "{} is not a ratio of learning rates; set it above 0",
                     self.loraplus_lr_ratio
                 );
                 Err(AdapterError::bad_field("loraplus_lr_ratio", message))
@@ -189,6 +214,16 @@ impl Method for LoraConfig {
             );
             return Err(AdapterError::bad_field("target_modules", message));
         }
+        if self.lora_bias {
+            let takes = |site: &Site| site.kind == SiteKind::Matrix || site.kind == SiteKind::Conv && site.has_bias;
+            if let Some(site) = sites.iter().find(|site| !takes(site)) {
+                let message = format!(
+                    "'{}' cannot have one; it is for linear layers and convolutions with a bias",
+                    site.module()
+                );
+                return Err(AdapterError::bad_field("lora_bias", message));
+            }
+        }
         let mut groups = Group::each(sites);
         self.patterns.resolve(&mut groups, self.r, self.alpha, |r, alpha| {
             let divisor = if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
@@ -211,6 +246,10 @@ impl Method for LoraConfig {
         };
         let b = b.with_lr_scale(self.loraplus_lr_ratio);
         let mut specs = vec![if self.freeze_a { a.frozen() } else { a }, b];
+        if self.lora_bias {
+            let bias = Spec::new("b_bias", "lora_B.bias", [site.d_out]);
+            specs.push(bias.with_lr_scale(self.loraplus_lr_ratio));
+        }
         if self.init.reads_weight() {
             // What (A, B) started as. PEFT subtracts their product from the frozen weight; here the residual is
             // `s·(B A − B₀ A₀)`, so that the weight stays as it is and can be shared.
@@ -244,7 +283,7 @@ impl Method for LoraConfig {
 
     fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
         if matches!(group.site().kind, SiteKind::Conv | SiteKind::Experts) {
-            return lora_sites::bind(group, factors, self.dropout);
+            return lora_sites::bind(group, factors, self.dropout, self.out_bias(group, factors));
         }
         let LowRank { a, b, scale } = residual(factors, group.scale);
         Arc::new(BoundLora {
@@ -254,11 +293,17 @@ impl Method for LoraConfig {
             dora: self.use_dora.then(|| BoundDora::of(factors)),
             reads_weight: self.init.reads_weight(),
             dropout: self.dropout,
+            out_bias: self.out_bias(group, factors),
+            layer_has_bias: group.site().has_bias,
         })
     }
 
+    fn edits_bias(&self, group: &Group) -> bool {
+        self.lora_bias && group.site().has_bias
+    }
+
     fn has_lora_form(&self) -> bool {
-        !self.use_dora
+        !self.use_dora && !self.lora_bias
     }
 
     // Adapters of embeddings once had the names of a linear layer's.
@@ -298,9 +343,18 @@ struct BoundLora {
     dora: Option<BoundDora>,
     reads_weight: bool,
     dropout: f64,
+    /// What is added to the output, `[d_out]`, scale included.
+    out_bias: Option<Tensor<1>>,
+    /// True if the layer's own bias takes it.
+    layer_has_bias: bool,
 }
 
 impl BoundLora {
+    /// What is added to the output of a layer that has no bias.
+    fn own_bias(&self) -> Option<Tensor<1>> {
+        self.out_bias.clone().filter(|_| !self.layer_has_bias)
+    }
+
     fn factors(&self) -> LowRank {
         LowRank {
             a: self.a.clone(),
@@ -322,15 +376,6 @@ impl BoundLora {
 }
 
 impl Edit for BoundLora {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let update = self.factors().forward(dropped(x.clone(), self.dropout));
-        let out = product(x, weight.clone()) + update;
-        match &self.dora {
-            Some(dora) => out.clone() * cast(dora.factor(weight, self.factors()), out.dtype()),
-            None => out,
-        }
-    }
-
     fn affine(
         &self,
         x: Tensor<2>,
@@ -338,11 +383,24 @@ impl Edit for BoundLora {
         bias: Option<Tensor<1>>,
         residual: Option<Tensor<2>>,
     ) -> Tensor<2> {
-        if self.dora.is_some() {
-            return with_rest(self.matmul(x, weight), bias, residual);
-        }
         let update = self.factors().forward(dropped(x.clone(), self.dropout));
-        affine(x, weight, bias, Some(with_rest(update, None, residual)))
+        if let Some(dora) = &self.dora {
+            let out = product(x, weight.clone()) + update;
+            let factor = cast(dora.factor(weight, self.factors()), out.dtype());
+            return with_rest(out * factor, bias, residual);
+        }
+        affine(x, weight, bias, Some(with_rest(update, self.own_bias(), residual)))
+    }
+
+    fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
+        match &self.out_bias {
+            Some(change) if self.layer_has_bias => bias.clone() + cast(change.clone(), bias.dtype()),
+            _ => bias,
+        }
+    }
+
+    fn adds_to_output(&self) -> bool {
+        self.own_bias().is_some()
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
@@ -351,6 +409,10 @@ impl Edit for BoundLora {
     }
 
     fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
+        assert!(
+            !self.adds_to_output(),
+            "with lora_bias a layer without a bias must be called by wegeft::linear, not by Linear::forward, which adds none"
+        );
         let LowRank { a, b, scale } = self.factors();
         let a = dropped_inputs(a, self.dropout);
         let residual = cast(LowRank { a, b, scale }.dense(), weight.dtype());
@@ -365,12 +427,17 @@ impl Edit for BoundLora {
                 let factor = cast(dora.factor(weight, self.factors()), frozen.dtype());
                 (frozen.clone() + update) * factor - frozen
             }
-            None => update,
+            None => with_rest(update, self.own_bias(), None),
         }
     }
 
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
-        self.dora.is_none().then(|| self.factors())
+        (self.dora.is_none() && self.out_bias.is_none()).then(|| self.factors())
+    }
+
+    fn unmerged_bias(&self, merged: Tensor<1>) -> Option<Tensor<1>> {
+        let change = self.bias(merged.zeros_like());
+        Some(merged - change)
     }
 
     // DoRA's norms and what PiSSA and OLoRA start from are the weight's own before the merge.
@@ -403,6 +470,7 @@ mod tests {
         case(lora().with_rslora(true).with_loraplus_lr_ratio(16.0)).check();
         case(lora().with_freeze_a(true)).check();
         case(lora().with_init(LoraInit::Gaussian)).check();
+        case(lora().with_lora_bias(true)).check();
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub enum LoraInit {
     PissaNiter(usize),
     /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
     Olora,
-    /// A start of PEFT's that matters only for training, such as `"orthogonal"`: adapters that started so are loaded, and
-    /// none starts so here.
+    /// A start of PEFT's that matters only for training, such as `"orthogonal"`: adapters that started this way
+    /// can be loaded, but not started here.
     Elsewhere(Elsewhere),
 }
 

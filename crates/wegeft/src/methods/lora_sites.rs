@@ -1,4 +1,4 @@
-//! LoRA on what is no plain matrix, as in PEFT:
+//! LoRA on weights other than matrices, as in PEFT:
 //!
 //! - an embedding `[vocabulary, d]`: `E' = E + s·(B A)ᵀ`, A `[r, vocabulary]` of zeros, B `[d, r]` normal;
 //! - a convolution `[out, in, ..]`: A a convolution to r channels of the same kernel, B one of kernel 1, so that the residual
@@ -19,7 +19,7 @@ use crate::group::Group;
 use crate::site::SiteKind;
 use crate::tensor::{cast, dropped};
 
-/// (A, B) of a site that is no matrix.
+/// (A, B) of a site other than a matrix.
 pub(super) fn specs(group: &Group, init: LoraInit) -> (Spec, Spec) {
     let (site, r) = (group.site(), group.rank);
     let uniform = match init {
@@ -51,7 +51,7 @@ pub(super) fn specs(group: &Group, init: LoraInit) -> (Spec, Spec) {
 }
 
 /// The edit of a convolution or of experts.
-pub(super) fn bind(group: &Group, factors: &Factors, dropout: f64) -> Arc<dyn Edit> {
+pub(super) fn bind(group: &Group, factors: &Factors, dropout: f64, out_bias: Option<Tensor<1>>) -> Arc<dyn Edit> {
     let (site, r) = (group.site(), group.rank);
     let scale = group.scale;
     if site.kind == SiteKind::Experts {
@@ -71,7 +71,13 @@ pub(super) fn bind(group: &Group, factors: &Factors, dropout: f64) -> Arc<dyn Ed
             factors.get::<4>("b").reshape([site.d_out, r]),
         ),
     };
-    Arc::new(BoundConv { a, b, scale, dropout })
+    Arc::new(BoundConv {
+        a,
+        b,
+        scale,
+        dropout,
+        out_bias,
+    })
 }
 
 /// (A, B) of a convolution.
@@ -83,6 +89,8 @@ struct BoundConv {
     b: Tensor<2>,
     scale: f64,
     dropout: f64,
+    /// `[channels_out]`
+    out_bias: Option<Tensor<1>>,
 }
 
 impl BoundConv {
@@ -106,6 +114,18 @@ impl Edit for BoundConv {
         let [_, channels, _] = self.a.dims();
         let mask = Tensor::ones([1, channels, 1], (&self.a.device(), self.a.dtype()));
         self.residual_of(self.a.clone() * dropped(mask, self.dropout), weight)
+    }
+
+    fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
+        match &self.out_bias {
+            Some(change) => bias.clone() + cast(change.clone(), bias.dtype()),
+            None => bias,
+        }
+    }
+
+    fn unmerged_bias(&self, merged: Tensor<1>) -> Option<Tensor<1>> {
+        let change = self.bias(merged.zeros_like());
+        Some(merged - change)
     }
 
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {

@@ -19,7 +19,7 @@ use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, dropped, with_rest};
+use crate::tensor::{cast, dropped};
 
 /// Which MiSS it is, or what it starts as: PEFT's `init_weights`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,21 +198,6 @@ impl BoundMiss {
 }
 
 impl Edit for BoundMiss {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        self.affine(x, weight, None, None)
-    }
-
-    fn affine(
-        &self,
-        x: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        let update = self.update(x.clone(), weight.clone());
-        affine(x, weight, bias, Some(with_rest(update, None, residual)))
-    }
-
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let read = dropped(cast(x, self.shard.dtype()), self.dropout);

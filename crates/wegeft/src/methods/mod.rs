@@ -25,10 +25,13 @@ mod lycoris;
 pub mod miss;
 pub mod oft;
 mod orthonormal;
+pub mod prefix_tuning;
+pub mod prompt_tuning;
 pub mod reft;
 pub mod tokens;
 mod vector;
 pub mod vera;
+mod virtual_tokens;
 pub mod vpt;
 pub mod wegeft;
 
@@ -41,6 +44,8 @@ pub use ia3::Ia3Config;
 pub use layernorm::LayerNormConfig;
 pub use linear_probing::LinearProbingConfig;
 pub use lora::LoraConfig;
+pub use prefix_tuning::PrefixTuningConfig;
+pub use prompt_tuning::PromptTuningConfig;
 pub use reft::ReftConfig;
 pub(crate) use tokens::TokenRows;
 pub use tokens::TrainableTokensConfig;
@@ -67,6 +72,8 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("BOFT", read::<boft::BoftConfig>),
     ("MISS", read::<miss::MissConfig>),
     ("HIRA", read::<hira::HiraConfig>),
+    ("PROMPT_TUNING", read::<PromptTuningConfig>),
+    ("PREFIX_TUNING", read::<PrefixTuningConfig>),
     ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),
     ("LINEAR", read::<LinearProbingConfig>),
     ("FULL", read::<FullConfig>),

@@ -17,7 +17,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, product};
+use crate::tensor::{affine, cast};
 
 /// Settings of OFT; names as in PEFT. Of `r` and `oft_block_size` one is given, the other 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ impl OftConfig {
         if self.coft && !(self.eps.is_finite() && self.eps > 0.0) {
             return Err(AdapterError::bad_field(
                 "eps",
-                format!("{} is no length; set it above 0", self.eps),
+                format!("{} is not a valid length; set it above 0", self.eps),
             ));
         }
         // More terms than this change nothing in f32 of any matrix that the series converges for.
@@ -239,10 +239,6 @@ impl BoundOft {
 }
 
 impl Edit for BoundOft {
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        product(self.edit_input(x), weight)
-    }
-
     fn affine(
         &self,
         x: Tensor<2>,

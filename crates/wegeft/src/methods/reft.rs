@@ -199,14 +199,19 @@ impl Method for ReftConfig {
     }
 
     fn start(&self, group: &Group, _weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
-        let mut factors = Factors::draw(self.specs(group), device);
-        if self.intervention == Intervention::Loreft {
-            for edit in 0..self.edits() {
-                let reflectors = random_reflectors(self.r, group.site().d_in, device);
-                factors = factors.with(&format!("edits.{edit}.write"), reflectors);
+        // In the order of the specs, which random numbers are drawn in.
+        let start = |spec: Spec| {
+            let name = spec.name.clone();
+            match self.intervention == Intervention::Loreft && name.ends_with("write") {
+                true => {
+                    let reflectors = random_reflectors(self.r, group.site().d_in, device);
+                    Factors::draw(vec![spec.with_init(Init::Zeros)], device).with(&name, reflectors)
+                }
+                false => Factors::draw(vec![spec], device),
             }
-        }
-        Ok(factors)
+        };
+        let each = self.specs(group).into_iter().map(start);
+        Ok(each.fold(Factors::default(), |all, one| all.joined(&one)))
     }
 
     fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {

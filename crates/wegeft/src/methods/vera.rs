@@ -22,7 +22,7 @@ use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::Site;
-use crate::tensor::{cast, dropped, dropped_inputs, product};
+use crate::tensor::{cast, dropped, dropped_inputs};
 
 /// Settings of VeRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -186,12 +186,6 @@ impl BoundVera {
 
 impl Edit for BoundVera {
     // The vectors go on the activations: scaled copies of A and B would be d_in·r and d_out·r elements a step.
-    fn matmul(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let update = self.update(x.clone(), weight.clone());
-        let out = product(x, weight);
-        out.clone() + cast(update, out.dtype())
-    }
-
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let read = dropped(cast(x, self.a.dtype()), self.dropout);

@@ -65,7 +65,7 @@ fn repr(value: &Value, text: &mut String, depth: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// A number; `names` are those of infinity and of what is no number.
+/// A number; `names` are those of infinity and NaN.
 fn number(value: &Value, names: [&str; 2]) -> String {
     let Some(float) = f64::try_from(value.clone()).ok().filter(|_| !value.is_integer()) else {
         return value.to_string();

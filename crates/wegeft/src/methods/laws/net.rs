@@ -1,12 +1,12 @@
-//! The small model that tests of the methods adapt: linear layers, a norm, hooks and a head. What includes it brings
-//! `Hook` and `linear`.
+//! The small model that tests of the methods adapt: linear layers, a norm, hooks, places for virtual tokens and a head. What
+//! includes it brings `Hook`, `TokenHook` and `linear`.
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 
-use super::{Adapted, Hook, linear};
+use super::{Adapted, Hook, TokenHook, linear};
 
 #[derive(Module, Debug)]
 pub struct Block {
@@ -22,6 +22,8 @@ pub struct Block {
 
 #[derive(Module, Debug)]
 pub struct Net {
+    prompt: TokenHook,
+    prefix: TokenHook,
     pub blocks: Vec<Block>,
     pub head: Linear,
 }
@@ -40,6 +42,8 @@ impl Net {
             output: hook(),
         };
         Self {
+            prompt: TokenHook::new(d, device),
+            prefix: TokenHook::new(2 * depth * d, device),
             blocks: (0..depth).map(block).collect(),
             head: LinearConfig::new(d, 3).init(device),
         }
@@ -48,8 +52,20 @@ impl Net {
     /// With `ours`, in activation space; without, as a model that knows nothing of adapters.
     pub fn forward(&self, mut x: Tensor<3>, ours: bool) -> Tensor<3> {
         let call = |layer: &Linear, x: Tensor<3>| if ours { linear(layer, x) } else { layer.forward(x) };
-        for block in &self.blocks {
+        let [batch, _, d] = x.dims();
+        if let Some(tokens) = self.prompt.tokens() {
+            let [count, _] = tokens.dims();
+            x = Tensor::cat(vec![tokens.unsqueeze::<3>().expand([batch, count, d]), x], 1);
+        }
+        let prefix = self.prefix.tokens();
+        for (index, block) in self.blocks.iter().enumerate() {
             x = block.input.forward(x);
+            if let Some(tokens) = &prefix {
+                // No attention: the layer's keys gate its values.
+                let part = |at: usize| tokens.clone().narrow(1, at * d, d);
+                let gate = part(2 * index).tanh().add_scalar(1.0);
+                x = x + (gate * part(2 * index + 1)).sum_dim(0).unsqueeze::<3>();
+            }
             let h = block.attn_out.forward(call(&block.proj, block.norm.forward(x.clone())));
             let h = block.mlp_out.forward(call(&block.down, call(&block.up, h).tanh()));
             x = block.output.forward(x + h);
