@@ -80,7 +80,7 @@ impl Values<'_> {
         }
     }
 
-    /// Prompt tokens.
+    /// Prompt tokens of VPT.
     fn tokens(&self) -> usize {
         self.own.tokens.unwrap_or(5)
     }
@@ -207,6 +207,14 @@ const METHODS: &[Entry] = &[
         AdapterConfig::vpt(v.tokens(), false)
     })
     .only(&[Wing::Vision]),
+    entry("prompt_tuning", Family::Other, &["tokens"], |v| {
+        AdapterConfig::prompt_tuning(v.own.tokens.unwrap_or(20))
+    })
+    .only(&[Wing::Language]),
+    entry("prefix_tuning", Family::Other, &["tokens"], |v| {
+        AdapterConfig::prefix_tuning(v.own.tokens.unwrap_or(20))
+    })
+    .only(&[Wing::Language]),
     entry("loreft", Family::Lora, RANKED, |v| {
         AdapterConfig::loreft(v.rank(v.all.lora_r))
     }),

@@ -53,7 +53,7 @@ pub fn loss_and_grads(
     let (loss, part, grads) = layered.loss_and_grads(adapted, |x| {
         device.seed(seed.wrapping_add(1 + depth as u64));
         let bound = adapted.bind();
-        let logits = bound.logits_of(bound.normed(x), &texts.layout);
+        let logits = bound.logits_of(bound.normed(x, &pass), &texts.layout);
         let part = of_logits(&bound, logits, batch.targets.clone(), denominator);
         (part.loss.clone(), part)
     });

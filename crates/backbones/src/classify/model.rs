@@ -142,7 +142,10 @@ impl SequenceClassifier {
     pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
         match &self.trunk {
             Trunk::Encoder(encoder) => encoder.embed(ids, layout, types),
-            Trunk::Decoder(decoder) => decoder.embed(ids, layout),
+            Trunk::Decoder(decoder) => {
+                let pass = decoder.pass(layout, None, &ids.device());
+                decoder.embed(ids, &pass)
+            }
         }
     }
 
@@ -150,7 +153,7 @@ impl SequenceClassifier {
     pub fn pass(&self, layout: &Layout, dtype: DType, device: &Device) -> ClassifierPass {
         match &self.trunk {
             Trunk::Encoder(encoder) => ClassifierPass::Encoder(encoder.pass(layout, dtype, device)),
-            Trunk::Decoder(decoder) => ClassifierPass::Decoder(decoder.pass(layout, layout, dtype, device)),
+            Trunk::Decoder(decoder) => ClassifierPass::Decoder(decoder.pass(layout, None, device)),
         }
     }
 
@@ -167,10 +170,14 @@ impl SequenceClassifier {
     }
 
     /// What follows the last layer, `[batch, tokens, d_model]` to the same.
-    pub fn normed(&self, x: Tensor<3>) -> Tensor<3> {
-        match &self.trunk {
-            Trunk::Encoder(encoder) => encoder.normed(x),
-            Trunk::Decoder(decoder) => decoder.normed(x),
+    ///
+    /// # Panics
+    /// A pass of another kind of model.
+    pub fn normed(&self, x: Tensor<3>, pass: &ClassifierPass) -> Tensor<3> {
+        match (&self.trunk, pass) {
+            (Trunk::Encoder(encoder), ClassifierPass::Encoder(_)) => encoder.normed(x),
+            (Trunk::Decoder(decoder), ClassifierPass::Decoder(pass)) => decoder.normed(x, pass),
+            _ => panic!("a pass of another kind of model"),
         }
     }
 
