@@ -10,7 +10,7 @@ use crate::error::DataError;
 use crate::images::{ImageSource, Images, Task};
 use crate::lists::{self, Entry};
 use crate::resize::Resize;
-use crate::{text_file, vtab};
+use crate::{paths, text_file, vtab};
 
 const TRAIN: &str = "train800.txt";
 const VALID: &str = "val200.txt";
@@ -92,13 +92,19 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task
         Some(_) => Decoder::of_benchmarks(),
         None => Decoder::default(),
     };
-    let [train, valid, test] = lists.map(|(_, entries)| {
-        let mut images = Images::new(size, resize);
+    let mut parts = [(); 3].map(|()| Images::new(size, resize));
+    for (images, (list, entries)) in parts.iter_mut().zip(&lists) {
         for entry in entries {
-            images.push(ImageSource::File(folder.join(&entry.path).into()), entry.label);
+            let path = paths::within(&folder, &entry.path);
+            let path = path.map_err(|message| DataError::Line {
+                path: folder.join(list),
+                line: entry.line,
+                message,
+            })?;
+            images.push(ImageSource::File(path.into()), entry.label);
         }
-        images
-    });
+    }
+    let [train, valid, test] = parts;
     Ok(Task {
         name: name.into(),
         group: vtab::group(name).into(),

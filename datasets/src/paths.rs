@@ -1,4 +1,4 @@
-//! Paths that stand in archives' files.
+//! Paths that stand in lists and archives.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub(crate) fn within(folder: &Path, relative: &str) -> Result<PathBuf, String> {
     match stays && !relative.is_empty() {
         true => Ok(folder.join(path)),
         false => Err(format!(
-            "the path '{}' leads out of the archive's folder",
+            "the path '{}' leads out of its folder",
             relative.escape_debug()
         )),
     }

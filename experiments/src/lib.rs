@@ -41,6 +41,7 @@ pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::glue::Glue,
     &suites::classify::Classify,
     &suites::code::Code,
+    &suites::instruct::Instruct,
 ];
 
 /// The other programs.

@@ -8,6 +8,8 @@ mod chat;
 mod code;
 #[path = "language/finetune.rs"]
 mod finetune;
+#[path = "language/instruct.rs"]
+mod instruct;
 #[path = "language/metamath.rs"]
 mod metamath;
 #[path = "language/parity.rs"]

@@ -62,6 +62,10 @@ fn check(case: &str) {
     assert_eq!(written.config(), adapted.config(), "{case}");
     let written = off(&written.bind(), case);
     assert!(written < 1e-4, "{case}, written again: {written}");
+    if adapted.export_lora(again.path()).is_ok() {
+        let exported = off(&loaded(case, again.path()).unwrap().bind(), case);
+        assert!(exported < 1e-4, "{case}, exported: {exported}");
+    }
 }
 
 macro_rules! cases {

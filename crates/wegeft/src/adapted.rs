@@ -86,8 +86,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.replaced
     }
 
-    /// True if the parameter of that path belongs to a layer that is adapted.
+    /// True if the parameter of that path is a frozen one of a layer that is adapted, which its file replaced.
     pub(crate) fn is_below_adapter(&self, path: &str) -> bool {
+        if !self.replaced.contains(path) {
+            return false;
+        }
         let layer = site::layer(path);
         let mut sites = self.bank().groups().iter().flat_map(|group| &group.sites);
         sites.any(|site| site::layer(&site.path) == layer)
@@ -210,7 +213,7 @@ impl AdapterConfig {
     ) -> Result<Vec<(&'static str, String)>, AdapterError> {
         let sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);
         let modules: Vec<String> = sites.map(Site::module).collect();
-        patterns::unmatched(&self.fields(), &modules)
+        patterns::unmatched(&self.method.settings(), &modules)
     }
 
     fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {

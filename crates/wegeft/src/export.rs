@@ -131,6 +131,9 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
+        if self.config().targets.ensure_weight_tying {
+            fields.insert("ensure_weight_tying".into(), true.into());
+        }
         for name in ["base_model_name_or_path", "task_type"] {
             if let Some(value) = self.config().extra.get(name) {
                 fields.insert(name.to_string(), value.clone());

@@ -140,6 +140,11 @@ impl Patterns {
         Ok(())
     }
 
+    /// True if there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rank_pattern.0.is_empty() && self.alpha_pattern.0.is_empty()
+    }
+
     /// Sets ranks and scales as the WeGeFT fork of PEFT does: for each site one key is found, among those of `rank_pattern` and
     /// then those of `alpha_pattern`, and both are looked up under it. A group has the rank of its first site, whose factors all
     /// its sites use, and each site its own scale.
@@ -190,19 +195,30 @@ pub(crate) fn unmatched(
         let matched = Matched::new(&keys)?;
         let mut used = vec![false; matched.keys.len()];
         for module in modules {
-            for place in matched.places_of(module)? {
-                used[place] = true;
+            for index in matched.regexes.matches(module)? {
+                used[matched.places[index]] = true;
             }
         }
-        let unused = matched.keys.iter().zip(used).filter(|(_, used)| !used);
-        unmatched.extend(unused.map(|((key, ()), _)| (field, key.to_string())));
+        for (Key { text, is_name, .. }, used) in matched.keys.iter().zip(used) {
+            if !used && !(*is_name && modules.iter().any(|module| names(text, module))) {
+                unmatched.push((field, text.to_string()));
+            }
+        }
     }
     Ok(unmatched)
 }
 
+/// A key and its value.
+struct Key<'a, V> {
+    text: &'a str,
+    value: &'a V,
+    /// True for one without special characters but dots.
+    is_name: bool,
+}
+
 /// Compiled keys of one pattern field.
 struct Matched<'a, V> {
-    keys: Vec<(&'a str, &'a V)>,
+    keys: Vec<Key<'a, V>>,
     /// The keys that are regular expressions, and their places among `keys`.
     regexes: Regexes,
     places: Vec<usize>,
@@ -210,18 +226,23 @@ struct Matched<'a, V> {
 
 impl<'a, V> Matched<'a, V> {
     fn new(values: &'a Ordered<V>) -> Result<Self, AdapterError> {
-        let keys: Vec<(&str, &V)> = values.iter().collect();
-        let places: Vec<usize> = (0..keys.len()).filter(|place| !is_name(keys[*place].0)).collect();
+        let key = |(text, value): (&'a str, &'a V)| Key {
+            text,
+            value,
+            is_name: is_name(text),
+        };
+        let keys: Vec<Key<V>> = values.iter().map(key).collect();
+        let places: Vec<usize> = (0..keys.len()).filter(|place| !keys[*place].is_name).collect();
         // As in PEFT: the whole module name, or its end after a dot.
         let patterns = places
             .iter()
-            .map(|place| format!(r"^(?:(?:.*\.)?(?:{}))$", keys[*place].0));
+            .map(|place| format!(r"^(?:(?:.*\.)?(?:{}))$", keys[*place].text));
         let regexes = match RegexSetBuilder::new(patterns).size_limit(SIZE_LIMIT).build() {
             Ok(set) => Regexes::Together(set),
             // One has look-around, or is none.
             Err(_) => {
                 let each = places.iter().map(|place| {
-                    let key = keys[*place].0;
+                    let key = keys[*place].text;
                     regex(key)?;
                     regex(&format!(r"(?:.*\.)?(?:{key})"))
                 });
@@ -234,20 +255,21 @@ impl<'a, V> Matched<'a, V> {
     /// The value of the first key that matches `module`.
     fn of(&self, module: &str) -> Result<Option<&'a V>, AdapterError> {
         let first = self.places_of(module)?.into_iter().min();
-        Ok(first.map(|first| self.keys[first].1))
+        Ok(first.map(|first| self.keys[first].value))
     }
 
     /// The first key that matches an end of `module` after a dot, or else the one that is `module`.
     fn key_of_fork(&self, module: &str) -> Result<Option<&'a str>, AdapterError> {
         let mut places = self.places_of(module)?;
         places.sort_unstable();
-        let keys = || places.iter().map(|place| self.keys[*place].0);
+        let keys = || places.iter().map(|place| self.keys[*place].text);
         Ok(keys().find(|key| *key != module).or_else(|| keys().next()))
     }
 
     /// The places of the keys that match `module`, in no order.
     fn places_of(&self, module: &str) -> Result<Vec<usize>, AdapterError> {
-        let names = (0..self.keys.len()).filter(|place| names(self.keys[*place].0, module));
+        let named = |place: &usize| self.keys[*place].is_name && names(self.keys[*place].text, module);
+        let names = (0..self.keys.len()).filter(named);
         let regexes = self.regexes.matches(module)?;
         let regexes = regexes.into_iter().map(|index| self.places[index]);
         Ok(names.chain(regexes).collect())
@@ -296,5 +318,11 @@ fn names(key: &str, module: &str) -> bool {
         return false;
     };
     let whole = start == 0 || module[start - 1] == b'.';
-    whole && is_name(key) && bytes.iter().zip(&module[start..]).all(|(a, b)| *a == b'.' || a == b)
+    // Modules differ at their ends, more often than not.
+    whole
+        && bytes
+            .iter()
+            .zip(&module[start..])
+            .rev()
+            .all(|(a, b)| *a == b'.' || a == b)
 }

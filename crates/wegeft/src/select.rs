@@ -265,16 +265,11 @@ impl Targets {
     fn leaves_out(&self, param: &ParamInfo, excluded: &Matcher) -> Result<Option<&'static str>, AdapterError> {
         let layers = self.layers_to_transform.as_ref().filter(|layers| !layers.is_empty());
         let in_layer = |layers: &Vec<usize>| self.layer(param).is_some_and(|layer| layers.contains(&layer));
-        // As in PEFT, a module that is named in full is adapted in whatever layer it is.
-        let in_full = || match &self.target_modules {
-            TargetModules::Names(names) => names.iter().any(|name| name == param.name()),
-            TargetModules::Regex(_) => false,
-        };
         Ok(if excluded.matches(param.name())? {
             Some("exclude_modules")
         } else if is_saved(&param.path, &self.modules_to_save) {
             Some("modules_to_save")
-        } else if layers.is_some_and(|layers| !in_layer(layers) && !in_full()) {
+        } else if layers.is_some_and(|layers| !in_layer(layers)) {
             Some("layers_to_transform")
         } else {
             None

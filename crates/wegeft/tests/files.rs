@@ -316,7 +316,7 @@ fn the_fork_s_layout_is_read_and_written() {
         let json: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&json["wegeft_alpha"], &json["transform_dim"]),
-            (&json!(4.0), &json!("input"))
+            (&json!(4.0), &json!({ "proj": "input" }))
         );
         assert_eq!(json["task_type"], "CAUSAL_LM");
         assert_eq!(read_config(again.path()).unwrap(), config);
@@ -327,6 +327,9 @@ fn the_fork_s_layout_is_read_and_written() {
     };
     let tied = read(json!({ "tied_modules": [["p", "q"]] })).unwrap();
     assert_eq!(tied.init(model()).unwrap().bank().groups()[0].name, "(?:p|q).*");
+    // A file's biases are loaded, and not trained.
+    let biased = read(json!({ "bias": "wegeft_only" })).unwrap();
+    assert!(biased.init(model()).unwrap_err().to_string().contains("'bias'"));
     let output = read(json!({ "transform_dim": { "proj": "output" } })).unwrap();
     let output = output.settings::<wegeft::WegeftConfig>();
     assert!(output.is_some_and(|config| config.side == wegeft::Side::Output));
@@ -337,7 +340,6 @@ fn the_fork_s_layout_is_read_and_written() {
         ),
         (json!({ "transform_dim": "sideways" }), "transform_dim"),
         (json!({ "tied_modules": 3 }), "tied_modules"),
-        (json!({ "bias": "wegeft_only" }), "bias"),
     ] {
         let error = read(fields).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

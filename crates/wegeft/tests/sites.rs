@@ -8,7 +8,8 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor, Tolerance};
 use wegeft::storage::{WEIGHTS_FILE, read_tensors};
 use wegeft::{
-    Adapted, AdapterConfig, AdapterError, AdapterFiles, Adapters, LoraConfig, SiteKind, TokenIndices, embedding,
+    Adapted, AdapterConfig, AdapterError, AdapterFiles, Adapters, LoraConfig, SiteKind, TokenIndices, WegeftConfig,
+    embedding,
 };
 
 fn close<const N: usize>(a: Tensor<N>, b: Tensor<N>, tolerance: f64) {
@@ -434,8 +435,9 @@ fn a_kind_of_two_sizes_is_two_groups() {
             .map(|(d_in, d_out)| LinearConfig::new(d_in, d_out).init(&device))
             .to_vec(),
     };
-    let adapted = AdapterConfig::wegeft(2)
-        .with_target_regex(r"layers\.\d")
+    let config = WegeftConfig::new(2).with_zero_factor(wegeft::ZeroFactor::Phi);
+    let adapted = AdapterConfig::new(config)
+        .with_target_modules(["layers.0", "layers.1", "layers.2"])
         .init(backbone.clone())
         .unwrap();
     let groups: Vec<(&str, usize)> = adapted

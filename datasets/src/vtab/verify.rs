@@ -79,7 +79,7 @@ fn checksum(folder: &Path, list: &str, bar: &indicatif::ProgressBar) -> Result<C
         let parts = chunk
             .par_iter()
             .map(|entry| {
-                let path = folder.join(&entry.path);
+                let path = paths::within(folder, &entry.path).map_err(|message| DataError::read(folder, message))?;
                 let bytes = fs::read(&path).map_err(|e| DataError::read(&path, e))?;
                 bar.inc(1);
                 hashed(&bytes).map_err(|message| DataError::read(&path, message))

@@ -143,7 +143,7 @@ fn birds_are_joined_by_id_and_their_class_ids_made_contiguous() {
     with(
         "images.txt",
         &|text| text.replace("c17/4.jpg", "../../../etc/passwd"),
-        &["images.txt", "leads out of the archive's folder"],
+        &["images.txt", "leads out of its folder"],
     );
     std::fs::remove_file(folder.join("classes.txt")).unwrap();
     says(load(dir.path(), "cub"), &["classes.txt"]);

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use backbones::lm::Decoder;
 use backbones::lm::adapter::attach;
+use serde_json::Value;
+use wegeft::storage::CONFIG_FILE;
 use wegeft::{Adapted, AdapterFiles};
 
 use crate::cli::output::note;
@@ -26,12 +28,39 @@ pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, St
 /// # Errors
 /// An adapter that cannot be read or does not fit.
 pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, String> {
+    check_task_type(folder, CAUSAL_LM)?;
     let files = AdapterFiles::read(folder).map_err(|e| e.to_string())?;
     let adapted = attach(model, files).map_err(|e| e.to_string())?;
     for warning in adapted.warnings() {
         note(format_args!("{}: {warning}", folder.display()));
     }
     Ok(trained_in_f32(adapted))
+}
+
+/// PEFT's task type of language models.
+pub const CAUSAL_LM: &str = "CAUSAL_LM";
+
+/// Refuses an adapter of another kind of task than `wanted`, by PEFT's names; those that say none are anybody's.
+///
+/// # Errors
+/// The name of the other kind.
+pub fn check_task_type(folder: &Path, wanted: &str) -> Result<(), String> {
+    let path = folder.join(CONFIG_FILE);
+    // What is no adapter's config is for the loading to refuse.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    let Some(kind) = config["task_type"].as_str().filter(|kind| *kind != wanted) else {
+        return Ok(());
+    };
+    let other = match kind {
+        CAUSAL_LM => "language models read it (generate, chat, finetune)",
+        "SEQ_CLS" => "text classifiers read it (classify, glue)",
+        _ => "adapters of that kind are not implemented",
+    };
+    Err(format!(
+        "{}: field 'task_type' is '{kind}', and {wanted} is needed here; {other}",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
@@ -59,6 +88,21 @@ mod tests {
             };
             types.insert(format!("{:?}", param.base().dtype()));
         }
+    }
+
+    #[test]
+    fn adapters_of_other_tasks_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |kind: &str| {
+            let text = format!("{{\"task_type\": {kind}}}");
+            std::fs::write(dir.path().join(CONFIG_FILE), text).unwrap();
+            check_task_type(dir.path(), CAUSAL_LM)
+        };
+        for kind in ["TOKEN_CLS", "FEATURE_EXTRACTION", "SEQ_CLS"] {
+            let message = check(&format!("\"{kind}\"")).unwrap_err();
+            assert!(message.contains(kind) && message.contains(CONFIG_FILE), "{message}");
+        }
+        assert_eq!((check("null"), check("\"CAUSAL_LM\"")), (Ok(()), Ok(())));
     }
 
     #[test]

@@ -513,7 +513,24 @@ impl Lab for LanguageLab {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &["data", "model", "adapter", "train_file"]
+        &[
+            "data",
+            "model",
+            "adapter",
+            "train_file",
+            // Who judges answers that are there already may change, or come later.
+            "judge_url",
+            "judge_model",
+            "judge_prompts",
+            "judge_file",
+            "judge_retries",
+            "judge_wait",
+            "judge_timeout",
+            "judge_parallel",
+            "judge_price",
+            "baseline",
+            "gamed_baselines",
+        ]
     }
 
     fn checksum(&self) -> Result<String, String> {
@@ -650,9 +667,15 @@ impl Lab for LanguageLab {
         };
         let mut outcomes = this.partial(trial, folder);
         for set in &this.corpus.sets {
-            if outcomes.iter().any(|outcome| outcome.task == set.name) {
+            // Answers that were only written down may be judged now.
+            let judged = |outcome: &Outcome| outcome.value.is_some() || this.after.is_none();
+            if outcomes
+                .iter()
+                .any(|outcome| outcome.task == set.name && judged(outcome))
+            {
                 continue;
             }
+            outcomes.retain(|outcome| outcome.task != set.name && outcome.group != set.name);
             let start = Instant::now();
             let answers = answering.evaluate(&set.questions, &folder.join(format!("{}.jsonl", set.name)))?;
             let mut score = Score::of(&answers);

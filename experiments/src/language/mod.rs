@@ -10,6 +10,7 @@ pub mod evaluation;
 pub mod general;
 pub mod generation;
 pub mod head;
+pub mod instruct;
 pub mod judge;
 pub mod lab;
 pub mod likelihood;

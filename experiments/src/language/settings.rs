@@ -267,12 +267,6 @@ impl Evaluation {
             ("num_beams", evaluation.num_beams),
             ("samples", evaluation.samples),
         ])?;
-        if !(evaluation.top_p > 0.0 && evaluation.top_p <= 1.0) {
-            return Err(format!(
-                "field 'top_p' is {}; it must be above 0 and at most 1",
-                evaluation.top_p
-            ));
-        }
         if !(evaluation.repetition_penalty > 0.0 && evaluation.repetition_penalty.is_finite()) {
             return Err(format!(
                 "field 'repetition_penalty' is {}; it must be above 0",

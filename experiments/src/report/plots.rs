@@ -251,8 +251,10 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
             let at = (place(point.x), point.y);
             if point.spread.is_some() {
                 let [low, high] = ends(point);
+                let cap = |y| vec![(at.0 - step, y), (at.0 + step, y)];
+                let bar = [vec![(at.0, low), (at.0, high)], cap(low), cap(high)];
                 chart
-                    .draw_series([ErrorBar::new_vertical(at.0, low, at.1, high, colour.filled(), 8)])
+                    .draw_series(bar.map(|line| PathElement::new(line, colour)))
                     .map_err(|e| e.to_string())?;
             }
             chart

@@ -39,7 +39,17 @@ pub fn suite(outcomes: &[Outcome], scored: &[String], published: &[Row], publish
         }
         row
     });
-    let mut text = format!("accuracy by generation, percent\n{}", table(head, rows, 1));
+    let metrics = distinct(
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.group.is_empty())
+            .map(|outcome| outcome.metric.clone()),
+    );
+    let title = match metrics.iter().all(|metric| metric == "accuracy") {
+        true => "accuracy by generation, percent".to_string(),
+        false => metrics.join("; "),
+    };
+    let mut text = format!("{title}\n{}", table(head, rows, 1));
     if outcomes.iter().any(|outcome| outcome.likelihood.is_some()) {
         let head = [texts(&["method"]), sets.clone(), texts(&["average"])].concat();
         let rows = methods.iter().map(|method| {

@@ -12,7 +12,7 @@ pub fn remove_strays(folder: &Path) {
             Ok(kind) if kind.is_dir() => remove_strays(&path),
             Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => {
                 // One that cannot be removed is only in the way.
-                if std::fs::remove_file(&path).is_ok() {
+                if files::remove_file(&path).is_ok() {
                     detail(format_args!("removed what a killed run has left: {}", path.display()));
                 }
             }

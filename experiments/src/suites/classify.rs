@@ -8,11 +8,11 @@ use datasets::glue::{Label, Metric};
 use datasets::texts::{self, RawTexts, TextFields, class_names, with_classes, with_scores};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use wegeft::storage::write_then_rename;
 
 use crate::cli::settings::absolute;
 use crate::methods::Wing;
 use crate::report::run_folder::Layout;
+use crate::run::files::{create_folder, replace};
 use crate::suites::experiment::{Experiment, Given, Opened, Text};
 use crate::text::adapter;
 use crate::text::description::Description;
@@ -314,8 +314,8 @@ impl TextTasks for Files {
             format!("{line}\n")
         };
         let lines: String = part.items.iter().zip(answers).enumerate().map(line).collect();
-        std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        write_then_rename(&folder.join(format!("{}.jsonl", part.name)), lines.as_bytes()).map_err(|e| e.to_string())
+        create_folder(folder)?;
+        replace(&folder.join(format!("{}.jsonl", part.name)), lines.as_bytes())
     }
 }
 

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, Args, Command, ValueHint};
+use clap::{Arg, ArgAction, Args, Command, ValueEnum, ValueHint};
 use datasets::language::code::{self, Benchmark, MBPP_LAST, MBPP_PROMPTS, mbpp_number};
 use datasets::language::published::CODE;
 use datasets::language::sample::programs;
@@ -97,9 +96,9 @@ pub struct CodeData {
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
-    /// How tasks are asked for: completion as the benchmarks' authors do, or instruction with LoRA-GA's post-processing.
-    #[arg(long, value_parser = PossibleValuesParser::new(["completion", "instruction"]), default_value = "completion")]
-    pub form: String,
+    /// How tasks are asked for.
+    #[arg(long, value_enum, default_value_t = Asking::Completion)]
+    pub form: Asking,
     /// Score the samples of this file (task_id and completion in JSON lines); no model is loaded.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +106,16 @@ pub struct CodeData {
     /// With --score: leave out tasks that have no sample.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub ignore_incomplete: bool,
+}
+
+/// How tasks are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asking {
+    /// As the benchmarks' authors do.
+    Completion,
+    /// As an instruction, with LoRA-GA's post-processing of the answers.
+    Instruction,
 }
 
 /// How programs are run and counted.
@@ -271,10 +280,10 @@ fn files(data: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
 fn tested(settings: &CodeSettings, tasks: Vec<CodeTask>) -> (Vec<CodeTask>, Form) {
     let number = |task: &CodeTask| mbpp_number(task).unwrap_or(u32::MAX);
     let is_mbpp = |task: &CodeTask| task.benchmark == Benchmark::Mbpp;
-    let form = match settings.data.form.as_str() {
-        "instruction" => Form::Instruction,
+    let form = match settings.data.form {
+        Asking::Instruction => Form::Instruction,
         // The three that the authors' prompts have.
-        _ => Form::Completion {
+        Asking::Completion => Form::Completion {
             shots: tasks
                 .iter()
                 .filter(|task| is_mbpp(task) && (2..=4).contains(&number(task)))
@@ -282,6 +291,15 @@ fn tested(settings: &CodeSettings, tasks: Vec<CodeTask>) -> (Vec<CodeTask>, Form
                 .collect(),
         },
     };
+    if let Form::Completion { shots } = &form
+        && tasks.iter().any(is_mbpp)
+        && shots.len() < 3
+    {
+        tell(format_args!(
+            "the prompts show {} solved tasks of MBPP: the file lacks some of its tasks 2 to 4",
+            shots.len()
+        ));
+    }
     let in_test = |task: &CodeTask| !is_mbpp(task) || (MBPP_PROMPTS + 1..=MBPP_LAST).contains(&number(task));
     let limit = settings.data.test_limit.unwrap_or(usize::MAX);
     (tasks.into_iter().filter(in_test).take(limit).collect(), form)
@@ -424,8 +442,7 @@ fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner
     let samples = samples::read(file, known)?;
     let (mut files, mut sets) = (vec![file.to_path_buf()], Vec::new());
     for (name, path, tasks) in benchmarks {
-        let limit = settings.data.test_limit.unwrap_or(usize::MAX);
-        let mut tasks: Vec<CodeTask> = tasks.into_iter().take(limit).collect();
+        let (mut tasks, _) = tested(settings, tasks);
         let all = tasks.len();
         let of_set = tasks
             .iter()
@@ -452,6 +469,13 @@ fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner
             tasks,
             samples: of_set,
         });
+    }
+    let scored: usize = sets.iter().map(|set: &Sampled| set.samples.len()).sum();
+    if 0 < scored && scored < samples.len() {
+        tell(format_args!(
+            "samples of {} tasks are left out: they are not of the test set, or beyond --test-limit",
+            samples.len() - scored
+        ));
     }
     if sets.is_empty() {
         return Err(format!("{}: no sample is of a task that is asked for", file.display()));

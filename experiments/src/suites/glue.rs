@@ -68,7 +68,6 @@ impl GlueSettings {
 const SAMPLE: &str = r#"
 r = 16
 alpha = 32.0
-epochs = 4
 learning_rate = 5e-3
 "#;
 

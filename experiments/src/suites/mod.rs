@@ -9,6 +9,7 @@ pub mod fgvc;
 pub mod finetune;
 pub mod glue;
 pub mod gsm8k;
+pub mod instruct;
 pub mod metamath;
 mod peft_result;
 pub mod sets;

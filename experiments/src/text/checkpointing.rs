@@ -1,7 +1,6 @@
 //! A text classifier's step with activation checkpointing.
 
 use backbones::classify::SequenceClassifier;
-use backbones::lm::Layout;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use wegeft::Adapted;
@@ -24,18 +23,12 @@ pub fn loss_and_grads(
     };
     let device = texts.ids.device();
     let depth = adapted.backbone().depth();
+    let pass = adapted.bind().pass(&texts.layout, &device);
     let embed = |adapted: &Adapted<SequenceClassifier>| {
         device.seed(seed);
         let types = Some(texts.types.clone());
-        adapted.bind().embed(texts.ids.clone(), &texts.layout, types)
+        adapted.bind().embed(texts.ids.clone(), &texts.layout, types, &pass)
     };
-    // The type of activations, by one token.
-    let first_token = texts.ids.clone().slice([0..1, 0..1]);
-    let dtype = adapted
-        .backbone()
-        .embed(first_token, &Layout::dense(1, 1), None)
-        .dtype();
-    let pass = adapted.bind().pass(&texts.layout, dtype, &device);
     let layer = |adapted: &Adapted<SequenceClassifier>, index: usize, x: Tensor<3>| {
         device.seed(seed.wrapping_add(1 + index as u64));
         adapted.bind().layer(index, x, &pass)

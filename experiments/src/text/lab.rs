@@ -142,18 +142,30 @@ impl TextLab {
             .with_fresh_head(&pretrained.fresh, &prepared.device)
     }
 
-    fn adapted(&self, trial: &Trial, prepared: &prepared::Prepared) -> Result<Adapted<SequenceClassifier>, String> {
+    /// A new adapter of a trial's method. `count`: texts that it is to be trained on, if that is known.
+    fn adapted(
+        &self,
+        trial: &Trial,
+        prepared: &prepared::Prepared,
+        count: Option<usize>,
+    ) -> Result<Adapted<SequenceClassifier>, String> {
         let settings = &self.settings;
         let named = |e: String| format!("method {}: {e}", trial.method);
-        let config = adapter::config(
+        let mut config = adapter::config(
             &settings.adapter,
             &settings.methods,
             &trial.method,
             &prepared.classifier.pretrained,
             settings.model.model.as_deref(),
-        );
+        )
+        .map_err(named)?;
+        if let Some(count) = count {
+            let session = self.session(trial, count, prepared.task.metrics[0], Path::new(""));
+            let steps = session.plan.scheduled_steps(count);
+            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
+        }
         let model = self.start(trial, prepared);
-        adapter::init(&config.map_err(named)?, model).map_err(named)
+        adapter::init(&config, model).map_err(named)
     }
 
     fn session<'a>(&'a self, trial: &'a Trial, count: usize, metric: Metric, folder: &'a Path) -> Session<'a> {
@@ -191,7 +203,7 @@ impl TextLab {
     }
 
     /// The memory that a training will need.
-    fn memory(&self, prepared: &prepared::Prepared, summary: &Summary) -> (Estimate, BatchShape) {
+    fn memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> (Estimate, BatchShape) {
         let training = &self.settings.training;
         let batch = BatchShape {
             rows: training.batch_size.min(prepared.train.texts().len()),
@@ -201,11 +213,15 @@ impl TextLab {
         };
         let bytes = self.settings.model.dtype.bytes();
         let model = &prepared.classifier.pretrained.model;
-        (memory::estimate(model, bytes, summary.trainable_params(), batch), batch)
+        let mut estimate = memory::estimate(model, bytes, summary.trainable_params(), batch);
+        if reads_features(trial, model) {
+            estimate.activations = 0;
+        }
+        (estimate, batch)
     }
 
-    fn check_memory(&self, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
-        let (estimate, batch) = self.memory(prepared, summary);
+    fn check_memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
+        let (estimate, batch) = self.memory(trial, prepared, summary);
         let training = &self.settings.training;
         let advice = match training.gradient_checkpointing {
             true => "lower batch_size (gradient_accumulation_steps makes up for it) or max_length",
@@ -227,7 +243,7 @@ impl TextLab {
             return Err(RunError::Failed("the task is gone".into()));
         };
         let model = &prepared.classifier.pretrained.model;
-        if trial.method != "linear" || model.drops() {
+        if !reads_features(trial, model) {
             return Ok([prepared.train.clone(), prepared.judged.clone()]);
         }
         if let Some(featured) = &prepared.featured {
@@ -256,10 +272,11 @@ impl TextLab {
         };
         let device = &prepared.device;
         reset_peak(device);
-        let adapted = this.adapted(trial, prepared).map_err(RunError::Failed)?;
+        let count = Some(train.texts().len());
+        let adapted = this.adapted(trial, prepared, count).map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
-        this.check_memory(prepared, &summary).map_err(failed)?;
+        this.check_memory(trial, prepared, &summary).map_err(failed)?;
         let metric = prepared.task.metrics[0];
         let session = this.session(trial, train.texts().len(), metric, folder);
         let batch_size = this.settings.texts.eval_batch_size;
@@ -363,6 +380,12 @@ fn trains(method: &str) -> bool {
     method != NONE && method != ADAPTER
 }
 
+/// True if a trial trains the head alone on a model that gives the same every time: it then reads what the model made of the
+/// texts, once.
+fn reads_features(trial: &Trial, model: &SequenceClassifier) -> bool {
+    trial.method == "linear" && !model.drops()
+}
+
 /// What `model` makes of `texts` before its head.
 fn features(
     model: &SequenceClassifier,
@@ -454,8 +477,8 @@ impl Lab for TextLab {
             {
                 if !seen.contains(&&trial.method) {
                     seen.push(&trial.method);
-                    let adapted = self.adapted(trial, prepared)?;
-                    self.check_memory(prepared, &adapted.summary())?;
+                    let adapted = self.adapted(trial, prepared, None)?;
+                    self.check_memory(trial, prepared, &adapted.summary())?;
                 }
             }
         }
@@ -470,9 +493,9 @@ impl Lab for TextLab {
         let [train, _] = self.data(trial).map_err(|e| e.to_string())?;
         let this: &Self = self;
         let prepared = this.prepared.as_ref().ok_or("its data is gone")?;
-        let adapted = this.adapted(trial, prepared)?;
+        let adapted = this.adapted(trial, prepared, Some(train.texts().len()))?;
         let summary = adapted.summary();
-        let (memory, _) = this.memory(prepared, &summary);
+        let (memory, _) = this.memory(trial, prepared, &summary);
         let metric = prepared.task.metrics[0];
         let session = this.session(trial, train.texts().len(), metric, Path::new(""));
         let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &prepared.device)?;

@@ -13,11 +13,12 @@ use burn::train::TrainingError;
 use burn::train::checkpoint::{
     Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
 };
-use burn::train::metric::store::EventStoreClient;
+use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 use wegeft::storage::read_tensors;
 
 use crate::run::files::replace;
 use crate::train::ranks::{self, Ranks};
+use crate::train::settings::Keep;
 use crate::train::watch::SharedWatch;
 
 /// The three records of an epoch.
@@ -77,10 +78,7 @@ impl RecordFiles {
 }
 
 fn removed(path: &Path) -> Result<(), CheckpointerError> {
-    match files::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointerError::IOError(error)),
-        _ => Ok(()),
-    }
+    files::remove_file(path).map_err(CheckpointerError::IOError)
 }
 
 impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
@@ -108,29 +106,44 @@ impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
 }
 
 /// Saves every round; of those in the folder, whoever wrote them, the last two stay (so that a whole one is left if the
-/// program is killed while the next one is written), and the best one where `best` asks for it.
+/// program is killed while the next one is written), and the best one where it is kept.
 pub struct LastTwo {
     saved: Vec<usize>,
-    best: Option<SharedWatch>,
+    watch: SharedWatch,
+    keep: Keep,
     ranks: Option<Arc<Ranks>>,
 }
 
 impl LastTwo {
     /// The rounds that `folder` holds, and those to come.
-    pub fn new(folder: &Path, best: Option<SharedWatch>, ranks: Option<Arc<Ranks>>) -> Self {
+    pub fn new(folder: &Path, watch: SharedWatch, keep: Keep, ranks: Option<Arc<Ranks>>) -> Self {
         let mut saved = saved(folder);
         saved.reverse();
-        Self { saved, best, ranks }
+        Self {
+            saved,
+            watch,
+            keep,
+            ranks,
+        }
     }
 }
 
 impl CheckpointingStrategy for LastTwo {
-    fn checkpointing(&mut self, round: usize, _store: &EventStoreClient) -> Vec<CheckpointingAction> {
+    fn checkpointing(&mut self, round: usize, store: &EventStoreClient) -> Vec<CheckpointingAction> {
+        // The store writes metrics.jsonl in a thread of its own: its answer comes once the lines of this round, which a
+        // checkpoint counts on, are on the disk.
+        store.find_metric("Loss", round, Aggregate::Mean, &Split::Train);
+        if self.watch.get().failure.is_some() {
+            return Vec::new();
+        }
         // Now: the files are written by threads of their own, while the training goes on.
         if let Some(ranks) = &self.ranks {
             ranks.note(round);
         }
-        let best = self.best.as_ref().and_then(SharedWatch::best).map(|(round, _)| round);
+        let best = match self.keep {
+            Keep::Best => self.watch.best().map(|(round, _)| round),
+            Keep::Last => None,
+        };
         self.saved.retain(|saved| *saved != round);
         // What a cut run left of later rounds is none of this one.
         let before = self.saved.iter().copied().filter(|saved| *saved < round).max();

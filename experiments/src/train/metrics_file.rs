@@ -101,6 +101,10 @@ impl MetricsFile {
     }
 
     fn append(&mut self, line: &Value) {
+        // A line that is missing ends the file: the next start goes on after the last whole round.
+        if self.watch.get().failure.is_some() {
+            return;
+        }
         let written = self.file.write_line(&line.to_string());
         self.heard(written);
     }

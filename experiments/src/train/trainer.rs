@@ -237,7 +237,6 @@ impl Session<'_> {
             trainee = trainee.with_around(ranks.clone());
         }
         let record = |name: &'static str| RecordFiles::new(checkpoints, name);
-        let best = (self.settings.keep == Keep::Best).then(|| watch.clone());
         let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, device));
         let mut training = SupervisedTraining::new(self.folder, train, valid)
             .with_custom_checkpointers(
@@ -245,7 +244,7 @@ impl Session<'_> {
                 record("optim"),
                 record("scheduler"),
             )
-            .with_checkpointing_strategy(LastTwo::new(checkpoints, best, ranks))
+            .with_checkpointing_strategy(LastTwo::new(checkpoints, watch.clone(), self.settings.keep, ranks))
             .with_application_logger(None)
             .with_metric_logger(metrics)
             .with_interrupter(self.interrupter.clone())
@@ -273,16 +272,24 @@ impl Session<'_> {
         let training = training.renderer(renderer(terminal, self.interrupter, done));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
-        for told in std::mem::take(&mut watch.get().notes) {
+        let (notes, bad_step, bad_tensor) = {
+            let mut watch = watch.get();
+            (
+                std::mem::take(&mut watch.notes),
+                watch.bad_step,
+                watch.bad_tensor.take(),
+            )
+        };
+        for told in notes {
             note(format_args!("  {told}"));
         }
-        if let Some(step) = watch.get().bad_step {
+        if let Some(step) = bad_step {
             // The next trial may go on, unless the user wants to stop too.
             if self.interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
                 self.interrupter.reset();
             }
             let since = || first_not_finite(&result.model.adapted, None).map(|name| format!("'{name}' is not either"));
-            let tensor = watch.get().bad_tensor.take().or_else(since);
+            let tensor = bad_tensor.or_else(since);
             let tensor = tensor.map_or(String::new(), |tensor| format!(" ({tensor})"));
             return Err(RunError::Diverged(format!(
                 "{}: the loss is not a number at step {step}{tensor}; lower learning_rate (the last good checkpoint is kept)",

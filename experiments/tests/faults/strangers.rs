@@ -172,7 +172,7 @@ fn a_list_names_no_image_outside_its_folder() {
         let out = dir.path().join("out");
         let message = fails_with_a_sentence(&Work::Vision.done(dir.path(), &out), name);
         assert!(
-            message.contains("train800.txt") || message.contains("outside"),
+            message.contains("train800.txt") && message.contains("leads out of its folder"),
             "{message}"
         );
     }

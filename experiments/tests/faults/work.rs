@@ -119,7 +119,7 @@ impl Work {
                     records(&data);
                 }
                 command
-                    .args(["vtab-prepare", "--task", "dtd", "--any-version", "--tfds"])
+                    .args(["prepare", "--task", "dtd", "--any-version", "--tfds"])
                     .arg(&data);
             }
             Self::Merge => {
@@ -185,6 +185,11 @@ impl Work {
             let lines = name.ends_with(".jsonl");
             // These list what is finished so far; a folder that is being made has its files one by one.
             let growing = ["summary.json", "answered.json"].contains(&name);
+            // A round that was cut has lines of the steps that it came to: the next start drops them.
+            let bytes = match name {
+                "metrics.jsonl" => without_the_last_round(&bytes),
+                _ => bytes,
+            };
             match lines {
                 true => assert!(
                     expected.starts_with(&bytes) || torn(&bytes, expected),
@@ -196,6 +201,14 @@ impl Work {
             }
         }
     }
+}
+
+fn without_the_last_round(bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes);
+    let round = |line: &&str| serde_json::from_str::<Value>(line).ok()?["epoch"].as_u64();
+    let last = text.lines().filter_map(|line| round(&line)).max();
+    let before = text.lines().filter(|line| round(line).is_some() && round(line) < last);
+    before.flat_map(|line| format!("{line}\n").into_bytes()).collect()
 }
 
 /// True if the whole lines of `bytes` are lines of `expected`: answers come in any order of their batches.

@@ -120,7 +120,7 @@ const fn checkpoint<const R: usize>(name: &'static str) -> Reader {
             let folder = tempfile::tempdir().unwrap();
             vec![records(folder.path())[R].clone()]
         },
-        repair: None,
+        repair: Some(checksum),
         read: |folder, bytes| {
             if !folder.join("model-1.bpk").exists() {
                 records(folder);
@@ -128,6 +128,14 @@ const fn checkpoint<const R: usize>(name: &'static str) -> Reader {
             written(folder, &format!("{}-1.bpk", RECORDS[R]), bytes);
             last_whole(folder).and_then(|found| found.map(drop).ok_or_else(|| "there is none".into()))
         },
+    }
+}
+
+/// The checksum at a checkpoint's end.
+fn checksum(bytes: &mut [u8]) {
+    if let Some((rest, end)) = bytes.split_last_chunk_mut::<12>() {
+        end[..4].copy_from_slice(&crc32c::crc32c(rest).to_le_bytes());
+        end[4..].copy_from_slice(b"checksum");
     }
 }
 

@@ -210,6 +210,8 @@ fn what_no_run_can_be_made_with_is_said_before_anything_is_loaded() {
     refused(&["--task", "four-step"], &["'four-step'", "one-step, two-step, groups"]);
     refused(&["--program-timeout", "0"], &["'program_timeout' is 0"]);
     refused(&["--k", "0"], &["'k' is 0"]);
+    refused(&["--top-p", "0"], &["'top_p' is 0"]);
+    refused(&["--drop-longer", "0"], &["'drop_longer' is 0"]);
     if python(Limits::default()).is_none() {
         return;
     }

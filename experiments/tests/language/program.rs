@@ -20,6 +20,7 @@ pub fn run_in(folder: &Path, program: &str, args: &[&str]) -> Output {
         "classify" => env!("CARGO_BIN_EXE_classify"),
         "chat" => env!("CARGO_BIN_EXE_chat"),
         "code" => env!("CARGO_BIN_EXE_code"),
+        "instruct" => env!("CARGO_BIN_EXE_instruct"),
         other => panic!("{other} is no program"),
     };
     Command::new(path).args(args).current_dir(folder).output().unwrap()

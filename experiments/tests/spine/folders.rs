@@ -131,6 +131,46 @@ fn the_best_adapter_survives_any_cut() {
     }
 }
 
+/// What AdaLoRA's ranks are cut by is an average over all steps: a cut run must not begin it anew.
+#[cfg(unix)]
+#[test]
+fn ranks_fall_in_a_cut_run_as_in_an_uncut_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("noise.jsonl");
+    noise(&data);
+    let fixed = "finetune --method adalora --epochs 8 --batch-size 4 --eval-steps 2 --learning-rate 0.02 --lora-r 2 --set \
+                 adalora.tinit=2 --set adalora.tfinal=8 --set adalora.delta_t=2 --train-file";
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let args = |out: &'static str| -> Vec<String> {
+        let files = [data.clone(), dir.path().join(out)].map(|path| path.to_str().unwrap().to_string());
+        let [data, out] = files;
+        fixed
+            .split_whitespace()
+            .map(String::from)
+            .chain([data, "--out".into(), out])
+            .collect()
+    };
+    let run = |args: &[String]| {
+        succeeds(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    run(&args("whole"));
+    let cut_args = args("cut");
+    let child = start(&cut_args.iter().map(String::as_str).collect::<Vec<_>>());
+    wait_for(&cut.join("adalora/checkpoints/scheduler-3.bpk"));
+    interrupt(child, "-HUP");
+    run(&cut_args);
+    let adapter = |out: &Path| std::fs::read(out.join("adalora/adapter/adapter_model.safetensors")).unwrap();
+    assert!(adapter(&whole) == adapter(&cut), "the cut run's adapter is another one");
+    let metrics = |out: &Path| std::fs::read(out.join("adalora/metrics.jsonl")).unwrap();
+    assert!(metrics(&whole) == metrics(&cut));
+    let config = json(&whole.join("adalora/adapter/adapter_config.json"));
+    assert_eq!(
+        (config["init_r"].as_u64(), config["target_r"].as_u64()),
+        (Some(3), Some(2))
+    );
+    assert_eq!(config["total_step"], 48);
+}
+
 #[test]
 fn early_stopping_stops_and_stays_stopped() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::labels::Labels;
 use crate::encoder::{self, Encoder, Head, Pool, pooled};
@@ -138,22 +138,33 @@ impl SequenceClassifier {
         }
     }
 
-    /// The first step of [`SequenceClassifier::hidden`]: embeddings `[batch, tokens, d_model]`.
-    pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
+    /// What the layers need to know of a batch of that layout.
+    pub fn pass(&self, layout: &Layout, device: &Device) -> ClassifierPass {
         match &self.trunk {
-            Trunk::Encoder(encoder) => encoder.embed(ids, layout, types),
-            Trunk::Decoder(decoder) => {
-                let pass = decoder.pass(layout, None, &ids.device());
-                decoder.embed(ids, &pass)
+            Trunk::Encoder(encoder) => {
+                // The type of activations is that of any token's embedding.
+                let token = encoder.embed(Tensor::zeros([1, 1], device), &Layout::dense(1, 1), None);
+                ClassifierPass::Encoder(encoder.pass(layout, token.dtype(), device))
             }
+            Trunk::Decoder(decoder) => ClassifierPass::Decoder(decoder.pass(layout, None, device)),
         }
     }
 
-    /// What the layers need to know of the batch whose embeddings are of type `dtype`.
-    pub fn pass(&self, layout: &Layout, dtype: DType, device: &Device) -> ClassifierPass {
-        match &self.trunk {
-            Trunk::Encoder(encoder) => ClassifierPass::Encoder(encoder.pass(layout, dtype, device)),
-            Trunk::Decoder(decoder) => ClassifierPass::Decoder(decoder.pass(layout, None, device)),
+    /// The first step of [`SequenceClassifier::hidden`]: embeddings `[batch, tokens, d_model]`.
+    ///
+    /// # Panics
+    /// A pass of another kind of model.
+    pub fn embed(
+        &self,
+        ids: Tensor<2, Int>,
+        layout: &Layout,
+        types: Option<Tensor<2, Int>>,
+        pass: &ClassifierPass,
+    ) -> Tensor<3> {
+        match (&self.trunk, pass) {
+            (Trunk::Encoder(encoder), ClassifierPass::Encoder(_)) => encoder.embed(ids, layout, types),
+            (Trunk::Decoder(decoder), ClassifierPass::Decoder(pass)) => decoder.embed(ids, pass),
+            _ => panic!("a pass of another kind of model"),
         }
     }
 
@@ -169,7 +180,7 @@ impl SequenceClassifier {
         }
     }
 
-    /// What follows the last layer, `[batch, tokens, d_model]` to the same.
+    /// What follows the last layer, `[batch, tokens, d_model]` of the tokens that were read.
     ///
     /// # Panics
     /// A pass of another kind of model.

@@ -140,10 +140,10 @@ impl EncoderConfig {
             ));
         }
         if self.max_tokens() == Some(0) {
-            return Err(format!(
-                "field 'max_position_embeddings' leaves no position behind pad_token_id {}",
-                self.position_offset - 1
-            ));
+            return Err(match self.position_offset.checked_sub(1) {
+                Some(pad) => format!("field 'max_position_embeddings' leaves no position behind pad_token_id {pad}"),
+                None => "field 'max_position_embeddings' is 0; it must be at least 1".into(),
+            });
         }
         let shares = [
             ("hidden dropout", self.hidden_dropout),

@@ -36,13 +36,14 @@ const KIND_END: &str = "$";
 const GROUP_END: &str = r"(?:\..*)?$";
 
 /// What the fork writes of settings that are not set, and of those that say nothing here.
-fn unset() -> [(&'static str, Value); 7] {
+fn unset() -> [(&'static str, Value); 8] {
     [
         ("auto_mapping", Value::Null),
         ("base_model_name_or_path", Value::Null),
         ("bias", json!("none")),
         ("fan_in_fan_out", json!(false)),
         ("inference_mode", json!(true)),
+        ("layers_pattern", Value::Null),
         ("revision", Value::Null),
         ("task_type", Value::Null),
     ]
@@ -77,7 +78,17 @@ fn translate(fields: &mut Map<String, Value>) -> Result<(), String> {
         ours.insert("weight_dropout".into(), p.clone());
     }
     ours.insert("side".into(), side(found.get("transform_dim"))?);
-    let targets = fields.get("target_modules").cloned().unwrap_or_default();
+    let own = |field: &str| {
+        fields
+            .get(field)
+            .and_then(Value::as_object)
+            .is_some_and(|keys| !keys.is_empty())
+    };
+    // With ranks and alphas of their own, sites are as the fork ties them.
+    let targets = match own("rank_pattern") || own("alpha_pattern") {
+        true => Value::Null,
+        false => fields.get("target_modules").cloned().unwrap_or_default(),
+    };
     ours.insert("sharing".into(), json!(sharing(found.get("tied_modules"), &targets)?));
     ours.insert("zero_factor".into(), json!(ZeroFactor::Phi));
     for (name, value) in ours {
@@ -108,6 +119,7 @@ fn side(value: Option<&Value>) -> Result<Value, String> {
 fn sharing(value: Option<&Value>, targets: &Value) -> Result<Sharing, String> {
     let bad = |value: &Value| format!("field 'tied_modules' is {value}; expected a list of lists of patterns");
     let groups = match value {
+        None | Some(Value::Null) if targets.is_null() => return Ok(Sharing::Tied(Vec::new())),
         None | Some(Value::Null) => return Ok(Sharing::Site),
         Some(value) => value.as_array().ok_or_else(|| bad(value))?,
     };
@@ -127,6 +139,9 @@ fn sharing(value: Option<&Value>, targets: &Value) -> Result<Sharing, String> {
         })
     });
     let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+    if targets.is_null() {
+        return Ok(Sharing::Tied(patterns));
+    }
     if patterns.is_empty() {
         return Ok(Sharing::Site);
     }
@@ -182,13 +197,24 @@ pub(super) fn on_disk(
         && targets.fused.is_empty()
         && targets.target_parameters.is_empty()
         && targets.trainable_token_indices.is_none();
-    // One pattern names a kind only if all its modules have one size, and if no target has the number of a layer.
-    let whole = |group: &Group| group.name == kind(&group.module());
-    let by_kind = wegeft.sharing != Sharing::Kind
-        || (groups.iter().all(whole) && names.iter().all(|name| !name.contains(char::is_numeric)));
-    if !(is_plain && starts_alike && selects_alike && by_kind) {
+    let scales_alike = || {
+        let mut read = groups.to_vec();
+        let resolved = wegeft
+            .patterns
+            .resolve_sites(&mut read, wegeft.r, wegeft.alpha, |r, alpha| alpha / r as f64);
+        resolved.is_ok() && read == groups
+    };
+    if !(is_plain && starts_alike && selects_alike && (wegeft.patterns.is_empty() || scales_alike())) {
         return fields;
     }
+    let pattern_of = |group: &Group| match group.name == kind(&group.module()) {
+        true => kind_pattern(&group.name),
+        // Only some modules of a kind, those of one size.
+        false => {
+            let names = group.sites.iter().map(|site| regex::escape(&site.module()));
+            format!("(?:{}){KIND_END}", names.collect::<Vec<_>>().join("|"))
+        }
+    };
     let tied: Value = match &wegeft.sharing {
         Sharing::Site => Value::Null,
         Sharing::All => json!([[".*"]]),
@@ -197,7 +223,7 @@ pub(super) fn on_disk(
             patterns.map(|pattern| json!([pattern])).collect()
         }
         Sharing::Tied(patterns) => patterns.iter().map(|pattern| json!([pattern])).collect(),
-        Sharing::Kind => groups.iter().map(|group| json!([kind_pattern(&group.name)])).collect(),
+        Sharing::Kind => groups.iter().map(|group| json!([pattern_of(group)])).collect(),
     };
     let sides: Map<String, Value> = names.iter().map(|name| (name.clone(), json!(wegeft.side))).collect();
     let saved = &targets.modules_to_save;

@@ -82,8 +82,9 @@ pub struct WegeftConfig {
     /// Blocks between phi and psi (input side).
     #[serde(default)]
     pub generator: GeneratorConfig,
-    /// Ranks and alphas of their own for some modules, as the WeGeFT fork of PEFT reads them: the first key that matches, of
-    /// both fields, is looked up in both. Sites of one group may have scales of their own.
+    /// Ranks and alphas of their own for some modules, the same for all of a group; with [`Sharing::Tied`] as the WeGeFT fork of
+    /// PEFT reads them: the first key that matches, of both fields, is looked up in both, and sites of one group may have scales
+    /// of their own.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -207,8 +208,11 @@ impl Method for WegeftConfig {
         let mut groups = Group::shared(sites, &self.sharing, self.shared_size_name(), |site| {
             self.shared_size(site)
         })?;
-        self.patterns
-            .resolve_sites(&mut groups, self.r, self.alpha, |r, alpha| alpha / r as f64)?;
+        let scale = |r: usize, alpha: f64| alpha / r as f64;
+        match self.sharing {
+            Sharing::Tied(_) => self.patterns.resolve_sites(&mut groups, self.r, self.alpha, scale)?,
+            _ => self.patterns.resolve(&mut groups, self.r, self.alpha, scale)?,
+        }
         for group in &groups {
             group.check_rank(|site| self.shared_size(site))?;
             group.check_equal(self.shared_size_name(), |site| self.shared_size(site))?;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use datasets::language::records;
 use serde_json::json;
-use wegeft::storage::write_then_rename;
 
 use crate::language::evaluation::Answer;
+use crate::run::files::replace;
 
 /// Writes the samples of `answers` to the tasks of those names, in their order.
 ///
@@ -21,7 +21,7 @@ pub fn write(path: &Path, tasks: &[String], answers: &[Answer]) -> Result<(), St
             lines += &format!("{}\n", json!({ "task_id": task, "completion": completion }));
         }
     }
-    write_then_rename(path, lines.as_bytes()).map_err(|e| e.to_string())
+    replace(path, lines.as_bytes())
 }
 
 /// The samples of a file by task, each task's in the file's order. `known` says which tasks there are.

@@ -1,11 +1,10 @@
 //! Samples that were written elsewhere, scored without a model: a lab that trains nothing.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use datasets::language::CodeTask;
+use files::File;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -77,15 +76,12 @@ impl ScoreLab {
     /// The scored tasks of a set, written down as they come; those that are there already are not run again.
     fn score(&self, set: &Sampled, path: &Path) -> Result<Vec<Answer>, RunError> {
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-        let mut done: BTreeMap<usize, (String, Answer)> = BTreeMap::new();
-        for (line, answer) in read_lines::<Answer>(path).map_err(RunError::Failed)? {
-            done.insert(answer.index, (line, answer));
-        }
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(cannot_write)?;
+        let lines = read_lines::<Answer>(path).map_err(RunError::Failed)?;
+        // A line that was torn is not gone on with.
+        keep_lines(path, &lines).map_err(RunError::Failed)?;
+        let by_index = |line: (String, Answer)| (line.1.index, line);
+        let mut done: BTreeMap<usize, (String, Answer)> = lines.into_iter().map(by_index).collect();
+        let mut file = File::append(path).map_err(cannot_write)?;
         let fewest = set.samples.values().map(Vec::len).min().unwrap_or(0);
         let ks: Vec<usize> = self.ks.iter().copied().filter(|k| *k <= fewest).collect();
         let left = set
@@ -108,10 +104,12 @@ impl ScoreLab {
                 .map_err(RunError::Failed)?
             {
                 let line = serde_json::to_string(&answer).map_err(|e| RunError::Failed(e.to_string()))?;
-                file.write_all(format!("{line}\n").as_bytes()).map_err(cannot_write)?;
+                file.write_line(&line).map_err(cannot_write)?;
                 done.insert(answer.index, (line, answer));
             }
         }
+        // They are on the disk before what is made of them.
+        file.sync().map_err(cannot_write)?;
         let lines: Vec<(String, Answer)> = done.into_values().collect();
         keep_lines(path, &lines).map_err(RunError::Failed)?;
         Ok(lines.into_iter().map(|(_, answer)| answer).collect())

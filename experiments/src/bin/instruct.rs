@@ -1,0 +1,5 @@
+//! The program `instruct` by itself.
+
+fn main() -> std::process::ExitCode {
+    experiments::wegeft::thin("instruct")
+}

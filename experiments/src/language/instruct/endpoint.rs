@@ -1,0 +1,216 @@
+//! A judge behind an OpenAI-compatible endpoint: one question, one answer, asked again where the way to it is bad.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::cli::output::note;
+
+/// How a judge is reached.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Address of the API, such as `http://127.0.0.1:8000/v1`.
+    pub url: String,
+    /// Model.
+    pub model: String,
+    /// Key, if the endpoint wants one.
+    pub key: Option<String>,
+    /// Questions are asked so many times more.
+    pub retries: usize,
+    /// Seconds before the second time; doubled each time.
+    pub wait: f64,
+    /// Seconds that an answer may take.
+    pub timeout: f64,
+}
+
+/// Environment variables that may hold the key, the first one found.
+pub const KEYS: [&str; 2] = ["JUDGE_API_KEY", "OPENAI_API_KEY"];
+
+/// Tokens that a judge wrote and read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Read.
+    pub prompt: u64,
+    /// Written.
+    pub completion: u64,
+}
+
+/// A judge.
+pub struct Endpoint {
+    agent: Agent,
+    access: Access,
+    used: Mutex<Usage>,
+}
+
+/// The longest pause between two tries.
+const LONGEST: f64 = 60.0;
+/// What a judge may write.
+const MOST_TOKENS: u32 = 2048;
+/// Bytes of an answer that are read.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// Why there is no answer.
+enum Failure {
+    /// It may be better the next time, after so many seconds if the server says so.
+    Again(String, Option<f64>),
+    /// It will not.
+    Never(String),
+}
+
+impl Endpoint {
+    /// A judge at `access`.
+    ///
+    /// # Errors
+    /// An address that is none, or one elsewhere without a key.
+    pub fn new(access: Access) -> Result<Self, String> {
+        let here = ["http://127.", "http://localhost", "http://[::1]"];
+        let (local, http) = (
+            here.iter().any(|start| access.url.starts_with(start)),
+            access.url.starts_with("http://") || access.url.starts_with("https://"),
+        );
+        if !http {
+            return Err(format!(
+                "--judge-url {}: expected an address such as https://HOST/v1",
+                access.url
+            ));
+        }
+        if access.key.is_none() && !local {
+            return Err(format!(
+                "the judge at {} needs a key; set {} (or {}) in the environment",
+                access.url, KEYS[0], KEYS[1]
+            ));
+        }
+        if access.key.is_some() && !local && access.url.starts_with("http://") {
+            return Err(format!(
+                "the judge at {} would get the key unencrypted; give an https:// address",
+                access.url
+            ));
+        }
+        let timeout = Some(Duration::from_secs_f64(access.timeout));
+        let config = Agent::config_builder()
+            // The key is for this address alone.
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .user_agent(concat!("wegeft/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(timeout)
+            .build();
+        Ok(Self {
+            agent: Agent::new_with_config(config),
+            access,
+            used: Mutex::default(),
+        })
+    }
+
+    /// The model that judges.
+    pub fn model(&self) -> &str {
+        &self.access.model
+    }
+
+    /// Tokens used so far.
+    pub fn used(&self) -> Usage {
+        *self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What the judge says to `question`.
+    ///
+    /// # Errors
+    /// The last failure, after all tries.
+    pub fn ask(&self, system: &str, question: &str) -> Result<String, String> {
+        let body = json!({
+            "model": self.access.model,
+            "messages": [{ "role": "system", "content": system }, { "role": "user", "content": question }],
+            "temperature": 0,
+            "max_tokens": MOST_TOKENS,
+        })
+        .to_string();
+        let mut wait = self.access.wait;
+        let mut tries = 0;
+        loop {
+            let (why, after) = match self.once(&body) {
+                Ok(text) => return Ok(text),
+                Err(Failure::Never(why)) => return Err(format!("the judge at {} {why}", self.access.url)),
+                Err(Failure::Again(why, after)) => (why, after),
+            };
+            tries += 1;
+            if tries > self.access.retries {
+                return Err(format!(
+                    "the judge at {} {why}, {tries} times; what it judged before is kept, the same command goes on from there",
+                    self.access.url
+                ));
+            }
+            let pause = after.unwrap_or(wait).clamp(0.0, LONGEST);
+            note(format_args!("the judge {why}; asked again in {pause:.1} s"));
+            std::thread::sleep(Duration::from_secs_f64(pause));
+            wait *= 2.0;
+        }
+    }
+
+    fn once(&self, body: &str) -> Result<String, Failure> {
+        let url = format!("{}/chat/completions", self.access.url.trim_end_matches('/'));
+        let mut request = self.agent.post(&url).header("Content-Type", "application/json");
+        if let Some(key) = &self.access.key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let again = |why: String| Failure::Again(why, None);
+        let mut response = request.send(body).map_err(|error| match error {
+            ureq::Error::Timeout(_) => again(format!("did not answer in {} s", self.access.timeout)),
+            ureq::Error::BadUri(_) => Failure::Never("is no address".into()),
+            other => again(format!("was not reached ({other})")),
+        })?;
+        let status = response.status().as_u16();
+        let after = response.headers().get("retry-after");
+        let after = after.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+        let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string();
+        match status {
+            200 => {}
+            401 | 403 => return Err(Failure::Never(format!("refused the key (status {status})"))),
+            429 => return Err(Failure::Again("asks for a pause (status 429)".into(), after)),
+            408 | 500.. => return Err(Failure::Again(format!("failed (status {status})"), after)),
+            _ => {
+                let said: String = text.unwrap_or_default().chars().take(200).collect();
+                return Err(Failure::Never(format!(
+                    "refused the question (status {status}: {})",
+                    said.split_whitespace().collect::<Vec<_>>().join(" ")
+                )));
+            }
+        }
+        let text = text.map_err(|error| again(format!("broke off ({error})")))?;
+        let answer: Value =
+            serde_json::from_str(&text).map_err(|_| again("answered with something that is no JSON".into()))?;
+        let said = answer["choices"][0]["message"]["content"].as_str();
+        let said = said.ok_or_else(|| again("answered without choices[0].message.content".into()))?;
+        let count = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
+        let mut used = self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        used.prompt += count("prompt_tokens");
+        used.completion += count("completion_tokens");
+        Ok(said.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(url: &str, key: Option<&str>) -> Access {
+        Access {
+            url: url.into(),
+            model: "m".into(),
+            key: key.map(String::from),
+            retries: 0,
+            wait: 0.0,
+            timeout: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_judge_elsewhere_needs_a_key_and_encryption() {
+        let refused = |url: &str, key| Endpoint::new(access(url, key)).err().unwrap();
+        assert!(refused("https://judge/v1", None).contains("set JUDGE_API_KEY"));
+        assert!(refused("http://judge/v1", Some("k")).contains("unencrypted"));
+        assert!(refused("judge", None).contains("expected an address"));
+        assert!(Endpoint::new(access("http://127.0.0.1:1/v1", None)).is_ok());
+        assert!(Endpoint::new(access("https://judge/v1", Some("k"))).is_ok());
+    }
+}

@@ -1,0 +1,201 @@
+//! Grades and comparisons: what a judge said of each answer, a JSON line each, gone on with where they end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use burn::train::Interrupter;
+use files::File;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::Endpoint;
+use super::prompts::JudgePrompts;
+use crate::cli::output::tell;
+use crate::run::files::{Line, keep_lines, read_lines};
+use crate::run::outcome::RunError;
+
+/// What a judge is asked of one answer.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// Names it in the file: a question's number and turn, or the order of two answers.
+    pub key: String,
+    /// The judge's system message.
+    pub system: String,
+    /// The question.
+    pub question: String,
+}
+
+/// What it said: a line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Of what.
+    pub key: String,
+    /// By whom.
+    pub judge: String,
+    /// All that the judge was asked.
+    pub question: String,
+    /// All that it said.
+    pub reply: String,
+    /// The grade that it named; null if it named none.
+    pub score: Option<f64>,
+}
+
+/// Asks a judge.
+pub struct Grader {
+    /// The judge.
+    pub endpoint: Endpoint,
+    /// How it is asked.
+    pub prompts: JudgePrompts,
+    /// Questions at a time.
+    pub parallel: usize,
+    /// Dollars for a million tokens read and written.
+    pub price: Option<[f64; 2]>,
+    /// Stops it.
+    pub interrupter: Interrupter,
+}
+
+/// Tries to get a grade out of a judge that answers without one.
+const TRIES: usize = 2;
+
+impl Grader {
+    /// The grades of `asked` by their keys, which `grade` finds in what the judge says; written to `path` as they come.
+    ///
+    /// # Errors
+    /// An interruption, a judge that does not answer, a file that cannot be written.
+    pub fn grades(
+        &self,
+        path: &Path,
+        asked: &[Asking],
+        grade: fn(&str) -> Option<f64>,
+    ) -> Result<BTreeMap<String, Option<f64>>, RunError> {
+        let failed = RunError::Failed;
+        let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
+        let mut lines: Vec<Line<Judgement>> = read_lines(path).map_err(failed)?;
+        // What was said of another answer, or by another judge, is not of this one.
+        lines.retain(|(_, said)| {
+            let of = |asking: &&Asking| asking.key == said.key && asking.question == said.question;
+            said.judge == self.endpoint.model() && asked.iter().any(|asking| of(&asking))
+        });
+        keep_lines(path, &lines).map_err(failed)?;
+        let left = asked
+            .iter()
+            .filter(|asking| !lines.iter().any(|(_, said)| said.key == asking.key));
+        let left: Vec<&Asking> = left.collect();
+        let mut file = File::append(path).map_err(cannot_write)?;
+        for some in left.chunks(self.parallel.max(1)) {
+            if self.interrupter.should_stop() {
+                return Err(RunError::Interrupted);
+            }
+            let said = std::thread::scope(|scope| {
+                let asks: Vec<_> = some
+                    .iter()
+                    .map(|asking| scope.spawn(|| self.judgement(asking, grade)))
+                    .collect();
+                let said = asks
+                    .into_iter()
+                    .map(|ask| ask.join().unwrap_or_else(|_| Err("the judge's thread broke".into())));
+                said.collect::<Vec<Result<Judgement, String>>>()
+            });
+            let mut failure = None;
+            for said in said {
+                match said {
+                    Ok(said) => {
+                        let line = serde_json::to_string(&said).map_err(|e| failed(e.to_string()))?;
+                        file.write_line(&line).map_err(cannot_write)?;
+                        lines.push((line, said));
+                    }
+                    // What the others said is kept all the same.
+                    Err(message) => failure = Some(message),
+                }
+            }
+            if let Some(message) = failure {
+                return Err(failed(message));
+            }
+        }
+        file.sync().map_err(cannot_write)?;
+        if !left.is_empty() {
+            tell(format_args!("  {}", self.describe(left.len())));
+        }
+        Ok(lines.into_iter().map(|(_, said)| (said.key, said.score)).collect())
+    }
+
+    fn judgement(&self, asking: &Asking, grade: fn(&str) -> Option<f64>) -> Result<Judgement, String> {
+        let (mut reply, mut score) = (String::new(), None);
+        for _ in 0..TRIES {
+            reply = self.endpoint.ask(&asking.system, &asking.question)?;
+            score = grade(&reply);
+            if score.is_some() {
+                break;
+            }
+        }
+        Ok(Judgement {
+            key: asking.key.clone(),
+            judge: self.endpoint.model().into(),
+            question: asking.question.clone(),
+            reply,
+            score,
+        })
+    }
+
+    /// What it came to so far.
+    fn describe(&self, asked: usize) -> String {
+        let used = self.endpoint.used();
+        let mut text = format!(
+            "{} judged {asked} answers: {} tokens read, {} written so far",
+            self.endpoint.model(),
+            used.prompt,
+            used.completion
+        );
+        if let Some([read, written]) = self.price {
+            let cost = (used.prompt as f64 * read + used.completion as f64 * written) / 1e6;
+            text += &format!(", {cost:.2} dollars");
+        }
+        text
+    }
+}
+
+/// The mean of the grades that there are, and how many are missing.
+pub fn mean<'a>(grades: impl Iterator<Item = &'a Option<f64>>) -> (Option<f64>, usize) {
+    let (mut sum, mut count, mut missing) = (0.0, 0, 0);
+    for grade in grades {
+        match grade {
+            Some(grade) => (sum, count) = (sum + grade, count + 1),
+            None => missing += 1,
+        }
+    }
+    ((count > 0).then(|| sum / f64::from(count)), missing)
+}
+
+static GRADE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[\[(\d+(?:\.\d+)?)\]\]").expect("a valid pattern"));
+static BARE_GRADE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[(\d+(?:\.\d+)?)\]").expect("a valid pattern"));
+
+/// A grade from 1 to 10 in double brackets, or in single ones where there are none.
+pub fn grade(reply: &str) -> Option<f64> {
+    let found = GRADE.captures(reply).or_else(|| BARE_GRADE.captures(reply))?;
+    found[1].parse().ok().filter(|grade| (0.0..=10.0).contains(grade))
+}
+
+/// The last of [[A]], [[B]] and [[C]]: 0, 1 and a half.
+pub fn preference(reply: &str) -> Option<f64> {
+    let verdicts = [("[[A]]", 0.0), ("[[B]]", 1.0), ("[[C]]", 0.5)];
+    let found = verdicts
+        .iter()
+        .filter_map(|(text, value)| Some((reply.rfind(text)?, *value)));
+    found.max_by_key(|(at, _)| *at).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grades_and_preferences_are_found_where_they_stand() {
+        assert_eq!(grade("Good. Grade: [[8.5]]"), Some(8.5));
+        assert_eq!(grade("[3] of 10"), Some(3.0));
+        assert_eq!((grade("8"), grade("[[11]]"), grade("[[x]]")), (None, None, None));
+        assert_eq!(preference("not [[A]] but [[B]]"), Some(1.0));
+        assert_eq!((preference("[[C]]"), preference("A")), (Some(0.5), None));
+        assert_eq!(mean([Some(1.0), None, Some(2.0)].iter()), (Some(1.5), 1));
+    }
+}

@@ -1,0 +1,531 @@
+//! `instruct`: instruction tuning, tested on instructions that a program verifies (IFEval) and, with a judge, on AlpacaEval
+//! and MT-Bench.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backbones::lm::LmTokenizer;
+use clap::{Args, Command, ValueEnum, ValueHint};
+use datasets::language::instruct::{self, Compared, Conversation, Recipe};
+use datasets::language::published::{ALPACA_EVAL, MT_BENCH, Row};
+use datasets::language::sample::instructions;
+use datasets::language::{Fields, Template, ifeval};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::output::tell;
+use crate::cli::settings::{absolute, check_positive};
+use crate::language::evaluation::Answer;
+use crate::language::instruct::ask::Asker;
+use crate::language::instruct::endpoint::{Access, Endpoint, KEYS};
+use crate::language::instruct::grading::Grader;
+use crate::language::instruct::length_control::Gamed;
+use crate::language::instruct::outputs::{self, Elsewhere, model_name};
+use crate::language::instruct::prompts::JudgePrompts;
+use crate::language::instruct::verify;
+use crate::language::judge::TestSet;
+use crate::language::lab::{Aftermath, Corpus, LanguageLab};
+use crate::language::model;
+use crate::language::settings::{Evaluation, Form, SAMPLE, Settings};
+use crate::run::outcome::RunError;
+use crate::run::suite::Program;
+use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
+use crate::suites::sets;
+
+/// The experiment.
+pub struct Instruct;
+
+const MORE: &str = "\
+--data is a folder with the benchmarks' files: IFEval's ifeval_input_data.jsonl (or input_data.jsonl), alpaca_eval.json, \
+MT-Bench's mt_bench_question.jsonl (or question.jsonl) and mt_bench_reference_gpt-4.jsonl (or gpt-4.jsonl). --train-file names \
+Alpaca's, UltraFeedback's or WizardLM's files, or any with instructions or chats.
+
+IFEval is verified here, by the rules of its own code. Of AlpacaEval and MT-Bench the answers are written in the benchmarks' own \
+form (METHOD/AlpacaEval.model_outputs.json, METHOD/MT-Bench.answers.jsonl, beside METHOD/IFEval.responses.jsonl), and judged if \
+--judge-url names an OpenAI-compatible endpoint (its key in JUDGE_API_KEY or OPENAI_API_KEY) or --judge-file holds judgements.
+
+What was only written down is judged later by the same command with a judge, after summary.json is removed.
+
+With neither --model nor --data it runs on generated instructions and the small model that ships, with settings of its own: \
+methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005. The same command again goes on where the run \
+folder ends, in the middle of a set or of its judgement too.";
+
+/// Settings of `instruct`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct InstructSettings {
+    /// What all language programs share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: Settings,
+    /// The data.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: InstructData,
+    /// How prompts are answered.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// Who judges.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub judging: Judging,
+}
+
+/// Data of `instruct`.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Data")]
+pub struct InstructData {
+    /// Folder with the benchmarks' files [default: generated instructions].
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Benchmarks, separated by commas, or `all` that --data has: IFEval, AlpacaEval, MT-Bench.
+    #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
+    pub task: Vec<String>,
+    /// Training files, JSON, JSONL or parquet, separated by commas or given several times.
+    #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
+    pub train_file: Vec<PathBuf>,
+    /// Name of a field in the training files, as `output=response`; several times for several fields.
+    #[arg(long)]
+    pub field: Vec<String>,
+    /// How an instruction becomes a prompt, in training and in tests.
+    #[arg(long, value_enum, default_value_t = Form::Alpaca)]
+    pub template: Form,
+    /// What training examples are like.
+    #[arg(long, value_enum, default_value_t = Examples::Plain)]
+    pub recipe: Examples,
+    /// At most so many prompts of each benchmark, the first ones [default: all].
+    #[arg(long, alias = "max-eval-samples")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+}
+
+/// What training examples are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Examples {
+    /// As the files have them.
+    Plain,
+    /// As LoRA-GA's protocol has them: a space before each answer, and none that says sorry or "as an AI".
+    LoraGa,
+}
+
+impl From<Examples> for Recipe {
+    fn from(examples: Examples) -> Self {
+        match examples {
+            Examples::Plain => Self::Plain,
+            Examples::LoraGa => Self::LoraGa,
+        }
+    }
+}
+
+/// Who judges answers, and how.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Judge")]
+pub struct Judging {
+    /// Address of an OpenAI-compatible endpoint that judges AlpacaEval and MT-Bench, such as http://127.0.0.1:8000/v1.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_url: Option<String>,
+    /// Its model.
+    #[arg(long, default_value = "gpt-4")]
+    pub judge_model: String,
+    /// What the judge is asked, in the form of FastChat's judge_prompts.jsonl [default: this project's own wording].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_prompts: Option<PathBuf>,
+    /// Judgements made elsewhere, in place of an endpoint: FastChat's grades or AlpacaEval's annotations.
+    #[arg(long, conflicts_with = "judge_url", value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_file: Option<PathBuf>,
+    /// Answers that AlpacaEval's are compared with, a model_outputs.json [default: those of alpaca_eval.json].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<PathBuf>,
+    /// AlpacaEval's df_gamed.csv, for the length-controlled rate as its leaderboard has it [default: without the term of the
+    /// instruction's difficulty].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gamed_baselines: Option<PathBuf>,
+    /// Times that the judge is asked again after a failure.
+    #[arg(long, default_value_t = 5)]
+    pub judge_retries: usize,
+    /// Seconds before the first of them, doubled each time.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    pub judge_wait: f64,
+    /// Seconds that the judge may take to answer.
+    #[arg(long, allow_negative_numbers = true, default_value_t = 120.0)]
+    pub judge_timeout: f64,
+    /// Answers that are judged at a time.
+    #[arg(long, default_value_t = 4)]
+    pub judge_parallel: usize,
+    /// Dollars for a million tokens that the judge reads and writes, as 10,30: its cost is told.
+    #[arg(long, value_delimiter = ',', num_args = 1)]
+    pub judge_price: Vec<f64>,
+}
+
+impl InstructSettings {
+    fn check(&mut self) -> Result<(), String> {
+        self.common.check()?;
+        let (data, judging) = (&mut self.data, &mut self.judging);
+        let files = [
+            &mut judging.judge_prompts,
+            &mut judging.judge_file,
+            &mut judging.baseline,
+            &mut judging.gamed_baselines,
+        ];
+        for path in data
+            .data
+            .iter_mut()
+            .chain(&mut data.train_file)
+            .chain(files.into_iter().flatten())
+        {
+            *path = absolute(path)?;
+        }
+        check_positive(&[
+            ("test_limit", data.test_limit.unwrap_or(1)),
+            ("judge_parallel", judging.judge_parallel),
+        ])?;
+        for (field, seconds) in [
+            ("judge_wait", judging.judge_wait),
+            ("judge_timeout", judging.judge_timeout),
+        ] {
+            if !(0.0..=86_400.0).contains(&seconds) || (field == "judge_timeout" && seconds == 0.0) {
+                return Err(format!(
+                    "field '{field}' is {seconds}; it must be seconds above 0, at most a day"
+                ));
+            }
+        }
+        if !matches!(judging.judge_price[..], [] | [_, _]) {
+            return Err("field 'judge_price' has not two prices, of tokens read and of tokens written".into());
+        }
+        Fields::renamed(&data.field).map_err(|e| format!("field 'field': {e}"))?;
+        self.evaluation.check()
+    }
+}
+
+impl Experiment for Instruct {
+    fn text(&self) -> Text {
+        Text {
+            name: "instruct",
+            about: "Fine-tune a language model on instructions and test it on IFEval, AlpacaEval and MT-Bench",
+            more: MORE,
+            examples: "instruct
+                instruct --data DATA --model org/name --dtype bf16 --train-file alpaca_data_cleaned.json --task IFEval
+                instruct --data DATA --model org/name --method none --task MT-Bench --judge-url https://HOST/v1",
+            defaults: concat!(
+                include_str!("language.toml"),
+                "learning_rate = 4e-4\nmax_new_tokens = 1024\nmax_length = 1024\n"
+            ),
+            presets: &[
+                Preset {
+                    name: "paper-instruct-llama2",
+                    text: include_str!("../../configs/paper-instruct-llama2.toml"),
+                },
+                Preset {
+                    name: "old-instruct-llama2",
+                    text: include_str!("../../configs/old-instruct-llama2.toml"),
+                },
+            ],
+        }
+    }
+
+    fn flags(&self, command: Command) -> Command {
+        InstructSettings::augment_args(command)
+    }
+
+    fn open(&self, given: &Given) -> Result<Opened, String> {
+        let sample = [SAMPLE, "max_new_tokens = 32"];
+        let (settings, program) = given.settings::<InstructSettings>(&sample, InstructSettings::check)?;
+        match &settings.data.data {
+            Some(root) => of_files(&settings, program, root, given),
+            None => of_sample(settings, program),
+        }
+    }
+}
+
+fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, String> {
+    if !settings.data.train_file.is_empty() {
+        return Err(
+            "--train-file needs --data, the folder with the benchmarks: the generated instructions have examples of their own"
+                .into(),
+        );
+    }
+    let made = instructions::instructions();
+    let names: Vec<&str> = made.sets.iter().map(|(name, _)| name.as_str()).collect();
+    let picked: Vec<String> = sets::chosen(&settings.data.task, &names)?
+        .into_iter()
+        .map(String::from)
+        .collect();
+    let limit = settings.data.test_limit.unwrap_or(usize::MAX);
+    let tested = made.sets.into_iter().filter(|(name, _)| picked.contains(name));
+    let tested = tested.map(|(name, set)| TestSet {
+        name,
+        questions: verify::sample(set.into_iter().take(limit).collect()),
+        scored: true,
+        metric: "instructions followed",
+    });
+    let train = made.train;
+    let corpus = Corpus {
+        name: String::new(),
+        place: None,
+        examples: Box::new(move || Ok(train.clone().into())),
+        template: Template::Alpaca,
+        sets: tested.collect(),
+        files: Vec::new(),
+        evaluation: Some(settings.evaluation.clone()),
+    };
+    let layout = sets::layout(&corpus, None, [].into_iter());
+    Ok(Opened {
+        lab: Box::new(LanguageLab::new(program, settings.common, corpus)),
+        layout,
+    })
+}
+
+/// What a benchmark is called, and the names of its file.
+const BENCHMARKS: [(&str, &[&str]); 3] = [
+    ("IFEval", &["ifeval_input_data.jsonl", "input_data.jsonl"]),
+    ("AlpacaEval", &["alpaca_eval.json"]),
+    ("MT-Bench", &["mt_bench_question.jsonl", "question.jsonl"]),
+];
+
+/// Names of MT-Bench's reference answers.
+const REFERENCES: [&str; 3] = [
+    "mt_bench_reference_gpt-4.jsonl",
+    "reference_answer/gpt-4.jsonl",
+    "gpt-4.jsonl",
+];
+
+/// What is asked of each benchmark.
+#[derive(Default)]
+struct Asked {
+    ifeval: Vec<String>,
+    alpaca: Vec<Compared>,
+    mt_bench: Vec<Conversation>,
+}
+
+/// Who judges what no program can.
+enum Verdicts {
+    Nobody,
+    Judge(Box<Grader>),
+    File(Elsewhere),
+}
+
+fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &Given) -> Result<Opened, String> {
+    let data = &settings.data;
+    let trains = settings.common.trained_methods().next().is_some() && settings.common.model.adapter.is_none();
+    if data.train_file.is_empty() && trains {
+        return Err(
+            "no training file; give --train-file FILE (JSON, JSONL or parquet), or --method none to test the model as it is"
+                .into(),
+        );
+    }
+    let verdicts = verdicts(settings, given)?;
+    let gamed = settings
+        .judging
+        .gamed_baselines
+        .as_deref()
+        .map(Gamed::read)
+        .transpose()?;
+    let asker = Arc::new(asker(settings)?);
+    let (sets, asked, mut files) = tested(settings, root, &asker)?;
+    files.extend(data.train_file.iter().cloned());
+    let (paths, fields, recipe) = (
+        data.train_file.clone(),
+        Fields::renamed(&data.field)?,
+        Recipe::from(data.recipe),
+    );
+    let examples = move || {
+        let read = instruct::train(&paths, &fields, recipe).map_err(|e| e.to_string())?;
+        if let Some(bad) = read.describe_bad() {
+            tell(format_args!("{bad}"));
+        }
+        Ok(read)
+    };
+    let corpus = Corpus {
+        name: String::new(),
+        place: Some(root.display().to_string()),
+        examples: Box::new(examples),
+        template: data.template.into(),
+        sets,
+        files,
+        evaluation: Some(settings.evaluation.clone()),
+    };
+    let layout = {
+        let has = |name: &str| corpus.sets.iter().any(|set| set.name == name);
+        let (rows, of): (Option<&'static [Row]>, &'static str) = match (has("AlpacaEval"), has("MT-Bench")) {
+            (true, _) => (Some(&ALPACA_EVAL), "AlpacaEval"),
+            (false, true) => (Some(&MT_BENCH), "MT-Bench turn 1"),
+            (false, false) => (None, ""),
+        };
+        sets::layout(&corpus, rows, [of].into_iter().filter(|of| !of.is_empty()))
+    };
+    let after = move |set: &TestSet, answers: &[Answer], folder: &Path| {
+        aftermath(set, answers, folder, &asked, &verdicts, gamed.as_ref())
+    };
+    let lab = LanguageLab::new(program, settings.common.clone(), corpus).with_after(Box::new(after));
+    Ok(Opened {
+        lab: Box::new(lab),
+        layout,
+    })
+}
+
+fn asker(settings: &InstructSettings) -> Result<Asker, String> {
+    let template = Template::from(settings.data.template);
+    let tokenizer = match template {
+        Template::Chat => {
+            let folder = model::folder(&settings.common.model)?;
+            Some(LmTokenizer::load(&folder).map_err(|e| e.to_string())?)
+        }
+        Template::Alpaca | Template::Plain => None,
+    };
+    Ok(Asker::new(template, tokenizer))
+}
+
+/// The test sets under `root`, what each asks, and the files that they were read from.
+fn tested(
+    settings: &InstructSettings,
+    root: &Path,
+    asker: &Arc<Asker>,
+) -> Result<(Vec<TestSet>, Asked, Vec<PathBuf>), String> {
+    let found = BENCHMARKS.iter().filter_map(|(name, names)| {
+        let mut paths = names.iter().map(|file| root.join(file));
+        Some((*name, paths.find(|path| path.is_file())?))
+    });
+    let found: Vec<(&str, PathBuf)> = found.collect();
+    if found.is_empty() {
+        return Err(format!(
+            "{} holds none of ifeval_input_data.jsonl, alpaca_eval.json and mt_bench_question.jsonl",
+            root.display()
+        ));
+    }
+    let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+    let picked = sets::chosen(&settings.data.task, &names)?;
+    let limit = settings.data.test_limit.unwrap_or(usize::MAX);
+    let (mut sets, mut asked, mut files) = (Vec::new(), Asked::default(), Vec::new());
+    for (name, path) in found.into_iter().filter(|(name, _)| picked.contains(name)) {
+        let (questions, metric) = match name {
+            "IFEval" => {
+                let mut prompts = ifeval::read(&path).map_err(|e| e.to_string())?;
+                prompts.truncate(limit);
+                asked.ifeval = prompts.iter().map(|prompt| prompt.prompt.clone()).collect();
+                (verify::ifeval(prompts, asker)?, "prompts followed, strict")
+            }
+            "AlpacaEval" => {
+                asked.alpaca = compared(&path, settings.judging.baseline.as_deref())?;
+                asked.alpaca.truncate(limit);
+                let prompts = asked.alpaca.iter().map(|prompt| {
+                    let baseline = prompt.output.clone().unwrap_or_default();
+                    verify::written(prompt.instruction.clone(), baseline, asker)
+                });
+                (prompts.collect::<Result<_, String>>()?, "win rate")
+            }
+            _ => {
+                let mut places = REFERENCES.iter().map(|file| root.join(file));
+                let references = places.find(|path| path.is_file());
+                let questions = instruct::mt_bench(&path, references.as_deref());
+                asked.mt_bench = questions.map_err(|e| e.to_string())?;
+                asked.mt_bench.truncate(limit);
+                files.extend(references);
+                let questions = asked
+                    .mt_bench
+                    .iter()
+                    .map(|question| verify::conversation(question, asker));
+                (questions.collect::<Result<_, String>>()?, "grade, 1 to 10")
+            }
+        };
+        sets.push(TestSet {
+            name: name.into(),
+            questions,
+            // Percentages and grades have no mean.
+            scored: sets.is_empty(),
+            metric,
+        });
+        files.push(path);
+    }
+    Ok((sets, asked, files))
+}
+
+/// AlpacaEval's prompts, with the answers of `baseline` where it is given.
+fn compared(path: &Path, baseline: Option<&Path>) -> Result<Vec<Compared>, String> {
+    let mut prompts = instruct::alpaca_eval(path).map_err(|e| e.to_string())?;
+    if let Some(path) = baseline {
+        let answers = instruct::alpaca_eval(path).map_err(|e| e.to_string())?;
+        for prompt in &mut prompts {
+            let found = answers.iter().find(|answer| answer.instruction == prompt.instruction);
+            let found = found.ok_or_else(|| {
+                let begun: String = prompt.instruction.chars().take(60).collect();
+                format!("{}: no answer to '{begun}', which AlpacaEval asks", path.display())
+            })?;
+            prompt.output.clone_from(&found.output);
+            prompt.generator.clone_from(&found.generator);
+        }
+    }
+    Ok(prompts)
+}
+
+/// Who judges; said before anything is trained if they cannot.
+fn verdicts(settings: &InstructSettings, given: &Given) -> Result<Verdicts, String> {
+    let judging = &settings.judging;
+    if let Some(path) = &judging.judge_file {
+        return Ok(Verdicts::File(Elsewhere::read(path)?));
+    }
+    let Some(url) = &judging.judge_url else {
+        return Ok(Verdicts::Nobody);
+    };
+    let endpoint = Endpoint::new(Access {
+        url: url.clone(),
+        model: judging.judge_model.clone(),
+        key: KEYS
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|key| !key.is_empty())),
+        retries: judging.judge_retries,
+        wait: judging.judge_wait,
+        timeout: judging.judge_timeout,
+    })?;
+    Ok(Verdicts::Judge(Box::new(Grader {
+        endpoint,
+        prompts: JudgePrompts::read(judging.judge_prompts.as_deref())?,
+        parallel: judging.judge_parallel,
+        price: match judging.judge_price[..] {
+            [read, written] => Some([read, written]),
+            _ => None,
+        },
+        interrupter: given.interrupter(),
+    })))
+}
+
+/// Writes the benchmark's own file of a set's answers, and has them judged.
+fn aftermath(
+    set: &TestSet,
+    answers: &[Answer],
+    folder: &Path,
+    asked: &Asked,
+    verdicts: &Verdicts,
+    gamed: Option<&Gamed>,
+) -> Result<Aftermath, RunError> {
+    let model = model_name(folder);
+    let file = |ending: &str| folder.join(format!("{}.{ending}", set.name));
+    let judged = file("judgements.jsonl");
+    match set.name.as_str() {
+        "IFEval" => {
+            outputs::ifeval(&file("responses.jsonl"), &asked.ifeval, answers)?;
+            Ok(Aftermath::default())
+        }
+        "AlpacaEval" => {
+            outputs::alpaca_eval(&file("model_outputs.json"), &asked.alpaca, answers, &model)?;
+            match verdicts {
+                Verdicts::Nobody => Ok(Aftermath::default()),
+                Verdicts::Judge(grader) => outputs::compare(grader, &judged, &asked.alpaca, answers, gamed),
+                Verdicts::File(elsewhere) => elsewhere.preferences(&asked.alpaca, answers, &model, gamed),
+            }
+        }
+        _ => {
+            outputs::mt_bench(&file("answers.jsonl"), &asked.mt_bench, answers, &model)?;
+            match verdicts {
+                Verdicts::Nobody => Ok(Aftermath::default()),
+                Verdicts::Judge(grader) => outputs::grade_turns(grader, &judged, &asked.mt_bench, answers),
+                Verdicts::File(elsewhere) => elsewhere.grades(&asked.mt_bench, &model),
+            }
+        }
+    }
+}
