@@ -89,7 +89,7 @@ pub struct MethodSettings {
     /// Factors of BOFT's rotation.
     #[serde(alias = "boft_n_butterfly_factor", skip_serializing_if = "Option::is_none")]
     pub n_butterfly_factor: Option<usize>,
-    /// Virtual tokens of VPT, prompt tuning and prefix tuning.
+    /// Tokens of VPT (5), of prompt and of prefix tuning (20).
     #[serde(alias = "num_virtual_tokens", skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
     /// Modules (or places, for the methods that act on activations) to adapt.

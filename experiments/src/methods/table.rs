@@ -8,7 +8,7 @@ use wegeft::methods::lokr::LokrConfig;
 use wegeft::methods::lora_init::LoraInit;
 use wegeft::methods::miss::MissConfig;
 use wegeft::methods::oft::OftConfig;
-use wegeft::{AdapterConfig, Fused, LoraConfig, PrefixTuningConfig, PromptTuningConfig, Sharing, WegeftConfig};
+use wegeft::{AdapterConfig, Fused, LoraConfig, Sharing, WegeftConfig};
 
 use super::settings::{Adapter, MethodSettings, Wing, ZeroFactor};
 
@@ -80,7 +80,7 @@ impl Values<'_> {
         }
     }
 
-    /// Prompt tokens.
+    /// Prompt tokens of VPT.
     fn tokens(&self) -> usize {
         self.own.tokens.unwrap_or(5)
     }
@@ -208,11 +208,11 @@ const METHODS: &[Entry] = &[
     })
     .only(&[Wing::Vision]),
     entry("prompt_tuning", Family::Other, &["tokens"], |v| {
-        AdapterConfig::new(PromptTuningConfig::new(v.own.tokens.unwrap_or(20)))
+        AdapterConfig::prompt_tuning(v.own.tokens.unwrap_or(20))
     })
     .only(&[Wing::Language]),
     entry("prefix_tuning", Family::Other, &["tokens"], |v| {
-        AdapterConfig::new(PrefixTuningConfig::new(v.own.tokens.unwrap_or(20)))
+        AdapterConfig::prefix_tuning(v.own.tokens.unwrap_or(20))
     })
     .only(&[Wing::Language]),
     entry("loreft", Family::Lora, RANKED, |v| {

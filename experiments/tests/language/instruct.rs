@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::program::{fails, run, succeeds, text};
+use crate::program::{fails, succeeds};
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]
