@@ -200,7 +200,7 @@ pub(crate) fn unmatched(
             }
         }
         for (Key { text, is_name, .. }, used) in matched.keys.iter().zip(used) {
-            if !used && !(*is_name && modules.iter().any(|module| names(text, module))) {
+            if !(used || *is_name && modules.iter().any(|module| names(text, module))) {
                 unmatched.push((field, text.to_string()));
             }
         }
