@@ -298,6 +298,8 @@ mod tests {
                     continue; // it has no place of its own there: --target-modules says
                 }
                 let all = Adapter {
+                    r: 4,
+                    lora_r: 4,
                     target_modules: Vec::new(),
                     ..defaults()
                 };

@@ -269,6 +269,8 @@ fn a_table_of_texts_gives_a_classifier_for_new_texts() {
             "8",
             "--learning-rate",
             "2e-2",
+            "--r",
+            "4",
             "--out",
             text(&out),
         ],
