@@ -152,7 +152,7 @@ fn counts_and_what_cannot_be() {
     let targeted = AdapterConfig::prompt_tuning(5).with_target_modules(["q_proj"]);
     assert!(message(targeted).contains("target_modules"));
     assert!(message(AdapterConfig::prefix_tuning(0)).contains("num_virtual_tokens"));
-    assert!(message(AdapterConfig::loreft(2)).contains("no wegeft::Hook"));
+    assert!(message(AdapterConfig::vpt(2, true)).contains("no wegeft::Hook named 'input'"));
     assert!(init(AdapterConfig::prompt_tuning(5)).unwrap().merge().is_err());
     let mut adapters = Adapters::new(model("llama", &device));
     adapters.add("prompt", &AdapterConfig::prompt_tuning(5)).unwrap();
