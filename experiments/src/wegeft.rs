@@ -189,7 +189,7 @@ mod tests {
             .filter(|experiment| experiment.wing() == Wing::Language);
         let presets: Vec<&Preset> = language.flat_map(|experiment| experiment.text().presets).collect();
         let named = |part: &str| presets.iter().filter(|preset| preset.name.starts_with(part)).count();
-        assert!(named("paper-") >= 6 && named("old-") == 1);
+        assert!(named("paper-") >= 6 && named("old-") == 2);
         for preset in presets {
             let table: toml::Table = toml::from_str(preset.text).unwrap();
             assert_eq!(table["group_by_length"].as_bool(), Some(false), "{}", preset.name);

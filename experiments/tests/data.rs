@@ -97,7 +97,7 @@ fn a_prepared_task_is_what_vtab_reads() {
         runs.to_str().unwrap(),
     ];
     let trained = succeeds(VTAB, &run);
-    assert!(trained.contains("dtd: 2880 pictures"), "{trained}");
+    assert!(trained.contains("dtd: 2880 images"), "{trained}");
 }
 
 /// Pictures of two classes: dark on the left, dark on the right.
@@ -151,7 +151,7 @@ fn fgvc_trains_on_an_archive_and_predict_crops_as_it_did() {
     ];
     let told = succeeds(FGVC, &args);
     assert!(
-        told.contains("[18, 2, 10] pictures") && told.contains("[5394, 600, 5794]"),
+        told.contains("[18, 2, 10] images") && told.contains("[5394, 600, 5794]"),
         "{told}"
     );
     let summary = std::fs::read_to_string(Path::new(out).join("summary.json")).unwrap();
@@ -220,7 +220,7 @@ fn vtab_trains_on_a_folder_a_class() {
         "--data", data, "--method", "linear", "--epochs", "2", "--resize", "bicubic", "--out", out,
     ];
     let told = succeeds(VTAB, &args);
-    assert!(told.contains("sides: 24 pictures"), "{told}");
+    assert!(told.contains("sides: 24 images"), "{told}");
     let config = std::fs::read_to_string(Path::new(out).join("config.toml")).unwrap();
     assert!(config.contains("resize = \"bicubic\""), "{config}");
     fails(

@@ -108,7 +108,7 @@ fn a_trained_adapter_names_pictures() {
         .collect();
     assert_eq!(lines.len(), 16);
     for (i, line) in lines.iter().enumerate() {
-        assert!(line["picture"].as_str().unwrap().ends_with(&format!("{i:02}.png")));
+        assert!(line["image"].as_str().unwrap().ends_with(&format!("{i:02}.png")));
         assert_eq!(line["label"], ["left", "right"][i % 2], "{line}");
         assert!(line["probability"].as_f64().unwrap() > 0.5);
     }

@@ -110,6 +110,8 @@ fn blocks_computed_again_give_the_same_gradients() {
 
     // Stochastic depth drops the same branches both times; from tokens that have been through a block, too.
     let random = adapted(wegeft(), false, 0.5, &device);
+    // Weights that are drawn at their first use are drawn now.
+    let _ = random.bind().forward(Tensor::from_inner(pixels.clone()));
     let tokens = random.bind().tokens(Tensor::from_inner(pixels.clone()), 1).inner();
     for first in [0, 1] {
         let input = || match first {

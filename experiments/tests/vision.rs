@@ -262,7 +262,7 @@ fn maps_are_drawn_for_files_and_for_correct_test_pictures() {
         VISUALIZE,
         &[&["--adapter", adapter, "--out", out_arg][..], &sheets].concat(),
     );
-    assert!(said.contains("maps of 2 pictures"), "{said}");
+    assert!(said.contains("maps of 2 images"), "{said}");
     assert!(out.join("halves-00001/sheet-before.png").is_file());
     let linear = runs.join("halves/linear/adapter");
     let args = [picture.to_str().unwrap(), "--adapter", linear.to_str().unwrap()];

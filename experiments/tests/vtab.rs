@@ -330,7 +330,7 @@ fn what_was_finished_before_a_failure_is_reported() {
     assert!(text(&failed.stdout).contains("| a "), "{}", text(&failed.stdout));
     let report = std::fs::read_to_string(out.join("report.html")).unwrap();
     // The validation pictures were trained on: no curve is called validation.
-    assert!(report.contains("trained on the validation pictures") && !report.contains("validation top-1, %"));
+    assert!(report.contains("trained on the validation images") && !report.contains("validation top-1, %"));
 }
 
 #[cfg(unix)]

@@ -54,8 +54,14 @@ fn check(case: &str) {
     let adapted = loaded(case, &folder(case)).unwrap_or_else(|error| panic!("{case}: {error}"));
     let bound = off(&adapted.bind(), case);
     assert!(bound < 1e-4, "{case}: {bound}");
-    let merged = off(&adapted.merge().unwrap(), case);
-    assert!(merged < 1e-4, "{case}, merged: {merged}");
+    match adapted.merge() {
+        Ok(merged) => {
+            let merged = off(&merged, case);
+            assert!(merged < 1e-4, "{case}, merged: {merged}");
+        }
+        // The bias of B needs a bias to be merged into; PEFT refuses that too.
+        Err(error) => assert_eq!(case, "lora_bias", "{error}"),
+    }
     let again = tempfile::tempdir().unwrap();
     adapted.save(again.path()).unwrap();
     let written = loaded(case, again.path()).unwrap();

@@ -102,7 +102,10 @@ pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
         Ok(target) => replace(&target, bytes),
         // A link to nothing yet.
-        Err(_) if path.is_symlink() => write(path, bytes),
+        Err(_) if path.is_symlink() => {
+            let target = folder_of(path).join(fs::read_link(path)?);
+            replace(&target, bytes)
+        }
         Err(_) => replace(path, bytes),
     }
 }

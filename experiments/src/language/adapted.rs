@@ -77,10 +77,22 @@ mod tests {
 
     /// (types of what is trained, types of what is not)
     #[derive(Default)]
-    struct Types(HashSet<ParamId>, HashSet<String>, HashSet<String>);
+    struct Types(HashSet<ParamId>, HashSet<String>, HashSet<String>, Vec<String>);
 
     impl ModuleVisitor for Types {
+        fn enter_module(&mut self, _name: &str, container_type: &str) {
+            self.3.push(container_type.to_string());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.3.pop();
+        }
+
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            // A place for adapters holds no weight.
+            if self.3.iter().any(|holder| holder.contains("Hook")) {
+                return;
+            }
             let types = if self.0.contains(&param.id) {
                 &mut self.1
             } else {
@@ -119,7 +131,7 @@ mod tests {
             let adapted = trained_in_f32(config.init(model.clone()).unwrap());
             let mut trained: HashSet<ParamId> = adapted.saved_params().into_iter().map(|param| param.id).collect();
             trained.extend(wegeft::site::params(adapted.bank()).into_iter().map(|param| param.id));
-            let mut types = Types(trained, HashSet::new(), HashSet::new());
+            let mut types = Types(trained, HashSet::new(), HashSet::new(), Vec::new());
             adapted.visit(&mut types);
             adapted.backbone().visit(&mut types);
             let sorted = |types: HashSet<String>| {

@@ -10,14 +10,16 @@ pub fn remove_strays(folder: &Path) {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => remove_strays(&path),
-            Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => {
-                // One that cannot be removed is only in the way.
-                if files::remove_file(&path).is_ok() {
-                    detail(format_args!("removed what a killed run has left: {}", path.display()));
-                }
-            }
+            Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => removed(&path),
             _ => {}
         }
+    }
+}
+
+/// Removes one; if it cannot be removed, it is only in the way.
+fn removed(path: &Path) {
+    if files::remove_file(path).is_ok() {
+        detail(format_args!("removed what a killed run has left: {}", path.display()));
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Input {
     /// Tokens.
     Tokens(Box<TextBatch>),
     /// What the model made of them before the head, `[batch, d_model]`.
-    Features(Tensor<2>),
+    Features(Box<Tensor<2>>),
 }
 
 impl Input {
@@ -24,7 +24,7 @@ impl Input {
     pub fn logits(self, model: &SequenceClassifier) -> Tensor<2> {
         match self {
             Self::Tokens(batch) => model.forward(batch.ids, &batch.layout, Some(batch.types)),
-            Self::Features(features) => model.head().logits(features),
+            Self::Features(features) => model.head().logits(*features),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Source for Texts {
                 .flat_map(|index| &features.values[index * width..(index + 1) * width]);
             let rows = TensorData::new(rows.copied().collect::<Vec<f32>>(), [count, width]);
             return Batch {
-                input: Input::Features(Tensor::from_data(rows, device)),
+                input: Input::Features(Box::new(Tensor::from_data(rows, device))),
                 targets,
                 count,
                 tokens: items.iter().map(|index| self.texts[*index].encoded.ids.len()).sum(),

@@ -95,7 +95,7 @@ mod tests {
             text.contains("\"id2label\"") && text.contains("\"1\": \"spam\""),
             "{text}"
         );
-        std::fs::write(dir.path().join(FILE), text.replace("\"ham\"", "3")).unwrap();
+        std::fs::write(dir.path().join(FILE), text.replace("\"0\": \"ham\"", "\"0\": 3")).unwrap();
         let damaged = Description::read(dir.path()).unwrap().unwrap();
         assert!(damaged.labels(dir.path()).unwrap_err().contains("id2label"));
     }

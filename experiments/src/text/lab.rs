@@ -30,7 +30,7 @@ use crate::text::description::Description;
 use crate::text::memory;
 use crate::text::model::{self, Classifier};
 use crate::text::objective::Classification;
-use crate::text::prediction::{answers, scores};
+use crate::text::prediction::{Scores, answers, scores};
 use crate::text::settings::Settings;
 use crate::text::task::{Answer, Part, TextTask, TextTasks};
 use crate::text::{adapter, prepared};
@@ -291,7 +291,7 @@ impl TextLab {
         model: &SequenceClassifier,
         part: &Part,
         folder: &Path,
-    ) -> Result<(Vec<Answer>, Vec<(Metric, f64)>), RunError> {
+    ) -> Result<(Vec<Answer>, Scores), RunError> {
         let Some(prepared) = &self.prepared else {
             return Err(RunError::Failed("the task is gone".into()));
         };

@@ -66,9 +66,12 @@ fn answer(problem: Problem, row: &[f32]) -> Answer {
     }
 }
 
+/// Metrics and their values.
+pub type Scores = Vec<(Metric, f64)>;
+
 /// Each of `metrics` of answers to texts whose right answers are `right`, percent of its largest value; those that are not
 /// defined are left out.
-pub fn scores(metrics: &[Metric], answers: &[Answer], right: &[Label]) -> Vec<(Metric, f64)> {
+pub fn scores(metrics: &[Metric], answers: &[Answer], right: &[Label]) -> Scores {
     let predicted: Vec<f64> = answers.iter().map(|answer| answer.label.number()).collect();
     let right: Vec<f64> = right.iter().map(|label| label.number()).collect();
     let of = |metric: &Metric| Some((*metric, 100.0 * metric.of_numbers(&predicted, &right)?));

@@ -140,7 +140,7 @@ pub fn first_not_finite<M: Module + ModuleDisplay>(
         wanted: |greatest: Option<f64>| greatest.is_some_and(|greatest| !greatest.is_finite()),
     };
     adapted.visit(&mut search);
-    search.found.into_iter().next()
+    search.found.first().map(|path| place(adapted, path))
 }
 
 /// The trained tensors whose gradient is missing or zero.
@@ -152,7 +152,17 @@ fn silent<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: &GradientsPara
         wanted: |greatest: Option<f64>| greatest.is_none_or(|greatest| greatest == 0.0),
     };
     adapted.visit(&mut search);
-    search.found.into_iter().collect()
+    search.found.iter().map(|path| place(adapted, path)).collect()
+}
+
+/// A trained tensor as messages name it: a factor by the site, or the first of a group, that it acts on.
+fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String {
+    let factor = path.strip_prefix("factors.").and_then(|rest| {
+        let (group, name) = rest.split_once('.')?;
+        let group = adapted.bank().groups().get(group.parse::<usize>().ok()?)?;
+        Some(format!("{}.{name}", group.site().path))
+    });
+    factor.unwrap_or_else(|| path.to_string())
 }
 
 /// Trained tensors by their greatest absolute element, or that of their gradient.

@@ -221,7 +221,12 @@ fn without_times(bytes: &[u8]) -> Vec<u8> {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(fields) => {
-                fields.retain(|name, _| !name.contains("seconds") && !name.contains("per_second") && name != "peak_mb");
+                fields.retain(|name, _| {
+                    !name.contains("seconds")
+                        && !name.contains("per_second")
+                        && name != "peak_mb"
+                        && name != "memory_mb"
+                });
                 fields.values_mut().for_each(strip);
             }
             Value::Array(values) => values.iter_mut().for_each(strip),

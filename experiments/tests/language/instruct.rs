@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::program::{fails, succeeds};
+use crate::program::{fails, run, succeeds, text};
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]
@@ -262,11 +262,14 @@ fn judgements_are_kept_where_the_judge_fails_and_gone_on_with() {
         "--judge-retries",
         "1",
     ];
-    fails(
-        "instruct",
-        &case.args(&args),
-        &["failed (status 503)", "2 times", "is kept"],
-    );
+    let failed = run("instruct", &case.args(&args));
+    assert!(!failed.status.success());
+    // The last line says why it ended; those before, that it asked again.
+    let told = text(&failed.stderr);
+    let last = told.lines().last().unwrap();
+    for part in ["failed (status 503)", "2 times", "is kept"] {
+        assert!(last.contains(part), "'{part}' is not in: {told}");
+    }
     assert_eq!(case.lines("AlpacaEval.judgements.jsonl").len(), 1);
     succeeds("instruct", &case.args(&args));
     // One answer and two failures before, five answers now.

@@ -83,7 +83,7 @@ fn metamathqa_is_trained_on_and_gsm8k_answered_in_both_protocols() {
         assert!(info["accelerator_memory_reserved_avg"].as_u64() <= info["accelerator_memory_reserved_99th"].as_u64());
         assert_eq!(
             (&info["status"], &result["run_info"]["peft_config"]["peft_type"]),
-            (&json!("success"), &json!("WEGEFT"))
+            (&json!("success"), &json!("WeGeFT"))
         );
         assert!(
             last["test accuracy"].is_number() && last["train total tokens"].as_u64().is_some_and(|tokens| tokens > 100)

@@ -20,9 +20,9 @@ pub(super) enum Trunk {
 #[derive(Debug)]
 pub enum ClassifierPass {
     /// Of an encoder.
-    Encoder(encoder::Pass),
+    Encoder(Box<encoder::Pass>),
     /// Of a decoder.
-    Decoder(lm::decoder::Pass),
+    Decoder(Box<lm::decoder::Pass>),
 }
 
 /// A text classifier. Module paths are those of its checkpoint (`roberta.encoder.layer.0.…`, `classifier.dense`;
@@ -144,9 +144,9 @@ impl SequenceClassifier {
             Trunk::Encoder(encoder) => {
                 // The type of activations is that of any token's embedding.
                 let token = encoder.embed(Tensor::zeros([1, 1], device), &Layout::dense(1, 1), None);
-                ClassifierPass::Encoder(encoder.pass(layout, token.dtype(), device))
+                ClassifierPass::Encoder(Box::new(encoder.pass(layout, token.dtype(), device)))
             }
-            Trunk::Decoder(decoder) => ClassifierPass::Decoder(decoder.pass(layout, None, device)),
+            Trunk::Decoder(decoder) => ClassifierPass::Decoder(Box::new(decoder.pass(layout, None, device))),
         }
     }
 

@@ -201,7 +201,7 @@ mod tests {
         let of = |index: usize| Compared {
             index,
             preference: if index.is_multiple_of(2) {
-                f64::from(u8::from(index % 4 == 0))
+                f64::from(u8::from(index.is_multiple_of(4)))
             } else {
                 1.0
             },

@@ -64,7 +64,7 @@ fn compare([adapted, merged]: [Vec<f64>; 2], bound: f64) -> Result<(), String> {
         .fold(0.0, |greatest: f64, value| greatest.max(value.abs()));
     let pairs = adapted.iter().zip(&merged);
     let difference = pairs.fold(0.0, |most: f64, (a, b)| match (a - b).abs() {
-        difference if difference.is_nan() => f64::NAN,
+        difference if difference.is_nan() || most.is_nan() => f64::NAN,
         difference => most.max(difference),
     });
     // NaN is no agreement either.
