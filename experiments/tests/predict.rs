@@ -121,7 +121,7 @@ fn a_trained_adapter_names_pictures() {
     assert!(judged.status.success(), "{}", text(&judged.stderr));
     let judged = text(&judged.stdout);
     assert!(
-        judged.contains("16 pictures, top-1 100.0 %, top-2 100.0 %") && judged.contains("| left "),
+        judged.contains("16 images, top-1 100.0 %, top-2 100.0 %") && judged.contains("| left "),
         "{judged}"
     );
     let lines = predict(&["--labels", list, "--adapter", adapter, "--json"]);
