@@ -176,7 +176,7 @@ pub fn grade(reply: &str) -> Option<f64> {
     found[1].parse().ok().filter(|grade| (0.0..=10.0).contains(grade))
 }
 
-/// The last of [[A]], [[B]] and [[C]]: 0, 1 and a half.
+/// The last of `[[A]]`, `[[B]]` and `[[C]]`: 0, 1 and a half.
 pub fn preference(reply: &str) -> Option<f64> {
     let verdicts = [("[[A]]", 0.0), ("[[B]]", 1.0), ("[[C]]", 0.5)];
     let found = verdicts
