@@ -23,7 +23,7 @@ fn lines(path: &Path) -> Vec<Value> {
 #[test]
 fn verdicts_are_those_of_human_eval_s_checker() {
     let limits = Limits {
-        seconds: 1.0,
+        seconds: 3.0,
         ..Limits::default()
     };
     let Some(python) = python(limits) else { return };
