@@ -1,5 +1,9 @@
 //! Activation checkpointing of vision transformers.
 
+use std::path::Path;
+
+use backbones::classify::{ClassifierOptions, load_classifier};
+use backbones::lm::Layout;
 use backbones::vit::Pool;
 use backbones::{Vit, VitConfig};
 use burn::module::{Module, ModuleVisitor, Param};
@@ -137,4 +141,31 @@ fn blocks_computed_again_give_the_same_gradients() {
         let worst = distance(&values(&random, again), &values(&random, whole));
         assert!(worst < 1e-4, "from block {first}: {worst:e}");
     }
+    heads_start_by_the_seed();
+}
+
+/// Another seed, another head; the same seed, the same one.
+fn heads_start_by_the_seed() {
+    let device = Device::flex();
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../crates/backbones/tests/fixtures/encoder/bert"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(format!("{folder}/config.json"), dir.path().join("config.json")).unwrap();
+    let weights = "model.safetensors";
+    let mut tensors = wegeft::storage::read_tensors(&Path::new(folder).join(weights)).unwrap();
+    tensors.retain(|name, _| !name.contains("pooler") && !name.contains("classifier"));
+    wegeft::storage::write_tensors(&dir.path().join(weights), &tensors).unwrap();
+    let bare = dir.path().to_string_lossy();
+    let pretrained = load_classifier(&bare, &ClassifierOptions::default(), &device).unwrap();
+    let started = |seed: u64| {
+        device.seed(seed);
+        let model = pretrained.model.clone().with_fresh_head(&pretrained.fresh, &device);
+        let ids = Tensor::<2, Int>::from_ints([[5, 6, 7]], &device);
+        let logits = model.forward(ids, &Layout::dense(1, 3), None);
+        logits.into_data().iter::<f32>().collect::<Vec<_>>()
+    };
+    assert_eq!(started(1), started(1));
+    assert_ne!(started(1), started(2));
 }

@@ -281,7 +281,7 @@ impl Elsewhere {
     /// Grades of MT-Bench.
     ///
     /// # Errors
-    /// A judgement of an unknown question, a score that is no number, no judgement of this model.
+    /// A judgement of an unknown question, a score that is not a number, no judgement of this model.
     pub fn grades(&self, asked: &[Conversation], model: &str) -> Result<Aftermath, RunError> {
         let mut grades = BTreeMap::new();
         let scored = self
@@ -293,7 +293,7 @@ impl Elsewhere {
             let id = id.filter(|id| asked.iter().any(|question| question.id == *id));
             let id = id.ok_or_else(|| failed("field 'question_id' names no question of the benchmark".into()))?;
             let score = record.value("score").and_then(Value::as_f64);
-            let score = score.ok_or_else(|| failed("field 'score' is no number".into()))?;
+            let score = score.ok_or_else(|| failed("field 'score' is not a number".into()))?;
             let turn = record.value("turn").and_then(Value::as_u64).unwrap_or(1);
             // FastChat writes -1 where the judge named no grade.
             grades.insert(format!("{id}/{turn}"), (score >= 0.0).then_some(score));
