@@ -23,7 +23,7 @@ use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
 use crate::train::precision::{trained_in_f32, with_weights_of};
 use crate::train::trainer::{Measured, Trained};
-use crate::vision::data::Pictures;
+use crate::vision::data::LabelledImages;
 use crate::vision::description::Description;
 use crate::vision::evaluation::top1;
 use crate::vision::objective::CrossEntropy;
@@ -165,9 +165,9 @@ impl VisionLab {
         task: &Prepared,
         adapted: &Adapted<Vit>,
         device: &Device,
-    ) -> Result<[Pictures; 2], String> {
+    ) -> Result<[LabelledImages; 2], String> {
         let (backbone, _) = self.backbone.as_ref().ok_or("the backbone is loaded")?;
-        let [mut train, valid] = self.pictures(task, adapted, backbone, device)?;
+        let [mut train, valid] = self.images(task, adapted, backbone, device)?;
         if self.joins(trial) {
             train = train.joined(&valid);
         }
@@ -176,13 +176,13 @@ impl VisionLab {
 
     /// train800 and val200 as the training reads them: where the part of the backbone before everything that is trained
     /// is the same at every step, what it makes of them.
-    fn pictures(
+    fn images(
         &self,
         task: &Prepared,
         adapted: &Adapted<Vit>,
         backbone: &Pretrained,
         device: &Device,
-    ) -> Result<[Pictures; 2], String> {
+    ) -> Result<[LabelledImages; 2], String> {
         let whole = || [task.train.clone(), task.valid.clone()];
         if self.settings.is_random() || task.train.images.resize == Resize::Crop {
             return Ok(whole());
@@ -233,7 +233,7 @@ impl VisionLab {
     }
 
     /// Trains a trial; its data and what it became.
-    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Vit>, Summary, Pictures), RunError> {
+    fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Vit>, Summary, LabelledImages), RunError> {
         let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
         let (backbone, device) = self.backbone().map_err(RunError::Failed)?;
         self.prepare(&trial.task, &backbone)?;
