@@ -154,7 +154,7 @@ fn bad_input_is_named() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fails(&[&path("none.png")], &["none.png"]);
     fails(&[dir.path().to_str().unwrap()], &["holds no"]);
-    std::fs::write(path("half.png"), "not a image").unwrap();
+    std::fs::write(path("half.png"), "not an image").unwrap();
     fails(&[&path("half.png")], &["half.png"]);
     fails(&[&path("half.png"), "--adapter", &path("nowhere")], &["nowhere"]);
     fails(

@@ -153,7 +153,7 @@ fn bad_data_is_named() {
         &["--data", &root, "--task", "halves", "--out", &format!("{out}6")],
         &["test0.png"],
     );
-    std::fs::write(&image, "not a image").unwrap();
+    std::fs::write(&image, "not an image").unwrap();
     fails(
         &["--data", &root, "--task", "halves", "--out", &format!("{out}7")],
         &["test0.png"],
@@ -312,7 +312,7 @@ fn what_was_finished_before_a_failure_is_reported() {
     for task in ["a", "b"] {
         make_task(dir.path(), task, 4);
     }
-    std::fs::write(dir.path().join("b/images/test3.png"), "not a image").unwrap();
+    std::fs::write(dir.path().join("b/images/test3.png"), "not an image").unwrap();
     let out = dir.path().join("run");
     let args = [
         "--data",
@@ -389,4 +389,88 @@ fn pretraining_refuses_what_it_cannot_do_before_it_starts_and_writes_no_ruins() 
         assert!(message.contains(part), "{more:?}: {message}");
     }
     assert!(!out.join("model.safetensors").exists() && !out.join("config.json").exists());
+}
+
+/// What a browser says of a page 500 pixels wide (the least that it does), if there is one: how wide the page is, its images, those
+/// of them that do not show, plots, and files that it asked for. None of it may come from the network.
+fn in_a_browser(page: &Path) -> Option<[usize; 5]> {
+    const MEASURE: &str = "<script>addEventListener('load', () => { document.title = ['measured', \
+        document.documentElement.scrollWidth, document.images.length, \
+        [...document.images].filter(image => !image.naturalWidth).length, document.querySelectorAll('svg').length, \
+        performance.getEntriesByType('resource').filter(file => !file.name.startsWith('data:')).length].join(' ') })</script>";
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let runs = |name: &&&str| {
+        Command::new(name)
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    let Some(browser) = browsers.iter().find(runs) else {
+        eprintln!("no browser here: the page is not rendered");
+        return None;
+    };
+    let measured = page.with_file_name("measured.html");
+    let html = std::fs::read_to_string(page).unwrap();
+    std::fs::write(&measured, html + MEASURE).unwrap();
+    let output = Command::new(browser)
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+        .args(["--window-size=500,900", "--virtual-time-budget=5000", "--dump-dom"])
+        .args(["--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"])
+        .arg(format!("--user-data-dir={}", page.with_file_name("browser").display()))
+        .arg(format!("file://{}", measured.display()))
+        .output()
+        .unwrap();
+    let (dom, log) = (text(&output.stdout), text(&output.stderr));
+    assert!(!log.contains("CONSOLE"), "{log}");
+    let title = dom
+        .split("<title>measured ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{dom}\n{log}"));
+    let numbers = title.split("</title>").next().unwrap().split(' ');
+    let numbers: Vec<usize> = numbers.map(|number| number.parse().unwrap()).collect();
+    Some(numbers.try_into().unwrap())
+}
+
+#[test]
+fn the_page_of_a_run_shows_results_costs_mistakes_and_leads_to_adapters() {
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "two halves", 6);
+    let out = dir.path().join("run");
+    let done = vtab(&[
+        "--data",
+        dir.path().to_str().unwrap(),
+        "--method",
+        "linear,wegeft",
+        "--epochs",
+        "2",
+        "--seed",
+        "1,2",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let page = out.join("report.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    for part in [
+        "What each method costs",
+        "standard deviations over seeds",
+        "The hardest",
+        "by label (rows) and prediction (columns)",
+        "<a href=\"two%20halves/wegeft/seed-2/adapter/\">two halves/wegeft/seed-2/adapter</a>",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    let confusion = std::fs::read_to_string(out.join("two halves/wegeft/seed-1/confusion.json")).unwrap();
+    let confusion: serde_json::Value = serde_json::from_str(&confusion).unwrap();
+    let counts = confusion["counts"].as_array().unwrap().iter();
+    let all: u64 = counts
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    assert_eq!(all, 6);
+    if let Some([width, images, missing, plots, files]) = in_a_browser(&page) {
+        assert!(width <= 500, "{width} pixels wide on a narrow screen");
+        // Six even ones and the six hardest of each training; the scatter and the curves of the task.
+        assert_eq!((images, missing, plots, files), (4 * 12, 0, 2, 0));
+    }
 }

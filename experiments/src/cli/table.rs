@@ -27,7 +27,7 @@ pub fn cell(value: Option<f64>, digits: usize) -> String {
 }
 
 /// Each name once, in order of first appearance.
-pub fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+pub fn distinct<T: PartialEq>(names: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = Vec::new();
     for name in names {
         if !seen.contains(&name) {

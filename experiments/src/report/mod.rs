@@ -2,6 +2,8 @@
 
 pub mod benchmarks;
 pub mod formats;
+mod image_page;
+pub mod layout;
 pub mod page;
 pub mod plots;
 pub mod published;
@@ -10,4 +12,5 @@ pub mod run_folder;
 pub mod suite_tables;
 pub mod table;
 pub mod terminal;
+mod text_page;
 pub mod text_tables;

@@ -14,6 +14,8 @@ pub struct Section {
     pub rows: Vec<Row>,
     /// Plots, SVG.
     pub plots: Vec<String>,
+    /// Links to files beside the page.
+    pub links: Vec<Link>,
     /// Images with their predictions.
     pub images: Vec<Image>,
     /// Answers to questions.
@@ -31,6 +33,15 @@ pub struct Row {
     pub mean: bool,
     /// Cells.
     pub cells: Vec<String>,
+}
+
+/// A link to a file beside the page.
+#[derive(Debug)]
+pub struct Link {
+    /// Where it leads, a relative URL.
+    pub href: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// An image with its prediction.
@@ -73,6 +84,15 @@ pub fn rows(cells: Vec<Vec<String>>) -> Vec<Row> {
     cells.into_iter().enumerate().map(row).collect()
 }
 
+/// Rows of a table that has a mean in some rows.
+pub fn with_means(cells: Vec<Vec<String>>, is_mean: impl Fn(&str) -> bool) -> Vec<Row> {
+    let mut rows = rows(cells);
+    for row in &mut rows {
+        row.mean = row.cells.first().is_some_and(|name| is_mean(name));
+    }
+    rows
+}
+
 impl From<&Section> for Value {
     fn from(section: &Section) -> Self {
         let row = |row: &Row| context! { head => row.head, mean => row.mean, cells => row.cells.clone() };
@@ -85,6 +105,7 @@ impl From<&Section> for Value {
                 wrong => image.wrong,
             }
         };
+        let link = |link: &Link| context! { href => link.href.as_str(), text => link.text.as_str() };
         let answer = |answer: &Shown| {
             context! {
                 prompt => answer.prompt.as_str(),
@@ -99,6 +120,7 @@ impl From<&Section> for Value {
             note => section.note.as_str(),
             rows => section.rows.iter().map(row).collect::<Vec<_>>(),
             plots => section.plots.clone(),
+            links => section.links.iter().map(link).collect::<Vec<_>>(),
             images => section.images.iter().map(image).collect::<Vec<_>>(),
             answers => section.answers.iter().map(answer).collect::<Vec<_>>(),
             text => section.text.as_str(),
@@ -136,6 +158,10 @@ mod tests {
         let section = Section {
             title: bad.clone(),
             rows: rows(vec![vec![bad.clone()], vec![bad.clone()]]),
+            links: vec![Link {
+                href: bad.clone(),
+                text: bad.clone(),
+            }],
             images: vec![Image {
                 source: bad.clone(),
                 label: bad.clone(),

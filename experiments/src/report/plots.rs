@@ -108,68 +108,6 @@ fn lines(title: &str, curves: &[Curve], frame: &Frame) -> Result<String, String>
     Ok(svg)
 }
 
-/// One bar: method, trainable parameters, mean top-1.
-pub type Bar = (String, usize, f64);
-
-/// Bars of percent, each with its method and number of trainable parameters, fewest first.
-///
-/// # Errors
-/// What the drawing library says.
-pub fn bars(title: &str, bars: &[Bar]) -> Result<String, String> {
-    let mut bars = bars.to_vec();
-    bars.sort_by_key(|bar| bar.1);
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, (140 + 150 * bars.len().max(1) as u32, 280)).into_drawing_area();
-        area.fill(&WHITE).map_err(|e| e.to_string())?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 16))
-            .margin(8)
-            .margin_right(18)
-            .x_label_area_size(40)
-            .y_label_area_size(56)
-            .build_cartesian_2d(0.0..bars.len().max(1) as f64, 0.0..100.0)
-            .map_err(|e| e.to_string())?;
-        let label = |x: &f64| {
-            let bar = (x.fract() - 0.5).abs() < 1e-6;
-            bars.get(*x as usize)
-                .filter(|_| bar)
-                .map_or(String::new(), |(method, params, _)| {
-                    format!("{method}: {params} parameters")
-                })
-        };
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .x_labels(2 * bars.len() + 1)
-            .x_label_formatter(&label)
-            .y_desc("mean test top-1, %")
-            .light_line_style(TRANSPARENT)
-            .draw()
-            .map_err(|e| e.to_string())?;
-        chart
-            .draw_series(bars.iter().enumerate().map(|(index, (_, _, value))| {
-                let x = index as f64;
-                Rectangle::new(
-                    [(x + 0.2, 0.0), (x + 0.8, *value)],
-                    COLOURS[index % COLOURS.len()].filled(),
-                )
-            }))
-            .map_err(|e| e.to_string())?;
-        chart
-            .draw_series(bars.iter().enumerate().map(|(index, (_, _, value))| {
-                Text::new(
-                    format!("{value:.1}"),
-                    (index as f64 + 0.45, value + 6.0),
-                    ("sans-serif", 14),
-                )
-            }))
-            .map_err(|e| e.to_string())?;
-        area.present().map_err(|e| e.to_string())?;
-    }
-    Ok(svg)
-}
-
 /// A named point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cli::settings::absolute;
 use crate::methods::Wing;
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 use crate::run::files::{create_folder, replace};
 use crate::suites::experiment::{Experiment, Given, Opened, Text};
 use crate::text::adapter;

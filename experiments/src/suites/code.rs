@@ -21,7 +21,7 @@ use crate::language::corpus::{Aftermath, Corpus};
 use crate::language::judge::TestSet;
 use crate::language::lab::LanguageLab;
 use crate::language::settings::{Evaluation, SAMPLE, Settings};
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 use crate::run::outcome::RunError;
 use crate::run::suite::Program;
 use crate::sandbox::{Limits, Python};

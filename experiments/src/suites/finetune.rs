@@ -7,7 +7,7 @@ use crate::cli::output::tell;
 use crate::language::corpus::Corpus;
 use crate::language::lab::LanguageLab;
 use crate::language::settings::FinetuneSettings;
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 use crate::suites::experiment::{Experiment, Given, Opened, Text};
 
 /// The experiment.

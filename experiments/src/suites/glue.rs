@@ -13,7 +13,7 @@ use crate::cli::output::tell;
 use crate::cli::settings::absolute;
 use crate::methods::Wing;
 use crate::report::benchmarks;
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::text::lab::TextLab;

@@ -24,7 +24,7 @@ use crate::language::judge::{Asked, Judge, TestSet};
 use crate::language::lab::LanguageLab;
 use crate::language::model;
 use crate::language::settings::{Evaluation, SAMPLE, Settings};
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::suites::peft_result;
 

@@ -10,7 +10,7 @@ use crate::cli::output::tell;
 use crate::language::corpus::{Corpus, ReadExamples};
 use crate::language::judge::{Asked, TestSet};
 use crate::language::settings::SuiteSettings;
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 
 /// What the help of both suites says in addition.
 pub const SUITE_MORE: &str = "\

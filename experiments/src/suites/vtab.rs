@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::output::tell;
 use crate::methods::Wing;
 use crate::report::benchmarks;
-use crate::report::run_folder::Layout;
+use crate::report::layout::Layout;
 use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::vision::lab::VisionLab;

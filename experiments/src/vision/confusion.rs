@@ -88,16 +88,23 @@ impl Confusion {
     /// Compares `labels` with the classes that each image's `ranked` row starts with, most likely first; a row of at
     /// least one. `classes` is the number of classes, above every label.
     pub fn new(labels: &[usize], ranked: &[Vec<usize>], classes: usize) -> Self {
-        let mut counts = vec![vec![0; classes]; classes];
-        for (label, row) in labels.iter().zip(ranked) {
-            counts[*label][row[0]] += 1;
-        }
+        let first: Vec<usize> = ranked.iter().map(|row| row[0]).collect();
+        let counts = Self::of(labels, &first, classes);
         let in_top_k = labels
             .iter()
             .zip(ranked)
             .filter(|(label, row)| row.contains(label))
             .count();
         Self { counts, in_top_k }
+    }
+
+    /// How often each label was predicted to be each class: `[label][predicted]`.
+    pub fn of(labels: &[usize], predicted: &[usize], classes: usize) -> Vec<Vec<usize>> {
+        let mut counts = vec![vec![0; classes]; classes];
+        for (label, predicted) in labels.iter().zip(predicted) {
+            counts[*label][*predicted] += 1;
+        }
+        counts
     }
 
     /// Images.
@@ -121,19 +128,26 @@ impl Confusion {
             let rows = rows.map(|(label, row)| [name(label)].into_iter().chain(row.iter().map(usize::to_string)));
             return table(head, rows, 1).to_string();
         }
-        let off = |label: usize| (0..side).filter(move |predicted| *predicted != label);
-        let mut wrong: Vec<(usize, usize, usize)> = (0..side)
-            .flat_map(|label| off(label).map(move |predicted| (label, predicted)))
-            .map(|(label, predicted)| (self.counts[label][predicted], label, predicted))
-            .filter(|(count, ..)| *count > 0)
-            .collect();
-        wrong.sort_by_key(|(count, label, predicted)| (std::cmp::Reverse(*count), *label, *predicted));
-        wrong.truncate(MOST_CLASSES);
-        let rows = wrong
+        let rows = mistakes(&self.counts, MOST_CLASSES)
             .into_iter()
             .map(|(count, label, predicted)| [name(label), name(predicted), count.to_string()]);
         table(["label", "predicted", "images"], rows, 2).to_string()
     }
+}
+
+/// The most frequent mistakes in `counts[label][predicted]`, at most `most`: how often, label, predicted class.
+pub fn mistakes(counts: &[Vec<usize>], most: usize) -> Vec<(usize, usize, usize)> {
+    let of_label = |(label, row): (usize, &Vec<usize>)| -> Vec<(usize, usize, usize)> {
+        let cells = row.iter().enumerate();
+        cells
+            .filter(|(predicted, count)| *predicted != label && **count > 0)
+            .map(|(predicted, count)| (*count, label, predicted))
+            .collect()
+    };
+    let mut wrong: Vec<(usize, usize, usize)> = counts.iter().enumerate().flat_map(of_label).collect();
+    wrong.sort_by_key(|(count, label, predicted)| (std::cmp::Reverse(*count), *label, *predicted));
+    wrong.truncate(most);
+    wrong
 }
 
 #[cfg(test)]

@@ -23,13 +23,14 @@ use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
 use crate::train::precision::{trained_in_f32, with_weights_of};
 use crate::train::trainer::{Measured, Trained};
+use crate::vision::confusion::Confusion;
 use crate::vision::data::LabelledImages;
 use crate::vision::description::Description;
-use crate::vision::evaluation::top1;
+use crate::vision::evaluation::Predictions;
 use crate::vision::objective::CrossEntropy;
 use crate::vision::prefix::{self, Prefix};
 use crate::vision::prepared::Prepared;
-use crate::vision::samples::samples;
+use crate::vision::samples::{ConfusionFile, samples};
 use crate::vision::settings::Settings;
 use crate::vision::steps::steps;
 use crate::vision::tasks::{Tasks, add_task};
@@ -385,13 +386,21 @@ impl Lab for VisionLab {
         let settings = &this.settings;
         let model = trained.adapted;
         let bound = model.bind();
-        let value = top1(&bound, &task.test, &this.program.interrupter, &device).map_err(stopped)?;
+        let predicted = |set| Predictions::of(&bound, set, &this.program.interrupter, &device).map_err(stopped);
+        let found = predicted(&task.test)?;
+        let labels = &task.test.images.labels;
+        let value = found.top1(labels);
         let validation = match settings.data.final_run {
             true => None,
-            false => Some(top1(&bound, &valid, &this.program.interrupter, &device).map_err(stopped)?),
+            false => Some(predicted(&valid)?.top1(&valid.images.labels)),
         };
-        let samples = samples(&bound, &task.test, &task.classes, 12, &device).map_err(failed)?;
+        let samples = samples(&task.test, &found, &task.classes).map_err(failed)?;
         crate::run::files::write_json(&folder.join("samples.json"), &samples).map_err(failed)?;
+        let confusion = ConfusionFile {
+            counts: Confusion::of(labels, &found.classes, task.classes.len()),
+            classes: task.classes.clone(),
+        };
+        crate::run::files::write_json(&folder.join("confusion.json"), &confusion).map_err(failed)?;
         let adapter = folder.join("adapter");
         model.save(&adapter).map_err(|e| failed(e.to_string()))?;
         Description {

@@ -1,16 +1,14 @@
-//! A few test images with what a trained model says of them, for the report.
+//! What the report shows of a trained classifier: test images with its predictions, and which classes it takes for which.
 
 use std::io::Cursor;
 
-use backbones::Vit;
 use base64::Engine;
-use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor};
 use datasets::Images;
 use image::{DynamicImage, ImageFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::vision::data::{LabelledImages, normalised};
+use crate::vision::data::LabelledImages;
+use crate::vision::evaluation::Predictions;
 
 /// One test image and its prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,40 +22,43 @@ pub struct Sample {
     pub predicted: String,
     /// Probability of that class.
     pub probability: f64,
+    /// True if it is among those whose label the model finds the least likely.
+    #[serde(default)]
+    pub hard: bool,
 }
 
-/// Predictions of `model` for `count` test images, spread evenly over the set.
+/// Images of each kind that the report shows of a trial.
+const SHOWN: usize = 12;
+
+/// Test images with what `found` says of them: some spread evenly over the set, and the hardest.
 ///
 /// # Errors
 /// An image that cannot be encoded.
-pub fn samples(
-    model: &Vit,
-    test: &LabelledImages,
-    classes: &[String],
-    count: usize,
-    device: &Device,
-) -> Result<Vec<Sample>, String> {
+pub fn samples(test: &LabelledImages, found: &Predictions, classes: &[String]) -> Result<Vec<Sample>, String> {
     let images = &test.images;
-    let count = count.min(images.len());
-    let chosen: Vec<usize> = (0..count).map(|i| i * images.len() / count).collect();
-    let pixels = |index: &usize| images.pixels(*index);
-    let pixels = normalised(&chosen, pixels, [images.size; 2], test.normalization).map_err(|e| e.to_string())?;
-    let logits = model.forward(Tensor::from_data(pixels, device));
-    let (probability, predicted) = softmax(logits, 1).max_dim_with_indices(1);
-    let probability: Vec<f32> = probability.into_data().iter().collect();
-    let predicted: Vec<i64> = predicted.into_data().iter().collect();
-    chosen
-        .iter()
-        .zip(probability.iter().zip(predicted))
-        .map(|(index, (probability, predicted))| {
+    let count = SHOWN.min(images.len());
+    let even = (0..count).map(|i| (i * images.len() / count, false));
+    let hard = found.hardest(SHOWN).into_iter().map(|index| (index, true));
+    even.chain(hard)
+        .map(|(index, hard)| {
             Ok(Sample {
-                image: data_uri(images, *index)?,
-                label: classes[images.labels[*index]].clone(),
-                predicted: classes[predicted as usize].clone(),
-                probability: f64::from(*probability),
+                image: data_uri(images, index)?,
+                label: classes[images.labels[index]].clone(),
+                predicted: classes[found.classes[index]].clone(),
+                probability: f64::from(found.probabilities[index]),
+                hard,
             })
         })
         .collect()
+}
+
+/// Counts of labels against predictions, as confusion.json has them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfusionFile {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// `counts[label][predicted]`
+    pub counts: Vec<Vec<usize>>,
 }
 
 fn data_uri(images: &Images, index: usize) -> Result<String, String> {
