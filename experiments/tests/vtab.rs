@@ -255,7 +255,7 @@ fn bad_weights_are_named() {
     let norm = tensors.remove("norm.weight").unwrap();
     tensors.insert("extra".into(), norm);
     wegeft::storage::write_tensors(&backbone.join("model.safetensors"), &tensors).unwrap();
-    check(2, &["missing 'norm.weight'", "surplus 'extra'"]);
+    check(2, &["missing 'norm.weight'", "unexpected 'extra'"]);
 }
 
 #[test]

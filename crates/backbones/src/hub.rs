@@ -1,12 +1,12 @@
 //! Models by name: `org/name` is fetched from the Hugging Face Hub into the cache that its Python tools use.
 //!
 //! Environment: `HF_ENDPOINT` (another server), `HF_HOME` or `HF_HUB_CACHE` (cache), `HF_TOKEN` or the `token` file in
-//! `HF_HOME` (gated models), `HF_HUB_OFFLINE=1` (cache only), `HF_HUB_DOWNLOAD_TIMEOUT` (seconds that a server may say
-//! nothing, 10 by default).
+//! `HF_HOME` (gated models), `HF_HUB_OFFLINE=1` (cache only), `HF_HUB_DOWNLOAD_TIMEOUT` (seconds to wait for a
+//! server that sends nothing, 10 by default).
 //!
-//! The token goes to that server alone, never where it redirects to. What comes is compared with the size and, of large
-//! files, the SHA-256 that the server announces; a download that broke is continued; a file gets its name when it is whole.
-//! Two processes may fetch the same model.
+//! The token is sent to that server only, never to hosts it redirects to. Downloads are checked against the announced size
+//! and, for large files, SHA-256; interrupted downloads are resumed; a file gets its final name only when it is complete.
+//! Several processes may fetch the same model at once.
 
 mod cache;
 mod client;
@@ -25,7 +25,7 @@ use cache::{ModelCache, is_commit, is_inside};
 use client::Client;
 pub use error::{FetchError, HubError};
 
-/// How long a server may say nothing.
+/// How long to wait for a server that sends nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Folder of a model's further chat templates.
@@ -50,7 +50,7 @@ const LANGUAGE: (&[&str], &[&str]) = (
 /// name, fetched if need be with a progress bar. `name@revision` chooses a revision.
 ///
 /// # Errors
-/// A path that does not exist, a model or file that the server does not give.
+/// A path that does not exist, or a model or file that the server does not provide.
 pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
     if Path::new(backbone).exists() {
         return Ok(PathBuf::from(backbone));
@@ -61,7 +61,7 @@ pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
 /// As [`resolve`], for a language model: its weights in one file or in shards, its tokenizer and chat template.
 ///
 /// # Errors
-/// A path that does not exist, a model or file that the server does not give, an index that is malformed.
+/// A path that does not exist, a model or file that the server does not provide, or a malformed index.
 pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
     if Path::new(model).exists() {
         return Ok(PathBuf::from(model));
@@ -73,7 +73,7 @@ pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
 /// for the model of that name.
 ///
 /// # Errors
-/// A path that does not exist, a model that the server does not give.
+/// A path that does not exist, or a model that the server does not provide.
 pub fn config_file(backbone: &str) -> Result<PathBuf, HubError> {
     let path = Path::new(backbone);
     if path.is_file() {
@@ -85,7 +85,7 @@ pub fn config_file(backbone: &str) -> Result<PathBuf, HubError> {
     }
 }
 
-/// Where models come from and go to.
+/// The server and the cache.
 #[derive(Debug, Clone)]
 struct Hub {
     endpoint: String,

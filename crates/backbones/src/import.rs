@@ -33,10 +33,10 @@ use shape::{Misfit, resized, shape};
 /// Why a backbone could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// A file that cannot be read or does not fit.
+    /// A file that cannot be read or does not fit the model.
     #[error(transparent)]
     File(#[from] AdapterError),
-    /// A config that is missing, malformed or of something we do not implement.
+    /// A config that is missing, malformed, or of a model that is not implemented.
     #[error("{path}: {message}")]
     Config {
         /// The config file.
@@ -44,20 +44,20 @@ pub enum ImportError {
         /// The field, what was found and what to do.
         message: String,
     },
-    /// An image size that was asked for and that the model cannot read.
-    #[error("{message}; choose another one for {path}")]
+    /// A requested image size that the model cannot handle.
+    #[error("{message}; choose another size for {path}")]
     ImageSize {
-        /// What was asked for, and what is wrong with it.
+        /// The requested size, and what is wrong with it.
         message: String,
         /// The model.
         path: PathBuf,
     },
-    /// A type of the weights that the device has no arithmetic in (bf16 on Vulkan, both halves on ndarray).
+    /// A dtype that the device cannot compute in (bf16 on Vulkan, f16 and bf16 on ndarray).
     #[error("this device does not compute in {asked}; load the weights as {fitting}")]
     Precision {
-        /// What was asked for.
+        /// The requested dtype.
         asked: &'static str,
-        /// What it computes in.
+        /// The dtypes that it computes in.
         fitting: &'static str,
     },
 }
@@ -69,12 +69,11 @@ pub struct Pretrained {
     pub model: Vit,
     /// Its shape.
     pub config: VitConfig,
-    /// What its input is normalised with.
+    /// Mean and standard deviation that its input is normalized with.
     pub normalization: Normalization,
-    /// What becomes of an image before the model reads it, for images of the model's size; `None` if no file says it and the
-    /// model is of no known library.
+    /// How images are preprocessed for the model's image size; `None` if no file says so and the model's library is unknown.
     pub preprocessing: Option<Preprocessing>,
-    /// Names of the head's classes, if the files say them.
+    /// Names of the head's classes, if the files list them.
     pub labels: Vec<String>,
     /// Names of the tensors in the files, to write changed ones back.
     pub layout: Layout,
@@ -100,7 +99,7 @@ pub fn load_vit(
 ///
 /// # Errors
 /// A missing or malformed file, an architecture or field that is not implemented, an image size that is not a multiple of the
-/// patch, and every missing, surplus or misshapen tensor at once.
+/// patch, and a list of all tensors that are missing, unexpected or of another shape.
 pub fn load_vit_for(
     path: &Path,
     image: Option<[usize; 2]>,
@@ -115,7 +114,8 @@ pub fn load_vit_for(
     if path.is_file() && !path.extension().is_some_and(is_weights) {
         return Err(ImportError::Config {
             path: path.to_path_buf(),
-            message: "it is no .safetensors file; give one, or a folder with config.json and model.safetensors".into(),
+            message: "it is not a .safetensors file; give one, or a folder with config.json and model.safetensors"
+                .into(),
         });
     }
     let config_path = folder.join("config.json");
@@ -170,7 +170,7 @@ pub fn load_vit_for(
     })
 }
 
-/// Which of query, key and value have no bias by DINOv3's fields.
+/// Which of query, key and value have no bias according to DINOv3's fields.
 fn left_out_biases(json: &Value, family: Family) -> Result<[bool; 3], String> {
     let mut left_out = [false; 3];
     if family == Family::Dinov3 {

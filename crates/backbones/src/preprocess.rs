@@ -1,6 +1,5 @@
-//! What becomes of an image before a model reads it, as the model's own files say: preprocessor_config.json and
-//! processor_config.json of Hugging Face, `pretrained_cfg` of timm. Only sizes and numbers are computed here; the pixels are
-//! the caller's.
+//! Image preprocessing as a model's own files describe it: Hugging Face's preprocessor_config.json and processor_config.json,
+//! timm's `pretrained_cfg`. Only sizes and parameters are computed here; the caller processes the pixels.
 
 use std::path::Path;
 
@@ -49,13 +48,13 @@ impl Normalization {
 pub enum ResizeTo {
     /// To `[height, width]`, aspect ignored.
     Exact([usize; 2]),
-    /// The shorter side to so many pixels; the longer one is rounded down.
+    /// The shorter side to the given number of pixels; the longer one is rounded down.
     ShortestEdge(usize),
-    /// The shorter side to so many pixels, or the longer one to its limit if it would exceed that.
+    /// The shorter side to the given number of pixels, or the longer one to its limit if it would exceed that.
     EdgeLimits {
         /// The shorter side.
         shortest: usize,
-        /// Most that the longer one may have.
+        /// Limit of the longer side.
         longest: usize,
     },
     /// As large as fits into `[height, width]`, aspect kept.
@@ -84,18 +83,19 @@ pub enum Filter {
     Hamming,
 }
 
-/// A crop around the centre; what it reaches beyond the image is filled.
+/// A center crop; where it extends beyond the image, it is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Crop {
     /// Height and width, pixels.
     pub size: [usize; 2],
-    /// What is filled in, 0 to 255.
+    /// The fill color, 0 to 255.
     pub fill: [u8; 3],
-    /// Half pixels of the offset go to the even neighbour, as in torchvision; otherwise down, as in transformers.
+    /// Whether offsets of half a pixel are rounded to even, as in torchvision; otherwise they are rounded down, as in
+    /// transformers.
     pub to_even: bool,
 }
 
-/// What becomes of an image: resized, cropped, normalised, in this order.
+/// Image preprocessing: resizing, cropping and normalization, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Resizing, if any.
@@ -110,11 +110,11 @@ pub struct Preprocessing {
     pub normalization: Normalization,
 }
 
-/// Longest side that a file may ask for, pixels.
+/// Longest side that a file may specify, pixels.
 const LONGEST: usize = 1 << 16;
 
 impl Preprocessing {
-    /// What the files beside the weights at `path` say, a folder or a file in one; `None` if they say nothing.
+    /// Reads the preprocessing from the files beside the weights at `path` (a folder, or a file in one); `None` if there are none.
     ///
     /// # Errors
     /// A file that cannot be read, a field that is malformed or asks for something that is not implemented.
@@ -160,7 +160,7 @@ impl Preprocessing {
         }
     }
 
-    /// What a family's own image processor does where no file says otherwise, for images of `[height, width]` pixels.
+    /// The defaults of a family's own image processor, for images of `[height, width]` pixels.
     pub(crate) fn default_of(family: Family, size: [usize; 2]) -> Option<Self> {
         let json = json!({});
         let default = match family {
@@ -177,7 +177,7 @@ impl Preprocessing {
         )
     }
 
-    /// Height and width that every image has afterwards; `None` if it depends on the image.
+    /// Height and width of every preprocessed image; `None` if they depend on the image.
     pub fn size(&self) -> Option<[usize; 2]> {
         match (self.crop, self.resize) {
             (Some(crop), _) => Some(crop.size),
@@ -186,7 +186,7 @@ impl Preprocessing {
         }
     }
 
-    /// The same for another size of the result: what is resized keeps its proportion to what is cropped from it.
+    /// The same preprocessing for another output size; the ratio of resized to cropped size is kept.
     pub fn sized(mut self, [height, width]: [usize; 2]) -> Self {
         let Some(from) = self.size() else {
             return self;
@@ -338,7 +338,7 @@ fn hugging_face(json: &Value, family: Family) -> Result<Preprocessing, String> {
             to_even: false,
         }),
         (true, None, None) => {
-            return Err("field 'do_center_crop' is true and 'crop_size' is not said; say it".into());
+            return Err("field 'do_center_crop' is true but 'crop_size' is missing; set it".into());
         }
     };
     let rescale = match on("do_rescale", true)? {

@@ -504,7 +504,7 @@ fn what_is_not_implemented_is_refused_by_field() {
         json!(20),
         &["up_proj", "expected [20, 16]"],
     );
-    change("llama", "num_hidden_layers", json!(1), &["surplus 'model.layers.1"]);
+    change("llama", "num_hidden_layers", json!(1), &["unexpected 'model.layers.1"]);
     change("llama", "num_hidden_layers", json!(3), &["missing 'model.layers.2"]);
     change(
         "gemma3",

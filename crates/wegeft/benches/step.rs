@@ -1,21 +1,17 @@
 //! Time and peak memory of one training step of each method on a stack of linear layers, beside Burn's own
-//! `apply_lora` and the frozen forward pass: `cargo bench -p wegeft --features flex`, or `-- 768 512` for one point.
+//! `apply_lora` and the frozen forward pass: `cargo bench -p wegeft --bench step`, or `-- 768 512` for one point.
 //!
-//! A harness of our own, because what is wanted are ratios: the methods take turns, step by step, so that a slow minute
-//! of the machine falls on all of them. Without `--bench` (as under `cargo test`) only the smallest point runs, once.
+//! A harness of our own, because what is wanted are ratios. Without `--bench` (as under `cargo test`) only the smallest
+//! point runs, once.
 
-use std::time::{Duration, Instant};
+mod measured;
 
 use burn::module::{Lora, Module};
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor};
-use comfy_table::{CellAlignment, Table, presets};
-use peak_alloc::PeakAlloc;
-use wegeft::{Adapted, AdapterConfig, linear};
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+use measured::{Measured, print, take_turns};
+use wegeft::{AdapterConfig, linear};
 
 const LAYERS: usize = 4;
 const RANK: usize = 16;
@@ -32,66 +28,31 @@ impl Stack {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.layers.iter().fold(x, |x, layer| linear(layer, x).tanh())
     }
-}
 
-/// Something that can take a step.
-#[allow(clippy::large_enum_variant)] // a handful of them
-enum Runner {
-    Frozen(Stack),
-    Burn(Stack, ModuleOptimizer),
-    Ours(Adapted<Stack>, ModuleOptimizer),
-}
-
-impl Runner {
-    fn step(self, x: &Tensor<2>) -> Self {
-        let loss = |model: &Stack| model.forward(x.clone()).powi_scalar(2).mean();
-        match self {
-            Self::Frozen(model) => {
-                loss(&model).into_scalar::<f32>();
-                Self::Frozen(model)
-            }
-            Self::Burn(model, mut optim) => {
-                let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
-                Self::Burn(optim.step(1e-3, model, grads), optim)
-            }
-            Self::Ours(adapted, mut optim) => {
-                let grads = GradientsParams::from_grads(loss(&adapted.bind()).backward(), &adapted);
-                Self::Ours(optim.step(1e-3, adapted, grads), optim)
-            }
-        }
+    fn loss(&self, x: &Tensor<2>) -> Tensor<1> {
+        self.forward(x.clone()).powi_scalar(2).mean()
     }
 }
 
-/// One method and what was measured of it.
-struct Measured {
-    name: &'static str,
-    runner: Option<Runner>,
-    times: Vec<Duration>,
-    peak: usize,
-}
-
-impl Measured {
-    fn step(&mut self, x: &Tensor<2>) {
-        let Some(runner) = self.runner.take() else { return };
-        let before = MEMORY.current_usage();
-        MEMORY.reset_peak_usage();
-        let start = Instant::now();
-        self.runner = Some(runner.step(x));
-        self.times.push(start.elapsed());
-        self.peak = self.peak.max(MEMORY.peak_usage().saturating_sub(before));
-    }
-
-    fn median(&mut self) -> f64 {
-        self.times.sort();
-        self.times[self.times.len() / 2].as_secs_f64()
-    }
-}
-
-fn methods(d: usize, device: &Device) -> Vec<Measured> {
+fn methods(d: usize, x: &Tensor<2>, device: &Device) -> Vec<Measured> {
     let stack = Stack {
         layers: (0..LAYERS).map(|_| LinearConfig::new(d, d).init(device)).collect(),
     };
-    let optim = || AdamWConfig::new().init();
+    let (frozen, input) = (stack.clone().no_grad(), x.clone());
+    let forward = Measured::new("frozen forward", move || {
+        frozen.loss(&input).into_scalar::<f32>();
+    });
+    let (mut model, mut optim, input) = (
+        Some(stack.clone().apply_lora(Lora::new(RANK, 1.0))),
+        AdamWConfig::new().init(),
+        x.clone(),
+    );
+    let burns = Measured::new("LoRA, Burn's apply_lora", move || {
+        if let Some(before) = model.take() {
+            let grads = GradientsParams::from_grads(before.loss(&input).backward(), &before);
+            model = Some(optim.step(1e-3, before, grads));
+        }
+    });
     let ours = [
         ("LoRA", AdapterConfig::lora(RANK)),
         ("WeGeFT", AdapterConfig::wegeft(RANK)),
@@ -100,29 +61,18 @@ fn methods(d: usize, device: &Device) -> Vec<Measured> {
         ("IA3", AdapterConfig::ia3(Vec::<String>::new())),
         ("BitFit", AdapterConfig::bitfit()),
     ];
-    let mut runners = vec![
-        ("frozen forward", Runner::Frozen(stack.clone().no_grad())),
-        (
-            "LoRA, Burn's apply_lora",
-            Runner::Burn(stack.clone().apply_lora(Lora::new(RANK, 1.0)), optim()),
-        ),
-    ];
-    for (name, config) in ours {
-        let config = config.with_target_regex(r"layers\.\d+");
-        let adapted = config
-            .init(stack.clone())
-            .expect("the stack's layers take every method");
-        runners.push((name, Runner::Ours(adapted, optim())));
-    }
-    runners
-        .into_iter()
-        .map(|(name, runner)| Measured {
-            name,
-            runner: Some(runner),
-            times: Vec::new(),
-            peak: 0,
+    let ours = ours.map(|(name, config)| {
+        let adapted = config.with_target_regex(r"layers\.\d+").init(stack.clone());
+        let mut adapted = Some(adapted.expect("the stack's layers take every method"));
+        let (mut optim, input) = (AdamWConfig::new().init(), x.clone());
+        Measured::new(name, move || {
+            if let Some(before) = adapted.take() {
+                let grads = GradientsParams::from_grads(before.bind().loss(&input).backward(), &before);
+                adapted = Some(optim.step(1e-3, before, grads));
+            }
         })
-        .collect()
+    });
+    [forward, burns].into_iter().chain(ours).collect()
 }
 
 fn main() {
@@ -137,40 +87,10 @@ fn main() {
     for (d, n) in points {
         device.seed(0);
         let x = Tensor::random([n, d], Distribution::Normal(0.0, 1.0), &device);
-        let mut methods = methods(d, &device);
-        // The first step allocates the optimizer's state; small points are repeated for longer.
-        let rounds = (2_000_000_000 / (d * d * n)).clamp(5, 60);
-        for round in 0..=rounds {
-            for method in &mut methods {
-                method.step(&x);
-                if round == 0 {
-                    method.times.clear();
-                    method.peak = 0;
-                }
-            }
-        }
-        print(d, n, methods);
+        let mut methods = methods(d, &x, &device);
+        // Small points are repeated for longer.
+        take_turns(&mut methods, (2_000_000_000 / (d * d * n)).clamp(5, 60));
+        let title = format!("{LAYERS} layers, d = {d}, {n} tokens, rank {RANK}");
+        print(&title, &mut methods, "LoRA");
     }
-}
-
-fn print(d: usize, n: usize, mut methods: Vec<Measured>) {
-    let lora = methods.iter_mut().find(|method| method.name == "LoRA");
-    let (lora_time, lora_peak) = lora.map_or((1.0, 1), |lora| (lora.median(), lora.peak));
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["method", "ms a step", "time / LoRA", "peak MB", "memory / LoRA"]);
-    for method in &mut methods {
-        let (time, peak) = (method.median(), method.peak);
-        table.add_row([
-            method.name.to_string(),
-            format!("{:.2}", 1e3 * time),
-            format!("{:.3}", time / lora_time),
-            format!("{:.2}", peak as f64 / 1e6),
-            format!("{:.3}", peak as f64 / lora_peak as f64),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("{LAYERS} layers, d = {d}, {n} tokens, rank {RANK}\n{table}\n");
 }

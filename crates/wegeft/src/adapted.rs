@@ -18,6 +18,7 @@ use crate::error::AdapterError;
 use crate::foreign;
 use crate::patterns;
 use crate::site::{self, ParamInfo, Site};
+use crate::statistics;
 use crate::unsupported;
 use crate::visible::Only;
 
@@ -27,16 +28,16 @@ struct Parts<M: Module + ModuleDisplay> {
     bank: Bank,
 }
 
-/// A backbone and its bank. Every parameter has one owner. As a Burn module it shows the part that is trained or saved and
-/// nothing of the frozen one: that is what optimizers step through, what `num_params` counts and what a record holds, also
-/// when it is a field of another module. [`Adapted::backbone`] shows the rest; devices, `valid` and `train` act on both.
+/// A backbone and its bank. Every parameter has one owner. As a Burn module it exposes only what is trained or saved: this is
+/// what optimizers update, what `num_params` counts and what a record holds, also when it is a field of another module.
+/// The frozen part is reached through [`Adapted::backbone`]; `to_device`, `fork`, `valid` and `train` act on both parts.
 #[derive(Debug, Clone)]
 pub struct Adapted<M: Module + ModuleDisplay> {
     parts: Parts<M>,
     config: AdapterConfig,
     /// Paths of the parameters that are trained or saved.
     shown: Arc<HashSet<String>>,
-    /// Paths in the backbone of frozen parameters that the adapter's file replaced: they are saved with it.
+    /// Paths of frozen parameters of the backbone that the adapter's file replaced; they are saved with the adapter.
     replaced: Arc<HashSet<String>>,
     warnings: Vec<String>,
 }
@@ -51,6 +52,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             .filter(|(_, (_, spec))| spec.trained || spec.saved)
             .map(|(param, _)| format!("bank.{}", param.path));
         let shown = Arc::new(own.chain(factors).collect());
+        let model = match trained.iter().any(|path| statistics::is_statistic(path)) {
+            true => statistics::unshared(model),
+            false => model,
+        };
         let model = model.map(&mut Freeze {
             trained,
             path: Vec::new(),
@@ -65,7 +70,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// What of the adapter's files has no effect, a sentence each: names that match nothing beside others that match.
+    /// What in the adapter's files had no effect, one sentence each: names that match nothing while others match.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -74,7 +79,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         Self { warnings, ..self }
     }
 
-    /// This adapter with the backbone's parameters of these paths among what is saved with it.
+    /// This adapter, with the backbone's parameters at these paths saved along with it.
     pub(crate) fn with_replaced(mut self, replaced: HashSet<String>) -> Self {
         let own = replaced.iter().map(|path| format!("model.{path}"));
         self.shown = Arc::new(self.shown.iter().cloned().chain(own).collect());
@@ -86,7 +91,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.replaced
     }
 
-    /// True if the parameter of that path is a frozen one of a layer that is adapted, which its file replaced.
+    /// True if the parameter at `path` is a frozen one of an adapted layer that the adapter's file replaced.
     pub(crate) fn is_below_adapter(&self, path: &str) -> bool {
         if !self.replaced.contains(path) {
             return false;
@@ -125,8 +130,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         params
     }
 
-    /// The model's own parameters that are saved with the adapter: those that are trained in full, and frozen ones that its
-    /// file replaced (biases, the rows of a vocabulary that grew).
+    /// The model's own parameters that are saved with the adapter: those that are trained in full, and frozen ones that the
+    /// adapter's file replaced (biases, an embedding that was resized).
     pub fn own_params(&self) -> Vec<ParamInfo> {
         let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, param) || self.replaced.contains(&param.path));
@@ -166,8 +171,8 @@ impl AdapterConfig {
     /// Adapts `model`: freezes it, makes the bank on the model's device.
     ///
     /// # Errors
-    /// A target that matches nothing or cannot be adapted, an impossible rank, unequal d_in in a group,
-    /// a `modules_to_save` that names no module, a setting of PEFT's that only a loaded adapter may have.
+    /// A target that matches nothing or cannot be adapted, an impossible rank, different d_in in one group, a
+    /// `modules_to_save` that names no module, or a PEFT setting that is supported only in adapters that are loaded.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         unsupported::check_fresh(&self.extra)?;
         self.method.check_fresh()?;
@@ -181,8 +186,8 @@ impl AdapterConfig {
         }
     }
 
-    /// [`AdapterConfig::init`] for an adapter of `tensors`, which are loaded then, with PEFT's meaning of what its file names.
-    /// Sizes are compared with the tensors' before anything is made of them. `path` names them in messages.
+    /// [`AdapterConfig::init`] for an adapter whose `tensors` are loaded next. Names are matched as PEFT matches those of a
+    /// file, and sizes are checked against the tensors before any factor is allocated. `path` names the file in messages.
     pub(crate) fn init_to_load<M: Module + ModuleDisplay>(
         &self,
         model: M,
@@ -286,7 +291,7 @@ impl ModuleMapper for Freeze {
         param.set_require_grad(trained)
     }
 
-    // A frozen BatchNorm keeps its running statistics too: they would drift in training, and no adapter holds them.
+    // A frozen BatchNorm keeps its running statistics as well: they would drift in training, and no adapter stores them.
     fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
         let in_batch_norm = self.holders.last().is_some_and(|holder| holder.ends_with(":BatchNorm"));
         let module = self.path[..self.path.len().saturating_sub(1)].join(".");
@@ -298,8 +303,8 @@ impl ModuleMapper for Freeze {
     }
 }
 
-// Written out, not derived: what is frozen is nobody's to visit, so that a checkpoint is kilobytes and not the backbone
-// once more.
+// Written by hand, not derived: the frozen part is not visited, so that a checkpoint is kilobytes and not another copy of
+// the backbone.
 impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     fn collect_devices(&self, devices: Devices) -> Devices {
         self.parts.collect_devices(devices)

@@ -18,8 +18,8 @@ use crate::site;
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
 
-/// Named adapters on one backbone, at most one of them active. As a Burn module it is the active adapter (the
-/// frozen backbone while none is): that one is optimized, recorded and loaded.
+/// Named adapters on one backbone, of which at most one is active. As a Burn module it stands for the active adapter, or for
+/// the frozen backbone if none is active: that is what is optimized, recorded and loaded.
 ///
 /// ```
 /// # use burn::nn::{Linear, LinearConfig};
@@ -49,7 +49,7 @@ pub struct Adapters<M: Module + ModuleDisplay> {
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// No adapter yet on `backbone`, which is frozen.
+    /// Freezes `backbone`, which has no adapters yet.
     pub fn new(backbone: M) -> Self {
         Self {
             backbone: backbone.no_grad(),
@@ -81,11 +81,11 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         self.insert(name, adapted)
     }
 
-    /// Adds an adapter made elsewhere from a clone of the backbone, such as one with a head of its own. Its frozen
-    /// weights are replaced by handles to the backbone's.
+    /// Adds an adapter that was made from a clone of the backbone, such as one with a head of its own. Its frozen weights are
+    /// replaced by handles to the backbone's.
     ///
     /// # Errors
-    /// A name that is taken or that means the backbone, or an adapter of another backbone.
+    /// A name that is taken or reserved, or an adapter of another backbone.
     pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
         let refused = |message: &str| {
             Err(AdapterError::Adapter {
@@ -94,29 +94,25 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             })
         };
         if name == BASE {
-            return refused("this name means the backbone itself; choose another");
+            return refused("this name stands for the backbone itself; choose another");
         }
         if self.index(name).is_ok() {
             return refused("this name is taken; remove that adapter first or choose another");
         }
         if let Some(stranger) = self.stranger(&adapted) {
             let message = format!(
-                "its backbone is another one: '{stranger}' is not this backbone's weight; load the adapter with \
-                 Adapters::load, or make it from a clone of this backbone"
+                "it belongs to another backbone: its '{stranger}' is not this backbone's; load the adapter with Adapters::load, or \
+                 make it from a clone of this backbone"
             );
             return refused(&message);
         }
-        // Heads of several adapters start from one parameter; as different ones they need ids of their own, or an
-        // optimizer would take them for the same.
+        // The heads of all adapters start from the same parameter; they need ids of their own, or an optimizer would confuse
+        // them.
         let own = adapted.own_params().into_iter().map(|param| param.id).collect();
         let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
         let frozen = Frozen::of(&self.backbone);
-        let adapted = adapted.map_model(|model| {
-            model.map(&mut Graft {
-                frozen: &frozen,
-                to: None,
-            })
-        });
+        let own = own_paths(&adapted);
+        let adapted = adapted.map_model(|model| model.map(&mut Graft::new(&frozen, own, None)));
         self.named.push((name.to_string(), adapted));
         if self.named.len() == 1 {
             self.active = Some(0);
@@ -124,7 +120,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         Ok(())
     }
 
-    /// Takes an adapter out; if it was the active one, none is.
+    /// Removes an adapter; if it was the active one, no adapter is active afterwards.
     ///
     /// # Errors
     /// An unknown name.
@@ -160,12 +156,12 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         Ok(())
     }
 
-    /// Makes none active: [`Adapters::bind`] gives the frozen backbone.
+    /// Deactivates all adapters: [`Adapters::bind`] then gives the frozen backbone.
     pub fn disable(&mut self) {
         self.active = None;
     }
 
-    /// Name and adapter of the active one.
+    /// The active adapter and its name.
     pub fn active(&self) -> Option<(&str, &Adapted<M>)> {
         self.active
             .map(|index| (self.named[index].0.as_str(), &self.named[index].1))
@@ -182,7 +178,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// A frozen parameter of `adapted` that is not the backbone's.
     fn stranger(&self, adapted: &Adapted<M>) -> Option<String> {
         let own: HashSet<(ParamId, String)> = params(&self.backbone);
-        let own_paths: HashSet<String> = adapted.own_params().into_iter().map(|param| param.path).collect();
+        let own_paths = own_paths(adapted);
         let frozen = params(adapted.backbone());
         let strangers = frozen.difference(&own).map(|(_, path)| path);
         strangers.filter(|path| !own_paths.contains(*path)).min().cloned()
@@ -195,22 +191,18 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
                 name: name.to_string(),
                 message: match known.is_empty() {
                     true => "there is no adapter yet; add one first".to_string(),
-                    false => format!("there is none of that name; known are {}", known.join(", ")),
+                    false => format!("there is no such adapter; known are {}", known.join(", ")),
                 },
             }
         })
     }
 
-    /// Moves everything to a device, by `fork` or `to_device`: the backbone once, and only the own part of each adapter.
+    /// Moves everything to a device by `fork` or `to_device`: the backbone once, and of each adapter only its own part.
     fn moved(self, backbone: M, to: Move) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {
-            let adapted = adapted.map_model(|model| {
-                model.map(&mut Graft {
-                    frozen: &frozen,
-                    to: Some(&to),
-                })
-            });
+            let own = own_paths(&adapted);
+            let adapted = adapted.map_model(|model| model.map(&mut Graft::new(&frozen, own, Some(&to))));
             (name, adapted.map_bank(|bank| to.apply(bank)))
         });
         Self {
@@ -236,6 +228,11 @@ fn params<M: Module>(model: &M) -> HashSet<(ParamId, String)> {
         .into_iter()
         .map(|param| (param.id, param.path))
         .collect()
+}
+
+/// Paths of the parameters that an adapter does not share with the backbone.
+fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String> {
+    adapted.own_params().into_iter().map(|param| param.path).collect()
 }
 
 /// The frozen parameters of a backbone, by id.
@@ -284,15 +281,38 @@ impl Move {
     }
 }
 
-/// Puts handles to the backbone's parameters in place of an adapter's copies of them, and moves its own.
+/// Replaces an adapter's copies of the backbone's parameters with handles to them, and moves the adapter's own.
 struct Graft<'a> {
     frozen: &'a Frozen,
+    /// Paths of its own: running statistics have the backbone's ids all the same.
+    own: HashSet<String>,
     to: Option<&'a Move>,
+    path: Vec<String>,
+}
+
+impl<'a> Graft<'a> {
+    fn new(frozen: &'a Frozen, own: HashSet<String>, to: Option<&'a Move>) -> Self {
+        Self {
+            frozen,
+            own,
+            to,
+            path: Vec::new(),
+        }
+    }
 }
 
 impl ModuleMapper for Graft<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let shared = self.frozen.0.get(&param.id);
+        let frozen = self.frozen.0.get(&param.id);
+        let shared = frozen.filter(|_| !self.own.contains(&self.path.join(".")));
         match shared.and_then(|shared| shared.downcast_ref::<Param<Tensor<D>>>()) {
             Some(shared) => shared.clone(),
             None => match self.to {

@@ -24,7 +24,7 @@ const ROOT: &str = "base_model";
 /// All factors of one adapter. `factors[i]` belongs to `groups()[i]`.
 #[derive(Module, Debug, Default)]
 pub struct Bank {
-    /// The factors, one entry a group.
+    /// The factors, one entry per group.
     pub factors: Vec<Factors>,
     /// What all groups share, such as VeRA's frozen matrices.
     pub shared: Factors,
@@ -32,11 +32,11 @@ pub struct Bank {
     plan: Arc<Plan>,
 }
 
-/// What does not change in training.
+/// What does not change during training.
 #[derive(Default)]
 struct Plan {
     groups: Vec<Group>,
-    /// Of which group's factors an edit is made, and how: one a group, or one a site where the sites' scales differ.
+    /// For each edit, the group whose factors it is made from, and how: one per group, or one per site where scales differ.
     rebinds: Vec<(usize, Rebind)>,
     by_path: HashMap<String, Vec<Place>>,
 }
@@ -52,7 +52,7 @@ impl fmt::Debug for Plan {
 /// Where an edit acts on a parameter.
 #[derive(Debug, Clone, PartialEq)]
 struct Place {
-    /// Its place among the plan's `rebinds`.
+    /// Index into the plan's `rebinds`.
     rebind: usize,
     /// First column and width, for a block of a fused weight.
     block: Option<(usize, usize)>,
@@ -95,7 +95,7 @@ impl Bank {
         }
         let groups: Vec<Group> = owned.iter().map(|(_, group)| group.clone()).collect();
         if let Some(path) = repeated(groups.iter().flat_map(|group| &group.sites).filter_map(whole_path)) {
-            let message = format!("'{path}' is adapted in two ways; name it once");
+            let message = format!("'{path}' is adapted twice; name it once");
             return Err(AdapterError::bad_field("target_modules", message));
         }
         let keys = groups
@@ -106,7 +106,7 @@ impl Bank {
                 saved.map(|(_, spec)| spec.key(&group.site().stored_as()))
             });
         if let Some(key) = repeated(keys) {
-            let message = format!("two factors would be stored as '{key}'; name fewer modules");
+            let message = format!("two factors would be stored under the key '{key}'; target fewer modules");
             return Err(AdapterError::bad_field("target_modules", message));
         }
 
@@ -184,7 +184,7 @@ impl Bank {
             .collect()
     }
 
-    /// What a file holds of the factors that a method has for `groups`, without making any of them.
+    /// The factors that a method saves for `groups` and their keys on disk, without allocating them.
     pub(crate) fn expected(method: &dyn Method, groups: &[Group]) -> Vec<(Spec, String)> {
         let own = |group: &Group| {
             let module = format!("{ROOT}.model.{}", group.site().stored_as());
@@ -219,8 +219,8 @@ impl Bank {
             .collect()
     }
 
-    /// Names on disk that factors of a module's own fields had before each field had a name: (name, former name), where that
-    /// stands for one factor only.
+    /// Keys under which factors of bare `Param` fields were stored before keys included the field's name: (key, former key),
+    /// where the former key belongs to one factor only.
     pub(crate) fn former_names(&self) -> Vec<(String, String)> {
         let mut names = Vec::new();
         for (group, factors) in self.groups().iter().zip(&self.factors) {

@@ -27,7 +27,7 @@ pub type Tensors = BTreeMap<String, Stored>;
 /// Path in a module -> (parameter, name on disk).
 pub type Names = BTreeMap<String, (ParamInfo, String)>;
 
-/// Every missing, surplus and misshapen tensor, in words; empty if `tensors` fit `names`.
+/// A description of every tensor that is missing, unexpected or of another shape; empty if `tensors` fit `names`.
 pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
     let mut problems = Vec::new();
     for (param, name) in names.values() {
@@ -45,12 +45,12 @@ pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
         tensors
             .keys()
             .filter(|name| !wanted.contains(name))
-            .map(|name| format!("surplus '{name}'")),
+            .map(|name| format!("unexpected '{name}'")),
     );
     problems
 }
 
-/// `module` with the parameters that `names` lists taken from `tensors`, which [`problems`] found to fit.
+/// `module` with the parameters in `names` taken from `tensors`, which must have passed [`problems`].
 pub fn fill<M: Module>(module: M, names: &Names, tensors: &Tensors) -> M {
     module.map(&mut Filler {
         path: Vec::new(),
@@ -126,7 +126,7 @@ impl ModuleMapper for Filler<'_> {
         };
         let dtype = param.base().dtype();
         param.map(|old| {
-            // Transposed here, not as a view: the same memory layout as before saving gives the same bits.
+            // Transposed in memory, not as a view: with the memory layout it had before saving, results are the same bit for bit.
             let values = if info.transposed {
                 transposed(stored)
             } else {
@@ -153,7 +153,7 @@ pub(crate) fn file_error(action: &'static str, path: &Path, message: impl ToStri
     }
 }
 
-/// Writes `tensors` as f32 safetensors, beside `path` first, then renamed.
+/// Writes `tensors` as f32 safetensors under a temporary name and renames the file to `path`.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -161,7 +161,7 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError>
     write_then_rename(path, &pack(path, tensors)?)
 }
 
-/// `tensors` as the bytes of a safetensors file, f32. `path` names them in messages.
+/// `tensors` as the bytes of an f32 safetensors file. `path` names the file in messages.
 pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterError> {
     let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
         .iter()
@@ -186,8 +186,8 @@ pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterErr
     file.map(checksum::seal).map_err(|e| file_error("write", path, e))
 }
 
-/// Writes `bytes` beside `path`, brings them to the disk, then renames: a reader sees the old file or the new one, never a
-/// part, after a power loss too. A link is followed; a device or a pipe, which no file may replace, is written into.
+/// Writes `bytes` to a temporary file, syncs it and renames it to `path`: readers see the old file or the new one and never a
+/// part, even after a power loss. A symbolic link is followed; a device or a pipe is written to directly.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -195,7 +195,7 @@ pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> 
     files::write_through(path, bytes).map_err(|e| file_error("write", path, e))
 }
 
-/// [`write_then_rename`] of a file in a folder of ours: a link in its place is replaced, and what it leads to left alone.
+/// [`write_then_rename`] inside an adapter folder: a symbolic link at `path` is replaced, not followed.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
     files::replace(path, bytes).map_err(|e| file_error("write", path, e))
 }
@@ -209,12 +209,13 @@ pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
     unpack(path, &bytes)
 }
 
-/// The tensors of the bytes of a safetensors file. `path` names them in messages.
+/// The tensors in the bytes of a safetensors file. `path` names the file in messages.
 pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
     if !checksum::holds(bytes) {
-        let message = "its checksum is another one: it has changed since it was written; copy or train it again";
+        let message =
+            "its checksum does not match, so it has changed since it was written; copy it again, or train it again";
         return Err(file_error("read", path, message));
     }
     file.iter()

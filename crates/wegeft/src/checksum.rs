@@ -1,5 +1,5 @@
-//! A checksum inside safetensors files, so that one flipped bit does not go unnoticed: CRC-32C of the whole file, with zeros
-//! in its own place, among the metadata, which other readers pass over.
+//! A checksum inside safetensors files, so that even one flipped bit is noticed: the CRC-32C of the whole file, computed with
+//! zeros in its own place and stored in the metadata, which other readers ignore.
 
 const KEY: &str = "\"crc32c\":\"";
 const ZEROS: &str = "00000000";
@@ -9,7 +9,8 @@ pub(crate) fn metadata() -> [(String, String); 2] {
     [("format", "pt"), ("crc32c", ZEROS)].map(|(name, value)| (name.to_string(), value.to_string()))
 }
 
-/// Writes the checksum into `file`, which has [`metadata`], in one order: equal tensors give equal files.
+/// Writes the checksum into `file`, which must contain [`metadata`], and sorts the metadata, so that equal tensors give equal
+/// files.
 pub(crate) fn seal(mut file: Vec<u8>) -> Vec<u8> {
     let (ours, other) = (
         format!("{{\"format\":\"pt\",{KEY}{ZEROS}\"}}"),
@@ -26,7 +27,7 @@ pub(crate) fn seal(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// False if `file` holds a checksum that is not its own; a file without one passes.
+/// False if the checksum in `file` does not match; a file without one passes.
 pub(crate) fn holds(file: &[u8]) -> bool {
     let Some(at) = place(file) else { return true };
     let stored = file.get(at..at + ZEROS.len()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Weighted sums of adapters, as one LoRA adapter (PEFT's `add_weighted_adapter`).
+//! Weighted sums of adapters as one LoRA adapter (PEFT's `add_weighted_adapter`).
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::low_rank::LowRank;
 /// How a weighted sum of low-rank residuals `Σ wᵢ sᵢ Bᵢ Aᵢ` becomes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Combination {
-    /// The A stacked, the B side by side: exact; the ranks add up.
+    /// All A stacked and all B side by side: exact, and the ranks add up.
     Cat,
-    /// `A = Σ ±√|wᵢ sᵢ| Aᵢ`, `B = Σ √|wᵢ sᵢ| Bᵢ`: the common rank, and products of different adapters in the sum.
-    /// Exact for one adapter only; PEFT's default for adapters trained from the same start.
+    /// `A = Σ ±√|wᵢ sᵢ| Aᵢ`, `B = Σ √|wᵢ sᵢ| Bᵢ`: keeps the rank, which all adapters must share, but B A also contains
+    /// products of different adapters. Exact for a single adapter only. PEFT's default.
     Linear,
-    /// The best approximation of that rank in the Frobenius norm; the greatest of the adapters' ranks if absent.
+    /// The best approximation of the given rank in the Frobenius norm; by default the largest of the adapters' ranks.
     Svd {
         /// Rank of the result.
         rank: Option<usize>,
@@ -26,12 +26,12 @@ pub enum Combination {
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// Adds, as `name`, the weighted sum of adapters: a LoRA adapter, whatever low-rank methods they are. A module that
-    /// only some of them adapt gets the sum of those. Weights may be negative.
+    /// Adds the weighted sum of adapters as a LoRA adapter called `name`; the adapters can be of any low-rank methods. Modules
+    /// that only some of them adapt get the sum of those. Weights may be negative.
     ///
     /// # Errors
-    /// An unknown or taken name, no adapter, a weight that is not finite, a method without a LoRA form, unequal ranks
-    /// with [`Combination::Linear`], or several adapters that each train layers in full, which have no sum.
+    /// An unknown or taken name, no adapters, a weight that is not finite, a method that cannot be written as LoRA, different
+    /// ranks with [`Combination::Linear`], or more than one adapter with layers trained in full, which cannot be added.
     pub fn add_weighted(
         &mut self,
         name: &str,
@@ -52,7 +52,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             if !adapted.own_params().is_empty() && with_own.replace(*term).is_some() {
                 return Err(refused(
                     term,
-                    "more than one of these adapters trains layers in full, which have no sum",
+                    "more than one of these adapters has layers trained in full, which cannot be added",
                 ));
             }
             for (module, low) in adapted.valid().low_rank()? {
@@ -80,7 +80,7 @@ fn sum(terms: &[(f64, LowRank)], combination: Combination) -> Result<LowRank, St
     match combination {
         Combination::Cat => Ok(cat(terms)),
         Combination::Linear if ranks.iter().any(|rank| *rank != greatest) => Err(format!(
-            "a linear sum needs equal ranks, found {ranks:?}; use cat or svd"
+            "Combination::Linear needs equal ranks, found {ranks:?}; use Cat or Svd"
         )),
         Combination::Linear => {
             let add = |side: fn(&LowRank) -> Tensor<2>, factor: fn(f64) -> f64| {
@@ -97,7 +97,7 @@ fn sum(terms: &[(f64, LowRank)], combination: Combination) -> Result<LowRank, St
         Combination::Svd { rank } => {
             let rank = rank.unwrap_or(greatest);
             if rank == 0 {
-                return Err("rank 0 leaves nothing; choose at least 1".into());
+                return Err("rank is 0; choose at least 1".into());
             }
             let LowRank { a, b, .. } = cat(terms);
             let (u, s, vt) = product_svd(b, a, rank).ok_or("its factors are not finite")?;

@@ -19,8 +19,8 @@ pub struct AdapterConfig {
     pub method: Arc<dyn Method>,
     /// What it acts on.
     pub targets: Targets,
-    /// Fields of an adapter_config.json that say nothing of the adapter's function (`base_model_name_or_path`, …):
-    /// kept and written back.
+    /// Fields of adapter_config.json that do not affect what the adapter computes (`base_model_name_or_path`, …); they are
+    /// written back when the adapter is saved.
     pub extra: Map<String, Value>,
 }
 
@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for AdapterConfig {
 }
 
 impl AdapterConfig {
-    /// An adapter of the given method with no target yet.
+    /// An adapter of the given method, without targets yet.
     pub fn new(method: impl Method) -> Self {
         Self {
             method: Arc::new(method),
@@ -75,18 +75,22 @@ impl AdapterConfig {
         fields
     }
 
-    /// The config that `fields` describe, of one of `own` methods or of this crate's. What only the method knows may be
-    /// taken out of `fields`.
+    /// The config that `fields` describe, of one of the `own` methods or one of this crate's. The method may remove fields
+    /// that only it knows.
     pub(crate) fn from_fields(fields: &mut Map<String, Value>, own: &[(&str, Reader)]) -> serde_json::Result<Self> {
         let name = match fields.get("peft_type") {
             Some(Value::String(name)) => name.clone(),
-            Some(other) => return Err(bad(format!("field 'peft_type' is {other}; it must be a method's name"))),
+            Some(other) => {
+                return Err(bad(format!(
+                    "field 'peft_type' is {other}; expected the name of a method"
+                )));
+            }
             None => return Err(bad("field 'peft_type' is missing; it names the method".to_string())),
         };
         let mut methods = own.iter().chain(METHODS);
         let Some((known, read)) = methods.find(|(known, _)| known.eq_ignore_ascii_case(&name)) else {
             let known: Vec<&str> = own.iter().chain(METHODS).map(|(known, _)| *known).collect();
-            let message = format!("field 'peft_type' is '{name}'; known are {}", known.join(", "));
+            let message = format!("field 'peft_type' is '{name}'; known methods are {}", known.join(", "));
             return Err(bad(message));
         };
         fields.insert("peft_type".into(), (*known).into());
@@ -99,7 +103,7 @@ impl AdapterConfig {
         })
     }
 
-    /// A fused weight of which only some blocks are adapted; it must be a target too.
+    /// Adapts only some blocks of a fused weight, which must also be among the targets.
     pub fn with_fused(mut self, fused: Fused) -> Self {
         self.targets.fused.push(fused);
         self

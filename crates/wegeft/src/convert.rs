@@ -1,6 +1,6 @@
-//! The nearest WeGeFT to an adapter whose residuals are low-rank, such as LoRA.
+//! The nearest WeGeFT adapter to one with low-rank residuals, such as LoRA.
 //!
-//! Input side: one `X = s·phi·psi` of rank r serves all weights of a group, so `Σᵢ ‖Wᵢ X - Dᵢ‖²` is to be least, with
+//! Input side: one `X = s·phi·psi` of rank r serves all weights of a group, so it minimizes `Σᵢ ‖Wᵢ X - Dᵢ‖²`, with
 //! `Wᵢ` the weights (d_out × d_in) and `Dᵢ = sᵢ Bᵢ Aᵢ` the residuals. With `G = Σ Wᵢᵀ Wᵢ = V Λ Vᵀ` and `C = Σ Wᵢᵀ Dᵢ`
 //! that is `‖Λ^½ Vᵀ X - Λ^-½ Vᵀ C‖²` and a constant, and the best X of rank r is `V Λ^-½` times the best
 //! approximation of `Λ^-½ Vᵀ C` of that rank, which its SVD gives (reduced-rank regression). The output side is the
@@ -31,9 +31,9 @@ pub struct SiteLoss {
     pub group: String,
     /// The site's module.
     pub site: String,
-    /// Norm of the residual before (Frobenius).
+    /// Frobenius norm of the residual before the conversion.
     pub norm: f64,
-    /// Norm of the difference after.
+    /// Frobenius norm of the difference after it.
     pub lost: f64,
 }
 
@@ -45,8 +45,8 @@ pub struct ConversionReport {
 }
 
 impl ConversionReport {
-    /// Norm of all differences relative to the norm of all residuals: 0 for an exact conversion, 1 for one that
-    /// keeps nothing.
+    /// Norm of all differences relative to the norm of all residuals: 0 if the conversion is exact, 1 if nothing of the
+    /// adapter is left.
     pub fn lost(&self) -> f64 {
         relative(self.sites.iter())
     }
@@ -77,15 +77,15 @@ impl fmt::Display for ConversionReport {
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// The WeGeFT adapter of settings `config` nearest to this one, in the least-squares sense over all weights of each
-    /// group, and what it loses. Targets and `modules_to_save` stay. Exact where this adapter came from WeGeFT of
-    /// the same settings. The solution needs one eigendecomposition of `[d, d]` a group, on the host.
+    /// The WeGeFT adapter with settings `config` that is nearest to this one by least squares over all weights of each group,
+    /// and what the conversion loses. Targets and `modules_to_save` are kept. Exact if this adapter came from WeGeFT with the
+    /// same settings. Takes one eigendecomposition of a `[d, d]` matrix per group, on the CPU.
     ///
     /// # Errors
-    /// A method without a LoRA form, settings with a non-linear generator, or elements that are not finite.
+    /// A method that cannot be written as LoRA, settings with a non-linear generator, or elements that are not finite.
     pub fn nearest_wegeft(&self, config: &WegeftConfig) -> Result<(Self, ConversionReport), AdapterError> {
         if !config.generator.is_identity() {
-            let message = "a non-linear generator has no nearest one in closed form; set block = identity";
+            let message = "there is no closed form with a non-linear generator; set block = identity";
             return Err(AdapterError::bad_field("generator", message));
         }
         let plain = self.valid();
@@ -106,7 +106,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 .ok_or_else(|| not_finite(&group.name))?;
             if !group.scales.is_empty() {
                 let message =
-                    "gives sites of one group scales of their own, for which there is no closed form; leave it out";
+                    "gives sites of one group different scales, for which there is no closed form; leave it unset";
                 return Err(AdapterError::bad_field("alpha_pattern", message));
             }
             let (owner, scale) = (group.module(), group.scale);
@@ -147,7 +147,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 fn not_finite(group: &str) -> AdapterError {
     AdapterError::bad_field(
         "peft_type",
-        format!("group '{group}' has weights or residuals that are not finite"),
+        format!("group '{group}' has weights or residuals with NaN or infinite elements"),
     )
 }
 
@@ -155,7 +155,7 @@ fn norm(tensor: Tensor<2>) -> f64 {
     tensor.powi_scalar(2).sum().into_scalar::<f64>().sqrt()
 }
 
-/// One site of a group: its weight in Burn's layout, `[d_in, d_out]`, and the residual to come near to.
+/// One site of a group: its weight in Burn's layout, `[d_in, d_out]`, and the residual to approximate.
 struct Term {
     weight: Tensor<2>,
     residual: LowRank,
@@ -183,7 +183,7 @@ fn term(site: &Site, weights: &BTreeMap<String, Tensor<2>>, residuals: &BTreeMap
     })
 }
 
-/// phi `[d, r]` and psi `[r, d]` with `scale·phi·psi` the best of rank `r`.
+/// phi `[d, r]` and psi `[r, d]` such that `scale·phi·psi` is the best solution of rank `r`.
 fn solve(terms: &[Term], r: usize, scale: f64, side: Side) -> Option<(Tensor<2>, Tensor<2>)> {
     // On the input side Wᵢ is d_out × d_in and Burn's weight its transpose; on the output side the problem is the
     // transposed one, with Burn's weight as it is and B and A in each other's place.
@@ -205,7 +205,7 @@ fn solve(terms: &[Term], r: usize, scale: f64, side: Side) -> Option<(Tensor<2>,
     }
     let (v, lambda, _) = finite_svd(gram?)?;
     let [d, _] = v.dims();
-    // Directions that no weight has are left out: what is added there changes nothing.
+    // Directions in which all weights are zero are dropped: nothing added there has an effect.
     let values: Vec<f64> = lambda.clone().into_data().iter::<f64>().collect();
     let least = values.first().copied().unwrap_or_default()
         * match lambda.dtype() {
@@ -236,7 +236,7 @@ fn solve(terms: &[Term], r: usize, scale: f64, side: Side) -> Option<(Tensor<2>,
     })
 }
 
-/// phi and psi with zeros up to rank `r`, where the residuals have less.
+/// phi and psi padded with zeros to rank `r`, if the residuals have a lower rank.
 fn padded(phi: Tensor<2>, psi: Tensor<2>, d: usize, r: usize) -> (Tensor<2>, Tensor<2>) {
     let [rank, _] = psi.dims();
     let (device, dtype) = (phi.device(), phi.dtype());

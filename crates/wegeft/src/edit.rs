@@ -1,4 +1,4 @@
-//! What a bound site does in place of the frozen one, and how it is attached to a parameter.
+//! What an adapted site does instead of the frozen one, and how that is attached to a parameter.
 
 use std::any::Any;
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::hook::Prompts;
 use crate::low_rank::LowRank;
 use crate::tensor::{affine, cast, dequantized, product, with_rest};
 
-/// What a bound site does in place of the frozen layer. The defaults are the frozen layer itself; a method
-/// implements what it changes.
+/// What an adapted site does instead of the frozen one. The defaults behave as the frozen site; a method implements what it
+/// changes.
 pub trait Edit: Any + fmt::Debug + Send + Sync {
     /// `residual + x W' + bias` in activation space; `residual` and `bias` are optional. `x`: `[n, d_in]`, `weight` (the stored one):
     /// `[d_in, d_out]`, `bias`: `[d_out]`, `residual` and result: `[n, d_out]`.
@@ -33,14 +33,14 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         weight.zeros_like()
     }
 
-    /// [`Edit::residual`] as a forward pass reads it from [`Param::val`](burn::module::Param::val): with dropout, in
-    /// training. Where activation space draws a mask for every row, one mask for all rows of a pass is drawn here.
+    /// [`Edit::residual`] as a forward pass reads it through [`Param::val`](burn::module::Param::val): in training, with
+    /// dropout. Activation space draws a mask for every row; here all rows of a forward pass share one mask.
     fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
         self.residual(weight)
     }
 
-    /// `x (W' - W)`, `[n, d_out]`, with dropout in training: what [`Edit::affine`] adds to the frozen layer's output unless it
-    /// does something else, and what a block of a fused layer adds. Shapes as there.
+    /// `x (W' - W)`, `[n, d_out]`, in training with dropout: what the default of [`Edit::affine`] adds to the frozen layer's
+    /// output, and what a block of a fused layer adds. `x` and `weight` as in [`Edit::affine`].
     fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let weight = dequantized(weight);
         match self.low_rank(weight.clone()) {
@@ -64,7 +64,7 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         frozen + cast(change, dtype)
     }
 
-    /// The vector in place of `bias`, `[d_out]`: a bias, or the scale of a norm.
+    /// What replaces the vector `bias`, `[d_out]`: a bias, or the scale of a norm.
     fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
         bias
     }
@@ -75,17 +75,17 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         out + cast(self.bias(bias), dtype).unsqueeze::<2>()
     }
 
-    /// What a [`crate::Hook`] passes on in place of `x`, `[batch, tokens, d_model]`.
+    /// What a [`crate::Hook`] returns for `x`, `[batch, tokens, d_model]`.
     fn activation(&self, x: Tensor<3>) -> Tensor<3> {
         x
     }
 
-    /// As [`Edit::activation`], where the rows hold `prompts` and what follows them: for edits of some tokens of each.
+    /// [`Edit::activation`] in a model that knows where `prompts` begin and end, for methods that edit only some tokens of each.
     fn activation_in(&self, x: Tensor<3>, _prompts: &Prompts) -> Tensor<3> {
         self.activation(x)
     }
 
-    /// Tokens that [`Edit::activation`] passes on beyond those it gets.
+    /// Number of tokens that [`Edit::activation`] adds.
     fn added_tokens(&self) -> usize {
         0
     }
@@ -95,33 +95,33 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// The residual as a low-rank product, if it is one exactly.
+    /// The residual as a low-rank product, if it is exactly one.
     fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
         None
     }
 
-    /// The weight whose merge is `merged`, `[d_in, d_out]`, if that determines it.
+    /// The weight that gives `merged`, `[d_in, d_out]`, when merged; `None` if `merged` does not determine it.
     fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
         None
     }
 
-    /// The bias whose merge is `merged`, `[d_out]`, if that determines it.
+    /// The bias that gives `merged`, `[d_out]`, when merged; `None` if `merged` does not determine it.
     fn unmerged_bias(&self, _merged: Tensor<1>) -> Option<Tensor<1>> {
         None
     }
 
-    /// True if it adds to a layer's output what neither its weight nor its bias can hold, so that it acts in activation space
-    /// alone and cannot be merged.
+    /// True if it adds something to a layer's output that neither weight nor bias can hold: it then works in activation space
+    /// only and cannot be merged.
     fn adds_to_output(&self) -> bool {
         false
     }
 
-    /// True if a layer bound to `other` that reads the same input can use this edit's [`Edit::edit_input`].
+    /// True if a layer bound to `other` that reads the same input can reuse the result of this edit's [`Edit::edit_input`].
     fn shares_input_edit(&self, _other: &dyn Edit) -> bool {
         false
     }
 
-    /// The layer's input as the frozen weight is to read it, `[n, d_in]`; for edits that share it.
+    /// The edited input that the frozen weight then reads, `[n, d_in]`; for edits of the input, which layers can share.
     fn edit_input(&self, x: Tensor<2>) -> Tensor<2> {
         x
     }
@@ -155,14 +155,14 @@ impl Rebind {
     }
 }
 
-/// The state that a forward pass attaches to a site: its edit, and the factors that the edit was made from. A bound
-/// model shows these factors to whoever visits it, so that gradients taken from it are the bank's.
+/// The state that binding attaches to a site: the edit, and the factors that it was made from. Visitors of a bound model see
+/// these factors, so that gradients taken from it are the bank's.
 #[derive(Clone)]
 pub struct Bound {
     factors: Arc<Factors>,
     edit: Arc<dyn Edit>,
     rebind: Rebind,
-    /// The site's weight with the edit in it, once it was read.
+    /// The edited weight, once it has been read.
     composed: OnceLock<Tensor<2>>,
 }
 
@@ -177,7 +177,7 @@ impl Bound {
         }
     }
 
-    /// What this bound state does to its site.
+    /// What it does to its site.
     pub fn edit(&self) -> &dyn Edit {
         &*self.edit
     }
@@ -198,7 +198,7 @@ impl Bound {
         (base.clone() + self.edit().residual(base)).reshape(shape)
     }
 
-    /// One bound state made of several: `make` puts their edits together.
+    /// One bound state made of several, whose edits `make` combines.
     pub(crate) fn composed(
         parts: Vec<Self>,
         make: impl Fn(Vec<Self>) -> Arc<dyn Edit> + Send + Sync + 'static,
@@ -224,7 +224,7 @@ impl Bound {
         }
     }
 
-    /// The same state with changed factors. The edit is rebuilt, since it holds handles to the old ones.
+    /// The same state with other factors. The edit is rebuilt, since it holds handles to the old ones.
     fn changed(self, change: impl FnOnce(Factors) -> Factors) -> Self {
         let factors = Arc::unwrap_or_clone(self.factors);
         Self::new(change(factors), self.rebind)
@@ -274,8 +274,8 @@ impl Module for Bound {
 impl Reparameterization for Bound {
     const NAME: &'static str = "wegeft";
 
-    // Burn reads `Param::val()` through this: the weight-space route that needs no change in the model. A model may read it
-    // many times in a pass, as a recurrent one does: the weight is composed once.
+    // Burn reads `Param::val()` through this: the weight-space route, which needs no change in the model. A recurrent model
+    // reads a weight many times in one pass; it is composed once.
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
         let shape = base.shape();
         if D == 1 {
@@ -290,7 +290,7 @@ impl Reparameterization for Bound {
     }
 }
 
-/// A weight as the matrix that edits read, `[rows, columns]`.
+/// A weight as the matrix that edits work on, `[rows, columns]`.
 pub(crate) fn as_matrix<const D: usize>(weight: Tensor<D>) -> Tensor<2> {
     let shape = weight.shape();
     weight.reshape([shape[0], shape[1..].iter().product()])

@@ -1,4 +1,4 @@
-//! The one call that a model changes so that an adapted embedding looks up rows instead of forming its table.
+//! The one call that a model changes so that an adapted embedding looks up rows instead of forming the edited table.
 
 use burn::nn::Embedding;
 use burn::tensor::{Int, Tensor};
@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use crate::edit::Bound;
 use crate::tensor::dequantized;
 
-/// `layer.forward(ids)`; if an adapter is bound to the table, its low-rank edit acts on the rows that are looked up.
+/// `layer.forward(ids)`; if an adapter is bound to the table, its edit is applied to the looked-up rows only.
 ///
 /// `ids`: `[batch, tokens]`, result `[batch, tokens, d_model]`.
 pub fn embedding(layer: &Embedding, ids: Tensor<2, Int>) -> Tensor<3> {

@@ -1,4 +1,4 @@
-//! What can be wrong with an adapter, a config or a file; every message names the thing and what to do.
+//! What can be wrong with an adapter, a config or a file. Every message names what was found and what to do.
 
 use std::path::PathBuf;
 
@@ -18,36 +18,36 @@ pub enum AdapterError {
         /// The nearest module names of the model.
         nearest: String,
     },
-    /// A target pattern whose every match another field leaves out.
-    #[error("target_modules: '{pattern}' matches modules of the model, but {field} leaves out all of them")]
+    /// A target pattern all of whose matches are excluded by another field.
+    #[error("target_modules: every module that '{pattern}' matches is excluded by {field}")]
     LeftOut {
         /// The pattern as configured.
         pattern: String,
-        /// The field that leaves them out.
+        /// The field that excludes them.
         field: &'static str,
     },
-    /// A method without a place in the model.
+    /// A method that finds nothing in the model to act on.
     #[error("the model has no {what}")]
     NoPlace {
         /// What is missing.
         what: &'static str,
     },
-    /// A method on hooks in a model that has other ones.
+    /// A method that edits hooks, in a model whose hooks have other names.
     #[error(
-        "the model has no wegeft::Hook named '{name}', which this method edits; name hooks that it has in target_modules"
+        "the model has no wegeft::Hook named '{name}', the default of this method; set target_modules to hooks that the model has"
     )]
     NoHook {
         /// The name that the method looks for.
         name: String,
     },
-    /// A prompt method on a model without a place for its tokens.
-    #[error("the model has no wegeft::TokenHook named '{name}', where this method adds its virtual tokens")]
+    /// A prompt method, on a model without the token hook that it needs.
+    #[error("the model has no wegeft::TokenHook named '{name}', where this method would add its virtual tokens")]
     NoTokenHook {
         /// The name that the field has to have.
         name: &'static str,
     },
-    /// A weight of a kind that the method does not adapt.
-    #[error("{method} does not adapt '{site}', which is of kind {kind:?}; leave it out or use LoRA")]
+    /// A weight of a kind that the method cannot adapt.
+    #[error("{method} cannot adapt '{site}' (kind {kind:?}); exclude it or use LoRA")]
     NotTaken {
         /// Name of the method.
         method: String,
@@ -58,7 +58,7 @@ pub enum AdapterError {
     },
     /// A target that no method can adapt.
     #[error(
-        "target '{site}' (from pattern '{pattern}') is the weight of a {kind}, of shape {shape:?}; adapters act on rank-2 weights, kernels of Conv1d and Conv2d, and target_parameters"
+        "target '{site}' (from pattern '{pattern}') belongs to a {kind} and has shape {shape:?}; adapters act on rank-2 weights, kernels of Conv1d and Conv2d, and target_parameters"
     )]
     NotAMatrix {
         /// The pattern as configured.
@@ -70,9 +70,9 @@ pub enum AdapterError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// Sites of one sharing group that cannot share (phi, psi).
+    /// Sites of one group whose sizes do not allow shared factors.
     #[error(
-        "group '{group}' mixes sizes: '{first}' has {size} {first_size}, '{site}' has {size} {site_size}; put them in separate groups"
+        "group '{group}' mixes sizes: '{first}' has {size} = {first_size}, '{site}' has {size} = {site_size}; put them in separate groups"
     )]
     Unequal {
         /// Name of the group.
@@ -81,11 +81,11 @@ pub enum AdapterError {
         size: &'static str,
         /// The group's first site.
         first: String,
-        /// Its size.
+        /// Size of the first site.
         first_size: usize,
         /// The site that differs.
         site: String,
-        /// Its size.
+        /// Size of that site.
         site_size: usize,
     },
     /// A rank that is zero or larger than the weight allows.
@@ -110,7 +110,7 @@ pub enum AdapterError {
         /// What the regex parser says.
         message: String,
     },
-    /// A value that a field cannot take.
+    /// A setting that a field cannot have.
     #[error("field '{field}': {message}")]
     BadField {
         /// Name of the field.
@@ -118,17 +118,15 @@ pub enum AdapterError {
         /// What was found and what to do.
         message: String,
     },
-    /// A quantized weight that is to be trained in full.
-    #[error(
-        "'{path}' is quantized: it gets no gradient and cannot be trained in full; leave it out of modules_to_save, or adapt it"
-    )]
+    /// A quantized weight that would be trained in full.
+    #[error("'{path}' is quantized, so it cannot be trained in full; remove it from modules_to_save, or adapt it")]
     Quantized {
         /// Path of the parameter.
         path: String,
     },
-    /// A weight in two places of the model that is to be trained in full.
+    /// A tied weight (one weight in two places of the model) that would be trained in full.
     #[error(
-        "'{path}' and '{other}' are one weight: an optimizer would update only one of them; leave both out of modules_to_save"
+        "'{path}' and '{other}' are tied: an optimizer would update only one of them; remove both from modules_to_save"
     )]
     Tied {
         /// Path of the parameter.
@@ -146,9 +144,9 @@ pub enum AdapterError {
         /// What the system or the parser says.
         message: String,
     },
-    /// What acts on activations alone has no weight to merge into.
+    /// An adapter that acts on activations only, which no weight can hold.
     #[error(
-        "{method} acts on activations at '{site}', which has no weight or bias to merge it into; keep the adapter bound"
+        "{method} acts on activations at '{site}', where there is no weight or bias to merge it into; keep the adapter bound"
     )]
     NotMergeable {
         /// Name of the method.
@@ -156,9 +154,9 @@ pub enum AdapterError {
         /// The first place that it edits.
         site: String,
     },
-    /// A merge or unmerge that gives NaN or infinite elements.
+    /// A merge or unmerge that would give NaN or infinite elements.
     #[error(
-        "weight '{site}' would get {count} elements that are not finite; the adapter or the weight is damaged, or too large for its type"
+        "weight '{site}' would get {count} NaN or infinite elements; the adapter or the weight is damaged, or its elements overflow the weight's dtype"
     )]
     NotFinite {
         /// Path of the weight.
@@ -166,7 +164,7 @@ pub enum AdapterError {
         /// How many of its elements.
         count: usize,
     },
-    /// A merge that does not determine the weight before it.
+    /// A merge that cannot be undone, because it does not determine the weight before it.
     #[error("method {method} at '{site}': {message}")]
     NotInvertible {
         /// Name of the method.
@@ -176,7 +174,7 @@ pub enum AdapterError {
         /// Why, and what to do.
         message: String,
     },
-    /// A name that no adapter has, or one that is taken.
+    /// The name of an adapter that does not exist, or that is taken.
     #[error("adapter '{name}': {message}")]
     Adapter {
         /// The name as given.
@@ -184,12 +182,12 @@ pub enum AdapterError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// Tensors of a file that do not fit the model, all of them at once.
+    /// A file whose tensors do not fit the model.
     #[error("{path} does not fit this model: {problems}")]
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// Every missing, surplus and misshapen tensor.
+        /// Every missing or unexpected tensor and every wrong shape.
         problems: String,
     },
 }

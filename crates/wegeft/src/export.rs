@@ -1,4 +1,4 @@
-//! A WeGeFT adapter, or any other with a low-rank residual, as a standard LoRA adapter.
+//! Exporting WeGeFT, or any other method with a low-rank residual, as standard LoRA.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -21,7 +21,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`.
     ///
     /// # Errors
-    /// A method whose residual is not low-rank.
+    /// A method whose residual is not a low-rank product.
     pub fn low_rank(&self) -> Result<BTreeMap<String, LowRank>, AdapterError> {
         let mut collector = Collector {
             path: Vec::new(),
@@ -35,18 +35,21 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             refused => {
                 let site = refused.map_or(String::new(), |path| format!(" at '{path}'"));
                 let instead = match self.config().method.merges() {
-                    true => "merge it",
-                    false => "save it as it is; it cannot be merged either",
+                    true => "merge it instead",
+                    false => "save it in its own format; it cannot be merged either",
                 };
-                let message = format!("{} has no LoRA form{site}; {instead}", self.config().method.name());
+                let message = format!(
+                    "{} cannot be written as LoRA{site}; {instead}",
+                    self.config().method.name()
+                );
                 Err(AdapterError::bad_field("peft_type", message))
             }
         }
     }
 
-    /// The adapter as standard LoRA (`B = W·phi`, `A = psi` at every site): the same function of the same model.
-    /// Exact wherever the residual is low-rank. Sites whose rank or scale differs from the first one's are listed in
-    /// `rank_pattern` and `alpha_pattern`.
+    /// The adapter as standard LoRA (`B = W·phi`, `A = psi` at every site). Exact: the adapted model computes the same
+    /// function. Sites whose rank or scale differs from the first site's are listed in `rank_pattern` and
+    /// `alpha_pattern`.
     ///
     /// # Errors
     /// A method without a LoRA form.
@@ -54,7 +57,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.with_lora(&self.low_rank()?)
     }
 
-    /// [`Adapted::to_lora`] into a folder: what PEFT, vLLM and llama.cpp serve.
+    /// Writes [`Adapted::to_lora`] into a folder that PEFT, vLLM and llama.cpp can read.
     ///
     /// # Errors
     /// A method without a LoRA form, or a folder that cannot be written.
@@ -170,7 +173,7 @@ impl ModuleVisitor for Collector {
         match low_rank.flatten() {
             Some(low) => {
                 let module = path.strip_suffix(".weight").unwrap_or(&path).to_string();
-                // Whatever the backbone's type, the file holds the factors' own.
+                // The file has the factors' dtype, whatever the backbone's is.
                 let dtype = low.a.dtype();
                 let b = cast(low.b, dtype);
                 self.found.insert(module, LowRank { b, ..low });

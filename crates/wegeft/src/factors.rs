@@ -15,7 +15,7 @@ pub enum Init {
     Zeros,
     /// All ones.
     Ones,
-    /// One value everywhere.
+    /// All elements equal.
     Full(f64),
     /// Uniform in ±bound.
     Uniform(f64),
@@ -50,15 +50,15 @@ fn truncated_normal<const D: usize>(shape: [usize; D], std: f64, device: &Device
     }
 }
 
-/// What is known of a factor beside its elements. Counts, files, optimizer groups and learning rates read it, so that
-/// none of them knows the methods.
+/// Everything about a factor except its elements. Counting, saving, optimizer groups and learning rates read it, so that none
+/// of them depends on a method.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// Name within its group, such as `a`: what [`Factors::get`] finds it by.
+    /// Name within its group, such as `a`, by which [`Factors::get`] finds it.
     pub name: String,
     /// Shape in memory, one to four dimensions.
     pub shape: Vec<usize>,
-    /// End of its key on disk, such as `lora_A.weight`; the name of the group's first module stands before it.
+    /// End of its key on disk, such as `lora_A.weight`, preceded by the name of the group's first module.
     pub suffix: String,
     /// True if the suffix is the whole key.
     pub is_whole_key: bool,
@@ -70,14 +70,14 @@ pub struct Spec {
     pub saved: bool,
     /// True if it takes weight decay.
     pub decays: bool,
-    /// Its learning rate over that of everything else.
+    /// Multiplies the learning rate for this factor.
     pub lr_scale: f64,
     /// What it starts as.
     pub init: Init,
 }
 
 impl Spec {
-    /// A factor that is trained and saved and starts at zero; weight decay acts on it unless it is a vector.
+    /// A factor that is trained and saved and starts at zero; it takes weight decay unless it is a vector.
     pub fn new(name: impl Into<String>, suffix: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         let shape = shape.into();
         Self {
@@ -100,13 +100,13 @@ impl Spec {
         self
     }
 
-    /// The suffix is the whole key on disk, without the name of a module.
+    /// Makes the suffix the whole key on disk, without the name of a module.
     pub fn with_whole_key(mut self) -> Self {
         self.is_whole_key = true;
         self
     }
 
-    /// Its key on disk, of a group that is stored under `module`.
+    /// Its key on disk in a group that is stored under `module`.
     pub(crate) fn key(&self, module: &str) -> String {
         match self.is_whole_key {
             true => self.suffix.clone(),
@@ -126,7 +126,7 @@ impl Spec {
         self
     }
 
-    /// It is neither trained nor saved, because it can be computed again.
+    /// It is neither trained nor saved, because it can be recomputed.
     pub fn constant(mut self) -> Self {
         self.trained = false;
         self.saved = false;
@@ -139,7 +139,7 @@ impl Spec {
         self
     }
 
-    /// Sets its learning rate over that of everything else.
+    /// Sets the multiplier of its learning rate.
     pub fn with_lr_scale(mut self, lr_scale: f64) -> Self {
         self.lr_scale = lr_scale;
         self
@@ -243,7 +243,7 @@ impl Factors {
         }
     }
 
-    /// These factors with `value` in place of what `name` started as. `value` is detached from any graph.
+    /// These factors with `value` as the factor `name`. `value` is detached from any graph.
     ///
     /// # Panics
     /// If there is no factor of that name and shape.
@@ -255,7 +255,7 @@ impl Factors {
         self
     }
 
-    /// One factor that is a parameter of something else.
+    /// One factor that holds a parameter of something else.
     pub(crate) fn of_param<const D: usize>(name: &str, param: Param<Tensor<D>>) -> Self {
         let spec = Arc::new(Spec::new(name, name, param.lazy_shape().to_vec()));
         let value = Value::of(param);
@@ -342,10 +342,10 @@ impl Factors {
     }
 }
 
-/// Container type that visitors are told for a factor.
+/// Container type that visitors see for a factor.
 pub(crate) const CONTAINER: &str = "Factor";
 
-// Written out, not derived: a factor's path is its name, and not the way to it through this type.
+// Written by hand, not derived, so that a factor's path is its name.
 impl Module for Factors {
     fn collect_devices(&self, devices: Devices) -> Devices {
         let factors = self.all.iter();

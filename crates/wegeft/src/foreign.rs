@@ -1,12 +1,12 @@
-//! What adapter files of other programs hold beside an adapter's own tensors, and how they spell names.
+//! What adapter files of other programs contain beyond the adapter's own tensors, and other spellings of their keys.
 //!
 //! | in the file | what it is |
 //! | --- | --- |
-//! | `….lora_A.default.weight` | PEFT's name of the adapter, which it leaves out when it saves |
-//! | `….lora_magnitude_vector.weight` | DoRA's magnitudes as they are called in a running model |
-//! | `….modules_to_save.weight`, `….original_module.weight` | a module that is trained in full once more, and the frozen one in its place |
+//! | `….lora_A.default.weight` | PEFT's name of the adapter, which PEFT itself omits when saving |
+//! | `….lora_magnitude_vector.weight` | the key of DoRA's magnitudes in a live PEFT model |
+//! | `….modules_to_save.weight`, `….original_module.weight` | a module trained in full, and the frozen original that it replaces |
 //! | `….base_layer.weight`, `….base_layer.bias` | the frozen layer below an adapter: a head or an embedding that is a target, a bias that is trained |
-//! | `lm_head.weight`, `model.embed_tokens.weight` | the backbone's own, saved with the adapter after its vocabulary grew |
+//! | `lm_head.weight`, `model.embed_tokens.weight` | weights of the backbone, saved with the adapter after its vocabulary was resized |
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ const BASE_LAYER: &str = "base_layer";
 /// PEFT's name of an adapter that was not given one.
 const ADAPTER: &str = "default";
 
-/// Gives tensors that are spelled in another way the names that `names` expects.
+/// Renames tensors with other spellings to the keys that `names` expects.
 pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
     for (_, name) in names.values() {
         let (module, field) = name.rsplit_once('.').unwrap_or(("", name));
@@ -42,7 +42,7 @@ pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
             match tensors.get(name) {
                 None => drop(tensors.insert(name.clone(), stored)),
                 Some(known) if *known == stored => {}
-                // Which of two is meant, nobody can tell.
+                // Two different tensors for one key: left as an unexpected tensor, which is reported.
                 Some(_) => drop(tensors.insert(spelling, stored)),
             }
         }
@@ -58,8 +58,8 @@ pub(crate) fn below_adapter(name: &str) -> String {
     }
 }
 
-/// The tensors of a file that `names` does not expect, that are parameters of the backbone itself and differ from `model`'s, by
-/// their paths in it; those that do not differ are taken out.
+/// Tensors of a file that `names` does not expect because they are the backbone's own: those that differ from `model`'s, by path
+/// in `model`. Those that are equal are removed from `tensors`.
 pub(crate) fn replaced<M: Module>(model: &M, names: &Names, tensors: &mut Tensors) -> Names {
     let wanted: Vec<&String> = names.values().map(|(_, name)| name).collect();
     let surplus: Vec<String> = tensors.keys().filter(|name| !wanted.contains(name)).cloned().collect();
@@ -87,11 +87,11 @@ pub(crate) fn replaced<M: Module>(model: &M, names: &Names, tensors: &mut Tensor
     replaced
 }
 
-/// Elements that no factor of a small file is refused for.
+/// Elements up to which a factor is always accepted.
 const SMALL: usize = 1 << 22;
 
-/// Refuses factors that are far larger than all that the file holds, which a config asks for that is another file's or damaged:
-/// memory for them is better never asked for.
+/// Refuses factors far larger than the whole file, before they are allocated: their config is damaged or belongs to another
+/// file.
 pub(crate) fn check_sizes(expected: &[(Spec, String)], tensors: &Tensors, path: &Path) -> Result<(), AdapterError> {
     let elements: usize = tensors.values().map(|stored| stored.values.len()).sum();
     let most = elements.saturating_mul(16).max(SMALL);

@@ -20,8 +20,8 @@ pub enum Sharing {
     Site,
     /// Regular expressions matched from the start of the module path; a site joins the first that matches.
     Groups(Vec<String>),
-    /// The same, but a site that none matches is a group of its own, and an expression need not match: the `tied_modules` of
-    /// the WeGeFT fork of PEFT. An expression need not reach to the end of a path.
+    /// The `tied_modules` of the WeGeFT fork of PEFT: as `Groups`, but a site that no expression matches is a group of its own,
+    /// an expression may match no site, and it need not match to the end of a path.
     Tied(Vec<String>),
 }
 
@@ -32,13 +32,13 @@ pub struct Group {
     pub name: String,
     /// Its sites, in traversal order; the first one owns the group on disk.
     pub sites: Vec<Site>,
-    /// Its place among the adapter's groups.
+    /// Its index among the adapter's groups.
     pub index: usize,
     /// Rank of its factors; 0 for methods that have none.
     pub rank: usize,
     /// Scale of its edit, such as alpha / r; 1 unless the method sets it.
     pub scale: f64,
-    /// Scales of its sites, where they differ; empty otherwise.
+    /// Scales of its sites if they differ; otherwise empty.
     pub scales: Vec<f64>,
 }
 
@@ -49,8 +49,8 @@ impl Group {
         sites.iter().enumerate().map(own).collect()
     }
 
-    /// The groups that `sharing` makes of `sites`. Modules of one kind, but of different sizes `size` (named `size_name`), are
-    /// a group for each size.
+    /// The groups that `sharing` makes of `sites`. With [`Sharing::Kind`], modules of one kind but of different `size` (called
+    /// `size_name`) form one group per size.
     ///
     /// # Errors
     /// A group pattern that is not a valid regular expression or matches no site, or a site that is in no group.
@@ -83,9 +83,8 @@ impl Group {
                 Sharing::Site => module,
                 Sharing::Tied(_) => first(&compiled, &module)?.map_or(module, |pattern| format!("{pattern}.*")),
                 Sharing::Groups(_) => first(&compiled, &module)?.ok_or_else(|| {
-                    let message = format!(
-                        "site '{module}' is in none of the groups; add a pattern that matches it from the start of its name"
-                    );
+                    let message =
+                        format!("site '{module}' is in no group; add a pattern that matches its name from the start");
                     AdapterError::bad_field("groups", message)
                 })?,
             };
@@ -119,8 +118,8 @@ impl Group {
         }
     }
 
-    /// This group as [`Method::bind`](crate::Method::bind) gets it for the site `member`: of that site alone, with its scale,
-    /// where the scales differ.
+    /// This group as [`Method::bind`](crate::Method::bind) gets it for the site `member`: the whole group, or, where scales
+    /// differ, that site alone with its scale.
     pub(crate) fn bound_at(&self, member: usize) -> Self {
         match self.scales.get(member) {
             None => self.clone(),
@@ -143,7 +142,7 @@ impl Group {
         self.site().module()
     }
 
-    /// Checks that all sites agree in a size, such as d_in.
+    /// Checks that all sites have the same size, such as d_in.
     ///
     /// # Errors
     /// The first site that differs.
@@ -155,7 +154,7 @@ impl Group {
         }
     }
 
-    /// Checks that the rank is 1 to the size `of` every site.
+    /// Checks that the rank is at least 1 and at most the size `of` every site.
     ///
     /// # Errors
     /// A rank that is 0 or too large.

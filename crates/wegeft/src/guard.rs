@@ -1,4 +1,4 @@
-//! Readers of others that panic on damaged files, called behind one guard.
+//! A guard around third-party readers that panic on damaged files.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -9,10 +9,10 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` gives.
+/// The result of `work`.
 ///
 /// # Errors
-/// `work` panics: what the panic says. Nothing is printed of it.
+/// The message of a panic in `work`, which is not printed.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,4 +1,4 @@
-//! Places in a model's activations that an adapter can edit (block inputs, sublayer outputs, block outputs), and places
+//! Hooks: places in a model's activations that an adapter can edit (inputs and outputs of blocks, outputs of sublayers) or
 //! where it can add virtual tokens.
 
 use burn::module::{Initializer, Module, Param};
@@ -6,24 +6,23 @@ use burn::tensor::{Device, Tensor};
 
 use crate::edit::Bound;
 
-/// Where the tokens of a pass stand in the prompts that they belong to, for methods that edit the first and the last tokens
-/// of each (ReFT).
+/// The positions of tokens within their prompts, for methods that edit the first and last tokens of each prompt (ReFT).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prompts {
-    /// For each token, row by row: how many tokens of its prompt come before it, and how many after it. `None` for tokens
-    /// of no prompt: padding, answers.
+    /// For each token, row by row: how many tokens of its prompt come before it and how many after it. `None` for tokens
+    /// outside prompts: padding, answers.
     pub places: Vec<Option<[usize; 2]>>,
 }
 
-/// A named place in a model's activations. At rest it passes its input on; bound to a method that edits
-/// representations (ReFT, bottleneck adapters, prompts) it passes on the edited one.
+/// A named place in a model's activations. At rest it returns its input; bound to a method that edits activations (ReFT,
+/// bottleneck adapters, VPT) it returns the edited input.
 ///
-/// A backbone owns one per place, as a field (`blocks.3.output`), and calls [`Hook::forward`] there. It holds no weight: its
-/// one parameter, of zeros, tells the width of the place. No adapter counts, trains or stores it; Burn's own `num_params`
-/// and records of the backbone do.
+/// A backbone owns one per place, as a field (`blocks.3.output`), and calls [`Hook::forward`] there. It has no weights: its
+/// only parameter, of zeros, gives the width. Adapters neither count, train nor store that parameter; Burn's own
+/// `num_params` counts it, and records of the backbone contain it.
 #[derive(Module, Debug)]
 pub struct Hook {
-    // Burn attaches bound state to parameters only; this one's length tells the width of the place.
+    // Burn attaches bound state to parameters only; the length of this one is the width.
     pub(crate) edit_point: Param<Tensor<1>>,
 }
 
@@ -35,12 +34,12 @@ impl Hook {
         }
     }
 
-    /// True for the time of a forward pass in which an adapter edits this place.
+    /// True if an adapter is bound here.
     pub fn is_bound(&self) -> bool {
         self.edit_point.reparameterization::<Bound>().is_some()
     }
 
-    /// `x`, `[batch, tokens, d_model]`, edited if an adapter is bound here. Prompts may change the number of tokens.
+    /// `x`, `[batch, tokens, d_model]`, edited if an adapter is bound here. VPT changes the number of tokens.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {
             Some(bound) => bound.edit().activation(x),
@@ -48,7 +47,7 @@ impl Hook {
         }
     }
 
-    /// As [`Hook::forward`], in a model whose rows hold prompts, several perhaps, and what follows them.
+    /// [`Hook::forward`] for a model that knows where in each row its `prompts` begin and end.
     pub fn forward_in(&self, x: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {
             Some(bound) => bound.edit().activation_in(x, prompts),
@@ -57,10 +56,9 @@ impl Hook {
     }
 }
 
-/// A named place where a prompt method adds virtual tokens to what a model reads. A backbone owns one for each kind that it
-/// supports, as a field: `prompt`, as wide as its embeddings, for prompt tuning; `prefix`, with a key and a value for each
-/// layer, for prefix tuning. What the tokens stand in front of, and that no document sees another one's, is the backbone's
-/// own doing. Like a [`Hook`] it holds no weight.
+/// A named place where prompt tuning or prefix tuning adds virtual tokens. A backbone owns one for each method that it
+/// supports, as a field: `prompt`, as wide as its embeddings, for prompt tuning; `prefix`, as wide as the keys and values of
+/// all layers, for prefix tuning. The backbone puts the tokens in front of each document. Like a [`Hook`] it has no weights.
 #[derive(Module, Debug)]
 pub struct TokenHook {
     // As in a hook: Burn attaches bound state to parameters only.
@@ -68,14 +66,14 @@ pub struct TokenHook {
 }
 
 impl TokenHook {
-    /// A place for tokens of that many elements each.
+    /// A place for tokens of `width` elements each.
     pub fn new(width: usize, device: &Device) -> Self {
         Self {
             token_point: Initializer::Zeros.init([width], device),
         }
     }
 
-    /// The virtual tokens `[tokens, width]` of the adapter that is bound here, if one is.
+    /// The virtual tokens `[tokens, width]` of the adapter bound here, if any.
     pub fn tokens(&self) -> Option<Tensor<2>> {
         let bound = self.token_point.reparameterization::<Bound>()?;
         bound.edit().virtual_tokens()

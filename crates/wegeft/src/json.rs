@@ -1,4 +1,4 @@
-//! JSON whose objects name each field once: a field with two values is an error, since neither can be trusted.
+//! JSON in which a repeated field is an error, since it is unclear which one counts.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// A JSON value without repeated fields at any depth.
+/// JSON without repeated fields at any depth.
 pub(crate) struct Unique(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for Any {
     }
 }
 
-/// Reads null, which PEFT writes for what is not set, as the default.
+/// Reads null, which PEFT writes for unset fields, as the default.
 pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! Training with burn-train's `Learner` (feature `train`): an adapted model takes the steps of its backbone, or of a loss.
+//! Training with burn-train's `Learner` (feature `train`), with the steps of the backbone or with a loss function.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,10 +13,10 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
 use crate::adapted::Adapted;
 
-/// An adapted model and what a step of training and of validation does, made by [`Adapted::with_loss`] or
-/// [`Adapted::with_steps`] for a backbone without steps of its own (one that has them needs nothing:
-/// `Learner::new(adapted, optimizer, schedule)`). Its record is the trained part; gradient accumulation and every
-/// execution strategy of burn-train work as for a plain model.
+/// An adapted model with training and validation steps, made by [`Adapted::with_loss`] or [`Adapted::with_steps`] for a
+/// backbone that has no steps of its own. (A backbone that implements them needs neither:
+/// `Learner::new(adapted, optimizer, schedule)`.) Its record is the trained part; gradient accumulation and all execution
+/// strategies of burn-train work as for any model.
 ///
 /// ```
 /// use burn::nn::loss::{MseLoss, Reduction};
@@ -48,11 +48,11 @@ pub struct Trainee<M: Module + ModuleDisplay, B, T, V> {
     train: T,
     valid: V,
     around: Option<Arc<dyn Around<M>>>,
-    // A function of the batch, so that the trainee is Send whatever the batch is.
+    // A function type, so that the trainee is Send even if the batch is not.
     batch: PhantomData<fn(B)>,
 }
 
-/// The step of the backbone, bound: gradients of its loss land on the bank and on `modules_to_save`.
+/// The step of the bound backbone: gradients of its loss land on the bank and on `modules_to_save`.
 impl<M: TrainStep + Module + ModuleDisplay> TrainStep for Adapted<M> {
     type Input = M::Input;
     type Output = M::Output;
@@ -98,8 +98,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         })
     }
 
-    /// This model with steps of its own: `train` gives the gradients of a batch (clipped, accumulated, layer by layer, as
-    /// it likes) and an output for the metrics, `valid` the output alone.
+    /// This model with custom steps: `train` returns the gradients of a batch, computed in any way, and an output for the
+    /// metrics; `valid` returns the output only.
     pub fn with_steps<B, O, T, V>(self, train: T, valid: V) -> Trainee<M, B, T, V>
     where
         T: Fn(&Self, B) -> TrainOutput<O> + Clone + Send,
@@ -115,13 +115,13 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-/// What is done around each step of the optimizer, as AdaLoRA's [`RankAllocator`](crate::methods::adalora::RankAllocator)
-/// needs it. Where one learner trains on several devices it is not called.
+/// Callbacks around each optimizer step, as AdaLoRA's [`RankAllocator`](crate::methods::adalora::RankAllocator) needs them.
+/// They are not called when one learner trains on several devices.
 pub trait Around<M: Module + ModuleDisplay>: Send + Sync {
-    /// Sees the model and the gradients that the optimizer will take.
+    /// Called before the step, with the model and the gradients.
     fn before(&self, adapted: &Adapted<M>, gradients: &GradientsParams);
 
-    /// Gets the model after the step.
+    /// Called after the step; returns the model to go on with.
     fn after(&self, adapted: Adapted<M>) -> Adapted<M>;
 }
 
@@ -185,7 +185,7 @@ impl<M: Module + ModuleDisplay, B, T, V> Trainee<M, B, T, V> {
     }
 }
 
-// The adapted model decides what a record holds and what is visited: every method goes straight to it.
+// Delegates to the adapted model, which decides what is visited and what a record holds.
 impl<M: Module + ModuleDisplay, B, T: Clone + Send, V: Clone + Send> Module for Trainee<M, B, T, V> {
     fn collect_devices(&self, devices: Devices) -> Devices {
         self.adapted.collect_devices(devices)
@@ -229,7 +229,7 @@ impl<M: Module + ModuleDisplay, B, T: Clone + Send, V: Clone + Send> Module for 
     }
 }
 
-// Written out: a derive would ask the same of the batch, and Debug of a closure.
+// Not derived: a derive would require Clone of the batch, and Debug of closures.
 impl<M: Module + ModuleDisplay, B, T: Clone, V: Clone> Clone for Trainee<M, B, T, V> {
     fn clone(&self) -> Self {
         Self {
@@ -250,7 +250,7 @@ impl<M: Module + ModuleDisplay, B, T, V> fmt::Debug for Trainee<M, B, T, V> {
     }
 }
 
-/// What burn-train prints before a training: the adapter's summary.
+/// The adapter's summary, which burn-train prints before training.
 impl<M: Module + ModuleDisplay, B, T, V> fmt::Display for Trainee<M, B, T, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.adapted.fmt(f)

@@ -1,4 +1,4 @@
-//! Parameter-efficient fine-tuning of Burn modules: WeGeFT and the methods beside it (see [`methods`]).
+//! Parameter-efficient fine-tuning of Burn modules: WeGeFT and the other methods in [`methods`].
 //!
 //! # Adapt
 //!
@@ -30,12 +30,12 @@
 //! # Ok::<(), wegeft::AdapterError>(())
 //! ```
 //!
-//! [`Adapted::bind`] hands out the model with every site carrying its factors, for one forward pass: handles only, on the
-//! order of a microsecond per site on a CPU. [`Adapted::backbone`] is the frozen model.
+//! [`Adapted::bind`] returns the model with every site bound to its factors, for one forward pass. It passes handles only and
+//! takes on the order of a microsecond per site on a CPU. [`Adapted::backbone`] is the frozen model.
 //!
 //! # What can be adapted, and how it is read
 //!
-//! | site | methods | unchanged model | in activation space |
+//! | site | methods | in an unchanged model | in activation space |
 //! | --- | --- | --- | --- |
 //! | `Linear`, and any rank-2 parameter named as a target | WeGeFT, LoRA and DoRA, VeRA, IA3, AdaLoRA, LoHa, LoKr, OFT, BOFT, MiSS, HiRA | yes | [`linear`], [`linear_add`], [`linear_many`] |
 //! | column blocks of a fused weight ([`Fused`]) | the same | yes | [`linear`] |
@@ -48,23 +48,23 @@
 //! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
 //! | [`TokenHook`]s that a model has | prompt tuning, prefix tuning | – | yes |
 //!
-//! ¹ without DoRA, and starting as `init_lora_weights` true or `"gaussian"`.
+//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`.
 //!
-//! An unchanged model reads `Param::val()`, the edited weight: it is composed once for each `bind()`, costs a dense weight and
-//! in training a dense weight gradient, and works for any module, Burn's attention and recurrent layers included. A model
-//! that calls the functions of the last column works in activation space: the same numbers without either. Dropout acts both
-//! ways, in activation space with a mask for each row, through weights with one for each pass.
+//! An unchanged model reads the edited weight through `Param::val()`. It is composed once per `bind()`, costs a dense weight and
+//! in training a dense weight gradient, and works for any module, including Burn's attention and recurrent layers. A model
+//! that calls the functions in the last column works in activation space: same results, without these costs. Dropout works
+//! either way: in activation space with a mask per row, through weights with one per forward pass.
 //!
 //! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
-//! can be adapted and not trained in full. A [`Hook`]'s one parameter, which tells its width, is counted by Burn's
-//! `num_params` of the backbone and recorded with it, although it is not a weight.
+//! can be adapted but not trained in full. The only parameter of a [`Hook`], whose length is the hook's width, is not a
+//! weight, but Burn's `num_params` of the backbone counts it and records of the backbone contain it.
 //!
 //! # Train
 //!
-//! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups,
-//! [`Adapted::learning_rates`] LoRA+'s rates. With the feature `train`, an adapted model has the training step of its
-//! backbone, so that burn-train's `Learner` takes it as it is; `Adapted::with_loss` makes one for a model that has none
-//! (`Adapted::with_steps` where the step makes its gradients in a way of its own).
+//! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups, and
+//! [`Adapted::learning_rates`] applies LoRA+'s ratio. With the feature `train`, an adapted model has the training step of its
+//! backbone, so that burn-train's `Learner` takes it as it is. For a backbone without one, `Adapted::with_loss` makes the step
+//! from a loss function, or `Adapted::with_steps` from any code that returns gradients.
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -135,9 +135,9 @@
 //!
 //! # Types of weights
 //!
-//! Factors are f32, the weights they act on may be of less. The frozen weight is handed to the backend's product as it
-//! is: nothing here forms, transposes or dequantizes it for [`linear`] with WeGeFT's input form or LoRA. What training
-//! was tried with (`tests/working/dtypes.rs`):
+//! Factors are f32; the weights they act on may have fewer bits. The backend's product gets the frozen weight as it is stored:
+//! with WeGeFT's input form or LoRA, [`linear`] neither copies, transposes nor dequantizes it. Training is tested with
+//! (`tests/working/dtypes.rs`):
 //!
 //! | weights | flex | ndarray |
 //! | --- | --- | --- |
@@ -186,6 +186,7 @@ mod rows;
 mod select;
 mod shorthands;
 pub mod site;
+mod statistics;
 pub mod storage;
 mod summary;
 mod targets;

@@ -1,4 +1,4 @@
-//! The few matrix functions that conversions need, made of Burn's SVD.
+//! The matrix functions that conversions need, built on Burn's SVD.
 
 use burn::linalg::svd;
 use burn::tensor::{Device, Tensor};
@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 /// Enough for any finite matrix.
 const SWEEPS: usize = 100;
 
-/// The inverse of a square matrix; `None` if it has none or is not finite.
+/// The inverse of a square matrix; `None` if it is singular or not finite.
 pub(crate) fn inverse(matrix: Tensor<2>) -> Option<Tensor<2>> {
     let (u, s, vt) = finite_svd(matrix)?;
     let least = s.clone().min().into_scalar::<f64>();
@@ -17,9 +17,8 @@ pub(crate) fn inverse(matrix: Tensor<2>) -> Option<Tensor<2>> {
     Some((vt.transpose() * columns).matmul(u.transpose()))
 }
 
-/// The greatest `rank` singular triples of `left · right` (`[m, k]` and `[k, n]`), without forming the product where
-/// k is the smallest size: U `[m, rank]`, S `[rank]`, Vᵀ `[rank, n]`; fewer where the product's sizes allow fewer.
-/// `None` for what is not finite.
+/// The `rank` largest singular triplets of `left · right` (`[m, k]` and `[k, n]`), without forming the product if k is the
+/// smallest size: U `[m, rank]`, S `[rank]`, Vᵀ `[rank, n]`; fewer if the product is smaller. `None` if it is not finite.
 pub(crate) fn product_svd(left: Tensor<2>, right: Tensor<2>, rank: usize) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
     let ([m, k], [_, n]) = (left.dims(), right.dims());
     let (u, s, vt) = if k < m.min(n) {
@@ -35,8 +34,7 @@ pub(crate) fn product_svd(left: Tensor<2>, right: Tensor<2>, rank: usize) -> Opt
     Some((u.narrow(1, 0, rank), s.narrow(0, 0, rank), vt.narrow(0, 0, rank)))
 }
 
-/// The SVD of a matrix, on the host and outside any autodiff graph; `None` for what is not finite, on which
-/// Burn's panics.
+/// The SVD of a matrix, on the CPU and outside any autodiff graph; `None` if it is not finite, where Burn's panics.
 pub(crate) fn finite_svd(matrix: Tensor<2>) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
     let device = matrix.device();
     let matrix = matrix.inner();
@@ -47,7 +45,7 @@ pub(crate) fn finite_svd(matrix: Tensor<2>) -> Option<(Tensor<2>, Tensor<1>, Ten
     Some((on(u, &device), on(s, &device), on(vt, &device)))
 }
 
-/// A constant of the device's own kind: with autodiff or without, and of its way to keep activations.
+/// A constant on the device, with the device's autodiff and checkpointing mode.
 fn on<const D: usize>(x: Tensor<D>, device: &Device) -> Tensor<D> {
     let dtype = x.dtype();
     Tensor::from_data(x.into_data(), (device, dtype))

@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 use crate::edit::Bound;
 use crate::tensor::{affine, dequantized};
 
-/// `layer.forward(x)`, in activation space if the layer's weight is bound to an adapter.
+/// `layer.forward(x)`; if an adapter is bound to the layer, computed in activation space.
 ///
 /// `x`: `[.., d_in]`, of any rank from 2; result `[.., d_out]`. The frozen weight gets no gradient and is never
-/// copied. On Burn's CPU backend product, edit and bias are one pass.
+/// copied. On Burn's CPU backend the product, the edit and the bias are a single pass.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let shape = x.dims();
     shaped(apply(layer, rows(x), None), shape)
@@ -21,8 +21,8 @@ pub fn linear_add<const D: usize>(layer: &Linear, x: Tensor<D>, residual: Tensor
     shaped(apply(layer, rows(x), Some(rows(residual))), shape)
 }
 
-/// [`linear`] for several layers that read the same `x`, such as q, k and v: layers bound to the same input-side
-/// generator share one edit of it.
+/// [`linear`] for several layers with the same input `x`, such as q, k and v: layers that share an input-side generator also
+/// share the edited input.
 pub fn linear_many<const D: usize, const N: usize>(layers: [&Linear; N], x: Tensor<D>) -> [Tensor<D>; N] {
     let bound = layers.map(|layer| layer.weight.reparameterization::<Bound>());
     let first = bound[0].map(Bound::edit);
@@ -55,7 +55,7 @@ fn apply(layer: &Linear, x: Tensor<2>, residual: Option<Tensor<2>>) -> Tensor<2>
     })
 }
 
-/// `product` of the layer's bias and `residual`; a bias that an adapter edits is added after it, and `residual` last.
+/// `product` with the layer's bias and `residual`; a bias that an adapter edits is added afterwards, and `residual` last.
 fn with_bias(
     layer: &Linear,
     residual: Option<Tensor<2>>,
@@ -74,7 +74,7 @@ fn with_bias(
     }
 }
 
-/// One product over all rows: a batch of small products would sum a gradient per image.
+/// One product over all rows: a batch of small products would sum a gradient for each element of the batch.
 fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
     let shape = x.dims();
     x.reshape([shape[..D - 1].iter().product(), shape[D - 1]])

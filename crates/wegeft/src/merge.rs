@@ -1,4 +1,4 @@
-//! Writing the residuals into the weights, and taking them out again.
+//! Merging: adding the residuals to the weights, and taking them out again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,9 +17,9 @@ use crate::tensor::{dequantized, is_quantized};
 pub struct WeightChange {
     /// Path of the parameter.
     pub site: String,
-    /// Largest absolute change of an element.
+    /// Largest absolute change of any element.
     pub greatest: f64,
-    /// Where in the parameter: `[row, column]` of a weight `[d_in, d_out]`.
+    /// Where that element is: `[row, column]` in a weight `[d_in, d_out]`.
     pub at: Vec<usize>,
     /// Norm of the change, relative to the weight's (Frobenius).
     pub relative: f64,
@@ -30,12 +30,12 @@ pub struct WeightChange {
 /// What a merge did, weight by weight.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MergeReport {
-    /// In traversal order.
+    /// One entry per weight, in traversal order.
     pub changes: Vec<WeightChange>,
 }
 
 impl MergeReport {
-    /// The weight with the largest change of an element.
+    /// The change of the weight whose largest element change is the greatest.
     pub fn greatest(&self) -> Option<&WeightChange> {
         self.changes.iter().max_by(|a, b| a.greatest.total_cmp(&b.greatest))
     }
@@ -75,7 +75,7 @@ pub struct Recovery {
 /// How well the weights were recovered from merged ones.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct UnmergeReport {
-    /// In traversal order.
+    /// One entry per weight, in traversal order.
     pub recovered: Vec<Recovery>,
 }
 
@@ -100,7 +100,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// again would lose most of a small residual.
     ///
     /// # Errors
-    /// A method that acts on activations, or a weight that would get elements that are not finite.
+    /// A method that acts on activations, or a weight that would get NaN or infinite elements.
     pub fn merge_with_report(&self) -> Result<(M, MergeReport), AdapterError> {
         let mut merger = Merger {
             walk: Walk::new(self),
@@ -113,12 +113,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// The inverse of [`Adapted::merge`]: takes this model's weights for merged ones and returns the model with the
-    /// weights before. LoRA's residual is subtracted; WeGeFT's, which depends on the weight, is undone by the
-    /// Woodbury identity, `W = W' - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ W'` (input side, Burn's layout).
+    /// The inverse of [`Adapted::merge`]: treats this model's weights as merged ones and returns the model with the weights
+    /// before the merge. LoRA's residual is subtracted; WeGeFT's, which depends on the weight, is undone with the Woodbury
+    /// identity, `W = W' - s·psiᵀ (I + s·phiᵀ psiᵀ)⁻¹ phiᵀ W'` (input side, Burn's layout).
     ///
     /// # Errors
-    /// A method whose merge does not determine the weight before, or elements that are not finite.
+    /// A method whose merge cannot be undone, or elements that are NaN or infinite.
     pub fn unmerge(&self) -> Result<(M, UnmergeReport), AdapterError> {
         let mut unmerger = Unmerger {
             walk: Walk::new(self),
@@ -150,7 +150,7 @@ impl Walk {
         }
     }
 
-    /// Path and bound state of the parameter that the walk is at, if it has one and nothing was refused yet.
+    /// Path and bound state of the current parameter, if it is adapted and nothing has been refused yet.
     fn here(&mut self) -> Option<(String, Bound)> {
         if self.refused.is_some() {
             return None;
@@ -168,9 +168,9 @@ impl Walk {
         Some((site, bound))
     }
 
-    /// False, with the reason noted, if an element of `values` is not finite.
-    fn finite<const D: usize>(&mut self, site: &str, values: &Tensor<D>) -> bool {
-        let count = values.clone().is_finite().bool_not().int().sum().into_scalar::<i64>();
+    /// False if an element of `tensor` is not finite; the reason is noted.
+    fn finite<const D: usize>(&mut self, site: &str, tensor: &Tensor<D>) -> bool {
+        let count = tensor.clone().is_finite().bool_not().int().sum().into_scalar::<i64>();
         if count > 0 {
             self.refused = Some(AdapterError::NotFinite {
                 site: site.to_string(),
@@ -260,7 +260,7 @@ impl ModuleMapper for Unmerger {
             self.walk.refused = Some(AdapterError::NotInvertible {
                 method: self.walk.method.clone(),
                 site,
-                message: "its merge does not determine the weight before; keep the backbone's own weights".into(),
+                message: "its merge cannot be undone; load the backbone's own weights instead".into(),
             });
             return param;
         };
@@ -282,7 +282,7 @@ impl ModuleMapper for Unmerger {
     }
 }
 
-/// `tensor` in a type wide enough to sum in: f32, or f64 if it already is.
+/// `tensor` in a type precise enough to add in: f64 stays, all others become f32.
 fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     let tensor = dequantized(tensor);
     match tensor.dtype() {

@@ -1,4 +1,4 @@
-//! What a fine-tuning method is: where it acts, which factors it has there, and what they do to a site.
+//! A fine-tuning method: where it acts, which factors it has there, and what they do.
 
 use std::any::Any;
 use std::fmt;
@@ -18,8 +18,9 @@ use crate::site::{ParamInfo, Places, Site, SiteKind};
 use crate::targets::Targets;
 use crate::weights::Weights;
 
-/// A fine-tuning method: its settings, and all that the rest of the library asks of it. Implement it to use a method of
-/// your own with [`AdapterConfig::new`](crate::AdapterConfig::new); every method of this crate is one file that does.
+/// A fine-tuning method: its settings and everything the rest of the library needs to know about it. Implement it to use a
+/// method of your own with [`AdapterConfig::new`](crate::AdapterConfig::new), as every method of this crate does in a
+/// single file.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::weights::Weights;
 /// use serde_json::{Map, Value};
 /// use wegeft::{Adapted, AdapterConfig, Edit, Factors, Group, Init, Method, Spec, read, read_config_with, settings};
 ///
-/// /// Scales a layer's outputs, by one learned factor each.
+/// /// Scales each output of a layer by a learned factor.
 /// #[derive(Debug, Clone, Serialize, Deserialize)]
 /// struct Gain {
 ///     start: f64,
@@ -74,7 +75,7 @@ use crate::weights::Weights;
 /// assert_eq!(adapted.summary().adapter_params, 3);
 /// # let folder = std::env::temp_dir().join(format!("wegeft-own-method-{}", std::process::id()));
 /// adapted.save(&folder)?;
-/// // A folder is read with the methods of this crate and those that are named here.
+/// // Folders can hold the methods of this crate and those listed here.
 /// let config = read_config_with(&folder, &[("GAIN", read::<Gain>)])?;
 /// let loaded = config.load(model, &folder)?;
 /// let x = Tensor::<2>::ones([2, 4], &device);
@@ -90,21 +91,21 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
     /// Its settings as fields of adapter_config.json: [`settings`] of a serializable struct.
     fn settings(&self) -> Map<String, Value>;
 
-    /// The sites that `targets` names among a model's places: rank-2 weights unless a method says otherwise.
+    /// The sites that `targets` selects among a model's places; rank-2 weights by default.
     ///
     /// # Errors
-    /// Targets that name nothing that the method can act on.
+    /// Targets that select nothing that the method can act on.
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.weights(places)
     }
 
-    /// True if the method acts on sites of that kind; a target of another kind is refused by name.
+    /// True if the method can act on sites of that kind; targets of other kinds are refused by name.
     fn takes(&self, kind: SiteKind) -> bool {
         !matches!(kind, SiteKind::Conv | SiteKind::Experts)
     }
 
-    /// Sorts the sites into groups that share factors, each site its own unless a method says otherwise; refuses sites and
-    /// settings that the method cannot take.
+    /// Sorts the sites into groups that share factors; by default each site is its own group. Refuses sites and settings that
+    /// the method does not support.
     ///
     /// # Errors
     /// Such a site or setting.
@@ -117,7 +118,7 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The factors of a group as training starts: drawn as their specs say, unless a method starts from the weights.
+    /// The initial factors of a group: drawn as their specs say, unless a method starts from the weights.
     ///
     /// # Errors
     /// Weights that the method cannot start from.
@@ -125,37 +126,36 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         Ok(Factors::draw(self.specs(group), device))
     }
 
-    /// Factors that all groups share; [`Method::bind`] gets them with each group's own. On disk they are
+    /// Factors that all groups share; [`Method::bind`] gets them along with each group's own. Their keys on disk are
     /// `base_model.<suffix>`.
     fn shared(&self, _groups: &[Group], _device: &Device) -> Factors {
         Factors::default()
     }
 
-    /// What a forward pass does to the sites of a group: handles to the factors, no copy.
+    /// What a forward pass does at the sites of a group. It takes handles to the factors and copies nothing.
     fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit>;
 
-    /// True if the biases of the group's layers are edited too.
+    /// True if the biases of the group's layers are edited as well.
     fn edits_bias(&self, _group: &Group) -> bool {
         false
     }
 
-    /// True if the method trains that parameter of the model itself, in full.
+    /// True if the method trains this parameter of the model itself, in full.
     fn trains(&self, _param: &ParamInfo) -> bool {
         false
     }
 
-    /// Number of trained parameters on `sites`, from their shapes alone: what [`Summary`](crate::Summary) counts as
-    /// `adapter_params`.
+    /// Number of trainable parameters on `sites`, computed from their shapes: [`Summary`](crate::Summary)'s `adapter_params`.
     ///
     /// # Errors
-    /// Settings or sites that the method refuses.
+    /// Settings or sites that the method does not support.
     fn params_of(&self, sites: &[Site]) -> Result<usize, AdapterError> {
         let groups = self.groups(sites)?;
         let specs = groups.iter().flat_map(|group| self.specs(group));
         Ok(specs.map(|spec| spec.trained_len()).sum())
     }
 
-    /// Refuses settings that a loaded adapter may have but a fresh one may not.
+    /// Refuses settings that are supported only for adapters that are loaded.
     ///
     /// # Errors
     /// Such a setting.
@@ -163,7 +163,7 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// True if the adapter can be merged into the weights. Methods on hooks edit activations and cannot.
+    /// True if the adapter can be merged into the weights. Methods that edit activations cannot.
     fn merges(&self) -> bool {
         true
     }
@@ -174,23 +174,23 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// True if rows of one batch can each use an adapter of this method of their own
-    /// ([`Adapters::bind_rows`](crate::Adapters::bind_rows)): it leaves alone what belongs to no linear layer.
+    /// True if each row of a batch can use an adapter of its own with this method
+    /// ([`Adapters::bind_rows`](crate::Adapters::bind_rows)): it edits nothing outside linear layers.
     fn mixes(&self) -> bool {
         true
     }
 
-    /// adapter_config.json as it is written: `fields`, which hold this method's settings, the targets and all else, or those
-    /// of another library that reads no others.
+    /// The fields of adapter_config.json as they are written. `fields` holds the method's settings, the targets and everything
+    /// else; a method can return the fields that another library expects instead.
     fn on_disk(&self, fields: Map<String, Value>, _targets: &Targets, _groups: &[Group]) -> Map<String, Value> {
         fields
     }
 
-    /// Gives the tensors of another library's file the names and the orientation that `names` expects.
+    /// Renames and transposes the tensors of another library's file as `names` expects them.
     fn respell(&self, _names: &Names, _tensors: &mut Tensors) {}
 }
 
-/// The fields of serializable settings.
+/// Serializable settings as JSON fields.
 pub fn settings(settings: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(fields)) => fields,
@@ -198,10 +198,10 @@ pub fn settings(settings: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// Reads a method's settings from the fields of adapter_config.json. It may take fields out that only it knows.
+/// Reads a method's settings from the fields of adapter_config.json. It may remove fields that only it knows.
 pub type Reader = fn(&mut Map<String, Value>) -> serde_json::Result<Arc<dyn Method>>;
 
-/// The [`Reader`] of deserializable settings.
+/// A [`Reader`] for deserializable settings.
 ///
 /// # Errors
 /// A field that is missing or of a wrong type.

@@ -13,18 +13,18 @@ use crate::rows;
 use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// The backbone bound for one forward pass over a batch whose row `i` uses the adapter `names[i]`
-    /// (`"__base__"`: none). The model must call [`crate::linear`] for its adapted layers, and the first dimension
-    /// of what they read must be the batch's, as in `[batch, tokens, d_model]`. Each share of the rows goes through
-    /// its own adapter; heads and other linear layers trained in full are each row's own too.
+    /// The backbone bound for one forward pass over a batch whose row `i` uses the adapter `names[i]` (`"__base__"`: none).
+    /// The model must call [`crate::linear`] for its adapted layers, and the first dimension of their inputs must be the
+    /// batch, as in `[batch, tokens, d_model]`. Each row goes through its own adapter, including heads and other linear
+    /// layers trained in full.
     ///
     /// # Errors
-    /// An unknown name, an empty batch, an adapter that trains or edits a layer that is not linear, such as a norm, or
+    /// An unknown name, an empty batch, an adapter that trains or edits something other than linear layers, such as norms, or
     /// prompts of different lengths.
     ///
     /// # Panics
-    /// The forward pass panics where an adapted layer is called with another number of rows, or by
-    /// `Linear::forward`, which knows one weight only.
+    /// The forward pass panics if an adapted layer gets another number of rows, or is called by `Linear::forward`, which can
+    /// use one weight only.
     pub fn bind_rows(&self, names: &[&str]) -> Result<M, AdapterError> {
         let mut distinct: Vec<(&str, Vec<usize>)> = Vec::new();
         for (row, name) in names.iter().enumerate() {
@@ -36,7 +36,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         if distinct.is_empty() {
             return Err(AdapterError::Adapter {
                 name: String::new(),
-                message: "a mixed batch needs the name of an adapter for every row".to_string(),
+                message: "a mixed batch needs one adapter name per row".to_string(),
             });
         }
         let mut shares = Vec::new();
@@ -58,7 +58,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
                 return Err(AdapterError::Adapter {
                     name: names.join(", "),
                     message: format!(
-                        "'{path}' is {problem}, and cannot differ between the rows of a batch; switch between these adapters instead"
+                        "'{path}' is {problem} and cannot differ between the rows of a batch; use switch() to change adapters instead"
                     ),
                 });
             }
@@ -68,17 +68,17 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     }
 }
 
-/// Why the rows of a batch cannot differ at that parameter.
+/// Why rows of a batch cannot differ in this parameter.
 fn problem(path: &str, shares: &[(Vec<usize>, Option<Bound>)], params: &[ParamInfo]) -> Option<&'static str> {
     let no_layer = |param: &ParamInfo| param.path == path && param.shape.len() == 1 && param.holder != "Linear";
-    // Rows with different numbers of prompts would no longer have equally many tokens.
+    // Rows with different numbers of prompt tokens would have different lengths.
     let added =
         |(_, bound): &(Vec<usize>, Option<Bound>)| bound.as_ref().map_or(0, |bound| bound.edit().added_tokens());
     let adds_virtual = |bound: &Bound| bound.edit().virtual_tokens().is_some();
     if params.iter().any(no_layer) {
         Some("not part of a linear layer")
     } else if shares.iter().any(|share| added(share) != added(&shares[0])) {
-        Some("given prompts by some rows' adapters only")
+        Some("given prompt tokens by only some of the adapters")
     } else if shares.iter().any(|(_, bound)| bound.as_ref().is_some_and(adds_virtual)) {
         Some("a place for virtual tokens")
     } else {
@@ -86,7 +86,7 @@ fn problem(path: &str, shares: &[(Vec<usize>, Option<Bound>)], params: &[ParamIn
     }
 }
 
-/// What one adapter binds, by path: its bank's state, and its own weights of layers trained in full.
+/// What one adapter binds, by path: the bound state of its bank, and its weights of layers trained in full.
 fn bound<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<HashMap<String, Bound>, AdapterError> {
     let mut owns = Owns {
         path: Vec::new(),
@@ -97,7 +97,7 @@ fn bound<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<
     Ok(owns.bound)
 }
 
-/// A model's own parameters of an adapter that a mixed batch can take for each row: those of linear layers.
+/// An adapter's own weights and biases of linear layers, which can differ between the rows of a batch.
 fn own_params<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Result<Vec<ParamInfo>, AdapterError> {
     let saved = adapted.own_params();
     match saved.iter().find(|param| param.holder != "Linear") {
@@ -105,7 +105,7 @@ fn own_params<M: Module + ModuleDisplay>(name: &str, adapted: &Adapted<M>) -> Re
         Some(param) => Err(AdapterError::Adapter {
             name: name.to_string(),
             message: format!(
-                "it has its own '{}', which does not belong to a linear layer and cannot differ between the rows of a batch; switch to it instead",
+                "it trains '{}', which does not belong to a linear layer and cannot differ between the rows of a batch; use switch() to use this adapter",
                 param.path
             ),
         }),

@@ -1,4 +1,4 @@
-//! The names of a model most like one that it does not have.
+//! The names in a model that are most similar to one that it does not have.
 
 use crate::site::{ParamInfo, kind};
 
@@ -25,8 +25,8 @@ const SYNONYMS: [&[&str]; 8] = [
     &["down_proj", "w2", "fc2", "lin2", "linear2", "linear_outer"],
 ];
 
-/// The three names most like `pattern`, as targets are named: the end of a module's path, and where such modules are, with
-/// a star for the number of the layer.
+/// The three names most similar to `pattern`, as targets are written: the end of a module's path, followed by the full path
+/// with a star for the layer number.
 pub(crate) fn nearest(candidates: &[&ParamInfo], pattern: &str) -> String {
     let mut names: Vec<String> = candidates.iter().map(|param| kind(param.name())).collect();
     names.sort();

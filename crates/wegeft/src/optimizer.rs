@@ -1,4 +1,4 @@
-//! Optimizer groups and learning rates of an adapted model, so that nobody writes a visitor for them.
+//! Parameter groups and learning rates of an adapted model.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use crate::factors::Spec;
 use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// An optimizer with two groups: what takes weight decay and what does not ([`Adapted::undecayed`]). `make` builds
-    /// the per-parameter optimizer of a given decay; both groups clip their gradients in the same way.
+    /// An optimizer with two parameter groups: with weight decay and without ([`Adapted::undecayed`]). `make` builds the
+    /// optimizer for a given weight decay; both groups clip gradients in the same way.
     ///
     /// ```
     /// # use burn::nn::LinearConfig;
@@ -41,8 +41,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         optimizer.with_group(self.undecayed(), make(0.0), clipping())
     }
 
-    /// The trained parameters that take no weight decay: biases, norms and everything else of one dimension, and the
-    /// cluster maps of generators (the filter of WeGeFT's released vision code).
+    /// The trained parameters without weight decay: biases, norms and all other vectors, and the cluster maps of generators (as
+    /// in WeGeFT's released vision code).
     pub fn undecayed(&self) -> ParamGroup {
         self.trained_where(|param, spec| match spec {
             Some(spec) => !spec.decays,
@@ -50,8 +50,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         })
     }
 
-    /// `schedule` (a number, any of Burn's schedulers, or what their configs make) for every trained parameter, times the
-    /// factor's own scale where it has one: `loraplus_lr_ratio` for LoRA's B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a loop of one's own:
+    /// `schedule` (a number, or any of Burn's schedulers) for every trained parameter, multiplied by `loraplus_lr_ratio` for
+    /// LoRA's B (LoRA+, Hayou et al. 2024, arXiv 2402.12354). For the learner, or for a training loop of your own:
     /// `optimizer.step(rates.step(), adapted, grads)`.
     ///
     /// ```
@@ -80,7 +80,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         })
     }
 
-    /// Known by id and by path: loading a record gives parameters the ids of the run that wrote it.
+    /// Matches by id and by path: loading a record gives parameters the ids of the run that wrote it.
     fn trained_where(&self, chosen: impl Fn(&ParamInfo, Option<&Spec>) -> bool) -> ParamGroup {
         let trained = self.trained();
         let specs: HashMap<ParamId, &Spec> = self.bank().specs().collect();

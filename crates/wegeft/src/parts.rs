@@ -19,11 +19,11 @@ struct Part {
 /// The adapted blocks of one weight; the columns between them stay frozen.
 #[derive(Debug)]
 struct BoundParts {
-    /// In the order of their columns.
+    /// Ordered by column.
     parts: Vec<Part>,
 }
 
-/// What is bound to a weight of which the given blocks are adapted: first column, width, and what is bound to them.
+/// Bound state of a weight of which these blocks are adapted: first column, width and bound state of each.
 pub(crate) fn bound(blocks: Vec<(usize, usize, Bound)>) -> Bound {
     let places: Vec<(usize, usize)> = blocks.iter().map(|(start, width, _)| (*start, *width)).collect();
     let parts = blocks.into_iter().map(|(_, _, bound)| bound).collect();
@@ -56,7 +56,7 @@ impl BoundParts {
 }
 
 impl Edit for BoundParts {
-    // One product with the whole weight as it is; each block's residual is low-rank and cheap beside it.
+    // One product with the whole frozen weight; the low-rank residual of each block is cheap in comparison.
     fn affine(
         &self,
         x: Tensor<2>,

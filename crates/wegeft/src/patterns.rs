@@ -1,4 +1,4 @@
-//! Patterns over module names, and the ranks and alphas that differ for some modules.
+//! `rank_pattern` and `alpha_pattern`: ranks and alphas of their own for some modules.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,12 +14,12 @@ use crate::group::Group;
 use crate::json::null_as_default;
 use crate::site::{Regex, regex};
 
-/// Names with values, in the order of a file or of insertion.
+/// A map from names that keeps the order of the file, or of insertion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ordered<V>(Vec<(String, V)>);
 
 impl<V> Ordered<V> {
-    /// Sets the value of `name`: in its place if it has one, at the end otherwise.
+    /// Sets the entry of `name`: replaced where it stands if there is one, otherwise added at the end.
     pub fn insert(&mut self, name: String, value: V) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
@@ -27,12 +27,12 @@ impl<V> Ordered<V> {
         }
     }
 
-    /// The value of `name`.
+    /// The entry of `name`.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// Names and values in order.
+    /// Names and entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
@@ -68,7 +68,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
             type Value = Ordered<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("names with values")
+                f.write_str("a map from names")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<V>, A::Error> {
@@ -84,8 +84,8 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
     }
 }
 
-/// Ranks and alphas that differ from the method's for some modules, as in PEFT. A key is a module name, a name
-/// ending or a regular expression for one; the first in order that matches counts.
+/// Ranks and alphas that differ from the method's for some modules, as in PEFT. A key is a module name, the end of one or a
+/// regular expression; the first key that matches counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Patterns {
     /// Module -> rank.
@@ -97,8 +97,8 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Sets rank and scale of every group: `r` and `alpha` where no pattern says otherwise, and the scale that `scale`
-    /// makes of them. Each key is compiled once.
+    /// Sets rank and scale of every group: `r` and `alpha` where no pattern matches, and the scale that `scale` computes from
+    /// them. Each key is compiled once.
     ///
     /// # Errors
     /// A key that is not a valid regular expression, or a group whose sites get different ranks or alphas.
@@ -124,7 +124,7 @@ impl Patterns {
                 }
                 if first.1 != own.1 {
                     let message = format!(
-                        "gives '{}' and '{module}' of group '{}' the alphas {} and {}; the group has one",
+                        "gives '{}' and '{module}' of group '{}' the alphas {} and {}; a group needs one alpha",
                         group.module(),
                         group.name,
                         first.1,
@@ -150,7 +150,7 @@ impl Patterns {
     /// its sites use, and each site its own scale.
     ///
     /// # Errors
-    /// A key that is no regular expression.
+    /// A key that is not a valid regular expression.
     pub(crate) fn resolve_sites(
         &self,
         groups: &mut [Group],
@@ -180,7 +180,7 @@ impl Patterns {
 /// The keys of `fields`, a config's, that set ranks or alphas and match none of `modules`, by field.
 ///
 /// # Errors
-/// A key that is no regular expression.
+/// A key that is not a valid regular expression.
 pub(crate) fn unmatched(
     fields: &Map<String, Value>,
     modules: &[String],

@@ -1,5 +1,5 @@
-//! Tensors of PyTorch's own files, such as `adapter_model.bin` and `pytorch_model.bin`. Such a file is a pickle, which is a
-//! program; it is parsed and never run.
+//! Tensors in PyTorch's own files, such as `adapter_model.bin` and `pytorch_model.bin`. Such a file is a pickle, which is a
+//! program: it is parsed and never executed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::checkpoint::{Stored, Tensors, file_error};
 use crate::error::AdapterError;
 use crate::guard::guarded;
 
-/// What training scripts put before the names of weights that they save beside other things.
+/// Prefixes of weights in files in which training scripts also save other things.
 const NESTED: &str = "state_dict.";
 
 /// One tensor of a file, not read yet.
@@ -24,17 +24,11 @@ pub struct Pickled {
 /// The tensors of the file at `path` by name. Their elements are read one tensor at a time.
 ///
 /// # Errors
-/// A file that cannot be read, is damaged, or holds something else than tensors can be made of.
+/// A file that cannot be read, is damaged, or holds objects that are not tensors.
 pub fn tensors(path: &Path) -> Result<BTreeMap<String, Pickled>, AdapterError> {
     let open = || PytorchReader::new(path).map_err(|e| e.to_string());
     let opened = guarded(open).and_then(|opened| opened);
-    let reader = opened.map_err(|e| {
-        file_error(
-            "read",
-            path,
-            format!("not a complete file of PyTorch's state_dict ({e})"),
-        )
-    })?;
+    let reader = opened.map_err(|e| file_error("read", path, format!("not a complete PyTorch state_dict ({e})")))?;
     let tensors = reader.into_tensors();
     let nested = !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(NESTED));
     let named = |(name, tensor): (String, Tensor)| {
@@ -76,7 +70,7 @@ impl Pickled {
     /// The elements, row-major, little-endian.
     ///
     /// # Errors
-    /// A file that is damaged or cannot be read any more.
+    /// A file that is damaged or can no longer be read.
     pub fn bytes(&self) -> Result<Vec<u8>, AdapterError> {
         let read = || self.tensor.read().map_err(|e| e.to_string());
         let read = guarded(read).and_then(|read| read);
@@ -86,7 +80,7 @@ impl Pickled {
     /// The tensor as f32.
     ///
     /// # Errors
-    /// A type that is no float, and as [`Pickled::bytes`].
+    /// A dtype that is not a float, and the errors of [`Pickled::bytes`].
     pub fn stored(&self) -> Result<Stored, AdapterError> {
         let dtype = self.dtype();
         if !matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
@@ -105,7 +99,7 @@ impl Pickled {
 /// All tensors of the file at `path`, as f32.
 ///
 /// # Errors
-/// As [`tensors`] and [`Pickled::stored`].
+/// Those of [`tensors`] and [`Pickled::stored`].
 pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
     let tensors = tensors(path)?.into_iter();
     tensors.map(|(name, tensor)| Ok((name, tensor.stored()?))).collect()

@@ -15,12 +15,12 @@ use crate::tensor::{affine, cast, product, with_rest};
 struct Share {
     /// Their indices in the batch, ascending.
     rows: Vec<usize>,
-    /// What is bound at this site for them; nothing for the frozen model.
+    /// What is bound at this site for these rows; `None` for the frozen model.
     bound: Option<Bound>,
 }
 
-/// One site of a mixed batch. The first dimension of what it reads is the batch's: `linear` may have flattened
-/// `[batch, tokens, d]` to `[batch·tokens, d]`, which keeps the tokens of an image or a sentence together.
+/// One site of a mixed batch. The first dimension of its input is the batch; `linear` may have flattened
+/// `[batch, tokens, d]` to `[batch·tokens, d]`, where the tokens of an example stay together.
 #[derive(Debug)]
 struct BoundRows {
     batch: usize,
@@ -28,7 +28,7 @@ struct BoundRows {
     shares: Vec<Share>,
 }
 
-/// A weight of an adapter's own in place of the frozen one, such as its head.
+/// An adapter's own copy of a frozen weight, such as its head.
 #[derive(Debug)]
 struct BoundOwn {
     /// `[d_in, d_out]`, bound to a weight.
@@ -37,7 +37,7 @@ struct BoundOwn {
     bias: Option<Tensor<1>>,
 }
 
-/// What is bound to a site of a mixed batch of that size: for each share its rows and what they use.
+/// Bound state of a site in a mixed batch of `size` rows: for each adapter its rows and what they use.
 pub(crate) fn rows(batch: usize, shares: Vec<(Vec<usize>, Option<Bound>)>) -> Bound {
     let plan: Vec<(Vec<usize>, bool)> = shares
         .iter()
@@ -57,7 +57,7 @@ pub(crate) fn rows(batch: usize, shares: Vec<(Vec<usize>, Option<Bound>)>) -> Bo
     })
 }
 
-/// What is bound to a parameter of which an adapter has a trained copy of its own: a weight or a bias.
+/// Bound state of a parameter of which the adapter has its own trained copy: a weight or a bias.
 pub(crate) fn own<const D: usize>(param: Param<Tensor<D>>) -> Bound {
     let rebind = Rebind::new(|factors| {
         let (weight, bias) = match D {
@@ -70,7 +70,7 @@ pub(crate) fn own<const D: usize>(param: Param<Tensor<D>>) -> Bound {
 }
 
 impl BoundRows {
-    /// `change` of every share's rows, put together in the batch's order. `x`: `[batch, ..]`.
+    /// `change` of the rows of every adapter, in the batch's order. `x`: `[batch, ..]`.
     fn by_share<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -106,12 +106,12 @@ impl BoundRows {
         joined.select(0, indices(&back))
     }
 
-    /// `change` of every share's rows of `x`, `[batch·tokens, d]`.
+    /// `change` of the rows of every adapter, for `x` of `[batch·tokens, d]`.
     fn by_share_flat(&self, x: Tensor<2>, change: impl Fn(Option<&dyn Edit>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         let [n, d] = x.dims();
         assert!(
             n % self.batch == 0,
-            "a mixed batch was bound for {} rows, but the model ran on {n} vectors; bind as many names as rows",
+            "bind_rows was given {} names, but the layer's input has {n} rows; give one name per row of the batch",
             self.batch
         );
         let tokens = n / self.batch;
@@ -142,11 +142,11 @@ impl Edit for BoundRows {
     }
 
     fn residual(&self, _weight: Tensor<2>) -> Tensor<2> {
-        panic!("in a mixed batch no one weight serves all rows; call wegeft::linear in place of Linear::forward")
+        panic!("in a mixed batch rows have different weights; call wegeft::linear instead of Linear::forward")
     }
 
     fn bias(&self, _bias: Tensor<1>) -> Tensor<1> {
-        panic!("in a mixed batch no one bias serves all rows; call wegeft::linear in place of Linear::forward")
+        panic!("in a mixed batch rows have different biases; call wegeft::linear instead of Linear::forward")
     }
 
     fn add_bias(&self, out: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {

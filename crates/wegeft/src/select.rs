@@ -17,7 +17,7 @@ impl Targets {
         let weights: Vec<&ParamInfo> = params.filter(|param| !param.path.ends_with(".bias")).collect();
         if self.target_modules.is_empty() && self.target_parameters.is_empty() {
             let names = nearest(&weights, "proj");
-            let message = format!("names no module; some of the model's are: {names}");
+            let message = format!("names no module; the model has, for example, {names}");
             return Err(AdapterError::bad_field("target_modules", message));
         }
         let mut sites = Vec::new();
@@ -38,7 +38,7 @@ impl Targets {
             adapted.any(|module| name_matches(module, &fused.module))
         };
         if let Some(fused) = self.fused.iter().find(|fused| !is_site(fused)) {
-            let message = format!("'{}' is none of the target_modules; add it there too", fused.module);
+            let message = format!("'{}' is not among the target_modules; add it there", fused.module);
             return Err(AdapterError::bad_field("fused", message));
         }
         sites.extend(self.parameters(places)?);
@@ -104,7 +104,7 @@ impl Targets {
             .collect();
         if vectors.is_empty() {
             return Err(AdapterError::NoPlace {
-                what: "vector of the kind that this method trains",
+                what: "biases or norms that this method could train",
             });
         }
         let chosen = self.choose(&vectors, |_| Some(SiteKind::Vector))?.into_iter();
@@ -120,7 +120,7 @@ impl Targets {
     pub fn hooks(&self, places: &Places, default: &[&str]) -> Result<Vec<Site>, AdapterError> {
         if places.hooks.is_empty() {
             return Err(AdapterError::NoPlace {
-                what: "wegeft::Hook, which this method edits; give its blocks some",
+                what: "wegeft::Hook for this method to edit; add hooks to its blocks",
             });
         }
         let mut targets = self.clone();
@@ -142,7 +142,7 @@ impl Targets {
     /// A model without such a place, or targets.
     pub fn token_hook(&self, places: &Places, name: &'static str) -> Result<Vec<Site>, AdapterError> {
         if !self.target_modules.is_empty() {
-            let message = "virtual tokens have no target modules; leave it unset";
+            let message = "must be unset: prompt methods have no target modules";
             return Err(AdapterError::bad_field("target_modules", message));
         }
         let mut hooks = places.token_hooks.iter();
@@ -152,8 +152,8 @@ impl Targets {
         }
     }
 
-    /// The candidates in the modules that these targets name, in their order, and their kinds; all that are not left out if
-    /// they name none.
+    /// The candidates in the modules that these targets name, in order, with their kinds. Without names, all candidates that
+    /// are not excluded.
     fn choose<'a>(
         &self,
         candidates: &[&'a ParamInfo],
@@ -186,7 +186,7 @@ impl Targets {
         Ok(pairs.filter_map(|(param, kind)| Some((*param, kind?))).collect())
     }
 
-    /// Refuses modules and layers to leave out, or to keep to, that the model does not have.
+    /// Refuses `exclude_modules` and `layers_to_transform` that the model does not have.
     fn check_left_out(&self, candidates: &[&ParamInfo]) -> Result<(), AdapterError> {
         let excluded = match &self.exclude_modules {
             TargetModules::Names(names) => &names[..],
@@ -205,7 +205,7 @@ impl Targets {
             if !candidates.iter().any(|param| self.layer(param) == Some(*layer)) {
                 let last = candidates.iter().filter_map(|param| self.layer(param)).max();
                 let message = match last {
-                    Some(last) => format!("the model has no layer {layer}; its last one is {last}"),
+                    Some(last) => format!("the model has no layer {layer}; its last layer is {last}"),
                     None => format!("names layer {layer}, but the model's modules are not numbered"),
                 };
                 return Err(AdapterError::bad_field("layers_to_transform", message));
@@ -214,7 +214,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Marks the candidates that `matches` names and that nothing leaves out.
+    /// Marks the candidates that `matches` accepts and that no field excludes.
     fn mark(
         &self,
         candidates: &[&ParamInfo],
@@ -261,7 +261,7 @@ impl Targets {
         }
     }
 
-    /// The field that leaves a target out.
+    /// The field that excludes a target.
     fn leaves_out(&self, param: &ParamInfo, excluded: &Matcher) -> Result<Option<&'static str>, AdapterError> {
         let layers = self.layers_to_transform.as_ref().filter(|layers| !layers.is_empty());
         let in_layer = |layers: &Vec<usize>| self.layer(param).is_some_and(|layer| layers.contains(&layer));
@@ -276,8 +276,8 @@ impl Targets {
         })
     }
 
-    /// These targets as a file means them: without names that match nothing in the model, or nothing that is not left out,
-    /// beside others that do: PEFT passes over them. And what was passed over, a sentence each.
+    /// These targets as PEFT reads them from a file: names that match nothing, or only excluded modules, are ignored as long as
+    /// another name matches. Also returns a sentence for each name that is ignored.
     ///
     /// # Errors
     /// A pattern that is not a valid regular expression.
@@ -290,7 +290,7 @@ impl Targets {
                 let matches = matches(name);
                 if !matches {
                     warnings.push(format!(
-                        "{field}: '{name}' matches nothing that is adapted in this model, and is passed over"
+                        "{field}: '{name}' matches nothing that is adapted in this model and is ignored"
                     ));
                 }
                 matches
@@ -326,7 +326,7 @@ impl Targets {
     /// `modules_to_save`, or by a parameter of it among `target_parameters`.
     ///
     /// # Errors
-    /// A pattern that is no regular expression.
+    /// A pattern that is not a valid regular expression.
     pub fn names(&self, module: &str) -> Result<bool, AdapterError> {
         let weight = format!("{module}.weight");
         let targeted = self.target_modules.matcher()?.matches(module)?;
@@ -345,7 +345,7 @@ fn not_a_matrix(param: &ParamInfo, pattern: &str) -> AdapterError {
     }
 }
 
-/// `sites` with those of one parameter as one: the first place that is named, tied to all others.
+/// `sites` with all sites of one parameter joined: the first one stays, tied to the parameter's other places.
 fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
     let id = |path: &str| params.iter().find(|param| param.path == path).map(|param| param.id);
     let mut kept: Vec<Site> = Vec::new();
@@ -373,7 +373,7 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
     let widths = match fused.widths.is_empty() {
         true if count == 0 || !whole.d_out.is_multiple_of(count) => {
             return bad(format!(
-                "{count} equal blocks do not divide its {} columns; set widths",
+                "its {} columns cannot be split into {count} equal blocks; set widths",
                 whole.d_out
             ));
         }
@@ -383,13 +383,13 @@ fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
     let sum = widths.iter().try_fold(0usize, |sum, width| sum.checked_add(*width));
     if widths.len() != count || sum != Some(whole.d_out) {
         return bad(format!(
-            "widths {widths:?} are not {count} that add up to its {} columns",
+            "widths {widths:?} must be {count} numbers that add up to its {} columns",
             whole.d_out
         ));
     }
     if let Some(unknown) = fused.adapt.iter().find(|name| !fused.blocks.contains(name)) {
         return bad(format!(
-            "it has no block '{unknown}'; choose among {}",
+            "it has no block '{unknown}'; choose from {}",
             fused.blocks.join(", ")
         ));
     }

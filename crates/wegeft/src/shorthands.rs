@@ -1,4 +1,4 @@
-//! Configs by the name of their method: `AdapterConfig::lora(8)` for `AdapterConfig::new(LoraConfig::new(8))`.
+//! Shorthands: `AdapterConfig::lora(8)` for `AdapterConfig::new(LoraConfig::new(8))`.
 
 use crate::config::AdapterConfig;
 use crate::methods::{
@@ -27,7 +27,7 @@ impl AdapterConfig {
         Self::new(VeraConfig::new(r))
     }
 
-    /// IA3; `feedforward_modules` are the targets of which the input is scaled instead of the output.
+    /// IA3; in `feedforward_modules`, the input of a layer is scaled instead of its output.
     pub fn ia3<S: Into<String>>(feedforward_modules: impl IntoIterator<Item = S>) -> Self {
         Self::new(Ia3Config::new(feedforward_modules))
     }
@@ -52,17 +52,17 @@ impl AdapterConfig {
         Self::new(ReftConfig::direft(r))
     }
 
-    /// That many visual prompt tokens at every block (`deep`), or at the first.
+    /// VPT with the given number of prompt tokens at every block (`deep`), or at the first block only.
     pub fn vpt(num_virtual_tokens: usize, deep: bool) -> Self {
         Self::new(VptConfig::new(num_virtual_tokens, deep))
     }
 
-    /// That many virtual tokens in front of a language model's input.
+    /// Prompt tuning: trained virtual tokens in front of a language model's input.
     pub fn prompt_tuning(num_virtual_tokens: usize) -> Self {
         Self::new(PromptTuningConfig::new(num_virtual_tokens))
     }
 
-    /// The keys and values of that many virtual tokens in every layer of a language model.
+    /// Prefix tuning: trained keys and values of virtual tokens in every layer of a language model.
     pub fn prefix_tuning(num_virtual_tokens: usize) -> Self {
         Self::new(PrefixTuningConfig::new(num_virtual_tokens))
     }

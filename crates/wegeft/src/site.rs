@@ -20,7 +20,7 @@ pub struct ParamInfo {
     pub id: ParamId,
     /// True if it is stored quantized.
     pub quantized: bool,
-    /// True if files hold its transpose: weights of linear layers, and what a method says of its own factors.
+    /// True if files hold its transpose: weights of linear layers, and factors whose spec says so.
     pub transposed: bool,
 }
 
@@ -128,8 +128,8 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// True for a linear weight in column layout. Until it is initialized it says that its shape is `[d_out, d_in]`, and what
-/// it is initialized by or loaded from is transposed.
+/// True for a linear weight in column layout: until it is initialized, it reports its shape as `[d_out, d_in]`, and it
+/// transposes what it is initialized or loaded with.
 fn transposes<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     let mut shape = [1; D];
     shape[D - 1] = 2;
@@ -137,8 +137,7 @@ fn transposes<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.clone().transform_for_load(probe, param.id).lazy_shape()[D - 1] == 1
 }
 
-/// Every place of `model`. Nothing is initialized by this: a parameter that is drawn at its first use is drawn after what
-/// an adapter draws.
+/// Every place of `model`. Lazy parameters stay uninitialized: they are drawn at their first use, after an adapter's factors.
 pub fn places<M: Module>(model: &M) -> Places {
     let mut collector = Collector::default();
     model.visit(&mut collector);
@@ -165,7 +164,7 @@ pub enum SiteKind {
     Matrix,
     /// The table of an embedding, `[vocabulary, d_model]`: d_in is the vocabulary.
     Embedding,
-    /// The kernel of a convolution, `[channels_out, channels_in, ..]`: d_in is the number of inputs of one output.
+    /// The kernel of a convolution, `[channels_out, channels_in, ..]`: d_in is channels_in times the kernel's size.
     Conv,
     /// The weights of experts, `[experts, d_in, d_out]`.
     Experts,
@@ -178,7 +177,7 @@ pub enum SiteKind {
 }
 
 impl SiteKind {
-    /// The kind of weight that a parameter is; none for what cannot be adapted.
+    /// The kind of weight that a parameter is; `None` if it cannot be adapted.
     pub(crate) fn of(param: &ParamInfo) -> Option<Self> {
         match (param.holder.as_str(), param.shape.len()) {
             ("Embedding", 2) => Some(Self::Embedding),
@@ -189,8 +188,7 @@ impl SiteKind {
     }
 }
 
-/// What an adapter acts on: a weight, a block of its columns, a vector (bias, scale of a norm), a hook, or a place for virtual
-/// tokens.
+/// What an adapter acts on: a weight, a block of its columns, a vector (a bias, the scale of a norm), a hook, or a token hook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
     /// Path of the parameter, `blocks.3.attn.proj.weight`.
@@ -209,7 +207,7 @@ pub struct Site {
     pub has_bias: bool,
     /// Paths of the same parameter elsewhere in the model that get the same edit.
     pub tied: Vec<String>,
-    /// Name on disk, where it is another than [`Site::module`].
+    /// Name on disk, if different from [`Site::module`].
     pub(crate) stored_as: Option<String>,
 }
 
@@ -325,7 +323,7 @@ pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
     path.match_indices('.').any(|(end, _)| named(&path[..end])) || named(name_of(path))
 }
 
-/// What modules call their parameters: no name tells one of these from another module's.
+/// Field names that many modules share and that are left out of a parameter's name.
 const FIELDS: [&str; 6] = ["weight", "bias", "gamma", "beta", EDIT_POINT, TOKEN_POINT];
 
 fn name_of(path: &str) -> &str {
@@ -359,7 +357,7 @@ pub fn kind(module: &str) -> String {
         .join(".")
 }
 
-/// Backtracking steps after which a match is given up: a thousand times what module names need, a matter of milliseconds.
+/// Backtracking steps after which a match is given up: a thousand times what module names need, and still milliseconds.
 const BACKTRACK_LIMIT: usize = 100_000;
 
 /// A regular expression for whole names, with Python's look-around and back-references, as in PEFT's configs.

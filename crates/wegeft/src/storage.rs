@@ -4,8 +4,9 @@
 //! `base_model.model.<parameter>`. A shared (phi, psi) is stored once, under the group's first site, as the WeGeFT
 //! fork of PEFT does: `base_model.model.<module>.wegeft_phi.weight` and `wegeft_psi.weight`, both `[r, d]`. (The fork
 //! keeps both as linear layers d -> r and then uses phi transposed on the input side only; here phi is transposed on
-//! both sides, as the formula has it.) What PEFT has no method for is named likewise,
-//! `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's orientation.
+//! both sides, as the formula has it.) Methods that PEFT does
+//! not have follow the same pattern, such as `base_model.model.<hook>.adapter_down.weight`. Matrices have PyTorch's
+//! orientation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::foreign;
 use crate::json::Unique;
 use crate::method::Reader;
 use crate::pickle;
+use crate::statistics;
 use crate::unsupported;
 
 pub use crate::checkpoint::{
@@ -33,13 +35,13 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// Name of the weights file of adapters that PEFT saved with `safe_serialization=False`, a pickle.
 pub const PICKLED_FILE: &str = "adapter_model.bin";
-/// Parsed JSON takes many times its size in memory; no config comes near this one, bytes.
+/// Bytes. Parsed JSON takes many times its size in memory, and no real config comes near this size.
 const CONFIG_LIMIT: u64 = 1 << 20;
 pub(crate) const PREFIX: &str = "base_model.model.";
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// Writes the trained part into `folder`, which is made if absent. Each file is written beside its
-    /// place and renamed, so that an older adapter is never left half overwritten.
+    /// Writes the trained part into `folder`, creating it if needed. Each file is written under a temporary name and then
+    /// renamed, so that an older adapter is never left half overwritten.
     ///
     /// # Errors
     /// A folder or file that cannot be written.
@@ -47,7 +49,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         self.files().write(folder)
     }
 
-    /// The trained part as [`Adapted::save`] writes it, in memory.
+    /// What [`Adapted::save`] writes, in memory.
     pub fn files(&self) -> AdapterFiles {
         let AdapterConfig { method, targets, extra } = self.config();
         let mut config = self.config().fields();
@@ -64,16 +66,17 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         AdapterFiles::read(folder)?.attach(model)
     }
 
-    /// Replaces the trained part by what the weights file of `folder` holds, whatever config lies beside it.
+    /// Replaces the trained part with the weights in `folder`, without reading the config there.
     ///
     /// # Errors
-    /// A file that cannot be read, or tensors that do not fit: every missing, surplus and misshapen one.
+    /// A file that cannot be read, or tensors that do not fit; the message lists every one that is missing, unexpected or of
+    /// another shape.
     pub fn load_weights(self, folder: impl AsRef<Path>) -> Result<Self, AdapterError> {
         let (found, path) = read_weights(folder)?;
         self.with_tensors(found, &path)
     }
 
-    /// This model with `found` in place of its trained part. `path` names them in messages.
+    /// This model with `found` as its trained part. `path` names the file in messages.
     pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
         let names = self.names();
         foreign::respell(&names, &mut found);
@@ -97,7 +100,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 problems: problems.join("; "),
             });
         }
-        let filled = fill(self, &names, &found).map_model(|model| fill(model, &replaced, &own));
+        let unshared = match replaced.keys().any(|path| statistics::is_statistic(path)) {
+            true => self.map_model(statistics::unshared),
+            false => self,
+        };
+        let filled = fill(unshared, &names, &found).map_model(|model| fill(model, &replaced, &own));
         Ok(filled.with_replaced(replaced.into_keys().collect()))
     }
 
@@ -118,8 +125,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-/// The tensors of an adapter folder, and the file that holds them: adapter_model.safetensors, or else adapter_model.bin, which
-/// is parsed and never run.
+/// The tensors of an adapter folder and the file they come from: adapter_model.safetensors, or else adapter_model.bin, a
+/// pickle that is parsed but never executed.
 ///
 /// # Errors
 /// A file that is missing or damaged.
@@ -133,9 +140,9 @@ pub fn read_weights(folder: impl AsRef<Path>) -> Result<(Tensors, PathBuf), Adap
 }
 
 impl AdapterConfig {
-    /// `model` with the adapter of this config that `folder` holds: [`AdapterConfig::init`], then
-    /// [`Adapted::load_weights`]. As in PEFT, names that match nothing are passed over where others match, and settings
-    /// that matter only for the start of training may be any of PEFT's.
+    /// `model` with the adapter in `folder`, read with this config: [`AdapterConfig::init`], then [`Adapted::load_weights`].
+    /// As in PEFT, names that match nothing are ignored as long as others match, and settings that only affect
+    /// initialization may be any of PEFT's.
     ///
     /// # Errors
     /// A config that does not fit the model, or a file that cannot be read or does not fit.
@@ -152,12 +159,12 @@ impl AdapterConfig {
 /// Reads `adapter_config.json` of an adapter folder.
 ///
 /// # Errors
-/// A file that is missing, no JSON, of an unknown `peft_type`, or that asks for a variant not implemented here.
+/// A file that is missing, is not JSON, has an unknown `peft_type`, or asks for a variant that is not implemented.
 pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
     read_config_with(folder, &[])
 }
 
-/// [`read_config`] of a folder whose method may be one of `own`: `peft_type` and reader of each.
+/// [`read_config`] for a folder whose method may also be one of `own`, given as pairs of `peft_type` and reader.
 ///
 /// # Errors
 /// As [`read_config`].
@@ -170,7 +177,7 @@ pub fn read_config_with(folder: impl AsRef<Path>, own: &[(&str, Reader)]) -> Res
 fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
     let size = fs::metadata(path).map_err(|e| file_error("read", path, e))?.len();
     if size > CONFIG_LIMIT {
-        let message = format!("{size} bytes are no adapter config, which has a few kB");
+        let message = format!("it has {size} bytes, too many for an adapter config, which takes a few kB");
         return Err(file_error("read", path, message));
     }
     let text = fs::read_to_string(path).map_err(|e| file_error("read", path, e))?;
@@ -181,18 +188,18 @@ fn fields_of(text: &str, path: &Path) -> Result<Map<String, Value>, AdapterError
     let Unique(json) = serde_json::from_str(text).map_err(|e| file_error("read", path, e))?;
     match json {
         Value::Object(fields) => Ok(fields),
-        _ => Err(file_error("read", path, "it is no JSON object")),
+        _ => Err(file_error("read", path, "it is not a JSON object")),
     }
 }
 
-/// The config that `fields` describe; what they hold beyond it becomes [`AdapterConfig::extra`].
+/// The config that `fields` describe; unknown fields become [`AdapterConfig::extra`].
 fn config_of(
     mut fields: Map<String, Value>,
     path: &Path,
     own: &[(&str, Reader)],
 ) -> Result<AdapterConfig, AdapterError> {
     if let Some((field, value)) = unsupported::first(&fields) {
-        let message = format!("field '{field}' is {value}, which is not implemented here; leave it unset");
+        let message = format!("field '{field}' is {value}, which is not implemented; leave it unset");
         return Err(file_error("read", path, message));
     }
     let mut config = AdapterConfig::from_fields(&mut fields, own).map_err(|e| file_error("read", path, e))?;
@@ -204,8 +211,8 @@ fn config_of(
     Ok(config)
 }
 
-/// What an adapter folder holds, in memory: for adapters that travel as bytes, and for those of a model whose modules have
-/// other names here.
+/// The contents of an adapter folder, in memory: to send adapters as bytes, and to rename modules when an adapter was trained
+/// on a model whose modules have other names.
 ///
 /// ```
 /// # use burn::nn::{Linear, LinearConfig};
@@ -228,7 +235,7 @@ fn config_of(
 pub struct AdapterFiles {
     fields: Map<String, Value>,
     tensors: Tensors,
-    /// Where they come from, for messages.
+    /// Where they come from, for error messages.
     from: PathBuf,
 }
 
@@ -245,7 +252,7 @@ const NAME_FIELDS: [&str; 8] = [
 ];
 
 impl AdapterFiles {
-    /// An adapter of these fields of adapter_config.json and these tensors.
+    /// An adapter made of the fields of adapter_config.json and its tensors.
     pub fn new(fields: Map<String, Value>, tensors: Tensors) -> Self {
         Self {
             fields,
@@ -270,7 +277,7 @@ impl AdapterFiles {
     /// The adapter's config.
     ///
     /// # Errors
-    /// A config that is no adapter's.
+    /// A config that does not describe an adapter.
     pub fn config(&self) -> Result<AdapterConfig, AdapterError> {
         config_of(self.fields.clone(), &self.from.join(CONFIG_FILE), &[])
     }
@@ -280,12 +287,12 @@ impl AdapterFiles {
         &self.fields
     }
 
-    /// The adapter's tensors by name, as in the file.
+    /// The adapter's tensors by key, as in the file.
     pub fn tensors(&self) -> &Tensors {
         &self.tensors
     }
 
-    /// The same adapter without the tensors of these names.
+    /// The same adapter without the tensors of these keys.
     pub fn without(mut self, names: &[String]) -> Self {
         self.tensors.retain(|name, _| !names.contains(name));
         self
@@ -306,7 +313,7 @@ impl AdapterFiles {
     /// The bytes of the config file and of the weights file.
     ///
     /// # Errors
-    /// Tensors that no file can hold.
+    /// Tensors that cannot be written to a file.
     pub fn to_bytes(&self) -> Result<(Vec<u8>, Vec<u8>), AdapterError> {
         let text = serde_json::to_string_pretty(&self.fields).unwrap_or_default();
         Ok((text.into_bytes(), pack(&self.from, &self.tensors)?))
@@ -326,7 +333,7 @@ impl AdapterFiles {
         })
     }
 
-    /// Writes both files into `folder`, which is made if absent.
+    /// Writes both files into `folder`, creating it if needed.
     ///
     /// # Errors
     /// A folder or file that cannot be written.
@@ -334,8 +341,8 @@ impl AdapterFiles {
         write_adapter(folder.as_ref(), self.fields.clone(), &self.tensors)
     }
 
-    /// The same adapter with other names of modules. `rename` gets every name that the config lists (a name, a name ending
-    /// or a pattern) and the key of every tensor without `base_model.model.`, such as
+    /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name or a
+    /// pattern) and with the key of every tensor without `base_model.model.`, such as
     /// `layers.0.self_attn.q_proj.lora_A.weight`.
     pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
         let mut fields = self.fields;
@@ -372,12 +379,12 @@ impl AdapterFiles {
     /// `model` with this adapter.
     ///
     /// # Errors
-    /// A config that is no adapter's or does not fit the model, or tensors that do not fit.
+    /// A config that does not describe an adapter or does not fit the model, or tensors that do not fit.
     pub fn attach<M: Module + ModuleDisplay>(self, model: M) -> Result<Adapted<M>, AdapterError> {
         self.attach_with(model, &[])
     }
 
-    /// [`AdapterFiles::attach`] of an adapter whose method may be one of `own`: `peft_type` and reader of each.
+    /// [`AdapterFiles::attach`] for an adapter whose method may also be one of `own`, given as pairs of `peft_type` and reader.
     ///
     /// # Errors
     /// As [`AdapterFiles::attach`].

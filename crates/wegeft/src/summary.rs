@@ -1,4 +1,4 @@
-//! What to know before training: groups, sites, shapes and counts.
+//! The summary of an adapter: groups, sites, shapes and counts.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Summary {
     pub groups: Vec<GroupSummary>,
     /// Trainable parameters in the bank.
     pub adapter_params: usize,
-    /// Parameters of `modules_to_save` (all of the model for full fine-tuning).
+    /// Parameters of `modules_to_save`; all parameters of the model for full fine-tuning.
     pub saved_params: usize,
     /// Frozen parameters of the model.
     pub frozen_params: usize,
@@ -35,8 +35,8 @@ pub struct GroupSummary {
 }
 
 impl Summary {
-    /// Adapter parameters as a percentage of the frozen ones, as WeGeFT's released scripts report
-    /// it; the head is in neither count. Without a frozen part: 100.
+    /// Adapter parameters as a percentage of the frozen ones, as WeGeFT's released scripts report it; the head is in neither
+    /// count. 100 if nothing is frozen.
     pub fn percent(&self) -> f64 {
         if self.frozen_params == 0 {
             return 100.0;
@@ -106,7 +106,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The [`Summary`]: what burn-train prints before a training.
+/// The [`Summary`], which burn-train prints before training.
 impl<M: Module + ModuleDisplay> fmt::Display for Adapted<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.summary().fmt(f)

@@ -8,9 +8,9 @@ use crate::error::AdapterError;
 use crate::json::null_as_default;
 use crate::site::{self, ParamInfo, Regex, regex};
 
-/// PEFT's word for all linear layers but the output layer.
+/// PEFT's keyword for all linear layers except the output layer.
 const ALL_LINEAR: &str = "all-linear";
-/// What transformers calls that one.
+/// The output layer's name in transformers.
 const OUTPUT_LAYER: &str = "lm_head";
 
 /// Which modules to adapt, as in PEFT.
@@ -19,8 +19,8 @@ const OUTPUT_LAYER: &str = "lm_head";
 pub enum TargetModules {
     /// Names or name endings: `attn.proj` matches `blocks.3.attn.proj`.
     Names(Vec<String>),
-    /// A regular expression that the whole module path must match, look-around as in Python; or `all-linear`, all linear
-    /// layers but a language model's head.
+    /// A regular expression that the whole module path must match, with look-around as in Python; or `all-linear`: all linear
+    /// layers except a language model's head.
     Regex(String),
 }
 
@@ -36,7 +36,7 @@ impl TargetModules {
         matches!(self, Self::Names(names) if names.is_empty())
     }
 
-    /// What decides whether a module is named, compiled once.
+    /// Decides whether a module is named; compiled once.
     pub(crate) fn matcher(&self) -> Result<Matcher<'_>, AdapterError> {
         Ok(match self {
             Self::Names(names) => Matcher::Names(names),
@@ -54,7 +54,7 @@ pub(crate) enum Matcher<'a> {
 }
 
 impl Matcher<'_> {
-    /// True if `module` is named; `all-linear` names none by its name.
+    /// True if `module` is named; `all-linear` goes by the kind of the module and matches no name.
     pub(crate) fn matches(&self, module: &str) -> Result<bool, AdapterError> {
         match self {
             Self::Names(names) => Ok(names.iter().any(|name| site::name_matches(module, name))),
@@ -72,9 +72,9 @@ impl Matcher<'_> {
     }
 }
 
-/// A fused weight and the column blocks of it that are adapted, such as q and v of `attn.qkv`. Every block is a
-/// site of its own, named `<module>.<block>`: separate factors by [`Sharing::Kind`](crate::Sharing::Kind), the same with
-/// a group pattern.
+/// A fused weight and the column blocks of it that are adapted, such as q and v of `attn.qkv`. Every block is a site of its
+/// own, named `<module>.<block>`: blocks have separate factors with [`Sharing::Kind`](crate::Sharing::Kind), and share them
+/// if a group pattern matches both.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fused {
@@ -82,7 +82,7 @@ pub struct Fused {
     pub module: String,
     /// Names of all its blocks, in the order of the columns.
     pub blocks: Vec<String>,
-    /// Columns of each block; equal ones if empty.
+    /// Number of columns of each block; if empty, all blocks are equally wide.
     #[serde(default)]
     pub widths: Vec<usize>,
     /// The blocks to adapt.
@@ -90,7 +90,7 @@ pub struct Fused {
 }
 
 impl Fused {
-    /// Some of q, k and v of a module whose weight is three equal blocks.
+    /// The blocks `adapt` of a module whose weight is q, k and v side by side.
     pub fn qkv<S: Into<String>>(module: impl Into<String>, adapt: impl IntoIterator<Item = S>) -> Self {
         Self {
             module: module.into(),
@@ -101,7 +101,7 @@ impl Fused {
     }
 }
 
-/// Rows of embeddings, as in PEFT.
+/// Token ids whose rows of an embedding are trained, as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TokenIndices {
@@ -117,29 +117,29 @@ pub struct Targets {
     /// Modules to adapt.
     #[serde(default, deserialize_with = "null_as_default")]
     pub target_modules: TargetModules,
-    /// Modules to leave out even if `target_modules` matches them.
+    /// Modules to exclude even if `target_modules` matches them.
     #[serde(default, deserialize_with = "null_as_default")]
     pub exclude_modules: TargetModules,
     /// Only these layer numbers; all layers if absent. On disk a number or a list.
     #[serde(default, deserialize_with = "one_or_many")]
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Names of the lists whose index is the layer number (`layers`, `h`); the first number in a path if absent. On disk a
-    /// name or a list.
+    /// Names of the lists whose index is the layer number (`layers`, `h`); if absent, the first number in a path is the layer
+    /// number. On disk a name or a list.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Option::is_none")]
     pub layers_pattern: Option<Vec<String>>,
-    /// Modules trained in full and saved with the adapter, such as the classifier head. As in PEFT any ending of a module's
-    /// name: `norm` names `input_layernorm` too.
+    /// Modules trained in full and saved with the adapter, such as the classifier head. As in PEFT, any ending of a module's
+    /// name will do: `norm` also names `input_layernorm`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub modules_to_save: Vec<String>,
     /// Parameters to adapt by their own names, such as `mlp.experts.gate_up_proj` of `[experts, d_in, d_out]`: names or name
     /// endings.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub target_parameters: Vec<String>,
-    /// Rows of embeddings that are trained in full, whatever the method.
+    /// Tokens whose rows of an embedding are trained in full, beside any method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trainable_token_indices: Option<TokenIndices>,
-    /// True: a weight that the model holds in several places is one site, and all places get its edit. False: each place
-    /// that is named is a site of its own.
+    /// True: a tied weight is one site, and all its places get the same edit. False: each place that is named is a site of its
+    /// own.
     #[serde(
         default,
         deserialize_with = "null_as_default",
@@ -151,7 +151,7 @@ pub struct Targets {
     pub fused: Vec<Fused>,
 }
 
-/// One value or a list of them; null is none.
+/// One element or a list of them; null means none.
 fn one_or_many<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,

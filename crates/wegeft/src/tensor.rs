@@ -1,10 +1,9 @@
-//! Small steps on tensors that every method takes: casts, dropout, and products with a frozen weight.
+//! Small tensor operations that methods share: casts, dropout, products with a frozen weight.
 
 use burn::nn::DropoutConfig;
 use burn::tensor::{DType, Tensor};
 
-/// `x` in `dtype`. Nothing to do where it already is, as for factors of the backbone's own type; a quantized
-/// weight stays as it is, since products take it so.
+/// `x` in `dtype`; free if it already is. A quantized weight is returned unchanged, since products accept it.
 pub fn cast<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     if x.dtype() == dtype || is_quantized(x.dtype()) {
         return x;
@@ -20,7 +19,7 @@ pub fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
     }
 }
 
-/// `factor`, `[r, d]`, with dropout on what it reads: one mask of its d inputs, for all rows of a forward pass, in training.
+/// `factor`, `[r, d]`, in training with dropout on its d inputs: one mask for all rows of a forward pass.
 pub(crate) fn dropped_inputs(factor: Tensor<2>, p: f64) -> Tensor<2> {
     if p == 0.0 {
         return factor;
@@ -43,7 +42,7 @@ pub(crate) fn is_quantized(dtype: DType) -> bool {
     matches!(dtype, DType::QFloat(_))
 }
 
-/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`, which may be stored narrower than `x` or quantized.
+/// `x·weight`, `[n, d_in]` times `[d_in, d_out]`. The weight may be quantized or of a narrower dtype than `x`.
 pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     kernels::linear(x, weight, None)
 }

@@ -1,13 +1,12 @@
-//! Fields of PEFT's adapter_config.json that change what an adapter computes and that are not implemented here:
-//! set, they are refused by name instead of ignored.
+//! Fields of PEFT's adapter_config.json that change what an adapter computes and are not implemented here: if set, they are
+//! refused by name instead of ignored.
 
 use serde_json::{Map, Value};
 
 use crate::error::AdapterError;
 
-/// Fields that mean nothing as long as they are null, false, empty, zero or "none". `fan_in_fan_out`, which PEFT sets by itself
-/// for GPT-2, is none of them: it says how a file of the backbone keeps its weights, and whoever reads that knows it. Nor is
-/// `eva_config`, which says how factors start.
+/// Fields that have no effect while they are null, false, empty, zero or "none". Not listed: `fan_in_fan_out`, which PEFT sets
+/// for GPT-2 and which describes the backbone's file; and `eva_config`, which only affects how factors are initialized.
 const FIELDS: [&str; 9] = [
     "alora_invocation_tokens",
     "arrow_config",
@@ -20,7 +19,7 @@ const FIELDS: [&str; 9] = [
     "velora_config",
 ];
 
-/// The first field of `config` that asks for something not implemented, with its value.
+/// The first field of `config` that is set and not implemented, and what it is set to.
 pub(crate) fn first(config: &Map<String, Value>) -> Option<(&'static str, &Value)> {
     FIELDS
         .iter()
@@ -36,19 +35,19 @@ fn is_known(config: &Map<String, Value>, field: &str) -> bool {
 
 const BIAS: &str = "bias";
 
-/// True for the values with which PEFT trains biases: all, or with `lora_only` and the like those of adapted layers. They are
-/// loaded from a file, and not trained here.
+/// True for the settings with which PEFT trains biases: all biases, or, with `lora_only` and the like, those of adapted layers.
+/// Such biases are loaded from a file but not trained here.
 fn trains_biases(bias: &Value) -> bool {
     bias.as_str()
         .is_some_and(|bias| bias == "all" || bias.ends_with("_only"))
 }
 
-/// Refuses what only an adapter that is loaded may have in `extra`, the fields that say nothing of its function.
+/// Refuses fields in `extra` that only a loaded adapter may have.
 pub(crate) fn check_fresh(extra: &Map<String, Value>) -> Result<(), AdapterError> {
     match extra.get(BIAS).filter(|bias| trains_biases(bias)) {
         None => Ok(()),
         Some(bias) => {
-            let message = format!("{bias} trains biases, which is not implemented here; leave it unset");
+            let message = format!("training biases ({bias}) is not implemented; leave it unset, or use BitFit");
             Err(AdapterError::bad_field(BIAS, message))
         }
     }

@@ -1,11 +1,11 @@
-//! Visiting a part of a module: the parameters of given paths, and none of the others.
+//! Visiting only a part of a module: the parameters at given paths.
 
 use std::collections::HashSet;
 
 use burn::module::{Flag, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-/// Shows `inner` the float parameters at the given paths only. Training flags are shown too: they hold no weight.
+/// Shows `inner` only the float parameters at the given paths. Training flags, which are not weights, are always shown.
 pub(crate) struct Only<'a, I> {
     inner: &'a mut I,
     paths: &'a HashSet<String>,

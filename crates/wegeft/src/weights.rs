@@ -1,4 +1,4 @@
-//! The frozen weights that some methods start from: a weight's principal part, its norms, a bias.
+//! The frozen weights that some methods start from (their principal part, their norms, a bias).
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 use crate::site::Site;
 use crate::tensor::dequantized;
 
-/// Handles to the weights of a model's sites, by path; no copy.
+/// Handles to the weights of a model's sites, by path. Nothing is copied.
 pub struct Weights {
     matrices: HashMap<String, Tensor<2>>,
     vectors: HashMap<String, Tensor<1>>,
@@ -28,7 +28,7 @@ impl Weights {
         reader.found
     }
 
-    /// The weight of a site of this model (its block, if it is one), `[d_in, d_out]`, f32 and without gradient.
+    /// The weight of a site, or its block of a fused weight, `[d_in, d_out]`, in f32 and without gradient.
     pub fn matrix(&self, site: &Site) -> Tensor<2> {
         let weight = self.matrices[&site.path].clone().without_autodiff();
         let weight = dequantized(weight).cast(DType::F32);
@@ -38,12 +38,12 @@ impl Weights {
         }
     }
 
-    /// The whole weight of a site of this model as a float tensor, `[d_in, columns]`, in its own type.
+    /// The whole weight of a site as a float tensor, `[d_in, columns]`, in its own dtype.
     pub(crate) fn whole(&self, site: &Site) -> Tensor<2> {
         dequantized(self.matrices[&site.path].clone())
     }
 
-    /// The vector at a rank-1 site of this model, `[d_out]`, f32 and without gradient.
+    /// The vector at a rank-1 site, `[d_out]`, in f32 and without gradient.
     pub fn vector(&self, site: &Site) -> Tensor<1> {
         dequantized(self.vectors[&site.path].clone().without_autodiff()).cast(DType::F32)
     }

@@ -128,7 +128,7 @@ fn an_adapter_of_another_backbone_is_refused() {
     let foreign = config.init(Model::new(&device)).unwrap();
     let refused = message(adapters.insert("foreign", foreign));
     assert!(
-        refused.contains("another one") && refused.contains("qkv.bias"),
+        refused.contains("another backbone") && refused.contains("qkv.bias"),
         "{refused}"
     );
 }
@@ -250,6 +250,49 @@ fn a_frozen_batch_norm_keeps_its_statistics_and_a_trained_one_is_saved_with_them
             1e-6,
         );
     }
+}
+
+#[test]
+fn running_statistics_are_the_adapter_s_own() {
+    let device = Device::flex().autodiff();
+    let config = |save: &[&str]| {
+        let config = AdapterConfig::lora(2).with_target_modules(["up"]);
+        config.with_modules_to_save(save.to_vec())
+    };
+    let trained = |mut adapted: Adapted<Normed>, shift: f32| {
+        let mut optim = AdamWConfig::new().init();
+        for _ in 0..5 {
+            let x = input(16, &device).add_scalar(shift);
+            let loss = adapted.bind().forward(x).powi_scalar(2).mean();
+            let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+            adapted = optim.step(0.01, adapted, grads);
+        }
+        adapted
+    };
+    let backbone = Normed::new(&device);
+    let before = backbone.mean();
+    // Training an adapter of a clone leaves the backbone as it was, and so does loading one.
+    let first = trained(config(&["norm"]).init(backbone.clone()).unwrap(), 3.0);
+    let second = trained(config(&["norm"]).init(backbone.clone()).unwrap(), -3.0);
+    assert_ne!(first.backbone().mean(), second.backbone().mean());
+    assert_eq!(backbone.mean(), before);
+    let folder = tempfile::tempdir().unwrap();
+    first.save(folder.path()).unwrap();
+    let loaded = Adapted::load(backbone.clone(), folder.path()).unwrap();
+    assert_eq!(loaded.valid().backbone().mean(), first.valid().backbone().mean());
+    assert_eq!(backbone.mean(), before);
+    // Several adapters on one backbone keep theirs.
+    let x = input(7, &Device::flex());
+    let of = |model: Normed| model.valid().forward(x.clone());
+    let (a, b) = (of(first.bind()), of(second.bind()));
+    let mut adapters = Adapters::new(backbone.clone());
+    adapters.insert("first", first).unwrap();
+    adapters.insert("second", second).unwrap();
+    close(of(adapters.bind()), a, 1e-6);
+    adapters.switch("second").unwrap();
+    close(of(adapters.bind()), b, 1e-6);
+    adapters.disable();
+    close(of(adapters.bind()), of(backbone), 1e-6);
 }
 
 #[derive(Module, Debug)]
@@ -475,19 +518,19 @@ fn messages_say_what_is_wrong_and_what_to_write() {
         // What left a match out is named.
         (
             lora(&["fc"]).with_exclude_modules(["fc"]),
-            &["'fc' matches modules", "exclude_modules leaves out all"],
+            &["every module that 'fc' matches", "excluded by exclude_modules"],
         ),
         (
             lora(&["classifier"]).with_modules_to_save(["classifier"]),
-            &["modules_to_save leaves out all"],
+            &["excluded by modules_to_save"],
         ),
         (
             lora(&["classifier"]).with_layers_to_transform([1]),
-            &["layers_to_transform leaves out all"],
+            &["excluded by layers_to_transform"],
         ),
         (
             lora(&["fc"]).with_layers_to_transform([7]),
-            &["layers_to_transform", "no layer 7", "last one is 1"],
+            &["layers_to_transform", "no layer 7", "last layer is 1"],
         ),
         // Typos in what is to be left out.
         (
@@ -496,7 +539,7 @@ fn messages_say_what_is_wrong_and_what_to_write() {
         ),
         (
             lora(&["fc"]).with_fused(Fused::qkv("qkv", ["q"])),
-            &["fused", "'qkv' is none of the target_modules"],
+            &["fused", "'qkv' is not among the target_modules"],
         ),
         // A model without hooks gets no pattern that nobody gave.
         (AdapterConfig::loreft(2), &["has no wegeft::Hook"]),

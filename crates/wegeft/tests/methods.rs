@@ -87,10 +87,10 @@ fn bad_configs_are_named() {
         .contains("'classifier'")
     );
     let all = AdapterConfig::new(WegeftConfig::new(2).with_sharing(Sharing::All));
-    assert!(message(all.with_target_modules(["proj", "down"])).contains("d_in 16"));
+    assert!(message(all.with_target_modules(["proj", "down"])).contains("d_in = 16"));
     let groups = Sharing::Groups(vec!["proj".into()]);
     let never = AdapterConfig::new(WegeftConfig::new(2).with_sharing(groups));
-    assert!(message(never.with_target_modules(["proj"])).contains("in none of the groups"));
+    assert!(message(never.with_target_modules(["proj"])).contains("is in no group"));
 }
 
 #[test]

@@ -184,7 +184,7 @@ fn trained_tokens_are_rows_in_full_beside_the_method() {
     let by_name = TokenIndices::ByModule([("embd".to_string(), vec![1])].into());
     assert!(refused(by_name).contains("nearest names: embed"));
     let twice = config.with_target_modules(["embed"]);
-    assert!(message(twice.init(backbone)).contains("adapted in two ways"));
+    assert!(message(twice.init(backbone)).contains("is adapted twice"));
 }
 
 #[derive(Module, Debug)]

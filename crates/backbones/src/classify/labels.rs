@@ -1,4 +1,4 @@
-//! What a classifier tells apart: label names and the kind of problem, as config.json has them, and the loss.
+//! The labels of a classifier and the kind of problem, as config.json has them, and the loss.
 
 use burn::nn::loss::{CrossEntropyLossConfig, MseLoss, Reduction};
 use burn::tensor::activation::log_sigmoid;

@@ -41,11 +41,11 @@ impl From<AdapterError> for ClassifierError {
 pub struct ClassifierOptions {
     /// Type and storage of the weights below the head; the head is of that type and never quantized.
     pub weights: LoadOptions,
-    /// What it shall tell apart; what config.json says if absent.
+    /// Its labels; those of config.json if absent.
     pub labels: Option<Labels>,
-    /// The output layer starts anew even if the file has one: for another task than the checkpoint's.
+    /// Whether the output layer is initialized anew even if the file has one, for a task other than the checkpoint's.
     pub fresh_head: bool,
-    /// In training, drop what config.json says (encoders).
+    /// Whether training uses the dropout of config.json (encoders).
     pub dropout: bool,
 }
 
@@ -61,7 +61,7 @@ impl Default for ClassifierOptions {
     }
 }
 
-/// A classifier, and what was found out when it was loaded.
+/// A classifier, and what is known about it from loading.
 #[derive(Debug, Clone)]
 pub struct PretrainedClassifier {
     /// The model.
@@ -92,7 +92,8 @@ pub struct PretrainedEncoder {
 ///
 /// # Errors
 /// A model that cannot be fetched; a missing, truncated or malformed file; an architecture or field that is not
-/// implemented; every missing, surplus or misshapen tensor at once; a head of another number of labels than asked for.
+/// implemented; a list of all tensors that are missing, unexpected or of another shape; a head with another number of labels than
+/// requested.
 pub fn load_classifier(
     model: &str,
     options: &ClassifierOptions,
@@ -144,7 +145,7 @@ pub fn load_classifier(
         true => format!("{problem} (for {outputs} labels; to train a new output layer, ask for a fresh head)"),
         false => problem.clone(),
     }))?;
-    files.refuse(surplus.iter().map(|name| format!("surplus '{name}'")))?;
+    files.refuse(surplus.iter().map(|name| format!("unexpected '{name}'")))?;
     let weights = LoadOptions {
         quantize: None,
         ..options.weights
@@ -159,7 +160,7 @@ pub fn load_classifier(
     })
 }
 
-/// What the file has of the output layer counts as missing.
+/// Treats the file's output layer as missing.
 fn take_out(found: &mut Found, head: &Head) {
     let out = format!("{}.", head.config().out);
     let paths: Vec<String> = found
@@ -189,7 +190,7 @@ pub fn load_encoder(model: &str, options: &LoadOptions, device: &Device) -> Resu
     let prefix = model.family().prefix;
     let (model, names) = files.filled(model, prefix, false, options, device)?;
     let (unused, surplus) = surplus(&[&names], prefix, &files.shards);
-    files.refuse(surplus.iter().map(|name| format!("surplus '{name}'")))?;
+    files.refuse(surplus.iter().map(|name| format!("unexpected '{name}'")))?;
     Ok(PretrainedEncoder {
         model,
         folder: files.folder,

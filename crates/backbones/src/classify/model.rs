@@ -43,7 +43,7 @@ impl SequenceClassifier {
         }
     }
 
-    /// What it tells apart.
+    /// Its labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
@@ -125,7 +125,7 @@ impl SequenceClassifier {
         self.head.forward(hidden, layout)
     }
 
-    /// True if what is below the head drops something in training: its output is then another one each time.
+    /// True if the part below the head uses dropout in training, so that its output changes from pass to pass.
     pub fn drops(&self) -> bool {
         self.encoder().is_some_and(|encoder| encoder.config().drops())
     }

@@ -32,13 +32,13 @@ pub(super) fn candidates(full: &str, prefix: &str) -> Vec<String> {
     names
 }
 
-/// What of a module the file has, and what it lacks.
+/// Which parameters of a module the file has, and which it lacks.
 pub(super) struct Found {
-    /// Path in the module -> (parameter, name in the file), for what is there.
+    /// Path in the module -> (parameter, name in the file), for parameters in the file.
     pub names: Names,
-    /// Parameters that are not there.
+    /// Parameters that are not in the file.
     pub missing: Vec<ParamInfo>,
-    /// What is there in another shape, in words.
+    /// Descriptions of tensors with another shape.
     pub misshapen: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn find<M: Module>(module: &M, prefix: &str, conv1d: bool, shards: &S
     found
 }
 
-/// Tensors that nothing reads: those of other heads and old buffers, and those that should not be there.
+/// Tensors that are not read: those of other heads and old buffers, and unexpected ones.
 pub(super) fn surplus(read: &[&Names], prefix: &str, shards: &Shards) -> (Vec<String>, Vec<String>) {
     let read: BTreeSet<&String> = read
         .iter()

@@ -10,7 +10,7 @@ use crate::encoder;
 use crate::lm::export::{save_weights, write_config};
 use crate::lm::{Family, Precision};
 
-/// Writes `model` and its config.json into `folder`, which is made if absent, as transformers loads it with
+/// Writes `model` and its config.json into `folder`, creating it if needed, so that transformers can load it with
 /// `AutoModelForSequenceClassification`. `config` is the config.json that the model was loaded with; labels and
 /// architecture are written into it.
 ///

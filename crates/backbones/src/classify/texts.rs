@@ -11,7 +11,7 @@ use crate::lm::{Layout, Side};
 /// The tokens of a text or of a pair, with the special tokens that the model expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// Numbers of the tokens.
+    /// Token ids.
     pub ids: Vec<u32>,
     /// 1 for tokens of the second text, 0 for others.
     pub types: Vec<u32>,
@@ -22,7 +22,7 @@ pub struct Encoded {
 pub struct TextBatch {
     /// `[batch, tokens]`
     pub ids: Tensor<2, Int>,
-    /// Where its tokens stand.
+    /// Position of its tokens and padding.
     pub layout: Layout,
     /// `[batch, tokens]`
     pub types: Tensor<2, Int>,
@@ -55,7 +55,7 @@ impl TextTokenizer {
         let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
         if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
             return Err(error(format!(
-                "token '{token}' has number {id}, but the model's embedding has {vocab_size} rows; use the tokenizer of this model"
+                "token '{token}' has id {id}, but the model's embedding has {vocab_size} rows; use this model's own tokenizer"
             )));
         }
         let special = inner.get_post_processor().map_or(0, |processor| {
@@ -64,7 +64,7 @@ impl TextTokenizer {
         });
         if max_length <= special {
             return Err(error(format!(
-                "{max_length} tokens leave no room for a text beside {special} special ones; allow more"
+                "{max_length} tokens leave no room for a text beside {special} special tokens; allow more"
             )));
         }
         inner.with_padding(None);
@@ -82,7 +82,7 @@ impl TextTokenizer {
     /// Tokens of a text, or of a pair.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// The tokenizer's error.
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, String> {
         let encoding = match pair {
             None => self.inner.encode(text, true),
@@ -97,7 +97,7 @@ impl TextTokenizer {
 }
 
 impl TextBatch {
-    /// `texts` as tensors, as long as the longest of them. A text without a token is one padding token.
+    /// `texts` as tensors, padded to the longest. An empty text becomes one padding token.
     ///
     /// # Panics
     /// No text.

@@ -45,7 +45,7 @@ impl Pass {
     }
 }
 
-/// Who sees whom: a token the tokens of its own text, at most `reach` away from it; padding sees nothing.
+/// Which tokens each token attends to: those of its own text, at most `reach` away; padding attends to nothing.
 #[derive(Debug)]
 pub struct Mask {
     visible: Visible,
@@ -79,7 +79,7 @@ impl Mask {
         }
     }
 
-    /// What the first column of each row sees.
+    /// What the first column of each row attends to.
     pub(super) fn first(&self) -> Self {
         let visible = match &self.visible {
             Visible::Ranges(ranges) => Visible::Ranges(ranges.iter().step_by(self.tokens).cloned().collect()),

@@ -45,7 +45,7 @@ pub struct EncoderConfig {
     /// Activation of the MLP.
     #[config(default = "Activation::Gelu")]
     pub activation: Activation,
-    /// In training, share of hidden values that are dropped.
+    /// In training, dropout probability of hidden states.
     #[config(default = 0.0)]
     pub hidden_dropout: f64,
     /// In training, share of attention probabilities that are dropped.

@@ -51,10 +51,10 @@ pub struct HeadConfig {
     /// Epsilon of the norm.
     #[config(default = 1e-5)]
     pub norm_eps: f64,
-    /// In training, share of values that are dropped before the hidden layer.
+    /// In training, dropout probability before the hidden layer.
     #[config(default = 0.0)]
     pub input_dropout: f64,
-    /// In training, share of values that are dropped before the output layer.
+    /// In training, dropout probability before the output layer.
     #[config(default = 0.0)]
     pub dropout: f64,
 }

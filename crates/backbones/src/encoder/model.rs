@@ -85,7 +85,7 @@ impl Encoder {
     /// the type of each token (0 in the first text of a pair, 1 in the second), all 0 if absent; models without token types
     /// ignore them.
     ///
-    /// What stands at padding is meaningless but finite.
+    /// The output at padding is meaningless but finite.
     ///
     /// # Panics
     /// More tokens than [`EncoderConfig::max_tokens`].

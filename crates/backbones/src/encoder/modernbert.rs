@@ -47,9 +47,9 @@ pub struct ModernConfig {
     pub mlp_bias: bool,
     /// Norms have a bias.
     pub norm_bias: bool,
-    /// In training, share of values that are dropped after the embedding.
+    /// In training, dropout probability after the embedding.
     pub embedding_dropout: f64,
-    /// In training, share of the MLP's hidden values that are dropped.
+    /// In training, dropout probability inside the MLP.
     pub mlp_dropout: f64,
 }
 

@@ -210,7 +210,7 @@ impl Layout {
                 .map(|(name, mut tensor)| {
                     if name == "head.weight" && self.family == Family::Dinov2 && config.head_pool.is_none() {
                         // That class reads the mean of the patches too: with weight 0.
-                        tensor = widened(&tensor);
+                        tensor = upcast(&tensor);
                     }
                     (name.replace("head.", "classifier."), tensor)
                 })
@@ -251,7 +251,7 @@ fn halves(tensor: &Stored) -> [Stored; 2] {
 }
 
 /// As many columns of zeros beside the columns.
-fn widened(tensor: &Stored) -> Stored {
+fn upcast(tensor: &Stored) -> Stored {
     let columns = tensor.shape[1];
     Stored {
         shape: vec![tensor.shape[0], 2 * columns],

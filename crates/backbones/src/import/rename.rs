@@ -183,7 +183,7 @@ impl Renamed {
         Ok(())
     }
 
-    /// PyTorch's query, key and value weights of attention in one: timm keeps the query's apart.
+    /// PyTorch's query, key and value weights of attention in one: timm stores the query's separately.
     fn add_in_proj(&mut self, kind: &str, theirs: String, tensor: Stored) -> Result<(), String> {
         let rows = tensor.shape.first().copied().unwrap_or(0);
         if rows == 0 || rows % 3 != 0 {

@@ -1,4 +1,4 @@
-//! Adapters on decoders as PEFT has them. A decoder whose embedding serves as its head gets a head of its own where an
+//! Adapters on decoders, as in PEFT. A decoder whose embedding serves as its head gets a head of its own where an
 //! adapter acts on one of the two alone, and a vocabulary grows with the rows that an adapter's file holds.
 
 use serde_json::json;
@@ -38,7 +38,7 @@ pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, A
     }
     match copies(files.tensors(), embedding(&model)) {
         Some(copies) => files.without(&copies).attach(model),
-        // The two were trained apart, on a model that did not tie them.
+        // The two were trained separately, on a model that did not tie them.
         None => files.attach(model.untied()),
     }
 }

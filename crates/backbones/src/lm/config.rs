@@ -7,7 +7,7 @@ use super::activation::Activation;
 use super::fields::Fields;
 use super::rope::RopeConfig;
 
-/// What sets one layer apart from its neighbours.
+/// How layers differ from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerKind {
     /// A token sees itself and the `window - 1` tokens before it; all of them if absent.
@@ -27,7 +27,7 @@ impl LayerKind {
     }
 
     /// # Errors
-    /// More layers than any model has: nothing is made for each of so many.
+    /// More layers than any model has; a config with more is refused.
     pub(crate) fn check_depth(depth: usize) -> Result<(), String> {
         const MOST: usize = 10_000;
         match depth > MOST {

@@ -31,7 +31,7 @@ pub struct Decoder {
 /// Tokens of a pass whose operations are so short that waking a thread for each of them counts.
 const SHORT: usize = 64;
 
-/// What all layers of one forward pass share: who sees whom, rotations, and where prompts are.
+/// What all layers of one forward pass share: attention ranges, rotations, and where prompts are.
 #[derive(Debug, Clone)]
 pub struct Pass {
     /// For each window among the layers.
@@ -82,10 +82,10 @@ impl Decoder {
     /// Tokens `[batch, tokens]` to hidden states `[batch, tokens, d_model]` after the last norm. With a cache, `ids`
     /// are the tokens after those that it holds and `layout` is theirs alone; both end up in the cache.
     ///
-    /// What stands at padding is meaningless but finite.
+    /// The output at padding is meaningless but finite.
     ///
     /// # Panics
-    /// A cache whose rows end with padding: what is cached is padded on the left.
+    /// A cache whose rows end with padding: cached rows must be padded on the left.
     pub fn hidden(&self, ids: Tensor<2, Int>, layout: &Layout, cache: Option<&mut Cache>) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let device = ids.device();
@@ -139,7 +139,7 @@ impl Decoder {
     /// What the layers need to know of tokens of that layout, which come after those that `cache` holds.
     ///
     /// # Panics
-    /// A cache whose rows end with padding: what is cached is padded on the left.
+    /// A cache whose rows end with padding: cached rows must be padded on the left.
     pub fn pass(&self, layout: &Layout, cache: Option<&Cache>, device: &Device) -> Pass {
         let queries = match cache {
             Some(cache) => {

@@ -1,5 +1,5 @@
 //! Reading config.json. A family's reader asks for the fields that its reference implementation reads, and no others:
-//! these are the fields that matter. What nobody asked for is ignored, as there, and can be named in a warning.
+//! these are the fields that matter. Other fields are ignored, as there, and can be named in a warning.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
     /// A whole number of at least 0, if the field is there. 4.0 is 4.
     ///
     /// # Errors
-    /// Another value, or a number larger than any decoder's.
+    /// A field of another type, or a number larger than any decoder's.
     pub fn maybe_count(&self, name: &str) -> Result<Option<usize>, String> {
         let whole = |value: &Value| {
             let float = || value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0);
@@ -123,7 +123,7 @@ impl<'a> Fields<'a> {
     /// A number of positions, if the field is there. More than any text has is as good as the most.
     ///
     /// # Errors
-    /// Another value than a whole number of at least 0.
+    /// A field that is not a whole number of at least 0.
     pub fn maybe_length(&self, name: &str) -> Result<Option<usize>, String> {
         let whole = |value: &Value| value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0);
         let length = self.typed(name, "a whole number", whole)?;
@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
     /// A number, if the field is there.
     ///
     /// # Errors
-    /// Another value.
+    /// A field of another type.
     pub fn maybe_number(&self, name: &str) -> Result<Option<f64>, String> {
         self.typed(name, "a number", Value::as_f64)
     }
@@ -141,7 +141,7 @@ impl<'a> Fields<'a> {
     /// A number; `default` if absent.
     ///
     /// # Errors
-    /// Another value.
+    /// A field of another type.
     pub fn number_or(&self, name: &str, default: f64) -> Result<f64, String> {
         Ok(self.maybe_number(name)?.unwrap_or(default))
     }
@@ -149,7 +149,7 @@ impl<'a> Fields<'a> {
     /// A number that must be there.
     ///
     /// # Errors
-    /// It is missing, or another value.
+    /// A field that is missing or of another type.
     pub fn number(&self, name: &str) -> Result<f64, String> {
         self.maybe_number(name)?
             .ok_or_else(|| format!("field '{name}' is missing; expected a number"))
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
     /// true or false; `default` if absent.
     ///
     /// # Errors
-    /// Another value.
+    /// A field of another type.
     pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, String> {
         Ok(self.typed(name, "true or false", Value::as_bool)?.unwrap_or(default))
     }
@@ -166,7 +166,7 @@ impl<'a> Fields<'a> {
     /// A text; `default` if absent.
     ///
     /// # Errors
-    /// Another value.
+    /// A field of another type.
     pub fn text_or(&self, name: &str, default: &'a str) -> Result<&'a str, String> {
         Ok(self.typed(name, "a text", Value::as_str)?.unwrap_or(default))
     }
@@ -174,7 +174,7 @@ impl<'a> Fields<'a> {
     /// A list of numbers, if the field is there.
     ///
     /// # Errors
-    /// Another value.
+    /// A field of another type.
     pub fn maybe_numbers(&self, name: &str) -> Result<Option<Vec<f64>>, String> {
         self.typed(name, "a list of numbers", |value| {
             value.as_array()?.iter().map(Value::as_f64).collect()
@@ -184,7 +184,7 @@ impl<'a> Fields<'a> {
     /// A list of texts, if the field is there.
     ///
     /// # Errors
-    /// Another value.
+    /// A field of another type.
     pub fn maybe_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, String> {
         self.typed(name, "a list of texts", |value| {
             value.as_array()?.iter().map(Value::as_str).collect()
@@ -235,7 +235,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value for a message: the beginning of a long one.
+/// JSON for a message, shortened if it is long.
 fn shortened(value: &Value) -> String {
     const SHOWN: usize = 60;
     let text = value.to_string();

@@ -20,9 +20,9 @@ pub struct GenerationConfig {
     pub pad: Option<u32>,
     /// Logits are divided by this before a token is drawn.
     pub temperature: Option<f64>,
-    /// Draw among so many likeliest tokens; 0 for all.
+    /// Top-k: sample from this many most likely tokens; 0 for all.
     pub top_k: Option<usize>,
-    /// Draw among the likeliest tokens that together have this probability.
+    /// Top-p: sample from the most likely tokens that together have this probability.
     pub top_p: Option<f64>,
     /// Positive logits of tokens that the text has are divided by this, negative ones multiplied.
     pub repetition_penalty: Option<f64>,
@@ -36,7 +36,7 @@ struct Problem {
     message: String,
 }
 
-/// Fields that change what transformers draws, their neutral values, and that are not implemented.
+/// Fields that change how transformers samples and are not implemented, with their neutral settings.
 const NOT_IMPLEMENTED: [(&str, &[f64]); 13] = [
     ("min_p", &[0.0]),
     ("typical_p", &[1.0]),
@@ -130,7 +130,7 @@ impl GenerationConfig {
         Ok(read)
     }
 
-    /// What is wrong with the fields that a generation reads; more of them if tokens are drawn.
+    /// Problems in the fields that generation reads; sampling reads more of them.
     ///
     /// # Errors
     /// The first field that is malformed or not implemented, in a sentence.

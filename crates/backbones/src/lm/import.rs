@@ -82,16 +82,16 @@ pub struct PretrainedLm {
     pub model: Decoder,
     /// Special tokens, and how its authors draw from it.
     pub generation: GenerationConfig,
-    /// What a user should know about its files, a sentence each: fields that are not read, a tie that is none.
+    /// Warnings about its files, one sentence each: fields that are not read, a tie that the tensors contradict.
     pub notes: Vec<String>,
 }
 
-/// Loads a decoder from a folder in Hugging Face's layout. Each tensor is read from disk by itself, straight into its
+/// Loads a decoder from a folder in Hugging Face's layout. Tensors are read from disk one by one, each straight into its
 /// final type and orientation.
 ///
 /// # Errors
 /// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, and every
-/// missing, surplus or misshapen tensor at once; a type that the device does not compute in.
+/// tensors that are missing, unexpected or of another shape; a type that the device does not compute in.
 pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
     options.precision.check(device)?;
     let (json, mut config, ignored) = config(folder)?;
@@ -307,7 +307,7 @@ fn problems(model: &Decoder, names: &Names, shards: &Shards) -> Vec<String> {
             || (model.config().tied && name.ends_with(HEAD))
     };
     let surplus = surplus.into_keys().filter(|name| !known(name));
-    problems.extend(surplus.map(|name| format!("surplus '{name}'")));
+    problems.extend(surplus.map(|name| format!("unexpected '{name}'")));
     problems
 }
 

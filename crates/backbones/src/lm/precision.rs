@@ -41,7 +41,7 @@ impl Precision {
         }
     }
 
-    /// Refuses what a device cannot compute with: Burn hands it out without a word, and the numbers are then arbitrary.
+    /// Refuses a dtype that the device cannot compute in: Burn accepts it without an error, and results are then arbitrary.
     ///
     /// # Errors
     /// A type that `device` has not.

@@ -1,5 +1,5 @@
 //! The tensors of one file or of a sharded checkpoint, safetensors or PyTorch's own, read one at a time and straight into the
-//! type that is asked for: no file is ever in memory as a whole, no tensor twice.
+//! requested dtype: no file is ever in memory as a whole, no tensor twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -27,13 +27,13 @@ const PIECE: usize = 1 << 20;
 /// Bytes of a header at most, as in safetensors itself.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Where each tensor of a checkpoint lies.
+/// Where each tensor of a checkpoint is stored.
 pub(crate) struct Shards {
     files: Vec<PathBuf>,
     tensors: BTreeMap<String, Entry>,
 }
 
-/// Where one tensor lies.
+/// Where one tensor is stored.
 pub(crate) struct Entry {
     file: usize,
     dtype: Dtype,

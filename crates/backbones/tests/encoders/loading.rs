@@ -282,7 +282,7 @@ fn sizes_are_held_against_the_weights_first() {
             huge,
             &["'num_hidden_layers'", "at most"][..],
         ),
-        ("bert", "num_hidden_layers", 1, &["surplus 'bert.encoder.layer.1"]),
+        ("bert", "num_hidden_layers", 1, &["unexpected 'bert.encoder.layer.1"]),
         ("bert", "vocab_size", huge, &["'vocab_size'", "at most"]),
         (
             "bert",
@@ -359,7 +359,7 @@ fn damaged_files_are_refused_in_one_sentence() {
         tensors.insert("electra.encoder.extra".into(), stub);
         tensors
     });
-    says(dir.path(), &["surplus 'electra.encoder.extra'"]);
+    says(dir.path(), &["unexpected 'electra.encoder.extra'"]);
     let weights = dir.path().join("model.safetensors");
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() - 7]).unwrap();

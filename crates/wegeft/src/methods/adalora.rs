@@ -1,9 +1,9 @@
 //! AdaLoRA (Adaptive Low-Rank Adaptation, Zhang et al. 2023, arXiv 2303.10512): `W' = W + s·B diag(E) A`, a residual in
-//! the form of a singular value decomposition. E starts at 0, A and B normal; s = alpha / init_r, whatever rank is left.
+//! the form of a singular value decomposition. E starts at 0, A and B are normal; s = alpha / init_r, whatever rank is left.
 //!
-//! While it trains, a [`RankAllocator`] sets to zero those singular values over all sites that matter least, down to a
-//! rank of `target_r` on average, and [`AdaLoraConfig::penalty`] keeps A and B near orthonormal. Values at zero stay in the
-//! file; a file of PEFT's from which they were cut says in `rank_pattern` which are left.
+//! During training a [`RankAllocator`] zeroes the least important singular values over all sites, until `target_r` are left
+//! per site on average, and [`AdaLoraConfig::penalty`] keeps A and B close to orthonormal. Zeroed singular values stay in the
+//! file; in files from which PEFT removed them, `rank_pattern` says which ones are left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,38 +30,38 @@ use crate::tensor::{cast, dropped, dropped_inputs};
 /// Settings of AdaLoRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdaLoraConfig {
-    /// Rank of every site as training starts.
+    /// Initial rank of every site.
     pub init_r: usize,
-    /// Rank of a site at the end, on average.
+    /// Average rank of the sites at the end.
     pub target_r: usize,
     /// Numerator of the scale s.
     #[serde(rename = "lora_alpha")]
     pub alpha: f64,
-    /// Dropout on what A reads, in training.
+    /// Dropout on the input of A, in training.
     #[serde(rename = "lora_dropout", default)]
     pub dropout: f64,
-    /// Steps before ranks begin to fall.
+    /// Steps before the rank budget starts to decrease.
     #[serde(default)]
     pub tinit: usize,
-    /// Steps at the end with ranks as they are by then.
+    /// Steps at the end in which ranks no longer change.
     #[serde(default)]
     pub tfinal: usize,
-    /// Steps between two cuts.
+    /// Steps between two reallocations.
     #[serde(rename = "deltaT", default = "one")]
     pub delta_t: usize,
-    /// Decay of the average of each element's importance.
+    /// Decay of the moving average of each element's importance.
     #[serde(default = "beta")]
     pub beta1: f64,
-    /// Decay of the average of how uncertain that importance is.
+    /// Decay of the moving average of that importance's uncertainty.
     #[serde(default = "beta")]
     pub beta2: f64,
     /// Weight of [`AdaLoraConfig::penalty`] in the loss.
     #[serde(default = "half")]
     pub orth_reg_weight: f64,
-    /// Steps of the whole training.
+    /// Number of training steps.
     #[serde(default)]
     pub total_step: Option<usize>,
-    /// For an adapter from which values were cut: `<module>.lora_E` -> which of init_r are left.
+    /// For an adapter from which singular values were removed: `<module>.lora_E` -> which of init_r are left.
     #[serde(
         default,
         deserialize_with = "null_as_default",
@@ -83,7 +83,7 @@ fn half() -> f64 {
 }
 
 impl AdaLoraConfig {
-    /// Rank `init_r` that falls to `target_r` on average within `total_step` steps; alpha = init_r, so that the scale is 1.
+    /// Rank `init_r`, reduced to `target_r` on average over `total_step` steps; alpha = init_r, so that the scale is 1.
     pub fn new(init_r: usize, target_r: usize, total_step: usize) -> Self {
         Self {
             init_r,
@@ -107,13 +107,13 @@ impl AdaLoraConfig {
         self
     }
 
-    /// Sets the dropout on what A reads.
+    /// Sets the dropout on the input of A.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.dropout = p;
         self
     }
 
-    /// Sets the steps before ranks begin to fall, those at the end in which they stay, and those between two cuts.
+    /// Sets the steps before ranks decrease, the steps at the end without changes, and the steps between two reallocations.
     pub fn with_steps(mut self, tinit: usize, tfinal: usize, delta_t: usize) -> Self {
         (self.tinit, self.tfinal, self.delta_t) = (tinit, tfinal, delta_t);
         self
@@ -128,10 +128,7 @@ impl AdaLoraConfig {
             return Err(AdapterError::bad_field("deltaT", "is 0; set it to 1 or more"));
         }
         if !(self.orth_reg_weight.is_finite() && self.orth_reg_weight >= 0.0) {
-            let message = format!(
-                "{} is not a valid weight of a penalty; set it to 0 or more",
-                self.orth_reg_weight
-            );
+            let message = format!("{} is not a valid weight; set it to 0 or more", self.orth_reg_weight);
             return Err(AdapterError::bad_field("orth_reg_weight", message));
         }
         Ok(())
@@ -144,7 +141,7 @@ impl AdaLoraConfig {
         };
         if left.len() != self.init_r {
             let message = format!(
-                "says of '{module}' which of {} singular values are left; init_r is {}",
+                "lists {} singular values for '{module}', but init_r is {}",
                 left.len(),
                 self.init_r
             );
@@ -153,8 +150,8 @@ impl AdaLoraConfig {
         Ok(left.iter().filter(|left| **left).count())
     }
 
-    /// What keeps A and B near orthonormal: the mean over both of every site of `‖A Aᵀ - I‖` and `‖Bᵀ B - I‖`
-    /// (Frobenius), times `orth_reg_weight`. Add it to the loss.
+    /// The penalty that keeps A and B close to orthonormal: the mean of `‖A Aᵀ - I‖` and `‖Bᵀ B - I‖` (Frobenius) over all
+    /// sites, times `orth_reg_weight`. Add it to the loss.
     pub fn penalty<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Option<Tensor<1>> {
         let of = |gram: Tensor<2>| {
             let identity = Tensor::eye(gram.dims()[0], &gram.device());
@@ -195,7 +192,7 @@ impl Method for AdaLoraConfig {
             } else {
                 self.init_r as f64
             };
-            // The small number is PEFT's, which divides by the rank that is left, and that may be 0.
+            // 1e-5 as in PEFT, which divides by the rank that is left and so avoids dividing by 0.
             group.scale = alpha / (self.init_r as f64 + 1e-5);
         }
         Ok(groups)
@@ -225,7 +222,7 @@ impl Method for AdaLoraConfig {
     }
 }
 
-/// A, B and E as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundAdaLora {
     /// `[r, d_in]`
@@ -272,17 +269,17 @@ impl Edit for BoundAdaLora {
     }
 }
 
-/// Decides after each step which singular values are left. Of a site's rank-one terms, each is as important as its element
-/// of E and the mean elements of its row of A and column of B; an element is as important as an average over steps of
-/// |element · gradient|, times an average of how much that moves.
+/// Decides after each step which singular values to keep. The importance of a rank-one term is the importance of its element
+/// of E plus the mean importance of its row of A and of its column of B. The importance of an element is a moving average of
+/// |element · gradient|, times a moving average of how much that varies.
 #[derive(Debug, Clone)]
 pub struct RankAllocator {
     config: AdaLoraConfig,
-    /// Of A, B and E of every site: the two averages, element by element.
+    /// Both moving averages for A, B and E of every site, element by element.
     averages: Vec<[Average; 3]>,
-    /// The gradients of the step that is being taken, likewise.
+    /// The gradients of the current step, likewise.
     gradients: Vec<[Vec<f32>; 3]>,
-    /// Once the last cut is made: which values are left.
+    /// After the last reallocation: which singular values are left.
     left: Option<Vec<Vec<bool>>>,
 }
 
@@ -322,7 +319,7 @@ impl RankAllocator {
     pub fn new(config: &AdaLoraConfig) -> Result<Self, AdapterError> {
         config.check()?;
         let Some(total) = config.total_step.filter(|total| *total > config.tinit + config.tfinal) else {
-            let message = "the whole training has more steps than tinit and tfinal together; set it";
+            let message = "must be set, and larger than tinit and tfinal together";
             return Err(AdapterError::bad_field("total_step", message));
         };
         debug_assert!(total > 0);
@@ -334,7 +331,7 @@ impl RankAllocator {
         })
     }
 
-    /// Notes the gradients of a step. Call it before the optimizer takes them.
+    /// Records the gradients of a step. Call it before the optimizer step.
     pub fn observe<M: Module + ModuleDisplay>(&mut self, adapted: &Adapted<M>, gradients: &GradientsParams) {
         let of = |factors: &Factors| {
             NAMES.map(|name| {
@@ -345,8 +342,8 @@ impl RankAllocator {
         self.gradients = adapted.bank().factors.iter().map(of).collect();
     }
 
-    /// Call it after the optimizer's step number `step` (from 0): `adapted` with those singular values at zero that are not
-    /// worth their rank.
+    /// Call it after optimizer step `step` (counted from 0). Returns `adapted` with the least important singular values
+    /// zeroed.
     pub fn allocate<M: Module + ModuleDisplay>(&mut self, step: usize, adapted: Adapted<M>) -> Adapted<M> {
         let last = self.config.total_step.unwrap_or_default() - self.config.tfinal;
         if step < last {
@@ -368,7 +365,7 @@ impl RankAllocator {
         }
     }
 
-    /// What it has come to, for a checkpoint: [`RankAllocator::with_state`] goes on from there.
+    /// Its state, for a checkpoint; [`RankAllocator::with_state`] continues from it.
     pub fn state(&self) -> Tensors {
         let mut state = Tensors::new();
         let mut add = |name: String, values: Vec<f32>| {
@@ -388,7 +385,7 @@ impl RankAllocator {
         state
     }
 
-    /// This allocator, going on from `state`.
+    /// This allocator, continuing from `state`.
     pub fn with_state(mut self, state: &Tensors) -> Self {
         let of = |name: String| state.get(&name).map(|stored| stored.values.clone());
         let average = |site: usize, name: &str| {
@@ -418,7 +415,7 @@ impl RankAllocator {
         }
     }
 
-    /// Values to be left over all sites after `step`, and whether it is a step to cut at.
+    /// The number of singular values to keep over all sites after `step`, and whether ranks are reallocated at that step.
     fn budget<M: Module + ModuleDisplay>(&self, step: usize, adapted: &Adapted<M>) -> (usize, bool) {
         let config = &self.config;
         let sites = adapted.bank().groups().len();
@@ -436,7 +433,7 @@ impl RankAllocator {
         (budget as usize, step.is_multiple_of(config.delta_t))
     }
 
-    /// Which values are left: all but those whose importance is at most that of the (all - budget)-th least.
+    /// Which singular values are kept: those more important than the (all - budget)-th least important one.
     fn choose<M: Module + ModuleDisplay>(&self, budget: usize, adapted: &Adapted<M>) -> Vec<Vec<bool>> {
         let scores: Vec<Vec<f32>> = self
             .averages

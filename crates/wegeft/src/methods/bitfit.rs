@@ -1,6 +1,6 @@
-//! BitFit (Bias-terms Fine-tuning, Ben Zaken et al. 2022, arXiv 2106.10199): the biases that a model has are
-//! trained, nothing else. By default those of all linear layers, the setting of WeGeFT's vision experiments;
-//! `layer_norm` adds those of the norms, as in the paper.
+//! BitFit (Bias-terms Fine-tuning, Ben Zaken et al. 2022, arXiv 2106.10199): only the biases of a model are trained. By
+//! default the biases of all linear layers, as in WeGeFT's vision experiments; `layer_norm` adds those of norms, as in the
+//! paper.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::site::{Places, Site};
 use crate::targets::Targets;
 use crate::weights::Weights;
 
-/// Settings of BitFit. `target_modules` narrows it to some layers; without, all are trained.
+/// Settings of BitFit. `target_modules` limits it to some layers; by default all are trained.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BitfitConfig {
-    /// Trains the biases of norms too.
+    /// Whether the biases of norms are trained as well.
     #[serde(default)]
     pub layer_norm: bool,
 }

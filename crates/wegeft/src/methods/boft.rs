@@ -1,7 +1,7 @@
-//! BOFT (Orthogonal Butterfly, Liu et al. 2024, arXiv 2311.06243): `y = s ∘ ((x R) W) + b`. R is orthogonal and a product of
-//! block-diagonal factors with the channels shuffled between them, so that a few small blocks reach all channels; s scales
-//! the outputs. Each block is Cayley's transform of the skew-symmetric part of a matrix. R starts as I, s at 1. With one
-//! factor it is OFT with learned scales.
+//! BOFT (Orthogonal Butterfly, Liu et al. 2024, arXiv 2311.06243): `y = s ∘ ((x R) W) + b`. R is orthogonal, a product of
+//! block-diagonal factors with channels shuffled in between, so that a few small blocks reach all channels; s scales the
+//! outputs. Each block is the Cayley transform of the skew-symmetric part of a matrix. R starts as I, s at 1. With one factor
+//! it is OFT with learned output scales.
 
 use std::sync::Arc;
 
@@ -19,22 +19,22 @@ use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
 use crate::tensor::{cast, product, with_rest};
 
-/// Settings of BOFT; names as in PEFT. Of `boft_block_size` and `boft_block_num` one is given, the other 0.
+/// Settings of BOFT; names as in PEFT. Either `boft_block_size` or `boft_block_num` is set, and the other is 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoftConfig {
-    /// Size of a block; 0 if their number is given.
+    /// Size of a block; 0 if `boft_block_num` is set.
     #[serde(default)]
     pub boft_block_size: usize,
-    /// Number of blocks; 0 if their size is given.
+    /// Number of blocks; 0 if `boft_block_size` is set.
     #[serde(default)]
     pub boft_block_num: usize,
     /// Number of factors of R.
     #[serde(default = "one")]
     pub boft_n_butterfly_factor: usize,
-    /// Share of one factor's blocks that do not turn, in training.
+    /// Share of the blocks of one factor that are replaced by the identity, in training.
     #[serde(rename = "boft_dropout", default)]
     pub dropout: f64,
-    /// R starts as I and s at 1; else near them.
+    /// Whether R starts as I and s at 1; otherwise they start near that.
     #[serde(default = "yes")]
     pub init_weights: bool,
 }
@@ -48,7 +48,7 @@ fn yes() -> bool {
 }
 
 impl BoftConfig {
-    /// Blocks of `boft_block_size` channels, in that many factors.
+    /// Blocks of `boft_block_size` channels, in `boft_n_butterfly_factor` factors.
     pub fn new(boft_block_size: usize, boft_n_butterfly_factor: usize) -> Self {
         Self {
             boft_block_size,
@@ -59,7 +59,7 @@ impl BoftConfig {
         }
     }
 
-    /// Sets the share of one factor's blocks that do not turn, in training.
+    /// Sets the share of the blocks of one factor that are replaced by the identity, in training.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.dropout = p;
         self
@@ -74,7 +74,7 @@ impl BoftConfig {
         let (field, value) = match (self.boft_block_size, self.boft_block_num) {
             (0, 0) | (1.., 1..) => {
                 let message = format!(
-                    "is {} and boft_block_num {}; one of them is to be 0, since their product is d_in",
+                    "is {} and boft_block_num is {}; set one of them to 0, since their product is d_in",
                     self.boft_block_size, self.boft_block_num
                 );
                 return Err(AdapterError::bad_field("boft_block_size", message));
@@ -91,7 +91,7 @@ impl BoftConfig {
         };
         let factors = self.boft_n_butterfly_factor;
         if size < 2 {
-            return bad(field, value, "leaves blocks of 1, which cannot turn, for");
+            return bad(field, value, "gives blocks of size 1, which cannot rotate, for");
         }
         // Factor i shuffles 2^i blocks, half a block at a time.
         let shuffled = u32::try_from(factors.saturating_sub(1))
@@ -164,7 +164,8 @@ impl Method for BoftConfig {
     }
 }
 
-/// Where factor `index` takes each channel from: within groups of 2^index blocks, the even half blocks and then the odd.
+/// The order in which factor `index` reads the channels: within groups of 2^index blocks, first the even half-blocks, then the
+/// odd ones.
 fn order(count: usize, size: usize, index: usize) -> Vec<usize> {
     let (half, group) = (size / 2, size << index);
     if index == 0 {
@@ -179,7 +180,7 @@ fn order(count: usize, size: usize, index: usize) -> Vec<usize> {
     (0..count * size).step_by(group).flat_map(of_group).collect()
 }
 
-/// The factors of R and the scales as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundBoft {
     turns: Vec<Turn>,
@@ -194,7 +195,7 @@ impl BoundBoft {
         self.scales.clone().transpose()
     }
 
-    /// The factors as a pass in training uses them: blocks of one of them, drawn each time, may not turn.
+    /// The factors in training: blocks of one randomly chosen factor may be replaced by the identity.
     fn dropped(&self) -> Vec<Turn> {
         let device = self.scales.device();
         if self.dropout == 0.0 || !device.is_autodiff() {
@@ -243,7 +244,7 @@ impl Edit for BoundBoft {
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
         let dtype = merged.dtype();
         let wide = cast(merged, self.scales.dtype()) / self.row();
-        // What is orthogonal is undone by its transpose.
+        // The inverse of an orthogonal matrix is its transpose.
         let back = self
             .turns
             .iter()

@@ -1,9 +1,9 @@
 //! Bottleneck adapters: `h + up(act(down(h)))` on a sublayer's output, before it joins the residual stream.
 //!
-//! - Houlsby (Houlsby et al. 2019, arXiv 1902.00751): after attention and after the MLP, GELU, weights of
-//!   N(0, 0.01²) cut at two standard deviations, so that the start is near the frozen model; size 64 in the paper;
-//! - Pfeiffer (Pfeiffer et al. 2021, arXiv 2005.00247): after the MLP only, ReLU, weights of N(0, 0.02²) as its
-//!   authors' library starts them; size d / 16.
+//! - Houlsby (Houlsby et al. 2019, arXiv 1902.00751): after attention and after the MLP, GELU, weights from
+//!   N(0, 0.01²) truncated at two standard deviations, so that training starts near the frozen model; size 64 in the paper;
+//! - Pfeiffer (Pfeiffer et al. 2021, arXiv 2005.00247): after the MLP only, ReLU, weights from N(0, 0.02²) as in
+//!   its authors' library; size d / 16.
 //!
 //! Biases start at zero.
 
@@ -24,7 +24,7 @@ use crate::site::{Places, Site};
 use crate::targets::Targets;
 use crate::tensor::cast;
 
-/// Where the adapters are and how they start.
+/// Where the adapters are and how they are initialized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
@@ -44,7 +44,7 @@ pub enum NonLinearity {
     Relu,
 }
 
-/// Settings of bottleneck adapters. `target_modules` names hooks; without, those of the placement.
+/// Settings of bottleneck adapters. `target_modules` names hooks; by default those of the placement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BottleneckConfig {
     /// Where the adapters are.
@@ -141,7 +141,7 @@ impl Method for BottleneckConfig {
     }
 }
 
-/// One adapter as a bound hook sees it.
+/// The edit of a bound hook.
 #[derive(Debug)]
 struct BoundBottleneck {
     /// `[d, m]`

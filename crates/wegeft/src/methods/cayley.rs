@@ -1,4 +1,4 @@
-//! Block-diagonal orthogonal matrices, made of skew-symmetric ones: what OFT and BOFT turn channels with.
+//! Block-diagonal orthogonal matrices made from skew-symmetric ones, with which OFT and BOFT rotate channels.
 
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
 
@@ -9,7 +9,7 @@ use crate::linalg;
 pub(super) fn skew_from_upper(upper: Tensor<2>, size: usize) -> Tensor<3> {
     let [blocks, _] = upper.dims();
     let device = upper.device();
-    // Place among the pairs row < column, row by row.
+    // Index among the pairs row < column, row by row.
     let pair = |row: usize, column: usize| row * size - row * (row + 1) / 2 + column - row - 1;
     let cells = (0..size).flat_map(|row| (0..size).map(move |column| (row, column)));
     let (places, signs): (Vec<i64>, Vec<f32>) = cells
@@ -35,8 +35,8 @@ pub(super) fn cayley(skew: Tensor<3>) -> Tensor<3> {
     (identity.clone() - skew.clone()).matmul(inverse(identity + skew))
 }
 
-/// The first terms of the Neumann series of the transform of -Q, `(I + Q)(I - Q)⁻¹ = I + 2Q + 2Q² + …`, summed as PEFT does:
-/// from the third term on the last power has the coefficient 1, and 3 and 4 terms are the same sum.
+/// The first terms of the Neumann series of the transform of -Q, `(I + Q)(I - Q)⁻¹ = I + 2Q + 2Q² + …`, summed as in PEFT:
+/// from the third term on, the last power has the coefficient 1, and 3 and 4 terms give the same sum.
 pub(super) fn cayley_neumann(skew: Tensor<3>, terms: usize) -> Tensor<3> {
     let mut sum = identity(&skew);
     if terms > 1 {
@@ -54,8 +54,8 @@ pub(super) fn cayley_neumann(skew: Tensor<3>, terms: usize) -> Tensor<3> {
     sum
 }
 
-/// In training, the identity in place of a share `p` of the blocks `[blocks, size, size]`, drawn anew each time; a block that
-/// is alone always turns.
+/// In training, replaces a share `p` of the blocks `[blocks, size, size]`, drawn anew each time, by the identity. A single
+/// block is never replaced.
 fn block_dropout(blocks: Tensor<3>, p: f64) -> Tensor<3> {
     let (device, [count, _, _]) = (blocks.device(), blocks.dims());
     let replaced = (p * count as f64) as usize;
@@ -79,8 +79,9 @@ fn identity(matrices: &Tensor<3>) -> Tensor<3> {
         .unsqueeze::<3>()
 }
 
-/// The inverses of matrices whose symmetric part is positive definite, so that no pivot is 0, such as I + Q. They are found
-/// on the host; the gradient is that of one step of Newton's, `2X - X A X`, which at X = A⁻¹ is A⁻¹ and has its derivative.
+/// The inverses of matrices whose symmetric part is positive definite, so that no pivot is 0, such as I + Q. They are
+/// computed on the CPU; the gradient is that of one Newton step, `2X - X A X`, which at X = A⁻¹ equals A⁻¹ and has the same
+/// derivative.
 fn inverse(matrices: Tensor<3>) -> Tensor<3> {
     let [blocks, size, _] = matrices.dims();
     let (device, dtype) = (matrices.device(), matrices.dtype());
@@ -94,7 +95,7 @@ fn inverse(matrices: Tensor<3>) -> Tensor<3> {
     found.clone().mul_scalar(2.0) - found.clone().matmul(matrices).matmul(found)
 }
 
-/// Gauss and Jordan's elimination in place, without a search for pivots.
+/// Gauss-Jordan elimination in place, without pivoting.
 fn invert(matrix: &mut [f64], size: usize) {
     for pivot in 0..size {
         let scale = 1.0 / matrix[pivot * size + pivot];
@@ -111,12 +112,12 @@ fn invert(matrix: &mut [f64], size: usize) {
     }
 }
 
-/// A block-diagonal matrix R, with the channels shuffled before and back after it.
+/// A block-diagonal matrix R, with channels shuffled before it and unshuffled after it.
 #[derive(Debug, Clone)]
 pub(super) struct Turn {
     /// `[blocks, size, size]`
     blocks: Tensor<3>,
-    /// Place in the blocks of each channel, and the channel at each place.
+    /// Position of each channel in the shuffled order, and the channel at each position.
     order: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
 }
 
@@ -125,7 +126,7 @@ impl Turn {
         Self { blocks, order: None }
     }
 
-    /// The place of each channel among those that the blocks turn.
+    /// The position of each channel in the shuffled order.
     pub(super) fn shuffled(mut self, places: &[usize]) -> Self {
         if places.iter().copied().eq(0..places.len()) {
             return self;
@@ -182,7 +183,7 @@ impl Turn {
         }
     }
 
-    /// R⁻¹; none if a block has none.
+    /// R⁻¹; `None` if a block is singular.
     pub(super) fn inverse(&self) -> Option<Self> {
         let [count, size, _] = self.blocks.dims();
         let block = |index: usize| self.blocks.clone().narrow(0, index, 1).reshape([size, size]);

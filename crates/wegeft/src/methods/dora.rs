@@ -1,10 +1,10 @@
 //! DoRA (Weight-Decomposed Low-Rank Adaptation, Liu et al. 2024, arXiv 2402.09353): each output column of
-//! `W + s·B A` is scaled to a learned magnitude, `W' = m ∘ (W + s·B A) / ‖W + s·B A‖`, m starting as ‖W‖. As in the
-//! paper (section 4.3) and in PEFT, the norm is a constant to the backward pass.
+//! `W + s·B A` is scaled to a learned magnitude, `W' = m ∘ (W + s·B A) / ‖W + s·B A‖`, and m starts as ‖W‖. As in the
+//! paper (section 4.3) and in PEFT, the norm is a constant in the backward pass.
 //!
 //! The dense `W + s·B A` is never formed: with w a column of W, a row of the rank-r terms gives
 //! `‖w + s·(B A)‖² = ‖w‖² + 2s·w·(B A) + s²·(B A Aᵀ)·B`, and `‖w‖²` is computed once. Unlike PEFT's, `lora_dropout`
-//! acts on what A reads and not on what the magnitudes scale.
+//! acts only on the input of A, not on what the magnitudes scale.
 
 use burn::tensor::{Device, Tensor};
 
@@ -12,7 +12,7 @@ use crate::factors::{Factors, Spec};
 use crate::low_rank::LowRank;
 use crate::tensor::cast;
 
-/// Below this a squared norm is rounding noise of a column of zeros.
+/// A squared norm below this is the rounding noise of a column of zeros.
 const LEAST: f64 = 1e-24;
 
 /// The magnitudes m, and the squared norms of W's output columns, `[1, d_out]`.
@@ -23,7 +23,7 @@ pub(super) fn specs(d_out: usize) -> [Spec; 2] {
     ]
 }
 
-/// `factors` with magnitudes that change nothing, for `weight` of `[d_in, d_out]`.
+/// `factors` with magnitudes that leave `weight`, `[d_in, d_out]`, unchanged.
 pub(super) fn start(factors: Factors, weight: Tensor<2>, residual: LowRank, device: &Device) -> Factors {
     let squares = weight.clone().square().sum_dim(0);
     let [_, d_out] = squares.dims();
@@ -33,7 +33,7 @@ pub(super) fn start(factors: Factors, weight: Tensor<2>, residual: LowRank, devi
         .with("squares", Tensor::<2>::from_data(squares.into_data(), device))
 }
 
-/// The magnitudes as a bound site sees them.
+/// The magnitudes of a bound site.
 #[derive(Debug)]
 pub(super) struct BoundDora {
     magnitude: Tensor<1>,

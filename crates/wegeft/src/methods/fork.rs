@@ -1,12 +1,12 @@
-//! The fields and the layout of the WeGeFT fork of PEFT: read into ours, and written where they can say what the adapter is,
-//! since the fork reads no file with a field that it does not know.
+//! The fields and layout of the WeGeFT fork of PEFT. They are read, and written whenever they can describe the adapter: the fork
+//! cannot read files with fields that it does not know.
 //!
 //! | fork | here |
 //! | --- | --- |
 //! | `wegeft_alpha` | `alpha` |
 //! | `wegeft_dropout` (on the elements of W) | `weight_dropout` |
-//! | `transform_dim`: `"input"`, `"output"`, or one of them a module | `side` |
-//! | `tied_modules`: lists of patterns from the start of a name; what none matches is tied to nothing | `sharing` |
+//! | `transform_dim`: `"input"`, `"output"`, or one of them per module | `side` |
+//! | `tied_modules`: lists of patterns, matched from the start of a name; modules that none matches are not tied | `sharing` |
 //! | `init_wegeft_weights`: phi = 0 | `zero_factor = "phi"` |
 
 use std::sync::Arc;
@@ -30,12 +30,12 @@ const FIELDS: [&str; 5] = [
 ];
 /// The fork's name of the method.
 const PEFT_TYPE: &str = "WeGeFT";
-/// What ends the pattern of a group that [`Sharing::Kind`] makes, as it is written.
+/// End of the patterns that are written for groups of [`Sharing::Kind`].
 const KIND_END: &str = "$";
-/// What ends the pattern of a group of [`Sharing::Groups`], as it is written.
+/// End of the patterns that are written for groups of [`Sharing::Groups`].
 const GROUP_END: &str = r"(?:\..*)?$";
 
-/// What the fork writes of settings that are not set, and of those that say nothing here.
+/// The fork's fields at their defaults, and fields that have no effect here.
 fn unset() -> [(&'static str, Value); 8] {
     [
         ("auto_mapping", Value::Null),
@@ -49,10 +49,10 @@ fn unset() -> [(&'static str, Value); 8] {
     ]
 }
 
-/// Reads WeGeFT's settings, with the fork's fields turned into ours. A file with our own field keeps that one.
+/// Reads WeGeFT's settings and translates the fork's fields. Our own fields take precedence.
 ///
 /// # Errors
-/// A field that is missing, of a wrong type, or that has no counterpart here.
+/// A field that is missing, has a wrong type, or has no counterpart here.
 pub(super) fn read(fields: &mut Map<String, Value>) -> serde_json::Result<Arc<dyn Method>> {
     translate(fields).map_err(serde_json::Error::custom)?;
     method::read::<WegeftConfig>(fields)
@@ -66,7 +66,7 @@ fn translate(fields: &mut Map<String, Value>) -> Result<(), String> {
     if !found.contains_key("wegeft_alpha") {
         return Ok(());
     }
-    // Written again when the adapter is.
+    // Written back when the adapter is saved.
     for (name, value) in unset() {
         if fields.get(name) == Some(&value) {
             fields.shift_remove(name);
@@ -84,7 +84,7 @@ fn translate(fields: &mut Map<String, Value>) -> Result<(), String> {
             .and_then(Value::as_object)
             .is_some_and(|keys| !keys.is_empty())
     };
-    // With ranks and alphas of their own, sites are as the fork ties them.
+    // With rank or alpha patterns, sites are tied exactly as in the fork.
     let targets = match own("rank_pattern") || own("alpha_pattern") {
         true => Value::Null,
         false => fields.get("target_modules").cloned().unwrap_or_default(),
@@ -104,7 +104,9 @@ fn side(value: Option<&Value>) -> Result<Value, String> {
             let mut sides = by_module.values();
             let first = sides.next().cloned().unwrap_or(json!(Side::Input));
             if sides.any(|side| *side != first) {
-                return Err("field 'transform_dim' mixes input and output, which one adapter cannot here".into());
+                return Err(
+                    "field 'transform_dim' mixes input and output, which is not supported within one adapter".into(),
+                );
             }
             first
         }
@@ -158,12 +160,12 @@ fn sharing(value: Option<&Value>, targets: &Value) -> Result<Sharing, String> {
     })
 }
 
-/// The pattern of the group of that kind: its modules' name with a star for every layer number.
+/// The pattern for the group of a kind: the module name with a wildcard for every layer number.
 fn kind_pattern(kind: &str) -> String {
     format!("{}{KIND_END}", regex::escape(kind).replace(r"\*", r"\d+"))
 }
 
-/// True if these are the patterns that are written for [`Sharing::Kind`]: each of one kind, and one for every target.
+/// True if these are the patterns that are written for [`Sharing::Kind`]: each for one kind, and one for every target.
 fn is_by_kind(patterns: &[String], targets: &Value) -> bool {
     let kind = |pattern: &String| {
         let kind = pattern.strip_suffix(KIND_END)?.replace(r"\d+", "*").replace('\\', "");
@@ -180,8 +182,7 @@ fn is_by_kind(patterns: &[String], targets: &Value) -> bool {
     !names.is_empty() && names.iter().all(tied)
 }
 
-/// The config as the fork reads it, which knows no other field than its own, if those can say all that the adapter is; else
-/// `fields` as they are.
+/// The config in the fork's own fields, if these can describe the adapter completely; otherwise `fields` unchanged.
 pub(super) fn on_disk(
     wegeft: &WegeftConfig,
     fields: Map<String, Value>,
@@ -209,7 +210,7 @@ pub(super) fn on_disk(
     }
     let pattern_of = |group: &Group| match group.name == kind(&group.module()) {
         true => kind_pattern(&group.name),
-        // Only some modules of a kind, those of one size.
+        // Only some modules of a kind: those of one size.
         false => {
             let names = group.sites.iter().map(|site| regex::escape(&site.module()));
             format!("(?:{}){KIND_END}", names.collect::<Vec<_>>().join("|"))
@@ -243,8 +244,8 @@ pub(super) fn on_disk(
     all
 }
 
-/// Gives factors of a foreign file the names and the orientation that [`Names`] expects: a name may lack `.weight`, and
-/// phi and psi may be `[d, r]` instead of `[r, d]`. Square ones are taken as the fork's.
+/// Renames and transposes the factors of another library's file as [`Names`] expects: a key may lack `.weight`, and phi and psi
+/// may be `[d, r]` instead of `[r, d]`. Square factors are read as the fork's.
 pub(super) fn respell(names: &Names, tensors: &mut Tensors) {
     for (param, name) in names.values() {
         let Some(bare) = name.strip_suffix(".weight").filter(|name| name.contains(".wegeft_p")) else {

@@ -1,5 +1,4 @@
-//! Full fine-tuning: every parameter of the model is trained. It has no factors of
-//! its own.
+//! Full fine-tuning: every parameter of the model is trained. It has no factors.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::method::{self, Method};
 use crate::site::{ParamInfo, Places, Site};
 use crate::targets::Targets;
 
-/// Full fine-tuning; it has no setting.
+/// Full fine-tuning, which has no settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FullConfig {}
 

@@ -1,6 +1,6 @@
-//! Non-linear generators: what may stand between phi and psi (those of WeGeFT's released vision code).
+//! Non-linear generators: the blocks between phi and psi of WeGeFT's released vision code.
 //!
-//! The generated factor `C = W phi` is read as `d_out` tokens of `r` channels. A block maps it to the same shape,
+//! The generated factor `C = W phi` is treated as `d_out` tokens of `r` channels. A block maps it to the same shape,
 //! and psi follows: `W' = W + s · block(W phi) psi`. Because the result is still `[d_out, r]`, the residual stays
 //! low-rank: it is applied, merged and exported like LoRA, and no dense residual is formed.
 
@@ -36,7 +36,7 @@ pub enum BlockKind {
     PacaAttention,
 }
 
-/// What normalises a block's input.
+/// Normalization of a block's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockNorm {
@@ -68,7 +68,7 @@ pub struct GeneratorConfig {
     pub block: BlockKind,
     /// Number of blocks.
     pub depth: usize,
-    /// What normalises each block's input.
+    /// Normalization of each block's input.
     pub norm: BlockNorm,
     /// Clusters of PaCa.
     pub clusters: usize,
@@ -100,7 +100,7 @@ impl GeneratorConfig {
         }
     }
 
-    /// Refuses sizes that a damaged file may hold and that would fill the memory.
+    /// Refuses sizes, as in a damaged file, that would exhaust memory.
     pub(super) fn check(&self) -> Result<(), AdapterError> {
         for (field, value, most) in [("depth", self.depth, 64), ("clusters", self.clusters, 1 << 16)] {
             if value > most {
@@ -116,12 +116,12 @@ impl GeneratorConfig {
         self.block == BlockKind::Identity || self.depth == 0
     }
 
-    /// True if the blocks are made for one d_out.
+    /// True if the blocks depend on d_out.
     pub fn is_tied_to_d_out(&self) -> bool {
         self.block == BlockKind::MlpMixer && self.depth > 0
     }
 
-    /// The factors of the blocks for generated factors of `[d_out, r]`.
+    /// The specs of the blocks' factors, for a generated factor of `[d_out, r]`.
     pub(super) fn specs(&self, r: usize, d_out: usize) -> Vec<Spec> {
         let mut specs = Vec::new();
         for block in 0..self.blocks() {
@@ -201,7 +201,7 @@ impl GeneratorConfig {
     }
 }
 
-/// What a branch of a block mixes.
+/// What a branch of a block operates on.
 enum Branch {
     Channels,
     Tokens,
@@ -209,7 +209,7 @@ enum Branch {
     Clusters,
 }
 
-/// Where a branch is: the start of its factors' names.
+/// Prefix of the names of a branch's factors.
 struct Path(String);
 
 impl Path {
@@ -247,7 +247,7 @@ impl Path {
     }
 }
 
-/// What linear layers start as in Burn and PyTorch: U(±1/√d_in), weight and bias.
+/// Initialization of linear layers in Burn and PyTorch: U(±1/√d_in) for weight and bias.
 fn uniform(d_in: usize) -> Init {
     Init::Uniform(1.0 / (d_in as f64).sqrt())
 }
@@ -300,7 +300,7 @@ impl Norm {
     }
 }
 
-/// Each row at unit length; a row of zeros stays one.
+/// Scales each row to unit length; rows of zeros stay zero.
 fn unit(c: Tensor<2>) -> Tensor<2> {
     let length = (c.clone() * c.clone()).sum_dim(1).add_scalar(1e-24).sqrt();
     c / length

@@ -1,5 +1,5 @@
 //! HiRA (Hadamard high-rank adaptation, Huang et al. 2025): `W' = W + W ∘ (B A)`. A is Kaiming-uniform and B = 0 as in LoRA,
-//! but the residual has a high rank where W has, and no scale.
+//! but the residual can have a high rank, as W has, and there is no scale.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
 use crate::tensor::{cast, dequantized, dropped};
 
-/// What A starts as.
+/// Initialization of A.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HiraInit {
     /// Normal of standard deviation 1/r.
     Gaussian,
-    /// True: Kaiming-uniform; false: neither factor starts at 0.
+    /// True: Kaiming-uniform; false: neither A nor B starts at 0.
     #[serde(untagged)]
     Kaiming(bool),
 }
@@ -33,13 +33,13 @@ pub enum HiraInit {
 pub struct HiraConfig {
     /// Rank of A and B.
     pub r: usize,
-    /// Dropout on the layer's input as the residual reads it, in training.
+    /// Dropout on the input of the residual, in training.
     #[serde(rename = "hira_dropout", default)]
     pub dropout: f64,
-    /// What A starts as.
+    /// Initialization of A.
     #[serde(rename = "init_weights", default = "kaiming")]
     pub init: HiraInit,
-    /// Ranks of their own for some modules.
+    /// Ranks that differ for some modules.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -59,7 +59,7 @@ impl HiraConfig {
         }
     }
 
-    /// Sets the dropout on what the residual reads.
+    /// Sets the dropout on the input of the residual.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.dropout = p;
         self
@@ -109,7 +109,7 @@ impl Method for HiraConfig {
     }
 }
 
-/// A and B as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundHira {
     /// `[r, d_in]`

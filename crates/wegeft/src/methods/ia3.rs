@@ -21,7 +21,7 @@ use crate::tensor::{affine, cast, product, with_rest};
 /// Settings of IA3; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ia3Config {
-    /// The targets of which the input is scaled.
+    /// The targets whose input is scaled instead of the output.
     #[serde(default, deserialize_with = "null_as_default")]
     pub feedforward_modules: TargetModules,
 }
@@ -51,7 +51,7 @@ impl Method for Ia3Config {
             named |= feedforward.matches(&site.module())?;
         }
         if !named {
-            let message = "names none of the target_modules; add its modules there too";
+            let message = "names modules that are not among the target_modules; add them there";
             return Err(AdapterError::bad_field("feedforward_modules", message));
         }
         Ok(Group::each(sites))
@@ -82,16 +82,16 @@ impl Method for Ia3Config {
     }
 }
 
-/// Name of l where it scales the layer's input, and where it scales its output.
+/// Name of l if it scales the layer's input, and if it scales its output.
 const INPUT: &str = "l_input";
 const OUTPUT: &str = "l_output";
 
-/// The vector as a bound site sees it.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundIa3 {
     l: Tensor<2>,
     input: bool,
-    /// l as `[1, d]`, once it was read.
+    /// l as `[1, d]`, once it has been read.
     row: OnceLock<Tensor<2>>,
 }
 

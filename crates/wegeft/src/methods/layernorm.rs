@@ -1,5 +1,5 @@
-//! LayerNorm tuning (Zhao et al. 2023, arXiv 2312.11420; PEFT's LN_TUNING): scale and shift of the norms are trained,
-//! RMS norms included, and nothing else.
+//! LayerNorm tuning (Zhao et al. 2023, arXiv 2312.11420; PEFT's LN_TUNING): only the scale and shift of norms are
+//! trained, RMS norms included.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::site::{Places, Site};
 use crate::targets::Targets;
 use crate::weights::Weights;
 
-/// LayerNorm tuning; it has no setting. `target_modules` narrows it to some norms; without, all are trained.
+/// LayerNorm tuning, which has no settings. `target_modules` limits it to some norms; by default all are trained.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LayerNormConfig {}
 

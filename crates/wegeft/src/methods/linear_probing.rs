@@ -1,5 +1,4 @@
-//! Linear probing: only `modules_to_save` is trained, such as the head; the backbone stays as it is. It has no
-//! factors of its own.
+//! Linear probing: only `modules_to_save`, such as the head, is trained. It has no factors.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::method::{self, Method};
 use crate::site::{Places, Site};
 use crate::targets::Targets;
 
-/// Linear probing; it has no setting.
+/// Linear probing, which has no settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LinearProbingConfig {}
 

@@ -2,8 +2,8 @@
 //! `W' = W + s·(A₁ B₁) ∘ (A₂ B₂)`, s = alpha / r. B₂ starts at 0.
 //!
 //! Four factors of rank r make a residual of rank up to r²: its factors are all products of a column of A₁ with one of A₂
-//! and of a row of B₁ with one of B₂. That form runs in activation space where it is less work than the dense one, and
-//! is what is exported as LoRA.
+//! and of a row of B₁ with one of B₂. In activation space this form is used if it is cheaper than the dense one; it is also the
+//! form that is exported as LoRA.
 
 use std::sync::Arc;
 
@@ -30,16 +30,16 @@ pub struct LohaConfig {
     pub r: usize,
     /// Numerator of the scale s.
     pub alpha: f64,
-    /// Probability that an output's part of the residual is left out, in training.
+    /// Probability that the residual of an output is dropped, in training.
     #[serde(default)]
     pub rank_dropout: f64,
-    /// Probability that a module's residual is left out, in training.
+    /// Probability that the residual of a whole module is dropped, in training.
     #[serde(default)]
     pub module_dropout: f64,
-    /// B₂ starts at 0; else like the others.
+    /// Whether B₂ starts at 0; otherwise it starts like the other factors.
     #[serde(default = "lycoris::yes")]
     pub init_weights: bool,
-    /// Ranks and alphas of their own for some modules.
+    /// Ranks and alphas that differ for some modules.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -63,7 +63,7 @@ impl LohaConfig {
         self
     }
 
-    /// Sets the probabilities that outputs and whole modules are left out.
+    /// Sets the probabilities that the residuals of outputs and of whole modules are dropped.
     pub fn with_dropout(mut self, rank_dropout: f64, module_dropout: f64) -> Self {
         (self.rank_dropout, self.module_dropout) = (rank_dropout, module_dropout);
         self
@@ -128,7 +128,7 @@ impl Method for LohaConfig {
     }
 }
 
-/// The two products as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundLoha {
     /// A₁ and A₂, `[d_out, r]`
@@ -158,7 +158,7 @@ impl BoundLoha {
         product(a1.mul_scalar(self.scale), b1) * product(a2, b2)
     }
 
-    /// True if the product of rank r² costs less than the dense residual.
+    /// True if the product of rank r² is cheaper than the dense residual.
     fn is_low(&self) -> bool {
         let ([d_out, r], [_, d_in]) = (self.a[0].dims(), self.b[0].dims());
         r * r * (d_in + d_out) < d_in * d_out

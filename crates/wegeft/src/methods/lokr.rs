@@ -1,9 +1,9 @@
 //! LoKr (low-rank Kronecker product; LyCORIS, Yeh et al. 2024, arXiv 2309.14859): `W' = W + s·W₁ ⊗ W₂`, s = alpha / r.
-//! d_out and d_in are split into two factors each, as near to their square roots as they go (or with `decompose_factor`);
-//! W₁ and W₂, where they are large enough, are products of rank r. W₁ starts at 0.
+//! d_out and d_in are each split into two factors, as close to their square roots as possible (or with `decompose_factor`);
+//! W₁ and W₂, if large enough, are products of rank r. W₁ starts at 0.
 //!
-//! In activation space x is a matrix `[m, n]` per token and y is `W₁ x W₂ᵀ`: nothing of d_in·d_out is formed. The
-//! factors of a Kronecker product are those of its two sides, multiplied: so it exports as LoRA.
+//! In activation space x is a matrix `[m, n]` per token and y is `W₁ x W₂ᵀ`: nothing of size d_in·d_out is formed. The
+//! low-rank factors of a Kronecker product are the Kronecker products of its sides' factors, so it can be exported as LoRA.
 
 use std::sync::Arc;
 
@@ -23,46 +23,46 @@ use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
 use crate::tensor::cast;
 
-/// What the factors start as.
+/// Initialization of the factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LokrInit {
-    /// W₂ (or its second factor) is 0, as in LyCORIS.
+    /// W₂ (or its second factor) starts at 0, as in LyCORIS.
     Lycoris,
-    /// W₁ (or its first factor) is 0.
+    /// W₁ (or its first factor) starts at 0.
     #[serde(untagged)]
     Zero(ZeroInit),
 }
 
-/// True: W₁ starts at 0; false: nothing does.
+/// True: W₁ starts at 0; false: no factor does.
 pub type ZeroInit = bool;
 
 /// Settings of LoKr; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LokrConfig {
-    /// Rank of what is decomposed.
+    /// Rank of the matrices that are decomposed.
     pub r: usize,
     /// Numerator of the scale s.
     pub alpha: f64,
-    /// Probability that an output's part of the residual is left out, in training.
+    /// Probability that the residual of an output is dropped, in training.
     #[serde(default)]
     pub rank_dropout: f64,
-    /// Outputs that are left are scaled so that their sum is what it was.
+    /// Whether the residuals of the other outputs are scaled up, to keep their sum.
     #[serde(default)]
     pub rank_dropout_scale: bool,
-    /// Probability that a module's residual is left out, in training.
+    /// Probability that the residual of a whole module is dropped, in training.
     #[serde(default)]
     pub module_dropout: f64,
-    /// W₁ too is of rank r, where it is large enough.
+    /// Whether W₁ is decomposed as well, if it is large enough.
     #[serde(default)]
     pub decompose_both: bool,
-    /// Size of W₁, as near as d_in and d_out allow; -1 for their square roots.
+    /// Size of W₁, as close as d_in and d_out allow; -1 for their square roots.
     #[serde(default = "square_root")]
     pub decompose_factor: i64,
-    /// What the factors start as.
+    /// Initialization of the factors.
     #[serde(default = "zero")]
     pub init_weights: LokrInit,
-    /// Ranks and alphas of their own for some modules.
+    /// Ranks and alphas that differ for some modules.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -97,7 +97,7 @@ impl LokrConfig {
         self
     }
 
-    /// Sets whether W₁ too is of rank r.
+    /// Sets whether W₁ is decomposed as well.
     pub fn with_decompose_both(mut self, decompose_both: bool) -> Self {
         self.decompose_both = decompose_both;
         self
@@ -125,8 +125,8 @@ impl LokrConfig {
     }
 }
 
-/// `size` as a product of two numbers, the first no greater than the second: `factor` and the rest if that divides it, else
-/// the two nearest to each other of which the first is at most `factor` (if that is not -1). As in LyCORIS.
+/// `size` as a product of two numbers, the smaller one first: `factor` and its cofactor if it divides `size`; otherwise the
+/// two closest to each other of which the first is at most `factor` (unless that is -1). As in LyCORIS.
 fn split(size: usize, factor: i64) -> (usize, usize) {
     let given = usize::try_from(factor).ok().filter(|factor| *factor > 0);
     if let Some(factor) = given.filter(|factor| size.is_multiple_of(*factor)) {
@@ -155,14 +155,17 @@ impl Method for LokrConfig {
         check_alpha("alpha", self.alpha)?;
         self.dropout().check()?;
         if self.decompose_factor < -1 || self.decompose_factor == 0 {
-            let message = format!("{} divides nothing; set it to 1 or more, or -1", self.decompose_factor);
+            let message = format!(
+                "{} is not a valid factor; set it to 1 or more, or -1",
+                self.decompose_factor
+            );
             return Err(AdapterError::bad_field("decompose_factor", message));
         }
         let mut groups = Group::each(sites);
         self.patterns
             .resolve(&mut groups, self.r, self.alpha, |r, alpha| alpha / r as f64)?;
         for group in &groups {
-            // Beyond the size of both sides nothing is decomposed, and r is a number in the scale.
+            // If r exceeds the size of both sides, nothing is decomposed and r only sets the scale.
             group.check_rank(|site| site.d_in.max(site.d_out))?;
         }
         Ok(groups)
@@ -227,7 +230,7 @@ impl Part {
         }
     }
 
-    /// Two factors of the least rank there is without a decomposition.
+    /// Two factors of the lowest rank that is possible without a decomposition.
     fn factors(&self) -> (Tensor<2>, Tensor<2>) {
         match self {
             Self::Product(a, b) if a.dims()[1] < a.dims()[0].min(b.dims()[1]) => (a.clone(), b.clone()),
@@ -250,7 +253,7 @@ fn kronecker(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
     (left.reshape([l, 1, m, 1]) * right.reshape([1, k, 1, n])).reshape([l * k, m * n])
 }
 
-/// W₁ and W₂ as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundLokr {
     first: Part,

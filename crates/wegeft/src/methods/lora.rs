@@ -3,10 +3,11 @@
 //!
 //! - rsLoRA (Kalajdzievski 2023, arXiv 2312.03732), `use_rslora`: s = alpha / √r;
 //! - LoRA+ (Hayou et al. 2024, arXiv 2402.12354), `loraplus_lr_ratio`: a higher learning rate for B, 16 in the paper;
-//! - LoRA-FA (Zhang et al. 2023, arXiv 2308.03303), `freeze_a`: A stays as it started, and only the code `x Aᵀ`
-//!   of `[n, r]` is kept for the backward pass;
-//! - DoRA (Liu et al. 2024, arXiv 2402.09353), `use_dora`: learned magnitudes of the output columns, their norm a constant
-//!   to the backward pass; `lora_dropout` acts on what A reads and, unlike PEFT's, not on what the magnitudes scale;
+//! - LoRA-FA (Zhang et al. 2023, arXiv 2308.03303), `freeze_a`: A is not trained, and only `x Aᵀ`, `[n, r]`,
+//!   is saved for backward;
+//! - DoRA (Liu et al. 2024, arXiv 2402.09353), `use_dora`: learned magnitudes of the output columns, whose norms are
+//!   constants in the backward pass; unlike PEFT's, `lora_dropout` acts only on the input of A, not on what the magnitudes
+//!   scale;
 //! - PiSSA and OLoRA, `init_lora_weights`: see [`super::lora_init`].
 //!
 //! It also adapts embeddings, convolutions and the stacked weights of experts, with PEFT's names and shapes on disk.
@@ -42,7 +43,7 @@ pub struct LoraConfig {
     /// Numerator of the scale s.
     #[serde(rename = "lora_alpha")]
     pub alpha: f64,
-    /// Dropout on what A reads, in training.
+    /// Dropout on the input of A, in training.
     #[serde(rename = "lora_dropout", default)]
     pub dropout: f64,
     /// s = alpha / √r instead of alpha / r.
@@ -51,8 +52,8 @@ pub struct LoraConfig {
     /// Learned magnitudes of the output columns.
     #[serde(default)]
     pub use_dora: bool,
-    /// B has a bias, which starts at zero and is scaled as B A is. A layer that has no bias itself can then be called by
-    /// [`linear`](crate::linear) only, and not be merged.
+    /// B has a bias, which starts at zero and is scaled like B A. A layer without a bias of its own must then be called with
+    /// [`linear`](crate::linear), and cannot be merged.
     #[serde(
         default,
         deserialize_with = "null_as_default",
@@ -62,14 +63,14 @@ pub struct LoraConfig {
     /// What A and B start as.
     #[serde(rename = "init_lora_weights", default)]
     pub init: LoraInit,
-    /// A is not trained (LoRA-FA). PEFT has no such field: it is a setting of the optimizer there.
+    /// A is not trained (LoRA-FA). Not a field of PEFT's, where the optimizer has this setting.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub freeze_a: bool,
-    /// Learning rate of B over that of everything else (LoRA+); whatever builds the optimizer respects it. PEFT has no
-    /// such field: it is a setting of the optimizer there.
+    /// Learning rate of B relative to that of everything else (LoRA+), applied by
+    /// [`Adapted::learning_rates`](crate::Adapted::learning_rates). Not a field of PEFT's, where the optimizer has this setting.
     #[serde(default = "no_ratio", skip_serializing_if = "is_no_ratio")]
     pub loraplus_lr_ratio: f64,
-    /// Ranks and alphas of their own for some modules.
+    /// Ranks and alphas that differ for some modules.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -105,7 +106,7 @@ impl LoraConfig {
         self
     }
 
-    /// Sets the dropout on what A reads.
+    /// Sets the dropout on the input of A.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.dropout = p;
         self
@@ -141,7 +142,7 @@ impl LoraConfig {
         self
     }
 
-    /// Sets the learning rate of B over that of everything else (LoRA+).
+    /// Sets the learning rate of B relative to that of everything else (LoRA+).
     pub fn with_loraplus_lr_ratio(mut self, ratio: f64) -> Self {
         self.loraplus_lr_ratio = ratio;
         self
@@ -157,22 +158,19 @@ impl LoraConfig {
         check_probability("lora_dropout", self.dropout)?;
         if self.init.reads_weight() && self.alpha <= 0.0 {
             let message = format!(
-                "{} gives no scale to divide the weight's part by; set it above 0",
+                "is {}, but the part of the weight that A and B start from is divided by the scale; set it above 0",
                 self.alpha
             );
             return Err(AdapterError::bad_field("lora_alpha", message));
         }
         if self.lora_bias && (self.use_dora || self.init.reads_weight()) {
-            let message = "goes with neither use_dora nor a start from the weight; set false";
+            let message = "works neither with use_dora nor with an init_lora_weights that starts from the weight; set it to false";
             return Err(AdapterError::bad_field("lora_bias", message));
         }
         match self.loraplus_lr_ratio.is_finite() && self.loraplus_lr_ratio > 0.0 {
             true => Ok(()),
             false => {
-                let message = format!(
-                    "{} is not a ratio of learning rates; set it above 0",
-                    self.loraplus_lr_ratio
-                );
+                let message = format!("{} is not a valid ratio; set it above 0", self.loraplus_lr_ratio);
                 Err(AdapterError::bad_field("loraplus_lr_ratio", message))
             }
         }
@@ -208,7 +206,7 @@ impl Method for LoraConfig {
         let plain = plain && !self.use_dora;
         if let Some(site) = sites.iter().find(|site| site.kind != SiteKind::Matrix && !plain) {
             let message = format!(
-                "'{}' is of kind {:?}, where LoRA starts as init_lora_weights true or \"gaussian\" and without DoRA only",
+                "'{}' is of kind {:?}, for which LoRA supports only init_lora_weights true or \"gaussian\", and no DoRA",
                 site.module(),
                 site.kind
             );
@@ -218,7 +216,7 @@ impl Method for LoraConfig {
             let takes = |site: &Site| site.kind == SiteKind::Matrix || site.kind == SiteKind::Conv && site.has_bias;
             if let Some(site) = sites.iter().find(|site| !takes(site)) {
                 let message = format!(
-                    "'{}' cannot have one; it is for linear layers and convolutions with a bias",
+                    "'{}' cannot have one; only linear layers and convolutions with a bias can",
                     site.module()
                 );
                 return Err(AdapterError::bad_field("lora_bias", message));
@@ -251,8 +249,8 @@ impl Method for LoraConfig {
             specs.push(bias.with_lr_scale(self.loraplus_lr_ratio));
         }
         if self.init.reads_weight() {
-            // What (A, B) started as. PEFT subtracts their product from the frozen weight; here the residual is
-            // `s·(B A − B₀ A₀)`, so that the weight stays as it is and can be shared.
+            // The start of (A, B). PEFT subtracts their product from the frozen weight; here the residual is
+            // `s·(B A − B₀ A₀)`, so that the weight is unchanged and can be shared.
             specs.push(Spec::new("initial_a", "", [r, site.d_in]).constant());
             specs.push(Spec::new("initial_b", "", [site.d_out, r]).constant());
         }
@@ -306,7 +304,7 @@ impl Method for LoraConfig {
         !self.use_dora && !self.lora_bias
     }
 
-    // Adapters of embeddings once had the names of a linear layer's.
+    // Adapters of embeddings were once stored under the keys of a linear layer.
     fn respell(&self, names: &Names, tensors: &mut Tensors) {
         for (_, name) in names.values() {
             let former = match name.rsplit_once('.') {
@@ -334,7 +332,7 @@ fn residual(factors: &Factors, scale: f64) -> LowRank {
     LowRank { a, b, scale }
 }
 
-/// (A, B) as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundLora {
     a: Tensor<2>,
@@ -363,7 +361,7 @@ impl BoundLora {
         }
     }
 
-    /// What `residual`, that of (A, B), is with DoRA's magnitudes, if there are any.
+    /// `residual`, that of (A, B), with DoRA's magnitudes if there are any.
     fn scaled(&self, weight: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         match &self.dora {
             Some(dora) => {
@@ -411,7 +409,7 @@ impl Edit for BoundLora {
     fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
         assert!(
             !self.adds_to_output(),
-            "with lora_bias a layer without a bias must be called by wegeft::linear, not by Linear::forward, which adds none"
+            "lora_bias is set and a layer has no bias of its own: call it with wegeft::linear, since Linear::forward would add no bias"
         );
         let LowRank { a, b, scale } = self.factors();
         let a = dropped_inputs(a, self.dropout);

@@ -1,4 +1,4 @@
-//! What LoRA's factors start as: PEFT's `init_lora_weights`.
+//! Initialization of LoRA's factors: PEFT's `init_lora_weights`.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
@@ -9,32 +9,32 @@ use crate::error::AdapterError;
 use crate::site::Site;
 use crate::weights::Weights;
 
-/// Start of (A, B); on disk true, false or a name, as in PEFT.
+/// Initialization of A and B; on disk true, false or a name, as in PEFT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum LoraInit {
     /// `true`: A ~ U(±1/√d_in) (Kaiming-uniform, a = √5), B = 0.
     #[default]
     Kaiming,
-    /// `false`: A as above and B ~ U(±1/√r); the start is not the frozen model. For tests.
+    /// `false`: A as above and B ~ U(±1/√r), so that training does not start from the frozen model. For tests.
     Random,
     /// `"gaussian"`: A ~ N(0, 1/r), B = 0.
     Gaussian,
     /// `"pissa"` (Meng et al. 2024, arXiv 2404.02948): A and B are the r principal singular directions of W, each
-    /// with the root of the singular value. An exact decomposition on the host: minutes for a weight of 4096².
+    /// scaled by the root of its singular value. An exact decomposition on the CPU: minutes for a weight of 4096².
     Pissa,
     /// `"pissa_niter_N"`: the same by a randomised decomposition of N power iterations (Halko et al. 2011,
-    /// arXiv 0909.4061), seconds for such a weight. PEFT's draws its sketch from a global random state, so that an
-    /// adapter started so cannot be reloaded exactly, there or here; convert it to plain LoRA there first.
+    /// arXiv 0909.4061), seconds for such a weight. PEFT draws its sketch from the global random state, so an
+    /// adapter initialized this way cannot be reloaded exactly, there or here; convert it to plain LoRA in PEFT first.
     PissaNiter(usize),
     /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
     Olora,
-    /// A start of PEFT's that matters only for training, such as `"orthogonal"`: adapters that started this way
-    /// can be loaded, but not started here.
+    /// Another of PEFT's initializations, such as `"orthogonal"`: adapters that were initialized this way can be loaded, but
+    /// none can be started here.
     Elsewhere(Elsewhere),
 }
 
-/// Starts of PEFT's that leave the frozen weight as it is and are not implemented.
+/// Initializations of PEFT that leave the frozen weight unchanged and are not implemented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elsewhere {
     /// `"orthogonal"`
@@ -61,7 +61,7 @@ impl Elsewhere {
 
     pub(crate) fn refused(self) -> AdapterError {
         let message = format!(
-            "\"{}\" is for adapters that are loaded; start one with true, \"gaussian\", \"pissa\" or \"olora\"",
+            "\"{}\" is supported only in adapters that are loaded; choose true, \"gaussian\", \"pissa\" or \"olora\"",
             self.name()
         );
         AdapterError::bad_field("init_lora_weights", message)
@@ -89,7 +89,7 @@ impl TryFrom<Value> for LoraInit {
         };
         known.ok_or_else(|| {
             let message = format!(
-                "{value} is not implemented; choose among true, false, \"gaussian\", \"pissa\", \"pissa_niter_N\" and \
+                "{value} is not implemented; choose from true, false, \"gaussian\", \"pissa\", \"pissa_niter_N\" and \
                  \"olora\""
             );
             AdapterError::bad_field("init_lora_weights", message)
@@ -111,7 +111,7 @@ impl From<LoraInit> for Value {
     }
 }
 
-/// (A, B) of `[r, d_in]` and `[d_out, r]`, and once more as constants if their product is a part of the weight.
+/// A `[r, d_in]` and B `[d_out, r]`, and copies of them as constants if their product is a part of the weight.
 pub(crate) struct Start {
     pub a: Tensor<2>,
     pub b: Tensor<2>,
@@ -119,8 +119,7 @@ pub(crate) struct Start {
 }
 
 impl LoraInit {
-    /// True if (A, B) start as a part of the weight. The part is computed from the weight again on load: the same
-    /// weight gives the same bits.
+    /// True if A and B start as a part of the weight. On load that part is recomputed from the weight, with the same bits.
     pub fn reads_weight(&self) -> bool {
         matches!(self, Self::Pissa | Self::PissaNiter(_) | Self::Olora)
     }
@@ -139,7 +138,7 @@ impl LoraInit {
         };
         let zeros = || Tensor::zeros([site.d_out, r], device);
         let (a, b) = match self {
-            // What is loaded replaces the start of one from elsewhere.
+            // Factors that are loaded replace this start.
             Self::Kaiming | Self::Elsewhere(_) => (uniform([r, site.d_in], site.d_in), zeros()),
             Self::Random => (uniform([r, site.d_in], site.d_in), uniform([site.d_out, r], r)),
             Self::Gaussian => {
@@ -159,7 +158,7 @@ impl LoraInit {
         Ok(Start { a, b, initial: None })
     }
 
-    /// The part of the weight, over `scale`, without gradient.
+    /// The part of the weight divided by `scale`, without gradient.
     fn part(
         &self,
         site: &Site,
@@ -169,10 +168,7 @@ impl LoraInit {
     ) -> Result<(Tensor<2>, Tensor<2>), AdapterError> {
         let weight = weights.matrix(site);
         if !weight.clone().is_finite().all().into_scalar::<bool>() {
-            let message = format!(
-                "'{}' holds elements that are not finite; it cannot be decomposed",
-                site.path
-            );
+            let message = format!("'{}' has NaN or infinite elements and cannot be decomposed", site.path);
             return Err(AdapterError::bad_field("init_lora_weights", message));
         }
         let (u, s, vt) = match self {

@@ -1,12 +1,12 @@
 //! LoRA on weights other than matrices, as in PEFT:
 //!
 //! - an embedding `[vocabulary, d]`: `E' = E + s·(B A)ᵀ`, A `[r, vocabulary]` of zeros, B `[d, r]` normal;
-//! - a convolution `[out, in, ..]`: A a convolution to r channels of the same kernel, B one of kernel 1, so that the residual
-//!   is `s·B A` as a kernel;
-//! - experts `[experts, d_in, d_out]`: a pair for each, A `[experts·r, d_in]` and B `[d_out, r·experts]`.
+//! - a convolution `[out, in, ..]`: A is a convolution to r channels with the same kernel, B one with kernel 1, so that the
+//!   residual of the kernel is `s·B A`;
+//! - experts `[experts, d_in, d_out]`: a pair for each expert, A `[experts·r, d_in]` and B `[d_out, r·experts]`.
 //!
-//! `lora_dropout` acts on what A reads: on input channels, one mask for a forward pass. An embedding reads no activations,
-//! and as in PEFT nothing is dropped there.
+//! `lora_dropout` acts on the inputs of A: on input channels, with one mask per forward pass. As in PEFT, it has no effect on
+//! embeddings, which read no activations.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::group::Group;
 use crate::site::SiteKind;
 use crate::tensor::{cast, dropped};
 
-/// (A, B) of a site other than a matrix.
+/// The specs of A and B at a site that is not a matrix.
 pub(super) fn specs(group: &Group, init: LoraInit) -> (Spec, Spec) {
     let (site, r) = (group.site(), group.rank);
     let uniform = match init {

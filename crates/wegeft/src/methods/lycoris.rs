@@ -1,4 +1,4 @@
-//! What LoHa and LoKr have in common: how factors start, and what is left out in training.
+//! What LoHa and LoKr have in common: initialization and dropout of residuals.
 
 use burn::tensor::Tensor;
 
@@ -16,14 +16,14 @@ pub(super) fn yes() -> bool {
     true
 }
 
-/// What of a residual is left out, in training.
+/// Dropout of residuals, in training.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dropout {
     /// Probability for each output.
     pub rank: f64,
     /// Probability for the whole.
     pub module: f64,
-    /// Outputs that are left are scaled so that their sum is what it was.
+    /// Whether the residuals of the other outputs are scaled up, to keep their sum.
     pub rescaled: bool,
 }
 
@@ -33,11 +33,11 @@ impl Dropout {
         check_probability("module_dropout", self.module)
     }
 
-    /// `update`, `[.., d_out]`, without what is left out.
+    /// `update`, `[.., d_out]`, with dropout.
     pub(super) fn apply(&self, mut update: Tensor<2>) -> Tensor<2> {
         let (device, dtype) = (update.device(), update.dtype());
         let left = |count: usize, p: f64| {
-            // Dropout's own scale is taken off again: what is left is 1.
+            // Undoes the scale of `dropout`, so that the mask is of zeros and ones.
             let kept = dropped(Tensor::<2>::ones([1, count], (&device, dtype)), p);
             let is_left = kept.greater_elem(0.0).float();
             is_left.cast(dtype)
@@ -46,7 +46,7 @@ impl Dropout {
             let [_, d_out] = update.dims();
             let mask = left(d_out, self.rank);
             let share = match self.rescaled {
-                // At least one output counts, so that an empty mask is 0 and not NaN.
+                // Divides by at least one output, so that an empty mask gives 0 and not NaN.
                 true => mask.clone().mean().clamp_min(1.0 / d_out as f64),
                 false => Tensor::ones([1], (&device, dtype)),
             };

@@ -1,6 +1,6 @@
 //! MiSS (Matrix Shard Sharing, Kang and Yin 2024, arXiv 2409.15371): `y = x W + b + (Σ of x's shards of r) D`. The rows of the
-//! residual repeat with period r, so that one matrix D of `[r, d_out]`, which starts at 0, is all there is to train; x is summed
-//! shard by shard, and its product is one of r columns. The variants that PEFT has beside it:
+//! residual repeat with period r, so that only one matrix D, `[r, d_out]`, is trained. It starts at 0. The shards of x are
+//! summed, so that only a product with `[n, r]` is left. PEFT has two variants:
 //!
 //! - `mini`: D of `[r, mini_r]`, repeated along the outputs too;
 //! - `bat`: `W' = W + (W + I) D` in blocks of r by r, a D for each block of outputs: the residual depends on W.
@@ -21,7 +21,7 @@ use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
 use crate::tensor::{cast, dropped};
 
-/// Which MiSS it is, or what it starts as: PEFT's `init_weights`.
+/// The variant, or the initialization: PEFT's `init_weights`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissVariant {
@@ -39,10 +39,10 @@ pub enum MissVariant {
 pub struct MissConfig {
     /// Length of a shard, and rank of the residual.
     pub r: usize,
-    /// Outputs after which D repeats, in the variant `mini`.
+    /// Number of outputs after which D repeats, in the variant `mini`.
     #[serde(default = "one")]
     pub mini_r: usize,
-    /// Dropout on the layer's input as D reads it, in training.
+    /// Dropout on the input of D, in training.
     #[serde(rename = "miss_dropout", default)]
     pub dropout: f64,
     /// The variant.
@@ -75,13 +75,13 @@ impl MissConfig {
         self
     }
 
-    /// Sets the outputs after which D repeats, and the variant `mini`.
+    /// Sets the variant `mini`, and the number of outputs after which D repeats.
     pub fn with_mini_r(mut self, mini_r: usize) -> Self {
         (self.mini_r, self.variant) = (mini_r, MissVariant::Mini);
         self
     }
 
-    /// Sets the dropout on what D reads.
+    /// Sets the dropout on the input of D.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.dropout = p;
         self
@@ -101,7 +101,7 @@ impl MissConfig {
             ),
             MissVariant::Bat if self.dropout > 0.0 => bad(
                 "miss_dropout",
-                "acts on what D reads, which in the variant bat is W; set it to 0".into(),
+                "acts on the input of D, which in the variant bat is W; set it to 0".into(),
             ),
             _ => Ok(()),
         }
@@ -167,7 +167,7 @@ impl Method for MissConfig {
     }
 }
 
-/// D as a bound site sees it.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundMiss {
     /// `[r, d_out]`
@@ -176,7 +176,7 @@ struct BoundMiss {
 }
 
 impl BoundMiss {
-    /// The sum of x's shards, `[n, r]`; the last may be short.
+    /// The sum of the shards of x, `[n, r]`; the last shard may be shorter.
     fn summed(&self, x: Tensor<2>) -> Tensor<2> {
         let ([n, d_in], [r, _]) = (x.dims(), self.shard.dims());
         let shards = d_in / r;
@@ -231,7 +231,7 @@ impl Edit for BoundMiss {
     }
 }
 
-/// The blocks of the variant `bat` as a bound site sees them.
+/// The edit of a bound site in the variant `bat`.
 #[derive(Debug)]
 struct BoundBat {
     /// `[d_out / r, r, r]`

@@ -1,7 +1,7 @@
-//! OFT (Orthogonal Fine-Tuning, Qiu et al. 2023, arXiv 2306.07280; OFTv2, Qiu et al. 2025, arXiv 2506.19847): the channels
-//! that a layer reads are turned, block by block, before the frozen weight reads them: `y = (x R) W + b`, R block-diagonal
-//! and orthogonal. Each block is Cayley's transform of a skew-symmetric matrix, or the first terms of its Neumann series;
-//! only the upper triangles are stored. They start at 0, so that R = I.
+//! OFT (Orthogonal Fine-Tuning, Qiu et al. 2023, arXiv 2306.07280; OFTv2, Qiu et al. 2025, arXiv 2506.19847): the input
+//! channels of a layer are rotated block by block: `y = (x R) W + b`, with R block-diagonal and orthogonal. Each block is the
+//! Cayley transform of a skew-symmetric matrix, or the first terms of its Neumann series; only the upper triangles are stored.
+//! They start at 0, so that R = I.
 
 use std::sync::Arc;
 
@@ -19,34 +19,34 @@ use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast};
 
-/// Settings of OFT; names as in PEFT. Of `r` and `oft_block_size` one is given, the other 0.
+/// Settings of OFT; names as in PEFT. Either `r` or `oft_block_size` is set, and the other is 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OftConfig {
-    /// Number of blocks; 0 if their size is given.
+    /// Number of blocks; 0 if `oft_block_size` is set.
     #[serde(default)]
     pub r: usize,
-    /// Size of a block; 0 if their number is given. What does not divide d_in becomes the nearest number that does. PEFT before
-    /// 0.14 wrote another method under this name, without this field.
+    /// Size of a block; 0 if `r` is set. A size that does not divide d_in is rounded to the nearest divisor. Before version
+    /// 0.14, PEFT used this method's name for another method, without this field.
     pub oft_block_size: usize,
-    /// Share of the blocks that do not turn, in training.
+    /// Share of the blocks that are replaced by the identity, in training.
     #[serde(default)]
     pub module_dropout: f64,
-    /// The blocks stay within `eps` of the identity (constrained OFT).
+    /// Whether blocks are kept within `eps` of the identity (constrained OFT).
     #[serde(default)]
     pub coft: bool,
-    /// Greatest length of all blocks' skew-symmetric matrices, with `coft`.
+    /// Largest norm of all skew-symmetric matrices together, with `coft`.
     #[serde(default = "eps")]
     pub eps: f64,
-    /// All blocks of a site are one.
+    /// Whether all blocks of a site share one matrix.
     #[serde(default)]
     pub block_share: bool,
-    /// Terms of the Neumann series instead of the exact transform.
+    /// Whether to use the Neumann series instead of the exact transform.
     #[serde(default = "yes")]
     pub use_cayley_neumann: bool,
-    /// Number of those terms.
+    /// Number of terms of the series.
     #[serde(default = "five")]
     pub num_cayley_neumann_terms: usize,
-    /// R starts as I; else near it.
+    /// Whether R starts as I; otherwise it starts near I.
     #[serde(default = "yes")]
     pub init_weights: bool,
 }
@@ -85,7 +85,7 @@ impl OftConfig {
         self
     }
 
-    /// Sets whether all blocks of a site are one.
+    /// Sets whether all blocks of a site share one matrix.
     pub fn with_block_share(mut self, block_share: bool) -> Self {
         self.block_share = block_share;
         self
@@ -97,7 +97,7 @@ impl OftConfig {
         self
     }
 
-    /// Sets the share of the blocks that do not turn, in training.
+    /// Sets the share of the blocks that are replaced by the identity, in training.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.module_dropout = p;
         self
@@ -121,7 +121,7 @@ impl OftConfig {
         check_probability("module_dropout", self.module_dropout)?;
         if (self.r == 0) == (self.oft_block_size == 0) {
             let message = format!(
-                "is {} and oft_block_size {}; one of them is to be 0, since their product is d_in",
+                "is {} and oft_block_size is {}; set one of them to 0, since their product is d_in",
                 self.r, self.oft_block_size
             );
             return Err(AdapterError::bad_field("r", message));
@@ -129,21 +129,21 @@ impl OftConfig {
         if self.coft && !(self.eps.is_finite() && self.eps > 0.0) {
             return Err(AdapterError::bad_field(
                 "eps",
-                format!("{} is not a valid length; set it above 0", self.eps),
+                format!("{} is not a valid norm; set it above 0", self.eps),
             ));
         }
-        // More terms than this change nothing in f32 of any matrix that the series converges for.
+        // More terms make no difference in f32 if the series converges.
         match self.use_cayley_neumann && !(1..=64).contains(&self.num_cayley_neumann_terms) {
             false => Ok(()),
             true => {
-                let message = format!("{} is not from 1 to 64", self.num_cayley_neumann_terms);
+                let message = format!("{} is out of range; choose 1 to 64", self.num_cayley_neumann_terms);
                 Err(AdapterError::bad_field("num_cayley_neumann_terms", message))
             }
         }
     }
 }
 
-/// The divisor of `size` nearest to `wanted`, the smaller of two as near.
+/// The divisor of `size` nearest to `wanted`; the smaller one of two equally near.
 fn nearest_divisor(size: usize, wanted: usize) -> usize {
     let divisors = (1..=size).filter(|divisor| size.is_multiple_of(*divisor));
     divisors.min_by_key(|divisor| divisor.abs_diff(wanted)).unwrap_or(1)
@@ -168,7 +168,7 @@ impl Method for OftConfig {
             let (_, size) = self.blocks(site);
             if size < 2 {
                 let message = format!(
-                    "leaves blocks of 1 for the {} channels of '{}', which cannot turn",
+                    "gives blocks of size 1 for the {} channels of '{}', which cannot rotate",
                     site.d_in,
                     site.module()
                 );
@@ -205,26 +205,26 @@ impl Method for OftConfig {
         };
         Arc::new(BoundOft {
             turn: Turn::new(blocks),
-            // As in PEFT, a block that all channels share always turns.
+            // As in PEFT, a matrix that all blocks share is never dropped.
             dropout: if self.block_share { 0.0 } else { self.module_dropout },
         })
     }
 }
 
-/// `upper` with every block's skew-symmetric matrix shortened to eps / √blocks where it is longer. The gradient passes as
-/// it is: PEFT shortens the parameter itself in each forward pass, which gives the same outputs.
+/// `upper` with the norm of every block's skew-symmetric matrix limited to eps / √blocks. The gradient passes unchanged: PEFT
+/// clips the parameter itself in each forward pass, which gives the same outputs.
 fn constrained(upper: Tensor<2>, eps: f64) -> Tensor<2> {
     let [blocks, _] = upper.dims();
     let most = eps / (blocks as f64).sqrt();
     let fixed = upper.clone().detach();
-    // Both triangles count: √2 times the length of one.
+    // Both triangles count: √2 times the norm of one.
     let length = fixed.clone().powi_scalar(2).sum_dim(1).mul_scalar(2.0).sqrt();
     let shorter = length.clamp_min(most).recip().mul_scalar(most);
     let step = fixed.clone() * shorter - fixed;
     upper + step
 }
 
-/// The blocks as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundOft {
     turn: Turn,
@@ -285,7 +285,7 @@ mod tests {
         case(OftConfig::new(2)).check();
         case(OftConfig::new(4).with_exact(true)).check();
         case(OftConfig::new(3).with_block_share(true)).check();
-        // What is shortened passes its gradient on as if it were not.
+        // A clipped block passes its gradient on as if it were not clipped.
         case(OftConfig::new(4).with_constraint(0.01))
             .with_exact_gradients(&[])
             .check();

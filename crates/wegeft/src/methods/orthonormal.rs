@@ -1,12 +1,12 @@
-//! Orthonormal factors of a matrix: decompositions on the host, and a rotation that stays orthonormal in training.
+//! Orthonormal factors: matrix decompositions on the CPU, and a matrix that stays orthonormal in training.
 
 use burn::linalg;
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use rand_mt::Mt;
 
-/// QR sweeps a singular value: LAPACK gives up after 6·n in all; finite input needs two or three.
+/// QR sweeps per singular value: LAPACK gives up after 6·n in total; finite input needs two or three.
 const SWEEPS: usize = 1000;
-/// Columns beyond the rank that a randomised decomposition works with (Halko et al. 2011, section 4.2).
+/// Oversampling of the randomized decomposition (Halko et al. 2011, section 4.2).
 const OVERSAMPLING: usize = 8;
 
 /// The first `r` singular triplets of a finite matrix `[m, n]`: U of `[m, r]`, S of `[r]`, Vᵀ of `[r, n]`.
@@ -58,9 +58,9 @@ pub(crate) fn uniform(shape: [usize; 2], bound: f32, generator: &mut Mt, device:
 /// R of `[r, d]` with orthonormal rows, from any r vectors of `[r, d]`, r ≤ d: the first r columns of the product of their
 /// Householder reflections, transposed. A vector of zeros reflects nothing.
 ///
-/// Orthonormal whatever the vectors are, so that a plain gradient step on them keeps R so; as many parameters as R has.
-/// The product is formed at once, `I − Vᵀ T V` with `T⁻¹ + T⁻ᵀ = V Vᵀ` (the compact WY form, Schreiber and Van Loan 1989).
-/// What rounding leaves of a deviation, up to 1e-4 where vectors are nearly parallel, one Newton-Schulz step squares.
+/// R is orthonormal for any vectors, so that it stays orthonormal under plain gradient steps; the vectors have as many
+/// elements as R. The product is computed as `I − Vᵀ T V` with `T⁻¹ + T⁻ᵀ = V Vᵀ` (the compact WY form, Schreiber and Van Loan
+/// 1989). Rounding errors, up to 1e-4 for nearly parallel vectors, are squared by one Newton-Schulz step.
 pub(crate) fn rotation(reflectors: Tensor<2>) -> Tensor<2> {
     let [r, d] = reflectors.dims();
     let device = reflectors.device();
@@ -85,10 +85,10 @@ pub(crate) fn rotation(reflectors: Tensor<2>) -> Tensor<2> {
     rotation.clone() - deviation.mul_scalar(0.5).matmul(rotation)
 }
 
-/// Each row divided by its length, of any finite length; a row of zeros stays one.
+/// Divides each row by its length, which may be any finite number; rows of zeros stay zero.
 fn normalized(rows: Tensor<2>) -> Tensor<2> {
-    // Squares of what is very small or very large are 0 or infinite. The direction does not depend on this factor, and so
-    // the gradient need not go through it.
+    // Squares of very small or very large elements are 0 or infinite. The direction does not depend on this factor, so the
+    // gradient need not go through it.
     let largest = rows.clone().detach().abs().max_dim(1).clamp_min(f32::MIN_POSITIVE);
     let rows = rows / largest;
     let lengths = rows.clone().square().sum_dim(1).clamp_min(0.5).sqrt();
@@ -119,8 +119,8 @@ fn same_block(r: usize, size: usize, device: &Device) -> Tensor<2, Bool> {
     rows.equal(block.reshape([1, r]).expand([r, r]))
 }
 
-/// `R Rᵀ − I` of `R = I − product`, `[r, r]`. Summed a few columns at a time, and without the ones of I: added to a one, what
-/// is small loses its last digits, which are what is asked for here.
+/// `R Rᵀ − I` of `R = I − product`, `[r, r]`. Summed a few columns at a time, and without ever adding the ones of I: added to
+/// 1, small numbers lose the digits that matter here.
 fn deviation(product: &Tensor<2>) -> Tensor<2> {
     const COLUMNS: usize = 32;
     let [r, d] = product.dims();
@@ -136,7 +136,7 @@ fn deviation(product: &Tensor<2>) -> Tensor<2> {
     squares - first.clone() - first.transpose()
 }
 
-/// Vectors whose [`rotation`] is drawn evenly from all of that shape, up to the signs of its rows: the reflections of
+/// Vectors whose [`rotation`] is uniformly distributed over all matrices of that shape, up to the signs of its rows: the reflections of
 /// the Householder QR of a Gaussian matrix (Stewart 1980).
 pub(crate) fn random_reflectors(r: usize, d: usize, device: &Device) -> Tensor<2> {
     let gaussian = Tensor::<2>::random([r, d], Distribution::Normal(0.0, 1.0), device);

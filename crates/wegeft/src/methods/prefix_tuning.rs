@@ -1,7 +1,8 @@
 //! Prefix tuning (Li and Liang 2021, arXiv 2101.00190): trained keys and values of virtual tokens in front of those of every
 //! layer of a language model. On disk as in PEFT: one tensor, `prompt_embeddings`, of
 //! `[tokens, layers · 2 · kv_heads · head_dim]`, the keys of a layer before its values. They are trained as they are stored;
-//! PEFT's projection of them (`prefix_projection`) is part of training only, so that its adapters can be loaded.
+//! PEFT's `prefix_projection`, an MLP that produces them in training, is not implemented. PEFT stores its result, so such
+//! adapters can be loaded.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::method::{self, Method};
 use crate::site::{Places, Site};
 use crate::targets::Targets;
 
-/// What the keys and values start as.
+/// Initialization of the keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrefixInit {
@@ -31,16 +32,16 @@ pub enum PrefixInit {
 pub struct PrefixTuningConfig {
     /// Number of virtual tokens.
     pub num_virtual_tokens: usize,
-    /// What their keys and values start as: standard normal if absent, as in PEFT.
+    /// How their keys and values are initialized; standard normal if absent, as in PEFT.
     #[serde(default)]
     pub init_weights: Option<PrefixInit>,
-    /// True in the file of an adapter that PEFT trained through a projection.
+    /// True in the file of an adapter that PEFT trained with a projection.
     #[serde(default, deserialize_with = "null_as_default")]
     pub prefix_projection: bool,
 }
 
 impl PrefixTuningConfig {
-    /// That many virtual tokens, which start at random.
+    /// The given number of virtual tokens, initialized at random.
     pub fn new(num_virtual_tokens: usize) -> Self {
         Self {
             num_virtual_tokens,
@@ -49,7 +50,7 @@ impl PrefixTuningConfig {
         }
     }
 
-    /// Sets what keys and values start as.
+    /// Sets how keys and values are initialized.
     pub fn with_init_weights(mut self, init: Option<PrefixInit>) -> Self {
         self.init_weights = init;
         self
@@ -70,7 +71,7 @@ impl Method for PrefixTuningConfig {
             false => Ok(()),
             true => Err(AdapterError::bad_field(
                 "prefix_projection",
-                "training through a projection is not implemented; set false",
+                "training with a projection is not implemented; set it to false",
             )),
         }
     }

@@ -15,16 +15,16 @@ use crate::method::{self, Method};
 use crate::site::{Places, Site};
 use crate::targets::Targets;
 
-/// What the virtual tokens start as.
+/// Initialization of the virtual tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PromptInit {
-    /// Standard normal, as PEFT's.
+    /// Standard normal, as in PEFT.
     #[default]
     Random,
-    /// Rows of the embedding. Only an adapter that is loaded may have it.
+    /// Random rows of the embedding. Supported only in adapters that are loaded.
     SampleVocab,
-    /// The embeddings of a text. Only an adapter that is loaded may have it.
+    /// The embeddings of a text. Supported only in adapters that are loaded.
     Text,
 }
 
@@ -33,13 +33,13 @@ pub enum PromptInit {
 pub struct PromptTuningConfig {
     /// Number of virtual tokens.
     pub num_virtual_tokens: usize,
-    /// What they start as.
+    /// How they are initialized.
     #[serde(default)]
     pub prompt_tuning_init: PromptInit,
 }
 
 impl PromptTuningConfig {
-    /// That many virtual tokens, which start at random.
+    /// The given number of virtual tokens, initialized at random.
     pub fn new(num_virtual_tokens: usize) -> Self {
         Self {
             num_virtual_tokens,
@@ -62,7 +62,7 @@ impl Method for PromptTuningConfig {
             PromptInit::Random => Ok(()),
             _ => Err(AdapterError::bad_field(
                 "prompt_tuning_init",
-                "SAMPLE_VOCAB and TEXT are read from adapters only, not started from; set RANDOM",
+                "SAMPLE_VOCAB and TEXT are supported only in adapters that are loaded; set RANDOM",
             )),
         }
     }

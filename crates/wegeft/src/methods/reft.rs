@@ -1,16 +1,17 @@
 //! ReFT (Representation Fine-Tuning, Wu et al. 2024, arXiv 2404.03592): low-rank edits of hidden states at the
 //! first and last tokens.
 //!
-//! - LoReFT: `h + Rᵀ(W h + b − R h)`, R of `[r, d]` with orthonormal rows. R stays orthonormal because what is trained
-//!   is r reflection vectors of the same shape, from which each forward pass makes R, the product of their reflections;
+//! - LoReFT: `h + Rᵀ(W h + b − R h)`, R `[r, d]` with orthonormal rows. R stays orthonormal because the trained
+//!   parameters are r reflection vectors of the same shape, and each forward pass computes R as the product of their
+//!   reflections;
 //! - DiReFT: `h + W₂ᵀ(W₁ h + b)`.
 //!
-//! The weights start random, as in the authors' library: the adapted model does not start as the frozen one. The
-//! paper's settings for LLaMA 7B: r = 8, position f7+l7 with shared weights, every layer's output.
+//! The weights start at random, as in the authors' library, so the adapted model does not start as the frozen one. The
+//! paper's settings for LLaMA 7B: r = 8, positions f7+l7 with shared weights, the output of every layer.
 //!
-//! In a model that says where its prompts are ([`Hook::forward_in`](crate::Hook::forward_in), as decoders do), positions
-//! count within each prompt, as in the paper: neither what follows it nor padding is edited, so that an adapter stays bound
-//! while a text is generated. Elsewhere they count within the tokens that a pass reads.
+//! In a model that says where its prompts are ([`Hook::forward_in`](crate::Hook::forward_in), as decoders do), positions are
+//! counted within each prompt, as in the paper: neither padding nor what follows a prompt is edited, so that generation works
+//! with the adapter bound. In other models they are counted within the tokens of the forward pass.
 
 use std::sync::{Arc, OnceLock};
 
@@ -41,17 +42,17 @@ pub enum Intervention {
     Direft,
 }
 
-/// Which tokens are edited; on disk `all`, or the first and last n as in `f7+l7`, `f5`, `l1`.
+/// Which tokens are edited; on disk `all`, or the first and last n, such as `f7+l7`, `f5` or `l1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Positions {
     /// All of them.
     All,
-    /// Those at the ends.
+    /// The first and last ones.
     Ends {
-        /// Number from the first on.
+        /// Number of first tokens.
         first: usize,
-        /// Number up to the last.
+        /// Number of last tokens.
         last: usize,
     },
 }
@@ -88,7 +89,7 @@ impl From<Positions> for String {
     }
 }
 
-/// Settings of ReFT. `target_modules` names hooks; without, every block's `output`.
+/// Settings of ReFT. `target_modules` names hooks; by default the `output` of every block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReftConfig {
     /// Rank of the edit.
@@ -97,7 +98,7 @@ pub struct ReftConfig {
     pub intervention: Intervention,
     /// Which tokens.
     pub position: Positions,
-    /// The first and the last tokens have the same weights ("tied"); otherwise each end its own.
+    /// Whether first and last tokens share one set of weights.
     pub share_weights: bool,
     /// Dropout on the edit, in training.
     #[serde(default)]
@@ -142,7 +143,7 @@ impl ReftConfig {
         self
     }
 
-    /// Number of edits with weights of their own.
+    /// Number of sets of weights.
     fn edits(&self) -> usize {
         match self.position {
             Positions::Ends { first, last } if !self.share_weights && first > 0 && last > 0 => 2,
@@ -180,7 +181,7 @@ impl Method for ReftConfig {
         Ok(groups)
     }
 
-    /// For each edit the vectors that R is made of, or W₂, `[r, d]`; W, or W₁, `[r, d]`; b, `[r]`.
+    /// For each set: the reflection vectors of R, or W₂, `[r, d]`; W, or W₁, `[r, d]`; b, `[r]`.
     fn specs(&self, group: &Group) -> Vec<Spec> {
         let (r, d) = (self.r, group.site().d_in);
         let uniform = Init::Uniform(1.0 / (d as f64).sqrt());
@@ -199,7 +200,7 @@ impl Method for ReftConfig {
     }
 
     fn start(&self, group: &Group, _weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
-        // In the order of the specs, which random numbers are drawn in.
+        // In the order of the specs, in which random numbers are drawn.
         let start = |spec: Spec| {
             let name = spec.name.clone();
             match self.intervention == Intervention::Loreft && name.ends_with("write") {
@@ -239,14 +240,14 @@ impl Method for ReftConfig {
     }
 }
 
-/// The edits as a bound hook sees them.
+/// The edit of a bound hook.
 #[derive(Debug)]
 struct BoundReft {
     /// As they are trained.
     factors: Vec<BoundFactor>,
-    /// True if `write` holds the vectors that R is made of.
+    /// True if `write` holds the reflection vectors of R.
     rotates: bool,
-    /// As they act; R is made when the first pass needs it.
+    /// The matrices that act; R is computed when it is first needed.
     edits: OnceLock<Vec<BoundFactor>>,
     first: usize,
     last: usize,
@@ -268,7 +269,7 @@ impl BoundFactor {
         h + change.reshape([batch, tokens, d])
     }
 
-    /// What is added to `rows`, `[n, d]`.
+    /// The edit that is added to `rows`, `[n, d]`.
     fn change(&self, rows: Tensor<2>, dropout: f64) -> Tensor<2> {
         let dtype = rows.dtype();
         let rows = cast(rows, self.read.dtype());
@@ -333,7 +334,7 @@ impl Edit for BoundReft {
             let chosen = places.filter(|(_, place)| place.as_ref().is_some_and(chosen));
             chosen.map(|(row, _)| row as i64).collect()
         };
-        // Ends that share their weights are one product.
+        // With shared weights, both ends are one product.
         let ends = match edits {
             [one] => vec![(one, rows_of(&|place| is_first(place) || is_last(place)))],
             _ => vec![(&edits[0], rows_of(&is_first)), (&edits[1], rows_of(&is_last))],

@@ -1,6 +1,6 @@
-//! Rows of an embedding that are trained in full: beside whatever the method does, PEFT's `trainable_token_indices`, or by
-//! themselves, its TRAINABLE_TOKENS. The bank holds the rows in place of the table's, `[tokens, d_model]`; they start as the
-//! table's own. Of a head, a linear layer, the rows are those of PyTorch's weight: what puts out the logits of these tokens.
+//! Rows of an embedding that are trained in full, beside another method (PEFT's `trainable_token_indices`) or on their own
+//! (its TRAINABLE_TOKENS). The bank holds the trained rows, `[tokens, d_model]`, which start as copies of the table's. In a
+//! head, which is a linear layer, they are the rows of PyTorch's weight: those that compute the logits of these tokens.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const FIELD: &str = "trainable_token_indices";
 #[derive(Debug, Clone)]
 pub(crate) struct TokenRows {
     indices: TokenIndices,
-    /// What a layer's adapter is called on disk, with a dot; nothing for the method by itself.
+    /// Name of a layer's adapter on disk, with a dot; empty if the method is used on its own.
     holder: &'static str,
 }
 
@@ -37,7 +37,7 @@ pub struct TrainableTokensConfig {
 }
 
 impl TrainableTokensConfig {
-    /// These rows.
+    /// Trains these rows.
     pub fn new(token_indices: impl IntoIterator<Item = usize>) -> Self {
         Self {
             token_indices: token_indices.into_iter().collect(),
@@ -87,7 +87,7 @@ impl TokenRows {
         }
     }
 
-    /// `sites`, if each has the rows.
+    /// `sites`, if each has all of the rows.
     fn check(&self, sites: Vec<Site>) -> Result<Vec<Site>, AdapterError> {
         let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
         for site in &sites {
@@ -97,7 +97,10 @@ impl TokenRows {
             }
             let (rows, _) = table(site);
             if let Some(index) = indices.iter().find(|index| **index >= rows) {
-                return bad(format!("'{}' has {rows} rows, and no row {index}", site.module()));
+                return bad(format!(
+                    "'{}' has {rows} rows, so there is no row {index}",
+                    site.module()
+                ));
             }
             let mut sorted = indices.to_vec();
             sorted.sort_unstable();
@@ -132,15 +135,16 @@ impl Method for TokenRows {
     fn sites(&self, places: &Places, _targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         let is_table = |param: &&ParamInfo| SiteKind::of(param) == Some(SiteKind::Embedding);
         let tables: Vec<&ParamInfo> = places.params.iter().filter(is_table).collect();
-        // By its name a head can be meant too.
+        // A name can also mean a head.
         let is_head = |param: &&ParamInfo| is_table(param) || param.is_linear_weight();
         let heads: Vec<&ParamInfo> = places.params.iter().filter(is_head).collect();
         let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
         let chosen = match &self.indices {
-            TokenIndices::All(_) if tables.len() != 1 => {
+            TokenIndices::All(_) if tables.is_empty() => return bad("the model has no embedding".to_string()),
+            TokenIndices::All(_) if tables.len() > 1 => {
                 let names = nearest(&tables, "embed_tokens");
                 return bad(format!(
-                    "the model has {} embeddings; name those meant: {names}",
+                    "the model has {} embeddings; say by name whose rows are meant: {names}",
                     tables.len()
                 ));
             }
@@ -198,7 +202,7 @@ impl Method for TokenRows {
     }
 }
 
-/// Rows and width of PyTorch's weight: a linear layer's is the transpose of ours.
+/// Rows and width of the weight in PyTorch's orientation, which for a linear layer is the transpose of Burn's.
 fn table(site: &Site) -> (usize, usize) {
     match site.kind {
         SiteKind::Embedding => (site.d_in, site.d_out),
@@ -211,13 +215,13 @@ fn indices(indices: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_ints(indices.as_slice(), device)
 }
 
-/// The rows as a bound table sees them.
+/// The edit of a bound table.
 #[derive(Debug)]
 struct BoundTokens {
     /// `[tokens, d_model]`
     rows: Tensor<2>,
     indices: Vec<usize>,
-    /// False for a linear layer, whose columns here are the rows.
+    /// False for a linear layer, whose columns in Burn are these rows.
     of_table: bool,
 }
 

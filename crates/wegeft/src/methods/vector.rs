@@ -1,5 +1,5 @@
 //! A bias or a norm's scale that is trained in full: the factor of BitFit and of LayerNorm tuning. The bank holds
-//! the trained copy, and the backbone's own vector stays as it is, so that adapters can share the backbone.
+//! the trained copy and the backbone's own vector is unchanged, so that adapters can share the backbone.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::group::Group;
 use crate::tensor::cast;
 use crate::weights::Weights;
 
-/// The vector in place of the model's, `[d]`. `prefix` stands before its name on disk.
+/// The vector that replaces the model's, `[d]`. `prefix` precedes its name on disk.
 pub(super) fn spec(group: &Group, prefix: &str) -> Spec {
     let site = group.site();
     let field = match site.path.rsplit('.').next() {
@@ -33,7 +33,7 @@ pub(super) fn bind(factors: &Factors) -> Arc<dyn Edit> {
     })
 }
 
-/// The vector as a bound site sees it.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundVector {
     value: Tensor<1>,

@@ -2,9 +2,9 @@
 //! `y = x W + b ∘ ((d ∘ (x Aᵀ)) Bᵀ)`. A and B are random, frozen and shared by all sites; only the vectors d of
 //! `[r]` and b of `[d_out]` are trained. d starts at 0.1 and b at 0, as in the paper (section 4) and in PEFT.
 //!
-//! A of `[r, greatest d_in]` and B of `[greatest d_out, r]` exist once; a smaller site reads their first columns and
-//! rows. They are drawn from `projection_prng_key` as PEFT draws them on the CPU, so that an adapter saved without
-//! them (`save_projection: false`) loads here too.
+//! A, `[r, largest d_in]`, and B, `[largest d_out, r]`, exist once; smaller sites use their first columns and rows. They are
+//! drawn from `projection_prng_key` as PEFT draws them on the CPU, so that adapters saved without them
+//! (`save_projection: false`) load here too.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::tensor::{cast, dropped, dropped_inputs};
 /// Settings of VeRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VeraConfig {
-    /// Rank of A and B: higher than LoRA's, since it costs r trained parameters a site.
+    /// Rank of A and B: higher than LoRA's, since it costs only r trainable parameters per site.
     pub r: usize,
     /// Start of d.
     #[serde(default = "d_initial")]
@@ -35,10 +35,10 @@ pub struct VeraConfig {
     /// Seed of A and B.
     #[serde(default)]
     pub projection_prng_key: u32,
-    /// A and B are saved with the adapter.
+    /// Whether A and B are saved with the adapter.
     #[serde(default = "saved")]
     pub save_projection: bool,
-    /// Dropout on what A reads, in training.
+    /// Dropout on the input of A, in training.
     #[serde(rename = "vera_dropout", default)]
     pub dropout: f64,
 }
@@ -81,7 +81,7 @@ impl VeraConfig {
         self
     }
 
-    /// Sets the dropout on what A reads.
+    /// Sets the dropout on the input of A.
     pub fn with_dropout(mut self, p: f64) -> Self {
         self.dropout = p;
         self
@@ -118,7 +118,7 @@ impl Method for VeraConfig {
         ]
     }
 
-    /// A `[r, greatest d_in]` and B `[greatest d_out, r]`.
+    /// A `[r, largest d_in]` and B `[largest d_out, r]`.
     fn shared(&self, groups: &[Group], device: &Device) -> Factors {
         let greatest = |size: fn(&Site) -> usize| groups.iter().map(|group| size(group.site())).max().unwrap_or(0);
         let shapes = [
@@ -164,7 +164,7 @@ impl Method for VeraConfig {
     }
 }
 
-/// Vectors and matrices as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug)]
 struct BoundVera {
     a: Tensor<2>,
@@ -185,7 +185,7 @@ impl BoundVera {
 }
 
 impl Edit for BoundVera {
-    // The vectors go on the activations: scaled copies of A and B would be d_in·r and d_out·r elements a step.
+    // The vectors scale activations: scaled copies of A and B would take d_in·r and d_out·r elements at every step.
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let read = dropped(cast(x, self.a.dtype()), self.dropout);

@@ -23,7 +23,7 @@ pub(super) fn spec(group: &Group, num_virtual_tokens: usize) -> Spec {
     Spec::new("tokens", "prompt_embeddings", shape).with_whole_key()
 }
 
-/// The tokens as a bound [`crate::TokenHook`] sees them.
+/// The edit of a bound [`crate::TokenHook`].
 #[derive(Debug)]
 pub(super) struct BoundTokens {
     /// `[tokens, width]`

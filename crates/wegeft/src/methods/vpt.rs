@@ -1,9 +1,8 @@
-//! VPT (Visual Prompt Tuning, Jia et al. 2022, arXiv 2203.12119): trained tokens after the CLS token, at the first
-//! block only (shallow), or at every block in place of those before (deep).
+//! VPT (Visual Prompt Tuning, Jia et al. 2022, arXiv 2203.12119): trained tokens after the CLS token, added at the first
+//! block only (shallow), or at every block, where they replace those of the block before (deep).
 //!
-//! They start as U(±√(6 / (3·patch² + d))), the authors' Xavier-uniform over a patch and a token; 5 tokens, deep,
-//! are the setting of WeGeFT's vision experiments. There is no dropout on them. A backbone
-//! that pools over patch tokens leaves the prompts out.
+//! They start from U(±√(6 / (3·patch² + d))), the authors' Xavier-uniform over a patch and a token. WeGeFT's vision
+//! experiments use 5 tokens, deep. There is no dropout on them. A backbone that pools over patch tokens excludes the prompts.
 
 use std::sync::Arc;
 
@@ -20,14 +19,14 @@ use crate::site::{Places, Site};
 use crate::targets::Targets;
 use crate::tensor::cast;
 
-/// Settings of VPT. `target_modules` names hooks; without, every block's `input`.
+/// Settings of VPT. `target_modules` names hooks; by default the `input` of every block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VptConfig {
-    /// Number of prompt tokens; PEFT's name in its prompt methods.
+    /// Number of prompt tokens (PEFT's name in its prompt methods).
     pub num_virtual_tokens: usize,
-    /// Prompts of its own for every block.
+    /// Whether every block has its own prompt tokens.
     pub deep: bool,
-    /// Side of a patch in pixels; only the start depends on it.
+    /// Side of a patch in pixels, used for initialization only.
     #[serde(default = "patch_size")]
     pub patch_size: usize,
     /// Tokens before the prompts: 1 for a CLS token, 0 for a backbone without.
@@ -44,7 +43,7 @@ fn prefix_tokens() -> usize {
 }
 
 impl VptConfig {
-    /// That many prompt tokens, for patches of 16 pixels, after a CLS token.
+    /// The given number of prompt tokens after a CLS token, for patches of 16 pixels.
     pub fn new(num_virtual_tokens: usize, deep: bool) -> Self {
         Self {
             num_virtual_tokens,
@@ -111,7 +110,7 @@ impl Method for VptConfig {
     }
 }
 
-/// The prompt tokens as a bound hook sees them.
+/// The edit of a bound hook.
 #[derive(Debug)]
 struct BoundPrompt {
     /// `[prompts, d]`

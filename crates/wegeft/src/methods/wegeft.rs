@@ -5,7 +5,7 @@
 //!
 //! - input form `y = (x + s·(x psiᵀ) phiᵀ) W + b`: the frozen weight is used once, as it is, and no term of the
 //!   adapter grows with d_in·d_out. The default;
-//! - residual form `y = x W + s·(x psiᵀ) (phiᵀ W) + b`, the reference's: where W·phi itself is changed, by dropout
+//! - residual form `y = x W + s·(x psiᵀ) (phiᵀ W) + b`, the reference's: used if W·phi itself is changed, by dropout
 //!   on W or by a generator's blocks;
 //! - output form `y = z + s·(z psiᵀ) phiᵀ + b` with `z = x W`. The bias is not edited, so that the residual is one
 //!   of the weight alone, merges, and exports as LoRA (`B = phi`, `A = psi W`). (The reference's activation form
@@ -39,10 +39,10 @@ use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// `W (I + s·phi·psi)`: all members of a group have equal d_in.
+    /// `W (I + s·phi·psi)`: all sites of a group have equal d_in.
     #[default]
     Input,
-    /// `(I + s·phi·psi) W`: all members of a group have equal d_out.
+    /// `(I + s·phi·psi) W`: all sites of a group have equal d_out.
     Output,
 }
 
@@ -82,9 +82,9 @@ pub struct WegeftConfig {
     /// Blocks between phi and psi (input side).
     #[serde(default)]
     pub generator: GeneratorConfig,
-    /// Ranks and alphas of their own for some modules, the same for all of a group; with [`Sharing::Tied`] as the WeGeFT fork of
-    /// PEFT reads them: the first key that matches, of both fields, is looked up in both, and sites of one group may have scales
-    /// of their own.
+    /// Ranks and alphas that differ for some modules; all sites of a group must agree. With [`Sharing::Tied`] they are read as
+    /// in the WeGeFT fork of PEFT: one key per site, the first of either field that matches, is looked up in both fields, and
+    /// sites of one group may have different scales.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -147,7 +147,7 @@ impl WegeftConfig {
         self
     }
 
-    /// Refuses combinations that have no meaning.
+    /// Refuses combinations that make no sense.
     fn check(&self) -> Result<(), AdapterError> {
         check_alpha("alpha", self.alpha)?;
         self.generator.check()?;
@@ -157,7 +157,7 @@ impl WegeftConfig {
         if self.side == Side::Output && self.weight_dropout > 0.0 {
             return bad(
                 "weight_dropout",
-                "acts before W·phi, which the output side has not; set side = input or 0",
+                "acts on W before W·phi, which only the input side computes; set side = input, or set it to 0",
             );
         }
         if self.generator.is_identity() {
@@ -166,19 +166,19 @@ impl WegeftConfig {
         if self.side == Side::Output {
             return bad(
                 "generator",
-                "a generator reads W·phi, which the output side has not; set side = input",
+                "a generator reads W·phi, which only the input side computes; set side = input",
             );
         }
         if self.zero_factor == ZeroFactor::Phi {
             return bad(
                 "zero_factor",
-                "with a generator only psi = 0 starts as the frozen model; set psi",
+                "with a generator, the start is the frozen model only if psi = 0; set it to psi",
             );
         }
         Ok(())
     }
 
-    /// Size that all members of a group share, and that bounds the rank: d_in or d_out.
+    /// The size that all sites of a group share and that limits the rank: d_in or d_out.
     fn shared_size(&self, site: &Site) -> usize {
         match self.side {
             Side::Input => site.d_in,
@@ -268,7 +268,7 @@ impl Method for WegeftConfig {
     }
 }
 
-/// (phi, psi) as a bound site sees them.
+/// The edit of a bound site.
 #[derive(Debug, Clone)]
 struct BoundWegeft {
     /// Which generator this is, the same at every site of its group.
@@ -299,7 +299,7 @@ impl BoundWegeft {
 
     /// `block(W phi)`, `[d_out, r]`, for `weight` of `[d_in, d_out]`.
     fn generated(&self, weight: Tensor<2>) -> Tensor<2> {
-        // phiᵀ W first: the weight is read as it lies, and only the [r, d_out] result is transposed.
+        // phiᵀ W first: the weight is read in storage order, and only the [r, d_out] result is transposed.
         let c = self.phi.clone().transpose().matmul(cast(weight, self.phi.dtype()));
         self.generator.forward(c.transpose())
     }
@@ -307,7 +307,7 @@ impl BoundWegeft {
     fn residual_form(&self, weight: Tensor<2>) -> LowRank {
         if self.output_side {
             return LowRank {
-                // psi W in PyTorch's orientation of W; here W psiᵀ, transposed, so that W is read as it lies.
+                // psi W in PyTorch's orientation of W; here W psiᵀ, transposed, so that W is read in storage order.
                 a: cast(weight, self.psi.dtype())
                     .matmul(self.psi.clone().transpose())
                     .transpose(),
@@ -379,7 +379,7 @@ impl Edit for BoundWegeft {
         Some(self.residual_form(weight))
     }
 
-    // The same generator and scale, and no dropout mask of each layer's own.
+    // The same generator and scale, and no dropout, whose mask differs from layer to layer.
     fn shares_input_edit(&self, other: &dyn Edit) -> bool {
         let other: &dyn Any = other;
         let same = |other: &Self| self.generator_id == other.generator_id && self.scale == other.scale;

@@ -42,7 +42,8 @@ impl Batcher<Vec<f32>, Batch> for Rows {
     }
 }
 
-struct Silent;
+/// Shows nothing.
+pub struct Silent;
 
 impl MetricsRendererTraining for Silent {
     fn update_train(&mut self, _state: MetricState) {}

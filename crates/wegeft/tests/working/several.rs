@@ -221,7 +221,9 @@ fn bad_requests_are_named() {
     assert!(message(adapters.add_weighted("sum", &[], Combination::Cat)).contains("at least one"));
     let sigmoid = &configs()[4].0;
     adapters.add("full", &AdapterConfig::full()).unwrap();
-    assert!(message(adapters.add_weighted("sum", &[("full", 1.0)], Combination::Cat)).contains("no LoRA form"));
+    assert!(
+        message(adapters.add_weighted("sum", &[("full", 1.0)], Combination::Cat)).contains("cannot be written as LoRA")
+    );
     adapters.add("sigmoid", sigmoid).unwrap();
     assert!(adapters.bind_rows(&["sigmoid", "lora"]).is_ok());
     let removed = adapters.remove("lora").unwrap();

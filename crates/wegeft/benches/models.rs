@@ -1,0 +1,136 @@
+//! Time and peak memory of one training step of WeGeFT and LoRA beside Burn's own `apply_lora`, on models that were written
+//! for plain Burn: a LLaMA in activation space and, unchanged, through its weights, and Burn's `TransformerEncoder`, which
+//! is read through its weights. `cargo bench -p wegeft --bench models`; without `--bench` (as under `cargo test`) tiny.
+
+mod measured;
+// The models that the tests train.
+#[allow(dead_code)]
+#[path = "../tests/working/models/mod.rs"]
+mod models;
+
+use burn::module::{Lora, Module, ModuleDisplay, ParamGroup};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use measured::{Measured, print, take_turns};
+use models::llama::{Llama, Sizes};
+use wegeft::AdapterConfig;
+
+const RANK: usize = 8;
+const BASELINE: &str = "apply_lora";
+
+/// Steps of a model that is adapted by us.
+fn ours<M>(name: &str, config: AdapterConfig, model: M, loss: impl Fn(&M) -> Tensor<1> + 'static) -> Measured
+where
+    M: Module + ModuleDisplay + 'static,
+{
+    let mut adapted = Some(config.init(model).expect("the targets are the model's"));
+    let mut optim = AdamWConfig::new().init();
+    Measured::new(name, move || {
+        if let Some(before) = adapted.take() {
+            let grads = GradientsParams::from_grads(loss(&before.bind()).backward(), &before);
+            adapted = Some(optim.step(1e-3, before, grads));
+        }
+    })
+}
+
+/// Steps of a model with Burn's LoRA.
+fn burns<M: Module + 'static>(model: M, loss: impl Fn(&M) -> Tensor<1> + 'static) -> Measured {
+    let mut model = Some(model);
+    let mut optim = AdamWConfig::new().init();
+    Measured::new(BASELINE, move || {
+        if let Some(before) = model.take() {
+            let grads = GradientsParams::from_grads(loss(&before).backward(), &before);
+            model = Some(optim.step(1e-3, before, grads));
+        }
+    })
+}
+
+fn methods() -> [(&'static str, AdapterConfig); 2] {
+    [
+        ("WeGeFT", AdapterConfig::wegeft(RANK)),
+        ("LoRA", AdapterConfig::lora(RANK)),
+    ]
+}
+
+fn llama(sizes: &Sizes, batch: usize, tokens: usize, rounds: usize) {
+    let device = Device::flex().autodiff();
+    device.seed(0);
+    let vocabulary = sizes.vocabulary;
+    let model = Llama::sized(sizes, &device);
+    let highest = Distribution::Uniform(0.0, (vocabulary - 1) as f64);
+    let ids: Tensor<2, Int> = Tensor::<2>::random([batch, tokens], highest, &device).int();
+    let loss = move |model: &Llama| {
+        let logits = model.forward(ids.clone()).reshape([batch * tokens, vocabulary]);
+        let loss = CrossEntropyLossConfig::new().init(&logits.device());
+        loss.forward(logits, ids.clone().reshape([batch * tokens]))
+    };
+    // Parameters are drawn at their first use: once for all clones.
+    loss(&model).into_scalar::<f32>();
+    let mut all = Vec::new();
+    for activation_space in [true, false] {
+        for (name, config) in methods() {
+            let config = config.with_target_modules(["wq", "wk", "wv", "wo", "linear_inner", "linear_outer", "w2"]);
+            let mut model = model.clone();
+            model.activation_space = activation_space;
+            let space = if activation_space {
+                "activation space"
+            } else {
+                "weight space"
+            };
+            all.push(ours(&format!("{name}, {space}"), config, model, loss.clone()));
+        }
+    }
+    let layers = ParamGroup::from_regex("^layers").expect("a pattern");
+    let lora = Lora::new(RANK, RANK as f64).set_param_group(layers);
+    all.push(burns(model.apply_lora(lora), loss));
+    take_turns(&mut all, rounds);
+    let (d, depth) = (sizes.d_model, sizes.layers);
+    let title = format!("LLaMA, {depth} layers of {d}, {batch} x {tokens} tokens, rank {RANK}");
+    print(&title, &mut all, BASELINE);
+}
+
+fn encoder(d: usize, depth: usize, batch: usize, tokens: usize, rounds: usize) {
+    let device = Device::flex().autodiff();
+    device.seed(0);
+    let model = TransformerEncoderConfig::new(d, 4 * d, 8, depth)
+        .with_dropout(0.0)
+        .init(&device);
+    let x = Tensor::<3>::random([batch, tokens, d], Distribution::Normal(0.0, 1.0), &device);
+    let loss = move |model: &TransformerEncoder| {
+        let input = TransformerEncoderInput::new(x.clone());
+        model.forward(input).powi_scalar(2).mean()
+    };
+    loss(&model).into_scalar::<f32>();
+    let mut all = Vec::new();
+    for (name, config) in methods() {
+        let targets = ["query", "key", "value", "output", "linear_inner", "linear_outer"];
+        let config = config.with_target_modules(targets);
+        all.push(ours(
+            &format!("{name}, weight space"),
+            config,
+            model.clone(),
+            loss.clone(),
+        ));
+    }
+    all.push(burns(model.apply_lora(Lora::new(RANK, RANK as f64)), loss));
+    take_turns(&mut all, rounds);
+    let title = format!("TransformerEncoder, {depth} layers of {d}, {batch} x {tokens} tokens, rank {RANK}");
+    print(&title, &mut all, BASELINE);
+}
+
+fn main() {
+    let full = std::env::args().any(|arg| arg == "--bench");
+    let (d_model, layers, batch, tokens, rounds) = if full { (256, 4, 8, 64, 20) } else { (32, 1, 2, 8, 1) };
+    let sizes = Sizes {
+        d_model,
+        hidden: 3 * d_model,
+        heads: 8,
+        kv_heads: 4,
+        layers,
+        vocabulary: 2 * d_model,
+    };
+    llama(&sizes, batch, tokens, rounds);
+    encoder(d_model, layers, batch, tokens, rounds);
+}
