@@ -19,7 +19,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 use crate::error::DataError;
 use crate::guard::guarded;
 use crate::in_flight::{self, Permit};
-use crate::{jpeg, webp};
+use crate::{jpeg, tiff, webp};
 
 /// Pixels that an image may have unless told otherwise: a phone's 108 megapixels and some more.
 pub const MAX_PIXELS: u64 = 1 << 27;
@@ -266,6 +266,10 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
         });
     }
     source.rewind().map_err(|e| e.to_string())?;
+    if format == ImageFormat::Tiff {
+        tiff::check(&mut source, length)?;
+        source.rewind().map_err(|e| e.to_string())?;
+    }
     guarded(|| {
         let mut reader = ImageReader::with_format(source, format);
         let mut limits = Limits::no_limits();

@@ -29,6 +29,7 @@ pub mod steps;
 mod text_file;
 pub mod texts;
 pub mod textures;
+mod tiff;
 pub mod vtab;
 mod webp;
 

@@ -92,9 +92,9 @@ impl Method for VptConfig {
 
     fn specs(&self, group: &Group) -> Vec<Spec> {
         let d = group.site().d_in;
-        let patch = 3 * self.patch_size * self.patch_size;
+        let patch = 3.0 * (self.patch_size as f64).powi(2);
         let tokens = Spec::new("tokens", "prompt_embeddings", [self.num_virtual_tokens, d]);
-        vec![tokens.with_init(Init::Uniform((6.0 / (patch + d) as f64).sqrt()))]
+        vec![tokens.with_init(Init::Uniform((6.0 / (patch + d as f64)).sqrt()))]
     }
 
     fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
