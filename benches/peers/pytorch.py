@@ -1,4 +1,5 @@
 """Times PyTorch and Hugging Face PEFT on the workloads of `--bin bench`, in turn with it (A B A B), and prints ratios.
+`wegeft bench --compare PYTHON` runs this script.
 
     pip install -r benches/peers/requirements.txt
     python benches/peers/pytorch.py --bench target/release/bench --workload vit-s-step --method lora,wegeft
@@ -28,10 +29,10 @@ SITES = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bench", default="target/release/bench", help="the bench program")
+    parser.add_argument("--bench", action="append", help="the bench program, and the words that it is called with")
     parser.add_argument("--workload", default="vit-s-forward,vit-s-step")
     parser.add_argument("--method", default="frozen,lora,wegeft")
-    parser.add_argument("--batch", type=int, help="8 pictures, or 4 texts for -step and otherwise 1")
+    parser.add_argument("--batch", type=int, help="8 images, or 4 texts for -step and otherwise 1")
     parser.add_argument("--tokens", type=int, default=256, help="tokens of a text")
     parser.add_argument("--model", help="folder of a language model, for the workloads lm-...")
     parser.add_argument("--dtype", default="f32", help="f32, bf16 or f16 for the weights of language models")
@@ -319,18 +320,19 @@ def main():
     args = arguments()
     if args.child:
         return measure(args)
-    if not os.path.exists(args.bench):
-        sys.exit(f"--bench {args.bench}: not there; cargo build --release --bin bench makes it")
+    bench = args.bench or ["target/release/bench"]
+    if not os.path.exists(bench[0]):
+        sys.exit(f"--bench {bench[0]}: not there; cargo build --release --bin bench makes it")
     peer = [sys.executable, os.path.abspath(__file__), "--child"]
     results = {}
     for _ in range(args.rounds):
         for workload in args.workload.split(","):
             for method in args.method.split(","):
-                for side, command in (("ours", [args.bench]), ("pytorch", peer + ["--tf32"] * args.tf32)):
+                for side, command in (("ours", bench), ("pytorch", peer + ["--tf32"] * args.tf32)):
                     line = child(command, args, workload, method)
                     print(json.dumps(line), flush=True)
                     results.setdefault((workload, method), {"ours": [], "pytorch": []})[side].append(line)
-    columns = "workload method ours pytorch ratio floor/ours ours pytorch ratio"
+    columns = "workload method ours pytorch ratio bound/ours ours pytorch ratio"
     head = "{:<18} {:<8} {:>8} {:>8} {:>6} {:>10} {:>8} {:>8} {:>6}"
     print(f"\n{'fastest pass, seconds':>51}{'peak memory, MB':>38}")
     print(head.format(*columns.split()))
@@ -341,7 +343,7 @@ def main():
         key = "device_mb" if known else "peak_rss_mb"
         memory = {side: max(line[key] for line in lines) for side, lines in sides.items()}
         # A token's time is that of reading the weights, any other pass's that of its products.
-        floor = min(line["memory_seconds"] or line["gemm_seconds"] for line in sides["ours"])
+        bound = min(line["memory_seconds"] or line["gemm_seconds"] for line in sides["ours"])
         print(
             head.format(
                 workload,
@@ -349,7 +351,7 @@ def main():
                 f"{time_of['ours']:.4f}",
                 f"{time_of['pytorch']:.4f}",
                 f"{time_of['ours'] / time_of['pytorch']:.2f}",
-                f"{floor / time_of['ours']:.2f}",
+                f"{bound / time_of['ours']:.2f}",
                 f"{memory['ours']:.0f}",
                 f"{memory['pytorch']:.0f}",
                 f"{memory['ours'] / memory['pytorch']:.2f}",

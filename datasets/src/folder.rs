@@ -10,20 +10,24 @@ use crate::error::DataError;
 use crate::images::{ImageSource, Images, Task};
 use crate::lists::{self, Entry};
 use crate::resize::Resize;
-use crate::{paths, text_file, vtab};
+use crate::{class_folders, paths, text_file, vtab};
 
 const TRAIN: &str = "train800.txt";
 const VALID: &str = "val200.txt";
 const BOTH: &str = "train800val200.txt";
 const TEST: &str = "test.txt";
 
-/// Names of the task folders under `root`, those with one of the lists, sorted; none if there is none.
+/// Names of the task folders under `root`, those with one of the lists, sorted; none if there is none. A root that has a list
+/// itself is the one task.
 ///
 /// # Errors
 /// A root that is missing, a folder in it that cannot be read or whose name is no UTF-8.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let error = |e| DataError::read(root, e);
     let mut names = Vec::new();
+    if has_list(root)? {
+        return Ok(vec![class_folders::name(root)]);
+    }
     for entry in fs::read_dir(root).map_err(error)? {
         let entry = entry.map_err(error)?;
         let name = entry.file_name();
@@ -57,7 +61,10 @@ fn has_list(folder: &Path) -> Result<bool, DataError> {
 /// A missing folder or list, a malformed line, a label out of range, a line that occurs twice, fewer than two classes,
 /// lists of another length than vtab-prepare wrote.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
-    let folder = root.join(name);
+    let folder = match has_list(root)? {
+        true => root.to_path_buf(),
+        false => root.join(name),
+    };
     if !folder.is_dir() {
         return Err(DataError::read(&folder, "no such task folder"));
     }

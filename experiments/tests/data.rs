@@ -100,13 +100,13 @@ fn a_prepared_task_is_what_vtab_reads() {
     assert!(trained.contains("dtd: 2880 images"), "{trained}");
 }
 
-/// Pictures of two classes: dark on the left, dark on the right.
+/// Images of two classes: dark on the left, dark on the right.
 fn save(path: &Path, class: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let picture = image::RgbImage::from_fn(60, 48, |x, _| {
+    let image = image::RgbImage::from_fn(60, 48, |x, _| {
         image::Rgb([if (x < 30) == (class == 0) { 20 } else { 220 }; 3])
     });
-    picture.save(path).unwrap();
+    image.save(path).unwrap();
 }
 
 #[test]
@@ -164,11 +164,11 @@ fn fgvc_trains_on_an_archive_and_predict_crops_as_it_did() {
     let adapter = Path::new(out).join("cub/wegeft/adapter");
     let description = std::fs::read_to_string(adapter.join("classifier.json")).unwrap();
     assert!(description.contains("\"resize\": \"crop\""), "{description}");
-    let picture = folder.join("images/0.jpg");
+    let image = folder.join("images/0.jpg");
     let args = [
         "--adapter",
         adapter.to_str().unwrap(),
-        picture.to_str().unwrap(),
+        image.to_str().unwrap(),
         "--json",
     ];
     let cropped = succeeds(PREDICT, &args);
@@ -176,11 +176,11 @@ fn fgvc_trains_on_an_archive_and_predict_crops_as_it_did() {
         cropped,
         succeeds(PREDICT, &[&args[..], &["--resize", "bilinear"]].concat())
     );
-    // Merged, the backbone still knows its classes and how its pictures are resized.
+    // Merged, the backbone still knows its classes and how its images are resized.
     let merged = dir.path().join("merged");
     let merged = merged.to_str().unwrap();
     succeeds(ADAPTER, &["merge", adapter.to_str().unwrap(), "--out", merged]);
-    let by_merged = succeeds(PREDICT, &["--backbone", merged, picture.to_str().unwrap(), "--json"]);
+    let by_merged = succeeds(PREDICT, &["--backbone", merged, image.to_str().unwrap(), "--json"]);
     let read = |line: &str| -> (serde_json::Value, f64) {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         (line["label"].clone(), line["probability"].as_f64().unwrap())

@@ -65,18 +65,18 @@ fn logits_and_features_are_the_reference_s() {
 }
 
 #[test]
-fn a_trained_adapter_names_pictures() {
+fn a_trained_adapter_names_images() {
     let dir = tempfile::tempdir().unwrap();
     let task = dir.path().join("halves");
-    let pictures = task.join("images");
+    let images = task.join("images");
     for (part, folder) in [("train800", "train"), ("val200", "val"), ("test", "images")] {
         let mut list = String::new();
         std::fs::create_dir_all(task.join(folder)).unwrap();
         for i in 0..16 {
             let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 230 } else { 20 };
-            let picture = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
+            let image = image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([bright(x); 3]));
             let name = format!("{folder}/{i:02}.png");
-            picture.save(task.join(&name)).unwrap();
+            image.save(task.join(&name)).unwrap();
             list += &format!("{name} {}\n", i % 2);
         }
         std::fs::write(task.join(format!("{part}.txt")), &list).unwrap();
@@ -94,7 +94,7 @@ fn a_trained_adapter_names_pictures() {
     let adapter = out.join("halves/wegeft/adapter");
     let adapter = adapter.to_str().unwrap();
     let done = predict(&[
-        pictures.to_str().unwrap(),
+        images.to_str().unwrap(),
         "--adapter",
         adapter,
         "--json",
@@ -112,7 +112,7 @@ fn a_trained_adapter_names_pictures() {
         assert_eq!(line["label"], ["left", "right"][i % 2], "{line}");
         assert!(line["probability"].as_f64().unwrap() > 0.5);
     }
-    let one = pictures.join("01.png");
+    let one = images.join("01.png");
     let table = predict(&[one.to_str().unwrap(), "--adapter", adapter]);
     assert!(text(&table.stdout).contains("| right"), "{}", text(&table.stdout));
     let list = task.join("test.txt");
@@ -154,7 +154,7 @@ fn bad_input_is_named() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fails(&[&path("none.png")], &["none.png"]);
     fails(&[dir.path().to_str().unwrap()], &["holds no"]);
-    std::fs::write(path("half.png"), "not a picture").unwrap();
+    std::fs::write(path("half.png"), "not a image").unwrap();
     fails(&[&path("half.png")], &["half.png"]);
     fails(&[&path("half.png"), "--adapter", &path("nowhere")], &["nowhere"]);
     fails(

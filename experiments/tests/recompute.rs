@@ -86,7 +86,7 @@ fn blocks_computed_again_give_the_same_gradients() {
         shares: None,
         seed: 77,
     };
-    let pictures = || batch(Input::Pixels(Tensor::from_inner(pixels.clone())));
+    let images = || batch(Input::Pixels(Tensor::from_inner(pixels.clone())));
     let wegeft = || AdapterConfig::wegeft(2).with_target_modules(["attn.proj"]);
     for config in [
         wegeft(),
@@ -103,8 +103,8 @@ fn blocks_computed_again_give_the_same_gradients() {
         for mean_pool in [false, true] {
             let name = format!("{:?}, mean pooling {mean_pool}", config.method);
             let adapted = adapted(config.clone(), mean_pool, 0.0, &device);
-            let plain = step(&adapted, pictures(), false);
-            let again = step(&adapted, pictures(), true);
+            let plain = step(&adapted, images(), false);
+            let again = step(&adapted, images(), true);
             let worst = distance(&values(&adapted, again.1), &values(&adapted, plain.1));
             assert!(worst < 1e-4, "{name}: {worst:e}");
             let loss = |part: Part| part.loss.into_scalar::<f32>();
@@ -119,7 +119,7 @@ fn blocks_computed_again_give_the_same_gradients() {
     let tokens = random.bind().tokens(Tensor::from_inner(pixels.clone()), 1).inner();
     for first in [0, 1] {
         let input = || match first {
-            0 => pictures(),
+            0 => images(),
             _ => batch(Input::Tokens(Tensor::from_inner(tokens.clone()), 1)),
         };
         let (_, again) = step(&random, input(), true);

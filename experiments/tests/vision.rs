@@ -39,8 +39,8 @@ fn make_task(root: &Path) {
         let mut lines = String::new();
         for i in 0..8 {
             let bright = |x: u32| if (x < 16) == (i % 2 == 0) { 220 } else { 30 };
-            let picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([bright(x), 7 * i as u8, y as u8]));
-            picture.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
+            let image = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([bright(x), 7 * i as u8, y as u8]));
+            image.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
             lines += &format!("images/{list}{i}.png {}\n", i % 2);
         }
         std::fs::write(folder.join(format!("{list}.txt")), lines).unwrap();
@@ -93,7 +93,7 @@ fn a_sweep_tunes_chooses_and_trains_in_one_process_or_several() {
         (summary.as_array().unwrap().len(), &summary[1]["lr"]),
         (2, &json!(1e-2))
     );
-    // On all pictures: nothing is left to validate on.
+    // On all images: nothing is left to validate on.
     assert_eq!(summary[1]["validation"], Value::Null);
 
     // Cut: a point and what follows from it are missing.
@@ -217,7 +217,7 @@ fn runs_are_gathered_beside_the_published_rows() {
 }
 
 #[test]
-fn maps_are_drawn_for_files_and_for_correct_test_pictures() {
+fn maps_are_drawn_for_files_and_for_correct_test_images() {
     let dir = tempfile::tempdir().unwrap();
     make_task(dir.path());
     let (data, runs, out) = (dir.path(), dir.path().join("runs"), dir.path().join("maps"));
@@ -237,10 +237,10 @@ fn maps_are_drawn_for_files_and_for_correct_test_pictures() {
     done(VTAB, &args);
     let adapter = runs.join("halves/wegeft/adapter");
     let adapter = adapter.to_str().unwrap();
-    let picture = dir.path().join("halves/images/test0.png");
+    let image = dir.path().join("halves/images/test0.png");
     done(
         VISUALIZE,
-        &[picture.to_str().unwrap(), "--adapter", adapter, "--out", out_arg],
+        &[image.to_str().unwrap(), "--adapter", adapter, "--out", out_arg],
     );
     let folder = out.join("00-test0");
     // Four blocks of the shipped backbone, sixteen clusters, two variants; the input and two sheets.
@@ -265,7 +265,7 @@ fn maps_are_drawn_for_files_and_for_correct_test_pictures() {
     assert!(said.contains("maps of 2 images"), "{said}");
     assert!(out.join("halves-00001/sheet-before.png").is_file());
     let linear = runs.join("halves/linear/adapter");
-    let args = [picture.to_str().unwrap(), "--adapter", linear.to_str().unwrap()];
+    let args = [image.to_str().unwrap(), "--adapter", linear.to_str().unwrap()];
     fails(VISUALIZE, &args, &["no WeGeFT on 'attn.proj'"]);
 }
 
@@ -285,7 +285,7 @@ fn maps_and_overlays_are_the_reference_s() {
         .collect();
     let similarities = Tensor::<2>::from_data(TensorData::new(rows, [2, 16]), &Device::flex());
     let bytes = numbers(&expected["picture"]).iter().map(|value| *value as u8).collect();
-    let picture = image::RgbImage::from_raw(size as u32, size as u32, bytes).unwrap();
+    let image = image::RgbImage::from_raw(size as u32, size as u32, bytes).unwrap();
     let maps = drawn(similarities, size);
     assert_eq!(maps.len(), 2);
     for (index, map) in maps.iter().enumerate() {
@@ -295,7 +295,7 @@ fn maps_and_overlays_are_the_reference_s() {
             "{map:?} {theirs:?}"
         );
         let theirs = numbers(&expected["overlays"][index]);
-        let ours = overlay(map, &picture).into_raw();
+        let ours = overlay(map, &image).into_raw();
         // OpenCV rounds its colours one apart here and there.
         assert!(
             ours.iter().zip(&theirs).all(|(a, b)| (f32::from(*a) - b).abs() < 2.0),

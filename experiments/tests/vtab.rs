@@ -1,4 +1,4 @@
-//! The `vtab` program, run as a user runs it, on a few pictures; and every kind of bad input.
+//! The `vtab` program, run as a user runs it, on a few images; and every kind of bad input.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,17 +11,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A task of `n` pictures a list: left half bright is class 0, right half bright class 1.
+/// A task of `n` images a list: left half bright is class 0, right half bright class 1.
 fn make_task(root: &Path, name: &str, n: usize) {
     let folder = root.join(name);
     std::fs::create_dir_all(folder.join("images")).unwrap();
     for list in ["train800", "val200", "test"] {
         let mut lines = String::new();
         for i in 0..n {
-            let picture = image::RgbImage::from_fn(40, 36, |x, _| {
+            let image = image::RgbImage::from_fn(40, 36, |x, _| {
                 image::Rgb([if (x < 20) == (i % 2 == 0) { 220 } else { 30 }; 3])
             });
-            picture.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
+            image.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
             lines += &format!("images/{list}{i}.png {}\n", i % 2);
         }
         std::fs::write(folder.join(format!("{list}.txt")), lines).unwrap();
@@ -39,7 +39,7 @@ fn fails(args: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn a_folder_of_pictures_trains_saves_and_says_when_it_is_done() {
+fn a_folder_of_images_trains_saves_and_says_when_it_is_done() {
     let dir = tempfile::tempdir().unwrap();
     make_task(dir.path(), "halves", 8);
     let (data, out) = (dir.path().to_str().unwrap(), dir.path().join("run"));
@@ -146,14 +146,14 @@ fn bad_data_is_named() {
         &["label 7 is out of range", "2 classes"],
     );
     std::fs::write(dir.path().join("halves/test.txt"), "images/test0.png 0\n").unwrap();
-    let picture = dir.path().join("halves/images/test0.png");
-    let bytes = std::fs::read(&picture).unwrap();
-    std::fs::write(&picture, &bytes[..bytes.len() / 2]).unwrap();
+    let image = dir.path().join("halves/images/test0.png");
+    let bytes = std::fs::read(&image).unwrap();
+    std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
     fails(
         &["--data", &root, "--task", "halves", "--out", &format!("{out}6")],
         &["test0.png"],
     );
-    std::fs::write(&picture, "not a picture").unwrap();
+    std::fs::write(&image, "not a image").unwrap();
     fails(
         &["--data", &root, "--task", "halves", "--out", &format!("{out}7")],
         &["test0.png"],
@@ -289,10 +289,10 @@ fn what_would_stop_a_later_run_is_found_before_the_first_and_blocks_nothing() {
     );
     refused(&["--alpha", "nan"], &["'alpha' is NaN"]);
     refused(&["--task", "all,nope"], &["'nope' is unknown"]);
-    let picture = dir.path().join("b/images/test3.png");
-    std::fs::rename(&picture, dir.path().join("away")).unwrap();
+    let image = dir.path().join("b/images/test3.png");
+    std::fs::rename(&image, dir.path().join("away")).unwrap();
     refused(&["--method", "linear"], &["test3.png"]);
-    std::fs::rename(dir.path().join("away"), &picture).unwrap();
+    std::fs::rename(dir.path().join("away"), &image).unwrap();
 
     // None of these starts has claimed the folder.
     let args = run(&["--method", "linear,linear"]);
@@ -312,7 +312,7 @@ fn what_was_finished_before_a_failure_is_reported() {
     for task in ["a", "b"] {
         make_task(dir.path(), task, 4);
     }
-    std::fs::write(dir.path().join("b/images/test3.png"), "not a picture").unwrap();
+    std::fs::write(dir.path().join("b/images/test3.png"), "not a image").unwrap();
     let out = dir.path().join("run");
     let args = [
         "--data",
@@ -329,7 +329,7 @@ fn what_was_finished_before_a_failure_is_reported() {
     assert!(text(&failed.stderr).contains("test3.png"), "{}", text(&failed.stderr));
     assert!(text(&failed.stdout).contains("| a "), "{}", text(&failed.stdout));
     let report = std::fs::read_to_string(out.join("report.html")).unwrap();
-    // The validation pictures were trained on: no curve is called validation.
+    // The validation images were trained on: no curve is called validation.
     assert!(report.contains("trained on the validation images") && !report.contains("validation top-1, %"));
 }
 

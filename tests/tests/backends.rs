@@ -7,7 +7,7 @@ use burn::train::Interrupter;
 use experiments::cli::device::device as device_named;
 use experiments::run::outcome::Outcome;
 
-/// Pictures whose left or right half is bright; the classes of `test` are told apart by nothing else.
+/// Images whose left or right half is bright; the classes of `test` are told apart by nothing else.
 fn make_task(root: &Path) {
     let folder = root.join("halves");
     std::fs::create_dir_all(folder.join("images")).unwrap();
@@ -15,10 +15,10 @@ fn make_task(root: &Path) {
         let mut lines = String::new();
         for i in 0..count {
             let (bright, dark) = (255 - 3 * i as u8, 3 * i as u8);
-            let picture = image::RgbImage::from_fn(40, 36, |x, _| {
+            let image = image::RgbImage::from_fn(40, 36, |x, _| {
                 image::Rgb([if (x < 20) == (i % 2 == 0) { bright } else { dark }; 3])
             });
-            picture.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
+            image.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
             lines += &format!("images/{list}{i}.png {}\n", i % 2);
         }
         std::fs::write(folder.join(format!("{list}.txt")), lines).unwrap();

@@ -22,8 +22,8 @@ fn step(adapter: AdapterConfig) -> (usize, f64) {
         .with_num_classes(10)
         .init(&device);
     let adapted = adapter.with_modules_to_save(["head"]).init(model).unwrap();
-    let pictures = Tensor::<4>::random([BATCH, 3, 64, 64], Distribution::Normal(0.0, 1.0), &device);
-    let pass = || drop(adapted.bind().forward(pictures.clone()).square().mean().backward());
+    let images = Tensor::<4>::random([BATCH, 3, 64, 64], Distribution::Normal(0.0, 1.0), &device);
+    let pass = || drop(adapted.bind().forward(images.clone()).square().mean().backward());
     pass();
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();

@@ -370,7 +370,7 @@ fn quantized_weights_carry_an_adapter_s_gradient() {
 }
 
 #[test]
-fn the_text_part_of_gemma_3_with_pictures() {
+fn the_text_part_of_gemma_3_with_images() {
     let dir = copy("gemma3");
     let path = dir.path().join("config.json");
     let text: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

@@ -31,7 +31,7 @@ fn agrees(name: &str) {
         assert!(model.head.is_some());
         close(model.forward(pixels), "logits");
     }
-    // Pictures of other sizes than the checkpoint's: a larger grid and a smaller one.
+    // Images of other sizes than the checkpoint's: a larger grid and a smaller one.
     for (size, pixels) in expected
         .iter()
         .filter_map(|(key, value)| Some((key.strip_prefix("pixels_")?, value)))

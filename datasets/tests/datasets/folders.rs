@@ -33,6 +33,17 @@ fn lists(path: &Path) {
 }
 
 #[test]
+fn a_folder_with_lists_of_its_own_is_one_task() {
+    let dir = tempfile::tempdir().unwrap();
+    lists(dir.path());
+    let folder = dir.path().join("t");
+    // Not its image folders: lists go before them.
+    save(&folder.join("images/a/1.png"), 1);
+    let task = load(&folder).unwrap();
+    assert_eq!((task.name.as_str(), task.train.len()), ("t", 3));
+}
+
+#[test]
 fn bad_lists_are_named() {
     let dir = tempfile::tempdir().unwrap();
     lists(dir.path());

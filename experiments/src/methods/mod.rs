@@ -9,4 +9,4 @@ mod table;
 pub use build::{adapter, fitted, scheduled};
 pub use rates::{grid, rates};
 pub use settings::{Adapter, MethodSettings, NONE, OwnSettings, Wing, ZeroFactor};
-pub use table::{fields_help, flags_of, help, names};
+pub use table::{Listed, fields_help, flags_of, help, listed, names};

@@ -272,6 +272,25 @@ pub fn fields_help(wing: Wing) -> String {
     )
 }
 
+/// A line of the table, for the guide.
+pub struct Listed {
+    /// The method.
+    pub name: &'static str,
+    /// The models that have places for it.
+    pub models: Vec<&'static str>,
+    /// The fields of [`MethodSettings`] that it reads beside learning rates and weight decays.
+    pub fields: &'static [&'static str],
+}
+
+/// The whole table.
+pub fn listed() -> impl Iterator<Item = Listed> {
+    METHODS.iter().map(|entry| Listed {
+        name: entry.name,
+        models: entry.wings.iter().map(|wing| wing.models()).collect(),
+        fields: entry.reads,
+    })
+}
+
 /// The flags that speak for `field` of `[methods.NAME]`: given on the command line they win over it.
 pub fn flags_of(name: &str, field: &str) -> Vec<&'static str> {
     let family = find(&name.replace('-', "_")).map_or(Family::Other, |entry| entry.family);

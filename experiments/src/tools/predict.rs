@@ -170,7 +170,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
         None => {
             let files = match &labelled {
                 Some((files, _)) => files.clone(),
-                None => pictures(&args.inputs)?,
+                None => images(&args.inputs)?,
             };
             let parts = files.chunks(args.batch_size).map(|chunk| {
                 let decoder = Decoder {
@@ -241,7 +241,7 @@ fn pixel_values(path: &Path, device: &Device) -> Result<Tensor<4>, String> {
 }
 
 /// The image files among `inputs`, those of folders sorted by name.
-fn pictures(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+fn images(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for input in inputs {
         if !input.is_dir() {

@@ -29,7 +29,7 @@ pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec
     let numbered: Vec<_> = lines.iter().map(|(_, line)| by_number(line, count)).collect();
     let ambiguous = classes.iter().any(|class| class.parse::<usize>().is_ok());
     let (all_named, all_numbered) = (named.iter().all(Option::is_some), numbered.iter().all(Option::is_some));
-    let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+    let (mut paths, mut labels) = (Vec::new(), Vec::new());
     for ((number, line), (name, digits)) in lines.iter().zip(named.into_iter().zip(numbered)) {
         let found = match (all_named, all_numbered) {
             (true, _) => name,
@@ -44,35 +44,35 @@ pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec
             _ => name.or(digits),
         };
         let place = format!("{}, line {number}", path.display());
-        let (picture, label) = found.ok_or_else(|| match line.rsplit_once(char::is_whitespace) {
+        let (path, label) = found.ok_or_else(|| match line.rsplit_once(char::is_whitespace) {
             Some((_, label)) => format!("{place}: label '{label}' is neither a class name nor a number below {count}"),
             None => format!("{place}: found '{line}', expected 'path label'"),
         })?;
-        pictures.push(folder.join(picture));
+        paths.push(folder.join(path));
         labels.push(label);
     }
-    Ok((pictures, labels))
+    Ok((paths, labels))
 }
 
 /// A line that ends in a class name, the longest one that fits.
 fn by_name<'a>(line: &'a str, classes: &[String]) -> Option<(&'a str, usize)> {
     let fits = |(label, class): (usize, &String)| {
-        let picture = line.strip_suffix(class.as_str())?;
-        let separated = picture.ends_with(char::is_whitespace) && !picture.trim().is_empty();
-        (!class.is_empty() && separated).then_some((picture.trim(), label))
+        let path = line.strip_suffix(class.as_str())?;
+        let separated = path.ends_with(char::is_whitespace) && !path.trim().is_empty();
+        (!class.is_empty() && separated).then_some((path.trim(), label))
     };
     classes
         .iter()
         .enumerate()
         .filter_map(fits)
-        .min_by_key(|(picture, _)| picture.len())
+        .min_by_key(|(path, _)| path.len())
 }
 
 /// A line that ends in a number below `count`.
 fn by_number(line: &str, count: usize) -> Option<(&str, usize)> {
-    let (picture, label) = line.rsplit_once(char::is_whitespace)?;
+    let (path, label) = line.rsplit_once(char::is_whitespace)?;
     let label = label.parse().ok().filter(|label| *label < count)?;
-    Some((picture.trim(), label))
+    Some((path.trim(), label))
 }
 
 /// Counts of label against prediction.
@@ -146,8 +146,8 @@ mod tests {
         let list = dir.path().join("list.txt");
         let classes = ["cat".to_string(), "dog".to_string()];
         std::fs::write(&list, "a b.png dog\n\nc.png 0\n").unwrap();
-        let (pictures, labels) = read_labels(&list, &classes, 2).unwrap();
-        assert_eq!((pictures[0].clone(), labels), (dir.path().join("a b.png"), vec![1, 0]));
+        let (paths, labels) = read_labels(&list, &classes, 2).unwrap();
+        assert_eq!((paths[0].clone(), labels), (dir.path().join("a b.png"), vec![1, 0]));
         for (text, part) in [
             ("c.png 2\n", "line 1"),
             ("c.png 99999999999\n", "below 2"),

@@ -12,7 +12,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::train::stream::{Ordered, Source};
-use crate::vision::augment::{Augment, picture_seed};
+use crate::vision::augment::{Augment, image_seed};
 use crate::vision::prefix::Prefix;
 
 /// What a model reads.
@@ -87,7 +87,7 @@ impl Values {
 
 /// Some images as a model reads them.
 #[derive(Clone)]
-pub struct Pictures {
+pub struct LabelledImages {
     /// Images and labels.
     pub images: Arc<Images>,
     /// Of the backbone.
@@ -110,7 +110,7 @@ struct Frozen {
     values: Vec<f32>,
 }
 
-impl Pictures {
+impl LabelledImages {
     /// Images to be normalised with `normalization`.
     pub fn new(images: Images, normalization: Normalization) -> Self {
         Self {
@@ -194,8 +194,8 @@ impl Pictures {
             (Some(seed), None) => images.training_pixels(item, seed),
             (Some(seed), Some(augmented)) => {
                 let augment = &augmented.augment;
-                let own = picture_seed(seed, item);
-                let augmented = |picture: &RgbImage| planes(&augment.picture(picture, images.size as u32, own));
+                let own = image_seed(seed, item);
+                let augmented = |image: &RgbImage| planes(&augment.image(image, images.size as u32, own));
                 // A random crop sees the whole image, everything else what the model would see without it.
                 match augment.crop_scale {
                     Some(_) => images.with_rgb(item, augmented),
@@ -206,7 +206,7 @@ impl Pictures {
     }
 }
 
-impl Source for Pictures {
+impl Source for LabelledImages {
     type Host = Values;
     type Batch = Batch;
 
@@ -236,7 +236,7 @@ impl Source for Pictures {
         let own = |step: u64| {
             values
                 .seed
-                .map(|seed| picture_seed(seed.wrapping_add(step), values.first))
+                .map(|seed| image_seed(seed.wrapping_add(step), values.first))
         };
         let labels = Tensor::<1, Int>::from_data(values.labels, device);
         let plain = |input| Batch {

@@ -4,7 +4,7 @@ use backbones::Vit;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 
-use crate::vision::data::Pictures;
+use crate::vision::data::LabelledImages;
 
 /// Images of a forward pass.
 const BATCH: usize = 100;
@@ -13,9 +13,9 @@ const BATCH: usize = 100;
 ///
 /// # Errors
 /// An image that cannot be read, logits that are not numbers, an interruption.
-pub fn top1(model: &Vit, pictures: &Pictures, interrupter: &Interrupter, device: &Device) -> Result<f64, String> {
+pub fn top1(model: &Vit, test: &LabelledImages, interrupter: &Interrupter, device: &Device) -> Result<f64, String> {
     let mut right = 0;
-    for batch in pictures.batches(BATCH, device).batches() {
+    for batch in test.batches(BATCH, device).batches() {
         if interrupter.should_stop() {
             return Err("interrupted".into());
         }
@@ -33,5 +33,5 @@ pub fn top1(model: &Vit, pictures: &Pictures, interrupter: &Interrupter, device:
             .sum()
             .into_scalar::<i64>();
     }
-    Ok(100.0 * right as f64 / pictures.images.len() as f64)
+    Ok(100.0 * right as f64 / test.images.len() as f64)
 }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use datasets::Task;
 
-use crate::vision::data::Pictures;
+use crate::vision::data::LabelledImages;
 use crate::vision::prefix::Prefix;
 
 /// A task that several trials share.
@@ -19,25 +19,25 @@ pub struct Prepared {
     /// Name of each class.
     pub classes: Vec<String>,
     /// train800.
-    pub train: Pictures,
+    pub train: LabelledImages,
     /// val200.
-    pub valid: Pictures,
+    pub valid: LabelledImages,
     /// test.
-    pub test: Pictures,
-    frozen: Mutex<Option<(Prefix, [Pictures; 2])>>,
+    pub test: LabelledImages,
+    frozen: Mutex<Option<(Prefix, [LabelledImages; 2])>>,
 }
 
 impl Prepared {
     /// `task`, to be normalised with `normalization`.
     pub fn new(task: Task, normalization: Normalization) -> Self {
-        let pictures = |images| Pictures::new(images, normalization);
+        let images = |images| LabelledImages::new(images, normalization);
         Self {
             name: task.name,
             group: task.group,
             classes: task.classes,
-            train: pictures(task.train),
-            valid: pictures(task.valid),
-            test: pictures(task.test),
+            train: images(task.train),
+            valid: images(task.valid),
+            test: images(task.test),
             frozen: Mutex::new(None),
         }
     }
@@ -53,16 +53,16 @@ impl Prepared {
         model: &Vit,
         interrupter: &Interrupter,
         device: &Device,
-    ) -> Result<[Pictures; 2], String> {
+    ) -> Result<[LabelledImages; 2], String> {
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, pictures)) = frozen.as_ref().filter(|(known, _)| *known == prefix) {
-            return Ok(pictures.clone());
+        if let Some((_, images)) = frozen.as_ref().filter(|(known, _)| *known == prefix) {
+            return Ok(images.clone());
         }
         *frozen = None; // its memory is free before the other's is taken
-        let of = |pictures: &Pictures| pictures.clone().through(prefix, model, interrupter, device);
-        let pictures = [of(&self.train)?, of(&self.valid)?];
-        *frozen = Some((prefix, pictures.clone()));
-        Ok(pictures)
+        let of = |images: &LabelledImages| images.clone().through(prefix, model, interrupter, device);
+        let images = [of(&self.train)?, of(&self.valid)?];
+        *frozen = Some((prefix, images.clone()));
+        Ok(images)
     }
 }
 
@@ -84,8 +84,8 @@ mod tests {
         task.train.split_off(7);
         task.valid.split_off(5);
         let task = Prepared::new(task, Normalization::default());
-        let logits = |pictures: &Pictures| -> Tensor<2> {
-            let batches = pictures.batches(3, &device);
+        let logits = |images: &LabelledImages| -> Tensor<2> {
+            let batches = images.batches(3, &device);
             let logits = batches.batches().map(|batch| batch.unwrap().input.logits(&model));
             Tensor::cat(logits.collect(), 0)
         };

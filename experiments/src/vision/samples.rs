@@ -10,7 +10,7 @@ use datasets::Images;
 use image::{DynamicImage, ImageFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::vision::data::{Pictures, normalised};
+use crate::vision::data::{LabelledImages, normalised};
 
 /// One test image and its prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Sample {
 /// An image that cannot be encoded.
 pub fn samples(
     model: &Vit,
-    test: &Pictures,
+    test: &LabelledImages,
     classes: &[String],
     count: usize,
     device: &Device,
@@ -62,15 +62,15 @@ pub fn samples(
 
 fn data_uri(images: &Images, index: usize) -> Result<String, String> {
     const WIDEST: u32 = 96;
-    let picture = images.rgb(index).map_err(|e| e.to_string())?;
-    let picture = match picture.width().max(picture.height()) > WIDEST {
-        true => DynamicImage::from(picture.as_ref().clone())
+    let image = images.rgb(index).map_err(|e| e.to_string())?;
+    let image = match image.width().max(image.height()) > WIDEST {
+        true => DynamicImage::from(image.as_ref().clone())
             .thumbnail(WIDEST, WIDEST)
             .into_rgb8(),
-        false => picture.as_ref().clone(),
+        false => image.as_ref().clone(),
     };
     let mut png = Cursor::new(Vec::new());
-    picture
+    image
         .write_to(&mut png, ImageFormat::Png)
         .map_err(|e| format!("cannot encode a test image: {e}"))?;
     let text = base64::engine::general_purpose::STANDARD.encode(png.into_inner());

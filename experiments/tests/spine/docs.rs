@@ -1,5 +1,5 @@
-//! The guide: its pages are listed, its links lead somewhere, its commands are ones that the program accepts, and the generated page is
-//! what the program says today. UPDATE_DOCS=1 writes that page again.
+//! The guide: its pages are listed, its links lead somewhere, its commands and flags are ones that the program accepts, and the
+//! generated pages are what the program says today. UPDATE_DOCS=1 writes those pages again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -224,13 +224,96 @@ fn the_page_of_commands_is_what_the_program_says() {
     for command in experiments::wegeft::whole().get_subcommands() {
         describe(&mut page, command, &format!("wegeft {}", command.get_name()), 2);
     }
-    let path = root().join("docs/commands.md");
+    compare("commands.md", &page);
+}
+
+/// Compares a generated page with the one in docs/, or writes it.
+fn compare(name: &str, page: &str) {
+    let path = root().join("docs").join(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &page).unwrap();
+        std::fs::write(&path, page).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == page,
-        "docs/commands.md is out of date: UPDATE_DOCS=1 cargo test --workspace --test spine page_of_commands"
+        "docs/{name} is out of date: UPDATE_DOCS=1 cargo test --workspace --test spine the_page_of"
     );
+}
+
+#[test]
+fn the_page_of_settings_is_what_the_program_says() {
+    let mut page = String::from(
+        "# Settings of methods, defaults and presets\n\nMade from the program's own definitions by a test. The flags are in [Every \
+         command](commands.md); each is a field of TOML files too, with underscores in place of dashes.\n\n## Settings of one \
+         method\n\nFields of `[methods.NAME]`, or on the command line `--set NAME.FIELD=VALUE`. Every method reads `learning_rate`, \
+         `weight_decay`, `sweep_lr` and `sweep_weight_decay` as well. Other fields are refused by name.\n\n| method | adapts | \
+         fields |\n| --- | --- | --- |\n",
+    );
+    for listed in experiments::methods::listed() {
+        let fields: Vec<String> = listed.fields.iter().map(|field| format!("`{field}`")).collect();
+        let (models, fields) = (listed.models.join(", "), fields.join(", "));
+        writeln!(page, "| `{}` | {models} | {fields} |", listed.name).unwrap();
+    }
+    page.push_str(
+        "\n## Defaults and presets of each program\n\nA preset is named by `--config NAME`; flags win over it.\n",
+    );
+    for experiment in experiments::EXPERIMENTS {
+        let text = experiment.text();
+        write!(page, "\n### wegeft {}\n", text.name).unwrap();
+        let defaults = text.defaults.trim();
+        if !defaults.is_empty() {
+            write!(page, "\nIts own defaults:\n\n```toml\n{defaults}\n```\n").unwrap();
+        }
+        for preset in text.presets {
+            write!(
+                page,
+                "\n`--config {}`:\n\n```toml\n{}\n```\n",
+                preset.name,
+                preset.text.trim()
+            )
+            .unwrap();
+        }
+    }
+    compare("settings.md", &page);
+}
+
+/// All names of flags of `command` and the commands below it.
+fn flags(command: &Command, found: &mut BTreeSet<String>) {
+    for argument in command.get_arguments() {
+        found.extend(argument.get_long().map(str::to_string));
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        found.extend(aliases.into_iter().map(str::to_string));
+    }
+    command.get_subcommands().for_each(|inner| flags(inner, found));
+}
+
+#[test]
+fn every_flag_that_the_guide_names_is_one() {
+    // Flags of Cargo and of other projects' programs.
+    const OTHERS: &[&str] = &[
+        "release",
+        "features",
+        "ignored",
+        "max-lora-rank",
+        "workspace",
+        "help",
+        "version",
+    ];
+    let mut known: BTreeSet<String> = OTHERS.iter().map(|name| name.to_string()).collect();
+    flags(&experiments::wegeft::whole(), &mut known);
+    let mut count = 0;
+    for (path, text) in pages() {
+        // CONTRIBUTING names flags that a reader is to add.
+        if path.ends_with("CONTRIBUTING.md") {
+            continue;
+        }
+        for (at, _) in text.match_indices("`--") {
+            let rest = &text[at + 3..];
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            let name = &rest[..end.unwrap_or(rest.len())];
+            assert!(known.contains(name), "{}: there is no --{name}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} flags found");
 }

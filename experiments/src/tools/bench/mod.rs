@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod bandwidth;
 pub mod clock;
+pub mod compare;
 pub mod lm;
 pub mod products;
 pub mod scaling;
@@ -84,6 +85,16 @@ pub struct Args {
     /// Measure instead what further sites, ranks and generators cost a training step, and draw it into this file (SVG).
     #[arg(long, value_name = "FILE")]
     pub scaling: Option<PathBuf>,
+    /// Measure PyTorch with Hugging Face PEFT on the same workloads, in turn with ours, and print both in one table; PYTHON has
+    /// torch, transformers and peft.
+    #[arg(
+        long,
+        value_name = "PYTHON",
+        num_args = 0..=1,
+        default_missing_value = "python3",
+        conflicts_with_all = ["scaling", "quantize", "checkpointing"]
+    )]
+    pub compare: Option<PathBuf>,
     /// Set in the child processes.
     #[arg(long, hide = true)]
     pub child: bool,
@@ -179,6 +190,9 @@ pub fn bench(args: &Args) -> Result<(), String> {
     if let Some(file) = &args.scaling {
         set_threads(args)?;
         return scaling::scaling(args, file);
+    }
+    if let Some(python) = &args.compare {
+        return compare::compare(args, python);
     }
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {

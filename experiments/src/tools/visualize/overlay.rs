@@ -10,13 +10,13 @@ use crate::tools::visualize::maps::extent;
 const GAP: u32 = 2;
 
 /// A map (0 to 1) over an image of the same size: 0.6 of its JET colours and 0.4 of the image, from 0 to 1 again.
-pub fn overlay(map: &[f32], picture: &RgbImage) -> RgbImage {
+pub fn overlay(map: &[f32], image: &RgbImage) -> RgbImage {
     let heat: Vec<[u8; 3]> = map.iter().map(|value| jet((255.0 * value) as u8)).collect();
     let (low, high) = extent(heat.iter().flatten().map(|byte| f32::from(*byte)));
     let range = if high > low { high - low } else { 1.0 };
     let mixed: Vec<f32> = heat
         .iter()
-        .zip(picture.pixels())
+        .zip(image.pixels())
         .flat_map(|(heat, pixel)| {
             let mix = |c: usize| 0.6 * (f32::from(heat[c]) - low) / range + 0.4 * f32::from(pixel[c]) / 255.0;
             [mix(0), mix(1), mix(2)]
@@ -28,11 +28,11 @@ pub fn overlay(map: &[f32], picture: &RgbImage) -> RgbImage {
         .iter()
         .map(|value| (255.0 * (value - low) / range).round() as u8)
         .collect();
-    RgbImage::from_raw(picture.width(), picture.height(), bytes).unwrap_or_default()
+    RgbImage::from_raw(image.width(), image.height(), bytes).unwrap_or_default()
 }
 
 /// One image of many: the input, then a row of `overlays` a block, each tile `tile` pixels wide.
-pub fn sheet(picture: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
+pub fn sheet(image: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
     let step = tile + GAP;
     let mut sheet = RgbImage::from_pixel(
@@ -49,7 +49,7 @@ pub fn sheet(picture: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage 
         };
         imageops::resize(image, tile, tile, filter)
     };
-    imageops::replace(&mut sheet, &scaled(picture), 0, 0);
+    imageops::replace(&mut sheet, &scaled(image), 0, 0);
     for (y, row) in rows.iter().enumerate() {
         for (x, image) in row.iter().enumerate() {
             let place = (i64::from((x as u32 + 1) * step), i64::from(y as u32 * step));

@@ -21,10 +21,10 @@ use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
 use crate::tools::visualize::overlay::{overlay, sheet};
 use crate::vision::data::{normalised, rounded};
 use crate::vision::description::Description;
-use crate::vision::lab::Tasks;
 use crate::vision::load::load_adapted;
 use crate::vision::settings::Data;
 use crate::vision::steps::steps;
+use crate::vision::tasks::Tasks;
 
 /// Draws where in an image each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
 /// output of attention's projection, block by block, before and after the residual is added.
@@ -93,17 +93,17 @@ pub fn visualize(args: &Args) -> Result<(), String> {
     let steps = backbone.preprocessing.as_ref().map(steps);
     let adapted = load_adapted(&backbone, &args.adapter, &device)?;
     let clusters = clusters(&adapted)?;
-    let pictures = match &args.task {
+    let images = match &args.task {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
         None => of_files(&args.images, (size, resize, steps))?,
     };
-    for (name, pixels) in &pictures {
+    for (name, pixels) in &images {
         let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
         write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
     }
     print(format_args!(
         "maps of {} in {}",
-        counted(pictures.len(), "image"),
+        counted(images.len(), "image"),
         args.out.display()
     ))
 }
@@ -120,8 +120,8 @@ type Sizing = (usize, Resize, Option<Steps>);
 /// Name (for the folder) and pixels of each file.
 fn of_files(files: &[PathBuf], (size, resize, steps): Sizing) -> Result<Vec<(String, Pixels)>, String> {
     let read = |(index, file): (usize, &PathBuf)| {
-        let picture = decode::file(file).map_err(|e| e.to_string())?;
-        let pixels = prepare(resize, steps, &picture, size, None)?;
+        let image = decode::file(file).map_err(|e| e.to_string())?;
+        let pixels = prepare(resize, steps, &image, size, None)?;
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Ok((format!("{index:02}-{stem}"), pixels))
     };
@@ -183,7 +183,7 @@ fn of_task(
     }
 }
 
-fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
+fn write(maps: &[BlockMaps], image: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
     create_folder(folder)?;
     let save = |image: &RgbImage, name: String| {
         let path = folder.join(name);
@@ -191,7 +191,7 @@ fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> 
         image.write_to(&mut png, ImageFormat::Png).map_err(|e| e.to_string())?;
         replace(&path, png.get_ref())
     };
-    save(picture, "input.png".into())?;
+    save(image, "input.png".into())?;
     for variant in ["after", "before"] {
         let of = |block: &BlockMaps| {
             let clusters = if variant == "after" {
@@ -199,10 +199,10 @@ fn write(maps: &[BlockMaps], picture: &RgbImage, folder: &Path, args: &Args) -> 
             } else {
                 &block.before
             };
-            clusters.iter().map(|map| overlay(map, picture)).collect()
+            clusters.iter().map(|map| overlay(map, image)).collect()
         };
         let rows: Vec<Vec<RgbImage>> = maps.par_iter().map(of).collect();
-        save(&sheet(picture, &rows, args.tile), format!("sheet-{variant}.png"))?;
+        save(&sheet(image, &rows, args.tile), format!("sheet-{variant}.png"))?;
         if args.sheets_only {
             continue;
         }

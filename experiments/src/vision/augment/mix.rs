@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_mixed_as_the_pictures_are() {
+    fn labels_are_mixed_as_the_images_are() {
         for (mixup, cutmix) in [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)] {
             for seed in 0..20 {
                 let mix = Mix {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_alone_leaves_the_pictures() {
+    fn smoothing_alone_leaves_the_images() {
         let mix = Mix {
             label_smoothing: 0.3,
             ..Mix::default()

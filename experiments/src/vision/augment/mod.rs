@@ -31,15 +31,15 @@ impl Augment {
         self.crop_scale.is_none() && self.flip == 0.0 && self.operations == 0 && self.mix.is_off()
     }
 
-    /// A training image made of `picture`: `size` × `size`, its random choices drawn from `seed`.
-    pub fn picture(&self, picture: &RgbImage, size: u32, seed: u64) -> RgbImage {
+    /// A training image made of `image`: `size` × `size`, its random choices drawn from `seed`.
+    pub fn image(&self, image: &RgbImage, size: u32, seed: u64) -> RgbImage {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (width, height) = picture.dimensions();
+        let (width, height) = image.dimensions();
         let (x, y, w, h) = match self.crop_scale {
             Some(scale) => crop(width, height, scale, &mut rng),
             None => (0, 0, width, height),
         };
-        let part = imageops::crop_imm(picture, x, y, w, h).to_image();
+        let part = imageops::crop_imm(image, x, y, w, h).to_image();
         let mut made = match (w, h) == (size, size) {
             true => part,
             false => imageops::resize(&part, size, size, imageops::FilterType::Triangle),
@@ -52,7 +52,7 @@ impl Augment {
                 operations: self.operations,
                 magnitude: self.magnitude,
             }
-            .picture(made, &mut rng);
+            .image(made, &mut rng);
         }
         made
     }
@@ -76,7 +76,7 @@ fn crop(width: u32, height: u32, scale: f64, rng: &mut StdRng) -> (u32, u32, u32
 }
 
 /// A seed of its own for image `index` in an epoch whose seed is `epoch`.
-pub fn picture_seed(epoch: u64, index: usize) -> u64 {
+pub fn image_seed(epoch: u64, index: usize) -> u64 {
     // The odd constant spreads neighbouring indices over all seeds, so that no two epochs share draws.
     epoch.rotate_left(32) ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -98,14 +98,14 @@ mod tests {
             magnitude: 9.0,
             mix: Mix::default(),
         };
-        let picture = gradient(40, 30);
-        let made = |seed| augment.picture(&picture, 24, seed);
+        let image = gradient(40, 30);
+        let made = |seed| augment.image(&image, 24, seed);
         assert_eq!(made(1), made(1));
         assert_ne!(made(1), made(2));
         assert_eq!(made(1).dimensions(), (24, 24));
         let square = gradient(24, 24);
         assert!(Augment::default().is_off());
-        assert_eq!(Augment::default().picture(&square, 24, 1), square);
+        assert_eq!(Augment::default().image(&square, 24, 1), square);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
             flip: 1.0,
             ..Augment::default()
         };
-        let picture = gradient(8, 8);
-        assert_eq!(flip.picture(&picture, 8, 0), imageops::flip_horizontal(&picture));
+        let image = gradient(8, 8);
+        assert_eq!(flip.image(&image, 8, 0), imageops::flip_horizontal(&image));
     }
 }

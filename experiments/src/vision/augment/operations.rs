@@ -17,66 +17,66 @@ pub struct RandAugment {
 }
 
 impl RandAugment {
-    /// `picture` after the operations.
-    pub fn picture(&self, mut picture: RgbImage, rng: &mut StdRng) -> RgbImage {
+    /// `image` after the operations.
+    pub fn image(&self, mut image: RgbImage, rng: &mut StdRng) -> RgbImage {
         for _ in 0..self.operations {
             let operation = rng.random_range(0..14);
             let sign = if rng.random_bool(0.5) { 1.0 } else { -1.0 };
-            picture = apply(operation, &picture, self.magnitude / MOST, sign);
+            image = apply(operation, &image, self.magnitude / MOST, sign);
         }
-        picture
+        image
     }
 }
 
 /// Operation number `operation` at `strength` 0 to 1; `sign` for those that have a direction.
-fn apply(operation: usize, picture: &RgbImage, strength: f64, sign: f64) -> RgbImage {
-    let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
+fn apply(operation: usize, image: &RgbImage, strength: f64, sign: f64) -> RgbImage {
+    let (width, height) = (f64::from(image.width()), f64::from(image.height()));
     let signed = sign * strength;
     let factor = (1.0 + 0.9 * signed) as f32;
     match operation {
-        0 => picture.clone(),
-        1 => warped(picture, [1.0, 0.3 * signed, 0.0, 0.0, 1.0, 0.0]),
-        2 => warped(picture, [1.0, 0.0, 0.0, 0.3 * signed, 1.0, 0.0]),
-        3 => warped(picture, [1.0, 0.0, 150.0 / 331.0 * width * signed, 0.0, 1.0, 0.0]),
-        4 => warped(picture, [1.0, 0.0, 0.0, 0.0, 1.0, 150.0 / 331.0 * height * signed]),
+        0 => image.clone(),
+        1 => warped(image, [1.0, 0.3 * signed, 0.0, 0.0, 1.0, 0.0]),
+        2 => warped(image, [1.0, 0.0, 0.0, 0.3 * signed, 1.0, 0.0]),
+        3 => warped(image, [1.0, 0.0, 150.0 / 331.0 * width * signed, 0.0, 1.0, 0.0]),
+        4 => warped(image, [1.0, 0.0, 0.0, 0.0, 1.0, 150.0 / 331.0 * height * signed]),
         5 => {
             let (sin, cos) = (30.0 * signed).to_radians().sin_cos();
-            warped(picture, [cos, sin, 0.0, -sin, cos, 0.0])
+            warped(image, [cos, sin, 0.0, -sin, cos, 0.0])
         }
-        6 => blended(picture, factor, |_| [0.0; 3]),
-        7 => blended(picture, factor, |pixel| [luma(pixel); 3]),
+        6 => blended(image, factor, |_| [0.0; 3]),
+        7 => blended(image, factor, |pixel| [luma(pixel); 3]),
         8 => {
-            let mean = picture.pixels().map(luma).sum::<f32>() / (width * height) as f32;
-            blended(picture, factor, |_| [mean.round(); 3])
+            let mean = image.pixels().map(luma).sum::<f32>() / (width * height) as f32;
+            blended(image, factor, |_| [mean.round(); 3])
         }
-        9 => sharpened(picture, factor),
+        9 => sharpened(image, factor),
         10 => {
             // 8 bits down to 4.
             let kept = 8 - (4.0 * strength).round() as u32;
-            mapped(picture, |_, byte| byte & !((1u16 << (8 - kept)) - 1) as u8)
+            mapped(image, |_, byte| byte & !((1u16 << (8 - kept)) - 1) as u8)
         }
         11 => {
             let threshold = 255.0 * (1.0 - strength);
             mapped(
-                picture,
+                image,
                 |_, byte| if f64::from(byte) >= threshold { 255 - byte } else { byte },
             )
         }
-        12 => stretched(picture),
-        _ => equalized(picture),
+        12 => stretched(image),
+        _ => equalized(image),
     }
 }
 
-/// The image whose pixel (x, y), from the centre, is that of `picture` at (a x + b y + c, d x + e y + f); black outside.
-fn warped(picture: &RgbImage, [a, b, c, d, e, f]: [f64; 6]) -> RgbImage {
-    let (width, height) = picture.dimensions();
+/// The image whose pixel (x, y), from the centre, is that of `image` at (a x + b y + c, d x + e y + f); black outside.
+fn warped(image: &RgbImage, [a, b, c, d, e, f]: [f64; 6]) -> RgbImage {
+    let (width, height) = image.dimensions();
     let (cx, cy) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
     RgbImage::from_fn(width, height, |x, y| {
         let (x, y) = (f64::from(x) + 0.5 - cx, f64::from(y) + 0.5 - cy);
         let from = ((a * x + b * y + c + cx).floor(), (d * x + e * y + f + cy).floor());
         let inside = (0.0..f64::from(width)).contains(&from.0) && (0.0..f64::from(height)).contains(&from.1);
         match inside {
-            true => *picture.get_pixel(from.0 as u32, from.1 as u32),
+            true => *image.get_pixel(from.0 as u32, from.1 as u32),
             false => Rgb([0; 3]),
         }
     })
@@ -87,8 +87,8 @@ fn luma(pixel: &Rgb<u8>) -> f32 {
 }
 
 /// `factor` of the image and `1 - factor` of `other`.
-fn blended(picture: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]) -> RgbImage {
-    let mut made = picture.clone();
+fn blended(image: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]) -> RgbImage {
+    let mut made = image.clone();
     for pixel in made.pixels_mut() {
         let other = other(pixel);
         for channel in 0..3 {
@@ -100,15 +100,15 @@ fn blended(picture: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]
 }
 
 /// Away from, or towards, the image smoothed by 1 1 1 / 1 5 1 / 1 1 1; the outermost pixels stay.
-fn sharpened(picture: &RgbImage, factor: f32) -> RgbImage {
-    let (width, height) = picture.dimensions();
+fn sharpened(image: &RgbImage, factor: f32) -> RgbImage {
+    let (width, height) = image.dimensions();
     if width < 3 || height < 3 {
-        return picture.clone();
+        return image.clone();
     }
     let kernel = [1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0].map(|weight: f32| weight / 13.0);
-    let smooth = imageops::filter3x3(picture, &kernel);
+    let smooth = imageops::filter3x3(image, &kernel);
     RgbImage::from_fn(width, height, |x, y| {
-        let sharp = *picture.get_pixel(x, y);
+        let sharp = *image.get_pixel(x, y);
         if x == 0 || y == 0 || x == width - 1 || y == height - 1 {
             return sharp;
         }
@@ -118,8 +118,8 @@ fn sharpened(picture: &RgbImage, factor: f32) -> RgbImage {
     })
 }
 
-fn mapped(picture: &RgbImage, map: impl Fn(usize, u8) -> u8) -> RgbImage {
-    let mut made = picture.clone();
+fn mapped(image: &RgbImage, map: impl Fn(usize, u8) -> u8) -> RgbImage {
+    let mut made = image.clone();
     for pixel in made.pixels_mut() {
         for channel in 0..3 {
             pixel[channel] = map(channel, pixel[channel]);
@@ -129,12 +129,12 @@ fn mapped(picture: &RgbImage, map: impl Fn(usize, u8) -> u8) -> RgbImage {
 }
 
 /// AutoContrast: each channel's least value to 0 and its greatest to 255.
-fn stretched(picture: &RgbImage) -> RgbImage {
+fn stretched(image: &RgbImage) -> RgbImage {
     let extent: [(u8, u8); 3] = std::array::from_fn(|channel| {
-        let bytes = || picture.pixels().map(|pixel| pixel[channel]);
+        let bytes = || image.pixels().map(|pixel| pixel[channel]);
         (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0))
     });
-    mapped(picture, |channel, byte| {
+    mapped(image, |channel, byte| {
         let (low, high) = extent[channel];
         if high == low {
             return byte;
@@ -144,10 +144,10 @@ fn stretched(picture: &RgbImage) -> RgbImage {
 }
 
 /// Equalize: each channel's values spread so that they are evenly frequent.
-fn equalized(picture: &RgbImage) -> RgbImage {
+fn equalized(image: &RgbImage) -> RgbImage {
     let tables: [[u8; 256]; 3] = std::array::from_fn(|channel| {
         let mut counts = [0usize; 256];
-        picture
+        image
             .pixels()
             .for_each(|pixel| counts[usize::from(pixel[channel])] += 1);
         let last = counts.iter().rev().find(|count| **count > 0).copied().unwrap_or(0);
@@ -162,7 +162,7 @@ fn equalized(picture: &RgbImage) -> RgbImage {
             }
         })
     });
-    mapped(picture, |channel, byte| tables[channel][usize::from(byte)])
+    mapped(image, |channel, byte| tables[channel][usize::from(byte)])
 }
 
 #[cfg(test)]
@@ -176,29 +176,29 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_but_the_first_changes_a_picture_and_strength_0_changes_little() {
-        let picture = noise();
+    fn every_operation_but_the_first_changes_a_image_and_strength_0_changes_little() {
+        let image = noise();
         for operation in 1..14 {
-            assert_ne!(apply(operation, &picture, 0.8, 1.0), picture, "{operation}");
+            assert_ne!(apply(operation, &image, 0.8, 1.0), image, "{operation}");
         }
         for operation in 0..10 {
-            assert_eq!(apply(operation, &picture, 0.0, 1.0), picture, "{operation}");
+            assert_eq!(apply(operation, &image, 0.0, 1.0), image, "{operation}");
         }
-        assert_eq!(apply(10, &picture, 0.0, 1.0), picture);
+        assert_eq!(apply(10, &image, 0.0, 1.0), image);
     }
 
     #[test]
     fn a_shift_moves_pixels_and_leaves_black() {
-        let picture = noise();
-        let shifted = warped(&picture, [1.0, 0.0, 4.0, 0.0, 1.0, 0.0]);
-        assert_eq!(shifted.get_pixel(0, 3), picture.get_pixel(4, 3));
+        let image = noise();
+        let shifted = warped(&image, [1.0, 0.0, 4.0, 0.0, 1.0, 0.0]);
+        assert_eq!(shifted.get_pixel(0, 3), image.get_pixel(4, 3));
         assert_eq!(shifted.get_pixel(31, 3), &Rgb([0; 3]));
     }
 
     #[test]
     fn contrast_of_a_narrow_channel_is_stretched() {
-        let picture = RgbImage::from_fn(4, 1, |x, _| Rgb([100 + x as u8, 7, 7]));
-        let made = stretched(&picture);
+        let image = RgbImage::from_fn(4, 1, |x, _| Rgb([100 + x as u8, 7, 7]));
+        let made = stretched(&image);
         assert_eq!((made.get_pixel(0, 0)[0], made.get_pixel(3, 0)[0]), (0, 255));
         assert_eq!(made.get_pixel(2, 0)[1], 7);
     }

@@ -1,0 +1,63 @@
+//! The same workloads in PyTorch with Hugging Face PEFT, in turn with ours: the script beside the benchmarks, run by the
+//! reader's own Python.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Args;
+use crate::cli::program::prefix;
+
+const SCRIPT: &str = include_str!("../../../../benches/peers/pytorch.py");
+
+/// Times `args`' workloads on both sides and prints a table.
+///
+/// # Errors
+/// A Python that is not there or lacks PyTorch, a measurement that fails.
+pub fn compare(args: &Args, python: &Path) -> Result<(), String> {
+    let shown = python.display();
+    let modules = "import torch, transformers, peft";
+    let found = Command::new(python)
+        .args(["-c", modules])
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|e| format!("--compare {shown}: cannot start it: {e}; name a Python that has PyTorch"))?;
+    if !found.status.success() {
+        let said = String::from_utf8_lossy(&found.stderr);
+        let last = said.lines().last().unwrap_or("it fails").to_string();
+        return Err(format!(
+            "--compare {shown}: '{modules}' fails ({last}); install them (benches/peers/requirements.txt) or name another \
+             Python"
+        ));
+    }
+    let folder = tempfile::tempdir().map_err(|e| format!("cannot make a temporary folder: {e}"))?;
+    let script = folder.path().join("pytorch.py");
+    std::fs::write(&script, SCRIPT).map_err(|e| format!("cannot write {}: {e}", script.display()))?;
+    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let mut run = Command::new(python);
+    run.arg(&script).arg("--bench").arg(program);
+    for word in prefix() {
+        run.args(["--bench", word]);
+    }
+    // `adapter` has no counterpart there.
+    let workloads: Vec<&str> = args.workload.iter().map(String::as_str).collect();
+    let workloads: Vec<&str> = workloads.into_iter().filter(|name| *name != "adapter").collect();
+    run.args([
+        format!("--workload={}", workloads.join(",")),
+        format!("--method={}", args.method.join(",")),
+        format!("--tokens={}", args.tokens),
+        format!("--dtype={}", args.dtype),
+        format!("--r={}", args.r),
+        format!("--seconds={}", args.seconds),
+        format!("--warm-up={}", args.warm_up),
+        format!("--rounds={}", args.rounds),
+        format!("--device={}", args.device),
+    ]);
+    run.args(args.batch.map(|batch| format!("--batch={batch}")));
+    run.args(args.model.as_ref().map(|model| format!("--model={model}")));
+    run.args(args.threads.map(|threads| format!("--threads={threads}")));
+    let status = run.status().map_err(|e| format!("--compare {shown}: {e}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("--compare {shown}: a measurement failed")),
+    }
+}
