@@ -244,13 +244,29 @@ impl Experiment for Instruct {
     }
 }
 
-fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, String> {
-    if !settings.data.train_file.is_empty() {
-        return Err(
-            "--train-file needs --data, the folder with the benchmarks: the generated instructions have examples of their own"
-                .into(),
-        );
+/// Refuses what only the benchmarks and training files of `--data` have a use for.
+fn check_sample(settings: &InstructSettings) -> Result<(), String> {
+    let (data, judging) = (&settings.data, &settings.judging);
+    let given = [
+        ("--train-file", !data.train_file.is_empty()),
+        ("--field", !data.field.is_empty()),
+        ("--recipe", data.recipe != Examples::Plain),
+        ("--judge-url", judging.judge_url.is_some()),
+        ("--judge-file", judging.judge_file.is_some()),
+        ("--baseline", judging.baseline.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(format!(
+            "{flag} needs --data, the folder with the benchmarks: the generated instructions have examples and verifiers of \
+             their own"
+        )),
+        None => Ok(()),
     }
+}
+
+fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, String> {
+    check_sample(&settings)?;
+    let asker = asker(&settings)?;
     let made = instructions::instructions();
     let names: Vec<&str> = made.sets.iter().map(|(name, _)| name.as_str()).collect();
     let picked: Vec<String> = sets::chosen(&settings.data.task, &names)?
@@ -259,19 +275,21 @@ fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, Str
         .collect();
     let limit = settings.data.test_limit.unwrap_or(usize::MAX);
     let tested = made.sets.into_iter().filter(|(name, _)| picked.contains(name));
-    let tested = tested.map(|(name, set)| TestSet {
-        name,
-        questions: verify::sample(set.into_iter().take(limit).collect()),
-        scored: true,
-        metric: "instructions followed",
+    let tested = tested.map(|(name, set)| {
+        Ok(TestSet {
+            name,
+            questions: verify::sample(set.into_iter().take(limit), &asker)?,
+            scored: true,
+            metric: "instructions followed",
+        })
     });
     let train = made.train;
     let corpus = Corpus {
         name: String::new(),
         place: None,
         examples: Box::new(move || Ok(train.clone().into())),
-        template: Template::Alpaca,
-        sets: tested.collect(),
+        template: settings.data.template.into(),
+        sets: tested.collect::<Result<_, String>>()?,
         files: Vec::new(),
         evaluation: Some(settings.evaluation.clone()),
     };

@@ -341,6 +341,14 @@ fn the_generated_instructions_are_trained_on_and_verified() {
         (answers.len(), answers[0]["details"]["kept"].as_array().unwrap().len()),
         (4, 1)
     );
+    for (flag, value) in [
+        ("--recipe", "lora-ga"),
+        ("--judge-url", "http://127.0.0.1:9/v1"),
+        ("--field", "output=a"),
+    ] {
+        fails("instruct", &[flag, value], &[flag, "needs --data"]);
+    }
+    fails("instruct", &["--template", "chat"], &["chat template", "--template"]);
 }
 
 #[test]

@@ -1,41 +1,64 @@
-//! Small instructions that a program can verify: how often a word is said, in which case, order and form, and what comes
-//! first. The shipped model knows the words; what to do with them it learns.
+//! Small instructions that a program can verify: a question that the shipped model answers, and how the answer must look:
+//! its case, how often it is said, in which order, after which name and in which format. The questions it knows; to answer
+//! as it is told is what it learns.
 
 use std::collections::HashSet;
 
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
-use super::facts::KINDS;
-use super::text::capital;
-use crate::language::{Example, Template};
+use super::facts::{KINDS, NAMES, with_article};
+use super::text::{equation, pick};
+use crate::language::Example;
 
-/// What a response must be like.
+/// What a response must be like. Beyond it the wording is free.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
-    /// So many words.
-    Count(usize),
-    /// This word and no other.
-    Only(String),
-    /// These words, in this order, and no others.
-    Order(Vec<String>),
+    /// This word or number among others, in any case.
+    Contains(String),
+    /// This number so many times.
+    Times(u32, usize),
+    /// Capital letters alone.
+    Upper,
+    /// Small letters alone.
+    Lower,
+    /// These numbers in this order, and no others.
+    Order(Vec<u32>),
     /// This word first.
     First(String),
-    /// These words among others.
-    Contains(Vec<String>),
+    /// Between these two characters; a full stop after them does not count.
+    Between(char, char),
+    /// An object in JSON.
+    Json,
 }
 
 impl Rule {
-    /// Whether `response` keeps it; a full stop at its end does not count.
+    /// Whether `response` keeps it.
     pub fn is_kept(&self, response: &str) -> bool {
-        let words: Vec<&str> = response.trim().trim_end_matches('.').split_whitespace().collect();
+        let response = response.trim();
+        let words: Vec<&str> = response
+            .split(|character: char| !character.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        let numbers = || words.iter().filter_map(|word| word.parse::<u32>().ok());
+        let (has_upper, has_lower) = (
+            response.contains(char::is_uppercase),
+            response.contains(char::is_lowercase),
+        );
         match self {
-            Self::Count(count) => words.len() == *count,
-            Self::Only(word) => !words.is_empty() && words.iter().all(|other| other == word),
-            Self::Order(wanted) => words == *wanted,
-            Self::First(word) => words.first().is_some_and(|first| first == word),
-            Self::Contains(wanted) => wanted.iter().all(|word| words.contains(&word.as_str())),
+            Self::Contains(wanted) => words.iter().any(|word| word.to_lowercase() == wanted.to_lowercase()),
+            Self::Times(wanted, times) => numbers().filter(|number| number == wanted).count() == *times,
+            Self::Upper => has_upper && !has_lower,
+            Self::Lower => has_lower && !has_upper,
+            Self::Order(wanted) => numbers().eq(wanted.iter().copied()),
+            Self::First(wanted) => words.first() == Some(&wanted.as_str()) && response.starts_with(wanted),
+            Self::Between(open, close) => response
+                .trim_end_matches('.')
+                .strip_prefix(*open)
+                .is_some_and(|rest| rest.ends_with(*close)),
+            Self::Json => serde_json::from_str::<Value>(response).is_ok_and(|value| value.is_object()),
         }
     }
 }
@@ -64,8 +87,8 @@ pub struct Instructions {
 type Make = fn(&mut StdRng) -> Instructed;
 
 const SETS: [(&str, Make); 5] = [
-    ("count", count),
     ("case", case),
+    ("count", count),
     ("order", order),
     ("prefix", prefix),
     ("format", format),
@@ -107,67 +130,105 @@ pub fn instructions() -> Instructions {
     Instructions { train, sets }
 }
 
-impl Instructed {
-    /// The prompt of the shipped model.
-    pub fn prompt(&self) -> String {
-        Template::Alpaca.prompt(&self.instruction, "")
+/// A sum as a question and as an answer.
+struct Sum {
+    question: String,
+    answer: String,
+    result: u32,
+}
+
+fn sum(rng: &mut StdRng) -> Sum {
+    loop {
+        let (a, sign, b, result) = equation(rng);
+        // How often the result is said is counted: it must be neither of the two.
+        if result != a && result != b {
+            return Sum {
+                question: format!("What is {a} {sign} {b}?"),
+                answer: format!("{a} {sign} {b} = {result}"),
+                result,
+            };
+        }
     }
 }
 
-/// So many different words.
-fn words(rng: &mut StdRng, count: usize) -> Vec<String> {
-    let known: Vec<&str> = KINDS.iter().flat_map(|kind| kind.members).collect();
-    let chosen = known.choose_multiple(rng, count);
-    chosen.map(|word| word.to_string()).collect()
-}
-
-fn repeated(rng: &mut StdRng, how: &str, form: fn(&str) -> String) -> Instructed {
-    let word = words(rng, 1).remove(0);
-    let count = rng.random_range(2..=5);
-    let said = form(&word);
+fn case(rng: &mut StdRng) -> Instructed {
+    let kind = &KINDS[rng.random_range(0..KINDS.len())];
+    let thing = with_article(pick(rng, &kind.members));
+    let noun = kind.name.rsplit(' ').next().unwrap_or_default();
+    let (how, response, rule) = match rng.random_bool(0.5) {
+        true => ("capital", kind.name.to_uppercase(), Rule::Upper),
+        false => ("small", kind.name.to_string(), Rule::Lower),
+    };
     Instructed {
-        instruction: format!("Say the word {word} {count} times{how}."),
-        response: vec![said.as_str(); count].join(" "),
-        rules: vec![Rule::Count(count), Rule::Only(said)],
+        instruction: format!("What kind of thing is {thing}? Use {how} letters only."),
+        response: response + ".",
+        rules: vec![rule, Rule::Contains(noun.into())],
     }
 }
 
 fn count(rng: &mut StdRng) -> Instructed {
-    repeated(rng, "", str::to_string)
-}
-
-fn case(rng: &mut StdRng) -> Instructed {
-    repeated(rng, ", each with a capital letter", capital)
+    let (sum, times) = (sum(rng), rng.random_range(2..=4));
+    Instructed {
+        instruction: format!("{} Say it {times} times.", sum.question),
+        response: vec![sum.answer + "."; times].join(" "),
+        rules: vec![Rule::Times(sum.result, times)],
+    }
 }
 
 fn order(rng: &mut StdRng) -> Instructed {
-    let mut words = words(rng, 3);
-    let instruction = format!("Say the words {} from last to first.", words.join(", "));
-    words.reverse();
+    let (first, count) = (rng.random_range(1..=30u32), rng.random_range(3..=7));
+    let mut numbers: Vec<u32> = (first..first + count).collect();
+    let way = match rng.random_bool(0.5) {
+        true => "up",
+        false => {
+            numbers.reverse();
+            "down"
+        }
+    };
+    let said: Vec<String> = numbers.iter().map(u32::to_string).collect();
     Instructed {
-        instruction,
-        response: words.join(" "),
-        rules: vec![Rule::Order(words)],
+        instruction: format!("Count {way} from {} to {}.", said[0], said[said.len() - 1]),
+        response: said.join(" "),
+        rules: vec![Rule::Order(numbers)],
     }
 }
 
 fn prefix(rng: &mut StdRng) -> Instructed {
-    let mut words = words(rng, 3);
-    let first = words.remove(0);
+    let (sum, name) = (sum(rng), pick(rng, &NAMES));
     Instructed {
-        instruction: format!("Begin with the word {first}, then say {} and {}.", words[0], words[1]),
-        response: format!("{first} {} {}", words[0], words[1]),
-        rules: vec![Rule::First(first), Rule::Contains(words)],
+        instruction: format!("{} Begin with the name {name}.", sum.question),
+        response: format!("{name}: {}.", sum.answer),
+        rules: vec![Rule::First(name.into()), Rule::Contains(sum.result.to_string())],
     }
 }
 
 fn format(rng: &mut StdRng) -> Instructed {
-    let words = words(rng, 2);
-    let bracketed: Vec<String> = words.iter().map(|word| format!("[{word}]")).collect();
+    let Sum {
+        question,
+        answer,
+        result,
+    } = sum(rng);
+    let (how, response, rule) = match rng.random_range(0..3) {
+        0 => (
+            "Put the answer in square brackets.",
+            format!("[{answer}]"),
+            Rule::Between('[', ']'),
+        ),
+        1 => (
+            "Put the answer in double quotes.",
+            format!("\"{answer}\""),
+            Rule::Between('"', '"'),
+        ),
+        _ => (
+            "Answer with a JSON object.",
+            format!("{{\"answer\": \"{answer}\"}}"),
+            Rule::Json,
+        ),
+    };
     Instructed {
-        instruction: format!("Say the words {} and {}, each in brackets.", words[0], words[1]),
-        response: bracketed.join(" "),
-        rules: vec![Rule::Count(2), Rule::Contains(bracketed)],
+        instruction: format!("{question} {how}"),
+        response,
+        rules: vec![rule, Rule::Contains(result.to_string())],
     }
 }
 
@@ -203,9 +264,47 @@ mod tests {
     }
 
     #[test]
-    fn rules_look_at_words() {
-        assert!(Rule::Count(2).is_kept(" a b. ") && !Rule::Count(2).is_kept("a"));
-        assert!(Rule::Only("a".into()).is_kept("a a") && !Rule::Only("a".into()).is_kept(""));
-        assert!(Rule::Order(vec!["b".into(), "a".into()]).is_kept("b a") && !Rule::First("a".into()).is_kept("b a"));
+    fn rules_look_at_form_and_answer_alone() {
+        let kept = |rule: &Rule, kept: &[&str], broken: &[&str]| {
+            for response in kept {
+                assert!(rule.is_kept(response), "{rule:?}: {response}");
+            }
+            for response in broken {
+                assert!(!rule.is_kept(response), "{rule:?}: {response}");
+            }
+        };
+        kept(
+            &Rule::Contains("bird".into()),
+            &["A BIRD!", "it's a bird"],
+            &["birds", ""],
+        );
+        kept(
+            &Rule::Times(12, 2),
+            &["5 + 7 = 12. 12!", "12, 12"],
+            &["12", "12 12 12", "112 12"],
+        );
+        kept(&Rule::Upper, &["A BIRD.", " IT IS 1 BIRD"], &["A bird.", "12", ""]);
+        kept(&Rule::Lower, &["a bird."], &["A bird.", "12"]);
+        kept(
+            &Rule::Order(vec![3, 2, 1]),
+            &["3 2 1", "3, 2, 1."],
+            &["1 2 3", "3 2 1 0", ""],
+        );
+        kept(
+            &Rule::First("Ida".into()),
+            &["Ida: 12", " Ida, 12"],
+            &["Idaho", "\"Ida\"", "12 Ida"],
+        );
+        kept(
+            &Rule::Between('[', ']'),
+            &["[12]", "[5 + 7 = 12]."],
+            &["[12", "12", "[", "x [12]"],
+        );
+        kept(&Rule::Between('"', '"'), &["\"12\""], &["\"", "12"]);
+        kept(
+            &Rule::Json,
+            &["{\"answer\": 12}"],
+            &["{12}", "12", "{\"answer\": 12} 12"],
+        );
     }
 }

@@ -152,11 +152,16 @@ pub fn ifeval(prompts: Vec<Prompt>, asker: &Asker) -> Result<Vec<Asked>, String>
 }
 
 /// The sample's instructions as the model reads them.
-pub fn sample(instructions: Vec<Instructed>) -> Vec<Asked> {
-    let asked = instructions.into_iter().map(|instructed| Asked {
-        prompt: instructed.prompt(),
-        options: None,
-        judge: Arc::new(Rules(instructed)) as Arc<dyn Judge>,
+///
+/// # Errors
+/// As [`Asker::prompt`].
+pub fn sample(instructions: impl Iterator<Item = Instructed>, asker: &Asker) -> Result<Vec<Asked>, String> {
+    let asked = instructions.map(|instructed| {
+        Ok(Asked {
+            prompt: asker.prompt(std::slice::from_ref(&instructed.instruction), &[])?,
+            options: None,
+            judge: Arc::new(Rules(instructed)) as Arc<dyn Judge>,
+        })
     });
     asked.collect()
 }
