@@ -237,7 +237,7 @@ impl LanguageLab {
         if let Some((lm, device)) = &self.model {
             return Ok((lm.clone(), device.clone()));
         }
-        let device = crate::cli::device::device(&self.settings.execution.devices()[0])?.autodiff();
+        let device = self.settings.execution.devices()?.remove(0);
         let lm = Arc::new(model::load(&self.settings.model, &device)?);
         self.model = Some((lm.clone(), device.clone()));
         Ok((lm, device))
@@ -358,7 +358,7 @@ impl LanguageLab {
             rows: training.batch_size.min(sequences.len()),
             width: sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
             checkpointing: training.gradient_checkpointing,
-            scores: !self.settings.execution.device.starts_with("flex"),
+            scores: !self.settings.execution.is_flex(),
         };
         let decoder = &lm.pretrained.model;
         let params: usize = site::params(decoder).iter().map(ParamInfo::len).sum();
@@ -404,7 +404,8 @@ impl LanguageLab {
         let source = this.train_source(train);
         let log = MemoryLog::default();
         let objective = Logged::new(this.objective(), log.clone(), &device);
-        let trained = session.train(adapted, objective, source, held_out, &device)?;
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let trained = session.train(adapted, objective, source, held_out, &devices)?;
         let steps = Steps {
             memory_mb: log.mean_and_99th(),
             tokens: tokens * this.settings.training.epochs,
@@ -500,8 +501,8 @@ impl Lab for LanguageLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
-        self.settings.execution.devices()
+    fn devices(&self, jobs: Option<usize>) -> Vec<String> {
+        self.settings.execution.processes(jobs)
     }
 
     fn settings(&self) -> Result<toml::Table, String> {
@@ -576,7 +577,8 @@ impl Lab for LanguageLab {
         let (memory, _) = this.memory(&lm, &summary, &train);
         let session = this.session(trial, train.len(), Path::new(""));
         let source = this.train_source(train);
-        let seconds = session.estimated_seconds(&adapted, &this.objective(), source, &device)?;
+        let devices = this.settings.execution.devices()?;
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), source, &devices)?;
         Ok(format!(
             "{} trainable ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.trainable_params(),

@@ -20,8 +20,8 @@ pub trait Lab {
     /// Which trials there are.
     fn plan(&self) -> &Plan;
 
-    /// Devices, at least one.
-    fn devices(&self) -> Vec<String>;
+    /// The devices of each process, of `jobs` of them if that is given; at least one.
+    fn devices(&self, jobs: Option<usize>) -> Vec<String>;
 
     /// The effective settings, as config.toml has them.
     ///
@@ -117,7 +117,7 @@ pub struct Run<'a> {
     pub out: &'a Path,
     /// Whether the settings are the folder's own.
     pub resume: bool,
-    /// Processes; one per device if absent.
+    /// Processes; one per device, or team of devices, if absent.
     pub jobs: Option<usize>,
     /// In a process that `--jobs` started: its trials.
     pub trial: &'a [PathBuf],
@@ -142,9 +142,9 @@ impl Run<'_> {
         if !self.trial.is_empty() {
             return self.worker(lab);
         }
-        let devices = lab.devices();
-        for name in &devices {
-            crate::cli::device::device(name)?;
+        let devices = lab.devices(self.jobs);
+        for names in &devices {
+            crate::cli::device::devices(names)?;
         }
         let jobs = self.jobs.unwrap_or(devices.len());
         if jobs == 0 {

@@ -100,7 +100,7 @@ impl TextLab {
             self.prepared = None;
             let task = self.tasks.load(name)?;
             self.check_task(&task)?;
-            let device = crate::cli::device::device(&self.settings.execution.devices()[0])?.autodiff();
+            let device = self.settings.execution.devices()?.remove(0);
             let settings = &self.settings;
             let max_length = task.max_length.unwrap_or(settings.texts.max_length);
             let dropout = settings.texts.dropout;
@@ -209,7 +209,7 @@ impl TextLab {
             rows: training.batch_size.min(prepared.train.texts().len()),
             width: prepared.train.longest(),
             checkpointing: training.gradient_checkpointing,
-            scores: !self.settings.execution.device.starts_with("flex"),
+            scores: !self.settings.execution.is_flex(),
         };
         let bytes = self.settings.model.dtype.bytes();
         let model = &prepared.classifier.pretrained.model;
@@ -281,7 +281,8 @@ impl TextLab {
         let session = this.session(trial, train.texts().len(), metric, folder);
         let batch_size = this.settings.texts.eval_batch_size;
         let held_out = Arc::new(Ordered::new(judged.sorted().0, batch_size, &device.clone().inner()));
-        let trained = session.train(adapted, this.objective(), train, held_out, device)?;
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
         Ok((trained, summary))
     }
 
@@ -424,8 +425,8 @@ impl Lab for TextLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
-        self.settings.execution.devices()
+    fn devices(&self, jobs: Option<usize>) -> Vec<String> {
+        self.settings.execution.processes(jobs)
     }
 
     fn settings(&self) -> Result<toml::Table, String> {
@@ -498,7 +499,8 @@ impl Lab for TextLab {
         let (memory, _) = this.memory(trial, prepared, &summary);
         let metric = prepared.task.metrics[0];
         let session = this.session(trial, train.texts().len(), metric, Path::new(""));
-        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &prepared.device)?;
+        let devices = this.settings.execution.devices()?;
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
         Ok(format!(
             "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.adapter_params,

@@ -106,7 +106,7 @@ impl VisionLab {
             return Ok((backbone.clone(), device.clone()));
         }
         let settings = &self.settings;
-        let device = crate::cli::device::device(&settings.execution.devices()[0])?.autodiff();
+        let device = settings.execution.devices()?.remove(0);
         let path = match &settings.model.model {
             Some(name) => resolve(name).map_err(|e| e.to_string())?,
             None => shipped::backbone()?,
@@ -278,7 +278,7 @@ impl VisionLab {
         };
         // Elements per token and block: the inputs of both norms, their outputs, queries, keys and values, attention's
         // output, and the MLP's hidden layer before and after its activation; attention's scores where it is not fused.
-        let scores = match self.settings.execution.device.starts_with("flex") {
+        let scores = match self.settings.execution.is_flex() {
             true => 0,
             false => 3 * config.heads * config.tokens(),
         };
@@ -337,7 +337,8 @@ impl VisionLab {
         let [train, valid] = this.data(trial, task, &adapted, &plain_device).map_err(stopped)?;
         let session = this.session(trial, train.images.len(), folder);
         let held_out = Arc::new(valid.batches(100, &plain_device));
-        let trained = session.train(adapted, this.objective(), train, held_out, &device)?;
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
         Ok((trained, summary, valid))
     }
 }
@@ -347,8 +348,8 @@ impl Lab for VisionLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
-        self.settings.execution.devices()
+    fn devices(&self, jobs: Option<usize>) -> Vec<String> {
+        self.settings.execution.processes(jobs)
     }
 
     fn settings(&self) -> Result<toml::Table, String> {
@@ -417,7 +418,8 @@ impl Lab for VisionLab {
         let summary = adapted.summary();
         let [train, _] = this.data(trial, task, &adapted, &device.clone().inner())?;
         let session = this.session(trial, train.images.len(), Path::new(""));
-        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &device)?;
+        let devices = this.settings.execution.devices()?;
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
         Ok(format!(
             "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.adapter_params,

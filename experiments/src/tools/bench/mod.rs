@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod bandwidth;
 pub mod clock;
+pub mod count;
 pub mod lm;
 pub mod products;
 pub mod scaling;
@@ -84,6 +85,9 @@ pub struct Args {
     /// Measure instead what further sites, ranks and generators cost a training step, and draw it into this file (SVG).
     #[arg(long, value_name = "FILE")]
     pub scaling: Option<PathBuf>,
+    /// Count instead the operations and bytes that a pass asks of a GPU; needs none, but a build with --features capture.
+    #[arg(long, conflicts_with = "scaling")]
+    pub count: bool,
     /// Set in the child processes.
     #[arg(long, hide = true)]
     pub child: bool,
@@ -180,6 +184,16 @@ pub fn bench(args: &Args) -> Result<(), String> {
         set_threads(args)?;
         return scaling::scaling(args, file);
     }
+    if args.count {
+        for workload in &args.workload {
+            for method in &args.method {
+                let make = |device: &Device| ready(args, workload, method, device);
+                let line = count::count((workload, method), make)?;
+                print(serde_json::to_string(&line).map_err(|e| e.to_string())?)?;
+            }
+        }
+        return Ok(());
+    }
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {
         for workload in &args.workload {
@@ -224,25 +238,28 @@ fn set_threads(args: &Args) -> Result<(), String> {
     pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))
 }
 
+/// The workload of that name on `device`.
+fn ready(args: &Args, workload: &str, method: &str, device: &Device) -> Result<Workload, String> {
+    match workload.rsplit_once('-') {
+        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
+            vit::workload(args, &size["vit-".len()..], kind, method, device)
+        }
+        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
+            lm::workload(args, shape, kind, method, device)
+        }
+        None if workload == "adapter" => adapter::workload(args, method, device),
+        _ => Err(format!(
+            "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
+             with -step, -prefill or -decode, or adapter"
+        )),
+    }
+}
+
 fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
     set_threads(args)?;
     let device = crate::cli::device::device(&args.device)?;
     device.seed(0);
-    let mut ready = match workload.rsplit_once('-') {
-        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
-            vit::workload(args, &size["vit-".len()..], kind, method, &device)?
-        }
-        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
-            lm::workload(args, shape, kind, method, &device)?
-        }
-        None if workload == "adapter" => adapter::workload(args, method, &device)?,
-        _ => {
-            return Err(format!(
-                "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
-                 with -step, -prefill or -decode, or adapter"
-            ));
-        }
-    };
+    let mut ready = ready(args, workload, method, &device)?;
     let mut last = None;
     let pass = || {
         last = None;
