@@ -4,6 +4,7 @@
 //! - [`run`]: a run folder and its trials, whatever they train
 //! - [`train`]: the training of any adapted model
 //! - [`methods`]: every method, for both wings
+//! - [`lab`]: what the wings share
 //! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
 //! - [`sandbox`]: programs that are not trusted
 //! - [`report`]: tables, plots and pages
@@ -14,6 +15,7 @@
 //! Arrows go one way only, from the later ones to the earlier ones.
 
 pub mod cli;
+pub mod lab;
 pub mod language;
 pub mod methods;
 pub mod report;

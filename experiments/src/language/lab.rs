@@ -1,7 +1,7 @@
 //! The trials of a language model: trained once, answering every test set, or judged as points of a grid.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +10,6 @@ use backbones::lm::adapter::for_adapter;
 use backbones::resolve_lm;
 use burn::module::Module;
 use burn::tensor::Device;
-use datasets::language::{Examples, Template};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use wegeft::site::{self, ParamInfo};
@@ -19,116 +17,36 @@ use wegeft::storage::WEIGHTS_FILE;
 use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
-use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
+use crate::lab::{ADAPTER, Shared, trains, tuned};
+use crate::language::corpus::{After, Aftermath, Corpus, Finish, Finished};
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
-use crate::language::evaluation::{Answer, Answering, Score, is_answered};
+use crate::language::evaluation::{Answering, Score, is_answered};
 use crate::language::general;
 use crate::language::judge::TestSet;
 use crate::language::model::{self, BASE_MODEL, Lm};
 use crate::language::objective::Response;
 use crate::language::packing::pack;
-use crate::language::settings::{Evaluation, Settings};
+use crate::language::settings::Settings;
 use crate::language::tokens::{Lengths, tokenize};
+use crate::language::trained_file::TrainedFile;
 use crate::methods::{self, NONE, Wing};
 use crate::run::checksum::{add_file, add_model};
-use crate::run::files::{read_json, remove_folder, write_json};
+use crate::run::files::{read_json, write_json};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{FORGETTING, Outcome, RunError};
 use crate::run::suite::{Lab, Program};
-use crate::run::trial::{Plan, Rates, Stage, Trial};
+use crate::run::trial::{Plan, Trial};
 use crate::train::estimate::Estimate;
 use crate::train::memory_log::{Logged, MemoryLog};
 use crate::train::precision::trained_in_f32;
-use crate::train::stream::{self, Ordered, Seeding};
+use crate::train::stream::Ordered;
 use crate::train::trainer::{Measured, Session, Trained};
-
-/// Reads examples.
-pub type ReadExamples = Box<dyn Fn() -> Result<Examples, String>>;
-
-/// What a program trains and tests on.
-pub struct Corpus {
-    /// The name of its training in tables, where there is no test set.
-    pub name: String,
-    /// Where the data lies, for tables.
-    pub place: Option<String>,
-    /// Training examples; read only if something is trained.
-    pub examples: ReadExamples,
-    /// Form of the prompts.
-    pub template: Template,
-    /// Test sets; without, the loss on what is held out is the result.
-    pub sets: Vec<TestSet>,
-    /// The files that all this is read from.
-    pub files: Vec<PathBuf>,
-    /// How questions are answered.
-    pub evaluation: Option<Evaluation>,
-}
-
-/// What a set's answers come to, beside their score.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Aftermath {
-    /// The set's own value, where its questions are not judged one by one.
-    pub value: Option<f64>,
-    /// Further values: name, value.
-    pub further: Vec<(String, f64)>,
-}
-
-/// Called with each set, its answers and the trial's folder: writes the benchmark's own files, asks judges elsewhere.
-pub type After = Box<dyn Fn(&TestSet, &[Answer], &Path) -> Result<Aftermath, RunError>>;
-
-/// The name of an adapter that is evaluated, in place of a method.
-const ADAPTER: &str = "adapter";
-
-/// Stands beside an adapter: written last, so that the adapter is whole where it is there.
-const TRAINED: &str = "trained.json";
 
 /// The outcomes of the sets that are answered so far.
 const ANSWERED: &str = "answered.json";
-
-/// What a training came to.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-struct TrainedFile {
-    trainable_params: usize,
-    percent_trainable: f64,
-    seconds: f64,
-    tokens_per_second: Option<f64>,
-    /// Peak memory of the training, MB.
-    #[serde(default)]
-    peak_mb: Option<f64>,
-    #[serde(default)]
-    steps_per_second: Option<f64>,
-    #[serde(default)]
-    validation: Option<f64>,
-    /// Mean memory after a step, and its 99th percentile, MB.
-    #[serde(default)]
-    memory_mb: Option<(f64, f64)>,
-    /// Tokens trained on, padding left out.
-    #[serde(default)]
-    tokens: usize,
-}
-
-/// A trial that is finished, for what a program writes of it.
-pub struct Finished<'a> {
-    /// The trial.
-    pub trial: &'a Trial,
-    /// Its folder.
-    pub folder: &'a Path,
-    /// Its outcomes.
-    pub outcomes: &'a [Outcome],
-    /// Parameters of the model, the adapter's left out.
-    pub model_params: usize,
-    /// All parameters that were trained.
-    pub trained_params: usize,
-    /// Mean memory after a step, and its 99th percentile, MB.
-    pub memory_mb: Option<(f64, f64)>,
-    /// Tokens trained on, padding left out.
-    pub tokens: usize,
-}
-
-/// What a program does with a finished trial.
-pub type Finish = Box<dyn Fn(&Finished) -> Result<(), String>>;
 
 /// Trains and tests a language model. It is loaded, and the examples are tokenized, for the first trial that needs them.
 pub struct LanguageLab {
@@ -148,35 +66,9 @@ pub struct LanguageLab {
 impl LanguageLab {
     /// A lab for `corpus`.
     pub fn new(program: Program, settings: Settings, corpus: Corpus) -> Self {
-        let of_method = |method: &String| Rates {
-            method: method.clone(),
-            fixed: methods::rates(&settings.training, &settings.methods, method),
-            grid: match method == NONE {
-                true => Vec::new(),
-                false => methods::grid(
-                    &settings.training,
-                    &settings.sweep,
-                    &settings.methods,
-                    method,
-                    Wing::Language,
-                ),
-            },
-        };
         let evaluated = settings.model.adapter.is_some() && !corpus.sets.is_empty();
-        let plan = Plan {
-            tasks: vec![String::new()],
-            methods: match evaluated {
-                true => vec![Rates {
-                    method: ADAPTER.into(),
-                    fixed: (settings.training.learning_rate, settings.training.weight_decay),
-                    grid: Vec::new(),
-                }],
-                false => settings.adapter.method.iter().map(of_method).collect(),
-            },
-            seeds: settings.execution.seed.clone(),
-            sweep: settings.sweep.sweep,
-            best: Best::Lowest,
-        };
+        // One training answers all sets.
+        let plan = shared(&program, &settings).plan(vec![String::new()], evaluated, Best::Lowest);
         Self {
             program,
             settings,
@@ -189,6 +81,10 @@ impl LanguageLab {
             after: None,
             finish: None,
         }
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        shared(&self.program, &self.settings)
     }
 
     /// The same lab, which also measures the loss on `texts` before and after each training: what a model forgets.
@@ -237,7 +133,7 @@ impl LanguageLab {
         if let Some((lm, device)) = &self.model {
             return Ok((lm.clone(), device.clone()));
         }
-        let device = self.settings.execution.devices()?.remove(0);
+        let device = self.shared().device()?;
         let lm = Arc::new(model::load(&self.settings.model, &device)?);
         self.model = Some((lm.clone(), device.clone()));
         Ok((lm, device))
@@ -298,11 +194,8 @@ impl LanguageLab {
         }
         device.seed(trial.seed);
         let settings = &self.settings;
-        let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
-        if let Some(count) = count {
-            let steps = self.session(trial, count, Path::new("")).plan.scheduled_steps(count);
-            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
-        }
+        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        let mut config = self.shared().scheduled(config, trial, count)?;
         // What PEFT and `adapter` look for in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
         config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
@@ -314,30 +207,9 @@ impl LanguageLab {
     }
 
     fn session<'a>(&'a self, trial: &'a Trial, count: usize, folder: &'a Path) -> Session<'a> {
-        let training = &self.settings.training;
-        let plan = stream::Plan {
-            batch_size: training.batch_size,
-            accumulation: training.gradient_accumulation_steps,
-            epochs: training.epochs,
-            stop_after: self.settings.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
-            eval_steps: training.eval_steps,
-            seed: trial.seed,
-            seeding: Seeding::Step,
-        };
         Session {
-            settings: training,
-            plan,
-            count,
-            learning_rate: trial.lr,
-            weight_decay: trial.weight_decay,
-            beta_2: 0.999,
             mean_of_batch_means: self.settings.examples.mean_of_batch_means,
-            measured: Measured::Tokens,
-            folder,
-            label: format!("{}: {} steps", trial.label(), plan.steps(count)),
-            place: trial.place(),
-            log_steps: self.program.log_steps,
-            interrupter: &self.program.interrupter,
+            ..self.shared().session(trial, count, Measured::Tokens, folder)
         }
     }
 
@@ -358,7 +230,7 @@ impl LanguageLab {
             rows: training.batch_size.min(sequences.len()),
             width: sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
             checkpointing: training.gradient_checkpointing,
-            scores: !self.settings.execution.is_flex(),
+            scores: self.shared().stores_scores(),
         };
         let decoder = &lm.pretrained.model;
         let params: usize = site::params(decoder).iter().map(ParamInfo::len).sum();
@@ -371,17 +243,8 @@ impl LanguageLab {
     fn check_memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<(), String> {
         let (estimate, batch) = self.memory(lm, summary, sequences);
         tell(format_args!("  estimated memory: {} MB", estimate.total_mb()));
-        let training = &self.settings.training;
-        let advice = match training.gradient_checkpointing {
-            true => "lower batch_size (gradient_accumulation_steps makes up for it) or max_length",
-            false => {
-                "lower batch_size (gradient_accumulation_steps makes up for it) or max_length, or give \
-                 --gradient-checkpointing"
-            }
-        };
         let shape = format!("a batch of {} times {} tokens", batch.rows, batch.width);
-        let free = || estimate.free_mb(&self.settings.execution.device);
-        estimate.check(training.memory_limit.or_else(free), &shape, advice)
+        self.shared().check_memory(&estimate, &shape)
     }
 
     /// Trains a trial.
@@ -431,7 +294,7 @@ impl LanguageLab {
             return Ok((adapted.valid().bind(), counts));
         }
         let adapter = folder.join("adapter");
-        if let Some(counts) = trained_before(folder).map_err(RunError::Failed)? {
+        if let Some(counts) = TrainedFile::read(folder).map_err(RunError::Failed)? {
             let adapted = lm.with_adapter(&adapter).map_err(RunError::Failed)?;
             return Ok((adapted.valid().bind(), counts));
         }
@@ -456,13 +319,13 @@ impl LanguageLab {
             memory_mb: steps_taken.memory_mb,
             tokens: steps_taken.tokens,
         };
-        write_json(&folder.join(TRAINED), &counts).map_err(RunError::Failed)?;
+        counts.write(folder).map_err(RunError::Failed)?;
         Ok((trained.adapted.bind(), counts))
     }
 
     /// What all outcomes of a trial have in common.
     fn outcome(&self, trial: &Trial, trained: &TrainedFile) -> Outcome {
-        let rates = trial.method != NONE && trial.method != ADAPTER;
+        let rates = trains(&trial.method);
         Outcome {
             experiment: self.program.experiment.into(),
             method: trial.method.clone(),
@@ -482,18 +345,23 @@ impl LanguageLab {
     }
 }
 
+/// The part of the settings that all wings have.
+fn shared<'a>(program: &'a Program, settings: &'a Settings) -> Shared<'a> {
+    Shared {
+        program,
+        adapter: &settings.adapter,
+        methods: &settings.methods,
+        training: &settings.training,
+        sweep: &settings.sweep,
+        execution: &settings.execution,
+        wing: Wing::Language,
+    }
+}
+
 /// What the steps of a training came to.
 struct Steps {
     memory_mb: Option<(f64, f64)>,
     tokens: usize,
-}
-
-/// The counts of the adapter that an earlier run trained in the folder of a method.
-fn trained_before(folder: &Path) -> Result<Option<TrainedFile>, String> {
-    match folder.join("adapter").join(WEIGHTS_FILE).is_file() {
-        true => read_json(&folder.join(TRAINED), "remove it to train again"),
-        false => Ok(None),
-    }
 }
 
 impl Lab for LanguageLab {
@@ -505,12 +373,8 @@ impl Lab for LanguageLab {
         self.settings.execution.processes(jobs)
     }
 
-    fn settings(&self) -> Result<toml::Table, String> {
-        Ok(self.program.table.clone())
-    }
-
-    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
-        (self.program.reader)(layer)
+    fn program(&self) -> &Program {
+        &self.program
     }
 
     fn paths(&self) -> &'static [&'static str] {
@@ -551,9 +415,9 @@ impl Lab for LanguageLab {
     /// Looked at before anything is evaluated: what is wrong with the training shows now, not after hours.
     fn check(&mut self, left: &[Trial]) -> Result<(), String> {
         let (lm, device) = self.model()?;
-        let trains = |trial: &&Trial| trial.method != NONE && trial.method != ADAPTER;
+        let trained = |trial: &&Trial| trains(&trial.method);
         let mut seen = Vec::new();
-        for trial in left.iter().filter(trains) {
+        for trial in left.iter().filter(trained) {
             if !seen.contains(&&trial.method) {
                 seen.push(&trial.method);
                 self.adapted(&lm, trial, None, &device)?;
@@ -566,7 +430,7 @@ impl Lab for LanguageLab {
     }
 
     fn estimate(&mut self, trial: &Trial) -> Result<String, String> {
-        if trial.method == NONE || trial.method == ADAPTER {
+        if !trains(&trial.method) {
             return Ok("nothing is trained".into());
         }
         let (lm, device) = self.model()?;
@@ -588,8 +452,7 @@ impl Lab for LanguageLab {
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
-        let trained =
-            trial.method == NONE || trial.method == ADAPTER || folder.join("adapter").join(WEIGHTS_FILE).is_file();
+        let trained = !trains(&trial.method) || folder.join("adapter").join(WEIGHTS_FILE).is_file();
         let answered = |set: &TestSet| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len());
         trained && self.corpus.sets.iter().all(answered)
     }
@@ -616,20 +479,9 @@ impl Lab for LanguageLab {
     }
 
     fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
-        let start = Instant::now();
-        let (best, seconds) = match self.train(trial, folder) {
-            Ok((trained, ..)) => (trained.best, trained.clock.total()),
-            Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
-            Err(error) => return Err(error),
-        };
-        remove_folder(&folder.join("checkpoints")).map_err(RunError::Failed)?;
-        let (epoch, validation) = best.unwrap_or_default();
-        Ok(Tuned {
-            lr: trial.lr,
-            weight_decay: trial.weight_decay,
-            validation,
-            epoch,
-            seconds,
+        tuned(trial, folder, || {
+            let (trained, ..) = self.train(trial, folder)?;
+            Ok((trained.best, trained.clock.total()))
         })
     }
 

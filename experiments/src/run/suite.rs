@@ -20,20 +20,11 @@ pub trait Lab {
     /// Which trials there are.
     fn plan(&self) -> &Plan;
 
+    /// The program that it works for.
+    fn program(&self) -> &Program;
+
     /// The devices of each process, of `jobs` of them if that is given; at least one.
     fn devices(&self, jobs: Option<usize>) -> Vec<String>;
-
-    /// The effective settings, as config.toml has them.
-    ///
-    /// # Errors
-    /// A number too large for TOML.
-    fn settings(&self) -> Result<toml::Table, String>;
-
-    /// Those of a config.toml, brought to today's names.
-    ///
-    /// # Errors
-    /// An unknown field.
-    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String>;
 
     /// Settings that say where data and models lie.
     fn paths(&self) -> &'static [&'static str];
@@ -159,7 +150,7 @@ impl Run<'_> {
         refuse_links(out)?;
         let _lock = Lock::take(out)?;
         remove_strays(out);
-        let settings = lab.settings()?;
+        let settings = lab.program().table.clone();
         // Whoever removes the summary asks for its results again: trained adapters stay, they are tested anew.
         let again = !out.join(SUMMARY).is_file();
         let before = match again {
@@ -433,7 +424,7 @@ impl ClaimOf<'_> {
         act(Claim {
             out: self.out,
             settings: self.settings,
-            read: &|layer| self.lab.read_settings(layer),
+            read: &|layer| (self.lab.program().reader)(layer),
             paths: self.lab.paths(),
             resumed: self.resumed,
         })

@@ -8,7 +8,8 @@ use datasets::language::records::test_file;
 use datasets::language::{Template, sample};
 
 use crate::cli::output::tell;
-use crate::language::lab::{Corpus, LanguageLab};
+use crate::language::corpus::Corpus;
+use crate::language::lab::LanguageLab;
 use crate::language::settings::{SAMPLE, SuiteSettings};
 use crate::report::benchmarks;
 use crate::report::table::Frame;

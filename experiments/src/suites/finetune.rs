@@ -4,7 +4,8 @@ use clap::{Args, Command};
 use datasets::language::{Fields, example};
 
 use crate::cli::output::tell;
-use crate::language::lab::{Corpus, LanguageLab};
+use crate::language::corpus::Corpus;
+use crate::language::lab::LanguageLab;
 use crate::language::settings::FinetuneSettings;
 use crate::report::run_folder::Layout;
 use crate::suites::experiment::{Experiment, Given, Opened, Text};

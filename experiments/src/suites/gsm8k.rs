@@ -4,7 +4,8 @@ use clap::{Args, Command};
 use datasets::language::{Example, Gold, Question, Template};
 use serde::Deserialize;
 
-use crate::language::lab::{Corpus, LanguageLab};
+use crate::language::corpus::Corpus;
+use crate::language::lab::LanguageLab;
 use crate::language::settings::SuiteSettings;
 use crate::run::files::read_json_lines;
 use crate::suites::experiment::{Experiment, Given, Opened, Text};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
 use crate::cli::settings::{absolute, check_positive};
+use crate::language::corpus::{Aftermath, Corpus};
 use crate::language::evaluation::Answer;
 use crate::language::instruct::ask::Asker;
 use crate::language::instruct::endpoint::{Access, Endpoint, KEYS};
@@ -23,7 +24,7 @@ use crate::language::instruct::outputs::{self, Elsewhere, model_name};
 use crate::language::instruct::prompts::JudgePrompts;
 use crate::language::instruct::verify;
 use crate::language::judge::TestSet;
-use crate::language::lab::{Aftermath, Corpus, LanguageLab};
+use crate::language::lab::LanguageLab;
 use crate::language::model;
 use crate::language::settings::{Evaluation, Form, SAMPLE, Settings};
 use crate::run::outcome::RunError;

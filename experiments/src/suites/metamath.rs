@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
 use crate::cli::settings::{absolute, check_positive};
+use crate::language::corpus::{Corpus, ReadExamples};
 use crate::language::judge::{Asked, Judge, TestSet};
-use crate::language::lab::{Corpus, LanguageLab, ReadExamples};
+use crate::language::lab::LanguageLab;
 use crate::language::model;
 use crate::language::settings::{Evaluation, SAMPLE, Settings};
 use crate::report::run_folder::Layout;

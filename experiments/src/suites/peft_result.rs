@@ -4,7 +4,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE};
 
-use crate::language::lab::Finished;
+use crate::language::corpus::Finished;
 use crate::run::files::{read_json, read_lines, write_json};
 use crate::run::outcome::FORGETTING;
 

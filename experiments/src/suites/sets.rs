@@ -7,8 +7,8 @@ use datasets::language::records::test_file;
 use datasets::language::{Question, Template, sample};
 
 use crate::cli::output::tell;
+use crate::language::corpus::{Corpus, ReadExamples};
 use crate::language::judge::{Asked, TestSet};
-use crate::language::lab::{Corpus, ReadExamples};
 use crate::language::settings::SuiteSettings;
 use crate::report::run_folder::Layout;
 

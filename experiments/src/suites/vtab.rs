@@ -11,8 +11,9 @@ use crate::report::benchmarks;
 use crate::report::run_folder::Layout;
 use crate::report::table::Frame;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
-use crate::vision::lab::{Tasks, VisionLab};
+use crate::vision::lab::VisionLab;
 use crate::vision::settings::{Data, Settings as Common};
+use crate::vision::tasks::Tasks;
 
 /// The experiment.
 pub struct Vtab;

@@ -3,46 +3,40 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use backbones::classify::{Problem, SequenceClassifier};
 use burn::module::Module;
-use burn::tensor::Device;
-use datasets::glue::{Label, Metric};
+use datasets::glue::Label;
 use sha2::{Digest, Sha256};
 use wegeft::{Adapted, Summary};
 
 use crate::cli::output::detail;
-use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
+use crate::lab::{Shared, trained_params, trains, tuned};
 use crate::language::estimate::BatchShape;
 use crate::language::model::folder;
-use crate::methods::{self, NONE, Wing};
+use crate::methods::Wing;
 use crate::run::checksum::{add_file, add_model};
-use crate::run::files::{remove_folder, write_json};
+use crate::run::files::write_json;
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{Outcome, RunError};
 use crate::run::suite::{Lab, Program};
-use crate::run::trial::{Plan, Rates, Stage, Trial};
-use crate::text::data::{Features, Input, Texts};
+use crate::run::trial::{Plan, Trial};
+use crate::text::data::Texts;
 use crate::text::description::Description;
+use crate::text::features::{features, reads_features};
 use crate::text::memory;
 use crate::text::model::{self, Classifier};
 use crate::text::objective::Classification;
 use crate::text::prediction::{Scores, answers, scores};
+use crate::text::samples::samples;
 use crate::text::settings::Settings;
 use crate::text::task::{Answer, Part, TextTask, TextTasks};
 use crate::text::{adapter, prepared};
 use crate::train::estimate::Estimate;
-use crate::train::stream::{self, Ordered, Seeding};
-use crate::train::trainer::{Measured, Session, Trained};
-
-/// The name of an adapter that is evaluated, in place of a method.
-const ADAPTER: &str = "adapter";
-
-/// Texts that the report shows of a trial.
-const SHOWN: usize = 12;
+use crate::train::stream::Ordered;
+use crate::train::trainer::{Measured, Trained};
 
 /// Trains text classifiers on tasks. Model and texts of a task are loaded for its first trial and kept until another task
 /// comes.
@@ -57,34 +51,8 @@ pub struct TextLab {
 impl TextLab {
     /// A lab for the tasks named `names`, which `tasks` gives.
     pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn TextTasks>) -> Self {
-        let of_method = |method: &String| Rates {
-            method: method.clone(),
-            fixed: methods::rates(&settings.training, &settings.methods, method),
-            grid: match method == NONE {
-                true => Vec::new(),
-                false => methods::grid(
-                    &settings.training,
-                    &settings.sweep,
-                    &settings.methods,
-                    method,
-                    Wing::Text,
-                ),
-            },
-        };
-        let plan = Plan {
-            tasks: names,
-            methods: match settings.model.adapter {
-                Some(_) => vec![Rates {
-                    method: ADAPTER.into(),
-                    fixed: (settings.training.learning_rate, settings.training.weight_decay),
-                    grid: Vec::new(),
-                }],
-                None => settings.adapter.method.iter().map(of_method).collect(),
-            },
-            seeds: settings.execution.seed.clone(),
-            sweep: settings.sweep.sweep,
-            best: Best::Greatest,
-        };
+        let evaluated = settings.model.adapter.is_some();
+        let plan = shared(&program, &settings).plan(names, evaluated, Best::Greatest);
         Self {
             program,
             settings,
@@ -94,13 +62,17 @@ impl TextLab {
         }
     }
 
+    fn shared(&self) -> Shared<'_> {
+        shared(&self.program, &self.settings)
+    }
+
     /// Loads model and texts of a task, unless they are there.
     fn prepare(&mut self, name: &str) -> Result<&mut prepared::Prepared, String> {
         if self.prepared.as_ref().is_none_or(|prepared| prepared.task.name != name) {
             self.prepared = None;
             let task = self.tasks.load(name)?;
             self.check_task(&task)?;
-            let device = self.settings.execution.devices()?.remove(0);
+            let device = self.shared().device()?;
             let settings = &self.settings;
             let max_length = task.max_length.unwrap_or(settings.texts.max_length);
             let dropout = settings.texts.dropout;
@@ -151,7 +123,7 @@ impl TextLab {
     ) -> Result<Adapted<SequenceClassifier>, String> {
         let settings = &self.settings;
         let named = |e: String| format!("method {}: {e}", trial.method);
-        let mut config = adapter::config(
+        let config = adapter::config(
             &settings.adapter,
             &settings.methods,
             &trial.method,
@@ -159,41 +131,9 @@ impl TextLab {
             settings.model.model.as_deref(),
         )
         .map_err(named)?;
-        if let Some(count) = count {
-            let session = self.session(trial, count, prepared.task.metrics[0], Path::new(""));
-            let steps = session.plan.scheduled_steps(count);
-            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
-        }
+        let config = self.shared().scheduled(config, trial, count)?;
         let model = self.start(trial, prepared);
         adapter::init(&config, model).map_err(named)
-    }
-
-    fn session<'a>(&'a self, trial: &'a Trial, count: usize, metric: Metric, folder: &'a Path) -> Session<'a> {
-        let training = &self.settings.training;
-        let plan = stream::Plan {
-            batch_size: training.batch_size,
-            accumulation: training.gradient_accumulation_steps,
-            epochs: training.epochs,
-            stop_after: self.settings.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
-            eval_steps: training.eval_steps,
-            seed: trial.seed,
-            seeding: Seeding::Step,
-        };
-        Session {
-            settings: training,
-            plan,
-            count,
-            learning_rate: trial.lr,
-            weight_decay: trial.weight_decay,
-            beta_2: 0.999,
-            mean_of_batch_means: false,
-            measured: Measured::Texts(metric),
-            folder,
-            label: format!("{}: {} steps", trial.label(), plan.steps(count)),
-            place: trial.place(),
-            log_steps: self.program.log_steps,
-            interrupter: &self.program.interrupter,
-        }
     }
 
     fn objective(&self) -> Classification {
@@ -209,7 +149,7 @@ impl TextLab {
             rows: training.batch_size.min(prepared.train.texts().len()),
             width: prepared.train.longest(),
             checkpointing: training.gradient_checkpointing,
-            scores: !self.settings.execution.is_flex(),
+            scores: self.shared().stores_scores(),
         };
         let bytes = self.settings.model.dtype.bytes();
         let model = &prepared.classifier.pretrained.model;
@@ -222,17 +162,8 @@ impl TextLab {
 
     fn check_memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> Result<(), String> {
         let (estimate, batch) = self.memory(trial, prepared, summary);
-        let training = &self.settings.training;
-        let advice = match training.gradient_checkpointing {
-            true => "lower batch_size (gradient_accumulation_steps makes up for it) or max_length",
-            false => {
-                "lower batch_size (gradient_accumulation_steps makes up for it) or max_length, or give \
-                 --gradient-checkpointing"
-            }
-        };
         let shape = format!("a batch of {} times {} tokens", batch.rows, batch.width);
-        let free = || estimate.free_mb(&self.settings.execution.device);
-        estimate.check(training.memory_limit.or_else(free), &shape, advice)
+        self.shared().check_memory(&estimate, &shape)
     }
 
     /// What a trial trains on and is judged by: what the model makes of the texts before the head, where nothing else is
@@ -278,7 +209,9 @@ impl TextLab {
         detail(&summary);
         this.check_memory(trial, prepared, &summary).map_err(failed)?;
         let metric = prepared.task.metrics[0];
-        let session = this.session(trial, train.texts().len(), metric, folder);
+        let session = this
+            .shared()
+            .session(trial, train.texts().len(), Measured::Texts(metric), folder);
         let batch_size = this.settings.texts.eval_batch_size;
         let held_out = Arc::new(Ordered::new(judged.sorted().0, batch_size, &device.clone().inner()));
         let devices = this.settings.execution.devices().map_err(failed)?;
@@ -339,13 +272,10 @@ impl TextLab {
             .write(&path)
             .map_err(failed)?;
             let steps = trained.steps as f64 / trained.clock.session();
-            let full = trial.method == "full";
+            let (trainable_params, percent_trainable) = trained_params(&trial.method, &summary);
             let outcome = Outcome {
-                trainable_params: match full {
-                    true => summary.saved_params,
-                    false => summary.adapter_params,
-                },
-                percent_trainable: if full { 100.0 } else { summary.percent() },
+                trainable_params,
+                percent_trainable,
                 seconds: trained.clock.total(),
                 steps_per_second: (trained.steps > 0).then_some(steps),
                 tokens_per_second: trained.items_per_second,
@@ -377,47 +307,17 @@ impl TextLab {
     }
 }
 
-fn trains(method: &str) -> bool {
-    method != NONE && method != ADAPTER
-}
-
-/// True if a trial trains the head alone on a model that gives the same every time: it then reads what the model made of the
-/// texts, once.
-fn reads_features(trial: &Trial, model: &SequenceClassifier) -> bool {
-    trial.method == "linear" && !model.drops()
-}
-
-/// What `model` makes of `texts` before its head.
-fn features(
-    model: &SequenceClassifier,
-    texts: &Texts,
-    batch_size: usize,
-    device: &Device,
-    stop: impl Fn() -> bool,
-) -> Result<Features, RunError> {
-    let (sorted, order) = texts.sorted();
-    let width = model.d_model();
-    let mut values = vec![0.0; order.len() * width];
-    let mut done = 0;
-    for batch in Ordered::new(sorted, batch_size, device).batches() {
-        if stop() {
-            return Err(RunError::Interrupted);
-        }
-        let batch = batch.map_err(|e| RunError::Failed(e.to_string()))?;
-        let Input::Tokens(batch) = batch.input else {
-            return Err(RunError::Failed("these texts are features already".into()));
-        };
-        let rows = kernels::with_pool(device, || {
-            model.features(batch.ids.clone(), &batch.layout, Some(batch.types.clone()))
-        });
-        let rows: Vec<f32> = rows.into_data().iter::<f32>().collect();
-        for row in rows.chunks_exact(width) {
-            let at = order[done] * width;
-            values[at..at + width].copy_from_slice(row);
-            done += 1;
-        }
+/// The part of the settings that all wings have.
+fn shared<'a>(program: &'a Program, settings: &'a Settings) -> Shared<'a> {
+    Shared {
+        program,
+        adapter: &settings.adapter,
+        methods: &settings.methods,
+        training: &settings.training,
+        sweep: &settings.sweep,
+        execution: &settings.execution,
+        wing: Wing::Text,
     }
-    Ok(Features { values, width })
 }
 
 impl Lab for TextLab {
@@ -429,12 +329,8 @@ impl Lab for TextLab {
         self.settings.execution.processes(jobs)
     }
 
-    fn settings(&self) -> Result<toml::Table, String> {
-        Ok(self.program.table.clone())
-    }
-
-    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
-        (self.program.reader)(layer)
+    fn program(&self) -> &Program {
+        &self.program
     }
 
     fn paths(&self) -> &'static [&'static str] {
@@ -498,7 +394,9 @@ impl Lab for TextLab {
         let summary = adapted.summary();
         let (memory, _) = this.memory(trial, prepared, &summary);
         let metric = prepared.task.metrics[0];
-        let session = this.session(trial, train.texts().len(), metric, Path::new(""));
+        let session = this
+            .shared()
+            .session(trial, train.texts().len(), Measured::Texts(metric), Path::new(""));
         let devices = this.settings.execution.devices()?;
         let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
         Ok(format!(
@@ -518,20 +416,9 @@ impl Lab for TextLab {
     }
 
     fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
-        let start = Instant::now();
-        let (best, seconds) = match self.train(trial, folder) {
-            Ok((trained, _)) => (trained.best, trained.clock.total()),
-            Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
-            Err(error) => return Err(error),
-        };
-        remove_folder(&folder.join("checkpoints")).map_err(RunError::Failed)?;
-        let (epoch, validation) = best.unwrap_or_default();
-        Ok(Tuned {
-            lr: trial.lr,
-            weight_decay: trial.weight_decay,
-            validation,
-            epoch,
-            seconds,
+        tuned(trial, folder, || {
+            let (trained, _) = self.train(trial, folder)?;
+            Ok((trained.best, trained.clock.total()))
         })
     }
 
@@ -599,29 +486,4 @@ impl Lab for TextLab {
         };
         outcomes.iter().map(of).collect::<Vec<_>>().join("\n  ")
     }
-}
-
-/// The first texts of `part` and what was said of them, as the report shows them.
-fn samples(task: &TextTask, part: &Part, answers: &[Answer]) -> serde_json::Value {
-    let spelled = |label: Label| match label {
-        Label::Class(class) => task.labels.names()[class].clone(),
-        Label::Score(score) => format!("{score:.2}"),
-    };
-    let sample = |(item, answer): (&crate::text::task::Item, &Answer)| {
-        let text = match &item.pair {
-            Some(pair) => format!("{}\n{pair}", item.text),
-            None => item.text.clone(),
-        };
-        let right = item.label.is_some_and(|label| match (label, answer.label) {
-            (Label::Score(right), Label::Score(said)) => (right - said).abs() < 0.5,
-            (right, said) => right == said,
-        });
-        serde_json::json!({
-            "prompt": text,
-            "output": spelled(answer.label),
-            "gold": item.label.map(spelled),
-            "correct": right,
-        })
-    };
-    part.items.iter().zip(answers).take(SHOWN).map(sample).collect()
 }

@@ -2,20 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use backbones::{Pretrained, Vit, load_vit, resolve};
 use burn::module::Module;
 use burn::tensor::Device;
-use datasets::{ImageSource, Resize, Task};
-use rayon::prelude::*;
+use datasets::Resize;
 use sha2::{Digest, Sha256};
 use wegeft::site::{self, ParamInfo};
 use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
-use crate::cli::settings::Layer;
 use crate::cli::shipped::{self, hex};
+use crate::lab::{Shared, trained_params, tuned};
 use crate::methods::{self, Wing};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
@@ -24,8 +22,7 @@ use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
 use crate::train::precision::{trained_in_f32, with_weights_of};
-use crate::train::stream::{self, Seeding};
-use crate::train::trainer::{Measured, Session, Trained};
+use crate::train::trainer::{Measured, Trained};
 use crate::vision::data::Pictures;
 use crate::vision::description::Description;
 use crate::vision::evaluation::top1;
@@ -35,29 +32,7 @@ use crate::vision::prepared::Prepared;
 use crate::vision::samples::samples;
 use crate::vision::settings::Settings;
 use crate::vision::steps::steps;
-
-/// Where the tasks of a program come from.
-pub trait Tasks {
-    /// A task, its images not yet read; `None` if they are part of the program.
-    ///
-    /// # Errors
-    /// Data that is missing or malformed.
-    fn unread(&self, name: &str) -> Result<Option<Task>, String>;
-
-    /// Looks whether prepared data is as it was prepared.
-    ///
-    /// # Errors
-    /// A file that is missing or has changed.
-    fn verify(&self, _name: &str) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// A task with its images, `size` pixels wide, read as long as `go_on` says so.
-    ///
-    /// # Errors
-    /// Data that is missing or malformed, a stop.
-    fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String>;
-}
+use crate::vision::tasks::{Tasks, add_task};
 
 /// Trains a vision transformer on tasks. The backbone is loaded for the first trial, a task kept until another one comes.
 pub struct VisionLab {
@@ -72,24 +47,7 @@ pub struct VisionLab {
 impl VisionLab {
     /// A lab for the tasks named `names`, which `tasks` gives.
     pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn Tasks>) -> Self {
-        let of_method = |method: &String| Rates {
-            method: method.clone(),
-            fixed: methods::rates(&settings.training, &settings.methods, method),
-            grid: methods::grid(
-                &settings.training,
-                &settings.sweep,
-                &settings.methods,
-                method,
-                Wing::Vision,
-            ),
-        };
-        let plan = Plan {
-            tasks: names,
-            methods: settings.adapter.method.iter().map(of_method).collect(),
-            seeds: settings.execution.seed.clone(),
-            sweep: settings.sweep.sweep,
-            best: Best::Greatest,
-        };
+        let plan = shared(&program, &settings).plan(names, false, Best::Greatest);
         Self {
             program,
             settings,
@@ -100,13 +58,17 @@ impl VisionLab {
         }
     }
 
+    fn shared(&self) -> Shared<'_> {
+        shared(&self.program, &self.settings)
+    }
+
     /// The backbone and the device that it is on, with autodiff.
     fn backbone(&mut self) -> Result<(Arc<Pretrained>, Device), String> {
         if let Some((backbone, device)) = &self.backbone {
             return Ok((backbone.clone(), device.clone()));
         }
         let settings = &self.settings;
-        let device = settings.execution.devices()?.remove(0);
+        let device = self.shared().device()?;
         let path = match &settings.model.model {
             Some(name) => resolve(name).map_err(|e| e.to_string())?,
             None => shipped::backbone()?,
@@ -170,41 +132,11 @@ impl VisionLab {
     ) -> Result<Adapted<Vit>, String> {
         device.seed(trial.seed);
         let settings = &self.settings;
-        let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision)?;
-        if let Some(count) = count {
-            let steps = self.session(trial, count, Path::new("")).plan.scheduled_steps(count);
-            config = methods::scheduled(config, &settings.methods, &trial.method, steps)?;
-        }
+        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision)?;
+        let config = self.shared().scheduled(config, trial, count)?;
         let config = methods::fitted(config, &backbone.config);
         let model = backbone.model.clone().with_head(classes, device);
         Ok(trained_in_f32(config.init(model).map_err(|e| e.to_string())?))
-    }
-
-    fn session<'a>(&'a self, trial: &'a Trial, count: usize, folder: &'a Path) -> Session<'a> {
-        let training = &self.settings.training;
-        Session {
-            settings: training,
-            plan: stream::Plan {
-                batch_size: training.batch_size,
-                accumulation: training.gradient_accumulation_steps,
-                epochs: training.epochs,
-                stop_after: self.settings.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
-                eval_steps: training.eval_steps,
-                seed: trial.seed,
-                seeding: Seeding::Epoch,
-            },
-            count,
-            learning_rate: trial.lr,
-            weight_decay: trial.weight_decay,
-            beta_2: 0.999,
-            mean_of_batch_means: false,
-            measured: Measured::Images,
-            folder,
-            label: trial.label(),
-            place: trial.place(),
-            log_steps: self.program.log_steps,
-            interrupter: &self.program.interrupter,
-        }
     }
 
     fn objective(&self) -> CrossEntropy {
@@ -278,9 +210,9 @@ impl VisionLab {
         };
         // Elements per token and block: the inputs of both norms, their outputs, queries, keys and values, attention's
         // output, and the MLP's hidden layer before and after its activation; attention's scores where it is not fused.
-        let scores = match self.settings.execution.is_flex() {
-            true => 0,
-            false => 3 * config.heads * config.tokens(),
+        let scores = match self.shared().stores_scores() {
+            false => 0,
+            true => 3 * config.heads * config.tokens(),
         };
         let hidden = config.mlp_dim.unwrap_or(4 * config.d_model);
         let block = 9 * config.d_model + 3 * hidden + scores;
@@ -296,16 +228,8 @@ impl VisionLab {
     }
 
     fn check_memory(&self, estimate: &Estimate) -> Result<(), String> {
-        let training = &self.settings.training;
-        let advice = match training.gradient_checkpointing {
-            true => "lower batch_size (gradient_accumulation_steps makes up for it)",
-            false => "lower batch_size (gradient_accumulation_steps makes up for it), or give --gradient-checkpointing",
-        };
-        let batch = format!("a batch of {} images", training.batch_size);
-        let limit = training
-            .memory_limit
-            .or_else(|| estimate.free_mb(&self.settings.execution.device));
-        estimate.check(limit, &batch, advice)
+        let batch = format!("a batch of {} images", self.settings.training.batch_size);
+        self.shared().check_memory(estimate, &batch)
     }
 
     /// Trains a trial; its data and what it became.
@@ -335,7 +259,9 @@ impl VisionLab {
             false => failed(message),
         };
         let [train, valid] = this.data(trial, task, &adapted, &plain_device).map_err(stopped)?;
-        let session = this.session(trial, train.images.len(), folder);
+        let session = this
+            .shared()
+            .session(trial, train.images.len(), Measured::Images, folder);
         let held_out = Arc::new(valid.batches(100, &plain_device));
         let devices = this.settings.execution.devices().map_err(failed)?;
         let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
@@ -352,12 +278,8 @@ impl Lab for VisionLab {
         self.settings.execution.processes(jobs)
     }
 
-    fn settings(&self) -> Result<toml::Table, String> {
-        Ok(self.program.table.clone())
-    }
-
-    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
-        (self.program.reader)(layer)
+    fn program(&self) -> &Program {
+        &self.program
     }
 
     fn paths(&self) -> &'static [&'static str] {
@@ -417,7 +339,9 @@ impl Lab for VisionLab {
         let adapted = this.adapted(trial, &backbone, size, &device)?;
         let summary = adapted.summary();
         let [train, _] = this.data(trial, task, &adapted, &device.clone().inner())?;
-        let session = this.session(trial, train.images.len(), Path::new(""));
+        let session = this
+            .shared()
+            .session(trial, train.images.len(), Measured::Images, Path::new(""));
         let devices = this.settings.execution.devices()?;
         let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
         Ok(format!(
@@ -442,20 +366,9 @@ impl Lab for VisionLab {
     }
 
     fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError> {
-        let start = Instant::now();
-        let (best, seconds) = match self.train(trial, folder) {
-            Ok((trained, ..)) => (trained.best, trained.clock.total()),
-            Err(RunError::Diverged(_)) => (None, start.elapsed().as_secs_f64()),
-            Err(error) => return Err(error),
-        };
-        crate::run::files::remove_folder(&folder.join("checkpoints")).map_err(RunError::Failed)?;
-        let (epoch, validation) = best.unwrap_or_default();
-        Ok(Tuned {
-            lr: trial.lr,
-            weight_decay: trial.weight_decay,
-            validation,
-            epoch,
-            seconds,
+        tuned(trial, folder, || {
+            let (trained, ..) = self.train(trial, folder)?;
+            Ok((trained.best, trained.clock.total()))
         })
     }
 
@@ -491,7 +404,7 @@ impl Lab for VisionLab {
         }
         .write(&adapter)
         .map_err(failed)?;
-        let full = trial.method == "full";
+        let (trainable_params, percent_trainable) = trained_params(&trial.method, &summary);
         Ok(vec![Outcome {
             experiment: this.program.experiment.into(),
             task: task.name.clone(),
@@ -499,12 +412,8 @@ impl Lab for VisionLab {
             method: trial.method.clone(),
             model: settings.model.model.clone(),
             data: settings.data.data.as_ref().map(|path| path.display().to_string()),
-            trainable_params: if full {
-                summary.saved_params
-            } else {
-                summary.adapter_params
-            },
-            percent_trainable: if full { 100.0 } else { summary.percent() },
+            trainable_params,
+            percent_trainable,
             metric: "top1".into(),
             value: Some(value),
             validation,
@@ -534,35 +443,15 @@ impl Lab for VisionLab {
     }
 }
 
-/// Adds labels, names relative to `root` and the content of a task's images.
-fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<(), String> {
-    for class in &task.classes {
-        sum.update(class);
-        sum.update([0]);
+/// The part of the settings that all wings have.
+fn shared<'a>(program: &'a Program, settings: &'a Settings) -> Shared<'a> {
+    Shared {
+        program,
+        adapter: &settings.adapter,
+        methods: &settings.methods,
+        training: &settings.training,
+        sweep: &settings.sweep,
+        execution: &settings.execution,
+        wing: Wing::Vision,
     }
-    for part in [&task.train, &task.valid, &task.test] {
-        sum.update(part.len().to_le_bytes());
-        let contents: Vec<u32> = part.sources.par_iter().map(content).collect::<Result<_, _>>()?;
-        for ((image, label), content) in part.sources.iter().zip(&part.labels).zip(contents) {
-            sum.update(label.to_le_bytes());
-            sum.update(content.to_le_bytes());
-            if let ImageSource::File(path) = image {
-                let name = root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
-                sum.update(name.to_string_lossy().as_bytes());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// CRC-32C of an image's bytes.
-fn content(image: &ImageSource) -> Result<u32, String> {
-    Ok(match image {
-        ImageSource::File(path) => {
-            let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-            crc32c::crc32c(&bytes)
-        }
-        ImageSource::Encoded { bytes, .. } => crc32c::crc32c(bytes),
-        ImageSource::Decoded(image) => crc32c::crc32c(image.as_raw()),
-    })
 }

@@ -13,3 +13,4 @@ pub mod prepared;
 pub mod samples;
 pub mod settings;
 pub mod steps;
+pub mod tasks;

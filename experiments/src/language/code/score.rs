@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 
 use super::judge::{Runner, further};
 use crate::cli::output::tell;
-use crate::cli::settings::Layer;
 use crate::cli::shipped::hex;
 use crate::language::evaluation::{Answer, Score};
 use crate::language::judge::Judged;
@@ -148,12 +147,8 @@ impl Lab for ScoreLab {
         vec![crate::cli::device::DEFAULT.into()]
     }
 
-    fn settings(&self) -> Result<toml::Table, String> {
-        Ok(self.program.table.clone())
-    }
-
-    fn read_settings(&self, layer: &Layer) -> Result<toml::Table, String> {
-        (self.program.reader)(layer)
+    fn program(&self) -> &Program {
+        &self.program
     }
 
     fn paths(&self) -> &'static [&'static str] {

@@ -13,8 +13,8 @@ use super::grading::{Asking, Grader, grade, mean, preference};
 use super::length_control::{Compared, Gamed, win_rate};
 use crate::cli::output::tell;
 use crate::cli::shipped::hex;
+use crate::language::corpus::Aftermath;
 use crate::language::evaluation::Answer;
-use crate::language::lab::Aftermath;
 use crate::run::files::replace;
 use crate::run::outcome::RunError;
 

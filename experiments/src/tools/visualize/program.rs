@@ -21,10 +21,10 @@ use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
 use crate::tools::visualize::overlay::{overlay, sheet};
 use crate::vision::data::{normalised, rounded};
 use crate::vision::description::Description;
-use crate::vision::lab::Tasks;
 use crate::vision::load::load_adapted;
 use crate::vision::settings::Data;
 use crate::vision::steps::steps;
+use crate::vision::tasks::Tasks;
 
 /// Draws where in an image each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
 /// output of attention's projection, block by block, before and after the residual is added.

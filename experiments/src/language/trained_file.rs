@@ -1,0 +1,60 @@
+//! What a training came to, kept beside its adapter: a run that goes on need not train again.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use wegeft::storage::WEIGHTS_FILE;
+
+use crate::run::files::{read_json, write_json};
+
+/// Stands beside an adapter: written last, so that the adapter is whole where it is there.
+const NAME: &str = "trained.json";
+
+/// What a training came to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TrainedFile {
+    /// Trainable parameters.
+    pub trainable_params: usize,
+    /// Their part of all, in percent.
+    pub percent_trainable: f64,
+    /// Wall time of the training.
+    pub seconds: f64,
+    /// Tokens per second.
+    pub tokens_per_second: Option<f64>,
+    /// Peak memory of the training, MB.
+    #[serde(default)]
+    pub peak_mb: Option<f64>,
+    /// Steps per second.
+    #[serde(default)]
+    pub steps_per_second: Option<f64>,
+    /// Loss on what is held out.
+    #[serde(default)]
+    pub validation: Option<f64>,
+    /// Mean memory after a step, and its 99th percentile, MB.
+    #[serde(default)]
+    pub memory_mb: Option<(f64, f64)>,
+    /// Tokens trained on, padding left out.
+    #[serde(default)]
+    pub tokens: usize,
+}
+
+impl TrainedFile {
+    /// What the training in `folder`, a trial's, came to; `None` if it is not finished.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn read(folder: &Path) -> Result<Option<Self>, String> {
+        match folder.join("adapter").join(WEIGHTS_FILE).is_file() {
+            true => read_json(&folder.join(NAME), "remove it to train again"),
+            false => Ok(None),
+        }
+    }
+
+    /// Saves it in a trial's `folder`, after the adapter.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), String> {
+        write_json(&folder.join(NAME), self)
+    }
+}
