@@ -6,7 +6,6 @@ use std::time::Instant;
 use burn::tensor::Device;
 use wegeft::{AdapterConfig, Summary};
 
-use crate::cli::device::device;
 use crate::methods::{self, Adapter, NONE, OwnSettings, Wing};
 use crate::run::args::Execution;
 use crate::run::files::remove_folder;
@@ -75,12 +74,12 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// The device of this process, with autodiff.
+    /// The device that a process of this run has its models on, with autodiff; the first, where several train them.
     ///
     /// # Errors
     /// A device that is not there.
     pub fn device(&self) -> Result<Device, String> {
-        Ok(device(&self.execution.devices()[0])?.autodiff())
+        Ok(self.execution.devices()?.remove(0))
     }
 
     /// How the examples of a trial, `count` of them, become steps.
@@ -144,7 +143,7 @@ impl<'a> Shared<'a> {
 
     /// True if attention stores its scores.
     pub fn stores_scores(&self) -> bool {
-        !self.execution.device.starts_with("flex")
+        !self.execution.is_flex()
     }
 
     /// Refuses a training that does not fit the memory. `batch` describes a batch.

@@ -113,6 +113,100 @@ fn the_same_seed_gives_the_same_numbers() {
     assert_ne!(first, run("none dropped", "wegeft", &["--gradient-checkpointing"]));
 }
 
+/// All elements of the adapter of a run, name by name, and the losses of its metrics.jsonl.
+fn results(run: &Path) -> (Vec<(String, Vec<f32>)>, Vec<f64>) {
+    let tensors = wegeft::storage::read_tensors(&run.join("adapter/adapter_model.safetensors")).unwrap();
+    let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let loss = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64();
+    (
+        tensors
+            .into_iter()
+            .map(|(name, stored)| (name, stored.values))
+            .collect(),
+        lines.lines().filter_map(loss).collect(),
+    )
+}
+
+/// The greatest difference of two runs' adapters and of their losses.
+fn difference(one: &Path, other: &Path) -> (f32, f64) {
+    let (one, other) = (results(one), results(other));
+    assert_eq!(one.1.len(), other.1.len());
+    let names = |tensors: &[(String, Vec<f32>)]| tensors.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&one.0), names(&other.0));
+    let elements = one.0.iter().zip(&other.0).flat_map(|(a, b)| a.1.iter().zip(&b.1));
+    (
+        elements.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max),
+        one.1
+            .iter()
+            .zip(&other.1)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max),
+    )
+}
+
+#[test]
+fn several_devices_train_as_one_does_and_a_run_goes_on_with_fewer() {
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "halves", 20);
+    let out = |name: &str| dir.path().join(name);
+    let run = |name: &str, devices: &[&str]| {
+        let (data, folder) = (dir.path().to_str().unwrap(), out(name));
+        let args = ["--data", data, "--task", "halves", "--out", folder.to_str().unwrap()];
+        // A last batch that is smaller, images that are mixed with others of their batch, and gradients that are clipped.
+        let more = [
+            "--epochs",
+            "3",
+            "--batch-size",
+            "7",
+            "--mixup",
+            "0.4",
+            "--max-grad-norm",
+            "0.5",
+        ];
+        let done = vtab(&[&args[..], &more, &["--log-steps", "1"], devices].concat());
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        folder.join("halves/wegeft")
+    };
+    let one = run("one", &[]);
+    let two = run("two", &["--devices", "flex,flex"]);
+    let again = run("again", &["--devices", "flex,flex"]);
+    assert_eq!(
+        std::fs::read(two.join("metrics.jsonl")).unwrap(),
+        std::fs::read(again.join("metrics.jsonl")).unwrap()
+    );
+    let (weights, losses) = difference(&one, &two);
+    assert!(weights < 1e-6 && losses < 1e-6, "{weights} {losses}");
+    // Another backend is another device, with a thread of its own; its products are rounded in another way.
+    let (weights, losses) = difference(&one, &run("backends", &["--devices", "flex,ndarray"]));
+    assert!(weights < 1e-3 && losses < 1e-3, "{weights} {losses}");
+
+    // What a kill in the last epoch leaves; it goes on with one device.
+    for file in ["summary.json", "report.html", "halves/wegeft/outcome.json"] {
+        std::fs::remove_file(out("two").join(file)).unwrap();
+    }
+    std::fs::remove_dir_all(two.join("adapter")).unwrap();
+    for record in ["model", "optim", "scheduler"] {
+        std::fs::remove_file(two.join(format!("checkpoints/{record}-3.bpk"))).unwrap();
+    }
+    let folder = out("two");
+    let done = vtab(&[
+        "--resume",
+        "--device",
+        "flex",
+        "--log-steps",
+        "1",
+        "--out",
+        folder.to_str().unwrap(),
+    ]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let (weights, losses) = difference(&one, &two);
+    assert!(weights < 1e-6 && losses < 1e-6, "{weights} {losses}");
+    let config = std::fs::read_to_string(folder.join("config.toml")).unwrap();
+    assert!(config.contains("device = \"flex\""), "{config}");
+    fails(&["--device", "flex", "--devices", "flex,flex"], &["--devices"]);
+    fails(&["--devices", "flex,tpu"], &["--device tpu"]);
+}
+
 #[test]
 fn bad_data_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
 use crate::patterns;
+use crate::replicas::{Put, Replicas, Taken};
 use crate::site::{self, ParamInfo, Site};
 use crate::statistics;
 use crate::unsupported;
@@ -31,6 +32,10 @@ struct Parts<M: Module + ModuleDisplay> {
 /// A backbone and its bank. Every parameter has one owner. As a Burn module it exposes only what is trained or saved: this is
 /// what optimizers update, what `num_params` counts and what a record holds, also when it is a field of another module.
 /// The frozen part is reached through [`Adapted::backbone`]; `to_device`, `fork`, `valid` and `train` act on both parts.
+///
+/// [`Module::fork`] moves the frozen part to another device once and keeps it there, however often it is called; the trained
+/// part moves each time. A training on several devices (Burn's `ExecutionStrategy::multi` forks the model for every device at
+/// every step) therefore moves the factors but not the backbone.
 #[derive(Debug, Clone)]
 pub struct Adapted<M: Module + ModuleDisplay> {
     parts: Parts<M>,
@@ -40,6 +45,8 @@ pub struct Adapted<M: Module + ModuleDisplay> {
     /// Paths of frozen parameters of the backbone that the adapter's file replaced; they are saved with the adapter.
     replaced: Arc<HashSet<String>>,
     warnings: Vec<String>,
+    /// The model on other devices.
+    replicas: Replicas<M>,
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
@@ -67,6 +74,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             shown,
             replaced: Arc::default(),
             warnings: Vec::new(),
+            replicas: Replicas::default(),
         }
     }
 
@@ -155,6 +163,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     fn map_parts(self, change: impl FnOnce(Parts<M>) -> Parts<M>) -> Self {
         Self {
             parts: change(self.parts),
+            replicas: Replicas::default(),
             ..self
         }
     }
@@ -311,7 +320,33 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.map_parts(|parts| parts.fork(device))
+        let devices = self.parts.model.devices();
+        if devices.is_empty() || devices.contains(device) {
+            // Nothing moves.
+            return Self {
+                parts: self.parts.fork(device),
+                ..self
+            };
+        }
+        const MODEL: &str = "model"; // the field of `Parts`
+        let Parts { model, bank } = self.parts;
+        let mut taken = Taken::default();
+        let mut only = Only::new(&self.shown, &mut taken);
+        ModuleVisitor::enter_module(&mut only, MODEL, "");
+        model.visit(&mut only);
+        let mut put = Put::new(taken, device);
+        let mut only = Only::new(&self.shown, &mut put);
+        ModuleMapper::enter_module(&mut only, MODEL, "");
+        let model = self.replicas.at(&model, device).map(&mut only);
+        Self {
+            parts: Parts {
+                model,
+                bank: bank.fork(device),
+            },
+            // Of this one's model they are no copies.
+            replicas: Replicas::default(),
+            ..self
+        }
     }
 
     fn to_device(self, device: &Device) -> Self {
@@ -329,6 +364,7 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
             shown: self.shown.clone(),
             replaced: self.replaced.clone(),
             warnings: self.warnings.clone(),
+            replicas: Replicas::default(),
         }
     }
 
@@ -341,8 +377,11 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        let shown = self.shown.clone();
-        self.map_parts(|parts| parts.map(&mut Only::new(&shown, mapper)))
+        // What is shown moves with every fork: the copies of the rest stay right.
+        Self {
+            parts: self.parts.map(&mut Only::new(&self.shown, mapper)),
+            ..self
+        }
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {

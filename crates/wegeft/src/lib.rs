@@ -182,6 +182,7 @@ mod optimizer;
 mod parts;
 mod patterns;
 pub mod pickle;
+mod replicas;
 mod rows;
 mod select;
 mod shorthands;

@@ -26,6 +26,22 @@ pub const DEFAULT: &str = if cfg!(feature = "flex") {
     "flex"
 };
 
+/// Between the names of devices that share each training.
+pub const TOGETHER: &str = "+";
+
+/// The names in a name of several devices, `cuda:0+cuda:1`.
+pub fn members(names: &str) -> Vec<&str> {
+    names.split(TOGETHER).map(str::trim).collect()
+}
+
+/// The devices of such a name.
+///
+/// # Errors
+/// As [`device`].
+pub fn devices(names: &str) -> Result<Vec<Device>, String> {
+    members(names).into_iter().map(device).collect()
+}
+
 /// The device of that name: `flex`, `ndarray`, `vulkan`, `cuda:1`, … An index after a colon chooses among several.
 ///
 /// # Errors
@@ -73,6 +89,7 @@ pub fn device(name: &str) -> Result<Device, String> {
                 .map(|word| format!("{word} "))
                 .collect::<String>()
         )),
+        _ if backend.contains(['+', ',']) => Err(format!("--device {name}: one device is enough here")),
         _ => Err(format!(
             "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"
         )),
@@ -127,7 +144,7 @@ fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
 
 #[cfg(test)]
 mod tests {
-    use super::device;
+    use super::{device, devices};
 
     #[test]
     fn a_missing_backend_names_the_command_that_adds_it() {
@@ -148,5 +165,9 @@ mod tests {
     fn nonsense_is_refused() {
         assert!(device("tpu").is_err() && device("flex:1").is_err() && device("cuda:x").is_err());
         assert!(device("flex").is_ok() && device("flex:0").is_ok());
+        let message = device("flex+flex").map(|_| ()).unwrap_err();
+        assert!(message.contains("one device is enough"), "{message}");
+        assert_eq!(devices("flex + flex:0").unwrap().len(), 2);
+        assert!(devices("flex+tpu").is_err());
     }
 }

@@ -71,6 +71,9 @@ impl Layer {
 /// The field that holds a table for each method.
 const TABLES: &str = "methods";
 
+/// Fields of a preset that a flag of another name stands in place of: (field, flag).
+const IN_PLACE: &[(&str, &str)] = &[("devices", "device")];
+
 /// The flags that speak for a method's field, given the method's name and the field's.
 pub type Own = fn(&str, &str) -> Vec<&'static str>;
 
@@ -200,7 +203,8 @@ impl<'a> Flags<'a> {
                 let Some(field) = self.field(&key) else {
                     return Err(layer.at_field(&key, &self.unknown(&key)));
                 };
-                if self.given(field) {
+                let overridden = |(of, flag): &(&str, &str)| *of == field && self.given(flag);
+                if self.given(field) || IN_PLACE.iter().any(overridden) {
                     continue;
                 }
                 let many = self.command.get_arguments().any(|arg| {

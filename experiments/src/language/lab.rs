@@ -267,7 +267,8 @@ impl LanguageLab {
         let source = this.train_source(train);
         let log = MemoryLog::default();
         let objective = Logged::new(this.objective(), log.clone(), &device);
-        let trained = session.train(adapted, objective, source, held_out, &device)?;
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let trained = session.train(adapted, objective, source, held_out, &devices)?;
         let steps = Steps {
             memory_mb: log.mean_and_99th(),
             tokens: tokens * this.settings.training.epochs,
@@ -368,8 +369,8 @@ impl Lab for LanguageLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
-        self.settings.execution.devices()
+    fn devices(&self, jobs: Option<usize>) -> Vec<String> {
+        self.settings.execution.processes(jobs)
     }
 
     fn program(&self) -> &Program {
@@ -440,7 +441,8 @@ impl Lab for LanguageLab {
         let (memory, _) = this.memory(&lm, &summary, &train);
         let session = this.session(trial, train.len(), Path::new(""));
         let source = this.train_source(train);
-        let seconds = session.estimated_seconds(&adapted, &this.objective(), source, &device)?;
+        let devices = this.settings.execution.devices()?;
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), source, &devices)?;
         Ok(format!(
             "{} trainable ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.trainable_params(),

@@ -2,7 +2,7 @@
 
 use backbones::lm::Decoder;
 use burn::optim::GradientsParams;
-use burn::tensor::DType;
+use burn::tensor::{DType, Device};
 use kernels::{linear_cross_entropy, linear_nll};
 use wegeft::Adapted;
 
@@ -10,7 +10,6 @@ use crate::language::checkpointing;
 use crate::language::data::Batch;
 use crate::language::head::{head, response_rows};
 use crate::train::step::{Objective, Part};
-use crate::train::stream::Step;
 
 /// Cross-entropy of the target tokens, the mean over all of a step's.
 #[derive(Debug, Clone, Copy)]
@@ -63,22 +62,22 @@ impl Objective<Decoder> for Response {
         kernels::compute_dtype(&adapted.backbone().head_weight()) == DType::F16
     }
 
-    fn within<R: Send>(&self, step: Step<Batch>, run: impl FnOnce(Step<Batch>) -> R + Send) -> R {
-        let device = step.batches[0].ids.device();
-        kernels::with_pool(&device, || run(step))
+    fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
+        kernels::with_pool(device, work)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use backbones::lm::{LoadOptions, load_lm};
-    use burn::tensor::Device;
     use wegeft::AdapterConfig;
 
     use super::*;
     use crate::cli::shipped;
     use crate::language::data::Sequence;
+    use crate::train::devices::Team;
     use crate::train::step::{Reduction, train_step};
+    use crate::train::stream::Step;
 
     /// [`Response`] whose gradients are divided after they are summed.
     #[derive(Clone)]
@@ -132,8 +131,8 @@ mod tests {
         let sequences = [sequence(5, 12), sequence(40, 9), sequence(70, 15)];
         let step = Step {
             batches: vec![
-                Batch::new(sequences[..2].iter(), &Device::flex()),
-                Batch::new(sequences[2..].iter(), &Device::flex()),
+                vec![Batch::new(sequences[..2].iter(), &Device::flex())],
+                vec![Batch::new(sequences[2..].iter(), &Device::flex())],
             ],
             seed: 1,
         };
@@ -142,6 +141,7 @@ mod tests {
             mean_of_batch_means,
         };
         let response = Response { checkpointing: false };
+        let team = Team::new(std::slice::from_ref(&device));
         let grads = |output: burn::train::TrainOutput<crate::train::step::StepOutput>| {
             let grads = wegeft::site::params(adapted.bank())
                 .into_iter()
@@ -150,8 +150,14 @@ mod tests {
                 .collect::<Vec<_>>();
             (output.item.loss(), grads.concat())
         };
-        let before = grads(train_step(&response, reduction(false), &adapted, step.clone()));
-        let after = grads(train_step(&After(response), reduction(false), &adapted, step.clone()));
+        let before = grads(train_step(&response, reduction(false), &adapted, step.clone(), &team));
+        let after = grads(train_step(
+            &After(response),
+            reduction(false),
+            &adapted,
+            step.clone(),
+            &team,
+        ));
         assert!(
             (before.0 - after.0).abs() < 1e-5 && before.0 > 1.0,
             "{} {}",
@@ -163,13 +169,15 @@ mod tests {
         assert!(norm(&difference) < 1e-5 * norm(&before.1) && norm(&before.1) > 0.0);
 
         // The mean of the batches' means is another objective, where they have different numbers of target tokens.
-        let means = grads(train_step(&response, reduction(true), &adapted, step.clone()));
+        let means = grads(train_step(&response, reduction(true), &adapted, step.clone(), &team));
         let alone = step.batches.into_iter().map(|batch| {
             let step = Step {
                 batches: vec![batch],
                 seed: 1,
             };
-            train_step(&response, reduction(false), &adapted, step).item.loss()
+            train_step(&response, reduction(false), &adapted, step, &team)
+                .item
+                .loss()
         });
         let expected = alone.sum::<f64>() / 2.0;
         assert!((means.0 - expected).abs() < 1e-5, "{} {expected}", means.0);

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use clap::{Args, ValueHint};
 use serde::{Deserialize, Serialize};
+
+use crate::cli::device::{TOGETHER, devices, members};
+use crate::run::jobs::share_out;
 
 /// Where and how an experiment runs.
 #[derive(Debug, Clone, Args)]
@@ -21,7 +25,7 @@ pub struct RunArgs {
     /// Run folder.
     #[arg(long, alias = "output-dir", default_value = "runs/run", value_hint = ValueHint::DirPath)]
     pub out: PathBuf,
-    /// Trainings side by side, each a process [default: one per device].
+    /// Trainings side by side, each a process [default: one per device of --device, one with --devices].
     #[arg(long)]
     pub jobs: Option<usize>,
     /// Trials of the run folder that this process does; set by --jobs for the processes it starts.
@@ -48,22 +52,59 @@ pub struct Execution {
     /// Seeds, separated by commas: each method is trained once per seed, tables give mean and standard deviation.
     #[arg(long, value_delimiter = ',', default_value = "42", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Vec<u64>,
-    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the trainings.
+    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the trainings; a + b are one that splits
+    /// each of its trainings, as --devices a,b does.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
+    /// Devices that each training is split over, in place of --device: every one takes a share of each batch. With --jobs,
+    /// each process gets its part of them.
+    #[arg(long, value_name = "DEVICE,DEVICE", value_delimiter = ',', conflicts_with = "device")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<String>>,
 }
 
 impl Execution {
-    /// The devices, at least one.
-    pub fn devices(&self) -> Vec<String> {
-        self.device.split(',').map(|name| name.trim().to_string()).collect()
+    /// The devices of each process, of `jobs` of them if that is given: at least one, of at least one device each.
+    pub fn processes(&self, jobs: Option<usize>) -> Vec<String> {
+        let all: Vec<String> = self.device.split(',').map(|name| name.trim().to_string()).collect();
+        match (&all[..], jobs) {
+            ([team], Some(jobs)) => {
+                let devices = members(team);
+                let shares = share_out(devices.len(), jobs);
+                shares.map(|places| devices[places].join(TOGETHER)).collect()
+            }
+            _ => all,
+        }
     }
 
-    /// Refuses what no run can be made with; each seed counts once.
+    /// The devices that the trainings of this process are split over, with autodiff; at least one.
     ///
     /// # Errors
-    /// No seed at all.
+    /// A device that there is not.
+    pub fn devices(&self) -> Result<Vec<Device>, String> {
+        let plain = devices(&self.processes(None)[0])?;
+        Ok(plain.into_iter().map(Device::autodiff).collect())
+    }
+
+    /// True if flex computes all of it, whose operations save less for the backward pass.
+    pub fn is_flex(&self) -> bool {
+        self.device
+            .split(',')
+            .flat_map(members)
+            .all(|name| name.starts_with("flex"))
+    }
+
+    /// Brings --devices into the form of --device. Refuses what no run can be made with; each seed counts once.
+    ///
+    /// # Errors
+    /// No seed at all, no device at all.
     pub fn check(&mut self) -> Result<(), String> {
+        if let Some(devices) = self.devices.take() {
+            if devices.is_empty() {
+                return Err("field 'devices' is empty; name at least one".into());
+            }
+            self.device = devices.join(TOGETHER);
+        }
         let mut seen = Vec::new();
         self.seed.retain(|seed| {
             !seen.contains(seed) && {

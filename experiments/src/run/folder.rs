@@ -12,6 +12,8 @@ use crate::run::files::{read_json, replace, write_json};
 /// The settings of a run folder.
 pub const CONFIG: &str = "config.toml";
 const DATA: &str = "data.json";
+/// Where it is computed: it may change from start to start, as checkpoints know nothing of devices.
+const DEVICE: &str = "device";
 
 #[derive(Serialize, Deserialize)]
 struct Data {
@@ -48,7 +50,7 @@ impl Claim<'_> {
         let known = (self.read)(&Layer::read(&config)?)?;
         let fields = self.settings.keys().chain(known.keys());
         let mut differing: Vec<&String> = fields
-            .filter(|key| self.settings.get(*key) != known.get(*key))
+            .filter(|key| *key != DEVICE && self.settings.get(*key) != known.get(*key))
             .collect();
         differing.dedup();
         let moved: Vec<&String> = differing

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +17,12 @@ use crate::run::trial::Trial;
 
 /// Exit code of a process of which a training diverged: the others go on.
 pub const DIVERGED: i32 = 3;
+
+/// The places of `items` things in at most `count` shares, whose sizes differ by one at most; no share is empty.
+pub fn share_out(items: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = count.clamp(1, items.max(1));
+    (0..count).map(move |share| share * items / count..(share + 1) * items / count)
+}
 
 /// Where and how the processes run.
 pub struct Jobs<'a> {

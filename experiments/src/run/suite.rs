@@ -23,8 +23,8 @@ pub trait Lab {
     /// The program that it works for.
     fn program(&self) -> &Program;
 
-    /// Devices, at least one.
-    fn devices(&self) -> Vec<String>;
+    /// The devices of each process, of `jobs` of them if that is given; at least one.
+    fn devices(&self, jobs: Option<usize>) -> Vec<String>;
 
     /// Settings that say where data and models lie.
     fn paths(&self) -> &'static [&'static str];
@@ -108,7 +108,7 @@ pub struct Run<'a> {
     pub out: &'a Path,
     /// Whether the settings are the folder's own.
     pub resume: bool,
-    /// Processes; one per device if absent.
+    /// Processes; one per device, or team of devices, if absent.
     pub jobs: Option<usize>,
     /// In a process that `--jobs` started: its trials.
     pub trial: &'a [PathBuf],
@@ -133,9 +133,9 @@ impl Run<'_> {
         if !self.trial.is_empty() {
             return self.worker(lab);
         }
-        let devices = lab.devices();
-        for name in &devices {
-            crate::cli::device::device(name)?;
+        let devices = lab.devices(self.jobs);
+        for names in &devices {
+            crate::cli::device::devices(names)?;
         }
         let jobs = self.jobs.unwrap_or(devices.len());
         if jobs == 0 {

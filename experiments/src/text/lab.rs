@@ -214,7 +214,8 @@ impl TextLab {
             .session(trial, train.texts().len(), Measured::Texts(metric), folder);
         let batch_size = this.settings.texts.eval_batch_size;
         let held_out = Arc::new(Ordered::new(judged.sorted().0, batch_size, &device.clone().inner()));
-        let trained = session.train(adapted, this.objective(), train, held_out, device)?;
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
         Ok((trained, summary))
     }
 
@@ -324,8 +325,8 @@ impl Lab for TextLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
-        self.settings.execution.devices()
+    fn devices(&self, jobs: Option<usize>) -> Vec<String> {
+        self.settings.execution.processes(jobs)
     }
 
     fn program(&self) -> &Program {
@@ -396,7 +397,8 @@ impl Lab for TextLab {
         let session = this
             .shared()
             .session(trial, train.texts().len(), Measured::Texts(metric), Path::new(""));
-        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &prepared.device)?;
+        let devices = this.settings.execution.devices()?;
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
         Ok(format!(
             "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.adapter_params,

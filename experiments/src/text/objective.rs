@@ -2,13 +2,12 @@
 
 use backbones::classify::{SequenceClassifier, Targets};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use wegeft::Adapted;
 
 use crate::text::checkpointing;
 use crate::text::data::Batch;
 use crate::train::step::{Objective, Part};
-use crate::train::stream::Step;
 
 /// The loss that transformers gives the model's kind of problem, the mean over the texts of a step.
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +52,8 @@ impl Objective<SequenceClassifier> for Classification {
         of_logits(&bound, logits, batch.targets, denominator)
     }
 
-    fn within<R: Send>(&self, step: Step<Batch>, run: impl FnOnce(Step<Batch>) -> R + Send) -> R {
-        let device = match &step.batches[0].targets {
-            Targets::Classes(classes) => classes.device(),
-            Targets::Values(values) => values.device(),
-        };
-        kernels::with_pool(&device, || run(step))
+    fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
+        kernels::with_pool(device, work)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a training will need, estimated before it starts.
 
+use crate::cli::device::members;
 use crate::run::memory::available_mb;
 
 /// Memory of a training, in bytes.
@@ -48,10 +49,11 @@ impl Estimate {
         }
     }
 
-    /// The memory that a training on `device` may take, MB, its weights there already; `None` where nobody knows: another
+    /// The memory that a training on `device`, several perhaps, may take, MB, its weights there already; `None` where nobody knows: another
     /// device than the host has a memory of its own, which it does not tell.
     pub fn free_mb(&self, device: &str) -> Option<u64> {
-        let is_host = matches!(device.split(':').next(), Some("flex" | "ndarray"));
+        let on_host = |name: &str| matches!(name.split(':').next(), Some("flex" | "ndarray"));
+        let is_host = members(device).into_iter().all(on_host);
         let loaded = self.weights / 1_000_000;
         available_mb().filter(|_| is_host).map(|mb| mb + loaded)
     }

@@ -9,7 +9,6 @@ use wegeft::Adapted;
 
 use crate::run::memory::in_use_mb;
 use crate::train::step::{Objective, Part};
-use crate::train::stream::Step;
 
 /// Memory after each step so far, MB.
 #[derive(Debug, Clone, Default)]
@@ -85,10 +84,12 @@ impl<M: Module + ModuleDisplay, O: Objective<M>> Objective<M> for Logged<O> {
         self.objective.divides_after(adapted)
     }
 
-    fn within<R: Send>(&self, step: Step<O::Batch>, run: impl FnOnce(Step<O::Batch>) -> R + Send) -> R {
-        let result = self.objective.within(step, run);
+    fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
+        self.objective.within(device, work)
+    }
+
+    fn stepped(&self) {
         self.log.add(&self.device);
-        result
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod clipping;
 pub mod dashboard;
+pub mod devices;
 pub mod estimate;
 pub mod health;
 pub mod interrupt;

@@ -1,14 +1,15 @@
-//! One optimizer step: the gradients of its batches, summed and clipped.
+//! One optimizer step: the gradients of its batches, summed over batches and devices, and clipped.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{ExecutionError, Int, Tensor};
+use burn::tensor::{Device, ExecutionError, Int, Tensor};
 use burn::train::metric::{AccuracyInput, Adaptor, LossInput};
 use burn::train::{ClassificationOutput, ItemLazy, TrainOutput};
 use wegeft::Adapted;
 use wegeft::methods::adalora::AdaLoraConfig;
 
 use crate::train::clipping::{clipped, scaled};
+use crate::train::devices::Team;
 use crate::train::score::ScoreInput;
 use crate::train::stream::Step;
 use crate::train::throughput::ItemsInput;
@@ -43,13 +44,17 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
         false
     }
 
-    /// Runs `run` on `step` where its device computes best.
-    fn within<R: Send>(&self, step: Step<Self::Batch>, run: impl FnOnce(Step<Self::Batch>) -> R + Send) -> R {
-        run(step)
+    /// Does `work` on `device` in the thread that is best for it.
+    fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
+        let _ = device;
+        work()
     }
+
+    /// Hears of the end of each step.
+    fn stepped(&self) {}
 }
 
-/// What a batch gives beside its gradients.
+/// What a batch, or a device's share of one, gives beside its gradients.
 #[derive(Clone)]
 pub struct Part {
     /// `[1]`
@@ -67,6 +72,22 @@ impl Part {
             loss,
             predictions: None,
             numbers: None,
+        }
+    }
+
+    /// It on `device`, without the graph.
+    fn on(self, device: &Device) -> Self {
+        fn moved<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+            tensor.without_autodiff().to_device(device)
+        }
+        Self {
+            loss: moved(self.loss, device),
+            predictions: self
+                .predictions
+                .map(|(logits, labels)| (moved(logits, device), labels.without_autodiff().to_device(device))),
+            numbers: self
+                .numbers
+                .map(|(predicted, right)| (moved(predicted, device), moved(right, device))),
         }
     }
 }
@@ -133,49 +154,125 @@ impl StepOutput {
     }
 }
 
-/// Mean loss of a step and its gradients.
+/// A batch, or a device's share of one, and what its loss is divided by.
+struct Share<B> {
+    batch: B,
+    denominator: f64,
+    seed: u64,
+}
+
+/// What some shares of a step come to on one device.
+struct Sum {
+    parts: Vec<Part>,
+    grads: GradientsParams,
+}
+
+impl Sum {
+    fn of<M, O>(objective: &O, adapted: &Adapted<M>, shares: Vec<Share<O::Batch>>) -> Self
+    where
+        M: Module + ModuleDisplay,
+        O: Objective<M>,
+    {
+        let count = shares.len();
+        let mut sum = GradientsAccumulator::new();
+        let mut alone = None;
+        let mut parts = Vec::with_capacity(count);
+        for share in shares {
+            let (part, grads) = objective.loss_and_grads(adapted, share.batch, share.denominator, share.seed);
+            parts.push(part);
+            match count {
+                1 => alone = Some(grads),
+                _ => sum.accumulate(adapted, grads),
+            }
+        }
+        Self {
+            parts,
+            grads: alone.unwrap_or_else(|| sum.grads()),
+        }
+    }
+
+    /// Those of several devices, on the first one.
+    fn joined<M: Module + ModuleDisplay>(sums: Vec<Self>, adapted: &Adapted<M>, device: &Device) -> Self {
+        let sums = match <[Self; 1]>::try_from(sums) {
+            Ok([sum]) => return sum,
+            Err(sums) => sums,
+        };
+        let mut grads = GradientsAccumulator::new();
+        let mut parts = Vec::new();
+        for sum in sums {
+            grads.accumulate(adapted, sum.grads.to_device(device, adapted));
+            parts.extend(sum.parts.into_iter().map(|part| part.on(device)));
+        }
+        Self {
+            parts,
+            grads: grads.grads(),
+        }
+    }
+}
+
+/// Mean loss of a step and its gradients, by the devices of `team`, on the first of which `adapted` is.
 pub fn train_step<M, O>(
     objective: &O,
     reduction: Reduction,
     adapted: &Adapted<M>,
     step: Step<O::Batch>,
+    team: &Team,
 ) -> TrainOutput<StepOutput>
 where
-    M: Module + ModuleDisplay,
+    M: Module + ModuleDisplay + Sync + 'static,
     O: Objective<M>,
 {
-    let terms: usize = step.batches.iter().map(|batch| objective.terms(batch)).sum();
-    let items = step.batches.iter().map(|batch| objective.items(batch)).sum();
+    let terms_of = |shares: &Vec<O::Batch>| shares.iter().map(|batch| objective.terms(batch)).sum::<usize>();
+    let of_batches: Vec<usize> = step.batches.iter().map(terms_of).collect();
+    let terms: usize = of_batches.iter().sum();
+    let items = step.batches.iter().flatten().map(|batch| objective.items(batch)).sum();
     let batches = step.batches.len();
     let after = objective.divides_after(adapted) && !reduction.mean_of_batch_means;
-    let mut sum = GradientsAccumulator::new();
-    let mut alone = None;
-    let mut parts = Vec::with_capacity(batches);
-    for (index, batch) in step.batches.into_iter().enumerate() {
+    let mut seeds = (0..).map(|number| step.seed.wrapping_add(number));
+    let of_batch = |(shares, terms_of_it): (Vec<O::Batch>, usize)| {
         let denominator = match (after, reduction.mean_of_batch_means) {
             (true, _) => 1.0,
-            (_, true) => (objective.terms(&batch) * batches) as f64,
+            (_, true) => (terms_of_it * batches) as f64,
             _ => terms as f64,
         };
-        let seed = step.seed.wrapping_add(index as u64);
-        let (part, grads) = objective.loss_and_grads(adapted, batch, denominator, seed);
-        parts.push(part);
-        match batches {
-            1 => alone = Some(grads),
-            _ => sum.accumulate(adapted, grads),
+        let shares = shares.into_iter().zip(seeds.by_ref());
+        let share = |(batch, seed)| Share {
+            batch,
+            denominator,
+            seed,
+        };
+        shares.map(share).collect()
+    };
+    let shares: Vec<Vec<Share<O::Batch>>> = step.batches.into_iter().zip(of_batches).map(of_batch).collect();
+
+    let device = team.first();
+    let sums = team.run(
+        shares,
+        |shares| objective.within(device, || Sum::of(objective, adapted, shares)),
+        || {
+            let (objective, adapted) = (objective.clone(), adapted.clone());
+            move |shares, device: &Device| {
+                let adapted = adapted.fork(device);
+                objective.within(device, || Sum::of(&objective, &adapted, shares))
+            }
+        },
+    );
+    // Outside of `within`: another device may need the threads that it takes.
+    let output = objective.within(device, || {
+        let Sum { parts, mut grads } = Sum::joined(sums, adapted, &device.clone().inner());
+        let weight = if O::WEIGHS { terms } else { 1 };
+        let mut item = StepOutput::new(parts, weight, items);
+        if after && terms != 1 {
+            let factor = 1.0 / terms as f64;
+            item.loss = item.loss.mul_scalar(factor);
+            grads = scaled(adapted, grads, item.loss.full_like(factor));
         }
-    }
-    let mut grads = alone.unwrap_or_else(|| sum.grads());
-    let weight = if O::WEIGHS { terms } else { 1 };
-    let mut item = StepOutput::new(parts, weight, items);
-    if after && terms != 1 {
-        let factor = 1.0 / terms as f64;
-        item.loss = item.loss.mul_scalar(factor);
-        grads = scaled(adapted, grads, item.loss.full_like(factor));
-    }
-    let grads = with_penalty(adapted, grads);
-    let grads = clipped(adapted, grads, reduction.max_grad_norm);
-    TrainOutput { grads, item }
+        let grads = with_penalty(adapted, grads);
+        let grads = clipped(adapted, grads, reduction.max_grad_norm);
+        TrainOutput { grads, item }
+    });
+    objective.stepped();
+    output
 }
 
 /// `grads` and those of what AdaLoRA adds to the loss. The loss that is told stays the task's.
@@ -196,10 +293,11 @@ where
     M: Module + ModuleDisplay,
     O: Objective<M>,
 {
-    let terms: usize = step.batches.iter().map(|batch| objective.terms(batch)).sum();
-    let items = step.batches.iter().map(|batch| objective.items(batch)).sum();
+    let batches: Vec<O::Batch> = step.batches.into_iter().flatten().collect();
+    let terms: usize = batches.iter().map(|batch| objective.terms(batch)).sum();
+    let items = batches.iter().map(|batch| objective.items(batch)).sum();
     let of_batch = |batch| objective.evaluate(adapted, batch, terms as f64);
-    let parts = step.batches.into_iter().map(of_batch).collect();
+    let parts = batches.into_iter().map(of_batch).collect();
     StepOutput::new(parts, if O::WEIGHS { terms } else { 1 }, items)
 }
 

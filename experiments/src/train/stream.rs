@@ -16,6 +16,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use crate::run::jobs::share_out;
+
 /// Steps that may wait for the model.
 const WAITING: usize = 2;
 
@@ -40,6 +42,17 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// # Errors
     /// An example that cannot be read.
     fn read(&self, items: &[usize], seed: Option<u64>) -> Result<Self::Host, DatasetError>;
+
+    /// A batch as that many shares of like size, for devices that take one each; fewer if it has fewer examples. Together
+    /// they are the batch.
+    ///
+    /// # Errors
+    /// An example that cannot be read.
+    fn shares(&self, items: &[usize], seed: Option<u64>, count: usize) -> Result<Vec<Self::Host>, DatasetError> {
+        share_out(items.len(), count)
+            .map(|places| self.read(&items[places], seed))
+            .collect()
+    }
 
     /// The batch on `device`.
     fn on_device(&self, host: Self::Host, device: &Device) -> Self::Batch;
@@ -110,21 +123,22 @@ impl Plan {
 /// What one optimizer step reads: some batches whose gradients are summed.
 #[derive(Debug, Clone)]
 pub struct Step<B> {
-    /// The batches.
-    pub batches: Vec<B>,
+    /// The batches, each of them in shares: the first on the first device, the second on the second.
+    pub batches: Vec<Vec<B>>,
     /// Random numbers of this step start here.
     pub seed: u64,
 }
 
 /// What the thread gives for a step.
-type Made<S> = Result<Vec<<S as Source>::Host>, DatasetError>;
+type Made<S> = Result<Vec<Vec<<S as Source>::Host>>, DatasetError>;
 
 /// The steps of a training.
 pub struct Rounds<S: Source> {
     source: S,
     plan: Plan,
-    device: Device,
-    /// Part of each epoch's order that this loader gives: all of it, unless several devices share an epoch.
+    /// Each takes a share of every batch.
+    devices: Vec<Device>,
+    /// Part of each epoch's order that this loader gives.
     places: Range<usize>,
     state: Mutex<State<S>>,
 }
@@ -137,13 +151,13 @@ struct State<S: Source> {
 }
 
 impl<S: Source> Rounds<S> {
-    /// The steps of `source`, from round `first` (from 0) on.
-    pub fn new(source: S, plan: Plan, first: usize, device: &Device) -> Self {
+    /// The steps of `source`, from round `first` (from 0) on, for `devices`.
+    pub fn new(source: S, plan: Plan, first: usize, devices: &[Device]) -> Self {
         Self {
             places: 0..source.count(),
             source,
             plan,
-            device: device.clone(),
+            devices: devices.to_vec(),
             state: Mutex::new(State {
                 round: first,
                 ahead: None,
@@ -151,11 +165,11 @@ impl<S: Source> Rounds<S> {
         }
     }
 
-    fn with(&self, device: &Device, places: Range<usize>) -> Arc<dyn DataLoader<Step<S::Batch>>> {
+    fn with(&self, devices: &[Device], places: Range<usize>) -> Arc<dyn DataLoader<Step<S::Batch>>> {
         let round = self.state.lock().unwrap_or_else(PoisonError::into_inner).round;
         Arc::new(Self {
             places,
-            ..Self::new(self.source.clone(), self.plan, round, device)
+            ..Self::new(self.source.clone(), self.plan, round, devices)
         })
     }
 
@@ -167,7 +181,7 @@ impl<S: Source> Rounds<S> {
     fn start(&self, from: usize) -> Receiver<Made<S>> {
         let (sender, steps) = sync_channel(WAITING);
         let (source, plan, places) = (self.source.clone(), self.plan, self.places.clone());
-        let count = places.len();
+        let (count, shares) = (places.len(), self.devices.len());
         std::thread::spawn(move || {
             let per_epoch = plan.steps_per_epoch(count);
             let mut batches: (Option<usize>, Vec<Vec<usize>>) = (None, Vec::new());
@@ -179,7 +193,7 @@ impl<S: Source> Rounds<S> {
                 let first = (step % per_epoch) * plan.accumulation;
                 let chosen = &batches.1[first..batches.1.len().min(first + plan.accumulation)];
                 let seed = Some(plan.seed.wrapping_add(epoch as u64));
-                let made: Made<S> = chosen.iter().map(|items| source.read(items, seed)).collect();
+                let made: Made<S> = chosen.iter().map(|items| source.shares(items, seed, shares)).collect();
                 let failed = made.is_err();
                 // Nobody listens any more where a run was interrupted.
                 if sender.send(made).is_err() || failed {
@@ -226,13 +240,16 @@ impl<S: Source> DataLoader<Step<S::Batch>> for Rounds<S> {
         self.plan.steps_per_round(self.count())
     }
 
+    /// burn-train names the device of the model, which is the first one; the others stay.
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Step<S::Batch>>> {
-        self.with(device, self.places.clone())
+        let mut devices = self.devices.clone();
+        devices[0] = device.clone();
+        self.with(&devices, self.places.clone())
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Step<S::Batch>>> {
         let places = self.places.start + start..self.places.start + end;
-        self.with(&self.device, places)
+        self.with(&self.devices, places)
     }
 }
 
@@ -260,7 +277,7 @@ impl<S: Source> Iterator for RoundSteps<'_, S> {
             return None;
         };
         let Rounds {
-            source, plan, device, ..
+            source, plan, devices, ..
         } = self.rounds;
         let received = self.ahead.as_ref().and_then(|ahead| ahead.recv().ok());
         let made = received.unwrap_or_else(|| Err(DatasetError::new(Stopped(step))));
@@ -280,10 +297,19 @@ impl<S: Source> Iterator for RoundSteps<'_, S> {
             }
         };
         if plan.seeding == Seeding::Step || std::mem::take(&mut self.first) || step.is_multiple_of(per_epoch) {
-            device.seed(seed);
+            for (number, device) in devices.iter().enumerate() {
+                // The same device twice has one start.
+                if !devices[..number].contains(device) {
+                    device.seed(seed ^ ((number as u64) << 44));
+                }
+            }
         }
         // Here and not in the thread that read them: a GPU has a queue, and memory, for every thread that speaks to it.
-        let batches = made.into_iter().map(|host| source.on_device(host, device)).collect();
+        let on_devices = |shares: Vec<S::Host>| {
+            let shares = shares.into_iter().zip(devices);
+            shares.map(|(host, device)| source.on_device(host, device)).collect()
+        };
+        let batches = made.into_iter().map(on_devices).collect();
         Some(Ok(Step { batches, seed }))
     }
 }
@@ -406,7 +432,7 @@ impl<S: Source> Iterator for OrderedSteps<'_, S> {
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.0.next()?;
         Some(batch.map(|batch| Step {
-            batches: vec![batch],
+            batches: vec![vec![batch]],
             seed: 0,
         }))
     }
@@ -470,14 +496,19 @@ mod tests {
     }
 
     fn steps(rounds: &dyn DataLoader<Step<Vec<usize>>>, count: usize) -> Vec<Vec<Vec<usize>>> {
-        let of_round = |_| rounds.iter().map(|step| step.unwrap().batches).collect::<Vec<_>>();
+        let of_round = |_| {
+            rounds
+                .iter()
+                .map(|step| step.unwrap().batches.concat())
+                .collect::<Vec<_>>()
+        };
         (0..count).flat_map(of_round).collect()
     }
 
     #[test]
     fn every_example_comes_once_per_epoch_in_a_new_order() {
         // 20 examples: 7 batches, 4 steps per epoch, the last one of a single batch.
-        let rounds = Rounds::new(numbers(20), plan(2, None), 0, &Device::flex());
+        let rounds = Rounds::new(numbers(20), plan(2, None), 0, &[Device::flex()]);
         let epochs = [steps(&rounds, 1), steps(&rounds, 1)];
         assert_eq!(epochs[0].len(), 4);
         assert_ne!(epochs[0], epochs[1]);
@@ -491,7 +522,7 @@ mod tests {
 
     #[test]
     fn rounds_cut_the_same_stream_wherever_they_start() {
-        let device = Device::flex();
+        let device = [Device::flex()];
         let whole = steps(&Rounds::new(numbers(20), plan(2, None), 0, &device), 2);
         let parts = steps(&Rounds::new(numbers(20), plan(2, Some(3)), 0, &device), 3);
         let resumed = steps(&Rounds::new(numbers(20), plan(2, Some(3)), 1, &device), 2);
@@ -501,13 +532,36 @@ mod tests {
     }
 
     #[test]
-    fn devices_share_an_epoch() {
-        let device = Device::flex();
+    fn slices_are_parts_of_an_epoch() {
+        let device = [Device::flex()];
         let whole = steps(&Rounds::new(numbers(10), plan(1, None), 1, &device), 1).concat();
         let second = Rounds::new(numbers(10), plan(1, None), 1, &device);
         let parts = [second.slice(0, 3), second.slice(3, 10)];
         let parts = parts.map(|part| steps(&*part, 1).concat());
         assert_eq!(parts.concat().concat(), whole.concat());
+    }
+
+    #[test]
+    fn devices_take_shares_of_the_batches_that_one_would_take() {
+        let of = |devices: &[Device]| {
+            let rounds = Rounds::new(numbers(10), plan(2, None), 0, devices);
+            let rounds = rounds.to_device(&Device::flex());
+            rounds.iter().map(|step| step.unwrap()).collect::<Vec<_>>()
+        };
+        let (one, two) = (of(&[Device::flex()]), of(&[Device::flex(), Device::flex()]));
+        assert_eq!(one.len(), two.len());
+        for (one, two) in one.iter().zip(&two) {
+            assert_eq!(one.seed, two.seed);
+            for (whole, shares) in one.batches.iter().zip(&two.batches) {
+                assert_eq!(whole.concat(), shares.concat());
+                // Three examples are one and two; the last batch's only one is one share.
+                let sizes: Vec<usize> = shares.iter().map(Vec::len).collect();
+                assert_eq!(sizes, if whole[0].len() == 3 { vec![1, 2] } else { vec![1] });
+            }
+        }
+        let sizes = |items, count| share_out(items, count).map(|share| share.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(10, 4), [2, 3, 2, 3]);
+        assert_eq!(sizes(0, 2), [0]);
     }
 
     #[test]
@@ -521,7 +575,7 @@ mod tests {
         assert!(found[0].is_ok());
         assert!(found[1].as_ref().unwrap_err().contains("example 6"), "{found:?}");
         assert_eq!(found.len(), 2);
-        let rounds = Rounds::new(bad, plan(1, None), 0, &Device::flex());
+        let rounds = Rounds::new(bad, plan(1, None), 0, &[Device::flex()]);
         let last = rounds.iter().find_map(Result::err).unwrap();
         assert!(last.to_string().contains("example 6"), "{last}");
     }

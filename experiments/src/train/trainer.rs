@@ -9,6 +9,7 @@ use burn::data::dataloader::DataLoader;
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
+use burn::tensor::Device;
 use burn::train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining};
 use datasets::glue;
@@ -21,6 +22,7 @@ use crate::run::files::create_folder;
 use crate::run::grid::Best;
 use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
+use crate::train::devices::Team;
 use crate::train::health::{Health, first_not_finite};
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
@@ -106,7 +108,8 @@ impl Session<'_> {
         RunError::Failed(format!("{}: {message}", self.place))
     }
 
-    /// Trains `adapted` on `train` by `objective`, evaluated on `valid` after each round. A folder with checkpoints of the
+    /// Trains `adapted` on `train` by `objective`, evaluated on `valid` after each round. Each of `devices`, on the first of
+    /// which `adapted` is, takes a share of every batch. A folder with checkpoints of the
     /// same training goes on after the last one, with the numbers that the uncut one would have had.
     ///
     /// # Errors
@@ -117,7 +120,7 @@ impl Session<'_> {
         objective: O,
         train: S,
         valid: Arc<dyn DataLoader<Step<O::Batch>>>,
-        device: &burn::tensor::Device,
+        devices: &[Device],
     ) -> Result<Trained<M>, RunError>
     where
         M: Module + ModuleDisplay + Sync + 'static,
@@ -163,7 +166,7 @@ impl Session<'_> {
                 adapted,
                 objective,
                 (train, valid),
-                device,
+                devices,
                 (done, rounds),
                 (&checkpoints, metrics, &watch, &clock),
             )?;
@@ -195,7 +198,7 @@ impl Session<'_> {
         adapted: Adapted<M>,
         objective: O,
         (train, valid): (S, Arc<dyn DataLoader<Step<O::Batch>>>),
-        device: &burn::tensor::Device,
+        devices: &[Device],
         (done, rounds): (usize, usize),
         (checkpoints, metrics, watch, clock): (&Path, MetricsFile, &SharedWatch, &Clock),
     ) -> Result<Adapted<M>, RunError>
@@ -224,12 +227,12 @@ impl Session<'_> {
         let for_valid = objective.clone();
         let terminal = std::io::stdout().is_terminal();
         let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);
-        health.reads_losses = computes_at_once(device);
+        health.reads_losses = computes_at_once(&devices[0]);
         health.quiet = terminal;
+        let team = Team::new(devices);
         let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
-                let run = |step: Step<O::Batch>| train_step(&objective, reduction, adapted, step);
-                health.look(adapted, objective.within(step, run))
+                health.look(adapted, train_step(&objective, reduction, adapted, step, &team))
             },
             move |adapted: &Adapted<M>, step: Step<O::Batch>| valid_step(&for_valid, adapted, step),
         );
@@ -237,7 +240,7 @@ impl Session<'_> {
             trainee = trainee.with_around(ranks.clone());
         }
         let record = |name: &'static str| RecordFiles::new(checkpoints, name);
-        let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, device));
+        let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, devices));
         let mut training = SupervisedTraining::new(self.folder, train, valid)
             .with_custom_checkpointers(
                 record("model").with_ranks(ranks.clone()),
@@ -324,7 +327,7 @@ impl Session<'_> {
         adapted: &Adapted<M>,
         objective: &O,
         train: S,
-        device: &burn::tensor::Device,
+        devices: &[Device],
     ) -> Result<f64, String>
     where
         M: Module + ModuleDisplay + Sync + 'static,
@@ -335,14 +338,15 @@ impl Session<'_> {
             max_grad_norm: self.settings.max_grad_norm,
             mean_of_batch_means: self.mean_of_batch_means,
         };
-        let rounds = Rounds::new(train, self.plan, 0, device);
+        let rounds = Rounds::new(train, self.plan, 0, devices);
+        let team = Team::new(devices);
         let mut seconds = 0.0;
         // The first one also compiles kernels and fills caches.
         for step in DataLoader::iter(&rounds).take(2) {
             let step = step.map_err(|e| e.to_string())?;
             let start = Instant::now();
-            let run = |step: Step<O::Batch>| train_step(objective, reduction, adapted, step).item.loss();
-            objective.within(step, run);
+            // As a number: until then the device may still be at it.
+            train_step(objective, reduction, adapted, step, &team).item.loss();
             seconds = start.elapsed().as_secs_f64();
         }
         Ok(seconds * self.plan.steps(self.count) as f64)

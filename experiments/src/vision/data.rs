@@ -1,5 +1,6 @@
 //! Batches of images: read, resized and normalised per batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use backbones::{Normalization, Vit};
@@ -11,6 +12,7 @@ use datasets::{DataError, Images};
 use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::run::jobs::share_out;
 use crate::train::stream::{Ordered, Source};
 use crate::vision::augment::{Augment, image_seed};
 use crate::vision::prefix::Prefix;
@@ -60,6 +62,16 @@ pub struct Values {
     first: usize,
     /// The epoch's, in training.
     seed: Option<u64>,
+    /// If it is a share of a batch whose images are mixed: what it is mixed with.
+    mixed: Option<Mixed>,
+}
+
+/// What the reversed batch has in the places of a share.
+struct Mixed {
+    input: TensorData,
+    labels: TensorData,
+    /// The first image of the whole batch.
+    first: usize,
 }
 
 impl Values {
@@ -71,6 +83,7 @@ impl Values {
             labels: TensorData::new(labels, [count]),
             first: 0,
             seed: None,
+            mixed: None,
         }
     }
 
@@ -228,22 +241,38 @@ impl Source for LabelledImages {
             labels: TensorData::new(labels, [items.len()]),
             first: items[0],
             seed,
+            mixed: None,
         })
+    }
+
+    /// Where images are mixed, each share brings those of the batch that it is mixed with.
+    fn shares(&self, items: &[usize], seed: Option<u64>, count: usize) -> Result<Vec<Values>, DatasetError> {
+        let mixes = self.augmented.as_ref().is_some_and(|own| !own.augment.mix.is_off());
+        let reversed: Vec<usize> = items.iter().rev().copied().collect();
+        let share = |places: Range<usize>| {
+            let mut values = self.read(&items[places.clone()], seed)?;
+            if mixes && count > 1 && self.frozen.is_none() {
+                let others = self.read(&reversed[places], seed)?;
+                values.mixed = Some(Mixed {
+                    input: others.input,
+                    labels: others.labels,
+                    first: items[0],
+                });
+            }
+            Ok(values)
+        };
+        share_out(items.len(), count).map(share).collect()
     }
 
     fn on_device(&self, values: Values, device: &Device) -> Batch {
         // A batch is known by its first image, which no other one of the epoch has.
-        let own = |step: u64| {
-            values
-                .seed
-                .map(|seed| image_seed(seed.wrapping_add(step), values.first))
-        };
+        let own = |step: u64, first: usize| values.seed.map(|seed| image_seed(seed.wrapping_add(step), first));
         let labels = Tensor::<1, Int>::from_data(values.labels, device);
         let plain = |input| Batch {
             input,
             labels: labels.clone(),
             shares: None,
-            seed: own(2).unwrap_or(0),
+            seed: own(2, values.first).unwrap_or(0),
         };
         let input = values.input;
         match self.frozen.as_ref().map(|frozen| frozen.prefix) {
@@ -252,14 +281,24 @@ impl Source for LabelledImages {
             None => {}
         }
         let pixels = Tensor::from_data(input, device);
-        let (Some(seed), Some(augmented)) = (own(1), &self.augmented) else {
+        let first = values.mixed.as_ref().map_or(values.first, |mixed| mixed.first);
+        let (Some(seed), Some(augmented)) = (own(1, first), &self.augmented) else {
             return plain(Input::Pixels(pixels));
         };
         let mix = augmented.augment.mix;
         if mix.is_off() {
             return plain(Input::Pixels(pixels));
         }
-        let (pixels, shares) = mix.batch(pixels, &labels, augmented.classes, seed);
+        let (pixels, shares) = match values.mixed {
+            Some(mixed) => {
+                let others = (
+                    Tensor::from_data(mixed.input, device),
+                    Tensor::from_data(mixed.labels, device),
+                );
+                mix.share(pixels, &labels, others, augmented.classes, seed)
+            }
+            None => mix.batch(pixels, &labels, augmented.classes, seed),
+        };
         Batch {
             shares: Some(shares),
             ..plain(Input::Pixels(pixels))

@@ -264,7 +264,8 @@ impl VisionLab {
             .shared()
             .session(trial, train.images.len(), Measured::Images, folder);
         let held_out = Arc::new(valid.batches(100, &plain_device));
-        let trained = session.train(adapted, this.objective(), train, held_out, &device)?;
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
         Ok((trained, summary, valid))
     }
 }
@@ -274,8 +275,8 @@ impl Lab for VisionLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
-        self.settings.execution.devices()
+    fn devices(&self, jobs: Option<usize>) -> Vec<String> {
+        self.settings.execution.processes(jobs)
     }
 
     fn program(&self) -> &Program {
@@ -342,7 +343,8 @@ impl Lab for VisionLab {
         let session = this
             .shared()
             .session(trial, train.images.len(), Measured::Images, Path::new(""));
-        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &device)?;
+        let devices = this.settings.execution.devices()?;
+        let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
         Ok(format!(
             "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.adapter_params,

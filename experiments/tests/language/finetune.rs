@@ -150,6 +150,45 @@ fn packed_rows_train_the_same_examples() {
 }
 
 #[test]
+fn several_devices_train_as_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("sums.jsonl");
+    // A last batch that is smaller, and rows of different lengths, so that shares have different numbers of target tokens.
+    sums(
+        &data,
+        13,
+        "{\"prompt\": \"Say it\", \"completion\": \" again and again and again\"}\n",
+    );
+    let trained = |name: &str, more: &[&str]| {
+        let out = dir.path().join(name);
+        let fixed = ["--train-file", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        let clipped = ["--gradient-accumulation-steps", "2", "--max-grad-norm", "0.1"];
+        succeeds("finetune", &[&fixed[..], &QUICK, &clipped, more].concat());
+        let adapter = out.join("wegeft/adapter/adapter_model.safetensors");
+        let losses = lines(&out.join("wegeft/metrics.jsonl"))
+            .into_iter()
+            .map(|line| line["loss"].as_f64().unwrap());
+        (
+            wegeft::storage::read_tensors(&adapter).unwrap(),
+            losses.collect::<Vec<_>>(),
+        )
+    };
+    let one = trained("one", &[]);
+    for (devices, tolerance) in [("flex,flex", 1e-6), ("flex,flex,flex", 1e-6), ("flex,ndarray", 1e-3)] {
+        let several = trained(devices, &["--devices", devices]);
+        assert_eq!(one.1.len(), several.1.len());
+        for (one, several) in one.1.iter().zip(&several.1) {
+            assert!((one - several).abs() < tolerance, "{devices}: {one} {several}");
+        }
+        for (name, one) in &one.0 {
+            let pairs = one.values.iter().zip(&several.0[name].values);
+            let difference = pairs.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+            assert!(difference < tolerance, "{devices}: {name} {difference}");
+        }
+    }
+}
+
+#[test]
 fn a_run_that_was_cut_ends_as_one_that_was_not() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("sums.jsonl");

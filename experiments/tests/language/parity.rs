@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backbones::lm::{Decoder, LoadOptions, load_lm};
+use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use burn::train::TrainOutput;
 use experiments::language::data::{Batch, Sequence};
 use experiments::language::objective::Response;
 use experiments::language::packing::pack;
-use experiments::train::step::{Objective, Reduction, StepOutput, train_step};
+use experiments::train::devices::Team;
+use experiments::train::step::{Reduction, StepOutput, train_step};
 use wegeft::storage::{Stored, read_tensors};
 use wegeft::{Adapted, read_config};
 
@@ -40,7 +42,7 @@ fn sequences() -> Vec<Sequence> {
 /// The step of one batch of `sequences`.
 fn step_of(sequences: &[Sequence], device: &Device) -> Step {
     Step {
-        batches: vec![Batch::new(sequences.iter(), device)],
+        batches: vec![vec![Batch::new(sequences.iter(), device)]],
         seed: 0,
     }
 }
@@ -65,7 +67,8 @@ fn output(adapted: &Adapted<Decoder>, max_grad_norm: f64, checkpointing: bool, s
         mean_of_batch_means: false,
     };
     let objective = Response { checkpointing };
-    objective.within(step, |step| train_step(&objective, reduction, adapted, step))
+    let devices = vec![adapted.devices().remove(0); step.batches[0].len()];
+    train_step(&objective, reduction, adapted, step, &Team::new(&devices))
 }
 
 /// The adapter's tensors after one step of `optimizer`.
@@ -129,12 +132,12 @@ fn a_lora_step_is_peft_s() {
 }
 
 #[test]
-fn accumulated_batches_are_one_batch() {
+fn accumulated_batches_are_one_batch_and_so_are_shares_of_devices() {
     let device = Device::flex().autodiff();
     let whole = step(&device);
     let mut parts = step(&device);
     let row = |at: usize| {
-        let ids: Vec<u32> = whole.batches[0]
+        let ids: Vec<u32> = whole.batches[0][0]
             .ids
             .clone()
             .narrow(0, at, 1)
@@ -149,7 +152,7 @@ fn accumulated_batches_are_one_batch() {
         }
     };
     let rows: Vec<Sequence> = (0..3).map(row).collect();
-    let grads = |batches: Vec<Batch>| {
+    let grads = |batches: Vec<Vec<Batch>>| {
         parts.batches = batches;
         let start = adapted("lora", &device);
         let output = output(&start, 0.0, false, parts.clone());
@@ -159,11 +162,19 @@ fn accumulated_batches_are_one_batch() {
         )
     };
     let mut grads = grads;
-    let (loss, one) = grads(vec![Batch::new(rows.iter(), &device)]);
-    let (sum, many) = grads(rows.chunks(1).map(|row| Batch::new(row.iter(), &device)).collect());
-    assert!((loss - sum).abs() < 1e-5);
+    let (loss, one) = grads(vec![vec![Batch::new(rows.iter(), &device)]]);
+    let (sum, many) = grads(
+        rows.chunks(1)
+            .map(|row| vec![Batch::new(row.iter(), &device)])
+            .collect(),
+    );
+    let (shared, devices) = grads(vec![
+        rows.chunks(1).map(|row| Batch::new(row.iter(), &device)).collect(),
+    ]);
+    assert!((loss - sum).abs() < 1e-5 && (loss - shared).abs() < 1e-6);
     for (name, one) in one {
         assert!(relative(&many[&name].values, &one.values) < 1e-5, "{name}");
+        assert!(relative(&devices[&name].values, &one.values) < 1e-6, "{name}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Working with adapters: merging, several on one backbone, conversions, optimizer groups, the learner, types; and models of other projects.
 
 mod conversions;
+mod devices;
 mod dtypes;
 mod learner;
 mod merging;

@@ -143,7 +143,7 @@ impl Lab for ScoreLab {
         &self.plan
     }
 
-    fn devices(&self) -> Vec<String> {
+    fn devices(&self, _jobs: Option<usize>) -> Vec<String> {
         vec![crate::cli::device::DEFAULT.into()]
     }
 

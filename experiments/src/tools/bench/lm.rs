@@ -10,7 +10,7 @@ use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 use wegeft::{Adapted, AdapterConfig, site};
 
-use super::products::{Product, finish};
+use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
 use crate::language::data::Batch;
 use crate::language::objective::Response;
@@ -185,7 +185,8 @@ fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     let vocab = model.config().vocab_size;
     let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
     let prompt = tokens(shape, vocab, device);
-    finish(model.hidden(prompt, &Layout::dense(shape[0], shape[1]), Some(&mut cache)));
+    model.hidden(prompt, &Layout::dense(shape[0], shape[1]), Some(&mut cache));
+    device.sync().expect("the device answers");
     let next = tokens([shape[0], 1], vocab, device);
     Box::new(move || {
         let hidden = model.hidden(next.clone(), &Layout::dense(shape[0], 1), Some(&mut cache));

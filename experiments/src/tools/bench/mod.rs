@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod bandwidth;
 pub mod clock;
 pub mod compare;
+pub mod count;
 pub mod lm;
 pub mod products;
 pub mod scaling;
@@ -95,6 +96,9 @@ pub struct Args {
         conflicts_with_all = ["scaling", "quantize", "checkpointing"]
     )]
     pub compare: Option<PathBuf>,
+    /// Count instead the operations and bytes that a pass asks of a GPU; needs none, but a build with --features capture.
+    #[arg(long, conflicts_with = "scaling")]
+    pub count: bool,
     /// Set in the child processes.
     #[arg(long, hide = true)]
     pub child: bool,
@@ -194,6 +198,16 @@ pub fn bench(args: &Args) -> Result<(), String> {
     if let Some(python) = &args.compare {
         return compare::compare(args, python);
     }
+    if args.count {
+        for workload in &args.workload {
+            for method in &args.method {
+                let make = |device: &Device| ready(args, workload, method, device);
+                let line = count::count((workload, method), make)?;
+                print(serde_json::to_string(&line).map_err(|e| e.to_string())?)?;
+            }
+        }
+        return Ok(());
+    }
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {
         for workload in &args.workload {
@@ -238,25 +252,28 @@ fn set_threads(args: &Args) -> Result<(), String> {
     pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))
 }
 
+/// The workload of that name on `device`.
+fn ready(args: &Args, workload: &str, method: &str, device: &Device) -> Result<Workload, String> {
+    match workload.rsplit_once('-') {
+        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
+            vit::workload(args, &size["vit-".len()..], kind, method, device)
+        }
+        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
+            lm::workload(args, shape, kind, method, device)
+        }
+        None if workload == "adapter" => adapter::workload(args, method, device),
+        _ => Err(format!(
+            "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
+             with -step, -prefill or -decode, or adapter"
+        )),
+    }
+}
+
 fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
     set_threads(args)?;
     let device = crate::cli::device::device(&args.device)?;
     device.seed(0);
-    let mut ready = match workload.rsplit_once('-') {
-        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
-            vit::workload(args, &size["vit-".len()..], kind, method, &device)?
-        }
-        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
-            lm::workload(args, shape, kind, method, &device)?
-        }
-        None if workload == "adapter" => adapter::workload(args, method, &device)?,
-        _ => {
-            return Err(format!(
-                "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
-                 with -step, -prefill or -decode, or adapter"
-            ));
-        }
-    };
+    let mut ready = ready(args, workload, method, &device)?;
     let mut last = None;
     let pass = || {
         last = None;

@@ -59,7 +59,7 @@ pub struct Args {
     /// Seed of text and weights.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Device, as in the other programs.
+    /// Device, as in the other programs; a+b splits the training over both.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     device: String,
 }
@@ -106,11 +106,15 @@ type Bpe = tokenizers::TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper
 /// One sentence: flags that cannot be, a loss that is not a number, an interruption, a file that cannot be written.
 pub fn pretrain(args: &Args) -> Result<(), String> {
     args.check()?;
-    let device = crate::cli::device::device(&args.device)?.autodiff();
+    let devices: Vec<Device> = crate::cli::device::devices(&args.device)?
+        .into_iter()
+        .map(Device::autodiff)
+        .collect();
+    let device = &devices[0];
     device.seed(args.seed);
     let tokenizer = Arc::new(tokenizer(args)?);
     let config = config(args, &tokenizer);
-    let model = DecoderConfig::from_hf(&config)?.init(&device);
+    let model = DecoderConfig::from_hf(&config)?.init(device);
     let pretraining = Pretraining {
         out: &args.out,
         flags: json!(args),
@@ -135,7 +139,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         ..rows.clone()
     };
     let objective = Response { checkpointing: false };
-    let trained = pretraining.run(model, objective, rows, none, &device)?;
+    let trained = pretraining.run(model, objective, rows, none, &devices)?;
     write(
         args,
         &trained.model,

@@ -68,7 +68,7 @@ impl Pretraining<'_> {
         objective: O,
         train: S,
         none: S,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Pretrained<M>, String>
     where
         M: Module + ModuleDisplay + Sync + 'static,
@@ -124,9 +124,9 @@ impl Pretraining<'_> {
             interrupter: &interrupter,
         };
         let adapted = AdapterConfig::full().init(model).map_err(|e| e.to_string())?;
-        let valid = Arc::new(Ordered::new(none, self.batch_size, &device.clone().inner()));
+        let valid = Arc::new(Ordered::new(none, self.batch_size, &devices[0].clone().inner()));
         let trained = session
-            .train(adapted, objective, train, valid, device)
+            .train(adapted, objective, train, valid, devices)
             .map_err(|error| match error {
                 RunError::Diverged(message) => format!("{message}; lower --lr, nothing was written"),
                 error => error.to_string(),

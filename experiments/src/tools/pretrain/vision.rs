@@ -52,7 +52,7 @@ pub struct Args {
     /// Seed of categories, weights and images.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Device, as in the other programs.
+    /// Device, as in the other programs; a+b splits the training over both.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     device: String,
 }
@@ -90,10 +90,14 @@ const SIZE: usize = 32;
 /// One sentence: flags that cannot be, a loss that is not a number, an interruption, a file that cannot be written.
 pub fn pretrain(args: &Args) -> Result<(), String> {
     args.check()?;
-    let device = crate::cli::device::device(&args.device)?.autodiff();
+    let devices: Vec<Device> = crate::cli::device::devices(&args.device)?
+        .into_iter()
+        .map(Device::autodiff)
+        .collect();
+    let device = &devices[0];
     device.seed(args.seed);
     let config = VitConfig::new(SIZE, 8, args.d_model, args.depth, HEADS).with_num_classes(args.classes);
-    let model = config.init(&device);
+    let model = config.init(device);
     let pretraining = Pretraining {
         out: &args.out,
         flags: json!(args),
@@ -116,7 +120,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         ..formulas.clone()
     };
     let objective = CrossEntropy { checkpointing: false };
-    let trained = pretraining.run(model, objective, formulas, none, &device)?;
+    let trained = pretraining.run(model, objective, formulas, none, &devices)?;
     let mut model = trained.model;
     model.head = None;
     let names = backbones::import::names(&model);

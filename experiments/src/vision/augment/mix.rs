@@ -31,24 +31,37 @@ impl Mix {
         classes: usize,
         seed: u64,
     ) -> (Tensor<4>, Tensor<2>) {
+        let others = (pixels.clone().flip([0]), labels.clone().flip([0]));
+        self.share(pixels, labels, others, classes, seed)
+    }
+
+    /// As [`Mix::batch`] for some images of a batch, with what the reversed batch has in their places.
+    pub fn share(
+        &self,
+        pixels: Tensor<4>,
+        labels: &Tensor<1, Int>,
+        (others, other_labels): (Tensor<4>, Tensor<1, Int>),
+        classes: usize,
+        seed: u64,
+    ) -> (Tensor<4>, Tensor<2>) {
         let mut rng = StdRng::seed_from_u64(seed);
-        let hard: Tensor<2> = labels.clone().one_hot::<2>(classes).float();
+        let hard = |labels: &Tensor<1, Int>| -> Tensor<2> { labels.clone().one_hot::<2>(classes).float() };
         let cut = self.cutmix > 0.0 && (self.mixup == 0.0 || rng.random_bool(0.5));
         let alpha = if cut { self.cutmix } else { self.mixup };
         let (pixels, kept) = match Beta::new(alpha, alpha) {
             Ok(beta) if alpha > 0.0 => {
                 let kept = beta.sample(&mut rng);
                 if cut {
-                    cut_in(pixels, kept, &mut rng)
+                    cut_in(pixels, others, kept, &mut rng)
                 } else {
-                    (blended(pixels, kept), kept)
+                    (blended(pixels, others, kept), kept)
                 }
             }
             _ => (pixels, 1.0),
         };
         let shares = match kept < 1.0 {
-            true => hard.clone().mul_scalar(kept) + hard.flip([0]).mul_scalar(1.0 - kept),
-            false => hard,
+            true => hard(labels).mul_scalar(kept) + hard(&other_labels).mul_scalar(1.0 - kept),
+            false => hard(labels),
         };
         let spread = self.label_smoothing;
         (
@@ -58,13 +71,13 @@ impl Mix {
     }
 }
 
-fn blended(pixels: Tensor<4>, kept: f64) -> Tensor<4> {
-    pixels.clone().mul_scalar(kept) + pixels.flip([0]).mul_scalar(1.0 - kept)
+fn blended(pixels: Tensor<4>, others: Tensor<4>, kept: f64) -> Tensor<4> {
+    pixels.mul_scalar(kept) + others.mul_scalar(1.0 - kept)
 }
 
 /// Replaces a rectangle of `1 - kept` of the area; what lies outside of the image is cut off, and the share that is
 /// really kept is returned.
-fn cut_in(pixels: Tensor<4>, kept: f64, rng: &mut StdRng) -> (Tensor<4>, f64) {
+fn cut_in(pixels: Tensor<4>, others: Tensor<4>, kept: f64, rng: &mut StdRng) -> (Tensor<4>, f64) {
     let [batch, channels, height, width] = pixels.dims();
     let side = (1.0 - kept).sqrt();
     let extent = |length: usize, rng: &mut StdRng| {
@@ -77,7 +90,7 @@ fn cut_in(pixels: Tensor<4>, kept: f64, rng: &mut StdRng) -> (Tensor<4>, f64) {
         return (pixels, 1.0);
     }
     let area = [0..batch, 0..channels, top..bottom, left..right];
-    let other = pixels.clone().slice(area.clone()).flip([0]);
+    let other = others.slice(area.clone());
     let share = ((bottom - top) * (right - left)) as f64 / (height * width) as f64;
     (pixels.slice_assign(area, other), 1.0 - share)
 }
