@@ -97,7 +97,7 @@ pub fn thin(name: &str) -> ExitCode {
 /// Shell completions.
 #[derive(Args)]
 struct Completions {
-    /// Shell.
+    /// Shell to print completions for.
     #[arg(value_parser = value_parser!(Shell))]
     shell: Shell,
 }
@@ -114,7 +114,7 @@ pub fn whole() -> Command {
         all = all.subcommands(command(name));
     }
     let completions = Completions::augment_args(Command::new("completions"));
-    all.subcommand(completions.about("Print the completions of a shell: wegeft completions bash > FILE"))
+    all.subcommand(completions.about("Print shell completions: wegeft completions bash > FILE"))
         .subcommand(
             Command::new("man")
                 .about("Write a man page of each program into a folder")

@@ -17,15 +17,15 @@ use crate::train::settings::Training;
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Model")]
 pub struct Model {
-    /// Language model: Hugging Face folder (config.json, safetensors, tokenizer.json) or hub name [default: the small one
-    /// that ships].
+    /// Language model: a Hugging Face folder (config.json, safetensors, tokenizer.json) or a hub name [default: the
+    /// small model that ships with the program].
     #[arg(long, alias = "backbone", value_hint = ValueHint::AnyPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Type of the weights in memory.
+    /// Data type of the weights in memory.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
-    /// Adapter folder in place of a new adapter: evaluated by a suite, trained on by finetune.
+    /// Adapter folder to use instead of a new adapter: the suites evaluate it, finetune continues to train it.
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
@@ -35,28 +35,30 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Examples {
-    /// At most so many training examples, the first ones [default: all].
+    /// Use only the first N training examples [default: all].
     #[arg(long, alias = "max-train-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
-    /// Part of the training examples, from the end, that is held out and evaluated on.
+    /// Fraction of the training examples, taken from the end, to hold out and evaluate on.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub validation: f64,
-    /// Tokens of an example; what is longer is cut, and counted.
+    /// Maximum tokens per example; longer examples are truncated, and their number is reported.
     #[arg(long, default_value_t = 512)]
     pub max_length: usize,
-    /// Leave out examples of so many tokens or more, before --train-limit counts them [default: none].
+    /// Leave out examples of this many tokens or more, before --train-limit counts them [default: none].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_longer: Option<usize>,
-    /// Put several examples into a row, as many as fit max_length; none sees another. A batch is then batch_size rows.
+    /// Pack as many examples into each row as fit max_length; examples do not see each other. A batch then has
+    /// batch_size rows.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub packing: bool,
-    /// Make batches of examples of like length: less padding, but not the paper's objective, whose batches are random.
+    /// Make batches of examples of similar length: less padding, but not the paper's objective, whose batches are
+    /// random.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub group_by_length: bool,
-    /// Loss of a step with several batches: the mean of their means, as code without token counts has it, in place of the
-    /// mean over all their target tokens.
+    /// Use the mean of the batches' mean losses as the loss of a step with several batches, as code that does not count
+    /// tokens does, instead of the mean over all their target tokens.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub mean_of_batch_means: bool,
 }
@@ -185,14 +187,14 @@ pub struct SuiteData {
     /// Test sets, separated by commas, or `all`.
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
-    /// Which released code is followed in targets and extraction: WeGeFT's (new) or GIFT's (old).
+    /// Released code to follow for training targets and answer extraction: WeGeFT's (new) or GIFT's (old).
     #[arg(long, value_enum, default_value_t = Code::New)]
     pub protocol: Code,
-    /// Training files, JSON, JSONL, CSV or parquet, separated by commas or given several times [default: the suite's own under
-    /// --data].
+    /// Training files (JSON, JSONL, CSV or parquet), separated by commas or given by several flags [default: the
+    /// suite's own file in --data].
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
-    /// At most so many questions of each test set, the first ones [default: all].
+    /// Use only the first N questions of each test set [default: all].
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
@@ -202,31 +204,32 @@ pub struct SuiteData {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Evaluation")]
 pub struct Evaluation {
-    /// Questions that are answered at a time.
+    /// Questions per batch.
     #[arg(long, default_value_t = 16)]
     pub eval_batch_size: usize,
-    /// Tokens of an answer at most.
+    /// Maximum tokens per answer.
     #[arg(long, default_value_t = 128)]
     pub max_new_tokens: usize,
-    /// Beams; 1 is greedy.
+    /// Number of beams; 1 means no beam search.
     #[arg(long, default_value_t = 1)]
     pub num_beams: usize,
-    /// Answers to each question; several are drawn, at --temperature.
+    /// Answers per question; several answers are sampled at --temperature.
     #[arg(long, alias = "num-return-sequences", default_value_t = 1)]
     pub samples: usize,
-    /// Logits are divided by this before a token is drawn; 0 takes the likeliest.
+    /// Sampling temperature, by which logits are divided; 0 always takes the most likely token.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub temperature: f64,
-    /// Tokens are drawn among the likeliest that together have this probability; 1 for all.
+    /// Sample only from the most likely tokens whose total probability reaches this value; 1 for all.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
     pub top_p: f64,
-    /// Positive logits of tokens that the text has are divided by this, negative ones multiplied; 1 for none.
+    /// Penalty on tokens that the text already contains: positive logits are divided by it, negative ones multiplied; 1
+    /// for none.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
     pub repetition_penalty: f64,
-    /// No sequence of so many tokens occurs twice; 0 to let it.
+    /// Never repeat a sequence of this many tokens; 0 for no such limit.
     #[arg(long, default_value_t = 0)]
     pub no_repeat_ngram_size: usize,
-    /// Also choose the option of the greatest likelihood, where questions have options.
+    /// For questions with options, also choose the most likely option.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub likelihood: bool,
 }
@@ -312,10 +315,10 @@ pub struct FinetuneSettings {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Instructions {
-    /// Training files, JSON, JSONL, CSV or parquet, separated by commas or given several times.
+    /// Training files (JSON, JSONL, CSV or parquet), separated by commas or given by several flags.
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
-    /// Name of a field in the files, as `output=response`; several times for several fields.
+    /// Name of a field in your files, as `output=response`; repeat the flag for several fields.
     #[arg(long)]
     pub field: Vec<String>,
     /// How an instruction becomes a prompt.
@@ -329,7 +332,7 @@ pub struct Instructions {
 pub enum Form {
     /// Stanford Alpaca's template.
     Alpaca,
-    /// The instruction and a line break.
+    /// The instruction followed by a line break.
     Plain,
     /// The model's own chat template.
     Chat,

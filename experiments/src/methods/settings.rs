@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The method that trains nothing: a language model as it is.
 pub const NONE: &str = "none";
 
-/// Which factor of WeGeFT starts at zero.
+/// Which factor of WeGeFT is initialized to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZeroFactor {
@@ -25,14 +25,14 @@ pub struct Adapter {
     /// Methods, separated by commas.
     #[arg(long, value_delimiter = ',', default_values = ["linear", "lora", "wegeft"])]
     pub method: Vec<String>,
-    /// Modules that methods on weights adapt, separated by commas; IA3, and those on biases, norms and activations, have
-    /// places of their own.
+    /// Modules to adapt, separated by commas, for methods that act on weights; IA3 and methods that act on biases,
+    /// norms or activations have their own.
     #[arg(long, value_delimiter = ',', default_value = "attn.proj")]
     pub target_modules: Vec<String>,
     /// Rank of WeGeFT.
     #[arg(long, default_value_t = 16)]
     pub r: usize,
-    /// Rank of LoRA and its variants, of AdaLoRA at the end, of LoHa, LoKr, MiSS, HiRA and ReFT.
+    /// Rank of LoRA and its variants, LoHa, LoKr, MiSS, HiRA and ReFT, and the final rank of AdaLoRA.
     #[arg(long, default_value_t = 8)]
     pub lora_r: usize,
     /// Numerator of the scale alpha / r [default: the rank].
@@ -43,13 +43,13 @@ pub struct Adapter {
     #[arg(long, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
-    /// Dropout on what the first factor of LoRA and its variants, AdaLoRA, MiSS and HiRA reads, in training.
+    /// Dropout on the input of the first factor of LoRA and its variants, AdaLoRA, MiSS and HiRA, during training.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub lora_dropout: f64,
-    /// WeGeFT's dropout on the elements of W, in training; the paper's language runs have 0.1.
+    /// WeGeFT's dropout on the elements of W during training; the paper's language runs use 0.1.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub weight_dropout: f64,
-    /// Which factor of WeGeFT starts at zero.
+    /// Which factor of WeGeFT is initialized to zero.
     #[arg(long, value_enum, default_value_t = ZeroFactor::Psi)]
     pub zero_factor: ZeroFactor,
 }

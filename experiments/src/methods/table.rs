@@ -242,7 +242,7 @@ pub fn help(wing: Wing) -> String {
     let names: Vec<&str> = names(wing).collect();
     let none = match wing {
         Wing::Vision => "",
-        Wing::Language | Wing::Text => "; none, the model as it is, trains nothing",
+        Wing::Language | Wing::Text => "; none trains nothing and evaluates the model as it is",
     };
     format!("Methods, separated by commas: {}{none}", names.join(", "))
 }
@@ -265,9 +265,9 @@ pub fn fields_help(wing: Wing) -> String {
         .map(|(names, fields)| format!("{}: {fields}", names.join(", ")))
         .collect();
     format!(
-        "A setting of one method alone, over its [methods.NAME] table and all other flags: lora.r=16, \
-         wegeft.learning_rate=1e-3; several times for several. All methods read learning_rate, weight_decay, sweep_lr and \
-         sweep_weight_decay. {}",
+        "Set a field of one method, overriding its [methods.NAME] table and all other flags: lora.r=16, \
+         wegeft.learning_rate=1e-3; repeat the flag for several fields. All methods read learning_rate, weight_decay, \
+         sweep_lr and sweep_weight_decay. {}",
         lines.join(". ")
     )
 }

@@ -13,34 +13,34 @@ use crate::run::jobs::share_out;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Run")]
 pub struct RunArgs {
-    /// Preset: its name, or a TOML file; flags override its fields.
+    /// Preset, given by its name or as a TOML file; flags override its fields.
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume", value_hint = ValueHint::FilePath)]
     pub config: Option<String>,
-    /// List the presets of this program and end.
+    /// List the presets of this program and exit.
     #[arg(long)]
     pub list_presets: bool,
-    /// Go on with the run folder given by --out, with the settings it was made with.
+    /// Continue the run in the folder --out, with the settings that it was started with.
     #[arg(long)]
     pub resume: bool,
     /// Run folder.
     #[arg(long, alias = "output-dir", default_value = "runs/run", value_hint = ValueHint::DirPath)]
     pub out: PathBuf,
-    /// Trainings side by side, each a process [default: one per device of --device, one with --devices].
+    /// Trainings to run at once, each in its own process [default: one per device of --device; one with --devices].
     #[arg(long)]
     pub jobs: Option<usize>,
-    /// Trials of the run folder that this process does; set by --jobs for the processes it starts.
+    /// Trials of the run folder that this process runs; --jobs sets this for the processes that it starts.
     #[arg(long, hide = true)]
     pub trial: Vec<PathBuf>,
-    /// Check everything, print what would be trained, its memory and its time, and train nothing.
+    /// Check everything and print what would be trained, with its memory and time, but train nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Steps between lines of progress, in metrics.jsonl and, outside a terminal, on standard output.
+    /// Steps between progress lines in metrics.jsonl and, outside a terminal, on standard output.
     #[arg(long, alias = "logging-steps", default_value_t = 50)]
     pub log_steps: usize,
-    /// Print results only.
+    /// Print only results.
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Print more: groups and shapes of each adapter.
+    /// Print more: the groups and shapes of each adapter.
     #[arg(short, long)]
     pub verbose: bool,
 }
@@ -49,15 +49,15 @@ pub struct RunArgs {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Run")]
 pub struct Execution {
-    /// Seeds, separated by commas: each method is trained once per seed, tables give mean and standard deviation.
+    /// Seeds, separated by commas: each method is trained once per seed, and tables show mean and standard deviation.
     #[arg(long, value_delimiter = ',', default_value = "42", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Vec<u64>,
-    /// flex, ndarray, vulkan, cuda:1, … or several, separated by commas, which share the trainings; a + b are one that splits
-    /// each of its trainings, as --devices a,b does.
+    /// Device: flex, ndarray, vulkan, cuda:1, …; several devices, separated by commas, share the trainings; a+b is one device that
+    /// splits each of its trainings, as --devices a,b does.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
-    /// Devices that each training is split over, in place of --device: every one takes a share of each batch. With --jobs,
-    /// each process gets its part of them.
+    /// Devices to split each training over, instead of --device: each device takes a share of every batch. With --jobs, the
+    /// devices are divided among the processes.
     #[arg(long, value_name = "DEVICE,DEVICE", value_delimiter = ',', conflicts_with = "device")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<String>>,

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Sweep")]
 pub struct Sweep {
-    /// Tune learning rate and weight decay of every task and method on what is held out first.
+    /// First tune learning rate and weight decay of every task and method on held-out data.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub sweep: bool,
-    /// Learning rates of the grid, separated by commas [default: the paper's of each method].
+    /// Learning rates of the grid, separated by commas [default: the paper's for each method].
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     pub sweep_lr: Vec<f64>,
-    /// Weight decays of the grid, separated by commas [default: the paper's of each method].
+    /// Weight decays of the grid, separated by commas [default: the paper's for each method].
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     pub sweep_weight_decay: Vec<f64>,
-    /// Epochs after which tuning runs stop, on the schedule of --epochs [default: all].
+    /// Epochs after which tuning runs stop; their schedule remains that of --epochs [default: all].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune_epochs: Option<usize>,

@@ -22,7 +22,7 @@ impl Experiment for Arithmetic {
     fn text(&self) -> Text {
         Text {
             name: "arithmetic",
-            about: "Fine-tune a language model on arithmetic word problems and evaluate it on four test sets and three more",
+            about: "Fine-tune a language model on arithmetic word problems and evaluate it on up to seven test sets",
             more: SUITE_MORE,
             examples: "arithmetic
                 arithmetic --config paper-arithmetic-llama2 --data ROOT --train-file math_10k.json

@@ -46,22 +46,25 @@ pub struct Tables {
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_file: Option<PathBuf>,
-    /// Texts to judge by and to report [default: the part of the training texts that --validation holds out].
+    /// Validation texts, by which trainings are judged and reported [default: the training texts that --validation
+    /// holds out].
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_file: Option<PathBuf>,
-    /// Texts to answer after training, or by --adapter: predictions/NAME.jsonl. Labels are scored where they are there.
+    /// Texts to make predictions for, after training or with --adapter, in predictions/NAME.jsonl; scored if they have
+    /// labels.
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_file: Option<PathBuf>,
-    /// Field of the text, or two with a comma between for pairs [default: text, or what the adapter was trained with].
+    /// Field of the text, or two fields separated by a comma for pairs [default: text, or the field that the adapter
+    /// was trained with].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_field: Option<String>,
     /// Field of the label.
     #[arg(long, default_value = "label")]
     pub label_field: String,
-    /// Learn to predict numbers: labels are scores, not names of classes.
+    /// Predict numbers: labels are scores, not class names.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     pub regression: bool,
 }
@@ -98,7 +101,7 @@ impl Experiment for Classify {
     fn text(&self) -> Text {
         Text {
             name: NAME,
-            about: "Train a text classifier or a regression from any table of texts and labels",
+            about: "Train a text classifier or a regression model on any table of texts and labels",
             more: MORE,
             examples: "classify --train-file reviews.csv --text-field review --label-field sentiment
                 classify --train-file pairs.jsonl --text-field question,answer --label-field score --regression --model org/name

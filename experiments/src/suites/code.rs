@@ -50,13 +50,14 @@ const FILES: [(&str, &[&str]); 3] = [
 const ALLOW: &str = "allow_code_execution";
 
 const MORE: &str = "\
---data is a folder with HumanEval.jsonl (or .jsonl.gz), mbpp.jsonl, sanitized-mbpp.json, or one of these files; --train-file \
-names CodeFeedback's files, or any with query and answer (instruction and output). Answers to the tasks are programs, which \
-are run to be judged: only with --allow-code-execution, each in a process of its own that reaches no files, network or other \
-processes (which of this holds on your system is said at the start).
+--data is a folder with HumanEval.jsonl (or .jsonl.gz), mbpp.jsonl and sanitized-mbpp.json, or one of these files; \
+--train-file names CodeFeedback's files, or any files with query and answer (or instruction and output). Answers are \
+programs, which must be run to be judged. They are run only with --allow-code-execution, each in its own process \
+without access to files, the network or other processes (the program says at the start which of these protections your \
+system has).
 
-The run folder holds the tasks' samples in HumanEval's own form too, METHOD/SET.samples.jsonl. --score FILE scores such a file \
-without a model.";
+The run folder also contains the samples in HumanEval's own format, METHOD/SET.samples.jsonl. --score FILE scores such \
+a file without a model.";
 
 /// Settings of `code`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -87,20 +88,20 @@ pub struct CodeData {
     #[arg(long, value_hint = ValueHint::AnyPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// Benchmarks, separated by commas, or `all` that --data has: HumanEval, MBPP, MBPP-sanitized.
+    /// Benchmarks, separated by commas: HumanEval, MBPP, MBPP-sanitized; or `all` that --data contains.
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
-    /// Training files, JSON, JSONL or parquet, separated by commas or given several times.
+    /// Training files (JSON, JSONL or parquet), separated by commas or given by several flags.
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
-    /// At most so many tasks of each benchmark, the first ones [default: all].
+    /// Use only the first N tasks of each benchmark [default: all].
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
-    /// How tasks are asked for.
+    /// How a task becomes a prompt.
     #[arg(long, value_enum, default_value_t = Asking::Completion)]
     pub form: Asking,
-    /// Score the samples of this file (task_id and completion in JSON lines); no model is loaded.
+    /// Score the samples in this file (JSON lines with task_id and completion); no model is loaded.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<PathBuf>,
@@ -109,11 +110,11 @@ pub struct CodeData {
     pub ignore_incomplete: bool,
 }
 
-/// How tasks are asked for.
+/// How a task becomes a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asking {
-    /// As the benchmarks' authors do.
+    /// As the authors of the benchmarks do.
     Completion,
     /// As an instruction, with LoRA-GA's post-processing of the answers.
     Instruction,
@@ -123,13 +124,13 @@ pub enum Asking {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Programs")]
 pub struct Running {
-    /// The k of pass@k, separated by commas; those above the number of samples are left out.
+    /// Values of k for pass@k, separated by commas; values above the number of samples are left out.
     #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
     pub k: Vec<usize>,
-    /// Seconds that a program may run.
+    /// Time limit of a program, seconds.
     #[arg(long, allow_negative_numbers = true, default_value_t = 3.0)]
     pub program_timeout: f64,
-    /// Memory of a program, MB.
+    /// Memory limit of a program, MB.
     #[arg(long, default_value_t = 1024)]
     pub program_memory: u64,
 }
@@ -179,7 +180,7 @@ impl Experiment for Code {
     fn text(&self) -> Text {
         Text {
             name: "code",
-            about: "Fine-tune a language model on instructions answered with code and test it on HumanEval and MBPP",
+            about: "Fine-tune a language model on coding instructions and test it on HumanEval and MBPP",
             more: MORE_TEXT.get_or_init(|| format!("{MORE}\n\n{SUITE_MORE}")),
             examples: "code
                 code --data DATA --model org/name --dtype bf16 --train-file CodeFeedback.jsonl --allow-code-execution
@@ -201,8 +202,8 @@ impl Experiment for Code {
             .action(ArgAction::SetTrue)
             .help_heading("Programs")
             .help(
-                "Run the programs that the model writes. They are nobody's: without a sandbox one of them could delete your \
-                 files. Never taken from a preset or a run folder",
+                "Run the programs that the model writes. They are untrusted: without a sandbox, one of them could \
+                 delete your files. No preset and no run folder can set this flag",
             );
         CodeSettings::augment_args(command).arg(allow)
     }

@@ -163,7 +163,7 @@ pub fn command(experiment: &dyn Experiment) -> Command {
         .value_name("METHOD.FIELD=VALUE")
         .action(clap::ArgAction::Append)
         .help_heading("Adapter")
-        .help("A setting of one method alone, over all other flags, such as lora.r=16; several times for several")
+        .help("Set a field of one method, overriding all other flags, such as lora.r=16; may be repeated")
         .long_help(methods::fields_help(experiment.wing()));
     with_defaults(command, &own)
         .mut_arg("method", |arg| arg.help(methods::help(experiment.wing())))

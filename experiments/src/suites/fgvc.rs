@@ -20,17 +20,17 @@ use crate::vision::tasks::Tasks;
 pub struct Fgvc;
 
 const MORE: &str = "\
-Tasks: cub (CUB-200-2011), nabirds, flowers (Oxford Flowers), dogs (Stanford Dogs), cars (Stanford Cars). --data is the folder \
-that holds their unpacked archives, or train.json, val.json and test.json of VPT or TOAST beside the images. Run folder, keys \
-and exit codes are those of vtab.";
+Tasks: cub (CUB-200-2011), nabirds, flowers (Oxford Flowers), dogs (Stanford Dogs), cars (Stanford Cars). --data is \
+the folder that contains their unpacked archives, or VPT's or TOAST's train.json, val.json and test.json next to the \
+images. The run folder, the keys and the exit codes are those of vtab.";
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
-    /// How class ids become labels: joint maps those of all splits at once; per-split maps each split's by themselves, as the
-    /// paper's released code does, which shifts labels where a split lacks a class.
+    /// How class ids become labels: joint maps the ids of all splits together; per-split maps those of each split
+    /// separately, as the paper's released code does, which shifts labels if a split lacks a class.
     #[arg(long, help_heading = "Data", default_value = "joint",
         value_parser = PossibleValuesParser::new(["joint", "per-split"]).try_map(|name| name.parse::<ClassIds>()))]
     class_ids: ClassIds,
@@ -40,7 +40,7 @@ impl Experiment for Fgvc {
     fn text(&self) -> Text {
         Text {
             name: "fgvc",
-            about: "Fine-tune a vision transformer on five datasets of fine-grained classes and print the table of results",
+            about: "Fine-tune a vision transformer on five fine-grained datasets and print the table of results",
             more: MORE,
             examples: "fgvc --data ROOT --task cub --model timm/vit_base_patch16_224.augreg_in21k --method wegeft
                 fgvc --config paper-fgvc --data ROOT --method wegeft --out runs/paper-fgvc-wegeft",
@@ -60,11 +60,11 @@ impl Experiment for Fgvc {
         Settings::augment_args(command)
             .mut_arg("data", |arg| {
                 arg.help(
-                    "Folder with the datasets' unpacked archives, or with VPT's or TOAST's lists beside the images",
+                    "Folder with the datasets' unpacked archives, or with VPT's or TOAST's lists next to the images",
                 )
             })
             .mut_arg("task", |arg| {
-                arg.help("Tasks, separated by commas: cub, nabirds, flowers, dogs, cars; or `all` that are there")
+                arg.help("Tasks, separated by commas: cub, nabirds, flowers, dogs, cars; or `all` in --data")
             })
     }
 

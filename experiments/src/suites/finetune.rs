@@ -16,10 +16,10 @@ pub struct Finetune;
 const NAME: &str = "finetune";
 
 const MORE: &str = "\
-Training files hold instruction/input/output, prompt/completion or chat messages, as JSON, JSONL, CSV or parquet.
+Training files contain instruction/input/output, prompt/completion or chat messages, as JSON, JSONL, CSV or parquet.
 
-The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/ and adapter/ (Hugging \
-Face PEFT's layout). The same command again goes on where the folder ends.";
+The run folder contains config.toml, summary.json, report.html and, for each method, metrics.jsonl, checkpoints/ and \
+adapter/ (Hugging Face PEFT's layout). Running the same command again continues the run.";
 
 impl Experiment for Finetune {
     fn text(&self) -> Text {

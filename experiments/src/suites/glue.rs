@@ -40,15 +40,16 @@ pub struct GlueSettings {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct GlueData {
-    /// Folder with a folder per task: GLUE's own TSV files (SST-2/train.tsv, dev.tsv) or Hugging Face's parquet
+    /// Folder with one folder per task: GLUE's own TSV files (SST-2/train.tsv, dev.tsv) or Hugging Face's parquet files
     /// (sst2/train-*.parquet, validation-*.parquet) [default: generated sentence tasks].
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// Tasks, separated by commas: CoLA, SST-2, MRPC, QQP, STS-B, MNLI, QNLI, RTE, WNLI, or all that are there.
+    /// Tasks, separated by commas: CoLA, SST-2, MRPC, QQP, STS-B, MNLI, QNLI, RTE, WNLI; or `all` that --data contains.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
-    /// Also answer the test sets that are there, in the form that GLUE's server takes: predictions/SST-2.tsv.
+    /// Also make predictions for the test sets in --data, in the format that GLUE's server accepts:
+    /// predictions/SST-2.tsv.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set)]
     pub submission: bool,
 }
@@ -75,7 +76,7 @@ impl Experiment for Glue {
     fn text(&self) -> Text {
         Text {
             name: "glue",
-            about: "Fine-tune text encoders or decoders on GLUE's tasks and judge them by GLUE's metrics",
+            about: "Fine-tune text encoders or decoders on GLUE's tasks and evaluate them with GLUE's metrics",
             more: MORE,
             examples: "glue
                 glue --data GLUE --task sst-2,rte --model org/name --method lora,wegeft --seed 42,43,44

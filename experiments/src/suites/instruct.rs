@@ -36,19 +36,21 @@ use crate::suites::sets;
 pub struct Instruct;
 
 const MORE: &str = "\
---data is a folder with the benchmarks' files: IFEval's ifeval_input_data.jsonl (or input_data.jsonl), alpaca_eval.json, \
-MT-Bench's mt_bench_question.jsonl (or question.jsonl) and mt_bench_reference_gpt-4.jsonl (or gpt-4.jsonl). --train-file names \
-Alpaca's, UltraFeedback's or WizardLM's files, or any with instructions or chats.
+--data is a folder with the benchmarks' files: IFEval's ifeval_input_data.jsonl (or input_data.jsonl), \
+alpaca_eval.json, MT-Bench's mt_bench_question.jsonl (or question.jsonl) and mt_bench_reference_gpt-4.jsonl (or \
+gpt-4.jsonl). --train-file names Alpaca's, UltraFeedback's or WizardLM's files, or any files with instructions or \
+chats.
 
-IFEval is verified here, by the rules of its own code. Of AlpacaEval and MT-Bench the answers are written in the benchmarks' own \
-form (METHOD/AlpacaEval.model_outputs.json, METHOD/MT-Bench.answers.jsonl, beside METHOD/IFEval.responses.jsonl), and judged if \
---judge-url names an OpenAI-compatible endpoint (its key in JUDGE_API_KEY or OPENAI_API_KEY) or --judge-file holds judgements.
+IFEval is verified here, by the rules of its own code. All answers are written in the benchmarks' own formats \
+(METHOD/IFEval.responses.jsonl, METHOD/AlpacaEval.model_outputs.json, METHOD/MT-Bench.answers.jsonl). Those to \
+AlpacaEval and MT-Bench are judged if --judge-url names an OpenAI-compatible endpoint (its key in JUDGE_API_KEY or \
+OPENAI_API_KEY) or --judge-file contains judgements.
 
-What was only written down is judged later by the same command with a judge, after summary.json is removed.
+To judge answers that were written without a judge, remove summary.json and run the same command with one.
 
-With neither --model nor --data it runs on generated instructions and the small model that ships, with settings of its own: \
-methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005. The same command again goes on where the run \
-folder ends, in the middle of a set or of its judgement too.";
+With neither --model nor --data it runs on generated instructions with the small model that ships with the program, \
+and with its own settings: methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005. Running the \
+same command again continues the run, even in the middle of a test set or of its judgement.";
 
 /// Settings of `instruct`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -79,34 +81,34 @@ pub struct InstructData {
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// Benchmarks, separated by commas, or `all` that --data has: IFEval, AlpacaEval, MT-Bench.
+    /// Benchmarks, separated by commas: IFEval, AlpacaEval, MT-Bench; or `all` that --data contains.
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
-    /// Training files, JSON, JSONL or parquet, separated by commas or given several times.
+    /// Training files (JSON, JSONL or parquet), separated by commas or given by several flags.
     #[arg(long, value_delimiter = ',', value_hint = ValueHint::FilePath)]
     pub train_file: Vec<PathBuf>,
-    /// Name of a field in the training files, as `output=response`; several times for several fields.
+    /// Name of a field in your training files, as `output=response`; repeat the flag for several fields.
     #[arg(long)]
     pub field: Vec<String>,
     /// How an instruction becomes a prompt, in training and in tests.
     #[arg(long, value_enum, default_value_t = Form::Alpaca)]
     pub template: Form,
-    /// What training examples are like.
+    /// How training examples are prepared.
     #[arg(long, value_enum, default_value_t = Examples::Plain)]
     pub recipe: Examples,
-    /// At most so many prompts of each benchmark, the first ones [default: all].
+    /// Use only the first N prompts of each benchmark [default: all].
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
 }
 
-/// What training examples are like.
+/// How training examples are prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Examples {
-    /// As the files have them.
+    /// As they are in the files.
     Plain,
-    /// As LoRA-GA's protocol has them: a space before each answer, and none that says sorry or "as an AI".
+    /// As in LoRA-GA's protocol: a space before each answer, and no answers that say sorry or "as an AI".
     LoraGa,
 }
 
@@ -127,39 +129,39 @@ pub struct Judging {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_url: Option<String>,
-    /// Its model.
+    /// Model of the judge.
     #[arg(long, default_value = "gpt-4")]
     pub judge_model: String,
-    /// What the judge is asked, in the form of FastChat's judge_prompts.jsonl [default: this project's own wording].
+    /// Prompts for the judge, in the format of FastChat's judge_prompts.jsonl [default: this project's own wording].
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_prompts: Option<PathBuf>,
-    /// Judgements made elsewhere, in place of an endpoint: FastChat's grades or AlpacaEval's annotations.
+    /// Judgements made elsewhere, instead of an endpoint: FastChat's grades or AlpacaEval's annotations.
     #[arg(long, conflicts_with = "judge_url", value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge_file: Option<PathBuf>,
-    /// Answers that AlpacaEval's are compared with, a model_outputs.json [default: those of alpaca_eval.json].
+    /// Baseline answers for AlpacaEval, a model_outputs.json [default: those in alpaca_eval.json].
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<PathBuf>,
-    /// AlpacaEval's df_gamed.csv, for the length-controlled rate as its leaderboard has it [default: without the term of the
-    /// instruction's difficulty].
+    /// AlpacaEval's df_gamed.csv, for the length-controlled win rate as on its leaderboard [default: without the term
+    /// for the instruction's difficulty].
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gamed_baselines: Option<PathBuf>,
-    /// Times that the judge is asked again after a failure.
+    /// How many times the judge is asked again after a failure.
     #[arg(long, default_value_t = 5)]
     pub judge_retries: usize,
-    /// Seconds before the first of them, doubled each time.
+    /// Seconds to wait before the first retry; doubled for each further retry.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
     pub judge_wait: f64,
-    /// Seconds that the judge may take to answer.
+    /// Seconds to wait for an answer from the judge.
     #[arg(long, allow_negative_numbers = true, default_value_t = 120.0)]
     pub judge_timeout: f64,
-    /// Answers that are judged at a time.
+    /// Answers to judge in parallel.
     #[arg(long, default_value_t = 4)]
     pub judge_parallel: usize,
-    /// Dollars for a million tokens that the judge reads and writes, as 10,30: its cost is told.
+    /// Price of the judge in dollars per million tokens read and written, as 10,30; its cost is then printed.
     #[arg(long, value_delimiter = ',', num_args = 1)]
     pub judge_price: Vec<f64>,
 }

@@ -64,18 +64,19 @@ pub struct Data {
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_file: Option<PathBuf>,
-    /// General text, a paragraph a line, whose loss before and after says what the model forgets [default: none; of the
-    /// generated questions text of the kind that the model was pretrained on].
+    /// General text, one paragraph per line; its loss before and after training shows what the model forgets [default:
+    /// none; with the generated questions, text of the kind that the model was pretrained on].
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub general_file: Option<PathBuf>,
-    /// Whose comparison is followed: LoRA-GA's, as the paper does, or PEFT's method_comparison.
+    /// Which comparison to follow: LoRA-GA's, as the paper does, or PEFT's method_comparison.
     #[arg(long, value_parser = PossibleValuesParser::new(Comparison::NAMES), default_value = "lora-ga")]
     pub protocol: String,
-    /// LoRA-GA's limit on a training example: question and answer have fewer tokens, or it is left out.
+    /// LoRA-GA's limit: training examples whose question and answer together have this many tokens or more are left
+    /// out.
     #[arg(long, default_value_t = 512)]
     pub fewer_tokens: usize,
-    /// At most so many test questions, the first ones [default: all].
+    /// Use only the first N test questions [default: all].
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
@@ -104,16 +105,17 @@ impl MetaMathSettings {
 }
 
 const MORE: &str = "\
-With neither --model nor --data it runs on generated questions and the small model that ships, with settings of its own: \
-methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
+With neither --model nor --data it runs on generated questions with the small model that ships with the program, and \
+with its own settings: methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
 
-Answers are extracted as each protocol's released code does. LoRA-GA's takes the digits right after the first #### and stops at \
-signs and commas, on both sides alike, so that \"1,000\" counts as \"1\"; PEFT's takes what follows the last \"The answer is\" or ####. \
-\"forgetting\" is the mean loss of a token of the general text after training, less the one before.
+Answers are extracted as each protocol's released code does. LoRA-GA's code takes the digits right after the first \
+#### and stops at signs and commas, in answers and references alike: \"1,000\" counts as \"1\". PEFT's code takes what \
+follows the last \"The answer is\" or ####. \"forgetting\" is the increase of the mean loss per token of the general \
+text from before to after training.
 
-The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/, adapter/ (Hugging Face \
-PEFT's layout), a file of answers, and peft_result.json, the result as PEFT's method_comparison records it. The same command again \
-goes on where the folder ends.";
+The run folder contains config.toml, summary.json, report.html and, for each method, metrics.jsonl, checkpoints/, \
+adapter/ (Hugging Face PEFT's layout), a file of answers, and peft_result.json, the result in the format of PEFT's \
+method_comparison. Running the same command again continues the run.";
 
 impl Experiment for MetaMath {
     fn text(&self) -> Text {

@@ -14,12 +14,12 @@ use crate::report::layout::Layout;
 
 /// What the help of both suites says in addition.
 pub const SUITE_MORE: &str = "\
-With neither --model nor --data it runs on generated questions and the small model that ships, with settings of its own: \
-methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
+With neither --model nor --data it runs on generated questions with the small model that ships with the program, and \
+with its own settings: methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
 
-The run folder holds config.toml, summary.json, report.html and, per method, metrics.jsonl, checkpoints/, adapter/ (Hugging Face \
-PEFT's layout) and a file of answers per set. The same command again goes on where the folder ends, in the middle of a set \
-too.";
+The run folder contains config.toml, summary.json, report.html and, for each method, metrics.jsonl, checkpoints/, \
+adapter/ (Hugging Face PEFT's layout) and a file of answers per test set. Running the same command again continues the \
+run, even in the middle of a test set.";
 
 /// The questions of a test set, as they were read.
 pub struct TestQuestions {

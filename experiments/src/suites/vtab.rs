@@ -19,30 +19,31 @@ use crate::vision::tasks::Tasks;
 pub struct Vtab;
 
 const MORE: &str = "\
-A task of --data is a folder with train800.txt, val200.txt and test.txt: one line per image, its path from that folder, a \
-space, and its label (a number from 0). The labels of train800.txt say how many classes there are, unless classes.txt names \
-them, one per line. train800val200.txt is read where the first two lists are missing; --final-run joins them. Without --data \
-the sample tasks that ship are run.
+A task in --data is a folder with train800.txt, val200.txt and test.txt. Each line describes one image: its path \
+relative to that folder, a space, and its label (a number from 0). The number of classes follows from the labels in \
+train800.txt, unless classes.txt names the classes, one per line. If the first two lists are missing, \
+train800val200.txt is read instead; --final-run joins them. Without --data, the sample tasks that ship with the \
+program are run.
 
-The run folder holds config.toml (the effective settings), summary.json, report.html and, per task and method, \
-metrics.jsonl, samples.json, checkpoints/ and adapter/ (Hugging Face PEFT's layout, and classifier.json with the classes and \
-the backbone for `predict`). The same command again goes on where the folder ends: at the last epoch of an unfinished run, or \
-with the runs that are missing.
+The run folder contains config.toml (the effective settings), summary.json, report.html and, for each task and method, \
+metrics.jsonl, samples.json, checkpoints/ and adapter/ (Hugging Face PEFT's layout, and classifier.json with the \
+classes and the backbone for `predict`). Running the same command again continues from the last checkpoint of an \
+unfinished training, or with the trainings that are missing.
 
-In a terminal the arrow keys choose what is drawn, q then s stops after the step, q then k stops at once. Ctrl-C stops after \
-the step, a second one at once; what is finished is kept. Exit codes: 0 done; 1 failed or interrupted, with one sentence that \
-says why; 2 unknown flags; 130 ended by a second Ctrl-C.";
+In a terminal, the arrow keys choose what is plotted; q then s stops after the current step, q then k stops at once. \
+Ctrl-C stops after the current step, a second Ctrl-C at once; finished results are kept. Exit codes: 0 success; 1 \
+failed or interrupted, with one sentence that gives the reason; 2 wrong flags; 130 stopped by a second Ctrl-C.";
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
-    /// Column of images in parquet files [default: as the file says, or the usual names].
+    /// Column of images in parquet files [default: as declared in the file, or the usual names].
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     image_field: Option<String>,
-    /// Column of labels in parquet files [default: as the file says, or the usual names].
+    /// Column of labels in parquet files [default: as declared in the file, or the usual names].
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     label_field: Option<String>,

@@ -14,12 +14,12 @@ use crate::train::settings::Training;
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Texts {
-    /// At most so many training texts, the first ones [default: all].
+    /// Use only the first N training texts [default: all].
     #[arg(long, alias = "max-train-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
-    /// Part of the training texts, from the end, that is held out to tune and to choose the epoch by [default: 0, which judges by the
-    /// validation texts that are reported, as GLUE's published numbers do].
+    /// Fraction of the training texts to hold out for tuning and for choosing the epoch [default: 0, which uses the
+    /// validation texts that are also reported, as GLUE's published numbers do].
     #[arg(
         long,
         allow_negative_numbers = true,
@@ -27,16 +27,16 @@ pub struct Texts {
         hide_default_value = true
     )]
     pub validation: f64,
-    /// Tokens of a text or pair; what is longer is cut, and counted.
+    /// Maximum tokens per text or pair; longer ones are truncated, and their number is reported.
     #[arg(long, default_value_t = 128)]
     pub max_length: usize,
-    /// Make batches of texts of like length: less padding, but the paper's batches are random.
+    /// Make batches of texts of similar length: less padding, but the paper's batches are random.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub group_by_length: bool,
-    /// In training, drop what the model's config.json says (encoders).
+    /// Apply the dropout of the model's config.json during training (encoders).
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
     pub dropout: bool,
-    /// Texts of a forward pass that nothing is learned from.
+    /// Texts per batch in evaluation.
     #[arg(long, default_value_t = 64)]
     pub eval_batch_size: usize,
 }
@@ -76,12 +76,14 @@ pub struct Settings {
 
 /// What the help of these programs says in addition.
 pub const MORE: &str = "\
-Models are encoders (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa v2 and v3, ModernBERT) or decoders (Llama and the like, \
-read by their last token). The head, and what of it the model's files lack, is trained in full by every method. Without \
---target-modules the projections of queries and values are adapted, whatever the model calls them.
+Models are encoders (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa v2 and v3, ModernBERT) or decoders (Llama and \
+similar models; the head reads their last token). Every method trains the whole head, including any parts of it that \
+the model's files lack. Without --target-modules, the projections of queries and values are adapted, whatever their \
+names in the model.
 
-The run folder holds config.toml, summary.json, report.html and, per task and method, metrics.jsonl, checkpoints/, adapter/ \
-(Hugging Face PEFT's layout, SEQ_CLS), samples.jsonl and predictions. The same command again goes on where the folder ends.";
+The run folder contains config.toml, summary.json, report.html and, for each task and method, metrics.jsonl, \
+checkpoints/, adapter/ (Hugging Face PEFT's layout, SEQ_CLS), samples.jsonl and predictions. Running the same command \
+again continues the run.";
 
 impl Settings {
     /// Brings paths and names to one form and refuses what no run can be made with.

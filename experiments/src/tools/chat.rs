@@ -24,47 +24,50 @@ const COMMANDS: &str = "\
 /help                 this list
 /quit                 end (so does the end of the input)";
 
-/// Talks with a language model, with or without adapters. Each line is a message; a line that starts with / is a command,
-/// /help lists them. Answers go to standard output as they grow, all else to standard error.
+/// Chats with a language model, with or without adapters. Each line is a message; a line that starts with / is a
+/// command, and /help lists the commands. Answers go to standard output as they are generated, everything else to
+/// standard error.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// Model: folder in Hugging Face's layout, or hub name [default: the one the adapter was trained on, or the small one
-    /// that ships].
+    /// Model: a folder in Hugging Face's layout, or a hub name [default: the model that the adapter was trained on, or
+    /// the small one that ships with the program].
     #[arg(long)]
     pub model: Option<String>,
-    /// Adapter folder, or NAME=FOLDER; several times for several. The first one is on at the start.
+    /// Adapter folder, or NAME=FOLDER; repeat the flag for several adapters. The first one is active at the start.
     #[arg(long)]
     pub adapter: Vec<String>,
-    /// Message of the system.
+    /// System message.
     #[arg(long)]
     pub system: Option<String>,
-    /// How messages become a prompt: chat (the model's chat template), or alpaca or plain as `finetune --template` trained
-    /// it [default: chat; of the small model that ships alpaca].
+    /// How messages become a prompt: chat (the model's chat template), or alpaca or plain, if `finetune --template`
+    /// trained with it [default: chat; alpaca for the small model that ships with the program].
     #[arg(long, value_parser = Template::named)]
     pub template: Option<Template>,
-    /// Tokens of an answer, at most.
+    /// Maximum tokens per answer.
     #[arg(long, default_value_t = 256)]
     pub max_new_tokens: usize,
-    /// Logits are divided by this before a token is drawn; 0 takes the likeliest [default: the model's, or else 0].
+    /// Sampling temperature, by which logits are divided; 0 always takes the most likely token [default: the model's,
+    /// or else 0].
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Draw among so many likeliest tokens; 0 for all [default: the model's, or else 50 as in transformers].
+    /// Sample only from this many most likely tokens; 0 for all [default: the model's, or else 50 as in transformers].
     #[arg(long)]
     pub top_k: Option<usize>,
-    /// Draw among the likeliest tokens that together have this probability [default: the model's, or else 1].
+    /// Sample only from the most likely tokens whose total probability reaches this value [default: the model's, or
+    /// else 1].
     #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// f32, bf16 or f16. The two short ones halve the memory, and with it the time of a token.
+    /// f32, bf16 or f16. The two 16-bit types halve the memory, and with it the time per token.
     #[arg(long, default_value = "f32")]
     pub dtype: String,
-    /// int8 or int4 for the weights of linear layers; a CPU keeps each in a byte.
+    /// Quantize the weights of linear layers to int8 or int4; on a CPU, each weight takes one byte in both.
     #[arg(long)]
     pub quantize: Option<String>,
-    /// flex, ndarray, vulkan, cuda:1, …
+    /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
-    /// Seed of the drawing.
+    /// Seed for sampling.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
 }

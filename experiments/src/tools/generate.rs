@@ -20,92 +20,95 @@ use crate::language::model::BASE_MODEL;
 use crate::run::memory::peak_note;
 use crate::tools::token_files::{read_input_ids, write_logits};
 
-/// Continues prompts with a language model, with or without an adapter. Text goes to standard output, what was measured
-/// to standard error.
+/// Continues prompts with a language model, with or without an adapter. Text goes to standard output, measurements to
+/// standard error.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// Model: folder in Hugging Face's layout, or hub name [default: the one the adapter was trained on, or the small one
-    /// that ships].
+    /// Model: a folder in Hugging Face's layout, or a hub name [default: the model that the adapter was trained on, or
+    /// the small one that ships with the program].
     #[arg(long)]
     pub model: Option<String>,
-    /// A prompt; may be given several times.
+    /// A prompt; repeat the flag for several.
     #[arg(long)]
     pub prompt: Vec<String>,
-    /// File with a prompt a line; in .jsonl each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}, which
-    /// go into the model's chat template, with "tools", "documents" and "chat_template_kwargs" if they are there.
+    /// File with one prompt per line; in a .jsonl file, each line is {"prompt": …} or {"messages": [{"role",
+    /// "content"}, …]}. Messages go into the model's chat template, with "tools", "documents" and
+    /// "chat_template_kwargs" if present.
     #[arg(long, conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Tokens in place of text: safetensors with `input_ids`, as --logits writes it.
+    /// Tokens instead of text: a safetensors file with `input_ids`, as --logits writes it.
     #[arg(long, conflicts_with_all = ["prompt", "prompts", "chat"])]
     pub input_ids: Option<PathBuf>,
-    /// Put prompts that are texts into the model's chat template too, as a message of the user.
+    /// Put plain-text prompts into the model's chat template too, as a user message.
     #[arg(long)]
     pub chat: bool,
-    /// What `finetune --template` trained with: alpaca, plain or chat. Prompts that are texts are put into it as the
-    /// instruction; `chat` is --chat.
+    /// Template that `finetune --template` trained with: alpaca, plain or chat. Plain-text prompts become its
+    /// instruction; `chat` is the same as --chat.
     #[arg(long, value_parser = Template::named, conflicts_with_all = ["chat", "input_ids"])]
     pub template: Option<Template>,
-    /// Message of the system before it.
+    /// System message before the user message.
     #[arg(long, requires = "chat")]
     pub system: Option<String>,
-    /// Adapter folder; bound, not merged.
+    /// Adapter folder; the adapter is bound, not merged.
     #[arg(long)]
     pub adapter: Option<PathBuf>,
-    /// Merge the adapter into the weights first: the same text.
+    /// Merge the adapter into the weights first; the text stays the same.
     #[arg(long, requires = "adapter")]
     pub merge: bool,
-    /// Write `input_ids` and `logits` (tokens times vocabulary) of each prompt to this safetensors file, and generate
-    /// nothing; of several prompts, `input_ids.0`, `logits.0` and so on.
+    /// Write `input_ids` and `logits` (tokens by vocabulary) of each prompt to this safetensors file and generate
+    /// nothing; for several prompts, `input_ids.0`, `logits.0` and so on.
     #[arg(long)]
     pub logits: Option<PathBuf>,
-    /// Tokens after the prompt, at most.
+    /// Maximum tokens after the prompt.
     #[arg(long, default_value_t = 64)]
     pub max_new_tokens: usize,
-    /// Draw each token instead of taking the likeliest, as the model's generation_config.json says where no flag does.
+    /// Sample each token instead of taking the most likely one; settings that no flag gives come from the model's
+    /// generation_config.json.
     #[arg(long, conflicts_with = "num_beams")]
     pub sample: bool,
-    /// Logits are divided by this before a token is drawn; above 0 it implies --sample, 0 takes the likeliest
-    /// [default: 0; with --sample the model's, or else 1].
+    /// Sampling temperature, by which logits are divided; a value above 0 implies --sample, 0 takes the most likely
+    /// token [default: 0; with --sample the model's, or else 1].
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Draw among so many likeliest tokens; 0 for all [default: the model's, or else 50 as in transformers].
+    /// Sample only from this many most likely tokens; 0 for all [default: the model's, or else 50 as in transformers].
     #[arg(long)]
     pub top_k: Option<usize>,
-    /// Draw among the likeliest tokens that together have this probability [default: the model's, or else 1].
+    /// Sample only from the most likely tokens whose total probability reaches this value [default: the model's, or
+    /// else 1].
     #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// Beams of a beam search.
+    /// Number of beams of a beam search.
     #[arg(long, default_value_t = 1)]
     pub num_beams: usize,
-    /// Exponent of the length that a beam's score is divided by.
+    /// Length penalty of beam search: a beam's score is divided by its length raised to this power.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub length_penalty: f64,
-    /// Above 1, what the text has already becomes less likely [default: 1; where tokens are drawn the model's].
+    /// Above 1, tokens that the text already contains become less likely [default: 1; when sampling, the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
-    /// No sequence of so many tokens occurs twice; 0 to let it.
+    /// Never repeat a sequence of this many tokens; 0 for no such limit.
     #[arg(long, default_value_t = 0)]
     pub no_repeat_ngram_size: usize,
-    /// Text that ends a continuation; may be given several times.
+    /// Text that ends a continuation; repeat the flag for several.
     #[arg(long)]
     pub stop: Vec<String>,
-    /// Prompts at once.
+    /// Prompts per batch.
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,
-    /// Print a JSON line a prompt.
+    /// Print one JSON line per prompt.
     #[arg(long)]
     pub json: bool,
-    /// f32, bf16 or f16. The two short ones halve the memory, and with it the time of a token.
+    /// f32, bf16 or f16. The two 16-bit types halve the memory, and with it the time per token.
     #[arg(long, default_value = "f32")]
     pub dtype: String,
-    /// int8 or int4 for the weights of linear layers; a CPU keeps each in a byte.
+    /// Quantize the weights of linear layers to int8 or int4; on a CPU, each weight takes one byte in both.
     #[arg(long)]
     pub quantize: Option<String>,
-    /// flex, ndarray, vulkan, cuda:1, …
+    /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
-    /// Seed of the drawing.
+    /// Seed for sampling.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
 }

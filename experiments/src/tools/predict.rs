@@ -20,19 +20,20 @@ use crate::vision::description::{Description, check_image_size};
 use crate::vision::load::load_adapted;
 use crate::vision::steps::steps;
 
-/// Runs a vision transformer, with or without an adapter, on images: a table of labels and probabilities.
-/// Without an adapter it gives the backbone's own features, and logits where it has a head.
+/// Runs a vision transformer, with or without an adapter, on images and prints a table of labels and probabilities.
+/// Without an adapter it gives the backbone's own features, and its logits if it has a head.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
     /// Images, folders of images, or one safetensors file with `pixel_values` [n, 3, height, width], normalised.
     #[arg(required_unless_present = "labels")]
     pub inputs: Vec<PathBuf>,
-    /// List of images with their labels, lines `path label` as in test.txt (paths from the list's folder, labels
-    /// numbers or class names): predicts those images and prints accuracy and the confusion matrix.
+    /// List of images with their labels, with lines `path label` as in test.txt (paths relative to the list's folder,
+    /// labels as numbers or class names): predicts those images and prints accuracy and the confusion matrix.
     #[arg(long, conflicts_with_all = ["inputs", "output"])]
     pub labels: Option<PathBuf>,
-    /// Backbone: folder, .safetensors file or hub name [default: the adapter's, or the shipped one].
+    /// Backbone: a folder, .safetensors file or hub name [default: the adapter's, or the one that ships with the
+    /// program].
     #[arg(long)]
     pub backbone: Option<String>,
     /// Adapter folder, as `vtab` writes it.
@@ -44,24 +45,24 @@ pub struct Args {
     /// Print JSON lines instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Classes shown an image.
+    /// Classes to show per image.
     #[arg(long, default_value_t = 3)]
     pub top_k: usize,
-    /// Side of the images, pixels [default: the adapter's, or the backbone's].
+    /// Side length of the images, pixels [default: the adapter's, or the backbone's].
     #[arg(long)]
     pub image_size: Option<usize>,
     /// How images are resized: model (as the backbone's own files say: preprocessor_config.json, processor_config.json,
-    /// timm's pretrained_cfg), bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or model; of a
-    /// backbone whose files say nothing, bilinear].
+    /// timm's pretrained_cfg), bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or model;
+    /// bilinear for a backbone whose files say nothing].
     #[arg(long)]
     pub resize: Option<Resize>,
-    /// Pixels that an image may have; one of more is refused by name before it is decoded.
+    /// Maximum pixels per image; a larger image is refused by name before it is decoded.
     #[arg(long, default_value_t = Decoder::default().max_pixels)]
     pub max_image_pixels: u64,
-    /// Images a forward pass.
+    /// Images per forward pass.
     #[arg(long, default_value_t = 32)]
     pub batch_size: usize,
-    /// flex, ndarray, vulkan, cuda:1, …
+    /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
 }

@@ -13,24 +13,26 @@ use crate::run::lock::Lock;
 
 /// Make the task folders of VTAB-1k from the records of TensorFlow Datasets
 ///
-/// A folder holds images/, train800.txt, val200.txt, train800val200.txt, test.txt and classes.txt: the 1,000 images and the test set of VTAB-1k, in TFDS's order, labelled by
-/// VTAB's rules. dSprites is also read from its authors' .npz. Images are copied as they are stored.
+/// Each task folder has images/, train800.txt, val200.txt, train800val200.txt, test.txt and classes.txt: the 1,000
+/// images and the test set of VTAB-1k, in TFDS's order, labelled by VTAB's rules. dSprites can also be read from its
+/// authors' .npz file. Images are copied as they are stored.
 ///
-/// Prints the number of images and a checksum a list, and writes them into prepared.json of the task. A finished
-/// task is left as it is, so that the same command goes on where it was stopped.
+/// Prints the number of images and a checksum for each list, and writes them into the task's prepared.json. A finished
+/// task is left unchanged, so running the same command again continues where it was stopped.
 #[derive(Debug, Parser)]
 #[command(name = "prepare")]
 pub struct Args {
     /// Folder of TensorFlow Datasets (holds cifar100/3.0.2/dataset_info.json and so on).
     #[arg(long)]
     tfds: PathBuf,
-    /// Folder for the task folders; give it to `vtab` as --data.
+    /// Folder to write the task folders to; give it to `vtab` as --data.
     #[arg(long)]
     out: PathBuf,
-    /// Tasks, separated by commas; `all` is all whose data is there.
+    /// Tasks, separated by commas; `all` means all tasks whose data is present.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     task: Vec<String>,
-    /// Accept other versions and counts of the datasets than the published ones: other images, other numbers.
+    /// Accept datasets whose versions or counts differ from the published ones; the images and results will differ,
+    /// too.
     #[arg(long)]
     any_version: bool,
 }

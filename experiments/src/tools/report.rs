@@ -14,17 +14,17 @@ use crate::run::files::{create_folder, replace};
 
 /// Gather run folders of any program into one table per experiment
 ///
-/// Mean and standard deviation are over seeds: runs are one row only if all their other settings agree. VTAB-1k, FGVC and the
-/// language suites stand beside the published rows. Prints the tables, and writes report.html (opens without network),
-/// report.md, report.tex, report.csv and, per experiment, a plot of its scores against the trainable parameters
-/// (vtab.svg and so on).
+/// Mean and standard deviation are over seeds: runs share a row only if all their other settings agree. VTAB-1k, FGVC
+/// and the language suites are shown next to the published rows. Prints the tables, and writes report.html (opens
+/// without network), report.md, report.tex, report.csv and, for each experiment, a plot of its scores against the
+/// number of trainable parameters (vtab.svg and so on).
 #[derive(Debug, Parser)]
 #[command(name = "report")]
 pub struct Args {
     /// Run folders, folders of run folders, or summary.json files.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Folder for the files.
+    /// Folder to write the files to.
     #[arg(long, default_value = "runs/report")]
     pub out: PathBuf,
 }

@@ -9,23 +9,23 @@ use crate::cli::settings::check_positive;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// One rate per epoch, by the formula of the paper's vision code, with a warm-up of its own.
+    /// One rate per epoch, by the formula of the paper's vision code, with its own warm-up.
     Paper,
-    /// A straight line to 0 after the warm-up.
+    /// Linear decay to 0 after the warm-up.
     Linear,
-    /// Half a cosine to 0 after the warm-up.
+    /// Cosine decay to 0 after the warm-up.
     Cosine,
-    /// The peak after the warm-up.
+    /// Constant at the peak after the warm-up.
     Constant,
 }
 
-/// Which adapter a training leaves.
+/// Which adapter a training keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// That of the last step.
+    /// The adapter after the last step.
     Last,
-    /// That of the best evaluation.
+    /// The adapter of the best evaluation.
     Best,
 }
 
@@ -39,39 +39,40 @@ pub struct Training {
     /// Examples per batch.
     #[arg(long, default_value_t = 32)]
     pub batch_size: usize,
-    /// Batches per optimizer step: their gradients are those of one batch of all.
+    /// Batches per optimizer step; the gradients equal those of one batch with all their examples.
     #[arg(long, alias = "accumulation", default_value_t = 1)]
     pub gradient_accumulation_steps: usize,
     /// Peak learning rate.
     #[arg(long, alias = "lr", allow_negative_numbers = true, default_value_t = 1e-2)]
     pub learning_rate: f64,
-    /// Learning rates over the training.
+    /// Learning-rate schedule.
     #[arg(long, alias = "lr-scheduler-type", value_enum, default_value_t = Schedule::Paper)]
     pub lr_scheduler: Schedule,
-    /// Part of the steps that are warm-up, in a straight line from 0; the paper's schedule has its own.
+    /// Fraction of the steps for linear warm-up from 0; the paper's schedule has its own warm-up.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
     pub warmup_ratio: f64,
     /// Weight decay of matrices; biases, norms and other vectors have none.
     #[arg(long, allow_negative_numbers = true, default_value_t = 1e-4)]
     pub weight_decay: f64,
-    /// Greatest norm over all gradients; 0 does not clip.
+    /// Maximum norm over all gradients; 0 turns clipping off.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub max_grad_norm: f64,
-    /// Steps between evaluations and checkpoints [default: an epoch].
+    /// Steps between evaluations and checkpoints [default: one epoch].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<usize>,
-    /// Which adapter is kept; best needs held-out data.
+    /// Which adapter to keep; best needs held-out data.
     #[arg(long, value_enum, default_value_t = Keep::Last)]
     pub keep: Keep,
-    /// Stop after so many evaluations without a better one [default: never].
+    /// Stop after this many evaluations without improvement [default: never].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping_patience: Option<usize>,
-    /// Keep only the blocks' inputs for the backward pass and compute each block again: far less memory, 1.5x the time.
+    /// Save only the inputs of the blocks for the backward pass and recompute each block: far less memory, 1.5x the
+    /// time.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     pub gradient_checkpointing: bool,
-    /// Most memory that the estimate before the start may come to, MB [default: what is free].
+    /// Maximum for the memory estimate that is checked before the start, MB [default: the free memory].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u64>,

@@ -21,30 +21,30 @@ use crate::vision::description::check_image_size;
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Model")]
 pub struct Model {
-    /// Backbone: a folder or .safetensors file of timm's vit_* and deit*, or of Hugging Face's ViT, DeiT, DINOv2, DINOv3,
-    /// CLIP or SigLIP, or a hub name org/name (fetched once; HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are
-    /// respected) [default: the shipped one].
+    /// Backbone: a folder or .safetensors file of timm's vit_* and deit*, or of Hugging Face's ViT, DeiT, DINOv2,
+    /// DINOv3, CLIP or SigLIP, or a hub name org/name (downloaded once; HF_ENDPOINT, HF_HOME, HF_TOKEN and
+    /// HF_HUB_OFFLINE are respected) [default: the one that ships with the program].
     #[arg(long, alias = "backbone", value_hint = ValueHint::AnyPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Side of the images, pixels; a multiple of the patch size [default: the backbone's].
+    /// Side length of the images, pixels; a multiple of the patch size [default: the backbone's].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
-    /// Type of the frozen weights of linear layers in memory; what is trained, and activations, are f32.
+    /// Data type of the frozen weights of linear layers in memory; trained parameters and activations are f32.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
-    /// Drop-path of the last block.
+    /// Drop-path rate of the last block.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub drop_path: f64,
 }
 
-/// The images, and how they are varied.
+/// The images and their augmentation.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Data {
-    /// Folder of task folders with train800.txt, val200.txt, test.txt; or of images, one sub-folder per class, with or
-    /// without train, val and test above; or of a Hugging Face dataset's train-*.parquet, validation-*.parquet and
+    /// Folder of task folders with train800.txt, val200.txt, test.txt; or of images, with one sub-folder per class,
+    /// optionally inside train, val and test; or of a Hugging Face dataset's train-*.parquet, validation-*.parquet and
     /// test-*.parquet.
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,24 +52,25 @@ pub struct Data {
     /// Tasks, separated by commas, or `all`.
     #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     pub task: Vec<String>,
-    /// How images are resized: bilinear without antialiasing, the others with it, of the whole image, aspect ignored; or
-    /// crop: the shorter side, then a square, random in training, central in tests; or model: as the backbone's own files
-    /// say (preprocessor_config.json, processor_config.json, timm's pretrained_cfg) [default: the benchmark's].
+    /// How images are resized. The filters resize the whole image and ignore its aspect ratio: bilinear without
+    /// antialiasing, the others with it. crop resizes the shorter side and cuts out a square, at random in training and
+    /// in the centre in tests. model does what the backbone's own files say (preprocessor_config.json,
+    /// processor_config.json, timm's pretrained_cfg) [default: the benchmark's].
     #[arg(long, value_parser = PossibleValuesParser::new(Resize::NAMES).try_map(|name| name.parse::<Resize>()))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<Resize>,
-    /// Pixels that an image may have; one of more is refused by name before it is decoded [default: 134 million].
+    /// Maximum pixels per image; a larger image is refused by name before it is decoded [default: 134 million].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_image_pixels: Option<u64>,
-    /// Train on train800 + val200; report the test score only.
+    /// Train on train800 + val200 and report only the test score.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     pub final_run: bool,
-    /// Random crops of training images that keep at least this share of the area, such as 0.08 [default: none].
+    /// Crop training images at random, keeping at least this fraction of the area, such as 0.08 [default: no crops].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<f64>,
-    /// Probability that a training image is mirrored, such as 0.5.
+    /// Probability of mirroring a training image, such as 0.5.
     #[arg(long, default_value_t = 0.0)]
     pub flip: f64,
     /// RandAugment operations per training image, such as 2.
@@ -78,13 +79,13 @@ pub struct Data {
     /// Magnitude of RandAugment, 0 to 30.
     #[arg(long, default_value_t = 9.0)]
     pub randaugment_magnitude: f64,
-    /// Alpha of mixup, such as 0.2; 0 for none.
+    /// Alpha of mixup, such as 0.2; 0 turns it off.
     #[arg(long, default_value_t = 0.0)]
     pub mixup: f64,
-    /// Alpha of CutMix, such as 1; 0 for none.
+    /// Alpha of CutMix, such as 1; 0 turns it off.
     #[arg(long, default_value_t = 0.0)]
     pub cutmix: f64,
-    /// Share of each training label that is spread over all classes, such as 0.1.
+    /// Fraction of each training label that is spread over all classes, such as 0.1.
     #[arg(long, default_value_t = 0.0)]
     pub label_smoothing: f64,
 }

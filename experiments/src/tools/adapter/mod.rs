@@ -25,7 +25,7 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// flex, ndarray, vulkan, cuda:1, …
+    /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, global = true, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
 }
@@ -35,8 +35,9 @@ pub struct Args {
 pub struct On {
     /// Adapter folder.
     pub adapter: PathBuf,
-    /// Vision transformer or language model: folder, .safetensors file or hub name [default: the one the adapter was
-    /// trained on, as its folder says (base_model_name_or_path), or the shipped one].
+    /// Vision transformer or language model: a folder, .safetensors file or hub name [default: the model that the
+    /// adapter was trained on, as recorded in its folder (base_model_name_or_path), or the one that ships with the
+    /// program].
     #[arg(long)]
     pub backbone: Option<String>,
 }
@@ -48,7 +49,7 @@ pub enum Command {
     Inspect {
         /// Adapter folder.
         adapter: PathBuf,
-        /// One row a tensor, instead of one for all layers.
+        /// Print one row per tensor, instead of one row for all layers.
         #[arg(long)]
         all: bool,
     },
@@ -58,20 +59,20 @@ pub enum Command {
         first: PathBuf,
         /// Adapter folder.
         second: PathBuf,
-        /// Backbone to compare the changed weights on; methods may differ.
+        /// Backbone whose changed weights are compared; the methods of the adapters may differ.
         #[arg(long)]
         backbone: Option<String>,
     },
-    /// Writes the adapter into the backbone's weights: a folder that is a backbone itself.
+    /// Merges the adapter into the backbone's weights and writes the result, a backbone folder.
     Merge {
         /// Adapter and backbone.
         #[command(flatten)]
         on: On,
-        /// Folder for config.json and model.safetensors: timm's fields and names for a vision transformer, those of the
-        /// checkpoint and its tokenizer for a language model.
+        /// Folder for config.json and model.safetensors, with timm's fields and names for a vision transformer, or
+        /// those of the checkpoint, and its tokenizer, for a language model.
         #[arg(long)]
         out: PathBuf,
-        /// Type of a language model's merged weights: f32, bf16 or f16 [default: the checkpoint's].
+        /// Data type of a language model's merged weights: f32, bf16 or f16 [default: the checkpoint's].
         #[arg(long)]
         dtype: Option<String>,
     },
@@ -84,7 +85,8 @@ pub enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Writes the nearest WeGeFT adapter to one with low-rank residuals, such as LoRA, and shows what is lost.
+    /// Converts an adapter with low-rank residuals, such as LoRA, to the nearest WeGeFT adapter, and shows what is
+    /// lost.
     Convert {
         /// Adapter and backbone.
         #[command(flatten)]
@@ -101,7 +103,7 @@ pub enum Command {
         /// Which modules share phi and psi: kind, all or site.
         #[arg(long, default_value = "kind", value_parser = sharing)]
         sharing: Sharing,
-        /// Side of the weight that is edited: input or output.
+        /// Side of the weight to edit: input or output.
         #[arg(long, default_value = "input", value_parser = side)]
         side: Side,
     },

@@ -29,15 +29,15 @@ const DEFAULT_WORKLOADS: [&str; 3] = ["vit-s-forward", "vit-s-step", "adapter"];
 /// Images of a pass, if nothing else is said.
 const BATCH: usize = 8;
 
-/// Times forward passes and training steps on synthetic data and prints a JSON object a line.
+/// Times forward passes and training steps on synthetic data and prints one JSON object per line.
 ///
-/// Workloads: vit-tiny, vit-s and vit-b (12 blocks, 224 pixels, patches of 16), each with -forward (evaluation) or -step
-/// (loss, backward pass, AdamW); adapter (one adapted layer of 384 x 384, forward and backward); llama-100m (random
-/// weights) and lm (the folder --model), each with -step, -prefill (a prompt, up to the logits after it) or -decode (one
-/// more token). Methods: frozen (for vit-…-step: only the head is trained; not for the others' -step), lora and wegeft (on
-/// attn.proj, or on the q, k, v, up and down projections), full, and burn-lora (Burn's own apply_lora; vit only).
-/// gemm_seconds is the time of the matrix products alone that the workload cannot do without, memory_seconds that of
-/// reading every weight once.
+/// Workloads: vit-tiny, vit-s and vit-b (12 blocks, 224 pixels, patches of 16), each with -forward (evaluation) or
+/// -step (loss, backward pass, AdamW); adapter (one adapted layer of 384 x 384, forward and backward); llama-100m
+/// (random weights) and lm (the folder --model), each with -step, -prefill (a prompt, up to the logits after it) or
+/// -decode (one more token). Methods: frozen (vit-…-step trains only the head; the other -step workloads do not support
+/// it), lora and wegeft (on attn.proj, or on the q, k, v, up and down projections), full, and burn-lora (Burn's own
+/// apply_lora; vit only). gemm_seconds is the time of the workload's necessary matrix products alone, memory_seconds
+/// the time of reading every weight once.
 #[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Args {
@@ -47,47 +47,49 @@ pub struct Args {
     /// Methods.
     #[arg(long, value_delimiter = ',', default_values_t = ["frozen", "lora", "wegeft"].map(String::from))]
     pub method: Vec<String>,
-    /// Images, or rows of 197 tokens (8 if absent), or texts (4 for -step, otherwise 1).
+    /// Images or rows of 197 tokens (by default 8), or texts (by default 4 for -step, otherwise 1).
     #[arg(long)]
     pub batch: Option<usize>,
-    /// Tokens of a text; for -decode, of what was read before.
+    /// Tokens of a text; for -decode, tokens that were read before.
     #[arg(long, default_value_t = 256)]
     pub tokens: usize,
     /// Folder of a language model in Hugging Face's layout, for the workloads lm-….
     #[arg(long)]
     pub model: Option<String>,
-    /// Type of a language model's weights: f32, bf16 or f16.
+    /// Data type of a language model's weights: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: String,
-    /// int8 or int4 for the linear layers of --model.
+    /// Quantize the linear layers of --model to int8 or int4.
     #[arg(long)]
     pub quantize: Option<String>,
     /// Rank of the adapters.
     #[arg(long, default_value_t = 16)]
     pub r: usize,
-    /// Threads; as many as there are cores if absent.
+    /// Threads; by default one per core.
     #[arg(long)]
     pub threads: Option<usize>,
     /// Seconds of each measurement; at least three passes are timed.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
-    /// Passes before those that are timed (--scaling has two rounds of its own); a GPU compiles and chooses its kernels in them and needs more, 20 say.
+    /// Untimed passes before the timed ones (--scaling has two such rounds of its own); a GPU compiles and chooses its
+    /// kernels in them and needs more, for example 20.
     #[arg(long, default_value_t = 2)]
     pub warm_up: usize,
-    /// Times that the whole list is gone through.
+    /// How many times to run through the whole list.
     #[arg(long, default_value_t = 1)]
     pub rounds: usize,
     /// Device.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
-    /// Compute activations again in the backward pass of a -step instead of keeping them all.
+    /// Recompute activations in the backward pass of a -step instead of keeping them all.
     #[arg(long, value_enum)]
     pub checkpointing: Option<Checkpointing>,
-    /// Measure instead what further sites, ranks and generators cost a training step, and draw it into this file (SVG).
+    /// Instead, measure what additional sites, ranks and generators cost in a training step, and plot it to this file
+    /// (SVG).
     #[arg(long, value_name = "FILE")]
     pub scaling: Option<PathBuf>,
-    /// Measure PyTorch with Hugging Face PEFT on the same workloads, in turn with ours, and print both in one table; PYTHON has
-    /// torch, transformers and peft.
+    /// Measure PyTorch with Hugging Face PEFT on the same workloads, alternating with ours, and print both in one
+    /// table; PYTHON is an interpreter with torch, transformers and peft.
     #[arg(
         long,
         value_name = "PYTHON",
@@ -107,9 +109,9 @@ pub struct Args {
 /// What of a forward pass is computed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Checkpointing {
-    /// Each layer, from its input: the programs' --gradient-checkpointing.
+    /// Each layer, from its input, as with the programs' --gradient-checkpointing.
     Layers,
-    /// What Burn's balanced checkpointing leaves out.
+    /// What Burn's balanced checkpointing recomputes.
     Balanced,
 }
 

@@ -44,13 +44,13 @@ pub struct Args {
     /// Tokens per row.
     #[arg(long, default_value_t = 128)]
     length: usize,
-    /// Peak learning rate; warm-up of 5 %, then cosine to 0.
+    /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
     #[arg(long, alias = "learning-rate", default_value_t = 4e-3, allow_negative_numbers = true)]
     lr: f64,
-    /// Tokens of the vocabulary.
+    /// Vocabulary size, tokens.
     #[arg(long, default_value_t = 1024)]
     vocab_size: usize,
-    /// Width.
+    /// Width of the model.
     #[arg(long, default_value_t = 128)]
     d_model: usize,
     /// Layers.
@@ -59,7 +59,7 @@ pub struct Args {
     /// Seed of text and weights.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Device, as in the other programs; a+b splits the training over both.
+    /// Device: flex, ndarray, vulkan, cuda:1, …; a+b splits the training over both.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     device: String,
 }

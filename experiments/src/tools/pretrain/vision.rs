@@ -37,13 +37,13 @@ pub struct Args {
     /// Images per step.
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
-    /// Peak learning rate; warm-up of 5 %, then cosine to 0.
+    /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
     #[arg(long, alias = "learning-rate", default_value_t = 1e-3, allow_negative_numbers = true)]
     lr: f64,
     /// Categories.
     #[arg(long, default_value_t = 120)]
     classes: usize,
-    /// Width.
+    /// Width of the model.
     #[arg(long, default_value_t = 128)]
     d_model: usize,
     /// Blocks.
@@ -52,7 +52,7 @@ pub struct Args {
     /// Seed of categories, weights and images.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Device, as in the other programs; a+b splits the training over both.
+    /// Device: flex, ndarray, vulkan, cuda:1, …; a+b splits the training over both.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     device: String,
 }

@@ -26,10 +26,10 @@ use crate::vision::settings::Data;
 use crate::vision::steps::steps;
 use crate::vision::tasks::Tasks;
 
-/// Draws where in an image each cluster of a trained WeGeFT adapter is found: the columns of W·phi against the
-/// output of attention's projection, block by block, before and after the residual is added.
+/// Shows where in an image each cluster of a trained WeGeFT adapter responds: the columns of W·phi are compared with
+/// the output of attention's projection, block by block, before and after the residual is added.
 ///
-/// Writes, for each image, a folder with a contact sheet of each variant and one image a block, cluster and variant.
+/// Writes, for each image, a folder with one contact sheet per variant and one image per block, cluster and variant.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
@@ -45,25 +45,25 @@ pub struct Args {
     /// Folder of task folders [default: the shipped sample].
     #[arg(long, requires = "task")]
     pub data: Option<PathBuf>,
-    /// Only images of this class, a name or a number.
+    /// Use only images of this class, given by name or number.
     #[arg(long, requires = "task")]
     pub class: Option<String>,
-    /// Images taken from the task.
+    /// Images to take from the task.
     #[arg(long, default_value_t = 4)]
     pub count: usize,
-    /// Backbone: folder, .safetensors file or hub name [default: the adapter's].
+    /// Backbone: a folder, .safetensors file or hub name [default: the adapter's].
     #[arg(long)]
     pub backbone: Option<String>,
-    /// Folder for the maps.
+    /// Folder to write the maps to.
     #[arg(long, default_value = "runs/visualize")]
     pub out: PathBuf,
-    /// Contact sheets only.
+    /// Write only the contact sheets.
     #[arg(long)]
     pub sheets_only: bool,
     /// Width of an image on a contact sheet, pixels.
     #[arg(long, default_value_t = 64)]
     pub tile: u32,
-    /// flex, ndarray, vulkan, cuda:1, …
+    /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
 }
