@@ -1,4 +1,4 @@
-//! report.html of a run folder, and the table of its results.
+//! The report.html of a run folder, and its table of results.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,27 +13,27 @@ use crate::report::{suite_tables, terminal, text_tables};
 use crate::run::files::{read_json, read_lines, replace};
 use crate::run::outcome::Outcome;
 
-/// How the outcomes of a run lie in its folder and in its table.
+/// How the outcomes of a run are arranged in its folder and its table.
 #[derive(Debug, Clone)]
 pub enum Layout {
-    /// A training per task and method.
+    /// One training per task and method.
     Tasks,
-    /// A training per method, tested on several sets.
+    /// One training per method, tested on several sets.
     Sets {
-        /// Those that count in the average.
+        /// Sets that count in the average.
         scored: Vec<String>,
-        /// Published rows to print beside ours; none beside the sample.
+        /// Published rows to print with ours; none for the sample.
         published: &'static [PublishedRow],
-        /// The sets that the published rows have values of.
+        /// The sets for which the published rows have values.
         published_sets: Vec<&'static str>,
     },
-    /// A training per method, judged by its loss.
+    /// One training per method, judged by its loss.
     Losses,
-    /// A training per task and method, of texts, each task with metrics of its own.
+    /// One training per task and method on texts; each task has its own metrics.
     Texts {
-        /// Published rows to print beside ours.
+        /// Published rows to print with ours.
         published: &'static [PublishedRow],
-        /// The tasks that they have values of.
+        /// The tasks for which they have values.
         published_tasks: &'static [&'static str],
     },
 }
@@ -56,7 +56,7 @@ impl Layout {
         }
     }
 
-    /// Where the files of an outcome lie.
+    /// The folder with the files of an outcome.
     fn folder(&self, out: &Path, outcome: &Outcome) -> PathBuf {
         let folder = match self {
             Self::Tasks | Self::Texts { .. } => inside(&inside(out, &outcome.task), &outcome.method),
@@ -67,18 +67,18 @@ impl Layout {
     }
 }
 
-/// `name` below `folder`, whatever the file says that it is from: what leads out of the folder is left out of it.
+/// `name` below `folder`. Parts of `name` that would lead out of the folder are dropped.
 fn inside(folder: &Path, name: &str) -> PathBuf {
     let parts = Path::new(name).components();
     let plain = parts.filter(|part| matches!(part, Component::Normal(_)));
     folder.join(plain.collect::<PathBuf>())
 }
 
-/// Answers of each method and set that are shown.
+/// Number of answers that are shown for each method and set.
 const SHOWN: usize = 3;
 
-/// Writes `report.html` into the run folder `out` of program `title`: the results, curves of each training, samples of what
-/// the models say, the settings. `table` is the table as the terminal shows it.
+/// Writes `report.html` into the run folder `out` of program `title`: the results, the curves of each training, samples
+/// of the models' outputs, the settings. `table` is the table as shown in the terminal.
 ///
 /// # Errors
 /// A plot that cannot be drawn or a file that cannot be read or written.
@@ -106,7 +106,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         (method.clone(), params, value)
     };
     let bars: Vec<Bar> = methods.iter().map(bar).collect();
-    // Images that were trained on validate nothing.
+    // Images that were trained on cannot serve for validation.
     let validated: Vec<&Outcome> = outcomes.iter().filter(|o| o.validation.is_some()).collect();
     let mut curves = Vec::new();
     for task in distinct(validated.iter().map(|o| o.task.clone())) {
@@ -155,7 +155,7 @@ fn tasks(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec<Sectio
         let image = |sample: Sample| Image {
             wrong: sample.label != sample.predicted,
             percent: format!("{:.0}", 100.0 * sample.probability),
-            // A page that loads nothing tells nobody that it was opened.
+            // The page must load nothing from the network, so that nobody can track who opens it.
             source: Some(sample.image)
                 .filter(|source| source.starts_with("data:image/"))
                 .unwrap_or_default(),
@@ -236,7 +236,7 @@ fn methods(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) -> Re
     Ok(sections)
 }
 
-/// A test image and its prediction, as samples.json has it.
+/// A test image and its prediction, as in samples.json.
 #[derive(Deserialize)]
 struct Sample {
     #[serde(alias = "picture")] // as earlier runs wrote it
@@ -246,7 +246,7 @@ struct Sample {
     probability: f64,
 }
 
-/// The method, with its seed where there are several.
+/// The method, with its seed if there are several.
 fn labelled(outcome: &Outcome, all: &[Outcome]) -> String {
     match all.iter().any(|other| other.seed != outcome.seed) {
         true => format!("{}, seed {}", outcome.method, outcome.seed),

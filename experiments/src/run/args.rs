@@ -1,4 +1,4 @@
-//! Flags that every experiment takes: where the run lies, how it goes on, what is shown. They are no settings.
+//! Flags that every experiment takes: the run folder, resuming, output. They are not part of the settings.
 
 use std::path::PathBuf;
 
@@ -59,10 +59,10 @@ impl Execution {
         self.device.split(',').map(|name| name.trim().to_string()).collect()
     }
 
-    /// Refuses what no run can be made with; each seed counts once.
+    /// Refuses invalid settings and removes duplicate seeds.
     ///
     /// # Errors
-    /// No seed at all.
+    /// An empty list of seeds.
     pub fn check(&mut self) -> Result<(), String> {
         let mut seen = Vec::new();
         self.seed.retain(|seed| {

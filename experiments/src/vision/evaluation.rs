@@ -1,4 +1,4 @@
-//! How a trained classifier is judged.
+//! Evaluation of a trained classifier.
 
 use backbones::Vit;
 use burn::tensor::Device;
@@ -6,10 +6,10 @@ use burn::train::Interrupter;
 
 use crate::vision::data::LabelledImages;
 
-/// Images of a forward pass.
+/// Images per forward pass.
 const BATCH: usize = 100;
 
-/// Percent of images whose most likely class is their label.
+/// Percentage of images whose most likely class is their label.
 ///
 /// # Errors
 /// An image that cannot be read, logits that are not numbers, an interruption.

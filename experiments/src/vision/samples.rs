@@ -1,4 +1,4 @@
-//! A few test images with what a trained model says of them, for the report.
+//! A few test images with a trained model's predictions, for the report.
 
 use std::io::Cursor;
 

@@ -1,5 +1,5 @@
-//! Small instructions that a program can verify: how often a word is said, in which case, order and form, and what comes
-//! first. The shipped model knows the words; what to do with them it learns.
+//! Small instructions that a program can verify: how often a word is used, in which case, order and form, and what
+//! comes first. The shipped model knows the words and learns what to do with them.
 
 use std::collections::HashSet;
 
@@ -11,23 +11,23 @@ use super::facts::KINDS;
 use super::text::capital;
 use crate::language::{Example, Template};
 
-/// What a response must be like.
+/// A rule for a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
-    /// So many words.
+    /// This number of words.
     Count(usize),
-    /// This word and no other.
+    /// Only this word.
     Only(String),
-    /// These words, in this order, and no others.
+    /// Only these words, in this order.
     Order(Vec<String>),
-    /// This word first.
+    /// This word at the start.
     First(String),
-    /// These words among others.
+    /// These words, possibly among others.
     Contains(Vec<String>),
 }
 
 impl Rule {
-    /// Whether `response` keeps it; a full stop at its end does not count.
+    /// Whether `response` follows it; a full stop at its end is ignored.
     pub fn is_kept(&self, response: &str) -> bool {
         let words: Vec<&str> = response.trim().trim_end_matches('.').split_whitespace().collect();
         match self {
@@ -40,7 +40,7 @@ impl Rule {
     }
 }
 
-/// An instruction, its rules, and a response that keeps them.
+/// An instruction, its rules, and a response that follows them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instructed {
     /// The instruction.
@@ -51,16 +51,16 @@ pub struct Instructed {
     pub response: String,
 }
 
-/// Instructions to train on and to be tested with.
+/// Instructions for training and testing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instructions {
     /// Training examples.
     pub train: Vec<Example>,
-    /// Name and instructions of each test set. None is a training example.
+    /// Name and instructions of each test set; none of them is a training example.
     pub sets: Vec<(String, Vec<Instructed>)>,
 }
 
-/// Draws an instruction.
+/// Generates a random instruction.
 type Make = fn(&mut StdRng) -> Instructed;
 
 const SETS: [(&str, Make); 5] = [
@@ -71,9 +71,9 @@ const SETS: [(&str, Make); 5] = [
     ("format", format),
 ];
 
-/// Instructions of a set.
+/// Instructions per test set.
 const TESTED: usize = 40;
-/// Training examples of its kind.
+/// Training examples of the same kind.
 const TRAINED: usize = 360;
 
 /// 1,800 training examples and five sets of 40 instructions.
@@ -114,7 +114,7 @@ impl Instructed {
     }
 }
 
-/// So many different words.
+/// This many different words.
 fn words(rng: &mut StdRng, count: usize) -> Vec<String> {
     let known: Vec<&str> = KINDS.iter().flat_map(|kind| kind.members).collect();
     let chosen = known.choose_multiple(rng, count);
