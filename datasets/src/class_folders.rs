@@ -1,8 +1,9 @@
 //! A user's own images: one sub-folder per class, with or without `train`, `val` and `test` above them.
 //!
-//! Where `test` is missing, a fifth of each class (rounded up) tests; where `val` is missing, a tenth of what is left
-//! to train on (rounded up) validates. `val` or `validation` alone beside `train` validates, and a test part is split
-//! off as above. Folders within a class's folder belong to it. A folder `train` with images of its own is a class.
+//! If `test` is missing, a fifth of each class (rounded up) is used for testing; if `val` is missing, a tenth of the
+//! remaining training images (rounded up) is used for validation. If there is only `val` or `validation` besides
+//! `train`, it is used for validation, and a test part is split off as above. Subfolders of a class folder belong to
+//! the class. A folder `train` that directly contains images is a class.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::split::take_of_each;
 
 type Labelled = Vec<(PathBuf, usize)>;
 
-/// Names of the parts' folders, the usual one first.
+/// Names of the parts' folders, the usual name first.
 const TRAIN: &[&str] = &["train"];
 const VALID: &[&str] = &["val", "valid", "validation"];
 const TEST: &[&str] = &["test"];
@@ -31,11 +32,11 @@ fn has_parts(root: &Path) -> bool {
     train.is_dir() && !image_files::in_folder(&train).is_ok_and(|found| !found.is_empty())
 }
 
-/// The task of the images under `root`, not yet read.
+/// The task of the images under `root`; the images are not read yet.
 ///
 /// # Errors
-/// Fewer than two classes, a class of too few images, an image of a kind that is not read, a class of one part that
-/// another lacks.
+/// Fewer than two classes, a class with too few images, an image in an unsupported format, a class that is missing in
+/// one of the parts.
 pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError> {
     let parted = has_parts(root);
     let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
@@ -99,7 +100,7 @@ pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError>
     })
 }
 
-/// Notes that `left_out` is not read, with its first path.
+/// Adds a note that the files in `left_out` are not read, with the first path.
 fn note(notes: &mut Vec<String>, one: &str, many: &str, left_out: &[PathBuf]) {
     match left_out {
         [] => {}
@@ -139,7 +140,7 @@ fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// The images of every class, sorted by path; other files are added to `others`.
+/// The images of all classes, sorted by path; other files are added to `others`.
 fn labelled(root: &Path, classes: &[String], others: &mut Vec<PathBuf>) -> Result<Labelled, DataError> {
     let mut labelled = Vec::new();
     for folder in subfolders(root)? {
@@ -161,7 +162,8 @@ fn labelled(root: &Path, classes: &[String], others: &mut Vec<PathBuf>) -> Resul
     Ok(labelled)
 }
 
-/// True if there is an image in `folder` or within it, also one of a kind that is not read: the reader says so then.
+/// True if there is an image in `folder` or its subfolders, even in an unsupported format, which the reader will then
+/// report.
 fn has_images(folder: &Path) -> bool {
     !image_files::within(folder).is_ok_and(|found| found.images.is_empty())
 }

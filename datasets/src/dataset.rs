@@ -1,8 +1,8 @@
-//! Every task and every set of examples as a Burn `Dataset`, for a Burn project's own `DataLoaderBuilder`.
+//! All tasks and sets of examples as Burn `Dataset`s, for a Burn project's own `DataLoaderBuilder`.
 //!
 //! The parts of a [`Task`](crate::Task) are [`Images`], a dataset of [`LabelledImage`]s as a model reads them in
-//! evaluation; [`TrainingImages`] draws the random parts of resizing. [`Examples`] is a dataset of language examples, and
-//! questions are one through [`questions`]. This is a whole program (tests/tests/burn_dataset.rs runs it):
+//! evaluation; [`TrainingImages`] draws the random parts of resizing. [`Examples`] is a dataset of language examples,
+//! and [`questions`] makes one of questions. This is a complete program (tests/tests/burn_dataset.rs runs it):
 //!
 //! ```ignore
 #![doc = include_str!("../../tests/tests/burn_dataset.rs")]
@@ -18,7 +18,7 @@ use crate::language::{Example, Examples, Question};
 pub struct LabelledImage {
     /// `[3, size, size]`, values 0 to 255, row-major.
     pub pixels: Vec<f32>,
-    /// Side, pixels.
+    /// Side length, pixels.
     pub size: usize,
     /// Number of its class.
     pub label: usize,
@@ -38,8 +38,8 @@ impl Dataset<LabelledImage> for Images {
     }
 }
 
-/// Images as a model reads them in training: the random parts of [`Resize`](crate::Resize) are drawn from the seed and
-/// the image's number, so that each epoch takes a seed of its own.
+/// Images as a model reads them in training: the random parts of [`Resize`](crate::Resize) depend on the seed and the
+/// image's index, so each epoch needs its own seed.
 #[derive(Debug, Clone)]
 pub struct TrainingImages {
     /// The images.

@@ -1,13 +1,14 @@
-//! Image files to RGB: JPEG, PNG, GIF, BMP, WebP, TIFF and PNM, told by their first bytes, whatever they are called.
+//! Decodes image files to RGB: JPEG, PNG, GIF, BMP, WebP, TIFF and PNM, recognized by their first bytes, not by their
+//! names.
 //!
-//! Rules: grey is repeated on the three channels; transparency is dropped, not blended; 16-bit values are scaled to 8
-//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); of an animation or of several
-//! pages the first one is taken. An image is turned as its EXIF orientation says, as Hugging Face's datasets and transformers do;
-//! torchvision and the loaders of VTAB-1k and FGVC do not ([`Decoder::apply_orientation`]). AVIF, HEIC and JPEG 2000 are refused
-//! by name.
+//! Rules: grey is copied to the three channels; transparency is dropped, not blended; 16-bit values are scaled to 8
+//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); only the first frame of an animation or the first page
+//! is used. The EXIF orientation is applied, as in Hugging Face's datasets and transformers; torchvision and the
+//! loaders of VTAB-1k and FGVC ignore it ([`Decoder::apply_orientation`]). AVIF, HEIC and JPEG 2000 are refused by
+//! name.
 //!
-//! An image of more pixels than [`Decoder::max_pixels`] is refused before anything is allocated for it, and all threads
-//! together hold at most 256 MiB of images that are being decoded (a greater one is decoded alone).
+//! An image with more pixels than [`Decoder::max_pixels`] is refused before anything is allocated for it, and all
+//! threads together hold at most 256 MiB of images that are being decoded (a larger image is decoded alone).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek};
@@ -21,21 +22,21 @@ use crate::guard::guarded;
 use crate::in_flight::{self, Permit};
 use crate::{jpeg, tiff, webp};
 
-/// Pixels that an image may have unless told otherwise: a phone's 108 megapixels and some more.
+/// Default limit on the pixels of an image: somewhat more than the 108 megapixels of a phone.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
-/// A file of more bytes is no image.
+/// Maximum size of an image file, bytes.
 const MAX_FILE: u64 = 1 << 30;
 
-/// Memory that a decoder may take for notes and tables beside the pixels.
+/// Memory that a decoder may use for metadata and tables, besides the pixels.
 const BESIDE: u64 = 8 << 20;
 
 /// How image files are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoder {
-    /// An image of more pixels is refused.
+    /// Images with more pixels are refused.
     pub max_pixels: u64,
-    /// Turn an image as its EXIF orientation says.
+    /// Apply the EXIF orientation of an image.
     pub apply_orientation: bool,
 }
 
@@ -48,12 +49,12 @@ impl Default for Decoder {
     }
 }
 
-/// A decoded image. As long as it lives it counts among the images that are being decoded.
+/// A decoded image. Until it is dropped, it counts as an image that is being decoded.
 #[derive(Debug)]
 pub struct Decoded {
     /// The image.
     pub image: RgbImage,
-    /// True if it was turned.
+    /// True if an orientation was applied.
     pub turned: bool,
     _permit: Permit,
 }
@@ -68,7 +69,7 @@ struct Header {
 }
 
 impl Decoder {
-    /// As the loaders of VTAB-1k and FGVC read: the EXIF orientation is not looked at.
+    /// Decodes as the loaders of VTAB-1k and FGVC do: the EXIF orientation is ignored.
     pub fn of_benchmarks() -> Self {
         Self {
             apply_orientation: false,
@@ -79,7 +80,7 @@ impl Decoder {
     /// Decodes the image file at `path`.
     ///
     /// # Errors
-    /// A file that is missing, damaged, cut off, too large, or of a kind that is not read.
+    /// A file that is missing, damaged, truncated, too large, or in an unsupported format.
     pub fn file(&self, path: &Path) -> Result<Decoded, DataError> {
         let (_, header) = self.open(path)?;
         let permit = in_flight::acquire(header.bytes);
@@ -91,25 +92,25 @@ impl Decoder {
     /// Decodes the bytes of an image file.
     ///
     /// # Errors
-    /// As [`Decoder::file`], without the file's name.
+    /// Same as [`Decoder::file`], without the file name.
     pub fn bytes(&self, bytes: &[u8]) -> Result<Decoded, String> {
         let header = self.checked(Cursor::new(bytes), bytes.len() as u64)?;
         let permit = in_flight::acquire(header.bytes);
         self.decode(bytes, &header, permit)
     }
 
-    /// Width and height of the image file at `path` as it is stored, read from its header.
+    /// Stored width and height of the image file at `path`, read from its header.
     ///
     /// # Errors
-    /// As [`Decoder::file`], as far as the header tells.
+    /// Same as [`Decoder::file`], as far as the header shows them.
     pub fn file_size(&self, path: &Path) -> Result<(u32, u32), DataError> {
         self.open(path).map(|(_, header)| (header.width, header.height))
     }
 
-    /// Width and height of an image as it is stored, read from its header.
+    /// Stored width and height of an image, read from its header.
     ///
     /// # Errors
-    /// As [`Decoder::bytes`], as far as the header tells.
+    /// Same as [`Decoder::bytes`], as far as the header shows them.
     pub fn bytes_size(&self, bytes: &[u8]) -> Result<(u32, u32), String> {
         let header = self.checked(Cursor::new(bytes), bytes.len() as u64)?;
         Ok((header.width, header.height))
@@ -166,7 +167,7 @@ impl Decoder {
                     header.width, header.height, size.0, size.1
                 ));
             }
-            // A damaged note turns nothing.
+            // A damaged orientation tag is ignored.
             let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
             let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
             let turned = self.apply_orientation && orientation != Orientation::NoTransforms;
@@ -199,10 +200,10 @@ pub fn memory(bytes: &[u8]) -> Result<RgbImage, String> {
     Decoder::default().bytes(bytes).map(|decoded| decoded.image)
 }
 
-/// File name ending of the format of `bytes`.
+/// File name extension for the format of `bytes`.
 ///
 /// # Errors
-/// Bytes of a kind that is not read.
+/// An unsupported format.
 pub fn extension(bytes: &[u8]) -> Result<&'static str, String> {
     let format = format(bytes)?;
     Ok(format.extensions_str().first().copied().unwrap_or("image"))
@@ -250,7 +251,7 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
     read(&mut source, &mut start, 32)?;
     let format = format(&start)?;
     if format == ImageFormat::Jpeg {
-        // Notes and colour profiles may lie before the frame header.
+        // Metadata and colour profiles may precede the frame header.
         read(&mut source, &mut start, 1 << 16)?;
         if jpeg::frame(&start).is_none() {
             read(&mut source, &mut start, length)?;

@@ -7,7 +7,7 @@ use crate::sample::SIZE;
 const RECORDS: &[u8] = include_bytes!("../sample/digits.bin");
 const SIDE: usize = 8;
 
-/// The first 800 digits train, the next 200 validate, the other 797 test.
+/// The first 800 digits are for training, the next 200 for validation, the other 797 for testing.
 pub fn task() -> Task {
     let mut train = Images::new(SIZE, Resize::default());
     for record in RECORDS.chunks_exact(SIDE * SIDE + 1) {
@@ -27,7 +27,7 @@ pub fn task() -> Task {
     }
 }
 
-/// Bilinear, 8 × 8 values of 0 to 16 to 32 × 32 bytes.
+/// Enlarges 8 × 8 values from 0 to 16 to 32 × 32 bytes, bilinearly.
 fn enlarged(pixels: &[u8]) -> Vec<u8> {
     let at = |x: usize, y: usize| f32::from(pixels[y.min(SIDE - 1) * SIDE + x.min(SIDE - 1)]);
     let place = |i: usize| ((i as f32 + 0.5) * SIDE as f32 / SIZE as f32 - 0.5).max(0.0);

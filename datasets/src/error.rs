@@ -1,11 +1,11 @@
-//! What can be wrong with data on disk.
+//! Errors of data on disk.
 
 use std::path::{Path, PathBuf};
 
 /// Data that cannot be used, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A file or folder that cannot be read, or does not hold what it should.
+    /// A file or folder that cannot be read or has the wrong content.
     #[error("cannot read {path}: {message}")]
     Read {
         /// The file.
@@ -23,7 +23,7 @@ pub enum DataError {
         /// What was found and what is expected.
         message: String,
     },
-    /// A list without a line.
+    /// A list without lines.
     #[error("{path} is empty; expected lines of the form 'path label'")]
     Empty {
         /// The list.
@@ -37,10 +37,10 @@ pub enum DataError {
         /// What the system says.
         message: String,
     },
-    /// Data that is whole and yet not the benchmark's.
+    /// Data that is intact but is not the benchmark's.
     #[error("{0}")]
     Mismatch(String),
-    /// The caller wanted no more.
+    /// The caller stopped the operation.
     #[error("reading images was stopped")]
     Stopped,
 }

@@ -1,6 +1,6 @@
-//! The layout VTAB users have: `ROOT/<task>/{images/…, train800.txt, val200.txt, test.txt}`, lines `path label`.
-//! `train800val200.txt` stands in for the first two lists where they are missing. Labels are numbers, or names of
-//! classes.txt. The images of VTAB's own tasks are read as its loaders read them, without their EXIF orientation.
+//! The usual layout of VTAB: `ROOT/<task>/{images/…, train800.txt, val200.txt, test.txt}`, with lines `path label`. If
+//! the first two lists are missing, `train800val200.txt` is read instead. Labels are numbers or names in classes.txt.
+//! The images of VTAB's own tasks are read as its loaders read them, ignoring the EXIF orientation.
 
 use std::fs;
 use std::path::Path;
@@ -17,11 +17,11 @@ const VALID: &str = "val200.txt";
 const BOTH: &str = "train800val200.txt";
 const TEST: &str = "test.txt";
 
-/// Names of the task folders under `root`, those with one of the lists, sorted; none if there is none. A root that has a list
-/// itself is the one task.
+/// Names of the task folders under `root`, that is, those with one of the lists, sorted; may be empty. A root that has
+/// a list itself is the only task.
 ///
 /// # Errors
-/// A root that is missing, a folder in it that cannot be read or whose name is no UTF-8.
+/// A root that is missing, a folder in it that cannot be read or whose name is not UTF-8.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let error = |e| DataError::read(root, e);
     let mut names = Vec::new();
@@ -31,7 +31,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     for entry in fs::read_dir(root).map_err(error)? {
         let entry = entry.map_err(error)?;
         let name = entry.file_name();
-        // What `vtab-prepare` has not finished.
+        // Unfinished tasks of `vtab-prepare`.
         if name.as_encoded_bytes().starts_with(b".") || !has_list(&entry.path())? {
             continue;
         }
@@ -42,7 +42,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// True if `folder` is one with a list in it, readable or not: a task that cannot be read is none to leave out.
+/// True if `folder` contains a list, readable or not: an unreadable task must be reported, not skipped.
 fn has_list(folder: &Path) -> Result<bool, DataError> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     for list in [TRAIN, VALID, BOTH, TEST].map(|list| folder.join(list)) {
@@ -55,11 +55,11 @@ fn has_list(folder: &Path) -> Result<bool, DataError> {
     Ok(false)
 }
 
-/// Task `name`, its images not yet read.
+/// Task `name`, without reading its images.
 ///
 /// # Errors
 /// A missing folder or list, a malformed line, a label out of range, a line that occurs twice, fewer than two classes,
-/// lists of another length than vtab-prepare wrote.
+/// lists whose length differs from what vtab-prepare wrote.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
     let folder = match has_list(root)? {
         true => root.to_path_buf(),
@@ -124,7 +124,7 @@ pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task
     .with_decoder(decoder))
 }
 
-/// The lines of classes.txt; none where there is no such file.
+/// The lines of classes.txt; empty if there is no such file.
 fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
     let path = folder.join("classes.txt");
     let text = text_file::read_if_there(&path).map_err(|message| DataError::read(&path, message))?;
@@ -141,7 +141,7 @@ fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// The numbers up to the greatest training label as names: a label that occurs in a test list alone could never be
+/// The numbers up to the greatest training label as names: a label that occurs only in a test list could never be
 /// predicted and is far more likely a mistake.
 fn numbered(path: &Path, train: &[Entry]) -> Result<Vec<String>, DataError> {
     let greatest = train.iter().map(|entry| entry.label).max().unwrap_or(0);

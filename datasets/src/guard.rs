@@ -1,5 +1,5 @@
-//! One guard around other crates' readers that may panic on damaged input: a panic becomes an error, and nothing is
-//! printed about it.
+//! A guard around readers of other crates that may panic on damaged input: it turns a panic into an error without
+//! printing anything.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -10,7 +10,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `read` returns, or an error where it panics.
+/// The result of `read`, or an error if it panics.
 pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {

@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 
-/// File name endings of the images that are read, in lower case.
+/// File name extensions of supported images, in lower case.
 const READ: [&str; 15] = [
     "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "dib", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm",
 ];
 
-/// Endings of images that are not: among images of a folder they are an oversight, not to be passed over.
+/// Extensions of unsupported images: in a folder of images they are probably an oversight and must not be skipped
+/// silently.
 const NOT_READ: [&str; 14] = [
     "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico", "psd", "exr", "hdr", "dng", "cr2", "svg",
 ];
 
-/// Folders that tools leave beside data.
+/// Folders that tools leave in data folders.
 const OF_TOOLS: [&str; 2] = ["__MACOSX", "__pycache__"];
 
-/// What lies in a folder of images.
+/// Contents of a folder of images.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The images, sorted by path.
@@ -28,10 +29,10 @@ pub struct Found {
     pub others: Vec<PathBuf>,
 }
 
-/// The image files in `folder` itself, by the endings of their names, sorted; other files and hidden ones are passed over.
+/// The image files directly in `folder`, by their extensions, sorted; other files and hidden ones are skipped.
 ///
 /// # Errors
-/// A folder that cannot be read, an image of a kind that is not read.
+/// A folder that cannot be read, an image in an unsupported format.
 pub fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut found = Found::default();
     for path in entries(folder)? {
@@ -42,8 +43,8 @@ pub fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(found.images)
 }
 
-/// The files in `folder` and in the folders within it, as torchvision's ImageFolder walks them; hidden ones and those
-/// that tools leave (`__MACOSX`) are passed over, and a folder that links lead to twice is read once.
+/// The files in `folder` and its subfolders, as torchvision's ImageFolder finds them. Hidden files and those of tools
+/// (`__MACOSX`) are skipped, and a folder that is linked twice is read once.
 ///
 /// # Errors
 /// As [`in_folder`].
@@ -56,7 +57,7 @@ pub fn within(folder: &Path) -> Result<Found, DataError> {
 }
 
 fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, found: &mut Found) -> Result<(), DataError> {
-    // A link may lead back up.
+    // A link may lead to a parent folder.
     let full = folder.canonicalize().map_err(|e| DataError::read(folder, e))?;
     if !seen.insert(full) {
         return Ok(());
@@ -83,7 +84,7 @@ fn sort(path: PathBuf, found: &mut Found) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The folders in `root`, sorted; hidden ones and those of tools are left out.
+/// The folders in `root`, sorted, without hidden ones and those of tools.
 ///
 /// # Errors
 /// A root that cannot be read.
@@ -93,7 +94,7 @@ pub(crate) fn subfolders(root: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(found)
 }
 
-/// What lies in `folder`, sorted; hidden entries and those of tools are left out.
+/// The entries of `folder`, sorted, without hidden ones and those of tools.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let error = |e| DataError::read(folder, e);
     let mut found = Vec::new();

@@ -1,11 +1,11 @@
-//! Labelled images: kept decoded in their own size, or read again each time they are wanted. Nothing is kept in the
-//! size that a model reads.
+//! Labelled images: kept decoded in their original size, or read again each time they are used. Nothing is kept in the
+//! model's input size.
 //!
 //! What a set keeps is limited ([`Task::keep`]), so that memory hardly grows with the test set: `vtab --method linear`
-//! with the shipped backbone peaked at 81 MB with 2,000 test images of 64 px (as dSprites' are), 93 MB with 20,000
-//! and 101 MB with 70,000; what grows is the lists. Keeping no test image costs little: of an evaluation of 15.6 s on
-//! two busy cores (one run, none of the 20,000 kept) decoding took 2.5 s and resizing 3.4 s, summed over the threads,
-//! and the model waited 0.06 s for images.
+//! with the shipped backbone peaked at 81 MB with 2,000 test images of 64 px (as dSprites' are), 93 MB with 20,000 and
+//! 101 MB with 70,000; the growth comes from the lists. Keeping no test images costs little: in an evaluation of 15.6 s
+//! on two busy cores (one run, none of the 20,000 images kept), decoding took 2.5 s and resizing 3.4 s, summed over the
+//! threads, and the model waited 0.06 s for images.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,29 +23,29 @@ use crate::steps::{self, Steps};
 /// One image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ImageSource {
-    /// Decoded, in its own size.
+    /// Decoded, in its original size.
     Decoded(Arc<RgbImage>),
     /// A file.
     File(Arc<Path>),
-    /// The bytes of an image file that lies in a larger file.
+    /// The bytes of an image file within a larger file.
     Encoded {
-        /// The larger file and the place in it, for messages.
+        /// The larger file and the position in it, for messages.
         name: Arc<Path>,
-        /// A whole image file.
+        /// A complete image file.
         bytes: Arc<[u8]>,
     },
 }
 
-/// An image in its own size.
+/// An image in its original size.
 enum Opened {
-    /// One that is kept decoded.
+    /// An image that is kept decoded.
     Kept(Arc<RgbImage>),
-    /// One that was decoded just now.
+    /// An image that was just decoded.
     Read(Decoded),
 }
 
 impl ImageSource {
-    /// The image in its own size.
+    /// The image in its original size.
     fn open(&self, decoder: &Decoder) -> Result<Opened, DataError> {
         match self {
             Self::Decoded(image) => Ok(Opened::Kept(image.clone())),
@@ -57,7 +57,7 @@ impl ImageSource {
         }
     }
 
-    /// Bytes of the image decoded, from its header.
+    /// Size of the decoded image in bytes, from its header.
     fn decoded_bytes(&self, decoder: &Decoder) -> Result<usize, DataError> {
         let (width, height) = match self {
             Self::Decoded(image) => image.dimensions(),
@@ -69,7 +69,7 @@ impl ImageSource {
         Ok(3 * width as usize * height as usize)
     }
 
-    /// Looks whether the image's file is there, without reading it.
+    /// Checks that the image's file exists, without reading it.
     fn check(&self) -> Result<(), DataError> {
         match self {
             Self::File(path) => std::fs::metadata(&**path)
@@ -79,7 +79,7 @@ impl ImageSource {
         }
     }
 
-    /// The file, or the place in one; `None` for an image that was made, not read.
+    /// The file, or the position in one; `None` for a generated image.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Decoded(_) => None,
@@ -89,12 +89,12 @@ impl ImageSource {
     }
 }
 
-/// Labelled images that a model reads in one size. A clone shares the images.
+/// Labelled images that a model reads at a fixed size. Clones share the images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Images {
-    /// Side of the squares that the model reads, pixels.
+    /// Side length of the model's square input, pixels.
     pub size: usize,
-    /// How they are made of the images.
+    /// How images are resized to it.
     pub resize: Resize,
     /// The steps of [`Resize::Model`].
     pub steps: Option<Steps>,
@@ -107,7 +107,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// No image yet.
+    /// An empty set.
     pub fn new(size: usize, resize: Resize) -> Self {
         Self {
             size,
@@ -139,8 +139,8 @@ impl Images {
         self.push(ImageSource::Decoded(Arc::new(image)), label);
     }
 
-    /// Image `index` decoded, in its own size; no copy if it is kept decoded. Where many large ones are read at a time, use
-    /// [`Images::with_rgb`], which bounds their memory.
+    /// Image `index` decoded, in its original size; not copied if it is kept decoded. To read many large images at a
+    /// time, use [`Images::with_rgb`], which limits their memory.
     ///
     /// # Errors
     /// An image that is missing, damaged or too large.
@@ -151,8 +151,8 @@ impl Images {
         })
     }
 
-    /// What `made` makes of image `index`, in its own size. All threads together hold at most 256 MiB of decoded images in
-    /// such calls; `made` must not wait for work of a thread pool.
+    /// The result of `made` for image `index` in its original size. All threads together hold at most 256 MiB of
+    /// decoded images in such calls; `made` must not wait for work in a thread pool.
     ///
     /// # Errors
     /// An image that is missing, damaged or too large.
@@ -171,7 +171,7 @@ impl Images {
         self.resized(index, None)
     }
 
-    /// Image `index` as the model reads it in training: as `pixels`, with the random parts of `resize` drawn from
+    /// Image `index` as the model reads it in training: like `pixels`, with the random parts of `resize` determined by
     /// `seed` and `index`.
     ///
     /// # Errors
@@ -192,12 +192,13 @@ impl Images {
         })
     }
 
-    /// Decodes the first images, in parallel, and keeps them until they take `limit` bytes; of the others only checks
-    /// that their files are there. Which ones fit is told by their headers, so that none is decoded in vain. `bar` goes on
-    /// by one per image, and the whole as long as `go_on` says so. Returns how many were turned by their EXIF orientation.
+    /// Decodes the first images in parallel and keeps them, up to `limit` bytes; for the others, only checks that their
+    /// files exist. The headers tell which ones fit, so that none is decoded in vain. `bar` advances by one per image;
+    /// the work stops once `go_on` returns false. Returns how many images were rotated because of their EXIF
+    /// orientation.
     ///
     /// # Errors
-    /// An image that is missing, damaged or too large; a stop.
+    /// An image that is missing, damaged or too large; an interruption.
     pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<usize, DataError> {
         const CHUNK: usize = 64;
         let (mut kept, mut turned) = (0_usize, 0);
@@ -242,7 +243,7 @@ impl Images {
         Ok(turned)
     }
 
-    /// Bytes of the images that are kept decoded.
+    /// Size of the images that are kept decoded, bytes.
     pub fn kept_bytes(&self) -> usize {
         let bytes = |image: &ImageSource| match image {
             ImageSource::Decoded(image) => image.as_raw().len(),
@@ -252,7 +253,7 @@ impl Images {
         self.sources.iter().map(bytes).sum()
     }
 
-    /// The images of both, these first.
+    /// These images followed by those of `other`.
     pub fn joined(&self, other: &Self) -> Self {
         let mut both = self.clone();
         both.labels.extend_from_slice(&other.labels);
@@ -260,7 +261,7 @@ impl Images {
         both
     }
 
-    /// Moves the images from `at` on into a second set.
+    /// Moves the images from index `at` into a second set.
     pub fn split_off(&mut self, at: usize) -> Self {
         Self {
             size: self.size,
@@ -273,7 +274,7 @@ impl Images {
     }
 }
 
-/// One classification task: images to train on, images to choose by, and a test set.
+/// A classification task: training, validation and test images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
     /// Name.
@@ -288,21 +289,21 @@ pub struct Task {
     pub valid: Images,
     /// test.
     pub test: Images,
-    /// What a user should know of how the task was read: files left out, images turned. One sentence each.
+    /// Notes for the user about how the task was read, such as files left out or images rotated; one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Bytes of decoded images that a set to train on may keep; one is read once an epoch.
+/// Bytes of decoded images that a training set may keep; it is read once per epoch.
 const KEPT_TRAIN: usize = 1 << 30;
 
-/// Bytes of decoded images that a set to validate on may keep; one is read once an epoch, and is small.
+/// Bytes of decoded images that a validation set may keep; it is read once per epoch and is small.
 const KEPT_VALID: usize = 256 << 20;
 
-/// Bytes of decoded images that a set to test on may keep; one is read once a run, ahead of the model, and may be large.
+/// Bytes of decoded images that a test set may keep; it is read once per run, ahead of the model, and may be large.
 const KEPT_TEST: usize = 32 << 20;
 
 impl Task {
-    /// The same task, its images decoded with `decoder`.
+    /// The same task, with images decoded by `decoder`.
     pub fn with_decoder(mut self, decoder: Decoder) -> Self {
         for part in [&mut self.train, &mut self.valid, &mut self.test] {
             part.decoder = decoder;
@@ -310,7 +311,7 @@ impl Task {
         self
     }
 
-    /// The same task, with images of more than `max_pixels` pixels refused.
+    /// The same task, refusing images with more than `max_pixels` pixels.
     pub fn with_max_pixels(mut self, max_pixels: u64) -> Self {
         for part in [&mut self.train, &mut self.valid, &mut self.test] {
             part.decoder.max_pixels = max_pixels;
@@ -318,7 +319,7 @@ impl Task {
         self
     }
 
-    /// Looks whether the images' files are there, without reading them.
+    /// Checks that the images' files exist, without reading them.
     ///
     /// # Errors
     /// A file that is missing.
@@ -330,18 +331,18 @@ impl Task {
             .try_for_each(ImageSource::check)
     }
 
-    /// Number of test images that are trained on as well: their score tells nothing.
+    /// Number of test images that are also training images, which makes the test score meaningless.
     pub fn trained_and_tested(&self) -> usize {
         let trained: HashSet<_> = self.train.sources.iter().filter_map(ImageSource::path).collect();
         let tested = self.test.sources.iter().filter_map(ImageSource::path);
         tested.filter(|path| trained.contains(path)).count()
     }
 
-    /// Decodes and keeps images of the three sets within fixed limits (1 GiB, 256 MiB and 32 MiB); images beyond
-    /// are read again each time. Shows a progress bar, and goes on as long as `go_on` says so.
+    /// Decodes and keeps images of the three sets within fixed limits (1 GiB, 256 MiB and 32 MiB); further images are
+    /// read again each time. Shows a progress bar, and stops once `go_on` returns false.
     ///
     /// # Errors
-    /// An image that is missing or damaged; a stop.
+    /// An image that is missing or damaged; an interruption.
     pub fn keep(mut self, go_on: &dyn Fn() -> bool) -> Result<Self, DataError> {
         let total = self.train.len() + self.valid.len() + self.test.len();
         let bar = crate::progress::bar(total, format!("{}: reading images", self.name));

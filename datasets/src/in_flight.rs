@@ -1,8 +1,8 @@
-//! A bound on the bytes of images that are decoded at one time, over all threads of the process.
+//! A limit on the bytes of images that are decoded at the same time, over all threads of the process.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Bytes that may be decoded at one time; one image that needs more is decoded alone.
+/// Bytes that may be decoded at the same time; an image that needs more is decoded alone.
 const MOST: u64 = 256 << 20;
 
 static GATE: Gate = Gate {
@@ -15,12 +15,12 @@ struct Gate {
     freed: Condvar,
 }
 
-/// The right to hold some bytes, given back when it is dropped. Whoever holds one must not wait for work of a thread pool:
-/// that thread might wait for another permit.
+/// A permit to hold some bytes, released when it is dropped. Its holder must not wait for work in a thread pool, whose
+/// thread might itself wait for a permit.
 #[derive(Debug)]
 pub(crate) struct Permit(u64);
 
-/// Waits until `bytes` more may be decoded.
+/// Waits until another `bytes` bytes may be decoded.
 pub(crate) fn acquire(bytes: u64) -> Permit {
     let mut used = GATE.used.lock().unwrap_or_else(PoisonError::into_inner);
     while *used > 0 && used.saturating_add(bytes) > MOST {

@@ -1,12 +1,12 @@
 //! The structure of a JPEG file: its frame header and its end, found without decoding (ITU-T T.81, annex B).
 
-/// What the frame header says.
+/// Contents of the frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) components: u8,
-    /// A decoder holds the coefficients of the whole image.
+    /// True for progressive files, for which a decoder holds the coefficients of the whole image.
     pub(crate) progressive: bool,
 }
 
@@ -14,11 +14,11 @@ const START: u8 = 0xD8;
 const END: u8 = 0xD9;
 const SCAN: u8 = 0xDA;
 
-/// A file of fewer bytes for its pixels is cut off. Each block of 64 pixels takes a bit at least; the rest is margin for
-/// components that are stored smaller.
+/// Maximum pixels per byte; a file with more must be truncated. Each block of 64 pixels takes at least one bit; the
+/// rest is a margin for subsampled components.
 const MOST_PIXELS_A_BYTE: u64 = 2048;
 
-/// The frame header; `None` if it does not lie in `bytes`.
+/// The frame header; `None` if it is not in `bytes`.
 pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     let mut found = None;
     walk(bytes, |code, segment| {
@@ -39,11 +39,12 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     found
 }
 
-/// The bytes up to and with the end marker: what follows it is not the JPEG's (a phone's motion photo has a film there).
+/// The bytes up to and including the end marker; what follows is not part of the JPEG (in a phone's motion photo, it is
+/// a video).
 ///
 /// # Errors
-/// A file that is cut off: a decoder would fill the rest with grey, and an image that lost its lower half should not be
-/// trained on.
+/// A truncated file: a decoder would fill the rest with grey, and an image without its lower half should not be used
+/// for training.
 pub(crate) fn whole(bytes: &[u8]) -> Result<&[u8], String> {
     let mut scans = 0;
     let end = walk(bytes, |code, _| {
@@ -68,8 +69,9 @@ pub(crate) fn whole(bytes: &[u8]) -> Result<&[u8], String> {
     }
 }
 
-/// Gives each segment's marker code and content to `each` until that returns false; the place after the end marker if it
-/// is reached. Entropy-coded data lies between segments: in it 0xFF is followed by 0 or by a restart marker.
+/// Calls `each` with the marker code and content of each segment until it returns false; returns the position after the
+/// end marker if that is reached. Between segments is entropy-coded data, in which 0xFF is followed by 0 or by a
+/// restart marker.
 fn walk(bytes: &[u8], mut each: impl FnMut(u8, &[u8]) -> bool) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -83,7 +85,7 @@ fn walk(bytes: &[u8], mut each: impl FnMut(u8, &[u8]) -> bool) -> Option<usize> 
             _ => {}
         }
         let length = usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-        // A length counts its own two bytes; less is damage, which the decoder names.
+        // A length includes its own two bytes; a smaller value is damage, which the decoder reports.
         let segment = bytes.get(at + 2..at + length.max(2))?;
         if !each(code, segment) {
             return None;
@@ -114,7 +116,7 @@ mod tests {
         assert_eq!((found.width, found.height, found.components), (40, 30, 3));
         assert!(!found.progressive);
         assert_eq!(whole(&file).unwrap().len(), file.len());
-        // Behind the end anything may follow, also what looks like a scan or an end.
+        // After the end marker anything may follow, even bytes that look like a scan or an end marker.
         for tail in [&b"film"[..], &[0xFF, 0xDA, 0, 9], &[0xFF, 0xD9], &file] {
             assert_eq!(whole(&[&file, tail].concat()).unwrap().len(), file.len());
         }

@@ -1,5 +1,5 @@
-//! Images with labels: the layouts users have, the benchmarks as they are distributed, and the sample that ships
-//! with the repository; and language data.
+//! Labelled images: users' own layouts, the benchmarks as they are distributed, and the sample that ships with the
+//! repository; also language data.
 
 pub mod class_folders;
 pub mod dataset;

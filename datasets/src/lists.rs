@@ -1,4 +1,4 @@
-//! Lists of lines `path label`, the label a number or a class name.
+//! Lists with lines `path label`; the label is a number or a class name.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,16 +20,17 @@ pub struct Entry {
 /// Reads a list whose labels are numbers; blank lines and a byte order mark are skipped.
 ///
 /// # Errors
-/// A list that is missing or has no line, a line that is not `path label`, a path that occurs twice: it would count
-/// twice in a score, or have two labels.
+/// A list that is missing or empty, a line that is not `path label`, a path that occurs twice, which would count twice
+/// in a score or have two labels.
 pub fn read(path: &Path) -> Result<Vec<Entry>, DataError> {
     read_with(path, &[])
 }
 
-/// Reads a list whose labels are numbers or names of `classes`: one kind for the whole list. A name may have spaces in it.
+/// Reads a list whose labels are all numbers or all names in `classes`. Names may contain spaces.
 ///
 /// # Errors
-/// As [`read`]; a list that has both numbers and names, or that can be read as either and means something else.
+/// Same as [`read`]; also a list that has both numbers and names, or that can be read either way with different
+/// meanings.
 pub fn read_with(path: &Path, classes: &[String]) -> Result<Vec<Entry>, DataError> {
     let text = text_file::read(path).map_err(|message| DataError::read(path, message))?;
     let lines: Vec<(usize, &str)> = text
@@ -54,7 +55,7 @@ pub fn read_with(path: &Path, classes: &[String]) -> Result<Vec<Entry>, DataErro
     let numbers: Vec<Option<(&str, usize)>> = lines.iter().map(|(_, line)| by_number(line)).collect();
     let names: Vec<Option<(&str, usize)>> = lines.iter().map(|(_, line)| by_name(line, classes)).collect();
     let whole = |read: &[Option<(&str, usize)>]| read.iter().all(Option::is_some);
-    // A number that is no class is no number where the names tell more.
+    // A number that is not a class index does not count as a number if the names fit better.
     let in_range = classes.is_empty() || numbers.iter().flatten().all(|(_, label)| *label < classes.len());
     let chosen = match (whole(&numbers), whole(&names)) {
         (true, true) if in_range && numbers != names => {
@@ -77,7 +78,7 @@ pub fn read_with(path: &Path, classes: &[String]) -> Result<Vec<Entry>, DataErro
         (_, true) => names,
         (true, false) => numbers,
         (false, false) => {
-            // The first line of the kind that fewer lines have, or the first of neither.
+            // The first line of the less frequent kind, or the first line of neither kind.
             let count = |read: &[Option<(&str, usize)>]| read.iter().flatten().count();
             let (kind, read) = match count(&numbers) > count(&names) {
                 true => ("a whole number of 0 or more", &numbers),
@@ -119,7 +120,7 @@ fn by_number(line: &str) -> Option<(&str, usize)> {
     Some((path.trim_end(), label.parse().ok()?))
 }
 
-/// The path, and the class whose name ends `line`; of several the longest.
+/// The path, and the class whose name ends `line`; the longest name if several match.
 fn by_name<'a>(line: &'a str, classes: &[String]) -> Option<(&'a str, usize)> {
     let ends = |(label, name): (usize, &String)| {
         let path = line.strip_suffix(name.as_str())?;

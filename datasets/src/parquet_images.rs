@@ -1,10 +1,10 @@
 //! Images in Hugging Face's parquet files: `train-00000-of-00001.parquet` and so on, in the folder itself or in `data`
-//! in it. A column of images (`image`, a struct of `bytes` and `path`) and one of labels (`label`, whole numbers), or
-//! those that the file's own `huggingface` note calls an Image and a ClassLabel, which also names the classes, or those
-//! that [`Columns`] names.
+//! in it. The columns are an image column (`image`, a struct of `bytes` and `path`) and a label column (`label`,
+//! integers), or those that the file's `huggingface` metadata declares as Image and ClassLabel (which also names the
+//! classes), or those that [`Columns`] names.
 //!
-//! Parts: train, test, and validation (`valid`, `val`, `dev`). A part that is missing is split off the training
-//! images as for [`crate::class_folders`]. The images' files stay in memory, not decoded.
+//! Parts: train, test, and validation (`valid`, `val`, `dev`). A missing part is split off the training images as in
+//! [`crate::class_folders`]. The encoded image files stay in memory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,10 +22,10 @@ use crate::split::take_of_each;
 
 type Labelled = Vec<(ImageSource, usize)>;
 
-/// Labels beyond this are a mistake: they would reserve a head of millions of rows.
+/// Larger labels must be a mistake; they would allocate a head with millions of rows.
 const MOST_CLASSES: usize = 100_000;
 
-/// Names of the columns to read; the file's own note or the usual names where they are absent.
+/// Names of the columns to read; if absent, those in the file's metadata or the usual names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns {
     /// The column of images (`--image-field`).
@@ -34,17 +34,17 @@ pub struct Columns {
     pub label: Option<String>,
 }
 
-/// True if there are parquet files to train on in `root`, or in `data` in it.
+/// True if `root` or its `data` folder contains parquet files with training data.
 pub fn is_one(root: &Path) -> bool {
     let ([train, ..], _) = files(root);
     !train.is_empty()
 }
 
-/// The task of the files under `root`, named as the folder is.
+/// The task of the files under `root`, named after the folder.
 ///
 /// # Errors
-/// A file that cannot be read, lacks one of the two columns, or holds a label that is none of the classes; a part of
-/// whose numbered files some are missing; parts that name other classes.
+/// A file that cannot be read, lacks one of the two columns, or has a label outside the classes; a part with missing
+/// numbered files; parts with different class names.
 pub fn task(root: &Path, size: usize, resize: Resize, columns: &Columns) -> Result<Task, DataError> {
     let ([train_files, valid_files, test_files], left_out) = files(root);
     let mut classes = Classes::default();
@@ -93,11 +93,11 @@ pub fn task(root: &Path, size: usize, resize: Resize, columns: &Columns) -> Resu
     })
 }
 
-/// Names of the parts: to train, validate and test on.
+/// Names of the parts: training, validation and test.
 const PARTS: [&[&str]; 3] = [&["train"], &["validation", "valid", "val", "dev"], &["test"]];
 
-/// The files of the three parts, sorted, and the other parquet files beside them. A file belongs to a part by its name,
-/// alone or with a number after a dash, and `.parquet`.
+/// The files of the three parts, sorted, and all other parquet files. The file name determines the part: the part's
+/// name, optionally with a dash and a number, and `.parquet`.
 fn files(root: &Path) -> ([Vec<PathBuf>; 3], Vec<PathBuf>) {
     for folder in [root.to_path_buf(), root.join("data")] {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -123,9 +123,9 @@ fn files(root: &Path) -> ([Vec<PathBuf>; 3], Vec<PathBuf>) {
     Default::default()
 }
 
-/// Refuses a part whose files say that there are more of them (`train-00000-of-00003.parquet`).
+/// Refuses a part with missing files, according to their names (`train-00000-of-00003.parquet`).
 fn check_shards(files: &[PathBuf]) -> Result<(), DataError> {
-    // The number of a file and of all, with a checksum behind them in older data.
+    // The number of the file and of all files, followed by a checksum in older data.
     let numbers = |path: &PathBuf| -> Option<(usize, usize)> {
         let stem = path.file_stem()?.to_str()?;
         let mut parts = stem.split('-').skip(1);
@@ -169,14 +169,14 @@ fn check_shards(files: &[PathBuf]) -> Result<(), DataError> {
     }
 }
 
-/// Names of the classes; none until they are known.
+/// Class names; `None` until they are known.
 #[derive(Default)]
 struct Classes {
     names: Vec<String>,
 }
 
 impl Classes {
-    /// Takes over the names that the file at `path` notes.
+    /// Adopts the class names in the metadata of the file at `path`.
     fn note(&mut self, path: &Path, names: &[String]) -> Result<(), DataError> {
         if names.is_empty() || self.names == names {
             return Ok(());
@@ -243,14 +243,14 @@ fn read(
         taken.map_err(|e| DataError::read(path, e))?;
     }
     if classes.names.is_empty() {
-        // The training part is read first: a label that it lacks could never be predicted.
+        // The training part is read first, because a label that it lacks could never be predicted.
         let greatest = labelled.iter().map(|(_, label)| *label).max().unwrap_or(0);
         classes.names = (0..=greatest).map(|class| class.to_string()).collect();
     }
     Ok(labelled)
 }
 
-/// The columns of a file that are read, and the names of the classes if the file has them.
+/// The columns to read in a file, and the class names if the file has them.
 struct Found {
     image: String,
     label: String,
@@ -266,7 +266,7 @@ impl Found {
             .unwrap_or_default();
         let features = note["info"]["features"].as_object();
         let mut notes = Vec::new();
-        // The one that is asked for; the first column of that kind; `usual` where the file has no note.
+        // The requested column; otherwise the first one of that kind; `usual` if the file has no metadata.
         let mut column = |asked: &Option<String>, flag: &str, kind: &str, usual: &str| -> Result<String, String> {
             let named = features.into_iter().flatten();
             let noted: Vec<&str> = named

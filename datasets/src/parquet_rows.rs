@@ -1,4 +1,4 @@
-//! Rows of parquet files, uncompressed or compressed with Snappy or gzip: what Hugging Face's datasets are made of.
+//! Rows of parquet files, uncompressed or compressed with Snappy or gzip, as used by Hugging Face's datasets.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,10 +19,10 @@ pub(crate) struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// Reads the description at the file's end.
+    /// Reads the metadata at the end of the file.
     ///
     /// # Errors
-    /// A file that cannot be read, is no parquet file or is compressed in another way.
+    /// A file that cannot be read, is not a parquet file or uses another compression.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|e| e.to_string())?;
         let reader = guarded(|| SerializedFileReader::new(file).map_err(|e| e.to_string()))?;
@@ -30,7 +30,7 @@ impl ParquetFile {
             let groups = reader.metadata().row_groups().iter();
             groups.flat_map(|group| group.columns())
         };
-        // The crate asserts it later.
+        // The crate would panic on this later.
         if columns().any(|column| start(column) < 0 || column.compressed_size() < 0) {
             return Err("it is damaged: a column lies before its start".into());
         }
@@ -55,16 +55,16 @@ impl ParquetFile {
         self.schema().get_fields().iter().map(|field| field.name()).collect()
     }
 
-    /// What the file says beside its rows, under `key`.
+    /// The file's metadata entry `key`.
     pub(crate) fn note(&self, key: &str) -> Option<&str> {
         let notes = self.reader.metadata().file_metadata().key_value_metadata()?;
         notes.iter().find(|note| note.key == key)?.value.as_deref()
     }
 
-    /// Every row with the columns that `wanted` names, all of them if it is empty; `each` gets them in the file's order.
+    /// Calls `each` with every row, in file order; rows have the columns in `wanted`, or all columns if it is empty.
     ///
     /// # Errors
-    /// Damaged rows, and what `each` returns.
+    /// Damaged rows, and errors of `each`.
     pub(crate) fn rows<E: From<String>>(
         &self,
         wanted: &[&str],
@@ -102,7 +102,8 @@ fn start(column: &ColumnChunkMetaData) -> i64 {
     column.dictionary_page_offset().unwrap_or(column.data_page_offset())
 }
 
-/// A row as JSON. Bytes are text where they can be, as some writers leave the mark of text out, and null otherwise.
+/// A row as JSON. Bytes become text if they are valid text, because some writers do not mark text columns, and null
+/// otherwise.
 pub(crate) fn object(row: Row) -> Map<String, Value> {
     let columns = row.into_columns().into_iter();
     columns.map(|(name, field)| (name, json(field))).collect()
@@ -136,7 +137,7 @@ fn json(field: Field) -> Value {
             let entry = |(key, value): &(Field, Field)| (text(json(key.clone())), json(value.clone()));
             Value::Object(entries.map(entry).collect())
         }
-        // Dates and decimals as the crate writes them.
+        // Dates and decimals as the crate formats them.
         other => other.to_string().into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Paths that stand in lists and archives.
+//! Paths in lists and archives.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The progress bar of every reader.
+//! Progress bars of all readers.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ pub(crate) fn bar(total: usize, message: String) -> ProgressBar {
         .with_style(style)
 }
 
-/// A sign of life for work of unknown length.
+/// A spinner for work of unknown length.
 pub(crate) fn spinner(message: String) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(plain(&message));
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }
 
-/// `text` without what would steer the terminal: names of folders are anybody's.
+/// `text` without characters that would control the terminal, since folder names may contain anything.
 fn plain(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }

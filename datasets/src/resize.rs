@@ -1,4 +1,4 @@
-//! How an image of any size becomes the square a model reads.
+//! Resizes an image of any size to the square that a model reads.
 
 use std::str::FromStr;
 
@@ -13,35 +13,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::MAX_PIXELS;
 
-/// What happens to an image on its way to `size` × `size`.
+/// How an image becomes `size` × `size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
-    /// The whole image, aspect ignored; bilinear without antialiasing, values not rounded: VTAB-1k in the
+    /// The whole image, ignoring its aspect ratio; bilinear without antialiasing, values not rounded: VTAB-1k in the
     /// paper's released code.
     #[default]
     Bilinear,
-    /// The whole image, aspect ignored; bilinear, antialiased.
+    /// The whole image, ignoring its aspect ratio; bilinear, antialiased.
     BilinearAntialias,
-    /// The whole image, aspect ignored; bicubic, antialiased.
+    /// The whole image, ignoring its aspect ratio; bicubic, antialiased.
     Bicubic,
-    /// The whole image, aspect ignored; Lanczos of 3 lobes, antialiased.
+    /// The whole image, ignoring its aspect ratio; Lanczos with 3 lobes, antialiased.
     Lanczos,
     /// The shorter side to 8/7 of `size` (256 for 224; bilinear, antialiased), then the central square; in training a
-    /// random square, mirrored every other time: FGVC in the paper's released code.
+    /// random square, mirrored with probability 1/2: FGVC in the paper's released code.
     Crop,
-    /// As the backbone's own files say ([`crate::steps`]).
+    /// As specified in the backbone's own files ([`crate::steps`]).
     Model,
 }
 
-/// Pixels of a side that a model may read; more is a mistake.
+/// Maximum side length of a model's input, pixels; more must be a mistake.
 const MAX_SIDE: u32 = 8192;
 
 impl Resize {
     /// Names, in the order of the variants.
     pub const NAMES: [&str; 6] = ["bilinear", "bilinear-antialias", "bicubic", "lanczos", "crop", "model"];
 
-    /// Why [`Resize::Model`] cannot be done.
+    /// The reason why [`Resize::Model`] is not possible.
     pub fn no_steps() -> String {
         "the backbone's files do not say how images are prepared; choose another --resize".into()
     }
@@ -65,7 +65,7 @@ impl FromStr for Resize {
 
 impl Resize {
     /// `image` as `[3, size, size]`, values 0 to 255, row-major. `random` is the seed of a training crop; the other
-    /// variants have nothing random and ignore it.
+    /// variants are not random and ignore it.
     ///
     /// # Errors
     /// An image without pixels.
@@ -89,7 +89,7 @@ impl Resize {
     }
 }
 
-/// An image as planes `[3, height, width]` of 0 to 255.
+/// An image as planes `[3, height, width]` with values from 0 to 255.
 pub fn planes(image: &RgbImage) -> Vec<f32> {
     let area = image.width() as usize * image.height() as usize;
     let mut values = vec![0.0; 3 * area];
@@ -101,9 +101,9 @@ pub fn planes(image: &RgbImage) -> Vec<f32> {
     values
 }
 
-/// Bilinear between the two nearest rows and columns, not rounded, straight from the bytes: a large image takes no copy in
-/// floats. Each axis sums in f64 and is rounded to f32, columns first, as fast_image_resize's interpolation of floats
-/// does: the results are the same bits.
+/// Bilinear interpolation between the two nearest rows and columns, not rounded, directly from the bytes, so that a
+/// large image is not copied to floats. Each axis is summed in f64 and rounded to f32, columns first, as in
+/// fast_image_resize's interpolation of floats: the results are bit-identical.
 fn unrounded(image: &RgbImage, side: u32) -> Vec<f32> {
     let (columns, rows) = (taps(image.width(), side), taps(image.height(), side));
     let (stride, side) = (3 * image.width() as usize, side as usize);
@@ -117,7 +117,8 @@ fn unrounded(image: &RgbImage, side: u32) -> Vec<f32> {
             })
         }));
     };
-    // Rows of the source, already as wide as the target; neighbouring target rows share them when an image is enlarged.
+    // Source rows that already have the width of the target; neighbouring target rows share them when an image is
+    // enlarged.
     let mut resized: [(Option<usize>, Vec<[f32; 3]>); 2] = Default::default();
     let mut values = vec![0.0; 3 * side * side];
     for (y, tap) in rows.iter().enumerate() {
@@ -141,14 +142,14 @@ fn unrounded(image: &RgbImage, side: u32) -> Vec<f32> {
     values
 }
 
-/// The two source places that one target place is made of.
+/// The two source positions for one target position.
 struct Tap {
     first: usize,
     second: usize,
     weights: [f64; 2],
 }
 
-/// The taps of each of `target` places over `source` ones.
+/// The taps of `target` positions over `source` positions.
 fn taps(source: u32, target: u32) -> Vec<Tap> {
     let scale = f64::from(source) / f64::from(target);
     let tap = |place: u32| {
@@ -156,7 +157,7 @@ fn taps(source: u32, target: u32) -> Vec<Tap> {
         let lowest = (center - 1.0).floor().max(0.0) as u32;
         let end = (center + 1.0).ceil().min(f64::from(source)) as u32;
         let weight = |x: u32| (1.0 - (f64::from(x) - (center - 0.5)).abs()).max(0.0);
-        // Of the three places in reach one has no weight.
+        // One of the three positions in reach has no weight.
         let first = (lowest..end).find(|x| weight(*x) > 0.0).unwrap_or(lowest);
         let second = (first + 1).min(end - 1);
         let weights = match second == first {
@@ -173,7 +174,7 @@ fn taps(source: u32, target: u32) -> Vec<Tap> {
     (0..target).map(tap).collect()
 }
 
-/// Antialiased resizing on bytes, as Pillow does it.
+/// Antialiased resizing of bytes, as in Pillow.
 fn antialiased(image: &RgbImage, width: u32, height: u32, filter: FilterType) -> Result<RgbImage, String> {
     let source =
         TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw()).map_err(|e| e.to_string())?;
@@ -190,7 +191,7 @@ fn antialiased(image: &RgbImage, width: u32, height: u32, filter: FilterType) ->
     RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string())
 }
 
-/// FGVC's pipeline; the longer side is rounded down and the centre rounded to even, as torchvision does.
+/// FGVC's pipeline; the longer side is rounded down and the centre rounded to even, as in torchvision.
 fn crop(image: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, String> {
     let (width, height) = image.dimensions();
     let (shorter, longer) = (width.min(height), width.max(height));

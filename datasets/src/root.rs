@@ -1,4 +1,4 @@
-//! What `--data` may point at: task folders with lists, one folder per class, or Hugging Face parquet.
+//! The layouts that `--data` accepts: task folders with lists, one folder per class, or Hugging Face parquet files.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::parquet_images::{self, Columns};
 use crate::resize::Resize;
 use crate::{class_folders, folder};
 
-/// Names of the tasks under `root`: the task folders if there are any, otherwise one task, named as `root` is.
+/// Names of the tasks under `root`: the task folders if there are any, otherwise a single task named after `root`.
 ///
 /// # Errors
-/// A root that is missing or holds none of them.
+/// A root that is missing or has none of these layouts.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let names = folder::tasks(root)?;
     if !names.is_empty() {
@@ -27,18 +27,18 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     ))
 }
 
-/// Task `name` of `root`, its images not yet read.
+/// Task `name` in `root`, without reading its images.
 ///
 /// # Errors
-/// What the layout's reader says.
+/// Errors of the layout's reader.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize) -> Result<Task, DataError> {
     task_with(root, name, size, resize, &Columns::default())
 }
 
-/// As [`task`], with the names of the columns to read where the data is parquet.
+/// Same as [`task`], with the names of the columns to read if the data is parquet.
 ///
 /// # Errors
-/// What the layout's reader says; columns that are named for another layout.
+/// Errors of the layout's reader; column names for a layout without columns.
 pub fn task_with(root: &Path, name: &str, size: usize, resize: Resize, columns: &Columns) -> Result<Task, DataError> {
     let lists = !folder::tasks(root)?.is_empty();
     if !lists && parquet_images::is_one(root) {

@@ -1,9 +1,9 @@
-//! The sample tasks: what `vtab` runs when no data root is given.
+//! The sample tasks, which `vtab` runs if no data root is given.
 
 use crate::images::Task;
 use crate::{digits, sprites, textures};
 
-/// Side of the sample's images, pixels.
+/// Side length of the sample's images, pixels.
 pub const SIZE: usize = 32;
 
 /// Names of the sample tasks, in table order.

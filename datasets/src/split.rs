@@ -1,4 +1,4 @@
-//! Splits of labelled data that come without any: fixed by the data alone, the same on every machine.
+//! Splits of labelled data that has none: determined by the data alone, the same on every machine.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 /// The seed of every split.
 const SEED: u64 = 0;
 
-/// Takes one in `parts` of `items` (rounded up) out of it, chosen at random; both keep their order.
+/// Removes one in `parts` (rounded up) of `items`, chosen at random; both parts keep their order.
 pub fn take<T>(items: &mut Vec<T>, parts: usize) -> Vec<T> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.shuffle(&mut StdRng::seed_from_u64(SEED));
@@ -23,7 +23,7 @@ pub fn take<T>(items: &mut Vec<T>, parts: usize) -> Vec<T> {
     taken
 }
 
-/// As [`take`], from each label's items by itself, so that every label with two items or more is in both.
+/// Same as [`take`], but separately for each label, so that every label with at least two items is in both parts.
 pub fn take_of_each<T>(items: &mut Vec<(T, usize)>, parts: usize) -> Vec<(T, usize)> {
     let labels = items.iter().map(|(_, label)| label + 1).max().unwrap_or(0);
     let mut by_label: Vec<Vec<T>> = (0..labels).map(|_| Vec::new()).collect();

@@ -1,6 +1,6 @@
-//! dSprites-style images (structured): one white shape, its place and its orientation, VTAB's label rules
-//! (16 classes each: x index / 2 of 32, orientation index / 2.5 of 40). Unlike dSprites, no shape has a
-//! rotational symmetry, so every orientation can be told.
+//! dSprites-style images (structured): one white shape with its position and orientation, and VTAB's label rules (16
+//! classes each: x index / 2 of 32, orientation index / 2.5 of 40). Unlike in dSprites, no shape has rotational
+//! symmetry, so every orientation can be recognized.
 
 use rand::rngs::StdRng;
 use rand::{SeedableRng, seq::index};
@@ -14,10 +14,10 @@ const SCALES: usize = 6;
 const ORIENTATIONS: usize = 40;
 const PLACES: usize = 32;
 
-/// What is asked of an image.
+/// The label to predict for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Label {
-    /// Horizontal place.
+    /// Horizontal position.
     Location,
     /// Angle.
     Orientation,
@@ -79,7 +79,7 @@ impl Sprite {
     fn render(&self) -> Vec<u8> {
         const SAMPLES: usize = 4;
         let radius = 4.0 + 0.6 * self.scale as f32;
-        // The centre stays a radius away from the border.
+        // The centre stays at least one radius away from the border.
         let place = |i: usize| 8.0 + 16.0 * i as f32 / (PLACES - 1) as f32;
         let (cx, cy) = (place(self.x), place(self.y));
         let (sin, cos) = (std::f32::consts::TAU * self.orientation as f32 / ORIENTATIONS as f32).sin_cos();

@@ -1,4 +1,4 @@
-//! Resizing and cropping as the files of a pretrained model ask for it, the pixels as Pillow gives them.
+//! Resizing and cropping as specified in the files of a pretrained model, with the same pixels as Pillow.
 
 use fast_image_resize as fir;
 use fir::images::{TypedImage, TypedImageRef};
@@ -9,31 +9,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::resize::{Resize, planes};
 
-/// Longest side of a resized image, pixels: an image of one row would become millions of columns.
+/// Maximum side length of a resized image, pixels: an image with one row would otherwise get millions of columns.
 const LONGEST: usize = 1 << 16;
-/// Most pixels of a resized image.
+/// Maximum pixels of a resized image.
 const MOST_PIXELS: usize = 1 << 28;
 
-/// What an image is resized to.
+/// Target size of a resize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// To `[height, width]`, aspect ignored.
+    /// To `[height, width]`, ignoring the aspect ratio.
     Exact([usize; 2]),
-    /// The shorter side to so many pixels; the longer one is rounded down.
+    /// The shorter side to this many pixels; the longer one is rounded down.
     ShortestEdge(usize),
-    /// The shorter side to so many pixels, or the longer one to its limit if it would exceed that.
+    /// The shorter side to this many pixels, or the longer one to its limit if it would exceed it.
     EdgeLimits {
         /// The shorter side.
         shortest: usize,
-        /// Most that the longer one may have.
+        /// Limit of the longer side.
         longest: usize,
     },
-    /// As large as fits into `[height, width]`, aspect kept, sides rounded down.
+    /// The largest size that fits into `[height, width]`, keeping the aspect ratio, with sides rounded down.
     Within([usize; 2]),
-    /// Just covering `[height, width]`, aspect kept, sides rounded.
+    /// The smallest size that covers `[height, width]`, keeping the aspect ratio, with sides rounded.
     Covering([usize; 2]),
-    /// Just fitting into `[height, width]`, aspect kept, sides rounded.
+    /// The largest size that fits into `[height, width]`, keeping the aspect ratio, with sides rounded.
     Fitting([usize; 2]),
 }
 
@@ -45,9 +45,9 @@ pub enum Filter {
     Nearest,
     /// Triangle.
     Bilinear,
-    /// Keys' cubic of coefficient -0.5.
+    /// Keys' cubic with coefficient -0.5.
     Bicubic,
-    /// Lanczos of 3 lobes.
+    /// Lanczos with 3 lobes.
     Lanczos,
     /// Box.
     Box,
@@ -55,35 +55,35 @@ pub enum Filter {
     Hamming,
 }
 
-/// A crop around the centre; what it reaches beyond the image is filled.
+/// A crop around the centre; areas outside the image are filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crop {
     /// Height and width, pixels.
     pub size: [usize; 2],
-    /// What is filled in, 0 to 255.
+    /// Fill colour, 0 to 255.
     pub fill: [u8; 3],
-    /// Half pixels of the offset go to the even neighbour; otherwise down.
+    /// Round half-pixel offsets to even; otherwise round down.
     pub to_even: bool,
 }
 
-/// What becomes of an image: resized, then cropped.
+/// Steps for an image: resizing, then cropping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Steps {
     /// Resizing, if any.
     pub resize: Option<Target>,
     /// Its filter.
     pub filter: Filter,
-    /// Pixels are rounded to bytes after resizing.
+    /// Whether pixels are rounded to bytes after resizing.
     pub rounded: bool,
     /// Cropping, if any.
     pub crop: Option<Crop>,
 }
 
 impl Steps {
-    /// `image` as `[3, height, width]`, values 0 to 255, and height and width.
+    /// `image` as `[3, height, width]`, values 0 to 255, with its height and width.
     ///
     /// # Errors
-    /// An image without pixels, or so narrow that it would be resized to an enormous one.
+    /// An image without pixels, or one so narrow that its resized size would be enormous.
     pub fn apply(&self, image: &RgbImage) -> Result<(Vec<f32>, [usize; 2]), String> {
         let from = [image.height() as usize, image.width() as usize];
         if from.contains(&0) {
@@ -113,7 +113,7 @@ impl Steps {
     /// [`Steps::apply`] for a model that reads images of `size`, `[height, width]`.
     ///
     /// # Errors
-    /// As there; an image that has another size afterwards.
+    /// The same; also an image that ends up with another size.
     pub fn to_size(&self, image: &RgbImage, size: [usize; 2]) -> Result<Vec<f32>, String> {
         match self.apply(image)? {
             (values, found) if found == size => Ok(values),
@@ -129,7 +129,7 @@ impl Steps {
 /// [`Resize::apply`], with the `steps` of [`Resize::Model`].
 ///
 /// # Errors
-/// As there; no steps, or steps that lead to another size.
+/// The same; also missing steps, or steps that lead to another size.
 pub fn prepare(
     resize: Resize,
     steps: Option<Steps>,
@@ -144,14 +144,14 @@ pub fn prepare(
 }
 
 impl Target {
-    /// Height and width of an image of `[height, width]` afterwards.
+    /// Height and width after resizing an image of `[height, width]`.
     fn sides(self, [height, width]: [usize; 2]) -> [usize; 2] {
         let (shorter, longer) = (height.min(width), height.max(width));
         let by_edges = |short: usize, long: usize| match width <= height {
             true => [long, short],
             false => [short, long],
         };
-        // As the references do in Python: the product first, then a division of floats, then down.
+        // As in the Python references: first the product, then a float division, then rounding down.
         let of = |product: usize, by: usize| (product as f64 / by as f64) as usize;
         match self {
             Self::Exact(size) => size,
@@ -206,7 +206,7 @@ impl Crop {
         out
     }
 
-    /// Where a crop of `to` begins in `from`: below 0 if it is filled.
+    /// Where a crop of `to` begins in `from`; negative if it is filled.
     fn offset(self, from: usize, to: usize) -> isize {
         if to > from {
             return -(((to - from) / 2) as isize);
@@ -231,8 +231,8 @@ fn options(filter: Filter) -> ResizeOptions {
     }
 }
 
-/// Resized to bytes as Pillow up to 12 does it: first the columns, then the rows, each rounded to bytes. (13 takes the rows of
-/// some tall images first, which changes a byte by 3 at most.)
+/// Resizes to bytes like Pillow up to version 12: first the columns, then the rows, each rounded to bytes. (Version 13
+/// starts with the rows of some tall images, which changes a byte by at most 3.)
 fn bytes(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Result<RgbImage, String> {
     let (height, width) = (height as u32, width as u32);
     if filter == Filter::Nearest {
@@ -255,7 +255,7 @@ fn bytes(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Resul
     RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string())
 }
 
-/// Resized in floats, as planes.
+/// Resizes in floats, as planes.
 fn floats(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Result<Vec<f32>, String> {
     let target = resized(&float_pixels(image)?, [height as u32, width as u32], filter)?;
     let pixels = target.pixels();
@@ -270,7 +270,7 @@ fn float_pixels(image: &RgbImage) -> Result<TypedImage<'static, F32x3>, String> 
     TypedImage::from_pixels(image.width(), image.height(), pixels).map_err(|e| e.to_string())
 }
 
-/// `source` at `[height, width]`; a side that stays as it is is not filtered.
+/// `source` resized to `[height, width]`; a side that keeps its length is not filtered.
 fn resized(
     source: &TypedImage<'_, F32x3>,
     [height, width]: [u32; 2],

@@ -1,4 +1,4 @@
-//! Text files as people's editors write them: a byte order mark is skipped, UTF-16 is read where a mark says so.
+//! Text files from any editor: a byte order mark is skipped, and UTF-16 is read if the mark indicates it.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     decoded(std::fs::read(path).map_err(|e| e.to_string())?)
 }
 
-/// As [`read`], and `None` where there is no such file.
+/// Same as [`read`]; `None` if there is no such file.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, String> {
     match std::fs::read(path) {
         Ok(bytes) => decoded(bytes).map(Some),
@@ -30,7 +30,7 @@ fn decoded(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-/// `bytes` without a byte order mark; UTF-16, told by its mark, as UTF-8.
+/// `bytes` without a byte order mark; UTF-16, recognized by its mark, is converted to UTF-8.
 pub(crate) fn utf8(mut bytes: Vec<u8>) -> Vec<u8> {
     let units = |from: fn([u8; 2]) -> u16| {
         let units = bytes[2..].chunks_exact(2).map(|pair| from([pair[0], pair[1]]));

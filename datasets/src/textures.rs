@@ -1,5 +1,5 @@
-//! Crops of three CC0 texture photographs at three magnifications (specialized): name material and scale.
-//! Training crops lie in the left 320 columns, test crops in the right 192.
+//! Crops of three CC0 texture photographs at three magnifications (specialized): the task is to recognize material and
+//! scale. Training crops are in the left 320 columns, test crops in the right 192.
 
 use image::GrayImage;
 use image::imageops::{self, FilterType};
@@ -56,7 +56,7 @@ fn crops(photos: &[GrayImage], columns: std::ops::Range<u32>, count: usize, seed
         let y = rng.random_range(0..=photo.height() - side);
         let crop = imageops::crop_imm(photo, x, y, side, side).to_image();
         let crop = imageops::resize(&crop, SIZE as u32, SIZE as u32, FilterType::Triangle);
-        // Light and contrast vary, so that brightness alone does not tell the photograph.
+        // Brightness and contrast vary, so that brightness alone does not identify the photograph.
         let (gain, shift) = (rng.random_range(0.5..1.2), rng.random_range(-40.0..40.0));
         let grey: Vec<u8> = crop
             .as_raw()

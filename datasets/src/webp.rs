@@ -1,16 +1,17 @@
-//! The chunks of a WebP file, looked at before it is decoded: the decoder allocates what a chunk claims to hold.
+//! Checks the chunks of a WebP file before it is decoded, because the decoder allocates as much memory as a chunk
+//! claims to contain.
 
 /// Refuses a file one of whose chunks claims more bytes than follow it.
 ///
 /// # Errors
-/// A file that is cut off or damaged.
+/// A file that is truncated or damaged.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
-    // RIFF, the length of what follows, WEBP.
+    // Skips RIFF, the length of the rest, WEBP.
     chunks(bytes.get(12..).unwrap_or_default())
 }
 
 fn chunks(mut rest: &[u8]) -> Result<(), String> {
-    /// Place, size and timing of a frame, before its own chunks.
+    /// Length of a frame's position, size and timing, before its own chunks.
     const FRAME: usize = 16;
     while let [a, b, c, d, l0, l1, l2, l3, after @ ..] = rest {
         let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
@@ -23,7 +24,7 @@ fn chunks(mut rest: &[u8]) -> Result<(), String> {
         if [*a, *b, *c, *d] == *b"ANMF" {
             chunks(content.get(FRAME..).unwrap_or_default())?;
         }
-        // Chunks begin at even places.
+        // Chunks begin at even positions.
         rest = after.get(length + length % 2..).unwrap_or_default();
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the labs of all wings share: the trials of a run, and of one trial its device, session, adapter and limit on memory.
+//! What the labs of all wings share: the trials of a run, and the device, session, adapter and memory limit of a trial.
 
 use std::path::Path;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::train::settings::Training;
 use crate::train::stream::{self, Seeding};
 use crate::train::trainer::{Measured, Session};
 
-/// The name of an adapter that is evaluated, in place of a method.
+/// Stands in for the name of a method when an existing adapter is evaluated.
 pub const ADAPTER: &str = "adapter";
 
 /// True if a trial of this method trains something.
@@ -47,7 +47,7 @@ pub struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    /// The trials on `tasks`: all methods, or, if one is `evaluated`, an adapter that is there already.
+    /// The trials on `tasks`: of all methods or, if `evaluated`, of an existing adapter.
     pub fn plan(&self, tasks: Vec<String>, evaluated: bool, best: Best) -> Plan {
         let of_method = |method: &String| Rates {
             method: method.clone(),
@@ -77,12 +77,12 @@ impl<'a> Shared<'a> {
     /// The device that a process of this run has its models on, with autodiff; the first, where several train them.
     ///
     /// # Errors
-    /// A device that is not there.
+    /// A device that does not exist.
     pub fn device(&self) -> Result<Device, String> {
         Ok(self.execution.devices()?.remove(0))
     }
 
-    /// How the examples of a trial, `count` of them, become steps.
+    /// How the examples of a trial become steps.
     fn steps(&self, trial: &Trial) -> stream::Plan {
         stream::Plan {
             batch_size: self.training.batch_size,
@@ -91,7 +91,7 @@ impl<'a> Shared<'a> {
             stop_after: self.sweep.tune_epochs.filter(|_| trial.stage == Stage::Tune),
             eval_steps: self.training.eval_steps,
             seed: trial.seed,
-            // The released vision code shuffles by the epoch.
+            // The released vision code seeds each epoch.
             seeding: match self.wing {
                 Wing::Vision => Seeding::Epoch,
                 Wing::Language | Wing::Text => Seeding::Step,
@@ -122,7 +122,8 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// `config` of a trial's method with what depends on the length of its training, `count` examples, if that is known.
+    /// `config` of a trial's method, with the settings that depend on the length of its training on `count` examples,
+    /// if that is known.
     ///
     /// # Errors
     /// A training too short for the method.
@@ -141,12 +142,12 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// True if attention stores its scores.
+    /// True if attention materializes its scores.
     pub fn stores_scores(&self) -> bool {
         !self.execution.is_flex()
     }
 
-    /// Refuses a training that does not fit the memory. `batch` describes a batch.
+    /// Refuses a training that does not fit into memory. `batch` describes a batch.
     ///
     /// # Errors
     /// One sentence.
@@ -163,7 +164,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Parameters that a trial trains beside a head, and their part of all in percent.
+/// Parameters that a trial trains, without the head, and their percentage of all parameters.
 pub fn trained_params(method: &str, summary: &Summary) -> (usize, f64) {
     match method {
         "full" => (summary.saved_params, 100.0),
@@ -171,8 +172,8 @@ pub fn trained_params(method: &str, summary: &Summary) -> (usize, f64) {
     }
 }
 
-/// The point of a grid that `train` trains: its best round, the first being 1, with its evaluation, and the seconds it took.
-/// One that diverged is a result too.
+/// The result of `train` for one point of a grid: its best round (counted from 1) with its evaluation, and the seconds
+/// it took. A training that diverged is a result, too.
 ///
 /// # Errors
 /// Any other failure of `train`.

@@ -1,4 +1,4 @@
-//! One program per experiment, and the tools beside them. In reading order:
+//! One program per experiment, and further tools. In reading order:
 //!
 //! - [`cli`]: flags and settings, output, devices, tables
 //! - [`run`]: a run folder and its trials, whatever they train
@@ -6,13 +6,13 @@
 //! - [`methods`]: every method, for both wings
 //! - [`lab`]: what the wings share
 //! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
-//! - [`sandbox`]: programs that are not trusted
+//! - [`sandbox`]: runs untrusted programs
 //! - [`report`]: tables, plots and pages
 //! - [`suites`]: the experiments, one file each
 //! - [`tools`]: the other programs
 //! - [`wegeft`]: all of them in one command
 //!
-//! Arrows go one way only, from the later ones to the earlier ones.
+//! Later modules depend on earlier ones, never the other way round.
 
 pub mod cli;
 pub mod lab;
@@ -31,7 +31,7 @@ pub mod wegeft;
 use suites::experiment::Experiment;
 use tools::Tool;
 
-/// The experiments: one file each, and a line here.
+/// The experiments: one file each, and one line here.
 pub const EXPERIMENTS: &[&dyn Experiment] = &[
     &suites::vtab::Vtab,
     &suites::fgvc::Fgvc,

@@ -1,4 +1,4 @@
-//! The programs: `wegeft` with all of them as subcommands, and a thin binary for each.
+//! `wegeft` with all programs as subcommands, and a thin binary for each program.
 
 use std::process::ExitCode;
 
@@ -79,7 +79,7 @@ pub fn outcomes<'a>(
     )
 }
 
-/// The program `name` by itself: the thin binary of that name.
+/// Runs the program `name` alone, as the thin binary of that name.
 pub fn thin(name: &str) -> ExitCode {
     if let Some(code) = launcher::entry() {
         return code;
@@ -192,10 +192,10 @@ mod tests {
         assert!(named("paper-") >= 6 && named("old-") == 2);
         for preset in presets {
             let table: toml::Table = toml::from_str(preset.text).unwrap();
-            // PEFT's comparison, which is not the paper's, sorts them within buckets.
+            // PEFT's comparison, which is not the paper's, groups batches by length.
             let grouped = table["group_by_length"].as_bool();
             assert_eq!(grouped, Some(preset.name.starts_with("peft-")), "{}", preset.name);
-            // The old code's step is the mean of its batches' means.
+            // In the old code, the loss of a step is the mean of its batches' means.
             let means = table.get("mean_of_batch_means").and_then(toml::Value::as_bool);
             assert_eq!(means == Some(true), preset.name.starts_with("old-"), "{}", preset.name);
         }

@@ -1,4 +1,4 @@
-//! CUB-200-2011 and NABirds: lists of lines `image-id value`, joined by the image's id.
+//! CUB-200-2011 and NABirds: lists with lines `image-id value`, joined by image id.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::Splits;
 use crate::error::DataError;
 use crate::{paths, text_file};
 
-/// Reads images.txt, image_class_labels.txt, train_test_split.txt (1 trains) and classes.txt.
+/// Reads images.txt, image_class_labels.txt, train_test_split.txt (1 means training) and classes.txt.
 pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     let labels = pairs(folder, "image_class_labels.txt")?;
     let trains = pairs(folder, "train_test_split.txt")?;
@@ -31,7 +31,7 @@ pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     Ok(splits)
 }
 
-/// A list of lines `id value`.
+/// A list with lines `id value`.
 struct Pairs {
     path: std::path::PathBuf,
     in_order: Vec<(String, String)>,

@@ -8,7 +8,7 @@ use super::{Labelled, Splits};
 use crate::error::DataError;
 use crate::paths;
 
-/// Reads the annotations; the test part's must be those with labels.
+/// Reads the annotations; those of the test part must include labels.
 pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     let all = folder.join("cars_annos.mat");
     if all.is_file() {
@@ -34,7 +34,7 @@ pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     })
 }
 
-/// One list, in which `test` tells the splits apart.
+/// Reads a single list, in which `test` distinguishes the splits.
 fn together(folder: &Path, path: &Path) -> Result<Splits, DataError> {
     let (labelled, variables) = annotations(path, folder, "relative_im_path")?;
     let error = |message: String| DataError::read(path, message);

@@ -8,7 +8,7 @@ use super::{Labelled, Splits};
 use crate::error::DataError;
 use crate::paths;
 
-/// Reads the two lists; a breed's name is its folder's.
+/// Reads the two lists; folder names serve as breed names.
 pub(super) fn read(folder: &Path) -> Result<Splits, DataError> {
     let mut names = BTreeMap::new();
     let mut part = |name: &str| -> Result<Labelled, DataError> {

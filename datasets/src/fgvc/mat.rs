@@ -1,6 +1,6 @@
 //! MATLAB's level 5 MAT files, as far as lists of images need them: numbers, text, cells and structs, little-endian,
 //! compressed or not (MathWorks, "MAT-File Format", chapter 1). Objects, sparse arrays and version 7.3 (HDF5) are not
-//! read.
+//! supported.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -24,15 +24,15 @@ pub enum Value {
     Cells(Vec<Value>),
     /// A struct array, element by element.
     Elements(Vec<Struct>),
-    /// A class that is not read here.
+    /// A class that is not supported here.
     Other,
 }
 
 impl Value {
-    /// The value of that name.
+    /// The value with that name.
     ///
     /// # Errors
-    /// A name that there is not.
+    /// An unknown name.
     pub fn field<'a>(fields: &'a Struct, name: &str) -> Result<&'a Value, String> {
         fields.get(name).ok_or_else(|| {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
@@ -62,7 +62,7 @@ impl Value {
         }
     }
 
-    /// The text; a cell with one text in it counts as that.
+    /// The text; a cell that contains a single text counts as text.
     ///
     /// # Errors
     /// Another kind of value.
@@ -106,14 +106,14 @@ pub fn read(path: &Path) -> Result<Struct, DataError> {
     variables(&bytes).map_err(|message| DataError::read(path, message))
 }
 
-/// Length of the head: text, version, byte order.
+/// Length of the header: text, version, byte order.
 const HEAD: usize = 128;
 
 /// Types of data elements.
 const COMPRESSED: u32 = 15;
 const MATRIX: u32 = 14;
 
-/// Compressed variables that take more bytes than this in all are no lists of images.
+/// Maximum total size of decompressed variables, bytes; lists of images are smaller.
 const LONGEST: u64 = 1 << 25;
 
 fn variables(bytes: &[u8]) -> Result<Struct, String> {
@@ -151,14 +151,14 @@ fn variables(bytes: &[u8]) -> Result<Struct, String> {
     Ok(variables)
 }
 
-/// Takes the next data element off `rest`: its type and bytes.
+/// Removes the next data element from `rest`: its type and bytes.
 fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     let head = word(rest, 0)?;
-    // Up to four bytes of data share the tag's eight bytes with its type and length.
+    // Up to four bytes of data are stored within the eight bytes of the tag, after its type and length.
     let (kind, start, length, whole) = match head >> 16 {
         0 => {
             let (start, length) = (8, word(rest, 4)? as usize);
-            // Only compressed variables are not filled up to eight bytes.
+            // Only compressed variables are not padded to eight bytes.
             let filled = if head == COMPRESSED {
                 length
             } else {
@@ -191,7 +191,7 @@ fn matrix(mut data: &[u8], depth: usize) -> Result<(String, Value), String> {
     let dimensions = numbers(element(&mut data)?)?;
     let count = dimensions.iter().product::<f64>();
     let name = String::from_utf8_lossy(element(&mut data)?.1).into_owned();
-    // Every element of an array takes a byte at least.
+    // Every element of an array takes at least one byte.
     if count > data.len() as f64 && matches!(class, 1 | 2) {
         return Err("it is cut short".into());
     }
@@ -217,7 +217,7 @@ fn matrix(mut data: &[u8], depth: usize) -> Result<(String, Value), String> {
             };
             let names: Vec<String> = text.chunks(width.max(1)).map(name).collect();
             let mut elements = Vec::new();
-            // Elements without fields take no bytes: their number would be whatever the file says.
+            // Elements without fields take no bytes, so the file could claim any number of them.
             for _ in 0..if names.is_empty() { 0 } else { count as usize } {
                 let fields = names.iter().map(|name| Ok((name.clone(), inner(&mut data)?)));
                 elements.push(fields.collect::<Result<Struct, String>>()?);
@@ -231,7 +231,7 @@ fn matrix(mut data: &[u8], depth: usize) -> Result<(String, Value), String> {
     Ok((name, value))
 }
 
-/// Numbers of a data element, which may be stored narrower than their array's class.
+/// Numbers of a data element, which may be stored in a narrower type than the class of their array.
 fn numbers((kind, bytes): (u32, &[u8])) -> Result<Vec<f64>, String> {
     fn of<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
         let chunks = bytes.chunks_exact(N);

@@ -1,5 +1,5 @@
-//! FGVC: five datasets of fine-grained classes, from their authors' archives (unpacked) or the split files that
-//! VPT and TOAST distribute.
+//! FGVC: five fine-grained datasets, from their authors' archives (unpacked) or from the split files that VPT and TOAST
+//! distribute.
 
 mod birds;
 mod cars;
@@ -25,11 +25,11 @@ use crate::split::take;
 pub struct Info {
     /// Name of the task.
     pub name: &'static str,
-    /// Names that its folder may have: ours, the archive's, those of other projects.
+    /// Possible names of its folder: ours, the archive's, and those of other projects.
     pub folders: &'static [&'static str],
     /// Number of classes.
     pub classes: usize,
-    /// Images to train, validate and test on.
+    /// Number of images for training, validation and testing.
     pub sizes: [usize; 3],
     read: fn(&Path) -> Result<Splits, DataError>,
 }
@@ -95,11 +95,11 @@ pub static DATASETS: [Info; 5] = [
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassIds {
-    /// One mapping of the ids of all splits.
+    /// One mapping for the ids of all splits.
     #[default]
     Joint,
-    /// One mapping per split, as the paper's released code does: a split that lacks a class has the labels of all later
-    /// classes shifted, 1,440 of NABirds' 2,393 validation labels.
+    /// One mapping per split, as in the paper's released code: if a split lacks a class, the labels of all later
+    /// classes are shifted (1,440 of NABirds' 2,393 validation labels).
     PerSplit,
 }
 
@@ -115,17 +115,17 @@ impl FromStr for ClassIds {
     }
 }
 
-/// Images with the class ids of the files.
+/// Images with the class ids in the files.
 type Labelled = Vec<(PathBuf, i64)>;
 
-/// What a reader finds.
+/// The splits that a reader finds.
 #[derive(Debug, Default)]
 struct Splits {
     train: Labelled,
-    /// `None` where the archive has none: a tenth of `train`, rounded up, is taken then.
+    /// `None` if the archive has none: then a tenth of `train`, rounded up, is used.
     valid: Option<Labelled>,
     test: Labelled,
-    /// Names of class ids, where the files have them.
+    /// Names of class ids, if the files have them.
     names: BTreeMap<i64, String>,
 }
 
@@ -153,7 +153,7 @@ impl Info {
 /// Names of the datasets that have a folder under `root`.
 ///
 /// # Errors
-/// A root that holds none.
+/// A root that contains none.
 pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     let found: Vec<String> = DATASETS
         .iter()
@@ -171,11 +171,11 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(found)
 }
 
-/// Task `name` under `root`, its images not yet read: from train.json, val.json and test.json if they are there,
+/// Task `name` under `root`, without reading its images: from train.json, val.json and test.json if they exist,
 /// otherwise from the archive's own files.
 ///
 /// # Errors
-/// A folder or file that is missing or malformed, a class that is not trained on.
+/// A folder or file that is missing or malformed, a class that is missing in the training split.
 pub fn task(root: &Path, name: &str, size: usize, resize: Resize, ids: ClassIds) -> Result<Task, DataError> {
     let info = info(name)?;
     let folder = info

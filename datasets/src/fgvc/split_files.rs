@@ -12,7 +12,7 @@ use super::{Labelled, Splits};
 use crate::error::DataError;
 use crate::{paths, text_file};
 
-/// Folders that the paths may start from.
+/// Folders to which the paths may be relative.
 const FROM: [&str; 4] = ["", "images", "Images", "jpg"];
 
 /// Reads the three files; `None` if there is no train.json in `folder`.
@@ -57,7 +57,7 @@ fn part(folder: &Path, name: &str) -> Result<Labelled, DataError> {
     entries.into_iter().map(labelled).collect()
 }
 
-/// The members of a JSON object in their order; one that occurs twice is an error, which a map would hide.
+/// The members of a JSON object in order. A duplicate member is an error, which a map would hide.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {

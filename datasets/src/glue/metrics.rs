@@ -1,6 +1,6 @@
 //! GLUE's metrics, as scikit-learn and SciPy define them.
 
-/// Share of equal pairs; `None` of no pairs.
+/// Fraction of equal pairs; `None` for no pairs.
 ///
 /// # Panics
 /// Lists of different length.
@@ -10,7 +10,8 @@ pub fn accuracy(predicted: &[usize], gold: &[usize]) -> Option<f64> {
     (!gold.is_empty()).then(|| right as f64 / gold.len() as f64)
 }
 
-/// F1 of class `positive`: the harmonic mean of precision and recall; 0 if no text has the class or is given it.
+/// F1 of class `positive`: the harmonic mean of precision and recall; 0 if the class occurs in neither the predictions
+/// nor the answers.
 ///
 /// # Panics
 /// Lists of different length.
@@ -28,7 +29,7 @@ pub fn f1(predicted: &[usize], gold: &[usize], positive: usize) -> f64 {
     }
 }
 
-/// Matthews correlation, of any number of classes (Gorodkin 2004); 0 if all predictions or all answers are the same.
+/// Matthews correlation for any number of classes (Gorodkin 2004); 0 if all predictions or all answers are the same.
 ///
 /// # Panics
 /// Lists of different length.
@@ -52,7 +53,7 @@ pub fn matthews(predicted: &[usize], gold: &[usize]) -> f64 {
     }
 }
 
-/// Pearson correlation; `None` of fewer than two pairs, if one side is constant or a value is not finite.
+/// Pearson correlation; `None` for fewer than two pairs, if one side is constant or if a value is not finite.
 ///
 /// # Panics
 /// Lists of different length.
@@ -75,7 +76,8 @@ pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(correlation.clamp(-1.0, 1.0))
 }
 
-/// Spearman rank correlation, equal values sharing the mean of their ranks; `None` as [`pearson`].
+/// Spearman rank correlation, in which equal values share the mean of their ranks; `None` in the same cases as
+/// [`pearson`].
 ///
 /// # Panics
 /// Lists of different length.

@@ -1,5 +1,5 @@
 //! GLUE (Wang et al. 2018, arXiv 1804.07461): its nine tasks from its own TSV files or from Hugging Face parquet, its
-//! metrics, and predictions in the form that its server takes.
+//! metrics, and predictions in the format that its server accepts.
 
 pub mod metrics;
 mod read;

@@ -1,4 +1,4 @@
-//! A split of a task, wherever it lies under a data root and in which of the two forms.
+//! Reads a split of a task from a data root, in any of the possible places and either of the two formats.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use crate::texts::rows::{read as read_rows, table};
 pub enum Part {
     /// For training.
     Train,
-    /// GLUE's dev. The number is that of [`GlueTask::variants`]: MNLI has matched (0) and mismatched (1).
+    /// GLUE's dev set. The number is an index into [`GlueTask::variants`]: MNLI has matched (0) and mismatched (1).
     Validation(usize),
-    /// Without labels in the official files.
+    /// The test set, which has no labels in the official files.
     Test(usize),
 }
 
@@ -34,7 +34,7 @@ pub struct GlueItem {
 pub struct GlueSplit {
     /// The texts.
     pub items: Vec<GlueItem>,
-    /// Rows left out: those that QQP's own files break off in the middle, and those whose annotators disagreed (`-`).
+    /// Number of rows left out: rows that are truncated in QQP's own files, and rows whose annotators disagreed (`-`).
     pub left_out: usize,
     /// The files.
     pub paths: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct GlueSplit {
 /// Hugging Face's parquet (`validation-*.parquet`, in a folder `data` too).
 ///
 /// # Errors
-/// No such file, a malformed one, a row without a field or with an unknown label, with its place.
+/// A missing or malformed file, or a row without a field or with an unknown label, with its position.
 pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextError> {
     match files(root, task, part) {
         Some(paths) if paths[0].extension().is_some_and(|ending| ending == "tsv") => {
@@ -64,7 +64,7 @@ pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextE
     Err(TextError::read(root, message))
 }
 
-/// The files of a part of `task` under `root`, if they are there, wherever and in which form: see [`read`].
+/// The files of a part of `task` under `root`, if they exist, in any of the places and formats of [`read`].
 pub fn files(root: &Path, task: &GlueTask, part: Part) -> Option<Vec<PathBuf>> {
     let folders = [root.join(task.name), root.join(task.hub_name), root.to_path_buf()];
     for folder in &folders {
@@ -82,7 +82,7 @@ pub fn files(root: &Path, task: &GlueTask, part: Part) -> Option<Vec<PathBuf>> {
     None
 }
 
-/// Names of the part's file, GLUE's first.
+/// Possible names of the part's file, GLUE's own first.
 fn names(task: &GlueTask, part: Part) -> Vec<String> {
     let suffix = |variant: usize| task.variants[variant].0;
     match part {
@@ -114,10 +114,10 @@ fn parquet_files(folder: &Path, name: &str) -> Vec<PathBuf> {
     }
 }
 
-/// GLUE's own form: columns between tabs, quotes are quotes.
+/// GLUE's own format: tab-separated columns, in which quotes have no special meaning.
 fn tsv(task: &GlueTask, path: &Path) -> Result<Vec<Row>, TextError> {
     if task.name == "CoLA" && path.file_name().is_none_or(|name| name != "test.tsv") {
-        // Without a header; a source, the label, the author's mark, the sentence.
+        // Without a header; the columns are a source, the label, the author's mark and the sentence.
         let header = ["source", "label", "mark", "sentence"];
         let rows = table(path, b'\t', false, Some(&header))?;
         let headed = rows[0]
@@ -158,7 +158,7 @@ fn split(
 fn item(task: &GlueTask, row: &Row) -> Result<Option<GlueItem>, TextError> {
     let hub = !task.fields.iter().all(|field| row.has(field));
     let fields = if hub { task.hub_fields } else { task.fields };
-    // Some of QQP's rows end after a line break in a question.
+    // Some of QQP's rows end at a line break within a question.
     if task.name == "QQP" && fields.iter().any(|field| !row.has(field)) {
         return Ok(None);
     }
@@ -187,7 +187,7 @@ fn item(task: &GlueTask, row: &Row) -> Result<Option<GlueItem>, TextError> {
     }))
 }
 
-/// A label by number, by name, or a score.
+/// A label, given by number or name, or a score.
 fn answer(task: &GlueTask, label: &str) -> Result<Label, String> {
     if task.is_regression() {
         return match label.trim().parse::<f32>() {

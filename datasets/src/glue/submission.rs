@@ -1,4 +1,4 @@
-//! Predictions in the form that GLUE's server takes: `index<TAB>prediction`, a file a test set.
+//! Predictions in the format that GLUE's server accepts: lines `index<TAB>prediction`, one file per test set.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use super::read::GlueItem;
 use super::tasks::{GlueTask, Label};
 use crate::error::DataError;
 
-/// Writes the predictions for a test set of `task` into `folder`, which is made if absent: `SST-2.tsv`, for MNLI's two
-/// variants `MNLI-m.tsv` and `MNLI-mm.tsv`. Scores are cut to the range from 0 to 5. Gives back the file's path.
+/// Writes the predictions for a test set of `task` into `folder`, which is made if absent: `SST-2.tsv`; for MNLI's two
+/// variants, `MNLI-m.tsv` and `MNLI-mm.tsv`. Scores are clamped to the range from 0 to 5. Returns the path of the file.
 ///
 /// # Errors
-/// A folder or file that cannot be written; an older file is then left as it was.
+/// A folder or file that cannot be written; an older file is then left unchanged.
 ///
 /// # Panics
-/// Predictions of another number or kind than the items.
+/// Predictions whose number or kind differs from that of the items.
 pub fn write_predictions(
     folder: &Path,
     task: &GlueTask,
@@ -29,7 +29,7 @@ pub fn write_predictions(
     };
     let mut text = String::from("index\tprediction\n");
     for (number, prediction) in predictions.iter().enumerate() {
-        // The server counts lines from 0, whatever the file calls them.
+        // The server counts lines from 0, regardless of the ids in the file.
         text.push_str(&format!("{number}\t{}\n", spelled(prediction)));
     }
     let name = format!("{}{}", task.name, task.variants[variant].1);

@@ -2,10 +2,10 @@
 
 use super::metrics::{accuracy, f1, matthews, pearson, spearman};
 
-/// A measure of a task.
+/// A metric of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
-    /// Share of right answers.
+    /// Fraction of correct answers.
     Accuracy,
     /// F1 of class 1.
     F1,
@@ -29,8 +29,8 @@ impl Metric {
         }
     }
 
-    /// Its value, 1 at most, of predictions and right answers that are numbers of classes or scores; `None` where it is not
-    /// defined, as a correlation of answers that are all the same.
+    /// Its value, at most 1, for predictions and correct answers, given as class indices or scores; `None` if it is not
+    /// defined, such as a correlation of identical answers.
     ///
     /// # Panics
     /// Lists of different length.
@@ -46,17 +46,17 @@ impl Metric {
     }
 }
 
-/// The answer to a text: the number of a class, or a score.
+/// The answer for a text: a class index or a score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Label {
-    /// Number among [`GlueTask::labels`].
+    /// Index into [`GlueTask::labels`].
     Class(usize),
     /// Similarity from 0 to 5 (STS-B).
     Score(f32),
 }
 
 impl Label {
-    /// The number of the class, or the score.
+    /// The class index or the score.
     pub fn number(self) -> f64 {
         match self {
             Self::Class(class) => class as f64,
@@ -68,11 +68,11 @@ impl Label {
 /// A task.
 #[derive(Debug, PartialEq, Eq)]
 pub struct GlueTask {
-    /// Name in GLUE's tables, and of the folder in its download.
+    /// Name in GLUE's tables, also of the folder in its download.
     pub name: &'static str,
     /// Name among Hugging Face's configurations.
     pub hub_name: &'static str,
-    /// Fields of the text in TSV files; two for a pair.
+    /// Fields of the text in TSV files, two of them for a pair.
     pub fields: &'static [&'static str],
     /// The same in Hugging Face's parquet files.
     pub hub_fields: &'static [&'static str],
@@ -80,9 +80,9 @@ pub struct GlueTask {
     pub label_field: &'static str,
     /// Classes in Hugging Face's order; none for a regression.
     pub labels: &'static [&'static str],
-    /// Whether TSV files write labels by name; by number otherwise.
+    /// Whether labels in TSV files are names; otherwise they are numbers.
     pub labels_by_name: bool,
-    /// Its metrics, that by which runs are compared first.
+    /// Its metrics; runs are compared by the first one.
     pub metrics: &'static [Metric],
     /// Suffixes of validation and test files, and of the files of predictions: MNLI has two of each.
     pub variants: &'static [(&'static str, &'static str)],
@@ -187,7 +187,7 @@ pub const TASKS: [GlueTask; 9] = [
     },
 ];
 
-/// The task of that name, GLUE's or Hugging Face's, in capitals or not.
+/// The task with that name in GLUE or at Hugging Face, in any case.
 ///
 /// # Errors
 /// An unknown name.
@@ -202,7 +202,7 @@ pub fn task(name: &str) -> Result<&'static GlueTask, String> {
 }
 
 impl GlueTask {
-    /// Outputs that a model has for it.
+    /// Number of outputs of a model for it.
     pub fn outputs(&self) -> usize {
         self.labels.len().max(1)
     }
@@ -212,8 +212,8 @@ impl GlueTask {
         self.labels.is_empty()
     }
 
-    /// Each of its metrics, in percent of its largest value; `None` where it is not defined, as a correlation of answers
-    /// that are all the same.
+    /// Each of its metrics, in percent of its maximum; `None` if it is not defined, such as a correlation of identical
+    /// answers.
     ///
     /// # Panics
     /// Lists of different length, or labels of another kind of task.

@@ -10,12 +10,11 @@ use crate::language::{Examples, Fields, TextError, example, records};
 pub struct Set {
     /// Name in tables.
     pub name: &'static str,
-    /// Folder under the data root; it holds test.json.
+    /// Folder under the data root, with test.json.
     pub folder: &'static str,
     /// True if the answer is a letter from A to E.
     pub letter: bool,
-    /// True if the set counts in the average. The others leak into Math10k through MAWPS: the paper
-    /// leaves them out.
+    /// True if the set counts in the average. The others leak into Math10k through MAWPS, so the paper leaves them out.
     pub scored: bool,
 }
 
@@ -39,10 +38,10 @@ const fn set(name: &'static str, folder: &'static str, letter: bool, scored: boo
     }
 }
 
-/// Math10k under `root`; where it is missing, LLM-Adapters' smaller math_data.json.
+/// Math10k under `root`; if it is missing, LLM-Adapters' smaller math_data.json.
 ///
 /// # Errors
-/// Neither file is there.
+/// Neither file exists.
 pub fn train_file(root: &Path) -> Result<PathBuf, TextError> {
     let [usual, smaller] = ["math_10k.json", "math_data.json"].map(|name| root.join("ft-training_set").join(name));
     match (usual.is_file(), smaller.is_file()) {
@@ -55,11 +54,11 @@ pub fn train_file(root: &Path) -> Result<PathBuf, TextError> {
     }
 }
 
-/// Training examples of `files`, their outputs as they are; those with an empty output and objects of another shape are
-/// left out and counted.
+/// Training examples in `files`, with unchanged outputs; those with an empty output and objects without the expected
+/// fields are left out and counted.
 ///
 /// # Errors
-/// A file that cannot be read or holds no example.
+/// A file that cannot be read or has no examples.
 pub fn train(files: &[PathBuf]) -> Result<Examples, TextError> {
     example::read(files, &Fields::default())
 }

@@ -1,5 +1,5 @@
-//! Programming tasks with tests, HumanEval's (Chen et al. 2021, arXiv 2107.03374) and MBPP's (Austin et al. 2021, arXiv
-//! 2108.07732), and instructions answered with code, CodeFeedback's.
+//! Programming tasks with tests from HumanEval (Chen et al. 2021, arXiv 2107.03374) and MBPP (Austin et al. 2021, arXiv
+//! 2108.07732), and coding instructions from CodeFeedback.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,32 +12,32 @@ use crate::language::{Example, Examples, Template, TextError, example};
 /// A benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Benchmark {
-    /// Functions begun in Python, to be completed.
+    /// Beginnings of Python functions, to be completed.
     HumanEval,
-    /// Tasks in words.
+    /// Tasks described in words.
     Mbpp,
-    /// Generated ones: an expression each.
+    /// Generated tasks, solved by an expression each.
     Sample,
 }
 
 /// A programming task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CodeTask {
-    /// Name, as in files of samples.
+    /// Name in files of samples.
     pub id: String,
-    /// Of which benchmark.
+    /// The benchmark.
     pub benchmark: Benchmark,
-    /// What is asked for: the beginning of a function (HumanEval), or words (MBPP).
+    /// The task: the beginning of a function (HumanEval), or a description (MBPP).
     pub prompt: String,
-    /// Code that stands before what is written.
+    /// Code before the completion.
     pub before: String,
-    /// Code that stands after it and raises if the program is wrong.
+    /// Code after the completion, which raises an exception if the program is wrong.
     pub after: String,
-    /// The tests that a prompt shows (MBPP).
+    /// The tests that are shown in the prompt (MBPP).
     pub shown: Vec<String>,
     /// The benchmark's own solution.
     pub solution: String,
-    /// Arguments and result of calls, where the task is an expression.
+    /// Arguments and results of calls, if the task is solved by an expression.
     pub cases: Vec<(Vec<i64>, i64)>,
 }
 
@@ -48,7 +48,7 @@ impl CodeTask {
     }
 }
 
-/// The tasks of a file of HumanEval (HumanEval.jsonl or .jsonl.gz) or MBPP (mbpp.jsonl or sanitized-mbpp.json).
+/// The tasks in a file of HumanEval (HumanEval.jsonl or .jsonl.gz) or MBPP (mbpp.jsonl or sanitized-mbpp.json).
 ///
 /// # Errors
 /// A file that cannot be read, a task that lacks a field, a name that occurs twice.
@@ -85,7 +85,7 @@ fn human_eval(record: &Record) -> Result<CodeTask, TextError> {
 }
 
 fn mbpp(record: &Record) -> Result<CodeTask, TextError> {
-    // The sanitized file names the text `prompt`, and lists imports where the other has code to be run first.
+    // In the sanitized file, the text is called `prompt`, and a list of imports replaces the other file's setup code.
     let text = match record.value("text") {
         Some(_) => record.required("text")?,
         None => record.required("prompt")?,
@@ -109,7 +109,7 @@ fn mbpp(record: &Record) -> Result<CodeTask, TextError> {
     })
 }
 
-/// The strings of a list; none if it is absent.
+/// The strings in a list; empty if it is absent.
 fn lines(record: &Record, name: &str) -> Result<Vec<String>, TextError> {
     let wrong = || record.error(format!("field '{name}' is no list of strings"));
     match record.value(name) {
@@ -122,7 +122,7 @@ fn lines(record: &Record, name: &str) -> Result<Vec<String>, TextError> {
     }
 }
 
-/// What MBPP's authors keep for prompts; their test set is what follows, up to [`MBPP_LAST`].
+/// The last task that MBPP's authors reserve for prompts; the test set follows, up to [`MBPP_LAST`].
 pub const MBPP_PROMPTS: u32 = 10;
 /// The last task of MBPP's test set.
 pub const MBPP_LAST: u32 = 510;
@@ -132,14 +132,15 @@ pub fn mbpp_number(task: &CodeTask) -> Option<u32> {
     task.id.strip_prefix("MBPP/")?.parse().ok()
 }
 
-/// What opens and closes a block of code.
+/// Opens and closes a block of code.
 const FENCE: &str = "```";
 
-/// CodeFeedback as the LoRA-GA protocol has it: those examples whose answers hold a fenced block, in file order, the answer
-/// cut after the first one. Prompt and answer are joined by a space. Also plain `instruction` and `output`.
+/// CodeFeedback by the LoRA-GA protocol: the examples whose answers contain a fenced block, in file order, with the
+/// answer cut after the first block. Prompt and answer are joined by a space. Plain `instruction` and `output` are
+/// read, too.
 ///
 /// # Errors
-/// A file that cannot be read or holds no such example.
+/// A file that cannot be read or has no such example.
 pub fn feedback(paths: &[PathBuf]) -> Result<Examples, TextError> {
     example::read_with(paths, |record| {
         let named = |usual: &str, other: &str| match record.value(usual) {
@@ -153,7 +154,7 @@ pub fn feedback(paths: &[PathBuf]) -> Result<Examples, TextError> {
         let answer = named("answer", "output")?;
         Ok(Example::Completion {
             prompt: Template::Alpaca.prompt(&query, ""),
-            // An answer without code teaches nothing here: it counts as empty.
+            // An answer without code is useless here and counts as empty.
             completion: first_block(&answer).map_or(String::new(), |answer| format!(" {answer}")),
         })
     })

@@ -11,11 +11,11 @@ use crate::language::{Example, Examples, TextError, example, records};
 pub struct Set {
     /// Name in tables.
     pub name: &'static str,
-    /// Folder under the data root; it holds test.json, some also train.json.
+    /// Folder under the data root, with test.json and sometimes train.json.
     pub folder: &'static str,
 }
 
-/// The eight sets, in the order in which the new code joins their training files.
+/// The eight sets, in the order in which the new code concatenates their training files.
 pub const SETS: [Set; 8] = [
     set("BoolQ", "boolq"),
     set("PIQA", "piqa"),
@@ -31,8 +31,8 @@ const fn set(name: &'static str, folder: &'static str) -> Set {
     Set { name, folder }
 }
 
-/// Training files under `root`, and the sets that have none: the old code reads the 170k file, the new one the sets' own
-/// files one after the other.
+/// Training files under `root`, and the sets without one: the old code reads the 170k file, the new code the sets' own
+/// files in order.
 ///
 /// # Errors
 /// No file at all.
@@ -55,10 +55,10 @@ pub fn train_files(root: &Path, protocol: Protocol) -> Result<(Vec<PathBuf>, Vec
     }
 }
 
-/// Training examples of `files` with the targets of `protocol`; an object that lacks a field is left out and counted.
+/// Training examples in `files` with the targets of `protocol`; objects that lack a field are left out and counted.
 ///
 /// # Errors
-/// A file that cannot be read or holds no example.
+/// A file that cannot be read or has no examples.
 pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Examples, TextError> {
     example::read_with(files, |record| {
         let (output, answer) = (record.required("output")?, record.required("answer")?);
@@ -151,7 +151,7 @@ mod tests {
             let missing = train_files(root.path(), protocol).unwrap_err().to_string();
             assert!(missing.contains(file) && missing.contains("--train-file"), "{missing}");
         }
-        // One set's file is enough, and the others are told of.
+        // The file of one set is enough; the others are reported.
         std::fs::write(root.path().join("boolq/train.json"), item("true")).unwrap();
         let (files, missing) = train_files(root.path(), Protocol::New).unwrap();
         assert_eq!((files.len(), missing.len(), missing[0]), (1, 7, "PIQA"));

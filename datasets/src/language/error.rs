@@ -1,4 +1,4 @@
-//! What can be wrong with language data on disk.
+//! Errors of language data on disk.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub enum TextError {
         /// What the system says, or what to do.
         message: String,
     },
-    /// A line that is no JSON object, or lacks a field.
+    /// A line that is not a JSON object, or lacks a field.
     #[error("{path}:{line}: {message}")]
     Line {
         /// The file.
@@ -38,7 +38,7 @@ pub enum TextError {
     Empty {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         what: &'static str,
     },
 }

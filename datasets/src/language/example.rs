@@ -16,19 +16,19 @@ pub struct Chat {
     pub tools: Vec<Value>,
 }
 
-/// One training example. Only the response (output, completion, the assistant's turns) is learned.
+/// A training example. Only the response (output, completion, the assistant's turns) is trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Example {
-    /// A task in words, its input (often empty), and the wanted output.
+    /// A task described in words, its input (often empty), and the expected output.
     Instruction {
         /// The task.
         instruction: String,
-        /// What it acts on.
+        /// The input of the task.
         input: String,
         /// The response.
         output: String,
     },
-    /// A text and how it goes on.
+    /// A text and its continuation.
     Completion {
         /// The text.
         prompt: String,
@@ -40,7 +40,7 @@ pub enum Example {
 }
 
 impl Example {
-    /// True if there is nothing to learn from it.
+    /// True if it has nothing to train on.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Instruction { output, .. } => output.trim().is_empty(),
@@ -58,21 +58,21 @@ impl Example {
 /// Names of the fields in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fields {
-    /// The task in words.
+    /// The task, described in words.
     pub instruction: String,
-    /// What the task acts on; may be absent.
+    /// The input of the task; may be absent.
     pub input: String,
     /// The response to an instruction.
     pub output: String,
     /// A text, or the messages before the completion.
     pub prompt: String,
-    /// How it goes on.
+    /// The continuation.
     pub completion: String,
-    /// A conversation; `conversations` where a file lacks it.
+    /// A conversation; `conversations` if a file lacks this field.
     pub messages: String,
-    /// What the assistant is told first; may be absent.
+    /// The system message; may be absent.
     pub system: String,
-    /// Turns before an instruction, pairs of a question and an answer; may be absent.
+    /// Turns before an instruction, as pairs of question and answer; may be absent.
     pub history: String,
     /// The tools of a conversation; may be absent.
     pub tools: String,
@@ -95,14 +95,14 @@ impl Default for Fields {
     }
 }
 
-/// Usual names of a conversation.
+/// Usual field names of a conversation.
 const MESSAGES: [&str; 2] = ["messages", "conversations"];
 
 impl Fields {
-    /// The names with `renames` applied, each `field=name in the file`.
+    /// The names after applying `renames`, each of the form `field=name in the file`.
     ///
     /// # Errors
-    /// An entry of another form or an unknown field.
+    /// A malformed entry or an unknown field.
     pub fn renamed(renames: &[String]) -> Result<Self, String> {
         let mut fields = Self::default();
         for rename in renames {
@@ -141,15 +141,15 @@ pub struct Examples {
     pub empty: usize,
     /// Left out because they cannot be read.
     pub bad: usize,
-    /// Why the first ones of those cannot be read, each with its file and line.
+    /// Reasons for the first few of those, each with file and line.
     pub reasons: Vec<String>,
     /// The files that examples were read from.
     files: Vec<PathBuf>,
-    /// File and place of each example that was read from one.
+    /// File and position of each example that was read from a file.
     places: Vec<(usize, Place)>,
 }
 
-/// Reasons that are kept of examples that cannot be read.
+/// Number of reasons that are kept for examples that cannot be read.
 const MOST_REASONS: usize = 5;
 
 impl From<Vec<Example>> for Examples {
@@ -170,7 +170,7 @@ impl Examples {
         }
     }
 
-    /// `message` about the example of that index, with its file and line, or its number where it is of no file.
+    /// `message` about the example with that index, with its file and line, or with its number if it is from no file.
     pub fn about(&self, index: usize, message: String) -> String {
         match self.places.get(index) {
             Some((file, place)) => place.error(&self.files[*file], message).to_string(),
@@ -178,7 +178,7 @@ impl Examples {
         }
     }
 
-    /// What a user should know of the examples that cannot be read; `None` if there are none.
+    /// A summary for the user of the examples that cannot be read; `None` if there are none.
     pub fn describe_bad(&self) -> Option<String> {
         let more = match self.bad - self.reasons.len().min(self.bad) {
             0 => String::new(),
@@ -193,16 +193,16 @@ impl Examples {
     }
 }
 
-/// The examples of `paths`, one file after the other; those with an empty response and those that cannot be read are left
-/// out and counted.
+/// The examples in `paths`, file by file; those with an empty response and those that cannot be read are left out and
+/// counted.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds nothing to learn from: with the first example's reason, if it has one.
+/// A file that cannot be read or has no usable example, with the reason for the first example, if there is one.
 pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Examples, TextError> {
     read_with(paths, |record| parse(record, fields))
 }
 
-/// As [`read`], each example made by `parse`.
+/// Same as [`read`], but `parse` makes each example.
 pub(super) fn read_with(
     paths: &[PathBuf],
     parse: impl Fn(&Record) -> Result<Example, TextError>,
@@ -273,7 +273,7 @@ pub(super) fn parse(record: &Record, fields: &Fields) -> Result<Example, TextErr
     )))
 }
 
-/// A task in words; a conversation where the record has a system message or earlier turns.
+/// A task described in words; a conversation if the record has a system message or earlier turns.
 fn instruction(record: &Record, fields: &Fields) -> Result<Example, TextError> {
     let instruction = record.required(&fields.instruction)?;
     let input = record.text(&fields.input)?.unwrap_or_default();
@@ -314,7 +314,7 @@ fn instruction(record: &Record, fields: &Fields) -> Result<Example, TextError> {
     chat(record, fields, turns)
 }
 
-/// TRL's conversational prompt and completion: only the completion is learned.
+/// TRL's conversational prompt and completion: only the completion is trained on.
 fn conversational(record: &Record, fields: &Fields) -> Result<Example, TextError> {
     let part = |name: &str, role: &str| match record.value(name) {
         Some(Value::String(text)) => Ok(vec![Message::new(role, text)]),
@@ -327,7 +327,7 @@ fn conversational(record: &Record, fields: &Fields) -> Result<Example, TextError
     chat(record, fields, turns)
 }
 
-/// The messages of field `name`, a list or one written as JSON.
+/// The messages in field `name`, given as a list or as JSON text.
 fn turns(record: &Record, name: &str) -> Result<Vec<Message>, TextError> {
     let turns = list(record, name, "messages")?;
     let turns = turns.iter().enumerate();
@@ -339,7 +339,7 @@ fn turns(record: &Record, name: &str) -> Result<Vec<Message>, TextError> {
         .collect()
 }
 
-/// The list of field `name`, which tables may keep as text; empty if it is absent.
+/// The list in field `name`, which tables may store as text; empty if absent.
 fn list(record: &Record, name: &str, of: &str) -> Result<Vec<Value>, TextError> {
     let other = |found: &str| record.error(format!("field '{name}' is {found}, expected a list of {of}"));
     match record.value(name) {
@@ -367,7 +367,7 @@ fn chat(record: &Record, fields: &Fields, mut messages: Vec<Message>) -> Result<
             }
         }
     }
-    // What follows the assistant's last turn is nobody's prompt.
+    // Turns after the assistant's last one do not prompt anything.
     let last = messages.iter().rposition(Message::is_of_assistant);
     messages.truncate(last.map_or(0, |last| last + 1));
     let tools = list(record, &fields.tools, "tools")?;

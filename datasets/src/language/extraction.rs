@@ -1,4 +1,4 @@
-//! Answers out of outputs, by the rules of the evaluators released with the WeGeFT paper (arXiv 2312.00700).
+//! Extracts answers from outputs, by the rules of the evaluators released with the WeGeFT paper (arXiv 2312.00700).
 
 use std::sync::LazyLock;
 
@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::language::template::ALPACA_MARKER;
 
-/// Which of the two released code versions is followed, that of GIFT (the paper's second and third version) or that of
-/// WeGeFT (its fifth); their rows must not be mixed.
+/// The released code version to follow: GIFT's (the paper's second and third version) or WeGeFT's (its fifth). Their
+/// results must not be mixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// WeGeFT's (v5): the text after the marker's last occurrence; targets are the files' output field.
+    /// WeGeFT's (v5): the answer follows the last occurrence of the marker; targets are the output field of the files.
     #[default]
     New,
-    /// GIFT's (v2/v3): after the first occurrence; commonsense targets are the marker phrase and the answer.
+    /// GIFT's (v2/v3): the answer follows the first occurrence of the marker; commonsense targets are the marker phrase
+    /// and the answer.
     Old,
 }
 
@@ -35,7 +36,7 @@ impl Protocol {
         }
     }
 
-    /// What the model is trained to say: `output` as the file has it, or the marker phrase and `answer`.
+    /// The training target: the file's `output`, or the marker phrase and `answer`.
     pub fn commonsense_target(self, output: &str, answer: &str) -> String {
         match self {
             Self::New => output.to_string(),
@@ -54,8 +55,8 @@ impl Protocol {
     }
 }
 
-/// The label that `text` states: all that follows the marker, trimmed. Stricter than the keyword search of
-/// LLM-Adapters' own evaluator: "true." is not "true".
+/// The label in `text`: everything after the marker, trimmed. Stricter than the keyword search of LLM-Adapters' own
+/// evaluator: "true." is not "true".
 pub fn label(text: &str, protocol: Protocol) -> Option<String> {
     let marker = match protocol {
         Protocol::New => COMMONSENSE_MARKER.to_string(),
@@ -64,12 +65,12 @@ pub fn label(text: &str, protocol: Protocol) -> Option<String> {
     protocol.after(text, &marker).map(|rest| rest.trim().to_string())
 }
 
-/// What follows Alpaca's response marker.
+/// The text after Alpaca's response marker.
 pub fn response(text: &str, protocol: Protocol) -> Option<&str> {
     protocol.after(text, ALPACA_MARKER)
 }
 
-/// The last number of `text`, commas left out first.
+/// The last number in `text`, after removing commas.
 pub fn number(text: &str) -> Option<f64> {
     static NUMBER: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"-?[0-9]+\.?[0-9]*").expect("the pattern is a valid one"));
@@ -77,8 +78,8 @@ pub fn number(text: &str) -> Option<f64> {
     NUMBER.find_iter(&text).last()?.as_str().parse().ok()
 }
 
-/// The first capital letter from A to E anywhere in `text`: the rule of the released code, kept because the
-/// published numbers were made with it. "A car …" answers A, so the metric is noisy.
+/// The first capital letter from A to E anywhere in `text`: the rule of the released code, kept because the published
+/// numbers depend on it. It reads "A car …" as the answer A, so the metric is noisy.
 pub fn letter(text: &str) -> Option<char> {
     text.chars().find(|letter| ('A'..='E').contains(letter))
 }
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(number("The answer is $18.50"), Some(18.5));
         assert_eq!(number("it is -4"), Some(-4.0));
         assert_eq!(number("10 - 4"), Some(4.0));
-        // The sign is taken wherever it touches the digits, as in the reference.
+        // A sign counts wherever it touches the digits, as in the reference.
         assert_eq!(number("10-4"), Some(-4.0));
         assert_eq!(number("none"), None);
     }

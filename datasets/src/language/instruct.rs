@@ -1,4 +1,5 @@
-//! Instruction tuning: its training sets as they are distributed, and the prompts of AlpacaEval and MT-Bench.
+//! Instruction tuning: the training sets in the formats in which they are distributed, and the prompts of AlpacaEval
+//! and MT-Bench.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +8,17 @@ use serde_json::Value;
 use crate::language::records::{self, Record};
 use crate::language::{Example, Examples, Fields, Message, Template, TextError, example};
 
-/// Whose protocol training examples follow.
+/// The protocol for training examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recipe {
-    /// As the files are: the WeGeFT paper's older runs, on Alpaca and UltraFeedback.
+    /// The examples as in the files, as in the WeGeFT paper's earlier runs on Alpaca and UltraFeedback.
     Plain,
-    /// LoRA-GA's, on WizardLM: a space before each answer, and none that refuses.
+    /// LoRA-GA's, for WizardLM: a space before each answer, and no answers that refuse.
     LoraGa,
 }
 
-/// The examples of `paths`: Alpaca's instruction, input and output; UltraFeedback, of which the chosen answer is kept, or of
-/// several completions the one with the best score; and whatever [`example::read`] reads.
+/// The examples in `paths`: Alpaca's instruction, input and output; UltraFeedback with its chosen answer, or with the
+/// best-scored of several completions; and everything that [`example::read`] reads.
 ///
 /// # Errors
 /// As [`example::read`].
@@ -61,7 +62,7 @@ fn chosen_answer(record: &Record, chosen: &Value) -> Result<Example, TextError> 
     }
 }
 
-/// A question and its answer as an instruction, longer conversations as they are; `None` without either.
+/// A single question and answer become an instruction; longer conversations stay unchanged; `None` if there is neither.
 fn conversation(messages: Vec<Message>) -> Option<Example> {
     match &messages[..] {
         [question, answer] if question.role == "user" && answer.is_of_assistant() => Some(Example::Instruction {
@@ -77,7 +78,8 @@ fn conversation(messages: Vec<Message>) -> Option<Example> {
     }
 }
 
-/// UltraFeedback as its authors have it: the completion of the greatest `overall_score`, the first of several.
+/// UltraFeedback in its authors' format: the completion with the greatest `overall_score`, the first one in case of
+/// ties.
 fn best_answer(record: &Record, completions: &[Value]) -> Result<Example, TextError> {
     let mut best: Option<(f64, &str)> = None;
     for completion in completions {
@@ -96,7 +98,7 @@ fn best_answer(record: &Record, completions: &[Value]) -> Result<Example, TextEr
     })
 }
 
-/// As LoRA-GA reads an instruction; one whose answer refuses becomes empty, so that it is left out.
+/// An instruction in LoRA-GA's form; if the answer refuses, it becomes empty, so the example is left out.
 fn spaced(example: Example) -> Example {
     let Example::Instruction {
         instruction,
@@ -117,20 +119,20 @@ fn spaced(example: Example) -> Example {
     }
 }
 
-/// A prompt of AlpacaEval, and the answer that others are compared with.
+/// A prompt of AlpacaEval, and the baseline answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
     /// The prompt.
     pub instruction: String,
-    /// Which of the benchmark's parts it is of.
+    /// The part of the benchmark to which it belongs.
     pub dataset: String,
     /// The baseline's answer.
     pub output: Option<String>,
-    /// Who wrote it.
+    /// The author of that answer.
     pub generator: String,
 }
 
-/// The prompts of alpaca_eval.json, or the answers of a model_outputs.json.
+/// The prompts in alpaca_eval.json, or the answers in a model_outputs.json.
 ///
 /// # Errors
 /// A file that cannot be read, an item without an instruction.
@@ -151,16 +153,16 @@ pub fn alpaca_eval(path: &Path) -> Result<Vec<Compared>, TextError> {
 pub struct Conversation {
     /// Its number.
     pub id: u64,
-    /// Its category, which has a temperature.
+    /// Its category, which determines the temperature.
     pub category: String,
-    /// What the user says, turn by turn.
+    /// The user's turns.
     pub turns: Vec<String>,
-    /// Right answers to the turns, where there are any.
+    /// Reference answers for the turns, if there are any.
     pub reference: Vec<String>,
 }
 
 impl Conversation {
-    /// The temperature that FastChat answers this category at.
+    /// FastChat's temperature for this category.
     pub fn temperature(&self) -> f64 {
         match self.category.as_str() {
             "extraction" | "math" | "coding" | "reasoning" => 0.0,
@@ -169,13 +171,13 @@ impl Conversation {
         }
     }
 
-    /// Whether its judge sees right answers.
+    /// Whether the judge sees reference answers.
     pub fn needs_reference(&self) -> bool {
         matches!(self.category.as_str(), "math" | "reasoning" | "coding")
     }
 }
 
-/// The questions of question.jsonl, with the reference answers of `references` in FastChat's form, if there are any.
+/// The questions in question.jsonl, with the reference answers in `references` in FastChat's format, if given.
 ///
 /// # Errors
 /// A file that cannot be read, a question without number, category or turns.

@@ -1,9 +1,9 @@
-//! JSON as people write it, made standard before it is parsed: Python's NaN and Infinity become null, and a whole number
-//! too great for 64 bits becomes the text that it is, not the nearest float.
+//! Converts non-standard JSON to standard JSON before parsing: Python's NaN and Infinity become null, and an integer
+//! that does not fit into 64 bits becomes a string, not the nearest float.
 
 use std::borrow::Cow;
 
-/// `text` as standard JSON; what is wrong in another way stays as it is, for the parser to name.
+/// `text` as standard JSON; other errors are left for the parser to report.
 pub(super) fn standard(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let (mut made, mut copied, mut at) = (String::new(), 0, 0);
@@ -51,7 +51,7 @@ pub(super) fn standard(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The place after the string that begins at `at`.
+/// The position after the string that begins at `at`.
 fn after_string(bytes: &[u8], mut at: usize) -> usize {
     at += 1;
     while at < bytes.len() {
@@ -64,7 +64,7 @@ fn after_string(bytes: &[u8], mut at: usize) -> usize {
     bytes.len()
 }
 
-/// True for a number that 64 bits do not hold: a whole one, or one beyond the floats.
+/// True for a number that does not fit into 64 bits: a large integer, or one beyond the range of floats.
 fn is_too_great(number: &str) -> bool {
     let digits = number.strip_prefix('-').unwrap_or(number);
     match digits.bytes().all(|byte| byte.is_ascii_digit()) {

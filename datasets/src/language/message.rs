@@ -1,4 +1,4 @@
-//! One turn of a conversation, in any of the spellings that files have.
+//! A turn of a conversation, in any of the formats found in files.
 
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
@@ -7,24 +7,24 @@ use serde_json::{Map, Value, json};
 
 use crate::language::records::kind;
 
-/// One turn of a conversation. As a chat template reads it (serialized) it is the object of the file: role, content and
-/// whatever else it has (`tool_calls`, `name`, `reasoning_content`, …), without what is null there.
+/// A turn of a conversation. Chat templates see it (serialized) as the object in the file: role, content and any other
+/// fields (`tool_calls`, `name`, `reasoning_content`, …), without those that are null.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// system, user, assistant or tool, or what else the model's template knows.
+    /// system, user, assistant or tool, or another role that the model's template knows.
     pub role: String,
-    /// What is said; the parts of a list of text parts joined; empty where there is none.
+    /// The text; a list of text parts is joined; empty if there is none.
     pub content: String,
-    /// Whether an assistant's turn is trained on (OpenAI's `weight` of 0 says that it is not).
+    /// Whether an assistant turn is trained on (not if OpenAI's `weight` is 0).
     pub learned: bool,
     /// The file's other fields.
     pub fields: Map<String, Value>,
-    /// The content is null in the file.
+    /// True if the content is null in the file.
     null: bool,
 }
 
 impl Message {
-    /// What `role` says.
+    /// A message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             role: role.into(),
@@ -45,11 +45,11 @@ impl Message {
         self.role == "assistant"
     }
 
-    /// The message of a JSON object: `{role, content}` as in most files, or `{from, value}` as ShareGPT has it, with its
-    /// names of roles.
+    /// The message in a JSON object: `{role, content}` as in most files, or `{from, value}` as in ShareGPT, with its
+    /// role names.
     ///
     /// # Errors
-    /// A value that is no object, has no role or no content that is text, or has a weight other than 0 and 1.
+    /// A value that is not an object, has no role or no text as content, or has a weight other than 0 and 1.
     pub fn from_json(value: &Value) -> Result<Self, String> {
         let Value::Object(object) = value else {
             return Err(format!(
@@ -77,7 +77,7 @@ impl Message {
             Some(other) => return Err(format!("has {} as 'content', expected a string", kind(other))),
         }
         if role == "function_call" {
-            // ShareGPT's call of a tool, its name and arguments written as JSON.
+            // ShareGPT's tool call, with name and arguments as JSON text.
             let call: Value = serde_json::from_str(&message.content)
                 .map_err(|e| format!("is a function_call whose value is no JSON ({e})"))?;
             let calls = if call.is_array() { call } else { json!([call]) };
@@ -99,7 +99,7 @@ impl Message {
     }
 }
 
-/// Chat templates' name of a role that ShareGPT-like files spell differently.
+/// The chat templates' name for a role that has a different name in ShareGPT-like files.
 fn usual(role: &str) -> &str {
     match role {
         "human" => "user",
@@ -109,7 +109,7 @@ fn usual(role: &str) -> &str {
     }
 }
 
-/// Tables keep lists of calls as text.
+/// Tables store lists of calls as text.
 fn parsed(name: &str, value: &Value) -> Value {
     match value {
         Value::String(text) if name == "tool_calls" => serde_json::from_str(text).unwrap_or(value.clone()),
@@ -117,7 +117,7 @@ fn parsed(name: &str, value: &Value) -> Value {
     }
 }
 
-/// The text of content parts, one after the other.
+/// The concatenated text of content parts.
 fn joined(parts: &[Value]) -> Result<String, String> {
     let mut text = String::new();
     for (index, part) in parts.iter().enumerate() {

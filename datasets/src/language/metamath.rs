@@ -1,5 +1,6 @@
-//! MetaMathQA (Yu et al. 2023, arXiv 2309.12284) to train on and GSM8K (Cobbe et al. 2021, arXiv 2110.14168) to test on, as
-//! two published comparisons have them: LoRA-GA's (arXiv 2407.05000), which WeGeFT follows, and PEFT's method_comparison.
+//! MetaMathQA (Yu et al. 2023, arXiv 2309.12284) for training and GSM8K (Cobbe et al. 2021, arXiv 2110.14168) for
+//! testing, as in two published comparisons: LoRA-GA's (arXiv 2407.05000), which WeGeFT follows, and PEFT's
+//! method_comparison.
 
 use std::path::Path;
 
@@ -9,13 +10,13 @@ use super::error::TextError;
 use super::records::{self, Record};
 use crate::language::question::Verdict;
 
-/// Whose comparison.
+/// A published comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Comparison {
-    /// LoRA-GA's: questions of the GSM kinds, answers that end in `#### n`.
+    /// LoRA-GA's: questions of the GSM types, answers that end in `#### n`.
     LoraGa,
-    /// PEFT's: all questions, answers as they are.
+    /// PEFT's: all questions, unchanged answers.
     Peft,
 }
 
@@ -24,26 +25,26 @@ pub enum Comparison {
 pub struct Pair {
     /// What the model reads.
     pub prompt: String,
-    /// What it learns to write.
+    /// The training target.
     pub response: String,
 }
 
-/// Training pairs, and how many rows were left out for what.
+/// Training pairs, and the numbers of rows that were left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pairs {
-    /// In the file's order.
+    /// In file order.
     pub pairs: Vec<Pair>,
-    /// Rows of other kinds than GSM.
+    /// Rows of types other than GSM.
     pub other_kinds: usize,
     /// Rows that are too long.
     pub too_long: usize,
 }
 
-/// Characters of question and answer together, with a space, that PEFT's comparison takes at most.
+/// Maximum number of characters of question, a space and answer together in PEFT's comparison.
 const MOST_CHARACTERS: usize = 1300;
 
 impl Comparison {
-    /// Its names, as flags have them.
+    /// Names for flags.
     pub const NAMES: [&str; 2] = ["lora-ga", "peft"];
 
     /// The comparison of that name.
@@ -61,7 +62,7 @@ impl Comparison {
         }
     }
 
-    /// What a model reads of a question.
+    /// The prompt for a question.
     pub fn prompt(self, question: &str) -> String {
         match self {
             Self::LoraGa => format!("Q: {question}\nA: "),
@@ -69,7 +70,7 @@ impl Comparison {
         }
     }
 
-    /// What a model reads of a test question: LoRA-GA has one space more than a prompt, as before an answer in training.
+    /// The prompt for a test question: LoRA-GA's has an additional space at the end, as before an answer in training.
     pub fn test_prompt(self, question: &str) -> String {
         match self {
             Self::LoraGa => self.prompt(question) + " ",
@@ -77,11 +78,11 @@ impl Comparison {
         }
     }
 
-    /// The pairs of a MetaMathQA file (JSON, JSONL or parquet with `query`, `response` and `type`). LoRA-GA's limit counts
-    /// tokens, which the caller knows.
+    /// The pairs in a MetaMathQA file (JSON, JSONL or parquet with `query`, `response` and `type`). LoRA-GA's limit
+    /// counts tokens; the caller must apply it.
     ///
     /// # Errors
-    /// A file that cannot be read, a row without one of the fields, no row that is left.
+    /// A file that cannot be read, a row without one of the fields, no remaining rows.
     pub fn train(self, path: &Path) -> Result<Pairs, TextError> {
         let mut read = Pairs::default();
         for record in records::read(path)? {
@@ -119,7 +120,7 @@ impl Comparison {
         }
     }
 
-    /// Questions and right answers of a GSM8K file (JSON, JSONL or parquet with `question` and `answer`).
+    /// Questions and correct answers in a GSM8K file (JSON, JSONL or parquet with `question` and `answer`).
     ///
     /// # Errors
     /// A file that cannot be read, a row without one of the fields, an answer without a number after `####`.
@@ -134,7 +135,7 @@ impl Comparison {
         records::read(path)?.into_iter().map(pair).collect()
     }
 
-    /// Judges `text`, prompt and output together, by the worked answer `right`.
+    /// Judges `text`, that is prompt and output, by the worked answer `right`.
     pub fn judge(self, text: &str, right: &str) -> Verdict {
         match self {
             Self::LoraGa => {
@@ -163,14 +164,14 @@ impl Comparison {
     }
 }
 
-/// The number after `####` of a right answer, commas left out.
+/// The number after `####` in a correct answer, without commas.
 pub fn gold(answer: &str) -> Option<f64> {
     let number = answer.rsplit("####").next()?.replace(',', "");
     number.trim().parse().ok()
 }
 
-/// LoRA-GA's extraction: the digits right after the first `####` and the spaces behind it. It drops signs and stops at commas,
-/// on both sides alike: "1,000" counts as "1" (as the released code has it).
+/// LoRA-GA's extraction: the digits right after the first `####` and any spaces. It stops at signs and commas, in
+/// answers and references alike: "1,000" counts as "1" (as in the released code).
 fn first_digits(text: &str) -> Option<u64> {
     let (_, after) = text.split_once("####")?;
     let after = after.trim_start();
@@ -178,7 +179,8 @@ fn first_digits(text: &str) -> Option<u64> {
     after[..end].parse().ok()
 }
 
-/// PEFT's extraction: what follows the last of the first of these phrases that occurs, to the end of its line.
+/// PEFT's extraction: takes the first of these phrases that occurs in the text, and returns what follows its last
+/// occurrence, up to the end of the line.
 fn last_answer(text: &str) -> Option<String> {
     const PHRASES: [&str; 5] = [
         "The answer is: ",
@@ -215,7 +217,7 @@ mod tests {
     fn answers_are_read_as_each_comparison_reads_them() {
         let lora_ga = |text: &str, right: &str| Comparison::LoraGa.judge(text, right);
         assert!(lora_ga("Q: a\nA:  2 + 3 = 5\n#### 5", "x\n#### 5").correct);
-        // Quirk: a sign is no digit, and commas end the number, here and there.
+        // A quirk: a sign is not a digit, and commas end the number, in answers and references.
         assert_eq!(lora_ga("#### -5", "#### 5").extracted, None);
         assert!(lora_ga("#### 1", "#### 1,000").correct);
         assert!(lora_ga("no answer", "#### 0").correct);

@@ -1,4 +1,4 @@
-//! Language data: instruction files, the suites' training data and test sets, and generated samples of both.
+//! Language data: instruction files, the suites' training and test sets, and generated samples of both.
 
 pub mod arithmetic;
 pub mod code;

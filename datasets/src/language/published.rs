@@ -1,5 +1,5 @@
-//! Results that the WeGeFT paper (arXiv 2312.00700) and its project page published, for printing beside ours: accuracy
-//! in percent. The models have 7 or 8 billion values: results of a smaller one are not comparable.
+//! Results that the WeGeFT paper (arXiv 2312.00700) and its project page published, for printing next to ours: accuracy
+//! in percent. The models have 7 or 8 billion parameters; results of smaller models are not comparable.
 
 /// One row of a published table.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -8,9 +8,9 @@ pub struct Row {
     pub model: &'static str,
     /// Method and rank.
     pub method: &'static str,
-    /// Trainable values, percent of the frozen ones.
+    /// Trainable parameters, percent of the frozen ones.
     pub percent: f64,
-    /// Accuracy per set, in the order of the suite's sets; empty where only the average is known.
+    /// Accuracy per set, in the order of the suite's sets; empty if only the average is known.
     pub values: &'static [f64],
     /// Mean over the sets, as published.
     pub average: f64,
@@ -219,7 +219,7 @@ pub const COMMONSENSE: [Row; 27] = [
     ),
 ];
 
-/// Arithmetic: AQuA, GSM8K, MAWPS, SVAMP. Of Llama-2 (v5) only the averages are known.
+/// Arithmetic: AQuA, GSM8K, MAWPS, SVAMP. For Llama-2 (v5), only the averages are known.
 pub const ARITHMETIC: [Row; 14] = [
     row("LLaMA-1", "Prefix", 0.039, &[14.2, 24.4, 63.4, 38.1], 35.0),
     row("LLaMA-1", "Adapter-S", 1.953, &[15.0, 33.3, 77.7, 52.3], 44.6),
@@ -350,8 +350,8 @@ pub const GLUE: [Row; 15] = [
     ),
 ];
 
-/// HumanEval, pass@1 after CodeFeedback by the LoRA-GA protocol, as reprinted by others; WeGeFT's own row is not known.
-/// Parameters of AdaLoRA: those of its target rank.
+/// HumanEval: pass@1 after training on CodeFeedback by the LoRA-GA protocol, as reprinted in other papers; WeGeFT's own
+/// row is not known. AdaLoRA's parameters are those at its target rank.
 pub const CODE: [Row; 10] = [
     row("Llama-2", "LoRA r8", 0.297, &[14.76], 14.76),
     row("Llama-2", "DoRA r8", 0.317, &[19.75], 19.75),
@@ -365,7 +365,7 @@ pub const CODE: [Row; 10] = [
     row("Llama-2", "full fine-tuning", 100.0, &[35.31], 35.31),
 ];
 
-/// MT-Bench, first turn, after WizardLM's instructions by the LoRA-GA protocol, as reprinted by others.
+/// MT-Bench: first turn, after training on WizardLM by the LoRA-GA protocol, as reprinted in other papers.
 pub const MT_BENCH: [Row; 10] = [
     row("Llama-2", "LoRA r8", 0.297, &[5.61], 5.61),
     row("Llama-2", "DoRA r8", 0.317, &[5.97], 5.97),
@@ -379,7 +379,7 @@ pub const MT_BENCH: [Row; 10] = [
     row("Llama-2", "full fine-tuning", 100.0, &[5.30], 5.30),
 ];
 
-/// AlpacaEval 1.0 against text-davinci-003, win rate after UltraFeedback (v3 of the project page).
+/// AlpacaEval 1.0: win rate against text-davinci-003 after training on UltraFeedback (v3 of the project page).
 pub const ALPACA_EVAL: [Row; 7] = [
     row("Llama-2", "full fine-tuning", 100.0, &[80.93], 80.93),
     row("Llama-2", "LoRA", 0.1245, &[81.48], 81.48),
@@ -403,7 +403,7 @@ mod tests {
             .filter(|row| !row.values.is_empty())
         {
             let mean = row.values.iter().sum::<f64>() / row.values.len() as f64;
-            // Sets and mean are each rounded to a tenth.
+            // The values and the mean are each rounded to a tenth.
             assert!((mean - row.average).abs() < 0.11, "{row:?} has mean {mean}");
         }
     }

@@ -1,17 +1,17 @@
-//! Questions of a test set and how an output is judged.
+//! Questions of a test set, and the judgement of outputs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::language::extraction::{self, Protocol};
 use crate::language::template::Template;
 
-/// The right answer.
+/// The correct answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gold {
     /// A label, compared as text: `true`, `solution2`, `answer4`.
     Label(String),
-    /// A number, right within 0.001.
+    /// A number, correct within 0.001.
     Number(f64),
     /// A letter from A to E.
     Letter(char),
@@ -22,18 +22,18 @@ pub enum Gold {
 pub struct Question {
     /// What the model reads, before the template.
     pub instruction: String,
-    /// The right answer.
+    /// The correct answer.
     pub gold: Gold,
-    /// The labels to choose from, if it is that kind of question.
+    /// The labels to choose from, if the question has options.
     pub options: Vec<String>,
 }
 
-/// What was made of a model's output.
+/// The verdict on a model's output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The answer found in the output, if one was found.
+    /// The answer in the output, if one was found.
     pub extracted: Option<String>,
-    /// Whether it is the right one.
+    /// Whether it is correct.
     pub correct: bool,
 }
 
@@ -59,7 +59,7 @@ impl Question {
         Verdict { extracted, correct }
     }
 
-    /// The template of this kind of question.
+    /// The template for this kind of question.
     pub fn template(&self) -> Template {
         match self.gold {
             Gold::Label(_) => Template::Plain,
@@ -67,7 +67,7 @@ impl Question {
         }
     }
 
-    /// The right answer as text.
+    /// The correct answer as text.
     pub fn gold_text(&self) -> String {
         match &self.gold {
             Gold::Label(label) => label.clone(),

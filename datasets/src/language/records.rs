@@ -1,4 +1,4 @@
-//! Objects from JSON, JSONL, CSV and parquet files, each with its place for messages.
+//! Objects from JSON, JSONL, CSV and parquet files, each with its position for messages.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use crate::language::{TextError, json_text};
 use crate::parquet_rows::{ParquetFile, object};
 use crate::text_file;
 
-/// One object of a file.
+/// An object in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Its fields, in the file's order.
@@ -20,17 +20,17 @@ pub struct Record {
     place: Place,
 }
 
-/// Where a record stands in its file.
+/// Position of a record in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In this line.
+    /// Line number.
     Line(usize),
-    /// As this one of a list or a table.
+    /// Index in a list or a table.
     Item(usize),
 }
 
 impl Place {
-    /// An error about the record at this place of the file at `path`.
+    /// An error about the record at this position of the file at `path`.
     pub(super) fn error(self, path: &Path, message: String) -> TextError {
         let path = path.to_path_buf();
         match self {
@@ -41,18 +41,17 @@ impl Place {
 }
 
 impl Record {
-    /// An error that names this record's file and place.
+    /// An error that names this record's file and position.
     pub fn error(&self, message: String) -> TextError {
         self.place.error(&self.path, message)
     }
 
-    /// Where it stands in its file.
+    /// Its position in the file.
     pub(super) fn place(&self) -> Place {
         self.place
     }
 
-    /// The text of field `name`: a string as it is, a number or truth value as JSON spells it; `None` if it is
-    /// absent or null.
+    /// The text of field `name`: a string unchanged, a number or boolean as in JSON; `None` if it is absent or null.
     ///
     /// # Errors
     /// A list or an object.
@@ -65,15 +64,15 @@ impl Record {
         }
     }
 
-    /// The value of field `name`; `None` if it is absent or null, as the columns of joined tables are where unused.
+    /// The value of field `name`; `None` if it is absent or null, as in unused columns of joined tables.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
-    /// The text of field `name`, which must be there.
+    /// The text of field `name`, which must exist.
     ///
     /// # Errors
-    /// A field that is absent or no text.
+    /// A field that is absent or not text.
     pub fn required(&self, name: &str) -> Result<String, TextError> {
         let names = || self.fields.keys().cloned().collect::<Vec<_>>().join(", ");
         self.text(name)?.ok_or_else(|| match self.fields.contains_key(name) {
@@ -95,7 +94,7 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The test questions of a suite's folder: test.json, or test.jsonl or test.parquet where that is missing.
+/// The file of test questions in a suite's folder: test.json or, if that is missing, test.jsonl or test.parquet.
 pub fn test_file(folder: &Path) -> PathBuf {
     let others = ["test.jsonl", "test.parquet"].map(|name| folder.join(name));
     let usual = folder.join("test.json");
@@ -105,21 +104,21 @@ pub fn test_file(folder: &Path) -> PathBuf {
     }
 }
 
-/// Every object of `path`: a JSON array of objects, JSONL (one object per line; empty lines are skipped), the rows of a
-/// .parquet file, or those of a .csv or .tsv file with a line of names (an empty cell is null). All but parquet may be
-/// compressed (.gz). A byte order mark is skipped; NaN is null; a whole number beyond 64 bits is text.
+/// All objects in `path`: a JSON array of objects, JSONL (one object per line; empty lines are skipped), the rows of a
+/// .parquet file, or those of a .csv or .tsv file with a header (an empty cell is null). All formats except parquet may
+/// be compressed (.gz). A byte order mark is skipped; NaN is read as null, and an integer beyond 64 bits as text.
 ///
 /// # Errors
-/// A file that cannot be read, is malformed (with the line), or holds nothing.
+/// A file that cannot be read, is malformed (with the line), or is empty.
 pub fn read(path: &Path) -> Result<Vec<Record>, TextError> {
     read_each(path)?.into_iter().collect()
 }
 
-/// As [`read`], with an error in the place of each line or item that is no object, so that one of them need not end
-/// anything.
+/// Same as [`read`], but with an error for each line or item that is not an object, so that the others can still be
+/// used.
 ///
 /// # Errors
-/// A file that cannot be read, is an array that is malformed (with the line), or holds nothing.
+/// A file that cannot be read, is a malformed array (with the line), or is empty.
 pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let extension = |path: &Path| path.extension().unwrap_or_default().to_ascii_lowercase();
     let compressed = extension(path) == "gz";
@@ -171,13 +170,13 @@ fn rows(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
     Ok(records)
 }
 
-/// The rows of a table in text. One with another number of cells than there are names is told of by itself.
+/// The rows of a text table. A row whose number of cells differs from the header gets its own error.
 fn cells(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
     let names = reader.headers().map_err(|e| TextError::read(path, e))?.clone();
     let (mut counted, mut line) = (0, 1);
     let mut line_of = |position: Option<&csv::Position>| {
-        // The crate's own count is one less after a line break of Windows.
+        // The crate's own count is one too low after a Windows line break.
         let start = position.map_or(counted, |position| position.byte() as usize);
         let breaks = bytes[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
         let start = (start + breaks.count()).max(counted);

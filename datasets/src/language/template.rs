@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Template {
-    /// Stanford Alpaca's, with an input section only where there is an input: Math10k's.
+    /// Stanford Alpaca's, with an input section only if there is an input; used for Math10k.
     #[default]
     Alpaca,
-    /// The instruction and a line break: the commonsense suite's.
+    /// The instruction followed by a line break; used for the commonsense suite.
     Plain,
-    /// The model's own chat template, the instruction as the user's turn.
+    /// The model's own chat template, with the instruction as the user's turn.
     Chat,
 }
 
@@ -32,8 +32,8 @@ impl Template {
         }
     }
 
-    /// The text before the response. For [`Template::Chat`] it is the user's turn, which the model's own
-    /// template then wraps.
+    /// The text before the response. For [`Template::Chat`], it is the user's turn, which the model's own template then
+    /// wraps.
     pub fn prompt(self, instruction: &str, input: &str) -> String {
         const TASK: &str = "Below is an instruction that describes a task";
         const REQUEST: &str = "Write a response that appropriately completes the request.";

@@ -1,15 +1,14 @@
-//! Labels of what stands in a label field.
+//! Labels from the contents of a label field.
 
 use std::collections::BTreeSet;
 
 use super::{RawTexts, TextItem};
 use crate::language::TextError;
 
-/// The names of the classes that `texts` have: in the order of the numbers if all are whole numbers, of the alphabet
-/// otherwise.
+/// The class names in `texts`: in numerical order if all are integers, otherwise in alphabetical order.
 ///
 /// # Errors
-/// A text without a label, or one class alone.
+/// A text without a label, or only one class.
 pub fn class_names(texts: &RawTexts) -> Result<Vec<String>, TextError> {
     let mut names = BTreeSet::new();
     for (index, item) in texts.items.iter().enumerate() {
@@ -33,10 +32,10 @@ pub fn class_names(texts: &RawTexts) -> Result<Vec<String>, TextError> {
     }
 }
 
-/// `texts` with each label as its number among `classes`.
+/// `texts` with each label as its index in `classes`.
 ///
 /// # Errors
-/// A label that is none of them, with its place.
+/// A label that is not in `classes`, with its position.
 pub fn with_classes(texts: &RawTexts, classes: &[String]) -> Result<Vec<TextItem<usize>>, TextError> {
     labelled(texts, |label| {
         classes
@@ -49,7 +48,7 @@ pub fn with_classes(texts: &RawTexts, classes: &[String]) -> Result<Vec<TextItem
 /// `texts` with each label as a number.
 ///
 /// # Errors
-/// A label that is no finite number, with its place.
+/// A label that is not a finite number, with its position.
 pub fn with_scores(texts: &RawTexts) -> Result<Vec<TextItem<f32>>, TextError> {
     labelled(texts, |label| match label.trim().parse::<f32>() {
         Ok(score) if score.is_finite() => Ok(score),

@@ -1,6 +1,7 @@
 //! Labelled texts and pairs of texts from any CSV, TSV, JSON, JSONL or parquet file.
 //!
-//! [`read`] takes the fields by name; [`with_classes`] and [`with_scores`] make labels of what is in the label field.
+//! [`read`] reads the fields by name; [`with_classes`] and [`with_scores`] convert the contents of the label field to
+//! labels.
 
 mod labels;
 pub(crate) mod rows;
@@ -13,22 +14,22 @@ use std::path::{Path, PathBuf};
 
 use crate::language::TextError;
 
-/// Names of the fields that are read.
+/// Names of the fields to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextFields {
     /// The text, or the first of a pair.
     pub text: String,
     /// The second text of a pair.
     pub pair: Option<String>,
-    /// The label; files without one are read for prediction.
+    /// The label; `None` to read files for prediction.
     pub label: Option<String>,
 }
 
 impl TextFields {
-    /// `text` is a field or two with a comma between, as on the command line.
+    /// `text` is one field, or two separated by a comma, as on the command line.
     ///
     /// # Errors
-    /// No field or more than two.
+    /// No field, or more than two.
     pub fn parse(text: &str, label: Option<&str>) -> Result<Self, String> {
         let names: Vec<&str> = text.split(',').map(str::trim).collect();
         let (first, second) = match names[..] {
@@ -55,28 +56,28 @@ pub struct TextItem<L> {
     pub label: Option<L>,
 }
 
-/// The texts of a file with their labels as they are written there, each with the place that it comes from.
+/// The texts of a file with their labels as written there, each with its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawTexts {
     /// The texts.
     pub items: Vec<TextItem<String>>,
-    /// Where each stands, for messages.
+    /// Position of each, for messages.
     places: Vec<rows::Place>,
     path: PathBuf,
 }
 
 impl RawTexts {
-    /// An error that names the file and the place of item `index`.
+    /// An error that names the file and the position of item `index`.
     pub fn error(&self, index: usize, message: String) -> TextError {
         self.places[index].error(&self.path, message)
     }
 }
 
-/// Reads the file at `path`: CSV with a header (quoted as in RFC 4180), TSV with a header (never quoted), a JSON array of
-/// objects, JSONL, or parquet, by its ending. An empty label counts as none.
+/// Reads the file at `path`: CSV with a header (quoted as in RFC 4180), TSV with a header (never quoted), a JSON array
+/// of objects, JSONL, or parquet, recognized by its extension. An empty label counts as missing.
 ///
 /// # Errors
-/// A file that cannot be read or is malformed, or a row without one of the fields, with its place.
+/// A file that cannot be read or is malformed, or a row without one of the fields, with its position.
 pub fn read(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
     let rows = rows::read(path)?;
     let mut texts = RawTexts {

@@ -1,4 +1,4 @@
-//! Rows of tables and objects of JSON files, each with its place for messages.
+//! Rows of tables and objects in JSON files, each with its position for messages.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::language::{TextError, records};
 
-/// Where a row stands in its file.
+/// Position of a row in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Line, from 1.
@@ -47,7 +47,7 @@ impl Row {
         self.place
     }
 
-    /// An error that names this row's file and place.
+    /// An error that names this row's file and position.
     pub fn error(&self, message: String) -> TextError {
         self.place.error(&self.path, message)
     }
@@ -57,7 +57,7 @@ impl Row {
         self.fields.contains_key(name)
     }
 
-    /// The text of field `name`: a string as it is, a number or truth value as JSON spells it; `None` if it is null.
+    /// The text of field `name`: a string unchanged, a number or boolean as in JSON; `None` if it is null.
     ///
     /// # Errors
     /// A row without the field, a list or an object.
@@ -87,7 +87,7 @@ impl Row {
     }
 }
 
-/// Every row of the file at `path`, by its ending.
+/// All rows of the file at `path`, read according to its extension.
 pub(crate) fn read(path: &Path) -> Result<Vec<Row>, TextError> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     match ending.to_ascii_lowercase().as_str() {
@@ -110,7 +110,7 @@ fn objects(path: &Path) -> Result<Vec<Row>, TextError> {
         .collect())
 }
 
-/// Where the `count` objects of a file stand: in lines, or in an array or table.
+/// Positions of the `count` objects in a file: lines, or items of an array or table.
 fn places(path: &Path, count: usize) -> Result<Vec<Place>, TextError> {
     let items = (1..=count).map(Place::Item).collect();
     if path.extension().is_some_and(|ending| ending == "parquet") {
@@ -124,8 +124,8 @@ fn places(path: &Path, count: usize) -> Result<Vec<Place>, TextError> {
     Ok(lines.map(|(_, number)| Place::Line(number)).collect())
 }
 
-/// Rows of a table. Without `header`, its first line has the names of the columns. A row that is shorter than the header
-/// lacks the last fields.
+/// Rows of a table. Without `header`, the first line has the column names. A row that is shorter than the header lacks
+/// the last fields.
 pub(crate) fn table(path: &Path, delimiter: u8, quoted: bool, header: Option<&[&str]>) -> Result<Vec<Row>, TextError> {
     let bytes = std::fs::read(path).map_err(|e| TextError::read(path, e))?;
     // Some of GLUE's files begin with a byte order mark.

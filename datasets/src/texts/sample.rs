@@ -1,5 +1,5 @@
-//! Sentence tasks that this module makes, for runs without data: in words that the small language model which ships with
-//! the repository has read, in questions that it was never asked.
+//! Generated sentence tasks for runs without data. They use words that the small shipped language model has seen, in
+//! questions that it has not.
 
 use std::collections::HashSet;
 
@@ -19,11 +19,11 @@ pub struct SampleTask {
     pub name: &'static str,
     /// Classes; none for scores.
     pub classes: &'static [&'static str],
-    /// Its metrics, that by which runs are compared first.
+    /// Its metrics; runs are compared by the first one.
     pub metrics: &'static [Metric],
     /// Texts to train on.
     pub train: Vec<TextItem<Label>>,
-    /// Others to judge by.
+    /// Texts for validation.
     pub valid: Vec<TextItem<Label>>,
 }
 
@@ -67,10 +67,10 @@ pub fn task(name: &str) -> Option<SampleTask> {
     })
 }
 
-/// Makes text number `index` about some things.
+/// Generates text number `index` about the given things.
 type Make = fn(&mut StdRng, Things, usize) -> TextItem<Label>;
 
-/// Whether a statement is so; other things are judged by than are trained on.
+/// Whether a statement is true; validation uses other things than training.
 fn claim(rng: &mut StdRng, things: Things, index: usize) -> TextItem<Label> {
     let truth = index.is_multiple_of(2);
     let make = *[Claim::of_kind, Claim::of_property, Claim::of_use]
@@ -88,7 +88,8 @@ fn claim(rng: &mut StdRng, things: Things, index: usize) -> TextItem<Label> {
     }
 }
 
-/// Whether the second sentence follows from the first: it says what all of a kind have or do, of the same kind or another.
+/// Whether the second sentence follows from the first: it states what all members of the same kind, or of another kind,
+/// have or do.
 fn follows(rng: &mut StdRng, things: Things, index: usize) -> TextItem<Label> {
     let truth = index.is_multiple_of(2);
     let own = rng.random_range(0..KINDS.len());
@@ -110,7 +111,7 @@ fn follows(rng: &mut StdRng, things: Things, index: usize) -> TextItem<Label> {
     }
 }
 
-/// How many things somebody has in the end, an eighth of it, so that scores are from 0 to 5.
+/// One eighth of the number of things that somebody has in the end, so that scores range from 0 to 5.
 fn amount(rng: &mut StdRng, _things: Things, _index: usize) -> TextItem<Label> {
     let name = NAMES[rng.random_range(0..NAMES.len())];
     let things = COUNTED[rng.random_range(0..COUNTED.len())];

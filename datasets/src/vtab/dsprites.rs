@@ -1,5 +1,5 @@
-//! dSprites from its authors' archive (`dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz`), in the order that TFDS
-//! stores the same images in: by the MD5 of the split's name and the image's number, both as text.
+//! dSprites from its authors' archive (`dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz`), in the order in which TFDS
+//! stores the same images: by the MD5 of the split's name and the image's number, both as text.
 
 use std::io::{Cursor, Read};
 use std::ops::Range;
@@ -15,10 +15,10 @@ use crate::error::DataError;
 /// File name of the archive.
 pub const FILE: &str = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz";
 
-/// Side of an image, pixels.
+/// Side length of an image, pixels.
 const SIDE: usize = 64;
 
-/// Number of the images of dSprites.
+/// Number of images in dSprites.
 const MOST: usize = 737_280;
 
 /// Columns of the archive's `latents_classes`.
@@ -31,7 +31,7 @@ const COLUMNS: [&str; 6] = [
     "label_y_position",
 ];
 
-/// Numbers of the `count` images in TFDS's order of split `split`.
+/// Indices of the `count` images in TFDS's order for split `split`.
 pub fn tfds_order(count: usize, split: &str) -> Vec<usize> {
     let mut keys: Vec<([u8; 16], usize)> = (0..count)
         .map(|number| (Md5::digest(format!("{split}{number}")).into(), number))
@@ -40,15 +40,15 @@ pub fn tfds_order(count: usize, split: &str) -> Vec<usize> {
     keys.into_iter().map(|(_, number)| number).collect()
 }
 
-/// What is done with an image: the archive, its PNG, a factor.
+/// Callback for an image: the archive, its PNG, a factor.
 pub type EachImage<'a> = dyn FnMut(&Path, Vec<u8>, i64) -> Result<(), DataError> + 'a;
 
 /// Some images of the archive, in memory: 512 bytes each.
 pub struct Dsprites {
-    /// Number of images of the archive.
+    /// Number of images in the archive.
     pub count: usize,
     path: PathBuf,
-    /// Place in TFDS's order, mask of one bit per pixel, factors; sorted by place.
+    /// Position in TFDS's order, mask with one bit per pixel, factors; sorted by position.
     images: Vec<(usize, Box<[u8]>, [i64; 6])>,
 }
 
@@ -56,10 +56,10 @@ impl Dsprites {
     /// Reads the images at `places` of TFDS's order, in one pass over the archive.
     ///
     /// # Errors
-    /// An archive that is missing, damaged or of another shape.
+    /// An archive that is missing, damaged or has another shape.
     pub fn open(path: &Path, places: &[Range<usize>]) -> Result<Self, DataError> {
         let error = |message: String| DataError::read(path, message);
-        // 26 MB; the 3 GB of images in it are read as a stream.
+        // 26 MB; its 3 GB of uncompressed images are read as a stream.
         let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
         let archive = ZipArchive::from_slice(bytes).map_err(|e| error(e.to_string()))?;
         let factors = factors(&archive).map_err(error)?;
@@ -94,11 +94,11 @@ impl Dsprites {
         })
     }
 
-    /// Calls `each` with the images at `places` of TFDS's order: PNG of 0 and 1, as TFDS stores it, and the value
-    /// of factor `feature`.
+    /// Calls `each` with the images at `places` of TFDS's order: a PNG of 0 and 1, as TFDS stores it, and the value of
+    /// factor `feature`.
     ///
     /// # Errors
-    /// Places that were not read, a factor that there is not, what `each` returns.
+    /// Positions that were not read, an unknown factor, errors of `each`.
     pub fn records(&self, feature: &str, places: Range<usize>, each: &mut EachImage) -> Result<(), DataError> {
         let error = |message: String| DataError::read(&self.path, message);
         let column = COLUMNS
@@ -150,7 +150,7 @@ fn factors(archive: &ZipSliceArchive<Vec<u8>>) -> Result<Vec<[i64; 6]>, String> 
     Ok(factors)
 }
 
-/// The bytes of file `name` of the archive; its checksum is checked at the end.
+/// The bytes of file `name` in the archive; the checksum is verified at the end.
 fn entry<'a>(archive: &'a ZipSliceArchive<Vec<u8>>, name: &str) -> Result<Box<dyn Read + 'a>, String> {
     let mut entries = archive.entries();
     while let Some(entry) = entries.next_entry().map_err(|e| e.to_string())? {
@@ -167,7 +167,7 @@ fn entry<'a>(archive: &'a ZipSliceArchive<Vec<u8>>, name: &str) -> Result<Box<dy
     Err(format!("there is no {name} in it"))
 }
 
-/// Reads on to the end, so that the checksum is checked; there must be nothing left.
+/// Reads to the end, so that the checksum is verified; nothing may be left.
 fn end(entry: &mut impl Read) -> Result<(), String> {
     match std::io::copy(entry, &mut std::io::sink()).map_err(|e| e.to_string())? {
         0 => Ok(()),
@@ -175,14 +175,14 @@ fn end(entry: &mut impl Read) -> Result<(), String> {
     }
 }
 
-/// Reads the head of an .npy file and returns its shape; `shape`, unless empty, is the one it must have.
+/// Reads the header of an .npy file and returns its shape, which must equal `shape` unless that is empty.
 fn header(file: &mut impl Read, kind: &str, shape: &[usize]) -> Result<Vec<usize>, String> {
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(|e| e.to_string())?;
     if &start[..6] != b"\x93NUMPY" {
         return Err("it is no NumPy array".into());
     }
-    // Version 1 has a length of two bytes, the later ones of four.
+    // In version 1 the length has two bytes, in later versions four.
     let mut length = [0; 4];
     let used = if start[6] == 1 { 2 } else { 4 };
     file.read_exact(&mut length[..used]).map_err(|e| e.to_string())?;

@@ -1,4 +1,4 @@
-//! `tf.train.Example`, the message that TFDS stores a record as: declared here, decoded by prost.
+//! `tf.train.Example`, the message in which TFDS stores a record; declared here and decoded by prost.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub struct Example {
     pub features: Option<Features>,
 }
 
-/// Features by name; a feature of a list of objects is named `objects/…`.
+/// Features by name; features of a list of objects are named `objects/…`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Features {
     /// By name.
@@ -23,7 +23,7 @@ pub struct Features {
 /// The values of one feature.
 #[derive(Clone, PartialEq, Message)]
 pub struct Feature {
-    /// Of one of three kinds.
+    /// One of three kinds.
     #[prost(oneof = "Kind", tags = "1, 2, 3")]
     pub kind: Option<Kind>,
 }
@@ -70,12 +70,12 @@ impl Example {
     /// The message in `bytes`.
     ///
     /// # Errors
-    /// Bytes that are no such message.
+    /// Bytes that are not such a message.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         Self::decode(bytes).map_err(|e| format!("it is no tf.train.Example ({e})"))
     }
 
-    /// The values of feature `name`; `None` if it is there without a value, as the writer leaves an empty list.
+    /// The values of feature `name`; `None` if it exists without a value, which is how the writer stores an empty list.
     fn kind(&self, name: &str) -> Result<Option<&Kind>, String> {
         let features = self.features.as_ref().map(|features| &features.feature);
         let found = features.and_then(|features| features.get(name));
@@ -86,7 +86,7 @@ impl Example {
         })
     }
 
-    /// The one string or image of feature `name`.
+    /// The single string or image in feature `name`.
     ///
     /// # Errors
     /// A feature that is missing or of another kind.
@@ -97,7 +97,7 @@ impl Example {
         }
     }
 
-    /// The one whole number of feature `name`.
+    /// The single integer in feature `name`.
     ///
     /// # Errors
     /// A feature that is missing or of another kind.

@@ -1,15 +1,15 @@
-//! Labels of records: given, or computed by VTAB's rules from what a record says.
+//! Labels of records: given, or computed from a record by VTAB's rules.
 
 use crate::vtab::example::Example;
 use crate::vtab::tasks::{Label, TaskInfo};
 
-/// Lower edges of Clevr's distance bins; the last one ends the last bin.
+/// Lower edges of Clevr's distance bins; the last value is the end of the last bin.
 const CLEVR_EDGES: [f32; 7] = [0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0];
 
 /// Lower edges of KITTI's distance bins, metres.
 const KITTI_EDGES: [f32; 4] = [-100.0, 8.0, 20.0, 999.0];
 
-/// Distance of an image without a vehicle, metres.
+/// Distance for an image without a vehicle, metres.
 const NO_VEHICLE: f32 = 1000.0;
 
 /// TFDS numbers KITTI's types Car, Van, Truck, Pedestrian, …
@@ -70,7 +70,7 @@ fn checked(value: i64, classes: usize) -> Result<usize, String> {
     }
 }
 
-/// Names of the classes: `known` if they are as many as the task's, otherwise what the label rule says.
+/// Class names: `known` if their number is that of the task's classes, otherwise names from the label rule.
 pub fn class_names(task: &TaskInfo, known: Option<Vec<String>>) -> Vec<String> {
     if let Some(names) = known.filter(|names| names.len() == task.classes) {
         return names;

@@ -1,4 +1,5 @@
-//! One process makes a task's folder at a time: an advisory lock on a file beside it, which ends with the process.
+//! Ensures that only one process at a time makes a task's folder: an advisory lock on a file next to it, which ends
+//! with the process.
 
 use std::fs::TryLockError;
 use std::io;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use files::File;
 
-/// A lock, given back and its file removed when it is dropped.
+/// A lock; it is released and its file removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     /// Holds the lock as long as it is open.
@@ -27,7 +28,7 @@ impl Lock {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // Whoever had it before has removed the file: another process may hold a new one.
+            // The previous holder may have removed the file, and another process may hold a new one.
             if is_at(&file, path) {
                 return Ok(Self::of(file, path));
             }
@@ -54,7 +55,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while it is still held: who waits for it finds that it is another file, and starts anew.
+        // Removed while still held: a waiting process notices that the file is a different one and tries again.
         let _ = files::remove_file(&self.path);
     }
 }
@@ -63,7 +64,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::update(path)
 }
 
-/// True if `file` is the one that lies at `path`.
+/// True if `file` is the file at `path`.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -71,7 +72,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.system().metadata(), std::fs::metadata(path)), (Ok(ours), Ok(there)) if same(&ours, &there))
 }
 
-/// Elsewhere an open file cannot be removed.
+/// On other systems, an open file cannot be removed.
 #[cfg(not(unix))]
 fn is_at(_: &File, path: &Path) -> bool {
     path.is_file()

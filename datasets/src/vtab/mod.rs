@@ -1,4 +1,4 @@
-//! VTAB-1k: the 19 tasks, and readers of what TFDS and their authors distribute.
+//! VTAB-1k: the 19 tasks, and readers for the files of TFDS and of the datasets' authors.
 
 pub mod dsprites;
 pub mod example;

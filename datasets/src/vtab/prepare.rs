@@ -1,4 +1,4 @@
-//! Makes the layout of lists (`folder.rs`) from what TFDS stores.
+//! Makes the layout with lists (`folder.rs`) from the files of TFDS.
 
 use std::fs;
 use std::io::Cursor;
@@ -21,17 +21,17 @@ use crate::vtab::tfds::{self, Tfds};
 use crate::vtab::verify::{self, PREPARED};
 use crate::{decode, progress};
 
-/// Images that are decoded, checked and written at once.
+/// Images that are decoded, checked and written at a time.
 const CHUNK: usize = 256;
 
 /// What to accept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Other versions and counts of the TFDS datasets than those that WeGeFT's released code reads.
+    /// Versions and counts of the TFDS datasets other than those that WeGeFT's released code reads.
     pub any_version: bool,
 }
 
-/// What a prepared task was made of.
+/// The source and lists of a prepared task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
     /// Dataset and version, or the archive.
@@ -48,30 +48,30 @@ pub struct Checksum {
     /// Number of images.
     #[serde(alias = "pictures")]
     pub images: usize,
-    /// SHA-256, hexadecimal, over every image's label (8 bytes, little-endian) and its bytes: those of a JPEG file,
-    /// the decoded RGB of a PNG, so that two encoders of the same PNG agree.
+    /// SHA-256 in hexadecimal over the label (8 bytes, little-endian) and the bytes of every image: for a JPEG those of
+    /// the file, for a PNG the decoded RGB, so that the encoder of the PNG does not matter.
     pub sha256: String,
 }
 
-/// True if `data` holds what `task` is made of.
+/// True if `data` contains the source of `task`.
 pub fn is_there(data: &Path, task: &TaskInfo) -> bool {
     tfds::is_there(data, &task.source) || archive(data, task).is_some()
 }
 
-/// The archive of dSprites' authors, if it lies in `data` or its `dsprites` folder.
+/// The archive of dSprites' authors, if it is in `data` or its `dsprites` folder.
 fn archive(data: &Path, task: &TaskInfo) -> Option<PathBuf> {
     let places = [data.join(dsprites::FILE), data.join("dsprites").join(dsprites::FILE)];
     let wanted = task.source.name == "dsprites";
     places.into_iter().find(|path| wanted && path.is_file())
 }
 
-/// Makes `out/<task>` from the TFDS datasets under `data`: images as they are stored, lists, class names and
-/// checksums. Of a finished task the checksums are verified; an unfinished one was in a hidden folder and is made anew.
-/// Several processes may work in one `out`: a task that another one is making is waited for.
+/// Makes `out/<task>` from the TFDS datasets under `data`: the stored images, lists, class names and checksums. For a
+/// finished task, the checksums are verified; an unfinished one, which is in a hidden folder, is made again. Several
+/// processes may work in the same `out`: each waits for tasks that another one is making.
 ///
 /// # Errors
 /// Data that is missing, damaged or of another version, an image that cannot be decoded, a folder that cannot be
-/// written or is in the way, a finished task that was changed.
+/// written or has a conflicting name, a finished task that was changed.
 pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Result<Prepared, DataError> {
     let folder = out.join(task.name);
     files::create_folder(out).map_err(|e| DataError::write(out, e))?;
@@ -128,7 +128,7 @@ pub fn prepare(data: &Path, out: &Path, task: &TaskInfo, options: Options) -> Re
     Ok(prepared)
 }
 
-/// Where a task is made until it is finished.
+/// The folder of a task until it is finished.
 fn partial_of(out: &Path, task: &str) -> PathBuf {
     out.join(format!(".{task}.partial"))
 }
@@ -138,7 +138,7 @@ fn lock_of(out: &Path, task: &str) -> PathBuf {
     out.join(format!(".{task}.lock"))
 }
 
-/// Removes what killed processes have left in `out`: unfinished tasks that no process is making. Returns their names.
+/// Removes files of killed processes from `out`: unfinished tasks that no process is making. Returns their names.
 ///
 /// # Errors
 /// A folder that cannot be removed.
@@ -158,7 +158,8 @@ pub fn clean(out: &Path) -> Result<Vec<&'static str>, DataError> {
     Ok(removed)
 }
 
-/// Checks that a task's lists are as long as those that were prepared; anything goes where none were.
+/// Checks that a task's lists have the same lengths as when they were prepared; tasks that were not prepared are not
+/// checked.
 pub(crate) fn check_lengths(folder: &Path, found: [usize; 3]) -> Result<(), DataError> {
     let Some(prepared) = verify::read(folder)? else {
         return Ok(());
@@ -179,7 +180,7 @@ fn write(path: &Path, text: &str) -> Result<(), DataError> {
     files::write(path, text.as_bytes()).map_err(|e| DataError::write(path, e))
 }
 
-/// Where the records come from.
+/// Source of the records.
 enum Reader {
     Tfds(Tfds),
     Archive(Dsprites),
@@ -248,7 +249,7 @@ impl Reader {
     }
 }
 
-/// Writes the images of one list, in chunks over all cores.
+/// Writes the images of a list, in chunks on all cores.
 struct ListWriter<'a> {
     folder: &'a Path,
     list: &'a str,
@@ -323,7 +324,7 @@ impl<'a> ListWriter<'a> {
     }
 }
 
-/// What is written for an image, and what its checksum is made of. The bytes stay as they are unless `gain` is not 1.
+/// The bytes to write for an image, and those for its checksum. The bytes stay unchanged if `gain` is 1.
 fn stored(bytes: &[u8], gain: u8) -> Result<(Vec<u8>, Vec<u8>), String> {
     let mut image = Decoder::of_benchmarks().bytes(bytes)?.image;
     if gain == 1 {

@@ -1,6 +1,5 @@
-//! The 19 tasks: where each comes from, which records it takes, and how they are labelled: VTAB's
-//! definitions (arXiv 1910.04867) on the TFDS versions and slices of WeGeFT's released code. Split sizes are those of
-//! TFDS's catalogue.
+//! The 19 tasks: their sources, records and label rules. These are VTAB's definitions (arXiv 1910.04867) with the TFDS
+//! versions and slices of WeGeFT's released code. Split sizes are those in TFDS's catalogue.
 
 use std::ops::Range;
 
@@ -53,18 +52,18 @@ pub enum Label {
 /// A TFDS dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// TFDS name, with its config if it has one: the folders under the data root.
+    /// TFDS name, including its config if it has one: the folder under the data root.
     pub name: &'static str,
-    /// TFDS version: order and so the 1,000 images depend on it.
+    /// TFDS version, which determines the order and therefore the 1,000 images.
     pub version: &'static str,
-    /// Splits with their number of records. A second number where releases of the same version differ by that.
+    /// Splits with their number of records; several numbers if releases of the same version differ.
     pub splits: &'static [(&'static str, &'static [usize])],
 }
 
 /// One task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskInfo {
-    /// Name, and folder name in the layout of lists.
+    /// Name, also of the folder in the layout with lists.
     pub name: &'static str,
     /// Group.
     pub group: Group,
@@ -72,11 +71,11 @@ pub struct TaskInfo {
     pub classes: usize,
     /// The TFDS dataset.
     pub source: Source,
-    /// Where the 800 training images are.
+    /// The 800 training images.
     pub train: Part,
-    /// Where the 200 validation images are.
+    /// The 200 validation images.
     pub valid: Part,
-    /// Where the test images are.
+    /// The test images.
     pub test: Part,
     /// Label rule.
     pub label: Label,
@@ -89,7 +88,7 @@ pub fn info(name: &str) -> Option<&'static TaskInfo> {
     TASKS.iter().find(|task| task.name == name)
 }
 
-/// VTAB's group of a task; "other" for a task that is not VTAB's.
+/// VTAB's group of a task; "other" for a task outside VTAB.
 pub fn group(name: &str) -> &'static str {
     info(name).map_or("other", |task| task.group.name())
 }
@@ -394,7 +393,7 @@ pub static TASKS: [TaskInfo; 19] = [
 mod tests {
     use super::*;
 
-    /// The sizes of TFDS's catalogue, and the slices of WeGeFT's released code.
+    /// The sizes in TFDS's catalogue, and the slices in WeGeFT's released code.
     #[test]
     fn test_sizes_and_validation_places_are_the_published_ones() {
         let sizes = [
@@ -420,7 +419,7 @@ mod tests {
                 "{}",
                 task.name
             );
-            // No image serves twice.
+            // No image is used twice.
             for (a, b) in [
                 (task.train.clone(), task.valid.clone()),
                 (task.train.clone(), task.test.clone()),
@@ -431,7 +430,7 @@ mod tests {
         }
     }
 
-    /// Shares of the training split, as the reference code writes them.
+    /// Fractions of the training split, as in the reference code.
     #[test]
     fn slices_of_the_training_split_lie_at_its_shares() {
         for (name, percent) in [

@@ -15,7 +15,7 @@ use crate::vtab::tfrecord::Records;
 const INFO: &str = "dataset_info.json";
 const FEATURES: &str = "features.json";
 
-/// Where TFDS puts a shard unless dataset_info.json says otherwise.
+/// Default name of a shard, unless dataset_info.json says otherwise.
 const TEMPLATE: &str = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}";
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct SplitInfo {
     filepath_template: Option<String>,
 }
 
-/// What is done with a record: its file, its number there, its bytes.
+/// Callback for a record: its file, its index in the file, its bytes.
 pub type EachRecord<'a> = dyn FnMut(&Path, usize, &[u8]) -> Result<(), DataError> + 'a;
 
 /// One split.
@@ -57,7 +57,7 @@ pub struct Tfds {
     splits: Vec<Split>,
 }
 
-/// The folder of `source` under `root`: its version's, or with `any_version` the last one there.
+/// The folder of `source` under `root`: that of its version or, with `any_version`, the last version there.
 fn folder(root: &Path, source: &Source, any_version: bool) -> Result<PathBuf, DataError> {
     let base = root.join(source.name);
     let folder = base.join(source.version);
@@ -93,13 +93,13 @@ fn folder(root: &Path, source: &Source, any_version: bool) -> Result<PathBuf, Da
     }
 }
 
-/// True if some version of `source` lies under `root`.
+/// True if any version of `source` is under `root`.
 pub fn is_there(root: &Path, source: &Source) -> bool {
     folder(root, source, true).is_ok()
 }
 
 impl Tfds {
-    /// Opens the dataset of `task` under `root`, the counts checked against TFDS's own unless `any_version`.
+    /// Opens the dataset of `task` under `root`; checks the counts against TFDS's own unless `any_version`.
     ///
     /// # Errors
     /// A file that is missing or damaged, another version, other counts, a feature that is not declared.
@@ -150,17 +150,17 @@ impl Tfds {
     /// Number of records of split `name`.
     ///
     /// # Errors
-    /// A split that is not there.
+    /// A split that does not exist.
     pub fn count(&self, name: &str) -> Result<usize, DataError> {
         let lengths = self.split(name)?.shards.iter().map(|(_, length)| *length);
         Ok(lengths.fold(0, usize::saturating_add))
     }
 
-    /// Calls `each` with the bytes of every record of split `name` in `range`, in stored order, and with its file
-    /// and its number there, for messages. Shards that the range does not touch are not opened.
+    /// Calls `each` with every record of split `name` in `range`, in stored order: its bytes and, for messages, its
+    /// file and index there. Shards outside the range are not opened.
     ///
     /// # Errors
-    /// A shard that is missing, damaged, or of another length than dataset_info.json says; what `each` returns.
+    /// A shard that is missing, damaged, or whose length differs from dataset_info.json; errors of `each`.
     pub fn records(&self, name: &str, range: Range<usize>, each: &mut EachRecord) -> Result<(), DataError> {
         let total = self.count(name)?;
         if range.end > total {
@@ -194,13 +194,13 @@ impl Tfds {
         Ok(())
     }
 
-    /// features.json, where there is one, declares the image and what the label is made of, with as many classes
-    /// as the task has.
+    /// Checks that features.json, if it exists, declares the image and the features of the label, with the task's
+    /// number of classes.
     fn check_features(&self, task: &TaskInfo) -> Result<(), DataError> {
         let path = self.folder.join(FEATURES);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            // Releases of TFDS before 2020 wrote none.
+            // Releases of TFDS before 2020 did not write it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(DataError::read(&path, error)),
         };
@@ -236,7 +236,7 @@ impl Tfds {
         }
     }
 
-    /// The class names that TFDS keeps of feature `name`, one per line; `None` if it keeps none.
+    /// The class names that TFDS stores for feature `name`, one per line; `None` if there are none.
     pub fn class_names(&self, name: &str) -> Option<Vec<String>> {
         let text = std::fs::read_to_string(self.folder.join(format!("{name}.labels.txt"))).ok()?;
         Some(text.lines().map(|line| line.trim().to_string()).collect())

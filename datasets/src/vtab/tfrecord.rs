@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 
-/// No record of an image is as long; a greater length is a file of another kind.
+/// Maximum length of a record; a greater length means that the file is of another kind.
 const LONGEST: u64 = 1 << 30;
 
 const CUT: &str = "the file ends inside it; it is cut short, fetch it again";
 
-/// TensorFlow's mask: a checksum of data that holds checksums would be weak without it.
+/// TensorFlow's mask, without which a checksum over data that contains checksums would be weak.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xA282_EAD8)
 }
@@ -42,10 +42,10 @@ impl Records {
         DataError::read(&self.path, format!("record {}: {message}", self.count))
     }
 
-    /// Reads the next record into `bytes`, checksums checked; false at the end of the file.
+    /// Reads the next record into `bytes` and verifies its checksums; false at the end of the file.
     ///
     /// # Errors
-    /// A checksum that does not fit, a file cut short.
+    /// A wrong checksum, a truncated file.
     pub fn next_into(&mut self, bytes: &mut Vec<u8>) -> Result<bool, DataError> {
         let mut head = [0; 12];
         match self.file.read(&mut head[..1]) {
@@ -61,7 +61,7 @@ impl Records {
         if length > LONGEST {
             return Err(self.error(&format!("{length} bytes is too long for an image")));
         }
-        // Grows with what is there: a length alone allocates nothing.
+        // The buffer grows with the data that is read: a large length alone allocates nothing.
         bytes.clear();
         let read = (&mut self.file).take(length).read_to_end(bytes);
         if read.map_err(|error| DataError::read(&self.path, error))? as u64 != length {

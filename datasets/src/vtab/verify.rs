@@ -1,4 +1,4 @@
-//! prepared.json: what a prepared task was made of, and whether its files are still those.
+//! prepared.json: the source of a prepared task, and a check that its files are unchanged.
 
 use std::fs;
 use std::path::Path;
@@ -11,13 +11,13 @@ use crate::error::DataError;
 use crate::vtab::prepare::{Checksum, Prepared};
 use crate::{lists, paths, progress};
 
-/// Tells of a finished task, and whether a folder is one.
+/// The file that marks a finished task and describes it.
 pub(super) const PREPARED: &str = "prepared.json";
 
-/// Images whose checksum parts are in memory at once.
+/// Images whose bytes for the checksum are in memory at a time.
 const CHUNK: usize = 256;
 
-/// What was prepared in `folder`; `None` where there is no prepared.json.
+/// The description of the prepared task in `folder`; `None` if there is no prepared.json.
 pub(super) fn read(folder: &Path) -> Result<Option<Prepared>, DataError> {
     let path = folder.join(PREPARED);
     let text = match fs::read_to_string(&path) {
@@ -30,7 +30,8 @@ pub(super) fn read(folder: &Path) -> Result<Option<Prepared>, DataError> {
         .map_err(|e| DataError::read(&path, e))
 }
 
-/// Looks whether the images of `folder` are those that were prepared, by their checksums; anything goes where none were.
+/// Checks by checksums that the images in `folder` are those that were prepared; tasks that were not prepared are not
+/// checked.
 ///
 /// # Errors
 /// A file that is missing or has changed.
@@ -41,7 +42,7 @@ pub fn verify(folder: &Path) -> Result<(), DataError> {
     }
 }
 
-/// What an earlier run made in `folder`, its checksums verified.
+/// The description of the finished task in `folder`, after verifying its checksums.
 pub(super) fn finished(folder: &Path) -> Result<Prepared, DataError> {
     let prepared = read(folder)?.ok_or_else(|| {
         let message =
@@ -97,8 +98,8 @@ fn checksum(folder: &Path, list: &str, bar: &indicatif::ProgressBar) -> Result<C
     })
 }
 
-/// What the checksum of an image is made of: the RGB of a PNG, so that two encoders of the same PNG agree, the bytes of
-/// another file.
+/// The bytes for the checksum of an image: for a PNG its RGB, so that the encoder does not matter; for other files
+/// their bytes.
 fn hashed(bytes: &[u8]) -> Result<Vec<u8>, String> {
     match decode::extension(bytes)? {
         "png" => Ok(Decoder::of_benchmarks().bytes(bytes)?.image.into_raw()),

@@ -1,11 +1,11 @@
-//! The one place that knows the backends.
+//! The only module that names Burn's backends.
 
 use std::io::Write;
 use std::sync::Once;
 
 use burn::tensor::Device;
 
-/// The device if none is named: the first one that is compiled in.
+/// The default device: the first backend in this list that is compiled in.
 pub const DEFAULT: &str = if cfg!(feature = "flex") {
     "flex"
 } else if cfg!(feature = "cuda") {
@@ -100,7 +100,8 @@ pub fn device(name: &str) -> Result<Device, String> {
     found
 }
 
-/// True for a device whose results are there when an operation returns: reading them costs nothing.
+/// True for a device whose operations return only when their results are computed, so that reading a result costs
+/// nothing.
 pub fn computes_at_once(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     if *device == Device::flex() {
@@ -115,8 +116,8 @@ pub fn computes_at_once(device: &Device) -> bool {
     false
 }
 
-/// A first step of minutes looks like a program that hangs: of one product of a ViT-S, Vulkan on an H200 took 25 s to compile
-/// and try the candidates.
+/// A first step that takes minutes looks like a hang: for a single matrix product of a ViT-S, Vulkan on an H200 took 25
+/// s to compile and try the candidate kernels.
 fn warn_of_tuning() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -133,7 +134,7 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The first one is the best that there is, also where that is an integrated or a software GPU; others are discrete.
+/// Index 0 is the best GPU available, even if it is an integrated or a software GPU; other indices count discrete GPUs.
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
 fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
     match index {

@@ -1,4 +1,4 @@
-//! What every program is made of: flags and settings, output, devices, tables.
+//! What all programs use: flags and settings, output, devices, tables.
 
 pub mod device;
 pub mod output;

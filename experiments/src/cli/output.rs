@@ -1,5 +1,5 @@
-//! What the programs print. Neither a reader that went away nor a full disk may make them panic, and no text from a model
-//! or a file may steer the terminal.
+//! Printing. A closed pipe or a full disk must not cause a panic, and text from a model or a file must not control the
+//! terminal.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -12,7 +12,7 @@ const VERBOSE: u8 = 2;
 
 static LEVEL: AtomicU8 = AtomicU8::new(NORMAL);
 
-/// Prints less (results only) or more from here on.
+/// From now on, prints less (only results) or more.
 pub fn set_verbosity(quiet: bool, verbose: bool) {
     let level = match (quiet, verbose) {
         (true, _) => QUIET,
@@ -22,34 +22,34 @@ pub fn set_verbosity(quiet: bool, verbose: bool) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
-/// A line of progress, lost where nobody can read it: it must not end a training.
+/// Prints a line of progress. A write error is ignored: it must not end a training.
 pub fn tell(line: impl Display) {
     if LEVEL.load(Ordering::Relaxed) >= NORMAL {
         let _ = writeln!(std::io::stdout().lock(), "{}", plain(&line.to_string()));
     }
 }
 
-/// A line of progress for those who asked for more of it (-v).
+/// Prints a line of progress that is shown only with -v.
 pub fn detail(line: impl Display) {
     if LEVEL.load(Ordering::Relaxed) >= VERBOSE {
         tell(line);
     }
 }
 
-/// A line on the error output, beside results that go elsewhere; lost where nobody can read it.
+/// Prints a line on standard error, separate from the results. A write error is ignored.
 pub fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{}", plain(&line.to_string()));
 }
 
-/// A line that was asked for.
+/// Prints a line of results.
 ///
 /// # Errors
-/// Output that cannot be written. A reader that has read enough (`| head`) is no error.
+/// Output that cannot be written. A pipe that its reader has closed (`| head`) is not an error.
 pub fn print(line: impl Display) -> Result<(), String> {
     write(format_args!("{line}\n"))
 }
 
-/// Text that was asked for, shown at once.
+/// Prints text of results and flushes it.
 ///
 /// # Errors
 /// As [`print()`].
@@ -76,7 +76,7 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
-/// The end of a program: 0, or its one sentence on the error output and 1.
+/// The exit code of a program: 0, or 1 after printing its error, one sentence, on standard error.
 pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +87,7 @@ pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
     }
 }
 
-/// Some libraries' messages have several lines, or end in an empty one.
+/// Joins the lines of a message: those of some libraries have several lines or end in an empty one.
 pub fn one_line(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(" ")

@@ -11,18 +11,18 @@ use crate::cli::output::{note, one_line};
 
 static PREFIX: OnceLock<Vec<String>> = OnceLock::new();
 
-/// Says with which subcommand this process was started; processes that it starts itself start with it too.
+/// Sets the subcommand that this process was started with; the processes that it starts get the same one.
 pub fn set_prefix(prefix: Vec<String>) {
     // Set once, at the start.
     let _ = PREFIX.set(prefix);
 }
 
-/// The arguments that come first in a process of this program: its subcommand, if it has one.
+/// The first arguments of a process of this program: its subcommand, if it has one.
 pub fn prefix() -> &'static [String] {
     PREFIX.get().map_or(&[], Vec::as_slice)
 }
 
-/// The version and the backends compiled in, as `--version` has them.
+/// The version and the compiled-in backends, as `--version` prints them.
 pub fn version() -> &'static str {
     let backends = [
         ("flex", cfg!(feature = "flex")),
@@ -35,18 +35,18 @@ pub fn version() -> &'static str {
         ("rocm", cfg!(feature = "rocm")),
     ];
     let compiled: Vec<&str> = backends.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
-    // clap keeps it for as long as the program runs.
+    // clap needs it for as long as the program runs.
     format!("{} (backends: {})", env!("CARGO_PKG_VERSION"), compiled.join(", ")).leak()
 }
 
-/// What the command line says; or the end of the program, its help or one sentence about what is wrong.
+/// Parses the command line; prints the help, or one sentence about what is wrong, if the program is to end.
 ///
 /// # Errors
 /// The exit code: 0 after help, 2 after wrong flags.
 pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
     let name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().collect();
-    // clap's own `help` takes no flags: help on it is the help that it prints.
+    // clap's own `help` takes no flags: drop -h and --help, and it prints the same help.
     if command.has_subcommands() && args.get(1).is_some_and(|arg| arg == "help") {
         args.retain(|arg| arg != "-h" && arg != "--help");
     }
@@ -69,7 +69,7 @@ pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
         })
 }
 
-/// What clap says, in one sentence.
+/// A clap error in one sentence.
 fn sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let told: Vec<&str> = text

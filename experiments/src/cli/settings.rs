@@ -1,6 +1,6 @@
 //! Settings, defined once: a flag, a TOML field, a line of help and a default are one field of a struct that derives
-//! `clap::Args`, `Serialize` and `Deserialize`. What holds, from weak to strong: the default, the program's own defaults,
-//! the preset (or the run folder's config.toml), the flags.
+//! `clap::Args`, `Serialize` and `Deserialize`. From lowest to highest priority: the default, the program's own
+//! defaults, the preset (or the run folder's config.toml), the flags.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Settings as TOML, and where they come from.
+/// Settings as TOML, and their source.
 #[derive(Debug, Clone)]
 pub struct Layer {
     /// Path or name, for messages.
@@ -34,7 +34,7 @@ impl Layer {
     /// Its fields.
     ///
     /// # Errors
-    /// Text that is no TOML, with its line.
+    /// Text that is not TOML, with the line.
     pub fn table(&self) -> Result<toml::Table, String> {
         toml::from_str(&self.text).map_err(|e: toml::de::Error| {
             let at = e.span().map_or(0, |span| span.start);
@@ -43,7 +43,7 @@ impl Layer {
         })
     }
 
-    /// A message about a line, from 0.
+    /// A message about a line, counted from 0.
     fn at(&self, line: usize, message: &str) -> String {
         let text = self.text.lines().nth(line).unwrap_or_default().trim();
         format!(
@@ -77,7 +77,7 @@ const IN_PLACE: &[(&str, &str)] = &[("devices", "device")];
 /// The flags that speak for a method's field, given the method's name and the field's.
 pub type Own = fn(&str, &str) -> Vec<&'static str>;
 
-/// `command` with `own` values in place of the flags' defaults, so that its help states them.
+/// `command` with the values of `own` as the defaults of its flags, so that the help shows them.
 pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
     for (id, value) in own {
         if value.is_table() {
@@ -91,11 +91,11 @@ pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
             toml::Value::Array(values) => values.iter().map(text).collect(),
             value => vec![text(value)],
         };
-        // clap keeps what a program says of itself for as long as the program runs.
+        // clap needs these texts for as long as the program runs.
         let values: Vec<&'static str> = values.into_iter().map(|value| &*value.leak()).collect();
         command = command.mut_arg(id, |arg| {
             let arg = match arg.get_help().map(ToString::to_string) {
-                // Its own default stands in place of the one that the text states.
+                // The program's own default replaces the one in the help text.
                 Some(help) => arg.help(without_default(&help).to_string()),
                 None => arg,
             };
@@ -117,7 +117,7 @@ fn without_default(help: &str) -> &str {
     }
 }
 
-/// The command line as settings: a table of every field that has a value, and which fields were given as flags.
+/// The command line as settings: a table with every field that has a value, and the fields that were given as flags.
 pub struct Flags<'a> {
     command: Command,
     matches: &'a ArgMatches,
@@ -125,7 +125,7 @@ pub struct Flags<'a> {
 }
 
 impl<'a> Flags<'a> {
-    /// What `matches` say of the fields of `S`.
+    /// The fields of `S` in `matches`.
     ///
     /// # Errors
     /// A number too large for TOML.
@@ -146,7 +146,7 @@ impl<'a> Flags<'a> {
         known && self.matches.value_source(field) == Some(ValueSource::CommandLine)
     }
 
-    /// The name of the field that a key of a TOML file means: its own, or an alias of its flag.
+    /// The name of the field for a key of a TOML file, which is the name itself or an alias of its flag.
     fn field(&self, key: &str) -> Option<&str> {
         let flag = key.replace('_', "-");
         self.command
@@ -162,7 +162,7 @@ impl<'a> Flags<'a> {
     /// True if one of `layers` or a flag gives the field.
     ///
     /// # Errors
-    /// A layer that is no TOML.
+    /// A layer that is not TOML.
     pub fn is_set(&self, field: &str, layers: &[Layer]) -> Result<bool, String> {
         if self.given(field) {
             return Ok(true);
@@ -175,9 +175,9 @@ impl<'a> Flags<'a> {
         Ok(false)
     }
 
-    /// The settings: those of each layer over those before it, the flags that were given over all of them. A field that
-    /// holds tables, `[methods.NAME]`, is merged entry by entry; `own` says which entries a given flag overrides. The layers
-    /// of `last` (`--set`) are above the flags.
+    /// The settings: each layer overrides those before it, and the given flags override all of them. A field that
+    /// contains tables, `[methods.NAME]`, is merged entry by entry; `own` tells which entries a given flag overrides.
+    /// The layers in `last` (`--set`) override the flags.
     ///
     /// # Errors
     /// An unknown or malformed field, with its layer and line.
@@ -249,7 +249,7 @@ fn merge(into: &mut toml::Value, from: &toml::Table) {
     let Some(into) = into.as_table_mut() else { return };
     for (key, value) in from {
         match value {
-            // Names with dashes or underscores alike.
+            // Dashes and underscores in names are equivalent.
             toml::Value::Table(from) => merge(
                 into.entry(key.replace('-', "_")).or_insert(toml::Table::new().into()),
                 from,
@@ -267,7 +267,7 @@ pub fn defaults<G: Args>() -> G {
     G::from_arg_matches(&matches).expect("every field has a default")
 }
 
-/// `path` from the root on.
+/// `path` as an absolute path.
 ///
 /// # Errors
 /// A working folder that is gone.
@@ -275,7 +275,7 @@ pub fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|e| format!("cannot tell where {} is: {e}", path.display()))
 }
 
-/// The path of a model from the root on; a hub name as it is.
+/// The absolute path of a model; a hub name is returned unchanged.
 ///
 /// # Errors
 /// A working folder that is gone.
@@ -286,10 +286,10 @@ pub fn absolute_model(name: String) -> Result<String, String> {
     }
 }
 
-/// Refuses a field whose value is 0, by name.
+/// Refuses a field whose value is 0, and names it.
 ///
 /// # Errors
-/// The first of them.
+/// The first such field or flag.
 pub fn check_positive(fields: &[(&str, usize)]) -> Result<(), String> {
     match fields.iter().find(|(_, value)| *value == 0) {
         Some((field, _)) => Err(format!("field '{field}' is 0; it must be at least 1")),

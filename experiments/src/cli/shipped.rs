@@ -1,5 +1,5 @@
-//! The two small models that ship: read from the source tree where there is one, otherwise from inside the program, which
-//! writes them into the user's cache once.
+//! The two small models that ship with the program: read from the source tree if there is one; otherwise embedded in
+//! the program, which writes them to the user's cache once.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ fn folder(name: &str, files: Files) -> Result<PathBuf, String> {
     unpack(&cache()?, name, files)
 }
 
-/// The user's cache, as the XDG base directories and their neighbours on other systems have it.
+/// The user's cache folder, by the XDG base directory specification or its counterparts on other systems.
 fn cache() -> Result<PathBuf, String> {
     let named = |variable: &str| {
         std::env::var_os(variable)
@@ -73,7 +73,7 @@ fn cache() -> Result<PathBuf, String> {
         .ok_or_else(|| "neither XDG_CACHE_HOME nor HOME says where the models that ship may be unpacked".into())
 }
 
-/// Writes `files` below `cache`, in a folder that their checksum names, unless they are there.
+/// Writes `files` to a folder in `cache` that is named by their checksum, unless they are already there.
 fn unpack(cache: &Path, name: &str, files: Files) -> Result<PathBuf, String> {
     let mut sum = Sha256::new();
     for (file, bytes) in files {

@@ -1,4 +1,4 @@
-//! Tables in the terminal: Markdown, numbers at the right.
+//! Tables in the terminal: Markdown, with numbers aligned right.
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -21,7 +21,7 @@ where
     table
 }
 
-/// `value` with so many digits, `-` where there is none.
+/// `value` with that many digits, or `-` if there is none.
 pub fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
@@ -37,13 +37,13 @@ pub fn distinct<T: PartialEq>(names: impl Iterator<Item = T>) -> Vec<T> {
     seen
 }
 
-/// The mean; `None` of nothing.
+/// The mean; `None` for no values.
 pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let values: Vec<f64> = values.collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The sample standard deviation; `None` of fewer than two.
+/// The sample standard deviation; `None` for fewer than two values.
 pub fn deviation(values: &[f64]) -> Option<f64> {
     let mean = mean(values.iter().copied())?;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

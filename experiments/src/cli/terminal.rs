@@ -1,4 +1,4 @@
-//! Whether a dashboard covers the terminal, and how it is given back.
+//! Tracks whether a dashboard covers the terminal, and restores the terminal.
 
 use std::io::StdoutLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use crossterm::terminal::{LeaveAlternateScreen, disable_raw_mode};
 
 static OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Says that a dashboard covers the terminal, or covers it no more.
+/// Records whether a dashboard covers the terminal.
 pub fn set_open(open: bool) {
     OPEN.store(open, Ordering::SeqCst);
 }
@@ -20,7 +20,7 @@ pub fn is_open() -> bool {
     OPEN.load(Ordering::SeqCst)
 }
 
-/// Gives the terminal back, for a program that ends at once. Nothing is drawn while the result is held.
+/// Restores the terminal for a program that ends immediately. Nothing is drawn while the returned lock is held.
 pub fn leave() -> Option<StdoutLock<'static>> {
     if !is_open() {
         return None;

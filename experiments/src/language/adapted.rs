@@ -40,13 +40,14 @@ pub fn with_adapter(model: Decoder, folder: &Path) -> Result<Adapted<Decoder>, S
 /// PEFT's task type of language models.
 pub const CAUSAL_LM: &str = "CAUSAL_LM";
 
-/// Refuses an adapter of another kind of task than `wanted`, by PEFT's names; those that say none are anybody's.
+/// Refuses an adapter whose task type, in PEFT's names, is not `wanted`. An adapter that names no task type is
+/// accepted.
 ///
 /// # Errors
 /// The name of the other kind.
 pub fn check_task_type(folder: &Path, wanted: &str) -> Result<(), String> {
     let path = folder.join(CONFIG_FILE);
-    // What is no adapter's config is for the loading to refuse.
+    // Loading the adapter will refuse a file that is not an adapter's config.
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let config: Value = serde_json::from_str(&text).unwrap_or_default();
     let Some(kind) = config["task_type"].as_str().filter(|kind| *kind != wanted) else {
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
     use crate::cli::shipped;
 
-    /// (types of what is trained, types of what is not)
+    /// (types of trained parameters, types of frozen ones)
     #[derive(Default)]
     struct Types(HashSet<ParamId>, HashSet<String>, HashSet<String>, Vec<String>);
 
@@ -89,7 +90,7 @@ mod tests {
         }
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            // A place for adapters holds no weight.
+            // A hook for adapters holds no weight.
             if self.3.iter().any(|holder| holder.contains("Hook")) {
                 return;
             }

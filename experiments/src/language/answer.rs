@@ -7,11 +7,11 @@ use crate::language::generation::{Generation, Generator};
 use crate::language::model::Lm;
 use crate::language::settings::Evaluation;
 
-/// What `model` (without autodiff) writes after each of `prompts`, all in one batch: the likeliest token each time, the best
-/// beam, or tokens drawn from `seed`; each up to the first of the texts `stop`.
+/// Continues each of `prompts` with `model` (without autodiff), all in one batch: greedily, by beam search, or sampling
+/// with `seed`; each answer ends before the first of the texts in `stop`.
 ///
 /// # Errors
-/// What tokenizer and generator say.
+/// An error of the tokenizer or the generator.
 pub fn answers(
     model: &Decoder,
     lm: &Lm,

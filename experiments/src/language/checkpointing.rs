@@ -1,4 +1,4 @@
-//! A decoder's step with activation checkpointing.
+//! A training step of a decoder with activation checkpointing.
 
 use backbones::lm::Decoder;
 use burn::optim::GradientsParams;
@@ -10,8 +10,8 @@ use crate::language::data::Batch;
 use crate::language::head::{head, response_rows};
 use crate::train::recompute::{Layered, trained_paths};
 
-/// Loss of a batch (the sum over its learned tokens, divided by `denominator`) and its gradients. Every layer starts its
-/// random numbers (dropout) at `seed` plus its number, both times.
+/// Loss of a batch (the sum over its target tokens, divided by `denominator`) and its gradients. Each layer seeds its
+/// random numbers (dropout) with `seed` plus its index, in the first pass and when it is recomputed.
 pub fn loss_and_grads(
     adapted: &Adapted<Decoder>,
     batch: &Batch,
@@ -45,8 +45,8 @@ pub fn loss_and_grads(
     (loss, grads)
 }
 
-/// Number of the first layer in which something is trained; `None` if that may also be before the layers, or after them
-/// alone.
+/// Index of the first layer in which something is trained; `None` if something may be trained before the layers, or
+/// only after them.
 fn first_trained_layer(adapted: &Adapted<Decoder>) -> Option<usize> {
     let layer = |path: &String| {
         let mut parts = path.split('.').skip_while(|part| !matches!(*part, "layers" | "h"));

@@ -1,4 +1,5 @@
-//! What a program gives the lab of language models: examples, questions, and what is done with answers and finished trials.
+//! What a program passes to the lab of language models: examples, questions, and callbacks for answers and finished
+//! trials.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +16,15 @@ pub type ReadExamples = Box<dyn Fn() -> Result<Examples, String>>;
 
 /// What a program trains and tests on.
 pub struct Corpus {
-    /// The name of its training in tables, where there is no test set.
+    /// Name of the training in tables, if there are no test sets.
     pub name: String,
-    /// Where the data lies, for tables.
+    /// Where the data comes from, for tables.
     pub place: Option<String>,
     /// Training examples; read only if something is trained.
     pub examples: ReadExamples,
-    /// Form of the prompts.
+    /// Template of the prompts.
     pub template: Template,
-    /// Test sets; without, the loss on what is held out is the result.
+    /// Test sets; without any, the loss on held-out examples is the result.
     pub sets: Vec<TestSet>,
     /// The files that all this is read from.
     pub files: Vec<PathBuf>,
@@ -31,10 +32,10 @@ pub struct Corpus {
     pub evaluation: Option<Evaluation>,
 }
 
-/// What a set's answers come to, beside their score.
+/// Further results of a set's answers, in addition to their score.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Aftermath {
-    /// The set's own value, where its questions are not judged one by one.
+    /// The result of the whole set, if its questions are not judged one by one.
     pub value: Option<f64>,
     /// Further values: name, value.
     pub further: Vec<(String, f64)>,
@@ -43,7 +44,7 @@ pub struct Aftermath {
 /// Called with each set, its answers and the trial's folder: writes the benchmark's own files, asks judges elsewhere.
 pub type After = Box<dyn Fn(&TestSet, &[Answer], &Path) -> Result<Aftermath, RunError>>;
 
-/// A trial that is finished, for what a program writes of it.
+/// A finished trial, for the program's own files about it.
 pub struct Finished<'a> {
     /// The trial.
     pub trial: &'a Trial,
@@ -51,15 +52,15 @@ pub struct Finished<'a> {
     pub folder: &'a Path,
     /// Its outcomes.
     pub outcomes: &'a [Outcome],
-    /// Parameters of the model, the adapter's left out.
+    /// Parameters of the model, without the adapter's.
     pub model_params: usize,
     /// All parameters that were trained.
     pub trained_params: usize,
     /// Mean memory after a step, and its 99th percentile, MB.
     pub memory_mb: Option<(f64, f64)>,
-    /// Tokens trained on, padding left out.
+    /// Tokens trained on, without padding.
     pub tokens: usize,
 }
 
-/// What a program does with a finished trial.
+/// Called with each finished trial.
 pub type Finish = Box<dyn Fn(&Finished) -> Result<(), String>>;

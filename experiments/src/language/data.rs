@@ -1,4 +1,5 @@
-//! Batches of token sequences (an example each, or several packed), padded on the right to the longest of each.
+//! Batches of token sequences (one example each, or several packed ones), padded on the right to the longest in the
+//! batch.
 
 use std::sync::Arc;
 
@@ -16,19 +17,19 @@ use crate::train::stream::{Plan, Source, shuffled};
 pub struct Sequence {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// For each token, whether the model learns to say it.
+    /// For each token, whether it is a target token.
     pub learned: Vec<bool>,
-    /// Where the second and further examples start; none of them sees another.
+    /// Where the second and later examples start; examples do not see each other.
     pub starts: Vec<usize>,
 }
 
 impl Sequence {
-    /// Tokens that are learned. The first token has nothing before it that could predict it.
+    /// Number of target tokens. The first token cannot be one, because nothing before it could predict it.
     pub fn count(&self) -> usize {
         self.learned.iter().skip(1).filter(|learned| **learned).count()
     }
 
-    /// Tokens of each example that come before the first one that is learned: its prompt.
+    /// Number of tokens of each example before its first target token: its prompt.
     pub fn prompts(&self) -> Vec<usize> {
         let starts = std::iter::once(0).chain(self.starts.iter().copied());
         let of_example = |(start, length): (usize, usize)| {
@@ -51,12 +52,12 @@ impl Sequence {
 pub struct Batch {
     /// `[batch, tokens]`
     pub ids: Tensor<2, Int>,
-    /// Positions, in the flattened `[batch · tokens]`, whose next token is learned: `[n]`.
+    /// Positions, in the flattened `[batch · tokens]`, whose next token is a target token: `[n]`.
     pub positions: Tensor<1, Int>,
     /// Those next tokens, `[n]`.
     pub targets: Tensor<1, Int>,
-    /// Where its tokens stand. Padding comes last, where causal attention keeps it from every real token: rows of one
-    /// example each compute the same without padding.
+    /// Where its tokens are. Padding comes last, where causal attention hides it from every real token: a row with one
+    /// example gives the same result without padding.
     pub layout: Layout,
 }
 
@@ -142,13 +143,14 @@ impl Batch {
 #[derive(Debug, Clone)]
 pub struct Sequences {
     sequences: Arc<Vec<Sequence>>,
-    /// Whether batches hold sequences of like length.
+    /// Whether batches contain sequences of similar length.
     group_by_length: bool,
 }
 
 impl Sequences {
-    /// `sequences` to train on. With `group_by_length` little of a batch is padding; without, batches are drawn at random, as
-    /// in the paper's code: since a step's loss is the mean over its target tokens, grouping changes what is minimized.
+    /// `sequences` to train on. With `group_by_length`, batches have little padding; without it, batches are random, as
+    /// in the paper's code. Since the loss of a step is the mean over its target tokens, grouping changes the
+    /// objective.
     pub fn to_train(sequences: Vec<Sequence>, group_by_length: bool) -> Self {
         Self {
             sequences: Arc::new(sequences),
@@ -156,15 +158,15 @@ impl Sequences {
         }
     }
 
-    /// `sequences`, which may be none, to be evaluated on: sorted by length.
+    /// `sequences` to evaluate on, sorted by length; may be empty.
     pub fn held_out(mut sequences: Vec<Sequence>) -> Self {
         sequences.sort_by_key(|sequence| sequence.ids.len());
         Self::to_train(sequences, false)
     }
 }
 
-/// The batches of an epoch over `count` examples: shuffled, sorted by length within stretches of 50 batches, and the batches
-/// shuffled, so that little is padding and yet every epoch mixes differently.
+/// The batches of an epoch over `count` examples: examples are shuffled and sorted by length within stretches of 50
+/// batches, then the batches are shuffled. There is little padding, and yet every epoch has different batches.
 pub fn of_like_length(count: usize, plan: &Plan, epoch: usize, length: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
     let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(epoch as u64));
     let mut order: Vec<usize> = (0..count).collect();

@@ -11,9 +11,9 @@ pub struct BatchShape {
     pub rows: usize,
     /// Tokens of the longest.
     pub width: usize,
-    /// Only the layers' inputs are kept, and one layer at a time computed again.
+    /// Only the inputs of the layers are saved, and one layer at a time is recomputed.
     pub checkpointing: bool,
-    /// Attention keeps its scores, tokens times tokens for each head; the fused one does not.
+    /// Attention saves its scores (tokens by tokens for each head); fused attention does not.
     pub scores: bool,
 }
 
@@ -22,7 +22,7 @@ pub fn estimate(config: &DecoderConfig, params: usize, bytes: usize, trained: us
     let [d, mlp, depth] = [config.d_model, config.mlp_dim, config.layers.len()];
     let attention = config.heads * config.head_dim;
     let kv = config.kv_heads * config.head_dim;
-    // Values a token and layer: the inputs of both norms, their outputs and squares; queries, keys and values
+    // Elements per token and layer: the inputs of both norms, their outputs and squares; queries, keys and values
     // before and after rotation; scores before and after softmax; the MLP's gate, activation, up and product.
     let scores = if batch.scores {
         3 * config.heads * batch.width
@@ -35,7 +35,7 @@ pub fn estimate(config: &DecoderConfig, params: usize, bytes: usize, trained: us
         true => depth * d + layer,
         false => depth * layer,
     };
-    // The head's logits, their exponentials and their gradient, for as many rows as fit 2^25 values.
+    // The head's logits, their exponentials and their gradient, for as many rows as fit into 2^25 elements.
     let logits = 3 * (tokens * config.vocab_size).min(1 << 25);
     Estimate::new(params, bytes, trained, tokens * kept + logits)
 }
@@ -60,7 +60,7 @@ mod tests {
         };
         let mb = |batch: BatchShape| estimate(&config, 870_000, 4, 102_400, batch).total_mb();
         let with_scores = BatchShape { scores: true, ..batch };
-        // Three arrays of f32 a layer: rows, heads, queries, keys.
+        // Three f32 arrays per layer: rows, heads, queries, keys.
         let scores = 3 * 4 * 4 * (7 * 4 * 512 * 512) / 1_000_000;
         assert!(mb(with_scores).abs_diff(mb(batch) + scores) <= 1);
         let again = BatchShape {

@@ -19,38 +19,38 @@ use crate::language::settings::Evaluation;
 use crate::run::files::{Line, keep_lines, read_lines};
 use crate::run::outcome::RunError;
 
-/// What a model made of a question: a line of the set's file.
+/// A model's answer to a question: one line of the set's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Number of the question, from 0.
     pub index: usize,
     /// All that the model read.
     pub prompt: String,
-    /// All that it wrote, in the first sample.
+    /// The whole output of the first sample.
     pub output: String,
     /// The right answer.
     pub gold: String,
-    /// What was extracted, and whether it is right.
+    /// The extracted answer, and whether it is correct.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// The most likely option, where there are options.
+    /// The most likely option, if the question has options.
     pub choice: Option<Choice>,
-    /// Score, 0 to 1, of several samples.
+    /// Score over several samples, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// What the model wrote in the other samples.
+    /// The outputs of the other samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<String>,
-    /// What else the judge says of the first sample.
+    /// Further details from the judge about the first sample.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
     /// The verdicts on the other samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_verdicts: Vec<Judged>,
-    /// What it adds to further scores.
+    /// Its contributions to further scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<Measure>,
-    /// What was asked then, and the answer to that.
+    /// The follow-up question and the answer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow_up: Option<FollowUp>,
 }
@@ -60,17 +60,17 @@ pub struct Answer {
 pub struct FollowUp {
     /// All that the model read.
     pub prompt: String,
-    /// All that it wrote.
+    /// The whole output.
     pub output: String,
 }
 
 impl Answer {
-    /// All that the model wrote, sample by sample.
+    /// The outputs of all samples.
     pub fn outputs(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.output).chain(&self.others)
     }
 
-    /// What was extracted from each sample.
+    /// The answers extracted from all samples.
     pub fn extracted(&self) -> impl Iterator<Item = &str> {
         let others = self.other_verdicts.iter().map(|judged| &judged.verdict);
         let all = std::iter::once(&self.verdict).chain(others);
@@ -82,7 +82,7 @@ impl Answer {
     }
 }
 
-/// Percent right of some answers.
+/// Percentage of correct answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// By generation.
@@ -128,7 +128,7 @@ fn further(answers: &[Answer]) -> Vec<(String, f64)> {
         .collect()
 }
 
-/// Who answers.
+/// A model that answers questions.
 pub struct Answering<'a> {
     /// Bound, without autodiff.
     pub model: &'a Decoder,
@@ -136,17 +136,18 @@ pub struct Answering<'a> {
     pub lm: &'a Lm,
     /// How questions are answered.
     pub settings: &'a Evaluation,
-    /// Seed of what is drawn.
+    /// Seed for sampling.
     pub seed: u64,
     /// Stops it.
     pub interrupter: &'a Interrupter,
 }
 
 impl Answering<'_> {
-    /// Answers to `questions`, written to `path` as they come. A file that holds some of them already is gone on with.
+    /// Answers `questions` and appends each answer to `path` as it arrives. If the file has some of the answers
+    /// already, it is continued.
     ///
     /// # Errors
-    /// An interruption, or a file that is another set's or cannot be written.
+    /// An interruption, or a file that belongs to another set or cannot be written.
     pub fn evaluate(&self, questions: &[Asked], path: &Path) -> Result<Vec<Answer>, RunError> {
         let mut done = resume(path, questions).map_err(RunError::Failed)?;
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
@@ -163,14 +164,14 @@ impl Answering<'_> {
                 done.insert(answer.index, (line, answer));
             }
         }
-        // They are on the disk before what is made of them.
+        // They must be on disk before anything is derived from them.
         file.sync().map_err(cannot_write)?;
         let lines: Vec<Line<Answer>> = done.into_values().collect();
         keep_lines(path, &lines).map_err(RunError::Failed)?;
         Ok(lines.into_iter().map(|(_, answer)| answer).collect())
     }
 
-    /// Answers to some questions, each with its number.
+    /// Answers some questions, each given with its index.
     fn answer(&self, asked: &[(usize, &Asked)]) -> Result<Vec<Answer>, String> {
         let prompts: Vec<String> = asked.iter().map(|(_, question)| question.prompt.clone()).collect();
         let first = asked.first().map_or(0, |(index, _)| *index) as u64;
@@ -186,7 +187,7 @@ impl Answering<'_> {
         let questions = asked.iter().zip(prompts).zip(outputs).zip(follow_ups);
         questions
             .map(|((((index, question), prompt), outputs), follow_up)| {
-                // Side by side: a judge may run programs.
+                // In parallel: a judge may run programs.
                 let judged = outputs.par_iter().map(|output| question.judge.judged(&prompt, output));
                 let judged = judged.collect::<Result<Vec<Judged>, String>>()?;
                 let choice = match &question.options {
@@ -200,7 +201,7 @@ impl Answering<'_> {
             .collect()
     }
 
-    /// What the model writes after each prompt. Questions with another temperature are another batch.
+    /// The model's continuation of each prompt. Questions with different temperatures go into different batches.
     fn texts(&self, asked: &[(usize, &Asked)], prompts: &[String], seed: u64) -> Result<Vec<String>, String> {
         let own = |(_, question): &(usize, &Asked)| question.judge.temperature().unwrap_or(self.settings.temperature);
         let mut texts = vec![String::new(); prompts.len()];
@@ -223,7 +224,7 @@ impl Answering<'_> {
         Ok(texts)
     }
 
-    /// The second turns of those questions that have one.
+    /// The second turns of the questions that have one.
     fn follow_ups(
         &self,
         asked: &[(usize, &Asked)],
@@ -252,7 +253,7 @@ impl Answering<'_> {
 }
 
 impl Answer {
-    /// The answer to a question by its samples and the verdicts on them.
+    /// The answer to a question, from its samples and their verdicts.
     fn new(
         index: usize,
         question: &Asked,
@@ -285,13 +286,13 @@ impl Answer {
     }
 }
 
-/// True if `path` holds an answer to each of that many questions.
+/// True if `path` has an answer to each of that many questions.
 pub fn is_answered(path: &Path, questions: usize) -> bool {
     let lines = std::fs::read(path).unwrap_or_default();
     lines.iter().filter(|byte| **byte == b'\n').count() == questions && lines.last().is_none_or(|last| *last == b'\n')
 }
 
-/// The answers of `path` by number; what a cut run left of a line is removed.
+/// The answers in `path` by index; an incomplete line from an interrupted run is removed.
 fn resume(path: &Path, questions: &[Asked]) -> Result<BTreeMap<usize, Line<Answer>>, String> {
     let lines: Vec<Line<Answer>> = read_lines(path)?;
     let differs = |answer: &&Answer| {

@@ -1,4 +1,4 @@
-//! How much of its general language a model keeps: the loss on text that has nothing to do with what it is trained for.
+//! Measures how much general language ability a model keeps: its loss on text that is unrelated to the training.
 
 use backbones::lm::Decoder;
 use kernels::{LmHead, linear_nll};
@@ -8,7 +8,8 @@ use crate::language::head::response_rows;
 use crate::language::model::Lm;
 use crate::train::stream::Ordered;
 
-/// Mean negative log-likelihood of a token of `texts`, each cut at `max_length` tokens; `model` is without autodiff.
+/// Mean negative log-likelihood of a token of `texts`, each truncated to `max_length` tokens; `model` is without
+/// autodiff.
 ///
 /// # Errors
 /// A text that cannot be tokenized, texts without a token to predict.

@@ -1,4 +1,4 @@
-//! The head of a decoder, and what it sees.
+//! The head of a decoder and its input.
 
 use backbones::lm::Decoder;
 use burn::tensor::Tensor;
@@ -22,8 +22,8 @@ pub fn head(adapted: &Adapted<Decoder>, bound: &Decoder) -> LmHead {
     }
 }
 
-/// Of hidden states `[batch, tokens, d_model]` those that predict the learned tokens, `[n, d_model]`: all that the
-/// head sees.
+/// The rows of the hidden states `[batch, tokens, d_model]` that predict target tokens, `[n, d_model]`: the only input
+/// of the head.
 pub fn response_rows(hidden: Tensor<3>, batch: &Batch) -> Tensor<2> {
     let [rows, width, d_model] = hidden.dims();
     hidden

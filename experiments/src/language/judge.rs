@@ -1,4 +1,4 @@
-//! What a test set asks, and who judges the outputs: the seam between the evaluation loop and the benchmarks.
+//! The questions of a test set and the judges of the outputs: the seam between the evaluation loop and the benchmarks.
 
 use std::sync::Arc;
 
@@ -7,40 +7,41 @@ use datasets::language::{Gold, Protocol, Question};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A verdict, and what else there is to say of it.
+/// A verdict with details.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Errors, or the verdict's parts, as JSON; null if there is nothing to say.
+    /// Errors, or the parts of the verdict, as JSON; null if there are none.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
 }
 
-/// What a question adds to a further score of its set: the score is the sum of `value` over that of `weight`.
+/// A question's contribution to a further score of its set: the score is the sum of `value` divided by the sum of
+/// `weight`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// Name of the score, such as `pass@10`.
     pub name: String,
-    /// What the question adds.
+    /// The question's contribution.
     pub value: f64,
-    /// What it could add at most.
+    /// The largest possible contribution.
     pub weight: f64,
 }
 
-/// Judges what a model wrote.
+/// Judges the outputs of a model.
 pub trait Judge: Send + Sync {
-    /// The right answer, for people.
+    /// The correct answer, for display.
     fn gold(&self) -> String;
 
-    /// What is to be made of one output, that is, of all that stands after `prompt`.
+    /// The verdict on one output, that is, on the text after `prompt`.
     fn judge(&self, prompt: &str, output: &str) -> Verdict;
 
-    /// As [`Judge::judge`], with what else there is to say.
+    /// Same as [`Judge::judge`], with details.
     ///
     /// # Errors
-    /// A judge that cannot work, which says nothing of the output.
+    /// A failure of the judge, which says nothing about the output.
     fn judged(&self, prompt: &str, output: &str) -> Result<Judged, String> {
         Ok(Judged {
             verdict: self.judge(prompt, output),
@@ -48,7 +49,7 @@ pub trait Judge: Send + Sync {
         })
     }
 
-    /// Further scores, by all samples of the question.
+    /// Further scores, from all samples of the question.
     fn measures(&self, _samples: &[Judged]) -> Vec<Measure> {
         Vec::new()
     }
@@ -58,23 +59,23 @@ pub trait Judge: Send + Sync {
         &[]
     }
 
-    /// The temperature that this question is answered at, where it has its own.
+    /// The sampling temperature for this question, if it has its own.
     fn temperature(&self) -> Option<f64> {
         None
     }
 
-    /// What is asked after `output`, as the model reads it with all that was before.
+    /// The follow-up prompt after `output`, including everything before it.
     fn follow_up(&self, _output: &str) -> Option<String> {
         None
     }
 
-    /// False if outputs are only written down here and judged elsewhere: their set has no score.
+    /// False if outputs are only saved here and judged elsewhere: their set has no score.
     fn judges(&self) -> bool {
         true
     }
 
-    /// The score of a question, 0 to 1, by the verdicts on all its samples: by default the share that is right, with one
-    /// sample an accuracy. A judge of pass@k says here whether any of them is.
+    /// The score of a question, 0 to 1, from the verdicts on all its samples: by default the fraction of correct
+    /// samples, which for one sample is the accuracy. A judge for pass@k returns whether any sample is correct.
     fn score(&self, verdicts: &[Verdict]) -> f64 {
         let right = verdicts.iter().filter(|verdict| verdict.correct).count();
         right as f64 / verdicts.len().max(1) as f64
@@ -86,13 +87,13 @@ pub trait Judge: Send + Sync {
 pub struct Asked {
     /// All that the model reads.
     pub prompt: String,
-    /// Options, where there are any, and the right one.
+    /// The options, if there are any, and the correct one.
     pub options: Option<(Vec<String>, String)>,
     /// Who judges the outputs.
     pub judge: Arc<dyn Judge>,
 }
 
-/// The answer that stands in the output, extracted as the suites' released code does.
+/// Extracts the answer from the output as the suites' released code does.
 struct Extraction {
     question: Question,
     protocol: Protocol,
@@ -140,7 +141,7 @@ pub struct TestSet {
 mod tests {
     use super::*;
 
-    /// Right if any sample is: pass@k.
+    /// Correct if any sample is: pass@k.
     struct Any;
 
     impl Judge for Any {

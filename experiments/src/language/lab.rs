@@ -1,4 +1,4 @@
-//! The trials of a language model: trained once, answering every test set, or judged as points of a grid.
+//! The trials of a language model: trained once and tested on every test set, or judged as points of a grid.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ use crate::train::precision::trained_in_f32;
 use crate::train::stream::Ordered;
 use crate::train::trainer::{Measured, Session, Trained};
 
-/// The outcomes of the sets that are answered so far.
+/// The outcomes of the sets that have been answered so far.
 const ANSWERED: &str = "answered.json";
 
 /// Trains and tests a language model. It is loaded, and the examples are tokenized, for the first trial that needs them.
@@ -56,7 +56,7 @@ pub struct LanguageLab {
     corpus: Corpus,
     model: Option<(Arc<Lm>, Device)>,
     sequences: Option<Vec<Sequence>>,
-    /// Text whose loss says what a model forgets, and that loss before any training.
+    /// Text whose loss shows what a model forgets, and that loss before any training.
     general: Vec<String>,
     general_before: Option<f64>,
     after: Option<After>,
@@ -87,12 +87,13 @@ impl LanguageLab {
         shared(&self.program, &self.settings)
     }
 
-    /// The same lab, which also measures the loss on `texts` before and after each training: what a model forgets.
+    /// The same lab, which also measures the loss on `texts` before and after each training, to show what a model
+    /// forgets.
     pub fn with_general(self, texts: Vec<String>) -> Self {
         Self { general: texts, ..self }
     }
 
-    /// The same lab, which calls `after` for every set of questions that is answered.
+    /// The same lab, which calls `after` for every answered test set.
     pub fn with_after(self, after: After) -> Self {
         Self {
             after: Some(after),
@@ -100,7 +101,7 @@ impl LanguageLab {
         }
     }
 
-    /// The same lab, which calls `finish` for every trial that is finished.
+    /// The same lab, which calls `finish` for every finished trial.
     pub fn with_finish(self, finish: Finish) -> Self {
         Self {
             finish: Some(finish),
@@ -108,7 +109,7 @@ impl LanguageLab {
         }
     }
 
-    /// The loss on general text of `bound`, the model of a trial, and how much greater it is than the untouched model's.
+    /// The loss on general text of `bound`, the model of a trial, and its increase over the loss of the original model.
     fn forgotten(&mut self, bound: &Decoder) -> Result<BTreeMap<String, f64>, String> {
         let mut scores = BTreeMap::new();
         if self.general.is_empty() {
@@ -145,7 +146,7 @@ impl LanguageLab {
             let mut examples = (self.corpus.examples)()?;
             let limits = &self.settings.examples;
             let most = limits.train_limit.unwrap_or(usize::MAX);
-            // Where the long ones are left out, the limit counts what remains.
+            // If long examples are left out, the limit counts the remaining ones.
             if limits.drop_longer.is_none() {
                 examples.examples.truncate(most);
             }
@@ -162,7 +163,7 @@ impl LanguageLab {
         Ok(self.sequences.as_deref().unwrap_or_default())
     }
 
-    /// What a training reads: the sequences to train on, packed where that is asked for, and those that are held out.
+    /// The sequences to train on, packed if requested, and the held-out ones.
     fn data(&mut self, lm: &Lm) -> Result<[Vec<Sequence>; 2], String> {
         let part = self.settings.examples.validation;
         let (packing, max_length) = (self.settings.examples.packing, self.settings.examples.max_length);
@@ -180,8 +181,8 @@ impl LanguageLab {
         Ok([train, valid])
     }
 
-    /// A new adapter of a trial's method on the model, its random factors those of the trial's seed; or the one that training
-    /// goes on from. `count`: sequences that it is to be trained on, if that is known.
+    /// The model with a new adapter of the trial's method, initialized with the trial's seed, or with the adapter whose
+    /// training is continued. `count`: number of training sequences, if known.
     fn adapted(
         &self,
         lm: &Lm,
@@ -196,7 +197,7 @@ impl LanguageLab {
         let settings = &self.settings;
         let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
         let mut config = self.shared().scheduled(config, trial, count)?;
-        // What PEFT and `adapter` look for in adapter_config.json.
+        // PEFT and `adapter` look for this field in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
         config.extra.insert("task_type".into(), json!("CAUSAL_LM"));
         let model = for_adapter(lm.pretrained.model.clone(), &config);
@@ -239,7 +240,7 @@ impl LanguageLab {
         (estimate, batch)
     }
 
-    /// Prints what the training will need, and refuses what does not fit.
+    /// Prints the memory estimate of the training and refuses a training that does not fit.
     fn check_memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<(), String> {
         let (estimate, batch) = self.memory(lm, summary, sequences);
         tell(format_args!("  estimated memory: {} MB", estimate.total_mb()));
@@ -276,7 +277,7 @@ impl LanguageLab {
         Ok((trained, summary, steps))
     }
 
-    /// The model of a trial, bound and without autodiff: as it is, with the adapter that was named, with the one that an
+    /// The model of a trial, bound and without autodiff: unchanged, with the given adapter, with the adapter that an
     /// earlier run of this folder trained, or with one trained now.
     fn bound(&mut self, trial: &Trial, folder: &Path) -> Result<(Decoder, TrainedFile), RunError> {
         let (lm, device) = self.model().map_err(RunError::Failed)?;
@@ -323,7 +324,7 @@ impl LanguageLab {
         Ok((trained.adapted.bind(), counts))
     }
 
-    /// What all outcomes of a trial have in common.
+    /// The fields that all outcomes of a trial share.
     fn outcome(&self, trial: &Trial, trained: &TrainedFile) -> Outcome {
         let rates = trains(&trial.method);
         Outcome {
@@ -358,7 +359,7 @@ fn shared<'a>(program: &'a Program, settings: &'a Settings) -> Shared<'a> {
     }
 }
 
-/// What the steps of a training came to.
+/// Results of the steps of a training.
 struct Steps {
     memory_mb: Option<(f64, f64)>,
     tokens: usize,
@@ -383,7 +384,7 @@ impl Lab for LanguageLab {
             "model",
             "adapter",
             "train_file",
-            // Who judges answers that are there already may change, or come later.
+            // The judge of existing answers may change or be added later.
             "judge_url",
             "judge_model",
             "judge_prompts",
@@ -412,7 +413,7 @@ impl Lab for LanguageLab {
         Ok(hex(&sum.finalize()))
     }
 
-    /// Looked at before anything is evaluated: what is wrong with the training shows now, not after hours.
+    /// Checked before anything is evaluated, so that problems with the training show now and not hours later.
     fn check(&mut self, left: &[Trial]) -> Result<(), String> {
         let (lm, device) = self.model()?;
         let trained = |trial: &&Trial| trains(&trial.method);
@@ -487,7 +488,7 @@ impl Lab for LanguageLab {
 
     fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError> {
         let (_, device) = self.model().map_err(RunError::Failed)?;
-        // The peak of a trial is its own, not that of those before it.
+        // The peak memory of a trial must not include that of the trials before it.
         reset_peak(&device);
         let (bound, trained) = self.bound(trial, folder)?;
         let forgotten = self.forgotten(&bound).map_err(RunError::Failed)?;
@@ -495,7 +496,7 @@ impl Lab for LanguageLab {
         let Some((lm, _)) = &this.model else {
             return Err(RunError::Failed("the model is gone".into()));
         };
-        // A training may have been in an earlier run of this folder.
+        // An earlier run of this folder may have done the training.
         let peak = || {
             [peak_mb(&device), trained.peak_mb]
                 .into_iter()
@@ -521,7 +522,7 @@ impl Lab for LanguageLab {
         };
         let mut outcomes = this.partial(trial, folder);
         for set in &this.corpus.sets {
-            // Answers that were only written down may be judged now.
+            // Answers that were only saved may be judged now.
             let judged = |outcome: &Outcome| outcome.value.is_some() || this.after.is_none();
             if outcomes
                 .iter()

@@ -1,5 +1,4 @@
-//! The option that a model finds most likely, as evaluation harnesses choose it: no answer is generated, none has to
-//! be extracted.
+//! The option that a model finds most likely, as in evaluation harnesses: no answer has to be generated or extracted.
 
 use backbones::lm::{Cache, Decoder, Layout};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -11,21 +10,22 @@ use crate::language::data::{Batch, Sequence};
 use crate::language::head::response_rows;
 use crate::language::model::Lm;
 
-/// The options' likelihoods and the greatest.
+/// The likelihoods of the options, and the most likely option.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// Sum of the log probabilities of each option's tokens, given the question and the marker phrase.
     pub log_likelihoods: Vec<f64>,
-    /// The option of the greatest.
+    /// The most likely option.
     pub chosen: String,
-    /// Whether it is the right one.
+    /// Whether it is the correct one.
     pub correct: bool,
 }
 
-/// Compares `options`, of which `gold` is right, as ends of `prompt` and the marker phrase.
+/// Compares the likelihoods of `options`, of which `gold` is correct, as continuations of `prompt` and the marker
+/// phrase.
 ///
 /// # Errors
-/// What the tokenizer says.
+/// An error of the tokenizer.
 pub fn choose(model: &Decoder, lm: &Lm, options: &[String], gold: &str, prompt: &str) -> Result<Choice, String> {
     let context = format!("{prompt}{COMMONSENSE_MARKER}");
     let given = lm.tokenizer.encode(&context, true)?.len();
@@ -49,8 +49,8 @@ pub fn choose(model: &Decoder, lm: &Lm, options: &[String], gold: &str, prompt: 
     })
 }
 
-/// The sum of the log probabilities of the learned tokens of each sequence, none of which is among the first `given`. What
-/// the sequences have in common is read once.
+/// The sum of the log-probabilities of the target tokens of each sequence; none of them is among the first `given`
+/// tokens. The common prefix of the sequences is processed only once.
 fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) -> Vec<f64> {
     let device = model.head_weight().device();
     let mut cache = common(model, &sequences, given);
@@ -75,8 +75,9 @@ fn log_likelihoods(model: &Decoder, mut sequences: Vec<Sequence>, given: usize) 
     sums.collect()
 }
 
-/// The tokens that all `sequences` begin with, read, one row for each sequence. The last of the `given` tokens is left: it
-/// predicts the first that is not given. `None` if there are none, or if longer sequences change their rotation (LongRoPE).
+/// The cache of the common prefix of all `sequences`, with one row for each sequence. It leaves out the last of the
+/// `given` tokens, which predicts the first token that is not given. `None` if there is no common prefix, or if longer
+/// sequences change its rotation (LongRoPE).
 fn common(model: &Decoder, sequences: &[Sequence], given: usize) -> Option<Cache> {
     let (first, others) = sequences.split_first()?;
     let mut shared = given.saturating_sub(1).min(first.ids.len());
@@ -128,7 +129,7 @@ mod tests {
         let cached = common(&model, &sequences, prompt.len()).map(|cache| cache.tokens());
         assert_eq!(cached, Some(11));
         let once = log_likelihoods(&model, sequences.clone(), prompt.len());
-        // With nothing given, all is read with each option.
+        // With nothing given, every option is processed as a whole.
         let whole = log_likelihoods(&model, sequences, 0);
         for (once, whole) in once.iter().zip(&whole) {
             assert!((once - whole).abs() < 1e-4 * whole.abs(), "{once} {whole}");

@@ -1,4 +1,4 @@
-//! Language models: their data, what they are trained on, how they write, and how they are judged.
+//! Language models: data, objective, generation and evaluation.
 
 pub mod adapted;
 pub mod answer;

@@ -50,7 +50,7 @@ pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
         ..LoadOptions::default()
     };
     let start = Instant::now();
-    // Before the weights: reading a vocabulary takes three times the memory that it needs after.
+    // Before the weights: reading a vocabulary temporarily takes three times the memory that it needs afterwards.
     let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
     let pretrained = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
     for note in &pretrained.notes {

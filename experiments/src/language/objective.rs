@@ -1,4 +1,4 @@
-//! What an adapted decoder is trained on: the loss of the response only.
+//! The training objective of an adapted decoder: the loss on the response only.
 
 use backbones::lm::Decoder;
 use burn::optim::GradientsParams;
@@ -11,10 +11,10 @@ use crate::language::data::Batch;
 use crate::language::head::{head, response_rows};
 use crate::train::step::{Objective, Part};
 
-/// Cross-entropy of the target tokens, the mean over all of a step's.
+/// Cross-entropy of the target tokens, averaged over all target tokens of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct Response {
-    /// Keep only the layers' inputs for the backward pass and compute each layer again.
+    /// Save only the inputs of the layers for the backward pass and recompute each layer.
     pub checkpointing: bool,
 }
 
@@ -57,7 +57,7 @@ impl Objective<Decoder> for Response {
         Part::of_loss(loss.div_scalar(denominator))
     }
 
-    /// A thousandth of a gradient is less than an f16 holds: there it is divided when it is summed, in f32.
+    /// A thousandth of a gradient underflows in f16, so there the sum of the gradients, in f32, is divided instead.
     fn divides_after(&self, adapted: &Adapted<Decoder>) -> bool {
         kernels::compute_dtype(&adapted.backbone().head_weight()) == DType::F16
     }

@@ -1,14 +1,14 @@
-//! Packing: several examples in one row, so that little of a batch is padding. No example sees another, and each one's
-//! positions start at 0, so that a step on packed rows is the step on their examples.
+//! Packing: several examples in one row, so that batches have little padding. Examples do not see each other, and the
+//! positions of each start at 0: a step on packed rows equals the step on their examples.
 
 use crate::language::data::Sequence;
 
-/// `sequences` joined into as few rows of at most `max_length` tokens as best fit, longest first, finds: each goes into
-/// the fullest row that has room for it.
+/// Joins `sequences` into rows of at most `max_length` tokens by best-fit decreasing: sequences are placed from longest
+/// to shortest, each into the fullest row that has room for it.
 pub fn pack(mut sequences: Vec<Sequence>, max_length: usize) -> Vec<Sequence> {
     sequences.sort_by_key(|sequence| std::cmp::Reverse(sequence.ids.len()));
     let mut rows: Vec<Sequence> = Vec::new();
-    // The rows by the room that is left in them.
+    // The rows by their remaining room.
     let mut with_room: Vec<Vec<usize>> = vec![Vec::new(); max_length + 1];
     for sequence in sequences {
         let length = sequence.ids.len();
@@ -30,7 +30,7 @@ pub fn pack(mut sequences: Vec<Sequence>, max_length: usize) -> Vec<Sequence> {
 
 fn append(row: &mut Sequence, mut next: Sequence) {
     row.starts.push(row.ids.len());
-    // Nothing of its own example stands before it.
+    // No token of its own example precedes it.
     if let Some(first) = next.learned.first_mut() {
         *first = false;
     }

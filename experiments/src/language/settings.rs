@@ -90,13 +90,14 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub execution: Execution,
-    /// `[methods.NAME]`: settings of one method that differ from those of all.
+    /// `[methods.NAME]`: settings of one method that override those of all methods.
     #[arg(skip)]
     #[serde(default)]
     pub methods: OwnSettings,
 }
 
-/// What the suites have in their place without --model and --data: the small model that ships, on generated questions.
+/// Defaults of the suites without --model and --data: the small model that ships with the program, on generated
+/// questions.
 pub const SAMPLE: &str = r#"
 method = ["none", "lora", "wegeft"]
 r = 16
@@ -108,12 +109,12 @@ eval_batch_size = 50
 "#;
 
 impl Settings {
-    /// Brings paths and names to one form and refuses what no run can be made with.
+    /// Normalizes paths and names and refuses invalid settings.
     ///
     /// # Errors
     /// A value out of range, an unknown name.
     pub fn check(&mut self) -> Result<(), String> {
-        // Paths from the root on: a run folder goes on from any working folder.
+        // Absolute paths, so that a run folder can be resumed from any working folder.
         self.model.model = self.model.model.take().map(absolute_model).transpose()?;
         self.model.adapter = self.model.adapter.take().map(|path| absolute(&path)).transpose()?;
         let examples = &self.examples;
@@ -143,7 +144,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The methods that are trained or evaluated: those named, or the adapter that is evaluated in their place.
+    /// The named methods that train something.
     pub fn trained_methods(&self) -> impl Iterator<Item = &String> {
         self.adapter.method.iter().filter(|method| *method != NONE)
     }
@@ -152,7 +153,7 @@ impl Settings {
 /// Data and evaluation of the suites.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct SuiteSettings {
-    /// What all programs share.
+    /// Settings that all programs share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,
@@ -166,7 +167,7 @@ pub struct SuiteSettings {
     pub evaluation: Evaluation,
 }
 
-/// Released code of the suites.
+/// The released versions of the suites' code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
@@ -248,7 +249,7 @@ impl SuiteSettings {
         self.evaluation.check()
     }
 
-    /// The code that is followed.
+    /// The protocol of the released code to follow.
     pub fn protocol(&self) -> Protocol {
         match self.data.protocol {
             Code::New => Protocol::New,
@@ -258,7 +259,7 @@ impl SuiteSettings {
 }
 
 impl Evaluation {
-    /// Refuses what no question can be answered with.
+    /// Refuses settings with which no question can be answered.
     ///
     /// # Errors
     /// A value out of range.
@@ -301,7 +302,7 @@ impl Evaluation {
 /// Settings of `finetune`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct FinetuneSettings {
-    /// What all programs share.
+    /// Settings that all programs share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,

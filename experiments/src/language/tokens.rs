@@ -1,4 +1,4 @@
-//! Examples as tokens: prompt, response, end; the response alone is learned.
+//! Examples as tokens: prompt, response, end token; only the response is trained on.
 
 use backbones::lm::chat_template::{Chat, Conversation, chat_tokens};
 use datasets::language::{Example, Examples, Template};
@@ -8,32 +8,32 @@ use serde_json::{Value, json};
 use crate::language::data::Sequence;
 use crate::language::model::Lm;
 
-/// Examples as tokens, and what became of the others.
+/// Tokenized examples, and counts of those that were truncated or left out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tokenized {
     /// One for each usable example.
     pub sequences: Vec<Sequence>,
-    /// Cut at the greatest length, within the response.
+    /// Truncated to the maximum length, within the response.
     pub cut: usize,
-    /// Left out because the prompt alone fills the greatest length.
+    /// Left out because the prompt alone fills the maximum length.
     pub too_long: usize,
-    /// Left out because they are longer than asked for.
+    /// Left out because of their length, on request.
     pub dropped: usize,
     /// Left out because the response is empty.
     pub empty: usize,
-    /// Turns of the assistant that are not learned, because the chat template rewrites them when more follows.
+    /// Assistant turns that are not trained on, because the chat template rewrites them when more turns follow.
     pub lost_turns: usize,
     /// Left out because they cannot be tokenized.
     pub bad: usize,
-    /// Why the first few of those cannot.
+    /// Reasons for the first few of those.
     pub reasons: Vec<String>,
 }
 
-/// Reasons that are told.
+/// Number of reasons that are printed.
 const MOST_REASONS: usize = 5;
 
 impl Tokenized {
-    /// What a user should know, in one line.
+    /// A summary for the user, in one line.
     pub fn describe(&self) -> String {
         let total: usize = self.sequences.iter().map(|sequence| sequence.ids.len()).sum();
         let mut text = format!("{} examples, {total} tokens", self.sequences.len());
@@ -59,13 +59,13 @@ impl Tokenized {
 /// How long examples may be, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lengths {
-    /// What is longer is cut.
+    /// Longer examples are truncated.
     pub most: usize,
-    /// What has so many, the end token not counted, is left out.
+    /// Examples with at least this many tokens, not counting the end token, are left out.
     pub dropped_from: Option<usize>,
 }
 
-/// The tokens of `examples`, their `lengths` kept to.
+/// Tokenizes `examples` within `lengths`.
 ///
 /// # Errors
 /// A chat without a chat template, a model without a token that ends a text, no usable example.
@@ -140,16 +140,16 @@ pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths)
     Ok(made)
 }
 
-/// What examples are read with.
+/// What is needed to tokenize examples.
 struct Reader<'a> {
     template: Template,
     lm: &'a Lm,
     chat: Option<&'a Chat>,
-    /// The token that ends a response, if there are any but chats.
+    /// The token that ends a response; not needed if all examples are chats.
     end: Option<u32>,
 }
 
-/// An example as tokens, and the turns of it that are not learned.
+/// A tokenized example, and the number of its turns that are not trained on.
 struct Read {
     sequence: Sequence,
     lost: usize,
@@ -186,15 +186,15 @@ impl Reader<'_> {
         Ok(read)
     }
 
-    /// Prompt and response tokenized together, then the end token. As in the reference, what is not learned is as many
-    /// tokens as the prompt has by itself, its begin token included.
+    /// Prompt and response tokenized together, then the end token. As in the reference, the number of tokens that are
+    /// not trained on is that of the prompt tokenized alone, including its begin token.
     fn plain(&self, prompt: &str, response: &str) -> Result<Read, String> {
         let tokenizer = &self.lm.tokenizer;
         let whole = tokenizer.encoded(&format!("{prompt}{response}"), true)?;
         let prompt = tokenizer.encoded(prompt, true)?;
         let masked = prompt.ids.len() - prompt.after;
         let mut ids = whole.ids;
-        // Some tokenizers end every text by themselves.
+        // Some tokenizers append the end token to every text.
         if whole.after == 0 || ids.last().copied() != self.end {
             ids.extend(self.end);
         }
@@ -207,8 +207,8 @@ impl Reader<'_> {
         Ok(Read { sequence, lost: 0 })
     }
 
-    /// The conversation as the model's chat template writes it, those of the assistant's turns that `learned` names (by
-    /// their message's index) learned up to and with their end.
+    /// The conversation as rendered by the model's chat template. The assistant turns whose message indices are in
+    /// `learned` are trained on, including their end tokens.
     fn chat(
         &self,
         messages: &[Value],
@@ -366,7 +366,7 @@ mod tests {
         let lm = lm("bytes", "", 300);
         let known = lm.tokenizer.encode("a", false).unwrap()[0];
         assert!(known < 300);
-        // A whole word, so that it is one token wherever it stands.
+        // A whole word, so that it is one token in any position.
         let word = |id: u32| {
             let text = lm.tokenizer.decode(&[id], true).ok()?;
             let letters = text.strip_prefix(' ')?;

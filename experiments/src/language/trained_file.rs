@@ -1,4 +1,4 @@
-//! What a training came to, kept beside its adapter: a run that goes on need not train again.
+//! The results of a training, saved next to its adapter, so that a resumed run need not train again.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use wegeft::storage::WEIGHTS_FILE;
 
 use crate::run::files::{read_json, write_json};
 
-/// Stands beside an adapter: written last, so that the adapter is whole where it is there.
+/// Written last, next to the adapter: if it exists, the adapter is complete.
 const NAME: &str = "trained.json";
 
-/// What a training came to.
+/// Results of a training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TrainedFile {
     /// Trainable parameters.
     pub trainable_params: usize,
-    /// Their part of all, in percent.
+    /// Their percentage of all parameters.
     pub percent_trainable: f64,
     /// Wall time of the training.
     pub seconds: f64,
@@ -27,7 +27,7 @@ pub struct TrainedFile {
     /// Steps per second.
     #[serde(default)]
     pub steps_per_second: Option<f64>,
-    /// Loss on what is held out.
+    /// Loss on held-out examples.
     #[serde(default)]
     pub validation: Option<f64>,
     /// Mean memory after a step, and its 99th percentile, MB.
@@ -39,7 +39,7 @@ pub struct TrainedFile {
 }
 
 impl TrainedFile {
-    /// What the training in `folder`, a trial's, came to; `None` if it is not finished.
+    /// The results of the training in a trial's `folder`; `None` if it is not finished.
     ///
     /// # Errors
     /// A damaged file.

@@ -27,7 +27,7 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
     let own = own.get(name).cloned().unwrap_or_default();
     let targets = own.target_modules.clone();
     let config = (entry.make)(&Values { all, own, wing });
-    // The other methods know their places themselves.
+    // The other methods choose their target modules themselves.
     const ON_WEIGHTS: [&str; 10] = [
         "WEGEFT", "LORA", "VERA", "ADALORA", "LOHA", "LOKR", "MISS", "HIRA", "OFT", "BOFT",
     ];
@@ -39,13 +39,13 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
     };
     Ok(match wing {
         Wing::Vision => config.with_modules_to_save(["head"]),
-        // What the head of a text classifier is called depends on the model.
+        // The name of a text classifier's head depends on the model.
         Wing::Language | Wing::Text => config,
     })
 }
 
-/// `config` with what depends on the backbone: prompts stand between its leading tokens and its patches, and start as
-/// its patch size says.
+/// `config` with the settings that depend on the backbone: prompt tokens are inserted between its leading tokens and
+/// its patches, and are initialized according to its patch size.
 pub fn fitted(mut config: AdapterConfig, backbone: &VitConfig) -> AdapterConfig {
     if let Some(vpt) = config.settings::<VptConfig>() {
         let vpt = vpt.clone().with_prefix_tokens(backbone.prefix_tokens());
@@ -54,10 +54,10 @@ pub fn fitted(mut config: AdapterConfig, backbone: &VitConfig) -> AdapterConfig 
     config
 }
 
-/// `config`, a method's, with what depends on the number of steps that it is trained for.
+/// `config` of a method, with the settings that depend on the number of training steps.
 ///
 /// # Errors
-/// Settings that so few steps have no room for.
+/// Settings that need more steps.
 pub fn scheduled(
     mut config: AdapterConfig,
     own: &OwnSettings,
@@ -66,7 +66,7 @@ pub fn scheduled(
 ) -> Result<AdapterConfig, String> {
     if let Some(adalora) = config.settings::<AdaLoraConfig>() {
         let own = own.get(method).cloned().unwrap_or_default();
-        // Parts of PEFT's example: 200 and 1000 of 2000 steps, a cut every 10.
+        // The proportions in PEFT's example: 200 and 1000 of 2000 steps, pruning every 10 steps.
         let (tinit, tfinal) = (own.tinit.unwrap_or(steps / 10), own.tfinal.unwrap_or(steps / 2));
         if tinit + tfinal >= steps {
             return Err(format!(

@@ -1,4 +1,4 @@
-//! Refuses settings that no adapter can be made of.
+//! Refuses settings from which no adapter can be made.
 
 use super::build::adapter;
 use super::settings::{Adapter, MethodSettings, NONE, OwnSettings, Wing};
@@ -7,7 +7,7 @@ use crate::cli::settings::check_positive;
 use crate::train::settings::{check_decay, check_learning_rate};
 
 impl Adapter {
-    /// Brings names to one form (dashes or underscores alike, each once) and refuses what no adapter can be made of.
+    /// Normalizes names (dashes to underscores, each name once) and refuses settings from which no adapter can be made.
     ///
     /// # Errors
     /// An unknown method, a value out of range, a field that its method does not read.

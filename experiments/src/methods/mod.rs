@@ -1,4 +1,4 @@
-//! The methods by name: one line each, from settings to an adapter, for both wings.
+//! The methods by name: one line each, from settings to an adapter, for all wings.
 
 pub mod build;
 mod check;

@@ -4,7 +4,7 @@ use super::settings::{OwnSettings, Wing};
 use crate::run::sweep::Sweep;
 use crate::train::settings::Training;
 
-/// Peak learning rate and weight decay of a method where they are not tuned.
+/// Peak learning rate and weight decay of a method without a sweep.
 pub fn rates(training: &Training, own: &OwnSettings, method: &str) -> (f64, f64) {
     let own = own.get(method);
     (
@@ -20,8 +20,9 @@ const OTHER_LR: [f64; 6] = [5e-4, 1e-3, 1.5e-3, 2.5e-3, 5e-3, 1e-2];
 /// Weight decays there; VPT and BitFit are tuned without any.
 const WEIGHT_DECAY: [f64; 4] = [0.01, 1e-3, 1e-4, 0.0];
 
-/// The points (learning rate, weight decay) of a method's grid: the settings' own, otherwise those of the released vision
-/// code. That code tunes no language model: there the default is half, once and twice the learning rate.
+/// The points (learning rate, weight decay) of a method's grid: those of the settings, or else those of the released
+/// vision code. For language models, which that code does not tune, the default is 0.5, 1 and 2 times the learning
+/// rate.
 pub fn grid(training: &Training, sweep: &Sweep, own: &OwnSettings, method: &str, wing: Wing) -> Vec<(f64, f64)> {
     let mine = own.get(method).cloned().unwrap_or_default();
     let (rate, decay) = rates(training, own, method);

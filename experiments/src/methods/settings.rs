@@ -1,11 +1,11 @@
-//! Settings of the adapters: those of all methods, and `[methods.NAME]` of one.
+//! Settings of the adapters: those for all methods, and `[methods.NAME]` for one.
 
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-/// The method that trains nothing: a language model as it is.
+/// The method that trains nothing: the unchanged language model.
 pub const NONE: &str = "none";
 
 /// Which factor of WeGeFT is initialized to zero.
@@ -54,7 +54,7 @@ pub struct Adapter {
     pub zero_factor: ZeroFactor,
 }
 
-/// Settings of one method; what is absent is as for all methods.
+/// Settings of one method; absent fields have the value for all methods.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MethodSettings {
@@ -64,22 +64,22 @@ pub struct MethodSettings {
     /// Numerator of the scale.
     #[serde(alias = "lora_alpha", skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// Rank of AdaLoRA as training starts; 1.5 times r if absent, as in its paper.
+    /// Initial rank of AdaLoRA; 1.5 times r if absent, as in its paper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_r: Option<usize>,
-    /// Steps before AdaLoRA's ranks begin to fall; a tenth of all if absent.
+    /// Steps before AdaLoRA starts to prune ranks; a tenth of all steps if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tinit: Option<usize>,
-    /// Steps at the end in which AdaLoRA's ranks stay as they are; half of all if absent.
+    /// Final steps in which AdaLoRA's ranks stay fixed; half of all steps if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tfinal: Option<usize>,
-    /// Steps between two cuts of AdaLoRA's ranks; a two-hundredth of all if absent.
+    /// Steps between two prunings of AdaLoRA's ranks; 1/200 of all steps if absent.
     #[serde(alias = "deltaT", skip_serializing_if = "Option::is_none")]
     pub delta_t: Option<usize>,
     /// Weight of AdaLoRA's orthogonality penalty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orth_reg_weight: Option<f64>,
-    /// Channels of a block of OFT and BOFT.
+    /// Block size of OFT and BOFT, in channels.
     #[serde(
         alias = "oft_block_size",
         alias = "boft_block_size",
@@ -92,7 +92,7 @@ pub struct MethodSettings {
     /// Tokens of VPT (5), of prompt and of prefix tuning (20).
     #[serde(alias = "num_virtual_tokens", skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
-    /// Modules (or places, for the methods that act on activations) to adapt.
+    /// Modules to adapt (or hooks, for methods that act on activations).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<Vec<String>>,
     /// Peak learning rate.
@@ -109,7 +109,7 @@ pub struct MethodSettings {
     pub sweep_weight_decay: Option<Vec<f64>>,
 }
 
-/// `[methods.NAME]`: settings of one method that differ from those of all.
+/// `[methods.NAME]`: settings of one method that override those of all methods.
 pub type OwnSettings = BTreeMap<String, MethodSettings>;
 
 /// What is adapted.
@@ -124,7 +124,7 @@ pub enum Wing {
 }
 
 impl Wing {
-    /// As messages name it.
+    /// Name in messages.
     pub(super) fn models(self) -> &'static str {
         match self {
             Self::Vision => "vision transformers",

@@ -1,4 +1,4 @@
-//! The table of methods: a line for each.
+//! The table of methods, one line each.
 
 use wegeft::methods::adalora::AdaLoraConfig;
 use wegeft::methods::boft::BoftConfig;
@@ -12,7 +12,7 @@ use wegeft::{AdapterConfig, Fused, LoraConfig, Sharing, WegeftConfig};
 
 use super::settings::{Adapter, MethodSettings, Wing, ZeroFactor};
 
-/// What a line of the table reads.
+/// The settings that a line of the table reads.
 pub(super) struct Values<'a> {
     pub(super) all: &'a Adapter,
     pub(super) own: MethodSettings,
@@ -25,7 +25,7 @@ impl Values<'_> {
         self.own.r.unwrap_or(default)
     }
 
-    /// LoRA of its rank and scale (1 if the settings do not say), to be varied.
+    /// LoRA with the method's rank and scale (1 by default), modified by `vary`.
     fn lora(&self, vary: impl FnOnce(LoraConfig) -> LoraConfig) -> AdapterConfig {
         let r = self.rank(self.all.lora_r);
         let config = LoraConfig::new(r)
@@ -34,13 +34,13 @@ impl Values<'_> {
         AdapterConfig::new(vary(config))
     }
 
-    /// Numerator of the scale of LoRA's relatives; the rank if the settings do not say.
+    /// Numerator of the scale of LoRA's variants; by default the rank.
     fn lora_alpha(&self, r: usize) -> f64 {
         let alpha = self.own.alpha.or(self.all.lora_alpha).or(self.all.alpha);
         alpha.unwrap_or(r as f64)
     }
 
-    /// AdaLoRA; the steps of its training are set when they are known.
+    /// AdaLoRA; its step counts are set once the length of the training is known.
     fn adalora(&self) -> AdapterConfig {
         let r = self.rank(self.all.lora_r);
         let init_r = self.own.init_r.unwrap_or((3 * r).div_ceil(2));
@@ -52,7 +52,7 @@ impl Values<'_> {
         AdapterConfig::new(config)
     }
 
-    /// WeGeFT of its rank and scale (1 if the settings do not say), to be varied.
+    /// WeGeFT with the method's rank and scale (1 by default), modified by `vary`.
     fn wegeft(&self, vary: impl FnOnce(WegeftConfig) -> WegeftConfig) -> AdapterConfig {
         let r = self.rank(self.all.r);
         let alpha = self.own.alpha.or(self.all.alpha).unwrap_or(r as f64);
@@ -67,7 +67,7 @@ impl Values<'_> {
         AdapterConfig::new(vary(config))
     }
 
-    /// IA3 on its paper's places: keys, values, and what the MLP's second layer reads.
+    /// IA3 on the modules of its paper: keys, values, and the input of the MLP's second layer.
     fn ia3(&self) -> AdapterConfig {
         match (&self.own.target_modules, self.wing) {
             (Some(_), _) => AdapterConfig::ia3([""; 0]),
@@ -86,7 +86,7 @@ impl Values<'_> {
     }
 }
 
-/// Methods that have settings in common.
+/// Methods that share settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Wegeft,
@@ -94,8 +94,8 @@ enum Family {
     Other,
 }
 
-/// A method: its name, its family, the kinds of models that have places for it, the fields of [`MethodSettings`] beside
-/// those of every method that it reads, and how its adapter is made.
+/// A method: its name, its family, the kinds of models that support it, the fields of [`MethodSettings`] that it reads
+/// (besides those that every method reads), and the function that makes its adapter.
 pub(super) struct Entry {
     name: &'static str,
     family: Family,
@@ -231,13 +231,13 @@ pub(super) fn find(name: &str) -> Option<&'static Entry> {
     METHODS.iter().find(|entry| entry.name == name)
 }
 
-/// The names of all methods that work on such models.
+/// The names of all methods that work on this kind of model.
 pub fn names(wing: Wing) -> impl Iterator<Item = &'static str> {
     let entries = METHODS.iter().filter(move |entry| entry.works_on(wing));
     entries.map(|entry| entry.name)
 }
 
-/// What help says of --method.
+/// Help text of --method.
 pub fn help(wing: Wing) -> String {
     let names: Vec<&str> = names(wing).collect();
     let none = match wing {
@@ -247,7 +247,7 @@ pub fn help(wing: Wing) -> String {
     format!("Methods, separated by commas: {}{none}", names.join(", "))
 }
 
-/// What help says of --set.
+/// Help text of --set.
 pub fn fields_help(wing: Wing) -> String {
     let mut lines: Vec<(Vec<&str>, String)> = Vec::new();
     for entry in METHODS
@@ -276,9 +276,9 @@ pub fn fields_help(wing: Wing) -> String {
 pub struct Listed {
     /// The method.
     pub name: &'static str,
-    /// The models that have places for it.
+    /// The kinds of models that support it.
     pub models: Vec<&'static str>,
-    /// The fields of [`MethodSettings`] that it reads beside learning rates and weight decays.
+    /// The fields of [`MethodSettings`] that it reads, besides learning rates and weight decays.
     pub fields: &'static [&'static str],
 }
 
@@ -291,7 +291,7 @@ pub fn listed() -> impl Iterator<Item = Listed> {
     })
 }
 
-/// The flags that speak for `field` of `[methods.NAME]`: given on the command line they win over it.
+/// The flags that, given on the command line, override `field` of `[methods.NAME]`.
 pub fn flags_of(name: &str, field: &str) -> Vec<&'static str> {
     let family = find(&name.replace('-', "_")).map_or(Family::Other, |entry| entry.family);
     match (field, family) {

@@ -6,7 +6,7 @@ use datasets::language::{arithmetic, commonsense};
 use crate::report::published::{FGVC, Published, ROWS, VTAB};
 use crate::report::table::{Cell, Column, Frame, Line};
 
-/// VTAB-1k, if every task of `found` is one of its 19.
+/// VTAB-1k, if all tasks in `found` are among its 19.
 pub fn vtab(found: &[String]) -> Option<Frame> {
     if !found.iter().all(|task| VTAB.iter().any(|(known, _)| known == task)) {
         return None;
@@ -25,7 +25,7 @@ pub fn vtab(found: &[String]) -> Option<Frame> {
     Some((columns, lines))
 }
 
-/// FGVC, if the name of every task of `found` contains one of its five.
+/// FGVC, if the name of every task in `found` contains that of one of its five.
 pub fn fgvc(found: &[String]) -> Option<Frame> {
     let contains = |task: &String, name: &str| task.to_lowercase().contains(name);
     if !found.iter().all(|task| FGVC.iter().any(|name| contains(task, name))) {
@@ -39,13 +39,13 @@ pub fn fgvc(found: &[String]) -> Option<Frame> {
     Some((columns, lines))
 }
 
-/// The commonsense suite, if every task of `found` is one of its eight sets.
+/// The commonsense suite, if all tasks in `found` are among its eight sets.
 pub fn commonsense(found: &[String]) -> Option<Frame> {
     let scored = commonsense::SETS.map(|set| set.name.to_string());
     suite(found, &scored, &[], &COMMONSENSE)
 }
 
-/// GLUE, if every task of `found` is one of its nine. The mean is over the six that the paper reports.
+/// GLUE, if all tasks in `found` are among its nine. The mean is over the six that the paper reports.
 pub fn glue(found: &[String]) -> Option<Frame> {
     let known = datasets::glue::TASKS.map(|task| task.name.to_string());
     let scored = GLUE_TASKS.map(String::from);
@@ -53,8 +53,8 @@ pub fn glue(found: &[String]) -> Option<Frame> {
     suite(found, &scored, &others, &GLUE)
 }
 
-/// The arithmetic suite, if every task of `found` is one of its sets. The mean is over the four that the paper scores;
-/// the others stand beside it where there are results.
+/// The arithmetic suite, if all tasks in `found` are among its sets. The mean is over the four that the paper scores;
+/// the others are shown as well if there are results.
 pub fn arithmetic(found: &[String]) -> Option<Frame> {
     let (scored, others): (Vec<_>, Vec<_>) = arithmetic::SETS.iter().partition(|set| set.scored);
     let names = |sets: Vec<&arithmetic::Set>| sets.iter().map(|set| set.name.to_string()).collect::<Vec<_>>();

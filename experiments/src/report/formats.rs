@@ -7,7 +7,7 @@ use crate::report::table::{Line, Table};
 
 const NONE: &str = "-";
 
-/// Facts of a line beside its results: name and text.
+/// Further facts about a line, besides its results: name and text.
 pub fn facts(line: &Line) -> [(&'static str, String); 3] {
     [
         ("trainable", line.params.map_or(NONE.into(), |count| count.to_string())),
@@ -16,8 +16,8 @@ pub fn facts(line: &Line) -> [(&'static str, String); 3] {
     ]
 }
 
-/// The table's cells, a heading first: tasks down, methods across, so that 19 tasks fit a terminal; methods down where
-/// there are more of them than columns.
+/// The cells of the table, starting with a heading. Tasks are rows and methods are columns, so that 19 tasks fit into a
+/// terminal; methods are rows if there are more of them than table columns.
 pub fn cells(table: &Table) -> Vec<Vec<String>> {
     let row = |name: &str, values: &dyn Fn(&Line) -> String| -> Vec<String> {
         let values = table.lines.iter().map(values);
@@ -51,7 +51,7 @@ fn transposed(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
     (0..width).map(column).collect()
 }
 
-/// `text` as LaTeX shows it.
+/// `text` escaped for LaTeX.
 fn escaped(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -63,7 +63,7 @@ fn escaped(text: &str) -> String {
             '<' => shown += "\\textless{}",
             '>' => shown += "\\textgreater{}",
             '|' => shown += "\\textbar{}",
-            // An empty line would end the paragraph that a cell is.
+            // A cell is one paragraph, which an empty line would end.
             c if c.is_control() => shown.push(' '),
             '±' => shown += "$\\pm$",
             '…' => shown += "\\ldots{}",
@@ -73,7 +73,7 @@ fn escaped(text: &str) -> String {
     shown
 }
 
-/// LaTeX with the packages booktabs and graphicx: the paper's orientation, methods down.
+/// LaTeX with the packages booktabs and graphicx, in the paper's orientation: methods are rows.
 pub fn latex(table: &Table) -> String {
     let escape = escaped;
     let mut text = format!(
@@ -98,7 +98,7 @@ pub fn latex(table: &Table) -> String {
     text + "\\bottomrule\n\\end{tabular}\n"
 }
 
-/// The head of [`csv`].
+/// The header of [`csv`].
 const CSV_HEAD: [&str; 13] = [
     "experiment",
     "source",
@@ -118,7 +118,7 @@ const CSV_HEAD: [&str; 13] = [
 /// CSV of all `tables`, one line per cell.
 ///
 /// # Errors
-/// What the writer says.
+/// An error of the CSV writer.
 pub fn csv(tables: &[Table]) -> Result<String, String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(CSV_HEAD).map_err(|e| e.to_string())?;

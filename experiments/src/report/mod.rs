@@ -1,4 +1,4 @@
-//! Reports: of one run folder, and of any set of them beside the published numbers.
+//! Reports on one run folder, or on any number of them with the published numbers.
 
 pub mod benchmarks;
 pub mod formats;

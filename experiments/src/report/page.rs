@@ -1,9 +1,9 @@
-//! Reports as one HTML file that opens without network: the one template, which escapes whatever it is given.
+//! Reports as one HTML file that needs no network, from one template that escapes all its input.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
-/// A part of a page. What is empty is left out.
+/// A part of a page. Empty fields are left out.
 #[derive(Debug, Default)]
 pub struct Section {
     /// Heading.
@@ -20,7 +20,7 @@ pub struct Section {
     pub images: Vec<Image>,
     /// Answers to questions.
     pub answers: Vec<Shown>,
-    /// Text as it is.
+    /// Preformatted text.
     pub text: String,
 }
 
@@ -128,15 +128,15 @@ impl From<&Section> for Value {
     }
 }
 
-/// A page of `sections`; `folder` stands beside the title.
+/// A page with `sections`; `folder` is shown next to the title.
 ///
 /// # Errors
 /// A template that fails.
 pub fn page(title: &str, folder: &str, sections: &[Section]) -> Result<String, String> {
-    // Escaped because of the name's ending.
+    // The file name's ending turns on escaping.
     const NAME: &str = "report.html";
     let mut environment = Environment::new();
-    // Lines of tags alone leave no empty lines.
+    // Lines that contain only tags must not leave empty lines.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(|e| e.to_string())?);
     environment

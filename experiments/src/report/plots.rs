@@ -18,7 +18,7 @@ pub type Curve = (String, Vec<(f64, f64)>);
 /// Curves of percent over epochs.
 ///
 /// # Errors
-/// What the drawing library says.
+/// Errors of the plotting library.
 pub fn curves(title: &str, curves: &[Curve]) -> Result<String, String> {
     lines(
         title,
@@ -37,7 +37,7 @@ pub fn curves(title: &str, curves: &[Curve]) -> Result<String, String> {
 /// Curves of loss over steps.
 ///
 /// # Errors
-/// What the drawing library says.
+/// Errors of the plotting library.
 pub fn losses(title: &str, curves: &[Curve]) -> Result<String, String> {
     lines(
         title,
@@ -53,15 +53,15 @@ pub fn losses(title: &str, curves: &[Curve]) -> Result<String, String> {
     )
 }
 
-/// What stands around curves.
+/// Size and axes of a plot of curves.
 struct Frame {
     /// Pixels.
     size: (u32, u32),
     x: &'static str,
     y: &'static str,
-    /// The y axis reaches at least here.
+    /// Least upper end of the y axis.
     least_top: f64,
-    /// And never beyond.
+    /// Greatest upper end of the y axis.
     most: f64,
     names: SeriesLabelPosition,
 }
@@ -113,9 +113,9 @@ fn lines(title: &str, curves: &[Curve], frame: &Frame) -> Result<String, String>
 pub struct Point {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Coordinate.
     pub x: f64,
-    /// Where it is.
+    /// Coordinate.
     pub y: f64,
     /// Half the height of its error bar.
     pub spread: Option<f64>,
@@ -124,16 +124,16 @@ pub struct Point {
 /// Kind of the x axis of [`scatter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Axis {
-    /// Values as they are.
+    /// Linear.
     Linear,
-    /// Decades; a value of 0 stands at the left edge.
+    /// Logarithmic; a value of 0 is drawn at the left edge.
     Logarithmic,
 }
 
 /// Named points, each in its own colour, with bars of their standard deviations.
 ///
 /// # Errors
-/// What the drawing library says.
+/// Errors of the plotting library.
 pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Result<String, String> {
     let least = points
         .iter()
@@ -198,7 +198,7 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
             chart
                 .draw_series([Circle::new(at, 5, colour.filled())])
                 .map_err(|e| e.to_string())?;
-            // On the side where there is room.
+            // On the side that has room.
             let (side, end) = match at.0 > middle {
                 true => (-1.5, HPos::Right),
                 false => (1.5, HPos::Left),
@@ -227,10 +227,10 @@ pub struct Panel {
     pub line: Vec<(f64, f64)>,
 }
 
-/// Panels side by side, all axes from 0 on.
+/// Panels side by side; all axes start at 0.
 ///
 /// # Errors
-/// What the drawing library says.
+/// Errors of the plotting library.
 pub fn panels(title: &str, panels: &[Panel]) -> Result<String, String> {
     let mut svg = String::new();
     {

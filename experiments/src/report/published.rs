@@ -5,7 +5,7 @@
 pub struct Published {
     /// Method.
     pub method: &'static str,
-    /// Trainable values, percent of the backbone.
+    /// Trainable parameters, percent of the backbone.
     pub percent: f64,
     /// GPU memory at batch 32, GB.
     pub memory_gb: f64,
@@ -70,7 +70,7 @@ pub const VTAB: [(&str, &str); 19] = [
     ("smallnorb_ele", "structured"),
 ];
 
-/// What the names of the five FGVC tasks contain, in the order of the table.
+/// Substrings of the names of the five FGVC tasks, in the order of the table.
 pub const FGVC: [&str; 5] = ["cub", "nabirds", "flowers", "dogs", "cars"];
 
 #[cfg(test)]

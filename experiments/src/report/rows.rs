@@ -1,4 +1,4 @@
-//! The lines of any program's summary.json.
+//! The rows of any program's summary.json.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ pub struct Row {
     pub group: String,
     /// Method.
     pub method: String,
-    /// Trainable values beside the head.
+    /// Trainable parameters without the head.
     pub trainable_params: usize,
-    /// Of the frozen values, percent.
+    /// Percentage of the frozen parameters.
     pub percent_trainable: f64,
     /// Name of `value`.
     pub metric: String,
-    /// The result; absent where nothing was held out.
+    /// The result; absent if nothing was held out.
     pub value: Option<f64>,
     /// Peak memory, MB.
     #[serde(default, alias = "peak_rss_mb")] // as earlier runs wrote it
@@ -39,13 +39,13 @@ pub struct Row {
     /// Pretrained model.
     #[serde(default)]
     pub model: Option<String>,
-    /// All settings that the run was made with but its seed, as text: runs are one row only where they agree.
+    /// All settings of the run except its seed, as text: runs share a row only if these are equal.
     #[serde(skip)]
     pub settings: BTreeMap<String, String>,
 }
 
 impl Row {
-    /// The settings of the run folder's config.toml that bear on this row; without one, those that the row itself has.
+    /// Sets the settings from the run folder's config.toml that concern this row; without one, those in the row itself.
     fn set_settings(&mut self, config: Option<&toml::Table>) {
         let own = [
             ("learning_rate", self.lr.map(|lr| lr.to_string())),
@@ -74,7 +74,7 @@ impl Row {
     }
 }
 
-/// The rows of every run folder among `paths` or below them; a path may be a summary.json itself.
+/// The rows of every run folder in or below `paths`; a path may also be a summary.json.
 ///
 /// # Errors
 /// A path without any summary.json, a file that cannot be read or is malformed.
@@ -109,7 +109,8 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Every summary.json at or below `path`, sorted. `seen`: folders that links may lead to again.
+/// Every summary.json at or below `path`, sorted. `seen`: folders that were visited, since links may lead to them
+/// again.
 fn find(path: &Path, files: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> Result<(), String> {
     if path.is_file() {
         files.push(path.to_path_buf());

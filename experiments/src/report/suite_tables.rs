@@ -1,4 +1,4 @@
-//! The tables of results in the terminal where a training per method is tested on several sets, or judged by its loss.
+//! The terminal's tables of results for trainings that are tested on several sets or judged by their loss.
 
 use datasets::language::published::Row;
 
@@ -6,8 +6,8 @@ use crate::cli::table::{cell, distinct, mean, table};
 use crate::report::terminal::spread;
 use crate::run::outcome::{FORGETTING, Outcome};
 
-/// One row per method: accuracy on each set, the mean over the `scored` ones, what it cost; then the published rows. Of
-/// several seeds mean and standard deviation.
+/// One row per method: accuracy on each set, the mean over the `scored` ones, the cost; then the published rows.
+/// Several seeds are shown as mean and standard deviation.
 pub fn suite(outcomes: &[Outcome], scored: &[String], published: &[Row], published_sets: &[&str]) -> String {
     let sets = distinct(outcomes.iter().map(|outcome| outcome.task.clone()));
     let methods = distinct(outcomes.iter().map(|outcome| outcome.method.clone()));
@@ -72,7 +72,7 @@ pub fn suite(outcomes: &[Outcome], scored: &[String], published: &[Row], publish
     text
 }
 
-/// A method's values on each set, and the mean over the scored ones, of the seeds that have all of them.
+/// A method's values on each set, and the mean over the scored sets, for the seeds that have all of them.
 fn values(
     of_method: &[&Outcome],
     sets: &[String],
@@ -97,7 +97,7 @@ fn values(
     sets.iter().map(on_set).chain([spread(&averages, 1)]).collect()
 }
 
-/// Published rows, with the values that they have of `sets`.
+/// Published rows with their values for `sets`.
 pub fn published(rows: &[Row], sets: &[&str]) -> String {
     let names = ["model", "method", "%"].iter().chain(sets).chain(&["average"]);
     let row = |row: &Row| {
@@ -113,7 +113,7 @@ pub fn published(rows: &[Row], sets: &[&str]) -> String {
     table(names.map(|name| name.to_string()), rows.iter().map(row), 1).to_string()
 }
 
-/// One row per method: what was trained, and what it gives.
+/// One row per method: what was trained, and the result.
 pub fn losses(outcomes: &[Outcome]) -> String {
     let head = [
         "method",

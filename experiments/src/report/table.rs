@@ -11,12 +11,12 @@ pub type Frame = (Vec<Column>, Vec<Line>);
 /// Columns and published rows of an experiment whose tasks are the second argument.
 pub type Known<'a> = &'a dyn Fn(&str, &[String]) -> Option<Frame>;
 
-/// A task, or the mean over some.
+/// A task, or the mean over several tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     /// Name.
     pub name: String,
-    /// One task, or those that the mean is over.
+    /// The task, or the tasks that are averaged.
     pub tasks: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct Cell {
     pub spread: Option<f64>,
     /// Runs.
     pub runs: usize,
-    /// Of the column's tasks, those that have a result and all of them.
+    /// How many of the column's tasks have a result, and how many there are.
     pub tasks: (usize, usize),
 }
 
@@ -62,7 +62,7 @@ impl Cell {
         }
     }
 
-    /// As people read it: `70.7`, `70.7 ± 0.3`, and with the number of tasks where some are missing.
+    /// The text of the cell: `70.7`, `70.7 ± 0.3`, with the number of tasks if some are missing.
     pub fn text(&self) -> String {
         let mut text = format!("{:.2}", self.mean);
         if let Some(spread) = self.spread {
@@ -82,13 +82,13 @@ pub struct Line {
     pub method: String,
     /// From the paper, not from a run.
     pub published: bool,
-    /// Trainable parameters; not known of published rows.
+    /// Trainable parameters; unknown for published rows.
     pub params: Option<usize>,
     /// Trainable parameters, percent.
     pub percent: f64,
     /// Greatest peak memory of its runs, MB: of the process on a CPU, of the GPU otherwise.
     pub memory_mb: Option<f64>,
-    /// A cell a column.
+    /// One cell per column.
     pub cells: Vec<Option<Cell>>,
 }
 
@@ -128,7 +128,7 @@ pub fn tables(rows: &[Row], known: Known) -> Vec<Table> {
 
 fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
     let (columns, mut lines) = frame(&experiment, rows, known);
-    // Runs are one line only if all settings but the seed agree.
+    // Runs share a line only if all settings except the seed are equal.
     type Kind<'a> = (&'a String, usize, &'a BTreeMap<String, String>);
     let mut kinds: BTreeMap<Kind, Vec<&Row>> = BTreeMap::new();
     for row in rows {
@@ -159,7 +159,7 @@ fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
     }
 }
 
-/// What tells `own` settings from those of the method's other lines, in brackets.
+/// The settings in `own` that differ from those of the method's other lines, in brackets.
 fn differing(own: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>]) -> String {
     const MOST: usize = 3;
     let names: BTreeSet<&String> = all.iter().flat_map(|settings| settings.keys()).collect();
@@ -207,8 +207,8 @@ fn frame(experiment: &str, rows: &[&Row], known: Known) -> Frame {
     (columns, Vec::new())
 }
 
-/// Each seed's mean over the column's tasks, then mean and spread over seeds. Seeds that have every task count; if
-/// there is none, the mean over the tasks' own means stands, with their number.
+/// The mean over the column's tasks for each seed, then mean and spread over seeds. Only seeds that have every task
+/// count; if there are none, the cell shows the mean over the tasks' own means, with their number.
 fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
     let of_task = |task: &str, seed: Option<u64>| {
         let chosen = rows

@@ -1,10 +1,10 @@
-//! The table of results in the terminal where every task is trained on by itself.
+//! The terminal's table of results for separate trainings per task.
 
 use crate::cli::table::{cell, deviation, distinct, mean, table as markdown};
 use crate::run::outcome::Outcome;
 
-/// One row per task and method, then group means and the mean over tasks of each method. Several seeds of a method are one
-/// row, with mean and standard deviation.
+/// One row per task and method, then group means and the mean over tasks of each method. Several seeds of a method
+/// share one row, which shows mean and standard deviation.
 pub fn table(outcomes: &[Outcome]) -> String {
     let header = [
         "task",
@@ -49,8 +49,8 @@ pub fn table(outcomes: &[Outcome]) -> String {
     )
 }
 
-/// Test top-1 of each method, its mean over each group and over all tasks; the first row is the heading. Of several seeds
-/// the mean and standard deviation of those means.
+/// Test top-1 of each method, its mean over each group and over all tasks; the first row is the heading. For several
+/// seeds, the mean and standard deviation of those means.
 pub fn means(outcomes: &[Outcome]) -> Vec<Vec<String>> {
     let groups = distinct(outcomes.iter().map(|o| o.group.clone()));
     let mut rows: Vec<Vec<String>> = vec![["method".to_string()].into_iter().chain(groups.clone()).collect()];
@@ -75,7 +75,7 @@ pub fn means(outcomes: &[Outcome]) -> Vec<Vec<String>> {
     rows
 }
 
-/// The mean of some values, with their standard deviation if there are several; `-` of none.
+/// The mean of some values, with their standard deviation if there are several; `-` for no values.
 pub fn spread(values: &[f64], digits: usize) -> String {
     let mean = cell(mean(values.iter().copied()), digits);
     match deviation(values) {

@@ -1,4 +1,4 @@
-//! The table of results in the terminal where texts are classified: every task has metrics of its own.
+//! The terminal's table of results for text classification, where every task has its own metrics.
 
 use datasets::language::published::Row;
 
@@ -7,8 +7,8 @@ use crate::report::suite_tables;
 use crate::report::terminal::spread;
 use crate::run::outcome::Outcome;
 
-/// One row per task and method, then each method's mean over the tasks, then the published rows. Several seeds are one row,
-/// with mean and standard deviation.
+/// One row per task and method, then each method's mean over the tasks, then the published rows. Several seeds share
+/// one row, which shows mean and standard deviation.
 pub fn table(outcomes: &[Outcome], published: &[Row], published_tasks: &[&str]) -> String {
     let header = [
         "task",

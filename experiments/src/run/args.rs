@@ -1,4 +1,4 @@
-//! Flags that every experiment takes: where the run lies, how it goes on, what is shown. They are no settings.
+//! Flags that every experiment takes: the run folder, resuming, output. They are not part of the settings.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Checksums of what a run reads, paths left out.
+//! Checksums of the files that a run reads, without their paths.
 
 use std::io::Read;
 use std::path::Path;
@@ -21,13 +21,13 @@ pub fn add_file(sum: &mut Sha256, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Adds the names and sizes of a model's files, and the content of its small ones (config.json, …): weights of gigabytes
-/// are not read for it.
+/// Adds the names and sizes of a model's files, and the content of the small ones (config.json, …); weights of
+/// gigabytes are not read.
 ///
 /// # Errors
 /// A folder or file that cannot be read.
 pub fn add_model(sum: &mut Sha256, path: &Path) -> Result<(), String> {
-    /// Bytes of a file whose content is read.
+    /// Maximum size of a file whose content is read, bytes.
     const SMALL: u64 = 16 << 20;
     let error = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
     let mut files = Vec::new();

@@ -1,11 +1,11 @@
-//! Wall time of a trial over all the sessions that it took: `seconds.json` in its folder.
+//! Wall time of a trial over all its sessions: `seconds.json` in its folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::run::files::write_json;
 
-/// Counts from the moment that it is opened.
+/// A clock that starts when it is opened.
 #[derive(Debug, Clone)]
 pub struct Clock {
     path: PathBuf,
@@ -14,7 +14,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock of the trial in `folder`, which goes on with the time of the sessions before if `resumed`.
+    /// A clock for the trial in `folder`; if `resumed`, it includes the time of earlier sessions.
     pub fn open(folder: &Path, resumed: bool) -> Self {
         let path = folder.join("seconds.json");
         let text = std::fs::read_to_string(&path).ok().filter(|_| resumed);
@@ -35,7 +35,7 @@ impl Clock {
         self.before + self.session()
     }
 
-    /// Keeps the time for the next session. What cannot be written is only time: no reason to end a training.
+    /// Saves the time for the next session. A write error is ignored: a lost time is no reason to end a training.
     pub fn save(&self) {
         let _ = write_json(&self.path, &self.total());
     }

@@ -1,4 +1,5 @@
-//! Files of a run folder: JSON, written beside its place and renamed, and lines of JSON that are appended.
+//! Files of a run folder: JSON files, written under a temporary name and renamed, and files to which JSON lines are
+//! appended.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::output::note;
 
-/// Writes `value` as JSON, beside `path` first, then renamed.
+/// Writes `value` as JSON under a temporary name next to `path`, then renames the file.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -17,7 +18,8 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), String> {
     replace(path, text.as_bytes())
 }
 
-/// Writes a file of a run folder: whole or not at all, on the disk when this returns. A link in its place is replaced.
+/// Writes a file of a run folder completely or not at all; it is on disk when this returns. A link at `path` is
+/// replaced.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -33,7 +35,7 @@ pub fn create_folder(path: &Path) -> Result<(), String> {
     files::create_folder(path).map_err(|e| format!("cannot make {}: {e}", path.display()))
 }
 
-/// The JSON of `path`; `None` if there is no such file. `advice` ends the message about a damaged one.
+/// The JSON in `path`; `None` if there is no such file. `advice` is appended to the message about a damaged file.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
@@ -55,11 +57,11 @@ pub fn remove_folder(path: &Path) -> Result<(), String> {
     files::remove_folder(path).map_err(|e| format!("cannot remove {}: {e}", path.display()))
 }
 
-/// A line of an appended file: its text and what it says.
+/// A line of a file that is appended to: its text and its value.
 pub type Line<T> = (String, T);
 
-/// The whole lines of `path`, a file that is written line by line; none if it is missing. A last line that was torn is left
-/// out; one that is damaged inside the file is left out too, and named on the error output.
+/// The complete lines of `path`, a file that is written line by line; none if it is missing. An incomplete last line is
+/// left out; so is a damaged line within the file, which is also reported on standard error.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -72,7 +74,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, Stri
     let mut lines = Vec::new();
     let mut rest = bytes.as_slice();
     let mut number = 0;
-    // What follows the last line break is a line that was being written.
+    // Anything after the last line break is an unfinished line.
     while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
         let (line, after) = (&rest[..end], &rest[end + 1..]);
         (rest, number) = (after, number + 1);
@@ -88,7 +90,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, Stri
     Ok(lines)
 }
 
-/// All lines of `path`, a file of JSON lines that others made: every one must be whole.
+/// All lines of `path`, a file of JSON lines from elsewhere: every line must be valid.
 ///
 /// # Errors
 /// A file that cannot be read, a malformed line.
@@ -102,7 +104,7 @@ pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Strin
         .collect()
 }
 
-/// Brings `path` to hold exactly `lines`, if it does not.
+/// Rewrites `path` if it does not contain exactly `lines`.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -126,7 +128,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines.jsonl");
         assert!(read_lines::<Value>(&path).unwrap().is_empty());
-        // The first byte of a character of two ends the file.
+        // The file ends with the first byte of a two-byte character.
         std::fs::write(&path, b"{\"a\":1}\n{\"a\":\xff2}\n{\"a\":3}\n{\"a\":\"\xc3").unwrap();
         let lines = read_lines::<Value>(&path).unwrap();
         let values: Vec<&Value> = lines.iter().map(|(_, value)| &value["a"]).collect();

@@ -1,5 +1,5 @@
-//! The settings of a run folder: config.toml, which binds the folder once there is something in it to keep, and data.json,
-//! the checksum of what it was trained and tested on.
+//! The settings of a run folder: config.toml, which is binding once the folder contains results, and data.json, the
+//! checksum of the training and test data.
 
 use std::path::Path;
 
@@ -20,26 +20,26 @@ struct Data {
     sha256: String,
 }
 
-/// A run's settings, as config.toml has them.
+/// A run's claim to its folder: the settings for config.toml.
 pub struct Claim<'a> {
     /// The run folder.
     pub out: &'a Path,
     /// The settings.
     pub settings: &'a toml::Table,
-    /// Those of a config.toml, brought to today's names.
+    /// Reads the settings of a config.toml, with old names replaced by the current ones.
     pub read: &'a dyn Fn(&Layer) -> Result<toml::Table, String>,
-    /// Fields that say where data and models lie: they may change as long as the content does not.
+    /// Fields with the paths of data and models: they may change as long as the content stays the same.
     pub paths: &'a [&'a str],
-    /// True if the settings are the folder's own, changed by flags.
+    /// True if the settings are the folder's own, overridden by flags.
     pub resumed: bool,
 }
 
 impl Claim<'_> {
-    /// Makes the run folder, or looks whether what it holds was made with these settings on the same data. `checksum` reads
-    /// the data's, only if something is left to do or the data has moved.
+    /// Makes the run folder, or checks that its content was made with these settings on the same data. `checksum`
+    /// computes the checksum of the data; it is called only if something is left to do or the data has moved.
     ///
     /// # Errors
-    /// A folder that holds work of other settings or data, or that cannot be made.
+    /// A folder with results of other settings or data, or one that cannot be made.
     pub fn check(&self, left: bool, checksum: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
         let config = self.out.join(CONFIG);
         let data: Option<Data> = read_json(&self.out.join(DATA), "remove it")?;
@@ -97,7 +97,7 @@ impl Claim<'_> {
         format!("{} was made with {why}; {advice}", self.out.display())
     }
 
-    /// Keeps the settings and the checksum in the run folder.
+    /// Saves the settings and the checksum in the run folder.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -115,7 +115,7 @@ impl Claim<'_> {
     }
 }
 
-/// Fields with their two values, a few of them.
+/// A few of `fields`, each with both of its values.
 fn described(fields: &[&String], known: &toml::Table, new: &toml::Table) -> String {
     const MOST: usize = 4;
     let shown = |table: &toml::Table, field: &str| table.get(field).map_or("unset".into(), toml::Value::to_string);
@@ -130,7 +130,7 @@ fn described(fields: &[&String], known: &toml::Table, new: &toml::Table) -> Stri
     parts.join("; ")
 }
 
-/// Refuses a run folder with a link that leads out of it: whoever made it would have us write elsewhere.
+/// Refuses a run folder with a link that leads out of it: its author could make the program write elsewhere.
 ///
 /// # Errors
 /// The first such link.
@@ -157,7 +157,7 @@ pub fn refuse_links(out: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// True if a run has left a checkpoint, answers or a result in `folder`: what a failed start leaves does not count.
+/// True if a run has left a checkpoint, answers or a result in `folder`; files from a failed start do not count.
 pub fn holds_work(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| match entry.file_type() {

@@ -1,5 +1,5 @@
-//! The grid of a sweep, learning rates times weight decays of a method, and the choice: best validation value over the
-//! epochs. WeGeFT's released code writes down no rule of choice.
+//! The grid of a sweep (learning rates times weight decays of a method) and the choice of a point: the best validation
+//! value over the epochs. WeGeFT's released code does not specify a rule.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,14 +31,14 @@ pub struct Tuned {
     pub weight_decay: f64,
     /// Best validation value over the rounds; 0 if the training diverged.
     pub validation: f64,
-    /// The round of it, from 1; 0 if the training diverged.
+    /// The round with that value, counted from 1; 0 if the training diverged.
     pub epoch: usize,
     /// Wall time.
     pub seconds: f64,
 }
 
-/// The point to train the final run with: best validation value over epochs and grid; of equals the first of the grid.
-/// `None` if every run diverged.
+/// The point for the final training: the best validation value over epochs and grid; in case of ties, the first point
+/// of the grid. `None` if every run diverged.
 pub fn choose(tuned: &[Tuned], best: Best) -> Option<&Tuned> {
     let converged = tuned.iter().filter(|tuned| tuned.epoch > 0);
     converged.reduce(
@@ -49,7 +49,7 @@ pub fn choose(tuned: &[Tuned], best: Best) -> Option<&Tuned> {
     )
 }
 
-/// The best of some (round, validation value), of equals the first; `None` of none.
+/// The best of some pairs (round, validation value), the first one in case of ties; `None` if there are none.
 pub fn best_round(values: &[(usize, f64)], best: Best) -> Option<(usize, f64)> {
     let values = values.iter().copied();
     values.reduce(|chosen, next| match best.is_better(next.1, chosen.1) {

@@ -1,5 +1,5 @@
-//! Trials side by side. Each is a process of its own: the random numbers of a device belong to a process, so that
-//! runs in one would draw from each other's, and its peak memory is its own too.
+//! Parallel trials. Each runs in its own process, because trainings in one process would share the device's random
+//! numbers and their peak memory could not be told apart.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -15,7 +15,7 @@ use burn::train::Interrupter;
 use crate::cli::program::prefix;
 use crate::run::trial::Trial;
 
-/// Exit code of a process of which a training diverged: the others go on.
+/// Exit code of a process in which a training diverged; the other processes continue.
 pub const DIVERGED: i32 = 3;
 
 /// The places of `items` things in at most `count` shares, whose sizes differ by one at most; no share is empty.
@@ -30,7 +30,7 @@ pub struct Jobs<'a> {
     pub out: &'a Path,
     /// Processes at a time.
     pub count: usize,
-    /// Dealt out to them in turn.
+    /// Devices, assigned to the processes in turn.
     pub devices: &'a [String],
     /// Stops them all.
     pub interrupter: &'a Interrupter,
@@ -39,12 +39,12 @@ pub struct Jobs<'a> {
 }
 
 impl Jobs<'_> {
-    /// Runs the `units`, each some trials that one process does one after the other; `finished` hears of each unit.
-    /// The first failure stops the others, which keep their checkpoints; a training that diverges stops none. Returns the
-    /// sentences of those.
+    /// Runs the `units`; each consists of trials that one process runs one after the other. `finished` is called for
+    /// each finished unit. The first failure stops the other processes, which keep their checkpoints; a training that
+    /// diverges stops nothing. Returns the messages of those that diverged.
     ///
     /// # Errors
-    /// The sentence of the process that failed, or an interruption.
+    /// The message of the process that failed, or an interruption.
     pub fn run(&self, units: Vec<Vec<Trial>>, mut finished: impl FnMut(&[Trial])) -> Result<Vec<String>, String> {
         let count = self.count.min(units.len());
         let queue = Mutex::new(VecDeque::from(units));
@@ -92,7 +92,7 @@ impl Jobs<'_> {
         self.interrupter.should_stop() || locked(failure).is_some()
     }
 
-    /// One process of this program from start to end; what it says of a training that diverged.
+    /// Runs one process of this program to its end; returns its message if a training diverged.
     fn process(
         &self,
         worker: usize,
@@ -108,7 +108,7 @@ impl Jobs<'_> {
         for trial in unit {
             command.arg("--trial").arg(trial.folder());
         }
-        // Each process gets its share of the cores, unless the user has dealt them out.
+        // Each process gets its share of the cores, unless the user has set the number of threads.
         if std::env::var_os("RAYON_NUM_THREADS").is_none() {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             command.env("RAYON_NUM_THREADS", (cores / self.count).max(1).to_string());
@@ -127,7 +127,7 @@ impl Jobs<'_> {
                 Err(error) => return Err(format!("lost the process of {}: {error}", unit[0].label())),
             }
             if self.stops(failure) {
-                // A closed input is the sign to stop after the present step.
+                // Closing its standard input tells the process to stop after the current step.
                 drop(child.stdin.take());
             }
         };
@@ -147,7 +147,7 @@ impl Jobs<'_> {
     }
 }
 
-/// Collects what the process writes to its error output, so that it never waits for a reader.
+/// Collects the standard error of the process, so that it never blocks on a full pipe.
 fn listen(child: &mut Child) -> Option<JoinHandle<String>> {
     let mut stderr = child.stderr.take()?;
     Some(std::thread::spawn(move || {
@@ -157,7 +157,7 @@ fn listen(child: &mut Child) -> Option<JoinHandle<String>> {
     }))
 }
 
-/// In a process that was started by [`Jobs`]: stops when the starter closes this process's input or ends.
+/// In a process that [`Jobs`] started: stops when the parent closes this process's standard input or ends.
 pub fn stop_with_the_starter(interrupter: &Interrupter) {
     let interrupter = interrupter.clone();
     std::thread::spawn(move || {

@@ -1,5 +1,6 @@
-//! One run folder, one process: an advisory lock on `.lock` in it, which ends with the process that holds it. It holds on a
-//! network file system that has locks (NFS from version 4 on, SMB); where there are none, that is said and the run goes on.
+//! Allows only one process per run folder: an advisory lock on its `.lock`, which ends with the process that holds it.
+//! It works on network file systems with locks (NFS from version 4, SMB); without locks, a message says so and the run
+//! continues.
 
 use std::fs::TryLockError;
 use std::io::{Read, Seek, Write};
@@ -11,15 +12,14 @@ use crate::cli::output::{note, tell};
 
 const FILE: &str = ".lock";
 
-/// A run folder that this process alone works in, until it is dropped.
+/// The lock of a run folder, which only this process uses until the lock is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Locks the folder `out`, which exists, once whoever has it gives it back: a process of a run that was killed ends its
-    /// step first.
+    /// Waits for the lock of the existing folder `out`: a child process of a killed run first finishes its step.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -32,23 +32,23 @@ impl Lock {
                 let locked = file.system().lock();
                 locked.map_err(|e| format!("cannot lock {}: {e}", path.display()))?;
             }
-            // Where there are no locks, the run folder's own has said so.
+            // If there are no locks, the lock of the run folder has already said so.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         Ok(Self { _file: file })
     }
 
-    /// Locks the folder `out`, which exists.
+    /// Locks the existing folder `out`.
     ///
     /// # Errors
-    /// A folder that another process works in, or that cannot be written.
+    /// A folder that another process uses, or that cannot be written.
     pub fn take(out: &Path) -> Result<Self, String> {
         let path = out.join(FILE);
         let mut file =
             File::update(&path).map_err(|e| format!("cannot write {}: {e}; choose another --out", path.display()))?;
         match file.system().try_lock() {
             Ok(()) => {
-                // For the message of whoever comes second; the lock does not depend on it.
+                // For the message in a second process; the lock does not depend on it.
                 let _ = file
                     .set_len(0)
                     .and_then(|()| file.rewind())

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-/// Peak resident set in MB (10^6 bytes) since the last [`reset_peak`]; `None` where the system does not tell.
+/// Peak resident set in MB (10^6 bytes) since the last [`reset_peak`]; `None` if the system does not report it.
 pub fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok();
     let line = status
@@ -29,7 +29,7 @@ fn resident_mb() -> Option<f64> {
     system.process(pid).map(|process| process.memory() as f64 / 1e6)
 }
 
-/// Memory that can be had without swapping, MB; `None` where the system does not tell.
+/// Memory that is available without swapping, MB; `None` if the system does not report it.
 pub fn available_mb() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok();
     let line = text
@@ -51,33 +51,33 @@ fn free_mb() -> Option<u64> {
     Some(system.available_memory() / 1_000_000).filter(|mb| *mb > 0)
 }
 
-/// Memory that a GPU's allocator holds now, MB (10^6 bytes): near the peak since the last [`reset_peak`], but it may have
-/// given pages back that became empty. `None` on a CPU, whose memory is the process's.
+/// Memory that a GPU's allocator currently holds, MB (10^6 bytes): close to the peak since the last [`reset_peak`],
+/// although it may have released empty pages. `None` on a CPU, where tensors are in the process's memory.
 pub fn device_mb(device: &Device) -> Option<f64> {
     device
         .memory_pool_usage()
         .map(|usage| usage.bytes_reserved as f64 / 1e6)
 }
 
-/// Peak memory where the tensors are, MB (10^6 bytes): what the device's allocator holds, or the process's on a CPU.
+/// Peak memory of the device with the tensors, MB (10^6 bytes): that of a GPU's allocator or, on a CPU, of the process.
 pub fn peak_mb(device: &Device) -> Option<f64> {
     device_mb(device).or_else(peak_rss_mb)
 }
 
-/// Memory in use now where the tensors are, MB: what the device's allocator holds, or the process's on a CPU.
+/// Memory currently in use on the device with the tensors, MB: that of a GPU's allocator or, on a CPU, of the process.
 pub fn in_use_mb(device: &Device) -> Option<f64> {
     device_mb(device).or_else(resident_mb)
 }
 
-/// The peak as the end of a sentence, nothing where the system does not tell.
+/// The peak as the end of a sentence; empty if the system does not report it.
 pub fn peak_note(device: &Device) -> String {
     peak_mb(device).map_or(String::new(), |peak| format!("; peak memory {peak:.0} MB"))
 }
 
-/// Starts the peaks anew at what is in use now, so that runs of one process can be compared. Where the system cannot,
-/// the peak stays that of the whole process.
+/// Resets the peaks to the memory in use now, so that trainings in one process can be compared. If the system cannot do
+/// this, the peak remains that of the whole process.
 pub fn reset_peak(device: &Device) {
-    // What is queued holds memory too.
+    // Queued operations hold memory too.
     let _ = device.sync();
     device.memory_cleanup();
     // 5 resets VmHWM (proc(5), clear_refs).

@@ -1,4 +1,5 @@
-//! A run folder and its trials, whatever they train: which there are, where they lie, what is finished.
+//! A run folder and its trials, independent of what they train: the list of trials, their folders, and which are
+//! finished.
 
 pub mod args;
 pub mod checksum;

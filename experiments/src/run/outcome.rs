@@ -1,10 +1,10 @@
-//! The result of a trial: a row of summary.json, whatever was trained.
+//! The result of a trial: a row of summary.json, for any kind of model.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Name of the score that says how much greater the loss on general text is than before the training.
+/// Name of the score for the increase of the loss on general text through the training.
 pub const FORGETTING: &str = "forgetting";
 
 /// One method on one task.
@@ -13,29 +13,29 @@ pub const FORGETTING: &str = "forgetting";
 pub struct Outcome {
     /// Program.
     pub experiment: String,
-    /// Task or test set; of `finetune` the name of the first training file.
+    /// Task or test set; for `finetune`, the name of the first training file.
     pub task: String,
     /// Group of the task, empty if there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
     /// Method.
     pub method: String,
-    /// Pretrained model; absent for the one that ships.
+    /// Pretrained model; absent for the one that ships with the program.
     pub model: Option<String>,
-    /// Where the data lies; absent for the sample that ships.
+    /// Location of the data; absent for the sample that ships with the program.
     pub data: Option<String>,
-    /// Trainable parameters, those of a classifier's head left out.
+    /// Trainable parameters, without those of a classifier's head.
     pub trainable_params: usize,
-    /// Of the frozen parameters, percent.
+    /// Percentage of the frozen parameters.
     pub percent_trainable: f64,
     /// Name of `value`.
     pub metric: String,
-    /// The result, after the last epoch or of the adapter that was kept; absent where nothing was held out.
+    /// The result after the last epoch, or of the adapter that was kept; absent if nothing was held out.
     pub value: Option<f64>,
-    /// Every metric of a task that has several, `value` among them.
+    /// All metrics of a task that has several, including `value`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
-    /// The same metric on what was held out from training; absent if that was trained on.
+    /// The same metric on data held out from training; absent if that data was trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<f64>,
     /// Accuracy of the most likely option, percent.
@@ -44,9 +44,10 @@ pub struct Outcome {
     /// Questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub questions: Option<usize>,
-    /// Wall time of training and evaluation, of all sessions of a resumed run together; of a test set that of its answers.
+    /// Wall time of training and evaluation, over all sessions of a resumed run; for a test set, the time for its
+    /// answers.
     pub seconds: f64,
-    /// Wall time of the training, where test sets share one.
+    /// Wall time of the training, if test sets share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
     /// Optimizer steps per second of the last session, evaluation included.
@@ -58,8 +59,8 @@ pub struct Outcome {
     /// Tokens per second while training, padding included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
-    /// Peak memory during the run, MB: what a GPU's allocator held at its end, or the resident memory of the process (where
-    /// the system cannot start its peak anew, since the process began).
+    /// Peak memory during the run, MB: the memory of a GPU's allocator at its end, or the resident memory of the
+    /// process (since the start of the process if the system cannot reset its peak).
     #[serde(alias = "peak_rss_mb")] // as earlier runs wrote it
     pub peak_mb: Option<f64>,
     /// Peak learning rate.

@@ -1,10 +1,10 @@
-//! What killed processes have left in a folder: files that were being written beside their places.
+//! Files left behind in a folder by killed processes: temporary files that were not yet renamed.
 
 use std::path::Path;
 
 use crate::cli::output::detail;
 
-/// Removes such files from `folder`, in which no other process works, and from the folders in it.
+/// Removes such files from `folder`, which no other process may be using, and from its subfolders.
 pub fn remove_strays(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -16,14 +16,14 @@ pub fn remove_strays(folder: &Path) {
     }
 }
 
-/// Removes one; if it cannot be removed, it is only in the way.
+/// Removes one. A failure is ignored, because the file does no harm.
 fn removed(path: &Path) {
     if files::remove_file(path).is_ok() {
         detail(format_args!("removed what a killed run has left: {}", path.display()));
     }
 }
 
-/// A name as temporary files have it.
+/// True for the name of a temporary file.
 fn is_stray(name: &str) -> bool {
     let end = name.strip_prefix(".tmp");
     end.is_some_and(|end| end.len() == 6 && end.chars().all(|c| c.is_ascii_alphanumeric()))

@@ -1,4 +1,4 @@
-//! The suite loop: every task with every method and seed, into one run folder, in this process or in several.
+//! The suite loop: runs every task with every method and seed into one run folder, in this process or in several.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ use crate::run::outcome::{Outcome, RunError};
 use crate::run::strays::remove_strays;
 use crate::run::trial::{Plan, Stage, Trial};
 
-/// What trains, tests and judges the trials of a run: the seam between the loop and the models.
+/// Trains, tests and judges the trials of a run: the seam between the loop and the models.
 pub trait Lab {
-    /// Which trials there are.
+    /// The plan of all trials.
     fn plan(&self) -> &Plan;
 
     /// The program that it works for.
@@ -26,28 +26,28 @@ pub trait Lab {
     /// The devices of each process, of `jobs` of them if that is given; at least one.
     fn devices(&self, jobs: Option<usize>) -> Vec<String>;
 
-    /// Settings that say where data and models lie.
+    /// Settings with the paths of data and models.
     fn paths(&self) -> &'static [&'static str];
 
-    /// Checksum of data and models, paths left out.
+    /// Checksum of data and models, without their paths.
     ///
     /// # Errors
     /// A file that cannot be read.
     fn checksum(&self) -> Result<String, String>;
 
-    /// Finds, before the first training, what would stop a later one: data, adapters that do not fit.
+    /// Checks, before the first training, for problems that would stop a later one: bad data, adapters that do not fit.
     ///
     /// # Errors
     /// One sentence.
     fn check(&mut self, left: &[Trial]) -> Result<(), String>;
 
-    /// What a trial will train, and the memory and time that it will need.
+    /// Describes what a trial will train, and the memory and time that it will need.
     ///
     /// # Errors
     /// An impossible adapter, data that cannot be read.
     fn estimate(&mut self, trial: &Trial) -> Result<String, String>;
 
-    /// True if what a finished trial left in `folder` is all there.
+    /// True if the files of a finished trial in `folder` are complete.
     fn is_whole(&self, _trial: &Trial, _folder: &Path) -> bool {
         true
     }
@@ -57,12 +57,12 @@ pub trait Lab {
         Vec::new()
     }
 
-    /// True if the two trials had better be one process's, one after the other.
+    /// True if one process should run both trials, one after the other.
     fn shares(&self, _a: &Trial, _b: &Trial) -> bool {
         false
     }
 
-    /// Frees what is held, for processes that have their own.
+    /// Frees models and data, because the child processes load their own.
     fn release(&mut self);
 
     /// Trains one point of a grid and judges it.
@@ -71,28 +71,27 @@ pub trait Lab {
     /// As [`Lab::run`]; a loss that is not a number is a result.
     fn tune(&mut self, trial: &Trial, folder: &Path) -> Result<Tuned, RunError>;
 
-    /// Trains a trial and tests it. A folder with a part of it goes on from there, with the numbers of a run that was not
-    /// cut.
+    /// Trains and tests a trial. A partly finished folder is resumed, with the same results as an uninterrupted run.
     ///
     /// # Errors
     /// A loss that is not a number, an interruption, anything else in one sentence.
     fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError>;
 
-    /// A finished trial in a line.
+    /// Describes a finished trial in one line.
     fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String;
 }
 
-/// Makes the report of some outcomes, if there is something new to it (the second argument), and gives the table.
+/// Makes the report of some outcomes, if there is something new (the second argument), and returns the table.
 pub type Report<'a> = &'a dyn Fn(&[Outcome], bool) -> Result<String, String>;
 
-/// Settings of a config.toml, brought to today's names.
+/// Reads the settings of a config.toml, with old names replaced by the current ones.
 pub type Reader = Box<dyn Fn(&Layer) -> Result<toml::Table, String>>;
 
-/// What a lab knows of the program that it works for.
+/// The program that a lab works for.
 pub struct Program {
     /// Its name.
     pub experiment: &'static str,
-    /// The effective settings, as config.toml has them.
+    /// The effective settings, as in config.toml.
     pub table: toml::Table,
     /// Reads a config.toml.
     pub reader: Reader,
@@ -106,19 +105,19 @@ pub struct Program {
 pub struct Run<'a> {
     /// Run folder.
     pub out: &'a Path,
-    /// Whether the settings are the folder's own.
+    /// Whether the settings are those in the folder.
     pub resume: bool,
     /// Processes; one per device, or team of devices, if absent.
     pub jobs: Option<usize>,
-    /// In a process that `--jobs` started: its trials.
+    /// The trials of this process, if `--jobs` started it.
     pub trial: &'a [PathBuf],
-    /// Checks and estimates only.
+    /// Only check and estimate.
     pub dry_run: bool,
     /// Steps between lines of progress.
     pub log_steps: usize,
     /// Stops the run.
     pub interrupter: &'a Interrupter,
-    /// Writes the report if there is something new to it (the second argument) and returns the table.
+    /// Writes the report if there is something new (the second argument) and returns the table.
     pub report: Report<'a>,
 }
 
@@ -151,7 +150,7 @@ impl Run<'_> {
         let _lock = Lock::take(out)?;
         remove_strays(out);
         let settings = lab.program().table.clone();
-        // Whoever removes the summary asks for its results again: trained adapters stay, they are tested anew.
+        // If summary.json was removed, its results are made again: trained adapters are kept and tested again.
         let again = !out.join(SUMMARY).is_file();
         let before = match again {
             true => Vec::new(),
@@ -175,7 +174,7 @@ impl Run<'_> {
         }
         self.claim(lab, &settings).save(|| lab.checksum())?;
         let ran = self.trials(lab, &tasks, again, (jobs, &devices));
-        // What is finished is reported, whatever stopped the rest.
+        // Finished trials are reported, whatever stopped the others.
         let outcomes = self.outcomes(lab, &tasks)?;
         if !outcomes.is_empty() {
             write_json(&out.join(SUMMARY), &outcomes)?;
@@ -230,7 +229,8 @@ impl Run<'_> {
         Ok(Vec::new())
     }
 
-    /// Runs what is not finished, in this process or in `jobs` of them. A training that diverges does not end the others.
+    /// Runs the unfinished trials, in this process or in `jobs` processes. A training that diverges does not end the
+    /// others.
     fn trials(
         &self,
         lab: &mut dyn Lab,
@@ -238,7 +238,8 @@ impl Run<'_> {
         again: bool,
         (jobs, devices): (usize, &[String]),
     ) -> Result<(), String> {
-        // In one process task by task, so that results come early; side by side all at once, so that no core waits.
+        // In one process, task by task, so that results come early; in several processes, all trials at once, so that
+        // no core is idle.
         let batches: Vec<&[String]> = match jobs {
             1 => tasks.chunks(1).collect(),
             _ => vec![tasks],
@@ -296,7 +297,7 @@ impl Run<'_> {
     fn one(&self, lab: &mut dyn Lab, trial: &Trial) -> Result<(), RunError> {
         let folder = self.out.join(trial.folder());
         create_folder(&folder).map_err(RunError::Failed)?;
-        // Of a run of several processes that was killed, one may still be at it.
+        // A child process of a killed run may still be using it.
         let _lock = Lock::wait(&folder).map_err(RunError::Failed)?;
         let saved = match trial.stage {
             Stage::Tune => trial.finish(self.out, &lab.tune(trial, &folder)?),
@@ -308,7 +309,7 @@ impl Run<'_> {
         saved.map_err(RunError::Failed)
     }
 
-    /// The part of a process that `--jobs` started: the named trials, nothing else.
+    /// Runs as a process that `--jobs` started: only the named trials.
     fn worker(&self, lab: &mut dyn Lab) -> Result<Vec<Outcome>, String> {
         stop_with_the_starter(self.interrupter);
         let mut diverged = None;
@@ -326,18 +327,18 @@ impl Run<'_> {
             }
         }
         if let Some(message) = diverged {
-            // The starter goes on with the other trials.
+            // The parent process continues with the other trials.
             note(one_line(&message));
             std::process::exit(DIVERGED);
         }
         Ok(Vec::new())
     }
 
-    /// The outcomes of the final trials of all `tasks`, in their order, as far as they have come.
+    /// The outcomes of the final trials of all `tasks` that exist so far, in order.
     fn outcomes(&self, lab: &dyn Lab, tasks: &[String]) -> Result<Vec<Outcome>, String> {
         let mut found = Vec::new();
         for task in tasks {
-            // A grid that diverged has no final trial; the run says so.
+            // If the whole grid diverged, there is no final trial; the run reports this.
             for trial in lab.plan().finals(task, self.out).unwrap_or_default() {
                 found.extend(match self.is_done(lab, &trial) {
                     true => trial.outcomes(self.out)?,
@@ -348,7 +349,7 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// The trials of a stage that are not finished; `again` takes final ones for unfinished.
+    /// The unfinished trials of a stage; with `again`, final trials count as unfinished.
     fn left(&self, lab: &dyn Lab, tasks: &[String], stage: Stage, again: bool) -> Result<Vec<Trial>, String> {
         let mut trials = Vec::new();
         for task in tasks {
@@ -366,7 +367,7 @@ impl Run<'_> {
         trial.is_done(self.out) && (trial.stage == Stage::Tune || whole())
     }
 
-    /// Tells of a finished trial and brings summary.json up to date.
+    /// Reports a finished trial and updates summary.json.
     fn finished(&self, lab: &dyn Lab, trial: &Trial) -> Result<(), String> {
         if trial.stage == Stage::Tune {
             if let Some(tuned) = trial.result::<Tuned>(self.out)? {
@@ -387,13 +388,13 @@ impl Run<'_> {
     }
 }
 
-/// A message, said at once: what comes after may take hours.
+/// Prints a message immediately, because the next steps may take hours.
 fn told(message: String) -> String {
     tell(format_args!("  {}", one_line(&message)));
     message
 }
 
-/// What one process does: a trial, but those together that share something.
+/// Groups trials into units for one process each: single trials, or trials that share data.
 fn units(lab: &dyn Lab, trials: Vec<Trial>) -> Vec<Vec<Trial>> {
     let mut units: Vec<Vec<Trial>> = Vec::new();
     for trial in trials {
@@ -411,7 +412,7 @@ fn units(lab: &dyn Lab, trials: Vec<Trial>) -> Vec<Vec<Trial>> {
     units
 }
 
-/// A lab's claim of its run folder.
+/// A lab's claim to its run folder.
 struct ClaimOf<'a> {
     lab: &'a dyn Lab,
     settings: &'a toml::Table,

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
-/// How learning rate and weight decay are tuned before the run that counts.
+/// How learning rate and weight decay are tuned before the final training.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Sweep")]
 pub struct Sweep {
@@ -23,7 +23,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Refuses what cannot be tuned.
+    /// Refuses settings that cannot be tuned.
     ///
     /// # Errors
     /// More epochs than the training has, or none.

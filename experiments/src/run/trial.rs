@@ -1,4 +1,4 @@
-//! Trials: the trainings that a run folder consists of, in the order they are run.
+//! Trials: the trainings of a run folder, in the order in which they are run.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use crate::run::files::{read_json, write_json};
 use crate::run::grid::{self, Best, Tuned};
 use crate::run::outcome::Outcome;
 
-/// What a trial is for.
+/// Purpose of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// A point of the grid, judged on what is held out.
+    /// A point of the grid, judged on held-out data.
     Tune,
-    /// The run that is reported.
+    /// The training that is reported.
     Final,
 }
 
 /// One training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// Task; empty where one training serves all test sets.
+    /// Task; empty if one training serves all test sets.
     pub task: String,
     /// Method.
     pub method: String,
@@ -28,7 +28,7 @@ pub struct Trial {
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// What it is for.
+    /// Purpose.
     pub stage: Stage,
     /// Seed.
     pub seed: u64,
@@ -36,7 +36,7 @@ pub struct Trial {
     pub several_seeds: bool,
 }
 
-/// A trial's result, beside its other files, written last: a folder that has it is finished.
+/// A trial's result, written last: a trial whose folder contains it is finished.
 const OUTCOME: &str = "outcome.json";
 
 impl Trial {
@@ -50,7 +50,7 @@ impl Trial {
         }
     }
 
-    /// What people read of it on the terminal.
+    /// Its name on the terminal.
     pub fn label(&self) -> String {
         let mut label = match self.task.is_empty() {
             true => self.method.clone(),
@@ -64,7 +64,7 @@ impl Trial {
         label
     }
 
-    /// What messages name it by.
+    /// Its name in messages.
     pub fn place(&self) -> String {
         match self.task.is_empty() {
             true => format!("method {}", self.method),
@@ -98,7 +98,7 @@ impl Trial {
     /// # Errors
     /// A file that is damaged.
     pub fn outcomes(&self, out: &Path) -> Result<Vec<Outcome>, String> {
-        /// A trial of one task, or of several test sets.
+        /// The result of a trial on one task, or on several test sets.
         #[derive(serde::Deserialize)]
         #[serde(untagged)]
         enum Result {
@@ -116,7 +116,7 @@ impl Trial {
 /// Which trials a run consists of.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Tasks; one without a name where one training serves all test sets.
+    /// Tasks; a single one without a name if one training serves all test sets.
     pub tasks: Vec<String>,
     /// Methods and how each is trained.
     pub methods: Vec<Rates>,
@@ -152,7 +152,7 @@ impl Plan {
         }
     }
 
-    /// The tuning trials of `task`; none without a sweep, and none of a method that has no grid.
+    /// The tuning trials of `task`; none without a sweep or for a method that has no grid.
     pub fn tuning(&self, task: &str) -> Vec<Trial> {
         if !self.sweep {
             return Vec::new();
@@ -164,11 +164,11 @@ impl Plan {
         self.methods.iter().flat_map(of_method).collect()
     }
 
-    /// The trials of `task` that are reported, one per method and seed. In a sweep their learning rate and weight decay are
-    /// those that the finished tuning trials in `out` speak for; the choice and its grid are saved as tuning.json.
+    /// The trials of `task` that are reported, one per method and seed. In a sweep, the finished tuning trials in `out`
+    /// determine their learning rate and weight decay; the choice and its grid are saved as tuning.json.
     ///
     /// # Errors
-    /// A damaged result, a grid of which every run diverged.
+    /// A damaged result, a grid in which every run diverged.
     pub fn finals(&self, task: &str, out: &Path) -> Result<Vec<Trial>, String> {
         let tuning = self.tuning(task);
         let mut trials = Vec::new();

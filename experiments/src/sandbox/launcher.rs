@@ -1,5 +1,5 @@
-//! The process in which a program runs, before it is that program: this executable, started again, which takes its own
-//! rights away and then becomes the interpreter.
+//! The process in which a program runs: this executable starts itself again, gives up its rights and then becomes the
+//! interpreter.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Holds, Limits};
 
-/// The hidden first argument that makes a launcher of this executable.
+/// The hidden first argument that makes this executable act as the launcher.
 pub const NAME: &str = "__sandbox";
 
 /// What is launched.
@@ -24,18 +24,18 @@ pub struct Launch {
     pub readable: Vec<PathBuf>,
     /// The only folder that may be written to; also the working folder.
     pub folder: PathBuf,
-    /// What it may use.
+    /// Its resource limits.
     pub limits: Limits,
 }
 
-/// Runs the launcher, if that is what this process was started for.
+/// Runs the launcher, if this process was started as one.
 pub fn entry() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != NAME {
         return None;
     }
     let failed = launch(args.next());
-    // Only a failure returns: otherwise this process is the interpreter now.
+    // Returns only after a failure; otherwise this process has become the interpreter.
     eprintln!("{failed}");
     Some(ExitCode::from(FAILED))
 }
@@ -43,7 +43,7 @@ pub fn entry() -> Option<ExitCode> {
 /// The exit code of a launcher that failed.
 pub const FAILED: u8 = 125;
 
-/// Becomes the program; returns only why it could not.
+/// Becomes the program; returns only if that fails, with the reason.
 fn launch(given: Option<OsString>) -> String {
     let given = given.unwrap_or_default();
     let launch: Launch = match serde_json::from_str(&given.to_string_lossy()) {

@@ -1,4 +1,4 @@
-//! Resource limits of this process and what it becomes.
+//! Resource limits of this process and of the program that it becomes.
 #![cfg(unix)]
 
 use nix::sys::resource::{Resource, setrlimit};
@@ -8,19 +8,19 @@ use super::Limits;
 /// Open files.
 const FILES: u64 = 64;
 
-/// CPU seconds beside the wall time: the interpreter's own start.
+/// Additional CPU seconds, for the start of the interpreter.
 const START: u64 = 2;
 
 /// Sets the limits of this process.
 ///
 /// # Errors
-/// A limit that the system does not let it set.
+/// A limit that the system does not allow to be set.
 pub fn set(limits: &Limits) -> Result<(), String> {
     let cpu = limits.seconds.ceil() as u64 + START;
     let limit = |resource, name: &str, soft: u64, hard: u64| {
         setrlimit(resource, soft, hard).map_err(|e| format!("cannot limit {name}: {e}"))
     };
-    // The soft limit ends it by a signal that it may catch, the hard one does not.
+    // The process may catch the signal of the soft limit, but not that of the hard limit.
     limit(Resource::RLIMIT_CPU, "CPU time", cpu, cpu + 1)?;
     limit(
         Resource::RLIMIT_FSIZE,

@@ -1,5 +1,5 @@
-//! Rights that this process takes from itself: files by landlock, system calls by seccomp, networks by a namespace. All
-//! three need no privilege, and what it becomes cannot take them back.
+//! Rights that this process gives up: files through landlock, system calls through seccomp, networks through a
+//! namespace. None of the three needs privileges, and the program that the process becomes cannot undo them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ use super::{Holds, limits};
 /// Devices that any program may use.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
-/// What interpreters read of a system: libraries and data of the distribution, none of the user's.
+/// The parts of the system that interpreters read: libraries and data of the distribution, no user files.
 const SYSTEM: [&str; 7] = [
     "/usr",
     "/lib",
@@ -34,18 +34,19 @@ const SYSTEM: [&str; 7] = [
     "/etc/ssl/openssl.cnf",
 ];
 
-/// Threads of a program, where its processes are counted by themselves.
+/// Maximum threads of a program, if its processes are counted separately from the user's others.
 const THREADS: u64 = 64;
 
-/// Takes all rights away that a program does not need.
+/// Gives up all rights that a program does not need.
 ///
 /// # Errors
-/// A limit that cannot be set; a protection that the system lacks is no error, it does not hold.
+/// A limit that cannot be set. A protection that the system lacks is not an error; the result says that it does not
+/// hold.
 pub fn confine(launch: &Launch) -> Result<Holds, String> {
     close_inherited();
     let namespace = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC).is_ok();
     if namespace {
-        // Counted per namespace: other processes of the user have no part in it.
+        // Counted per namespace: the user's other processes do not count.
         setrlimit(Resource::RLIMIT_NPROC, THREADS, THREADS).map_err(|e| format!("cannot limit threads: {e}"))?;
     }
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("cannot be ended with the starter: {e}"))?;
@@ -61,21 +62,21 @@ pub fn confine(launch: &Launch) -> Result<Holds, String> {
     })
 }
 
-/// Closes files that the starter's own starter left open.
+/// Closes files that were inherited from the parent processes.
 fn close_inherited() {
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = open
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     for number in numbers.into_iter().filter(|number| *number > 2) {
-        // The one that listed them is closed already.
+        // The descriptor that listed them is closed already.
         let _ = nix::unistd::close(number);
     }
 }
 
-/// Leaves the interpreter's files to be read, and one folder to be written to. False where the kernel has no landlock.
+/// Allows reading only the interpreter's files, and writing only to one folder. False if the kernel has no landlock.
 ///
-/// Nothing is removed or renamed there: a file that is out of sight could not be counted.
+/// Files there cannot be removed or renamed, because a file that is out of sight could not be counted.
 fn restrict_files(launch: &Launch) -> Result<bool, Box<dyn std::error::Error>> {
     let abi = ABI::V6;
     let read = AccessFs::from_read(abi);
@@ -94,8 +95,8 @@ fn restrict_files(launch: &Launch) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// Calls that no program of a benchmark needs: to reach networks, other processes, the kernel's settings, or memory that no
-/// limit counts.
+/// System calls that no benchmark program needs: those that reach networks, other processes, kernel settings, or memory
+/// that no limit counts.
 const REFUSED: &[libc::c_long] = &[
     libc::SYS_socket,
     libc::SYS_connect,
@@ -168,7 +169,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_syslog,
 ];
 
-/// Those of them that only this architecture has.
+/// Such calls that exist only on this architecture.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[libc::c_long] = &[
     libc::SYS_fork,
@@ -182,7 +183,7 @@ const REFUSED_HERE: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[libc::c_long] = &[];
 
-/// Refuses the calls; false where the system has no filters for this architecture.
+/// Blocks these calls; false if the system has no filters for this architecture.
 fn restrict_calls() -> bool {
     let own = u64::from(std::process::id());
     let other_than =
@@ -192,13 +193,13 @@ fn restrict_calls() -> bool {
         for call in REFUSED.iter().chain(REFUSED_HERE) {
             rules.insert(*call, Vec::new());
         }
-        // Signals and limits are for itself alone.
+        // A process may send signals and set limits only for itself.
         let to_others = || -> Result<_, seccompiler::BackendError> { SeccompRule::new(vec![other_than(0, own)?]) };
         rules.insert(libc::SYS_kill, vec![to_others()?]);
         rules.insert(libc::SYS_tgkill, vec![to_others()?]);
         let limited = SeccompRule::new(vec![other_than(0, 0)?, other_than(0, own)?])?;
         rules.insert(libc::SYS_prlimit64, vec![limited]);
-        // A thread is a clone too: only other processes are refused.
+        // Threads are made by clone too: only new processes are refused.
         let thread = libc::CLONE_THREAD as u64;
         let of_process = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;
         rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![of_process])?]);
@@ -207,7 +208,7 @@ fn restrict_calls() -> bool {
             let refused = SeccompAction::Errno(errno as u32);
             SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
         };
-        // Its flags lie in memory that a filter cannot read; without it libraries fall back on clone.
+        // The flags of clone3 are in memory that a filter cannot read; without clone3, libraries fall back to clone.
         let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
         Ok([program(rules, libc::EPERM)?, program(clone3, libc::ENOSYS)?])
     };

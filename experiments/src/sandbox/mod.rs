@@ -1,8 +1,9 @@
-//! Untrusted programs: each in a process of its own that reaches neither the user's files nor the network nor another
-//! process, and that ends when its time, memory or room on disk does.
+//! Runs untrusted programs, each in its own process, which cannot access the user's files, the network or other
+//! processes, and which ends when it exceeds its time, memory or disk space.
 //!
-//! The process is this very program, started again with [`launcher::NAME`]: it takes the rights from itself (`linux`), sets
-//! its limits (`limits`) and becomes the interpreter. Nothing but files, no network and no process is left to what then runs.
+//! The process is this program, started again with [`launcher::NAME`]: it gives up its rights (`linux`), sets its
+//! limits (`limits`) and becomes the interpreter, which then has access to a few files, but to no network and no other
+//! process.
 
 pub mod launcher;
 mod limits;
@@ -15,19 +16,19 @@ use serde::{Deserialize, Serialize};
 
 pub use python::{Ended, Python};
 
-/// What a program may use.
+/// Resource limits of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Wall time, seconds.
     pub seconds: f64,
     /// Address space, MB.
     pub memory_mb: u64,
-    /// Files in its folder, MB together.
+    /// Total size of the files in its folder, MB.
     pub disk_mb: u64,
 }
 
 impl Default for Limits {
-    /// 3 seconds as HumanEval's own checker, 1 GB, 16 MB.
+    /// 3 seconds, as in HumanEval's own checker; 1 GB; 16 MB.
     fn default() -> Self {
         Self {
             seconds: 3.0,
@@ -40,18 +41,19 @@ impl Default for Limits {
 /// Which protections hold on this system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Holds {
-    /// No file outside its own folder is read, and none written, but those of the interpreter and the system's libraries.
+    /// No file outside its own folder can be written, and only those of the interpreter and the system's libraries can
+    /// be read.
     pub files: bool,
-    /// No network, the loopback included.
+    /// No network, not even loopback.
     pub network: bool,
-    /// No new processes, no signals to others.
+    /// No new processes, no signals to other processes.
     pub processes: bool,
     /// Memory, CPU time and file size are limited.
     pub limits: bool,
 }
 
 impl Holds {
-    /// What holds and what does not, in one sentence.
+    /// The protections that hold and those that do not, in one sentence.
     pub fn describe(&self, limits: &Limits) -> String {
         let parts = [
             (self.files, "reading or changing your files"),

@@ -1,4 +1,4 @@
-//! A process with an end: by itself, by its time, or by the room that it takes on disk.
+//! A process that ends by itself, by its time limit, or by its limit on disk space.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,22 +10,23 @@ use std::time::{Duration, Instant};
 pub enum End {
     /// By itself.
     Exited(ExitStatus),
-    /// Its time was over.
+    /// Its time limit was exceeded.
     Late,
-    /// Its folder was full.
+    /// Its limit on disk space was exceeded.
     Full,
 }
 
-/// What is kept of an output; the rest is read and forgotten.
+/// Bytes of an output that are kept; the rest is read and discarded.
 const KEPT: usize = 1 << 16;
 
-/// How often the folder is looked at.
+/// Interval at which the folder is checked.
 const LOOK: Duration = Duration::from_millis(40);
 
-/// Files in the folder.
+/// Maximum number of files in the folder.
 const MOST_FILES: usize = 2000;
 
-/// Runs `command` in `folder` with `input`; its end, and its output and error output as far as they are kept.
+/// Runs `command` in `folder` with `input`; returns how it ended and its standard output and error, as far as they are
+/// kept.
 ///
 /// # Errors
 /// A process that cannot be started.
@@ -43,7 +44,7 @@ pub fn run(
         .stderr(Stdio::piped())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ends before it has read everything is no failure.
+        // A process that ends before it has read everything is not a failure.
         std::thread::spawn(move || stdin.write_all(&input));
     }
     let outputs = [
@@ -52,7 +53,7 @@ pub fn run(
     ];
     let end = watch(&mut child, folder, wall, most_bytes);
     stop(&mut child);
-    // A process that was left behind may hold the pipe: it is not waited for.
+    // A leftover process may hold the pipe open; do not wait for it.
     let text = |output: Option<mpsc::Receiver<Vec<u8>>>| {
         output
             .and_then(|output| output.recv_timeout(Duration::from_secs(1)).ok())
@@ -84,7 +85,7 @@ fn watch(child: &mut Child, folder: &Path, wall: Duration, most_bytes: u64) -> s
     }
 }
 
-/// Files below `folder` and their bytes.
+/// Number of files below `folder`, and their total size in bytes.
 fn taken(folder: &Path) -> (usize, u64) {
     let (mut files, mut bytes, mut folders) = (0, 0, vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
@@ -114,13 +115,13 @@ fn kept(mut pipe: Box<dyn Read + Send>) -> mpsc::Receiver<Vec<u8>> {
             let room = KEPT - kept.len();
             kept.extend_from_slice(&buffer[..count.min(room)]);
         }
-        // Nobody waits for it any more where the process was ended.
+        // Nobody waits for it any more if the process was killed.
         let _ = sender.send(kept);
     });
     receiver
 }
 
-/// A group of its own: what it may have started ends with it, and Ctrl-C is the starter's alone.
+/// Its own process group: any children end with it, and Ctrl-C reaches only the parent.
 #[cfg(unix)]
 fn own_group(command: &mut Command) {
     use std::os::unix::process::CommandExt;
@@ -130,13 +131,13 @@ fn own_group(command: &mut Command) {
 #[cfg(not(unix))]
 fn own_group(_command: &mut Command) {}
 
-/// Ends what is left of the process and its group.
+/// Kills what is left of the process and its group.
 fn stop(child: &mut Child) {
     #[cfg(unix)]
     {
         use nix::sys::signal::{Signal, killpg};
         use nix::unistd::Pid;
-        // There may be none any more.
+        // There may be nothing left.
         let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     }
     let _ = child.kill();

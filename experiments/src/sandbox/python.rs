@@ -17,9 +17,9 @@ const HARNESS: &str = include_str!("harness.py");
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// True if it raised nothing, in time.
+    /// True if it finished in time without raising an exception.
     pub passed: bool,
-    /// In the words of HumanEval's checker: `passed`, `timed out`, `failed: ` and why.
+    /// In the words of HumanEval's checker: `passed`, `timed out`, or `failed: ` and the reason.
     pub result: String,
 }
 
@@ -35,7 +35,7 @@ impl Ended {
 
 const PASSED: &str = "passed";
 
-/// The interpreter that is installed, in the sandbox.
+/// The installed interpreter, run in the sandbox.
 #[derive(Debug, Clone)]
 pub struct Python {
     launcher: PathBuf,
@@ -45,14 +45,14 @@ pub struct Python {
     holds: Holds,
 }
 
-/// Time that the interpreter gets to start, beside that of the program.
+/// Additional time for the interpreter to start.
 const START: Duration = Duration::from_secs(5);
 
 impl Python {
-    /// The `python3` on the path, tried once. `launcher` is this project's `wegeft` or another of its programs.
+    /// Finds `python3` on the path and tries it once. `launcher` is this project's `wegeft` or another of its programs.
     ///
     /// # Errors
-    /// There is none, or it does not run in the sandbox.
+    /// There is no `python3`, or it does not run in the sandbox.
     pub fn find(launcher: &Path, limits: Limits) -> Result<Self, String> {
         let found = ["python3", "python"].iter().find_map(|name| locate(name));
         let (interpreter, mut readable) = found.ok_or(
@@ -79,7 +79,7 @@ impl Python {
         Ok(python)
     }
 
-    /// As [`Python::find`], launched by this very program.
+    /// Same as [`Python::find`], with this program as the launcher.
     ///
     /// # Errors
     /// As [`Python::find`].
@@ -101,7 +101,7 @@ impl Python {
     /// Runs `program`.
     ///
     /// # Errors
-    /// The sandbox cannot be made, which says nothing of the program.
+    /// The sandbox cannot be set up, which says nothing about the program.
     pub fn run(&self, program: &str) -> Result<Ended, String> {
         let (ended, holds) = self.launch(program)?;
         match holds == self.holds || ended.result == LATE {
@@ -125,7 +125,7 @@ impl Python {
             limits: self.limits,
         };
         let launch = serde_json::to_string(&launch).map_err(|e| e.to_string())?;
-        // What the program prints is no report: it does not know this number.
+        // The program cannot fake the report, because it does not know this number.
         let token = rand::rng().random::<u64>().to_string();
         let job = json!({ "token": token, "program": program, "seconds": self.limits.seconds }).to_string();
         let mut command = Command::new(&self.launcher);
@@ -166,7 +166,7 @@ impl Python {
 
 const LATE: &str = "timed out";
 
-/// True if the limit of CPU time ended it.
+/// True if the CPU time limit ended it.
 #[cfg(unix)]
 fn out_of_time(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
@@ -184,7 +184,7 @@ struct Report {
     result: String,
 }
 
-/// The interpreter that `name` starts, past any wrapper, and the folders of its library.
+/// The interpreter that `name` starts, with any wrapper resolved, and the folders of its library.
 fn locate(name: &str) -> Option<(PathBuf, Vec<PathBuf>)> {
     let ask = "import json, sys; print(json.dumps([getattr(sys, '_base_executable', None) or sys.executable, \
                sys.base_prefix, sys.base_exec_prefix, sys.version_info[0]]))";

@@ -1,4 +1,4 @@
-//! `classify`: a text classifier or a regression from any table of texts and labels.
+//! `classify`: a text classifier or a regression model, trained on any table of texts and labels.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ const NAME: &str = "classify";
 /// Settings of `classify`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct ClassifySettings {
-    /// What all programs of text classifiers share.
+    /// Settings that all programs of text classifiers share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,
@@ -130,14 +130,14 @@ impl Experiment for Classify {
         };
         let mut own = None;
         if let (Some(description), Some(folder)) = (&description, &settings.common.model.adapter) {
-            // An adapter says itself what it was trained on.
+            // An adapter's files name the model that it was trained on.
             if settings.common.model.model.is_none() {
                 settings.common.model.model = description.model.clone();
             }
             own = Some(description.labels(folder)?);
         }
         if let (None, Some(folder)) = (&description, &settings.common.model.adapter) {
-            // One that PEFT saved names no label: they are numbers.
+            // An adapter that PEFT saved has no label names: they are numbers.
             own = Some(match settings.data.regression {
                 true => Labels::regression(),
                 false => Labels::new(adapter::numbered(folder)?, Problem::SingleLabel)?,
@@ -174,20 +174,20 @@ impl Experiment for Classify {
 struct Files {
     tables: Tables,
     fields: String,
-    /// What an adapter tells apart, where one is evaluated.
+    /// The labels of the adapter, if one is evaluated.
     labels: Option<Labels>,
     max_length: Option<usize>,
 }
 
 impl Files {
-    /// The texts of a file, their labels unread; `labelled` ones must have the field.
+    /// The texts of a file, with their labels as text; with `labelled`, the label field must exist.
     fn raw(&self, path: &Path, labelled: bool) -> Result<RawTexts, String> {
         let field = Some(self.tables.label_field.as_str());
         let fields = TextFields::parse(&self.fields, field.filter(|_| labelled))?;
         texts::read(path, &fields).map_err(|e| e.to_string())
     }
 
-    /// What is told apart: what the adapter was trained for, or the training file's labels.
+    /// The labels to predict: those of the adapter, or those in the training file.
     fn labels(&self, train: Option<&RawTexts>) -> Result<Labels, String> {
         if let Some(labels) = &self.labels {
             return Ok(labels.clone());
@@ -205,7 +205,7 @@ impl Files {
     }
 }
 
-/// `raw` with its labels read as `labels` say.
+/// `raw` with its labels converted according to `labels`.
 fn items(raw: &RawTexts, labels: &Labels) -> Result<Vec<Item>, String> {
     fn read<L>(items: Vec<texts::TextItem<L>>, label: impl Fn(L) -> Label) -> Vec<Item> {
         let item = |item: texts::TextItem<L>| Item {
@@ -253,7 +253,7 @@ impl TextTasks for Files {
         }
         let mut test = Vec::new();
         if let Some(path) = test_file {
-            // New texts have no labels: their file need not have the field.
+            // New texts need no labels: their file may lack the field.
             let raw = self.raw(path, true).or_else(|_| self.raw(path, false))?;
             test.push(Part {
                 name: stem(path),
@@ -298,7 +298,7 @@ impl TextTasks for Files {
         Some(self.fields.clone())
     }
 
-    /// A JSON line a text: its number, the label or score, and the probability of each class.
+    /// Writes one JSON line per text: its number, the label or score, and the probability of each class.
     fn write(&self, task: &TextTask, part: &Part, answers: &[Answer], folder: &Path) -> Result<(), String> {
         let names = task.labels.names();
         let line = |(index, (item, answer)): (usize, (&Item, &Answer))| {

@@ -1,4 +1,4 @@
-//! `code`: programs, trained on CodeFeedback's instructions (the WeGeFT paper's, by the protocol of LoRA-GA, arXiv
+//! `code`: code generation, trained on CodeFeedback (as in the WeGeFT paper, by the protocol of LoRA-GA, arXiv
 //! 2407.05000) and tested on HumanEval and MBPP.
 
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use crate::suites::sets::{self, SUITE_MORE};
 /// The experiment.
 pub struct Code;
 
-/// What a benchmark is called, and the names of its files.
+/// Names of the benchmarks and of their files.
 const FILES: [(&str, &[&str]); 3] = [
     (
         "HumanEval",
@@ -46,7 +46,7 @@ const FILES: [(&str, &[&str]); 3] = [
     ("MBPP-sanitized", &["sanitized-mbpp.json", "sanitized-mbpp.jsonl"]),
 ];
 
-/// The flag without which no program that a model wrote is run.
+/// The flag that allows programs written by a model to be run.
 const ALLOW: &str = "allow_code_execution";
 
 const MORE: &str = "\
@@ -62,7 +62,7 @@ a file without a model.";
 /// Settings of `code`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct CodeSettings {
-    /// What all language programs share.
+    /// Settings that all language programs share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,
@@ -169,7 +169,7 @@ impl CodeSettings {
         }
     }
 
-    /// The k of pass@k that there are samples for.
+    /// The values of k for which there are enough samples.
     fn ks(&self) -> Vec<usize> {
         let of_samples = self.running.k.iter().copied().filter(|k| *k <= self.evaluation.samples);
         of_samples.collect()
@@ -223,7 +223,7 @@ impl Experiment for Code {
 
 static MORE_TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
-/// Python in the sandbox, if the user lets programs run.
+/// Python in the sandbox, if the user allows programs to run.
 fn runner(settings: &CodeSettings, allowed: bool) -> Result<Runner, String> {
     if !allowed {
         return Err(
@@ -237,7 +237,7 @@ fn runner(settings: &CodeSettings, allowed: bool) -> Result<Runner, String> {
     Ok(Runner::Python(Arc::new(python)))
 }
 
-/// The benchmarks that `--data` has and `--task` names: name, file, tasks.
+/// The benchmarks in `--data` that `--task` names: name, file, tasks.
 fn benchmarks(settings: &CodeSettings) -> Result<Vec<(String, PathBuf, Vec<CodeTask>)>, String> {
     let data = settings.data.data.clone().unwrap_or_default();
     let files = files(&data)?;
@@ -252,7 +252,7 @@ fn benchmarks(settings: &CodeSettings) -> Result<Vec<(String, PathBuf, Vec<CodeT
         .collect()
 }
 
-/// The benchmarks' files at `data`.
+/// The benchmarks' files in `data`.
 fn files(data: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
     if data.is_file() {
         let file = data.file_name().unwrap_or_default().to_string_lossy();
@@ -278,13 +278,13 @@ fn files(data: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
     }
 }
 
-/// The tasks that are tested, and the form that they are asked for in.
+/// The tasks to test, and the form of their prompts.
 fn tested(settings: &CodeSettings, tasks: Vec<CodeTask>) -> (Vec<CodeTask>, Form) {
     let number = |task: &CodeTask| mbpp_number(task).unwrap_or(u32::MAX);
     let is_mbpp = |task: &CodeTask| task.benchmark == Benchmark::Mbpp;
     let form = match settings.data.form {
         Asking::Instruction => Form::Instruction,
-        // The three that the authors' prompts have.
+        // The three tasks in the authors' prompts.
         Asking::Completion => Form::Completion {
             shots: tasks
                 .iter()
@@ -393,7 +393,7 @@ fn of_sample(settings: CodeSettings, program: Program, allowed: bool) -> Result<
     opened(settings, program, corpus, sets, &runner, false)
 }
 
-/// The lab of `sets`, which writes their samples in HumanEval's form.
+/// The lab for `sets`, which writes their samples in HumanEval's format.
 fn opened(
     settings: CodeSettings,
     program: Program,
@@ -433,7 +433,7 @@ fn opened(
     })
 }
 
-/// A lab that scores the samples of `file`.
+/// A lab that scores the samples in `file`.
 fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner) -> Result<Opened, String> {
     let benchmarks = benchmarks(settings)?;
     let known = |id: &str| {
@@ -450,7 +450,7 @@ fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner
             .iter()
             .filter_map(|task| Some((task.id.clone(), samples.get(&task.id)?.clone())));
         let of_set: std::collections::BTreeMap<String, Vec<String>> = of_set.collect();
-        // Samples may be of one benchmark of several.
+        // The samples may belong to only one of several benchmarks.
         if of_set.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What an experiment is: a file in this folder that implements [`Experiment`], and a line in `EXPERIMENTS`.
+//! Experiments: each is a file in this folder that implements [`Experiment`], and a line in `EXPERIMENTS`.
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
@@ -22,19 +22,19 @@ use crate::train::interrupt::stop_on_ctrl_c;
 pub struct Preset {
     /// Its name.
     pub name: &'static str,
-    /// TOML; its first comment says what it is.
+    /// TOML; its first comment describes it.
     pub text: &'static str,
 }
 
-/// What a program says of itself.
+/// Name, help and defaults of a program.
 pub struct Text {
     /// Its name: the subcommand, the thin binary, and the run folder under runs/.
     pub name: &'static str,
-    /// A line.
+    /// One-line description.
     pub about: &'static str,
-    /// What `--help` says in addition.
+    /// Additional text of `--help`.
     pub more: &'static str,
-    /// Two or three commands, a line each.
+    /// Two or three commands, one per line.
     pub examples: &'static str,
     /// Its own defaults, TOML.
     pub defaults: &'static str,
@@ -42,17 +42,17 @@ pub struct Text {
     pub presets: &'static [Preset],
 }
 
-/// What is opened: a lab, and how its outcomes are shown.
+/// An opened experiment: its lab, and the layout of its results.
 pub struct Opened {
     /// Trains and tests.
     pub lab: Box<dyn Lab>,
-    /// How the table is laid out.
+    /// Layout of the table.
     pub layout: Layout,
 }
 
 /// An experiment.
 pub trait Experiment: Sync {
-    /// What it says of itself.
+    /// Name, help and defaults.
     fn text(&self) -> Text;
 
     /// The kind of models that it adapts.
@@ -69,7 +69,7 @@ pub trait Experiment: Sync {
     /// Bad settings or data.
     fn open(&self, given: &Given) -> Result<Opened, String>;
 
-    /// Columns and published rows that reports set beside runs whose tasks are `found`.
+    /// Columns and published rows that reports show with runs whose tasks are `found`.
     fn published(&self, _found: &[String]) -> Option<Frame> {
         None
     }
@@ -87,8 +87,8 @@ pub struct Given<'a> {
 }
 
 impl Given<'_> {
-    /// The settings, `check` brings them to their final form. Where neither a model nor data is named, the fields of
-    /// `sample` are below preset and flags.
+    /// The settings, after `check` has brought them into their final form. If neither a model nor data is given, the
+    /// fields of `sample` replace the defaults; preset and flags override them.
     ///
     /// # Errors
     /// An unknown field, a value out of range.
@@ -130,8 +130,8 @@ impl Given<'_> {
         Ok((settings, program))
     }
 
-    /// True if the command line has this flag, which is no setting: no preset and no run folder gives it. A process that
-    /// another one started has what that one has.
+    /// True if the command line has this flag, which is not a setting: no preset and no run folder can give it. A child
+    /// process inherits it from its parent.
     pub fn has(&self, flag: &str) -> bool {
         !self.args.trial.is_empty() || self.matches.get_flag(flag)
     }
@@ -141,7 +141,7 @@ impl Given<'_> {
         self.interrupter.clone()
     }
 
-    /// The tables of the program's own defaults; its other fields are the flags' defaults already.
+    /// The tables in the program's own defaults; its other fields are already defaults of the flags.
     fn own(&self) -> Result<Layer, String> {
         let mut table: toml::Table = toml::from_str(self.text.defaults).map_err(|e| e.to_string())?;
         table.retain(|_, value| value.is_table());
@@ -268,7 +268,7 @@ fn preset(name: &str, own: &[Preset], all: &[Preset]) -> Result<Layer, String> {
             name: format!("preset {}", preset.name),
             text: preset.text.into(),
         }),
-        // A path that is not there is told as such.
+        // A path that does not exist gets its own message.
         None if name.contains(['/', '\\', '.']) => Layer::read(path),
         None => {
             let names: Vec<&str> = own.iter().map(|preset| preset.name).collect();
@@ -288,7 +288,7 @@ fn of_method(text: &str) -> Result<Layer, String> {
     let number = value.trim().parse::<f64>().is_ok() || value.trim().starts_with('[');
     let value = match number {
         true => value.trim().to_string(),
-        // One word is a list of one module, the only fields that are no numbers.
+        // Words become a list of modules, the only fields that are not numbers.
         false => toml::Value::Array(value.split(',').map(|word| word.trim().into()).collect()).to_string(),
     };
     Ok(Layer {

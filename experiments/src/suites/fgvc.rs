@@ -1,4 +1,4 @@
-//! `fgvc`: five datasets of fine-grained classes, trained as in the paper's released code.
+//! `fgvc`: five fine-grained datasets, trained as in the paper's released code.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command};
@@ -122,7 +122,7 @@ impl Tasks for Source {
         self.of_size(name, 224).map(Some)
     }
 
-    /// Says so where its splits are not of the paper's sizes.
+    /// Prints a note if the sizes of the splits differ from the paper's.
     fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String> {
         let task = self.of_size(name, size)?;
         let expected = data::info(name).map_err(|e| e.to_string())?.sizes;

@@ -1,4 +1,4 @@
-//! `finetune`: an adapter from any instruction data.
+//! `finetune`: trains adapters on any instruction data.
 
 use clap::{Args, Command};
 use datasets::language::{Fields, example};

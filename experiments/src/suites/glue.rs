@@ -1,4 +1,4 @@
-//! `glue`: GLUE's nine sentence tasks (Wang et al. 2018, arXiv 1804.07461), as GIFT's older experiments have them.
+//! `glue`: GLUE's nine sentence tasks (Wang et al. 2018, arXiv 1804.07461), as in GIFT's earlier experiments.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub struct Glue;
 /// Settings of `glue`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct GlueSettings {
-    /// What all programs of text classifiers share.
+    /// Settings that all programs of text classifiers share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,
@@ -64,8 +64,8 @@ impl GlueSettings {
     }
 }
 
-/// What stands in place of the defaults without --model and --data: the small language model that ships, its last token read
-/// by a head, on generated tasks.
+/// Defaults without --model and --data: the small language model that ships with the program, with a head that reads
+/// its last token, on generated tasks.
 const SAMPLE: &str = r#"
 r = 16
 alpha = 32.0
@@ -132,7 +132,7 @@ impl Experiment for Glue {
     }
 }
 
-/// The tasks that `settings` name, by GLUE's names; of `all` those whose files are there.
+/// The tasks in `settings`, by GLUE's names; for `all`, those whose files exist.
 fn names(settings: &GlueData) -> Result<Vec<String>, String> {
     let all = settings.task.iter().any(|name| name == "all");
     let Some(root) = &settings.data else {
@@ -152,7 +152,7 @@ fn names(settings: &GlueData) -> Result<Vec<String>, String> {
         let named = |name: &String| glue::task(name).map(|task| task.name.to_string());
         return settings.task.iter().map(named).collect();
     }
-    // A folder of the task's own: files without one are anybody's.
+    // Only folders of the task's own count: files outside of them could belong to any task.
     let shared = [root.clone(), root.join("data")];
     let own = |path: &PathBuf| shared.iter().all(|folder| path.parent() != Some(folder.as_path()));
     let there = |task: &&GlueTask| glue::files(root, task, Which::Train).is_some_and(|files| files.iter().all(own));
@@ -196,7 +196,7 @@ impl Files {
         Ok(split)
     }
 
-    /// The parts of one kind, one for each of the task's variants.
+    /// The parts of one kind, one per variant of the task.
     fn parts(&self, task: &GlueTask, kind: fn(usize) -> Which, name: &str) -> Result<Vec<Part>, String> {
         let part = |variant: usize| {
             let split = self.read(task, kind(variant))?;
@@ -209,7 +209,7 @@ impl Files {
     }
 }
 
-/// What test sets are called.
+/// Name of test sets.
 const TEST: &str = "test";
 
 impl TextTasks for Files {
@@ -258,7 +258,7 @@ impl TextTasks for Files {
     }
 
     fn write(&self, task: &TextTask, part: &Part, answers: &[Answer], folder: &Path) -> Result<(), String> {
-        // GLUE's server takes answers to its test sets only.
+        // GLUE's server accepts predictions only for its test sets.
         let Some(suffix) = part.name.strip_prefix(TEST) else {
             return Ok(());
         };

@@ -1,5 +1,5 @@
-//! `instruct`: instruction tuning, tested on instructions that a program verifies (IFEval) and, with a judge, on AlpacaEval
-//! and MT-Bench.
+//! `instruct`: instruction tuning, tested on verifiable instructions (IFEval) and, with a judge, on AlpacaEval and
+//! MT-Bench.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ same command again continues the run, even in the middle of a test set or of its
 /// Settings of `instruct`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct InstructSettings {
-    /// What all language programs share.
+    /// Settings that all language programs share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,
@@ -67,7 +67,7 @@ pub struct InstructSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// Who judges.
+    /// The judge.
     #[command(flatten)]
     #[serde(flatten)]
     pub judging: Judging,
@@ -121,7 +121,7 @@ impl From<Examples> for Recipe {
     }
 }
 
-/// Who judges answers, and how.
+/// The judge of answers, and how it is asked.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Judge")]
 pub struct Judging {
@@ -302,21 +302,21 @@ fn of_sample(settings: InstructSettings, program: Program) -> Result<Opened, Str
     })
 }
 
-/// What a benchmark is called, and the names of its file.
+/// Names of the benchmarks and of their files.
 const BENCHMARKS: [(&str, &[&str]); 3] = [
     ("IFEval", &["ifeval_input_data.jsonl", "input_data.jsonl"]),
     ("AlpacaEval", &["alpaca_eval.json"]),
     ("MT-Bench", &["mt_bench_question.jsonl", "question.jsonl"]),
 ];
 
-/// Names of MT-Bench's reference answers.
+/// File names of MT-Bench's reference answers.
 const REFERENCES: [&str; 3] = [
     "mt_bench_reference_gpt-4.jsonl",
     "reference_answer/gpt-4.jsonl",
     "gpt-4.jsonl",
 ];
 
-/// What is asked of each benchmark.
+/// The questions of each benchmark.
 #[derive(Default)]
 struct Asked {
     ifeval: Vec<String>,
@@ -324,7 +324,7 @@ struct Asked {
     mt_bench: Vec<Conversation>,
 }
 
-/// Who judges what no program can.
+/// The source of judgements for answers that no program can verify.
 enum Verdicts {
     Nobody,
     Judge(Box<Grader>),
@@ -402,7 +402,7 @@ fn asker(settings: &InstructSettings) -> Result<Asker, String> {
     Ok(Asker::new(template, tokenizer))
 }
 
-/// The test sets under `root`, what each asks, and the files that they were read from.
+/// The test sets under `root`, the questions of each, and the files that they were read from.
 fn tested(
     settings: &InstructSettings,
     root: &Path,
@@ -466,7 +466,7 @@ fn tested(
     Ok((sets, asked, files))
 }
 
-/// AlpacaEval's prompts, with the answers of `baseline` where it is given.
+/// AlpacaEval's prompts, with the answers in `baseline` if it is given.
 fn compared(path: &Path, baseline: Option<&Path>) -> Result<Vec<Compared>, String> {
     let mut prompts = instruct::alpaca_eval(path).map_err(|e| e.to_string())?;
     if let Some(path) = baseline {
@@ -484,7 +484,7 @@ fn compared(path: &Path, baseline: Option<&Path>) -> Result<Vec<Compared>, Strin
     Ok(prompts)
 }
 
-/// Who judges; said before anything is trained if they cannot.
+/// The source of judgements; an error before anything is trained if it is not usable.
 fn verdicts(settings: &InstructSettings, given: &Given) -> Result<Verdicts, String> {
     let judging = &settings.judging;
     if let Some(path) = &judging.judge_file {
@@ -515,7 +515,7 @@ fn verdicts(settings: &InstructSettings, given: &Given) -> Result<Verdicts, Stri
     })))
 }
 
-/// Writes the benchmark's own file of a set's answers, and has them judged.
+/// Writes a set's answers to the benchmark's own file and has them judged.
 fn aftermath(
     set: &TestSet,
     answers: &[Answer],

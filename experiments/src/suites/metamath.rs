@@ -1,5 +1,5 @@
-//! `metamath`: MetaMathQA to train on, GSM8K to test on: the WeGeFT paper's Table 1 (LoRA-GA's protocol), and PEFT's
-//! method_comparison.
+//! `metamath`: trains on MetaMathQA and tests on GSM8K, as in the WeGeFT paper's Table 1 (LoRA-GA's protocol) or in
+//! PEFT's method_comparison.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct MetaMath;
 /// Settings of `metamath`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct MetaMathSettings {
-    /// What all programs of language models share.
+    /// Settings that all programs of language models share.
     #[command(flatten)]
     #[serde(flatten)]
     pub common: Settings,
@@ -176,13 +176,13 @@ impl Experiment for MetaMath {
     }
 }
 
-/// Seed of generated text that the model was not pretrained on.
+/// Seed for generated text that the model was not pretrained on.
 const GENERAL: u64 = 7;
 
 /// Name of the test set.
 const SET: &str = "GSM8K";
 
-/// Judges by the worked answer.
+/// Judges an output by the worked answer.
 struct Worked {
     answer: String,
     protocol: Comparison,
@@ -206,7 +206,7 @@ fn asked(protocol: Comparison, question: &str, answer: String) -> Asked {
     }
 }
 
-/// A training example: of LoRA-GA's the answer is learned, of PEFT's all of it.
+/// A training example: LoRA-GA trains on the answer, PEFT on the whole text.
 fn example(protocol: Comparison, pair: Pair) -> Example {
     match protocol {
         Comparison::LoraGa => Example::Completion {
@@ -292,7 +292,7 @@ fn from_files(settings: &MetaMathSettings, protocol: Comparison) -> Result<Corpu
                 let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
                 too_long += keep_short(&mut pairs, &tokenizer, fewer, limit)?;
             }
-            // A training there reads a random part of the file.
+            // In PEFT's comparison, a training reads a random part of the file.
             Comparison::Peft => pairs.shuffle(&mut StdRng::seed_from_u64(seed.first().copied().unwrap_or(0))),
         }
         tell(format_args!(
@@ -309,7 +309,8 @@ fn from_files(settings: &MetaMathSettings, protocol: Comparison) -> Result<Corpu
     Ok(corpus(settings, Box::new(examples), questions, files))
 }
 
-/// Leaves the first `limit` pairs of fewer than `fewer` tokens, question, a space and answer together; how many were longer.
+/// Keeps the first `limit` pairs with fewer than `fewer` tokens in question, a space and answer together; returns how
+/// many pairs were longer.
 fn keep_short(
     pairs: &mut Vec<Pair>,
     tokenizer: &LmTokenizer,
@@ -319,7 +320,7 @@ fn keep_short(
     let limit = limit.unwrap_or(usize::MAX);
     let mut kept = Vec::new();
     let mut too_long = 0;
-    // In stretches, so that no more is read than is taken.
+    // In chunks, so that hardly more pairs are tokenized than needed.
     for stretch in pairs.chunks(1 << 13) {
         let short = |pair: &Pair| -> Result<bool, String> {
             let tokens = tokenizer.encode(&format!("{} {}", pair.prompt, pair.response), true)?;
@@ -357,7 +358,7 @@ fn general(data: &Data) -> Result<Vec<String>, String> {
     }
 }
 
-/// The arithmetic suite's questions, their answers in the form that this protocol asks for.
+/// The arithmetic suite's questions, with answers in the form of this protocol.
 fn from_sample(settings: &MetaMathSettings, protocol: Comparison) -> Corpus {
     let suite = sample::arithmetic::suite();
     let pair = |example: &Example| match example {

@@ -1,4 +1,4 @@
-//! A finished trial as PEFT's method_comparison records it, so that it can stand in that table.
+//! The record of a finished trial in the format of PEFT's method_comparison, so that it can be added to that table.
 
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ pub fn write(finished: &Finished, settings: &toml::Table) -> Result<(), String> 
                 "metamath": { "sha": Value::Null, "created_at": Value::Null },
                 "gsm8k": { "sha": Value::Null, "created_at": Value::Null },
             },
-            // PEFT's reader asks for these names; what has no version here is null.
+            // PEFT's reader needs these names; packages that are not used here are null.
             "package_info": {
                 "transformers-version": Value::Null,
                 "peft-version": Value::Null,

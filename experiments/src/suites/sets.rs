@@ -1,4 +1,4 @@
-//! The test sets of the two language suites: which of them, and how many of their questions.
+//! The test sets of the two language suites: choice of sets and number of questions.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::language::judge::{Asked, TestSet};
 use crate::language::settings::SuiteSettings;
 use crate::report::layout::Layout;
 
-/// What the help of both suites says in addition.
+/// Additional help text of both suites.
 pub const SUITE_MORE: &str = "\
 With neither --model nor --data it runs on generated questions with the small model that ships with the program, and \
 with its own settings: methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
@@ -25,7 +25,7 @@ run, even in the middle of a test set.";
 pub struct TestQuestions {
     /// Name in tables.
     pub name: String,
-    /// All of them.
+    /// All its questions.
     pub questions: Vec<Question>,
     /// Whether it counts in the average.
     pub scored: bool,
@@ -34,7 +34,7 @@ pub struct TestQuestions {
 }
 
 impl TestQuestions {
-    /// The first `test_limit` of them, as a model reads them.
+    /// The first `test_limit` questions, as a model reads them.
     fn asked(self, settings: &SuiteSettings) -> Result<TestSet, String> {
         let protocol = settings.protocol();
         let limit = settings.data.test_limit.unwrap_or(usize::MAX);
@@ -48,7 +48,7 @@ impl TestQuestions {
     }
 }
 
-/// What a suite trains on and tests, from files.
+/// The corpus of a suite, from files.
 ///
 /// # Errors
 /// An unknown protocol.
@@ -75,10 +75,10 @@ pub fn of_files(
     })
 }
 
-/// What a suite trains on and tests, generated: every set scored.
+/// The corpus of a suite, generated; every set is scored.
 ///
 /// # Errors
-/// Settings that name a set which it has not, or training files.
+/// Settings with an unknown set or with training files.
 pub fn of_sample(sample: sample::Suite, template: Template, settings: &SuiteSettings) -> Result<Corpus, String> {
     if !settings.data.train_file.is_empty() {
         return Err(
@@ -114,7 +114,7 @@ pub fn of_sample(sample: sample::Suite, template: Template, settings: &SuiteSett
     })
 }
 
-/// How the suite's outcomes are shown, beside `published` rows with values of the sets `of`.
+/// The layout of the suite's results, with `published` rows that have values for the sets in `of`.
 pub fn layout(corpus: &Corpus, published: Option<&'static [Row]>, of: impl Iterator<Item = &'static str>) -> Layout {
     let scored = corpus.sets.iter().filter(|set| set.scored);
     Layout::Sets {
@@ -124,10 +124,10 @@ pub fn layout(corpus: &Corpus, published: Option<&'static [Row]>, of: impl Itera
     }
 }
 
-/// Those of `known` that `asked` names, all of them for `all`.
+/// The names in `known` that `asked` contains; all of them for `all`.
 ///
 /// # Errors
-/// A name that is not known.
+/// An unknown name.
 pub fn chosen<'a>(asked: &[String], known: &[&'a str]) -> Result<Vec<&'a str>, String> {
     if asked.iter().any(|name| name == "all") {
         return Ok(known.to_vec());
@@ -143,11 +143,11 @@ pub fn chosen<'a>(asked: &[String], known: &[&'a str]) -> Result<Vec<&'a str>, S
         .collect()
 }
 
-/// Those of `sets` (name and folder) that `asked` names and that have test questions under `root`. Of `all`, those
-/// that have none are told of and left out.
+/// The `sets` (name and folder) that are named in `asked` and have test questions under `root`. For `all`, sets without
+/// questions are reported and left out.
 ///
 /// # Errors
-/// A name that is not known, a named set without questions, no questions at all.
+/// An unknown name, a named set without questions, no questions at all.
 pub fn with_questions<'a>(asked: &[String], sets: &[(&'a str, &str)], root: &Path) -> Result<Vec<&'a str>, String> {
     let names: Vec<&str> = sets.iter().map(|(name, _)| *name).collect();
     let picked = chosen(asked, &names)?;

@@ -1,4 +1,4 @@
-//! `vtab`: the tasks of a data folder, or the sample's.
+//! `vtab`: the tasks of a data folder, or those of the sample.
 
 use clap::{Args, Command};
 use datasets::parquet_images::Columns;
@@ -122,7 +122,7 @@ fn names(data: &Data) -> Result<Vec<String>, String> {
 
 /// The tasks of a folder, or of the sample.
 pub struct Source {
-    /// Where they lie.
+    /// Location and settings of the data.
     pub data: Data,
     /// Names of the columns of parquet files.
     pub columns: Columns,

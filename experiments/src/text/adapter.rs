@@ -1,4 +1,4 @@
-//! Adapters of text classifiers: which modules they have, and PEFT's files of them.
+//! Adapters of text classifiers: their modules, and files in PEFT's format.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ fn queries_and_values(model_type: &str) -> &'static [&'static str] {
     }
 }
 
-/// IA3's places of an encoder: keys, values, and what the MLP's second layer reads.
+/// IA3's modules in an encoder: keys, values, and the input of the MLP's second layer.
 fn keys_values_mlp(model_type: &str) -> Option<[&'static str; 3]> {
     match model_type {
         "bert" | "roberta" | "xlm-roberta" | "electra" => Some(["key", "value", "output.dense"]),
@@ -64,14 +64,14 @@ pub fn config(
         }
         _ => {}
     }
-    // What PEFT and `adapter` look for in adapter_config.json.
+    // PEFT and `adapter` look for this field in adapter_config.json.
     config.extra.insert(BASE_MODEL.into(), json!(model));
     config.extra.insert("task_type".into(), json!(SEQ_CLS));
     Ok(config.with_modules_to_save(trained_in_full(pretrained)))
 }
 
-/// Modules that every method trains in full: the head by PEFT's name, and what of it the model's files lack. (PEFT trains
-/// `classifier` and `score` alone and leaves a pooler that started at random as it is.)
+/// Modules that every method trains in full: the head, by PEFT's name, and those parts of it that the model's files
+/// lack. (PEFT trains only `classifier` and `score` and leaves a randomly initialized pooler untrained.)
 fn trained_in_full(pretrained: &PretrainedClassifier) -> Vec<String> {
     let out = &pretrained.model.head().config().out;
     let head = out.split('.').next().unwrap_or(out).to_string();
@@ -85,7 +85,7 @@ fn trained_in_full(pretrained: &PretrainedClassifier) -> Vec<String> {
     modules
 }
 
-/// A new adapter of `config` on `model`.
+/// `model` with a new adapter of `config`.
 ///
 /// # Errors
 /// An adapter that does not fit.
@@ -93,7 +93,7 @@ pub fn init(config: &AdapterConfig, model: SequenceClassifier) -> Result<Adapted
     config.init(model).map(trained_in_f32).map_err(|e| e.to_string())
 }
 
-/// `model` with the adapter of `folder`, ours or PEFT's.
+/// `model` with the adapter in `folder`, written by this program or by PEFT.
 ///
 /// # Errors
 /// An adapter of another kind of task, files that are missing or do not fit the model.
@@ -107,10 +107,10 @@ pub fn open(model: SequenceClassifier, folder: &Path) -> Result<Adapted<Sequence
     Ok(trained_in_f32(adapted))
 }
 
-/// Names of the classes of an adapter whose folder says none: their numbers.
+/// Class names for an adapter whose folder has none: their numbers.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds no head.
+/// A file that cannot be read, or that contains no head.
 pub fn numbered(folder: &Path) -> Result<Vec<String>, String> {
     const HEADS: [&str; 3] = ["classifier.weight", "score.weight", "out_proj.weight"];
     let (tensors, path) = read_weights(folder).map_err(|e| e.to_string())?;
@@ -213,7 +213,7 @@ mod tests {
             let shapes = |folder: &Path| -> Vec<(String, Vec<usize>)> {
                 let tensors = read_tensors(&folder.join(WEIGHTS_FILE)).unwrap();
                 let named = tensors.into_iter().map(|(name, stored)| (name, stored.shape));
-                // PEFT takes 'pre_classifier' for 'classifier' too, but it does not start anew here.
+                // PEFT also matches 'pre_classifier' with 'classifier', but it is not newly initialized here.
                 named.filter(|(name, _)| !name.contains("pre_classifier")).collect()
             };
             assert_eq!(shapes(dir.path()), shapes(&of_peft(name)), "{name}");

@@ -1,4 +1,4 @@
-//! A text classifier's step with activation checkpointing.
+//! A training step of a text classifier with activation checkpointing.
 
 use backbones::classify::SequenceClassifier;
 use burn::optim::GradientsParams;
@@ -10,8 +10,9 @@ use crate::text::objective::of_logits;
 use crate::train::recompute::{Layered, trained_paths};
 use crate::train::step::Part;
 
-/// Loss of a batch over `denominator` and its gradients. Every layer starts its random numbers (dropout) at `seed` plus its
-/// number, both times. `None` where there is nothing to compute again: features.
+/// Loss of a batch divided by `denominator`, and its gradients. Each layer seeds its random numbers (dropout) with
+/// `seed` plus its index, in the first pass and when it is recomputed. `None` for features, where there is nothing to
+/// recompute.
 pub fn loss_and_grads(
     adapted: &Adapted<SequenceClassifier>,
     batch: &Batch,
@@ -62,8 +63,8 @@ pub fn loss_and_grads(
     Some((part, grads))
 }
 
-/// Number of the first layer in which something is trained; `None` if that may also be before the layers. What is trained
-/// after them, as the head, needs none of them again.
+/// Index of the first layer in which something is trained; `None` if something may be trained before the layers.
+/// Parameters after them, such as the head, need none of them to be recomputed.
 fn first_trained_layer(adapted: &Adapted<SequenceClassifier>, depth: usize) -> Option<usize> {
     let mut first = depth;
     for path in trained_paths(adapted) {

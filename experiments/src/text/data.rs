@@ -1,4 +1,4 @@
-//! Batches of texts with their labels, padded on the right to the longest of each.
+//! Batches of texts with their labels, padded on the right to the longest text in the batch.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use datasets::glue::Label;
 use crate::language::data::of_like_length;
 use crate::train::stream::{Plan, Source, shuffled};
 
-/// What a model reads of a batch.
+/// The input of a model for a batch.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// Tokens.
     Tokens(Box<TextBatch>),
-    /// What the model made of them before the head, `[batch, d_model]`.
+    /// Features before the head, `[batch, d_model]`.
     Features(Box<Tensor<2>>),
 }
 
@@ -42,16 +42,16 @@ pub struct Batch {
     pub tokens: usize,
 }
 
-/// The features of all texts, a row each.
+/// The features of all texts, one row each.
 #[derive(Debug)]
 pub struct Features {
-    /// Row by row.
+    /// The elements, row by row.
     pub values: Vec<f32>,
     /// Width of a row.
     pub width: usize,
 }
 
-/// A text as tokens, and its label; 0 where it is not known.
+/// A tokenized text and its label, 0 if unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Text {
     /// Tokens.
@@ -60,18 +60,18 @@ pub struct Text {
     pub label: Label,
 }
 
-/// Texts to train or to be evaluated on.
+/// Texts to train or evaluate on.
 #[derive(Debug, Clone)]
 pub struct Texts {
     texts: Arc<Vec<Text>>,
     features: Option<Arc<Features>>,
     problem: Problem,
-    /// Whether batches hold texts of like length.
+    /// Whether batches contain texts of similar length.
     group_by_length: bool,
 }
 
 impl Texts {
-    /// `texts` of a `problem` with one answer each.
+    /// `texts` with one answer each, for `problem`.
     pub fn new(texts: Vec<Text>, problem: Problem, group_by_length: bool) -> Self {
         Self {
             texts: Arc::new(texts),
@@ -86,7 +86,7 @@ impl Texts {
         &self.texts
     }
 
-    /// The same texts, of which a model reads `features` alone.
+    /// The same texts, with `features` as the model's input.
     pub fn with_features(self, features: Features) -> Self {
         Self {
             features: Some(Arc::new(features)),
@@ -94,7 +94,7 @@ impl Texts {
         }
     }
 
-    /// Sorted by length, so that little of a batch is padding, and where each of them was.
+    /// The texts sorted by length, so that batches have little padding, and the original index of each.
     pub fn sorted(&self) -> (Self, Vec<usize>) {
         let mut order: Vec<usize> = (0..self.texts.len()).collect();
         if self.features.is_some() {
@@ -142,7 +142,7 @@ impl Source for Texts {
         order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect()
     }
 
-    /// Nothing to read: all tokens are in memory.
+    /// Returns the indices: all tokens are in memory already.
     fn read(&self, items: &[usize], _seed: Option<u64>) -> Result<Vec<usize>, DatasetError> {
         Ok(items.to_vec())
     }

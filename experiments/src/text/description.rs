@@ -1,4 +1,4 @@
-//! `text_classifier.json` in an adapter folder: what is needed beside the weights to classify new texts.
+//! `text_classifier.json` in an adapter folder: everything besides the weights that is needed to classify new texts.
 
 use std::path::Path;
 
@@ -9,28 +9,28 @@ use serde_json::{Map, Value};
 use crate::run::files::{read_json, write_json};
 use crate::train::precision::Dtype;
 
-/// Its name.
+/// File name.
 pub const FILE: &str = "text_classifier.json";
 
-/// What an adapted text classifier was trained for.
+/// Description of an adapted text classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// Model as the settings name it, a path from the root on; `None` for the one that ships.
+    /// Model as given in the settings, as an absolute path or hub name; `None` for the one that ships with the program.
     pub model: Option<String>,
     /// Type of its weights in memory.
     pub dtype: Dtype,
-    /// Tokens of a text or pair at most.
+    /// Maximum tokens of a text or pair.
     pub max_length: usize,
-    /// Field of the text or the two of a pair in tables, with a comma between.
+    /// Field of the text in tables, or the two fields of a pair, separated by a comma.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_field: Option<String>,
-    /// `id2label`, `label2id` and `problem_type` as config.json of transformers has them.
+    /// `id2label`, `label2id` and `problem_type`, as in config.json of transformers.
     #[serde(flatten)]
     pub labels: Map<String, Value>,
 }
 
 impl Description {
-    /// The description of a classifier of `labels`.
+    /// The description of a classifier for `labels`.
     pub fn new(
         model: Option<String>,
         dtype: Dtype,
@@ -57,7 +57,7 @@ impl Description {
         write_json(&folder.join(FILE), self)
     }
 
-    /// Reads the file of `folder`; `None` if it has none, as an adapter made elsewhere.
+    /// Reads the file in `folder`; `None` if there is none, as for an adapter made elsewhere.
     ///
     /// # Errors
     /// A file that cannot be read or is malformed.
@@ -65,7 +65,7 @@ impl Description {
         read_json(&folder.join(FILE), "remove or mend it")
     }
 
-    /// What the classifier tells apart.
+    /// The labels that the classifier predicts.
     ///
     /// # Errors
     /// Malformed names.

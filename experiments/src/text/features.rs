@@ -1,4 +1,4 @@
-//! What a text classifier makes of texts before its head: the same at every step where the head alone is trained.
+//! Features of texts before a classifier's head: they are the same at every step if only the head is trained.
 
 use backbones::classify::SequenceClassifier;
 use burn::tensor::Device;
@@ -8,13 +8,13 @@ use crate::run::trial::Trial;
 use crate::text::data::{Features, Input, Texts};
 use crate::train::stream::Ordered;
 
-/// True if a trial trains the head alone on a model that gives the same every time: it then reads what the model made of the
-/// texts, once.
+/// True if a trial trains only the head of a deterministic model, so that the features of the texts need to be computed
+/// only once.
 pub fn reads_features(trial: &Trial, model: &SequenceClassifier) -> bool {
     trial.method == "linear" && !model.drops()
 }
 
-/// What `model` makes of `texts` before its head.
+/// The features of `texts` before the head of `model`.
 pub fn features(
     model: &SequenceClassifier,
     texts: &Texts,

@@ -1,5 +1,5 @@
-//! The trials of a text classifier: trained on a task, judged on what is held out, tested and saved, or judged as points of
-//! a grid.
+//! The trials of a text classifier: trained on a task, judged on held-out texts, tested and saved, or judged as points
+//! of a grid.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ use crate::train::estimate::Estimate;
 use crate::train::stream::Ordered;
 use crate::train::trainer::{Measured, Trained};
 
-/// Trains text classifiers on tasks. Model and texts of a task are loaded for its first trial and kept until another task
-/// comes.
+/// Trains text classifiers on tasks. The model and the texts of a task are loaded for its first trial and kept until
+/// the next task.
 pub struct TextLab {
     program: Program,
     settings: Settings,
@@ -49,7 +49,7 @@ pub struct TextLab {
 }
 
 impl TextLab {
-    /// A lab for the tasks named `names`, which `tasks` gives.
+    /// A lab for the tasks in `names`, which `tasks` provides.
     pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn TextTasks>) -> Self {
         let evaluated = settings.model.adapter.is_some();
         let plan = shared(&program, &settings).plan(names, evaluated, Best::Greatest);
@@ -66,7 +66,7 @@ impl TextLab {
         shared(&self.program, &self.settings)
     }
 
-    /// Loads model and texts of a task, unless they are there.
+    /// Loads the model and the texts of a task, unless they are loaded already.
     fn prepare(&mut self, name: &str) -> Result<&mut prepared::Prepared, String> {
         if self.prepared.as_ref().is_none_or(|prepared| prepared.task.name != name) {
             self.prepared = None;
@@ -83,7 +83,7 @@ impl TextLab {
         self.prepared.as_mut().ok_or_else(|| "the task is gone".into())
     }
 
-    /// Refuses what cannot be trained or judged.
+    /// Refuses a task that cannot be trained or judged.
     fn check_task(&self, task: &TextTask) -> Result<(), String> {
         if task.labels.problem() == Problem::MultiLabel {
             return Err(format!("task {}: several labels a text are not implemented", task.name));
@@ -104,7 +104,7 @@ impl TextLab {
         }
     }
 
-    /// The model of a trial at its start: what of its head the files lack is made by the trial's seed.
+    /// The initial model of a trial: parts of its head that the files lack are initialized with the trial's seed.
     fn start(&self, trial: &Trial, prepared: &prepared::Prepared) -> SequenceClassifier {
         let Classifier { pretrained, .. } = &prepared.classifier;
         prepared.device.seed(trial.seed);
@@ -114,7 +114,7 @@ impl TextLab {
             .with_fresh_head(&pretrained.fresh, &prepared.device)
     }
 
-    /// A new adapter of a trial's method. `count`: texts that it is to be trained on, if that is known.
+    /// The model with a new adapter of the trial's method. `count`: number of training texts, if known.
     fn adapted(
         &self,
         trial: &Trial,
@@ -142,7 +142,7 @@ impl TextLab {
         }
     }
 
-    /// The memory that a training will need.
+    /// Estimate of the memory that a training will need.
     fn memory(&self, trial: &Trial, prepared: &prepared::Prepared, summary: &Summary) -> (Estimate, BatchShape) {
         let training = &self.settings.training;
         let batch = BatchShape {
@@ -166,8 +166,8 @@ impl TextLab {
         self.shared().check_memory(&estimate, &shape)
     }
 
-    /// What a trial trains on and is judged by: what the model makes of the texts before the head, where nothing else is
-    /// trained and that is the same at every step.
+    /// The data that a trial trains on and is judged by: features before the head if only the head is trained and the
+    /// features are the same at every step, otherwise tokens.
     fn data(&mut self, trial: &Trial) -> Result<[Texts; 2], RunError> {
         let interrupter = self.program.interrupter.clone();
         let Some(prepared) = self.prepared.as_mut() else {
@@ -219,7 +219,7 @@ impl TextLab {
         Ok((trained, summary))
     }
 
-    /// Answers to a part of a task, saved for its users; of a labelled one the scores.
+    /// Makes and saves the predictions for a part of a task; returns the scores if the part is labelled.
     fn answered(
         &self,
         model: &SequenceClassifier,
@@ -247,7 +247,7 @@ impl TextLab {
         Ok((found, of_part.unwrap_or_default()))
     }
 
-    /// The model of a trial, bound and without autodiff, and what its training came to.
+    /// The model of a trial, bound and without autodiff, and the outcome of its training.
     fn bound(&mut self, trial: &Trial, folder: &Path) -> Result<(SequenceClassifier, Outcome), RunError> {
         let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
         let rates = Outcome {
@@ -351,7 +351,7 @@ impl Lab for TextLab {
         Ok(hex(&sum.finalize()))
     }
 
-    /// Every task is read and every adapter made once: what is wrong with the last one shows now, not after hours.
+    /// Every task is read and every adapter made once, so that problems with the last one show now and not hours later.
     fn check(&mut self, left: &[Trial]) -> Result<(), String> {
         let mut tasks: Vec<&String> = Vec::new();
         for trial in left {
@@ -440,7 +440,7 @@ impl Lab for TextLab {
             seed: trial.seed,
             ..trained
         };
-        // Without texts of their own to report, those that were held out are.
+        // If there are no separate texts to report, the held-out texts are reported.
         let reported = match task.valid.is_empty() {
             true => std::slice::from_ref(&prepared.held_out),
             false => &task.valid[..],
@@ -471,7 +471,7 @@ impl Lab for TextLab {
             }
         }
         if this.settings.texts.validation == 0.0 || task.valid.is_empty() {
-            // It is the value itself.
+            // It would be the same as `value`.
             outcome.validation = None;
         }
         outcome.peak_mb = peak_mb(&prepared.device);

@@ -6,11 +6,11 @@ use wegeft::site::{self, ParamInfo};
 use crate::language::estimate::{self, BatchShape};
 use crate::train::estimate::Estimate;
 
-/// The estimate for a batch of a training of `trained` parameters whose weights have `bytes` bytes.
+/// The estimate for a training with `trained` parameters, weights of `bytes` bytes and this batch.
 pub fn estimate(model: &SequenceClassifier, bytes: usize, trained: usize, batch: BatchShape) -> Estimate {
     let params: usize = site::params(model).iter().map(ParamInfo::len).sum();
     if let Some(decoder) = model.decoder() {
-        // The estimate counts a head for words, which a classifier has not.
+        // The estimate includes a language-model head, which a classifier does not have.
         let words = 3 * (batch.rows * batch.width * decoder.config().vocab_size).min(1 << 25);
         let whole = estimate::estimate(decoder.config(), params, bytes, trained, batch);
         return Estimate {
@@ -22,8 +22,9 @@ pub fn estimate(model: &SequenceClassifier, bytes: usize, trained: usize, batch:
         return Estimate::new(params, bytes, trained, 0);
     };
     let config = encoder.config();
-    // Elements a token and layer: the inputs of both norms, their outputs and squares, queries, keys, values and what
-    // attention mixes; the MLP's hidden layer before and after its activation; masks of dropout; scores where they are kept.
+    // Elements per token and layer: the inputs of both norms, their outputs and squares, queries, keys, values and
+    // attention's output; the MLP's hidden layer before and after its activation; dropout masks; scores if they are
+    // saved.
     let drops = config.drops();
     let scores = match batch.scores || config.attention_dropout > 0.0 {
         true => 4 * config.heads * batch.width,

@@ -24,11 +24,11 @@ pub struct Classifier {
     pub pretrained: PretrainedClassifier,
     /// Text to tokens.
     pub tokenizer: TextTokenizer,
-    /// Tokens of a text at most.
+    /// Maximum tokens of a text.
     pub max_length: usize,
 }
 
-/// Loads the model that `settings` name, for `labels`, onto `device`. Its own head is kept if it is one for these labels.
+/// Loads the model in `settings` onto `device`, for `labels`. Its own head is kept if it was made for these labels.
 ///
 /// # Errors
 /// Files that are missing, malformed or do not fit together.
@@ -67,7 +67,7 @@ pub fn load(
     })
 }
 
-/// True if the head that the model's files may have is one for `labels`: they have its names, or none but numbers.
+/// True if the head in the model's files was made for `labels`: the files have the same label names, or only numbers.
 fn is_for(folder: &Path, labels: &Labels) -> Result<bool, String> {
     let path = folder.join("config.json");
     let config: Value = read_json(&path, "fetch the model again")?.unwrap_or_default();
@@ -78,7 +78,8 @@ fn is_for(folder: &Path, labels: &Labels) -> Result<bool, String> {
 }
 
 impl Classifier {
-    /// `items` as tokens, and how many of them fill the greatest length. What has no answer gets `unknown`.
+    /// Tokenizes `items`; also returns how many of them reach the maximum length. Items without an answer get
+    /// `unknown`.
     ///
     /// # Errors
     /// A text that cannot be tokenized.

@@ -1,4 +1,4 @@
-//! What a text classifier is trained on: cross-entropy of classes, squared error of scores.
+//! The training objective of a text classifier: cross-entropy for classes, squared error for scores.
 
 use backbones::classify::{SequenceClassifier, Targets};
 use burn::optim::GradientsParams;
@@ -9,10 +9,10 @@ use crate::text::checkpointing;
 use crate::text::data::Batch;
 use crate::train::step::{Objective, Part};
 
-/// The loss that transformers gives the model's kind of problem, the mean over the texts of a step.
+/// The loss that transformers uses for the model's problem type, averaged over the texts of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct Classification {
-    /// Keep only the layers' inputs for the backward pass and compute each layer again.
+    /// Save only the inputs of the layers for the backward pass and recompute each layer.
     pub checkpointing: bool,
 }
 
@@ -57,7 +57,7 @@ impl Objective<SequenceClassifier> for Classification {
     }
 }
 
-/// Without the graph, which is of no more use.
+/// Drops the autodiff graph, which is no longer needed.
 fn inner(part: Part) -> Part {
     Part {
         loss: part.loss.inner(),
@@ -70,10 +70,10 @@ fn inner(part: Part) -> Part {
     }
 }
 
-/// Loss of a batch over `denominator`, and what the metrics read of it.
+/// Loss of a batch divided by `denominator`, with the predictions for the metrics.
 pub fn of_logits(model: &SequenceClassifier, logits: Tensor<2>, targets: Targets, denominator: f64) -> Part {
     let [count, _] = logits.dims();
-    // f32 whatever the weights are: a mean of short numbers is none.
+    // In f32, whatever the dtype of the weights: a mean in half precision is too inexact.
     let logits = logits.cast(burn::tensor::DType::F32);
     let mean = model.labels().loss(logits.clone(), targets.clone());
     let share = count as f64 / denominator;

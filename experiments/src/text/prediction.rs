@@ -1,4 +1,4 @@
-//! What a classifier says of texts.
+//! Predictions for texts.
 
 use backbones::classify::{Problem, SequenceClassifier};
 use burn::tensor::activation::{log_softmax, softmax};
@@ -10,7 +10,7 @@ use crate::text::data::Texts;
 use crate::text::task::Answer;
 use crate::train::stream::Ordered;
 
-/// Answers to `texts` by `model` (bound, without autodiff), in their order; batches are made of texts of like length.
+/// Predictions of `model` (bound, without autodiff) for `texts`, in order; batches are made of texts of similar length.
 ///
 /// # Errors
 /// Logits that are not numbers, an interruption.
@@ -69,8 +69,8 @@ fn answer(problem: Problem, row: &[f32]) -> Answer {
 /// Metrics and their values.
 pub type Scores = Vec<(Metric, f64)>;
 
-/// Each of `metrics` of answers to texts whose right answers are `right`, percent of its largest value; those that are not
-/// defined are left out.
+/// Each of `metrics` for `answers` against the correct answers `right`, in percent of its maximum; undefined metrics
+/// are left out.
 pub fn scores(metrics: &[Metric], answers: &[Answer], right: &[Label]) -> Scores {
     let predicted: Vec<f64> = answers.iter().map(|answer| answer.label.number()).collect();
     let right: Vec<f64> = right.iter().map(|label| label.number()).collect();

@@ -13,29 +13,30 @@ use crate::text::model::Classifier;
 use crate::text::settings;
 use crate::text::task::{Item, Part, TextTask};
 
-/// The order in which texts are held out: not the training's, so that all seeds are judged by the same ones.
+/// Seed of the choice of held-out texts: independent of the training's seed, so that all seeds are judged by the same
+/// texts.
 const HELD_OUT: u64 = 0x7e57;
 
-/// A task, its texts as tokens, and the model.
+/// A task, its tokenized texts, and the model.
 pub struct Prepared {
-    /// The task; its training texts are those that are left to train on.
+    /// The task; its training texts are those that remain after holding some out.
     pub task: TextTask,
-    /// Texts that were held out of them.
+    /// Texts that were held out.
     pub held_out: Part,
     /// Texts to train on.
     pub train: Texts,
-    /// Texts that trainings are judged by.
+    /// Texts by which trainings are judged.
     pub judged: Texts,
-    /// Both with what the model makes of them before its head, once that was needed.
+    /// Both with their features before the head, once these were needed.
     pub featured: Option<[Texts; 2]>,
     /// The model.
     pub classifier: Classifier,
-    /// Where it is, with autodiff.
+    /// Its device, with autodiff.
     pub device: Device,
 }
 
 impl Prepared {
-    /// Holds out a part of the training texts of `task` and brings all to tokens.
+    /// Holds out a part of the training texts of `task` and tokenizes all texts.
     ///
     /// # Errors
     /// A text without a label, or one that cannot be tokenized; nothing left to train on.
@@ -88,7 +89,7 @@ impl Prepared {
             ));
         }
         let (judged, _) = classifier.tokenize(judged, unknown)?;
-        // Tokens are what is trained on; the texts themselves are of no more use.
+        // Training uses the tokens; the texts themselves are no longer needed.
         task.train = Vec::new();
         Ok(Self {
             train: Texts::new(texts, problem, settings.group_by_length),
@@ -101,7 +102,7 @@ impl Prepared {
         })
     }
 
-    /// `items` as tokens, in their order.
+    /// Tokenizes `items`, in order.
     ///
     /// # Errors
     /// A text that cannot be tokenized.
@@ -112,7 +113,7 @@ impl Prepared {
     }
 }
 
-/// What stands where an answer is not known.
+/// Placeholder for an unknown answer.
 fn unknown(problem: Problem) -> Label {
     match problem {
         Problem::SingleLabel => Label::Class(0),

@@ -1,13 +1,13 @@
-//! The first texts of a task and what a model says of them, as the report shows them.
+//! The first texts of a task with the model's predictions, for the report.
 
 use datasets::glue::Label;
 
 use crate::text::task::{Answer, Item, Part, TextTask};
 
-/// Texts that the report shows of a trial.
+/// Number of texts of a trial in the report.
 const SHOWN: usize = 12;
 
-/// The first texts of `part` and what was said of them, as the report shows them.
+/// The first texts of `part` with their predictions, as the report shows them.
 pub fn samples(task: &TextTask, part: &Part, answers: &[Answer]) -> serde_json::Value {
     let spelled = |label: Label| match label {
         Label::Class(class) => task.labels.names()[class].clone(),

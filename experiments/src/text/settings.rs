@@ -68,13 +68,13 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub execution: Execution,
-    /// `[methods.NAME]`: settings of one method that differ from those of all.
+    /// `[methods.NAME]`: settings of one method that override those of all methods.
     #[arg(skip)]
     #[serde(default)]
     pub methods: OwnSettings,
 }
 
-/// What the help of these programs says in addition.
+/// Additional help text of these programs.
 pub const MORE: &str = "\
 Models are encoders (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, DeBERTa v2 and v3, ModernBERT) or decoders (Llama and \
 similar models; the head reads their last token). Every method trains the whole head, including any parts of it that \
@@ -86,12 +86,12 @@ checkpoints/, adapter/ (Hugging Face PEFT's layout, SEQ_CLS), samples.jsonl and 
 again continues the run.";
 
 impl Settings {
-    /// Brings paths and names to one form and refuses what no run can be made with.
+    /// Normalizes paths and names and refuses invalid settings.
     ///
     /// # Errors
     /// A value out of range, an unknown name.
     pub fn check(&mut self) -> Result<(), String> {
-        // Paths from the root on: a run folder goes on from any working folder.
+        // Absolute paths, so that a run folder can be resumed from any working folder.
         self.model.model = self.model.model.take().map(absolute_model).transpose()?;
         self.model.adapter = self.model.adapter.take().map(|path| absolute(&path)).transpose()?;
         let texts = &self.texts;

@@ -1,4 +1,4 @@
-//! What a text classifier is trained for, and where it comes from: the seam between the lab and the benchmarks.
+//! Tasks of text classifiers and their sources: the seam between the lab and the benchmarks.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use backbones::classify::Labels;
 use datasets::glue::{Label, Metric};
 use datasets::texts::TextItem;
 
-/// A text or a pair, with its answer where that is known.
+/// A text or a pair, with its answer if known.
 pub type Item = TextItem<Label>;
 
 /// Texts that a trained model answers.
@@ -30,21 +30,21 @@ impl Part {
 pub struct TextTask {
     /// Name in tables.
     pub name: String,
-    /// What is told apart.
+    /// The labels to predict.
     pub labels: Labels,
-    /// Metrics, that by which trainings are judged and compared first.
+    /// Metrics; trainings are judged and compared by the first one.
     pub metrics: Vec<Metric>,
     /// Texts to train on.
     pub train: Vec<Item>,
-    /// Labelled texts to judge by, the first of them compared; at least one.
+    /// Labelled parts for validation, at least one; the first one is used for comparisons.
     pub valid: Vec<Part>,
-    /// Texts to answer, with answers or without.
+    /// Texts to make predictions for, with or without answers.
     pub test: Vec<Part>,
-    /// Greatest number of tokens that an adapter was trained with, for those that are only evaluated.
+    /// Maximum number of tokens in the adapter's training, if an adapter is only evaluated.
     pub max_length: Option<usize>,
 }
 
-/// Where the tasks of a program come from.
+/// Source of a program's tasks.
 pub trait TextTasks {
     /// A task with its texts.
     ///
@@ -55,26 +55,26 @@ pub trait TextTasks {
     /// The files that all tasks are read from.
     fn files(&self) -> Vec<PathBuf>;
 
-    /// Where they lie, for tables; `None` if they are part of the program.
+    /// Their location, for tables; `None` if they are part of the program.
     fn place(&self) -> Option<String>;
 
-    /// Writes the answers to the texts of `part` into `folder`, in the form that its users expect.
+    /// Writes the predictions for the texts of `part` into `folder`, in the benchmark's format.
     ///
     /// # Errors
     /// A file that cannot be written.
     fn write(&self, task: &TextTask, part: &Part, answers: &[Answer], folder: &Path) -> Result<(), String>;
 
-    /// Field of the text, or the two of a pair, that new texts have too.
+    /// Field of the text, or the two fields of a pair, which new texts must have too.
     fn fields(&self) -> Option<String> {
         None
     }
 }
 
-/// What a model says of a text.
+/// A model's prediction for a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The most likely class, or the score.
     pub label: Label,
-    /// Probability of each class; none of a score.
+    /// Probability of each class; empty for a score.
     pub probabilities: Vec<f32>,
 }

@@ -1,4 +1,5 @@
-//! The `chat` program: a conversation with a language model in the terminal, adapters switched on and off as it goes.
+//! The `chat` program: a conversation with a language model in the terminal, with adapters that can be switched on and
+//! off.
 
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ impl Args {
     fn adapters(&self) -> Result<Vec<(String, PathBuf)>, String> {
         let mut named: Vec<(String, PathBuf)> = Vec::new();
         for text in &self.adapter {
-            // A folder may have an equals sign in its name.
+            // The name of a folder may contain an equals sign.
             let (name, folder) = match text.split_once('=') {
                 Some((name, folder)) if !Path::new(text).exists() => (name.to_string(), PathBuf::from(folder)),
                 _ => {
@@ -125,9 +126,9 @@ impl Args {
 
 /// Why a conversation ends.
 enum End {
-    /// Nobody reads any more, or the input is at its end.
+    /// The output was closed, or the input has ended.
     Over,
-    /// What went wrong, in one sentence.
+    /// An error, in one sentence.
     Failed(String),
 }
 
@@ -159,7 +160,7 @@ pub fn chat(args: &Args) -> Result<(), String> {
         .template
         .unwrap_or(if shipped { Template::Alpaca } else { Template::Chat });
     let form = match template {
-        // Before the weights are read, which may take long.
+        // Before the weights are read, which may take a long time.
         Template::Chat => Form::Chat(Box::new(Chat::new(&tokenizer).map_err(|error| match error {
             ChatError::NoTemplate => {
                 format!("{error}; give --template alpaca or plain, as the model was trained, or choose another model")
@@ -199,7 +200,8 @@ pub fn chat(args: &Args) -> Result<(), String> {
     }
 }
 
-/// Folder of the model that is asked for or that the first adapter was trained on, and if it is the one that ships.
+/// Folder of the requested model or of the one that the first adapter was trained on, and whether it is the one that
+/// ships with the program.
 fn model_folder(args: &Args, adapters: &[(String, PathBuf)]) -> Result<(PathBuf, bool), String> {
     let resolved = |name: &str| backbones::resolve_lm(name).map_err(|e| e.to_string());
     if let Some(name) = &args.model {
@@ -229,9 +231,9 @@ enum Form {
 struct Talk {
     base: Decoder,
     adapters: Vec<(String, Decoder)>,
-    /// The adapter that answers.
+    /// The active adapter.
     on: Option<usize>,
-    /// The adapter that `/adapter on` means.
+    /// The adapter that `/adapter on` activates.
     last: usize,
     tokenizer: LmTokenizer,
     eos: Vec<u32>,
@@ -239,7 +241,7 @@ struct Talk {
     form: Form,
     settings: Generation,
     system: Option<String>,
-    /// What the user and the model said, in turns.
+    /// The turns of the user and the model.
     turns: Vec<(String, String)>,
 }
 
@@ -318,11 +320,11 @@ impl Talk {
         }
     }
 
-    /// Answers `text`, in the light of what was said before.
+    /// Answers `text` in the context of the conversation.
     fn answer(&mut self, text: &str) -> Result<(), End> {
         let tokens = match self.prompt(text) {
             Ok(tokens) => tokens,
-            // A template may refuse what it is given; the conversation goes on.
+            // A template may refuse a message; the conversation continues.
             Err(message) => {
                 note(message);
                 return Ok(());
@@ -336,7 +338,7 @@ impl Talk {
             device: &self.device,
         };
         let settings = Generation {
-            // Another turn, other random numbers.
+            // Each turn has different random numbers.
             seed: self.settings.seed.wrapping_add(self.turns.len() as u64),
             ..self.settings.clone()
         };
@@ -391,7 +393,7 @@ impl Talk {
     }
 }
 
-/// Shows `text` at once; an end where nobody reads it any more.
+/// Prints `text` immediately; ends the conversation if the output was closed.
 fn said(text: &str) -> Result<(), End> {
     let mut out = std::io::stdout().lock();
     match write!(out, "{}", plain(text)).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! The `generate` program: prompts in, continuations (or logits) out.
+//! The `generate` program: turns prompts into continuations (or logits).
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -118,7 +118,7 @@ impl Args {
         self.chat || self.template == Some(Template::Chat)
     }
 
-    /// The settings, where tokens are drawn those of `model` in place of flags that were not given.
+    /// The settings; when sampling, flags that were not given are taken from `model`.
     fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
         let draws = match self.temperature {
             Some(temperature) => temperature != 0.0,
@@ -158,16 +158,16 @@ impl Args {
     }
 }
 
-/// What transformers draws among where neither its user nor the model says.
+/// The top_k of transformers if neither the user nor the model sets it.
 pub(crate) const TOP_K: usize = 50;
 
-/// What is to be continued.
+/// Text or tokens to continue.
 enum Input {
     Text(String),
     Chat(Chat),
 }
 
-/// A conversation, in the layout that chat templates read.
+/// A conversation, in the form that chat templates expect.
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Chat {
@@ -177,7 +177,7 @@ struct Chat {
     chat_template_kwargs: Option<Map<String, Value>>,
 }
 
-/// A prompt: its text, if it is one, and its tokens.
+/// A prompt: its text, if it has one, and its tokens.
 struct Prompt {
     text: Option<String>,
     tokens: Vec<u32>,
@@ -188,7 +188,7 @@ struct Prompt {
 /// # Errors
 /// One sentence: settings, a model, adapter, tokenizer or prompts that cannot be read or do not fit.
 pub fn generate(args: &Args) -> Result<(), String> {
-    // Before the model is loaded, which may take long.
+    // Before the model is loaded, which may take a long time.
     args.generation(&GenerationConfig::default())?;
     if args.batch_size == 0 {
         return Err("--batch-size must be at least 1".into());
@@ -205,13 +205,13 @@ pub fn generate(args: &Args) -> Result<(), String> {
     };
     let start = Instant::now();
     let folder = folder(args)?;
-    // Before the weights: reading a vocabulary takes three times the memory that it needs after.
+    // Before the weights: reading a vocabulary temporarily takes three times the memory that it needs afterwards.
     let tokenizer = LmTokenizer::load(&folder);
     let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
     note(format_args!("loaded in {seconds:.1} s{}", peak_note(&device)));
     let (tokenizer, prompts) = match &args.input_ids {
-        // Tokens need no tokenizer; with one, their continuations are texts too.
+        // Tokens need no tokenizer; with one, their continuations are also decoded to text.
         Some(path) => {
             let prompts = read_input_ids(path)?.into_iter();
             let prompts = prompts.map(|tokens| Prompt { text: None, tokens }).collect();
@@ -261,7 +261,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
     }
 }
 
-/// The prompts that the flags, a file or the standard input give.
+/// The prompts from the flags, a file or standard input.
 fn inputs(args: &Args) -> Result<Vec<Input>, String> {
     let texts: Vec<String> = match &args.prompts {
         Some(path) => return from_file(path),
@@ -273,7 +273,7 @@ fn inputs(args: &Args) -> Result<Vec<Input>, String> {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
             read.map_err(|e| format!("standard input: {e}"))?;
-            // A line break that ends a shell's output is no part of the prompt.
+            // The line break at the end of a shell's output is not part of the prompt.
             vec![text.strip_suffix('\n').unwrap_or(&text).to_string()]
         }
     };
@@ -358,7 +358,7 @@ fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt,
 fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generation, args: &Args) -> Result<(), String> {
     let start = Instant::now();
     let mut count = 0;
-    // A text that grows before one's eyes is worth it for one prompt only.
+    // Streaming is useful only for a single prompt.
     let stream = prompts.len() == 1 && !args.json && settings.num_beams == 1 && generator.tokenizer.is_some();
     for (batch, prompts) in prompts.chunks(args.batch_size).enumerate() {
         let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
@@ -402,7 +402,7 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
     Ok(())
 }
 
-/// Folder of the model that is asked for, or that the adapter was trained on.
+/// Folder of the requested model, or of the one that the adapter was trained on.
 fn folder(args: &Args) -> Result<PathBuf, String> {
     if let Some(name) = &args.model {
         return resolve_lm(name).map_err(|e| e.to_string());

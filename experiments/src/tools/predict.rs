@@ -1,4 +1,4 @@
-//! The `predict` program: images in, labels and probabilities (or logits and features) out.
+//! The `predict` program: turns images into labels and probabilities (or logits and features).
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
         Some(name) => resolve(name).map_err(|e| e.to_string())?,
         None => shipped::backbone()?,
     };
-    // A merged backbone says itself what it was trained for.
+    // A merged backbone has its own description.
     let description = match &args.adapter {
         None if path.is_dir() => Description::read(&path)?,
         _ => description,
@@ -126,7 +126,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
     let image_size = match args.image_size.map(|side| [side; 2]).or(given_size) {
         None => match &description {
             Some(description) => Some([description.image_size; 2]),
-            // Models that read any size are given the one that their images are prepared in.
+            // Models that accept any size get the size to which their images are prepared.
             None => preprocess::own_size(&path).map_err(|e| e.to_string())?,
         },
         size => size,
@@ -241,7 +241,7 @@ fn pixel_values(path: &Path, device: &Device) -> Result<Tensor<4>, String> {
     }
 }
 
-/// The image files among `inputs`, those of folders sorted by name.
+/// The image files in `inputs`; those in folders are sorted by name.
 fn images(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for input in inputs {
@@ -273,7 +273,7 @@ fn decoded(
         ));
     }
     let pixels = |file: &PathBuf| {
-        // Counts among the images that are being decoded until it is resized.
+        // Counts as an image that is being decoded until it is resized.
         let decoded = decoder.file(file).map_err(|e| e.to_string())?;
         let pixels = match resize {
             Resize::Model => own_steps.ok_or_else(Resize::no_steps)?.to_size(&decoded.image, size),
@@ -374,7 +374,7 @@ fn print(
     }
 }
 
-/// What a backbone without a head gives.
+/// Prints the output of a backbone without a head.
 fn print_features(features: &Tensor<2>, names: &[String], as_json: bool) -> Result<(), String> {
     let width = features.dims()[1];
     let values: Vec<f32> = features.to_data().iter().collect();

@@ -1,4 +1,4 @@
-//! Makes the task folders that `vtab` reads from what TensorFlow Datasets stores.
+//! Makes the task folders that `vtab` reads from the files of TensorFlow Datasets.
 
 use std::path::PathBuf;
 
@@ -68,7 +68,7 @@ pub fn prepare(args: &Args) -> Result<(), String> {
     print(format_args!("{table}\n\nvtab --data {}", args.out.display()))
 }
 
-/// The tasks asked for.
+/// The requested tasks.
 fn tasks(args: &Args) -> Result<Vec<&'static TaskInfo>, String> {
     if !args.task.iter().any(|name| name == "all") {
         return args

@@ -1,4 +1,4 @@
-//! The `report` program: run folders in, tables and plots out.
+//! The `report` program: turns run folders into tables and plots.
 
 use std::path::PathBuf;
 

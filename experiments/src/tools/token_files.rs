@@ -7,8 +7,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use wegeft::storage::write_then_rename;
 
-/// The prompts of a file: `input_ids`, `[tokens]` or `[prompts, tokens]`, or `input_ids.0`, `input_ids.1`, … of whole
-/// numbers.
+/// The prompts in a file: integer tensors `input_ids`, `[tokens]` or `[prompts, tokens]`, or `input_ids.0`,
+/// `input_ids.1`, …
 ///
 /// # Errors
 /// A file that cannot be read, without such a tensor, or of another type or shape.
@@ -59,11 +59,12 @@ fn ids(tensor: &TensorView) -> Result<Vec<u32>, String> {
     }
 }
 
-/// Writes `input_ids` (I64) and `logits` (F32) of each prompt, with `.0`, `.1`, … behind if there are several. Prompts
-/// run one by one: no padding, and logits of one prompt at a time in memory beside those to be written.
+/// Writes `input_ids` (I64) and `logits` (F32) of each prompt, with suffixes `.0`, `.1`, … if there are several.
+/// Prompts run one by one, so there is no padding, and the model's logits of only one prompt are in memory at a time,
+/// besides those to be written.
 ///
 /// # Errors
-/// A prompt that is empty or has a token beyond the vocabulary, a file that cannot be written.
+/// A prompt that is empty or has a token outside the vocabulary, a file that cannot be written.
 pub fn write_logits(model: &Decoder, prompts: &[&[u32]], path: &Path, device: &Device) -> Result<(), String> {
     let vocab = model.config().vocab_size;
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();

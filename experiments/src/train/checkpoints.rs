@@ -1,6 +1,6 @@
-//! Checkpoints of the trained part, the optimizer and the schedule: `checkpoints/{model,optim,scheduler}-N.bpk`,
-//! each written beside its place and renamed, so that a cut run finds whole files only, and ended by a checksum, so that a
-//! flipped bit is found too.
+//! Checkpoints of the trained part, the optimizer and the schedule: `checkpoints/{model,optim,scheduler}-N.bpk`. Each
+//! file is written under a temporary name and renamed, so that an interrupted run leaves only complete files, and it
+//! ends with a checksum, so that even a flipped bit is detected.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::train::watch::SharedWatch;
 /// The three records of an epoch.
 pub const RECORDS: [&str; 3] = ["model", "optim", "scheduler"];
 
-/// What a whole file ends with, after its CRC-32C.
+/// The end of a complete file, after its CRC-32C.
 const END: &[u8; 8] = b"checksum";
 
 /// Writes and reads one kind of record.
@@ -35,7 +35,7 @@ pub struct RecordFiles {
 }
 
 impl RecordFiles {
-    /// Files of `record` in `folder`, which exists.
+    /// The files of `record` in the existing `folder`.
     pub fn new(folder: &Path, record: &'static str) -> Self {
         Self {
             folder: folder.to_path_buf(),
@@ -44,12 +44,12 @@ impl RecordFiles {
         }
     }
 
-    /// Writes `ranks` beside the records.
+    /// Also writes `ranks`.
     pub fn with_ranks(self, ranks: Option<Arc<Ranks>>) -> Self {
         Self { ranks, ..self }
     }
 
-    /// The file of an epoch.
+    /// The file for an epoch.
     pub fn path(&self, epoch: usize) -> PathBuf {
         self.folder.join(format!("{}-{epoch}.bpk", self.record))
     }
@@ -105,8 +105,8 @@ impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
     }
 }
 
-/// Saves every round; of those in the folder, whoever wrote them, the last two stay (so that a whole one is left if the
-/// program is killed while the next one is written), and the best one where it is kept.
+/// Saves a checkpoint after every round. Of all checkpoints in the folder, the last two are kept, so that a complete
+/// one is left if the program is killed while writing the next one; with `--keep best`, the best one is kept, too.
 pub struct LastTwo {
     saved: Vec<usize>,
     watch: SharedWatch,
@@ -115,7 +115,7 @@ pub struct LastTwo {
 }
 
 impl LastTwo {
-    /// The rounds that `folder` holds, and those to come.
+    /// For the rounds that are in `folder` already, and those to come.
     pub fn new(folder: &Path, watch: SharedWatch, keep: Keep, ranks: Option<Arc<Ranks>>) -> Self {
         let mut saved = saved(folder);
         saved.reverse();
@@ -130,13 +130,13 @@ impl LastTwo {
 
 impl CheckpointingStrategy for LastTwo {
     fn checkpointing(&mut self, round: usize, store: &EventStoreClient) -> Vec<CheckpointingAction> {
-        // The store writes metrics.jsonl in a thread of its own: its answer, whatever it is asked, comes once the lines of
-        // this round, which a checkpoint counts on, are on the disk.
+        // The store writes metrics.jsonl in its own thread. It answers any query only after the lines of this round are
+        // on disk, and the checkpoint depends on them.
         store.find_metric("", round, Aggregate::Mean, &Split::Train);
         if self.watch.get().failure.is_some() {
             return Vec::new();
         }
-        // Now: the files are written by threads of their own, while the training goes on.
+        // Now, because other threads write the files while the training continues.
         if let Some(ranks) = &self.ranks {
             ranks.note(round);
         }
@@ -145,19 +145,19 @@ impl CheckpointingStrategy for LastTwo {
             Keep::Last => None,
         };
         self.saved.retain(|saved| *saved != round);
-        // What a cut run left of later rounds is none of this one.
+        // Checkpoints of later rounds from an interrupted run do not belong to this run.
         let before = self.saved.iter().copied().filter(|saved| *saved < round).max();
         let stays = |saved: &usize| Some(*saved) == before || Some(*saved) == best;
         let (stay, go): (Vec<usize>, Vec<usize>) = self.saved.iter().copied().partition(stays);
         self.saved = stay;
         self.saved.push(round);
         let deleted = go.into_iter().map(CheckpointingAction::Delete);
-        // Saved before others are deleted: there is always a whole one.
+        // Saved before others are deleted, so that there is always a complete one.
         [CheckpointingAction::Save].into_iter().chain(deleted).collect()
     }
 }
 
-/// What stopped a training, without burn-train's words around a sentence that is complete.
+/// The reason why a training stopped, without burn-train's text around a complete sentence.
 pub fn sentence(error: &TrainingError) -> String {
     match error {
         TrainingError::Checkpoint(CheckpointerError::Unknown(message)) => message.clone(),
@@ -165,8 +165,8 @@ pub fn sentence(error: &TrainingError) -> String {
     }
 }
 
-/// The last epoch in `folder` of which all three records can be read, and the model's of them; `None` if there is no
-/// checkpoint. An epoch with a record that is missing or damaged does not count: two are kept.
+/// The last epoch in `folder` for which all three records can be read, and its model record; `None` if there is no
+/// checkpoint. An epoch with a missing or damaged record does not count, which is why two are kept.
 ///
 /// # Errors
 /// Checkpoints that are all damaged.
@@ -187,7 +187,7 @@ pub fn last_whole(folder: &Path) -> Result<Option<(usize, ModuleRecord)>, String
     }
 }
 
-/// The model's record of an epoch, if all three can be read.
+/// The model record of an epoch, if all three records can be read.
 fn whole(folder: &Path, epoch: usize) -> Result<ModuleRecord, String> {
     let [model, optim, scheduler] = RECORDS;
     RecordFiles::new(folder, optim).read::<OptimizerRecord>(epoch)?;
@@ -199,7 +199,7 @@ fn whole(folder: &Path, epoch: usize) -> Result<ModuleRecord, String> {
     RecordFiles::new(folder, model).read(epoch)
 }
 
-/// The epochs of which all three records are there, the last one first.
+/// The epochs for which all three records exist, the last one first.
 fn epochs(folder: &Path) -> Vec<usize> {
     let mut epochs = saved(folder);
     epochs.retain(|epoch| {
@@ -210,7 +210,7 @@ fn epochs(folder: &Path) -> Vec<usize> {
     epochs
 }
 
-/// The epochs of which a model's record is there, the last one first.
+/// The epochs for which a model record exists, the last one first.
 fn saved(folder: &Path) -> Vec<usize> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut epochs: Vec<usize> = files
@@ -255,7 +255,7 @@ mod tests {
             std::fs::write(dir.path().join(format!("{record}-10.bpk")), "torn").unwrap();
             assert_eq!(last(), Ok(Some(9)), "{record}");
         }
-        // One bit of a record whose text is still one.
+        // Flips one bit; the record can still be parsed.
         let path = dir.path().join("model-9.bpk");
         let whole = std::fs::read(&path).unwrap();
         for at in [0, whole.len() / 2, whole.len() - 14, whole.len() - 10, whole.len() - 1] {

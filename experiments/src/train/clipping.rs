@@ -1,11 +1,11 @@
-//! Clipping of gradients by the norm over all of them. Burn's own clipping looks at each tensor by itself.
+//! Clipping by the norm over all gradients. Burn's own clipping treats each tensor separately.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
-/// `grads` scaled so that the norm over all of them is at most `max_norm`, as PyTorch's `clip_grad_norm_` does; as they are
-/// at 0.
+/// `grads` scaled so that the norm over all of them is at most `max_norm`, as in PyTorch's `clip_grad_norm_`; unchanged
+/// if `max_norm` is 0.
 pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> GradientsParams {
     if max_norm <= 0.0 {
         return grads;
@@ -18,7 +18,7 @@ pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> 
     if norm.squares.is_empty() {
         return norm.grads;
     }
-    // Stays on the device: no step waits for its value.
+    // Stays on the device, so that no step has to wait for its value.
     let total = Tensor::cat(norm.squares, 0).sum().sqrt();
     let factor = total.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
     scaled(module, norm.grads, factor)

@@ -1,5 +1,5 @@
-//! Progress in a terminal: burn-train's dashboard, which by itself takes Ctrl-C for a key without a meaning and forgets
-//! that a training was stopped.
+//! Progress in a terminal: burn-train's dashboard. On its own, it ignores Ctrl-C and forgets that a training was
+//! stopped.
 
 use std::any::Any;
 use std::error::Error;
@@ -18,19 +18,19 @@ use crate::cli::terminal;
 /// burn-train's dashboard for one training.
 pub struct Dashboard {
     inner: TuiMetricsRendererWrapper,
-    /// The dashboard's own: it resets it when the training ends, before the learner reads why it ended.
+    /// The dashboard's own interrupter, which it resets when the training ends, before the learner reads the reason.
     own: Interrupter,
     /// The training's.
     training: Interrupter,
 }
 
 impl Dashboard {
-    /// Opens it over the terminal, for a training that `training` stops and that goes on after epoch `checkpoint`.
+    /// Opens the dashboard for a training that `training` can stop and that resumes after epoch `checkpoint`.
     pub fn open(training: &Interrupter, checkpoint: Option<usize>) -> Self {
         let own = Interrupter::new();
         let inner = TuiMetricsRendererWrapper::new(own.clone(), checkpoint);
         terminal::set_open(true);
-        // A thread of its own sets the terminal up, within milliseconds; should it be late, the first step is in time.
+        // Another thread sets up the terminal within milliseconds; if it is late, the first step tries again.
         for _ in 0..100 {
             if signals_again() {
                 break;
@@ -44,7 +44,7 @@ impl Dashboard {
         }
     }
 
-    /// Hands on what was chosen in the dashboard.
+    /// Passes on the choice that was made in the dashboard.
     fn hand_on(&self) {
         if self.own.should_stop() {
             self.training.stop(Some("stopped in the dashboard"));
@@ -58,7 +58,8 @@ impl Drop for Dashboard {
     }
 }
 
-/// True if a training panicked because its user chose to stop it immediately. burn-train has left the dashboard by then.
+/// True if a training panicked because the user chose to stop it immediately. burn-train has closed the dashboard by
+/// then.
 pub fn was_killed(panic: &(dyn Any + Send)) -> bool {
     let killed = panic.downcast_ref::<&str>() == Some(&"Killing training from user input.");
     if killed {
@@ -67,12 +68,12 @@ pub fn was_killed(panic: &(dyn Any + Send)) -> bool {
     killed
 }
 
-/// Makes Ctrl-C a signal again, which raw mode makes a key; true if the terminal is in raw mode and respects it. Ctrl-Z and
-/// Ctrl-\ stay keys: they would leave the terminal as the dashboard has it.
+/// Makes Ctrl-C a signal again, which raw mode turns into a key; true if the terminal is in raw mode and the change
+/// worked. Ctrl-Z and Ctrl-\ remain keys: as signals, they would leave the terminal in the dashboard's state.
 #[cfg(unix)]
 fn signals_again() -> bool {
     use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
-    /// The code that no key has (`_POSIX_VDISABLE`).
+    /// The code that disables a key (`_POSIX_VDISABLE`).
     const NO_KEY: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
     let terminal = std::io::stdout();
     let Ok(mut modes) = tcgetattr(&terminal) else {
@@ -90,7 +91,7 @@ fn signals_again() -> bool {
     tcsetattr(&terminal, OptionalActions::Now, &modes).is_ok()
 }
 
-/// Elsewhere the dashboard's own keys stop a training.
+/// On other systems, the dashboard's own keys stop a training.
 #[cfg(not(unix))]
 fn signals_again() -> bool {
     true

@@ -1,4 +1,4 @@
-//! What a training will need, estimated before it starts.
+//! Estimate of a training's memory before it starts.
 
 use crate::cli::device::members;
 use crate::run::memory::available_mb;
@@ -8,15 +8,15 @@ use crate::run::memory::available_mb;
 pub struct Estimate {
     /// The model's weights.
     pub weights: u64,
-    /// Gradients and the optimizer's two moments of what is trained.
+    /// Gradients and the optimizer's two moments of the trained parameters.
     pub trained: u64,
-    /// What one batch saves for the backward pass.
+    /// Activations that one batch saves for the backward pass.
     pub activations: u64,
 }
 
 impl Estimate {
-    /// The estimate for a model of `params` parameters of `bytes` bytes, `trained` of them trained, and a batch that saves
-    /// `activations` elements of f32.
+    /// The estimate for a model with `params` parameters in `bytes` bytes, of which `trained` are trained, and a batch
+    /// that saves `activations` f32 elements.
     pub fn new(params: usize, bytes: usize, trained: usize, activations: usize) -> Self {
         Self {
             weights: (params * bytes) as u64,
@@ -33,7 +33,7 @@ impl Estimate {
     /// Checks the sum against `limit` MB. `batch` describes a batch, `advice` says what to change.
     ///
     /// # Errors
-    /// A sum that is greater: one sentence.
+    /// A sum above the limit, in one sentence.
     pub fn check(&self, limit: Option<u64>, batch: &str, advice: &str) -> Result<(), String> {
         let mb = |bytes: u64| bytes / 1_000_000;
         match limit {

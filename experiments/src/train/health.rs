@@ -1,8 +1,8 @@
-//! Numbers that go wrong: a loss that is not a number, with the tensor that it came from, and factors that get no gradient.
+//! Numerical problems: a loss that is not a number, with the tensor that caused it, and factors that get no gradient.
 //!
-//! Nothing of it costs a step anything: gradients are looked at in the first steps only, and tensors once the loss is not
-//! finite. Where the device computes at once (flex, ndarray) the loss is read in the step itself, so that what is not a
-//! number never reaches the factors; elsewhere the metrics read it while the next step is on its way.
+//! These checks do not slow down training: gradients are inspected only in the first steps, and tensors only once the
+//! loss is not finite. On devices that compute synchronously (flex, ndarray), the loss is read within the step, so NaN
+//! never reaches the factors; on others, the metrics read it while the next step is running.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,38 +18,38 @@ use crate::train::metrics_file::NOT_A_NUMBER;
 use crate::train::step::StepOutput;
 use crate::train::watch::SharedWatch;
 
-/// Steps in which every factor must have had a gradient. A factor behind one that starts at zero gets its first in the step
-/// after that one's first update, which a warm-up may delay by one.
+/// Number of steps after which every factor must have had a gradient. A factor behind a zero-initialized one gets its
+/// first gradient in the step after the first update of the other, which a warm-up may delay by one step.
 const FIRST: usize = 4;
 
-/// What looks at the steps of a training.
+/// Checks the steps of a training.
 #[derive(Clone)]
 pub struct Health {
     /// Stops the training.
     pub interrupter: Interrupter,
-    /// Hears of what is wrong.
+    /// Receives reports of problems.
     pub watch: SharedWatch,
-    /// What messages name the training by.
+    /// Name of the training in messages.
     pub label: String,
-    /// True where the device computes at once.
+    /// True if the device computes synchronously.
     pub reads_losses: bool,
-    /// True if nothing may be printed while it runs.
+    /// True if nothing may be printed during the training.
     pub quiet: bool,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Steps of the training.
+    /// Steps of the training so far, over all sessions.
     step: usize,
-    /// Steps of this session.
+    /// Steps of this session so far.
     seen: usize,
-    /// Tensors without a gradient so far; none once that has been told.
+    /// Tensors without a gradient in any step so far; `None` before the first step.
     silent: Option<BTreeSet<String>>,
 }
 
 impl Health {
-    /// Nothing seen yet of a training of which `done` steps are done.
+    /// Initial state for a training in which `done` steps are done.
     pub fn new(interrupter: Interrupter, watch: SharedWatch, label: &str, done: usize) -> Self {
         let state = State {
             step: done,
@@ -65,7 +65,7 @@ impl Health {
         }
     }
 
-    /// Looks at a step of `adapted`; one whose loss is not a number changes nothing.
+    /// Checks a step of `adapted`; a step whose loss is not a number changes nothing.
     pub fn look<M: Module + ModuleDisplay>(
         &self,
         adapted: &Adapted<M>,
@@ -93,7 +93,7 @@ impl Health {
         step
     }
 
-    /// Tells of tensors that had no gradient in any of the first steps.
+    /// Reports tensors that had no gradient in any of the first steps.
     fn gradients<M: Module + ModuleDisplay>(&self, state: &mut State, adapted: &Adapted<M>, grads: &GradientsParams) {
         let silent = match (state.seen, &state.silent) {
             (1, _) => silent(adapted, grads),
@@ -118,7 +118,7 @@ impl Health {
     }
 }
 
-/// Names, a few of them.
+/// A few of `names`.
 fn named(names: &BTreeSet<String>) -> String {
     const MOST: usize = 4;
     let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("'{name}'")).collect();
@@ -128,7 +128,8 @@ fn named(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// The first trained tensor with an element that is not finite; of its gradient, if `grads` are given.
+/// The first trained tensor with an element that is not finite or, if `grads` are given, with such an element in its
+/// gradient.
 pub fn first_not_finite<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     grads: Option<&GradientsParams>,
@@ -155,7 +156,7 @@ fn silent<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: &GradientsPara
     search.found.iter().map(|path| place(adapted, path)).collect()
 }
 
-/// A trained tensor as messages name it: a factor by the site, or the first of a group, that it acts on.
+/// Name of a trained tensor in messages: a factor is named by its site, or by the first site of its group.
 fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String {
     let factor = path.strip_prefix("factors.").and_then(|rest| {
         let (group, name) = rest.split_once('.')?;
@@ -165,7 +166,7 @@ fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String 
     factor.unwrap_or_else(|| path.to_string())
 }
 
-/// Trained tensors by their greatest absolute element, or that of their gradient.
+/// Searches trained tensors by the largest absolute element of the tensor or of its gradient.
 struct Search<'a, F> {
     path: Vec<String>,
     grads: Option<&'a GradientsParams>,
@@ -191,7 +192,7 @@ impl<F: Fn(Option<f64>) -> bool> ModuleVisitor for Search<'_, F> {
             Some(grads) => grads.get::<D>(param.id),
             None => Some(value.without_autodiff()),
         };
-        // The greatest of elements among which one is NaN is another one on some devices; their sum is not.
+        // On some devices, the maximum over elements ignores NaN; the sum does not.
         let greatest = tensor.map(|tensor| tensor.abs().sum().into_scalar::<f64>());
         if (self.wanted)(greatest) {
             let path = self.path.join(".");

@@ -1,5 +1,5 @@
-//! Ctrl-C, and the signals that ask a program to end: SIGTERM (a scheduler, a shutdown) and SIGHUP (a terminal that is
-//! closed).
+//! Ctrl-C, and the signals that ask a program to end: SIGTERM (from a scheduler or a shutdown) and SIGHUP (a closed
+//! terminal).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,10 +8,11 @@ use burn::train::Interrupter;
 use crate::cli::output::note;
 use crate::cli::terminal;
 
-/// The first Ctrl-C or signal ends the step and keeps what is finished; the second one ends the program, with code 130.
+/// The first Ctrl-C or signal stops the run after the current step and keeps finished results; the second one ends the
+/// program with exit code 130.
 ///
 /// # Errors
-/// A system that does not let the signal be caught.
+/// A system that does not allow the signal to be caught.
 pub fn stop_on_ctrl_c(interrupter: &Interrupter) -> Result<(), String> {
     static PRESSED: AtomicBool = AtomicBool::new(false);
     let interrupter = interrupter.clone();

@@ -1,4 +1,4 @@
-//! How a training is shown, and how it ends.
+//! Progress display and end of a training.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -10,8 +10,8 @@ use crate::run::outcome::RunError;
 use crate::train::dashboard::{Dashboard, was_killed};
 use crate::train::plain::Plain;
 
-/// Progress of a training that goes on after epoch `done` (0: from the start) and that `interrupter` stops: the dashboard
-/// in a terminal, plain lines elsewhere.
+/// The progress display of a training that starts after epoch `done` (0: from the beginning) and that `interrupter` can
+/// stop: the dashboard in a terminal, plain lines elsewhere.
 pub fn renderer(terminal: bool, interrupter: &Interrupter, done: usize) -> Box<dyn MetricsRenderer> {
     match terminal {
         true => Box::new(Dashboard::open(interrupter, (done > 0).then_some(done))),
@@ -19,10 +19,10 @@ pub fn renderer(terminal: bool, interrupter: &Interrupter, done: usize) -> Box<d
     }
 }
 
-/// Runs `training` and keeps its time, however it ends.
+/// Runs `training` and saves its time, however it ends.
 ///
 /// # Errors
-/// An end at once, chosen in the dashboard.
+/// An immediate stop, chosen in the dashboard.
 pub fn launch<T>(clock: &Clock, training: impl FnOnce() -> T) -> Result<T, RunError> {
     let launched = catch_unwind(AssertUnwindSafe(training));
     clock.save();

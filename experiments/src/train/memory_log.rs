@@ -1,4 +1,4 @@
-//! The memory in use after each optimizer step: its mean and its 99th percentile say more of a training than its peak.
+//! The memory in use after each optimizer step: its mean and 99th percentile describe a training better than its peak.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,12 +21,12 @@ impl MemoryLog {
         }
     }
 
-    /// Mean and 99th percentile; `None` before the first step, and where the system does not tell.
+    /// Mean and 99th percentile; `None` before the first step or if the system does not report it.
     pub fn mean_and_99th(&self) -> Option<(f64, f64)> {
         let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         steps.sort_by(f64::total_cmp);
         let last = steps.len().checked_sub(1)?;
-        // Between its neighbours in a straight line, as NumPy has it.
+        // Linear interpolation between neighbours, as in NumPy.
         let place = 0.99 * last as f64;
         let below = steps[place.floor() as usize];
         let above = steps[place.ceil() as usize];
@@ -44,7 +44,7 @@ pub struct Logged<O> {
 }
 
 impl<O> Logged<O> {
-    /// `objective`, its steps on `device` logged in `log`.
+    /// `objective`, with its steps on `device` logged in `log`.
     pub fn new(objective: O, log: MemoryLog, device: &Device) -> Self {
         Self {
             objective,

@@ -1,4 +1,4 @@
-//! metrics.jsonl: a JSON object per line, of every n-th step and of every round; and the watch over a loss that is not a
+//! metrics.jsonl: one JSON object per line for every n-th step and every round; also watches for a loss that is not a
 //! number.
 
 use std::io;
@@ -18,30 +18,30 @@ use crate::run::files::{Line, keep_lines, read_lines};
 use crate::train::throughput::PER_SECOND;
 use crate::train::watch::SharedWatch;
 
-/// Why a training stopped that diverged.
+/// Why a diverged training stopped.
 pub const NOT_A_NUMBER: &str = "the loss is not a number";
 
-/// The split that lines of single steps have.
+/// The split in lines of single steps.
 const STEP: &str = "step";
 
 /// How a training is logged.
 pub struct Log<'a> {
     /// metrics.jsonl.
     pub path: &'a Path,
-    /// Rounds that are done, whose lines stay.
+    /// Finished rounds, whose lines are kept.
     pub rounds_done: usize,
-    /// The metric, in lower case, that evaluations are judged by.
+    /// The metric by which evaluations are judged, in lower case.
     pub judged_by: &'static str,
-    /// Steps between lines of a step.
+    /// Steps between lines of single steps.
     pub every: usize,
-    /// Steps of the whole training.
+    /// Number of steps in the whole training.
     pub steps: usize,
-    /// Unless `quiet`, each line is shown on the terminal too.
+    /// If false, each line is also printed on the terminal.
     pub quiet: bool,
 }
 
-/// Writes the mean of every metric at the end of each round's split, and stops the training at the first loss that is not a
-/// finite number.
+/// Writes the mean of every metric at the end of each round's split, and stops the training at the first loss that is
+/// not finite.
 pub struct MetricsFile {
     inner: InMemoryMetricLogger,
     path: PathBuf,
@@ -60,13 +60,13 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Goes on with `log`. `watch` gets the evaluations of all sessions and hears of what goes wrong; `clock` is saved once
-    /// per round.
+    /// Opens `log` and continues it. `watch` receives the evaluations of all sessions and reports of problems; `clock`
+    /// is saved once per round.
     ///
     /// # Errors
     /// A file that cannot be read or written.
     pub fn open(log: &Log, interrupter: Interrupter, watch: SharedWatch, clock: Clock) -> Result<Self, String> {
-        // A run that was cut inside a round has left lines of it.
+        // A run that was interrupted within a round has left lines of that round.
         let mut lines: Vec<Line<Value>> = read_lines(log.path)?;
         lines.retain(|(_, line)| {
             line["epoch"]
@@ -101,7 +101,7 @@ impl MetricsFile {
     }
 
     fn append(&mut self, line: &Value) {
-        // A line that is missing ends the file: the next start goes on after the last whole round.
+        // After a failed write, nothing more is written: the next start resumes after the last complete round.
         if self.watch.get().failure.is_some() {
             return;
         }
@@ -109,7 +109,7 @@ impl MetricsFile {
         self.heard(written);
     }
 
-    /// Stops the training over what cannot be written.
+    /// Stops the training if a line cannot be written.
     fn heard(&mut self, written: io::Result<()>) {
         let Err(error) = written else { return };
         let message = format!("cannot write {}: {error}", self.path.display());
@@ -117,7 +117,7 @@ impl MetricsFile {
         self.interrupter.stop(Some("metrics.jsonl cannot be written"));
     }
 
-    /// The line of a step, of some of them.
+    /// Writes the line of every n-th step.
     fn log_step(&mut self, epoch: usize, values: &[(String, f64)]) {
         if !self.step.is_multiple_of(self.every) {
             return;
@@ -160,7 +160,7 @@ impl MetricLogger for MetricsFile {
                 .find(|(known, _)| known == id)
                 .map_or("", |(_, name)| name)
                 .to_string();
-            // The final value of a split without a batch is none.
+            // A split without batches has no final value.
             if is_final(numeric) && !self.means.iter().any(|(known, _)| *known == name) {
                 continue;
             }
@@ -169,7 +169,7 @@ impl MetricLogger for MetricsFile {
             } else {
                 &numeric.running_entry
             };
-            // A throughput is no number before the second step.
+            // The throughput is not a number before the second step.
             let known = |mean: &f64| name == "Loss" || mean.is_finite();
             if let Some(mean) = entry.as_ref().map(value).filter(known) {
                 self.means.retain(|(known, _)| *known != name);
@@ -207,7 +207,8 @@ impl MetricLogger for MetricsFile {
         let mut line = json!({ "epoch": summary.epoch_number, "split": summary.split.to_string(), "step": self.step });
         for (name, mean) in std::mem::take(&mut self.means) {
             let name = name.to_lowercase();
-            // Speeds differ from run to run: the file of a run that was cut is that of one that was not.
+            // Speeds are left out: they differ from run to run, and the file of a resumed run must equal that of an
+            // uninterrupted one.
             if name.ends_with(PER_SECOND) {
                 self.watch.get().speeds.push(mean);
                 continue;
@@ -226,7 +227,7 @@ impl MetricLogger for MetricsFile {
             tell(format_args!("  epoch {epoch} {split}: {}", means.join(", ")));
         }
         self.append(&line);
-        // On the disk before the checkpoint of the round, which counts on it.
+        // Must be on disk before the checkpoint of the round, which depends on it.
         let synced = self.file.sync();
         self.heard(synced);
         self.clock.save();
@@ -234,7 +235,7 @@ impl MetricLogger for MetricsFile {
     }
 }
 
-/// Three decimals, or three digits of what is too small for them, as learning rates are.
+/// Three decimals, or three significant digits for smaller numbers such as learning rates.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size > 0.0 && size < 0.01 => format!("{value:.2e}"),

@@ -1,4 +1,4 @@
-//! Training of any adapted model: the one trainer, on the one data stream.
+//! Training of any adapted model: one trainer on one data stream.
 
 pub mod checkpoints;
 pub mod clipping;

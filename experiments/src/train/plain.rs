@@ -1,4 +1,4 @@
-//! Progress where the output is no terminal: burn-train's renderer says nothing, `MetricsFile` prints the epochs.
+//! Progress if the output is not a terminal: burn-train's renderer prints nothing, and `MetricsFile` prints the epochs.
 
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;

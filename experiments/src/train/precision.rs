@@ -1,4 +1,4 @@
-//! Types of the weights: the frozen ones may be of half precision, what is trained is f32.
+//! Data types of the weights: frozen weights may be in half precision, trained parameters are f32.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use wegeft::Adapted;
 
-/// Type of the frozen weights in memory.
+/// Data type of the frozen weights in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dtype {
@@ -41,8 +41,8 @@ impl Dtype {
     }
 }
 
-/// `model` with the weights of its linear layers as `dtype`; norms, biases and embeddings, which are small, stay f32, and so
-/// do activations.
+/// `model` with the weights of its linear layers as `dtype`; norms, biases and embeddings, which are small, and
+/// activations remain f32.
 ///
 /// # Errors
 /// A type that the device cannot compute with.
@@ -81,14 +81,14 @@ impl ModuleMapper for Narrow {
     }
 }
 
-/// `adapted` with all that is trained in f32: a step of AdamW is often smaller than what bf16 rounds a weight to. The
-/// frozen weights keep their type.
+/// `adapted` with all trained parameters in f32, because a step of AdamW is often smaller than the rounding of a bf16
+/// weight. The frozen weights keep their type.
 pub fn trained_in_f32<M: Module + ModuleDisplay>(adapted: Adapted<M>) -> Adapted<M> {
     let trained = adapted.saved_params().into_iter().map(|param| param.id).collect();
     adapted.map(&mut Widen { trained })
 }
 
-/// Brings the model's own trained parameters to f32; an adapter's factors are made so.
+/// Upcasts the model's own trained parameters to f32; the factors of an adapter are f32 already.
 struct Widen {
     trained: HashSet<ParamId>,
 }
@@ -99,7 +99,7 @@ impl ModuleMapper for Widen {
             return param;
         }
         param.map(|tensor| {
-            // What is cast is no leaf of the graph: no gradient would reach it.
+            // A cast tensor is not a leaf of the graph: no gradient would reach it.
             let trained = tensor.is_require_grad();
             tensor.cast(DType::F32).detach().set_require_grad(trained)
         })

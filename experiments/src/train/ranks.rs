@@ -1,5 +1,5 @@
-//! AdaLoRA in training: after each step those ranks are cut that matter least. What the choice rests on is kept with each
-//! checkpoint, so that a run that was cut chooses as one that was not.
+//! AdaLoRA in training: the least important ranks are pruned after each step. The statistics for this choice are saved
+//! with each checkpoint, so that a resumed run makes the same choices as an uninterrupted one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,20 @@ pub struct Ranks(Mutex<State>);
 
 struct State {
     allocator: RankAllocator,
-    /// Steps that were taken.
+    /// Steps taken so far.
     step: usize,
-    /// What is to be written with the checkpoints of some rounds.
+    /// Statistics to be written with the checkpoints of some rounds.
     noted: BTreeMap<usize, Tensors>,
 }
 
-/// The file of a round.
+/// The file for a round.
 pub fn path(folder: &Path, round: usize) -> PathBuf {
     folder.join(format!("ranks-{round}.safetensors"))
 }
 
 impl Ranks {
-    /// Those of `adapted`, which goes on after round `round` (0: from the start) and so many steps with the checkpoints in
-    /// `folder`; `None` of other methods.
+    /// The ranks of `adapted`, whose training starts after round `round` (0: from the beginning) and this many steps,
+    /// with the checkpoints in `folder`; `None` for other methods.
     ///
     /// # Errors
     /// Settings that do not fit the training, a file that cannot be read.
@@ -58,14 +58,14 @@ impl Ranks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is to be written with the checkpoint of a round that ends now.
+    /// Records the statistics to be written with the checkpoint of the round that ends now.
     pub fn note(&self, round: usize) {
         let mut state = self.state();
         let now = state.allocator.state();
         state.noted.insert(round, now);
     }
 
-    /// Writes what was noted.
+    /// Writes the recorded statistics.
     ///
     /// # Errors
     /// A file that cannot be written.

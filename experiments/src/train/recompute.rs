@@ -1,5 +1,6 @@
-//! Activation checkpointing: the forward pass keeps the input of each layer only, the backward pass computes one layer
-//! at a time again (arXiv 1604.06174). Memory for one layer's activations instead of all, 1.5x the time.
+//! Activation checkpointing: the forward pass saves only the input of each layer, and the backward pass recomputes one
+//! layer at a time (arXiv 1604.06174). This needs memory for the activations of one layer instead of all layers, and
+//! 1.5x the time.
 
 use std::ops::Range;
 
@@ -8,22 +9,21 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Gradients, Tensor};
 use wegeft::Adapted;
 
-/// An adapted model as layers of `[batch, tokens, d_model]`. Both functions bind the model that they are given at each call
-/// (what a backward pass has gone through cannot be gone through again) and give the same numbers each time, dropout
-/// included.
+/// An adapted model as layers of `[batch, tokens, d_model]`. Both functions bind the given model in each call, since a
+/// graph can be traversed by only one backward pass, and return the same numbers each time, including dropout.
 pub struct Layered<E, L> {
-    /// What goes into the first layer.
+    /// Computes the input of the first layer.
     pub embed: E,
-    /// True if something may be trained in there; if not, something is trained in the first layer.
+    /// True if something in `embed` may be trained; if not, something in the first layer is trained.
     pub embed_is_trained: bool,
-    /// Numbers of the layers that are computed again.
+    /// Indices of the layers that are recomputed.
     pub layers: Range<usize>,
-    /// The layer of that number.
+    /// Computes the layer with that index.
     pub layer: L,
 }
 
 impl<E, L> Layered<E, L> {
-    /// The loss that `end` makes of the last layer's output, with what else it gives, and the gradients.
+    /// The loss that `end` computes from the last layer's output, with its other results, and the gradients.
     pub fn loss_and_grads<M, O>(
         &self,
         adapted: &Adapted<M>,
@@ -34,7 +34,7 @@ impl<E, L> Layered<E, L> {
         E: Fn(&Adapted<M>) -> Tensor<3>,
         L: Fn(&Adapted<M>, usize, Tensor<3>) -> Tensor<3>,
     {
-        // Nothing asks for a gradient on the way forward: a graph would keep every activation until a backward pass.
+        // Nothing requires a gradient in the forward pass: a graph would keep every activation until a backward pass.
         let still = adapted.clone().no_grad();
         let mut inputs = vec![(self.embed)(&still).inner()];
         for (before, index) in self.layers.clone().enumerate() {
@@ -46,7 +46,7 @@ impl<E, L> Layered<E, L> {
 
         let leaf = |inputs: &mut Vec<Tensor<3>>| {
             let x = Tensor::from_inner(inputs.pop()?);
-            // Nothing before the first layer asks for the gradient of its input, unless it is trained.
+            // Nothing needs the gradient of the first layer's input, unless something before it is trained.
             Some(if self.embed_is_trained || !inputs.is_empty() {
                 x.require_grad()
             } else {
@@ -67,7 +67,7 @@ impl<E, L> Layered<E, L> {
             add(grads);
         }
         if let (true, Some(grad)) = (self.embed_is_trained, grad) {
-            // A constant that asks for a gradient: there is a graph even if nothing in there does.
+            // A constant that requires a gradient, so that there is a graph even if nothing else requires one.
             let zero = Tensor::<3>::zeros([1, 1, 1], (&grad.device(), grad.dtype()));
             let embedded = (self.embed)(adapted) + Tensor::from_inner(zero).require_grad();
             add(carried(embedded, grad).backward());
@@ -76,7 +76,7 @@ impl<E, L> Layered<E, L> {
     }
 }
 
-/// Paths of all that `adapted` trains or edits: sites, and parameters trained in full.
+/// Paths of everything that `adapted` trains or edits: sites, and parameters that are trained in full.
 pub fn trained_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> Vec<String> {
     let saved = adapted.saved_params().into_iter().map(|param| param.path);
     let sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);

@@ -1,4 +1,4 @@
-//! Learning rates over a training.
+//! Learning-rate schedules.
 
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
@@ -7,7 +7,7 @@ use crate::train::settings::Schedule;
 /// Epochs of warm-up of the paper's schedule, if the run is long enough.
 const WARMUP: usize = 10;
 
-/// A schedule of so many steps, and how far it has come.
+/// A schedule and its current step.
 #[derive(Debug, Clone)]
 pub struct Rates {
     schedule: Schedule,
@@ -21,7 +21,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// A schedule of `steps` in `epochs`, the first `ceil(warmup_ratio · steps)` of them warm-up.
+    /// A schedule of `steps` steps in `epochs` epochs; the first `ceil(warmup_ratio · steps)` steps are warm-up.
     pub fn new(schedule: Schedule, peak: f64, warmup_ratio: f64, epochs: usize, steps: usize) -> Self {
         Self {
             schedule,
@@ -33,7 +33,7 @@ impl Rates {
         }
     }
 
-    /// The rate of step `t`, from 0.
+    /// The rate of step `t`, counted from 0.
     pub fn rate(&self, t: usize) -> f64 {
         if self.schedule == Schedule::Paper {
             let steps_per_epoch = (self.steps / self.epochs.max(1)).max(1);
@@ -51,10 +51,10 @@ impl Rates {
     }
 }
 
-/// The paper's learning rate of epoch `t` (from 0) of `epochs`, by the formula of its released code: linear from 1e-7 over
-/// the warm-up, then a cosine to 1e-6 whose angle counts the warm-up epochs too, so that the peak is never quite reached.
-/// Runs too short for ten epochs of warm-up use a tenth of their length, rounded up; below ten epochs there is none, since
-/// its first epoch would learn nothing.
+/// The paper's learning rate of epoch `t` (from 0) of `epochs`, by the formula of its released code: linear from 1e-7
+/// over the warm-up, then a cosine to 1e-6 whose angle includes the warm-up epochs, so the peak is never quite reached.
+/// Runs that are too short for ten epochs of warm-up use a tenth of their length, rounded up; runs below ten epochs
+/// have no warm-up, since its first epoch would learn nothing.
 fn paper(t: usize, epochs: usize, peak: f64) -> f64 {
     let warmup = match epochs < WARMUP {
         true => 0,

@@ -1,4 +1,4 @@
-//! A metric of all that is held out together, such as a correlation: no mean over batches is one.
+//! A metric over all held-out examples together, such as a correlation, which is not a mean over batches.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use burn::train::metric::{
 };
 use datasets::glue;
 
-/// Predictions of a batch and the right answers, `[batch]` each: numbers of classes, or scores.
+/// Predictions for a batch and the correct answers, `[batch]` each: class indices or scores.
 pub struct ScoreInput {
-    /// What the model says.
+    /// Predictions.
     pub predicted: Tensor<1>,
-    /// What is right.
+    /// Correct answers.
     pub right: Tensor<1>,
 }
 
-/// One of GLUE's metrics, percent, over everything since the last [`Metric::clear`].
+/// One of GLUE's metrics, in percent, over everything since the last [`Metric::clear`].
 #[derive(Clone)]
 pub struct Score {
     metric: glue::Metric,
@@ -26,7 +26,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// Nothing seen yet.
+    /// Starts without data.
     pub fn new(metric: glue::Metric) -> Self {
         Self {
             metric,
@@ -36,7 +36,7 @@ impl Score {
         }
     }
 
-    /// 0 where the metric is not defined, as a correlation of answers that are all the same: no better than chance.
+    /// 0 if the metric is not defined, such as a correlation of identical answers: no better than chance.
     fn percent(&self) -> f64 {
         100.0 * self.metric.of_numbers(&self.predicted, &self.right).unwrap_or(0.0)
     }

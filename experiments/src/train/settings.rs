@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::settings::check_positive;
 
-/// Learning rates over a training.
+/// Learning-rate schedules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
@@ -79,7 +79,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// Refuses what no training can be run with.
+    /// Refuses settings with which no training can run.
     ///
     /// # Errors
     /// A value out of range.
@@ -103,7 +103,7 @@ impl Training {
         }
     }
 
-    /// True if the training looks at what is held out: without, nothing can be kept or stopped by it.
+    /// The setting that needs held-out data, if there is one: keeping the best adapter or early stopping.
     pub fn judges(&self) -> Option<&'static str> {
         match (self.keep, self.early_stopping_patience) {
             (Keep::Best, _) => Some("field 'keep' is 'best'"),
@@ -116,7 +116,7 @@ impl Training {
 /// Refuses a learning rate that is not above 0.
 ///
 /// # Errors
-/// One that is not.
+/// A learning rate that is not above 0.
 pub fn check_learning_rate(field: &str, rate: f64) -> Result<(), String> {
     match rate.is_finite() && rate > 0.0 {
         true => Ok(()),
@@ -127,7 +127,7 @@ pub fn check_learning_rate(field: &str, rate: f64) -> Result<(), String> {
 /// Refuses a number below 0.
 ///
 /// # Errors
-/// One that is.
+/// A number below 0.
 pub fn check_decay(field: &str, value: f64) -> Result<(), String> {
     match value.is_finite() && value >= 0.0 {
         true => Ok(()),

@@ -14,20 +14,22 @@ use crate::train::score::ScoreInput;
 use crate::train::stream::Step;
 use crate::train::throughput::ItemsInput;
 
-/// What is minimized: of each batch a sum over its terms (images, target tokens), divided by a denominator.
+/// The objective: for each batch, a sum over its terms (images, target tokens), divided by a denominator.
 pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
-    /// What a batch holds.
+    /// Type of a batch.
     type Batch: Send + 'static;
-    /// True if a step weighs in the mean loss of a round by its terms, false if all steps weigh the same.
+    /// True if the mean loss of a round weights steps by their number of terms, false if all steps have the same
+    /// weight.
     const WEIGHS: bool;
 
-    /// Terms of the batch.
+    /// Number of terms in the batch.
     fn terms(&self, batch: &Self::Batch) -> usize;
 
-    /// What a speed counts: images, or tokens with their padding.
+    /// Number of items for throughput: images, or tokens including padding.
     fn items(&self, batch: &Self::Batch) -> usize;
 
-    /// Loss of the batch over `denominator` and its gradients. Random numbers start at `seed`, where they are started.
+    /// Loss of the batch divided by `denominator`, and its gradients. If random numbers are seeded, `seed` is their
+    /// seed.
     fn loss_and_grads(
         &self,
         adapted: &Adapted<M>,
@@ -36,10 +38,10 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
         seed: u64,
     ) -> (Part, GradientsParams);
 
-    /// Loss of the batch over `denominator`.
+    /// Loss of the batch divided by `denominator`.
     fn evaluate(&self, adapted: &Adapted<M>, batch: Self::Batch, denominator: f64) -> Part;
 
-    /// True if gradients are too small for their type once they are divided: they are then divided after they are summed.
+    /// True if divided gradients would be too small for their type: then their sum is divided instead.
     fn divides_after(&self, _adapted: &Adapted<M>) -> bool {
         false
     }
@@ -59,14 +61,14 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
 pub struct Part {
     /// `[1]`
     pub loss: Tensor<1>,
-    /// Logits `[batch, classes]` and labels `[batch]`, of classifiers.
+    /// For classifiers: logits `[batch, classes]` and labels `[batch]`.
     pub predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
-    /// Predicted and right numbers, `[batch]` each, of regressions.
+    /// For regressions: predicted and correct numbers, `[batch]` each.
     pub numbers: Option<(Tensor<1>, Tensor<1>)>,
 }
 
 impl Part {
-    /// A loss, and no predictions.
+    /// A loss without predictions.
     pub fn of_loss(loss: Tensor<1>) -> Self {
         Self {
             loss,
@@ -92,16 +94,16 @@ impl Part {
     }
 }
 
-/// How the batches of a step become its gradients.
+/// How the gradients of a step are computed from its batches.
 #[derive(Debug, Clone, Copy)]
 pub struct Reduction {
-    /// Gradients are scaled down to this norm over all of them, if it is greater; not at 0.
+    /// Maximum norm over all gradients, to which they are scaled down; 0 turns this off.
     pub max_grad_norm: f64,
-    /// The loss is the mean of the batches' means, in place of the mean over all their terms.
+    /// If true, the loss is the mean of the batches' means instead of the mean over all their terms.
     pub mean_of_batch_means: bool,
 }
 
-/// What the metrics read of a step.
+/// Input of the metrics for a step.
 pub struct StepOutput {
     loss: Tensor<1>,
     weight: usize,
@@ -275,7 +277,7 @@ where
     output
 }
 
-/// `grads` and those of what AdaLoRA adds to the loss. The loss that is told stays the task's.
+/// `grads` plus the gradients of AdaLoRA's penalty. The reported loss remains that of the task.
 fn with_penalty<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: GradientsParams) -> GradientsParams {
     let config = adapted.config().settings::<AdaLoraConfig>();
     let Some(penalty) = config.and_then(|config| config.penalty(adapted)) else {
@@ -287,7 +289,7 @@ fn with_penalty<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: Gradient
     sum.grads()
 }
 
-/// The loss of a step, nothing trained.
+/// The loss of a step, without training.
 pub fn valid_step<M, O>(objective: &O, adapted: &Adapted<M>, step: Step<O::Batch>) -> StepOutput
 where
     M: Module + ModuleDisplay,
@@ -319,7 +321,7 @@ impl ItemLazy for StepOutput {
 
 impl Adaptor<LossInput> for StepOutput {
     fn adapt(&self) -> LossInput {
-        // The metric weighs a loss by the length of its tensor.
+        // The metric weights a loss by the length of its tensor.
         match self.weight {
             1 => LossInput::new(self.loss.clone()),
             weight => LossInput::new(self.loss.clone().expand([weight.max(1)])),

@@ -1,8 +1,8 @@
-//! Training data as rounds of optimizer steps, made by a thread ahead of the model, also from one round to the next. At
-//! most four steps are in memory: the one that the model reads, two that wait, and the one being made.
+//! Training data as rounds of optimizer steps, which a thread prepares ahead of the model, even across rounds. At most
+//! four steps are in memory: the one that the model is using, two that wait, and the one being prepared.
 //!
-//! Order and random numbers depend on the seed and the step's number only, so that a run that goes on at a later round
-//! does as if it had not been cut.
+//! Order and random numbers depend only on the seed and the index of the step, so a run that resumes at a later round
+//! behaves like an uninterrupted one.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -21,23 +21,23 @@ use crate::run::jobs::share_out;
 /// Steps that may wait for the model.
 const WAITING: usize = 2;
 
-/// Examples that batches are made of.
+/// A source of examples for batches.
 pub trait Source: Clone + Send + Sync + 'static {
-    /// A batch in host memory, as the thread makes it.
+    /// A batch in host memory, as the thread prepares it.
     type Host: Send + 'static;
     /// A batch on a device.
     type Batch: Send + 'static;
 
-    /// Examples.
+    /// Number of examples.
     fn count(&self) -> usize;
 
-    /// The batches of a training epoch, as numbers of examples: by default in a new order each epoch.
+    /// The batches of a training epoch, as indices of examples; by default in a new order each epoch.
     fn epoch(&self, plan: &Plan, epoch: usize) -> Vec<Vec<usize>> {
         let order = shuffled(self.count(), plan.seed, epoch);
         order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect()
     }
 
-    /// Some examples as one batch; `seed` is the epoch's where they are trained on.
+    /// Reads some examples as one batch; `seed` is that of the epoch in training, `None` in evaluation.
     ///
     /// # Errors
     /// An example that cannot be read.
@@ -58,19 +58,19 @@ pub trait Source: Clone + Send + Sync + 'static {
     fn on_device(&self, host: Self::Host, device: &Device) -> Self::Batch;
 }
 
-/// The numbers below `count` in the order of an epoch.
+/// The indices below `count` in the order of an epoch.
 pub fn shuffled(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut StdRng::seed_from_u64(seed.wrapping_add(epoch as u64)));
     order
 }
 
-/// Where the random numbers of the device (dropout, drop-path) start anew.
+/// When the random numbers of the device (dropout, drop-path) are seeded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seeding {
-    /// At every epoch and every round.
+    /// In every epoch and every round.
     Epoch,
-    /// At every step.
+    /// In every step.
     Step,
 }
 
@@ -109,7 +109,7 @@ impl Plan {
         self.stop_after.unwrap_or(self.epochs) * self.steps_per_epoch(count)
     }
 
-    /// Steps of a round: what burn-train takes for an epoch, with an evaluation and a checkpoint after it.
+    /// Steps of a round: burn-train's epoch, followed by an evaluation and a checkpoint.
     pub fn steps_per_round(&self, count: usize) -> usize {
         self.eval_steps.unwrap_or(self.steps_per_epoch(count)).max(1)
     }
@@ -120,7 +120,7 @@ impl Plan {
     }
 }
 
-/// What one optimizer step reads: some batches whose gradients are summed.
+/// The data of one optimizer step: batches whose gradients are summed.
 #[derive(Debug, Clone)]
 pub struct Step<B> {
     /// The batches, each of them in shares: the first on the first device, the second on the second.
@@ -144,9 +144,9 @@ pub struct Rounds<S: Source> {
 }
 
 struct State<S: Source> {
-    /// The next round, from 0.
+    /// The next round, counted from 0.
     round: usize,
-    /// Steps that are being made, from that round's first on.
+    /// Steps that are being prepared, starting with the first one of that round.
     ahead: Option<Receiver<Made<S>>>,
 }
 
@@ -177,7 +177,7 @@ impl<S: Source> Rounds<S> {
         self.places.len()
     }
 
-    /// Starts the thread that makes the steps from number `from` on.
+    /// Starts the thread that prepares the steps, beginning with step `from`.
     fn start(&self, from: usize) -> Receiver<Made<S>> {
         let (sender, steps) = sync_channel(WAITING);
         let (source, plan, places) = (self.source.clone(), self.plan, self.places.clone());
@@ -195,7 +195,7 @@ impl<S: Source> Rounds<S> {
                 let seed = Some(plan.seed.wrapping_add(epoch as u64));
                 let made: Made<S> = chosen.iter().map(|items| source.shares(items, seed, shares)).collect();
                 let failed = made.is_err();
-                // Nobody listens any more where a run was interrupted.
+                // The receiver is gone if the run was interrupted.
                 if sender.send(made).is_err() || failed {
                     break;
                 }
@@ -205,7 +205,7 @@ impl<S: Source> Rounds<S> {
     }
 }
 
-/// The batches of an epoch that lie in `places` of its order.
+/// The batches of an epoch at `places` in its order.
 fn batches_of<S: Source>(source: &S, plan: &Plan, places: &Range<usize>, epoch: usize) -> Vec<Vec<usize>> {
     let batches = source.epoch(plan, epoch);
     if *places == (0..source.count()) {
@@ -253,7 +253,7 @@ impl<S: Source> DataLoader<Step<S::Batch>> for Rounds<S> {
     }
 }
 
-/// The thread that makes steps ended before the last one.
+/// The thread that prepares steps ended before the last step.
 #[derive(Debug, thiserror::Error)]
 #[error("reading the data stopped before step {0}")]
 struct Stopped(usize);
@@ -271,7 +271,7 @@ impl<S: Source> Iterator for RoundSteps<'_, S> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Some(step) = self.steps.next() else {
-            // The thread goes on with the next round while the model is evaluated.
+            // The thread continues with the next round while the model is evaluated.
             let mut state = self.rounds.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.ahead = self.ahead.take().or(state.ahead.take());
             return None;
@@ -320,7 +320,7 @@ impl<S: Source> DataLoaderIterator<Step<S::Batch>> for RoundSteps<'_, S> {
     }
 }
 
-/// Examples in their order, a batch per step: what a model is evaluated on.
+/// Examples in order, one batch per step, for evaluation.
 pub struct Ordered<S: Source> {
     source: S,
     batch_size: usize,
@@ -339,7 +339,7 @@ impl<S: Source> Ordered<S> {
         }
     }
 
-    /// The batches one after the other.
+    /// The batches in order.
     pub fn batches(&self) -> impl Iterator<Item = Result<S::Batch, DatasetError>> + '_ {
         OrderedBatches::new(self)
     }
@@ -448,7 +448,7 @@ impl<S: Source> DataLoaderIterator<Step<S::Batch>> for OrderedSteps<'_, S> {
 mod tests {
     use super::*;
 
-    /// Examples that are their own numbers, one of which cannot be read.
+    /// Examples that are their own indices; one of them cannot be read.
     #[derive(Clone)]
     struct Numbers {
         count: usize,

@@ -9,13 +9,13 @@ use burn::train::metric::{
     Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry, SerializedEntry,
 };
 
-/// Images of one step, or tokens with their padding.
+/// Images of one step, or tokens including padding.
 pub struct ItemsInput(pub usize);
 
 /// The end of the metric's name.
 pub const PER_SECOND: &str = " per second";
 
-/// Items per second: of the last step, and over the round.
+/// Items per second in the last step and over the round.
 #[derive(Clone)]
 pub struct Throughput {
     name: MetricName,
@@ -24,7 +24,7 @@ pub struct Throughput {
 }
 
 impl Throughput {
-    /// The speed of `items`, `Images` or `Tokens`.
+    /// The throughput of `items`: `Images` or `Tokens`.
     pub fn new(items: &str) -> Self {
         Self {
             name: Arc::new(format!("{items}{PER_SECOND}")),
@@ -38,7 +38,7 @@ impl Metric for Throughput {
     type Input = ItemsInput;
 
     fn update(&mut self, items: &ItemsInput, _metadata: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
-        // The first step of a round starts the clock: what came before it was the evaluation.
+        // The first step of a round starts the clock, because the time before it was spent on evaluation.
         if let Some(last) = self.last {
             let micros = last.elapsed().as_micros().max(1) as usize;
             // Weighted by time, the mean over steps is items over time.

@@ -1,4 +1,4 @@
-//! The training of one adapted model, whatever it is, through burn-train.
+//! The training of one adapted model of any kind, through burn-train.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -35,19 +35,20 @@ use crate::train::stream::{Plan, Rounds, Source, Step};
 use crate::train::throughput::Throughput;
 use crate::train::watch::SharedWatch;
 
-/// What is measured while a model trains.
+/// The metrics of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measured {
     /// Accuracy and images per second.
     Images,
     /// Loss and tokens per second.
     Tokens,
-    /// A metric over all texts that are held out, loss and tokens per second.
+    /// A metric over all held-out texts, loss and tokens per second.
     Texts(glue::Metric),
 }
 
 impl Measured {
-    /// The metric, as metrics.jsonl names it, that evaluations are judged by, and which of its values is the best.
+    /// The metric by which evaluations are judged, by its name in metrics.jsonl, and whether higher or lower values are
+    /// better.
     pub fn judged_by(self) -> (&'static str, Best) {
         match self {
             Self::Images => ("accuracy", Best::Greatest),
@@ -71,15 +72,15 @@ pub struct Session<'a> {
     pub weight_decay: f64,
     /// AdamW's second beta.
     pub beta_2: f32,
-    /// The loss is the mean of the batches' means, in place of the mean over all their terms.
+    /// If true, the loss is the mean of the batches' means instead of the mean over all their terms.
     pub mean_of_batch_means: bool,
-    /// What is measured.
+    /// The metrics.
     pub measured: Measured,
-    /// Where metrics.jsonl and checkpoints/ lie.
+    /// Folder of metrics.jsonl and checkpoints/.
     pub folder: &'a Path,
-    /// What people read of it.
+    /// Name of the training for display.
     pub label: String,
-    /// What messages name it by.
+    /// Name of the training in messages.
     pub place: String,
     /// Steps between lines of metrics.jsonl, and on the terminal.
     pub log_steps: usize,
@@ -87,13 +88,13 @@ pub struct Session<'a> {
     pub interrupter: &'a Interrupter,
 }
 
-/// What a training leaves behind.
+/// Results of a training.
 pub struct Trained<M: Module + ModuleDisplay> {
     /// The adapted model that is kept, without autodiff.
     pub adapted: Adapted<M>,
-    /// Steps of this session.
+    /// Steps in this session.
     pub steps: usize,
-    /// Wall time, which goes on.
+    /// Wall time, still running.
     pub clock: Clock,
     /// Evaluation of the adapter that is kept.
     pub validation: Option<f64>,
@@ -134,8 +135,8 @@ impl Session<'_> {
         let record = |name: &'static str| RecordFiles::new(&checkpoints, name);
         let mut done = 0;
         if let Some((round, model)) = checkpoints::last_whole(&checkpoints).map_err(failed)? {
-            // The optimizer's record knows parameters by the ids in the model's record: those must be in place before the
-            // groups below are made of them.
+            // The optimizer's record identifies parameters by the ids in the model's record, which must be loaded
+            // before the groups below are made.
             adapted = adapted.try_load_record(model).map_err(|e| {
                 let path = record("model").path(round);
                 failed(format!(
@@ -192,7 +193,7 @@ impl Session<'_> {
         })
     }
 
-    /// Runs the rounds that are left, (done, all).
+    /// Runs the remaining rounds, given as (done, all).
     fn launch<M, O, S>(
         &self,
         adapted: Adapted<M>,
@@ -287,7 +288,7 @@ impl Session<'_> {
             note(format_args!("  {told}"));
         }
         if let Some(step) = bad_step {
-            // The next trial may go on, unless the user wants to stop too.
+            // The next trial may continue, unless the user also wants to stop.
             if self.interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
                 self.interrupter.reset();
             }
@@ -318,7 +319,7 @@ impl Session<'_> {
         Ok(result.model.adapted)
     }
 
-    /// Seconds that the training will take, by one step of `train` whose gradients are thrown away.
+    /// Estimated seconds of the training, from one step on `train` whose gradients are discarded.
     ///
     /// # Errors
     /// An example that cannot be read.
@@ -341,7 +342,7 @@ impl Session<'_> {
         let rounds = Rounds::new(train, self.plan, 0, devices);
         let team = Team::new(devices);
         let mut seconds = 0.0;
-        // The first one also compiles kernels and fills caches.
+        // The first step also compiles kernels and fills caches.
         for step in DataLoader::iter(&rounds).take(2) {
             let step = step.map_err(|e| e.to_string())?;
             let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What a training has come to so far, over all the sessions that it took: its evaluations, and what went wrong.
+//! The state of a training over all its sessions: its evaluations, and problems.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use burn::train::metric::store::EventStoreClient;
 
 use crate::run::grid::{Best, best_round};
 
-/// What is watched.
+/// The state that is watched.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// Round and value of each evaluation, those of earlier sessions included.
@@ -16,9 +16,9 @@ pub struct Watch {
     pub speeds: Vec<f64>,
     /// The first step whose loss was not a number.
     pub bad_step: Option<usize>,
-    /// The tensor that it came from.
+    /// The tensor that caused it.
     pub bad_tensor: Option<String>,
-    /// What is told once the training has ended.
+    /// Notes to print after the training.
     pub notes: Vec<String>,
     /// Why metrics.jsonl could not be written.
     pub failure: Option<String>,
@@ -33,7 +33,8 @@ pub struct SharedWatch {
 }
 
 impl SharedWatch {
-    /// Nothing seen yet; `rule` says which evaluation is the best, `patience` after how many without a better one to stop.
+    /// An empty state; `rule` tells which evaluation is the best, `patience` after how many evaluations without
+    /// improvement to stop.
     pub fn new(rule: Best, patience: Option<usize>) -> Self {
         Self {
             watch: Arc::default(),
@@ -42,17 +43,17 @@ impl SharedWatch {
         }
     }
 
-    /// What it holds.
+    /// The state.
     pub fn get(&self) -> MutexGuard<'_, Watch> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The best evaluation, of equals the first.
+    /// The best evaluation; the first one in case of ties.
     pub fn best(&self) -> Option<(usize, f64)> {
         best_round(&self.get().evaluations, self.rule)
     }
 
-    /// True if the training has lost its patience by now.
+    /// True if there was no improvement for `patience` evaluations.
     pub fn is_over(&self) -> bool {
         let (Some(patience), Some((best, _))) = (self.patience, self.best()) else {
             return false;

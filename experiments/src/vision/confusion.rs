@@ -1,18 +1,18 @@
-//! Labels of images, and how predictions compare with them.
+//! Labels of images, and their comparison with predictions.
 
 use std::path::{Path, PathBuf};
 
 use crate::cli::table::table;
 
-/// Most classes whose matrix is printed whole.
+/// Maximum number of classes for which the whole matrix is printed.
 const MOST_CLASSES: usize = 20;
 
-/// Reads a list of lines `path label`: paths relative to the list's folder, labels class names among `classes` (which may
-/// hold spaces) or numbers from 0. The model tells `count` classes apart. Where classes have numbers for names, a list holds
-/// one of the two kinds only.
+/// Reads a list of lines `path label`: paths relative to the list's folder, labels class names among `classes` (which
+/// may hold spaces) or numbers from 0. The model has `count` classes. If class names are numbers, a list may contain
+/// only one of the two kinds.
 ///
 /// # Errors
-/// A file that cannot be read, a line of another form, a label outside the classes, an empty list.
+/// A file that cannot be read, a malformed line, an unknown label, an empty list.
 pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec<PathBuf>, Vec<usize>), String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -85,8 +85,8 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Compares `labels` with the classes that each image's `ranked` row starts with, most likely first; a row of at
-    /// least one. `classes` is the number of classes, above every label.
+    /// Compares `labels` with each image's row of `ranked` classes, which has at least one class, most likely first.
+    /// `classes` is the number of classes.
     pub fn new(labels: &[usize], ranked: &[Vec<usize>], classes: usize) -> Self {
         let first: Vec<usize> = ranked.iter().map(|row| row[0]).collect();
         let counts = Self::of(labels, &first, classes);
@@ -117,7 +117,8 @@ impl Confusion {
         (0..self.counts.len()).map(|class| self.counts[class][class]).sum()
     }
 
-    /// The matrix as a table, labels down and predictions across; of many classes the most frequent mistakes instead.
+    /// The matrix as a table, with labels as rows and predictions as columns; for many classes, the most frequent
+    /// mistakes instead.
     pub fn table(&self, name: impl Fn(usize) -> String) -> String {
         let side = self.counts.len();
         if side <= MOST_CLASSES {

@@ -17,12 +17,12 @@ use crate::train::stream::{Ordered, Source};
 use crate::vision::augment::{Augment, image_seed};
 use crate::vision::prefix::Prefix;
 
-/// What a model reads.
+/// The input of a model.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// Normalised images `[batch, 3, size, size]`.
     Pixels(Tensor<4>),
-    /// Tokens `[batch, tokens, d_model]` and the number of blocks that they have been through.
+    /// Tokens `[batch, tokens, d_model]` and the number of blocks that have processed them.
     Tokens(Tensor<3>, usize),
     /// Features of a frozen backbone, `[batch, d_model]`.
     Features(Tensor<2>),
@@ -42,25 +42,25 @@ impl Input {
 /// One batch.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The images, or what the frozen backbone made of them.
+    /// The images, or the output of the frozen prefix for them.
     pub input: Input,
     /// `[batch]`
     pub labels: Tensor<1, Int>,
-    /// Share of each class in each image, `[batch, classes]`, where labels are mixed or smoothed.
+    /// Probabilities of the classes for each image, `[batch, classes]`, if labels are mixed or smoothed.
     pub shares: Option<Tensor<2>>,
-    /// No other training batch of the run has it; 0 where nothing is trained.
+    /// A seed that is unique among the training batches of the run; 0 if nothing is trained.
     pub seed: u64,
 }
 
-/// A batch in host memory, as the thread that reads ahead makes it.
+/// A batch in host memory, as the reading thread prepares it.
 pub struct Values {
-    /// `[batch, 3, size, size]`, or what the frozen prefix made of the images.
+    /// `[batch, 3, size, size]`, or the output of the frozen prefix for the images.
     input: TensorData,
     /// `[batch]`
     labels: TensorData,
-    /// The first image.
+    /// Index of the first image.
     first: usize,
-    /// The epoch's, in training.
+    /// Seed of the epoch, in training.
     seed: Option<u64>,
     /// If it is a share of a batch whose images are mixed: what it is mixed with.
     mixed: Option<Mixed>,
@@ -75,7 +75,7 @@ struct Mixed {
 }
 
 impl Values {
-    /// Normalised pixels `[batch, 3, size, size]` and their labels, as they are.
+    /// A batch of normalised pixels `[batch, 3, size, size]` with their labels, unchanged.
     pub fn plain(pixels: TensorData, labels: Vec<i64>) -> Self {
         let count = labels.len();
         Self {
@@ -87,7 +87,7 @@ impl Values {
         }
     }
 
-    /// The batch on `device`, nothing varied.
+    /// The batch on `device`, without augmentation.
     pub fn on_device(self, device: &Device) -> Batch {
         Batch {
             input: Input::Pixels(Tensor::from_data(self.input, device)),
@@ -98,33 +98,33 @@ impl Values {
     }
 }
 
-/// Some images as a model reads them.
+/// Images as a model reads them.
 #[derive(Clone)]
 pub struct LabelledImages {
     /// Images and labels.
     pub images: Arc<Images>,
-    /// Of the backbone.
+    /// Normalization of the backbone.
     pub normalization: Normalization,
     frozen: Option<Arc<Frozen>>,
     augmented: Option<Arc<Augmented>>,
 }
 
-/// How training images are varied.
+/// Augmentation of training images.
 struct Augmented {
     augment: Augment,
     classes: usize,
 }
 
-/// What the frozen prefix of a backbone makes of each image.
+/// The output of a backbone's frozen prefix for each image.
 struct Frozen {
     prefix: Prefix,
-    /// Of one image: `[tokens, d_model]`, or `[1, d_model]` of pooled features.
+    /// Shape for one image: `[tokens, d_model]`, or `[1, d_model]` for pooled features.
     shape: [usize; 2],
     values: Vec<f32>,
 }
 
 impl LabelledImages {
-    /// Images to be normalised with `normalization`.
+    /// Images that are normalised with `normalization`.
     pub fn new(images: Images, normalization: Normalization) -> Self {
         Self {
             images: Arc::new(images),
@@ -134,17 +134,17 @@ impl LabelledImages {
         }
     }
 
-    /// The same images, varied anew each epoch, of a task with that many classes.
+    /// The same images with new augmentation in each epoch, for a task with that many classes.
     pub fn augmented(mut self, augment: Augment, classes: usize) -> Self {
         self.augmented = (!augment.is_off()).then(|| Arc::new(Augmented { augment, classes }));
         self
     }
 
-    /// The same images, each replaced by what the frozen `prefix` of `model` makes of it: computed once here instead
-    /// of once an epoch. `device` is one without autodiff, as `model`'s is.
+    /// The same images, each replaced by its output of the frozen `prefix` of `model`, which is computed once here
+    /// instead of once per epoch. `device` and `model` are without autodiff.
     ///
     /// # Errors
-    /// What the loader says, an interruption.
+    /// An error of the loader, an interruption.
     pub fn through(
         mut self,
         prefix: Prefix,
@@ -172,12 +172,12 @@ impl LabelledImages {
         Ok(self)
     }
 
-    /// True if both hold one and the same result of a frozen prefix.
+    /// True if both share the same outputs of a frozen prefix.
     pub fn shares_frozen(&self, other: &Self) -> bool {
         matches!((&self.frozen, &other.frozen), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
     }
 
-    /// These images, then those of `other`, which have been through the same prefix.
+    /// These images followed by those of `other`, which were processed by the same prefix.
     pub fn joined(&self, other: &Self) -> Self {
         let frozen = self.frozen.iter().zip(&other.frozen).next().map(|(a, b)| {
             Arc::new(Frozen {
@@ -194,12 +194,12 @@ impl LabelledImages {
         }
     }
 
-    /// The images in their order.
+    /// The images in order.
     pub fn batches(&self, batch_size: usize, device: &Device) -> Ordered<Self> {
         Ordered::new(self.clone(), batch_size, device)
     }
 
-    /// One image `[3, size, size]` of 0 to 255, varied in training.
+    /// One image `[3, size, size]` with values from 0 to 255, augmented in training.
     fn pixels(&self, item: usize, seed: Option<u64>) -> Result<Vec<f32>, DataError> {
         let images = &self.images;
         match (seed, &self.augmented) {
@@ -209,7 +209,7 @@ impl LabelledImages {
                 let augment = &augmented.augment;
                 let own = image_seed(seed, item);
                 let augmented = |image: &RgbImage| planes(&augment.image(image, images.size as u32, own));
-                // A random crop sees the whole image, everything else what the model would see without it.
+                // A random crop works on the whole image; without it, images are resized as usual.
                 match augment.crop_scale {
                     Some(_) => images.with_rgb(item, augmented),
                     None => Ok(augmented(&rounded(&images.training_pixels(item, seed)?, images.size))),
@@ -322,7 +322,7 @@ impl Frozen {
     }
 }
 
-/// Values `[3, size, size]` of 0 to 255 as an image.
+/// Values `[3, size, size]` from 0 to 255 as an image.
 pub fn rounded(values: &[f32], size: usize) -> RgbImage {
     RgbImage::from_fn(size as u32, size as u32, |x, y| {
         let at = y as usize * size + x as usize;
@@ -331,10 +331,11 @@ pub fn rounded(values: &[f32], size: usize) -> RgbImage {
     })
 }
 
-/// Values `[n, 3, height, width]` of what `pixels` gives for each item, `[3, height, width]` of 0 to 255; in parallel.
+/// Normalised values `[n, 3, height, width]` of the images that `pixels` returns, `[3, height, width]` from 0 to 255;
+/// computed in parallel.
 ///
 /// # Errors
-/// The first one of `pixels`.
+/// The first error of `pixels`.
 pub fn normalised<I: Sync, E: Send>(
     items: &[I],
     pixels: impl Fn(&I) -> Result<Vec<f32>, E> + Sync,

@@ -1,4 +1,4 @@
-//! `classifier.json` in an adapter folder: what `predict` must know beside the weights.
+//! `classifier.json` in an adapter folder: what `predict` must know besides the weights.
 
 use std::path::Path;
 
@@ -9,24 +9,26 @@ use crate::run::files::write_json;
 
 const FILE: &str = "classifier.json";
 
-/// What an adapted classifier was trained for.
+/// Description of an adapted classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// Backbone as the settings name it, a path from the root on; `None` for the one that ships.
+    /// Backbone as given in the settings, as an absolute path or hub name; `None` for the one that ships with the
+    /// program.
     pub backbone: Option<String>,
-    /// Side of the images, pixels.
+    /// Side length of the images, pixels.
     pub image_size: usize,
-    /// How the images were resized; as VTAB-1k does where an older file does not say.
+    /// How the images were resized; as for VTAB-1k if an older file does not say.
     #[serde(default)]
     pub resize: Resize,
     /// Name of each class.
     pub classes: Vec<String>,
 }
 
-/// Most pixels that the side of an image may have: position embeddings and tokens of more would fill any memory.
+/// Maximum side length of an image, pixels: larger images would need too much memory for tokens and position
+/// embeddings.
 pub const MOST_PIXELS: usize = 4096;
 
-/// Refuses a size that no image of a model has; `name` says what gave it.
+/// Refuses a size that no model uses; `name` tells where it came from.
 ///
 /// # Errors
 /// 0 pixels, or more than [`MOST_PIXELS`].
@@ -46,7 +48,7 @@ impl Description {
         write_json(&folder.join(FILE), self)
     }
 
-    /// Reads the file of `folder`; `None` if it has none, as an adapter made elsewhere.
+    /// Reads the file in `folder`; `None` if there is none, as for an adapter made elsewhere.
     ///
     /// # Errors
     /// A file that cannot be read or is malformed.

@@ -1,4 +1,4 @@
-//! How a trained classifier is judged.
+//! Evaluation of a trained classifier.
 
 use backbones::Vit;
 use burn::tensor::Device;
@@ -7,7 +7,7 @@ use burn::train::Interrupter;
 
 use crate::vision::data::LabelledImages;
 
-/// Images of a forward pass.
+/// Images per forward pass.
 const BATCH: usize = 100;
 
 /// What a classifier says of every image of a set, in its order.

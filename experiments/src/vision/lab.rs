@@ -35,7 +35,8 @@ use crate::vision::settings::Settings;
 use crate::vision::steps::steps;
 use crate::vision::tasks::{Tasks, add_task};
 
-/// Trains a vision transformer on tasks. The backbone is loaded for the first trial, a task kept until another one comes.
+/// Trains a vision transformer on tasks. The backbone is loaded for the first trial; a task is kept in memory until the
+/// next task.
 pub struct VisionLab {
     program: Program,
     settings: Settings,
@@ -46,7 +47,7 @@ pub struct VisionLab {
 }
 
 impl VisionLab {
-    /// A lab for the tasks named `names`, which `tasks` gives.
+    /// A lab for the tasks in `names`, which `tasks` provides.
     pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn Tasks>) -> Self {
         let plan = shared(&program, &settings).plan(names, false, Best::Greatest);
         Self {
@@ -63,7 +64,7 @@ impl VisionLab {
         shared(&self.program, &self.settings)
     }
 
-    /// The backbone and the device that it is on, with autodiff.
+    /// The backbone and its device, with autodiff.
     fn backbone(&mut self) -> Result<(Arc<Pretrained>, Device), String> {
         if let Some((backbone, device)) = &self.backbone {
             return Ok((backbone.clone(), device.clone()));
@@ -89,7 +90,7 @@ impl VisionLab {
         Ok((backbone, device))
     }
 
-    /// Brings the images of a task into memory.
+    /// Loads the images of a task.
     fn prepare(&mut self, name: &str, backbone: &Pretrained) -> Result<(), RunError> {
         if self.task.as_ref().is_some_and(|task| task.name == name) {
             return Ok(());
@@ -122,8 +123,8 @@ impl VisionLab {
         Ok(())
     }
 
-    /// The adapted backbone of a trial, its head for `classes` classes, to be trained on `count` images if that is known, its
-    /// random numbers those of the trial's seed.
+    /// The adapted backbone of a trial, with a head for `classes` classes, initialized with the trial's seed. `count`:
+    /// number of training images, if known.
     fn adapted(
         &self,
         trial: &Trial,
@@ -146,12 +147,12 @@ impl VisionLab {
         }
     }
 
-    /// True if a trial is trained on the validation images too.
+    /// True if a trial also trains on the validation images.
     fn joins(&self, trial: &Trial) -> bool {
         self.settings.data.final_run && trial.stage == Stage::Final
     }
 
-    /// Images that a trial is trained on.
+    /// Number of images that a trial trains on.
     fn train_count(&self, trial: &Trial, task: &Prepared) -> usize {
         match self.joins(trial) {
             true => task.train.images.len() + task.valid.images.len(),
@@ -159,7 +160,7 @@ impl VisionLab {
         }
     }
 
-    /// Images to train on and to validate on, and how many of the former there are.
+    /// Training and validation images, and the number of training images.
     fn data(
         &self,
         trial: &Trial,
@@ -175,8 +176,8 @@ impl VisionLab {
         Ok([train.augmented(self.settings.augment(), task.classes.len()), valid])
     }
 
-    /// train800 and val200 as the training reads them: where the part of the backbone before everything that is trained
-    /// is the same at every step, what it makes of them.
+    /// train800 and val200 as input of the training: if the part of the backbone before all trained parameters is
+    /// deterministic, its outputs; otherwise the images.
     fn images(
         &self,
         task: &Prepared,
@@ -201,7 +202,7 @@ impl VisionLab {
         task.through(prefix, &adapted.valid().bind(), &self.program.interrupter, device)
     }
 
-    /// The memory that a training will need.
+    /// Estimate of the memory that a training will need.
     fn memory(&self, adapted: &Adapted<Vit>, backbone: &Pretrained, summary: &Summary) -> Estimate {
         let (config, training) = (&backbone.config, &self.settings.training);
         let frozen = match prefix::start_of_training(adapted) {
@@ -210,7 +211,7 @@ impl VisionLab {
             None => 0,
         };
         // Elements per token and block: the inputs of both norms, their outputs, queries, keys and values, attention's
-        // output, and the MLP's hidden layer before and after its activation; attention's scores where it is not fused.
+        // output, and the MLP's hidden layer before and after its activation; attention's scores if it is not fused.
         let scores = match self.shared().stores_scores() {
             false => 0,
             true => 3 * config.heads * config.tokens(),
@@ -233,7 +234,7 @@ impl VisionLab {
         self.shared().check_memory(estimate, &batch)
     }
 
-    /// Trains a trial; its data and what it became.
+    /// Trains a trial; also returns its data and results.
     fn train(&mut self, trial: &Trial, folder: &Path) -> Result<(Trained<Vit>, Summary, LabelledImages), RunError> {
         let failed = |message: String| RunError::Failed(format!("{}: {message}", trial.place()));
         let (backbone, device) = self.backbone().map_err(RunError::Failed)?;
@@ -248,7 +249,7 @@ impl VisionLab {
         let adapted = this.adapted(trial, &backbone, size, &device).map_err(failed)?;
         let summary = adapted.summary();
         if trial.stage == Stage::Final {
-            // Groups and totals; the sites of a group are those that target_modules says.
+            // Only groups and totals: the sites of a group follow from target_modules.
             let text = summary.to_string();
             let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
             tell(format_args!("{}: {}", trial.label(), lines.join("; ")));
@@ -357,7 +358,7 @@ impl Lab for VisionLab {
         folder.join("adapter").is_dir()
     }
 
-    /// Linear probings of a task share its features.
+    /// Linear probings of the same task share its features.
     fn shares(&self, first: &Trial, _second: &Trial) -> bool {
         first.method == "linear" && !self.settings.is_random()
     }

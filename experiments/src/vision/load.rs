@@ -8,11 +8,11 @@ use wegeft::{Adapted, AdapterFiles};
 
 use crate::cli::output::note;
 
-/// The model of `pretrained` with the adapter of `folder` and a head of its size. An adapter that Hugging Face PEFT trained
-/// on transformers' class of the model is put under our names first.
+/// The model in `pretrained` with the adapter in `folder` and a head of the adapter's size. The tensors of an adapter
+/// that Hugging Face PEFT trained on a transformers model are first renamed to ours.
 ///
 /// # Errors
-/// A folder that cannot be read, or does not fit the model.
+/// A folder that cannot be read, or an adapter that does not fit the model.
 pub fn load_adapted(pretrained: &Pretrained, folder: &Path, device: &Device) -> Result<Adapted<Vit>, String> {
     let files = AdapterFiles::read(folder).map_err(|e| e.to_string())?;
     let translated = pretrained

@@ -1,4 +1,4 @@
-//! Vision transformers: their data, what they are trained on, and how they are judged.
+//! Vision transformers: data, objective and evaluation.
 
 pub mod augment;
 pub mod confusion;

@@ -1,4 +1,4 @@
-//! What a vision transformer is trained on: cross-entropy.
+//! The training objective of a vision transformer: cross-entropy.
 
 use backbones::Vit;
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -12,10 +12,10 @@ use crate::train::step::{Objective, Part};
 use crate::vision::data::{Batch, Input};
 use crate::vision::prefix::{Prefix, start_of_training};
 
-/// Cross-entropy over the classes, the mean over the images.
+/// Cross-entropy over the classes, averaged over the images.
 #[derive(Debug, Clone, Copy)]
 pub struct CrossEntropy {
-    /// Keep only the blocks' inputs for the backward pass and compute each block again.
+    /// Save only the inputs of the blocks for the backward pass and recompute each block.
     pub checkpointing: bool,
 }
 
@@ -58,7 +58,7 @@ fn of_batch(model: &Vit, batch: Batch, denominator: f64) -> Part {
 
 fn of_logits(logits: Tensor<2>, labels: Tensor<1, Int>, shares: Option<Tensor<2>>, denominator: f64) -> Part {
     let mean = match shares {
-        // Cross-entropy with a share of each class.
+        // Cross-entropy with class probabilities.
         Some(shares) => (log_softmax(logits.clone(), 1) * shares).sum_dim(1).mean().neg(),
         None => CrossEntropyLossConfig::new()
             .init(&logits.device())
@@ -72,8 +72,8 @@ fn of_logits(logits: Tensor<2>, labels: Tensor<1, Int>, shares: Option<Tensor<2>
     }
 }
 
-/// With activation checkpointing ([`crate::train::recompute`]). Every block starts its random numbers (drop-path, dropout)
-/// at the batch's seed plus its number, both times.
+/// With activation checkpointing ([`crate::train::recompute`]). Each block seeds its random numbers (drop-path,
+/// dropout) with the batch's seed plus its index, in the first pass and when it is recomputed.
 fn checkpointed(adapted: &Adapted<Vit>, batch: Batch, denominator: f64) -> (Part, GradientsParams) {
     let depth = adapted.backbone().blocks.len();
     let device = batch.labels.device();
@@ -91,7 +91,7 @@ fn checkpointed(adapted: &Adapted<Vit>, batch: Batch, denominator: f64) -> (Part
         Input::Tokens(tokens, blocks) => (*blocks, tokens.dims()[1] - adapted.backbone().prefix_tokens()),
         Input::Features(_) => (depth, 0),
     };
-    // Nothing to compute again: the last block is part of what the loss is made of.
+    // There is nothing to recompute: the last block belongs to the computation of the loss.
     if first + 1 >= depth {
         let whole = CrossEntropy { checkpointing: false };
         return whole.loss_and_grads(adapted, batch, denominator, 0);

@@ -1,31 +1,31 @@
-//! The frozen part of a backbone that lies before everything that is trained: what it makes of an image never
-//! changes, so it is computed once an image and not once an epoch.
+//! The frozen part of a backbone before all trained parameters. Its output for an image never changes, so it is
+//! computed once per image instead of once per epoch.
 
 use backbones::Vit;
 use wegeft::Adapted;
 
 use crate::train::recompute::trained_paths;
 
-/// How far that part reaches.
+/// The extent of that part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Prefix {
-    /// Through the first blocks, that many of them.
+    /// Through this many blocks.
     Blocks(usize),
-    /// Through the pooling: only the head is trained.
+    /// Through the pooling, if only the head is trained.
     Whole,
 }
 
-/// Most memory that the tokens of a task's training images may take, bytes; beyond it they are computed anew.
+/// Maximum memory for the tokens of a task's training images, bytes; if they need more, they are recomputed each time.
 pub const MOST_BYTES: usize = 1 << 30;
 
-/// The frozen prefix of `adapted`; `None` if something is trained before the second block, or in a place that is
-/// not known here. Drop-path and augmentation make a prefix random: the caller rules them out.
+/// The frozen prefix of `adapted`; `None` if something is trained before the second block, or at an unknown place.
+/// Drop-path and augmentation make a prefix random; the caller must rule them out.
 pub fn prefix(adapted: &Adapted<Vit>) -> Option<Prefix> {
     start_of_training(adapted).filter(|reach| *reach != Prefix::Blocks(0))
 }
 
-/// Where the first trained value of `adapted` is: after that many blocks, or after the pooling. `None` if it may be
-/// before the first block, or in a place that is not known here.
+/// The position of the first trained parameter of `adapted`: after this many blocks, or after the pooling. `None` if it
+/// may be before the first block, or at an unknown place.
 pub fn start_of_training(adapted: &Adapted<Vit>) -> Option<Prefix> {
     let depth = adapted.backbone().blocks.len();
     let mut reach = Prefix::Whole;

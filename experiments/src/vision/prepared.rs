@@ -1,4 +1,4 @@
-//! A task ready to be trained on: its images, and what the frozen part of the backbone makes of them.
+//! A task that is ready for training: its images, and the outputs of the frozen part of the backbone for them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -28,7 +28,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `task`, to be normalised with `normalization`.
+    /// Prepares `task`, whose images are normalised with `normalization`.
     pub fn new(task: Task, normalization: Normalization) -> Self {
         let images = |images| LabelledImages::new(images, normalization);
         Self {
@@ -42,11 +42,11 @@ impl Prepared {
         }
     }
 
-    /// train800 and val200 with what the frozen `prefix` of `model` makes of each image: computed by the first trial
-    /// that asks, then shared. `device` is one without autodiff, as `model`'s is.
+    /// train800 and val200 with the output of the frozen `prefix` of `model` for each image, which the first trial
+    /// computes and later ones share. `device` and `model` are without autodiff.
     ///
     /// # Errors
-    /// What the loader says, an interruption.
+    /// An error of the loader, an interruption.
     pub fn through(
         &self,
         prefix: Prefix,

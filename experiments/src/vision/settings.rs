@@ -117,14 +117,14 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub execution: Execution,
-    /// `[methods.NAME]`: settings of one method that differ from those of all.
+    /// `[methods.NAME]`: settings of one method that override those of all methods.
     #[arg(skip)]
     #[serde(default)]
     pub methods: OwnSettings,
 }
 
 impl Settings {
-    /// Brings paths and names to one form and refuses what no run can be made with.
+    /// Normalizes paths and names and refuses invalid settings.
     ///
     /// # Errors
     /// A value out of range, an unknown method.
@@ -138,7 +138,7 @@ impl Settings {
         if data.task.is_empty() {
             return Err("field 'task' is empty; name at least one".into());
         }
-        // Paths from the root on: a run folder goes on, and an adapter is read, from any working folder.
+        // Absolute paths, so that a run folder can be resumed and an adapter be read from any working folder.
         data.data = data.data.take().map(|path| absolute(&path)).transpose()?;
         self.model.model = self.model.model.take().map(absolute_model).transpose()?;
         if let Some(size) = self.model.image_size {
@@ -201,7 +201,7 @@ impl Settings {
         }
     }
 
-    /// True if what a frozen layer makes of a training image differs from epoch to epoch.
+    /// True if the output of a frozen layer for a training image differs from epoch to epoch.
     pub fn is_random(&self) -> bool {
         self.model.drop_path > 0.0 || !self.augment().is_off()
     }

@@ -1,4 +1,4 @@
-//! What a backbone's own files say becomes of an image, as steps on pixels.
+//! The preprocessing in a backbone's own files, as steps on pixels.
 
 use backbones::Preprocessing;
 use backbones::preprocess::{Filter, ResizeTo};

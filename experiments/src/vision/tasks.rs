@@ -1,4 +1,4 @@
-//! Where the tasks of a program come from, and a checksum of one.
+//! The source of a program's tasks, and the checksum of a task.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use datasets::{ImageSource, Task};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-/// Where the tasks of a program come from.
+/// Source of a program's tasks.
 pub trait Tasks {
-    /// A task, its images not yet read; `None` if they are part of the program.
+    /// A task whose images have not been read; `None` if they are part of the program.
     ///
     /// # Errors
     /// Data that is missing or malformed.
     fn unread(&self, name: &str) -> Result<Option<Task>, String>;
 
-    /// Looks whether prepared data is as it was prepared.
+    /// Checks that prepared data has not changed.
     ///
     /// # Errors
     /// A file that is missing or has changed.
@@ -22,14 +22,14 @@ pub trait Tasks {
         Ok(())
     }
 
-    /// A task with its images, `size` pixels wide, read as long as `go_on` says so.
+    /// A task with its images, `size` pixels wide; stops reading once `go_on` returns false.
     ///
     /// # Errors
-    /// Data that is missing or malformed, a stop.
+    /// Data that is missing or malformed, an interruption.
     fn load(&self, name: &str, size: usize, go_on: &dyn Fn() -> bool) -> Result<Task, String>;
 }
 
-/// Adds labels, names relative to `root` and the content of a task's images.
+/// Adds the labels, the names relative to `root` and the content of a task's images.
 pub fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<(), String> {
     for class in &task.classes {
         sum.update(class);

@@ -18,7 +18,7 @@ enum Relation {
     AtLeast,
 }
 
-/// A number, and how many of something there are compared with it.
+/// A number with which a count is compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Count {
     relation: Relation,
@@ -93,7 +93,7 @@ pub enum Check {
     NoComma,
 }
 
-/// The arguments of an instruction; what is null is absent.
+/// The arguments of an instruction; null means absent.
 struct Arguments<'a>(&'a Value);
 
 impl Arguments<'_> {
@@ -111,7 +111,7 @@ impl Arguments<'_> {
 
     fn number(&self, name: &str) -> Result<usize, String> {
         let value = self.value(name)?;
-        // Tables of columns that are often empty have numbers as floats.
+        // In tables whose columns are often empty, integers are stored as floats.
         let number = value.as_f64().filter(|number| *number >= 0.0 && number.fract() == 0.0);
         number
             .map(|number| number as usize)
@@ -310,19 +310,19 @@ fn occurrences(regex: &Regex, text: &str) -> usize {
     regex.find_iter(text).filter(Result::is_ok).count()
 }
 
-/// The detector draws: its seed makes a response's language the same every time.
+/// The detector is randomized; a fixed seed makes its result for a response reproducible.
 static LANGUAGES: LazyLock<DetectorFactory> = LazyLock::new(|| {
     let mut languages = DetectorFactory::builtin().clone();
     languages.seed = Seed::int(0);
     languages
 });
 
-/// The language that langdetect tells; none of a text without letters.
+/// The language that langdetect detects; `None` for a text without letters.
 pub(super) fn language(text: &str) -> Option<String> {
     LANGUAGES.detect(text).ok()
 }
 
-/// A text without letters counts as any.
+/// A text without letters matches any language.
 fn is_language(text: &str, wanted: &str) -> bool {
     language(text).is_none_or(|found| found == wanted)
 }
@@ -350,7 +350,7 @@ fn has_first_word(response: &str, wanted: usize, nth: usize, word: &str) -> bool
     if nth > count {
         return false;
     }
-    // By its place among all parts, the empty ones included.
+    // By its position among all parts, including empty ones.
     let Some(first) = split(parts[nth - 1]).next() else {
         return false;
     };

@@ -1,5 +1,5 @@
-//! IFEval (Zhou et al. 2023, arXiv 2311.07911): prompts with instructions that a program can verify, and its verdicts: on the
-//! response as it is (strict), and on the response without its first or last line or its asterisks (loose).
+//! IFEval (Zhou et al. 2023, arXiv 2311.07911): prompts with instructions that a program can verify, and the verdicts:
+//! on the unchanged response (strict), and on the response without its first or last line or its asterisks (loose).
 
 mod check;
 mod sentences;
@@ -24,7 +24,7 @@ pub struct Instruction {
 }
 
 impl Instruction {
-    /// Whether `response` follows it; an empty one follows none.
+    /// Whether `response` follows it; an empty response follows no instruction.
     pub fn is_followed(&self, response: &str) -> bool {
         !text::strip(response).is_empty() && self.check.is_followed(response)
     }
@@ -35,18 +35,18 @@ impl Instruction {
 pub struct Prompt {
     /// Its number in the benchmark.
     pub key: String,
-    /// What the model is asked.
+    /// The text of the prompt.
     pub prompt: String,
-    /// What the response must be like.
+    /// The instructions for the response.
     pub instructions: Vec<Instruction>,
 }
 
-/// Which instructions of a prompt a response follows, in their order.
+/// Which instructions of a prompt a response follows, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Followed {
-    /// As it is.
+    /// For the unchanged response.
     pub strict: Vec<bool>,
-    /// As it is, or without its first line, its last, both, each with or without asterisks.
+    /// For the response, unchanged or without its first line, its last line or both, each with or without asterisks.
     pub loose: Vec<bool>,
 }
 
@@ -71,7 +71,7 @@ impl Prompt {
     }
 }
 
-/// The prompts of a file in IFEval's form: `prompt`, `instruction_id_list` and `kwargs`.
+/// The prompts in a file in IFEval's format: `prompt`, `instruction_id_list` and `kwargs`.
 ///
 /// # Errors
 /// A file that cannot be read, a prompt that lacks a field, an instruction of an unknown kind or without its arguments.
@@ -83,7 +83,7 @@ pub fn read(path: &Path) -> Result<Vec<Prompt>, TextError> {
         .collect()
 }
 
-/// The prompt of a record, the one number `at`.
+/// The prompt in a record, the one with number `at`.
 ///
 /// # Errors
 /// As [`read`].

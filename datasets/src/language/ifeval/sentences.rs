@@ -1,6 +1,6 @@
-//! Sentences as NLTK's English Punkt splits them (Kiss and Strunk 2006, doi 10.1162/coli.2006.32.4.485): candidates are
-//! full stops, question and exclamation marks; a model of abbreviations, collocations and capitals decides. The rules are
-//! those of NLTK 3.8, which IFEval's published verdicts were made with.
+//! Splits sentences like NLTK's English Punkt (Kiss and Strunk 2006, doi 10.1162/coli.2006.32.4.485): candidates are
+//! full stops, question and exclamation marks; a model of abbreviations, collocations and capitals decides. The rules
+//! are those of NLTK 3.8, with which IFEval's published verdicts were made.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -9,12 +9,12 @@ use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 
-/// Words and what is known of them.
+/// Words and what the model knows about them.
 struct Model {
     abbreviations: HashSet<String>,
     starters: HashSet<String>,
     collocations: HashSet<(String, String)>,
-    /// In which case, and where in a sentence, a word was seen.
+    /// In which case, and at which position in a sentence, a word was seen.
     contexts: HashMap<String, u8>,
 }
 
@@ -41,10 +41,10 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| {
     model
 });
 
-/// Flags of a word's context: begun in upper case inside a sentence; begun in lower case at its start.
+/// Flags for the context of a word: upper-case initial within a sentence; lower-case initial at its start.
 const INSIDE_UPPER: u8 = 1 << 2;
 const START_LOWER: u8 = 1 << 4;
-/// Begun in upper case anywhere; in lower case anywhere.
+/// Upper-case initial anywhere; lower-case initial anywhere.
 const UPPER: u8 = 1 << 1 | 1 << 2 | 1 << 3;
 const LOWER: u8 = 1 << 4 | 1 << 5 | 1 << 6;
 
@@ -71,11 +71,11 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| regex(r"^-?[.,]?\d[\d,.-]*\.?$
 static INITIAL: LazyLock<Regex> = LazyLock::new(|| regex(r"^[\p{L}\p{Nl}\p{No}_]\.$"));
 
 fn matches(regex: &Regex, text: &str) -> bool {
-    // An error is a text that backtracks without end.
+    // An error means excessive backtracking.
     regex.is_match(text).unwrap_or(false)
 }
 
-/// A token, and what was decided about it.
+/// A token and the decisions about it.
 struct Token {
     text: String,
     kind: String,
@@ -117,7 +117,7 @@ impl Token {
         }
     }
 
-    /// Without the period that ends a sentence.
+    /// The token without the period that ends a sentence.
     fn without_end(&self) -> &str {
         if self.ends { self.without_period() } else { &self.kind }
     }
@@ -130,7 +130,7 @@ impl Token {
         self.text.chars().next().is_some_and(char::is_lowercase)
     }
 
-    /// Whether it is the first of a sentence, by the case that it was seen in; `None` if that is not known.
+    /// Whether it starts a sentence, judged by the case in which it was seen; `None` if unknown.
     fn starts(&self, model: &Model) -> Option<bool> {
         if matches!(self.text.as_str(), ";" | ":" | "," | "." | "!" | "?") {
             return Some(false);
@@ -146,7 +146,7 @@ impl Token {
     }
 }
 
-/// Decides about `token` once more, knowing the next one.
+/// Revises the decision about `token`, given the next token.
 fn revise(token: &mut Token, next: &Token, model: &Model) {
     if !token.text.ends_with('.') {
         return;
@@ -197,7 +197,7 @@ struct Candidate {
     next: Option<usize>,
 }
 
-/// The candidates of `text`, of those that share a word the last.
+/// The candidates in `text`; of several in the same word, the last one.
 fn candidates(text: &str) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     let mut previous: Range<usize> = 0..0;
@@ -242,7 +242,7 @@ pub fn sentences(text: &str) -> Vec<&str> {
     realigned(text, &slices)
 }
 
-/// `slices` with the marks that close a sentence at its end, not at the start of the next.
+/// `slices` with closing marks moved from the start of a sentence to the end of the sentence before.
 fn realigned<'a>(text: &'a str, slices: &[Range<usize>]) -> Vec<&'a str> {
     let mut sentences = Vec::new();
     let mut moved = 0;

@@ -1,4 +1,4 @@
-//! Python's ways with text, where Rust's differ.
+//! Python's string functions, where Rust's differ.
 
 /// A letter, digit or underscore, as Python's `\w`: no combining marks.
 pub(super) const WORD: &str = r"[\p{L}\p{N}_]";
@@ -22,7 +22,7 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// `str.isupper()`: there are cased letters, and all are upper case.
+/// `str.isupper()`: there are cased letters, and all of them are upper case.
 pub(super) fn is_upper(text: &str) -> bool {
     text.chars().any(char::is_uppercase) && !text.chars().any(|c| c.is_lowercase() || is_title(c))
 }

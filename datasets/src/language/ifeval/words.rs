@@ -1,4 +1,4 @@
-//! Words as NLTK 3.8 has them: by `\w+`, and as `word_tokenize` splits them off punctuation and each other.
+//! Words as in NLTK 3.8: by `\w+`, and as `word_tokenize` splits them.
 
 use std::sync::LazyLock;
 
@@ -9,12 +9,12 @@ use super::text::{WORD, boundary, split};
 
 static WORDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(&format!("{WORD}+")).expect("a valid pattern"));
 
-/// How many runs of letters, digits and underscores there are.
+/// The number of runs of letters, digits and underscores.
 pub fn count(text: &str) -> usize {
     WORDS.find_iter(text).filter(Result::is_ok).count()
 }
 
-/// Patterns and what they become, in their order.
+/// Patterns and their replacements, in order.
 static RULES: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
     let edge = boundary();
     let clitic = format!(r"(?i)(')(?!re|ve|ll|m|t|s|d|n)({WORD}){edge}");
@@ -36,7 +36,7 @@ static RULES: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
         (r"([*])".into(), " $1 "),
         (r"([\]\[(){}<>])".into(), " $1 "),
         ("(--)".into(), " $1 "),
-        // Here the text gets a blank at both ends.
+        // Here the text gets a space at both ends.
         ("^(?s)(.*)$".into(), " $1 "),
         ("([»”’])".into(), " $1 "),
         ("('')".into(), " $1 "),

@@ -1,4 +1,4 @@
-//! Word problems with worked answers, in the form of Math10k's.
+//! Word problems with worked answers, in the form of Math10k.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ struct Problem {
     answer: u32,
 }
 
-/// Draws a problem.
+/// Generates a random problem.
 type Make = fn(&mut StdRng) -> Problem;
 
 const SETS: [(&str, Make); 3] = [("one-step", one_step), ("two-step", two_step), ("groups", groups)];

@@ -1,6 +1,6 @@
-//! Text in which somebody asks if a claim is so, and is told: in running text, and as instructions to say it in one
-//! word or another. Question and verdict stand in many forms and at many distances, so that a model learns to carry the
-//! verdict to wherever it is asked for.
+//! Text in which somebody asks whether a claim is true and gets an answer: in running text, and as instructions to
+//! answer with one word or another. Questions and verdicts have many forms and distances, so that a model learns to
+//! give the verdict wherever it is asked for.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -11,16 +11,16 @@ use super::reading::aside;
 use super::text::{capital, pick};
 use crate::language::Template;
 
-/// Words for what is not so and for what is.
+/// Words for false and for true.
 const VERDICTS: [[&str; 2]; 3] = [["no", "yes"], ["false", "true"], ["wrong", "right"]];
 
-/// A question, answered at once: what the longer forms build on.
+/// A question with an immediate answer, on which the longer forms build.
 pub(super) fn answered(rng: &mut StdRng) -> String {
     let Claim { question, truth, .. } = Claim::any(rng);
     format!("{}? {}.", capital(&question), capital(VERDICTS[0][usize::from(truth)]))
 }
 
-/// A claim and what somebody said to it.
+/// A claim and somebody's verdict on it.
 pub(super) fn judged(rng: &mut StdRng) -> String {
     let Claim {
         statement,
@@ -40,7 +40,7 @@ pub(super) fn judged(rng: &mut StdRng) -> String {
     }
 }
 
-/// To say if a claim is so, in a word of two that are given.
+/// An instruction to say whether a claim is true, with one of two given words.
 pub(super) fn instruction(rng: &mut StdRng) -> String {
     let Claim {
         statement,

@@ -1,34 +1,35 @@
-//! Claims about the facts, half of them false: of what kind a thing is, what it has or does, what it is used for.
+//! Claims about the facts, half of them false: what kind of thing something is, what it has or does, what it is used
+//! for.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::facts::{KINDS, Kind, TRAINED, TRAINED_USES, USES, with_article};
 
-/// The things that a claim may be about.
+/// The things about which claims are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Things {
-    /// All of the facts: text to pretrain on.
+    /// All things, for pretraining text.
     All,
-    /// Those that the suite's training questions name.
+    /// Things in the suite's training questions.
     Trained,
-    /// Those that its test questions name.
+    /// Things in its test questions.
     Others,
 }
 
-/// Something said of a thing, with or without truth.
+/// A true or false claim about a thing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// As a statement: "a robin has feathers".
     pub statement: String,
     /// As a question: "does a robin have feathers".
     pub question: String,
-    /// If it is so.
+    /// Whether it is true.
     pub truth: bool,
 }
 
 impl Claim {
-    /// That a thing is of a kind.
+    /// The claim that a thing is of a kind.
     pub fn of_kind(rng: &mut StdRng, things: Things, truth: bool) -> Self {
         let (thing, kind) = thing_and_kind(rng, things, truth);
         Self {
@@ -38,7 +39,7 @@ impl Claim {
         }
     }
 
-    /// That a thing has or does what its kind has or does.
+    /// The claim that a thing has or does what its kind has or does.
     pub fn of_property(rng: &mut StdRng, things: Things, truth: bool) -> Self {
         let (thing, kind) = thing_and_kind(rng, things, truth);
         Self {
@@ -48,7 +49,7 @@ impl Claim {
         }
     }
 
-    /// That a thing serves a purpose.
+    /// The claim that a thing serves a purpose.
     pub fn of_use(rng: &mut StdRng, things: Things, truth: bool) -> Self {
         let uses = match things {
             Things::All => &USES[..],
@@ -86,7 +87,7 @@ impl Claim {
     }
 }
 
-/// A member of some kind, and that kind or another one.
+/// A member of some kind, and that kind if `truth`, otherwise another one.
 fn thing_and_kind(rng: &mut StdRng, things: Things, truth: bool) -> (String, &'static Kind) {
     let own = rng.random_range(0..KINDS.len());
     let members = match things {
@@ -98,7 +99,7 @@ fn thing_and_kind(rng: &mut StdRng, things: Things, truth: bool) -> (String, &'s
     (thing, &KINDS[named(rng, own, KINDS.len(), truth)])
 }
 
-/// `own` in a true claim, another one of `count` in a false one.
+/// `own` for a true claim, another index below `count` for a false one.
 fn named(rng: &mut StdRng, own: usize, count: usize, truth: bool) -> usize {
     match truth {
         true => own,
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    /// If the facts say so, and if the thing is one of the training questions'.
+    /// Whether the facts support it, and whether the thing is in the training questions.
     fn looked_up(statement: &str) -> (bool, bool) {
         for kind in &KINDS {
             for (at, member) in kind.members.iter().enumerate() {

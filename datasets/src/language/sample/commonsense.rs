@@ -1,6 +1,6 @@
-//! Questions about the facts, in the words of the commonsense suite's BoolQ: of what kind a thing is, what it has or does,
-//! what it is used for. The suite's other sets ask for the label of one of several answers, which a model as small as
-//! the one that ships does not learn to find (`datasets/language-model/README.md`).
+//! Questions about the facts, in the form of the commonsense suite's BoolQ: what kind of thing something is, what it
+//! has or does, what it is used for. The suite's other sets ask for the label of one of several answers, which a model
+//! as small as the shipped one does not learn (`datasets/language-model/README.md`).
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -12,7 +12,7 @@ use super::facts::{KINDS, TRAINED, TRAINED_USES, USES};
 use crate::language::commonsense::options;
 use crate::language::{Example, Gold, Protocol, Question};
 
-/// Draws a claim.
+/// Generates a random claim.
 type Make = fn(&mut StdRng, Things, bool) -> Claim;
 
 const SETS: [(&str, Make); 3] = [
@@ -21,10 +21,10 @@ const SETS: [(&str, Make); 3] = [
     ("uses", Claim::of_use),
 ];
 
-/// Questions of a set: half of them are true.
+/// Questions per set; half of them are true.
 const QUESTIONS: usize = 80;
 
-// So many true ones there are: each thing with its kind, or with its use in two ways.
+// The number of true claims that exist: each thing with its kind, or with its use in two phrasings.
 const _: () = assert!(QUESTIONS <= 2 * KINDS.len() * (KINDS[0].members.len() - TRAINED));
 const _: () = assert!(QUESTIONS <= 2 * 2 * (USES.len() - TRAINED_USES));
 

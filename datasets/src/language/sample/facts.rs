@@ -1,11 +1,11 @@
 //! Plain facts about everyday things.
 
-/// A kind of thing: its name with article, what all of the kind have or do, its members.
+/// A kind of thing: its name with article, what all members have or do, its members.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// With article.
+    /// Name with article.
     pub name: &'static str,
-    /// Goes on a sentence that starts with a member.
+    /// Continues a sentence that starts with a member.
     pub property: &'static str,
     /// The same as a question, after the member: "Does a robin …", "Can a robin …".
     pub question: [&'static str; 2],
@@ -13,7 +13,7 @@ pub struct Kind {
     pub members: [&'static str; 12],
 }
 
-/// Kinds whose members and properties do not overlap.
+/// Kinds without common members or properties.
 pub const KINDS: [Kind; 8] = [
     Kind {
         name: "a bird",
@@ -84,7 +84,7 @@ pub const KINDS: [Kind; 8] = [
 /// Members of each kind that the training questions may name; the test questions name the others.
 pub const TRAINED: usize = 7;
 
-/// What one does, and the thing one does it with: no other one of these serves.
+/// An activity, and the thing for it; no other thing in the list serves the purpose.
 pub const USES: [(&str, &str); 44] = [
     ("cut bread", "knife"),
     ("open a lock", "key"),
@@ -132,7 +132,7 @@ pub const USES: [(&str, &str); 44] = [
     ("ride a horse", "saddle"),
 ];
 
-/// The first so many uses are in the training questions; the test questions have the others.
+/// This many uses, from the start of the list, are in the training questions; the others are in the test questions.
 pub const TRAINED_USES: usize = 22;
 
 /// Names of people.

@@ -63,7 +63,7 @@ impl Rule {
     }
 }
 
-/// An instruction, its rules, and a response that keeps them.
+/// An instruction, its rules, and a response that follows them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instructed {
     /// The instruction.
@@ -74,16 +74,16 @@ pub struct Instructed {
     pub response: String,
 }
 
-/// Instructions to train on and to be tested with.
+/// Instructions for training and testing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instructions {
     /// Training examples.
     pub train: Vec<Example>,
-    /// Name and instructions of each test set. None is a training example.
+    /// Name and instructions of each test set; none of them is a training example.
     pub sets: Vec<(String, Vec<Instructed>)>,
 }
 
-/// Draws an instruction.
+/// Generates a random instruction.
 type Make = fn(&mut StdRng) -> Instructed;
 
 const SETS: [(&str, Make); 5] = [
@@ -94,9 +94,9 @@ const SETS: [(&str, Make); 5] = [
     ("format", format),
 ];
 
-/// Instructions of a set.
+/// Instructions per test set.
 const TESTED: usize = 40;
-/// Training examples of its kind.
+/// Training examples of the same kind.
 const TRAINED: usize = 360;
 
 /// 1,800 training examples and five sets of 40 instructions.

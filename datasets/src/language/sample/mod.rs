@@ -1,7 +1,7 @@
-//! What the language suites run on when no data is given: questions and text that this module makes, from
-//! facts and templates written for it (same licence as the code). The small language model that ships with the
-//! repository was pretrained on [`text`]; the questions ask for what that text says (and asks itself),
-//! in instructions and answers of a form that it never has.
+//! The data of the language suites if none is given: questions and text that this module generates from facts and
+//! templates written for it (same licence as the code). The small language model that ships with the repository was
+//! pretrained on [`text`]; the questions are about the content of that text, but their instructions and answers have a
+//! form that does not occur in it.
 
 pub mod arithmetic;
 mod asking;
@@ -20,7 +20,7 @@ use crate::language::{Example, Question};
 pub struct Suite {
     /// Training examples.
     pub train: Vec<Example>,
-    /// Name and questions of each test set. No question is a training example.
+    /// Name and questions of each test set; no question is a training example.
     pub sets: Vec<(String, Vec<Question>)>,
 }
 
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn training_outputs_are_judged_correct() {
-        // The targets follow the rules that the outputs of a model are judged by.
+        // The targets follow the rules by which the outputs of a model are judged.
         for (suite, marker) in [
             (commonsense::suite(), "the correct answer is"),
             (arithmetic::suite(), "The answer is"),

@@ -1,5 +1,5 @@
-//! Small programming tasks: a function of one number, told as a story. The shipped model knows such stories with numbers in
-//! them and their sums; to write them as code is what it learns.
+//! Small programming tasks: a function of one number, told as a story. The shipped model knows such stories with
+//! concrete numbers and their sums; it learns to write them as code.
 
 use std::collections::HashSet;
 
@@ -11,30 +11,30 @@ use super::facts::{COUNTED, NAMES};
 use crate::language::code::{Benchmark, CodeTask};
 use crate::language::{Example, Template};
 
-/// Tasks to train on and to be tested with.
+/// Tasks for training and testing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Programs {
     /// Training examples.
     pub train: Vec<Example>,
-    /// Name and tasks of each test set. No task is a training example.
+    /// Name and tasks of each test set; no task is a training example.
     pub sets: Vec<(String, Vec<CodeTask>)>,
 }
 
-/// One function: its story, its expression, what it is of `x`.
+/// A function: its story, its expression, and its value at `x`.
 struct Function {
     story: String,
     expression: String,
     value: Box<dyn Fn(i64) -> i64>,
 }
 
-/// Draws a function.
+/// Generates a random function.
 type Make = fn(&mut StdRng) -> Function;
 
 const SETS: [(&str, Make); 3] = [("one-step", one_step), ("two-step", two_step), ("groups", groups)];
 
-/// Tasks of a set.
+/// Tasks per test set.
 const TASKS: usize = 60;
-/// Training examples of its kind.
+/// Training examples of the same kind.
 const EXAMPLES: usize = 450;
 
 /// The line that a program begins with.

@@ -1,5 +1,5 @@
-//! Text that is said and then asked for again: who had what, and what comes of it. Between the two stands more or
-//! less else, so that a model learns to look the word up wherever it was, not to count tokens back.
+//! Text with facts that are asked for later: who had what, and what follows from it. A varying amount of other text
+//! lies between, so that a model learns to find the word wherever it is, and not to count tokens back.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -32,7 +32,7 @@ fn owners(rng: &mut StdRng) -> Vec<Owner> {
     owned.collect()
 }
 
-/// Up to two facts that have nothing to do with it.
+/// Up to two unrelated facts.
 pub(super) fn aside(rng: &mut StdRng) -> String {
     (0..rng.random_range(0..=2)).map(|_| fact(rng) + " ").collect()
 }
@@ -56,7 +56,7 @@ pub(super) fn recall(rng: &mut StdRng) -> String {
     format!("{} {aside}{}", said.join(" "), asked.join(" "))
 }
 
-/// What happened to somebody's things, and the sums of it, a step each.
+/// What happened to somebody's things, and the resulting sums, one per step.
 fn happened(rng: &mut StdRng) -> (String, String, Vec<String>) {
     let (name, things) = (pick(rng, &NAMES), pick(rng, &COUNTED));
     let (a, sign, b, result) = equation(rng);
@@ -74,7 +74,7 @@ fn happened(rng: &mut StdRng) -> (String, String, Vec<String>) {
     (told + ".", format!("{name} had"), sums)
 }
 
-/// A story, something else, and the sums of the story.
+/// A story, some other text, and the sums of the story.
 pub(super) fn worked(rng: &mut StdRng) -> String {
     let (told, had, sums) = happened(rng);
     format!("{told} {}So {had} {}.", aside(rng), sums.join(", then "))

@@ -1,7 +1,7 @@
-//! Text to pretrain the small language model on: facts, claims that are right or wrong (`asking.rs`), short stories with
-//! sums, a few simple instructions, what was said asked for again (`reading.rs`), and sentences in which the other words
-//! of the suites occur: a word that was never read has no embedding worth the name. It holds none of the suites' question
-//! forms.
+//! Pretraining text for the small language model: facts, true and false claims (`asking.rs`), short stories with sums,
+//! a few simple instructions, questions about earlier text (`reading.rs`), and sentences with the other words of the
+//! suites, because a word that never occurs in pretraining has no useful embedding. It contains none of the suites'
+//! question forms.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -73,7 +73,7 @@ fn usage(rng: &mut StdRng) -> String {
     }
 }
 
-/// Sentences without a fact.
+/// Sentences without facts.
 const PHRASES: [&str; 24] = [
     "Here is the question and here is the answer.",
     "The answer to the question was correct.",
@@ -159,7 +159,7 @@ fn story(rng: &mut StdRng) -> String {
     }
 }
 
-/// Instructions in none of the suites' words: to repeat a word, to count, to name a kind.
+/// Instructions without the suites' phrasing: to repeat a word, to count, to name a kind.
 fn instruction(rng: &mut StdRng) -> String {
     let own = kind(rng);
     let word = pick(rng, &own.members);

@@ -1,5 +1,5 @@
-//! What the generated tasks are written in, evaluated here: a function's body of one line, `return` and an expression of
-//! whole numbers, names, `+`, `-`, `*`, `//`, `%` and parentheses, as Python reads it.
+//! Evaluates the language of the generated tasks: a one-line function body, `return` and an expression of integers,
+//! names, `+`, `-`, `*`, `//`, `%` and parentheses, with Python's meaning.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -7,7 +7,7 @@ use std::str::Chars;
 /// The value of `    return EXPRESSION` with the names `x`, `y`, ... standing for `arguments`.
 ///
 /// # Errors
-/// What Python would not run, or what is not of this language.
+/// Text that Python would not run, or that is outside this language.
 pub fn evaluate(body: &str, arguments: &[i64]) -> Result<i64, String> {
     let line = body.trim_end();
     let expression = line
@@ -25,7 +25,7 @@ pub fn evaluate(body: &str, arguments: &[i64]) -> Result<i64, String> {
     }
 }
 
-/// Parentheses and signs within each other.
+/// Maximum nesting depth of parentheses and signs.
 const DEEPEST: usize = 64;
 
 struct Reader<'a> {
@@ -35,7 +35,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The next character that is no blank, not yet taken.
+    /// The next character that is not blank, without consuming it.
     fn next(&mut self) -> Option<char> {
         while self.rest.next_if(|c| *c == ' ').is_some() {}
         self.rest.peek().copied()

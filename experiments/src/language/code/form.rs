@@ -1,4 +1,4 @@
-//! How a task is asked for, and what of the output is the program.
+//! How a task becomes a prompt, and which part of the output is the program.
 
 use std::sync::LazyLock;
 
@@ -9,23 +9,24 @@ use regex::Regex;
 /// Ways to ask for a program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
-    /// As the benchmarks' authors do: the code is continued (HumanEval), or the task stands after solved ones (MBPP).
+    /// As the authors of the benchmarks do: the model continues code (HumanEval), or the task follows solved ones
+    /// (MBPP).
     Completion {
-        /// Solved tasks that stand before one of MBPP.
+        /// Solved tasks that precede a task of MBPP.
         shots: Vec<CodeTask>,
     },
     /// As an instruction, with the LoRA-GA protocol's post-processing.
     Instruction,
 }
 
-/// What ends a completed function: the beginning of something else at the margin (arXiv 2107.03374, section 2.2).
+/// Ends a completed function: the start of something else without indentation (arXiv 2107.03374, section 2.2).
 const AFTER_FUNCTION: [&str; 5] = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"];
 
-/// What ends a program after solved tasks (arXiv 2108.07732, section 3.1).
+/// Ends a program after solved tasks (arXiv 2108.07732, section 3.1).
 const DONE: &str = "[DONE]";
 
 impl Form {
-    /// All that the model reads.
+    /// The whole prompt that the model reads.
     pub fn prompt(&self, task: &CodeTask) -> String {
         match (self, task.benchmark) {
             (Self::Instruction, Benchmark::HumanEval) => instruction(&task.prompt),
@@ -62,7 +63,7 @@ impl Form {
     }
 }
 
-/// A task of MBPP as its authors ask for it.
+/// The prompt of MBPP's authors for a task.
 fn expert(task: &CodeTask) -> String {
     format!(
         "You are an expert Python programmer, and here is your task: {}",
@@ -78,8 +79,8 @@ fn asked(task: &CodeTask) -> String {
     )
 }
 
-/// A task as an instruction: the parts of the LoRA-GA protocol's prompt, in words of our own. Its first two sentences are
-/// parted by a line break and a blank.
+/// A task as an instruction: the parts of the LoRA-GA protocol's prompt, in our own words. Its first two sentences are
+/// separated by a line break and a space.
 fn instruction(task: &str) -> String {
     format!(
         "Below is an instruction that describes a task.\n Write a response that appropriately completes the \
@@ -93,8 +94,8 @@ fn instruction(task: &str) -> String {
 static DOCUMENTATION: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"(?s)""".*?"""|'''.*?'''"#).expect("a valid pattern"));
 
-/// The LoRA-GA protocol's post-processing: fences, documentation and blank lines go, and each line is indented anew by 4
-/// spaces for each rank of its indentation. Whatever is not deeper than the first `def` has rank 0.
+/// The LoRA-GA protocol's post-processing: removes fences, docstrings and blank lines, and re-indents each line by 4
+/// spaces per indentation level. Lines that are not indented deeper than the first `def` have level 0.
 pub fn processed(output: &str) -> String {
     let text = output.replace("```", "").replace('\t', "    ");
     let text = DOCUMENTATION.replace_all(&text, "");

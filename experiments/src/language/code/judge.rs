@@ -1,4 +1,4 @@
-//! The verdict on a program: its own tests decide.
+//! The verdict on a program, by the task's own tests.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::sandbox::{Ended, Python};
 pub enum Runner {
     /// Python, in the sandbox.
     Python(Arc<Python>),
-    /// Nobody: the generated tasks' expressions are evaluated here.
+    /// No interpreter: the expressions of generated tasks are evaluated here.
     Expressions,
 }
 
 impl Runner {
-    /// How `completion` of `task` ends.
+    /// Runs `completion` of `task`.
     ///
     /// # Errors
-    /// A sandbox that cannot be made.
+    /// A sandbox that cannot be set up.
     pub fn run(&self, task: &CodeTask, completion: &str) -> Result<Ended, String> {
         match self {
             Self::Python(python) => python.run(&task.program(completion)),
@@ -104,7 +104,7 @@ impl Judge for Tests {
     }
 }
 
-/// pass@k of a task for each of `ks` beyond 1, as far as there are that many samples.
+/// pass@k of a task for each k above 1 in `ks` for which there are enough samples.
 pub fn further(ks: &[usize], samples: usize, passed: usize) -> Vec<Measure> {
     let of = |k: &usize| {
         Some(Measure {

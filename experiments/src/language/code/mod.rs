@@ -1,4 +1,4 @@
-//! Programs that a language model writes: how they are asked for, cut out of its output, run and counted.
+//! Programs written by a language model: prompts, extraction from the output, execution and counting.
 
 pub mod expression;
 pub mod form;

@@ -1,4 +1,5 @@
-//! Files of samples in HumanEval's own form, `task_id` and `completion` in JSON lines, which its checker reads too.
+//! Files of samples in HumanEval's own format (JSON lines with `task_id` and `completion`), which its checker reads
+//! too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde_json::json;
 use crate::language::evaluation::Answer;
 use crate::run::files::replace;
 
-/// Writes the samples of `answers` to the tasks of those names, in their order.
+/// Writes the samples in `answers`, one answer for each of `tasks`, in order.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -24,16 +25,16 @@ pub fn write(path: &Path, tasks: &[String], answers: &[Answer]) -> Result<(), St
     replace(path, lines.as_bytes())
 }
 
-/// The samples of a file by task, each task's in the file's order. `known` says which tasks there are.
+/// The samples of a file, grouped by task in the file's order. `known` tells whether a task exists.
 ///
 /// # Errors
-/// A file that cannot be read, a line without one of the fields, a task that is not known, no sample at all.
+/// A file that cannot be read, a line without one of the fields, an unknown task, a file without samples.
 pub fn read(path: &Path, known: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut samples: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for record in records::read(path).map_err(|e| e.to_string())? {
         let text = |name: &str| record.required(name).map_err(|e| e.to_string());
         let (mut task, completion) = (text("task_id")?, text("completion")?);
-        // MBPP's own names are numbers.
+        // In MBPP's own files, names are numbers.
         if !known(&task) && known(&format!("MBPP/{task}")) {
             task = format!("MBPP/{task}");
         }

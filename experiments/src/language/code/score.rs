@@ -1,4 +1,4 @@
-//! Samples that were written elsewhere, scored without a model: a lab that trains nothing.
+//! Scores samples that were generated elsewhere, without a model: a lab that trains nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::run::outcome::{Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Trial};
 
-/// The name of a file of samples, in place of a method.
+/// Stands in for the name of a method when a file of samples is scored.
 const SAMPLES: &str = "samples";
 
 /// Samples of one benchmark.
@@ -35,7 +35,7 @@ pub struct Sampled {
 
 /// Scores files of samples.
 pub struct ScoreLab {
-    /// What the program knows.
+    /// The program that the lab works for.
     pub program: Program,
     /// The file of samples and those of the tasks.
     pub files: Vec<PathBuf>,
@@ -72,11 +72,12 @@ impl ScoreLab {
         }
     }
 
-    /// The scored tasks of a set, written down as they come; those that are there already are not run again.
+    /// Scores the tasks of a set and writes each result as it arrives; tasks that are in the file already are not run
+    /// again.
     fn score(&self, set: &Sampled, path: &Path) -> Result<Vec<Answer>, RunError> {
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
         let lines = read_lines::<Answer>(path).map_err(RunError::Failed)?;
-        // A line that was torn is not gone on with.
+        // Removes an incomplete last line before more lines are appended.
         keep_lines(path, &lines).map_err(RunError::Failed)?;
         let by_index = |line: (String, Answer)| (line.1.index, line);
         let mut done: BTreeMap<usize, (String, Answer)> = lines.into_iter().map(by_index).collect();
@@ -107,7 +108,7 @@ impl ScoreLab {
                 done.insert(answer.index, (line, answer));
             }
         }
-        // They are on the disk before what is made of them.
+        // They must be on disk before anything is derived from them.
         file.sync().map_err(cannot_write)?;
         let lines: Vec<(String, Answer)> = done.into_values().collect();
         keep_lines(path, &lines).map_err(RunError::Failed)?;

@@ -1,5 +1,6 @@
-//! Beam search, with the bookkeeping of transformers' (`early_stopping=False`): several candidates a beam, finished texts
-//! compared by log-probability over length^length_penalty, an end once no running beam can beat the finished ones.
+//! Beam search with the bookkeeping of transformers (`early_stopping=False`): several candidates per beam; finished
+//! texts are compared by log-probability divided by length^length_penalty; the search ends once no running beam can
+//! beat the finished ones.
 
 use super::generator::Generator;
 use super::reading::Reading;
@@ -7,7 +8,7 @@ use super::rules;
 use super::settings::Generation;
 use super::text::cut;
 
-/// The score of what does not exist yet.
+/// The score of a beam that does not exist yet.
 const NOTHING: f32 = -1e9;
 
 /// The state of one prompt.
@@ -18,7 +19,7 @@ struct Search {
     finished: Vec<(Vec<u32>, f32)>,
 }
 
-/// One more token for one beam.
+/// A beam extended by one token.
 #[derive(Clone, Copy)]
 struct Candidate {
     beam: usize,
@@ -84,8 +85,8 @@ pub(super) fn search(
 }
 
 impl Search {
-    /// Takes up the candidates, best first; gives those that run on, `None` if the search is over. `length`: tokens
-    /// generated with the candidates' own.
+    /// Processes the candidates, best first, and returns those that continue, or `None` if the search is over.
+    /// `length`: number of generated tokens, including the candidates' own.
     fn advance(
         &mut self,
         generator: &Generator,
@@ -109,7 +110,7 @@ impl Search {
                     going_on.push(*candidate);
                 }
             } else if place < beams {
-                // Candidates beyond the first `beams` are there to run on, not to finish.
+                // Candidates beyond the first `beams` may continue but not finish.
                 let score = candidate.score / (length as f64).powf(settings.length_penalty) as f32;
                 let tokens = with_token();
                 let at = self.finished.partition_point(|(_, other)| *other >= score);

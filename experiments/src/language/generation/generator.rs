@@ -1,4 +1,4 @@
-//! Prompts to continuations: greedy or drawn. Beam search is in `beam`.
+//! Continues prompts, greedily or by sampling. Beam search is in `beam`.
 
 use backbones::lm::{Decoder, LmTokenizer};
 use burn::tensor::Device;
@@ -15,7 +15,7 @@ use super::{rules, sampling};
 pub struct Generator<'a> {
     /// The model, its adapter bound or merged.
     pub model: &'a Decoder,
-    /// Its tokenizer, if texts are asked for.
+    /// Its tokenizer, if texts are wanted.
     pub tokenizer: Option<&'a LmTokenizer>,
     /// Tokens that end a text.
     pub eos: &'a [u32],
@@ -26,19 +26,19 @@ pub struct Generator<'a> {
 /// One continuation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
-    /// Its tokens, the one that ended it included.
+    /// Its tokens, including the one that ended it.
     pub tokens: Vec<u32>,
     /// Its text without special tokens, up to the first stop text; empty without a tokenizer.
     pub text: String,
 }
 
 impl Generator<'_> {
-    /// Continues every prompt, all in one batch; a prompt that is done leaves the batch. `watch` gets the prompt's index
-    /// and the text that each token adds, as soon as it is certain (not with several beams).
+    /// Continues all prompts in one batch; a finished prompt leaves the batch. `watch` receives the index of the prompt
+    /// and the text that each token adds, as soon as that text is final (not with several beams).
     ///
     /// # Errors
-    /// Settings out of range, a prompt that is empty, too long for the model or not of its vocabulary, stop texts without
-    /// a tokenizer.
+    /// Settings out of range, a prompt that is empty, too long for the model or outside its vocabulary, stop texts
+    /// without a tokenizer.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -81,7 +81,7 @@ impl Generator<'_> {
                 ));
             }
             let length = prompt.len() + settings.max_new_tokens;
-            // The last token is never read.
+            // The last token is not fed to the model.
             if config.learned_positions && length - 1 > config.max_positions {
                 return Err(format!(
                     "prompt {index} has {} tokens and max_new_tokens is {}, but this model has positions for {} tokens",
@@ -105,7 +105,7 @@ impl Generator<'_> {
             .iter()
             .map(|_| self.tokenizer.map(|tokenizer| Growing::new(tokenizer, &settings.stop)))
             .collect();
-        // One source a prompt: what is drawn does not depend on its neighbours in the batch.
+        // One random source per prompt: samples do not depend on the other prompts in the batch.
         let seeds = (0..prompts.len() as u64).map(|index| settings.seed.wrapping_add(index));
         let mut randoms: Vec<StdRng> = seeds.map(StdRng::seed_from_u64).collect();
         let mut active: Vec<usize> = (0..prompts.len()).collect();

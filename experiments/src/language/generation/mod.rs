@@ -1,6 +1,6 @@
 //! Text from a language model: prompts in batches of unequal length, greedy, sampled or by beam search.
 //!
-//! Rules and their order are those of transformers' `generate`, so that the same settings give the same tokens.
+//! The rules and their order are those of `generate` in transformers, so that the same settings give the same tokens.
 
 pub mod beam;
 pub mod generator;

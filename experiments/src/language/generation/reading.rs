@@ -1,4 +1,4 @@
-//! A batch of texts that a decoder is reading, and the logits after their last tokens.
+//! A batch of texts that is fed to a decoder, and the logits after their last tokens.
 
 use backbones::lm::{Cache, Decoder, Layout, Side};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -9,15 +9,15 @@ pub struct Reading<'a> {
     device: Device,
     cache: Cache,
     texts: Vec<Vec<u32>>,
-    /// Tokens that each text began with.
+    /// Number of prompt tokens of each text.
     prompts: Vec<usize>,
-    /// Room for so many tokens a text.
+    /// Capacity in tokens per text.
     capacity: usize,
 }
 
 impl<'a> Reading<'a> {
-    /// Reads `texts`, none of them empty; gives the logits `[texts · vocab]` after the last token of each. `more`: tokens
-    /// that each may still get.
+    /// Feeds `texts`, none of them empty, to the model; also returns the logits `[texts · vocab]` after the last token
+    /// of each. `more`: number of tokens that may still be added to each.
     pub fn start(model: &'a Decoder, texts: Vec<Vec<u32>>, more: usize, device: &Device) -> (Self, Vec<f32>) {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let mut reading = Self {
@@ -37,14 +37,14 @@ impl<'a> Reading<'a> {
         &self.texts
     }
 
-    /// Adds one token to each text; gives the logits after it.
+    /// Adds one token to each text and returns the logits after it.
     pub fn next(&mut self, tokens: &[u32]) -> Vec<f32> {
         for (text, token) in self.texts.iter_mut().zip(tokens) {
             text.push(*token);
         }
         let mut switches = self.model.config().ropes.iter().filter_map(|rope| rope.switches_at());
         if switches.any(|length| self.texts.iter().any(|text| text.len() - 1 == length)) {
-            // What was kept of this text was computed with other frequencies (LongRoPE).
+            // The cached keys of this text were computed with other frequencies (LongRoPE).
             return self.read_all();
         }
         let ids = self.tensor(tokens, tokens.len(), 1);
@@ -80,7 +80,7 @@ impl<'a> Reading<'a> {
     fn logits(&mut self, ids: Tensor<2, Int>, layout: &Layout) -> Vec<f32> {
         let tokens = layout.tokens();
         let hidden = self.model.hidden(ids, layout, Some(&mut self.cache));
-        // Only the last token's are asked for.
+        // Only the logits of the last token are needed.
         let logits = self.model.logits(hidden.narrow(1, tokens - 1, 1));
         logits
             .into_data()

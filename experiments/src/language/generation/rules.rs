@@ -1,11 +1,11 @@
-//! What is changed in the scores of the next token because of the text before it.
+//! Changes to the scores of the next token that depend on the text before it.
 
 use std::collections::BTreeSet;
 
 use super::settings::Generation;
 
-/// Applies the repetition penalty (arXiv 1909.05858, section 4.1), then bans what would repeat an n-gram. `text`: prompt
-/// and what was generated; `scores`: one for each token of the vocabulary, logits or log-probabilities.
+/// Applies the repetition penalty (arXiv 1909.05858, section 4.1), then bans tokens that would repeat an n-gram.
+/// `text`: the prompt and the generated tokens; `scores`: logits or log-probabilities of the vocabulary.
 pub fn apply(settings: &Generation, text: &[u32], scores: &mut [f32]) {
     if settings.repetition_penalty != 1.0 {
         let penalty = settings.repetition_penalty as f32;

@@ -5,8 +5,8 @@ use rand::rngs::StdRng;
 
 use super::settings::Generation;
 
-/// The next token: the likeliest one at temperature 0, otherwise drawn after temperature, top-k and top-p (nucleus
-/// sampling, arXiv 1904.09751), in that order. `scores`: a logit for each token.
+/// The next token: the most likely one at temperature 0; otherwise sampled after applying temperature, top-k and top-p
+/// (nucleus sampling, arXiv 1904.09751), in that order. `scores`: one logit per token.
 pub fn choose(settings: &Generation, scores: &[f32], random: &mut StdRng) -> u32 {
     if settings.temperature == 0.0 {
         return likeliest(scores);
@@ -33,10 +33,11 @@ pub fn choose(settings: &Generation, scores: &[f32], random: &mut StdRng) -> u32
     kept[kept.len() - 1].0
 }
 
-/// Leaves the likeliest tokens: the first, and others as long as those before them have less than `top_p` of all.
+/// Keeps the most likely tokens: the first one, and further ones as long as the tokens before them have less than
+/// `top_p` of the total probability.
 fn nucleus(kept: &mut Vec<(u32, f64)>, top_p: f64) {
     let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-    // Tokens below this together have less than 1 - top_p: most of a large vocabulary need not be sorted.
+    // All tokens below this value together have less than 1 - top_p, so most of a large vocabulary need not be sorted.
     let least = (1.0 - top_p) * total / kept.len() as f64;
     kept.retain(|(_, weight)| *weight >= least);
     kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -50,7 +51,7 @@ fn nucleus(kept: &mut Vec<(u32, f64)>, top_p: f64) {
     kept.truncate(count);
 }
 
-/// The token with the largest score, the first of several.
+/// The token with the largest score; the first one in case of ties.
 pub fn likeliest(scores: &[f32]) -> u32 {
     let mut best = 0;
     for (token, score) in scores.iter().enumerate() {

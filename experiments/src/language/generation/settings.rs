@@ -6,25 +6,26 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Generation {
-    /// Tokens after the prompt, at most.
+    /// Maximum tokens after the prompt.
     pub max_new_tokens: usize,
     /// Beams; 1 for none.
     pub num_beams: usize,
-    /// Exponent of the length that a beam's score is divided by.
+    /// A beam's score is divided by its length raised to this power.
     pub length_penalty: f64,
-    /// Logits are divided by this before a token is drawn; 0 takes the likeliest token instead.
+    /// Logits are divided by this before sampling; 0 takes the most likely token instead.
     pub temperature: f64,
-    /// Draw among so many likeliest tokens; 0 for all.
+    /// Sample only from this many most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Draw among the likeliest tokens that together have this probability; 1 for all.
+    /// Sample only from the most likely tokens whose total probability reaches this value; 1 for all.
     pub top_p: f64,
-    /// Positive logits of tokens that the text has are divided by this, negative ones multiplied; 1 for none.
+    /// Positive logits of tokens that the text already contains are divided by this, negative ones multiplied; 1 for no
+    /// penalty.
     pub repetition_penalty: f64,
-    /// No sequence of so many tokens occurs twice; 0 to let it.
+    /// No sequence of this many tokens is repeated; 0 for no such limit.
     pub no_repeat_ngram_size: usize,
     /// Texts that end the generation; they are cut off.
     pub stop: Vec<String>,
-    /// Seed of the drawing.
+    /// Seed for sampling.
     pub seed: u64,
 }
 
@@ -48,7 +49,7 @@ impl Default for Generation {
 
 impl Generation {
     /// # Errors
-    /// A value out of its range, by the name of its field.
+    /// A field whose value is out of range, by name.
     pub fn check(&self) -> Result<(), String> {
         let wrong = |field: &str, value: &dyn std::fmt::Display, range: &str| {
             Err(format!("{field} is {value}; expected {range}"))

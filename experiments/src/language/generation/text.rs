@@ -1,4 +1,4 @@
-//! Tokens that arrive one by one, as text: for the terminal, and for texts that end a generation.
+//! Turns tokens that arrive one by one into text, for the terminal and to detect stop texts.
 
 use backbones::lm::LmTokenizer;
 
@@ -10,17 +10,17 @@ pub struct Growing<'a> {
     shown: usize,
 }
 
-/// What the last token brought.
+/// The effect of the last token.
 #[derive(Debug, PartialEq)]
 pub struct Piece {
-    /// Text that is certain now and was not before.
+    /// Text that has become final.
     pub fresh: String,
     /// True if a stop text ended the generation.
     pub stopped: bool,
 }
 
 impl<'a> Growing<'a> {
-    /// Nothing yet.
+    /// An empty text.
     pub fn new(tokenizer: &'a LmTokenizer, stop: &'a [String]) -> Self {
         Self {
             tokenizer,
@@ -33,7 +33,7 @@ impl<'a> Growing<'a> {
     /// Adds a token.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// An error of the tokenizer.
     pub fn push(&mut self, token: u32) -> Result<Piece, String> {
         self.tokens.push(token);
         let text = self.tokenizer.decode(&self.tokens, true)?;
@@ -41,7 +41,8 @@ impl<'a> Growing<'a> {
             let fresh = self.show(&text, at);
             return Ok(Piece { fresh, stopped: true });
         }
-        // Bytes in a row are one text or none: one more can still make replacement characters of them all.
+        // Consecutive byte tokens form text only together: another byte can still turn all of them into replacement
+        // characters.
         let open = self
             .tokens
             .iter()
@@ -59,10 +60,10 @@ impl<'a> Growing<'a> {
         })
     }
 
-    /// The end: what was held back.
+    /// Ends the text and returns what was held back.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// An error of the tokenizer.
     pub fn finish(&mut self) -> Result<String, String> {
         let text = self.tokenizer.decode(&self.tokens, true)?;
         let end = first_stop(&text, self.stop).unwrap_or(text.len());
@@ -79,7 +80,7 @@ impl<'a> Growing<'a> {
 /// Text of tokens up to the first stop text.
 ///
 /// # Errors
-/// What the tokenizer says.
+/// An error of the tokenizer.
 pub fn cut(tokenizer: &LmTokenizer, tokens: &[u32], stop: &[String]) -> Result<String, String> {
     let mut text = tokenizer.decode(tokens, true)?;
     if let Some(at) = first_stop(&text, stop) {
@@ -92,7 +93,8 @@ fn first_stop(text: &str, stop: &[String]) -> Option<usize> {
     stop.iter().filter_map(|stop| text.find(stop)).min()
 }
 
-/// Bytes of `text` that no later token can change: not an unfinished character, not the beginning of a stop text.
+/// Number of bytes of `text` that no later token can change, without an unfinished character or the start of a stop
+/// text.
 fn certain(text: &str, stop: &[String]) -> usize {
     let whole = text.trim_end_matches('\u{fffd}').len();
     let begins = |at: &usize| stop.iter().any(|stop| stop.starts_with(&text[*at..whole]));
@@ -127,7 +129,7 @@ mod tests {
         let smile = ["<0xF0>", "<0x9F>", "<0x99>", "<0x82>"];
         for (tokens, shown) in [
             ([&smile[..], &["c", "▁cat"][..]].concat(), "🙂c cat"),
-            // One byte more makes replacement characters of them all.
+            // One more byte turns all of them into replacement characters.
             ([&smile[..], &["<0xE9>", "c", "at"][..]].concat(), "�����cat"),
             ([&["c"][..], &smile[..3]].concat(), "c���"),
         ] {

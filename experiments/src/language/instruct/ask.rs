@@ -1,11 +1,11 @@
-//! Questions and conversations as the model reads them.
+//! Turns questions and conversations into prompts.
 
 use backbones::lm::LmTokenizer;
 use backbones::lm::chat_template::{ChatError, Conversation, prompt};
 use datasets::language::Template;
 use serde_json::json;
 
-/// Puts what is asked into the form that the model was trained on.
+/// Turns questions into prompts of the form that the model was trained on.
 pub struct Asker {
     template: Template,
     tokenizer: Option<LmTokenizer>,
@@ -17,7 +17,7 @@ impl Asker {
         Self { template, tokenizer }
     }
 
-    /// All that the model reads before the answer to the last of `asked`, the turns before it answered with `answered`.
+    /// The prompt for the answer to the last of `asked`; `answered` has the answers to the turns before it.
     ///
     /// # Errors
     /// A model without a chat template, or one that is malformed.
@@ -51,7 +51,7 @@ fn chat(tokenizer: &LmTokenizer, asked: &[String], answered: &[&str]) -> Result<
         ChatError::NoTemplate => format!("{error}; choose another --template, or another model"),
         other => other.to_string(),
     })?;
-    // The tokenizer puts these before every text: the template's would be a second time.
+    // The tokenizer prepends these tokens to every text; the template would prepend them a second time.
     let encoded = tokenizer.encoded("", true)?;
     let first = tokenizer.decode(&encoded.ids[..encoded.before], false)?;
     Ok(text.strip_prefix(&first).map_or(text.clone(), String::from))

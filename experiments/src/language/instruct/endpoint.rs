@@ -1,4 +1,5 @@
-//! A judge behind an OpenAI-compatible endpoint: one question, one answer, asked again where the way to it is bad.
+//! A judge behind an OpenAI-compatible endpoint: one question, one answer, with retries after failures of the
+//! connection.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -15,17 +16,17 @@ pub struct Access {
     pub url: String,
     /// Model.
     pub model: String,
-    /// Key, if the endpoint wants one.
+    /// API key, if the endpoint needs one.
     pub key: Option<String>,
-    /// Questions are asked so many times more.
+    /// Number of retries.
     pub retries: usize,
-    /// Seconds before the second time; doubled each time.
+    /// Seconds before the first retry; doubled for each further one.
     pub wait: f64,
-    /// Seconds that an answer may take.
+    /// Timeout of an answer, seconds.
     pub timeout: f64,
 }
 
-/// Environment variables that may hold the key, the first one found.
+/// Environment variables for the key; the first one that is set is used.
 pub const KEYS: [&str; 2] = ["JUDGE_API_KEY", "OPENAI_API_KEY"];
 
 /// Tokens that a judge wrote and read.
@@ -44,18 +45,18 @@ pub struct Endpoint {
     used: Mutex<Usage>,
 }
 
-/// The longest pause between two tries.
+/// Longest pause between two tries, seconds.
 const LONGEST: f64 = 60.0;
-/// What a judge may write.
+/// Maximum tokens that a judge may write.
 const MOST_TOKENS: u32 = 2048;
-/// Bytes of an answer that are read.
+/// Maximum bytes of an answer that are read.
 const MOST_BYTES: u64 = 4 << 20;
 
 /// Why there is no answer.
 enum Failure {
-    /// It may be better the next time, after so many seconds if the server says so.
+    /// Worth a retry, after this many seconds if the server says so.
     Again(String, Option<f64>),
-    /// It will not.
+    /// Not worth a retry.
     Never(String),
 }
 
@@ -63,7 +64,7 @@ impl Endpoint {
     /// A judge at `access`.
     ///
     /// # Errors
-    /// An address that is none, or one elsewhere without a key.
+    /// An invalid address, or an address on another machine without a key.
     pub fn new(access: Access) -> Result<Self, String> {
         let here = ["http://127.", "http://localhost", "http://[::1]"];
         let (local, http) = (
@@ -90,7 +91,7 @@ impl Endpoint {
         }
         let timeout = Some(Duration::from_secs_f64(access.timeout));
         let config = Agent::config_builder()
-            // The key is for this address alone.
+            // The key must not be sent anywhere else.
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("wegeft/", env!("CARGO_PKG_VERSION")))
@@ -113,7 +114,7 @@ impl Endpoint {
         *self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// What the judge says to `question`.
+    /// The judge's answer to `question`.
     ///
     /// # Errors
     /// The last failure, after all tries.

@@ -1,4 +1,4 @@
-//! Grades and comparisons: what a judge said of each answer, a JSON line each, gone on with where they end.
+//! Grades and comparisons: a judge's reply about each answer, one JSON line each. An existing file is continued.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::cli::output::tell;
 use crate::run::files::{Line, keep_lines, read_lines};
 use crate::run::outcome::RunError;
 
-/// What a judge is asked of one answer.
+/// A question to a judge about one answer.
 #[derive(Debug, Clone)]
 pub struct Asking {
-    /// Names it in the file: a question's number and turn, or the order of two answers.
+    /// Its key in the file: a question's number and turn, or the order of two answers.
     pub key: String,
     /// The judge's system message.
     pub system: String,
@@ -26,18 +26,18 @@ pub struct Asking {
     pub question: String,
 }
 
-/// What it said: a line of the file.
+/// A judgement: one line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
-    /// Of what.
+    /// Key of the question.
     pub key: String,
-    /// By whom.
+    /// Name of the judge.
     pub judge: String,
-    /// All that the judge was asked.
+    /// The whole question to the judge.
     pub question: String,
-    /// All that it said.
+    /// The judge's whole reply.
     pub reply: String,
-    /// The grade that it named; null if it named none.
+    /// The grade in the reply; null if there is none.
     pub score: Option<f64>,
 }
 
@@ -45,21 +45,22 @@ pub struct Judgement {
 pub struct Grader {
     /// The judge.
     pub endpoint: Endpoint,
-    /// How it is asked.
+    /// Prompts for the judge.
     pub prompts: JudgePrompts,
-    /// Questions at a time.
+    /// Questions to ask in parallel.
     pub parallel: usize,
-    /// Dollars for a million tokens read and written.
+    /// Price in dollars per million tokens read and written.
     pub price: Option<[f64; 2]>,
     /// Stops it.
     pub interrupter: Interrupter,
 }
 
-/// Tries to get a grade out of a judge that answers without one.
+/// How many times a judge is asked if its reply has no grade.
 const TRIES: usize = 2;
 
 impl Grader {
-    /// The grades of `asked` by their keys, which `grade` finds in what the judge says; written to `path` as they come.
+    /// The grades of `asked` by key. `grade` extracts a grade from a reply. Judgements are written to `path` as they
+    /// arrive.
     ///
     /// # Errors
     /// An interruption, a judge that does not answer, a file that cannot be written.
@@ -72,7 +73,7 @@ impl Grader {
         let failed = RunError::Failed;
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
         let mut lines: Vec<Line<Judgement>> = read_lines(path).map_err(failed)?;
-        // What was said of another answer, or by another judge, is not of this one.
+        // Judgements of other answers or by other judges do not count.
         lines.retain(|(_, said)| {
             let of = |asking: &&Asking| asking.key == said.key && asking.question == said.question;
             said.judge == self.endpoint.model() && asked.iter().any(|asking| of(&asking))
@@ -105,7 +106,7 @@ impl Grader {
                         file.write_line(&line).map_err(cannot_write)?;
                         lines.push((line, said));
                     }
-                    // What the others said is kept all the same.
+                    // The other replies are kept nevertheless.
                     Err(message) => failure = Some(message),
                 }
             }
@@ -138,7 +139,7 @@ impl Grader {
         })
     }
 
-    /// What it came to so far.
+    /// Progress and cost so far.
     fn describe(&self, asked: usize) -> String {
         let used = self.endpoint.used();
         let mut text = format!(
@@ -155,7 +156,7 @@ impl Grader {
     }
 }
 
-/// The mean of the grades that there are, and how many are missing.
+/// The mean of the available grades, and the number of missing ones.
 pub fn mean<'a>(grades: impl Iterator<Item = &'a Option<f64>>) -> (Option<f64>, usize) {
     let (mut sum, mut count, mut missing) = (0.0, 0, 0);
     for grade in grades {
@@ -170,13 +171,13 @@ pub fn mean<'a>(grades: impl Iterator<Item = &'a Option<f64>>) -> (Option<f64>, 
 static GRADE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[\[(\d+(?:\.\d+)?)\]\]").expect("a valid pattern"));
 static BARE_GRADE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[(\d+(?:\.\d+)?)\]").expect("a valid pattern"));
 
-/// A grade from 1 to 10 in double brackets, or in single ones where there are none.
+/// A grade from 1 to 10 in double brackets, or in single brackets if there are no double ones.
 pub fn grade(reply: &str) -> Option<f64> {
     let found = GRADE.captures(reply).or_else(|| BARE_GRADE.captures(reply))?;
     found[1].parse().ok().filter(|grade| (0.0..=10.0).contains(grade))
 }
 
-/// The last of `[[A]]`, `[[B]]` and `[[C]]`: 0, 1 and a half.
+/// The last of `[[A]]`, `[[B]]` and `[[C]]`, as 0, 1 or 0.5.
 pub fn preference(reply: &str) -> Option<f64> {
     let verdicts = [("[[A]]", 0.0), ("[[B]]", 1.0), ("[[C]]", 0.5)];
     let found = verdicts

@@ -1,9 +1,11 @@
-//! The length-controlled win rate of AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475): a logistic model of the preference by
-//! who wrote, how much longer it is and how hard the instruction is; the rate is what it predicts at equal length.
+//! The length-controlled win rate of AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475): a logistic model of the
+//! preference, with terms for the author, the difference in length and the difficulty of the instruction; the rate is
+//! the model's prediction at equal length.
 //!
-//! As in AlpacaEval's own code: an L1 penalty whose strength is chosen by cross-validation over 5 folds of instructions, no
-//! intercept besides the model's own term. With the authors' file of baselines of unnatural length (df_gamed.csv), the model
-//! has the term of the instruction's difficulty and these baselines weigh 0.2; without, it has the other two terms.
+//! As in AlpacaEval's own code: an L1 penalty whose strength is chosen by cross-validation over 5 folds of
+//! instructions, no intercept besides the author's term. With the authors' file of baselines of unnatural length
+//! (df_gamed.csv), the logistic model has the term for the instruction's difficulty, and these baselines get a weight
+//! of 0.2; without it, it has only the other two terms.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,22 +17,22 @@ use datasets::language::records;
 pub struct Compared {
     /// Number of the instruction in the benchmark.
     pub index: usize,
-    /// 1 if the model's answer is preferred, 0 if the baseline's is, between them if it is not certain.
+    /// 1 if the model's answer is preferred, 0 if the baseline's is; between them if the judge is uncertain.
     pub preference: f64,
     /// Characters of the baseline's answer.
     pub baseline: usize,
-    /// Characters of the model's.
+    /// Characters of the model's answer.
     pub length: usize,
 }
 
-/// The authors' comparisons of baselines told to be longer or shorter.
+/// The authors' comparisons with baselines that were asked for longer or shorter answers.
 #[derive(Debug, Clone, Default)]
 pub struct Gamed {
     rows: Vec<Row>,
     difficulty: BTreeMap<usize, f64>,
 }
 
-/// A row of the model: its terms, the preference, its weight.
+/// A row of the logistic model: its terms, the preference, its weight.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     terms: [f64; 3],
@@ -76,7 +78,7 @@ impl Gamed {
     }
 }
 
-/// The rate, percent; `None` of fewer than two comparisons.
+/// The rate in percent; `None` for fewer than two comparisons.
 ///
 /// # Errors
 /// An instruction of unknown difficulty.
@@ -118,14 +120,14 @@ fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The model of the penalty that predicts held-out rows best.
+/// The logistic model whose penalty predicts held-out rows best.
 fn chosen(rows: &[Row]) -> [f64; 3] {
     let strengths = (0..10).map(|i| 10f64.powf(-4.0 + 8.0 * f64::from(i) / 9.0));
     let folds = FOLDS.min(rows.len());
     let mut best = (f64::INFINITY, 1.0);
     for strength in strengths {
         let losses = (0..folds).map(|fold| {
-            // As scikit-learn deals groups of one size out: from the last one on.
+            // scikit-learn assigns groups of equal size to folds starting with the last group.
             let held = |at: usize| (rows.len() - 1 - at) % folds == fold;
             let part = |wanted: bool| -> Vec<Row> {
                 let of_part = rows.iter().enumerate().filter(|(at, _)| held(*at) == wanted);
@@ -152,8 +154,8 @@ fn loss(row: &Row, model: &[f64; 3]) -> f64 {
     -(row.preference * p.ln() + (1.0 - row.preference) * (1.0 - p).ln())
 }
 
-/// The least of |model| + `strength` · weighted loss: coordinate by coordinate, each by Newton steps that are halved until
-/// they help.
+/// Minimizes |model| + `strength` · weighted loss by coordinate descent with Newton steps, halved until they reduce the
+/// objective.
 fn fitted(rows: &[Row], strength: f64) -> [f64; 3] {
     let mut model = [0.0f64; 3];
     let objective = |model: &[f64; 3]| {
@@ -170,7 +172,7 @@ fn fitted(rows: &[Row], strength: f64) -> [f64; 3] {
                 slope += strength * row.weight * (p - row.preference) * row.terms[at];
                 curve += strength * row.weight * p * (1.0 - p) * row.terms[at] * row.terms[at];
             }
-            // The Newton step, shrunk towards 0 by the penalty.
+            // The Newton step, shrunk towards 0 by the L1 penalty.
             let aim = model[at] - slope / curve;
             let shrunk = aim.signum() * (aim.abs() - 1.0 / curve).max(0.0);
             let mut step = shrunk - model[at];
@@ -196,7 +198,7 @@ fn fitted(rows: &[Row], strength: f64) -> [f64; 3] {
 mod tests {
     use super::*;
 
-    /// Answers of which every second one is as long as the baseline's; the others win by their length alone.
+    /// Every second answer is as long as the baseline's; the others win by their length alone.
     fn by_length(count: usize) -> Vec<Compared> {
         let of = |index: usize| Compared {
             index,
@@ -246,7 +248,7 @@ mod tests {
             }
         }
         assert_eq!(model[1], 0.0);
-        // With a strong penalty nothing is left.
+        // A strong penalty sets everything to 0.
         assert_eq!(fitted(&rows, 1e-4), [0.0; 3]);
     }
 }

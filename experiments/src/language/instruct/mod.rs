@@ -1,4 +1,4 @@
-//! Instruction following: how questions are asked, what a program verifies, and what a judge elsewhere is asked.
+//! Instruction following: prompts, instructions that a program verifies, and questions to an external judge.
 
 pub mod ask;
 pub mod endpoint;

@@ -1,4 +1,4 @@
-//! The benchmarks' own files of answers, the judgement of them, and judgements that were made elsewhere.
+//! The benchmarks' own answer files, their judgement, and judgements that were made elsewhere.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::language::evaluation::Answer;
 use crate::run::files::replace;
 use crate::run::outcome::RunError;
 
-/// The name of the model whose answers lie in `folder`: its method, with the seed where there are several.
+/// The name of the model whose answers are in `folder`: its method, with the seed if there are several.
 pub fn model_name(folder: &Path) -> String {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match (name(folder), folder.parent()) {
@@ -62,7 +62,7 @@ pub fn alpaca_eval(path: &Path, asked: &[Baseline], answers: &[Answer], model: &
     write(path, &text)
 }
 
-/// Writes a file of answers as FastChat has it.
+/// Writes an answer file in FastChat's format.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -88,7 +88,7 @@ pub fn mt_bench(path: &Path, asked: &[Conversation], answers: &[Answer], model: 
     write(path, &lines.collect::<String>())
 }
 
-/// What the model said in each turn.
+/// The model's answer in each turn.
 fn turns(answer: &Answer) -> Vec<&str> {
     let second = answer.follow_up.as_ref().map(|turn| turn.output.trim());
     std::iter::once(answer.output.trim()).chain(second).collect()
@@ -139,7 +139,7 @@ pub fn grade_turns(
     Ok(turn_scores(&grader.grades(path, &askings, grade)?))
 }
 
-/// The means of grades by `question/turn`: of all, of the first turns, of the second.
+/// The means of the grades, keyed by `question/turn`: over all, over the first turns, over the second turns.
 fn turn_scores(grades: &BTreeMap<String, Option<f64>>) -> Aftermath {
     let of = |turn: &str| {
         mean(
@@ -254,7 +254,7 @@ impl Elsewhere {
     /// Reads the file.
     ///
     /// # Errors
-    /// A file that cannot be read, or that is neither.
+    /// A file that cannot be read, or that has neither format.
     pub fn read(path: &Path) -> Result<Self, String> {
         let records = records::read(path).map_err(|e| e.to_string())?;
         let known =
@@ -270,7 +270,7 @@ impl Elsewhere {
         }
     }
 
-    /// The judgements of `model`: those that name it, or all where none names another.
+    /// The judgements of `model`: those that name it, or all if none of them names another model.
     fn of<'a>(&'a self, model: &'a str, name: &'a str) -> impl Iterator<Item = &'a records::Record> {
         self.records.iter().filter(move |record| {
             let named = record.value(name).and_then(Value::as_str);
@@ -295,7 +295,7 @@ impl Elsewhere {
             let score = record.value("score").and_then(Value::as_f64);
             let score = score.ok_or_else(|| failed("field 'score' is not a number".into()))?;
             let turn = record.value("turn").and_then(Value::as_u64).unwrap_or(1);
-            // FastChat writes -1 where the judge named no grade.
+            // FastChat writes -1 if the judge gave no grade.
             grades.insert(format!("{id}/{turn}"), (score >= 0.0).then_some(score));
         }
         match grades.is_empty() {
@@ -306,7 +306,8 @@ impl Elsewhere {
         }
     }
 
-    /// Preferences of AlpacaEval: 1 for the baseline, 2 for the model, between them if it is not certain, 0 for a tie.
+    /// Preferences of AlpacaEval: 1 for the baseline, 2 for the model, between them if the judge is uncertain, 0 for a
+    /// tie.
     ///
     /// # Errors
     /// An annotation of an unknown instruction, a preference out of range, no annotation of this model.

@@ -1,14 +1,14 @@
-//! What a judge is asked, in the form of FastChat's judge_prompts.jsonl, whose file can be given instead of the wording here.
+//! Prompts for a judge, in the format of FastChat's judge_prompts.jsonl. FastChat's file can replace the wording here.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use datasets::language::records;
 
-/// The wording that is used where no file is given: this project's own.
+/// This project's own wording, used if no file is given.
 const OWN: &str = include_str!("judge_prompts.jsonl");
 
-/// Names of the prompts that are needed, as FastChat has them, and what each is filled with.
+/// FastChat's names of the prompts that are needed, and the fields of each.
 const NEEDED: [(&str, &[&str]); 5] = [
     ("single-v1", &["question", "answer"]),
     ("single-math-v1", &["question", "ref_answer_1", "answer"]),
@@ -35,10 +35,10 @@ const NEEDED: [(&str, &[&str]); 5] = [
 pub struct JudgePrompts(BTreeMap<String, (String, String)>);
 
 impl JudgePrompts {
-    /// The prompts of `path`; where there is no file, or it lacks one, this project's own.
+    /// The prompts in `path`; this project's own if there is no file or if the file lacks one.
     ///
     /// # Errors
-    /// A file that cannot be read, a prompt that lacks a field or asks for something unknown.
+    /// A file that cannot be read, a prompt that lacks a field or has an unknown field.
     pub fn read(path: Option<&Path>) -> Result<Self, String> {
         let mut prompts = BTreeMap::new();
         for line in OWN.lines() {
@@ -50,7 +50,7 @@ impl JudgePrompts {
         for record in records::read(path).map_err(|e| e.to_string())? {
             let text = |name: &str| record.required(name).map_err(|e| e.to_string());
             let (name, system, template) = (text("name")?, text("system_prompt")?, text("prompt_template")?);
-            // FastChat's file holds prompts for other uses too.
+            // FastChat's file contains prompts for other purposes too.
             let Some((_, fields)) = NEEDED.iter().find(|(needed, _)| *needed == name) else {
                 continue;
             };
@@ -64,14 +64,14 @@ impl JudgePrompts {
     /// System message and question of the prompt `name`, filled with `values`.
     ///
     /// # Errors
-    /// A field that `values` lack.
+    /// A field that is not in `values`.
     pub fn filled(&self, name: &str, values: &[(&str, &str)]) -> Result<(String, String), String> {
         let (system, template) = self.0.get(name).ok_or_else(|| format!("no judge prompt '{name}'"))?;
         Ok((system.clone(), filled(template, values)?))
     }
 }
 
-/// `template` with each `{field}` replaced; doubled braces are one.
+/// `template` with each `{field}` replaced; double braces become single ones.
 fn filled(template: &str, values: &[(&str, &str)]) -> Result<String, String> {
     let (mut text, mut rest) = (String::new(), template);
     while let Some(at) = rest.find(['{', '}']) {

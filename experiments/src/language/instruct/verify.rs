@@ -1,4 +1,4 @@
-//! Instructions that a program verifies, and questions that are only written down.
+//! Instructions that a program verifies, and questions whose answers are only saved.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn verdict(output: &str, correct: bool) -> Verdict {
     }
 }
 
-/// A prompt of IFEval: right if every instruction is followed strictly.
+/// A prompt of IFEval: correct if every instruction is followed strictly.
 struct Verifiable(Prompt);
 
 impl Judge for Verifiable {
@@ -95,7 +95,7 @@ impl Judge for Rules {
     }
 }
 
-/// A question that a judge elsewhere grades, with the turn that follows it.
+/// A question that an external judge grades, with its second turn.
 struct Written {
     gold: String,
     temperature: Option<f64>,
@@ -166,7 +166,7 @@ pub fn sample(instructions: impl Iterator<Item = Instructed>, asker: &Asker) -> 
     asked.collect()
 }
 
-/// A prompt that is answered and written down; `gold` is what it is compared with.
+/// A prompt whose answer is only saved; `gold` is the reference for it.
 ///
 /// # Errors
 /// As [`Asker::prompt`].
@@ -184,7 +184,7 @@ pub fn written(instruction: String, gold: String, asker: &Arc<Asker>) -> Result<
     })
 }
 
-/// A question of MT-Bench, its second turn after the first.
+/// A question of MT-Bench with both turns.
 ///
 /// # Errors
 /// As [`Asker::prompt`].

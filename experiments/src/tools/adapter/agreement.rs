@@ -1,4 +1,4 @@
-//! Whether a merged model does what the adapted one does, tried before it is written.
+//! Checks, before a merged model is written, that it computes the same as the adapted one.
 
 use backbones::Vit;
 use backbones::lm::{Decoder, Layout, Precision};
@@ -6,11 +6,11 @@ use burn::tensor::Device;
 use burn::tensor::{Int, Tensor, TensorData};
 use wegeft::Adapted;
 
-/// Greatest difference of an output, relative to the greatest output, that rounding explains: of f32 weights.
+/// Greatest difference of an output, relative to the greatest output, that rounding explains for f32 weights.
 const EXACT: f64 = 1e-3;
-/// The same where merged weights are rounded to half precision.
+/// The same for merged weights that are rounded to half precision.
 const ROUNDED: f64 = 0.1;
-/// Tokens of the text that is tried.
+/// Number of tokens in the test text.
 const TOKENS: usize = 16;
 
 /// Compares a merged vision transformer with the adapted one, on an image of waves.
@@ -67,7 +67,7 @@ fn compare([adapted, merged]: [Vec<f64>; 2], bound: f64) -> Result<(), String> {
         difference if difference.is_nan() || most.is_nan() => f64::NAN,
         difference => most.max(difference),
     });
-    // NaN is no agreement either.
+    // NaN does not count as agreement either.
     match adapted.len() == merged.len() && difference <= bound * greatest.max(f64::MIN_POSITIVE) {
         true => Ok(()),
         false => Err(format!(

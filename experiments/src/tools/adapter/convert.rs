@@ -1,4 +1,4 @@
-//! `adapter export-lora` and `adapter convert`: the same adapter, or the nearest, in another method's form.
+//! `adapter export-lora` and `adapter convert`: the same adapter, or the nearest one, in the form of another method.
 
 use std::path::Path;
 

@@ -47,7 +47,7 @@ pub fn diff(first: &Path, second: &Path, backbone: Option<&str>, device: &Device
     compare("change of weight", &changed(first)?, &changed(second)?)
 }
 
-/// What the adapter adds to each weight of `before` that it acts on.
+/// The residual that the adapter adds to each weight of `before` on which it acts.
 fn changes<M: Module + ModuleDisplay>(adapted: &Adapted<M>, before: &M) -> Result<Tensors, String> {
     let (merged, report) = adapted.merge_with_report().map_err(|e| e.to_string())?;
     let saved = adapted.own_params();
@@ -78,7 +78,7 @@ fn fields(folder: &Path) -> Result<Map<String, Value>, String> {
     Ok(fields)
 }
 
-/// What was added to each weight that differs; a weight that the backbone lacks (a head) as it is.
+/// The difference of each weight that changed; a weight that the backbone lacks (a head) is returned unchanged.
 fn residuals(before: &Tensors, after: Tensors) -> Tensors {
     let mut changed = Tensors::new();
     for (name, mut tensor) in after {

@@ -57,7 +57,7 @@ pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     }
 }
 
-/// Tensors of one name (their layer numbers left out) and shape.
+/// Tensors with the same name (apart from layer numbers) and shape.
 struct Row {
     name: String,
     count: usize,
@@ -112,7 +112,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A value without quotes; a long list by its length and its first items.
+/// A value without quotes; a long list is shortened to its length and first items.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

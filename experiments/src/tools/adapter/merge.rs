@@ -1,5 +1,5 @@
-//! `adapter merge` of a vision transformer: the backbone with the adapter in its weights, as a folder that `--backbone`
-//! takes, and that the library loads which wrote the backbone (transformers, timm).
+//! `adapter merge` of a vision transformer: writes the backbone with the adapter merged into its weights, as a folder
+//! that `--backbone` accepts and that the library behind the backbone (transformers, timm) can load.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
     }
     write_json(&out.join("config.json"), &exported.config)?;
     if let Some(description) = &opened.description {
-        // What config.json cannot say, such as how images are resized.
+        // Information that config.json cannot hold, such as how images are resized.
         let backbone = std::fs::canonicalize(out).map_err(|e| format!("cannot read {}: {e}", out.display()))?;
         Description {
             backbone: Some(backbone.display().to_string()),
@@ -48,7 +48,7 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
     show(&report, out)
 }
 
-/// An error if `out` is the folder that the backbone was read from.
+/// Refuses an `out` that is the backbone's own folder.
 pub fn refuse_the_backbone_s_own(backbone: &Path, out: &Path) -> Result<(), String> {
     let folder = match backbone.is_file() {
         true => backbone.parent().unwrap_or(Path::new(".")),

@@ -10,7 +10,7 @@ use super::agreement;
 use super::merge::{refuse_the_backbone_s_own, show};
 use super::open::Language;
 
-/// Files of a model's folder that belong to its tokenizer and its way of generating, copied where they are there.
+/// Tokenizer and generation files in a model's folder, copied if they exist.
 const COPIED: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,7 +24,7 @@ const COPIED: [&str; 10] = [
     "generation_config.json",
 ];
 
-/// Writes the folder, its weights as `dtype` or as the checkpoint's, and prints what changed.
+/// Writes the folder, with weights of type `dtype` or of the checkpoint's type, and prints what changed.
 pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &Device) -> Result<(), String> {
     refuse_the_backbone_s_own(&opened.folder, out)?;
     let precision = match dtype {
@@ -43,8 +43,8 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
     show(&report, out)
 }
 
-/// config.json of the merged model: the backbone's, with the type of the weights. Of Gemma 3 with images the text
-/// model alone is adapted and written.
+/// config.json of the merged model: the backbone's, with the new type of the weights. For Gemma 3 with images, only the
+/// text model is adapted and written.
 fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
@@ -58,7 +58,7 @@ fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
         Precision::Bf16 => "bfloat16",
         Precision::F16 => "float16",
     };
-    // Both spellings are about: the newer one, and that of transformers before version 5.
+    // Both spellings are in use: the newer one, and the one of transformers before version 5.
     for field in ["dtype", "torch_dtype"] {
         if json.get(field).is_some() {
             json[field] = json!(name);

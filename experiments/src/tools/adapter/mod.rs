@@ -1,4 +1,4 @@
-//! The `adapter` program: looks into adapter folders, merges, exports, compares and converts them.
+//! The `adapter` program: inspects, merges, exports, compares and converts adapter folders.
 
 mod agreement;
 mod convert;
@@ -22,7 +22,7 @@ use open::{Opened, Weights, open};
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Args {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
     /// Device: flex, ndarray, vulkan, cuda:1, …
@@ -30,7 +30,7 @@ pub struct Args {
     pub device: String,
 }
 
-/// What an adapter acts on.
+/// An adapter and its backbone.
 #[derive(Debug, clap::Args)]
 pub struct On {
     /// Adapter folder.
@@ -180,7 +180,7 @@ fn side(text: &str) -> Result<Side, String> {
     }
 }
 
-/// A table with numbers at the right from column `numbers` on.
+/// A table whose columns from `numbers` on are numbers, aligned right.
 fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, numbers: usize) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);

@@ -31,9 +31,9 @@ pub enum Opened {
 pub struct Vision {
     /// The adapted model.
     pub adapted: Adapted<Vit>,
-    /// What the backbone's files say.
+    /// The backbone with the information in its files.
     pub pretrained: Pretrained,
-    /// What the folder says beside the adapter; none for an adapter made elsewhere.
+    /// The folder's description of the adapter; none for an adapter made elsewhere.
     pub description: Option<Description>,
     /// Folder or file of the backbone.
     pub path: PathBuf,
@@ -43,7 +43,7 @@ pub struct Vision {
 pub struct Language {
     /// The adapted model.
     pub adapted: Adapted<Decoder>,
-    /// The model without it.
+    /// The model without the adapter.
     pub plain: Decoder,
     /// Folder of the backbone.
     pub folder: PathBuf,
@@ -52,9 +52,9 @@ pub struct Language {
 /// Type of a language model's weights in memory.
 #[derive(Clone, Copy)]
 pub enum Weights {
-    /// f32: conversions are exact.
+    /// f32, for exact conversions.
     Exact,
-    /// That of the checkpoint, or f32 if that is what will be written.
+    /// The checkpoint's type, or f32 if f32 will be written.
     For(Option<Precision>),
 }
 
@@ -66,7 +66,7 @@ pub fn open(on: &On, weights: Weights, device: &Device) -> Result<Opened, String
     let base = || config.extra.get(BASE_MODEL)?.as_str().map(String::from);
     let named = on.backbone.clone().or_else(own).or_else(base);
     let named = named.filter(|name| !name.is_empty());
-    // What the adapter's own files name may have been moved since.
+    // The backbone that is named in the adapter's files may have been moved.
     let advice = |message: String| match on.backbone {
         Some(_) => message,
         None => format!("{message}, or give the adapter's backbone as --backbone"),
@@ -125,7 +125,7 @@ fn is_of_language(name: &str) -> Result<bool, String> {
     Ok(DecoderConfig::is_of_language(&json))
 }
 
-/// True if the tensors of the adapter in `folder` are named as those of a language model.
+/// True if the tensors of the adapter in `folder` have the names of a language model.
 fn has_language_names(folder: &Path) -> Result<bool, String> {
     let (tensors, _) = read_weights(folder).map_err(|e| e.to_string())?;
     let mut names = tensors.keys().filter_map(|name| name.strip_prefix("base_model.model."));
@@ -133,7 +133,7 @@ fn has_language_names(folder: &Path) -> Result<bool, String> {
 }
 
 impl Vision {
-    /// Writes what the folder says beside the adapter into another one.
+    /// Writes the folder's description of the adapter into another folder.
     pub fn describe(&self, folder: &Path) -> Result<(), String> {
         match &self.description {
             Some(description) => description.write(folder),

@@ -1,4 +1,4 @@
-//! One adapted layer alone, forward and backward.
+//! A single adapted layer, forward and backward.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -41,7 +41,7 @@ pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, 
     let random = || Tensor::<3>::random([batch, TOKENS, WIDTH], Distribution::Normal(0.0, 1.0), device);
     let (x, weights) = (random(), Tensor::from_inner(random()));
     let pass = move || {
-        // The layers below an adapted one ask for the gradient of its input.
+        // The layers below an adapted layer need the gradient of its input.
         let x = Tensor::from_inner(x.clone()).require_grad();
         let out = wegeft::linear(&adapted.bind().proj, x.clone());
         let grads = (out * weights.clone()).sum().backward();

@@ -1,16 +1,16 @@
-//! How fast the machine reads memory: the floor under a token's time, which reads every weight once.
+//! Memory bandwidth: a lower bound for the time per token, in which every weight is read once.
 
 use rayon::prelude::*;
 
 use super::clock::Times;
 
-/// Bytes read: more than any cache holds.
+/// Bytes to read: more than fit into any cache.
 const BYTES: usize = 1 << 29;
 /// Bytes of one comparison.
 const PART: usize = 1 << 20;
 
-/// Bytes a second that all cores together read, by the fastest of several passes. What reads is the comparison of
-/// equal halves, which is the system's own and so as fast in a build for development.
+/// Bytes per second that all cores read together, in the fastest of several passes. They are read by comparing equal
+/// halves with the system's own routine, which is as fast in a debug build.
 pub fn bytes_per_second() -> f64 {
     let bytes = vec![1u8; BYTES];
     let (first, second) = bytes.split_at(BYTES / 2);

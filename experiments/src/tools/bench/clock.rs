@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Passes that are timed at least.
+/// Minimum number of timed passes.
 const LEAST: usize = 3;
 
-/// What repeated passes took.
+/// Times of repeated passes.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Passes timed.
@@ -14,15 +14,15 @@ pub struct Times {
     pub median: f64,
     /// Seconds.
     pub min: f64,
-    /// Processor time of a pass, all threads together, on average; `None` where the system does not tell.
+    /// Average processor time of a pass over all threads; `None` if the system does not report it.
     pub processor: Option<f64>,
     /// Processor time over wall time.
     pub cores_busy: Option<f64>,
 }
 
 impl Times {
-    /// Runs `pass` for about `seconds`, after `warm_up` passes that are not timed: they fill caches and pools, and a GPU's
-    /// compiler and choice of kernels do their work in them.
+    /// Runs `pass` for about `seconds`, after `warm_up` untimed passes, which fill caches and pools and let a GPU
+    /// compile and choose its kernels.
     pub fn of(mut pass: impl FnMut(), warm_up: usize, seconds: f64) -> Self {
         for _ in 0..warm_up {
             pass();
@@ -48,7 +48,7 @@ impl Times {
     }
 }
 
-/// Seconds that the living threads of this process have computed, of Linux's /proc.
+/// Processor time of the live threads of this process in seconds, from Linux's /proc.
 fn processor_time() -> Option<f64> {
     let mut nanoseconds = 0.0;
     for thread in std::fs::read_dir("/proc/self/task").ok()? {

@@ -1,5 +1,5 @@
-//! The same workloads in PyTorch with Hugging Face PEFT, in turn with ours: the script beside the benchmarks, run by the
-//! reader's own Python.
+//! Runs the same workloads in PyTorch with Hugging Face PEFT, alternating with ours: the script in benches/peers, run
+//! with the user's own Python.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ use crate::cli::program::prefix;
 
 const SCRIPT: &str = include_str!("../../../../benches/peers/pytorch.py");
 
-/// Times `args`' workloads on both sides and prints a table.
+/// Times the workloads in `args` on both sides and prints a table.
 ///
 /// # Errors
-/// A Python that is not there or lacks PyTorch, a measurement that fails.
+/// A Python that does not exist or lacks PyTorch, a measurement that fails.
 pub fn compare(args: &Args, python: &Path) -> Result<(), String> {
     let shown = python.display();
     let modules = "import torch, transformers, peft";

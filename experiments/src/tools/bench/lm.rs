@@ -1,4 +1,4 @@
-//! Language models on random tokens: a training step, the reading of a prompt, one more token.
+//! Language models on random tokens: a training step, prefill, decoding of one token.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::train::step::Objective;
 /// Adapted layers, as in the paper's language experiments.
 const SITES: [&str; 5] = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"];
 
-/// Llama's kind of model with 100 million values.
+/// A Llama-style model with 100 million parameters.
 fn llama_100m() -> DecoderConfig {
     let kind = LayerKind {
         window: None,
@@ -97,7 +97,7 @@ fn model(args: &Args, shape: &str, device: &Device) -> Result<Decoder, String> {
     }
 }
 
-/// Brings every weight to a type.
+/// Casts every weight to a type.
 struct Stored(DType);
 
 impl ModuleMapper for Stored {
@@ -106,7 +106,7 @@ impl ModuleMapper for Stored {
     }
 }
 
-/// Bytes that a token reads: every matrix once; of an embedding only where it is the head too.
+/// Bytes read per token: every matrix once; the embedding only if it is also the head.
 fn bytes(model: &Decoder) -> usize {
     struct Bytes(usize);
     impl burn::module::ModuleVisitor for Bytes {
@@ -146,7 +146,7 @@ fn tokens(shape: [usize; 2], vocab: usize, device: &Device) -> Tensor<2, Int> {
     Tensor::<2>::random(shape, Distribution::Uniform(0.0, vocab as f64 - 1.0), device).int()
 }
 
-/// Loss of every token, backward pass and AdamW.
+/// Loss over all tokens, backward pass and AdamW.
 fn step(adapted: Adapted<Decoder>, objective: Response, shape: [usize; 2], device: &Device) -> Pass {
     let mut optim = AdamWConfig::new().init();
     let vocab = adapted.backbone().config().vocab_size;
@@ -170,7 +170,7 @@ fn step(adapted: Adapted<Decoder>, objective: Response, shape: [usize; 2], devic
     })
 }
 
-/// The reading of prompts, up to the logits after their last tokens.
+/// Prefill of prompts, up to the logits after their last tokens.
 fn prefill(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     let ids = tokens(shape, model.config().vocab_size, device);
     Box::new(move || {
@@ -180,7 +180,7 @@ fn prefill(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     })
 }
 
-/// One more token of each text, up to its logits; the texts grow by one with each pass.
+/// Decoding of one token for each text, up to its logits; the texts grow by one token in each pass.
 fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     let vocab = model.config().vocab_size;
     let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
@@ -215,11 +215,11 @@ fn products(config: &DecoderConfig, kind: &str, batch: usize, tokens: usize, ful
         (1, config.mlp_dim, d),
     ];
     let step = kind == "step";
-    // Of a prompt, only the last token's logits are asked for.
+    // For a prompt, only the logits of the last token are needed.
     let head_rows = if step { rows } else { batch };
     let mut products = vec![product(1, 1, head_rows, d, config.vocab_size)];
     products.extend(linear.map(|(count, d_in, d_out)| product(count * depth, 1, rows, d_in, d_out)));
-    // Half of the scores: what comes later is not seen.
+    // Half of the scores: later tokens are masked.
     let pairs = if kind == "decode" { tokens } else { tokens.div_ceil(2) };
     let scores = |count| product(count, batch * heads, queries, width, pairs);
     let mixes = |count| product(count, batch * heads, queries, pairs, width);

@@ -1,5 +1,5 @@
-//! Times named workloads: one child process for each measurement, so that its peak memory is its own, in turn
-//! (A B A B) if there are several rounds, so that a machine that slows down does so for all.
+//! Times named workloads. Each measurement runs in its own child process, so that its peak memory can be measured;
+//! several rounds alternate (A B A B), so that a slowdown of the machine affects all workloads.
 
 pub mod adapter;
 pub mod bandwidth;
@@ -23,10 +23,10 @@ use crate::run::memory::{device_mb, peak_rss_mb};
 use clock::Times;
 use products::Product;
 
-/// Workloads that a run without `--workload` measures.
+/// Workloads without `--workload`.
 const DEFAULT_WORKLOADS: [&str; 3] = ["vit-s-forward", "vit-s-step", "adapter"];
 
-/// Images of a pass, if nothing else is said.
+/// Default number of images per pass.
 const BATCH: usize = 8;
 
 /// Times forward passes and training steps on synthetic data and prints one JSON object per line.
@@ -106,7 +106,7 @@ pub struct Args {
     pub child: bool,
 }
 
-/// What of a forward pass is computed again.
+/// Which part of a forward pass is recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Checkpointing {
     /// Each layer, from its input, as with the programs' --gradient-checkpointing.
@@ -116,7 +116,7 @@ pub enum Checkpointing {
 }
 
 impl Args {
-    /// The device that a step trains on.
+    /// The device for a training step.
     fn training(&self, device: &Device) -> Device {
         let device = device.clone().autodiff();
         match self.checkpointing {
@@ -135,7 +135,7 @@ pub struct Line {
     pub method: String,
     /// Device.
     pub device: String,
-    /// Type of the weights, as they are stored.
+    /// Data type of the weights as stored.
     pub dtype: String,
     /// Threads.
     pub threads: usize,
@@ -149,19 +149,19 @@ pub struct Line {
     pub median_seconds: f64,
     /// Fastest pass, seconds.
     pub min_seconds: f64,
-    /// Tokens a second, by the fastest pass.
+    /// Tokens per second in the fastest pass.
     pub tokens_per_second: f64,
-    /// Processor time of a pass, all threads together, seconds: steadier than wall time on a machine with other work.
+    /// Processor time of a pass over all threads, seconds; varies less than wall time on a busy machine.
     pub processor_seconds: Option<f64>,
-    /// Cores busy on average: processor time over wall time; absent where the system does not tell.
+    /// Cores busy on average: processor time over wall time; absent if the system does not report it.
     pub cores_busy: Option<f64>,
-    /// Products alone: the sum of the fastest of each, seconds.
+    /// Time of the matrix products alone: the sum of the fastest time of each, seconds.
     pub gemm_seconds: f64,
-    /// For one more token: the time of reading its weights once, at the rate that this machine reads memory, seconds.
+    /// For decoding: the time of reading all weights once at this machine's memory bandwidth, seconds.
     pub memory_seconds: Option<f64>,
-    /// Peak resident memory of the process before the products alone, MB.
+    /// Peak resident memory of the process, before the products are measured alone, MB.
     pub peak_rss_mb: Option<f64>,
-    /// Memory of its own that the device held then, MB; absent on a CPU.
+    /// Memory that the device's allocator held at that time, MB; absent on a CPU.
     pub device_mb: Option<f64>,
 }
 
@@ -170,21 +170,21 @@ pub type Pass = Box<dyn FnMut() -> Tensor<1>>;
 
 /// A workload that is ready to run.
 pub struct Workload {
-    /// One pass: what it computed, or of a training step the loss before it.
+    /// One pass: returns its result or, for a training step, the loss before the step.
     pub pass: Pass,
-    /// The products that a pass cannot do without.
+    /// The matrix products that a pass needs.
     pub products: Vec<Product>,
     /// Images, or texts.
     pub batch: usize,
     /// Tokens of an image or text.
     pub tokens: usize,
-    /// Tokens that a pass computes.
+    /// Tokens that a pass processes.
     pub read_tokens: usize,
-    /// Bytes of weights, where reading them is most of a pass.
+    /// Bytes of weights, if reading them takes most of a pass.
     pub weight_bytes: Option<usize>,
 }
 
-/// Measures what `args` name and prints a line for each.
+/// Measures the workloads in `args` and prints one line for each.
 ///
 /// # Errors
 /// An unknown workload, method or device; a child process that fails.
@@ -280,12 +280,12 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
     let pass = || {
         last = None;
         last = Some((ready.pass)());
-        // A pass of a GPU is over when its queue is empty.
+        // A pass on a GPU is finished when its queue is empty.
         device.sync().expect("the device answers");
     };
     let times = Times::of(pass, args.warm_up, args.seconds);
     let (peak_rss_mb, device_mb) = (peak_rss_mb(), device_mb(&device));
-    // Passes that failed on the device are fast.
+    // Passes that failed on the device would look fast.
     if !last.is_some_and(|result| result.is_finite().all().into_scalar::<bool>()) {
         return Err(format!("{workload} with {method}: what it computed is not finite"));
     }
@@ -309,7 +309,7 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
             .iter()
             .map(|product| product.seconds(&device, args.warm_up))
             .sum(),
-        // Of a GPU, the rate is not measured.
+        // The memory bandwidth of a GPU is not measured.
         memory_seconds: ready
             .weight_bytes
             .filter(|_| device_mb.is_none())

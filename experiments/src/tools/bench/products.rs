@@ -1,4 +1,4 @@
-//! Matrix products alone: the floor under a workload's time.
+//! Matrix products alone: a lower bound for the time of a workload.
 
 use burn::tensor::{Device, Distribution, Tensor};
 
@@ -7,9 +7,9 @@ use super::clock::Times;
 /// `count` products of `batch` matrices, `[rows, depth]` times `[depth, columns]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Product {
-    /// How often it occurs.
+    /// Number of such products.
     pub count: usize,
-    /// Matrices in one product; one weight for all if 1.
+    /// Matrices in one batched product; 1 for a single weight matrix.
     pub batch: usize,
     /// Rows.
     pub rows: usize,
@@ -20,7 +20,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// Time of all of them, by the fastest after `warm_up`.
+    /// Time of all of them, from the fastest run after `warm_up` runs.
     pub fn seconds(&self, device: &Device, warm_up: usize) -> f64 {
         let random = |rows, columns| -> Tensor<3> {
             Tensor::random([self.batch, rows, columns], Distribution::Uniform(-1.0, 1.0), device)
@@ -28,7 +28,7 @@ impl Product {
         let (lhs, rhs) = (random(self.rows, self.depth), random(self.depth, self.columns));
         let pass = || {
             let out = match self.batch {
-                // As a model multiplies: two dimensions.
+                // With two dimensions, as a model multiplies.
                 1 => lhs
                     .clone()
                     .squeeze_dim::<2>(0)
@@ -42,7 +42,7 @@ impl Product {
     }
 }
 
-/// Waits until `out` is computed: devices other than the CPU return before.
+/// Waits until `out` is computed: devices other than the CPU return earlier.
 pub fn finish<const D: usize>(out: Tensor<D>) {
     let first = out.slice(std::array::from_fn::<_, D, _>(|_| 0..1));
     drop(first.into_data());

@@ -1,5 +1,5 @@
-//! What a further adapted site, a higher rank and a further generator cost: training steps of a stack of layers with
-//! more and more of each, in turn, and a straight line through the times.
+//! The cost of an additional adapted site, a higher rank and an additional generator: alternating training steps of a
+//! stack of layers with increasing numbers of each, and a straight line fitted to the times.
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,11 +21,11 @@ use crate::report::plots::{Panel, panels};
 
 /// Layers of the stack.
 const LAYERS: usize = 24;
-/// Ranks that are tried.
+/// Ranks to measure.
 const RANKS: [usize; 7] = [8, 16, 32, 48, 64, 96, 128];
-/// Numbers of sites that are tried.
+/// Numbers of sites to measure.
 const SITES: [usize; 7] = [1, 4, 8, 12, 16, 20, 24];
-/// Numbers of generators that are tried: the layers divide evenly among them.
+/// Numbers of generators to measure; the layers divide evenly among them.
 const GENERATORS: [usize; 7] = [1, 2, 4, 6, 8, 12, 24];
 
 #[derive(Module, Debug)]
@@ -39,7 +39,7 @@ impl Stack {
     }
 }
 
-/// One size of one thing, and its steps.
+/// One value of one quantity, and its steps.
 struct Variant {
     count: usize,
     adapted: Option<Adapted<Stack>>,
@@ -57,8 +57,8 @@ impl Variant {
         })
     }
 
-    /// One step. The input asks for a gradient, as under layers that are adapted too: the backward pass of the frozen
-    /// layers is the same for every variant.
+    /// One step. The input requires a gradient, as if layers below were adapted too, so that the backward pass of the
+    /// frozen layers is the same for every variant.
     fn step(&mut self, x: &Tensor<2>) {
         let Some(adapted) = self.adapted.take() else { return };
         let start = Instant::now();
@@ -75,18 +75,18 @@ impl Variant {
     }
 }
 
-/// What the steps with more and more of one thing took.
+/// Times of steps with increasing values of one quantity.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sweep {
-    /// What is counted: sites, rank, generators.
+    /// The quantity: sites, rank or generators.
     pub of: &'static str,
-    /// How many, and the milliseconds of a step beyond those of the frozen stack (fastest steps).
+    /// The value, and the milliseconds of a step beyond those of the frozen stack (fastest steps).
     pub points: Vec<(f64, f64)>,
-    /// Least squares: milliseconds of one more.
+    /// Slope of the least-squares line: milliseconds per unit.
     pub milliseconds_each: f64,
-    /// Least squares: milliseconds of none.
+    /// Intercept of the least-squares line, milliseconds.
     pub milliseconds_of_none: f64,
-    /// Part of the variance that the line explains.
+    /// Fraction of the variance that the line explains.
     pub r_squared: f64,
 }
 
@@ -120,7 +120,7 @@ impl Sweep {
     }
 }
 
-/// Measures the three sweeps, prints each as a JSON line and draws them into `file` (SVG).
+/// Measures the three sweeps, prints each as a JSON line and plots them to `file` (SVG).
 ///
 /// # Errors
 /// An unknown device; a file that cannot be written.
@@ -158,7 +158,8 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
         ("rank", variants(&RANKS, &|rank| all(WegeftConfig::new(rank)))?),
         ("generators", variants(&GENERATORS, &with_generators)?),
     ];
-    // Step by step in turn: a slow minute of the machine falls on all of them. The first two steps are not counted.
+    // The variants alternate step by step, so that a slow minute of the machine affects all of them. The first two
+    // steps are not counted.
     let start = Instant::now();
     let mut round = 0;
     while round < 5 || start.elapsed().as_secs_f64() < args.seconds {

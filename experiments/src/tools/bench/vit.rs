@@ -114,7 +114,7 @@ fn training_pass<M: Module + 'static>(
     })
 }
 
-/// Burn's own LoRA on the same sites: it forms the adapted weight, and a dense gradient of it, for each site.
+/// Burn's own LoRA on the same sites: it materializes the adapted weight and its dense gradient for each site.
 fn burn_lora(model: Vit, rank: usize) -> Result<Vit, String> {
     let group = |pattern: &str| ParamGroup::from_regex(pattern).map_err(|e| format!("{pattern}: {e:?}"));
     let sites = group(r"attn\.proj\.weight$")?;
@@ -122,8 +122,8 @@ fn burn_lora(model: Vit, rank: usize) -> Result<Vit, String> {
     Ok(model.unfreeze_group(group(r"^head\.")?))
 }
 
-/// Products of the forward pass and, for a step, of the gradients that the trained part asks for. What an adapter adds
-/// is left out: it is small, and the comparison of methods should show it.
+/// Products of the forward pass and, for a step, of the gradients that the trained part needs. Those of the adapter are
+/// left out: they are small, and the comparison of methods should show them.
 fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<Product> {
     let (d, tokens) = (config.d_model, config.patches() + 1);
     let (heads, depth) = (config.heads, config.depth);
@@ -137,7 +137,7 @@ fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<P
     let rows = batch * tokens;
     let pixels = 3 * config.patch_size * config.patch_size;
     let linear = [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)];
-    // Of the last block only CLS is read: the other tokens are no more than keys and values.
+    // Only the CLS token is computed in the last block: the other tokens serve only as keys and values.
     let whole = depth - 1;
     let last = [
         (batch, d, d),
@@ -155,7 +155,7 @@ fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<P
     if !step || method == "frozen" {
         return products;
     }
-    // The gradient of the input of each layer that comes after the first trained one.
+    // The gradient of the input of each layer after the first trained one.
     let below_proj = if method == "full" { whole } else { whole - 1 };
     let counts = [below_proj, below_proj, whole, whole];
     products.extend(

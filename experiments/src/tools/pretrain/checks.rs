@@ -1,14 +1,14 @@
-//! What the pretraining programs check before they start: what would otherwise be found out after the training, or by
-//! a panic.
+//! Checks of the pretraining programs before they start, for problems that would otherwise show only after the
+//! training, or as a panic.
 
 use std::path::Path;
 
 use crate::run::files::create_folder;
 
-/// Refuses a flag whose value is 0, by name.
+/// Refuses a flag whose value is 0, and names it.
 ///
 /// # Errors
-/// The first of them.
+/// The first such field or flag.
 pub fn check_positive(flags: &[(&str, usize)]) -> Result<(), String> {
     match flags.iter().find(|(_, value)| *value == 0) {
         Some((flag, _)) => Err(format!("--{flag} is 0; it must be at least 1")),
@@ -16,10 +16,10 @@ pub fn check_positive(flags: &[(&str, usize)]) -> Result<(), String> {
     }
 }
 
-/// Refuses a learning rate that is no positive number.
+/// Refuses a learning rate that is not a positive number.
 ///
 /// # Errors
-/// One that is not.
+/// A learning rate that is not positive.
 pub fn check_lr(lr: f64) -> Result<(), String> {
     match lr.is_finite() && lr > 0.0 {
         true => Ok(()),
@@ -34,7 +34,7 @@ pub fn check_lr(lr: f64) -> Result<(), String> {
 pub fn check_out(out: &Path) -> Result<(), String> {
     let name = out.display();
     create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
-    // Dropped at once: it tells whether files can be written here.
+    // Dropped at once: it only tests whether files can be written here.
     tempfile::tempfile_in(out).map_err(|e| format!("cannot write into {name}: {e}; choose another --out"))?;
     Ok(())
 }

@@ -1,7 +1,6 @@
-//! Images from formulas, for pretraining without any photograph: iterated function systems (as in
-//! FractalDB, Kataoka et al. 2020, arXiv 2101.08515), filled radial-harmonic outlines and sums of gratings,
-//! rendered on the fly.
-//! The category is the formula; place, size, angle, contrast and noise vary.
+//! Images from formulas, for pretraining without any photograph: iterated function systems (as in FractalDB, Kataoka et
+//! al. 2020, arXiv 2101.08515), filled radial-harmonic outlines and sums of gratings, rendered on the fly. The category
+//! is the formula; position, size, angle, contrast and noise vary.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,7 +15,7 @@ pub enum Formula {
     Texture(Vec<[f32; 3]>, f32),
 }
 
-/// `count` categories: fractals, outlines and textures by turns.
+/// `count` categories, alternating between fractals, outlines and textures.
 pub fn categories(count: usize, seed: u64) -> Vec<Formula> {
     let mut rng = StdRng::seed_from_u64(seed);
     (0..count)
@@ -95,7 +94,7 @@ fn orbit(maps: &[[f32; 6]], count: usize, rng: &mut StdRng) -> Vec<(f32, f32)> {
     points
 }
 
-/// Renders one image of `formula`, grey, `size * size` values of 0 to 1.
+/// Renders one grey image of `formula`: `size * size` values from 0 to 1.
 pub fn render(formula: &Formula, size: usize, rng: &mut StdRng) -> Vec<f32> {
     let half = size as f32 / 2.0;
     let radius = half * rng.random_range(0.35..0.95);

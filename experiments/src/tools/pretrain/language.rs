@@ -67,11 +67,11 @@ pub struct Args {
 /// Query heads; keys and values have half as many.
 const HEADS: usize = 4;
 
-/// Tokens that the vocabulary has at least: one a byte, and [`END`].
+/// Minimum size of the vocabulary: one token per byte, and [`END`].
 const BYTES: usize = 257;
 
 impl Args {
-    /// What would otherwise be found out after the training, or by a panic.
+    /// Checks what would otherwise fail only after the training, or panic.
     fn check(&self) -> Result<(), String> {
         check_positive(&[
             ("batch-size", self.batch_size),
@@ -103,7 +103,7 @@ type Bpe = tokenizers::TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper
 /// Runs the program.
 ///
 /// # Errors
-/// One sentence: flags that cannot be, a loss that is not a number, an interruption, a file that cannot be written.
+/// One sentence: invalid flags, a loss that is not a number, an interruption, a file that cannot be written.
 pub fn pretrain(args: &Args) -> Result<(), String> {
     args.check()?;
     let devices: Vec<Device> = crate::cli::device::devices(&args.device)?
@@ -157,7 +157,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
     ))
 }
 
-/// Documents one after the other, cut into rows: of each, all tokens but the first are targets.
+/// Concatenated documents, cut into rows; all tokens of a row except the first are targets.
 #[derive(Clone)]
 struct Rows {
     tokenizer: Arc<Bpe>,
@@ -167,7 +167,7 @@ struct Rows {
     stream: Arc<Mutex<Stream>>,
 }
 
-/// How far the documents have been cut.
+/// Position in the stream of documents.
 #[derive(Default)]
 struct Stream {
     document: u64,
@@ -176,7 +176,7 @@ struct Stream {
 }
 
 impl Rows {
-    /// Row `index`; those before it are cut first.
+    /// Row `index`; earlier rows are cut first.
     fn row(&self, index: usize) -> Result<Vec<u32>, tokenizers::Error> {
         let wanted = self.length + 1;
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +213,7 @@ impl Source for Rows {
         self.count
     }
 
-    /// In their order: every row is new.
+    /// In order: every row is new.
     fn epoch(&self, plan: &Plan, _epoch: usize) -> Vec<Vec<usize>> {
         let order: Vec<usize> = (0..self.count).collect();
         order.chunks(plan.batch_size).map(<[usize]>::to_vec).collect()
@@ -242,7 +242,7 @@ impl Source for Rows {
 /// Byte-level BPE of the first documents of the stream.
 fn tokenizer(args: &Args) -> Result<Bpe, String> {
     let error = |e: Box<dyn std::error::Error + Send + Sync>| e.to_string();
-    // Not split into words by GPT-2's pattern in training only: the same pre-tokenizer is written into the file.
+    // GPT-2's pattern splits words not only in training: the same pre-tokenizer is written into the file.
     let mut tokenizer: Bpe = TokenizerBuilder::new()
         .with_model(BPE::default())
         .with_normalizer(None)
@@ -282,7 +282,7 @@ fn write(
     seconds: f64,
 ) -> Result<(), String> {
     let out = &args.out;
-    // f16: half the size, and a trained model's outputs do not notice.
+    // f16: half the size, with no noticeable change of a trained model's outputs.
     save_lm(model, &config, out, Precision::F16).map_err(|e| e.to_string())?;
     let path = out.join("tokenizer.json");
     files::replace_by(&path, |temporary| {

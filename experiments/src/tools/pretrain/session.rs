@@ -1,4 +1,4 @@
-//! What both pretraining programs share: the same trainer as fine-tuning, everything trained.
+//! What both pretraining programs share: the trainer of fine-tuning, with all parameters trained.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::train::trainer::{Measured, Session};
 /// Steps between checkpoints.
 const ROUND: usize = 100;
 
-/// One pretraining.
+/// A pretraining run.
 pub struct Pretraining<'a> {
-    /// Folder of the model that is made; training/ in it holds metrics.jsonl and, until it ends, checkpoints.
+    /// Folder for the model; its training/ contains metrics.jsonl and, until training ends, checkpoints.
     pub out: &'a Path,
-    /// All flags: another start with the same ones goes on where this one was cut.
+    /// All flags: starting again with the same flags resumes an interrupted training.
     pub flags: Value,
     /// Optimizer steps.
     pub steps: usize,
@@ -39,29 +39,29 @@ pub struct Pretraining<'a> {
     pub weight_decay: f64,
     /// AdamW's second beta.
     pub beta_2: f32,
-    /// Greatest norm over all gradients; 0 does not clip.
+    /// Maximum norm over all gradients; 0 turns clipping off.
     pub max_grad_norm: f64,
-    /// What is measured.
+    /// The metrics.
     pub measured: Measured,
     /// Seed.
     pub seed: u64,
 }
 
-/// What a pretraining leaves behind.
+/// Results of a pretraining.
 pub struct Pretrained<M> {
     /// The model.
     pub model: M,
     /// Wall time of all sessions.
     pub seconds: f64,
-    /// The last line of metrics.jsonl of the training.
+    /// The last training line in metrics.jsonl.
     pub last: Value,
 }
 
 impl Pretraining<'_> {
-    /// Trains `model` on `train` by `objective`, stopped by Ctrl-C, to be gone on with by the same command.
+    /// Trains `model` on `train` with `objective`. Ctrl-C stops it; the same command resumes it.
     ///
     /// # Errors
-    /// A loss that is not a number, an interruption, a folder of other flags or one that cannot be written.
+    /// A loss that is not a number, an interruption, a folder of a run with other flags, or one that cannot be written.
     pub fn run<M, O, S>(
         &self,
         model: M,
@@ -140,7 +140,7 @@ impl Pretraining<'_> {
         })
     }
 
-    /// Removes what only an unfinished training needs.
+    /// Removes the files that only an unfinished training needs.
     ///
     /// # Errors
     /// A folder that cannot be removed.

@@ -9,14 +9,14 @@ use wegeft::{Adapted, linear};
 /// The projection whose output is clustered.
 const SITE: &str = "attn.proj";
 
-/// Maps of one adapted block for one image; each `[size, size]`, 0 to 1, nothing up to 0.5.
+/// Maps of one adapted block for one image; each `[size, size]`, from 0 to 1, with values up to 0.5 set to 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMaps {
     /// Number of the block, from 0.
     pub block: usize,
-    /// One map a cluster, of the output with the residual.
+    /// One map per cluster, of the output with the residual.
     pub after: Vec<Vec<f32>>,
-    /// One map a cluster, of the frozen projection's output.
+    /// One map per cluster, of the output of the frozen projection.
     pub before: Vec<Vec<f32>>,
 }
 
@@ -75,7 +75,8 @@ pub fn maps(adapted: &Adapted<Vit>, clusters: &[(usize, Tensor<2>)], pixels: Ten
         .collect()
 }
 
-/// Similarities `[r, patches]` as maps of `size` × `size`: bilinear, then each from 0 to 1 with nothing up to 0.5.
+/// Similarities `[r, patches]` as maps of `size` × `size`: resized bilinearly, then each scaled to 0 to 1, with values
+/// up to 0.5 set to 0.
 pub fn drawn(similarities: Tensor<2>, size: usize) -> Vec<Vec<f32>> {
     let [r, patches] = similarities.dims();
     let grid = (patches as f64).sqrt().round() as usize;
@@ -95,7 +96,7 @@ pub fn drawn(similarities: Tensor<2>, size: usize) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// Least and greatest value.
+/// Smallest and largest value.
 pub(super) fn extent(values: impl Iterator<Item = f32>) -> (f32, f32) {
     values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))

@@ -1,4 +1,4 @@
-//! Maps over images, and sheets of them: steps 5 and 6 of the list in `visualize`.
+//! Overlays of maps on images, and contact sheets: steps 5 and 6 of the list in `visualize`.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
@@ -6,10 +6,11 @@ use image::{Rgb, RgbImage};
 use crate::tools::visualize::jet::jet;
 use crate::tools::visualize::maps::extent;
 
-/// White between the tiles of a sheet, pixels.
+/// White gap between the tiles of a sheet, pixels.
 const GAP: u32 = 2;
 
-/// A map (0 to 1) over an image of the same size: 0.6 of its JET colours and 0.4 of the image, from 0 to 1 again.
+/// A map (0 to 1) blended with an image of the same size: 0.6 of its JET colours plus 0.4 of the image, rescaled to 0
+/// to 1.
 pub fn overlay(map: &[f32], image: &RgbImage) -> RgbImage {
     let heat: Vec<[u8; 3]> = map.iter().map(|value| jet((255.0 * value) as u8)).collect();
     let (low, high) = extent(heat.iter().flatten().map(|byte| f32::from(*byte)));
@@ -31,7 +32,7 @@ pub fn overlay(map: &[f32], image: &RgbImage) -> RgbImage {
     RgbImage::from_raw(image.width(), image.height(), bytes).unwrap_or_default()
 }
 
-/// One image of many: the input, then a row of `overlays` a block, each tile `tile` pixels wide.
+/// A contact sheet: the input image, then one row of `overlays` per block, each tile `tile` pixels wide.
 pub fn sheet(image: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
     let step = tile + GAP;
@@ -40,7 +41,7 @@ pub fn sheet(image: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
         rows.len() as u32 * step - GAP,
         Rgb([255; 3]),
     );
-    // Small images grow in whole pixels, large ones shrink smoothly.
+    // Small images are enlarged by repeating pixels, large ones are smoothly reduced.
     let scaled = |image: &RgbImage| {
         let filter = if image.width() < tile {
             FilterType::Nearest

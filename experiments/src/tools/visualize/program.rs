@@ -1,4 +1,4 @@
-//! The `visualize` program: a trained WeGeFT adapter and images in, token-cluster maps out.
+//! The `visualize` program: draws token-cluster maps of a trained WeGeFT adapter for images.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ pub struct Args {
     pub device: String,
 }
 
-/// An image `[3, size, size]` of 0 to 255.
+/// An image `[3, size, size]` with values from 0 to 255.
 type Pixels = Vec<f32>;
 
 /// Runs the program.
@@ -114,7 +114,7 @@ fn one(pixels: &Pixels, size: usize, normalization: Normalization, device: &Devi
     Ok(Tensor::from_data(pixels, device))
 }
 
-/// Side of the images that the model reads, pixels, and how they are made.
+/// Side length of the model's images in pixels, and how they are prepared.
 type Sizing = (usize, Resize, Option<Steps>);
 
 /// Name (for the folder) and pixels of each file.

@@ -1,29 +1,30 @@
-//! Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, arXiv 1905.04899): images of a batch
-//! mixed with those of the batch in reverse, and labels with them; and label smoothing, which softens labels too.
+//! Mixup (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun et al. 2019, arXiv 1905.04899): the images and labels of
+//! a batch are mixed with those of the reversed batch. Also label smoothing.
 
 use burn::tensor::{Int, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Beta, Distribution};
 
-/// What is mixed. With both, each batch gets one of the two by chance.
+/// Settings of mixing. If both are on, one of the two is chosen at random for each batch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Mix {
     /// Alpha of mixup's Beta(alpha, alpha); 0 for none.
     pub mixup: f64,
     /// Alpha of CutMix's Beta(alpha, alpha); 0 for none.
     pub cutmix: f64,
-    /// Share of each label that is spread over all classes.
+    /// Fraction of each label that is spread over all classes.
     pub label_smoothing: f64,
 }
 
 impl Mix {
-    /// True if labels stay as they are.
+    /// True if labels stay unchanged.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Mixes `pixels` `[batch, 3, h, w]`, and turns `labels` `[batch]` into shares of `classes`, `[batch, classes]`.
+    /// Mixes `pixels` `[batch, 3, h, w]`, and turns `labels` `[batch]` into probabilities of `classes`,
+    /// `[batch, classes]`.
     pub fn batch(
         &self,
         pixels: Tensor<4>,
@@ -120,7 +121,7 @@ mod tests {
                     label_smoothing: 0.0,
                 };
                 let (pixels, shares) = mixed(mix, seed);
-                // The first image was black: its mean is the share of the other one.
+                // The first image was black, so its mean is the fraction of the other one.
                 let other = pixels[..192].iter().sum::<f32>() / 192.0;
                 assert!((shares[2] - other).abs() < 1e-4, "{seed}: {shares:?} {other}");
                 assert!((shares[0] + shares[2] - 1.0).abs() < 1e-5 && shares[1] == 0.0);

@@ -1,4 +1,4 @@
-//! Data augmentation for users' own data; off by default and in the paper's presets, which use none.
+//! Data augmentation for users' own data; off by default and in the paper's presets.
 
 mod mix;
 mod operations;
@@ -13,15 +13,15 @@ use operations::RandAugment;
 /// What happens to training images.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Augment {
-    /// Least share of an image's area that a random crop keeps, in (0, 1]; no crop if absent.
+    /// Smallest fraction of an image's area that a random crop keeps, in (0, 1]; no crop if absent.
     pub crop_scale: Option<f64>,
     /// Probability of a horizontal flip.
     pub flip: f64,
-    /// RandAugment: operations an image; 0 for none.
+    /// RandAugment: operations per image; 0 for none.
     pub operations: usize,
     /// RandAugment: magnitude, 0 to 30.
     pub magnitude: f64,
-    /// What is mixed within a batch.
+    /// Mixing within a batch.
     pub mix: Mix,
 }
 
@@ -31,7 +31,7 @@ impl Augment {
         self.crop_scale.is_none() && self.flip == 0.0 && self.operations == 0 && self.mix.is_off()
     }
 
-    /// A training image made of `image`: `size` × `size`, its random choices drawn from `seed`.
+    /// A training image from `image`: `size` × `size`, with random choices from `seed`.
     pub fn image(&self, image: &RgbImage, size: u32, seed: u64) -> RgbImage {
         let mut rng = StdRng::seed_from_u64(seed);
         let (width, height) = image.dimensions();
@@ -59,7 +59,7 @@ impl Augment {
 }
 
 /// A random rectangle of `scale` to 1 of the area and of aspect 3/4 to 4/3 (Inception's crop, arXiv 1409.4842, as
-/// torchvision's RandomResizedCrop): x, y, width, height. The whole image after ten rectangles that do not fit.
+/// torchvision's RandomResizedCrop): x, y, width, height. The whole image if ten rectangles do not fit.
 fn crop(width: u32, height: u32, scale: f64, rng: &mut StdRng) -> (u32, u32, u32, u32) {
     let area = f64::from(width) * f64::from(height);
     let (low, high) = ((3.0f64 / 4.0).ln(), (4.0f64 / 3.0).ln());
@@ -75,7 +75,7 @@ fn crop(width: u32, height: u32, scale: f64, rng: &mut StdRng) -> (u32, u32, u32
     (0, 0, width, height)
 }
 
-/// A seed of its own for image `index` in an epoch whose seed is `epoch`.
+/// The seed for image `index` in an epoch with seed `epoch`.
 pub fn image_seed(epoch: u64, index: usize) -> u64 {
     // The odd constant spreads neighbouring indices over all seeds, so that no two epochs share draws.
     epoch.rotate_left(32) ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)

@@ -10,7 +10,7 @@ pub const MOST: f64 = 30.0;
 
 /// How many operations, and how strong.
 pub struct RandAugment {
-    /// Operations an image.
+    /// Operations per image.
     pub operations: usize,
     /// 0 to [`MOST`].
     pub magnitude: f64,
@@ -28,7 +28,7 @@ impl RandAugment {
     }
 }
 
-/// Operation number `operation` at `strength` 0 to 1; `sign` for those that have a direction.
+/// Applies operation number `operation` at `strength` 0 to 1; `sign` is for operations with a direction.
 fn apply(operation: usize, image: &RgbImage, strength: f64, sign: f64) -> RgbImage {
     let (width, height) = (f64::from(image.width()), f64::from(image.height()));
     let signed = sign * strength;
@@ -51,7 +51,7 @@ fn apply(operation: usize, image: &RgbImage, strength: f64, sign: f64) -> RgbIma
         }
         9 => sharpened(image, factor),
         10 => {
-            // 8 bits down to 4.
+            // From 8 bits down to 4.
             let kept = 8 - (4.0 * strength).round() as u32;
             mapped(image, |_, byte| byte & !((1u16 << (8 - kept)) - 1) as u8)
         }
@@ -99,7 +99,7 @@ fn blended(image: &RgbImage, factor: f32, other: impl Fn(&Rgb<u8>) -> [f32; 3]) 
     made
 }
 
-/// Away from, or towards, the image smoothed by 1 1 1 / 1 5 1 / 1 1 1; the outermost pixels stay.
+/// Blends away from or towards the image smoothed with 1 1 1 / 1 5 1 / 1 1 1; the border pixels stay unchanged.
 fn sharpened(image: &RgbImage, factor: f32) -> RgbImage {
     let (width, height) = image.dimensions();
     if width < 3 || height < 3 {
@@ -128,7 +128,7 @@ fn mapped(image: &RgbImage, map: impl Fn(usize, u8) -> u8) -> RgbImage {
     made
 }
 
-/// AutoContrast: each channel's least value to 0 and its greatest to 255.
+/// AutoContrast: maps each channel's smallest value to 0 and its largest to 255.
 fn stretched(image: &RgbImage) -> RgbImage {
     let extent: [(u8, u8); 3] = std::array::from_fn(|channel| {
         let bytes = || image.pixels().map(|pixel| pixel[channel]);
@@ -143,7 +143,7 @@ fn stretched(image: &RgbImage) -> RgbImage {
     })
 }
 
-/// Equalize: each channel's values spread so that they are evenly frequent.
+/// Equalize: equalizes the histogram of each channel.
 fn equalized(image: &RgbImage) -> RgbImage {
     let tables: [[u8; 256]; 3] = std::array::from_fn(|channel| {
         let mut counts = [0usize; 256];
