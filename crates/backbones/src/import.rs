@@ -32,6 +32,7 @@ use shape::{Misfit, resized, shape};
 
 /// Why a backbone could not be loaded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// A file that cannot be read or does not fit the model.
     #[error(transparent)]

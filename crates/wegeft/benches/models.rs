@@ -1,6 +1,7 @@
 //! Time and peak memory of one training step of WeGeFT and LoRA beside Burn's own `apply_lora`, on models that were written
-//! for plain Burn: a LLaMA in activation space and, unchanged, through its weights, and Burn's `TransformerEncoder`, which
-//! is read through its weights. `cargo bench -p wegeft --bench models`; without `--bench` (as under `cargo test`) tiny.
+//! for plain Burn: a LLaMA in activation space and, unchanged, through its weights; Burn's `TransformerEncoder` and `Lstm`,
+//! which are read through their weights; and a large embedding. `cargo bench -p wegeft --bench models`; without `--bench`
+//! (as under `cargo test`) tiny.
 
 mod measured;
 // The models that the tests train.
@@ -11,6 +12,7 @@ mod models;
 use burn::module::{Lora, Module, ModuleDisplay, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
+use burn::nn::{Embedding, EmbeddingConfig, Lstm, LstmConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use measured::{Measured, print, take_turns};
@@ -35,11 +37,11 @@ where
     })
 }
 
-/// Steps of a model with Burn's LoRA.
-fn burns<M: Module + 'static>(model: M, loss: impl Fn(&M) -> Tensor<1> + 'static) -> Measured {
+/// Steps of a model as it is: with Burn's LoRA, or trained in full.
+fn plain<M: Module + 'static>(name: &str, model: M, loss: impl Fn(&M) -> Tensor<1> + 'static) -> Measured {
     let mut model = Some(model);
     let mut optim = AdamWConfig::new().init();
-    Measured::new(BASELINE, move || {
+    Measured::new(name, move || {
         if let Some(before) = model.take() {
             let grads = GradientsParams::from_grads(loss(&before).backward(), &before);
             model = Some(optim.step(1e-3, before, grads));
@@ -84,7 +86,7 @@ fn llama(sizes: &Sizes, batch: usize, tokens: usize, rounds: usize) {
     }
     let layers = ParamGroup::from_regex("^layers").expect("a pattern");
     let lora = Lora::new(RANK, RANK as f64).set_param_group(layers);
-    all.push(burns(model.apply_lora(lora), loss));
+    all.push(plain(BASELINE, model.apply_lora(lora), loss));
     take_turns(&mut all, rounds);
     let (d, depth) = (sizes.d_model, sizes.layers);
     let title = format!("LLaMA, {depth} layers of {d}, {batch} x {tokens} tokens, rank {RANK}");
@@ -114,9 +116,69 @@ fn encoder(d: usize, depth: usize, batch: usize, tokens: usize, rounds: usize) {
             loss.clone(),
         ));
     }
-    all.push(burns(model.apply_lora(Lora::new(RANK, RANK as f64)), loss));
+    all.push(plain(BASELINE, model.apply_lora(Lora::new(RANK, RANK as f64)), loss));
     take_turns(&mut all, rounds);
     let title = format!("TransformerEncoder, {depth} layers of {d}, {batch} x {tokens} tokens, rank {RANK}");
+    print(&title, &mut all, BASELINE);
+}
+
+fn lstm(d: usize, batch: usize, tokens: usize, rounds: usize) {
+    let device = Device::flex().autodiff();
+    device.seed(0);
+    let model = LstmConfig::new(d, d, true).init(&device);
+    let x = Tensor::<3>::random([batch, tokens, d], Distribution::Normal(0.0, 1.0), &device);
+    let loss = move |model: &Lstm| model.forward(x.clone(), None).0.powi_scalar(2).mean();
+    loss(&model).into_scalar::<f32>();
+    let mut all = Vec::new();
+    for (name, config) in methods() {
+        let config = config.with_target_modules(["input_transform", "hidden_transform"]);
+        all.push(ours(
+            &format!("{name}, weight space"),
+            config,
+            model.clone(),
+            loss.clone(),
+        ));
+    }
+    all.push(plain("trained in full", model.clone(), loss.clone()));
+    all.push(plain(BASELINE, model.apply_lora(Lora::new(RANK, RANK as f64)), loss));
+    take_turns(&mut all, rounds);
+    print(
+        &format!("Lstm of {d}, {batch} x {tokens} tokens, rank {RANK}"),
+        &mut all,
+        BASELINE,
+    );
+}
+
+#[derive(Module, Debug)]
+struct Table {
+    table: Embedding,
+}
+
+fn embedding(vocabulary: usize, d: usize, batch: usize, tokens: usize, rounds: usize) {
+    let device = Device::flex().autodiff();
+    device.seed(0);
+    let model = Table {
+        table: EmbeddingConfig::new(vocabulary, d).init(&device),
+    };
+    let highest = Distribution::Uniform(0.0, (vocabulary - 1) as f64);
+    let ids: Tensor<2, Int> = Tensor::<2>::random([batch, tokens], highest, &device).int();
+    let loss = |looked_up: fn(&Embedding, Tensor<2, Int>) -> Tensor<3>| {
+        let ids = ids.clone();
+        move |model: &Table| looked_up(&model.table, ids.clone()).powi_scalar(2).mean()
+    };
+    loss(Embedding::forward)(&model).into_scalar::<f32>();
+    let mut all = Vec::new();
+    for (name, config) in methods() {
+        let config = config.with_target_modules(["table"]);
+        let rows = loss(wegeft::embedding);
+        all.push(ours(&format!("{name}, looked up"), config.clone(), model.clone(), rows));
+        let through = loss(Embedding::forward);
+        all.push(ours(&format!("{name}, weight space"), config, model.clone(), through));
+    }
+    let lora = model.apply_lora(Lora::new(RANK, RANK as f64));
+    all.push(plain(BASELINE, lora, loss(Embedding::forward)));
+    take_turns(&mut all, rounds);
+    let title = format!("Embedding of {vocabulary} x {d}, {batch} x {tokens} tokens, rank {RANK}");
     print(&title, &mut all, BASELINE);
 }
 
@@ -133,4 +195,12 @@ fn main() {
     };
     llama(&sizes, batch, tokens, rounds);
     encoder(d_model, layers, batch, tokens, rounds);
+    lstm(d_model, batch, if full { 100 } else { 4 }, rounds.min(5));
+    embedding(
+        if full { 32_000 } else { 100 },
+        2 * d_model,
+        batch,
+        tokens,
+        rounds.min(5),
+    );
 }

@@ -12,6 +12,9 @@ use crate::checksum;
 use crate::error::AdapterError;
 use crate::site::ParamInfo;
 
+/// Start of the keys of an adapter's tensors, before the name of a module.
+pub(crate) const PREFIX: &str = "base_model.model.";
+
 /// One stored tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {

@@ -13,7 +13,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{Tensors, fill, to_stored};
+use crate::checkpoint::{PREFIX, Tensors, fill, to_stored};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::group::Group;
@@ -21,7 +21,6 @@ use crate::linalg::{finite_svd, product_svd};
 use crate::low_rank::LowRank;
 use crate::methods::wegeft::{Side, WegeftConfig};
 use crate::site::Site;
-use crate::storage::PREFIX;
 use crate::weights::Weights;
 
 /// What a conversion lost at one site.

@@ -8,8 +8,8 @@ use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor, Reparameterizat
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::factors::Factors;
-use crate::hook::Prompts;
 use crate::low_rank::LowRank;
+use crate::prompts::Prompts;
 use crate::tensor::{affine, cast, dequantized, product, with_rest};
 
 /// What an adapted site does instead of the frozen one. The defaults behave as the frozen site; a method implements what it

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::site::SiteKind;
+use crate::kind::SiteKind;
 
 /// Error of this crate. Nothing here panics on bad input.
 #[derive(Debug, thiserror::Error)]

@@ -8,13 +8,13 @@ use burn::tensor::Tensor;
 use serde_json::{Map, Value, json};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{Tensors, collect, fill, to_stored};
+use crate::checkpoint::{PREFIX, Tensors, collect, fill, to_stored};
 use crate::config::AdapterConfig;
 use crate::edit::Bound;
 use crate::error::AdapterError;
 use crate::low_rank::LowRank;
 use crate::site::{Site, SiteKind};
-use crate::storage::{PREFIX, write_adapter};
+use crate::storage::write_adapter;
 use crate::tensor::cast;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {

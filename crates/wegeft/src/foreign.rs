@@ -12,11 +12,10 @@ use std::path::Path;
 
 use burn::module::Module;
 
-use crate::checkpoint::{Names, Tensors, collect};
+use crate::checkpoint::{Names, PREFIX, Tensors, collect};
 use crate::error::AdapterError;
 use crate::factors::Spec;
 use crate::site;
-use crate::storage::PREFIX;
 
 /// PEFT's name of a frozen layer below an adapter.
 const BASE_LAYER: &str = "base_layer";

@@ -5,14 +5,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::edit::Bound;
-
-/// The positions of tokens within their prompts, for methods that edit the first and last tokens of each prompt (ReFT).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Prompts {
-    /// For each token, row by row: how many tokens of its prompt come before it and how many after it. `None` for tokens
-    /// outside prompts: padding, answers.
-    pub places: Vec<Option<[usize; 2]>>,
-}
+use crate::prompts::Prompts;
 
 /// A named place in a model's activations. At rest it returns its input; bound to a method that edits activations (ReFT,
 /// bottleneck adapters, VPT) it returns the edited input.

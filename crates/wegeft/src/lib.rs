@@ -168,6 +168,7 @@ mod group;
 pub mod guard;
 mod hook;
 mod json;
+mod kind;
 #[cfg(feature = "train")]
 mod learner;
 mod linalg;
@@ -182,6 +183,7 @@ mod optimizer;
 mod parts;
 mod patterns;
 pub mod pickle;
+mod prompts;
 mod replicas;
 mod rows;
 mod select;
@@ -207,7 +209,7 @@ pub use embedding::embedding;
 pub use error::AdapterError;
 pub use factors::{Factors, Init, Spec};
 pub use group::{Group, Sharing};
-pub use hook::{Hook, Prompts, TokenHook};
+pub use hook::{Hook, TokenHook};
 #[cfg(feature = "train")]
 pub use learner::{Around, Trainee};
 pub use linear::{linear, linear_add, linear_many};
@@ -216,10 +218,12 @@ pub use merge::{MergeReport, Recovery, UnmergeReport, WeightChange};
 pub use method::{Method, Reader, read, settings};
 pub use methods::wegeft::{Side, ZeroFactor};
 pub use methods::{
-    BitfitConfig, BottleneckConfig, FullConfig, Ia3Config, LayerNormConfig, LinearProbingConfig, LoraConfig, METHODS,
-    PrefixTuningConfig, PromptTuningConfig, ReftConfig, TrainableTokensConfig, VeraConfig, VptConfig, WegeftConfig,
+    AdaLoraConfig, BitfitConfig, BoftConfig, BottleneckConfig, FullConfig, HiraConfig, Ia3Config, LayerNormConfig,
+    LinearProbingConfig, LohaConfig, LokrConfig, LoraConfig, METHODS, MissConfig, OftConfig, PrefixTuningConfig,
+    PromptTuningConfig, ReftConfig, TrainableTokensConfig, VeraConfig, VptConfig, WegeftConfig,
 };
 pub use patterns::{Ordered, Patterns};
+pub use prompts::Prompts;
 pub use site::{Places, Site, SiteKind};
 pub use storage::{AdapterFiles, read_config, read_config_with};
 pub use summary::{GroupSummary, Summary};

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::edit::{Bound, Edit, Rebind};
 use crate::factors::Factors;
-use crate::hook::Prompts;
+use crate::prompts::Prompts;
 use crate::tensor::{affine, cast, product, with_rest};
 
 /// The rows of a batch that one adapter serves.

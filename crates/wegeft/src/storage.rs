@@ -15,7 +15,7 @@ use burn::module::{Module, ModuleDisplay};
 use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{file_error, pack, replace, unpack};
+use crate::checkpoint::{PREFIX, file_error, pack, replace, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
@@ -37,7 +37,6 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 pub const PICKLED_FILE: &str = "adapter_model.bin";
 /// Bytes. Parsed JSON takes many times its size in memory, and no real config comes near this size.
 const CONFIG_LIMIT: u64 = 1 << 20;
-pub(crate) const PREFIX: &str = "base_model.model.";
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Writes the trained part into `folder`, creating it if needed. Each file is written under a temporary name and then

@@ -21,6 +21,7 @@ use crate::lm::{DecoderConfig, Family, LoadOptions};
 
 /// Why a classifier could not be loaded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClassifierError {
     /// The model could not be fetched.
     #[error(transparent)]

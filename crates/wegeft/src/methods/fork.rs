@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::de::Error;
 use serde_json::{Map, Value, json};
 
-use super::wegeft::{Side, WegeftConfig, ZeroFactor};
+use super::wegeft_settings::{Side, WegeftConfig, ZeroFactor};
 use crate::checkpoint::{Names, Tensors};
 use crate::group::{Group, Sharing};
 use crate::method::{self, Method};

@@ -34,16 +34,24 @@ pub mod vera;
 mod virtual_tokens;
 pub mod vpt;
 pub mod wegeft;
+mod wegeft_settings;
 
 use crate::method::{Reader, read};
 
+pub use adalora::AdaLoraConfig;
 pub use bitfit::BitfitConfig;
+pub use boft::BoftConfig;
 pub use bottleneck::BottleneckConfig;
 pub use full::FullConfig;
+pub use hira::HiraConfig;
 pub use ia3::Ia3Config;
 pub use layernorm::LayerNormConfig;
 pub use linear_probing::LinearProbingConfig;
+pub use loha::LohaConfig;
+pub use lokr::LokrConfig;
 pub use lora::LoraConfig;
+pub use miss::MissConfig;
+pub use oft::OftConfig;
 pub use prefix_tuning::PrefixTuningConfig;
 pub use prompt_tuning::PromptTuningConfig;
 pub use reft::ReftConfig;
@@ -65,13 +73,13 @@ pub const METHODS: &[(&str, Reader)] = &[
     ("REFT", read::<ReftConfig>),
     ("VPT", read::<VptConfig>),
     ("BOTTLENECK", read::<BottleneckConfig>),
-    ("ADALORA", read::<adalora::AdaLoraConfig>),
-    ("LOHA", read::<loha::LohaConfig>),
-    ("LOKR", read::<lokr::LokrConfig>),
-    ("OFT", read::<oft::OftConfig>),
-    ("BOFT", read::<boft::BoftConfig>),
-    ("MISS", read::<miss::MissConfig>),
-    ("HIRA", read::<hira::HiraConfig>),
+    ("ADALORA", read::<AdaLoraConfig>),
+    ("LOHA", read::<LohaConfig>),
+    ("LOKR", read::<LokrConfig>),
+    ("OFT", read::<OftConfig>),
+    ("BOFT", read::<BoftConfig>),
+    ("MISS", read::<MissConfig>),
+    ("HIRA", read::<HiraConfig>),
     ("PROMPT_TUNING", read::<PromptTuningConfig>),
     ("PREFIX_TUNING", read::<PrefixTuningConfig>),
     ("TRAINABLE_TOKENS", read::<TrainableTokensConfig>),

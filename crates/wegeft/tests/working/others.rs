@@ -16,11 +16,10 @@ use burn::tensor::{Bytes, Device, Tensor, TensorData};
 use burn::train::metric::LossMetric;
 use burn::train::{ClassificationOutput, InferenceStep, Learner, SupervisedTraining, TrainOutput, TrainStep};
 use wegeft::methods::lora_init::LoraInit;
-use wegeft::methods::{
-    adalora::AdaLoraConfig, boft::BoftConfig, hira::HiraConfig, loha::LohaConfig, lokr::LokrConfig, miss::MissConfig,
-    oft::OftConfig,
+use wegeft::{
+    AdaLoraConfig, Adapted, AdapterConfig, AdapterError, BoftConfig, HiraConfig, LohaConfig, LokrConfig, LoraConfig,
+    MissConfig, OftConfig, Sharing, WegeftConfig,
 };
-use wegeft::{Adapted, AdapterConfig, AdapterError, LoraConfig, Sharing, WegeftConfig};
 
 use crate::learner::Silent;
 use crate::models::albert::Albert;
