@@ -1,5 +1,6 @@
 //! Training of any adapted model: the one trainer, on the one data stream.
 
+pub mod between;
 pub mod checkpoints;
 pub mod clipping;
 pub mod dashboard;

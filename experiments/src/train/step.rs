@@ -20,6 +20,9 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
     /// True if a step weighs in the mean loss of a round by its terms, false if all steps weigh the same.
     const WEIGHS: bool;
 
+    /// Told before the first step how many of them earlier sessions took.
+    fn begin(&self, _steps_done: usize) {}
+
     /// Terms of the batch.
     fn terms(&self, batch: &Self::Batch) -> usize;
 
