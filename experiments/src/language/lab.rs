@@ -24,13 +24,14 @@ use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
 use crate::language::evaluation::{Answering, Score, is_answered};
 use crate::language::general;
-use crate::language::judge::TestSet;
+use crate::language::judge::{Asked, TestSet};
 use crate::language::model::{self, BASE_MODEL, Lm};
 use crate::language::objective::Response;
 use crate::language::packing::pack;
 use crate::language::settings::Settings;
 use crate::language::tokens::{Lengths, tokenize};
 use crate::language::trained_file::TrainedFile;
+use crate::language::valid::Asking;
 use crate::methods::{self, NONE, Wing};
 use crate::run::checksum::{add_file, add_model};
 use crate::run::files::{read_json, write_json};
@@ -38,7 +39,8 @@ use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{FORGETTING, Outcome, RunError};
 use crate::run::suite::{Lab, Program};
-use crate::run::trial::{Plan, Trial};
+use crate::run::trial::{Plan, Stage, Trial};
+use crate::train::between::{Look, Watched};
 use crate::train::estimate::Estimate;
 use crate::train::memory_log::{Logged, MemoryLog};
 use crate::train::precision::trained_in_f32;
@@ -61,6 +63,8 @@ pub struct LanguageLab {
     general_before: Option<f64>,
     after: Option<After>,
     finish: Option<Finish>,
+    /// Questions that are answered while a model trains.
+    valid: Arc<Vec<Asked>>,
 }
 
 impl LanguageLab {
@@ -80,6 +84,7 @@ impl LanguageLab {
             general_before: None,
             after: None,
             finish: None,
+            valid: Arc::default(),
         }
     }
 
@@ -91,6 +96,14 @@ impl LanguageLab {
     /// forgets.
     pub fn with_general(self, texts: Vec<String>) -> Self {
         Self { general: texts, ..self }
+    }
+
+    /// The same lab, which also answers `questions` after every round of a training: at every `eval_steps`.
+    pub fn with_valid(self, questions: Vec<Asked>) -> Self {
+        Self {
+            valid: Arc::new(questions),
+            ..self
+        }
     }
 
     /// The same lab, which calls `after` for every answered test set.
@@ -195,7 +208,11 @@ impl LanguageLab {
         }
         device.seed(trial.seed);
         let settings = &self.settings;
-        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
+        let own = settings.methods.get(&trial.method);
+        if trial.method == "ia3" && own.is_none_or(|own| own.target_modules.is_none()) {
+            config = methods::places::ia3(&lm.pretrained.model.config().family);
+        }
         let mut config = self.shared().scheduled(config, trial, count)?;
         // PEFT and `adapter` look for this field in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
@@ -267,14 +284,42 @@ impl LanguageLab {
         let tokens: usize = train.iter().map(|sequence| sequence.ids.len()).sum();
         let source = this.train_source(train);
         let log = MemoryLog::default();
-        let objective = Logged::new(this.objective(), log.clone(), &device);
+        let every = session.plan.steps_per_round(session.count);
+        let asking = this.asking(trial, folder, &lm, &log, every).map(Arc::new);
+        let look = asking.clone().map(|asking| -> Look<Decoder> {
+            Arc::new(move |adapted: &Adapted<Decoder>, step: usize| asking.look(adapted, step))
+        });
+        let objective = Logged::new(Watched::new(this.objective(), every, look), log.clone(), &device);
         let devices = this.settings.execution.devices().map_err(failed)?;
         let trained = session.train(adapted, objective, source, held_out, &devices)?;
+        if let Some(asking) = asking {
+            asking.look(&trained.adapted, session.plan.steps(session.count));
+            if let Some(error) = asking.failure() {
+                return Err(error);
+            }
+        }
         let steps = Steps {
             memory_mb: log.mean_and_99th(),
             tokens: tokens * this.settings.training.epochs,
         };
         Ok((trained, summary, steps))
+    }
+
+    /// Asks a model in training, where there is something to ask.
+    fn asking(&self, trial: &Trial, folder: &Path, lm: &Arc<Lm>, log: &MemoryLog, every: usize) -> Option<Asking> {
+        let settings = self.corpus.evaluation.clone()?;
+        let asks = trial.stage != Stage::Tune && !self.valid.is_empty();
+        asks.then(|| Asking {
+            questions: self.valid.clone(),
+            lm: lm.clone(),
+            settings,
+            seed: trial.seed,
+            interrupter: self.program.interrupter.clone(),
+            folder: folder.to_path_buf(),
+            log: log.clone(),
+            every,
+            failure: Default::default(),
+        })
     }
 
     /// The model of a trial, bound and without autodiff: unchanged, with the given adapter, with the adapter that an

@@ -21,3 +21,4 @@ pub mod packing;
 pub mod settings;
 pub mod tokens;
 pub mod trained_file;
+pub mod valid;

@@ -2,6 +2,7 @@
 
 pub mod build;
 mod check;
+pub mod places;
 pub mod rates;
 pub mod settings;
 mod table;

@@ -10,6 +10,7 @@ use wegeft::methods::miss::MissConfig;
 use wegeft::methods::oft::OftConfig;
 use wegeft::{AdapterConfig, Fused, LoraConfig, Sharing, WegeftConfig};
 
+use super::places;
 use super::settings::{Adapter, MethodSettings, Wing, ZeroFactor};
 
 /// The settings that a line of the table reads.
@@ -74,9 +75,8 @@ impl Values<'_> {
             (None, Wing::Vision) => AdapterConfig::ia3(["mlp.fc2"])
                 .with_target_modules(["attn.qkv", "mlp.fc2"])
                 .with_fused(Fused::qkv("attn.qkv", ["k", "v"])),
-            (None, Wing::Language | Wing::Text) => {
-                AdapterConfig::ia3(["down_proj"]).with_target_modules(["k_proj", "v_proj", "down_proj"])
-            }
+            // Those of most families; of the others the caller knows.
+            (None, Wing::Language | Wing::Text) => places::ia3("llama"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `gsm8k`: grade-school word problems (Cobbe et al. 2021, arXiv 2110.14168), trained on their own solutions.
 
 use clap::{Args, Command};
+use datasets::language::metamath::{Comparison, gold};
 use datasets::language::{Example, Gold, Question, Template};
 use serde::Deserialize;
 
@@ -58,27 +59,16 @@ fn corpus(settings: &SuiteSettings) -> Result<Corpus, String> {
         .clone()
         .ok_or("give --data, a folder with train.jsonl and test.jsonl")?;
     let (train, test) = (root.join("train.jsonl"), root.join("test.jsonl"));
-    let problems: Vec<Problem> = read_json_lines(&test)?;
-    let question = |problem: Problem| {
-        let number = problem
-            .answer
-            .rsplit("####")
-            .next()
-            .unwrap_or_default()
-            .replace(',', "");
-        let number = number
-            .trim()
-            .parse()
-            .map_err(|_| format!("{}: no number after ####", problem.question))?;
-        Ok(Question {
-            instruction: problem.question,
-            gold: Gold::Number(number),
-            options: Vec::new(),
-        })
-    };
+    // Read as `metamath` reads them: a bad line is told by its number.
+    let problems = Comparison::Peft.test(&test).map_err(|e| e.to_string())?;
+    let questions = problems.into_iter().map(|(instruction, answer)| Question {
+        instruction,
+        gold: Gold::Number(gold(&answer).unwrap_or(f64::NAN)),
+        options: Vec::new(),
+    });
     let test = TestQuestions {
         name: "GSM8K".into(),
-        questions: problems.into_iter().map(question).collect::<Result<_, String>>()?,
+        questions: questions.collect(),
         scored: true,
         file: test,
     };

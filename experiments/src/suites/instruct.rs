@@ -237,7 +237,7 @@ impl Experiment for Instruct {
     }
 
     fn open(&self, given: &Given) -> Result<Opened, String> {
-        let sample = [SAMPLE, "max_new_tokens = 32"];
+        let sample = [SAMPLE, "max_new_tokens = 32\n[methods.wegeft]\nlearning_rate = 1e-2"];
         let (settings, program) = given.settings::<InstructSettings>(&sample, InstructSettings::check)?;
         match &settings.data.data {
             Some(root) => of_files(&settings, program, root, given),

@@ -64,6 +64,11 @@ pub struct Data {
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_file: Option<PathBuf>,
+    /// GSM8K's training questions: 50 of them, drawn at random, are answered at every evaluation (--eval-steps), as in PEFT's
+    /// comparison [default: none].
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_file: Option<PathBuf>,
     /// General text, one paragraph per line; its loss before and after training shows what the model forgets [default:
     /// none; with the generated questions, text of the kind that the model was pretrained on].
     #[arg(long, value_hint = ValueHint::FilePath)]
@@ -95,6 +100,7 @@ impl MetaMathSettings {
             &mut data.data,
             &mut data.train_file,
             &mut data.test_file,
+            &mut data.valid_file,
             &mut data.general_file,
         ];
         for path in paths.into_iter().flatten() {
@@ -153,6 +159,9 @@ impl Experiment for MetaMath {
         let protocol = Comparison::named(&settings.data.protocol)?;
         let given = [&settings.data.data, &settings.data.train_file, &settings.data.test_file];
         let files = given.into_iter().any(Option::is_some);
+        if let (Some(_), false) = (&settings.data.valid_file, files) {
+            return Err("--valid-file needs --data, or --train-file and --test-file".into());
+        }
         let (corpus, general) = match files {
             true => (from_files(&settings, protocol)?, general(&settings.data)?),
             false => {
@@ -161,6 +170,7 @@ impl Experiment for MetaMath {
             }
         };
         let table = program.table.clone();
+        let valid = valid(&settings, protocol)?;
         let layout = Layout::Sets {
             scored: vec![SET.into()],
             published: &[],
@@ -168,7 +178,8 @@ impl Experiment for MetaMath {
         };
         let lab = LanguageLab::new(program, settings.common, corpus)
             .with_general(general)
-            .with_finish(Box::new(move |finished| peft_result::write(finished, &table)));
+            .with_valid(valid)
+            .with_finish(Box::new(move |finished| peft_result::write(finished, &table, protocol)));
         Ok(Opened {
             lab: Box::new(lab),
             layout,
@@ -274,7 +285,12 @@ fn from_files(settings: &MetaMathSettings, protocol: Comparison) -> Result<Corpu
         &["MetaMathQA-395K.json", "MetaMathQA.json", "train.jsonl"],
         "--train-file",
     );
-    let files = train.iter().cloned().chain([test]).collect();
+    let files = train
+        .iter()
+        .cloned()
+        .chain([test])
+        .chain(data.valid_file.clone())
+        .collect();
     let (model, fewer) = (settings.common.model.clone(), data.fewer_tokens);
     let (limit, seed) = (
         settings.common.examples.train_limit,
@@ -342,6 +358,24 @@ fn keep_short(
     }
     *pairs = kept;
     Ok(too_long)
+}
+
+/// Questions that PEFT's comparison validates on.
+const VALID: usize = 50;
+
+/// Questions that are answered while a model trains.
+fn valid(settings: &MetaMathSettings, protocol: Comparison) -> Result<Vec<Asked>, String> {
+    let Some(path) = &settings.data.valid_file else {
+        return Ok(Vec::new());
+    };
+    let mut questions = protocol.test(path).map_err(|e| e.to_string())?;
+    // The same ones for every seed.
+    questions.shuffle(&mut StdRng::seed_from_u64(0));
+    questions.truncate(VALID);
+    let questions = questions.into_iter();
+    Ok(questions
+        .map(|(question, answer)| asked(protocol, &question, answer))
+        .collect())
 }
 
 /// The paragraphs of the general text.

@@ -29,16 +29,6 @@ fn queries_and_values(model_type: &str) -> &'static [&'static str] {
     }
 }
 
-/// IA3's modules in an encoder: keys, values, and the input of the MLP's second layer.
-fn keys_values_mlp(model_type: &str) -> Option<[&'static str; 3]> {
-    match model_type {
-        "bert" | "roberta" | "xlm-roberta" | "electra" => Some(["key", "value", "output.dense"]),
-        "distilbert" => Some(["k_lin", "v_lin", "ffn.lin2"]),
-        "deberta-v2" => Some(["key_proj", "value_proj", "output.dense"]),
-        _ => None,
-    }
-}
-
 /// The new adapter of a method for `pretrained`, loaded from `model`.
 ///
 /// # Errors
@@ -57,9 +47,9 @@ pub fn config(
         all.target_modules = queries_and_values(kind).iter().map(|name| (*name).into()).collect();
     }
     let mut config = methods::adapter(&all, own, method, Wing::Text)?;
-    match (method, keys_values_mlp(kind), given) {
-        ("ia3", Some(places), false) => config = AdapterConfig::ia3([places[2]]).with_target_modules(places),
-        (_, _, false) if kind == "modernbert" && config.targets.fused.is_empty() => {
+    match (method, given) {
+        ("ia3", false) => config = methods::places::ia3(kind),
+        (_, false) if kind == "modernbert" && config.targets.fused.is_empty() => {
             config = config.with_fused(Fused::qkv("attn.Wqkv", ["q", "v"]));
         }
         _ => {}
@@ -275,9 +265,6 @@ mod tests {
             "gpt2",
         ] {
             for method in ["lora", "wegeft", "ia3", "linear"] {
-                if method == "ia3" && matches!(name, "modernbert" | "gpt2") {
-                    continue; // it has no place of its own there: --target-modules says
-                }
                 let all = Adapter {
                     r: 4,
                     lora_r: 4,

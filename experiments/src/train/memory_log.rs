@@ -21,6 +21,13 @@ impl MemoryLog {
         }
     }
 
+    /// Mean over the last `count` steps; `None` before the first one, and where the system does not tell.
+    pub fn mean_of_last(&self, count: usize) -> Option<f64> {
+        let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = &steps[steps.len().saturating_sub(count)..];
+        (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
+    }
+
     /// Mean and 99th percentile; `None` before the first step or if the system does not report it.
     pub fn mean_and_99th(&self) -> Option<(f64, f64)> {
         let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -57,6 +64,10 @@ impl<O> Logged<O> {
 impl<M: Module + ModuleDisplay, O: Objective<M>> Objective<M> for Logged<O> {
     type Batch = O::Batch;
     const WEIGHS: bool = O::WEIGHS;
+
+    fn begin(&self, steps_done: usize) {
+        self.objective.begin(steps_done);
+    }
 
     fn terms(&self, batch: &O::Batch) -> usize {
         self.objective.terms(batch)
@@ -103,6 +114,7 @@ mod tests {
         assert_eq!(log.mean_and_99th(), None);
         *log.0.lock().unwrap() = vec![4.0, 1.0, 3.0, 2.0];
         let (mean, percentile) = log.mean_and_99th().unwrap();
+        assert_eq!((log.mean_of_last(2), log.mean_of_last(9)), (Some(2.5), Some(2.5)));
         assert!((mean - 2.5).abs() < 1e-12 && (percentile - 3.97).abs() < 1e-12);
     }
 }

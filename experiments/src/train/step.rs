@@ -22,6 +22,9 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
     /// weight.
     const WEIGHS: bool;
 
+    /// Told before the first step how many of them earlier sessions took.
+    fn begin(&self, _steps_done: usize) {}
+
     /// Number of terms in the batch.
     fn terms(&self, batch: &Self::Batch) -> usize;
 

@@ -225,6 +225,7 @@ impl Session<'_> {
         };
         let steps_done = (done * self.plan.steps_per_round(self.count)).min(self.plan.steps(self.count));
         let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
+        objective.begin(steps_done);
         let for_valid = objective.clone();
         let terminal = std::io::stdout().is_terminal();
         let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);

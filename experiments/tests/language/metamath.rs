@@ -28,6 +28,8 @@ fn metamathqa_is_trained_on_and_gsm8k_answered_in_both_protocols() {
         })
         .collect();
     fs::write(data.join("test.jsonl"), tests).unwrap();
+    let valid = data.join("gsm8k-train.jsonl");
+    fs::copy(data.join("test.jsonl"), &valid).unwrap();
     let general = data.join("general.txt");
     fs::write(&general, "A robin is a bird.\n\nA trout has scales and fins.\n").unwrap();
     for (protocol, prompt, count) in [
@@ -54,6 +56,10 @@ fn metamathqa_is_trained_on_and_gsm8k_answered_in_both_protocols() {
             "4",
             "--max-new-tokens",
             "4",
+            "--eval-steps",
+            "2",
+            "--valid-file",
+            valid.to_str().unwrap(),
             "--general-file",
             general.to_str().unwrap(),
             "--out",
@@ -68,10 +74,32 @@ fn metamathqa_is_trained_on_and_gsm8k_answered_in_both_protocols() {
         assert_eq!(summary[0]["scores"]["forgetting"], 0.0);
         assert!(summary[1]["scores"]["forgetting"].as_f64().unwrap() != 0.0);
         let result = json_of(&out.join("wegeft/peft_result.json"));
-        let (info, last) = (
-            &result["train_info"],
-            result["train_info"]["metrics"].as_array().unwrap().last().unwrap(),
+        let info = &result["train_info"];
+        let (last, evaluations) = info["metrics"].as_array().unwrap().split_last().unwrap();
+        // Every two steps and at the end, as the questions' answers beside it say.
+        let steps: Vec<u64> = evaluations.iter().map(|row| row["step"].as_u64().unwrap()).collect();
+        assert_eq!((steps[0], steps[1]), (2, 4));
+        assert_eq!(steps.last(), last["step"].as_u64().as_ref());
+        for (row, step) in evaluations.iter().zip(&steps) {
+            let answers = fs::read_to_string(out.join(format!("wegeft/valid/{step}.jsonl"))).unwrap();
+            let right = answers.lines().filter(|line| line.contains("\"correct\":true")).count();
+            assert_eq!(row["valid accuracy"], right as f64 / 3.0, "{row}");
+            assert!(
+                row["eval time"].as_f64().unwrap() > 0.0 && row["mem reserved avg"].is_u64(),
+                "{row}"
+            );
+        }
+        let config = &result["run_info"]["train_config"];
+        assert_eq!(
+            (
+                &config["dtype"],
+                &config["eval_steps"],
+                &config["batch_size"],
+                &config["max_steps"]
+            ),
+            (&json!("float32"), &json!(2), &json!(4), &last["step"])
         );
+        assert!(config["query_template"].as_str().unwrap().contains("{query}"));
         for field in [
             "accelerator_memory_reserved_avg",
             "accelerator_memory_max",
@@ -100,6 +128,7 @@ fn metamathqa_is_trained_on_and_gsm8k_answered_in_both_protocols() {
     .map(String::from);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     fails("metamath", &args, &["test.jsonl", "1", "####"]);
+    fails("metamath", &["--valid-file", "x.jsonl"], &["--valid-file", "--data"]);
     fails(
         "metamath",
         &["--train-file", "x.json", "--out", args[3]],

@@ -1,5 +1,5 @@
 //! Small instructions that a program can verify: a question that the shipped model answers, and how the answer must look:
-//! its case, how often it is said, in which order, after which name and in which format. The questions it knows; to answer
+//! its case, how often it is said, what comes before it and what after it, and its format. The questions it knows; to answer
 //! as it is told is what it learns.
 
 use std::collections::HashSet;
@@ -7,58 +7,42 @@ use std::collections::HashSet;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use serde_json::Value;
 
-use super::facts::{KINDS, NAMES, with_article};
-use super::text::{equation, pick};
+use super::facts::{KINDS, with_article};
+use super::text::{capital, equation, pick};
 use crate::language::Example;
 
-/// What a response must be like. Beyond it the wording is free.
+/// What a response must be like. Beyond it the wording is free, and the case, but for [`Rule::Lower`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
-    /// This word or number among others, in any case.
+    /// This word or number among others.
     Contains(String),
-    /// This number so many times.
-    Times(u32, usize),
-    /// Capital letters alone.
-    Upper,
-    /// Small letters alone.
+    /// This word or number so many times.
+    Times(String, usize),
+    /// No capital letter.
     Lower,
-    /// These numbers in this order, and no others.
-    Order(Vec<u32>),
+    /// These words or numbers in this order, others between them.
+    Order(Vec<String>),
     /// This word first.
     First(String),
-    /// Between these two characters; a full stop after them does not count.
-    Between(char, char),
-    /// An object in JSON.
-    Json,
+    /// A first line that begins so.
+    Begins(&'static str),
 }
 
 impl Rule {
     /// Whether `response` keeps it.
     pub fn is_kept(&self, response: &str) -> bool {
-        let response = response.trim();
-        let words: Vec<&str> = response
+        let lower = response.trim().to_lowercase();
+        let mut words = lower
             .split(|character: char| !character.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-            .collect();
-        let numbers = || words.iter().filter_map(|word| word.parse::<u32>().ok());
-        let (has_upper, has_lower) = (
-            response.contains(char::is_uppercase),
-            response.contains(char::is_lowercase),
-        );
+            .filter(|word| !word.is_empty());
         match self {
-            Self::Contains(wanted) => words.iter().any(|word| word.to_lowercase() == wanted.to_lowercase()),
-            Self::Times(wanted, times) => numbers().filter(|number| number == wanted).count() == *times,
-            Self::Upper => has_upper && !has_lower,
-            Self::Lower => has_lower && !has_upper,
-            Self::Order(wanted) => numbers().eq(wanted.iter().copied()),
-            Self::First(wanted) => words.first() == Some(&wanted.as_str()) && response.starts_with(wanted),
-            Self::Between(open, close) => response
-                .trim_end_matches('.')
-                .strip_prefix(*open)
-                .is_some_and(|rest| rest.ends_with(*close)),
-            Self::Json => serde_json::from_str::<Value>(response).is_ok_and(|value| value.is_object()),
+            Self::Contains(wanted) => words.any(|word| word == wanted),
+            Self::Times(wanted, times) => words.filter(|word| *word == wanted.as_str()).count() == *times,
+            Self::Lower => !response.contains(char::is_uppercase),
+            Self::Order(wanted) => wanted.iter().all(|wanted| words.any(|word| word == wanted)),
+            Self::First(wanted) => words.next() == Some(wanted.as_str()),
+            Self::Begins(wanted) => response.trim().starts_with(wanted),
         }
     }
 }
@@ -134,7 +118,7 @@ pub fn instructions() -> Instructions {
 struct Sum {
     question: String,
     answer: String,
-    result: u32,
+    result: String,
 }
 
 fn sum(rng: &mut StdRng) -> Sum {
@@ -145,90 +129,77 @@ fn sum(rng: &mut StdRng) -> Sum {
             return Sum {
                 question: format!("What is {a} {sign} {b}?"),
                 answer: format!("{a} {sign} {b} = {result}"),
-                result,
+                result: result.to_string(),
             };
         }
     }
 }
 
+/// Words that a response begins or ends with.
+const SAID: [&str; 6] = ["yes", "no", "true", "false", "right", "wrong"];
+
 fn case(rng: &mut StdRng) -> Instructed {
     let kind = &KINDS[rng.random_range(0..KINDS.len())];
     let thing = with_article(pick(rng, &kind.members));
     let noun = kind.name.rsplit(' ').next().unwrap_or_default();
-    let (how, response, rule) = match rng.random_bool(0.5) {
-        true => ("capital", kind.name.to_uppercase(), Rule::Upper),
-        false => ("small", kind.name.to_string(), Rule::Lower),
-    };
     Instructed {
-        instruction: format!("What kind of thing is {thing}? Use {how} letters only."),
-        response: response + ".",
-        rules: vec![rule, Rule::Contains(noun.into())],
+        instruction: format!("What kind of thing is {thing}? Use small letters only."),
+        response: format!("{}.", kind.name),
+        rules: vec![Rule::Lower, Rule::Contains(noun.into())],
     }
 }
 
 fn count(rng: &mut StdRng) -> Instructed {
-    let (sum, times) = (sum(rng), rng.random_range(2..=4));
+    let sum = sum(rng);
+    let (times, said) = match rng.random_bool(0.5) {
+        true => (2, "twice"),
+        false => (3, "three times"),
+    };
     Instructed {
-        instruction: format!("{} Say it {times} times.", sum.question),
+        instruction: format!("{} Say it {said}.", sum.question),
         response: vec![sum.answer + "."; times].join(" "),
         rules: vec![Rule::Times(sum.result, times)],
     }
 }
 
 fn order(rng: &mut StdRng) -> Instructed {
-    let (first, count) = (rng.random_range(1..=30u32), rng.random_range(3..=7));
-    let mut numbers: Vec<u32> = (first..first + count).collect();
-    let way = match rng.random_bool(0.5) {
-        true => "up",
-        false => {
-            numbers.reverse();
-            "down"
-        }
-    };
-    let said: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    Instructed {
-        instruction: format!("Count {way} from {} to {}.", said[0], said[said.len() - 1]),
-        response: said.join(" "),
-        rules: vec![Rule::Order(numbers)],
-    }
-}
-
-fn prefix(rng: &mut StdRng) -> Instructed {
-    let (sum, name) = (sum(rng), pick(rng, &NAMES));
-    Instructed {
-        instruction: format!("{} Begin with the name {name}.", sum.question),
-        response: format!("{name}: {}.", sum.answer),
-        rules: vec![Rule::First(name.into()), Rule::Contains(sum.result.to_string())],
-    }
-}
-
-fn format(rng: &mut StdRng) -> Instructed {
     let Sum {
         question,
         answer,
         result,
     } = sum(rng);
-    let (how, response, rule) = match rng.random_range(0..3) {
-        0 => (
-            "Put the answer in square brackets.",
-            format!("[{answer}]"),
-            Rule::Between('[', ']'),
-        ),
-        1 => (
-            "Put the answer in double quotes.",
-            format!("\"{answer}\""),
-            Rule::Between('"', '"'),
-        ),
-        _ => (
-            "Answer with a JSON object.",
-            format!("{{\"answer\": \"{answer}\"}}"),
-            Rule::Json,
-        ),
+    let word = pick(rng, &SAID);
+    let said = capital(word);
+    let (place, response, order) = match rng.random_bool(0.5) {
+        true => ("before", format!("{said}. {answer}."), [word.into(), result]),
+        false => ("after", format!("{answer}. {said}."), [result, word.into()]),
     };
     Instructed {
-        instruction: format!("{question} {how}"),
+        instruction: format!("{question} Say {word} {place} the answer."),
         response,
-        rules: vec![rule, Rule::Contains(result.to_string())],
+        rules: vec![Rule::Order(order.to_vec())],
+    }
+}
+
+fn prefix(rng: &mut StdRng) -> Instructed {
+    let (sum, word) = (sum(rng), pick(rng, &SAID));
+    Instructed {
+        instruction: format!("{} Begin with the word {word}.", sum.question),
+        response: format!("{}: {}.", capital(word), sum.answer),
+        rules: vec![Rule::First(word.into()), Rule::Contains(sum.result)],
+    }
+}
+
+fn format(rng: &mut StdRng) -> Instructed {
+    let sum = sum(rng);
+    let (how, begins) = match rng.random_bool(0.5) {
+        true => ("Answer as a heading with ###.", "###"),
+        false => ("Put A: in front of the answer.", "A:"),
+    };
+    Instructed {
+        instruction: format!("{} {how}", sum.question),
+        response: format!("{begins} {}.", sum.answer),
+        rules: vec![Rule::Begins(begins), Rule::Contains(sum.result)],
     }
 }
 
@@ -279,32 +250,21 @@ mod tests {
             &["birds", ""],
         );
         kept(
-            &Rule::Times(12, 2),
+            &Rule::Times("12".into(), 2),
             &["5 + 7 = 12. 12!", "12, 12"],
             &["12", "12 12 12", "112 12"],
         );
-        kept(&Rule::Upper, &["A BIRD.", " IT IS 1 BIRD"], &["A bird.", "12", ""]);
-        kept(&Rule::Lower, &["a bird."], &["A bird.", "12"]);
+        kept(&Rule::Lower, &["a bird."], &["A bird."]);
         kept(
-            &Rule::Order(vec![3, 2, 1]),
-            &["3 2 1", "3, 2, 1."],
-            &["1 2 3", "3 2 1 0", ""],
+            &Rule::Order(vec!["12".into(), "yes".into()]),
+            &["5 + 7 = 12. Yes.", "12, yes"],
+            &["Yes. 12", "12", ""],
         );
         kept(
-            &Rule::First("Ida".into()),
-            &["Ida: 12", " Ida, 12"],
-            &["Idaho", "\"Ida\"", "12 Ida"],
+            &Rule::First("yes".into()),
+            &["Yes: 12", " yes, 12"],
+            &["12, yes", "Yesterday", ""],
         );
-        kept(
-            &Rule::Between('[', ']'),
-            &["[12]", "[5 + 7 = 12]."],
-            &["[12", "12", "[", "x [12]"],
-        );
-        kept(&Rule::Between('"', '"'), &["\"12\""], &["\"", "12"]);
-        kept(
-            &Rule::Json,
-            &["{\"answer\": 12}"],
-            &["{12}", "12", "{\"answer\": 12} 12"],
-        );
+        kept(&Rule::Begins("###"), &["### 12", " ###12"], &["12 ###", "# 12"]);
     }
 }
