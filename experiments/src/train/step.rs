@@ -85,11 +85,14 @@ impl Part {
         fn moved<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
             tensor.without_autodiff().to_device(device)
         }
+        // Backends differ in the type of their integers.
+        let integers = Tensor::<1, Int>::empty([0], device).dtype();
+        let labels = |labels: Tensor<1, Int>| labels.without_autodiff().to_device(device).cast(integers);
         Self {
             loss: moved(self.loss, device),
             predictions: self
                 .predictions
-                .map(|(logits, labels)| (moved(logits, device), labels.without_autodiff().to_device(device))),
+                .map(|(logits, of_them)| (moved(logits, device), labels(of_them))),
             numbers: self
                 .numbers
                 .map(|(predicted, right)| (moved(predicted, device), moved(right, device))),

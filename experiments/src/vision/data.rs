@@ -247,7 +247,7 @@ impl Source for LabelledImages {
 
     /// Where images are mixed, each share brings those of the batch that it is mixed with.
     fn shares(&self, items: &[usize], seed: Option<u64>, count: usize) -> Result<Vec<Values>, DatasetError> {
-        let mixes = self.augmented.as_ref().is_some_and(|own| !own.augment.mix.is_off());
+        let mixes = self.augmented.as_ref().is_some_and(|own| own.augment.mix.mixes());
         let reversed: Vec<usize> = items.iter().rev().copied().collect();
         let share = |places: Range<usize>| {
             let mut values = self.read(&items[places.clone()], seed)?;

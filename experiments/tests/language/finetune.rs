@@ -174,16 +174,21 @@ fn several_devices_train_as_one_does() {
         )
     };
     let one = trained("one", &[]);
-    for (devices, tolerance) in [("flex,flex", 1e-6), ("flex,flex,flex", 1e-6), ("flex,ndarray", 1e-3)] {
+    // AdamW divides gradients by their own size, so that rounding shows in the few elements whose gradient is almost 0.
+    for (devices, of_loss, of_weights) in [
+        ("flex,flex", 1e-6, 1e-4),
+        ("flex,flex,flex", 1e-6, 1e-4),
+        ("flex,ndarray", 1e-4, 5e-3),
+    ] {
         let several = trained(devices, &["--devices", devices]);
         assert_eq!(one.1.len(), several.1.len());
         for (one, several) in one.1.iter().zip(&several.1) {
-            assert!((one - several).abs() < tolerance, "{devices}: {one} {several}");
+            assert!((one - several).abs() < of_loss, "{devices}: {one} {several}");
         }
         for (name, one) in &one.0 {
             let pairs = one.values.iter().zip(&several.0[name].values);
             let difference = pairs.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-            assert!(difference < tolerance, "{devices}: {name} {difference}");
+            assert!(difference < of_weights, "{devices}: {name} {difference}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! beat the finished ones.
 
 use super::generator::Generator;
-use super::reading::Reading;
+use super::reading::{Reading, values};
 use super::rules;
 use super::settings::Generation;
 use super::text::cut;
@@ -34,12 +34,13 @@ pub(super) fn search(
     settings: &Generation,
 ) -> Result<Vec<Vec<u32>>, String> {
     let (beams, vocab) = (settings.num_beams, generator.model.config().vocab_size);
-    let (mut reading, mut logits) = Reading::start(
+    let (mut reading, logits) = Reading::start(
         generator.model,
         prompts.to_vec(),
         settings.max_new_tokens,
         generator.device,
     );
+    let mut logits = values(logits);
     let mut searches: Vec<Search> = prompts
         .iter()
         .map(|_| Search {
@@ -79,7 +80,7 @@ pub(super) fn search(
         }
         active = going_on;
         reading.select(&parents);
-        logits = reading.next(&tokens);
+        logits = values(reading.next(&tokens));
     }
     Ok(searches.into_iter().map(Search::result).collect())
 }

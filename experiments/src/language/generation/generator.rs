@@ -6,10 +6,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::beam;
-use super::reading::Reading;
+use super::reading::{self, Reading};
 use super::settings::Generation;
 use super::text::{Growing, cut};
 use super::{rules, sampling};
+use crate::cli::device::computes_at_once;
 
 /// A model that continues prompts.
 pub struct Generator<'a> {
@@ -112,13 +113,24 @@ impl Generator<'_> {
         let (mut reading, mut logits) =
             Reading::start(self.model, prompts.to_vec(), settings.max_new_tokens, self.device);
         let vocab = self.model.config().vocab_size;
+        // Elsewhere the choice costs a GPU nothing and saves the way of all scores; on a CPU it would read them once more.
+        let on_device = settings.takes_the_likeliest() && !computes_at_once(self.device);
         loop {
+            let (mut scores, likeliest) = match on_device {
+                true => (Vec::new(), reading::likeliest(logits)),
+                false => (reading::values(logits), Vec::new()),
+            };
             let mut chosen = Vec::with_capacity(active.len());
             let mut going_on = Vec::with_capacity(active.len());
-            for (row, scores) in logits.chunks_exact_mut(vocab).enumerate() {
-                let prompt = active[row];
-                rules::apply(settings, &reading.texts()[row], scores);
-                let token = sampling::choose(settings, scores, &mut randoms[prompt]);
+            for (row, prompt) in active.iter().copied().enumerate() {
+                let token = match likeliest.get(row) {
+                    Some(token) => *token,
+                    None => {
+                        let scores = &mut scores[row * vocab..(row + 1) * vocab];
+                        rules::apply(settings, &reading.texts()[row], scores);
+                        sampling::choose(settings, scores, &mut randoms[prompt])
+                    }
+                };
                 generated[prompt].push(token);
                 let mut ended = self.eos.contains(&token) || generated[prompt].len() == settings.max_new_tokens;
                 if let Some(text) = &mut texts[prompt] {

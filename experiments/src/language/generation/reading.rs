@@ -1,4 +1,5 @@
-//! A batch of texts that is fed to a decoder, and the logits after their last tokens.
+//! A batch of texts that is fed to a decoder, and the logits after their last tokens. The logits stay on the device until they are
+//! needed: for a large vocabulary those of one token are a megabyte, and the likeliest token is one number.
 
 use backbones::lm::{Cache, Decoder, Layout, Side};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -16,9 +17,9 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Feeds `texts`, none of them empty, to the model; also returns the logits `[texts · vocab]` after the last token
-    /// of each. `more`: number of tokens that may still be added to each.
-    pub fn start(model: &'a Decoder, texts: Vec<Vec<u32>>, more: usize, device: &Device) -> (Self, Vec<f32>) {
+    /// Feeds `texts`, none of them empty, to the model; also returns the logits `[texts, vocab]` after the last token of
+    /// each. `more`: number of tokens that may still be added to each.
+    pub fn start(model: &'a Decoder, texts: Vec<Vec<u32>>, more: usize, device: &Device) -> (Self, Tensor<2>) {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let mut reading = Self {
             model,
@@ -38,7 +39,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Adds one token to each text and returns the logits after it.
-    pub fn next(&mut self, tokens: &[u32]) -> Vec<f32> {
+    pub fn next(&mut self, tokens: &[u32]) -> Tensor<2> {
         for (text, token) in self.texts.iter_mut().zip(tokens) {
             text.push(*token);
         }
@@ -58,7 +59,7 @@ impl<'a> Reading<'a> {
         self.prompts = chosen.iter().map(|text| self.prompts[*text]).collect();
     }
 
-    fn read_all(&mut self) -> Vec<f32> {
+    fn read_all(&mut self) -> Tensor<2> {
         let lengths: Vec<usize> = self.texts.iter().map(Vec::len).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         self.cache = Cache::new(self.model.config().layers.len(), self.capacity);
@@ -77,15 +78,44 @@ impl<'a> Reading<'a> {
         Tensor::from_data(TensorData::new(ids, [rows, tokens]), &self.device)
     }
 
-    fn logits(&mut self, ids: Tensor<2, Int>, layout: &Layout) -> Vec<f32> {
+    fn logits(&mut self, ids: Tensor<2, Int>, layout: &Layout) -> Tensor<2> {
         let tokens = layout.tokens();
         let hidden = self.model.hidden(ids, layout, Some(&mut self.cache));
         // Only the logits of the last token are needed.
-        let logits = self.model.logits(hidden.narrow(1, tokens - 1, 1));
-        logits
-            .into_data()
-            .convert::<f32>()
-            .try_into_vec()
-            .expect("converted to f32")
+        self.model.logits(hidden.narrow(1, tokens - 1, 1)).squeeze_dim(1)
+    }
+}
+
+/// Logits in host memory, row after row.
+pub fn values(logits: Tensor<2>) -> Vec<f32> {
+    let data = logits.into_data().convert::<f32>();
+    data.try_into_vec().expect("converted to f32")
+}
+
+/// The token of the largest logit of each row, the first of several: chosen on the device.
+pub fn likeliest(logits: Tensor<2>) -> Vec<u32> {
+    logits.argmax(1).into_data().iter::<u32>().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::language::generation::sampling;
+
+    #[test]
+    #[cfg(feature = "ndarray")]
+    #[allow(deprecated)] // upstream deprecates ndarray
+    fn the_device_chooses_as_the_host_does() {
+        let scores = [
+            [0.5f32, 2.0, -1.0, 2.0, 1.0],
+            [-3.0, -2.5, -9.0, -4.0, -2.5],
+            [7.0, 7.0, 7.0, 7.0, 7.0],
+        ];
+        for device in [Device::flex(), Device::ndarray()] {
+            let logits = Tensor::<2>::from_data(scores, &device);
+            let host: Vec<u32> = scores.iter().map(|row| sampling::likeliest(row)).collect();
+            assert_eq!(likeliest(logits.clone()), host);
+            assert_eq!(values(logits), scores.concat());
+        }
     }
 }

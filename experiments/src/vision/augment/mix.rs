@@ -23,6 +23,11 @@ impl Mix {
         *self == Self::default()
     }
 
+    /// True if images are mixed with others.
+    pub fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
+    }
+
     /// Mixes `pixels` `[batch, 3, h, w]`, and turns `labels` `[batch]` into probabilities of `classes`,
     /// `[batch, classes]`.
     pub fn batch(
