@@ -181,7 +181,7 @@ fn bad_input_is_named() {
     );
     fails(
         &[expected, "--backbone", &path("config.json")],
-        &["config.json", "no .safetensors file"],
+        &["config.json", "not a .safetensors file"],
     );
     let weights = fixture("timm").join("model.safetensors");
     fails(&[weights.to_str().unwrap()], &["pixel_values"]);

@@ -133,7 +133,7 @@ fn values_that_are_not_finite_are_refused_by_name() {
     assert!(
         error
             .to_string()
-            .starts_with("weight 'blocks.1.up.weight' would get 2 elements"),
+            .starts_with("weight 'blocks.1.up.weight' would get 2 NaN or infinite elements"),
         "{error}"
     );
 }
