@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
+use burn::tensor::Device;
 use wegeft::Adapted;
 
 use crate::train::step::{Objective, Part};
-use crate::train::stream::Step;
 
 /// What looks at the model, and after how many steps it is.
 pub type Look<M> = Arc<dyn Fn(&Adapted<M>, usize) + Send + Sync>;
@@ -80,9 +80,12 @@ impl<M: Module + ModuleDisplay + 'static, O: Objective<M>> Objective<M> for Watc
         self.objective.divides_after(adapted)
     }
 
-    fn within<R: Send>(&self, step: Step<O::Batch>, run: impl FnOnce(Step<O::Batch>) -> R + Send) -> R {
-        let result = self.objective.within(step, run);
+    fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
+        self.objective.within(device, work)
+    }
+
+    fn stepped(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);
-        result
+        self.objective.stepped();
     }
 }

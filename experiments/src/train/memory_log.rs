@@ -101,6 +101,7 @@ impl<M: Module + ModuleDisplay, O: Objective<M>> Objective<M> for Logged<O> {
 
     fn stepped(&self) {
         self.log.add(&self.device);
+        self.objective.stepped();
     }
 }
 
