@@ -23,7 +23,7 @@ use crate::tensor::{cast, product, with_rest};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoftConfig {
     /// Size of a block; 0 if their number is given.
-    #[serde(default)]
+    #[serde(default = "four")]
     pub boft_block_size: usize,
     /// Number of blocks; 0 if their size is given.
     #[serde(default)]
@@ -37,6 +37,11 @@ pub struct BoftConfig {
     /// R starts as I and s at 1; else near them.
     #[serde(default = "yes")]
     pub init_weights: bool,
+}
+
+/// PEFT's size of a block where a file gives none.
+fn four() -> usize {
+    4
 }
 
 fn one() -> usize {

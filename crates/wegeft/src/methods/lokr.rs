@@ -41,8 +41,10 @@ pub type ZeroInit = bool;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LokrConfig {
     /// Rank of what is decomposed.
+    #[serde(default = "lycoris::usual_rank")]
     pub r: usize,
     /// Numerator of the scale s.
+    #[serde(default = "lycoris::usual_alpha")]
     pub alpha: f64,
     /// Probability that an output's part of the residual is left out, in training.
     #[serde(default)]
