@@ -85,7 +85,9 @@ pub(crate) fn replaced<M: Module>(model: &M, names: &Names, tensors: &mut Tensor
     let mut replaced = Names::new();
     for name in surplus {
         // Beside virtual tokens PEFT saves the model's own tensors without the name of a wrapper between.
-        let mut spellings = [PREFIX, "base_model."].into_iter().filter_map(|prefix| name.strip_prefix(prefix));
+        let mut spellings = [PREFIX, "base_model."]
+            .into_iter()
+            .filter_map(|prefix| name.strip_prefix(prefix));
         let of_it = spellings.find_map(|plain| {
             let plain = plain.replace(&format!(".{BASE_LAYER}."), ".");
             params.iter().find(|param| param.torch_name() == plain)

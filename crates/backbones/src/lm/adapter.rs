@@ -111,7 +111,9 @@ fn vocabulary(tensors: &Tensors, model: &Decoder) -> Option<usize> {
     let width = model.config().d_model;
     let rows = |(name, stored): (&String, &Stored)| {
         // Beside virtual tokens without the name of a wrapper between.
-        let mut spellings = [PREFIX, "base_model."].into_iter().filter_map(|prefix| name.strip_prefix(prefix));
+        let mut spellings = [PREFIX, "base_model."]
+            .into_iter()
+            .filter_map(|prefix| name.strip_prefix(prefix));
         let field = spellings.find_map(|name| {
             let mut modules = [embedding(model), HEAD].into_iter();
             modules.find_map(|module| name.strip_prefix(module))

@@ -142,7 +142,8 @@ impl Method for TokenRows {
         let chosen = match &self.indices {
             TokenIndices::All(_) => {
                 // Beside an embedding of positions, that of tokens is told by its name.
-                let of_tokens = |table: &&ParamInfo| TOKEN_EMBEDDINGS.iter().any(|name| name_matches(table.name(), name));
+                let of_tokens =
+                    |table: &&ParamInfo| TOKEN_EMBEDDINGS.iter().any(|name| name_matches(table.name(), name));
                 let by_name: Vec<&ParamInfo> = tables.iter().copied().filter(of_tokens).collect();
                 match (tables.len(), by_name.len()) {
                     (1, _) => tables,
