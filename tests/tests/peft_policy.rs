@@ -59,8 +59,11 @@ fn check(case: &str) {
             let merged = off(&merged, case);
             assert!(merged < 1e-4, "{case}, merged: {merged}");
         }
-        // The bias of B needs a bias to be merged into; PEFT refuses that too.
-        Err(error) => assert_eq!(case, "lora_bias", "{error}"),
+        // The bias of B needs a bias to be merged into; PEFT refuses that too. Virtual tokens are no weight.
+        Err(error) => assert!(
+            ["lora_bias", "prompt_embedding_saved"].contains(&case),
+            "{case}: {error}"
+        ),
     }
     let again = tempfile::tempdir().unwrap();
     adapted.save(again.path()).unwrap();

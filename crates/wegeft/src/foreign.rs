@@ -6,6 +6,7 @@
 //! | `….lora_magnitude_vector.weight` | the key of DoRA's magnitudes in a live PEFT model |
 //! | `….modules_to_save.weight`, `….original_module.weight` | a module trained in full, and the frozen original that it replaces |
 //! | `….base_layer.weight`, `….base_layer.bias` | the frozen layer below an adapter: a head or an embedding that is a target, a bias that is trained |
+//! | `….token_adapter.base_layer.weight` | the frozen embedding below single rows that are trained beside another adapter |
 //! | `lm_head.weight`, `model.embed_tokens.weight` | weights of the backbone, saved with the adapter after its vocabulary was resized |
 
 use std::path::Path;
@@ -49,6 +50,20 @@ pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
     }
 }
 
+/// Gives the frozen embedding below single trained rows beside another adapter of it the name that it has below one adapter.
+pub(crate) fn unwrap_rows(tensors: &mut Tensors) {
+    let wrapped = format!(".token_adapter.{BASE_LAYER}.");
+    let names: Vec<String> = tensors.keys().filter(|name| name.contains(&wrapped)).cloned().collect();
+    for name in names {
+        let plain = name.replace(&wrapped, &format!(".{BASE_LAYER}."));
+        if !tensors.contains_key(&plain)
+            && let Some(stored) = tensors.remove(&name)
+        {
+            tensors.insert(plain, stored);
+        }
+    }
+}
+
 /// Name on disk of the parameter `name` of a layer that is adapted.
 pub(crate) fn below_adapter(name: &str) -> String {
     match name.rsplit_once('.') {
@@ -68,11 +83,14 @@ pub(crate) fn replaced<M: Module>(model: &M, names: &Names, tensors: &mut Tensor
     let params = site::params(model);
     let mut replaced = Names::new();
     for name in surplus {
-        let Some(plain) = name.strip_prefix(PREFIX) else {
-            continue;
-        };
-        let plain = plain.replace(&format!(".{BASE_LAYER}."), ".");
-        let of_it = params.iter().find(|param| param.torch_name() == plain);
+        // Beside virtual tokens PEFT saves the model's own tensors without the name of a wrapper between.
+        let mut spellings = [PREFIX, "base_model."]
+            .into_iter()
+            .filter_map(|prefix| name.strip_prefix(prefix));
+        let of_it = spellings.find_map(|plain| {
+            let plain = plain.replace(&format!(".{BASE_LAYER}."), ".");
+            params.iter().find(|param| param.torch_name() == plain)
+        });
         let Some(param) = of_it.filter(|param| !param.quantized && param.stored_shape() == tensors[&name].shape) else {
             continue;
         };

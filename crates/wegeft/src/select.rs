@@ -319,6 +319,11 @@ impl Targets {
                 own.target_modules = TargetModules::Names(matching);
             }
         }
+        if !own.target_modules.is_empty() {
+            keep("target_parameters", &mut own.target_parameters, &|name| {
+                params().any(|param| name_matches(&param.path, name))
+            });
+        }
         Ok((own, warnings))
     }
 

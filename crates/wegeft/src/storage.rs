@@ -132,10 +132,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 pub fn read_weights(folder: impl AsRef<Path>) -> Result<(Tensors, PathBuf), AdapterError> {
     let folder = folder.as_ref();
     let (path, pickled) = (folder.join(WEIGHTS_FILE), folder.join(PICKLED_FILE));
-    match !path.is_file() && pickled.is_file() {
-        true => Ok((pickle::read_tensors(&pickled)?, pickled)),
-        false => Ok((read_tensors(&path)?, path)),
-    }
+    let (mut tensors, path) = match !path.is_file() && pickled.is_file() {
+        true => (pickle::read_tensors(&pickled)?, pickled),
+        false => (read_tensors(&path)?, path),
+    };
+    foreign::unwrap_rows(&mut tensors);
+    Ok((tensors, path))
 }
 
 impl AdapterConfig {

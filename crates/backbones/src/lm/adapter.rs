@@ -110,9 +110,14 @@ fn embedding(model: &Decoder) -> &'static str {
 fn vocabulary(tensors: &Tensors, model: &Decoder) -> Option<usize> {
     let width = model.config().d_model;
     let rows = |(name, stored): (&String, &Stored)| {
-        let name = name.strip_prefix(PREFIX)?;
-        let mut modules = [embedding(model), HEAD].into_iter();
-        let field = modules.find_map(|module| name.strip_prefix(module))?;
+        // Beside virtual tokens without the name of a wrapper between.
+        let mut spellings = [PREFIX, "base_model."]
+            .into_iter()
+            .filter_map(|prefix| name.strip_prefix(prefix));
+        let field = spellings.find_map(|name| {
+            let mut modules = [embedding(model), HEAD].into_iter();
+            modules.find_map(|module| name.strip_prefix(module))
+        })?;
         match (field, &stored.shape[..]) {
             (".weight" | BASE_LAYER, [rows, columns]) if *columns == width => Some(*rows),
             (".lora_embedding_A", [_, rows]) => Some(*rows),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::check::{check_alpha, check_probability};
+use super::lycoris;
 use crate::adapted::Adapted;
 use crate::checkpoint::{Stored, Tensors};
 use crate::edit::Edit;
@@ -31,11 +32,13 @@ use crate::tensor::{cast, dropped, dropped_inputs};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdaLoraConfig {
     /// Initial rank of every site.
+    #[serde(default = "twelve")]
     pub init_r: usize,
     /// Average rank of the sites at the end.
+    #[serde(default = "lycoris::usual_rank")]
     pub target_r: usize,
     /// Numerator of the scale s.
-    #[serde(rename = "lora_alpha")]
+    #[serde(rename = "lora_alpha", default = "lycoris::usual_alpha")]
     pub alpha: f64,
     /// Dropout on the input of A, in training.
     #[serde(rename = "lora_dropout", default)]
@@ -68,6 +71,10 @@ pub struct AdaLoraConfig {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub rank_pattern: BTreeMap<String, Vec<bool>>,
+}
+
+fn twelve() -> usize {
+    12
 }
 
 fn one() -> usize {

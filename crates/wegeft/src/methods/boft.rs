@@ -23,7 +23,7 @@ use crate::tensor::{cast, product, with_rest};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoftConfig {
     /// Size of a block; 0 if `boft_block_num` is set.
-    #[serde(default)]
+    #[serde(default = "four")]
     pub boft_block_size: usize,
     /// Number of blocks; 0 if `boft_block_size` is set.
     #[serde(default)]
@@ -37,6 +37,11 @@ pub struct BoftConfig {
     /// Whether R starts as I and s at 1; otherwise they start near that.
     #[serde(default = "yes")]
     pub init_weights: bool,
+}
+
+/// PEFT's size of a block where a file gives none.
+fn four() -> usize {
+    4
 }
 
 fn one() -> usize {

@@ -27,8 +27,10 @@ use crate::tensor::cast;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LohaConfig {
     /// Rank of each of the two products.
+    #[serde(default = "lycoris::usual_rank")]
     pub r: usize,
     /// Numerator of the scale s.
+    #[serde(default = "lycoris::usual_alpha")]
     pub alpha: f64,
     /// Probability that the residual of an output is dropped, in training.
     #[serde(default)]

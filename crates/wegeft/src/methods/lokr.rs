@@ -41,8 +41,10 @@ pub type ZeroInit = bool;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LokrConfig {
     /// Rank of the matrices that are decomposed.
+    #[serde(default = "lycoris::usual_rank")]
     pub r: usize,
     /// Numerator of the scale s.
+    #[serde(default = "lycoris::usual_alpha")]
     pub alpha: f64,
     /// Probability that the residual of an output is dropped, in training.
     #[serde(default)]

@@ -22,6 +22,7 @@ use super::check::{check_alpha, check_probability};
 use super::dora::{self, BoundDora};
 use super::lora_init::{LoraInit, Start};
 use super::lora_sites;
+use super::lycoris;
 use crate::checkpoint::{Names, Tensors};
 use crate::edit::Edit;
 use crate::error::AdapterError;
@@ -39,9 +40,10 @@ use crate::weights::Weights;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// Rank of A and B.
+    #[serde(default = "lycoris::usual_rank")]
     pub r: usize,
     /// Numerator of the scale s.
-    #[serde(rename = "lora_alpha")]
+    #[serde(rename = "lora_alpha", default = "lycoris::usual_alpha")]
     pub alpha: f64,
     /// Dropout on the input of A, in training.
     #[serde(rename = "lora_dropout", default)]

@@ -12,6 +12,16 @@ pub(super) fn random(name: &str, suffix: &str, shape: [usize; 2]) -> Spec {
     Spec::new(name, suffix, shape).with_init(Init::Uniform(1.0 / (shape[1] as f64).sqrt()))
 }
 
+/// PEFT's rank where a file gives none.
+pub(super) fn usual_rank() -> usize {
+    8
+}
+
+/// PEFT's alpha where a file gives none.
+pub(super) fn usual_alpha() -> f64 {
+    8.0
+}
+
 pub(super) fn yes() -> bool {
     true
 }

@@ -123,6 +123,9 @@ impl TokenRows {
     }
 }
 
+/// What the embedding of tokens is called in transformers' decoders and encoders.
+const TOKEN_EMBEDDINGS: [&str; 4] = ["embed_tokens", "wte", "word_embeddings", "tok_embeddings"];
+
 impl Method for TokenRows {
     fn name(&self) -> &'static str {
         "TRAINABLE_TOKENS"
@@ -140,15 +143,21 @@ impl Method for TokenRows {
         let heads: Vec<&ParamInfo> = places.params.iter().filter(is_head).collect();
         let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
         let chosen = match &self.indices {
-            TokenIndices::All(_) if tables.is_empty() => return bad("the model has no embedding".to_string()),
-            TokenIndices::All(_) if tables.len() > 1 => {
-                let names = nearest(&tables, "embed_tokens");
-                return bad(format!(
-                    "the model has {} embeddings; say by name whose rows are meant: {names}",
-                    tables.len()
-                ));
+            TokenIndices::All(_) => {
+                // Beside an embedding of positions, that of tokens is told by its name.
+                let of_tokens =
+                    |table: &&ParamInfo| TOKEN_EMBEDDINGS.iter().any(|name| name_matches(table.name(), name));
+                let by_name: Vec<&ParamInfo> = tables.iter().copied().filter(of_tokens).collect();
+                match (tables.len(), by_name.len()) {
+                    (0, _) => return bad("the model has no embedding".to_string()),
+                    (1, _) => tables,
+                    (_, 1) => by_name,
+                    (count, _) => {
+                        let names = nearest(&tables, "embed_tokens");
+                        return bad(format!("the model has {count} embeddings; name those meant: {names}"));
+                    }
+                }
             }
-            TokenIndices::All(_) => tables,
             TokenIndices::ByModule(by_module) => {
                 for name in by_module.keys() {
                     if !heads.iter().any(|table| name_matches(table.name(), name)) {
