@@ -47,8 +47,8 @@ form (METHOD/AlpacaEval.model_outputs.json, METHOD/MT-Bench.answers.jsonl, besid
 What was only written down is judged later by the same command with a judge, after summary.json is removed.
 
 With neither --model nor --data it runs on generated instructions and the small model that ships, with settings of its own: \
-methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005. The same command again goes on where the run \
-folder ends, in the middle of a set or of its judgement too.";
+methods none, lora and wegeft, ranks of 16 (WeGeFT) and 8 (LoRA), learning rates of 0.01 and 0.005. The same command again goes \
+on where the run folder ends, in the middle of a set or of its judgement too.";
 
 /// Settings of `instruct`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
