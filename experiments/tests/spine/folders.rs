@@ -359,6 +359,14 @@ fn a_suite_of_one_file_gets_everything() {
     let bad = "{\"question\": \"a\", \"answer\": \"#### 5\"}\n{\"question\": \"b\", \"answer\": \"#### five\"}\n";
     std::fs::write(dir.path().join("test.jsonl"), bad).unwrap();
     let other = dir.path().join("other");
-    let args = ["gsm8k", "--method", "none", "--data", files[0], "--out", other.to_str().unwrap()];
+    let args = [
+        "gsm8k",
+        "--method",
+        "none",
+        "--data",
+        files[0],
+        "--out",
+        other.to_str().unwrap(),
+    ];
     fails(&args, &["test.jsonl:2", "'answer'", "####"]);
 }
