@@ -48,9 +48,9 @@ OPENAI_API_KEY) or --judge-file contains judgements.
 
 To judge answers that were written without a judge, remove summary.json and run the same command with one.
 
-With neither --model nor --data it runs on generated instructions and the small model that ships, with settings of its own: \
-methods none, lora and wegeft, ranks of 16 (WeGeFT) and 8 (LoRA), learning rates of 0.01 and 0.005. The same command again goes \
-on where the run folder ends, in the middle of a set or of its judgement too.";
+With neither --model nor --data it runs on generated instructions with the small model that ships with the program, \
+and with its own settings: methods none, lora and wegeft, ranks of 16 (WeGeFT) and 8 (LoRA), learning rates of 0.01 \
+and 0.005. Running the same command again continues the run, even in the middle of a test set or of its judgement.";
 
 /// Settings of `instruct`.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
