@@ -76,7 +76,7 @@ fn whole_run(device: &str) {
         "<svg",
         "data:image&#x2f;png;base64,",
         "halves",
-        "wegeft: 4096 parameters",
+        "<td>wegeft</td><td>4096</td>",
     ] {
         assert!(report.contains(part), "{part}");
     }

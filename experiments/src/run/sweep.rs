@@ -10,10 +10,11 @@ pub struct Sweep {
     /// First tune learning rate and weight decay of every task and method on held-out data.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
     pub sweep: bool,
-    /// Learning rates of the grid, separated by commas [default: the paper's for each method].
+    /// Learning rates of the grid, separated by commas [default: the paper's for images; half, once and twice
+    /// --learning-rate for text].
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     pub sweep_lr: Vec<f64>,
-    /// Weight decays of the grid, separated by commas [default: the paper's for each method].
+    /// Weight decays of the grid, separated by commas [default: the paper's for images; --weight-decay for text].
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     pub sweep_weight_decay: Vec<f64>,
     /// Epochs after which tuning runs stop; their schedule remains that of --epochs [default: all].

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::Args;
 use crate::cli::program::prefix;
+use crate::run::files::replace;
 
 const SCRIPT: &str = include_str!("../../../../benches/peers/pytorch.py");
 
@@ -31,7 +32,7 @@ pub fn compare(args: &Args, python: &Path) -> Result<(), String> {
     }
     let folder = tempfile::tempdir().map_err(|e| format!("cannot make a temporary folder: {e}"))?;
     let script = folder.path().join("pytorch.py");
-    std::fs::write(&script, SCRIPT).map_err(|e| format!("cannot write {}: {e}", script.display()))?;
+    replace(&script, SCRIPT.as_bytes())?;
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let mut run = Command::new(python);
     run.arg(&script).arg("--bench").arg(program);

@@ -5,7 +5,6 @@ pub mod adapter;
 pub mod bandwidth;
 pub mod clock;
 pub mod compare;
-pub mod count;
 pub mod lm;
 pub mod products;
 pub mod scaling;
@@ -98,9 +97,6 @@ pub struct Args {
         conflicts_with_all = ["scaling", "quantize", "checkpointing"]
     )]
     pub compare: Option<PathBuf>,
-    /// Count instead the operations and bytes that a pass asks of a GPU; needs none, but a build with --features capture.
-    #[arg(long, conflicts_with = "scaling")]
-    pub count: bool,
     /// Set in the child processes.
     #[arg(long, hide = true)]
     pub child: bool,
@@ -199,16 +195,6 @@ pub fn bench(args: &Args) -> Result<(), String> {
     }
     if let Some(python) = &args.compare {
         return compare::compare(args, python);
-    }
-    if args.count {
-        for workload in &args.workload {
-            for method in &args.method {
-                let make = |device: &Device| ready(args, workload, method, device);
-                let line = count::count((workload, method), make)?;
-                print(serde_json::to_string(&line).map_err(|e| e.to_string())?)?;
-            }
-        }
-        return Ok(());
     }
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {
