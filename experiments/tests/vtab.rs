@@ -494,28 +494,41 @@ fn in_a_browser(page: &Path) -> Option<[usize; 5]> {
         document.documentElement.scrollWidth, document.images.length, \
         [...document.images].filter(image => !image.naturalWidth).length, document.querySelectorAll('svg').length, \
         performance.getEntriesByType('resource').filter(file => !file.name.startsWith('data:')).length].join(' ') })</script>";
-    let browsers = ["chromium", "chromium-browser", "google-chrome"];
-    let runs = |name: &&&str| {
-        Command::new(name)
-            .arg("--version")
-            .output()
-            .is_ok_and(|output| output.status.success())
+    let browser = |name: &str, page: &str| {
+        let mut command = Command::new("timeout");
+        command
+            .args([
+                "60",
+                name,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ])
+            .args([
+                "--hide-scrollbars",
+                "--window-size=500,900",
+                "--virtual-time-budget=5000",
+                "--dump-dom",
+            ])
+            .args(["--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND", page]);
+        command.output()
     };
-    let Some(browser) = browsers.iter().find(runs) else {
-        eprintln!("no browser here: the page is not rendered");
+    let works = |name: &&str| {
+        let output = browser(name, "data:text/html,<title>works</title>");
+        output.is_ok_and(|output| text(&output.stdout).contains("works"))
+    };
+    let Some(name) = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(works)
+    else {
+        eprintln!("no browser that works here: the page is not rendered");
         return None;
     };
     let measured = page.with_file_name("measured.html");
     let html = std::fs::read_to_string(page).unwrap();
     std::fs::write(&measured, html + MEASURE).unwrap();
-    let output = Command::new(browser)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
-        .args(["--window-size=500,900", "--virtual-time-budget=5000", "--dump-dom"])
-        .args(["--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"])
-        .arg(format!("--user-data-dir={}", page.with_file_name("browser").display()))
-        .arg(format!("file://{}", measured.display()))
-        .output()
-        .unwrap();
+    let output = browser(name, &format!("file://{}", measured.display())).unwrap();
     let (dom, log) = (text(&output.stdout), text(&output.stderr));
     assert!(!log.contains("CONSOLE"), "{log}");
     let title = dom
