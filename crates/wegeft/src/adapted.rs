@@ -12,12 +12,13 @@ use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
 
 use crate::bank::Bank;
+use crate::by_path::ByPath;
 use crate::checkpoint::Tensors;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
 use crate::patterns;
-use crate::replicas::{Put, Replicas, Taken};
+use crate::replicas::Replicas;
 use crate::site::{self, ParamInfo, Site};
 use crate::statistics;
 use crate::unsupported;
@@ -330,12 +331,13 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
         }
         const MODEL: &str = "model"; // the field of `Parts`
         let Parts { model, bank } = self.parts;
-        let mut taken = Taken::default();
-        let mut only = Only::new(&self.shown, &mut taken);
+        let mut shown = ByPath::default();
+        let mut only = Only::new(&self.shown, &mut shown);
         ModuleVisitor::enter_module(&mut only, MODEL, "");
         model.visit(&mut only);
-        let mut put = Put::new(taken, device);
-        let mut only = Only::new(&self.shown, &mut put);
+        ModuleVisitor::exit_module(&mut only, MODEL, "");
+        let mut shown = shown.on(device);
+        let mut only = Only::new(&self.shown, &mut shown);
         ModuleMapper::enter_module(&mut only, MODEL, "");
         let model = self.replicas.at(&model, device).map(&mut only);
         Self {

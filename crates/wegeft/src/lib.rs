@@ -153,6 +153,7 @@
 mod adapted;
 pub mod adapters;
 mod bank;
+mod by_path;
 mod checkpoint;
 mod checksum;
 mod combine;

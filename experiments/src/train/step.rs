@@ -132,25 +132,20 @@ impl StepOutput {
             predictions.push(part.predictions);
             numbers.push(part.numbers);
         }
-        let loss = match <[Tensor<1>; 1]>::try_from(losses) {
-            Ok([loss]) => loss,
-            Err(losses) => Tensor::cat(losses, 0).sum(),
-        };
+        let loss = joined(losses, |losses| Tensor::cat(losses, 0).sum());
         let predictions: Option<Vec<_>> = predictions.into_iter().collect();
-        let predictions = predictions.map(|all| match <[_; 1]>::try_from(all) {
-            Ok([one]) => one,
-            Err(all) => {
+        let predictions = predictions.map(|all| {
+            joined(all, |all| {
                 let (logits, labels): (Vec<_>, Vec<_>) = all.into_iter().unzip();
                 (Tensor::cat(logits, 0), Tensor::cat(labels, 0))
-            }
+            })
         });
         let numbers: Option<Vec<_>> = numbers.into_iter().collect();
-        let numbers = numbers.map(|all| match <[_; 1]>::try_from(all) {
-            Ok([one]) => one,
-            Err(all) => {
+        let numbers = numbers.map(|all| {
+            joined(all, |all| {
                 let (predicted, right): (Vec<_>, Vec<_>) = all.into_iter().unzip();
                 (Tensor::cat(predicted, 0), Tensor::cat(right, 0))
-            }
+            })
         });
         Self {
             loss,
@@ -159,6 +154,14 @@ impl StepOutput {
             predictions,
             numbers,
         }
+    }
+}
+
+/// The only one of `all` as it is, several of them joined.
+fn joined<T>(all: Vec<T>, join: impl FnOnce(Vec<T>) -> T) -> T {
+    match <[T; 1]>::try_from(all) {
+        Ok([one]) => one,
+        Err(all) => join(all),
     }
 }
 
@@ -201,20 +204,18 @@ impl Sum {
 
     /// Those of several devices, on the first one.
     fn joined<M: Module + ModuleDisplay>(sums: Vec<Self>, adapted: &Adapted<M>, device: &Device) -> Self {
-        let sums = match <[Self; 1]>::try_from(sums) {
-            Ok([sum]) => return sum,
-            Err(sums) => sums,
-        };
-        let mut grads = GradientsAccumulator::new();
-        let mut parts = Vec::new();
-        for sum in sums {
-            grads.accumulate(adapted, sum.grads.to_device(device, adapted));
-            parts.extend(sum.parts.into_iter().map(|part| part.on(device)));
-        }
-        Self {
-            parts,
-            grads: grads.grads(),
-        }
+        joined(sums, |sums| {
+            let mut grads = GradientsAccumulator::new();
+            let mut parts = Vec::new();
+            for sum in sums {
+                grads.accumulate(adapted, sum.grads.to_device(device, adapted));
+                parts.extend(sum.parts.into_iter().map(|part| part.on(device)));
+            }
+            Self {
+                parts,
+                grads: grads.grads(),
+            }
+        })
     }
 }
 

@@ -40,8 +40,8 @@ pub fn compare(args: &Args, python: &Path) -> Result<(), String> {
         run.args(["--bench", word]);
     }
     // `adapter` has no counterpart there.
-    let workloads: Vec<&str> = args.workload.iter().map(String::as_str).collect();
-    let workloads: Vec<&str> = workloads.into_iter().filter(|name| *name != "adapter").collect();
+    let workloads = args.workload.iter().map(String::as_str);
+    let workloads: Vec<&str> = workloads.filter(|name| *name != "adapter").collect();
     run.args([
         format!("--workload={}", workloads.join(",")),
         format!("--method={}", args.method.join(",")),
