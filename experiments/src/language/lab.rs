@@ -208,11 +208,13 @@ impl LanguageLab {
         }
         device.seed(trial.seed);
         let settings = &self.settings;
-        let mut config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Language)?;
-        let own = settings.methods.get(&trial.method);
-        if trial.method == "ia3" && own.is_none_or(|own| own.target_modules.is_none()) {
-            config = methods::places::ia3(&lm.pretrained.model.config().family);
-        }
+        let config = methods::adapter(
+            &settings.adapter,
+            &settings.methods,
+            &trial.method,
+            Wing::Language,
+            &lm.pretrained.model.config().family,
+        )?;
         let mut config = self.shared().scheduled(config, trial, count)?;
         // PEFT and `adapter` look for this field in adapter_config.json.
         config.extra.insert(BASE_MODEL.into(), json!(settings.model.model));
@@ -367,6 +369,59 @@ impl LanguageLab {
         };
         counts.write(folder).map_err(RunError::Failed)?;
         Ok((trained.adapted.bind(), counts))
+    }
+
+    /// The outcomes of one test set, answered and judged in `folder`: `common`, with what this set adds, and one for each
+    /// further score.
+    fn tested(
+        &self,
+        trial: &Trial,
+        set: &TestSet,
+        answering: &Answering,
+        common: Outcome,
+        folder: &Path,
+    ) -> Result<impl Iterator<Item = Outcome>, RunError> {
+        let start = Instant::now();
+        let answers = answering.evaluate(&set.questions, &folder.join(format!("{}.jsonl", set.name)))?;
+        let mut score = Score::of(&answers);
+        let judged = set.questions.first().is_some_and(|question| question.judge.judges());
+        let aftermath = match &self.after {
+            Some(after) => after(set, &answers, folder)?,
+            None => Aftermath::default(),
+        };
+        let value = aftermath.value.or(judged.then_some(score.accuracy));
+        score.further.extend(aftermath.further);
+        let seconds = start.elapsed().as_secs_f64();
+        let shown = value.map_or("written down".into(), |value| format!("{value:.1} {}", set.metric));
+        tell(format_args!(
+            "  {}, {}: {shown}, {} questions in {seconds:.1} s",
+            trial.label(),
+            set.name,
+            score.count
+        ));
+        let outcome = Outcome {
+            task: set.name.clone(),
+            metric: set.metric.into(),
+            value,
+            likelihood: score.likelihood,
+            questions: Some(score.count),
+            seconds,
+            ..common
+        };
+        let further: Vec<Outcome> = score
+            .further
+            .into_iter()
+            .map(|(name, value)| Outcome {
+                task: format!("{} {name}", set.name),
+                group: set.name.clone(),
+                metric: name,
+                value: Some(value),
+                likelihood: None,
+                seconds: 0.0,
+                ..outcome.clone()
+            })
+            .collect();
+        Ok(std::iter::once(outcome).chain(further))
     }
 
     /// The fields that all outcomes of a trial share.
@@ -569,54 +624,22 @@ impl Lab for LanguageLab {
         for set in &this.corpus.sets {
             // Answers that were only saved may be judged now.
             let judged = |outcome: &Outcome| outcome.value.is_some() || this.after.is_none();
-            if outcomes
-                .iter()
-                .any(|outcome| outcome.task == set.name && judged(outcome))
-            {
+            let mut of_set = outcomes.iter().filter(|outcome| outcome.task == set.name);
+            if of_set.any(judged) {
                 continue;
             }
             outcomes.retain(|outcome| outcome.task != set.name && outcome.group != set.name);
-            let start = Instant::now();
-            let answers = answering.evaluate(&set.questions, &folder.join(format!("{}.jsonl", set.name)))?;
-            let mut score = Score::of(&answers);
-            let judged = set.questions.first().is_some_and(|question| question.judge.judges());
-            let aftermath = match &this.after {
-                Some(after) => after(set, &answers, folder)?,
-                None => Aftermath::default(),
-            };
-            let value = aftermath.value.or(judged.then_some(score.accuracy));
-            score.further.extend(aftermath.further);
-            let seconds = start.elapsed().as_secs_f64();
-            let shown = value.map_or("written down".into(), |value| format!("{value:.1} {}", set.metric));
-            tell(format_args!(
-                "  {}, {}: {shown}, {} questions in {seconds:.1} s",
-                trial.label(),
-                set.name,
-                score.count
-            ));
-            let outcome = Outcome {
-                task: set.name.clone(),
-                metric: set.metric.into(),
-                value,
-                likelihood: score.likelihood,
-                questions: Some(score.count),
+            let common = Outcome {
                 scores: forgotten.clone(),
-                seconds,
-                peak_mb: peak(),
                 ..this.outcome(trial, &trained)
             };
-            let further = score.further.into_iter().map(|(name, value)| Outcome {
-                task: format!("{} {name}", set.name),
-                group: set.name.clone(),
-                metric: name,
-                value: Some(value),
-                likelihood: None,
-                seconds: 0.0,
-                ..outcome.clone()
-            });
-            let further: Vec<Outcome> = further.collect();
-            outcomes.push(outcome);
-            outcomes.extend(further);
+            outcomes.extend(
+                this.tested(trial, set, &answering, common, folder)?
+                    .map(|outcome| Outcome {
+                        peak_mb: peak(),
+                        ..outcome
+                    }),
+            );
             write_json(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
         }
         if let Some(finish) = &this.finish {

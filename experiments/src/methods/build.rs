@@ -9,11 +9,18 @@ use wegeft::{AdapterConfig, VptConfig};
 use super::settings::{Adapter, NONE, OwnSettings, Wing};
 use super::table::{Values, find, names};
 
-/// The adapter of method `name`; a classifier's head is trained in full by all of them.
+/// The adapter of method `name` for a model whose config.json has this `model_type` (images need none); a classifier's head
+/// is trained in full by all methods.
 ///
 /// # Errors
 /// An unknown method.
-pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Result<AdapterConfig, String> {
+pub fn adapter(
+    all: &Adapter,
+    own: &OwnSettings,
+    name: &str,
+    wing: Wing,
+    model_type: &str,
+) -> Result<AdapterConfig, String> {
     let found = find(name);
     let Some(entry) = found.filter(|entry| entry.works_on(wing)) else {
         let none = (wing != Wing::Vision).then_some(NONE);
@@ -26,7 +33,12 @@ pub fn adapter(all: &Adapter, own: &OwnSettings, name: &str, wing: Wing) -> Resu
     };
     let own = own.get(name).cloned().unwrap_or_default();
     let targets = own.target_modules.clone();
-    let config = (entry.make)(&Values { all, own, wing });
+    let config = (entry.make)(&Values {
+        all,
+        own,
+        wing,
+        model_type,
+    });
     // The other methods choose their target modules themselves.
     const ON_WEIGHTS: [&str; 10] = [
         "WEGEFT", "LORA", "VERA", "ADALORA", "LOHA", "LOKR", "MISS", "HIRA", "OFT", "BOFT",
@@ -94,7 +106,7 @@ mod tests {
         let model = VitConfig::new(16, 8, 16, 2, 4).with_num_classes(3).init(&device);
         let pixels = Tensor::<4>::ones([1, 3, 16, 16], &device);
         for name in names(Wing::Vision) {
-            let adapted = adapter(&defaults(), &OwnSettings::new(), name, Wing::Vision).unwrap();
+            let adapted = adapter(&defaults(), &OwnSettings::new(), name, Wing::Vision, "").unwrap();
             let adapted = adapted.init(model.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
             let trained = adapted.summary().adapter_params;
             assert_eq!(trained == 0, matches!(name, "linear" | "full"), "{name}");
@@ -105,12 +117,12 @@ mod tests {
     #[test]
     fn adalora_s_ranks_fall_within_the_steps_of_its_training() {
         let own: OwnSettings = toml::from_str("[adalora]\nr = 4\ntinit = 3").unwrap();
-        let config = adapter(&defaults(), &own, "adalora", Wing::Language).unwrap();
+        let config = adapter(&defaults(), &own, "adalora", Wing::Language, "llama").unwrap();
         let config = scheduled(config, &own, "adalora", 400).unwrap();
         let found = config.settings::<AdaLoraConfig>().unwrap();
         assert_eq!((found.init_r, found.target_r, found.total_step), (6, 4, Some(400)));
         assert_eq!((found.tinit, found.tfinal, found.delta_t), (3, 200, 2));
-        let config = adapter(&defaults(), &own, "adalora", Wing::Language).unwrap();
+        let config = adapter(&defaults(), &own, "adalora", Wing::Language, "llama").unwrap();
         let message = scheduled(config, &own, "adalora", 3).unwrap_err();
         assert!(message.contains("tinit 3") && message.contains("3 steps"), "{message}");
     }
@@ -118,7 +130,7 @@ mod tests {
     #[test]
     fn a_method_without_a_place_is_refused() {
         for only in ["linear", "vpt_shallow"] {
-            let refused = adapter(&defaults(), &OwnSettings::new(), only, Wing::Language).unwrap_err();
+            let refused = adapter(&defaults(), &OwnSettings::new(), only, Wing::Language, "llama").unwrap_err();
             assert!(refused.contains("has no place in language models"), "{refused}");
         }
     }

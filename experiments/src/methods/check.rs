@@ -35,7 +35,8 @@ impl Adapter {
             if method == NONE && wing != Wing::Vision {
                 continue;
             }
-            adapter(self, own, method, wing)?;
+            // Whether the method exists does not depend on the model.
+            adapter(self, own, method, wing, "")?;
         }
         own.iter().try_for_each(|(method, own)| check_own(method, own))
     }

@@ -2,7 +2,7 @@
 
 pub mod build;
 mod check;
-pub mod places;
+mod places;
 pub mod rates;
 pub mod settings;
 mod table;

@@ -18,6 +18,8 @@ pub(super) struct Values<'a> {
     pub(super) all: &'a Adapter,
     pub(super) own: MethodSettings,
     pub(super) wing: Wing,
+    /// `model_type` of a text model's config.json.
+    pub(super) model_type: &'a str,
 }
 
 impl Values<'_> {
@@ -75,8 +77,7 @@ impl Values<'_> {
             (None, Wing::Vision) => AdapterConfig::ia3(["mlp.fc2"])
                 .with_target_modules(["attn.qkv", "mlp.fc2"])
                 .with_fused(Fused::qkv("attn.qkv", ["k", "v"])),
-            // Those of most families; of the others the caller knows.
-            (None, Wing::Language | Wing::Text) => places::ia3("llama"),
+            (None, Wing::Language | Wing::Text) => places::ia3(self.model_type),
         }
     }
 

@@ -46,13 +46,9 @@ pub fn config(
     if all.target_modules.is_empty() {
         all.target_modules = queries_and_values(kind).iter().map(|name| (*name).into()).collect();
     }
-    let mut config = methods::adapter(&all, own, method, Wing::Text)?;
-    match (method, given) {
-        ("ia3", false) => config = methods::places::ia3(kind),
-        (_, false) if kind == "modernbert" && config.targets.fused.is_empty() => {
-            config = config.with_fused(Fused::qkv("attn.Wqkv", ["q", "v"]));
-        }
-        _ => {}
+    let mut config = methods::adapter(&all, own, method, Wing::Text, kind)?;
+    if !given && kind == "modernbert" && config.targets.fused.is_empty() {
+        config = config.with_fused(Fused::qkv("attn.Wqkv", ["q", "v"]));
     }
     // PEFT and `adapter` look for this field in adapter_config.json.
     config.extra.insert(BASE_MODEL.into(), json!(model));

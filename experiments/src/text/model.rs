@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use backbones::classify::{ClassifierOptions, Encoded, Labels, PretrainedClassifier, TextTokenizer, load_classifier};
+use backbones::classify::{
+    ClassifierOptions, Encoded, Labels, PretrainedClassifier, Problem, TextTokenizer, load_classifier,
+};
 use backbones::lm::LoadOptions;
 use burn::tensor::Device;
 use datasets::glue::Label;
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::cli::output::{detail, tell};
+use crate::cli::output::{detail, note, tell};
 use crate::language::model::folder;
 use crate::language::settings::Model;
 use crate::run::files::read_json;
@@ -41,13 +43,14 @@ pub fn load(
 ) -> Result<Classifier, String> {
     let folder = folder(settings)?;
     let start = Instant::now();
+    let own = other_labels(&folder, labels)?;
     let options = ClassifierOptions {
         weights: LoadOptions {
             precision: settings.dtype.into(),
             ..LoadOptions::default()
         },
         labels: Some(labels.clone()),
-        fresh_head: !is_for(&folder, labels)?,
+        fresh_head: own.is_some(),
         dropout,
     };
     let pretrained = load_classifier(&folder.to_string_lossy(), &options, device).map_err(|e| e.to_string())?;
@@ -57,6 +60,13 @@ pub fn load(
     let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
     tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
+    if let (Some(own), true) = (own, pretrained.replaced) {
+        note(format_args!(
+            "{name}: its output layer is for {}; a new one for {} takes its place",
+            described(&own),
+            described(labels)
+        ));
+    }
     if !pretrained.fresh.is_empty() {
         detail(format_args!("starts at random: {}", pretrained.fresh.join(", ")));
     }
@@ -67,14 +77,30 @@ pub fn load(
     })
 }
 
-/// True if the head in the model's files was made for `labels`: the files have the same label names, or only numbers.
-fn is_for(folder: &Path, labels: &Labels) -> Result<bool, String> {
+fn described(labels: &Labels) -> String {
+    const SHOWN: usize = 5;
+    let names = labels.names();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    match labels.problem() {
+        Problem::Regression => "a regression".into(),
+        _ => format!(
+            "{} labels ({}{more})",
+            names.len(),
+            names[..names.len().min(SHOWN)].join(", ")
+        ),
+    }
+}
+
+/// The labels that the head in the model's files was made for, if they are not `labels`: the files have other label names,
+/// and not only numbers.
+fn other_labels(folder: &Path, labels: &Labels) -> Result<Option<Labels>, String> {
     let path = folder.join("config.json");
     let config: Value = read_json(&path, "fetch the model again")?.unwrap_or_default();
     let own = Labels::from_hf(&config).map_err(|e| format!("{}: {e}", path.display()))?;
     let numbered = own.names().iter().all(|name| name.starts_with("LABEL_"));
     let same_names = own.names() == labels.names() || numbered && own.names().len() == labels.names().len();
-    Ok(same_names && own.problem() == labels.problem())
+    let same = same_names && own.problem() == labels.problem();
+    Ok((!same).then_some(own))
 }
 
 impl Classifier {

@@ -134,7 +134,7 @@ impl VisionLab {
     ) -> Result<Adapted<Vit>, String> {
         device.seed(trial.seed);
         let settings = &self.settings;
-        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision)?;
+        let config = methods::adapter(&settings.adapter, &settings.methods, &trial.method, Wing::Vision, "")?;
         let config = self.shared().scheduled(config, trial, count)?;
         let config = methods::fitted(config, &backbone.config);
         let model = backbone.model.clone().with_head(classes, device);

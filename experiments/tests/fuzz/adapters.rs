@@ -101,7 +101,7 @@ fn every_method(take: impl Fn(&Path) -> Vec<u8>) -> Vec<Vec<u8>> {
             ..defaults()
         };
         for name in &names {
-            let Ok(config) = methods::adapter(&settings, &Default::default(), name, Wing::Vision) else {
+            let Ok(config) = methods::adapter(&settings, &Default::default(), name, Wing::Vision, "") else {
                 continue;
             };
             let config = methods::fitted(config, &pretrained.config);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::program::{fails, succeeds};
+use crate::program::{fails, run, succeeds};
 
 /// A tiny BERT with a tokenizer of words.
 fn bert(dir: &Path) -> PathBuf {
@@ -276,7 +276,12 @@ fn a_table_of_texts_gives_a_classifier_for_new_texts() {
         ],
     ]
     .concat();
-    succeeds("classify", &args);
+    let output = run("classify", &args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in ["3 labels (no, maybe, yes)", "2 labels (awful, great)"] {
+        assert!(said.contains(part), "'{part}' is not in: {said}");
+    }
     let summary = json_of(out.join("summary.json"));
     assert!(
         summary[0]["value"].as_f64().unwrap() > 85.0 && summary[0]["questions"] == 8,

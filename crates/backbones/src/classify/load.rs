@@ -73,6 +73,8 @@ pub struct PretrainedClassifier {
     pub folder: PathBuf,
     /// Parameters of the head that the file does not have and that start at random.
     pub fresh: Vec<String>,
+    /// True if the file has an output layer, and a fresh one took its place.
+    pub replaced: bool,
     /// Tensors of the file that belong to other heads and were not read.
     pub unused: Vec<String>,
 }
@@ -137,9 +139,7 @@ pub fn load_classifier(
         }
     };
     let mut in_head = find(&head, prefix, false, &files.shards);
-    if options.fresh_head {
-        take_out(&mut in_head, &head);
-    }
+    let replaced = options.fresh_head && take_out(&mut in_head, &head);
     let (unused, surplus) = surplus(&[&trunk_names, &in_head.names], prefix, &files.shards);
     let out = format!("'{}.", head.config().out);
     files.refuse(in_head.misshapen.iter().map(|problem| match problem.starts_with(&out) {
@@ -155,14 +155,15 @@ pub fn load_classifier(
     Ok(PretrainedClassifier {
         model: SequenceClassifier::new(trunk, head, labels),
         fresh: in_head.missing.iter().map(|param| param.torch_name()).collect(),
+        replaced,
         unused,
         config: files.json,
         folder: files.folder,
     })
 }
 
-/// Treats the file's output layer as missing.
-fn take_out(found: &mut Found, head: &Head) {
+/// Treats the file's output layer as missing; false if it is.
+fn take_out(found: &mut Found, head: &Head) -> bool {
     let out = format!("{}.", head.config().out);
     let paths: Vec<String> = found
         .names
@@ -170,14 +171,15 @@ fn take_out(found: &mut Found, head: &Head) {
         .filter(|path| path.starts_with(&out))
         .cloned()
         .collect();
-    for path in paths {
-        if let Some((param, name)) = found.names.remove(&path) {
+    for path in &paths {
+        if let Some((param, name)) = found.names.remove(path) {
             found
                 .misshapen
                 .retain(|problem| !problem.starts_with(&format!("'{name}'")));
             found.missing.push(param);
         }
     }
+    !paths.is_empty()
 }
 
 /// Loads an encoder without a head. `model`, `options` and errors: see [`load_classifier`].
