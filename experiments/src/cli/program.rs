@@ -79,7 +79,7 @@ fn sentence(error: &clap::Error) -> String {
         .filter(|line| !line.trim_start().starts_with("[possible values:") && !line.contains("a similar value exists"))
         .collect();
     let mut told = one_line(&told.join("\n"));
-    told = told.strip_prefix("error: ").unwrap_or(&told).to_string();
+    told = told.strip_prefix("error: ").unwrap_or(&told).replace(" tip: ", "; ");
     if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue)
         && let Some((last, others)) = values.split_last()
     {

@@ -272,10 +272,11 @@ fn preset(name: &str, own: &[Preset], all: &[Preset]) -> Result<Layer, String> {
         None if name.contains(['/', '\\', '.']) => Layer::read(path),
         None => {
             let names: Vec<&str> = own.iter().map(|preset| preset.name).collect();
-            Err(format!(
-                "--config {name}: neither a file nor a preset; there are: {}",
-                names.join(", ")
-            ))
+            let presets = match names.is_empty() {
+                true => "this program has no presets".into(),
+                false => format!("the presets are {}", names.join(", ")),
+            };
+            Err(format!("--config {name}: neither a file nor a preset; {presets}"))
         }
     }
 }
