@@ -6,6 +6,7 @@
 pub mod classify;
 pub mod drop_path;
 pub mod encoder;
+mod error;
 pub mod hub;
 pub mod import;
 mod layers;
@@ -14,6 +15,7 @@ pub mod pos_embed;
 pub mod preprocess;
 pub mod vit;
 
+pub use error::{ConfigError, LabelsError, TokenizerError, UnknownName};
 pub use hub::{resolve, resolve_lm};
 pub use import::{ImportError, Normalization, Pretrained, Translated, load_vit, load_vit_for};
 pub use preprocess::Preprocessing;

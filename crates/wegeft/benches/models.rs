@@ -12,12 +12,12 @@ mod models;
 use burn::module::{Lora, Module, ModuleDisplay, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
-use burn::nn::{Embedding, EmbeddingConfig, Lstm, LstmConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, Lstm, LstmConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use measured::{Measured, print, take_turns};
 use models::llama::{Llama, Sizes};
-use wegeft::AdapterConfig;
+use wegeft::{AdapterConfig, Hook, OftConfig};
 
 const RANK: usize = 8;
 const BASELINE: &str = "apply_lora";
@@ -31,7 +31,9 @@ where
     let mut optim = AdamWConfig::new().init();
     Measured::new(name, move || {
         if let Some(before) = adapted.take() {
-            let grads = GradientsParams::from_grads(loss(&before.bind()).backward(), &before);
+            // The bound model, which holds the composed weights, ends before the backward pass.
+            let loss = loss(&before.bind());
+            let grads = GradientsParams::from_grads(loss.backward(), &before);
             adapted = Some(optim.step(1e-3, before, grads));
         }
     })
@@ -182,6 +184,47 @@ fn embedding(vocabulary: usize, d: usize, batch: usize, tokens: usize, rounds: u
     print(&title, &mut all, BASELINE);
 }
 
+/// Time of `bind` alone on layers that a transformer of 32 layers has 7 of each.
+fn binding(d: usize, rounds: usize) {
+    let device = Device::flex().autodiff();
+    let stack = Stack {
+        layers: (0..224).map(|_| LinearConfig::new(d, d).init(&device)).collect(),
+        hooks: (0..32).map(|_| Hook::new(d, &device)).collect(),
+    };
+    let on = |config: AdapterConfig| config.with_target_regex(r"layers\.\d+");
+    let configs = [
+        ("WeGeFT", on(AdapterConfig::wegeft(RANK)), 224),
+        ("LoRA", on(AdapterConfig::lora(RANK)), 224),
+        ("DoRA", on(AdapterConfig::dora(RANK)), 224),
+        ("VeRA", on(AdapterConfig::vera(RANK)), 224),
+        ("IA3", on(AdapterConfig::ia3(Vec::<String>::new())), 224),
+        ("OFT", on(AdapterConfig::new(OftConfig::new(8))), 224),
+        (
+            "LoReFT",
+            AdapterConfig::loreft(RANK).with_target_regex(r"hooks\.\d+"),
+            32,
+        ),
+    ];
+    let mut all: Vec<(&str, usize, Measured)> = Vec::new();
+    for (name, config, sites) in configs {
+        let adapted = config.init(stack.clone()).expect("the targets are the model's");
+        all.push((name, sites, Measured::new(name, move || drop(adapted.bind()))));
+    }
+    for (name, sites, one) in &mut all {
+        take_turns(std::slice::from_mut(one), rounds);
+        println!(
+            "bind, {name}, {sites} sites: {:.1} microseconds a site",
+            1e6 * one.median() / *sites as f64
+        );
+    }
+}
+
+#[derive(Module, Debug)]
+struct Stack {
+    layers: Vec<Linear>,
+    hooks: Vec<Hook>,
+}
+
 fn main() {
     let full = std::env::args().any(|arg| arg == "--bench");
     let (d_model, layers, batch, tokens, rounds) = if full { (256, 4, 8, 64, 20) } else { (32, 1, 2, 8, 1) };
@@ -193,6 +236,7 @@ fn main() {
         layers,
         vocabulary: 2 * d_model,
     };
+    binding(d_model, if full { 100 } else { 1 });
     llama(&sizes, batch, tokens, rounds);
     encoder(d_model, layers, batch, tokens, rounds);
     lstm(d_model, batch, if full { 100 } else { 4 }, rounds.min(5));

@@ -162,8 +162,8 @@ pub struct Bound {
     factors: Arc<Factors>,
     edit: Arc<dyn Edit>,
     rebind: Rebind,
-    /// The edited weight, once it has been read.
-    composed: OnceLock<Tensor<2>>,
+    /// The edited parameter, a `Tensor` of its rank, once it has been read.
+    composed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Bound {
@@ -224,6 +224,18 @@ impl Bound {
         }
     }
 
+    /// The parameter with the edit, as a forward pass reads it.
+    fn compose<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.shape();
+        let base = dequantized(base);
+        if D == 1 {
+            let [width] = [shape[0]];
+            return self.edit().bias(base.reshape([width])).reshape(shape);
+        }
+        let base = as_matrix(base);
+        (base.clone() + self.edit().residual_in_training(base)).reshape(shape)
+    }
+
     /// The same state with other factors. The edit is rebuilt, since it holds handles to the old ones.
     fn changed(self, change: impl FnOnce(Factors) -> Factors) -> Self {
         let factors = Arc::unwrap_or_clone(self.factors);
@@ -275,18 +287,12 @@ impl Reparameterization for Bound {
     const NAME: &'static str = "wegeft";
 
     // Burn reads `Param::val()` through this: the weight-space route, which needs no change in the model. A recurrent model
-    // reads a weight many times in one pass; it is composed once.
+    // reads a weight many times in one pass: it is composed once, and every read is the same tensor, since a view for each
+    // read would be a node of the graph with a dense gradient of its own.
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let shape = base.shape();
-        if D == 1 {
-            let [width] = [shape[0]];
-            return self.edit().bias(dequantized(base).reshape([width])).reshape(shape);
-        }
-        let compose = || {
-            let base = as_matrix(dequantized(base));
-            base.clone() + self.edit().residual_in_training(base)
-        };
-        self.composed.get_or_init(compose).clone().reshape(shape)
+        let composed = self.composed.get_or_init(|| Arc::new(self.compose(base)));
+        let composed = composed.downcast_ref::<Tensor<D>>();
+        composed.expect("it belongs to one parameter").clone()
     }
 }
 

@@ -9,11 +9,20 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A panic in guarded work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct Panicked {
+    /// What it said.
+    pub message: String,
+}
+
 /// The result of `work`.
 ///
 /// # Errors
-/// The message of a panic in `work`, which is not printed.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// A panic in `work`, which is not printed.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = take_hook();
@@ -26,7 +35,7 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
-    result.map_err(said)
+    result.map_err(|panic| Panicked { message: said(panic) })
 }
 
 fn said(panic: Box<dyn Any + Send>) -> String {
@@ -42,10 +51,8 @@ mod tests {
     #[test]
     fn a_panic_is_an_error() {
         assert_eq!(guarded(|| 3), Ok(3));
-        assert_eq!(
-            guarded(|| -> i32 { panic!("on purpose {}", 1) }),
-            Err("on purpose 1".into())
-        );
+        let panicked = guarded(|| -> i32 { panic!("on purpose {}", 1) }).unwrap_err();
+        assert_eq!(panicked.to_string(), "on purpose 1");
         assert_eq!(guarded(|| guarded(|| 4).unwrap()), Ok(4));
     }
 }

@@ -150,6 +150,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod activation_space;
 mod adapted;
 pub mod adapters;
 mod bank;
@@ -170,6 +171,7 @@ pub mod guard;
 mod hook;
 mod json;
 mod kind;
+mod lazy;
 #[cfg(feature = "train")]
 mod learner;
 mod linalg;
@@ -199,6 +201,7 @@ mod unsupported;
 mod visible;
 mod weights;
 
+pub use activation_space::ActivationSpace;
 pub use adapted::Adapted;
 pub use adapters::Adapters;
 pub use bank::Bank;

@@ -27,7 +27,7 @@ pub struct Pickled {
 /// A file that cannot be read, is damaged, or holds objects that are not tensors.
 pub fn tensors(path: &Path) -> Result<BTreeMap<String, Pickled>, AdapterError> {
     let open = || PytorchReader::new(path).map_err(|e| e.to_string());
-    let opened = guarded(open).and_then(|opened| opened);
+    let opened = guarded(open).unwrap_or_else(|panic| Err(panic.message));
     let reader = opened.map_err(|e| file_error("read", path, format!("not a complete PyTorch state_dict ({e})")))?;
     let tensors = reader.into_tensors();
     let nested = !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(NESTED));
@@ -73,7 +73,7 @@ impl Pickled {
     /// A file that is damaged or can no longer be read.
     pub fn bytes(&self) -> Result<Vec<u8>, AdapterError> {
         let read = || self.tensor.read().map_err(|e| e.to_string());
-        let read = guarded(read).and_then(|read| read);
+        let read = guarded(read).unwrap_or_else(|panic| Err(panic.message));
         read.map_err(|e| file_error("read", &self.path, e))
     }
 

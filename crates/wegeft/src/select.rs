@@ -50,6 +50,7 @@ impl Targets {
             .collect();
         for site in &mut sites {
             site.has_bias = biases.contains(site.bias_path().as_str());
+            site.in_activation_space = places.calls_with_linear(&site.path);
         }
         match self.ensure_weight_tying {
             true => Ok(tied(sites, &places.params)),

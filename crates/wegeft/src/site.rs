@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use fancy_regex::RegexBuilder;
 
+use crate::activation_space;
 use crate::error::AdapterError;
 pub use crate::kind::SiteKind;
 use crate::tensor::is_quantized;
@@ -80,6 +81,19 @@ pub struct Places {
     pub hooks: Vec<ParamInfo>,
     /// Places for virtual tokens, in traversal order: `prompt.token_point`, `[width]`.
     pub token_hooks: Vec<ParamInfo>,
+    /// Paths of the modules with a field of type [`ActivationSpace`](crate::ActivationSpace).
+    pub activation_space: Vec<String>,
+}
+
+impl Places {
+    /// True if the model declares that it calls the linear layer at `path` with [`linear`](crate::linear).
+    pub(crate) fn calls_with_linear(&self, path: &str) -> bool {
+        let within = |module: &String| match path.strip_prefix(module.as_str()) {
+            Some(rest) => module.is_empty() || rest.starts_with('.'),
+            None => false,
+        };
+        self.activation_space.iter().any(within)
+    }
 }
 
 #[derive(Default)]
@@ -97,6 +111,11 @@ pub(crate) const TOKEN_POINT: &str = "token_point";
 
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
+        if container_type == activation_space::CONTAINER {
+            // The path ends with the name of the field.
+            let module = &self.path[..self.path.len().saturating_sub(1)];
+            self.places.activation_space.push(module.join("."));
+        }
         self.path.push(name.to_string());
         let holder = container_type.rsplit(':').next().unwrap_or(container_type);
         self.holders.push(holder.to_string());
@@ -185,6 +204,9 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// True if the layer has a bias.
     pub has_bias: bool,
+    /// True if the model declares, with [`ActivationSpace`](crate::ActivationSpace), that it calls the layer with
+    /// [`linear`](crate::linear).
+    pub in_activation_space: bool,
     /// Paths of the same parameter elsewhere in the model that get the same edit.
     pub tied: Vec<String>,
     /// Name on disk, if different from [`Site::module`].
@@ -213,6 +235,7 @@ impl Site {
             kind: SiteKind::Matrix,
             shape: vec![d_in, d_out],
             has_bias: false,
+            in_activation_space: false,
             tied: Vec::new(),
             stored_as: None,
         }

@@ -1,5 +1,7 @@
 //! What must never be ignored in silence: each test is a fault that this crate once had.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::lr_scheduler::composed::ComposedLrSchedulerConfig;
@@ -12,9 +14,11 @@ use burn::nn::{BatchNorm, BatchNormConfig, LayerNormConfig, Linear, LinearConfig
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::quantization::{Calibration, QuantValue};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use wegeft::{
-    Adapted, AdapterConfig, AdapterError, Adapters, BitfitConfig, Fused, LoraConfig, Method, VeraConfig, WegeftConfig,
-    linear,
+    ActivationSpace, Adapted, AdapterConfig, AdapterError, Adapters, BitfitConfig, Edit, Factors, Fused, Group, Init,
+    LoraConfig, Method, Sharing, Site, Spec, VeraConfig, WegeftConfig, linear, settings,
 };
 
 #[derive(Module, Debug)]
@@ -387,6 +391,53 @@ fn quantized(device: &Device) -> Model {
     Model::new(device).quantize_weights(&mut quantizer)
 }
 
+#[derive(Module, Debug)]
+struct Unbiased<R: Module> {
+    proj: Linear,
+    reads: R,
+}
+
+#[test]
+fn a_bias_of_b_is_never_lost_on_a_layer_without_one() {
+    let device = Device::flex().autodiff();
+    let proj = || LinearConfig::new(D, 3).with_bias(false).init(&device);
+    let lora = LoraConfig::new(2).with_alpha(3.0).with_lora_bias(true);
+    let config = AdapterConfig::new(lora).with_target_modules(["proj"]);
+    let undeclared = || Unbiased {
+        proj: proj(),
+        reads: proj(),
+    };
+    let declared = Unbiased {
+        proj: proj(),
+        reads: ActivationSpace,
+    };
+    let mut adapted = config.init(declared).unwrap();
+    let mut optim = AdamWConfig::new().init();
+    for _ in 0..3 {
+        let loss = linear(&adapted.bind().proj, input(4, &device)).powi_scalar(2).mean();
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        assert_eq!(grads.len(), 3);
+        adapted = optim.step(0.05, adapted, grads);
+    }
+    let factors = &adapted.bank().factors[0];
+    let x = input(5, &device);
+    let code = x.clone().matmul(factors.matrix("a").transpose());
+    let update = code.matmul(factors.matrix("b").transpose()) + factors.vector("b_bias").unsqueeze::<2>();
+    let by_hand = adapted.backbone().proj.forward(x.clone()) + update.mul_scalar(1.5);
+    close(linear(&adapted.bind().proj, x), by_hand, 1e-5);
+    let folder = tempfile::tempdir().unwrap();
+    adapted.save(folder.path()).unwrap();
+    for refused in [
+        message(config.init(undeclared())),
+        message(Adapted::load(undeclared(), folder.path())),
+    ] {
+        assert!(
+            refused.contains("'proj' has no bias") && refused.contains("ActivationSpace"),
+            "{refused}"
+        );
+    }
+}
+
 #[test]
 fn quantized_weights_train_with_every_method_or_are_refused() {
     let device = Device::flex().autodiff();
@@ -454,6 +505,72 @@ fn only_the_sites_of_a_model_are_initialized_with_an_adapter() {
         assert!(!adapted.backbone().head.weight.is_initialized());
         assert!(!adapted.backbone().head.bias.as_ref().unwrap().is_initialized());
     }
+}
+
+static BOUND: AtomicUsize = AtomicUsize::new(0);
+static COMPOSED: AtomicUsize = AtomicUsize::new(0);
+
+/// A method that counts how often it is bound and its edit composed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Counted {}
+
+impl Method for Counted {
+    fn name(&self) -> &'static str {
+        "COUNTED"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        settings(self)
+    }
+
+    fn groups(&self, sites: &[Site]) -> Result<Vec<Group>, AdapterError> {
+        Group::shared(sites, &Sharing::All, "d_in", |site| site.d_in)
+    }
+
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        vec![Spec::new("gain", "gain", [group.site().d_in]).with_init(Init::Full(0.5))]
+    }
+
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        BOUND.fetch_add(1, Ordering::Relaxed);
+        Arc::new(BoundCounted(factors.vector("gain")))
+    }
+}
+
+#[derive(Debug)]
+struct BoundCounted(Tensor<1>);
+
+impl Edit for BoundCounted {
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        COMPOSED.fetch_add(1, Ordering::Relaxed);
+        weight * self.0.clone().unsqueeze_dim::<2>(1)
+    }
+}
+
+#[test]
+fn binding_makes_one_edit_for_a_group_and_composes_a_weight_once_when_it_is_read() {
+    let device = Device::flex().autodiff();
+    let model = Tower {
+        layers: (0..3).map(|_| LinearConfig::new(D, D).init(&device)).collect(),
+    };
+    let config = AdapterConfig::new(Counted {}).with_target_regex(r"layers\.\d");
+    let adapted = config.init(model).unwrap();
+    let counts = || [BOUND.swap(0, Ordering::Relaxed), COMPOSED.swap(0, Ordering::Relaxed)];
+    counts();
+    let bound = adapted.bind();
+    assert_eq!(counts(), [1, 0], "one group, and nothing read yet");
+    let (first, second) = (&bound.layers[0], &bound.layers[1]);
+    let x = input(4, &device);
+    let mut out = x.clone();
+    for _ in 0..5 {
+        out = first.forward(out);
+    }
+    assert_eq!(counts(), [0, 1], "one weight, read five times");
+    second.forward(out).sum().backward();
+    assert_eq!(counts(), [0, 1], "another weight, and none again for the backward pass");
+    let other = adapted.bind();
+    other.layers[0].forward(x);
+    assert_eq!(counts(), [1, 1], "another pass");
 }
 
 #[test]

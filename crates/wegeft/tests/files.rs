@@ -1,16 +1,25 @@
 //! The two readers of adapter files on damaged, foreign and hostile input: an error, never a panic, and never more
-//! memory than the file is large times a small constant.
+//! memory than the file is large times a small constant. And what else is counted in bytes: `bind`, and a recurrent model's
+//! training step.
 
 use std::path::Path;
 use std::sync::Mutex;
 
-use burn::nn::{Linear, LinearConfig};
-use burn::tensor::Device;
+use burn::nn::{Linear, LinearConfig, Lstm, LstmConfig};
+use burn::tensor::{Device, Tensor};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use wegeft::methods::lora_init::LoraInit;
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
-use wegeft::{AdapterConfig, AdapterError, read_config};
+use wegeft::{
+    AdaLoraConfig, Adapted, AdapterConfig, AdapterError, BoftConfig, HiraConfig, Hook, LohaConfig, LokrConfig,
+    LoraConfig, MissConfig, OftConfig, TokenHook, linear, read_config,
+};
+
+#[allow(dead_code)] // what other tests do with it
+#[path = "../src/methods/laws/net.rs"]
+mod net;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -168,6 +177,78 @@ fn memory_is_a_small_multiple_of_the_file() {
     let text = " ".repeat(4 << 20);
     let used = peak(|| assert!(config_of(&text).unwrap_err().to_string().contains("4194304 bytes")));
     assert!(used < 200_000, "{used}");
+}
+
+/// A tensor that `bind` computed would be in proportion to the width of the layers, some 4 kB at each of six sites; handles are not.
+#[test]
+fn binding_computes_no_tensor_whatever_the_method() {
+    let _alone = ALONE.lock().unwrap();
+    let device = Device::flex().autodiff();
+    let matrices = |config: AdapterConfig| config.with_target_modules(["proj", "up", "down"]);
+    let lora = |lora: LoraConfig| matrices(AdapterConfig::new(lora));
+    let configs = [
+        matrices(AdapterConfig::wegeft(4)),
+        matrices(AdapterConfig::lora(4)),
+        matrices(AdapterConfig::dora(4)),
+        lora(LoraConfig::new(4).with_init(LoraInit::Pissa)),
+        lora(LoraConfig::new(4).with_lora_bias(true)),
+        matrices(AdapterConfig::vera(4)),
+        matrices(AdapterConfig::ia3(["down"])),
+        matrices(AdapterConfig::new(AdaLoraConfig::new(4, 2, 10))),
+        matrices(AdapterConfig::new(LohaConfig::new(4))),
+        matrices(AdapterConfig::new(LokrConfig::new(4))),
+        matrices(AdapterConfig::new(OftConfig::new(4))),
+        matrices(AdapterConfig::new(BoftConfig::new(4, 2))),
+        matrices(AdapterConfig::new(MissConfig::new(4))),
+        matrices(AdapterConfig::new(HiraConfig::new(4))),
+        AdapterConfig::bitfit(),
+        AdapterConfig::layer_norm(),
+        AdapterConfig::loreft(4),
+        AdapterConfig::direft(4),
+        AdapterConfig::houlsby(4),
+        AdapterConfig::vpt(4, true),
+        AdapterConfig::prompt_tuning(4),
+        AdapterConfig::prefix_tuning(4),
+    ];
+    for config in configs {
+        let [narrow, wide] = [32, 256].map(|d| {
+            let adapted = config.init(net::Net::new(d, 2, &device)).unwrap();
+            drop(adapted.bind());
+            peak(|| drop(adapted.bind()))
+        });
+        assert!(
+            wide < narrow + 4096,
+            "{config:?}: {wide} bytes, {narrow} with narrow layers"
+        );
+    }
+}
+
+/// A recurrent model reads each weight at every time step. Its adapter composes the weight once, and each read is the same tensor:
+/// with a view for each read, the gradients of the views would be as many dense matrices as there are steps.
+#[test]
+fn a_recurrent_model_takes_the_memory_of_full_training_at_most() {
+    let _alone = ALONE.lock().unwrap();
+    let device = Device::flex().autodiff();
+    let (d, tokens) = (32, 64);
+    let model = LstmConfig::new(d, d, true).init(&device);
+    let x = Tensor::<3>::ones([2, tokens, d], &device);
+    let step = |model: &Lstm| {
+        let loss = model.forward(x.clone(), None).0.powi_scalar(2).mean();
+        drop(loss.backward());
+    };
+    step(&model);
+    let full = peak(|| step(&model));
+    for config in [AdapterConfig::wegeft(2), AdapterConfig::lora(2)] {
+        let config = config.with_target_modules(["input_transform", "hidden_transform"]);
+        let adapted = config.init(model.clone()).unwrap();
+        let used = peak(|| step(&adapted.bind()));
+        // The composed weights and what they are made of; a gradient for each read would be this for each token.
+        let weights = 8 * d * d * size_of::<f32>();
+        assert!(
+            used < full + tokens * weights / 4,
+            "{used} bytes; full training takes {full}"
+        );
+    }
 }
 
 fn one_by_one(ones: usize) -> String {

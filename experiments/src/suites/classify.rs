@@ -199,7 +199,7 @@ impl Files {
             true => Ok(Labels::regression()),
             false => {
                 let names = class_names(train).map_err(|e| e.to_string())?;
-                Labels::new(names, Problem::SingleLabel)
+                Ok(Labels::new(names, Problem::SingleLabel)?)
             }
         }
     }

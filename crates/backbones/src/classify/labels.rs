@@ -5,6 +5,7 @@ use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Int, Tensor};
 use serde_json::{Map, Value, json};
 
+use crate::error::{ConfigError, LabelsError};
 /// Kind of problem, transformers' `problem_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
@@ -26,12 +27,12 @@ impl Problem {
         }
     }
 
-    fn parse(name: &str) -> Result<Self, String> {
+    fn parse(name: &str) -> Result<Self, ConfigError> {
         let all = [Self::Regression, Self::SingleLabel, Self::MultiLabel];
         all.into_iter().find(|problem| problem.name() == name).ok_or_else(|| {
-            format!(
-                "field 'problem_type' is '{name}'; implemented are {}",
-                all.map(Self::name).join(", ")
+            ConfigError::field(
+                "problem_type",
+                format!("is '{name}'; implemented are {}", all.map(Self::name).join(", ")),
             )
         })
     }
@@ -58,19 +59,16 @@ impl Labels {
     ///
     /// # Errors
     /// No name, a name twice, or one class alone.
-    pub fn new(names: Vec<String>, problem: Problem) -> Result<Self, String> {
+    pub fn new(names: Vec<String>, problem: Problem) -> Result<Self, LabelsError> {
         if names.is_empty() {
-            return Err("there are no labels; at least one is needed".into());
+            return Err(LabelsError::Empty);
         }
         if problem == Problem::SingleLabel && names.len() == 1 {
-            return Err(format!(
-                "'{}' is the only label; give at least two, or make it a regression",
-                names[0]
-            ));
+            return Err(LabelsError::Single(names[0].clone()));
         }
         let repeated = (1..names.len()).find(|at| names[..*at].contains(&names[*at]));
         match repeated {
-            Some(at) => Err(format!("label '{}' is given twice", names[at])),
+            Some(at) => Err(LabelsError::Repeated(names[at].clone())),
             None => Ok(Self { names, problem }),
         }
     }
@@ -88,15 +86,16 @@ impl Labels {
     ///
     /// # Errors
     /// A malformed field, or numbers of labels with a gap.
-    pub fn from_hf(json: &Value) -> Result<Self, String> {
+    pub fn from_hf(json: &Value) -> Result<Self, ConfigError> {
         let field = |name: &str| json.get(name).filter(|value| !value.is_null());
         let count = match field("num_labels").or(field("_num_labels")) {
             None => None,
             Some(value) => match value.as_u64() {
                 Some(count @ 1..=0xFFFF) => Some(count as usize),
                 _ => {
-                    return Err(format!(
-                        "field 'num_labels' is {value}; expected a whole number from 1 to 65535"
+                    return Err(ConfigError::field(
+                        "num_labels",
+                        format!("is {value}; expected a whole number from 1 to 65535"),
                     ));
                 }
             },
@@ -109,9 +108,14 @@ impl Labels {
             None if names.len() == 1 => Problem::Regression,
             None => Problem::SingleLabel,
             Some(Value::String(name)) => Problem::parse(name)?,
-            Some(other) => return Err(format!("field 'problem_type' is {other}; expected a text")),
+            Some(other) => {
+                return Err(ConfigError::field(
+                    "problem_type",
+                    format!("is {other}; expected a text"),
+                ));
+            }
         };
-        Self::new(names, problem).map_err(|message| format!("in 'id2label', {message}"))
+        Ok(Self::new(names, problem)?)
     }
 
     /// Writes `id2label`, `label2id` and `problem_type` into a config.json; `num_labels` follows from them.
@@ -160,8 +164,13 @@ impl Labels {
     }
 }
 
-fn id2label(value: &Value) -> Result<Vec<String>, String> {
-    let wrong = || format!("field 'id2label' is {value}; expected names by number from 0 on, without a gap");
+fn id2label(value: &Value) -> Result<Vec<String>, ConfigError> {
+    let wrong = || {
+        ConfigError::field(
+            "id2label",
+            format!("is {value}; expected names by number from 0 on, without a gap"),
+        )
+    };
     let text = |name: &Value| name.as_str().map(String::from).ok_or_else(wrong);
     match value {
         Value::Array(names) => names.iter().map(text).collect(),
@@ -176,7 +185,7 @@ fn id2label(value: &Value) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    fn read(json: Value) -> Result<(Vec<String>, Problem), String> {
+    fn read(json: Value) -> Result<(Vec<String>, Problem), ConfigError> {
         Labels::from_hf(&json).map(|labels| (labels.names, labels.problem))
     }
 
@@ -205,7 +214,7 @@ mod tests {
             ),
             (json!({"id2label": {}}), "no labels"),
         ] {
-            let message = read(json).unwrap_err();
+            let message = read(json).unwrap_err().to_string();
             assert!(message.contains(part), "{message}");
         }
     }

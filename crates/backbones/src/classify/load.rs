@@ -106,7 +106,7 @@ pub fn load_classifier(
     let files = Files::open(model)?;
     let labels = match &options.labels {
         Some(labels) => labels.clone(),
-        None => Labels::from_hf(&files.json).map_err(|message| files.config_error(message))?,
+        None => Labels::from_hf(&files.json).map_err(|problem| files.config_error(problem))?,
     };
     let outputs = labels.names().len();
     let (trunk, head, prefix, conv1d) = if EncoderConfig::is_of_encoder(&files.json) {
@@ -217,10 +217,10 @@ impl Files {
         })
     }
 
-    fn config_error(&self, message: String) -> ImportError {
+    fn config_error(&self, problem: impl ToString) -> ImportError {
         ImportError::Config {
             path: self.folder.join("config.json"),
-            message,
+            message: problem.to_string(),
         }
     }
 
@@ -237,8 +237,7 @@ impl Files {
 
     /// The encoder's config, its sizes held against the weights before anything is made of them.
     fn encoder_config(&self) -> Result<EncoderConfig, ImportError> {
-        let error = |message| self.config_error(message);
-        let config = EncoderConfig::from_hf(&self.json).map_err(error)?;
+        let config = EncoderConfig::from_hf(&self.json).map_err(|problem| self.config_error(problem))?;
         let family = encoder::family(&config.model_type).expect("from_hf knows the family");
         let named = self.json.get("n_layers").is_some();
         self.check_depth(if named { "n_layers" } else { "num_hidden_layers" }, config.depth)?;
@@ -253,7 +252,7 @@ impl Files {
             };
             let differs = |(at, (_, expected)): &(usize, &(&str, usize))| entry.shape.get(*at) != Some(expected);
             if let Some((at, (field, expected))) = size.shape.iter().enumerate().find(differs) {
-                return Err(error(format!(
+                return Err(self.config_error(format!(
                     "field '{field}' is {expected}, but '{name}' in the weights has shape {:?}, where that is dimension {}; use the config and the weights of one model",
                     entry.shape,
                     at + 1
@@ -265,11 +264,10 @@ impl Files {
 
     /// The decoder's config, without a head for words.
     fn decoder_config(&self) -> Result<DecoderConfig, ImportError> {
-        let error = |message| self.config_error(message);
         if !DecoderConfig::is_of_language(&self.json) {
             let kind = self.json.get("model_type").cloned().unwrap_or(Value::Null);
             let encoders: Vec<_> = encoder::model_types().collect();
-            return Err(error(format!(
+            return Err(self.config_error(format!(
                 "field 'model_type' is {kind}; implemented are the encoders {} and decoders such as llama",
                 encoders.join(", ")
             )));
@@ -279,14 +277,14 @@ impl Files {
         let [usual, gpt2] = depth.map(|depth| depth.map(|depth| depth as usize));
         self.check_depth("num_hidden_layers", usual.unwrap_or(0))?;
         self.check_depth("n_layer", gpt2.unwrap_or(0))?;
-        let config = DecoderConfig::from_hf(&self.json).map_err(error)?;
+        let config = DecoderConfig::from_hf(&self.json).map_err(|problem| self.config_error(problem))?;
         let names = ["embed_tokens.weight", "wte.weight"];
         let embedding = self.shards.tensors().iter();
         let embedding = embedding.filter(|(name, _)| names.iter().any(|end| name.ends_with(end)));
         for (name, entry) in embedding {
             let rows = entry.shape.first().copied().unwrap_or_default();
             if rows != config.vocab_size {
-                return Err(error(format!(
+                return Err(self.config_error(format!(
                     "field 'vocab_size' is {}, but '{name}' in the weights has {rows} rows; use the config and the weights of one model",
                     config.vocab_size
                 )));

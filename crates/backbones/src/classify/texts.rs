@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
+use crate::error::TokenizerError;
 use crate::import::ImportError;
 use crate::lm::{Layout, Side};
 
@@ -83,12 +84,12 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// The tokenizer's error.
-    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, String> {
+    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, TokenizerError> {
         let encoding = match pair {
             None => self.inner.encode(text, true),
             Some(pair) => self.inner.encode((text, pair), true),
         };
-        let encoding = encoding.map_err(|e| e.to_string())?;
+        let encoding = encoding.map_err(|e| TokenizerError::Refused(e.to_string()))?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
             types: encoding.get_type_ids().to_vec(),

@@ -14,6 +14,7 @@ use super::hooks::Places;
 use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout};
 use super::model::{Body, Parts};
 use super::{Family, Size};
+use crate::error::ConfigError;
 use crate::lm::Layout;
 use crate::lm::activation::Activation;
 use crate::lm::attention::split;
@@ -157,7 +158,7 @@ pub(super) fn build(config: &EncoderConfig, device: &Device) -> Body {
 }
 
 /// The fields that BERT, RoBERTa, ELECTRA and DeBERTa share; `default` is transformers' own of BERT's sizes.
-pub(super) fn shared(kind: &str, fields: &Fields, head: HeadConfig) -> Result<EncoderConfig, String> {
+pub(super) fn shared(kind: &str, fields: &Fields, head: HeadConfig) -> Result<EncoderConfig, ConfigError> {
     let activation = fields.text_or("hidden_act", "gelu")?;
     let hidden_dropout = fields.number_or("hidden_dropout_prob", 0.1)?;
     let head_dropout = fields.number_or("classifier_dropout", hidden_dropout)?;
@@ -179,7 +180,7 @@ pub(super) fn shared(kind: &str, fields: &Fields, head: HeadConfig) -> Result<En
     .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
 }
 
-fn config(fields: &Fields) -> Result<EncoderConfig, String> {
+fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let head = HeadConfig::new(Pool::First, "classifier".into()).with_dense(Some("bert.pooler.dense".into()));
     shared("bert", fields, head)
 }

@@ -9,6 +9,7 @@ use super::model::Encoder;
 use super::modernbert::ModernConfig;
 use super::relative::RelativeConfig;
 use super::{family, model_types};
+use crate::error::ConfigError;
 use crate::lm::activation::Activation;
 use crate::lm::fields::Fields;
 
@@ -67,14 +68,14 @@ impl EncoderConfig {
     /// # Errors
     /// A `model_type` or a field that is not implemented, by name; a field that is missing or malformed; sizes that do
     /// not fit each other.
-    pub fn from_hf(json: &Value) -> Result<Self, String> {
+    pub fn from_hf(json: &Value) -> Result<Self, ConfigError> {
         let fields = Fields::new(json)?;
         let kind = fields.text_or("model_type", "")?;
         let Some(family) = family(kind) else {
             let names: Vec<_> = model_types().collect();
-            return Err(format!(
-                "field 'model_type' is '{kind}'; encoders that are implemented are {}",
-                names.join(", ")
+            return Err(ConfigError::field(
+                "model_type",
+                format!("is '{kind}'; encoders that are implemented are {}", names.join(", ")),
             ));
         };
         refuse(&fields)?;
@@ -121,7 +122,7 @@ impl EncoderConfig {
         self.positions.map(|rows| rows.saturating_sub(self.position_offset))
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.d_model),
@@ -131,18 +132,21 @@ impl EncoderConfig {
             ("embedding_size", self.embedding_size()),
         ];
         if let Some((field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("field '{field}' is 0; it must be at least 1"));
+            return Err(ConfigError::field(*field, "is 0; it must be at least 1"));
         }
         if !self.d_model.is_multiple_of(self.heads) {
-            return Err(format!(
-                "field 'num_attention_heads' is {}, which does not divide hidden_size {}",
-                self.heads, self.d_model
+            return Err(ConfigError::field(
+                "num_attention_heads",
+                format!("is {}, which does not divide hidden_size {}", self.heads, self.d_model),
             ));
         }
         if self.max_tokens() == Some(0) {
             return Err(match self.position_offset.checked_sub(1) {
-                Some(pad) => format!("field 'max_position_embeddings' leaves no position behind pad_token_id {pad}"),
-                None => "field 'max_position_embeddings' is 0; it must be at least 1".into(),
+                Some(pad) => ConfigError::field(
+                    "max_position_embeddings",
+                    format!("leaves no position behind pad_token_id {pad}"),
+                ),
+                None => ConfigError::field("max_position_embeddings", "is 0; it must be at least 1"),
             });
         }
         let shares = [
@@ -152,25 +156,29 @@ impl EncoderConfig {
             ("pooler dropout", self.head.input_dropout),
         ];
         match shares.iter().find(|(_, share)| !(0.0..1.0).contains(share)) {
-            Some((field, share)) => Err(format!("the {field} is {share}; expected at least 0 and less than 1")),
+            Some((field, share)) => Err(ConfigError::invalid(format!(
+                "the {field} is {share}; expected at least 0 and less than 1"
+            ))),
             None => Ok(()),
         }
     }
 }
 
 /// Fields that would make another model.
-fn refuse(fields: &Fields) -> Result<(), String> {
+fn refuse(fields: &Fields) -> Result<(), ConfigError> {
     for field in ["is_decoder", "add_cross_attention"] {
         if fields.flag_or(field, false)? {
-            return Err(format!(
-                "field '{field}' is true, which is not implemented; use the model as an encoder"
+            return Err(ConfigError::field(
+                field,
+                format!("is true, which is not implemented; use the model as an encoder"),
             ));
         }
     }
     let kind = fields.text_or("position_embedding_type", "absolute")?;
     if kind != "absolute" {
-        return Err(format!(
-            "field 'position_embedding_type' is '{kind}'; implemented is absolute"
+        return Err(ConfigError::field(
+            "position_embedding_type",
+            format!("is '{kind}'; implemented is absolute"),
         ));
     }
     let pruned = fields.get("pruned_heads").filter(|heads| {
@@ -178,7 +186,10 @@ fn refuse(fields: &Fields) -> Result<(), String> {
         !empty(heads.as_object().map(|heads| heads.len())) && !empty(heads.as_array().map(Vec::len))
     });
     if let Some(heads) = pruned {
-        return Err(format!("field 'pruned_heads' is {heads}, which is not implemented"));
+        return Err(ConfigError::field(
+            "pruned_heads",
+            format!("is {heads}, which is not implemented"),
+        ));
     }
     fields.refuse("quantization_config")
 }

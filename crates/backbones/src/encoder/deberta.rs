@@ -17,6 +17,7 @@ use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout
 use super::model::{Body, Parts};
 use super::relative::{ConvConfig, Relative, RelativeConfig};
 use super::{Family, Size};
+use crate::error::ConfigError;
 use crate::layers::norm;
 use crate::lm::Layout;
 use crate::lm::activation::Activation;
@@ -289,7 +290,7 @@ fn build(config: &EncoderConfig, device: &Device) -> Body {
     })
 }
 
-fn config(fields: &Fields) -> Result<EncoderConfig, String> {
+fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let act = fields.text_or("pooler_hidden_act", "gelu")?;
     let head = HeadConfig::new(Pool::First, "classifier".into())
         .with_dense(Some("pooler.dense".into()))
@@ -313,8 +314,9 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     ] {
         let found = fields.count_or(field, expected)?;
         if found != expected {
-            return Err(format!(
-                "field '{field}' is {found}; implemented is {expected} with these sizes"
+            return Err(ConfigError::field(
+                field,
+                format!("is {found}; implemented is {expected} with these sizes"),
             ));
         }
     }
@@ -328,9 +330,9 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     Ok(config)
 }
 
-fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<RelativeConfig, String> {
+fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<RelativeConfig, ConfigError> {
     // -1 stands for "as many as positions" and "none".
-    let count = |field: &str| -> Result<Option<usize>, String> {
+    let count = |field: &str| -> Result<Option<usize>, ConfigError> {
         let number = fields.maybe_number(field)?.filter(|number| *number >= 1.0);
         Ok(number.map(|number| number as usize))
     };
@@ -344,20 +346,23 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
         }
     };
     if let Some(other) = kinds.iter().find(|kind| !["c2p", "p2c"].contains(&kind.as_str())) {
-        return Err(format!(
-            "field 'pos_att_type' names '{other}'; implemented are c2p and p2c"
+        return Err(ConfigError::field(
+            "pos_att_type",
+            format!("names '{other}'; implemented are c2p and p2c"),
         ));
     }
     let span = buckets.unwrap_or(max_distance);
     let bucketed = buckets.is_some();
     if bucketed && (span < 4 || max_distance <= span / 2 + 1) {
-        return Err(format!(
-            "field 'position_buckets' is {span} with {max_distance} positions; expected at least 4, and less than twice the positions"
+        return Err(ConfigError::field(
+            "position_buckets",
+            format!("is {span} with {max_distance} positions; expected at least 4, and less than twice the positions"),
         ));
     }
     if span > 1 << 28 {
-        return Err(format!(
-            "field 'max_relative_positions' is {span}; no model is that large"
+        return Err(ConfigError::field(
+            "max_relative_positions",
+            format!("is {span}; no model is that large"),
         ));
     }
     let has = |kind: &str| kinds.iter().any(|found| found == kind);
@@ -366,13 +371,17 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
     let conv = match conv {
         0 => None,
         even if even % 2 == 0 => {
-            return Err(format!("field 'conv_kernel_size' is {even}; expected an odd number"));
+            return Err(ConfigError::field(
+                "conv_kernel_size",
+                format!("is {even}; expected an odd number"),
+            ));
         }
         kernel_size => {
             let groups = fields.count_or("conv_groups", 1)?;
             if groups == 0 || !d_model.is_multiple_of(groups) {
-                return Err(format!(
-                    "field 'conv_groups' is {groups}, which does not divide hidden_size {d_model}"
+                return Err(ConfigError::field(
+                    "conv_groups",
+                    format!("is {groups}, which does not divide hidden_size {d_model}"),
                 ));
             }
             let act = fields.text_or("conv_act", "tanh")?;

@@ -13,6 +13,7 @@ use super::hooks::Places;
 use super::layers::{Embeddings, activated, add_dropped, dense, dropout, layer_norm};
 use super::model::{Body, Parts};
 use super::{Family, Size};
+use crate::error::ConfigError;
 use crate::layers::norm;
 use crate::lm::Layout;
 use crate::lm::activation::Activation;
@@ -172,7 +173,7 @@ fn build(config: &EncoderConfig, device: &Device) -> Body {
     })
 }
 
-fn config(fields: &Fields) -> Result<EncoderConfig, String> {
+fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let head = HeadConfig::new(Pool::First, "classifier".into())
         .with_dense(Some("pre_classifier".into()))
         .with_activation(Activation::Relu)

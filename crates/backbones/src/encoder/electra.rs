@@ -4,6 +4,7 @@ use super::Family;
 use super::bert;
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use crate::error::ConfigError;
 use crate::lm::activation::Activation;
 use crate::lm::fields::Fields;
 
@@ -15,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
     sizes: bert::sizes,
 };
 
-fn config(fields: &Fields) -> Result<EncoderConfig, String> {
+fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let head = HeadConfig::new(Pool::First, "classifier.out_proj".into())
         .with_dense(Some("classifier.dense".into()))
         .with_activation(Activation::Gelu);

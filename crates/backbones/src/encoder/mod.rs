@@ -26,6 +26,7 @@ pub use model::Encoder;
 
 use burn::tensor::Device;
 
+use crate::error::ConfigError;
 use crate::lm::fields::Fields;
 use model::Body;
 
@@ -37,7 +38,7 @@ pub(crate) struct Family {
     /// Name of the encoder inside a model with a head.
     pub prefix: &'static str,
     /// Reads config.json.
-    pub config: fn(&Fields) -> Result<EncoderConfig, String>,
+    pub config: fn(&Fields) -> Result<EncoderConfig, ConfigError>,
     /// A randomly initialized encoder.
     pub build: fn(&EncoderConfig, &Device) -> Body,
     /// Sizes that config.json and the weights must agree in.

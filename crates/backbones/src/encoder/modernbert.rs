@@ -6,7 +6,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
-use wegeft::{embedding, linear, linear_add};
+use wegeft::{ActivationSpace, embedding, linear, linear_add};
 
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
@@ -15,6 +15,7 @@ use super::hooks::Places;
 use super::layers::{add_dropped, dense, dropout, table};
 use super::model::{Body, Parts};
 use super::{Family, Size};
+use crate::error::ConfigError;
 use crate::layers::norm;
 use crate::lm::Layout;
 use crate::lm::activation::Activation;
@@ -62,6 +63,8 @@ pub struct ModernBert {
     pub layers: Vec<Layer>,
     /// Norm after the layers.
     pub final_norm: LayerNorm,
+    /// Its linear layers are called with [`wegeft::linear`].
+    pub reads: ActivationSpace,
     norm_eps: f64,
     #[module(skip)]
     modern: ModernConfig,
@@ -254,12 +257,13 @@ fn build(config: &EncoderConfig, device: &Device) -> Body {
         },
         layers: layers.map(|index| Layer::new(config, modern, index, device)).collect(),
         final_norm: layer_norm(config, modern, device),
+        reads: ActivationSpace,
         norm_eps: config.norm_eps,
         modern: modern.clone(),
     })
 }
 
-fn config(fields: &Fields) -> Result<EncoderConfig, String> {
+fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let d_model = fields.count_or("hidden_size", 768)?;
     let heads = fields.count_or("num_attention_heads", 12)?;
     let depth = fields.count_or("num_hidden_layers", 22)?;
@@ -267,7 +271,7 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
     let norm_eps = fields.number_or("norm_eps", 1e-5)?;
     let norm_bias = fields.flag_or("norm_bias", false)?;
     let head_dim = d_model / heads.max(1);
-    let rope = |kind: &str, old: &str, default: f64| -> Result<RopeConfig, String> {
+    let rope = |kind: &str, old: &str, default: f64| -> Result<RopeConfig, ConfigError> {
         let theta = fields.number_or(old, default)?;
         match fields.get("rope_parameters").and_then(|both| both.get(kind)) {
             Some(json) => {
@@ -280,10 +284,10 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
                 };
                 from.parse(fields, Some(json))
             }
-            None if fields.get("rope_scaling").is_some() => Err(
-                "field 'rope_scaling' is set; implemented is rope_parameters with full_attention and sliding_attention"
-                    .into(),
-            ),
+            None if fields.get("rope_scaling").is_some() => Err(ConfigError::field(
+                "rope_scaling",
+                "is set; implemented is rope_parameters with full_attention and sliding_attention",
+            )),
             None => Ok(RopeConfig::new(theta, head_dim)),
         }
     };
@@ -302,19 +306,22 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
         .into_iter()
         .find(|share| !(0.0..1.0).contains(share))
     {
-        return Err(format!("a dropout is {share}; expected at least 0 and less than 1"));
+        return Err(ConfigError::invalid(format!(
+            "a dropout is {share}; expected at least 0 and less than 1"
+        )));
     }
     if head_dim == 0 || head_dim % 2 != 0 {
-        return Err(format!(
+        return Err(ConfigError::invalid(format!(
             "heads of {head_dim} channels; rotary positions need an even number"
-        ));
+        )));
     }
     let pool = match fields.text_or("classifier_pooling", "cls")? {
         "cls" => Pool::First,
         "mean" => Pool::Mean,
         other => {
-            return Err(format!(
-                "field 'classifier_pooling' is '{other}'; implemented are cls and mean"
+            return Err(ConfigError::field(
+                "classifier_pooling",
+                format!("is '{other}'; implemented are cls and mean"),
             ));
         }
     };
@@ -345,11 +352,14 @@ fn config(fields: &Fields) -> Result<EncoderConfig, String> {
 }
 
 /// Which layers are local: `layer_types`, or by the older `global_attn_every_n_layers`.
-fn local(fields: &Fields, depth: usize) -> Result<Vec<bool>, String> {
+fn local(fields: &Fields, depth: usize) -> Result<Vec<bool>, ConfigError> {
     let every = fields.count_or("global_attn_every_n_layers", 3)?;
     match sliding_layers(fields, depth)? {
         Some(local) => Ok(local),
-        None if every == 0 => Err("field 'global_attn_every_n_layers' is 0; it must be at least 1".into()),
+        None if every == 0 => Err(ConfigError::field(
+            "global_attn_every_n_layers",
+            "is 0; it must be at least 1",
+        )),
         // Bounded: the layers of the file are counted later.
         None => Ok((0..depth.min(1 << 16)).map(|layer| layer % every != 0).collect()),
     }

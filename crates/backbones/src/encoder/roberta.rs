@@ -5,6 +5,7 @@ use super::Family;
 use super::bert;
 use super::config::EncoderConfig;
 use super::head::{HeadConfig, Pool};
+use crate::error::ConfigError;
 use crate::lm::fields::Fields;
 
 pub(super) const FAMILY: Family = Family {
@@ -19,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
     sizes: bert::sizes,
 };
 
-fn config(fields: &Fields) -> Result<EncoderConfig, String> {
+fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let head = HeadConfig::new(Pool::First, "classifier.out_proj".into()).with_dense(Some("classifier.dense".into()));
     let kind = fields.text_or("model_type", "roberta")?;
     let mut config = bert::shared(kind, fields, head)?;

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, activation};
 use kernels::Gate;
 use serde::{Deserialize, Serialize};
 
+use crate::error::ConfigError;
 /// Activation of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,11 +62,11 @@ impl Activation {
     ///
     /// # Errors
     /// A name that is not implemented.
-    pub fn parse(field: &str, name: &str) -> Result<Self, String> {
+    pub fn parse(field: &str, name: &str) -> Result<Self, ConfigError> {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, activation)| *activation).ok_or_else(|| {
             let names: Vec<&str> = NAMES.iter().map(|(known, _)| *known).collect();
-            format!("field '{field}' is '{name}'; implemented are {}", names.join(", "))
+            ConfigError::field(field, format!("is '{name}'; implemented are {}", names.join(", ")))
         })
     }
 

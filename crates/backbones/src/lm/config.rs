@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::activation::Activation;
 use super::fields::Fields;
 use super::rope::RopeConfig;
+use crate::error::ConfigError;
 
 /// How layers differ from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,17 +22,20 @@ impl LayerKind {
     ///
     /// # Errors
     /// More layers than any model has.
-    pub(crate) fn repeated(kind: Self, depth: usize) -> Result<Vec<Self>, String> {
+    pub(crate) fn repeated(kind: Self, depth: usize) -> Result<Vec<Self>, ConfigError> {
         Self::check_depth(depth)?;
         Ok(vec![kind; depth])
     }
 
     /// # Errors
     /// More layers than any model has; a config with more is refused.
-    pub(crate) fn check_depth(depth: usize) -> Result<(), String> {
+    pub(crate) fn check_depth(depth: usize) -> Result<(), ConfigError> {
         const MOST: usize = 10_000;
         match depth > MOST {
-            true => Err(format!("field 'num_hidden_layers' is {depth}; expected at most {MOST}")),
+            true => Err(ConfigError::field(
+                "num_hidden_layers",
+                format!("is {depth}; expected at most {MOST}"),
+            )),
             false => Ok(()),
         }
     }
@@ -110,7 +114,7 @@ impl DecoderConfig {
 
     /// # Errors
     /// A size of zero, or sizes that do not go together.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.d_model),
@@ -121,15 +125,21 @@ impl DecoderConfig {
             ("head_dim", self.head_dim),
         ];
         if let Some((field, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("field '{field}' is 0; it must be at least 1"));
+            return Err(ConfigError::field(*field, "is 0; it must be at least 1"));
         }
         if self.layers.iter().any(|layer| layer.window == Some(0)) {
-            return Err("field 'sliding_window' is 0; it must be at least 1, or null for none".into());
+            return Err(ConfigError::field(
+                "sliding_window",
+                "is 0; it must be at least 1, or null for none",
+            ));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(format!(
-                "field 'num_key_value_heads' is {}, which does not divide num_attention_heads {}",
-                self.kv_heads, self.heads
+            return Err(ConfigError::field(
+                "num_key_value_heads",
+                format!(
+                    "is {}, which does not divide num_attention_heads {}",
+                    self.kv_heads, self.heads
+                ),
             ));
         }
         Ok(())
@@ -137,21 +147,25 @@ impl DecoderConfig {
 }
 
 /// For each layer, whether it has a window, if `layer_types` lists them.
-pub(crate) fn sliding_layers(fields: &Fields, depth: usize) -> Result<Option<Vec<bool>>, String> {
+pub(crate) fn sliding_layers(fields: &Fields, depth: usize) -> Result<Option<Vec<bool>>, ConfigError> {
     let Some(types) = fields.maybe_texts("layer_types")? else {
         return Ok(None);
     };
     if types.len() != depth {
-        return Err(format!(
-            "field 'layer_types' has {} entries; expected one for each of the {depth} layers of 'num_hidden_layers'",
-            types.len()
+        return Err(ConfigError::field(
+            "layer_types",
+            format!(
+                "has {} entries; expected one for each of the {depth} layers of 'num_hidden_layers'",
+                types.len()
+            ),
         ));
     }
     let is_sliding = |name: &&str| match *name {
         "sliding_attention" => Ok(true),
         "full_attention" => Ok(false),
-        other => Err(format!(
-            "field 'layer_types' names '{other}'; implemented are full_attention and sliding_attention"
+        other => Err(ConfigError::field(
+            "layer_types",
+            format!("names '{other}'; implemented are full_attention and sliding_attention"),
         )),
     };
     types.iter().map(is_sliding).collect::<Result<_, _>>().map(Some)

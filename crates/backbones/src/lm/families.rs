@@ -14,6 +14,7 @@ use super::llama::{self, LlamaLayer};
 use super::parts::Parts;
 use super::phi3::{self, Phi3Layer};
 use super::stack::CausalLm;
+use crate::error::ConfigError;
 
 // Burn's `Module` is generic over its visitors, so a model of any family cannot be a trait object: it is an enum, and
 // this writes the enum and its matches from one line a family.
@@ -95,7 +96,7 @@ impl DecoderConfig {
     ///
     /// # Errors
     /// A `model_type`, or a field that changes the computation, that is not implemented; a field that is malformed.
-    pub fn from_hf(json: &Value) -> Result<Self, String> {
+    pub fn from_hf(json: &Value) -> Result<Self, ConfigError> {
         Self::read_hf(json).map(|(config, _)| config)
     }
 
@@ -103,7 +104,7 @@ impl DecoderConfig {
     ///
     /// # Errors
     /// As [`DecoderConfig::from_hf`].
-    pub fn read_hf(json: &Value) -> Result<(Self, Vec<String>), String> {
+    pub fn read_hf(json: &Value) -> Result<(Self, Vec<String>), ConfigError> {
         let fields = Fields::new(json)?;
         let kind = fields.text_or("model_type", "")?;
         fields.refuse("quantization_config")?;
@@ -113,9 +114,12 @@ impl DecoderConfig {
         let family = FAMILIES.iter().find(|family| family.model_types.contains(&kind));
         let family = family.ok_or_else(|| {
             let known: Vec<&str> = model_types().collect();
-            format!(
-                "field 'model_type' is '{kind}'; implemented are {} (SmolLM is llama, Qwen2.5 qwen2)",
-                known.join(", ")
+            ConfigError::field(
+                "model_type",
+                format!(
+                    "is '{kind}'; implemented are {} (SmolLM is llama, Qwen2.5 qwen2)",
+                    known.join(", ")
+                ),
             )
         })?;
         let config = (family.config)(kind, &fields)?;

@@ -2,6 +2,7 @@
 
 use super::config::DecoderConfig;
 use super::fields::Fields;
+use crate::error::ConfigError;
 
 /// One family; each has a file of its own here and a line in [`super::families::FAMILIES`].
 #[derive(Debug, Clone, Copy)]
@@ -15,5 +16,5 @@ pub struct Family {
     /// Linear weights but the head's are stored as `[d_in, d_out]` in a checkpoint.
     pub conv1d: bool,
     /// Reads config.json of a `model_type`, its first argument.
-    pub config: fn(&str, &Fields) -> Result<DecoderConfig, String>,
+    pub(crate) config: fn(&str, &Fields) -> Result<DecoderConfig, ConfigError>,
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::error::ConfigError;
 /// Fields that every config of transformers may carry and that no forward pass reads: not worth a warning.
 const BOOKKEEPING: [&str; 48] = [
     "architectures",
@@ -75,10 +76,10 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `json` is not an object.
-    pub fn new(json: &'a Value) -> Result<Self, String> {
+    pub fn new(json: &'a Value) -> Result<Self, ConfigError> {
         let map = json
             .as_object()
-            .ok_or_else(|| format!("expected a JSON object, found {json}"))?;
+            .ok_or_else(|| ConfigError::NotAnObject { found: shortened(json) })?;
         Ok(Self {
             map,
             read: RefCell::default(),
@@ -101,13 +102,15 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field of another type, or a number larger than any decoder's.
-    pub fn maybe_count(&self, name: &str) -> Result<Option<usize>, String> {
+    pub fn maybe_count(&self, name: &str) -> Result<Option<usize>, ConfigError> {
         let whole = |value: &Value| {
             let float = || value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0);
             value.as_u64().or_else(|| float().map(|x| x as u64))
         };
         match self.typed(name, "a whole number", whole)? {
-            Some(count) if count > MOST => Err(format!("field '{name}' is {count}; expected at most {MOST}")),
+            Some(count) if count > MOST => {
+                Err(ConfigError::field(name, format!("is {count}; expected at most {MOST}")))
+            }
             count => Ok(count.map(|count| count as usize)),
         }
     }
@@ -116,7 +119,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`Fields::maybe_count`].
-    pub fn count_or(&self, name: &str, default: usize) -> Result<usize, String> {
+    pub fn count_or(&self, name: &str, default: usize) -> Result<usize, ConfigError> {
         Ok(self.maybe_count(name)?.unwrap_or(default))
     }
 
@@ -124,7 +127,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field that is not a whole number of at least 0.
-    pub fn maybe_length(&self, name: &str) -> Result<Option<usize>, String> {
+    pub fn maybe_length(&self, name: &str) -> Result<Option<usize>, ConfigError> {
         let whole = |value: &Value| value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0);
         let length = self.typed(name, "a whole number", whole)?;
         Ok(length.map(|length| length.min(MOST as f64) as usize))
@@ -134,7 +137,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field of another type.
-    pub fn maybe_number(&self, name: &str) -> Result<Option<f64>, String> {
+    pub fn maybe_number(&self, name: &str) -> Result<Option<f64>, ConfigError> {
         self.typed(name, "a number", Value::as_f64)
     }
 
@@ -142,7 +145,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field of another type.
-    pub fn number_or(&self, name: &str, default: f64) -> Result<f64, String> {
+    pub fn number_or(&self, name: &str, default: f64) -> Result<f64, ConfigError> {
         Ok(self.maybe_number(name)?.unwrap_or(default))
     }
 
@@ -150,16 +153,18 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field that is missing or of another type.
-    pub fn number(&self, name: &str) -> Result<f64, String> {
-        self.maybe_number(name)?
-            .ok_or_else(|| format!("field '{name}' is missing; expected a number"))
+    pub fn number(&self, name: &str) -> Result<f64, ConfigError> {
+        self.maybe_number(name)?.ok_or_else(|| ConfigError::Missing {
+            field: name.to_string(),
+            expected: "a number",
+        })
     }
 
     /// true or false; `default` if absent.
     ///
     /// # Errors
     /// A field of another type.
-    pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, String> {
+    pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
         Ok(self.typed(name, "true or false", Value::as_bool)?.unwrap_or(default))
     }
 
@@ -167,7 +172,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field of another type.
-    pub fn text_or(&self, name: &str, default: &'a str) -> Result<&'a str, String> {
+    pub fn text_or(&self, name: &str, default: &'a str) -> Result<&'a str, ConfigError> {
         Ok(self.typed(name, "a text", Value::as_str)?.unwrap_or(default))
     }
 
@@ -175,7 +180,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field of another type.
-    pub fn maybe_numbers(&self, name: &str) -> Result<Option<Vec<f64>>, String> {
+    pub fn maybe_numbers(&self, name: &str) -> Result<Option<Vec<f64>>, ConfigError> {
         self.typed(name, "a list of numbers", |value| {
             value.as_array()?.iter().map(Value::as_f64).collect()
         })
@@ -185,18 +190,23 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// A field of another type.
-    pub fn maybe_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, String> {
+    pub fn maybe_texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
         self.typed(name, "a list of texts", |value| {
             value.as_array()?.iter().map(Value::as_str).collect()
         })
     }
 
-    fn typed<T>(&self, name: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, String> {
+    fn typed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => read(value)
                 .map(Some)
-                .ok_or_else(|| format!("field '{name}' is {}; expected {expected}", shortened(value))),
+                .ok_or_else(|| ConfigError::field(name, format!("is {}; expected {expected}", shortened(value)))),
         }
     }
 
@@ -204,12 +214,15 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// It is there, and not false, zero or empty.
-    pub fn refuse(&self, name: &str) -> Result<(), String> {
+    pub fn refuse(&self, name: &str) -> Result<(), ConfigError> {
         match self.get(name).filter(|value| says_something(value)) {
             None => Ok(()),
-            Some(value) => Err(format!(
-                "field '{name}' is {}, which changes what the model computes and is not implemented",
-                shortened(value)
+            Some(value) => Err(ConfigError::field(
+                name,
+                format!(
+                    "is {}, which changes what the model computes and is not implemented",
+                    shortened(value)
+                ),
             )),
         }
     }
@@ -272,10 +285,22 @@ mod tests {
         );
         assert_eq!(fields.ignored(), ["odd", "c"]);
         assert_eq!(fields.maybe_count("c"), Ok(Some(4)));
-        assert!(fields.refuse("odd").unwrap_err().contains("'odd' is 2"));
+        assert!(fields.refuse("odd").unwrap_err().to_string().contains("'odd' is 2"));
         assert_eq!((fields.refuse("new_gate"), fields.ignored()), (Ok(()), vec![]));
-        assert!(fields.number("missing").unwrap_err().contains("'missing' is missing"));
-        assert!(fields.flag_or("a", true).unwrap_err().contains("true or false"));
+        assert!(
+            fields
+                .number("missing")
+                .unwrap_err()
+                .to_string()
+                .contains("'missing' is missing")
+        );
+        assert!(
+            fields
+                .flag_or("a", true)
+                .unwrap_err()
+                .to_string()
+                .contains("true or false")
+        );
     }
 
     #[test]
@@ -283,7 +308,7 @@ mod tests {
         let json = json!({"wide": 9223372036854775808u64, "half": 0.5, "minus": -1, "far": 1e30});
         let fields = Fields::new(&json).unwrap();
         for name in ["wide", "half", "minus", "far"] {
-            assert!(fields.maybe_count(name).unwrap_err().contains(name));
+            assert!(fields.maybe_count(name).unwrap_err().to_string().contains(name));
         }
     }
 }

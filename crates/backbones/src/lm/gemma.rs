@@ -17,6 +17,7 @@ use super::mlp::GatedMlp;
 use super::norm::RmsNorm;
 use super::rope::{RopeConfig, RopeSource, Rotation};
 use super::stack::Block;
+use crate::error::ConfigError;
 
 /// One layer: each branch is normed on its way in and on its way out.
 #[derive(Module, Debug)]
@@ -90,7 +91,7 @@ pub(crate) const FAMILY: Family = Family {
 };
 
 /// What Gemma2ForCausalLM and Gemma3ForCausalLM read.
-fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
     let three = model_type == "gemma3_text";
     // An encoder's mask: EmbeddingGemma.
     fields.refuse("use_bidirectional_attention")?;
@@ -142,7 +143,7 @@ fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, String> {
 
 /// Every second layer of Gemma 2 and every sixth of Gemma 3 sees everything, unless `layer_types` or, in 3,
 /// `sliding_window_pattern` says otherwise.
-fn layers(three: bool, fields: &Fields) -> Result<Vec<LayerKind>, String> {
+fn layers(three: bool, fields: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
     let depth = fields.count_or("num_hidden_layers", 26)?;
     LayerKind::check_depth(depth)?;
     let pattern = match three {
@@ -151,7 +152,12 @@ fn layers(three: bool, fields: &Fields) -> Result<Vec<LayerKind>, String> {
     };
     let sliding: Vec<bool> = match sliding_layers(fields, depth)? {
         Some(listed) => listed,
-        None if pattern == 0 => return Err("field 'sliding_window_pattern' is 0; expected at least 1".into()),
+        None if pattern == 0 => {
+            return Err(ConfigError::field(
+                "sliding_window_pattern",
+                "is 0; expected at least 1",
+            ));
+        }
         None => (1..=depth).map(|layer| layer % pattern != 0).collect(),
     };
     let window = fields.maybe_length("sliding_window")?.unwrap_or(4096);
@@ -163,7 +169,7 @@ fn layers(three: bool, fields: &Fields) -> Result<Vec<LayerKind>, String> {
 }
 
 /// Gemma 3's two rotations: of layers that see everything, then of those with a window. `rope_scaling` is the former's.
-fn ropes(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<Vec<RopeConfig>, String> {
+fn ropes(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<Vec<RopeConfig>, ConfigError> {
     let nested = fields.get("rope_parameters").map(Fields::new).transpose()?;
     let one = |name: &str, theta: f64, scaling: Option<&Value>| {
         let own = nested.as_ref().and_then(|nested| nested.get(name));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::error::ConfigError;
 use crate::import::{ImportError, read_json};
 
 /// Special tokens and sampling settings of a model. What generation_config.json leaves out of the tokens is
@@ -33,7 +34,7 @@ pub struct GenerationConfig {
 struct Problem {
     /// It matters only where tokens are drawn.
     drawing: bool,
-    message: String,
+    error: ConfigError,
 }
 
 /// Fields that change how transformers samples and are not implemented, with their neutral settings.
@@ -81,10 +82,11 @@ impl GenerationConfig {
             Some(Some(ids)) => read.eos = ids,
             Some(None) => problems.push(Problem {
                 drawing: false,
-                message: format!(
-                    "{}: field 'eos_token_id' is {}; expected a token's number or a list of them",
-                    file.display(),
-                    eos.unwrap_or(&Value::Null)
+                error: wrong_field(
+                    &file,
+                    "eos_token_id",
+                    eos.unwrap_or(&Value::Null),
+                    "expected a token's number or a list of them",
                 ),
             }),
             None => {}
@@ -95,7 +97,7 @@ impl GenerationConfig {
         let mut wrong = |field: &str, value: &Value, expected: &str| {
             problems.push(Problem {
                 drawing: true,
-                message: format!("{}: field '{field}' is {value}; {expected}", path.display()),
+                error: wrong_field(&path, field, value, expected),
             });
         };
         let mut number = |field: &str, fits: fn(f64) -> bool, expected: &str| {
@@ -133,10 +135,17 @@ impl GenerationConfig {
     /// Problems in the fields that generation reads; sampling reads more of them.
     ///
     /// # Errors
-    /// The first field that is malformed or not implemented, in a sentence.
-    pub fn check(&self, drawing: bool) -> Result<(), String> {
+    /// The first field that is malformed or not implemented.
+    pub fn check(&self, drawing: bool) -> Result<(), ConfigError> {
         let mut matter = self.problems.iter().filter(|problem| drawing || !problem.drawing);
-        matter.next().map_or(Ok(()), |problem| Err(problem.message.clone()))
+        matter.next().map_or(Ok(()), |problem| Err(problem.error.clone()))
+    }
+}
+
+fn wrong_field(path: &Path, field: &str, value: &Value, expected: &str) -> ConfigError {
+    ConfigError::File {
+        path: path.to_path_buf(),
+        problem: Box::new(ConfigError::field(field, format!("is {value}; {expected}"))),
     }
 }
 
@@ -177,7 +186,7 @@ mod tests {
     fn malformed_fields_matter_to_those_who_read_them() {
         for eos in [json!("396"), json!([[396]]), json!(-1), json!([3, 0.5])] {
             let read = load(json!({ "eos_token_id": eos }), json!({"eos_token_id": 2}));
-            assert!(read.check(false).unwrap_err().contains("eos_token_id"));
+            assert!(read.check(false).unwrap_err().to_string().contains("eos_token_id"));
         }
         for drawn in [
             json!({"top_k": -1}),
@@ -190,6 +199,7 @@ mod tests {
             assert!(
                 read.check(true)
                     .unwrap_err()
+                    .to_string()
                     .contains("generation_config.json: field '")
             );
         }

@@ -18,6 +18,7 @@ use super::fields::Fields;
 use super::layout::Layout;
 use super::parts::Parts;
 use super::rope::Rotation;
+use crate::error::ConfigError;
 use crate::layers::norm;
 
 /// GPT-2 with its head.
@@ -207,7 +208,7 @@ pub(crate) const FAMILY: Family = Family {
 
 /// What GPT2LMHeadModel reads; each size also under the name that other models give it, which wins where both are.
 /// `reorder_and_upcast_attn` does not matter: scores are always computed in f32.
-fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
     let size = |own: &str, other: &str, default: usize| match fields.maybe_count(other)? {
         Some(size) => Ok(size),
         None => fields.count_or(own, default),
@@ -221,8 +222,9 @@ fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, String> {
         rope: None,
     };
     if heads == 0 || d_model % heads != 0 {
-        return Err(format!(
-            "field 'n_head' is {heads}, which does not divide n_embd {d_model}"
+        return Err(ConfigError::field(
+            "n_head",
+            format!("is {heads}, which does not divide n_embd {d_model}"),
         ));
     }
     fields.get("reorder_and_upcast_attn");

@@ -17,6 +17,7 @@ use super::family::Family;
 use super::generation_config::GenerationConfig;
 use super::precision::Precision;
 use super::shards::{Entry, Shards};
+use crate::error::UnknownName;
 use crate::import::{ImportError, read_json};
 
 /// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. On flex, products read them
@@ -30,13 +31,17 @@ pub enum Quantize {
 }
 
 impl FromStr for Quantize {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
         match name {
             "int8" => Ok(Self::Int8),
             "int4" => Ok(Self::Int4),
-            other => Err(format!("'{other}' is not a quantization; choose int8 or int4")),
+            other => Err(UnknownName {
+                name: other.to_string(),
+                what: "quantization",
+                known: "int8 or int4",
+            }),
         }
     }
 }
@@ -176,7 +181,8 @@ pub fn lm_config(folder: &Path) -> Result<DecoderConfig, ImportError> {
 
 fn config(folder: &Path) -> Result<(Value, DecoderConfig, Vec<String>), ImportError> {
     let json = read_json(&folder.join("config.json"))?;
-    let (config, ignored) = DecoderConfig::read_hf(&json).map_err(|message| config_error(folder, message))?;
+    let (config, ignored) =
+        DecoderConfig::read_hf(&json).map_err(|problem| config_error(folder, problem.to_string()))?;
     Ok((json, config, ignored))
 }
 

@@ -17,6 +17,7 @@ use super::mlp::GatedMlp;
 use super::norm::RmsNorm;
 use super::rope::{RopeConfig, Rotation};
 use super::stack::Block;
+use crate::error::ConfigError;
 
 /// One layer: x + attention(norm x), then x + mlp(norm x).
 #[derive(Module, Debug)]
@@ -94,7 +95,7 @@ struct Kind {
     tied: bool,
     /// `attention_bias` and `mlp_bias` are read.
     biases: (bool, bool),
-    layers: fn(&Fields, usize) -> Result<Vec<LayerKind>, String>,
+    layers: fn(&Fields, usize) -> Result<Vec<LayerKind>, ConfigError>,
 }
 
 const LLAMA: Kind = Kind {
@@ -147,7 +148,7 @@ const SMOLLM3: Kind = Kind {
 };
 
 /// What LlamaForCausalLM and its variants read.
-fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
     let kind = match model_type {
         "mistral" => MISTRAL,
         "qwen2" => QWEN2,
@@ -189,7 +190,7 @@ fn config(model_type: &str, fields: &Fields) -> Result<DecoderConfig, String> {
     .with_initializer_range(fields.number_or("initializer_range", 0.02)?))
 }
 
-fn plain(_: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+fn plain(_: &Fields, depth: usize) -> Result<Vec<LayerKind>, ConfigError> {
     let kind = LayerKind {
         window: None,
         rope: Some(0),
@@ -198,7 +199,7 @@ fn plain(_: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
 }
 
 /// One window for all layers; absent it is 4096, null none.
-fn mistral(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+fn mistral(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, ConfigError> {
     let window = match fields.has("sliding_window") {
         true => fields.maybe_length("sliding_window")?,
         false => Some(4096),
@@ -208,7 +209,7 @@ fn mistral(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
 }
 
 /// Windows from `max_window_layers` on, or where `layer_types` says so.
-fn qwen(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+fn qwen(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, ConfigError> {
     let mut layers = plain(fields, depth)?;
     let window = window(fields, Some(4096))?;
     let first = fields.count_or("max_window_layers", 28)?;
@@ -223,19 +224,27 @@ fn qwen(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
 }
 
 /// Layers without rotation; these are the ones with a window, unless `layer_types` says otherwise.
-fn smollm3(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
+fn smollm3(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, ConfigError> {
     let mut layers = plain(fields, depth)?;
     let window = window(fields, None)?;
     let interval = fields.count_or("no_rope_layer_interval", 4)?;
     let rotated: Vec<bool> = match fields.maybe_numbers("no_rope_layers")? {
         Some(listed) if listed.len() < depth => {
-            return Err(format!(
-                "field 'no_rope_layers' has {} entries; expected one for each of the {depth} layers",
-                listed.len()
+            return Err(ConfigError::field(
+                "no_rope_layers",
+                format!(
+                    "has {} entries; expected one for each of the {depth} layers",
+                    listed.len()
+                ),
             ));
         }
         Some(listed) => listed.iter().map(|flag| *flag != 0.0).collect(),
-        None if interval == 0 => return Err("field 'no_rope_layer_interval' is 0; expected at least 1".into()),
+        None if interval == 0 => {
+            return Err(ConfigError::field(
+                "no_rope_layer_interval",
+                "is 0; expected at least 1",
+            ));
+        }
         None => (1..=depth).map(|layer| layer % interval != 0).collect(),
     };
     let sliding = match sliding_layers(fields, depth)? {
@@ -249,7 +258,7 @@ fn smollm3(fields: &Fields, depth: usize) -> Result<Vec<LayerKind>, String> {
     Ok(layers)
 }
 
-fn window(fields: &Fields, default: Option<usize>) -> Result<Option<usize>, String> {
+fn window(fields: &Fields, default: Option<usize>) -> Result<Option<usize>, ConfigError> {
     let window = match fields.has("sliding_window") {
         true => fields.maybe_length("sliding_window")?,
         false => default,

@@ -17,8 +17,9 @@ use super::edited::joined;
 use super::family::Family;
 use super::fields::Fields;
 use super::norm::RmsNorm;
-use super::rope::{RopeConfig, RopeSource, Rotation, rope_parameters};
+use super::rope::{RopeConfig, RopeSource, Rotation, rope_parameters, within};
 use super::stack::Block;
+use crate::error::ConfigError;
 
 /// One layer: x + attention(norm x), then x + mlp(norm x).
 #[derive(Module, Debug)]
@@ -143,7 +144,7 @@ pub(crate) const FAMILY: Family = Family {
 };
 
 /// What Phi3ForCausalLM reads; it has no biases whatever config.json says.
-fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, String> {
+fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, ConfigError> {
     let d_model = fields.count_or("hidden_size", 3072)?;
     let heads = fields.count_or("num_attention_heads", 32)?;
     let head_dim = fields.count_or("head_dim", d_model / heads.max(1))?;
@@ -171,7 +172,7 @@ fn config(_: &str, fields: &Fields) -> Result<DecoderConfig, String> {
 }
 
 /// Unscaled or LongRoPE, under three names. The length before the stretch stands beside the parameters, not inside.
-fn rope(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<RopeConfig, String> {
+fn rope(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<RopeConfig, ConfigError> {
     let given = rope_parameters(fields);
     let from = RopeSource {
         theta: fields.number_or("rope_theta", 1e4)?,
@@ -187,9 +188,8 @@ fn rope(fields: &Fields, head_dim: usize, max_positions: usize) -> Result<RopeCo
             "default" => {}
             "longrope" | "su" | "yarn" => json["rope_type"] = "longrope".into(),
             other => {
-                return Err(format!(
-                    "in the rope parameters, field 'rope_type' is '{other}'; a phi3 model has default or longrope"
-                ));
+                let problem = format!("is '{other}'; a phi3 model has default or longrope");
+                return Err(within(ConfigError::field("rope_type", problem)));
             }
         }
     }

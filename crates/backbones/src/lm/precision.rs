@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use burn::tensor::{DType, Device};
 
+use crate::error::UnknownName;
 use crate::import::ImportError;
 
 /// Type of the weights in memory. Computed with is f32 on flex, which reads weights of half precision as they are, and
@@ -19,14 +20,18 @@ pub enum Precision {
 }
 
 impl FromStr for Precision {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
         match name {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "f16" => Ok(Self::F16),
-            other => Err(format!("'{other}' is not a dtype; choose f32, bf16 or f16")),
+            other => Err(UnknownName {
+                name: other.to_string(),
+                what: "dtype",
+                known: "f32, bf16 or f16",
+            }),
         }
     }
 }

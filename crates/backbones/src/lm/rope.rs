@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::layout::Layout;
+use crate::error::ConfigError;
 
 /// How the frequencies are scaled (transformers' `rope_type`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,7 +108,7 @@ impl RopeConfig {
         head_dim: usize,
         max_positions: usize,
         default_theta: f64,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConfigError> {
         let from = RopeSource {
             theta: fields.number_or("rope_theta", default_theta)?,
             head_dim,
@@ -118,10 +119,10 @@ impl RopeConfig {
         let given = rope_parameters(fields);
         let by_layer = ["full_attention", "sliding_attention"];
         if given.is_some_and(|json| by_layer.iter().any(|kind| json.get(kind).is_some())) {
-            return Err(
-                "field 'rope_parameters' has an entry for each type of layer; this model has one for all of them"
-                    .into(),
-            );
+            return Err(ConfigError::field(
+                "rope_parameters",
+                "has an entry for each type of layer; this model has one for all of them",
+            ));
         }
         from.parse(fields, given)
     }
@@ -282,13 +283,12 @@ impl RopeSource {
     ///
     /// # Errors
     /// A kind or field that is not implemented, or one that is missing.
-    pub fn parse(&self, fields: &Fields, json: Option<&Value>) -> Result<RopeConfig, String> {
+    pub fn parse(&self, fields: &Fields, json: Option<&Value>) -> Result<RopeConfig, ConfigError> {
         // Beside the parameters or in them. A model that turns whole heads reads it only to scale.
         let beside = fields.number_or("partial_rotary_factor", 1.0)?;
         let Some(json) = json else {
             return self.checked(self.theta, self.partial.unwrap_or(1.0), Scaling::Default);
         };
-        let within = |message: String| format!("in the rope parameters, {message}");
         let own = Fields::new(json).map_err(within)?;
         let partial = own.number_or("partial_rotary_factor", beside).map_err(within)?;
         let scaling = self.scaling(&own, partial).map_err(within)?;
@@ -302,40 +302,45 @@ impl RopeSource {
         self.checked(theta, if whole { 1.0 } else { partial }, scaling)
     }
 
-    fn checked(&self, theta: f64, partial: f64, scaling: Scaling) -> Result<RopeConfig, String> {
+    fn checked(&self, theta: f64, partial: f64, scaling: Scaling) -> Result<RopeConfig, ConfigError> {
         let head_dim = self.head_dim;
         let dim = (head_dim as f64 * partial) as usize;
         let whole = self.partial.is_none();
         if dim < 2 || !dim.is_multiple_of(2) || dim > head_dim || (whole && dim != head_dim) {
-            return Err(format!(
+            let problem = format!(
                 "a head of {head_dim} channels with partial_rotary_factor {partial} turns {dim} of them; expected {}",
                 match whole {
                     true => "all of them, and an even number".into(),
                     false => format!("an even number from 2 to {head_dim}"),
                 }
-            ));
+            );
+            return Err(ConfigError::invalid(problem));
         }
         if theta <= 0.0 {
-            return Err(format!("field 'rope_theta' is {theta}; expected more than 0"));
+            return Err(ConfigError::field(
+                "rope_theta",
+                format!("is {theta}; expected more than 0"),
+            ));
         }
         if let Scaling::Longrope { short, long, .. } = &scaling
             && (short.len() != dim / 2 || long.len() != dim / 2)
         {
-            return Err(format!(
-                "in the rope parameters, 'short_factor' and 'long_factor' hold {} and {} numbers; expected {}",
+            let problem = format!(
+                "'short_factor' and 'long_factor' hold {} and {} numbers; expected {}",
                 short.len(),
                 long.len(),
                 dim / 2
-            ));
+            );
+            return Err(within(ConfigError::invalid(problem)));
         }
         Ok(RopeConfig { theta, dim, scaling })
     }
 
-    fn scaling(&self, fields: &Fields, partial: f64) -> Result<Scaling, String> {
+    fn scaling(&self, fields: &Fields, partial: f64) -> Result<Scaling, ConfigError> {
         let max_positions = self.max_positions as f64;
         let positive = |name: &str, value: f64| match value > 0.0 {
             true => Ok(value),
-            false => Err(format!("field '{name}' is {value}; expected more than 0")),
+            false => Err(ConfigError::field(name, format!("is {value}; expected more than 0"))),
         };
         // Zero is as good as absent, as in transformers.
         let nonzero = |value: f64, default: f64| if value == 0.0 { default } else { value };
@@ -394,9 +399,10 @@ impl RopeSource {
                     (1.0 + factor.ln() / original.ln()).sqrt()
                 };
                 let list = |name: &str| {
-                    fields
-                        .maybe_numbers(name)?
-                        .ok_or_else(|| format!("field '{name}' is missing; expected a list of numbers"))
+                    fields.maybe_numbers(name)?.ok_or_else(|| ConfigError::Missing {
+                        field: name.to_string(),
+                        expected: "a list of numbers",
+                    })
                 };
                 Ok(Scaling::Longrope {
                     short: list("short_factor")?,
@@ -405,10 +411,20 @@ impl RopeSource {
                     attention_factor: fields.number_or("attention_factor", inferred)?,
                 })
             }
-            other => Err(format!(
-                "field 'rope_type' is '{other}'; implemented are default, linear, dynamic, llama3, yarn, proportional and longrope"
+            other => Err(ConfigError::field(
+                "rope_type",
+                format!(
+                    "is '{other}'; implemented are default, linear, dynamic, llama3, yarn, proportional and longrope"
+                ),
             )),
         }
+    }
+}
+
+pub(super) fn within(problem: ConfigError) -> ConfigError {
+    ConfigError::Within {
+        part: "rope parameters",
+        problem: Box::new(problem),
     }
 }
 

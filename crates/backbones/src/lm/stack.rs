@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::Visible;
-use wegeft::{Prompts, embedding};
+use wegeft::{ActivationSpace, Prompts, embedding};
 
 use super::cache::Past;
 use super::config::DecoderConfig;
@@ -50,6 +50,8 @@ pub struct Stack<L: Module> {
     pub layers: Vec<L>,
     /// Norm before the head.
     pub norm: RmsNorm,
+    /// Its linear layers are called with [`wegeft::linear`].
+    pub reads: ActivationSpace,
 }
 
 impl<L: Block> Parts for CausalLm<L> {
@@ -65,6 +67,7 @@ impl<L: Block> Parts for CausalLm<L> {
                     .init(device),
                 layers: config.layers.iter().map(|_| L::new(config, device)).collect(),
                 norm: RmsNorm::new(config.d_model, config.norm_eps, L::UNIT_OFFSET, device),
+                reads: ActivationSpace,
             },
             lm_head: (!config.tied).then(|| dense(config, config.d_model, config.vocab_size, false, device)),
         }

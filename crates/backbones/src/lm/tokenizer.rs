@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::chat_template::templates::ChatTemplates;
+use crate::error::TokenizerError;
 use crate::import::{ImportError, read_json};
 use wegeft::guard::guarded;
 
@@ -92,7 +93,7 @@ impl LmTokenizer {
     ///
     /// # Errors
     /// What the tokenizer says.
-    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, String> {
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         self.encoded(text, special).map(|encoded| encoded.ids)
     }
 
@@ -100,7 +101,7 @@ impl LmTokenizer {
     ///
     /// # Errors
     /// What the tokenizer says.
-    pub fn encoded(&self, text: &str, special: bool) -> Result<Encoded, String> {
+    pub fn encoded(&self, text: &str, special: bool) -> Result<Encoded, TokenizerError> {
         let encoding = call(|| self.inner.encode(text, special))?;
         let added = encoding.get_special_tokens_mask();
         let before = added.iter().take_while(|added| **added == 1).count();
@@ -117,7 +118,7 @@ impl LmTokenizer {
     ///
     /// # Errors
     /// What the tokenizer says.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
         call(|| self.inner.decode(ids, skip_special))
     }
 
@@ -138,23 +139,23 @@ impl LmTokenizer {
     ///
     /// # Errors
     /// The first token that is beyond the embedding.
-    pub fn check_ids(&self, ids: &[u32], rows: usize) -> Result<(), String> {
+    pub fn check_ids(&self, ids: &[u32], rows: usize) -> Result<(), TokenizerError> {
         match ids.iter().find(|id| **id as usize >= rows) {
             None => Ok(()),
-            Some(id) => Err(format!(
-                "token '{}' has number {id}, but the model's embedding has {rows} rows; leave it out, or use the tokenizer \
-                 of this model",
-                self.inner.id_to_token(*id).unwrap_or_default()
-            )),
+            Some(id) => Err(TokenizerError::BeyondEmbedding {
+                token: self.inner.id_to_token(*id).unwrap_or_default(),
+                id: *id,
+                rows,
+            }),
         }
     }
 }
 
 /// The tokenizers library, its panics as errors.
-fn call<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+fn call<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, TokenizerError> {
     match guarded(work) {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(panic) => Err(format!("the tokenizers library gives up ({panic})")),
+        Ok(result) => result.map_err(|e| TokenizerError::Refused(e.to_string())),
+        Err(panic) => Err(TokenizerError::Panicked(panic.message)),
     }
 }
 

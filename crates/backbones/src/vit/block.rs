@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Tensor};
 use kernels::{AttentionOptions, attention, attention_qkv, residual_add};
-use wegeft::{Hook, linear, linear_add};
+use wegeft::{ActivationSpace, Hook, linear, linear_add};
 
 use super::{Activation, Rope, VitConfig, dense};
 use crate::drop_path::DropPath;
@@ -40,6 +40,8 @@ pub struct Block {
     pub mlp_out: Hook,
     /// Place after the block: its output.
     pub output: Hook,
+    /// Its linear layers are called with [`wegeft::linear`].
+    pub reads: ActivationSpace,
     drop_path: DropPath,
     epsilon: f64,
 }
@@ -76,6 +78,7 @@ impl Block {
             ls2: scale(),
             mlp_out: hook(),
             output: hook(),
+            reads: ActivationSpace,
             drop_path: DropPath::new(drop_path),
             epsilon: config.layer_norm_eps,
         }

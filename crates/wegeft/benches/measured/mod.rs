@@ -37,7 +37,8 @@ impl Measured {
         self.peak = self.peak.max(MEMORY.peak_usage().saturating_sub(before));
     }
 
-    fn median(&mut self) -> f64 {
+    /// Seconds.
+    pub fn median(&mut self) -> f64 {
         self.times.sort();
         self.times[self.times.len() / 2].as_secs_f64()
     }

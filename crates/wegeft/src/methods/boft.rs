@@ -15,6 +15,7 @@ use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
+use crate::lazy::{Lazy, lazy};
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
 use crate::tensor::{cast, product, with_rest};
@@ -156,39 +157,29 @@ impl Method for BoftConfig {
     fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
         let blocks = factors.get::<4>("blocks");
         let [turns, count, size, _] = blocks.dims();
-        let turned = cayley(skew_part(blocks.reshape([turns * count, size, size])));
-        let turns = (0..turns).map(|index| {
-            let own = turned.clone().narrow(0, index * count, count);
-            Turn::new(own).shuffled(&order(count, size, index))
-        });
+        let turns = move || {
+            let turned = cayley(skew_part(blocks.reshape([turns * count, size, size])));
+            let turn = |index: usize| {
+                let own = turned.clone().narrow(0, index * count, count);
+                match index {
+                    0 => Turn::new(own),
+                    _ => Turn::new(own).shuffled(size << index, size / 2),
+                }
+            };
+            (0..turns).map(turn).collect()
+        };
         Arc::new(BoundBoft {
-            turns: turns.collect(),
+            turns: lazy(turns),
             scales: factors.matrix("scales"),
             dropout: self.dropout,
         })
     }
 }
 
-/// The order in which factor `index` reads the channels: within groups of 2^index blocks, first the even half-blocks, then the
-/// odd ones.
-fn order(count: usize, size: usize, index: usize) -> Vec<usize> {
-    let (half, group) = (size / 2, size << index);
-    if index == 0 {
-        return (0..count * size).collect();
-    }
-    let halves = group / half;
-    let sequence: Vec<usize> = (0..halves).step_by(2).chain((1..halves).step_by(2)).collect();
-    let of_group = |start: usize| {
-        let sequence = sequence.clone().into_iter();
-        sequence.flat_map(move |position| (0..half).map(move |channel| start + position * half + channel))
-    };
-    (0..count * size).step_by(group).flat_map(of_group).collect()
-}
-
 /// The edit of a bound site.
 #[derive(Debug)]
 struct BoundBoft {
-    turns: Vec<Turn>,
+    turns: Lazy<Vec<Turn>>,
     /// `[d_out, 1]`
     scales: Tensor<2>,
     dropout: f64,

@@ -117,31 +117,17 @@ fn invert(matrix: &mut [f64], size: usize) {
 pub(super) struct Turn {
     /// `[blocks, size, size]`
     blocks: Tensor<3>,
-    /// Position of each channel in the shuffled order, and the channel at each position.
-    order: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
+    shuffle: Option<Shuffle>,
 }
 
 impl Turn {
     pub(super) fn new(blocks: Tensor<3>) -> Self {
-        Self { blocks, order: None }
+        Self { blocks, shuffle: None }
     }
 
-    /// The position of each channel in the shuffled order.
-    pub(super) fn shuffled(mut self, places: &[usize]) -> Self {
-        if places.iter().copied().eq(0..places.len()) {
-            return self;
-        }
-        let mut channels = vec![0i64; places.len()];
-        for (channel, place) in places.iter().enumerate() {
-            channels[*place] = channel as i64;
-        }
-        let device = self.blocks.device();
-        let places: Vec<i64> = places.iter().map(|place| *place as i64).collect();
-        let index = |values: Vec<i64>| {
-            let shape = [values.len()];
-            Tensor::<1, Int>::from_data(TensorData::new(values, shape), &device)
-        };
-        self.order = Some((index(places), index(channels)));
+    /// With channels shuffled: within each `group` of them, the odd pieces of `piece` channels come after the even ones.
+    pub(super) fn shuffled(mut self, group: usize, piece: usize) -> Self {
+        self.shuffle = Some(Shuffle { group, piece });
         self
     }
 
@@ -149,7 +135,7 @@ impl Turn {
     pub(super) fn dropped(&self, p: f64) -> Self {
         Self {
             blocks: block_dropout(self.blocks.clone(), p),
-            order: self.order.clone(),
+            shuffle: self.shuffle,
         }
     }
 
@@ -179,7 +165,7 @@ impl Turn {
     pub(super) fn transposed(&self) -> Self {
         Self {
             blocks: self.blocks.clone().swap_dims(1, 2),
-            order: self.order.clone(),
+            shuffle: self.shuffle,
         }
     }
 
@@ -190,21 +176,43 @@ impl Turn {
         let inverses = (0..count).map(|index| Some(linalg::inverse(block(index))?.unsqueeze::<3>()));
         Some(Self {
             blocks: Tensor::cat(inverses.collect::<Option<Vec<Tensor<3>>>>()?, 0),
-            order: self.order.clone(),
+            shuffle: self.shuffle,
         })
     }
 
+    /// `x` from the shuffled order to that of the blocks, along `dim`.
     fn taken(&self, x: Tensor<2>, dim: usize) -> Tensor<2> {
-        match &self.order {
-            Some((_, channels)) => x.select(dim, channels.clone()),
+        match self.shuffle {
+            Some(shuffle) => shuffle.transposed(x, dim, |pieces| [2, pieces / 2]),
             None => x,
         }
     }
 
+    /// The inverse of [`Turn::taken`].
     fn given_back(&self, x: Tensor<2>, dim: usize) -> Tensor<2> {
-        match &self.order {
-            Some((places, _)) => x.select(dim, places.clone()),
+        match self.shuffle {
+            Some(shuffle) => shuffle.transposed(x, dim, |pieces| [pieces / 2, 2]),
             None => x,
         }
+    }
+}
+
+/// A shuffle of channels: within each group of `group`, pieces of `piece` channels.
+#[derive(Debug, Clone, Copy)]
+struct Shuffle {
+    group: usize,
+    piece: usize,
+}
+
+impl Shuffle {
+    /// `x` with the pieces of each group, as a matrix of the given shape, transposed.
+    fn transposed(self, x: Tensor<2>, dim: usize, shape: fn(usize) -> [usize; 2]) -> Tensor<2> {
+        let dims = x.dims();
+        let [rows, columns] = shape(self.group / self.piece);
+        // What lies before and after the channels of a piece.
+        let (before, after) = if dim == 0 { (1, dims[1]) } else { (dims[0], 1) };
+        let groups = before * dims[dim] / self.group;
+        let pieces = x.reshape([groups, rows, columns, self.piece * after]);
+        pieces.swap_dims(1, 2).reshape(dims)
     }
 }

@@ -29,6 +29,7 @@ use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::json::null_as_default;
+use crate::lazy::{Lazy, lazy};
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
@@ -54,8 +55,9 @@ pub struct LoraConfig {
     /// Learned magnitudes of the output columns.
     #[serde(default)]
     pub use_dora: bool,
-    /// B has a bias, which starts at zero and is scaled like B A. A layer without a bias of its own must then be called with
-    /// [`linear`](crate::linear), and cannot be merged.
+    /// B has a bias, which starts at zero and is scaled like B A. On a layer without a bias of its own it cannot be merged, and is
+    /// refused unless the model declares, with [`ActivationSpace`](crate::ActivationSpace), that it calls the layer with
+    /// [`linear`](crate::linear).
     #[serde(
         default,
         deserialize_with = "null_as_default",
@@ -151,8 +153,10 @@ impl LoraConfig {
     }
 
     /// What B's bias adds to the output, `[d_out]`.
-    fn out_bias(&self, group: &Group, factors: &Factors) -> Option<Tensor<1>> {
-        self.lora_bias.then(|| factors.vector("b_bias").mul_scalar(group.scale))
+    fn out_bias(&self, group: &Group, factors: &Factors) -> Option<Lazy<Tensor<1>>> {
+        let scale = group.scale;
+        let scaled = |bias: Tensor<1>| lazy(move || bias.mul_scalar(scale));
+        self.lora_bias.then(|| scaled(factors.vector("b_bias")))
     }
 
     fn check(&self) -> Result<(), AdapterError> {
@@ -223,6 +227,15 @@ impl Method for LoraConfig {
                 );
                 return Err(AdapterError::bad_field("lora_bias", message));
             }
+            let is_read = |site: &Site| site.has_bias || site.in_activation_space;
+            if let Some(site) = sites.iter().find(|site| !is_read(site)) {
+                let message = format!(
+                    "'{}' has no bias, and Linear::forward would not add one; call it with wegeft::linear and declare that with a \
+                     field of type wegeft::ActivationSpace, or set lora_bias to false",
+                    site.module()
+                );
+                return Err(AdapterError::bad_field("lora_bias", message));
+            }
         }
         let mut groups = Group::each(sites);
         self.patterns.resolve(&mut groups, self.r, self.alpha, |r, alpha| {
@@ -254,7 +267,7 @@ impl Method for LoraConfig {
             // The start of (A, B). PEFT subtracts their product from the frozen weight; here the residual is
             // `s·(B A − B₀ A₀)`, so that the weight is unchanged and can be shared.
             specs.push(Spec::new("initial_a", "", [r, site.d_in]).constant());
-            specs.push(Spec::new("initial_b", "", [site.d_out, r]).constant());
+            specs.push(Spec::new("minus_initial_b", "", [site.d_out, r]).constant());
         }
         if self.use_dora {
             specs.extend(dora::specs(site.d_out));
@@ -270,11 +283,11 @@ impl Method for LoraConfig {
         let Start { a, b, initial } = self.init.start(site, group.rank, group.scale, weights, device)?;
         let mut factors = Factors::draw(self.specs(group), device).with("a", a).with("b", b);
         if let Some((a, b)) = initial {
-            factors = factors.with("initial_a", a).with("initial_b", b);
+            factors = factors.with("initial_a", a).with("minus_initial_b", b.neg());
         }
         match self.use_dora {
             true => {
-                let residual = residual(&factors, group.scale);
+                let residual = residual(&factors, group.scale)();
                 Ok(dora::start(factors, weights.matrix(site), residual, device))
             }
             false => Ok(factors),
@@ -285,11 +298,8 @@ impl Method for LoraConfig {
         if matches!(group.site().kind, SiteKind::Conv | SiteKind::Experts) {
             return lora_sites::bind(group, factors, self.dropout, self.out_bias(group, factors));
         }
-        let LowRank { a, b, scale } = residual(factors, group.scale);
         Arc::new(BoundLora {
-            a,
-            b,
-            scale,
+            residual: lazy(residual(factors, group.scale)),
             dora: self.use_dora.then(|| BoundDora::of(factors)),
             reads_weight: self.init.reads_weight(),
             dropout: self.dropout,
@@ -321,30 +331,30 @@ impl Method for LoraConfig {
     }
 }
 
-/// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank.
-fn residual(factors: &Factors, scale: f64) -> LowRank {
+/// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank; nothing is computed before the call.
+fn residual(factors: &Factors, scale: f64) -> impl FnOnce() -> LowRank + Send + 'static {
     let (a, b) = (factors.matrix("a"), factors.matrix("b"));
-    let (a, b) = match factors.contains("initial_a") {
-        true => (
-            Tensor::cat(vec![a, factors.matrix("initial_a")], 0),
-            Tensor::cat(vec![b, factors.matrix("initial_b").neg()], 1),
-        ),
-        false => (a, b),
-    };
-    LowRank { a, b, scale }
+    let initial = factors.contains("initial_a");
+    let initial = initial.then(|| (factors.matrix("initial_a"), factors.matrix("minus_initial_b")));
+    move || match initial {
+        Some((initial_a, minus_initial_b)) => LowRank {
+            a: Tensor::cat(vec![a, initial_a], 0),
+            b: Tensor::cat(vec![b, minus_initial_b], 1),
+            scale,
+        },
+        None => LowRank { a, b, scale },
+    }
 }
 
 /// The edit of a bound site.
 #[derive(Debug)]
 struct BoundLora {
-    a: Tensor<2>,
-    b: Tensor<2>,
-    scale: f64,
+    residual: Lazy<LowRank>,
     dora: Option<BoundDora>,
     reads_weight: bool,
     dropout: f64,
     /// What is added to the output, `[d_out]`, scale included.
-    out_bias: Option<Tensor<1>>,
+    out_bias: Option<Lazy<Tensor<1>>>,
     /// True if the layer's own bias takes it.
     layer_has_bias: bool,
 }
@@ -352,15 +362,12 @@ struct BoundLora {
 impl BoundLora {
     /// What is added to the output of a layer that has no bias.
     fn own_bias(&self) -> Option<Tensor<1>> {
-        self.out_bias.clone().filter(|_| !self.layer_has_bias)
+        let bias = self.out_bias.as_ref().filter(|_| !self.layer_has_bias);
+        bias.map(|bias| Tensor::clone(bias))
     }
 
     fn factors(&self) -> LowRank {
-        LowRank {
-            a: self.a.clone(),
-            b: self.b.clone(),
-            scale: self.scale,
-        }
+        LowRank::clone(&self.residual)
     }
 
     /// `residual`, that of (A, B), with DoRA's magnitudes if there are any.
@@ -394,13 +401,13 @@ impl Edit for BoundLora {
 
     fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
         match &self.out_bias {
-            Some(change) if self.layer_has_bias => bias.clone() + cast(change.clone(), bias.dtype()),
+            Some(change) if self.layer_has_bias => bias.clone() + cast(Tensor::clone(change), bias.dtype()),
             _ => bias,
         }
     }
 
     fn adds_to_output(&self) -> bool {
-        self.own_bias().is_some()
+        self.out_bias.is_some() && !self.layer_has_bias
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
@@ -411,7 +418,7 @@ impl Edit for BoundLora {
     fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
         assert!(
             !self.adds_to_output(),
-            "lora_bias is set and a layer has no bias of its own: call it with wegeft::linear, since Linear::forward would add no bias"
+            "lora_bias on a layer without a bias, in a model that declares wegeft::ActivationSpace and yet reads the layer's weight"
         );
         let LowRank { a, b, scale } = self.factors();
         let a = dropped_inputs(a, self.dropout);

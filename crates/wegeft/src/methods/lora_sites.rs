@@ -16,6 +16,7 @@ use super::lora_init::LoraInit;
 use crate::edit::Edit;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
+use crate::lazy::Lazy;
 use crate::site::SiteKind;
 use crate::tensor::{cast, dropped};
 
@@ -51,7 +52,7 @@ pub(super) fn specs(group: &Group, init: LoraInit) -> (Spec, Spec) {
 }
 
 /// The edit of a convolution or of experts.
-pub(super) fn bind(group: &Group, factors: &Factors, dropout: f64, out_bias: Option<Tensor<1>>) -> Arc<dyn Edit> {
+pub(super) fn bind(group: &Group, factors: &Factors, dropout: f64, out_bias: Option<Lazy<Tensor<1>>>) -> Arc<dyn Edit> {
     let (site, r) = (group.site(), group.rank);
     let scale = group.scale;
     if site.kind == SiteKind::Experts {
@@ -90,7 +91,7 @@ struct BoundConv {
     scale: f64,
     dropout: f64,
     /// `[channels_out]`
-    out_bias: Option<Tensor<1>>,
+    out_bias: Option<Lazy<Tensor<1>>>,
 }
 
 impl BoundConv {
@@ -118,7 +119,7 @@ impl Edit for BoundConv {
 
     fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
         match &self.out_bias {
-            Some(change) => bias.clone() + cast(change.clone(), bias.dtype()),
+            Some(change) => bias.clone() + cast(Tensor::clone(change), bias.dtype()),
             None => bias,
         }
     }

@@ -16,6 +16,7 @@ use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
+use crate::lazy::{Lazy, lazy};
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
@@ -152,11 +153,17 @@ impl Method for MissConfig {
                 blocks: factors.get("block"),
             }),
             MissVariant::Mini => Arc::new(BoundMiss {
-                shard: factors.matrix("block").repeat_dim(1, group.site().d_out / self.mini_r),
+                shard: {
+                    let (block, times) = (factors.matrix("block"), group.site().d_out / self.mini_r);
+                    lazy(move || block.repeat_dim(1, times))
+                },
                 dropout: self.dropout,
             }),
             MissVariant::Plain(_) => Arc::new(BoundMiss {
-                shard: factors.matrix("block"),
+                shard: {
+                    let block = factors.matrix("block");
+                    lazy(move || block)
+                },
                 dropout: self.dropout,
             }),
         }
@@ -171,7 +178,7 @@ impl Method for MissConfig {
 #[derive(Debug)]
 struct BoundMiss {
     /// `[r, d_out]`
-    shard: Tensor<2>,
+    shard: Lazy<Tensor<2>>,
     dropout: f64,
 }
 

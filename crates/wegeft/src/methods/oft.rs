@@ -15,6 +15,7 @@ use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
+use crate::lazy::{Lazy, lazy};
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
 use crate::tensor::{affine, cast};
@@ -190,23 +191,30 @@ impl Method for OftConfig {
 
     fn bind(&self, group: &Group, factors: &Factors) -> Arc<dyn Edit> {
         let (count, size) = self.blocks(group.site());
+        let (config, upper) = (self.clone(), factors.matrix("upper"));
+        Arc::new(BoundOft {
+            turn: lazy(move || config.turn(upper, count, size)),
+            // As in PEFT, a matrix that all blocks share is never dropped.
+            dropout: if self.block_share { 0.0 } else { self.module_dropout },
+        })
+    }
+}
+
+impl OftConfig {
+    /// The rotation by `count` blocks of that size, which `upper` describes.
+    fn turn(&self, upper: Tensor<2>, count: usize, size: usize) -> Turn {
         let upper = match self.coft {
-            true => constrained(factors.matrix("upper"), self.eps),
-            false => factors.matrix("upper"),
+            true => constrained(upper, self.eps),
+            false => upper,
         };
         let skew = skew_from_upper(upper, size);
         let blocks = match self.use_cayley_neumann {
             true => cayley_neumann(skew, self.num_cayley_neumann_terms),
             false => cayley(skew),
         };
-        let blocks = match self.block_share {
+        Turn::new(match self.block_share {
             true => blocks.repeat_dim(0, count),
             false => blocks,
-        };
-        Arc::new(BoundOft {
-            turn: Turn::new(blocks),
-            // As in PEFT, a matrix that all blocks share is never dropped.
-            dropout: if self.block_share { 0.0 } else { self.module_dropout },
         })
     }
 }
@@ -227,7 +235,7 @@ fn constrained(upper: Tensor<2>, eps: f64) -> Tensor<2> {
 /// The edit of a bound site.
 #[derive(Debug)]
 struct BoundOft {
-    turn: Turn,
+    turn: Lazy<Turn>,
     dropout: f64,
 }
 

@@ -1,5 +1,7 @@
 //! What goes wrong with chat templates.
 
+use crate::error::TokenizerError;
+
 /// Why chat messages could not become a prompt.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,6 @@ pub enum ChatError {
     #[error("the model's chat template is refused: {0}")]
     Limit(String),
     /// A tokenizer that fails on the text.
-    #[error("{0}")]
-    Tokenizer(String),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
 }

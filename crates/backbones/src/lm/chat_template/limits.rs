@@ -58,6 +58,6 @@ pub(super) fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, ChatError>
             .spawn_scoped(scope, || guarded(work))
             .map_err(|e| gone(e.to_string()))?;
         let result = running.join().map_err(|_| gone("no reason given".into()))?;
-        result.unwrap_or_else(|panic| Err(gone(panic)))
+        result.unwrap_or_else(|panic| Err(gone(panic.message)))
     })
 }

@@ -53,7 +53,7 @@ pub fn chat_tokens(
         Ok((rendered, spans, lost))
     })?;
     // The template writes the special tokens itself.
-    let encoded = tokenizer.encoded(&rendered.text, false).map_err(ChatError::Tokenizer)?;
+    let encoded = tokenizer.encoded(&rendered.text, false)?;
     Ok(ChatTokens {
         targets: overlapping(&encoded.bytes, &spans),
         ids: encoded.ids,
