@@ -2,16 +2,13 @@
 
 use std::str::FromStr;
 
-use fast_image_resize as fir;
-use fir::images::{TypedImage, TypedImageRef};
-use fir::pixels::U8x3;
-use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::MAX_PIXELS;
+use crate::resample::{Filter, resample};
 
 /// How an image becomes `size` × `size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,9 +77,9 @@ impl Resize {
         match self {
             Self::Bilinear if image.dimensions() == (side, side) => Ok(planes(image)),
             Self::Bilinear => Ok(unrounded(image, side)),
-            Self::BilinearAntialias => Ok(planes(&antialiased(image, side, side, FilterType::Bilinear)?)),
-            Self::Bicubic => Ok(planes(&antialiased(image, side, side, FilterType::CatmullRom)?)),
-            Self::Lanczos => Ok(planes(&antialiased(image, side, side, FilterType::Lanczos3)?)),
+            Self::BilinearAntialias => Ok(planes(&resample(image, [side; 2], Filter::Bilinear))),
+            Self::Bicubic => Ok(planes(&resample(image, [side; 2], Filter::Bicubic))),
+            Self::Lanczos => Ok(planes(&resample(image, [side; 2], Filter::Lanczos))),
             Self::Crop => crop(image, side, random),
             Self::Model => Err(Self::no_steps()),
         }
@@ -174,23 +171,6 @@ fn taps(source: u32, target: u32) -> Vec<Tap> {
     (0..target).map(tap).collect()
 }
 
-/// Antialiased resizing of bytes, as in Pillow.
-fn antialiased(image: &RgbImage, width: u32, height: u32, filter: FilterType) -> Result<RgbImage, String> {
-    let source =
-        TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw()).map_err(|e| e.to_string())?;
-    let mut bytes = vec![0; 3 * width as usize * height as usize];
-    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut bytes).map_err(|e| e.to_string())?;
-    Resizer::new()
-        .resize_typed(
-            &source,
-            &mut target,
-            &ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)),
-        )
-        .map_err(|e| e.to_string())?;
-    drop(target);
-    RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string())
-}
-
 /// FGVC's pipeline; the longer side is rounded down and the centre rounded to even, as in torchvision.
 fn crop(image: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, String> {
     let (width, height) = image.dimensions();
@@ -205,7 +185,7 @@ fn crop(image: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, St
     }
     let long = long as u32;
     let (width, height) = if width <= height { (short, long) } else { (long, short) };
-    let resized = antialiased(image, width, height, FilterType::Bilinear)?;
+    let resized = resample(image, [height, width], Filter::Bilinear);
     let (spare_x, spare_y) = (width - side, height - side);
     let half = |spare: u32| (f64::from(spare) / 2.0).round_ties_even() as u32;
     let (x, y, mirror) = match random {
@@ -228,7 +208,10 @@ fn crop(image: &RgbImage, side: u32, random: Option<u64>) -> Result<Vec<f32>, St
 
 #[cfg(test)]
 mod tests {
+    use fast_image_resize as fir;
+    use fir::images::TypedImage;
     use fir::pixels::F32x3;
+    use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
     use super::*;
 

@@ -1,13 +1,16 @@
 //! Resizing and cropping as specified in the files of a pretrained model, with the same pixels as Pillow.
 
 use fast_image_resize as fir;
-use fir::images::{TypedImage, TypedImageRef};
-use fir::pixels::{F32x3, U8x3};
+use fir::images::TypedImage;
+use fir::pixels::F32x3;
 use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use crate::resample::resample;
 use crate::resize::{Resize, planes};
+
+pub use crate::resample::Filter;
 
 /// Maximum side length of a resized image, pixels: an image with one row would otherwise get millions of columns.
 const LONGEST: usize = 1 << 16;
@@ -35,24 +38,6 @@ pub enum Target {
     Covering([usize; 2]),
     /// The largest size that fits into `[height, width]`, keeping the aspect ratio, with sides rounded.
     Fitting([usize; 2]),
-}
-
-/// The filter of a resize, antialiased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Filter {
-    /// The nearest pixel.
-    Nearest,
-    /// Triangle.
-    Bilinear,
-    /// Keys' cubic with coefficient -0.5.
-    Bicubic,
-    /// Lanczos with 3 lobes.
-    Lanczos,
-    /// Box.
-    Box,
-    /// Hamming.
-    Hamming,
 }
 
 /// A crop around the centre; areas outside the image are filled.
@@ -99,7 +84,9 @@ impl Steps {
         }
         let values = match to == from {
             true => planes(image),
-            false if self.rounded || self.filter == Filter::Nearest => planes(&bytes(image, to, self.filter)?),
+            false if self.rounded || self.filter == Filter::Nearest => {
+                planes(&resample(image, to.map(|side| side as u32), self.filter))
+            }
             false => floats(image, to, self.filter)?,
         };
         Ok(match self.crop {
@@ -231,33 +218,12 @@ fn options(filter: Filter) -> ResizeOptions {
     }
 }
 
-/// Resizes to bytes like Pillow up to version 12: first the columns, then the rows, each rounded to bytes. (Version 13
-/// starts with the rows of some tall images, which changes a byte by at most 3.)
-fn bytes(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Result<RgbImage, String> {
-    let (height, width) = (height as u32, width as u32);
-    if filter == Filter::Nearest {
-        let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw());
-        let mut bytes = vec![0; 3 * width as usize * height as usize];
-        let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut bytes).map_err(|e| e.to_string())?;
-        Resizer::new()
-            .resize_typed(&source.map_err(|e| e.to_string())?, &mut target, &options(filter))
-            .map_err(|e| e.to_string())?;
-        drop(target);
-        return RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string());
-    }
-    let mut columns = resized(&float_pixels(image)?, [image.height(), width], filter)?;
-    for pixel in columns.pixels_mut() {
-        pixel.0 = pixel.0.map(|value| value.round().clamp(0.0, 255.0));
-    }
-    let rows = resized(&columns, [height, width], filter)?;
-    let values = rows.pixels().iter().flat_map(|pixel| pixel.0);
-    let bytes = values.map(|value| value.round().clamp(0.0, 255.0) as u8).collect();
-    RgbImage::from_raw(width, height, bytes).ok_or_else(|| "resizing gave no image".to_string())
-}
-
 /// Resizes in floats, as planes.
 fn floats(image: &RgbImage, [height, width]: [usize; 2], filter: Filter) -> Result<Vec<f32>, String> {
-    let target = resized(&float_pixels(image)?, [height as u32, width as u32], filter)?;
+    let mut target = TypedImage::<F32x3>::new(width as u32, height as u32);
+    Resizer::new()
+        .resize_typed(&float_pixels(image)?, &mut target, &options(filter))
+        .map_err(|e| e.to_string())?;
     let pixels = target.pixels();
     Ok((0..3)
         .flat_map(|channel| pixels.iter().map(move |pixel| pixel.0[channel]))
@@ -268,17 +234,4 @@ fn float_pixels(image: &RgbImage) -> Result<TypedImage<'static, F32x3>, String> 
     let pixels = image.as_raw().chunks_exact(3);
     let pixels = pixels.map(|p| F32x3::new([p[0], p[1], p[2]].map(f32::from))).collect();
     TypedImage::from_pixels(image.width(), image.height(), pixels).map_err(|e| e.to_string())
-}
-
-/// `source` resized to `[height, width]`; a side that keeps its length is not filtered.
-fn resized(
-    source: &TypedImage<'_, F32x3>,
-    [height, width]: [u32; 2],
-    filter: Filter,
-) -> Result<TypedImage<'static, F32x3>, String> {
-    let mut target = TypedImage::new(width, height);
-    Resizer::new()
-        .resize_typed(source, &mut target, &options(filter))
-        .map_err(|e| e.to_string())?;
-    Ok(target)
 }

@@ -57,9 +57,13 @@ fn agrees(name: &str) {
     let bytes = |at: usize| 255.0 * normalization.std[at / area] * (ours[at] - theirs[at]).abs();
     let greatest = (0..ours.len()).map(bytes).fold(0.0, f32::max);
     assert!(greatest <= 1.01, "off by {greatest} of 255");
-    // Pillow's weights have 22 bits: halves, which enlarging by a simple fraction is full of, may fall the other way.
+    // Pillow's bytes are ours exactly; torchvision rounds some in another way.
     let differ = (0..ours.len()).filter(|at| bytes(*at) > 0.01).count();
-    assert!(20 * differ <= ours.len(), "{differ} of {} differ", ours.len());
+    let most = match case["pillow"].as_bool() {
+        Some(true) => 0,
+        _ => ours.len() / 50,
+    };
+    assert!(differ <= most, "{differ} of {} differ", ours.len());
     features_agree(ours, theirs, size);
 }
 

@@ -14,7 +14,7 @@ use crate::edit::Bound;
 use crate::error::AdapterError;
 use crate::low_rank::LowRank;
 use crate::site::{Site, SiteKind};
-use crate::storage::write_adapter;
+use crate::storage::AdapterFiles;
 use crate::tensor::cast;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
@@ -62,10 +62,18 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A method without a LoRA form, or a folder that cannot be written.
     pub fn export_lora(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        self.lora_files()?.write(folder)
+    }
+
+    /// What [`Adapted::export_lora`] writes, in memory.
+    ///
+    /// # Errors
+    /// A method without a LoRA form.
+    pub fn lora_files(&self) -> Result<AdapterFiles, AdapterError> {
         let factors = self.low_rank()?;
         let mut tensors = self.saved_tensors();
         tensors.extend(self.stored(&factors));
-        write_adapter(folder.as_ref(), self.lora_fields(&factors), &tensors)
+        Ok(AdapterFiles::new(self.lora_fields(&factors), tensors))
     }
 
     /// This model with a LoRA adapter of the given factors, by module, in place of its own adapter.

@@ -1,10 +1,10 @@
 //! Adapters on decoders, as in PEFT. A decoder whose embedding serves as its head gets a head of its own where an
 //! adapter acts on one of the two alone, and a vocabulary grows with the rows that an adapter's file holds.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wegeft::site::name_matches;
 use wegeft::storage::{Stored, Tensors};
-use wegeft::{Adapted, AdapterConfig, AdapterError, AdapterFiles, TokenIndices, TrainableTokensConfig};
+use wegeft::{Adapted, AdapterConfig, AdapterError, AdapterFiles, TargetModules, TokenIndices, TrainableTokensConfig};
 
 use super::decoder::Decoder;
 
@@ -15,12 +15,17 @@ const HEAD: &str = "lm_head";
 /// End of the name of a frozen weight below an adapter.
 const BASE_LAYER: &str = ".base_layer.weight";
 
+/// Last names of the modules that PEFT looks for where the tie of head and embedding is to be ensured.
+const PEFT_TIES: [&str; 2] = ["embed_tokens", HEAD];
+
 /// `model` with the adapter of `files`.
 ///
 /// # Errors
-/// As [`AdapterFiles::attach`].
+/// As [`AdapterFiles::attach`]; also single rows of an embedding that is the head too, beside a LoRA of the head.
 pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
+    let files = ensured_as_in_peft(files)?;
     let config = files.config()?;
+    refuse_rows_below_lora(&model, &files, &config)?;
     let model = match vocabulary(files.tensors(), &model) {
         Some(rows) => model.with_vocabulary(rows),
         None => model,
@@ -40,6 +45,87 @@ pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, A
         Some(copies) => files.without(&copies).attach(model),
         // The two were trained separately, on a model that did not tie them.
         None => files.attach(model.untied()),
+    }
+}
+
+/// What [`Adapted::save`] would write, or `lora_files`, as PEFT loads it: where the config ensures the tie of head and embedding,
+/// PEFT looks for one of two names, and for the head's tensors beside the embedding's.
+pub fn for_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
+    let targets = files.config()?.targets;
+    if !model.config().tied || !targets.ensure_weight_tying {
+        return Ok(files);
+    }
+    let mut files = files;
+    for field in ["target_modules", "modules_to_save"] {
+        let Some(Value::Array(names)) = files.fields().get(field) else {
+            continue;
+        };
+        let own = |name: &Value| name.as_str().is_some_and(|name| name_matches(embedding(model), name));
+        if names.iter().any(own) && !names.iter().any(|name| name.as_str().is_some_and(is_known)) {
+            let mut names = names.clone();
+            names.push(HEAD.into());
+            files = files.with_field(field, names.into());
+        }
+    }
+    let of_embedding = format!("{PREFIX}{}", embedding(model));
+    let copy = |(name, tensor): (&String, &Stored)| {
+        let (field, tensor) = match name.strip_prefix(&of_embedding)? {
+            ".lora_embedding_A" => (".lora_B.weight", transposed(tensor)),
+            ".lora_embedding_B" => (".lora_A.weight", transposed(tensor)),
+            ".weight" => (".weight", tensor.clone()),
+            _ => return None,
+        };
+        Some((format!("{PREFIX}{HEAD}{field}"), tensor))
+    };
+    let copies: Vec<_> = files.tensors().iter().filter_map(copy).collect();
+    Ok(copies
+        .into_iter()
+        .fold(files, |files, (name, tensor)| files.with_tensor(name, tensor)))
+}
+
+/// True if PEFT looks for modules of that name, or of that end of a name.
+fn is_known(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| PEFT_TIES.contains(&last))
+}
+
+/// `files`, whose tie is ensured only if PEFT would ensure it, which finds neither by the name of GPT-2's embedding, or if they
+/// hold the head's tensors.
+fn ensured_as_in_peft(files: AdapterFiles) -> Result<AdapterFiles, AdapterError> {
+    let targets = files.config()?.targets;
+    let named = match &targets.target_modules {
+        TargetModules::Names(names) => names.iter().any(|name| is_known(name)),
+        TargetModules::Regex(_) => {
+            let mut alone = targets.clone();
+            alone.modules_to_save.clear();
+            alone.names(PEFT_TIES[0])? || alone.names(HEAD)?
+        }
+    };
+    let head = format!("{PREFIX}{HEAD}.");
+    let stored = files.tensors().keys().any(|name| name.starts_with(&head));
+    let ensured = named || stored || targets.modules_to_save.iter().any(|name| is_known(name));
+    match targets.ensure_weight_tying && !ensured {
+        true => Ok(files.with_field("ensure_weight_tying", false.into())),
+        false => Ok(files),
+    }
+}
+
+/// In PEFT the rows of a tied embedding are the head's rows too, below the head's LoRA: neither a tied nor an untied model.
+fn refuse_rows_below_lora(model: &Decoder, files: &AdapterFiles, config: &AdapterConfig) -> Result<(), AdapterError> {
+    let lora = format!("{PREFIX}{HEAD}.lora_");
+    let of_embedding = match &config.targets.trainable_token_indices {
+        None => false,
+        Some(TokenIndices::ByModule(rows)) => !rows.iter().any(|(name, _)| name_matches(HEAD, name)),
+        Some(_) => true,
+    };
+    match of_embedding && model.config().tied && files.tensors().keys().any(|name| name.starts_with(&lora)) {
+        true => Err(AdapterError::BadField {
+            field: "trainable_token_indices".into(),
+            message:
+                "tokens of an embedding that is the head too are trained beside a LoRA of 'lm_head', which is not \
+                      implemented; train one of the two"
+                    .into(),
+        }),
+        false => Ok(()),
     }
 }
 

@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use burn::module::{Module, ModuleDisplay};
-use wegeft::Adapted;
 use wegeft::methods::wegeft::WegeftConfig;
+use wegeft::{Adapted, AdapterError, AdapterFiles};
 
 use super::table;
 use crate::cli::output::print;
 
-/// Writes the LoRA form and prints its modules.
-pub fn export_lora<M: Module + ModuleDisplay>(adapted: &Adapted<M>, out: &Path) -> Result<(), String> {
+/// Writes the LoRA form, `finished`, and prints its modules.
+pub fn export_lora<M: Module + ModuleDisplay>(
+    adapted: &Adapted<M>,
+    finished: impl Fn(AdapterFiles) -> Result<AdapterFiles, AdapterError>,
+    out: &Path,
+) -> Result<(), String> {
     let factors = adapted.low_rank().map_err(|e| e.to_string())?;
-    adapted.export_lora(out).map_err(|e| e.to_string())?;
+    let files = adapted.lora_files().and_then(finished);
+    files.and_then(|files| files.write(out)).map_err(|e| e.to_string())?;
     let rows = factors.iter().map(|(module, low)| {
         let ([r, d_in], [d_out, _]) = (low.a.dims(), low.b.dims());
         let values = r * (d_in + d_out);
@@ -31,14 +36,16 @@ pub fn export_lora<M: Module + ModuleDisplay>(adapted: &Adapted<M>, out: &Path) 
     ))
 }
 
-/// Writes the nearest WeGeFT and prints what is lost.
+/// Writes the nearest WeGeFT, `finished`, and prints what is lost.
 pub fn nearest_wegeft<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     settings: &WegeftConfig,
+    finished: impl Fn(AdapterFiles) -> Result<AdapterFiles, AdapterError>,
     out: &Path,
 ) -> Result<(), String> {
     let (nearest, report) = adapted.nearest_wegeft(settings).map_err(|e| e.to_string())?;
-    nearest.save(out).map_err(|e| e.to_string())?;
+    let files = finished(nearest.files());
+    files.and_then(|files| files.write(out)).map_err(|e| e.to_string())?;
     let percent = |share: f64| format!("{:.3} %", 100.0 * share);
     let mut rows: Vec<_> = report
         .groups()

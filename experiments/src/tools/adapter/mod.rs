@@ -11,6 +11,7 @@ mod open;
 use std::path::PathBuf;
 
 use backbones::lm::Precision;
+use backbones::lm::adapter::for_peft;
 use clap::{Parser, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use wegeft::{Sharing, Side};
@@ -135,10 +136,13 @@ pub fn adapter(args: &Args) -> Result<(), String> {
         }
         Command::ExportLora { on, out } => match open(on, Weights::Exact, &device)? {
             Opened::Vision(opened) => {
-                convert::export_lora(&opened.adapted, out)?;
+                convert::export_lora(&opened.adapted, Ok, out)?;
                 opened.describe(out)
             }
-            Opened::Language(opened) => convert::export_lora(&opened.adapted, out),
+            Opened::Language(opened) => {
+                let finished = |files| for_peft(files, opened.adapted.backbone());
+                convert::export_lora(&opened.adapted, finished, out)
+            }
         },
         Command::Convert {
             on,
@@ -154,10 +158,13 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                 .with_side(*side);
             match open(on, Weights::Exact, &device)? {
                 Opened::Vision(opened) => {
-                    convert::nearest_wegeft(&opened.adapted, &settings, out)?;
+                    convert::nearest_wegeft(&opened.adapted, &settings, Ok, out)?;
                     opened.describe(out)
                 }
-                Opened::Language(opened) => convert::nearest_wegeft(&opened.adapted, &settings, out),
+                Opened::Language(opened) => {
+                    let finished = |files| for_peft(files, opened.adapted.backbone());
+                    convert::nearest_wegeft(&opened.adapted, &settings, finished, out)
+                }
             }
         }
     }
