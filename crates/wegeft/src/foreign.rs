@@ -104,18 +104,26 @@ pub(crate) fn replaced<M: Module>(model: &M, names: &Names, tensors: &mut Tensor
     replaced
 }
 
-/// Elements up to which a factor is always accepted.
-const SMALL: usize = 1 << 22;
+/// Elements up to which the factors of an adapter are always accepted, whatever its file has.
+const SMALL: usize = 1 << 14;
 
-/// Refuses factors far larger than the whole file, before they are allocated: their config is damaged or belongs to another
-/// file.
+/// Refuses factors that the file cannot fill, before they are allocated: a factor larger than its tensor, or all of them
+/// together far larger than the whole file. Their config is damaged or belongs to another file.
 pub(crate) fn check_sizes(expected: &[(Spec, String)], tensors: &Tensors, path: &Path) -> Result<(), AdapterError> {
     let elements: usize = tensors.values().map(|stored| stored.values.len()).sum();
-    let most = elements.saturating_mul(16).max(SMALL);
-    let is_too_large = |spec: &Spec| {
+    // Tensors that have other names in the file count here alone.
+    let most = elements.saturating_mul(4).max(SMALL);
+    let length = |spec: &Spec| {
         let mut sizes = spec.shape.iter();
         let length = sizes.try_fold(1usize, |product, size| product.checked_mul(*size));
-        length.is_none_or(|length| length > most)
+        length.unwrap_or(usize::MAX)
+    };
+    let total = expected
+        .iter()
+        .fold(0usize, |total, (spec, _)| total.saturating_add(length(spec)));
+    let is_too_large = |(spec, name): &&(Spec, String)| match tensors.get(name) {
+        Some(stored) => length(spec) > stored.values.len(),
+        None => total > most,
     };
     let problem = |(spec, name): &(Spec, String)| {
         let mut shape = spec.shape.clone();
@@ -127,8 +135,7 @@ pub(crate) fn check_sizes(expected: &[(Spec, String)], tensors: &Tensors, path: 
             None => format!("missing '{name}' {shape:?}"),
         }
     };
-    let large = expected.iter().filter(|(spec, _)| is_too_large(spec));
-    let problems: Vec<String> = large.map(problem).collect();
+    let problems: Vec<String> = expected.iter().filter(is_too_large).map(problem).collect();
     match problems.is_empty() {
         true => Ok(()),
         false => Err(AdapterError::Mismatch {
