@@ -17,7 +17,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     if !names.is_empty() {
         return Ok(names);
     }
-    if parquet_images::is_one(root) || class_folders::is_one(root) {
+    if is_one_task(root) {
         return Ok(vec![class_folders::name(root)]);
     }
     Err(DataError::read(
@@ -25,6 +25,12 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
         "no task folder in it (a folder with train800.txt, val200.txt and test.txt), no folder of images per class, and no \
          train-*.parquet",
     ))
+}
+
+/// True if `root` has no task folders, but is itself one task: parquet files or a folder per class.
+pub fn is_one_task(root: &Path) -> bool {
+    let lists = folder::tasks(root).is_ok_and(|names| !names.is_empty());
+    !lists && (parquet_images::is_one(root) || class_folders::is_one(root))
 }
 
 /// Task `name` in `root`, without reading its images.

@@ -5,8 +5,8 @@
 //! - [`train`]: the training of any adapted model
 //! - [`methods`]: every method, for both wings
 //! - [`lab`]: what the wings share
-//! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
 //! - [`sandbox`]: runs untrusted programs
+//! - [`vision`], [`language`] and [`text`]: data, objective and evaluation of each kind of model
 //! - [`report`]: tables, plots and pages
 //! - [`suites`]: the experiments, one file each
 //! - [`tools`]: the other programs

@@ -76,7 +76,7 @@ fn a_sweep_tunes_chooses_and_trains_in_one_process_or_several() {
     let alone = run("alone", &[]);
     for method in ["linear", "wegeft"] {
         let tuning = json_of(alone.join("halves").join(method).join("tuning.json"));
-        assert_eq!(tuning["chosen"]["lr"], 1e-2, "{tuning}");
+        assert_eq!(tuning["chosen"]["learning_rate"], 1e-2, "{tuning}");
         assert_eq!(tuning["grid"].as_array().unwrap().len(), 2);
         let point = alone.join("halves").join(method).join("tune/lr-1e-2-wd-0e0");
         let lines = std::fs::read_to_string(point.join("metrics.jsonl")).unwrap();
@@ -90,7 +90,7 @@ fn a_sweep_tunes_chooses_and_trains_in_one_process_or_several() {
     assert_eq!(json_of(alone.join("halves/wegeft/tuning.json"))["grid"][1]["epoch"], 0);
     let summary = json_of(alone.join("summary.json"));
     assert_eq!(
-        (summary.as_array().unwrap().len(), &summary[1]["lr"]),
+        (summary.as_array().unwrap().len(), &summary[1]["learning_rate"]),
         (2, &json!(1e-2))
     );
     // On all images: nothing is left to validate on.

@@ -468,8 +468,8 @@ fn pretraining_refuses_what_it_cannot_do_before_it_starts_and_writes_no_ruins() 
         (["--depth", "0"], "--depth is 0"),
         (["--steps", "0"], "--steps is 0"),
         (["--d-model", "30"], "--d-model 30"),
-        (["--lr", "nan"], "--lr"),
-        (["--lr", "1e30"], "lower --lr"),
+        (["--lr", "nan"], "--learning-rate"),
+        (["--lr", "1e30"], "lower --learning-rate"),
         (["--out", file.to_str().unwrap()], "choose another --out"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pretrain"));

@@ -1,6 +1,7 @@
 //! How a program starts: its command line, its version, its messages about wrong flags.
 
 use std::ffi::OsString;
+use std::io::ErrorKind::BrokenPipe;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -44,8 +45,12 @@ pub fn version() -> &'static str {
 /// # Errors
 /// The exit code: 0 after help, 2 after wrong flags.
 pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
-    let name = command.get_name().to_string();
+    let mut name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().collect();
+    let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    if let Some(program) = command.find_subcommand(first) {
+        name += &format!(" {}", program.get_name());
+    }
     // clap's own `help` takes no flags: drop -h and --help, and it prints the same help.
     if command.has_subcommands() && args.get(1).is_some_and(|arg| arg == "help") {
         args.retain(|arg| arg != "-h" && arg != "--help");
@@ -54,10 +59,14 @@ pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
         .version(version())
         .try_get_matches_from(args)
         .map_err(|error| match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                let _ = error.print();
-                ExitCode::SUCCESS
-            }
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+                // A closed pipe (`| head`) is no failure.
+                Err(failed) if failed.kind() != BrokenPipe => {
+                    note(format_args!("{name}: cannot print: {failed}"));
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            },
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 let _ = error.print();
                 ExitCode::from(2)

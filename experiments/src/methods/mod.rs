@@ -10,4 +10,4 @@ mod table;
 pub use build::{adapter, fitted, scheduled};
 pub use rates::{grid, rates};
 pub use settings::{Adapter, MethodSettings, NONE, OwnSettings, Wing, ZeroFactor};
-pub use table::{Listed, fields_help, flags_of, help, listed, names};
+pub use table::{FLAGS, Listed, fields_help, flags_of, help, listed, names, reads_flag};

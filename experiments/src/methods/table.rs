@@ -309,6 +309,31 @@ pub fn flags_of(name: &str, field: &str) -> Vec<&'static str> {
     }
 }
 
+/// The flags of single methods.
+pub const FLAGS: &[&str] = &[
+    "r",
+    "lora_r",
+    "alpha",
+    "lora_alpha",
+    "lora_dropout",
+    "weight_dropout",
+    "zero_factor",
+];
+
+/// True if the method reads one of [`FLAGS`].
+pub fn reads_flag(name: &str, flag: &str) -> bool {
+    let Some(entry) = find(name) else { return false };
+    let lora = entry.family == Family::Lora;
+    match flag {
+        "r" | "weight_dropout" | "zero_factor" => entry.family == Family::Wegeft,
+        "lora_r" => lora,
+        "alpha" => entry.reads.contains(&"alpha"),
+        "lora_alpha" => lora && entry.reads.contains(&"alpha"),
+        "lora_dropout" => lora && !matches!(name, "loha" | "lokr" | "loreft" | "direft"),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

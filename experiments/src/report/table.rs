@@ -208,7 +208,7 @@ fn frame(experiment: &str, rows: &[&Row], known: Known) -> Frame {
 }
 
 /// The mean over the column's tasks for each seed, then mean and spread over seeds. Only seeds that have every task
-/// count; if there are none, the cell shows the mean over the tasks' own means, with their number.
+/// with results count; if there are none, the cell shows the mean over the tasks' own means, with their number.
 fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
     let of_task = |task: &str, seed: Option<u64>| {
         let chosen = rows
@@ -219,11 +219,12 @@ fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
     let over_tasks =
         |seed: Option<u64>| -> Vec<f64> { column.tasks.iter().filter_map(|task| of_task(task, seed)).collect() };
     let all = column.tasks.len();
+    let present = over_tasks(None).len();
     let seeds: BTreeSet<u64> = rows.iter().map(|row| row.seed).collect();
     let whole: Vec<f64> = seeds
         .into_iter()
         .map(|seed| over_tasks(Some(seed)))
-        .filter(|values| values.len() == all)
+        .filter(|values| values.len() == present)
         .filter_map(|values| average(&values))
         .collect();
     if let Some(mean) = average(&whole) {
@@ -231,7 +232,7 @@ fn cell(column: &Column, rows: &[&Row]) -> Option<Cell> {
             mean,
             spread: deviation(&whole),
             runs: whole.len(),
-            tasks: (all, all),
+            tasks: (present, all),
         });
     }
     let partial = over_tasks(None);
@@ -309,6 +310,8 @@ mod tests {
             .chain([
                 row("vtab", "svhn", "wegeft", 80.0, 1),
                 row("vtab", "cifar", "wegeft", 70.0, 1),
+                row("vtab", "svhn", "wegeft", 82.0, 2),
+                row("vtab", "cifar", "wegeft", 72.0, 2),
             ])
             .collect();
         let table = &tables(&rows)[0];
@@ -317,9 +320,9 @@ mod tests {
         assert_eq!(lora.cells[22].unwrap().text(), "61.00 ± 1.41");
         assert_eq!((lora.memory_mb, lora.cells[0].unwrap().runs), (Some(162.0), 2));
         let wegeft = &table.lines[5];
-        assert_eq!(wegeft.cells[5].unwrap().text(), "80.00");
+        assert_eq!(wegeft.cells[5].unwrap().text(), "81.00 ± 1.41");
         assert_eq!(wegeft.cells[1], None);
-        assert_eq!(wegeft.cells[19].unwrap().text(), "75.00 (2/7)");
+        assert_eq!(wegeft.cells[19].unwrap().text(), "76.00 ± 1.41 (2/7)");
         assert_eq!(table.lines[3].cells[22].unwrap().mean, 74.09);
         assert!(table.lines[3].published && table.lines[3].cells[0].is_none());
     }

@@ -23,7 +23,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub resume: bool,
     /// Run folder.
-    #[arg(long, alias = "output-dir", default_value = "runs/run", value_hint = ValueHint::DirPath)]
+    #[arg(long, help_heading = "Output", alias = "output-dir", default_value = "runs/run", value_hint = ValueHint::DirPath)]
     pub out: PathBuf,
     /// Trainings to run at once, each in its own process [default: one per device of --device; one with --devices].
     #[arg(long)]
@@ -35,13 +35,13 @@ pub struct RunArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Steps between progress lines in metrics.jsonl and, outside a terminal, on standard output.
-    #[arg(long, alias = "logging-steps", default_value_t = 50)]
+    #[arg(long, help_heading = "Output", alias = "logging-steps", default_value_t = 50)]
     pub log_steps: usize,
     /// Print only results.
-    #[arg(short, long, conflicts_with = "verbose")]
+    #[arg(short, long, help_heading = "Output", conflicts_with = "verbose")]
     pub quiet: bool,
     /// Print more: the groups and shapes of each adapter.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub verbose: bool,
 }
 

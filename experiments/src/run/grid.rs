@@ -26,6 +26,7 @@ impl Best {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
     /// Peak learning rate.
+    #[serde(rename = "learning_rate", alias = "lr")]
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
@@ -47,6 +48,14 @@ pub fn choose(tuned: &[Tuned], best: Best) -> Option<&Tuned> {
             false => chosen,
         },
     )
+}
+
+/// What the rounds of a training are: epochs or, with `eval_steps`, the steps between two evaluations.
+pub fn round_name(has_eval_steps: bool) -> &'static str {
+    match has_eval_steps {
+        true => "evaluation",
+        false => "epoch",
+    }
 }
 
 /// The best of some pairs (round, validation value), the first one in case of ties; `None` if there are none.

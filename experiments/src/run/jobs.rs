@@ -2,7 +2,7 @@
 //! numbers and their peak memory could not be told apart.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use burn::train::Interrupter;
 
+use crate::cli::output::tell;
 use crate::cli::program::prefix;
 use crate::run::trial::Trial;
 
@@ -115,11 +116,12 @@ impl Jobs<'_> {
         }
         let mut child = command
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| format!("cannot start a process for {}: {e}", unit[0].label()))?;
         let listener = listen(&mut child);
+        forward_steps(&mut child, unit[0].label());
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
@@ -155,6 +157,27 @@ fn listen(child: &mut Child) -> Option<JoinHandle<String>> {
         let _ = stderr.read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     }))
+}
+
+/// Prints the lines of single steps that the process prints, each with the training that it belongs to; `label` is the
+/// first one's.
+fn forward_steps(child: &mut Child, mut label: String) {
+    let Some(stdout) = child.stdout.take() else { return };
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            let Ok(line) = line else { return };
+            match line.strip_prefix("  step ") {
+                Some(step) => tell(format_args!("  {label}: step {step}")),
+                // A training begins with its label.
+                None if !line.starts_with(' ') => {
+                    if let Some((own, _)) = line.split_once(": ") {
+                        label = own.to_string();
+                    }
+                }
+                None => {}
+            }
+        }
+    });
 }
 
 /// In a process that [`Jobs`] started: stops when the parent closes this process's standard input or ends.

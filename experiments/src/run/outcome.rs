@@ -64,7 +64,7 @@ pub struct Outcome {
     #[serde(alias = "peak_rss_mb")] // as earlier runs wrote it
     pub peak_mb: Option<f64>,
     /// Peak learning rate.
-    #[serde(rename = "lr", alias = "learning_rate")]
+    #[serde(alias = "lr")] // as earlier runs wrote it
     pub learning_rate: Option<f64>,
     /// Weight decay.
     pub weight_decay: Option<f64>,

@@ -8,7 +8,7 @@ use crate::cli::output::{note, one_line, print, tell};
 use crate::cli::settings::Layer;
 use crate::run::files::{create_folder, write_json};
 use crate::run::folder::{Claim, refuse_links};
-use crate::run::grid::Tuned;
+use crate::run::grid::{Tuned, round_name};
 use crate::run::jobs::{DIVERGED, Jobs, stop_with_the_starter};
 use crate::run::lock::Lock;
 use crate::run::outcome::{Outcome, RunError};
@@ -142,6 +142,11 @@ impl Run<'_> {
         }
         let tasks = lab.plan().tasks.clone();
         if self.dry_run {
+            if self.out.exists() {
+                refuse_links(self.out)?;
+                let settings = lab.program().table.clone();
+                self.claim(lab, &settings).check(true, || lab.checksum())?;
+            }
             return self.estimates(lab, &tasks);
         }
         let out = self.out;
@@ -219,7 +224,8 @@ impl Run<'_> {
         lab.check(&trials)?;
         if tuned > 0 {
             tell(format_args!(
-                "{tuned} tuning runs come before the {} below",
+                "{tuned} tuning runs come before the {} below; each takes as long as the training of its method or, with \
+                 --tune-epochs, less",
                 trials.len() - tuned
             ));
         }
@@ -373,7 +379,7 @@ impl Run<'_> {
             if let Some(tuned) = trial.result::<Tuned>(self.out)? {
                 let best = match tuned.epoch {
                     0 => "diverged".to_string(),
-                    epoch => format!("best validation {:.4} in epoch {epoch}", tuned.validation),
+                    round => format!("best validation {:.4} in {} {round}", tuned.validation, unit(lab)),
                 };
                 tell(format_args!("  {}: {best}, {:.1} s", trial.label(), tuned.seconds));
             }
@@ -386,6 +392,11 @@ impl Run<'_> {
         tell(format_args!("  {}", lab.describe(trial, &outcomes)));
         write_json(&self.out.join(SUMMARY), &self.outcomes(lab, &lab.plan().tasks.clone())?)
     }
+}
+
+/// What the rounds of a training are.
+fn unit(lab: &dyn Lab) -> &'static str {
+    round_name(lab.program().table.contains_key("eval_steps"))
 }
 
 /// Prints a message immediately, because the next steps may take hours.

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Holds, Limits};
+use super::protection::{Holds, Limits};
 
 /// The hidden first argument that makes this executable act as the launcher.
 pub const NAME: &str = "__sandbox";

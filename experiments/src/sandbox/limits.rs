@@ -3,7 +3,7 @@
 
 use nix::sys::resource::{Resource, setrlimit};
 
-use super::Limits;
+use super::protection::Limits;
 
 /// Open files.
 const FILES: u64 = 64;

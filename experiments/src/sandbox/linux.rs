@@ -18,7 +18,8 @@ use seccompiler::{
 };
 
 use super::launcher::Launch;
-use super::{Holds, limits};
+use super::limits;
+use super::protection::Holds;
 
 /// Devices that any program may use.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::launcher::{FAILED, Launch, NAME};
 use super::process::{End, run};
-use super::{Holds, Limits};
+use super::protection::{Holds, Limits};
 
 const HARNESS: &str = include_str!("harness.py");
 

@@ -1,14 +1,18 @@
 //! Experiments: each is a file in this folder that implements [`Experiment`], and a line in `EXPERIMENTS`.
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use burn::train::Interrupter;
 
-use crate::cli::output::{print, set_verbosity};
+use crate::cli::output::{note, print, set_verbosity};
 use crate::cli::settings::{Flags, Layer, with_defaults};
-use crate::methods::{self, Wing};
+use crate::methods::{self, NONE, Wing};
 use crate::report::layout::Layout;
 use crate::report::run_folder;
 use crate::report::table::Frame;
@@ -16,6 +20,7 @@ use crate::run::args::RunArgs;
 use crate::run::folder::CONFIG;
 use crate::run::outcome::Outcome;
 use crate::run::suite::{Lab, Program, Run};
+use crate::suites::unread;
 use crate::train::interrupt::stop_on_ctrl_c;
 
 /// A preset that `--config` knows by name.
@@ -113,6 +118,10 @@ impl Given<'_> {
         let mut settings: S = flags.overlaid(&layers, &self.last, methods::flags_of)?;
         check(&mut settings)?;
         let table = toml::Table::try_from(&settings).map_err(|e| e.to_string())?;
+        let set = self.last.iter().map(Layer::table).collect::<Result<Vec<_>, String>>()?;
+        for line in unread::lines(&table, &|field| flags.given(field), &set) {
+            note(line);
+        }
         let (command, own) = (self.command.clone(), self.own()?);
         let reader = move |layer: &Layer| -> Result<toml::Table, String> {
             let matches = command.clone().try_get_matches_from([""]).map_err(|e| e.to_string())?;
@@ -134,6 +143,16 @@ impl Given<'_> {
     /// process inherits it from its parent.
     pub fn has(&self, flag: &str) -> bool {
         !self.args.trial.is_empty() || self.matches.get_flag(flag)
+    }
+
+    /// The last part of the path in `--data` of an earlier start in this run folder, if it has results under that name.
+    pub fn data_before(&self) -> Option<String> {
+        let config = Layer::read(&self.args.out.join(CONFIG)).ok()?.table().ok()?;
+        let name = Path::new(config.get("data")?.as_str()?)
+            .file_name()?
+            .to_str()?
+            .to_string();
+        self.args.out.join(&name).is_dir().then_some(name)
     }
 
     /// Stops the run.
@@ -166,12 +185,35 @@ pub fn command(experiment: &dyn Experiment) -> Command {
         .help("Set a field of one method, overriding all other flags, such as lora.r=16; may be repeated")
         .long_help(methods::fields_help(experiment.wing()));
     with_defaults(command, &own)
-        .mut_arg("method", |arg| arg.help(methods::help(experiment.wing())))
+        .mut_arg("method", |arg| {
+            arg.help(methods::help(experiment.wing()))
+                .value_parser(Suggested(experiment.wing()))
+                .hide_possible_values(true)
+        })
         .arg(set)
         .about(text.about)
         .long_about(format!("{}\n\n{}", text.about, text.more))
         .after_help(format!("Examples:\n{}", indented(text.examples)))
         .mut_arg("out", |arg| arg.default_value(&*format!("runs/{}", text.name).leak()))
+}
+
+/// Accepts any text, since dashes and underscores in it are alike and its own check says more; completions offer the methods.
+#[derive(Clone)]
+struct Suggested(Wing);
+
+impl TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let none = (self.0 != Wing::Vision).then_some(NONE);
+        Some(Box::new(
+            none.into_iter().chain(methods::names(self.0)).map(PossibleValue::new),
+        ))
+    }
 }
 
 fn indented(lines: &str) -> String {

@@ -13,4 +13,5 @@ pub mod instruct;
 pub mod metamath;
 mod peft_result;
 pub mod sets;
+mod unread;
 pub mod vtab;

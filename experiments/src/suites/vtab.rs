@@ -83,7 +83,7 @@ impl Experiment for Vtab {
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let (settings, program) = given.settings::<Settings>(&[], |settings| settings.common.check())?;
         let data = settings.common.data.clone();
-        let names = names(&data)?;
+        let names = names(&data, given.data_before().as_deref())?;
         let columns = Columns {
             image: settings.image_field,
             label: settings.label_field,
@@ -105,9 +105,14 @@ impl Experiment for Vtab {
     }
 }
 
-fn names(data: &Data) -> Result<Vec<String>, String> {
+/// The names of the chosen tasks. A folder that is one task by itself is named after itself or, in the run folder of an
+/// earlier start, after `before`, as it was called then.
+fn names(data: &Data, before: Option<&str>) -> Result<Vec<String>, String> {
     let known: Vec<String> = match &data.data {
-        Some(root) => root::tasks(root).map_err(|e| e.to_string())?,
+        Some(root) => match (before, root::is_one_task(root)) {
+            (Some(before), true) => vec![before.to_string()],
+            _ => root::tasks(root).map_err(|e| e.to_string())?,
+        },
         None => sample::NAMES.iter().map(|name| name.to_string()).collect(),
     };
     let unknown = |task: &&String| *task != "all" && !known.contains(task);

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use wegeft::Adapted;
 
 use crate::text::data::{Batch, Input};
-use crate::text::objective::of_logits;
+use crate::text::loss::of_logits;
 use crate::train::recompute::{Layered, trained_paths};
 use crate::train::step::Part;
 

@@ -7,6 +7,7 @@ pub mod data;
 pub mod description;
 mod features;
 pub mod lab;
+pub mod loss;
 mod memory;
 pub mod model;
 pub mod objective;

@@ -1,12 +1,13 @@
 //! The training objective of a text classifier: cross-entropy for classes, squared error for scores.
 
-use backbones::classify::{SequenceClassifier, Targets};
+use backbones::classify::SequenceClassifier;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use wegeft::Adapted;
 
 use crate::text::checkpointing;
 use crate::text::data::Batch;
+use crate::text::loss::of_logits;
 use crate::train::step::{Objective, Part};
 
 /// The loss that transformers uses for the model's problem type, averaged over the texts of a step.
@@ -67,25 +68,5 @@ fn inner(part: Part) -> Part {
         numbers: part
             .numbers
             .map(|(predicted, right)| (predicted.inner(), right.inner())),
-    }
-}
-
-/// Loss of a batch divided by `denominator`, with the predictions for the metrics.
-pub fn of_logits(model: &SequenceClassifier, logits: Tensor<2>, targets: Targets, denominator: f64) -> Part {
-    let [count, _] = logits.dims();
-    // In f32, whatever the dtype of the weights: a mean in half precision is too inexact.
-    let logits = logits.cast(burn::tensor::DType::F32);
-    let mean = model.labels().loss(logits.clone(), targets.clone());
-    let share = count as f64 / denominator;
-    let part = Part::of_loss(if share == 1.0 { mean } else { mean.mul_scalar(share) });
-    match targets {
-        Targets::Classes(classes) => Part {
-            predictions: Some((logits, classes)),
-            ..part
-        },
-        Targets::Values(values) => Part {
-            numbers: Some((logits.reshape([count]), values.reshape([count]))),
-            ..part
-        },
     }
 }

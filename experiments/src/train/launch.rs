@@ -11,11 +11,16 @@ use crate::train::dashboard::{Dashboard, was_killed};
 use crate::train::plain::Plain;
 
 /// The progress display of a training that starts after epoch `done` (0: from the beginning) and that `interrupter` can
-/// stop: the dashboard in a terminal, plain lines elsewhere.
-pub fn renderer(terminal: bool, interrupter: &Interrupter, done: usize) -> Box<dyn MetricsRenderer> {
+/// stop: the dashboard in a terminal, plain lines elsewhere, which call a round `round`.
+pub fn renderer(
+    terminal: bool,
+    interrupter: &Interrupter,
+    done: usize,
+    round: &'static str,
+) -> Box<dyn MetricsRenderer> {
     match terminal {
         true => Box::new(Dashboard::open(interrupter, (done > 0).then_some(done))),
-        false => Box::new(Plain),
+        false => Box::new(Plain { round }),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Log<'a> {
     pub steps: usize,
     /// If false, each line is also printed on the terminal.
     pub quiet: bool,
+    /// What a round is: `round_name`.
+    pub round: &'static str,
 }
 
 /// Writes the mean of every metric at the end of each round's split, and stops the training at the first loss that is
@@ -57,6 +59,7 @@ pub struct MetricsFile {
     interrupter: Interrupter,
     clock: Clock,
     quiet: bool,
+    round: &'static str,
 }
 
 impl MetricsFile {
@@ -97,6 +100,7 @@ impl MetricsFile {
             interrupter,
             clock,
             quiet: log.quiet,
+            round: log.round,
         })
     }
 
@@ -223,8 +227,8 @@ impl MetricLogger for MetricsFile {
             let means: Vec<String> = named
                 .filter_map(|(name, mean)| Some(format!("{name} {}", short(mean.as_f64()?))))
                 .collect();
-            let (epoch, split) = (summary.epoch_number, &summary.split);
-            tell(format_args!("  epoch {epoch} {split}: {}", means.join(", ")));
+            let (round, number, split) = (self.round, summary.epoch_number, &summary.split);
+            tell(format_args!("  {round} {number} {split}: {}", means.join(", ")));
         }
         self.append(&line);
         // Must be on disk before the checkpoint of the round, which depends on it.

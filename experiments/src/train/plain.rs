@@ -9,7 +9,10 @@ use burn::train::renderer::{
 use crate::cli::output::{counted, tell};
 
 /// Prints the run's label when it starts.
-pub struct Plain;
+pub struct Plain {
+    /// What a round is: `round_name`.
+    pub round: &'static str,
+}
 
 impl MetricsRendererTraining for Plain {
     fn update_train(&mut self, _state: MetricState) {}
@@ -23,7 +26,7 @@ impl MetricsRendererEvaluation for Plain {
 impl TrainingProgressLogger for Plain {
     fn start(&mut self, epochs: usize, _from: usize, _items: Option<usize>, label: Option<&str>) {
         let label = label.unwrap_or("training");
-        tell(format_args!("{label}, {}", counted(epochs, "epoch")));
+        tell(format_args!("{label}, {}", counted(epochs, self.round)));
     }
     fn update_epoch(&mut self, _epoch: usize) {}
     fn start_split(&mut self, _split: &str, _items: usize) {}

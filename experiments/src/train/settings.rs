@@ -58,14 +58,14 @@ pub struct Training {
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
     pub max_grad_norm: f64,
     /// Steps between evaluations and checkpoints [default: one epoch].
-    #[arg(long)]
+    #[arg(long, help_heading = "Evaluation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<usize>,
     /// Which adapter to keep; best needs held-out data.
-    #[arg(long, value_enum, default_value_t = Keep::Last)]
+    #[arg(long, value_enum, default_value_t = Keep::Last, help_heading = "Evaluation")]
     pub keep: Keep,
     /// Stop after this many evaluations without improvement [default: never].
-    #[arg(long)]
+    #[arg(long, help_heading = "Evaluation")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping_patience: Option<usize>,
     /// Save only the inputs of the blocks for the backward pass and recompute each block: far less memory, 1.5x the

@@ -19,7 +19,7 @@ use crate::cli::device::computes_at_once;
 use crate::cli::output::{counted, note, tell};
 use crate::run::clock::Clock;
 use crate::run::files::create_folder;
-use crate::run::grid::Best;
+use crate::run::grid::{Best, round_name};
 use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
 use crate::train::devices::Team;
@@ -157,6 +157,7 @@ impl Session<'_> {
             every: self.log_steps,
             steps,
             quiet: terminal,
+            round: round_name(self.settings.eval_steps.is_some()),
         };
         let metrics =
             MetricsFile::open(&log, self.interrupter.clone(), watch.clone(), clock.clone()).map_err(failed)?;
@@ -274,7 +275,12 @@ impl Session<'_> {
         if done > 0 {
             training = training.checkpoint(done);
         }
-        let training = training.renderer(renderer(terminal, self.interrupter, done));
+        let training = training.renderer(renderer(
+            terminal,
+            self.interrupter,
+            done,
+            round_name(self.settings.eval_steps.is_some()),
+        ));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
         let (notes, bad_step, bad_tensor) = {

@@ -53,6 +53,7 @@ pub const READERS: &[Reader] = &[
                 every: 1,
                 steps: 4,
                 quiet: true,
+                round: "epoch",
             };
             MetricsFile::open(&log, Interrupter::new(), watch.clone(), Clock::open(folder, true))?;
             let _ = (watch.best(), watch.is_over());

@@ -65,6 +65,51 @@ fn a_folder_is_one_run_s_and_data_may_move_but_not_change() {
     assert!(config.contains("/new\""), "{config}");
 }
 
+/// A folder of class folders, of `count` images each.
+fn make_classes(root: &Path, count: usize) {
+    for (class, shade) in [("dark", 30), ("light", 220)] {
+        std::fs::create_dir_all(root.join(class)).unwrap();
+        for index in 0..count {
+            let image = image::RgbImage::from_pixel(8, 8, image::Rgb([shade, index as u8, 90]));
+            image.save(root.join(class).join(format!("{index}.png"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_classes_that_was_renamed_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    make_classes(&old, 20);
+    let out = dir.path().join("run");
+    let place = out.to_str().unwrap();
+    let first = start(&[
+        "vtab",
+        "--data",
+        old.to_str().unwrap(),
+        "--method",
+        "lora",
+        "--epochs",
+        "60",
+        "--batch-size",
+        "4",
+        "--out",
+        place,
+    ]);
+    wait_for(&out.join("old/lora/checkpoints/scheduler-2.bpk"));
+    interrupt(first, "-INT");
+    std::fs::rename(&old, &new).unwrap();
+    let resumed = ["vtab", "--resume", "--out", place, "--data", new.to_str().unwrap()];
+    let dry = succeeds(&[&resumed[..], &["--dry-run"]].concat());
+    assert!(dry.contains("the data has moved"), "{dry}");
+    // A dry run refuses what the run refuses.
+    let other = [&resumed[..], &["--dry-run", "--epochs", "5"]].concat();
+    fails(&other, &["other settings (epochs: 60 there, 5 here)"]);
+    let said = succeeds(&resumed);
+    assert!(said.contains("the data has moved"), "{said}");
+    assert!(out.join("old/lora/adapter").is_dir() && !out.join("new").exists());
+}
+
 /// Sums whose answers are noise: the validation loss rises after a few rounds, so that the best is not the last.
 fn noise(path: &Path) {
     let line = |i: u64| {
@@ -215,7 +260,7 @@ fn one_method_that_diverges_ends_no_other_and_the_rest_is_reported() {
             (summary.as_array().unwrap().len(), &summary[0]["method"]),
             (1, &"lora".into())
         );
-        for field in ["lr", "weight_decay", "seed", "metric"] {
+        for field in ["learning_rate", "weight_decay", "seed", "metric"] {
             assert!(!summary[0][field].is_null(), "{field}");
         }
         assert!(summary[0].get("model").is_some());

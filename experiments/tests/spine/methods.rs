@@ -123,7 +123,10 @@ fn finetune_runs_every_method_swept_with_seeds_and_jobs() {
     ]
     .concat();
     cut_and_resumed(&args, &out, "", &methods);
-    assert_eq!(json(&out.join("lora_plus/tuning.json"))["chosen"]["lr"], 1e-3);
+    assert_eq!(
+        json(&out.join("lora_plus/tuning.json"))["chosen"]["learning_rate"],
+        1e-3
+    );
     let args = ["finetune", "--train-file", data, "--method", "bitfit", "--epochs", "1"];
     let no = dir.path().join("no");
     fails(

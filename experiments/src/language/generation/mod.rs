@@ -3,6 +3,7 @@
 //! The rules and their order are those of `generate` in transformers, so that the same settings give the same tokens.
 
 pub mod beam;
+mod generate;
 pub mod generator;
 pub mod reading;
 pub mod rules;

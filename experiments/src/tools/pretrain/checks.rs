@@ -20,10 +20,10 @@ pub fn check_positive(flags: &[(&str, usize)]) -> Result<(), String> {
 ///
 /// # Errors
 /// A learning rate that is not positive.
-pub fn check_lr(lr: f64) -> Result<(), String> {
+pub fn check_learning_rate(lr: f64) -> Result<(), String> {
     match lr.is_finite() && lr > 0.0 {
         true => Ok(()),
-        false => Err(format!("--lr {lr} is not above 0")),
+        false => Err(format!("--learning-rate {lr} is not above 0")),
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
                 .contains("--depth is 0")
         );
         for lr in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(check_lr(lr).unwrap_err().contains("--lr"));
+            assert!(check_learning_rate(lr).unwrap_err().contains("--learning-rate"));
         }
         let dir = tempfile::tempdir().unwrap();
         assert!(check_out(&dir.path().join("new")).is_ok());

@@ -20,7 +20,7 @@ use crate::cli::output::print;
 use crate::language::data::{Batch, Sequence, Values};
 use crate::language::objective::Response;
 use crate::run::files::write_json;
-use crate::tools::pretrain::checks::{check_lr, check_out, check_positive};
+use crate::tools::pretrain::checks::{check_learning_rate, check_out, check_positive};
 use crate::tools::pretrain::session::Pretraining;
 use crate::train::stream::{Plan, Source};
 use crate::train::trainer::Measured;
@@ -33,34 +33,40 @@ const END: &str = "<|end|>";
 #[command(name = "pretrain-lm")]
 pub struct Args {
     /// Folder for config.json, model.safetensors (f16), tokenizer.json and tokenizer_config.json.
-    #[arg(long, default_value = "runs/pretrain-lm")]
+    #[arg(long, help_heading = "Output", default_value = "runs/pretrain-lm")]
     out: PathBuf,
     /// Optimizer steps.
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, help_heading = "Training", default_value_t = 1200)]
     steps: usize,
     /// Rows per step.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, help_heading = "Training", default_value_t = 32)]
     batch_size: usize,
     /// Tokens per row.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, help_heading = "Training", default_value_t = 128)]
     length: usize,
     /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
-    #[arg(long, alias = "learning-rate", default_value_t = 4e-3, allow_negative_numbers = true)]
-    lr: f64,
+    #[arg(
+        long,
+        help_heading = "Training",
+        alias = "lr",
+        default_value_t = 4e-3,
+        allow_negative_numbers = true
+    )]
+    learning_rate: f64,
     /// Vocabulary size, tokens.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, help_heading = "Model", default_value_t = 1024)]
     vocab_size: usize,
     /// Width of the model.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, help_heading = "Model", default_value_t = 128)]
     d_model: usize,
     /// Layers.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, help_heading = "Model", default_value_t = 4)]
     depth: usize,
     /// Seed of text and weights.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, help_heading = "Run", default_value_t = 42)]
     seed: u64,
     /// Device: flex, ndarray, vulkan, cuda:1, …; a+b splits the training over both.
-    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    #[arg(long, help_heading = "Run", default_value = crate::cli::device::DEFAULT)]
     device: String,
 }
 
@@ -93,7 +99,7 @@ impl Args {
                 self.vocab_size
             ));
         }
-        check_lr(self.lr)?;
+        check_learning_rate(self.learning_rate)?;
         check_out(&self.out)
     }
 }
@@ -120,7 +126,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         flags: json!(args),
         steps: args.steps,
         batch_size: args.batch_size,
-        learning_rate: args.lr,
+        learning_rate: args.learning_rate,
         weight_decay: 0.01,
         beta_2: 0.95,
         max_grad_norm: 1.0,
@@ -290,7 +296,7 @@ fn write(
     })
     .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     let pretraining = json!({
-        "steps": args.steps, "batch_size": args.batch_size, "length": args.length, "learning_rate": args.lr,
+        "steps": args.steps, "batch_size": args.batch_size, "length": args.length, "learning_rate": args.learning_rate,
         "seed": args.seed, "seconds": seconds.round(), "train_loss": loss,
     });
     let tokens = json!({ "eos_token": END, "pad_token": END, "bos_token": null });

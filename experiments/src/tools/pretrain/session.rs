@@ -128,7 +128,7 @@ impl Pretraining<'_> {
         let trained = session
             .train(adapted, objective, train, valid, devices)
             .map_err(|error| match error {
-                RunError::Diverged(message) => format!("{message}; lower --lr, nothing was written"),
+                RunError::Diverged(message) => format!("{message}; lower --learning-rate, nothing was written"),
                 error => error.to_string(),
             })?;
         let lines = read_lines::<Value>(&folder.join("metrics.jsonl"))?;

@@ -16,7 +16,7 @@ use wegeft::storage::{collect, write_tensors};
 
 use crate::cli::output::print;
 use crate::run::files::write_json;
-use crate::tools::pretrain::checks::{check_lr, check_out, check_positive};
+use crate::tools::pretrain::checks::{check_learning_rate, check_out, check_positive};
 use crate::tools::pretrain::formulas::{Formula, categories, render};
 use crate::tools::pretrain::session::Pretraining;
 use crate::train::stream::{Plan, Source};
@@ -29,31 +29,37 @@ use crate::vision::objective::CrossEntropy;
 #[command(name = "pretrain")]
 pub struct Args {
     /// Folder for config.json (timm's fields) and model.safetensors.
-    #[arg(long, default_value = "runs/pretrain")]
+    #[arg(long, help_heading = "Output", default_value = "runs/pretrain")]
     out: PathBuf,
     /// Optimizer steps.
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, help_heading = "Training", default_value_t = 1500)]
     steps: usize,
     /// Images per step.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, help_heading = "Training", default_value_t = 128)]
     batch_size: usize,
     /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
-    #[arg(long, alias = "learning-rate", default_value_t = 1e-3, allow_negative_numbers = true)]
-    lr: f64,
+    #[arg(
+        long,
+        help_heading = "Training",
+        alias = "lr",
+        default_value_t = 1e-3,
+        allow_negative_numbers = true
+    )]
+    learning_rate: f64,
     /// Categories.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, help_heading = "Model", default_value_t = 120)]
     classes: usize,
     /// Width of the model.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, help_heading = "Model", default_value_t = 128)]
     d_model: usize,
     /// Blocks.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, help_heading = "Model", default_value_t = 4)]
     depth: usize,
     /// Seed of categories, weights and images.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, help_heading = "Run", default_value_t = 42)]
     seed: u64,
     /// Device: flex, ndarray, vulkan, cuda:1, …; a+b splits the training over both.
-    #[arg(long, default_value = crate::cli::device::DEFAULT)]
+    #[arg(long, help_heading = "Run", default_value = crate::cli::device::DEFAULT)]
     device: String,
 }
 
@@ -76,7 +82,7 @@ impl Args {
                 self.d_model
             ));
         }
-        check_lr(self.lr)?;
+        check_learning_rate(self.learning_rate)?;
         check_out(&self.out)
     }
 }
@@ -103,7 +109,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         flags: json!(args),
         steps: args.steps,
         batch_size: args.batch_size,
-        learning_rate: args.lr,
+        learning_rate: args.learning_rate,
         weight_decay: 0.05,
         beta_2: 0.999,
         max_grad_norm: 0.0,
@@ -130,7 +136,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         .flat_map(|stored| &stored.values)
         .any(|value| !value.is_finite())
     {
-        return Err("the weights are NaN or infinite; lower --lr, nothing was written".into());
+        return Err("the weights are NaN or infinite; lower --learning-rate, nothing was written".into());
     }
     write_tensors(&args.out.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
     let seconds = trained.seconds;
@@ -138,7 +144,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         "architecture": "vit_formula_patch8_32", "num_heads": HEADS, "global_pool": "token", "layer_norm_eps": 1e-6,
         "pretraining": {
             "data": "fractals, outlines and textures from formulas", "categories": args.classes, "steps": args.steps,
-            "batch_size": args.batch_size, "learning_rate": args.lr, "weight_decay": 0.05, "seed": args.seed,
+            "batch_size": args.batch_size, "learning_rate": args.learning_rate, "weight_decay": 0.05, "seed": args.seed,
             "seconds": seconds.round(), "train_loss": trained.last["loss"], "train_top1": trained.last["accuracy"],
         },
     });

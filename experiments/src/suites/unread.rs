@@ -1,0 +1,96 @@
+//! Flags that were given although nothing in the run reads them: each is one line on standard error.
+
+use crate::methods;
+
+/// A line for each such flag. `settings`: those of the run; `given` tells whether the command line has a field; `set`: the
+/// tables of `--set`.
+pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::Table]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let methods: Vec<&str> = settings
+        .get("method")
+        .and_then(toml::Value::as_array)
+        .map(|names| names.iter().filter_map(toml::Value::as_str).collect())
+        .unwrap_or_default();
+    // An existing adapter has its own settings.
+    if !settings.contains_key("adapter") {
+        for flag in methods::FLAGS.iter().filter(|flag| given(flag)) {
+            if !methods.iter().any(|method| methods::reads_flag(method, flag)) {
+                lines.push(unread(
+                    flag,
+                    &format!("no method of this run reads it ({})", methods.join(", ")),
+                ));
+            }
+        }
+        let named = set
+            .iter()
+            .filter_map(|table| table.get("methods")?.as_table())
+            .flat_map(|methods| methods.keys());
+        for name in named.map(|name| name.replace('-', "_")) {
+            if !methods.contains(&name.as_str()) {
+                lines.push(format!("--set {name}.… has no effect: --method does not name {name}"));
+            }
+        }
+    }
+    let is_on = |field: &str| settings.get(field).and_then(toml::Value::as_bool) == Some(true);
+    for (flag, switch) in [
+        ("sweep_lr", "sweep"),
+        ("sweep_weight_decay", "sweep"),
+        ("tune_epochs", "sweep"),
+        ("randaugment_magnitude", "randaugment"),
+    ] {
+        if given(flag) && settings.contains_key(switch) && !is_on(switch) {
+            lines.push(unread(flag, &format!("it needs --{switch}")));
+        }
+    }
+    if given("warmup_ratio") && settings.get("lr_scheduler").and_then(toml::Value::as_str) == Some("paper") {
+        lines.push(unread("warmup_ratio", "the schedule 'paper' has its own warm-up"));
+    }
+    lines
+}
+
+fn unread(field: &str, why: &str) -> String {
+    format!("--{} has no effect: {why}", field.replace('_', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_that_nothing_reads_is_named() {
+        let found = |settings: &str, given: &[&str], set: &str| {
+            let set: toml::Table = toml::from_str(set).unwrap();
+            lines(
+                &toml::from_str(settings).unwrap(),
+                &|field| given.contains(&field),
+                &[set],
+            )
+        };
+        let settings = "method = ['lora']\nsweep = false\nlr_scheduler = 'paper'\nrandaugment = false";
+        let all = [
+            "r",
+            "lora_r",
+            "lora_dropout",
+            "weight_dropout",
+            "sweep_lr",
+            "warmup_ratio",
+            "randaugment_magnitude",
+        ];
+        let said = found(settings, &all, "[methods.dora]\nr = 4");
+        let named = [
+            "--r ",
+            "--weight-dropout",
+            "--set dora",
+            "--sweep-lr",
+            "--randaugment-m",
+            "--warmup-ratio",
+        ];
+        assert_eq!(said.len(), named.len(), "{said:?}");
+        for name in named {
+            assert!(said.iter().any(|line| line.starts_with(name)), "{name}: {said:?}");
+        }
+        let read = "method = ['lora', 'wegeft']\nsweep = true\nlr_scheduler = 'linear'\nrandaugment = true";
+        assert!(found(read, &all, "[methods.lora]\nr = 4").is_empty());
+        assert!(found("method = ['linear']\nadapter = 'a'", &["r"], "").is_empty());
+    }
+}
