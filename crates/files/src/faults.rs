@@ -7,16 +7,19 @@
 //! | `ENOSPC`, `EDQUOT`, `EIO`, `EROFS` | the operation fails; half of what a write was to write is in the file |
 //! | `EINTR` | a signal interrupts the operation, which then works |
 //! | `SHORT` | a write takes one byte |
-//! | `TERM` | the process gets SIGTERM and goes on |
+//! | `TERM`, `HUP` | the process gets SIGTERM or SIGHUP and goes on |
 //! | `KILL` | the process gets SIGKILL; half of what a write was to write is in the file |
 //! | `POWER` | as `KILL`, and everything that was not brought to the disk is as it was before |
+//!
+//! `WEGEFT_FAULT_COUNT=FILE` counts the operations of all processes that have the same FILE together, one byte of it each: with
+//! `N:KIND` one of them fails, and with `N+:POWER` the machine that they run on.
 //!
 //! `WEGEFT_FAULT_LOG=FILE` appends a line to FILE for every operation: its kind and its path.
 
 pub(crate) mod journal;
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -29,6 +32,7 @@ use crate::gate::Operation;
 struct Plan {
     fault: Option<Fault>,
     log: Option<PathBuf>,
+    count: Option<PathBuf>,
 }
 
 struct Fault {
@@ -42,7 +46,8 @@ enum Kind {
     Error(i32),
     Interrupted,
     Short,
-    Terminate,
+    /// The signal that is sent.
+    Signal(&'static str),
     Kill,
     Power,
 }
@@ -57,6 +62,7 @@ fn plan() -> &'static Plan {
             Fault::read(&text).unwrap_or_else(|| panic!("WEGEFT_FAULT={text}: expected N:KIND or N+:KIND"))
         }),
         log: std::env::var_os("WEGEFT_FAULT_LOG").map(PathBuf::from),
+        count: std::env::var_os("WEGEFT_FAULT_COUNT").map(PathBuf::from),
     })
 }
 
@@ -74,7 +80,8 @@ impl Fault {
             "EROFS" => Kind::Error(30),
             "EINTR" => Kind::Interrupted,
             "SHORT" => Kind::Short,
-            "TERM" => Kind::Terminate,
+            "TERM" => Kind::Signal("-TERM"),
+            "HUP" => Kind::Signal("-HUP"),
             "KILL" => Kind::Kill,
             "POWER" => Kind::Power,
             _ => return None,
@@ -84,10 +91,20 @@ impl Fault {
     }
 }
 
+/// Counts one operation in the file that several processes share. Where it ends after an append is the operation's number.
+fn counted(path: &Path) -> io::Result<usize> {
+    let mut count = OpenOptions::new().create(true).append(true).open(path)?;
+    count.write_all(b".")?;
+    count.stream_position().map(|end| end as usize)
+}
+
 /// The fault of the next operation, if it has one.
 fn next(operation: Operation, path: &Path) -> Option<Kind> {
     let plan = plan();
-    let number = DONE.fetch_add(1, Ordering::SeqCst) + 1;
+    let number = match &plan.count {
+        None => DONE.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(count) => counted(count).unwrap_or_else(|error| panic!("{}: {error}", count.display())),
+    };
     if let Some(log) = &plan.log {
         let line = format!("{operation:?} {}\n", path.display());
         let written = OpenOptions::new()
@@ -109,7 +126,7 @@ pub(crate) fn gate(operation: Operation, path: &Path) -> io::Result<()> {
         None | Some(Kind::Short) => Ok(()),
         Some(Kind::Error(code)) => Err(io::Error::from_raw_os_error(code)),
         Some(Kind::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
-        Some(Kind::Terminate) => signal("-TERM"),
+        Some(Kind::Signal(name)) => signal(name),
         Some(Kind::Kill) => die(),
         Some(Kind::Power) => lose_power(),
     }
@@ -122,7 +139,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], act: &mut dyn FnMut(&[u8]) -> io:
         None => act(bytes),
         Some(Kind::Short) => act(&bytes[..bytes.len().min(1)]),
         Some(Kind::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
-        Some(Kind::Terminate) => signal("-TERM").and_then(|()| act(bytes)),
+        Some(Kind::Signal(name)) => signal(name).and_then(|()| act(bytes)),
         Some(Kind::Error(code)) => {
             act(half)?;
             Err(io::Error::from_raw_os_error(code))

@@ -139,6 +139,7 @@ mod tests {
         let reduction = |mean_of_batch_means| Reduction {
             max_grad_norm: 0.0,
             mean_of_batch_means,
+            checks_gradients: false,
         };
         let response = Response { checkpointing: false };
         let team = Team::new(std::slice::from_ref(&device));

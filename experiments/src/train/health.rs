@@ -1,21 +1,21 @@
 //! Numerical problems: a loss that is not a number, with the tensor that caused it, and factors that get no gradient.
 //!
-//! These checks do not slow down training: gradients are inspected only in the first steps, and tensors only once the
-//! loss is not finite. On devices that compute synchronously (flex, ndarray), the loss is read within the step, so NaN
-//! never reaches the factors; on others, the metrics read it while the next step is running.
+//! On devices that compute synchronously (flex, ndarray), the loss and the gradients are read within the step, so NaN and
+//! infinity never reach the factors; on others, the metrics read the loss while the next step is running, and the factors
+//! are looked at when training ends.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
+use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use burn::train::{Interrupter, TrainOutput};
 use wegeft::Adapted;
 
 use crate::cli::output::note;
 use crate::train::metrics_file::NOT_A_NUMBER;
 use crate::train::step::StepOutput;
+use crate::train::tensors::{first_not_finite, silent};
 use crate::train::watch::SharedWatch;
 
 /// Number of steps after which every factor must have had a gradient. A factor behind a zero-initialized one gets its
@@ -65,7 +65,7 @@ impl Health {
         }
     }
 
-    /// Checks a step of `adapted`; a step whose loss is not a number changes nothing.
+    /// Checks a step of `adapted`; a step whose loss or gradient is not a number changes nothing.
     pub fn look<M: Module + ModuleDisplay>(
         &self,
         adapted: &Adapted<M>,
@@ -86,6 +86,13 @@ impl Health {
             let mut watch = self.watch.get();
             watch.bad_step.get_or_insert(state.step);
             watch.bad_tensor = tensor;
+            drop(watch);
+            self.interrupter.stop(Some(NOT_A_NUMBER));
+            step.grads = GradientsParams::new();
+        } else if let Some(tensor) = step.item.bad_gradient.take() {
+            let mut watch = self.watch.get();
+            watch.bad_step.get_or_insert(state.step);
+            watch.bad_gradient = Some(tensor);
             drop(watch);
             self.interrupter.stop(Some(NOT_A_NUMBER));
             step.grads = GradientsParams::new();
@@ -128,83 +135,6 @@ fn named(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// The first trained tensor with an element that is not finite or, if `grads` are given, with such an element in its
-/// gradient.
-pub fn first_not_finite<M: Module + ModuleDisplay>(
-    adapted: &Adapted<M>,
-    grads: Option<&GradientsParams>,
-) -> Option<String> {
-    let mut search = Search {
-        path: Vec::new(),
-        grads,
-        found: Vec::new(),
-        wanted: |greatest: Option<f64>| greatest.is_some_and(|greatest| !greatest.is_finite()),
-    };
-    adapted.visit(&mut search);
-    search.found.first().map(|path| place(adapted, path))
-}
-
-/// The trained tensors whose gradient is missing or zero.
-fn silent<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: &GradientsParams) -> BTreeSet<String> {
-    let mut search = Search {
-        path: Vec::new(),
-        grads: Some(grads),
-        found: Vec::new(),
-        wanted: |greatest: Option<f64>| greatest.is_none_or(|greatest| greatest == 0.0),
-    };
-    adapted.visit(&mut search);
-    search.found.iter().map(|path| place(adapted, path)).collect()
-}
-
-/// Name of a trained tensor in messages: a factor is named by its site, or by the first site of its group.
-fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String {
-    let factor = path.strip_prefix("factors.").and_then(|rest| {
-        let (group, name) = rest.split_once('.')?;
-        let group = adapted.bank().groups().get(group.parse::<usize>().ok()?)?;
-        Some(format!("{}.{name}", group.site().path))
-    });
-    factor.unwrap_or_else(|| path.to_string())
-}
-
-/// Searches trained tensors by the largest absolute element of the tensor or of its gradient.
-struct Search<'a, F> {
-    path: Vec<String>,
-    grads: Option<&'a GradientsParams>,
-    found: Vec<String>,
-    wanted: F,
-}
-
-impl<F: Fn(Option<f64>) -> bool> ModuleVisitor for Search<'_, F> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.base();
-        if !value.is_require_grad() || value.shape().num_elements() == 0 {
-            return;
-        }
-        let tensor = match self.grads {
-            Some(grads) => grads.get::<D>(param.id),
-            None => Some(value.without_autodiff()),
-        };
-        // On some devices, the maximum over elements ignores NaN; the sum does not.
-        let greatest = tensor.map(|tensor| tensor.abs().sum().into_scalar::<f64>());
-        if (self.wanted)(greatest) {
-            let path = self.path.join(".");
-            let name = path
-                .strip_prefix("bank.")
-                .or(path.strip_prefix("model."))
-                .unwrap_or(&path);
-            self.found.push(name.to_string());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::nn::{Linear, LinearConfig};
@@ -212,53 +142,89 @@ mod tests {
     use wegeft::AdapterConfig;
 
     use super::*;
+    use crate::run::grid::Best;
+    use crate::train::devices::Team;
+    use crate::train::step::{Objective, Part, Reduction, train_step};
+    use crate::train::stream::Step;
+
+    #[test]
+    fn a_few_names_stand_for_many() {
+        let names = |count: usize| (0..count).map(|index| index.to_string()).collect();
+        assert_eq!(named(&names(2)), "'0', '1'");
+        assert_eq!(named(&names(6)), "'0', '1', '2', '3' and 2 more");
+    }
 
     #[derive(Module, Debug)]
     struct Net {
-        used: Linear,
-        unused: Linear,
+        first: Linear,
+        second: Linear,
     }
 
-    fn adapted() -> Adapted<Net> {
+    /// A loss that is a number while the gradient of one layer is not: the square root of zero.
+    #[derive(Clone)]
+    struct Root;
+
+    impl Objective<Net> for Root {
+        type Batch = ();
+        const WEIGHS: bool = false;
+
+        fn terms(&self, _batch: &()) -> usize {
+            1
+        }
+
+        fn items(&self, _batch: &()) -> usize {
+            1
+        }
+
+        fn loss_and_grads(
+            &self,
+            adapted: &Adapted<Net>,
+            _batch: (),
+            _denominator: f64,
+            _seed: u64,
+        ) -> (Part, GradientsParams) {
+            let part = self.evaluate(adapted, (), 1.0);
+            let grads = GradientsParams::from_grads(part.loss.backward(), adapted);
+            (Part::of_loss(part.loss.inner()), grads)
+        }
+
+        fn evaluate(&self, adapted: &Adapted<Net>, _batch: (), _denominator: f64) -> Part {
+            let bound = adapted.bind();
+            let x = Tensor::<2>::ones([2, 4], &bound.first.weight.device());
+            let zero = bound.second.forward(x.clone()).sum().mul_scalar(0.0).sqrt();
+            Part::of_loss(bound.first.forward(x).sum() + zero)
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_stops_the_training_though_the_loss_is() {
         let device = Device::flex().autodiff();
         let linear = || LinearConfig::new(4, 4).init(&device);
         let net = Net {
-            used: linear(),
-            unused: linear(),
+            first: linear(),
+            second: linear(),
         };
-        let config = AdapterConfig::lora(2).with_target_modules(["used", "unused"]);
-        config.init(net).unwrap()
-    }
-
-    fn grads(adapted: &Adapted<Net>, scale: f32) -> GradientsParams {
-        let device = Device::flex().autodiff();
-        let x = Tensor::<2>::ones([2, 4], &device);
-        let loss = adapted.bind().used.forward(x).mul_scalar(scale).sum();
-        GradientsParams::from_grads(loss.backward(), adapted)
-    }
-
-    #[test]
-    fn factors_that_no_gradient_reaches_are_named() {
-        let adapted = adapted();
-        let names = silent(&adapted, &grads(&adapted, 1.0));
-        assert!(
-            names.iter().filter(|name| name.contains("unused")).count() == 2,
-            "{names:?}"
-        );
-        // B starts at zero: A's first gradient comes in the second step.
-        assert!(
-            names.iter().filter(|name| !name.contains("unused")).count() == 1,
-            "{names:?}"
-        );
-        assert_eq!(named(&names).matches('\'').count(), 6);
-    }
-
-    #[test]
-    fn tensors_that_are_not_finite_are_named() {
-        let adapted = adapted();
-        assert_eq!(first_not_finite(&adapted, None), None);
-        assert_eq!(first_not_finite(&adapted, Some(&grads(&adapted, 1.0))), None);
-        let name = first_not_finite(&adapted, Some(&grads(&adapted, f32::NAN)));
-        assert!(name.as_ref().is_some_and(|name| name.contains("used")), "{name:?}");
+        let adapted = AdapterConfig::full().init(net).unwrap();
+        // Clipping spreads NaN over all gradients: the one to name is known before.
+        let reduction = Reduction {
+            max_grad_norm: 1.0,
+            mean_of_batch_means: false,
+            checks_gradients: true,
+        };
+        let step = Step {
+            batches: vec![vec![()]],
+            seed: 1,
+        };
+        let output = train_step(&Root, reduction, &adapted, step, &Team::new(&[device]));
+        assert!(output.item.loss().is_finite());
+        let watch = SharedWatch::new(Best::Lowest, None);
+        let mut health = Health::new(Interrupter::new(), watch.clone(), "test", 4);
+        health.reads_losses = true;
+        let output = health.look(&adapted, output);
+        assert!(health.interrupter.should_stop() && output.grads.is_empty());
+        let watch = watch.get();
+        assert_eq!(watch.bad_step, Some(5));
+        let tensor = watch.bad_gradient.as_deref().unwrap();
+        assert!(tensor.starts_with("second."), "{tensor}");
     }
 }

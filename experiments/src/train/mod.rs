@@ -20,6 +20,7 @@ pub mod score;
 pub mod settings;
 pub mod step;
 pub mod stream;
+pub mod tensors;
 pub mod throughput;
 pub mod trainer;
 pub mod watch;

@@ -12,6 +12,7 @@ use crate::train::clipping::{clipped, scaled};
 use crate::train::devices::Team;
 use crate::train::score::ScoreInput;
 use crate::train::stream::Step;
+use crate::train::tensors::first_not_finite;
 use crate::train::throughput::ItemsInput;
 
 /// The objective: for each batch, a sum over its terms (images, target tokens), divided by a denominator.
@@ -107,6 +108,9 @@ pub struct Reduction {
     pub max_grad_norm: f64,
     /// If true, the loss is the mean of the batches' means instead of the mean over all their terms.
     pub mean_of_batch_means: bool,
+    /// If true, gradients are looked at before they are clipped, which waits for the device: NaN in one of them would be
+    /// in all of them afterwards.
+    pub checks_gradients: bool,
 }
 
 /// Input of the metrics for a step.
@@ -116,6 +120,8 @@ pub struct StepOutput {
     items: usize,
     predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
     numbers: Option<(Tensor<1>, Tensor<1>)>,
+    /// The first tensor whose gradient is not finite, if [`Reduction::checks_gradients`].
+    pub(crate) bad_gradient: Option<String>,
 }
 
 impl StepOutput {
@@ -153,6 +159,7 @@ impl StepOutput {
             items,
             predictions,
             numbers,
+            bad_gradient: None,
         }
     }
 }
@@ -277,6 +284,9 @@ where
             grads = scaled(adapted, grads, item.loss.full_like(factor));
         }
         let grads = with_penalty(adapted, grads);
+        if reduction.checks_gradients {
+            item.bad_gradient = first_not_finite(adapted, Some(&grads));
+        }
         let grads = clipped(adapted, grads, reduction.max_grad_norm);
         TrainOutput { grads, item }
     });

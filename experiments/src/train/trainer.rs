@@ -23,7 +23,7 @@ use crate::run::grid::{Best, round_name};
 use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
 use crate::train::devices::Team;
-use crate::train::health::{Health, first_not_finite};
+use crate::train::health::Health;
 use crate::train::launch::{launch, renderer};
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
 use crate::train::ranks::Ranks;
@@ -32,6 +32,7 @@ use crate::train::score::Score;
 use crate::train::settings::{Keep, Training};
 use crate::train::step::{Objective, Reduction, train_step, valid_step};
 use crate::train::stream::{Plan, Rounds, Source, Step};
+use crate::train::tensors::{first_not_finite_of, trained};
 use crate::train::throughput::Throughput;
 use crate::train::watch::SharedWatch;
 
@@ -146,6 +147,7 @@ impl Session<'_> {
             })?;
             done = round.min(rounds);
         }
+        let tensors = trained(&adapted);
         let clock = Clock::open(self.folder, done > 0);
         let (judged_by, rule) = self.measured.judged_by();
         let watch = SharedWatch::new(rule, self.settings.early_stopping_patience);
@@ -182,6 +184,14 @@ impl Session<'_> {
             adapted = load(adapted, &record("model"), round).map_err(failed)?;
             validation = Some(value);
         }
+        // Of the last step no loss tells it.
+        if let Some(name) = first_not_finite_of(&adapted, &tensors) {
+            return Err(RunError::Diverged(format!(
+                "{}: '{name}' is not finite after the last step; lower learning_rate and remove {}",
+                self.place,
+                checkpoints.display()
+            )));
+        }
         let speeds = &watch.get().speeds;
         let items_per_second = (!speeds.is_empty()).then(|| speeds.iter().sum::<f64>() / speeds.len() as f64);
         Ok(Trained {
@@ -209,6 +219,7 @@ impl Session<'_> {
         O: Objective<M>,
         S: Source<Batch = O::Batch>,
     {
+        let tensors = trained(&adapted);
         let optimizer = adapted.optimizer(self.weight_decay as f32, None, |decay| {
             let config = AdamWConfig::new().with_epsilon(1e-8).with_beta_2(self.beta_2);
             config.with_weight_decay(decay).build()
@@ -223,6 +234,7 @@ impl Session<'_> {
         let reduction = Reduction {
             max_grad_norm: self.settings.max_grad_norm,
             mean_of_batch_means: self.mean_of_batch_means,
+            checks_gradients: computes_at_once(&devices[0]),
         };
         let steps_done = (done * self.plan.steps_per_round(self.count)).min(self.plan.steps(self.count));
         let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
@@ -283,12 +295,13 @@ impl Session<'_> {
         ));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
-        let (notes, bad_step, bad_tensor) = {
+        let (notes, bad_step, bad_tensor, bad_gradient) = {
             let mut watch = watch.get();
             (
                 std::mem::take(&mut watch.notes),
                 watch.bad_step,
                 watch.bad_tensor.take(),
+                watch.bad_gradient.take(),
             )
         };
         for told in notes {
@@ -299,11 +312,18 @@ impl Session<'_> {
             if self.interrupter.get_message().as_deref() == Some(NOT_A_NUMBER) {
                 self.interrupter.reset();
             }
-            let since = || first_not_finite(&result.model.adapted, None).map(|name| format!("'{name}' is not either"));
+            let since = || {
+                let name = first_not_finite_of(&result.model.adapted, &tensors);
+                name.map(|name| format!("'{name}' is not either"))
+            };
             let tensor = bad_tensor.or_else(since);
             let tensor = tensor.map_or(String::new(), |tensor| format!(" ({tensor})"));
+            let found = match bad_gradient {
+                Some(name) => format!("the gradient of '{name}' is not finite at step {step}"),
+                None => format!("the loss is not a number at step {step}{tensor}"),
+            };
             return Err(RunError::Diverged(format!(
-                "{}: the loss is not a number at step {step}{tensor}; lower learning_rate (the last good checkpoint is kept)",
+                "{}: {found}; lower learning_rate (the last good checkpoint is kept)",
                 self.place
             )));
         }
@@ -345,6 +365,7 @@ impl Session<'_> {
         let reduction = Reduction {
             max_grad_norm: self.settings.max_grad_norm,
             mean_of_batch_means: self.mean_of_batch_means,
+            checks_gradients: computes_at_once(&devices[0]),
         };
         let rounds = Rounds::new(train, self.plan, 0, devices);
         let team = Team::new(devices);

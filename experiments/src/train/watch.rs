@@ -14,10 +14,12 @@ pub struct Watch {
     pub evaluations: Vec<(usize, f64)>,
     /// Images or tokens per second of each round of this session.
     pub speeds: Vec<f64>,
-    /// The first step whose loss was not a number.
+    /// The first step whose loss or gradient was not a number.
     pub bad_step: Option<usize>,
     /// The tensor that caused it.
     pub bad_tensor: Option<String>,
+    /// The tensor whose gradient was not a number, of a loss that was one.
+    pub bad_gradient: Option<String>,
     /// Notes to print after the training.
     pub notes: Vec<String>,
     /// Why metrics.jsonl could not be written.

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::work::{Work, folder, stderr};
+use super::work::{WORKS, Work, folder, stderr};
 
 const SIGKILL: i32 = 9;
+/// Half of the signals are SIGKILL.
+const SIGNALS: [&str; 4] = ["KILL", "KILL", "TERM", "HUP"];
 
-/// Kills `work` `count` times, by SIGKILL and SIGTERM in turn, alone and with the processes that it started; after some of
+/// Kills `work` `count` times, by SIGKILL, SIGTERM and SIGHUP, alone and with the processes that it started; after some of
 /// them it may end, with the results of a run that was not killed.
 fn killed(work: Work, count: usize) {
     let dir = folder();
@@ -26,7 +28,8 @@ fn killed(work: Work, count: usize) {
         start.elapsed()
     };
     let mut random = StdRng::seed_from_u64(count as u64);
-    let (mut kills, mut terms, mut runs) = (0, 0, 0);
+    let (mut kills, mut runs) = (0, 0);
+    let mut sent = [0; SIGNALS.len()];
     while kills < count {
         runs += 1;
         let out = dir.path().join(format!("run-{runs}"));
@@ -36,12 +39,18 @@ fn killed(work: Work, count: usize) {
             if kills == count {
                 break;
             }
-            let term = random.random_bool(0.25);
+            let which = random.random_range(0..SIGNALS.len());
             let group = random.random_bool(0.5);
-            match kill(work.command(dir.path(), &out), whole, term, group, &mut random) {
+            match kill(
+                work.command(dir.path(), &out),
+                whole,
+                SIGNALS[which],
+                group,
+                &mut random,
+            ) {
                 true => {
                     kills += 1;
-                    terms += usize::from(term);
+                    sent[which] += 1;
                 }
                 // It was quicker.
                 false => break,
@@ -56,13 +65,16 @@ fn killed(work: Work, count: usize) {
         std::fs::remove_dir_all(&out).unwrap();
     }
     println!(
-        "{work:?}: {kills} kills ({terms} by SIGTERM) in {runs} runs, no difference, {:.0} s",
+        "{work:?}: {} SIGKILL, {} SIGTERM and {} SIGHUP in {runs} runs, no difference, {:.0} s",
+        sent[0] + sent[1],
+        sent[2],
+        sent[3],
         start.elapsed().as_secs_f64()
     );
 }
 
 /// Starts `command` and stops it within the time that the whole of it takes; true if it had not ended by itself.
-fn kill(mut command: Command, whole: Duration, term: bool, group: bool, random: &mut StdRng) -> bool {
+fn kill(mut command: Command, whole: Duration, signal: &str, group: bool, random: &mut StdRng) -> bool {
     let child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -70,13 +82,12 @@ fn kill(mut command: Command, whole: Duration, term: bool, group: bool, random: 
         .spawn();
     let child = child.unwrap();
     std::thread::sleep(whole.mul_f64(random.random_range(0.0..1.0)));
-    let signal = if term { "-TERM" } else { "-KILL" };
     let id = match group {
         true => format!("-{}", child.id()),
         false => child.id().to_string(),
     };
     let sent = Command::new("kill")
-        .args([signal, "--", &id])
+        .args(["-s", signal, "--", &id])
         .stderr(Stdio::null())
         .status();
     sent.unwrap();
@@ -84,12 +95,13 @@ fn kill(mut command: Command, whole: Duration, term: bool, group: bool, random: 
     match output.status.signal() {
         Some(SIGKILL) => true,
         Some(other) => {
-            assert!(term, "signal {other}");
+            assert_ne!(signal, "KILL", "signal {other}");
             true
         }
         None if output.status.success() => false,
         None => {
-            assert!(term, "{}", stderr(&output));
+            assert_ne!(signal, "KILL", "{}", stderr(&output));
+            assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
             true
         }
     }
@@ -97,13 +109,7 @@ fn kill(mut command: Command, whole: Duration, term: bool, group: bool, random: 
 
 #[test]
 fn killed_a_few_times_each_work_ends_as_if_it_had_not_been() {
-    for work in [
-        Work::Vision,
-        Work::Language,
-        Work::Evaluation,
-        Work::Sweep,
-        Work::Prepare,
-    ] {
+    for work in WORKS {
         killed(work, 4);
     }
 }
@@ -143,4 +149,28 @@ fn faults_kills_of_an_evaluation() {
 #[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
 fn faults_kills_of_prepare() {
     killed(Work::Prepare, long());
+}
+
+#[test]
+#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
+fn faults_kills_of_finetune() {
+    killed(Work::Finetune, long());
+}
+
+#[test]
+#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
+fn faults_kills_of_classify() {
+    killed(Work::Classify, long());
+}
+
+#[test]
+#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
+fn faults_kills_of_pretrain() {
+    killed(Work::Pretrain, long());
+}
+
+#[test]
+#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
+fn faults_kills_of_pretrain_lm() {
+    killed(Work::PretrainLm, long());
 }

@@ -110,3 +110,15 @@ fn unsafe_code_is_where_the_list_says_each_with_its_proof() {
     }
     assert_eq!(document.matches("| `flex/").count(), counts.values().sum::<usize>());
 }
+
+#[test]
+#[ignore = "long: the unsafe code under sanitizers, which needs a nightly toolchain"]
+fn faults_unsafe_code_under_sanitizers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("bash");
+    command
+        .arg(root().join(".ci/sanitize.sh"))
+        .env("CARGO_TARGET_DIR", folder.path())
+        .env_remove("RUSTUP_TOOLCHAIN");
+    assert!(command.status().unwrap().success());
+}

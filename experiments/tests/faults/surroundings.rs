@@ -198,3 +198,62 @@ fn a_training_that_diverges_says_at_which_step_and_where() {
     }
     assert!(!out.join("summary.json").exists());
 }
+
+#[test]
+fn factors_that_the_last_step_spoils_are_no_result() {
+    let dir = folder();
+    let out = dir.path().join("out");
+    let examples = dir.path().join("examples.jsonl");
+    std::fs::write(&examples, "{\"prompt\": \"Add 1 and 1.\", \"completion\": \"2\"}\n").unwrap();
+    // One step, whose loss is that of the start, and no validation.
+    let mut command = wegeft();
+    command.args([
+        "finetune",
+        "--method",
+        "lora",
+        "--lora-r",
+        "2",
+        "--epochs",
+        "1",
+        "--validation",
+        "0",
+    ]);
+    command.args(["--learning-rate", "1e39", "--warmup-ratio", "0", "--train-file"]);
+    command.arg(&examples).arg("--out").arg(&out);
+    for _ in 0..2 {
+        let output = command.output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("is not finite after the last step"), "{message}");
+        assert!(!out.join("summary.json").exists());
+    }
+}
+
+#[test]
+fn a_validation_that_is_not_finite_names_the_tensor() {
+    let dir = folder();
+    let data = dir.path().join("data");
+    two_colours(&data);
+    let mut command = wegeft();
+    command.args([
+        "vtab", "--task", "colours", "--method", "wegeft", "--r", "2", "--epochs", "1",
+    ]);
+    command.args([
+        "--batch-size",
+        "12",
+        "--learning-rate",
+        "1e39",
+        "--warmup-ratio",
+        "0",
+        "--data",
+    ]);
+    command.arg(&data).arg("--out").arg(dir.path().join("out"));
+    command.args(["--model", &fixture("vit")]);
+    let output = command.output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("is not a number at step 1 ('") && message.contains("' is not either)"),
+        "{message}"
+    );
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// One piece of work.
@@ -18,6 +18,14 @@ pub enum Work {
     Evaluation,
     /// A grid in two processes, and the runs that it chooses.
     Sweep,
+    /// A language model trained on a file of examples, of which the best checkpoint is kept.
+    Finetune,
+    /// A text classifier.
+    Classify,
+    /// A vision transformer trained from nothing.
+    Pretrain,
+    /// A language model trained from nothing.
+    PretrainLm,
     /// A task folder from TFDS records.
     Prepare,
     /// A merged backbone.
@@ -53,6 +61,19 @@ pub fn wegeft() -> Command {
     command
 }
 
+/// Every kind of work but [`Work::Merge`], which is over before it can be stopped at random.
+pub const WORKS: [Work; 9] = [
+    Work::Vision,
+    Work::Language,
+    Work::Evaluation,
+    Work::Sweep,
+    Work::Prepare,
+    Work::Finetune,
+    Work::Classify,
+    Work::Pretrain,
+    Work::PretrainLm,
+];
+
 pub fn fixture(name: &str) -> String {
     format!(
         "{}/../crates/backbones/tests/fixtures/{name}",
@@ -80,6 +101,7 @@ impl Work {
     pub fn command(self, folder: &Path, out: &Path) -> Command {
         let mut command = wegeft();
         let data = folder.join("data");
+        let examples = folder.join("examples.jsonl");
         let vision = |command: &mut Command| {
             if !data.exists() {
                 two_colours(&data);
@@ -113,6 +135,55 @@ impl Work {
             Self::Evaluation => {
                 command.args(["arithmetic", "--sets", "one-step,groups", "--method", "none"]);
                 command.args(["--test-limit", "10", "--eval-batch-size", "2", "--max-new-tokens", "8"]);
+            }
+            Self::Finetune => {
+                if !examples.exists() {
+                    lines(
+                        &examples,
+                        |i| json!({"prompt": format!("Add {i} and 1."), "completion": (i + 1).to_string()}),
+                    );
+                }
+                command.args([
+                    "finetune",
+                    "--method",
+                    "lora",
+                    "--lora-r",
+                    "2",
+                    "--epochs",
+                    "2",
+                    "--batch-size",
+                    "4",
+                ]);
+                command.args(["--eval-steps", "2", "--validation", "0.25", "--keep", "best"]);
+                command.arg("--train-file").arg(&examples);
+            }
+            Self::Classify => {
+                if !examples.exists() {
+                    lines(
+                        &examples,
+                        |i| json!({"text": format!("{} {i}", ["bad", "good"][i % 2]), "label": i % 2}),
+                    );
+                }
+                command.args([
+                    "classify",
+                    "--method",
+                    "wegeft",
+                    "--r",
+                    "2",
+                    "--epochs",
+                    "2",
+                    "--batch-size",
+                    "4",
+                ]);
+                command.arg("--train-file").arg(&examples);
+            }
+            Self::Pretrain => {
+                command.args(["pretrain", "--steps", "250", "--batch-size", "1", "--classes", "2"]);
+                command.args(["--d-model", "32", "--depth", "1"]);
+            }
+            Self::PretrainLm => {
+                command.args(["pretrain-lm", "--steps", "250", "--batch-size", "1", "--length", "8"]);
+                command.args(["--vocab-size", "300", "--d-model", "32", "--depth", "1"]);
             }
             Self::Prepare => {
                 if !data.exists() {
@@ -164,6 +235,7 @@ impl Work {
                     "trained.json",
                     "answered.json",
                     "tuning.json",
+                    "pretraining.json",
                 ];
                 let bytes = match timed.contains(&name.as_str()) {
                     true => without_times(&bytes),
@@ -236,6 +308,12 @@ fn without_times(bytes: &[u8]) -> Vec<u8> {
     let mut value: Value = serde_json::from_slice(bytes).unwrap();
     strip(&mut value);
     serde_json::to_vec(&value).unwrap()
+}
+
+/// A file of 24 examples.
+fn lines(path: &Path, line: impl Fn(usize) -> Value) {
+    let text: String = (0..24).map(|index| format!("{}\n", line(index))).collect();
+    std::fs::write(path, text).unwrap();
 }
 
 /// DTD's records, few of them and small.

@@ -65,6 +65,7 @@ fn output(adapted: &Adapted<Decoder>, max_grad_norm: f64, checkpointing: bool, s
     let reduction = Reduction {
         max_grad_norm,
         mean_of_batch_means: false,
+        checks_gradients: false,
     };
     let objective = Response { checkpointing };
     let devices = vec![adapted.devices().remove(0); step.batches[0].len()];

@@ -80,14 +80,16 @@ impl Pretraining<'_> {
         let _lock = Lock::take(&folder)?;
         remove_strays(&folder);
         let flags = folder.join("flags.json");
-        match read_json::<Value>(&flags, "remove it")? {
-            Some(known) if known != self.flags => {
+        // A folder that was moved is the same training.
+        let own = without_place(self.flags.clone());
+        match read_json::<Value>(&flags, "remove it")?.map(without_place) {
+            Some(known) if known != own => {
                 return Err(format!(
                     "{} holds a training of other flags; choose another --out, or remove it",
                     folder.display()
                 ));
             }
-            _ => write_json(&flags, &self.flags)?,
+            _ => write_json(&flags, &own)?,
         }
         let interrupter = Interrupter::new();
         stop_on_ctrl_c(&interrupter)?;
@@ -147,4 +149,12 @@ impl Pretraining<'_> {
     pub fn clean(&self) -> Result<(), String> {
         remove_folder(&self.out.join("training/checkpoints"))
     }
+}
+
+/// Flags without the folder that they name.
+fn without_place(mut flags: Value) -> Value {
+    if let Some(flags) = flags.as_object_mut() {
+        flags.remove("out");
+    }
+    flags
 }

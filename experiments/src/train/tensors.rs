@@ -1,0 +1,179 @@
+//! Trained tensors, searched for those that are not finite, and for those that no gradient reaches.
+
+use std::collections::BTreeSet;
+
+use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Tensor};
+use wegeft::Adapted;
+
+/// The first trained tensor with an element that is not finite or, if `grads` are given, with such an element in its
+/// gradient.
+pub fn first_not_finite<M: Module + ModuleDisplay>(
+    adapted: &Adapted<M>,
+    grads: Option<&GradientsParams>,
+) -> Option<String> {
+    let mut search = Search {
+        path: Vec::new(),
+        among: None,
+        grads,
+        found: Vec::new(),
+        wanted: |sum: Option<f64>| sum.is_some_and(|sum| !sum.is_finite()),
+    };
+    adapted.visit(&mut search);
+    search.found.first().map(|path| place(adapted, path))
+}
+
+/// The paths of the trained tensors, which a model that is not trained any more does not tell.
+pub fn trained<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> BTreeSet<String> {
+    let mut search = Search {
+        path: Vec::new(),
+        among: None,
+        grads: Some(&GradientsParams::new()),
+        found: Vec::new(),
+        wanted: |_: Option<f64>| true,
+    };
+    adapted.visit(&mut search);
+    search.found.into_iter().collect()
+}
+
+/// The first tensor of the paths `among` with an element that is not finite.
+pub fn first_not_finite_of<M: Module + ModuleDisplay>(
+    adapted: &Adapted<M>,
+    among: &BTreeSet<String>,
+) -> Option<String> {
+    let mut search = Search {
+        path: Vec::new(),
+        among: Some(among),
+        grads: None,
+        found: Vec::new(),
+        wanted: |sum: Option<f64>| sum.is_some_and(|sum| !sum.is_finite()),
+    };
+    adapted.visit(&mut search);
+    search.found.first().map(|path| place(adapted, path))
+}
+
+/// The trained tensors whose gradient is missing or zero.
+pub fn silent<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: &GradientsParams) -> BTreeSet<String> {
+    let mut search = Search {
+        path: Vec::new(),
+        among: None,
+        grads: Some(grads),
+        found: Vec::new(),
+        wanted: |sum: Option<f64>| sum.is_none_or(|sum| sum == 0.0),
+    };
+    adapted.visit(&mut search);
+    search.found.iter().map(|path| place(adapted, path)).collect()
+}
+
+/// Name of a trained tensor in messages: a factor is named by its site, or by the first site of its group.
+fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String {
+    let factor = path.strip_prefix("factors.").and_then(|rest| {
+        let (group, name) = rest.split_once('.')?;
+        let group = adapted.bank().groups().get(group.parse::<usize>().ok()?)?;
+        Some(format!("{}.{name}", group.site().path))
+    });
+    factor.unwrap_or_else(|| path.to_string())
+}
+
+/// Searches trained tensors by the sum of the absolute elements of the tensor or of its gradient.
+struct Search<'a, F> {
+    path: Vec<String>,
+    /// The tensors that are looked at; those that have a gradient if it is `None`.
+    among: Option<&'a BTreeSet<String>>,
+    grads: Option<&'a GradientsParams>,
+    found: Vec<String>,
+    wanted: F,
+}
+
+impl<F: Fn(Option<f64>) -> bool> ModuleVisitor for Search<'_, F> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.base();
+        let path = self.path.join(".");
+        let path = path
+            .strip_prefix("bank.")
+            .or(path.strip_prefix("model."))
+            .unwrap_or(&path);
+        let looked_at = match self.among {
+            Some(among) => among.contains(path),
+            None => value.is_require_grad(),
+        };
+        if !looked_at || value.shape().num_elements() == 0 {
+            return;
+        }
+        let tensor = match self.grads {
+            Some(grads) => grads.get::<D>(param.id),
+            None => Some(value.without_autodiff()),
+        };
+        // On some devices, the maximum over elements ignores NaN; the sum does not.
+        let sum = tensor.map(|tensor| tensor.cast(DType::F32).abs().sum().into_scalar::<f64>());
+        if (self.wanted)(sum) {
+            self.found.push(path.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Device;
+    use wegeft::AdapterConfig;
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Net {
+        used: Linear,
+        unused: Linear,
+    }
+
+    fn adapted() -> Adapted<Net> {
+        let device = Device::flex().autodiff();
+        let linear = || LinearConfig::new(4, 4).init(&device);
+        let net = Net {
+            used: linear(),
+            unused: linear(),
+        };
+        let config = AdapterConfig::lora(2).with_target_modules(["used", "unused"]);
+        config.init(net).unwrap()
+    }
+
+    fn grads(adapted: &Adapted<Net>, scale: f32) -> GradientsParams {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<2>::ones([2, 4], &device);
+        let loss = adapted.bind().used.forward(x).mul_scalar(scale).sum();
+        GradientsParams::from_grads(loss.backward(), adapted)
+    }
+
+    #[test]
+    fn factors_that_no_gradient_reaches_are_named() {
+        let adapted = adapted();
+        let names = silent(&adapted, &grads(&adapted, 1.0));
+        assert!(
+            names.iter().filter(|name| name.contains("unused")).count() == 2,
+            "{names:?}"
+        );
+        // B starts at zero: A's first gradient comes in the second step.
+        assert!(
+            names.iter().filter(|name| !name.contains("unused")).count() == 1,
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn tensors_that_are_not_finite_are_named() {
+        let adapted = adapted();
+        assert_eq!(first_not_finite(&adapted, None), None);
+        assert_eq!(first_not_finite(&adapted, Some(&grads(&adapted, 1.0))), None);
+        let name = first_not_finite(&adapted, Some(&grads(&adapted, f32::NAN)));
+        assert!(name.as_ref().is_some_and(|name| name.contains("used")), "{name:?}");
+    }
+}
