@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use backbones::lm::adapter::attach;
+use backbones::lm::adapter::{attach, for_peft};
 use backbones::lm::{Decoder, Layout, LoadOptions, load_lm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -66,12 +66,17 @@ fn check(case: &str) {
         ),
     }
     let again = tempfile::tempdir().unwrap();
-    adapted.save(again.path()).unwrap();
+    let write = |files: AdapterFiles| {
+        let files = for_peft(files, adapted.backbone()).unwrap();
+        files.write(again.path()).unwrap();
+    };
+    write(adapted.files());
     let written = loaded(case, again.path()).unwrap();
     assert_eq!(written.config(), adapted.config(), "{case}");
     let written = off(&written.bind(), case);
     assert!(written < 1e-4, "{case}, written again: {written}");
-    if adapted.export_lora(again.path()).is_ok() {
+    if let Ok(files) = adapted.lora_files() {
+        write(files);
         let exported = off(&loaded(case, again.path()).unwrap().bind(), case);
         assert!(exported < 1e-4, "{case}, exported: {exported}");
     }
@@ -108,14 +113,58 @@ fn what_peft_wrote_is_written_again_with_its_keys() {
         "target_parameters",
         "resized_vocabulary",
         "trainable_tokens",
+        "tied_saved_embed_ensured",
+        "tied_saved_lm_ensured",
+        "tied_target_embed_tokens_ensured",
+        "gpt2_target_wte_ensured",
+        "gpt2_target_head_ensured",
+        "gpt2_saved_wte_ensured",
     ] {
         let adapted = loaded(case, &folder(case)).unwrap();
-        let again = tempfile::tempdir().unwrap();
-        adapted.save(again.path()).unwrap();
-        let keys =
-            |folder: &Path| -> Vec<String> { read_tensors(&folder.join(WEIGHTS_FILE)).unwrap().into_keys().collect() };
-        assert_eq!(keys(again.path()), keys(&folder(case)), "{case}");
+        let theirs = AdapterFiles::read(folder(case)).unwrap();
+        for files in [Ok(adapted.files()), adapted.lora_files()] {
+            // Without a LoRA form.
+            let Ok(files) = files else { continue };
+            let files = for_peft(files, adapted.backbone()).unwrap();
+            // PEFT stores the frozen weight beside an embedding's adapter, too.
+            let keys = |files: &AdapterFiles| {
+                let keys = files
+                    .tensors()
+                    .keys()
+                    .filter(|key| !key.ends_with(".base_layer.weight"));
+                keys.cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(keys(&files), keys(&theirs), "{case}");
+            let off = off(&attach(model(case), files).unwrap().bind(), case);
+            assert!(off < 1e-4, "{case}: {off}");
+        }
     }
+}
+
+#[test]
+fn the_name_that_peft_needs_to_tie_gpt2_is_written() {
+    for case in ["gpt2_target_head_ensured", "tied_target_embed_tokens_ensured"] {
+        let adapted = loaded(case, &folder(case)).unwrap();
+        assert!(adapted.backbone().config().tied, "{case}");
+        let files = for_peft(adapted.lora_files().unwrap(), adapted.backbone()).unwrap();
+        let targets = files.fields()["target_modules"].to_string();
+        assert!(
+            targets.contains("lm_head") || targets.contains("embed_tokens"),
+            "{targets}"
+        );
+    }
+}
+
+#[test]
+fn rows_of_a_tied_embedding_below_a_lora_of_the_head_are_refused() {
+    let case = "tied_target_lm_head";
+    let files = AdapterFiles::read(folder(case)).unwrap();
+    let files = files.with_field("trainable_token_indices", serde_json::json!([1, 6]));
+    let message = attach(model(case), files).unwrap_err().to_string();
+    assert!(
+        message.contains("trainable_token_indices") && message.contains("lm_head"),
+        "{message}"
+    );
 }
 
 #[test]

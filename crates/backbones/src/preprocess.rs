@@ -315,7 +315,11 @@ fn hugging_face(json: &Value, family: Family) -> Result<Preprocessing, String> {
             "field 'image_processor_type' is '{name}'; implemented are those of ViT, DeiT, BiT, CLIP, SigLIP and DINOv3"
         ));
     };
-    let on = |field: &str, default: bool| Ok::<_, String>(flag(json, field)?.unwrap_or(default));
+    // A step whose flag is null is left out, as there; one whose flag is missing follows the class.
+    let on = |field: &str, default: bool| match json.get(field) {
+        Some(Value::Null) => Ok(false),
+        _ => Ok::<_, String>(flag(json, field)?.unwrap_or(default)),
+    };
     if on("do_pad", false)? {
         return Err("field 'do_pad' is true, which is not implemented; set it to false".into());
     }

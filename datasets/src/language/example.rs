@@ -209,7 +209,8 @@ pub(super) fn read_with(
 ) -> Result<Examples, TextError> {
     let mut read = Examples::default();
     for path in paths {
-        let (before, mut first_bad) = (read.examples.len(), None);
+        let (before, empty, bad) = (read.examples.len(), read.empty, read.bad);
+        let mut first_bad = None;
         for record in records::read_each(path)? {
             let parsed = record.and_then(|record| Ok((parse(&record)?, record.place())));
             match parsed {
@@ -226,6 +227,8 @@ pub(super) fn read_with(
         }
         if read.examples.len() == before {
             let (path, what) = (path.clone(), "example whose response is not empty");
+            // What is wrong with most of them.
+            first_bad = first_bad.filter(|_| read.bad - bad >= read.empty - empty);
             return Err(first_bad.unwrap_or(TextError::Empty { path, what }));
         }
         read.files.push(path.clone());
@@ -504,6 +507,22 @@ mod tests {
                 .to_string()
                 .contains("holds no example")
         );
+    }
+
+    #[test]
+    fn roles_may_begin_with_a_capital() {
+        let text = r#"{"conversations": [{"from": "Human", "value": "a"}, {"from": "GPT", "value": "b"}]}"#;
+        let chat = chat_of(text);
+        let told = said(&chat);
+        assert_eq!((told[0].0, told[1].0), ("user", "assistant"));
+    }
+
+    #[test]
+    fn without_any_example_what_is_wrong_with_most_is_said() {
+        let silent = r#"{"prompt": "a", "completion": ""}"#;
+        let message = |text: String| read_text(&text, &Fields::default()).unwrap_err().to_string();
+        assert!(message(format!("{silent}\n3\n{silent}\n")).contains("response is not empty"));
+        assert!(message(format!("3\n4\n{silent}\n")).contains("a.jsonl:1: found a number"));
     }
 
     #[test]

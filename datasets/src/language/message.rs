@@ -99,13 +99,14 @@ impl Message {
     }
 }
 
-/// The chat templates' name for a role that has a different name in ShareGPT-like files.
+/// The chat templates' name for a role that has a different name in ShareGPT-like files, or begins with a capital.
 fn usual(role: &str) -> &str {
-    match role {
-        "human" => "user",
-        "gpt" | "chatgpt" | "bing" | "bard" | "bot" | "model" | "function_call" => "assistant",
-        "observation" | "function_response" | "function" => "tool",
-        role => role,
+    match role.to_ascii_lowercase().as_str() {
+        "human" | "user" => "user",
+        "gpt" | "chatgpt" | "bing" | "bard" | "bot" | "model" | "function_call" | "assistant" => "assistant",
+        "observation" | "function_response" | "function" | "tool" => "tool",
+        "system" => "system",
+        _ => role,
     }
 }
 

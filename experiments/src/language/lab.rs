@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use backbones::lm::Decoder;
-use backbones::lm::adapter::for_adapter;
+use backbones::lm::adapter::{for_adapter, for_peft};
 use backbones::resolve_lm;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -347,9 +347,8 @@ impl LanguageLab {
             return Ok((adapted.valid().bind(), counts));
         }
         let (trained, summary, steps_taken) = self.train(trial, folder)?;
-        trained
-            .adapted
-            .save(&adapter)
+        for_peft(trained.adapted.files(), trained.adapted.backbone())
+            .and_then(|files| files.write(&adapter))
             .map_err(|e| RunError::Failed(e.to_string()))?;
         let steps = trained.steps as f64 / trained.clock.session();
         let counts = TrainedFile {

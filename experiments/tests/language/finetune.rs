@@ -279,6 +279,28 @@ fn what_cannot_be_trained_on_is_named() {
 }
 
 #[test]
+fn a_malformed_line_is_counted_and_named_and_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data.jsonl");
+    sums(&data, 8, "");
+    let mut lines: Vec<String> = std::fs::read_to_string(&data)
+        .unwrap()
+        .lines()
+        .map(String::from)
+        .collect();
+    lines.insert(1, "{\"prompt\": \"Say\",".into());
+    std::fs::write(&data, lines.join("\n")).unwrap();
+    let out = dir.path().join("run");
+    let args = ["--train-file", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let output = run_in(dir.path(), "finetune", &[&args[..], &QUICK].concat());
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in ["1 example is left out:", "data.jsonl:2: malformed JSON", "8 examples"] {
+        assert!(said.contains(part), "'{part}' is not in: {said}");
+    }
+}
+
+#[test]
 fn a_run_goes_on_from_another_working_folder() {
     let dir = tempfile::tempdir().unwrap();
     sums(&dir.path().join("sums.jsonl"), 8, "");

@@ -23,7 +23,7 @@ const PEFT_TIES: [&str; 2] = ["embed_tokens", HEAD];
 /// # Errors
 /// As [`AdapterFiles::attach`]; also single rows of an embedding that is the head too, beside a LoRA of the head.
 pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
-    let files = ensured_as_in_peft(files)?;
+    let files = ensured_as_in_peft(files, &model)?;
     let config = files.config()?;
     refuse_rows_below_lora(&model, &files, &config)?;
     let model = match vocabulary(files.tensors(), &model) {
@@ -55,18 +55,7 @@ pub fn for_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, Ad
     if !model.config().tied || !targets.ensure_weight_tying {
         return Ok(files);
     }
-    let mut files = files;
-    for field in ["target_modules", "modules_to_save"] {
-        let Some(Value::Array(names)) = files.fields().get(field) else {
-            continue;
-        };
-        let own = |name: &Value| name.as_str().is_some_and(|name| name_matches(embedding(model), name));
-        if names.iter().any(own) && !names.iter().any(|name| name.as_str().is_some_and(is_known)) {
-            let mut names = names.clone();
-            names.push(HEAD.into());
-            files = files.with_field(field, names.into());
-        }
-    }
+    let files = with_known_name(files, model);
     let of_embedding = format!("{PREFIX}{}", embedding(model));
     let copy = |(name, tensor): (&String, &Stored)| {
         let (field, tensor) = match name.strip_prefix(&of_embedding)? {
@@ -83,15 +72,36 @@ pub fn for_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, Ad
         .fold(files, |files, (name, tensor)| files.with_tensor(name, tensor)))
 }
 
+/// `files` whose config names the head beside an embedding of another name than PEFT looks for.
+fn with_known_name(files: AdapterFiles, model: &Decoder) -> AdapterFiles {
+    let own = |name: &str| name_matches(embedding(model), name);
+    ["target_modules", "modules_to_save"]
+        .into_iter()
+        .fold(files, |files, field| {
+            let names = match files.fields().get(field) {
+                Some(Value::Array(names)) => names.clone(),
+                _ => return files,
+            };
+            let any = |test: &dyn Fn(&str) -> bool| names.iter().filter_map(Value::as_str).any(test);
+            match any(&own) && !any(&is_known) {
+                true => files.with_field(field, names.iter().cloned().chain([HEAD.into()]).collect()),
+                false => files,
+            }
+        })
+}
+
 /// True if PEFT looks for modules of that name, or of that end of a name.
 fn is_known(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| PEFT_TIES.contains(&last))
 }
 
-/// `files`, whose tie is ensured only if PEFT would ensure it, which finds neither by the name of GPT-2's embedding, or if they
-/// hold the head's tensors.
-fn ensured_as_in_peft(files: AdapterFiles) -> Result<AdapterFiles, AdapterError> {
+/// `files` whose config ensures the tie of head and embedding only if PEFT would, which looks for either by the names of
+/// [`PEFT_TIES`], or if they hold the head's tensors.
+fn ensured_as_in_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
     let targets = files.config()?.targets;
+    if !targets.ensure_weight_tying {
+        return Ok(files);
+    }
     let named = match &targets.target_modules {
         TargetModules::Names(names) => names.iter().any(|name| is_known(name)),
         TargetModules::Regex(_) => {
@@ -100,12 +110,13 @@ fn ensured_as_in_peft(files: AdapterFiles) -> Result<AdapterFiles, AdapterError>
             alone.names(PEFT_TIES[0])? || alone.names(HEAD)?
         }
     };
+    if named || targets.modules_to_save.iter().any(|name| is_known(name)) {
+        return Ok(files);
+    }
     let head = format!("{PREFIX}{HEAD}.");
-    let stored = files.tensors().keys().any(|name| name.starts_with(&head));
-    let ensured = named || stored || targets.modules_to_save.iter().any(|name| is_known(name));
-    match targets.ensure_weight_tying && !ensured {
-        true => Ok(files.with_field("ensure_weight_tying", false.into())),
-        false => Ok(files),
+    match files.tensors().keys().any(|name| name.starts_with(&head)) {
+        true => Ok(with_known_name(files, model)),
+        false => Ok(files.with_field("ensure_weight_tying", false.into())),
     }
 }
 
