@@ -236,6 +236,7 @@ impl Work {
                     "answered.json",
                     "tuning.json",
                     "pretraining.json",
+                    "config.json",
                 ];
                 let bytes = match timed.contains(&name.as_str()) {
                     true => without_times(&bytes),
