@@ -3,7 +3,7 @@
 //! training step.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::nn::{Linear, LinearConfig, Lstm, LstmConfig};
 use burn::tensor::{Device, Tensor};
@@ -24,8 +24,11 @@ mod net;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// The allocator counts for the whole process: what is measured runs alone.
-static ALONE: Mutex<()> = Mutex::new(());
+/// The allocator counts for the whole process: each test of this file runs alone.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(burn::module::Module, Debug)]
 struct Model {
@@ -80,6 +83,7 @@ fn configs() -> [AdapterConfig; 2] {
 
 #[test]
 fn a_file_cut_at_any_byte_is_an_error() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     for config in configs() {
         let (weights, json) = saved(&config, dir.path());
@@ -97,7 +101,7 @@ fn a_file_cut_at_any_byte_is_an_error() {
 
 #[test]
 fn headers_that_lie_are_errors_and_cost_nothing() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let one = |dtype: &str, shape: &str, end: usize| {
         format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
     };
@@ -141,7 +145,7 @@ fn headers_that_lie_are_errors_and_cost_nothing() {
 
 #[test]
 fn memory_is_a_small_multiple_of_the_file() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let count = 1_000_000;
     let header = |dtype: &str, end: usize| {
         format!(r#"{{"a":{{"dtype":"{dtype}","shape":[{count}],"data_offsets":[0,{end}]}}}}"#)
@@ -182,7 +186,7 @@ fn memory_is_a_small_multiple_of_the_file() {
 /// A tensor that `bind` computed would be in proportion to the width of the layers, some 4 kB at each of six sites; handles are not.
 #[test]
 fn binding_computes_no_tensor_whatever_the_method() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let device = Device::flex().autodiff();
     let matrices = |config: AdapterConfig| config.with_target_modules(["proj", "up", "down"]);
     let lora = |lora: LoraConfig| matrices(AdapterConfig::new(lora));
@@ -227,7 +231,7 @@ fn binding_computes_no_tensor_whatever_the_method() {
 /// with a view for each read, the gradients of the views would be as many dense matrices as there are steps.
 #[test]
 fn a_recurrent_model_takes_the_memory_of_full_training_at_most() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let device = Device::flex().autodiff();
     let (d, tokens) = (32, 64);
     let model = LstmConfig::new(d, d, true).init(&device);
@@ -258,6 +262,7 @@ fn one_by_one(ones: usize) -> String {
 
 #[test]
 fn hostile_json_is_an_error_with_the_file_in_it() {
+    let _alone = alone();
     let lora = r#""peft_type":"LORA","lora_alpha":2,"target_modules":["proj"]"#;
     for text in [
         "[".repeat(100_000),
@@ -308,12 +313,14 @@ proptest! {
 
     #[test]
     fn random_bytes_are_errors(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _alone = alone();
         prop_assert!(tensors_of(&bytes).is_err());
         prop_assert!(config_of(&bytes).is_err());
     }
 
     #[test]
     fn a_damaged_weights_file_never_panics(at in 0usize..2000, byte: u8, lora: bool) {
+        let _alone = alone();
         let dir = tempfile::tempdir().unwrap();
         let config = &configs()[usize::from(lora)];
         let (mut weights, _) = saved(config, dir.path());
@@ -325,6 +332,7 @@ proptest! {
 
     #[test]
     fn a_config_with_one_field_changed_never_panics(field in 0usize..64, value in values(), lora: bool) {
+        let _alone = alone();
         let dir = tempfile::tempdir().unwrap();
         let (_, mut json) = saved(&configs()[usize::from(lora)], dir.path());
         let mut names: Vec<String> = json.as_object().unwrap().keys().cloned().collect();
@@ -352,6 +360,7 @@ fn fork_folder(folder: &Path, fields: Value, tensors: wegeft::storage::Tensors) 
 
 #[test]
 fn the_fork_s_layout_is_read_and_written() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let key = |name: &str| format!("base_model.model.proj.{name}");
     let stored = |shape: &[usize], values: &[f32]| wegeft::storage::Stored {
@@ -442,6 +451,7 @@ fn folder_of(folder: &Path, config: &AdapterConfig, fields: Value, rename: impl 
 
 #[test]
 fn keys_of_a_running_peft_model_are_read() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let config = AdapterConfig::dora(2).with_target_modules(["proj"]);
     let default = |name: &str| match name.strip_suffix(".weight") {
@@ -471,6 +481,7 @@ fn keys_of_a_running_peft_model_are_read() {
 
 #[test]
 fn the_first_pattern_of_the_file_that_matches_counts() {
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let scale = |patterns: &str| {
         let config = AdapterConfig::lora(2).with_target_modules(["proj"]);
@@ -523,6 +534,7 @@ fn loaded_groups(fields: Value, modules: &[&str]) -> Result<Vec<String>, Adapter
 
 #[test]
 fn a_loaded_config_names_modules_as_in_peft() {
+    let _alone = alone();
     let (both, second) = (["layers.0.proj", "layers.1.proj"], ["layers.1.proj"]);
     let cases: [(Value, &[&str]); 8] = [
         (json!({ "target_modules": "all-linear" }), &both),
@@ -565,6 +577,7 @@ fn a_loaded_config_names_modules_as_in_peft() {
 
 #[test]
 fn settings_that_matter_for_the_start_are_read_and_start_nothing() {
+    let _alone = alone();
     for fields in [
         json!({ "bias": "all" }),
         json!({ "bias": "lora_only" }),

@@ -170,7 +170,7 @@ fn refuse(fields: &Fields) -> Result<(), ConfigError> {
         if fields.flag_or(field, false)? {
             return Err(ConfigError::field(
                 field,
-                format!("is true, which is not implemented; use the model as an encoder"),
+                "is true, which is not implemented; use the model as an encoder".to_string(),
             ));
         }
     }
