@@ -126,7 +126,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, on the order of a microsecond
+    /// The model with every site bound to its factors, for one forward pass: handles only, a few microseconds
     /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())

@@ -31,7 +31,7 @@
 //! ```
 //!
 //! [`Adapted::bind`] returns the model with every site bound to its factors, for one forward pass. It passes handles only and
-//! takes on the order of a microsecond per site on a CPU. [`Adapted::backbone`] is the frozen model.
+//! takes a few microseconds per site on a CPU (LoReFT more). [`Adapted::backbone`] is the frozen model.
 //!
 //! # What can be adapted, and how it is read
 //!
