@@ -87,12 +87,15 @@ pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let values: Vec<String> = match value {
-            toml::Value::Array(values) => values.iter().map(text).collect(),
-            value => vec![text(value)],
+        // A list is one text, as it is written on the command line: the help shows it so.
+        let value = match value {
+            toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+            value => text(value),
         };
-        // clap needs these texts for as long as the program runs.
-        let values: Vec<&'static str> = values.into_iter().map(|value| &*value.leak()).collect();
+        // clap needs the text for as long as the program runs.
+        let value = Some(value)
+            .filter(|value| !value.is_empty())
+            .map(|value| &*value.leak());
         command = command.mut_arg(id, |arg| {
             let arg = match arg.get_help().map(ToString::to_string) {
                 // The program's own default replaces the one in the help text.
@@ -103,7 +106,7 @@ pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
                 Some(help) => arg.long_help(without_default(&help).to_string()),
                 None => arg,
             };
-            arg.default_values(values)
+            arg.default_value(value)
         });
     }
     command

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Normalization;
+use crate::normalization::Normalization;
 
 /// Who wrote a checkpoint, and so its names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
