@@ -45,6 +45,10 @@ impl Layer {
 
     /// A message about a line, counted from 0.
     fn at(&self, line: usize, message: &str) -> String {
+        // A flag is no file with lines.
+        if self.name.starts_with("--") {
+            return format!("{}: {}", self.name, message.replace('\n', " "));
+        }
         let text = self.text.lines().nth(line).unwrap_or_default().trim();
         format!(
             "{}, line {} ('{text}'): {}",
@@ -244,7 +248,13 @@ fn is_append(action: &ArgAction) -> bool {
 
 fn check<S: DeserializeOwned>(table: &toml::Table) -> Result<(), String> {
     let result: Result<S, toml::de::Error> = table.clone().try_into();
-    result.map(drop).map_err(|e| e.message().to_string())
+    result.map(drop).map_err(|e| {
+        // Types of TOML, not of Rust.
+        let message = e.message();
+        let message = message.replace("expected usize", "expected a whole number");
+        let message = message.replace("expected u64", "expected a whole number");
+        message.replace("expected f64", "expected a number")
+    })
 }
 
 /// Writes the entries of `from` over those of `into`, table by table.
