@@ -14,6 +14,7 @@ pub mod lm;
 pub mod pos_embed;
 pub mod preprocess;
 pub mod vit;
+mod wrapped;
 
 pub use error::{ConfigError, LabelsError, TokenizerError, UnknownName};
 pub use hub::{resolve, resolve_lm};

@@ -13,7 +13,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{PREFIX, Tensors, fill, to_stored};
+use crate::checkpoint::{PREFIX, fill, to_stored};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::group::Group;

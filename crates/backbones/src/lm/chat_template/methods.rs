@@ -1,7 +1,7 @@
 //! Methods of Python's texts, lists, objects and numbers.
 
 use minijinja::value::{Tuple, Value, ValueKind};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, State};
 
 use super::arguments::{Arguments, wrong};
 use super::characters::{decimal, digit, identifier, letter, lines, printable, space};
