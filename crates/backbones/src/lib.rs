@@ -16,6 +16,7 @@ mod normalization;
 pub mod pos_embed;
 pub mod preprocess;
 pub mod vit;
+mod wrapped;
 
 pub use error::{ConfigError, ImportError, LabelsError, TokenizerError, UnknownName};
 pub use hub::{resolve, resolve_lm};

@@ -9,7 +9,7 @@ use wegeft::storage::{Stored, Tensors, collect};
 
 use super::family::{Family, unwrapped};
 use super::read::Files;
-use super::rename::Source;
+use super::rename::{self, Source};
 use super::two_heads::two_heads;
 use super::{names, timm};
 use crate::error::ImportError;
@@ -131,6 +131,7 @@ impl Layout {
     /// All tensors of the files, without wrappers in their names, with those of `ours` in place of the old ones.
     fn restored(&self, ours: &Tensors, config: &VitConfig) -> Result<Tensors, String> {
         let mut tensors = self.files.read_floats().map_err(|e| e.to_string())?;
+        let wrapped = rename::wrapped(&tensors, self.family)?;
         for (name, tensor) in ours {
             let sources = self.sources.get(name).map_or(&[][..], Vec::as_slice);
             let mut written = 0;
@@ -164,7 +165,7 @@ impl Layout {
         }
         Ok(tensors
             .into_iter()
-            .map(|(name, tensor)| (unwrapped(&name).to_string(), tensor))
+            .map(|(name, tensor)| (unwrapped(&wrapped.without(&name)).to_string(), tensor))
             .collect())
     }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, Value, ValueOrKwargs};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde_json::{Map, Value as Json};
 
 use super::error::ChatError;
 use super::limits::{self, FUEL, on_deep_stack};
-use super::{python, values};
+use super::{filters, globals, methods, python, values};
 use crate::lm::tokenizer::LmTokenizer;
 
 /// What a template is given. Messages, tools and documents are JSON objects in the layout of transformers: a message has
@@ -124,19 +124,14 @@ fn environment() -> Result<Environment<'static>, ChatError> {
     environment.set_debug(false);
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_formatter(|out, _state, value| python::write(value, out));
-    environment.set_unknown_method_callback(python::method);
+    environment.set_formatter(|out, state, value| python::write(state, value, out));
+    environment.set_unknown_method_callback(methods::method);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
     environment.add_function("strftime_now", python::strftime_now);
-    environment.add_filter("string", python::string);
-    environment.add_filter(
-        "tojson",
-        |state: &mut State, value: Value, options: Rest<ValueOrKwargs>| {
-            python::tojson(state, &value, &options.into_values())
-        },
-    );
+    globals::add(&mut environment);
+    filters::add(&mut environment);
     environment.add_filter(limits::GENERATION, |text: String| format!("{OPENS}{text}{CLOSES}"));
     Ok(environment)
 }

@@ -6,6 +6,7 @@ use std::thread;
 use regex::{Captures, Regex};
 
 use super::error::ChatError;
+use super::source::rewritten;
 use super::templates::LONGEST;
 use wegeft::guard::guarded;
 
@@ -19,7 +20,8 @@ const OPERATORS: usize = 30_000;
 /// Name of the filter that marks what `generation` tags enclose.
 pub(super) const GENERATION: &str = "generation__";
 
-/// A template within the limits on its length and depth, its `generation` tags as blocks that the engine knows.
+/// A template within the limits on its length and depth, in the engine's syntax, its `generation` tags as blocks that the
+/// engine knows.
 pub(super) fn checked(source: &str) -> Result<String, ChatError> {
     static TAGS: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a valid pattern"));
@@ -32,7 +34,8 @@ pub(super) fn checked(source: &str) -> Result<String, ChatError> {
     if operators(source) > OPERATORS {
         return Err(ChatError::Limit(format!("it has more than {OPERATORS} operators")));
     }
-    let replaced = TAGS.replace_all(source, |tag: &Captures| {
+    let source = rewritten(source);
+    let replaced = TAGS.replace_all(&source, |tag: &Captures| {
         let (left, right) = (&tag[1], &tag[3]);
         match tag.get(2) {
             None => format!("{{%{left} filter {GENERATION} {right}%}}"),
