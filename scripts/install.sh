@@ -15,7 +15,7 @@ Linux-aarch64 | Linux-arm64) target=aarch64-unknown-linux-musl ;;
 Darwin-x86_64) target=x86_64-apple-darwin ;;
 Darwin-arm64) target=aarch64-apple-darwin ;;
 *)
-    echo "install.sh: there is no release for $(uname -s) on $(uname -m); build it with: cargo install --path experiments" >&2
+    echo "install.sh: there is no release for $(uname -s) on $(uname -m); build it with: cargo install --path experiments --bin wegeft" >&2
     exit 1
     ;;
 esac

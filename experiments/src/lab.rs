@@ -22,6 +22,9 @@ use crate::train::trainer::{Measured, Session};
 /// Stands in for the name of a method when an existing adapter is evaluated.
 pub const ADAPTER: &str = "adapter";
 
+/// The method of an existing adapter that is trained further.
+pub const CONTINUED: &str = "continued";
+
 /// True if a trial of this method trains something.
 pub fn trains(method: &str) -> bool {
     method != NONE && method != ADAPTER
@@ -46,9 +49,18 @@ pub struct Shared<'a> {
     pub wing: Wing,
 }
 
+/// What is done with an existing adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is tested.
+    Evaluated,
+    /// It is trained further.
+    Continued,
+}
+
 impl<'a> Shared<'a> {
-    /// The trials on `tasks`: of all methods or, if `evaluated`, of an existing adapter.
-    pub fn plan(&self, tasks: Vec<String>, evaluated: bool, best: Best) -> Plan {
+    /// The trials on `tasks`: of all methods or, if there is one, of an existing adapter.
+    pub fn plan(&self, tasks: Vec<String>, existing: Option<Existing>, best: Best) -> Plan {
         let of_method = |method: &String| Rates {
             method: method.clone(),
             fixed: methods::rates(self.training, self.methods, method),
@@ -64,9 +76,10 @@ impl<'a> Shared<'a> {
         };
         Plan {
             tasks,
-            methods: match evaluated {
-                true => vec![adapter()],
-                false => self.adapter.method.iter().map(of_method).collect(),
+            methods: match existing {
+                Some(Existing::Evaluated) => vec![adapter()],
+                Some(Existing::Continued) => vec![of_method(&CONTINUED.to_string())],
+                None => self.adapter.method.iter().map(of_method).collect(),
             },
             seeds: self.execution.seed.clone(),
             sweep: self.sweep.sweep,

@@ -27,15 +27,18 @@ fn published(name: &str, found: &[String]) -> Option<Frame> {
     experiment(name)?.published(found)
 }
 
-/// The command of a program.
-fn command(name: &str) -> Option<Command> {
-    match experiment(name) {
-        Some(experiment) => Some(experiment::command(experiment)),
-        None => TOOLS
-            .iter()
-            .find(|tool| tool.name == name)
-            .map(|tool| (tool.command)().name(tool.name)),
-    }
+/// The command of a program; `whole`: as a subcommand of `wegeft`, which stands in its examples.
+fn command(name: &str, whole: bool) -> Option<Command> {
+    let (command, examples) = match experiment(name) {
+        Some(experiment) => (experiment::command(experiment), experiment.text().examples),
+        None => {
+            let tool = TOOLS.iter().find(|tool| tool.name == name)?;
+            (tool.command(), tool.examples)
+        }
+    };
+    let before = if whole { "  wegeft " } else { "  " };
+    let lines = examples.trim().lines().map(|line| format!("{before}{}\n", line.trim()));
+    Some(command.after_help(format!("Examples:\n{}", lines.collect::<String>())))
 }
 
 fn run(name: &str, matches: &ArgMatches) -> Result<(), String> {
@@ -84,7 +87,7 @@ pub fn thin(name: &str) -> ExitCode {
     if let Some(code) = launcher::entry() {
         return code;
     }
-    let Some(command) = command(name) else {
+    let Some(command) = command(name, false) else {
         note(format_args!("there is no program '{name}'"));
         return ExitCode::FAILURE;
     };
@@ -111,7 +114,7 @@ pub fn whole() -> Command {
         .infer_subcommands(true)
         .propagate_version(true);
     for name in names() {
-        all = all.subcommands(command(name));
+        all = all.subcommands(command(name, true));
     }
     let completions = Completions::augment_args(Command::new("completions"));
     all.subcommand(completions.about("Print shell completions: wegeft completions bash > FILE"))
@@ -121,6 +124,7 @@ pub fn whole() -> Command {
                 .arg(
                     Arg::new("folder")
                         .required(true)
+                        .help("Folder for the pages")
                         .value_parser(value_parser!(std::path::PathBuf)),
                 ),
         )

@@ -116,7 +116,7 @@ fn two_models_in_one_file_and_adapters_that_are_not_merged_are_named() {
         let all = tensors(case).into_iter().flat_map(renamed).collect();
         write_weights(&all, &folder.path().join("model.safetensors"));
         let device = Default::default();
-        load_vit(folder.path(), None, 0.0, &device).unwrap_err().to_string()
+        load_vit_for(folder.path(), None, 0.0, &device).unwrap_err().to_string()
     };
     let message = refused(&|name| vec![format!("student.{name}"), format!("teacher.{name}")]);
     assert!(message.contains("'student.…' and of 'teacher.…'"), "{message}");

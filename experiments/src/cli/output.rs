@@ -22,6 +22,11 @@ pub fn set_verbosity(quiet: bool, verbose: bool) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
+/// True after -v.
+pub fn is_verbose() -> bool {
+    LEVEL.load(Ordering::Relaxed) >= VERBOSE
+}
+
 /// Prints a line of progress. A write error is ignored: it must not end a training.
 pub fn tell(line: impl Display) {
     if LEVEL.load(Ordering::Relaxed) >= NORMAL {
@@ -31,7 +36,7 @@ pub fn tell(line: impl Display) {
 
 /// Prints a line of progress that is shown only with -v.
 pub fn detail(line: impl Display) {
-    if LEVEL.load(Ordering::Relaxed) >= VERBOSE {
+    if is_verbose() {
         tell(line);
     }
 }

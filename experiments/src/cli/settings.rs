@@ -78,6 +78,9 @@ const TABLES: &str = "methods";
 /// Fields of a preset that a flag of another name stands in place of: (field, flag).
 const IN_PLACE: &[(&str, &str)] = &[("devices", "device")];
 
+/// Fields whose default of the program gives way to a flag: (field, flag).
+const GIVES_WAY: &[(&str, &str)] = &[("lora_alpha", "alpha")];
+
 /// The flags that speak for a method's field, given the method's name and the field's.
 pub type Own = fn(&str, &str) -> Vec<&'static str>;
 
@@ -138,8 +141,10 @@ impl<'a> Flags<'a> {
     /// A number too large for TOML.
     pub fn new<S: Args + Serialize>(matches: &'a ArgMatches) -> Result<Self, String> {
         let parsed = S::from_arg_matches(matches).map_err(|e| e.to_string())?;
-        let table = toml::Table::try_from(&parsed)
-            .map_err(|e| format!("a number among the flags is too large for config.toml ({e}); give a smaller one"))?;
+        let table = toml::Table::try_from(&parsed).map_err(|e| match e.to_string() {
+            e if e.contains("UTF-8") => "a path among the flags is not UTF-8, as config.toml must be; rename it".into(),
+            e => format!("a number among the flags is too large for config.toml ({e}); give a smaller one"),
+        })?;
         Ok(Self {
             command: S::augment_args(Command::new("settings")),
             matches,
@@ -214,15 +219,28 @@ impl<'a> Flags<'a> {
                 if self.given(field) || IN_PLACE.iter().any(overridden) {
                     continue;
                 }
-                let many = self.command.get_arguments().any(|arg| {
-                    arg.get_id() == field && (arg.get_value_delimiter().is_some() || is_append(arg.get_action()))
-                });
-                let value = match value {
-                    scalar if many && !scalar.is_array() => toml::Value::Array(vec![scalar]),
-                    value => value,
+                let arg = self.command.get_arguments().find(|arg| arg.get_id() == field);
+                let delimiter = arg.and_then(clap::Arg::get_value_delimiter);
+                let many = delimiter.is_some() || arg.is_some_and(|arg| is_append(arg.get_action()));
+                let value = match (value, delimiter) {
+                    // As on the command line.
+                    (toml::Value::String(text), Some(delimiter)) => {
+                        toml::Value::Array(text.split(delimiter).map(|part| part.trim().into()).collect())
+                    }
+                    (scalar, _) if many && !scalar.is_array() => toml::Value::Array(vec![scalar]),
+                    (value, _) => value,
                 };
                 table.insert(field.to_string(), value);
                 check::<S>(&table).map_err(|message| layer.at_field(&key, &message))?;
+            }
+        }
+        for (field, flag) in GIVES_WAY {
+            if self.given(flag)
+                && !self.is_set(field, layers)?
+                && table.contains_key(*field)
+                && let Some(value) = table.get(*flag).cloned()
+            {
+                table.insert(field.to_string(), value);
             }
         }
         table.try_into().map_err(|e: toml::de::Error| e.message().to_string())

@@ -18,7 +18,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
 use crate::cli::shipped::hex;
-use crate::lab::{ADAPTER, Shared, trains, tuned};
+use crate::lab::{ADAPTER, Existing, Shared, trains, tuned};
 use crate::language::corpus::{After, Aftermath, Corpus, Finish, Finished};
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
@@ -70,9 +70,12 @@ pub struct LanguageLab {
 impl LanguageLab {
     /// A lab for `corpus`.
     pub fn new(program: Program, settings: Settings, corpus: Corpus) -> Self {
-        let evaluated = settings.model.adapter.is_some() && !corpus.sets.is_empty();
+        let existing = settings.model.adapter.as_ref().map(|_| match corpus.sets.is_empty() {
+            true => Existing::Continued,
+            false => Existing::Evaluated,
+        });
         // One training answers all sets.
-        let plan = shared(&program, &settings).plan(vec![String::new()], evaluated, Best::Lowest);
+        let plan = shared(&program, &settings).plan(vec![String::new()], existing, Best::Lowest);
         Self {
             program,
             settings,
@@ -178,6 +181,20 @@ impl LanguageLab {
 
     /// The sequences to train on, packed if requested, and the held-out ones.
     fn data(&mut self, lm: &Lm) -> Result<[Vec<Sequence>; 2], String> {
+        let all = self.sequences(lm)?.len();
+        let [train, valid] = self.rows(lm)?;
+        if self.settings.examples.packing {
+            tell(format_args!(
+                "  {} examples packed into {} rows",
+                all - valid.len(),
+                train.len()
+            ));
+        }
+        Ok([train, valid])
+    }
+
+    /// [`Self::data`], of which nothing is printed.
+    fn rows(&mut self, lm: &Lm) -> Result<[Vec<Sequence>; 2], String> {
         let part = self.settings.examples.validation;
         let (packing, max_length) = (self.settings.examples.packing, self.settings.examples.max_length);
         let mut train = self.sequences(lm)?.to_vec();
@@ -187,9 +204,7 @@ impl LanguageLab {
             return Err("validation leaves no example to train on; lower it".into());
         }
         if packing {
-            let examples = train.len();
             train = pack(train, max_length);
-            tell(format_args!("  {examples} examples packed into {} rows", train.len()));
         }
         Ok([train, valid])
     }
@@ -259,12 +274,12 @@ impl LanguageLab {
         (estimate, batch)
     }
 
-    /// Prints the memory estimate of the training and refuses a training that does not fit.
-    fn check_memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<(), String> {
+    /// The memory estimate of the training, MB; refuses a training that does not fit.
+    fn check_memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<u64, String> {
         let (estimate, batch) = self.memory(lm, summary, sequences);
-        tell(format_args!("  estimated memory: {} MB", estimate.total_mb()));
         let shape = format!("a batch of {} times {} tokens", batch.rows, batch.width);
-        self.shared().check_memory(&estimate, &shape)
+        self.shared().check_memory(&estimate, &shape)?;
+        Ok(estimate.total_mb())
     }
 
     /// Trains a trial.
@@ -278,7 +293,8 @@ impl LanguageLab {
             .map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
-        this.check_memory(&lm, &summary, &train).map_err(failed)?;
+        let memory_mb = this.check_memory(&lm, &summary, &train).map_err(failed)?;
+        tell(format_args!("  estimated memory: {memory_mb} MB"));
         let session = this.session(trial, train.len(), folder);
         let held_out = Sequences::held_out(valid);
         let batch_size = this.settings.training.batch_size;
@@ -516,17 +532,20 @@ impl Lab for LanguageLab {
     fn check(&mut self, left: &[Trial]) -> Result<(), String> {
         let (lm, device) = self.model()?;
         let trained = |trial: &&Trial| trains(&trial.method);
-        let mut seen = Vec::new();
+        let mut summaries: Vec<(&Trial, Summary)> = Vec::new();
         for trial in left.iter().filter(trained) {
-            if !seen.contains(&&trial.method) {
-                seen.push(&trial.method);
-                self.adapted(&lm, trial, None, &device)?;
+            if !summaries.iter().any(|(seen, _)| seen.method == trial.method) {
+                summaries.push((trial, self.adapted(&lm, trial, None, &device)?.summary()));
             }
         }
-        if !seen.is_empty() {
-            self.sequences(&lm)?;
+        if summaries.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let [train, _] = self.rows(&lm)?;
+        summaries.iter().try_for_each(|(trial, summary)| {
+            let fits = self.check_memory(&lm, summary, &train);
+            fits.map(drop).map_err(|e| format!("{}: {e}", trial.place()))
+        })
     }
 
     fn estimate(&mut self, trial: &Trial) -> Result<String, String> {
@@ -538,7 +557,7 @@ impl Lab for LanguageLab {
         let this: &Self = self;
         let adapted = this.adapted(&lm, trial, Some(train.len()), &device)?;
         let summary = adapted.summary();
-        let (memory, _) = this.memory(&lm, &summary, &train);
+        let memory_mb = this.check_memory(&lm, &summary, &train)?;
         let session = this.session(trial, train.len(), Path::new(""));
         let source = this.train_source(train);
         let devices = this.settings.execution.devices()?;
@@ -547,7 +566,7 @@ impl Lab for LanguageLab {
             "{} trainable ({:.3} %), about {} MB, {seconds:.0} s of training",
             summary.trainable_params(),
             summary.percent(),
-            memory.total_mb()
+            memory_mb
         ))
     }
 

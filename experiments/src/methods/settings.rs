@@ -39,7 +39,8 @@ pub struct Adapter {
     #[arg(long, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// Numerator of the scale alpha / r of LoRA and its variants, AdaLoRA, LoHa and LoKr [default: --alpha].
+    /// Numerator of the scale alpha / r of LoRA and its variants, AdaLoRA, LoHa and LoKr; a given --alpha replaces the default
+    /// [default: --alpha].
     #[arg(long, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,

@@ -238,12 +238,12 @@ pub fn names(wing: Wing) -> impl Iterator<Item = &'static str> {
     entries.map(|entry| entry.name)
 }
 
-/// Help text of --method.
-pub fn help(wing: Wing) -> String {
+/// Help text of --method in a program that `tests` models or only trains them.
+pub fn help(wing: Wing, tests: bool) -> String {
     let names: Vec<&str> = names(wing).collect();
     let none = match wing {
-        Wing::Vision => "",
-        Wing::Language | Wing::Text => "; none trains nothing and evaluates the model as it is",
+        Wing::Language | Wing::Text if tests => "; none trains nothing and evaluates the model as it is",
+        _ => "",
     };
     format!("Methods, separated by commas: {}{none}", names.join(", "))
 }
@@ -318,6 +318,7 @@ pub const FLAGS: &[&str] = &[
     "lora_dropout",
     "weight_dropout",
     "zero_factor",
+    "target_modules",
 ];
 
 /// True if the method reads one of [`FLAGS`].
@@ -336,7 +337,7 @@ mod tests {
 
     #[test]
     fn help_lists_what_works_on_each_kind_of_models() {
-        let (vision, language) = (help(Wing::Vision), help(Wing::Language));
+        let (vision, language) = (help(Wing::Vision, true), help(Wing::Language, true));
         for both in ["adalora", "houlsby", "loreft", "bitfit", "boft"] {
             assert!(vision.contains(both) && language.contains(both), "{both}");
         }

@@ -30,7 +30,12 @@ pub fn cells(table: &Table) -> Vec<Vec<String>> {
     }
     for (index, column) in table.columns.iter().enumerate() {
         let text = |line: &Line| line.cells[index].map_or(NONE.into(), |cell| cell.text());
-        rows.push(row(&column.name, &text));
+        let metric = &table.metrics[index];
+        let name = match metric.is_empty() || *metric == table.metric {
+            true => column.name.clone(),
+            false => format!("{} ({metric})", column.name),
+        };
+        rows.push(row(&name, &text));
     }
     match table.lines.len() > table.columns.len() {
         true => transposed(rows),
@@ -126,7 +131,7 @@ pub fn csv(tables: &[Table]) -> Result<String, String> {
     for table in tables {
         for line in &table.lines {
             let source = if line.published { "published" } else { "runs" };
-            for (column, cell) in table.columns.iter().zip(&line.cells) {
+            for (index, (column, cell)) in table.columns.iter().zip(&line.cells).enumerate() {
                 let Some(cell) = cell else { continue };
                 writer
                     .write_record([
@@ -137,7 +142,7 @@ pub fn csv(tables: &[Table]) -> Result<String, String> {
                         &line.percent.to_string(),
                         &number(line.memory_mb),
                         &column.name,
-                        &table.metric,
+                        &table.metrics[index],
                         &cell.mean.to_string(),
                         &number(cell.spread),
                         &cell.runs.to_string(),

@@ -107,8 +107,10 @@ impl Line {
 pub struct Table {
     /// Program.
     pub experiment: String,
-    /// Name of the values.
+    /// Name of the values, or of all of them if tasks have metrics of their own.
     pub metric: String,
+    /// Name of the values of each column.
+    pub metrics: Vec<String>,
     /// Tasks, then groups, then the mean over all tasks.
     pub columns: Vec<Column>,
     /// Published rows first.
@@ -138,12 +140,14 @@ fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
     let settings: Vec<(&String, &BTreeMap<String, String>)> =
         kinds.keys().map(|(method, _, settings)| (*method, *settings)).collect();
     for ((method, params, own), rows) in &kinds {
-        let others = settings
-            .iter()
-            .filter(|(known, _)| known == method)
-            .map(|(_, settings)| *settings);
+        let others = settings.iter().filter(|(known, _)| known == method);
+        let others: Vec<&BTreeMap<String, String>> = others.map(|(_, settings)| *settings).collect();
+        // As many settings as tell the lines apart, but no more than help.
+        let different = distinct(others.iter().map(|other| differing(other, &others, usize::MAX))).len();
+        let told = |most: &usize| distinct(others.iter().map(|other| differing(other, &others, *most))).len();
+        let most = (MOST..).find(|most| told(most) == different).unwrap_or(MOST);
         lines.push(Line {
-            method: (*method).clone() + &differing(own, &others.collect::<Vec<_>>()),
+            method: (*method).clone() + &differing(own, &others, most),
             published: false,
             params: Some(*params),
             percent: rows[0].percent_trainable,
@@ -151,17 +155,27 @@ fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
             cells: columns.iter().map(|column| cell(column, rows)).collect(),
         });
     }
+    let metric = |tasks: &dyn Fn(&str) -> bool| {
+        let of = rows.iter().filter(|row| tasks(&row.task));
+        distinct(of.map(|row| row.metric.clone())).join(", ")
+    };
     Table {
         experiment,
-        metric: rows.first().map_or(String::new(), |row| row.metric.clone()),
+        metric: metric(&|_| true),
+        metrics: columns
+            .iter()
+            .map(|column| metric(&|task| column.tasks.iter().any(|of| of == task)))
+            .collect(),
         columns,
         lines,
     }
 }
 
-/// The settings in `own` that differ from those of the method's other lines, in brackets.
-fn differing(own: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>]) -> String {
-    const MOST: usize = 3;
+/// Settings that a line names, if they are enough to tell it from the others.
+const MOST: usize = 3;
+
+/// The settings in `own` that differ from those of the method's other lines, in brackets; at most `most` of them.
+fn differing(own: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>], most: usize) -> String {
     let names: BTreeSet<&String> = all.iter().flat_map(|settings| settings.keys()).collect();
     let differs = |name: &&&String| all.iter().any(|settings| settings.get(**name) != own.get(**name));
     let mut parts: Vec<String> = names
@@ -174,8 +188,8 @@ fn differing(own: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>]) 
             )
         })
         .collect();
-    if parts.len() > MOST {
-        parts.truncate(MOST);
+    if parts.len() > most {
+        parts.truncate(most);
         parts.push("…".into());
     }
     match parts.is_empty() {
@@ -300,6 +314,28 @@ mod tests {
                 ("wegeft (learning_rate 0.02)", "99.00 ± 1.41".to_string())
             ]
         );
+    }
+
+    #[test]
+    fn lines_are_told_apart_and_columns_have_their_own_metric() {
+        let with = |last: &str| {
+            let mut row = row("mine", "a", "wegeft", 1.0, 1);
+            for (name, value) in [("a", "1"), ("b", "1"), ("c", "1"), ("d", last)] {
+                row.settings.insert(name.into(), value.into());
+            }
+            row
+        };
+        let mut other = with("1");
+        for name in ["a", "b", "c"] {
+            other.settings.insert(name.into(), "2".into());
+        }
+        let mut third = row("mine", "b", "wegeft", 1.0, 1);
+        third.settings = other.settings.clone();
+        third.metric = "pearson".into();
+        let table = &tables(&[with("1"), with("2"), other, third])[0];
+        let names: BTreeSet<&str> = table.lines.iter().map(|line| line.method.as_str()).collect();
+        assert_eq!(names.len(), table.lines.len(), "{names:?}");
+        assert_eq!(table.metrics[..2], ["top1".to_string(), "pearson".to_string()]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use burn::train::Interrupter;
 
-use crate::cli::output::tell;
+use crate::cli::output::{is_verbose, note, tell};
 use crate::cli::program::prefix;
 use crate::run::trial::Trial;
 
@@ -106,6 +106,9 @@ impl Jobs<'_> {
         command.arg("--resume").arg("--out").arg(self.out);
         command.args(["--device", &self.devices[worker % self.devices.len()]]);
         command.arg(format!("--log-steps={}", self.log_steps));
+        if is_verbose() {
+            command.arg("--verbose");
+        }
         for trial in unit {
             command.arg("--trial").arg(trial.folder());
         }
@@ -120,7 +123,7 @@ impl Jobs<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| format!("cannot start a process for {}: {e}", unit[0].label()))?;
-        let listener = listen(&mut child);
+        let listener = listen(&mut child, unit[0].label());
         forward_steps(&mut child, unit[0].label());
         let status = loop {
             match child.try_wait() {
@@ -133,9 +136,12 @@ impl Jobs<'_> {
                 drop(child.stdin.take());
             }
         };
-        let said = listener.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        let sentence = said.trim().lines().last().unwrap_or_default();
+        let sentence = listener.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let sentence = sentence.as_str();
         if status.success() {
+            if !sentence.is_empty() {
+                note(format_args!("{}: {sentence}", unit[0].label()));
+            }
             return Ok(None);
         }
         if status.code() == Some(DIVERGED) {
@@ -149,13 +155,23 @@ impl Jobs<'_> {
     }
 }
 
-/// Collects the standard error of the process, so that it never blocks on a full pipe.
-fn listen(child: &mut Child) -> Option<JoinHandle<String>> {
-    let mut stderr = child.stderr.take()?;
+/// Prints what the process says on standard error, with `label` before it, but for the last line, which is the result: the
+/// reason for a failure.
+fn listen(child: &mut Child, label: String) -> Option<JoinHandle<String>> {
+    let stderr = child.stderr.take()?;
     Some(std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = stderr.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
+        let mut last = String::new();
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim().to_string();
+            if line.is_empty() {
+                continue;
+            }
+            if !last.is_empty() {
+                note(format_args!("{label}: {last}"));
+            }
+            last = line;
+        }
+        last
     }))
 }
 
@@ -166,6 +182,11 @@ fn forward_steps(child: &mut Child, mut label: String) {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };
+            // Everything, the adapter's groups and shapes among it.
+            if is_verbose() {
+                tell(format_args!("  {label}: {}", line.trim_end()));
+                continue;
+            }
             match line.strip_prefix("  step ") {
                 Some(step) => tell(format_args!("  {label}: step {step}")),
                 // A training begins with its label.

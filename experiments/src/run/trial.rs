@@ -66,9 +66,13 @@ impl Trial {
 
     /// Its name in messages.
     pub fn place(&self) -> String {
+        let seed = match self.several_seeds && self.stage == Stage::Final {
+            true => format!(", seed {}", self.seed),
+            false => String::new(),
+        };
         match self.task.is_empty() {
-            true => format!("method {}", self.method),
-            false => format!("task {}, method {}", self.task, self.method),
+            true => format!("method {}{seed}", self.method),
+            false => format!("task {}, method {}{seed}", self.task, self.method),
         }
     }
 

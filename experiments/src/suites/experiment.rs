@@ -65,6 +65,11 @@ pub trait Experiment: Sync {
         Wing::Language
     }
 
+    /// True if it tests models, also one that is not trained.
+    fn tests(&self) -> bool {
+        true
+    }
+
     /// `command` with the flags of its settings.
     fn flags(&self, command: Command) -> Command;
 
@@ -89,6 +94,7 @@ pub struct Given<'a> {
     last: Vec<Layer>,
     args: RunArgs,
     interrupter: Interrupter,
+    tests: bool,
 }
 
 impl Given<'_> {
@@ -119,7 +125,7 @@ impl Given<'_> {
         check(&mut settings)?;
         let table = toml::Table::try_from(&settings).map_err(|e| e.to_string())?;
         let set = self.last.iter().map(Layer::table).collect::<Result<Vec<_>, String>>()?;
-        for line in unread::lines(&table, &|field| flags.given(field), &set) {
+        for line in unread::lines(&table, &|field| flags.given(field), &set, self.tests) {
             note(line);
         }
         let (command, own) = (self.command.clone(), self.own()?);
@@ -186,20 +192,19 @@ pub fn command(experiment: &dyn Experiment) -> Command {
         .long_help(methods::fields_help(experiment.wing()));
     with_defaults(command, &own)
         .mut_arg("method", |arg| {
-            arg.help(methods::help(experiment.wing()))
-                .value_parser(Suggested(experiment.wing()))
+            arg.help(methods::help(experiment.wing(), experiment.tests()))
+                .value_parser(Suggested(experiment.wing(), experiment.tests()))
                 .hide_possible_values(true)
         })
         .arg(set)
         .about(text.about)
         .long_about(format!("{}\n\n{}", text.about, text.more))
-        .after_help(format!("Examples:\n{}", indented(text.examples)))
         .mut_arg("out", |arg| arg.default_value(&*format!("runs/{}", text.name).leak()))
 }
 
 /// Accepts any text, since dashes and underscores in it are alike and its own check says more; completions offer the methods.
 #[derive(Clone)]
-struct Suggested(Wing);
+struct Suggested(Wing, bool);
 
 impl TypedValueParser for Suggested {
     type Value = String;
@@ -209,19 +214,11 @@ impl TypedValueParser for Suggested {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let none = (self.0 != Wing::Vision).then_some(NONE);
+        let none = (self.0 != Wing::Vision && self.1).then_some(NONE);
         Some(Box::new(
             none.into_iter().chain(methods::names(self.0)).map(PossibleValue::new),
         ))
     }
-}
-
-fn indented(lines: &str) -> String {
-    lines
-        .trim()
-        .lines()
-        .map(|line| format!("  {}\n", line.trim()))
-        .collect()
 }
 
 /// Runs an experiment from its command line to its report and returns the outcomes of the whole run folder.
@@ -236,6 +233,10 @@ pub fn run(
 ) -> Result<Vec<Outcome>, String> {
     let args = RunArgs::from_arg_matches(matches).map_err(|e| e.to_string())?;
     let text = experiment.text();
+    if args.list_presets && text.presets.is_empty() {
+        print("this program has no presets")?;
+        return Ok(Vec::new());
+    }
     if args.list_presets {
         text.presets.iter().try_for_each(|preset| {
             let what: Vec<&str> = preset.text.lines().map_while(|line| line.strip_prefix("# ")).collect();
@@ -264,6 +265,7 @@ pub fn run(
         last,
         args: args.clone(),
         interrupter: interrupter.clone(),
+        tests: experiment.tests(),
     };
     let Opened { mut lab, layout } = experiment.open(&given)?;
     let report = |outcomes: &[Outcome], new: bool| {
@@ -328,13 +330,13 @@ fn of_method(text: &str) -> Result<Layer, String> {
     let wrong = || format!("--set {text}: write it as METHOD.FIELD=VALUE, such as lora.r=16");
     let (key, value) = text.split_once('=').ok_or_else(wrong)?;
     let (method, field) = key.trim().split_once('.').ok_or_else(wrong)?;
-    let value = value.trim();
+    let (field, value) = (field.trim().replace('-', "_"), value.trim());
     let is_number = |text: &str| text.trim().parse::<f64>().is_ok();
     let value = match () {
         () if is_number(value) || value.starts_with('[') => value.to_string(),
         () if value.split(',').all(is_number) => format!("[{value}]"),
         // The only field whose values are words.
-        () if field.trim() == "target_modules" => {
+        () if field == "target_modules" => {
             toml::Value::Array(value.split(',').map(|word| word.trim().into()).collect()).to_string()
         }
         () => toml::Value::from(value).to_string(),

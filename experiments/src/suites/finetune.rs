@@ -35,6 +35,10 @@ impl Experiment for Finetune {
         }
     }
 
+    fn tests(&self) -> bool {
+        false
+    }
+
     fn flags(&self, command: Command) -> Command {
         FinetuneSettings::augment_args(command)
     }

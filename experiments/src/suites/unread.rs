@@ -2,17 +2,48 @@
 
 use crate::methods;
 
+/// Flags of a training.
+const TRAINING: &[&str] = &[
+    "epochs",
+    "learning_rate",
+    "weight_decay",
+    "lr_scheduler",
+    "warmup_ratio",
+    "gradient_accumulation_steps",
+    "max_grad_norm",
+    "gradient_checkpointing",
+    "keep",
+    "eval_steps",
+    "early_stopping_patience",
+    "validation",
+    "train_limit",
+    "packing",
+    "sweep",
+    "sweep_lr",
+    "sweep_weight_decay",
+    "tune_epochs",
+];
+
 /// A line for each such flag. `settings`: those of the run; `given` tells whether the command line has a field; `set`: the
-/// tables of `--set`.
-pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::Table]) -> Vec<String> {
+/// tables of `--set`; `tests`: the program tests an adapter that --adapter names, and does not train it.
+pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::Table], tests: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let methods: Vec<&str> = settings
         .get("method")
         .and_then(toml::Value::as_array)
         .map(|names| names.iter().filter_map(toml::Value::as_str).collect())
         .unwrap_or_default();
-    // An existing adapter has its own settings.
-    if !settings.contains_key("adapter") {
+    if settings.contains_key("adapter") {
+        for flag in methods::FLAGS.iter().chain(&["method"]).filter(|flag| given(flag)) {
+            lines.push(unread(flag, "the adapter has its own settings"));
+        }
+        for flag in TRAINING.iter().filter(|flag| tests && given(flag)) {
+            lines.push(unread(flag, "an existing adapter is tested, not trained"));
+        }
+        if !set.is_empty() {
+            lines.push("--set has no effect: the adapter has its own settings".into());
+        }
+    } else {
         for flag in methods::FLAGS.iter().filter(|flag| given(flag)) {
             if !methods.iter().any(|method| methods::reads_flag(method, flag)) {
                 lines.push(unread(
@@ -31,7 +62,11 @@ pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::
             }
         }
     }
-    let is_on = |field: &str| settings.get(field).and_then(toml::Value::as_bool) == Some(true);
+    let is_on = |field: &str| match settings.get(field) {
+        Some(toml::Value::Boolean(on)) => *on,
+        Some(toml::Value::Integer(count)) => *count > 0,
+        _ => false,
+    };
     for (flag, switch) in [
         ("sweep_lr", "sweep"),
         ("sweep_weight_decay", "sweep"),
@@ -63,10 +98,11 @@ mod tests {
             lines(
                 &toml::from_str(settings).unwrap(),
                 &|field| given.contains(&field),
-                &[set],
+                &[set].into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>(),
+                true,
             )
         };
-        let settings = "method = ['lora']\nsweep = false\nlr_scheduler = 'paper'\nrandaugment = false";
+        let settings = "method = ['lora']\nsweep = false\nlr_scheduler = 'paper'\nrandaugment = 0";
         let all = [
             "r",
             "lora_r",
@@ -89,8 +125,18 @@ mod tests {
         for name in named {
             assert!(said.iter().any(|line| line.starts_with(name)), "{name}: {said:?}");
         }
-        let read = "method = ['lora', 'wegeft']\nsweep = true\nlr_scheduler = 'linear'\nrandaugment = true";
+        let read = "method = ['lora', 'wegeft']\nsweep = true\nlr_scheduler = 'linear'\nrandaugment = 2";
         assert!(found(read, &all, "[methods.lora]\nr = 4").is_empty());
-        assert!(found("method = ['linear']\nadapter = 'a'", &["r"], "").is_empty());
+        assert_eq!(found("method = ['linear']", &["target_modules"], "").len(), 1);
+        let existing = "method = ['linear']\nadapter = 'a'\nsweep = true";
+        let said = found(
+            existing,
+            &["r", "method", "epochs", "batch_size"],
+            "[methods.lora]\nr = 4",
+        );
+        for name in ["--r ", "--method", "--epochs", "--set"] {
+            assert!(said.iter().any(|line| line.starts_with(name)), "{name}: {said:?}");
+        }
+        assert_eq!(said.len(), 4, "{said:?}");
     }
 }

@@ -12,7 +12,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::detail;
 use crate::cli::shipped::hex;
-use crate::lab::{Shared, trained_params, trains, tuned};
+use crate::lab::{Existing, Shared, trained_params, trains, tuned};
 use crate::language::estimate::BatchShape;
 use crate::language::model::folder;
 use crate::methods::Wing;
@@ -51,8 +51,8 @@ pub struct TextLab {
 impl TextLab {
     /// A lab for the tasks in `names`, which `tasks` provides.
     pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn TextTasks>) -> Self {
-        let evaluated = settings.model.adapter.is_some();
-        let plan = shared(&program, &settings).plan(names, evaluated, Best::Greatest);
+        let existing = settings.model.adapter.as_ref().map(|_| Existing::Evaluated);
+        let plan = shared(&program, &settings).plan(names, existing, Best::Greatest);
         Self {
             program,
             settings,

@@ -16,6 +16,7 @@ use crate::cli::shipped;
 use crate::language::adapted::adapted;
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
+use crate::tools::flags::{DTYPES, QUANTIZED};
 use crate::tools::generate::TOP_K;
 
 const COMMANDS: &str = "\
@@ -29,11 +30,10 @@ const COMMANDS: &str = "\
 /// command, and /help lists the commands. Answers go to standard output as they are generated, everything else to
 /// standard error.
 #[derive(Debug, Parser)]
-#[command(version)]
 pub struct Args {
     /// Model: a folder in Hugging Face's layout, or a hub name [default: the model that the adapter was trained on, or
     /// the small one that ships with the program].
-    #[arg(long)]
+    #[arg(long, alias = "backbone")]
     pub model: Option<String>,
     /// Adapter folder, or NAME=FOLDER; repeat the flag for several adapters. The first one is active at the start.
     #[arg(long)]
@@ -59,11 +59,11 @@ pub struct Args {
     /// else 1].
     #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// f32, bf16 or f16. The two 16-bit types halve the memory, and with it the time per token.
-    #[arg(long, default_value = "f32")]
+    /// Data type of the weights in memory. The two 16-bit types halve the memory, and with it the time per token.
+    #[arg(long, default_value = "f32", value_parser = DTYPES)]
     pub dtype: String,
-    /// Quantize the weights of linear layers to int8 or int4; on a CPU, each weight takes one byte in both.
-    #[arg(long)]
+    /// Quantize the weights of linear layers; on a CPU, each weight takes one byte in both.
+    #[arg(long, value_parser = QUANTIZED)]
     pub quantize: Option<String>,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]

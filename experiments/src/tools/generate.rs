@@ -18,16 +18,16 @@ use crate::language::adapted::adapted;
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
 use crate::run::memory::peak_note;
+use crate::tools::flags::{DTYPES, QUANTIZED};
 use crate::tools::token_files::{read_input_ids, write_logits};
 
 /// Continues prompts with a language model, with or without an adapter. Text goes to standard output, measurements to
 /// standard error.
 #[derive(Debug, Parser)]
-#[command(version)]
 pub struct Args {
     /// Model: a folder in Hugging Face's layout, or a hub name [default: the model that the adapter was trained on, or
     /// the small one that ships with the program].
-    #[arg(long)]
+    #[arg(long, alias = "backbone")]
     pub model: Option<String>,
     /// A prompt; repeat the flag for several.
     #[arg(long)]
@@ -99,11 +99,11 @@ pub struct Args {
     /// Print one JSON line per prompt.
     #[arg(long)]
     pub json: bool,
-    /// f32, bf16 or f16. The two 16-bit types halve the memory, and with it the time per token.
-    #[arg(long, default_value = "f32")]
+    /// Data type of the weights in memory. The two 16-bit types halve the memory, and with it the time per token.
+    #[arg(long, default_value = "f32", value_parser = DTYPES)]
     pub dtype: String,
-    /// Quantize the weights of linear layers to int8 or int4; on a CPU, each weight takes one byte in both.
-    #[arg(long)]
+    /// Quantize the weights of linear layers; on a CPU, each weight takes one byte in both.
+    #[arg(long, value_parser = QUANTIZED)]
     pub quantize: Option<String>,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]

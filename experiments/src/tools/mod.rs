@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod bench;
 pub mod chat;
+mod flags;
 pub mod generate;
 pub mod predict;
 pub mod prepare;
@@ -21,8 +22,17 @@ pub struct Tool {
     pub name: &'static str,
     /// Its flags.
     pub command: fn() -> Command,
+    /// Two or three commands, one per line.
+    pub examples: &'static str,
     /// Runs it, with the published rows of the experiments.
     pub run: fn(&ArgMatches, Known) -> Result<(), String>,
+}
+
+impl Tool {
+    /// Its command.
+    pub fn command(&self) -> Command {
+        flags::grouped((self.command)().name(self.name))
+    }
 }
 
 fn parsed<A: Parser>(matches: &ArgMatches) -> Result<A, String> {
@@ -33,6 +43,7 @@ fn parsed<A: Parser>(matches: &ArgMatches) -> Result<A, String> {
 pub const PREDICT: Tool = Tool {
     name: "predict",
     command: predict::Args::command,
+    examples: "predict photo.jpg --adapter runs/mine/pets/wegeft/adapter\npredict --labels pets/test.txt --adapter runs/mine/pets/wegeft/adapter --json",
     run: |matches, _| predict::predict(&parsed(matches)?),
 };
 
@@ -40,6 +51,7 @@ pub const PREDICT: Tool = Tool {
 pub const GENERATE: Tool = Tool {
     name: "generate",
     command: generate::Args::command,
+    examples: "generate --prompt \"Count on from 7.\"\ngenerate --model org/name --chat --prompt \"Name three primes.\" --dtype bf16\ngenerate --model org/name --adapter runs/mine/wegeft/adapter --prompts prompts.txt --json",
     run: |matches, _| generate::generate(&parsed(matches)?),
 };
 
@@ -47,6 +59,7 @@ pub const GENERATE: Tool = Tool {
 pub const CHAT: Tool = Tool {
     name: "chat",
     command: chat::Args::command,
+    examples: "chat --model HuggingFaceTB/SmolLM2-135M-Instruct --dtype bf16\nchat --model org/name --adapter runs/mine/wegeft/adapter",
     run: |matches, _| chat::chat(&parsed(matches)?),
 };
 
@@ -54,6 +67,7 @@ pub const CHAT: Tool = Tool {
 pub const ADAPTER: Tool = Tool {
     name: "adapter",
     command: adapter::Args::command,
+    examples: "adapter inspect runs/mine/wegeft/adapter\nadapter merge runs/mine/wegeft/adapter --out merged\nadapter export-lora runs/mine/wegeft/adapter --out lora",
     run: |matches, _| adapter::adapter(&parsed(matches)?),
 };
 
@@ -61,6 +75,7 @@ pub const ADAPTER: Tool = Tool {
 pub const VISUALIZE: Tool = Tool {
     name: "visualize",
     command: visualize::program::Args::command,
+    examples: "visualize photo.jpg --adapter runs/vtab/textures/wegeft/adapter\nvisualize --task textures --adapter runs/vtab/textures/wegeft/adapter --count 8",
     run: |matches, _| visualize::program::visualize(&parsed(matches)?),
 };
 
@@ -68,6 +83,7 @@ pub const VISUALIZE: Tool = Tool {
 pub const REPORT: Tool = Tool {
     name: "report",
     command: report::Args::command,
+    examples: "report runs/vtab\nreport runs/one runs/two --out runs/compared",
     run: |matches, known| report::report(&parsed(matches)?, known),
 };
 
@@ -75,6 +91,7 @@ pub const REPORT: Tool = Tool {
 pub const PREPARE: Tool = Tool {
     name: "prepare",
     command: prepare::Args::command,
+    examples: "prepare --tfds ~/tensorflow_datasets --out vtab-1k\nprepare --tfds ~/tensorflow_datasets --out vtab-1k --task cifar,dtd",
     run: |matches, _| prepare::prepare(&parsed(matches)?),
 };
 
@@ -82,6 +99,7 @@ pub const PREPARE: Tool = Tool {
 pub const PRETRAIN: Tool = Tool {
     name: "pretrain",
     command: pretrain::vision::Args::command,
+    examples: "pretrain --steps 300 --out runs/small\npretrain --d-model 192 --depth 6",
     run: |matches, _| pretrain::vision::pretrain(&parsed(matches)?),
 };
 
@@ -89,6 +107,7 @@ pub const PRETRAIN: Tool = Tool {
 pub const PRETRAIN_LM: Tool = Tool {
     name: "pretrain-lm",
     command: pretrain::language::Args::command,
+    examples: "pretrain-lm --steps 300 --out runs/small-lm\npretrain-lm --d-model 192 --depth 6",
     run: |matches, _| pretrain::language::pretrain(&parsed(matches)?),
 };
 
@@ -96,5 +115,6 @@ pub const PRETRAIN_LM: Tool = Tool {
 pub const BENCH: Tool = Tool {
     name: "bench",
     command: bench::Args::command,
+    examples: "bench --workload vit-s-step --method lora,wegeft --rounds 5\nbench --workload lm-decode --model org/name --dtype bf16",
     run: |matches, _| bench::bench(&parsed(matches)?),
 };

@@ -6,6 +6,7 @@ use backbones::{Normalization, Vit, load_vit_for, preprocess, resolve};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::{CellAlignment, Table, presets};
 use datasets::steps::Steps;
 use datasets::{Decoder, Resize, image_files};
@@ -23,7 +24,6 @@ use crate::vision::steps::steps;
 /// Runs a vision transformer, with or without an adapter, on images and prints a table of labels and probabilities.
 /// Without an adapter it gives the backbone's own features, and its logits if it has a head.
 #[derive(Debug, Parser)]
-#[command(version)]
 pub struct Args {
     /// Images, folders of images, or one safetensors file with `pixel_values` [n, 3, height, width], normalised.
     #[arg(required_unless_present = "labels")]
@@ -34,13 +34,13 @@ pub struct Args {
     pub labels: Option<PathBuf>,
     /// Backbone: a folder, .safetensors file or hub name [default: the adapter's, or the one that ships with the
     /// program].
-    #[arg(long)]
+    #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
     pub backbone: Option<String>,
     /// Adapter folder, as `vtab` writes it.
     #[arg(long)]
     pub adapter: Option<PathBuf>,
     /// Write `logits` and `features` to this safetensors file instead of printing.
-    #[arg(long)]
+    #[arg(long, alias = "out")]
     pub output: Option<PathBuf>,
     /// Print JSON lines instead of a table.
     #[arg(long)]
@@ -54,7 +54,7 @@ pub struct Args {
     /// How images are resized: model (as the backbone's own files say: preprocessor_config.json, processor_config.json,
     /// timm's pretrained_cfg), bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or model;
     /// bilinear for a backbone whose files say nothing].
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(Resize::NAMES).try_map(|name| name.parse::<Resize>()))]
     pub resize: Option<Resize>,
     /// Maximum pixels per image; a larger image is refused by name before it is decoded.
     #[arg(long, default_value_t = Decoder::default().max_pixels)]

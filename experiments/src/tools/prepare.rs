@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long)]
     tfds: PathBuf,
     /// Folder to write the task folders to; give it to `vtab` as --data.
-    #[arg(long)]
+    #[arg(long, alias = "output-dir")]
     out: PathBuf,
     /// Tasks, separated by commas; `all` means all tasks whose data is present.
     #[arg(long, value_delimiter = ',', default_value = "all")]

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
     /// Folder to write the files to.
-    #[arg(long, default_value = "runs/report")]
+    #[arg(long, alias = "output-dir", default_value = "runs/report")]
     pub out: PathBuf,
 }
 

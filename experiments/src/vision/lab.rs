@@ -49,7 +49,7 @@ pub struct VisionLab {
 impl VisionLab {
     /// A lab for the tasks in `names`, which `tasks` provides.
     pub fn new(program: Program, settings: Settings, names: Vec<String>, tasks: Box<dyn Tasks>) -> Self {
-        let plan = shared(&program, &settings).plan(names, false, Best::Greatest);
+        let plan = shared(&program, &settings).plan(names, None, Best::Greatest);
         Self {
             program,
             settings,

@@ -1,5 +1,6 @@
 //! What every experiment gets from the spine: settings, run folders, trials, reports. Run as a user runs them.
 
+mod adapters;
 mod docs;
 mod faults;
 mod folders;

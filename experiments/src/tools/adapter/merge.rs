@@ -1,5 +1,5 @@
 //! `adapter merge` of a vision transformer: writes the backbone with the adapter merged into its weights, as a folder
-//! that `--backbone` accepts and that the library behind the backbone (transformers, timm) can load.
+//! that `--model` accepts and that the library behind the backbone (transformers, timm) can load.
 
 use std::path::Path;
 

@@ -16,12 +16,12 @@ use clap::{Parser, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use wegeft::{Sharing, Side};
 
+use crate::tools::flags::DTYPES;
 use open::{Opened, Weights, open};
 
 /// Works on adapter folders (adapter_config.json and adapter_model.safetensors, Hugging Face PEFT's layout) of vision
 /// transformers and language models.
 #[derive(Debug, Parser)]
-#[command(version)]
 pub struct Args {
     /// The subcommand.
     #[command(subcommand)]
@@ -39,7 +39,7 @@ pub struct On {
     /// Vision transformer or language model: a folder, .safetensors file or hub name [default: the model that the
     /// adapter was trained on, as recorded in its folder (base_model_name_or_path), or the one that ships with the
     /// program].
-    #[arg(long)]
+    #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
     pub backbone: Option<String>,
 }
 
@@ -54,14 +54,14 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Compares two adapters: fields, tensors and, with --backbone, what they do to each weight.
+    /// Compares two adapters: fields, tensors and, with --model, what they do to each weight.
     Diff {
         /// Adapter folder.
         first: PathBuf,
         /// Adapter folder.
         second: PathBuf,
         /// Backbone whose changed weights are compared; the methods of the adapters may differ.
-        #[arg(long)]
+        #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
         backbone: Option<String>,
     },
     /// Merges the adapter into the backbone's weights and writes the result, a backbone folder.
@@ -71,10 +71,10 @@ pub enum Command {
         on: On,
         /// Folder for config.json and model.safetensors, with timm's fields and names for a vision transformer, or
         /// those of the checkpoint, and its tokenizer, for a language model.
-        #[arg(long)]
+        #[arg(long, alias = "output-dir")]
         out: PathBuf,
-        /// Data type of a language model's merged weights: f32, bf16 or f16 [default: the checkpoint's].
-        #[arg(long)]
+        /// Data type of a language model's merged weights [default: the checkpoint's].
+        #[arg(long, value_parser = DTYPES)]
         dtype: Option<String>,
     },
     /// Writes the adapter as standard LoRA, which PEFT, vLLM and llama.cpp read.
@@ -83,7 +83,7 @@ pub enum Command {
         #[command(flatten)]
         on: On,
         /// Adapter folder to write.
-        #[arg(long)]
+        #[arg(long, alias = "output-dir")]
         out: PathBuf,
     },
     /// Converts an adapter with low-rank residuals, such as LoRA, to the nearest WeGeFT adapter, and shows what is
@@ -93,7 +93,7 @@ pub enum Command {
         #[command(flatten)]
         on: On,
         /// Adapter folder to write.
-        #[arg(long)]
+        #[arg(long, alias = "output-dir")]
         out: PathBuf,
         /// Rank of WeGeFT.
         #[arg(long, default_value_t = 16)]

@@ -69,7 +69,7 @@ pub fn open(on: &On, weights: Weights, device: &Device) -> Result<Opened, String
     // The backbone that is named in the adapter's files may have been moved.
     let advice = |message: String| match on.backbone {
         Some(_) => message,
-        None => format!("{message}, or give the adapter's backbone as --backbone"),
+        None => format!("{message}, or give the adapter's backbone as --model"),
     };
     let is_language = match &named {
         Some(name) => is_of_language(name).map_err(advice)?,

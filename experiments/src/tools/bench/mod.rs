@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::print;
 use crate::run::memory::{device_mb, peak_rss_mb};
+use crate::tools::flags::{DTYPES, QUANTIZED};
 use clock::Times;
 use products::Product;
 
@@ -35,7 +36,6 @@ const BATCH: usize = 8;
 /// apply_lora; vit only). gemm_seconds is the time of the workload's necessary matrix products alone, memory_seconds
 /// the time of reading every weight once.
 #[derive(Debug, Clone, Parser)]
-#[command(version)]
 pub struct Args {
     /// Workloads.
     #[arg(long, value_delimiter = ',', default_value = "vit-s-forward,vit-s-step,adapter")]
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "frozen,lora,wegeft")]
     pub method: Vec<String>,
     /// Images or rows of 197 tokens (by default 8), or texts (by default 4 for -step, otherwise 1).
-    #[arg(long)]
+    #[arg(long, alias = "batch-size")]
     pub batch: Option<usize>,
     /// Tokens of a text; for -decode, tokens that were read before.
     #[arg(long, default_value_t = 256)]
@@ -52,11 +52,11 @@ pub struct Args {
     /// Folder of a language model in Hugging Face's layout, for the workloads lm-….
     #[arg(long)]
     pub model: Option<String>,
-    /// Data type of a language model's weights: f32, bf16 or f16.
-    #[arg(long, default_value = "f32")]
+    /// Data type of a language model's weights.
+    #[arg(long, default_value = "f32", value_parser = DTYPES)]
     pub dtype: String,
-    /// Quantize the linear layers of --model to int8 or int4.
-    #[arg(long)]
+    /// Quantize the linear layers of --model.
+    #[arg(long, value_parser = QUANTIZED)]
     pub quantize: Option<String>,
     /// Rank of the adapters.
     #[arg(long, default_value_t = 16)]

@@ -33,7 +33,12 @@ const END: &str = "<|end|>";
 #[command(name = "pretrain-lm")]
 pub struct Args {
     /// Folder for config.json, model.safetensors (f16), tokenizer.json and tokenizer_config.json.
-    #[arg(long, help_heading = "Output", default_value = "runs/pretrain-lm")]
+    #[arg(
+        long,
+        help_heading = "Output",
+        alias = "output-dir",
+        default_value = "runs/pretrain-lm"
+    )]
     out: PathBuf,
     /// Optimizer steps.
     #[arg(long, help_heading = "Training", default_value_t = 1200)]
@@ -42,7 +47,7 @@ pub struct Args {
     #[arg(long, help_heading = "Training", default_value_t = 32)]
     batch_size: usize,
     /// Tokens per row.
-    #[arg(long, help_heading = "Training", default_value_t = 128)]
+    #[arg(long, help_heading = "Training", alias = "max-length", default_value_t = 128)]
     length: usize,
     /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
     #[arg(

@@ -29,7 +29,7 @@ use crate::vision::objective::CrossEntropy;
 #[command(name = "pretrain")]
 pub struct Args {
     /// Folder for config.json (timm's fields) and model.safetensors.
-    #[arg(long, help_heading = "Output", default_value = "runs/pretrain")]
+    #[arg(long, help_heading = "Output", alias = "output-dir", default_value = "runs/pretrain")]
     out: PathBuf,
     /// Optimizer steps.
     #[arg(long, help_heading = "Training", default_value_t = 1500)]

@@ -31,7 +31,6 @@ use crate::vision::tasks::Tasks;
 ///
 /// Writes, for each image, a folder with one contact sheet per variant and one image per block, cluster and variant.
 #[derive(Debug, Parser)]
-#[command(version)]
 pub struct Args {
     /// Images (.jpg, .png).
     #[arg(required_unless_present = "task")]
@@ -52,10 +51,10 @@ pub struct Args {
     #[arg(long, default_value_t = 4)]
     pub count: usize,
     /// Backbone: a folder, .safetensors file or hub name [default: the adapter's].
-    #[arg(long)]
+    #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
     pub backbone: Option<String>,
     /// Folder to write the maps to.
-    #[arg(long, default_value = "runs/visualize")]
+    #[arg(long, alias = "output-dir", default_value = "runs/visualize")]
     pub out: PathBuf,
     /// Write only the contact sheets.
     #[arg(long)]
