@@ -58,7 +58,7 @@ fn templates(from: &Path, to: &Path) -> Result<(), String> {
         if path.is_file()
             && let (Some("jinja"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_name())
         {
-            std::fs::create_dir_all(to).map_err(|e| failed(&path, &e))?;
+            files::create_folder(to).map_err(|e| failed(&path, &e))?;
             files::copy(&path, &to.join(name)).map_err(|e| failed(&path, &e))?;
         }
     }
