@@ -26,6 +26,7 @@ pub(super) fn rewritten(source: &str) -> String {
             Some(b'%' | b'{') => match tag_tokens(tag) {
                 Some((tokens, end)) => {
                     text.push_str(&rewritten_tag(&tag[..end], &tokens, &mut left));
+                    text.push_str(&late_defaults(&tag[..end], &tokens));
                     rest = &tag[end..];
                     continue;
                 }
@@ -77,6 +78,30 @@ impl Edits {
     }
 }
 
+/// A name that no template gives a value.
+const UNDEFINED: &str = "undefined__";
+
+/// Statements after the head of a macro that give parameters the defaults that other parameters are in.
+fn late_defaults(tag: &str, tokens: &[Token]) -> String {
+    let close = match tag.as_bytes().get(tag.len().saturating_sub(3)) {
+        Some(b'-') => "-%}",
+        Some(b'+') => "+%}",
+        _ => "%}",
+    };
+    let walk = Walk { tokens, block: true };
+    let mut statements = String::new();
+    for (name, first, end) in walk.late_defaults() {
+        let last = &tokens[end - 1];
+        let value = &tag[tokens[first].at..last.at + last.text.len()];
+        let set = rewritten(&format!("{{% set {name} = {value} %}}"));
+        statements.push_str(&format!("{{% if {name} is undefined %}}{set}{{% endif %}}"));
+    }
+    match statements.strip_suffix("%}") {
+        Some(statements) => format!("{statements}{close}"),
+        None => statements,
+    }
+}
+
 fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
     let mut edits = Edits::default();
     let block = tag.starts_with("{%");
@@ -104,6 +129,13 @@ fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
     }
     if let Some((first, end)) = walk.bare_tuple() {
         edits.enclose(first, end, "(", ")");
+    }
+    for (_, first, end) in walk.late_defaults() {
+        for edits in [&mut edits.before, &mut edits.after] {
+            edits.retain(|index, _| !(first..end).contains(index));
+        }
+        edits.instead.extend((first..end).map(|index| (index, String::new())));
+        edits.instead.insert(first, UNDEFINED.into());
     }
     let mut text = String::with_capacity(tag.len());
     let mut at = 0;
@@ -267,6 +299,35 @@ impl Walk<'_> {
         (first < comma && comma < end).then_some((first, end))
     }
 
+    /// Parameters of a macro whose defaults have earlier parameters in them, with the tokens of the defaults. The engine looks
+    /// for these outside of the macro.
+    fn late_defaults(&self) -> Vec<(&str, usize, usize)> {
+        let mut found = Vec::new();
+        let (true, Some(close)) = (self.block && self.is(0, "macro") && self.is(2, "("), self.tokens.get(2)) else {
+            return found;
+        };
+        let Some(close) = close.other else {
+            return found;
+        };
+        let mut names: Vec<&str> = Vec::new();
+        let mut at = 3;
+        while at < close {
+            let end = self.outer(at, |index| self.is(index, ",")).unwrap_or(close).min(close);
+            let name = self.tokens[at].text;
+            let value = at + 2..end;
+            let earlier = |index: usize| {
+                let field = index > 0 && self.is(index - 1, ".");
+                self.word(index, &names) && !field
+            };
+            if self.is(at + 1, "=") && !value.is_empty() && value.clone().any(earlier) {
+                found.push((name, value.start, value.end));
+            }
+            names.push(name);
+            at = end + 1;
+        }
+        found
+    }
+
     /// The first token from `start` on that `wanted` takes, outside of brackets.
     fn outer(&self, start: usize, wanted: impl Fn(usize) -> bool) -> Option<usize> {
         let mut index = start;
@@ -315,6 +376,16 @@ mod tests {
             assert_eq!(rewritten(source), source);
         }
         assert_eq!(rewritten("a\r\nb\rc"), "a\nb\nc");
+    }
+
+    #[test]
+    fn defaults_of_other_parameters_are_set_in_the_macro() {
+        assert_eq!(
+            rewritten("{% macro m(x, y=x.x + 1, z=3) -%}"),
+            "{% macro m(x, y=undefined__  , z=3) -%}{% if y is undefined %}{% set y = x.x + 1 %}{% endif -%}"
+        );
+        let plain = "{% macro m(x, y=n.x, z='x') %}";
+        assert_eq!(rewritten(plain), plain);
     }
 
     #[test]
