@@ -5,8 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
-use crate::error::TokenizerError;
-use crate::import::ImportError;
+use crate::error::{ImportError, TokenizerError};
 use crate::lm::{Layout, Side};
 
 /// The tokens of a text or of a pair, with the special tokens that the model expects.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Normalization;
+use crate::normalization::Normalization;
 
 /// Ends of the name of the weight that embeds patches, in all families.
 pub(super) const ANCHORS: [&str; 4] = [

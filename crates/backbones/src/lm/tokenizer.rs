@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::chat_template::templates::ChatTemplates;
-use crate::error::TokenizerError;
-use crate::import::{ImportError, read_json};
+use crate::error::{ImportError, TokenizerError};
+use crate::json::read_json;
 use wegeft::guard::guarded;
 
 /// A tokenizer in Hugging Face's format.

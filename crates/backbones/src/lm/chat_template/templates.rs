@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::ChatError;
-use crate::import::ImportError;
+use crate::error::ImportError;
 
 /// Templates by name; a lone one is called `default`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
