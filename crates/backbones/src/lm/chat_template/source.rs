@@ -20,9 +20,10 @@ pub(super) fn rewritten(source: &str) -> String {
     while let Some(at) = rest.find('{') {
         let (before, tag) = rest.split_at(at);
         text.push_str(before);
+        let raw = raw(tag);
         let end = match tag.as_bytes().get(1) {
             Some(b'#') => tag[2..].find("#}").map(|end| end + 4),
-            Some(b'%') if raw(tag).is_some() => raw(tag),
+            Some(b'%') if raw.is_some() => raw.flatten(),
             Some(b'%' | b'{') => match tag_tokens(tag) {
                 Some((tokens, end)) => {
                     text.push_str(&rewritten_tag(&tag[..end], &tokens, &mut left));
@@ -45,8 +46,8 @@ pub(super) fn rewritten(source: &str) -> String {
     text
 }
 
-/// Bytes of a `raw` block, to the end of its `endraw`, if `tag` opens one.
-fn raw(tag: &str) -> Option<usize> {
+/// Bytes of a `raw` block, to the end of its `endraw` if it has one; `None` if `tag` opens no such block.
+fn raw(tag: &str) -> Option<Option<usize>> {
     let named = |text: &str, name: &str| -> Option<usize> {
         let inner = text.strip_prefix("{%")?.trim_start_matches(['-', '+']).trim_start();
         let inner = inner.strip_prefix(name)?.trim_start();
@@ -54,13 +55,14 @@ fn raw(tag: &str) -> Option<usize> {
         inner.strip_prefix("%}").map(|rest| text.len() - rest.len())
     };
     let mut at = named(tag, "raw")?;
-    loop {
-        at += tag[at..].find("{%")?;
+    while let Some(next) = tag[at..].find("{%") {
+        at += next;
         match named(&tag[at..], "endraw") {
-            Some(end) => return Some(at + end),
+            Some(end) => return Some(Some(at + end)),
             None => at += 2,
         }
     }
+    Some(None)
 }
 
 /// What is inserted before a token, in place of it and after it.
@@ -371,6 +373,7 @@ mod tests {
             "a % b {# {{ a % b }} #} {% raw %}{{ a % b }}{% endraw %} {{ 'a % b' }}",
             "{% for a, b in c %}{{ f(a, b) }}{% endfor %}",
             "{{ a % }} {{ 'open",
+            "{% raw %}{% raw %}{{ a % b }}",
             "{ {% set x = {'a': {'b': 1}} %}{{ x }}",
         ] {
             assert_eq!(rewritten(source), source);
