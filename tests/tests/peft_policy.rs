@@ -204,6 +204,16 @@ fn a_file_in_pytorch_s_own_format_is_read() {
 }
 
 #[test]
+fn factors_that_peft_leaves_out_without_its_kernel_are_those_of_the_tensors() {
+    let case = "boft_defaults";
+    let files = AdapterFiles::read(folder(case)).unwrap();
+    let files = files.with_field("boft_n_butterfly_factor", serde_json::json!(2));
+    let adapted = attach(model(case), files).unwrap();
+    assert!(off(&adapted.bind(), case) < 1e-4);
+    assert_eq!(adapted.files().fields()["boft_n_butterfly_factor"], 1);
+}
+
+#[test]
 fn what_the_fork_reads_has_no_field_that_it_does_not_know() {
     let case = "fork_tied";
     let adapted = loaded(case, &folder(case)).unwrap();

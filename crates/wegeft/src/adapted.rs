@@ -211,6 +211,7 @@ impl AdapterConfig {
         let (targets, mut warnings) = self.targets.of_file(&places)?;
         let config = Self {
             targets,
+            method: self.method.as_stored(tensors).unwrap_or_else(|| self.method.clone()),
             ..self.clone()
         };
         let sites = config.method.sites(&places, &config.targets)?;

@@ -188,6 +188,12 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
 
     /// Renames and transposes the tensors of another library's file as `names` expects them.
     fn respell(&self, _names: &Names, _tensors: &mut Tensors) {}
+
+    /// The method with the settings that `tensors` have, if a file's fields say something else: PEFT changes some while it runs
+    /// and writes what was asked for.
+    fn as_stored(&self, _tensors: &Tensors) -> Option<Arc<dyn Method>> {
+        None
+    }
 }
 
 /// Serializable settings as JSON fields.

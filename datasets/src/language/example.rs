@@ -335,6 +335,7 @@ fn turns(record: &Record, name: &str) -> Result<Vec<Message>, TextError> {
     let turns = list(record, name, "messages")?;
     let turns = turns.iter().enumerate();
     turns
+        .filter(|(_, turn)| !Message::is_no_system(turn))
         .map(|(index, turn)| {
             Message::from_json(turn)
                 .map_err(|message| record.error(format!("message {} of '{name}' {message}", index + 1)))
@@ -458,6 +459,15 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_system_message_of_null_is_none() {
+        let chat = chat_of(
+            r#"{"conversations": [{"from": "system", "value": null}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}"#,
+        );
+        assert_eq!(chat.messages.len(), 2);
+        assert_eq!(chat.messages[0].role, "user");
     }
 
     #[test]

@@ -45,6 +45,13 @@ impl Message {
         self.role == "assistant"
     }
 
+    /// True for a system message without a text, which is as if it were not there.
+    pub(super) fn is_no_system(value: &Value) -> bool {
+        let field = |names: [&str; 2]| names.into_iter().find_map(|name| value.get(name));
+        let role = field(["role", "from"]).and_then(Value::as_str);
+        role.is_some_and(|role| usual(role) == "system") && field(["content", "value"]).is_some_and(Value::is_null)
+    }
+
     /// The message in a JSON object: `{role, content}` as in most files, or `{from, value}` as in ShareGPT, with its
     /// role names.
     ///

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::cayley::{Turn, cayley, skew_part};
 use super::check::check_probability;
+use crate::checkpoint::Tensors;
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
@@ -137,6 +138,21 @@ impl Method for BoftConfig {
             self.blocks(site)?;
         }
         Ok(Group::each(sites))
+    }
+
+    /// Without its CUDA kernel, PEFT trains one factor, whatever it was asked for.
+    fn as_stored(&self, tensors: &Tensors) -> Option<Arc<dyn Method>> {
+        let blocks = tensors.iter().filter(|(name, _)| name.ends_with(".boft_R"));
+        let mut factors = blocks.map(|(_, stored)| stored.shape.first().copied().unwrap_or_default());
+        let first = factors
+            .next()
+            .filter(|first| *first > 0 && *first != self.boft_n_butterfly_factor)?;
+        factors.all(|other| other == first).then(|| {
+            Arc::new(Self {
+                boft_n_butterfly_factor: first,
+                ..self.clone()
+            }) as Arc<dyn Method>
+        })
     }
 
     fn specs(&self, group: &Group) -> Vec<Spec> {

@@ -41,6 +41,8 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_test("sequence", |value: Value| {
         value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
     });
+    // Nothing is no list, though the engine goes through it.
+    environment.add_test("iterable", |value: Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_test("callable", |value: Value| {
         value.is_undefined() || value.kind() == ValueKind::Plain
     });

@@ -1,12 +1,14 @@
 //! `pprint`: Python's `pprint.pformat`, in lines of 80 characters.
 
-use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, ErrorKind};
 
 use super::characters::lines;
 use super::python::{check, repr_of};
 
 const WIDTH: usize = 80;
+/// Bytes of a value at most: each level of it is written anew.
+const LONGEST: usize = 1 << 20;
 
 /// `value` in lines, the keys of objects sorted.
 pub(super) fn pretty(value: &Value) -> Result<String, Error> {
@@ -18,7 +20,8 @@ pub(super) fn pretty(value: &Value) -> Result<String, Error> {
 /// `value` at the column `indent`, with `after` characters to follow it.
 fn write(value: &Value, indent: usize, after: usize, depth: usize, text: &mut String) -> Result<(), Error> {
     check(text, depth)?;
-    let line = sorted_repr(value, depth)?;
+    let mut line = String::new();
+    sorted_repr(value, &mut line, depth)?;
     if line.chars().count() <= WIDTH.saturating_sub(indent + after) {
         text.push_str(&line);
         return Ok(());
@@ -75,27 +78,32 @@ fn write(value: &Value, indent: usize, after: usize, depth: usize, text: &mut St
 }
 
 /// `repr` with the keys of objects sorted.
-fn sorted_repr(value: &Value, depth: usize) -> Result<String, Error> {
-    check("", depth)?;
-    let join = |items: Result<Vec<String>, Error>| items.map(|items| items.join(", "));
+fn sorted_repr(value: &Value, text: &mut String, depth: usize) -> Result<(), Error> {
+    check(text, depth)?;
+    if text.len() > LONGEST {
+        return Err(Error::from(ErrorKind::OutOfFuel));
+    }
     match value.kind() {
         ValueKind::Map => {
-            let pair = |key: &Value| -> Result<String, Error> {
-                Ok(format!(
-                    "{}: {}",
-                    repr_of(key)?,
-                    sorted_repr(&value.get_item(key)?, depth + 1)?
-                ))
-            };
-            let pairs = sorted_keys(value)?.iter().map(pair).collect();
-            Ok(format!("{{{}}}", join(pairs)?))
+            text.push('{');
+            for (index, key) in sorted_keys(value)?.iter().enumerate() {
+                text.push_str(if index > 0 { ", " } else { "" });
+                text.push_str(&format!("{}: ", repr_of(key)?));
+                sorted_repr(&value.get_item(key)?, text, depth + 1)?;
+            }
+            text.push('}');
         }
         ValueKind::Seq if !value.is_tuple() => {
-            let items = value.try_iter()?.map(|item| sorted_repr(&item, depth + 1)).collect();
-            Ok(format!("[{}]", join(items)?))
+            text.push('[');
+            for (index, item) in value.try_iter()?.enumerate() {
+                text.push_str(if index > 0 { ", " } else { "" });
+                sorted_repr(&item, text, depth + 1)?;
+            }
+            text.push(']');
         }
-        _ => repr_of(value),
+        _ => text.push_str(&repr_of(value)?),
     }
+    Ok(())
 }
 
 fn sorted_keys(value: &Value) -> Result<Vec<Value>, Error> {

@@ -20,12 +20,14 @@ pub(super) fn rewritten(source: &str) -> String {
     while let Some(at) = rest.find('{') {
         let (before, tag) = rest.split_at(at);
         text.push_str(before);
+        let raw = raw(tag);
         let end = match tag.as_bytes().get(1) {
             Some(b'#') => tag[2..].find("#}").map(|end| end + 4),
-            Some(b'%') if raw(tag).is_some() => raw(tag),
+            Some(b'%') if raw.is_some() => raw.flatten(),
             Some(b'%' | b'{') => match tag_tokens(tag) {
                 Some((tokens, end)) => {
                     text.push_str(&rewritten_tag(&tag[..end], &tokens, &mut left));
+                    text.push_str(&late_defaults(&tag[..end], &tokens));
                     rest = &tag[end..];
                     continue;
                 }
@@ -44,8 +46,8 @@ pub(super) fn rewritten(source: &str) -> String {
     text
 }
 
-/// Bytes of a `raw` block, to the end of its `endraw`, if `tag` opens one.
-fn raw(tag: &str) -> Option<usize> {
+/// Bytes of a `raw` block, to the end of its `endraw` if it has one; `None` if `tag` opens no such block.
+fn raw(tag: &str) -> Option<Option<usize>> {
     let named = |text: &str, name: &str| -> Option<usize> {
         let inner = text.strip_prefix("{%")?.trim_start_matches(['-', '+']).trim_start();
         let inner = inner.strip_prefix(name)?.trim_start();
@@ -53,13 +55,14 @@ fn raw(tag: &str) -> Option<usize> {
         inner.strip_prefix("%}").map(|rest| text.len() - rest.len())
     };
     let mut at = named(tag, "raw")?;
-    loop {
-        at += tag[at..].find("{%")?;
+    while let Some(next) = tag[at..].find("{%") {
+        at += next;
         match named(&tag[at..], "endraw") {
-            Some(end) => return Some(at + end),
+            Some(end) => return Some(Some(at + end)),
             None => at += 2,
         }
     }
+    Some(None)
 }
 
 /// What is inserted before a token, in place of it and after it.
@@ -74,6 +77,30 @@ impl Edits {
     fn enclose(&mut self, first: usize, end: usize, open: &str, close: &str) {
         self.before.entry(first).or_default().push_str(open);
         self.after.entry(end - 1).or_default().push_str(close);
+    }
+}
+
+/// A name that no template gives a value.
+const UNDEFINED: &str = "undefined__";
+
+/// Statements after the head of a macro that give parameters the defaults that other parameters are in.
+fn late_defaults(tag: &str, tokens: &[Token]) -> String {
+    let close = match tag.as_bytes().get(tag.len().saturating_sub(3)) {
+        Some(b'-') => "-%}",
+        Some(b'+') => "+%}",
+        _ => "%}",
+    };
+    let walk = Walk { tokens, block: true };
+    let mut statements = String::new();
+    for (name, first, end) in walk.late_defaults() {
+        let last = &tokens[end - 1];
+        let value = &tag[tokens[first].at..last.at + last.text.len()];
+        let set = rewritten(&format!("{{% set {name} = {value} %}}"));
+        statements.push_str(&format!("{{% if {name} is undefined %}}{set}{{% endif %}}"));
+    }
+    match statements.strip_suffix("%}") {
+        Some(statements) => format!("{statements}{close}"),
+        None => statements,
     }
 }
 
@@ -104,6 +131,13 @@ fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
     }
     if let Some((first, end)) = walk.bare_tuple() {
         edits.enclose(first, end, "(", ")");
+    }
+    for (_, first, end) in walk.late_defaults() {
+        for edits in [&mut edits.before, &mut edits.after] {
+            edits.retain(|index, _| !(first..end).contains(index));
+        }
+        edits.instead.extend((first..end).map(|index| (index, String::new())));
+        edits.instead.insert(first, UNDEFINED.into());
     }
     let mut text = String::with_capacity(tag.len());
     let mut at = 0;
@@ -267,6 +301,35 @@ impl Walk<'_> {
         (first < comma && comma < end).then_some((first, end))
     }
 
+    /// Parameters of a macro whose defaults have earlier parameters in them, with the tokens of the defaults. The engine looks
+    /// for these outside of the macro.
+    fn late_defaults(&self) -> Vec<(&str, usize, usize)> {
+        let mut found = Vec::new();
+        let (true, Some(close)) = (self.block && self.is(0, "macro") && self.is(2, "("), self.tokens.get(2)) else {
+            return found;
+        };
+        let Some(close) = close.other else {
+            return found;
+        };
+        let mut names: Vec<&str> = Vec::new();
+        let mut at = 3;
+        while at < close {
+            let end = self.outer(at, |index| self.is(index, ",")).unwrap_or(close).min(close);
+            let name = self.tokens[at].text;
+            let value = at + 2..end;
+            let earlier = |index: usize| {
+                let field = index > 0 && self.is(index - 1, ".");
+                self.word(index, &names) && !field
+            };
+            if self.is(at + 1, "=") && !value.is_empty() && value.clone().any(earlier) {
+                found.push((name, value.start, value.end));
+            }
+            names.push(name);
+            at = end + 1;
+        }
+        found
+    }
+
     /// The first token from `start` on that `wanted` takes, outside of brackets.
     fn outer(&self, start: usize, wanted: impl Fn(usize) -> bool) -> Option<usize> {
         let mut index = start;
@@ -310,11 +373,22 @@ mod tests {
             "a % b {# {{ a % b }} #} {% raw %}{{ a % b }}{% endraw %} {{ 'a % b' }}",
             "{% for a, b in c %}{{ f(a, b) }}{% endfor %}",
             "{{ a % }} {{ 'open",
+            "{% raw %}{% raw %}{{ a % b }}",
             "{ {% set x = {'a': {'b': 1}} %}{{ x }}",
         ] {
             assert_eq!(rewritten(source), source);
         }
         assert_eq!(rewritten("a\r\nb\rc"), "a\nb\nc");
+    }
+
+    #[test]
+    fn defaults_of_other_parameters_are_set_in_the_macro() {
+        assert_eq!(
+            rewritten("{% macro m(x, y=x.x + 1, z=3) -%}"),
+            "{% macro m(x, y=undefined__  , z=3) -%}{% if y is undefined %}{% set y = x.x + 1 %}{% endif -%}"
+        );
+        let plain = "{% macro m(x, y=n.x, z='x') %}";
+        assert_eq!(rewritten(plain), plain);
     }
 
     #[test]
