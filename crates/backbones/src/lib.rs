@@ -13,7 +13,9 @@ mod layers;
 pub mod lm;
 pub mod pos_embed;
 pub mod preprocess;
+mod tokens;
 pub mod vit;
+mod watch;
 
 pub use error::{ConfigError, LabelsError, TokenizerError, UnknownName};
 pub use hub::{resolve, resolve_lm};

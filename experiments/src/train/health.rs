@@ -107,14 +107,29 @@ impl Health {
             (_, Some(before)) if !before.is_empty() => before.intersection(&silent(adapted, grads)).cloned().collect(),
             _ => return,
         };
-        if state.seen == FIRST && !silent.is_empty() {
+        state.silent = Some(silent);
+        if state.seen == FIRST {
+            self.tell_silent(state);
+        }
+    }
+
+    /// Reports what the first steps have shown, after a training that had fewer.
+    pub fn finish(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if (2..FIRST).contains(&state.seen) {
+            self.tell_silent(&state);
+        }
+    }
+
+    fn tell_silent(&self, state: &State) {
+        if let Some(silent) = state.silent.as_ref().filter(|silent| !silent.is_empty()) {
             self.tell(&format!(
-                "{}: no gradient reaches {} in the first {FIRST} steps: it is not trained",
+                "{}: no gradient reaches {} in the first {} steps: it is not trained",
                 self.label,
-                named(&silent)
+                named(silent),
+                state.seen
             ));
         }
-        state.silent = Some(silent);
     }
 
     fn tell(&self, message: &str) {

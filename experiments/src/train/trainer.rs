@@ -244,6 +244,7 @@ impl Session<'_> {
         let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);
         health.reads_losses = computes_at_once(&devices[0]);
         health.quiet = terminal;
+        let closing = health.clone();
         let team = Team::new(devices);
         let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
@@ -295,6 +296,7 @@ impl Session<'_> {
         ));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
+        closing.finish();
         let (notes, bad_step, bad_tensor, bad_gradient) = {
             let mut watch = watch.get();
             (

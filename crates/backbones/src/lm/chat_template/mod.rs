@@ -1,11 +1,13 @@
 //! Chat messages to a prompt, by the model's own Jinja template, with what transformers offers to templates.
 //!
-//! A template is a stranger's program: it runs under limits on its size, its depth, its work and what it writes.
+//! A template is a stranger's program: it runs under limits on its size, its depth, its work, its time, its memory and what
+//! it writes.
 
 mod chat;
 mod error;
 mod limits;
 mod python;
+mod tags;
 mod targets;
 pub(crate) mod templates;
 mod values;

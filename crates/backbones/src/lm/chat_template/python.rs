@@ -6,6 +6,8 @@ use chrono::format::{Item, StrftimeItems};
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Output, State};
 
+use super::limits;
+
 /// Bytes that one value may become.
 const LONGEST: usize = 16 << 20;
 /// Lists and objects within each other at most.
@@ -259,12 +261,13 @@ impl Dumps {
 }
 
 /// Today's date in the local time zone, as Python's `datetime.now().strftime(format)`.
-pub(super) fn strftime_now(format: String) -> Result<String, Error> {
-    if StrftimeItems::new(&format).any(|item| matches!(item, Item::Error)) {
+pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
+    let format = limits::date_format(format)?;
+    if StrftimeItems::new(format).any(|item| matches!(item, Item::Error)) {
         return Err(wrong("strftime_now with a format that is none"));
     }
     let mut text = String::new();
-    write!(text, "{}", chrono::Local::now().format(&format)).map_err(Error::from)?;
+    write!(text, "{}", chrono::Local::now().format(format)).map_err(Error::from)?;
     Ok(text)
 }
 
@@ -282,9 +285,19 @@ pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value
         }
         (Some(text), "partition") => {
             let (separator,): (&str,) = from_args(args)?;
+            // The engine pays for the list alone.
+            state.consume_fuel(text.len() as u64 / 64)?;
             let (before, after) = text.split_once(separator).unwrap_or((text, ""));
             let between = if text.contains(separator) { separator } else { "" };
             Ok(Value::from_iter([before, between, after]))
+        }
+        (Some(text), "split" | "splitlines") => {
+            state.consume_fuel(text.len() as u64 / 64)?;
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+        }
+        (Some(text), "format") => {
+            limits::pay_for_format(state, text, args)?;
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
         }
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
     }
