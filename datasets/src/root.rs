@@ -17,7 +17,7 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
     if !names.is_empty() {
         return Ok(names);
     }
-    if is_one_task(root) {
+    if is_whole(root) {
         return Ok(vec![class_folders::name(root)]);
     }
     Err(DataError::read(
@@ -29,8 +29,12 @@ pub fn tasks(root: &Path) -> Result<Vec<String>, DataError> {
 
 /// True if `root` has no task folders, but is itself one task: parquet files or a folder per class.
 pub fn is_one_task(root: &Path) -> bool {
-    let lists = folder::tasks(root).is_ok_and(|names| !names.is_empty());
-    !lists && (parquet_images::is_one(root) || class_folders::is_one(root))
+    folder::tasks(root).is_ok_and(|names| names.is_empty()) && is_whole(root)
+}
+
+/// True if `root`, which has no task folders, holds images of its own.
+fn is_whole(root: &Path) -> bool {
+    parquet_images::is_one(root) || class_folders::is_one(root)
 }
 
 /// Task `name` in `root`, without reading its images.

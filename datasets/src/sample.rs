@@ -1,10 +1,13 @@
 //! The sample tasks, which `vtab` runs if no data root is given.
 
-use crate::images::Task;
-use crate::{digits, sprites, textures};
+mod digits;
+mod size;
+mod sprites;
+mod textures;
 
-/// Side length of the sample's images, pixels.
-pub const SIZE: usize = 32;
+use crate::images::Task;
+
+pub use size::SIZE;
 
 /// Names of the sample tasks, in table order.
 pub const NAMES: [&str; 4] = ["digits", "textures", "sprites-location", "sprites-orientation"];

@@ -119,6 +119,11 @@ fn what_peft_wrote_is_written_again_with_its_keys() {
         "gpt2_target_wte_ensured",
         "gpt2_target_head_ensured",
         "gpt2_saved_wte_ensured",
+        "token_indices",
+        "token_indices_named",
+        "token_indices_gpt2",
+        "tied_token_indices",
+        "tied_token_indices_named",
     ] {
         let adapted = loaded(case, &folder(case)).unwrap();
         let theirs = AdapterFiles::read(folder(case)).unwrap();

@@ -1,6 +1,41 @@
-//! What can be wrong with a model's config and with what its tokenizer is given.
+//! What can be wrong with a model's files and with what its tokenizer is given.
 
 use std::path::PathBuf;
+
+use wegeft::AdapterError;
+
+/// Why a backbone could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// A file that cannot be read or does not fit the model.
+    #[error(transparent)]
+    File(#[from] AdapterError),
+    /// A config that is missing, malformed, or of a model that is not implemented.
+    #[error("{path}: {message}")]
+    Config {
+        /// The config file.
+        path: PathBuf,
+        /// The field, what was found and what to do.
+        message: String,
+    },
+    /// A requested image size that the model cannot handle.
+    #[error("{message}; choose another size for {path}")]
+    ImageSize {
+        /// The requested size, and what is wrong with it.
+        message: String,
+        /// The model.
+        path: PathBuf,
+    },
+    /// A dtype that the device cannot compute in (bf16 on Vulkan, f16 and bf16 on ndarray).
+    #[error("this device does not compute in {asked}; load the weights as {fitting}")]
+    Precision {
+        /// The requested dtype.
+        asked: &'static str,
+        /// The dtypes that it computes in.
+        fitting: &'static str,
+    },
+}
 
 /// What is wrong with config.json, or with a field of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -46,6 +46,7 @@ const LANGUAGE: (&[&str], &[&str]) = (
         "added_tokens.json",
         "generation_config.json",
         "chat_template.jinja",
+        "chat_template.json",
     ],
 );
 

@@ -9,8 +9,9 @@ mod read;
 pub(crate) mod rename;
 mod shape;
 mod timm;
+mod two_heads;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Device;
 use serde_json::Value;
@@ -18,7 +19,9 @@ use wegeft::AdapterError;
 use wegeft::site;
 use wegeft::storage::{Names, Tensors, fill, problems};
 
-pub use crate::preprocess::Normalization;
+pub use crate::error::ImportError;
+use crate::json::read_json;
+pub use crate::normalization::Normalization;
 use crate::preprocess::Preprocessing;
 use crate::vit::{Vit, VitConfig};
 
@@ -29,39 +32,6 @@ use family::Family;
 use read::Files;
 use rename::Renamed;
 use shape::{Misfit, resized, shape};
-
-/// Why a backbone could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// A file that cannot be read or does not fit the model.
-    #[error(transparent)]
-    File(#[from] AdapterError),
-    /// A config that is missing, malformed, or of a model that is not implemented.
-    #[error("{path}: {message}")]
-    Config {
-        /// The config file.
-        path: PathBuf,
-        /// The field, what was found and what to do.
-        message: String,
-    },
-    /// A requested image size that the model cannot handle.
-    #[error("{message}; choose another size for {path}")]
-    ImageSize {
-        /// The requested size, and what is wrong with it.
-        message: String,
-        /// The model.
-        path: PathBuf,
-    },
-    /// A dtype that the device cannot compute in (bf16 on Vulkan, f16 and bf16 on ndarray).
-    #[error("this device does not compute in {asked}; load the weights as {fitting}")]
-    Precision {
-        /// The requested dtype.
-        asked: &'static str,
-        /// The dtypes that it computes in.
-        fitting: &'static str,
-    },
-}
 
 /// A pretrained model, and what its files say about it.
 #[derive(Debug, Clone)]
@@ -206,15 +176,6 @@ fn labels(json: &Value, count: usize) -> Vec<String> {
         true => labels,
         false => Vec::new(),
     }
-}
-
-pub(crate) fn read_json(path: &Path) -> Result<Value, ImportError> {
-    let error = |message: String| ImportError::Config {
-        path: path.to_path_buf(),
-        message,
-    };
-    let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))?;
-    serde_json::from_str(&text).map_err(|e| error(format!("not JSON ({e})")))
 }
 
 /// A model of shape `config` with `tensors` under timm's names; `path` names the file in errors.

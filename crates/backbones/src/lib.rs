@@ -9,17 +9,21 @@ pub mod encoder;
 mod error;
 pub mod hub;
 pub mod import;
+mod json;
 mod layers;
 pub mod lm;
+mod normalization;
 pub mod pos_embed;
 pub mod preprocess;
 mod tokens;
 pub mod vit;
 mod watch;
+mod wrapped;
 
-pub use error::{ConfigError, LabelsError, TokenizerError, UnknownName};
+pub use error::{ConfigError, ImportError, LabelsError, TokenizerError, UnknownName};
 pub use hub::{resolve, resolve_lm};
-pub use import::{ImportError, Normalization, Pretrained, Translated, load_vit, load_vit_for};
+pub use import::{Pretrained, Translated, load_vit, load_vit_for};
+pub use normalization::Normalization;
 pub use preprocess::Preprocessing;
 pub use vit::{HeadPool, Pool, Vit, VitConfig};
 

@@ -6,41 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::error::ImportError;
 use crate::import::declared::{flag, number, positive};
 use crate::import::family::Family;
-use crate::import::{ImportError, read_json};
-
-/// Mean and standard deviation per channel of pixels in 0..1 that a model was pretrained with.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Normalization {
-    /// Subtracted.
-    pub mean: [f32; 3],
-    /// Divided by.
-    pub std: [f32; 3],
-}
-
-impl Default for Normalization {
-    /// 0.5 and 0.5: timm's AugReg and Google's ViT checkpoints.
-    fn default() -> Self {
-        Self {
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        }
-    }
-}
-
-impl Normalization {
-    /// That of ImageNet's pixels.
-    pub const IMAGENET: Self = Self {
-        mean: [0.485, 0.456, 0.406],
-        std: [0.229, 0.224, 0.225],
-    };
-    /// That of OpenAI's CLIP.
-    pub const CLIP: Self = Self {
-        mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
-    };
-}
+use crate::json::read_json;
+use crate::normalization::Normalization;
 
 /// How an image is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

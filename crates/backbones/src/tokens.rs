@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 use wegeft::guard::guarded;
 
+use crate::error::ImportError;
 use crate::error::TokenizerError;
-use crate::import::ImportError;
 use crate::watch::{Limits, Unfinished, watched};
 
 /// Bytes of a regular expression at most: what it is compiled to is a thousand times as large.

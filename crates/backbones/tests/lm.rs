@@ -612,6 +612,51 @@ fn scalars_are_refused_in_one_sentence() {
 }
 
 #[test]
+fn what_a_model_was_wrapped_in_is_taken_away() {
+    let ids = || Tensor::<2, Int>::from_ints([[1, 2, 3, 4]], &Device::flex());
+    let logits = |model: &Decoder| values(model.logits(model.hidden(ids(), &Layout::dense(1, 4), None)));
+    for name in ["llama", "gpt2", "qwen3", "gemma3"] {
+        let expected = logits(&load(name).0);
+        let tensors = read_tensors(&fixture(name).join("model.safetensors")).unwrap();
+        for prefix in [
+            "module.",
+            "model.",
+            "transformer.",
+            "base_model.model.",
+            "state_dict.net.",
+            "_orig_mod.module.",
+        ] {
+            let dir = copy(name);
+            let renamed = tensors
+                .iter()
+                .map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone()));
+            wegeft::storage::write_tensors(&dir.path().join("model.safetensors"), &renamed.collect()).unwrap();
+            let loaded = load_lm(dir.path(), &LoadOptions::default(), &Device::flex());
+            let loaded = loaded.unwrap_or_else(|e| panic!("{name} {prefix}: {e}"));
+            assert_eq!(logits(&loaded.model), expected, "{name} {prefix}");
+        }
+    }
+}
+
+#[test]
+fn an_adapter_that_is_not_merged_is_named() {
+    let dir = copy("llama");
+    let tensors = read_tensors(&fixture("llama").join("model.safetensors")).unwrap();
+    let renamed = tensors
+        .into_iter()
+        .map(|(name, tensor)| match name.strip_suffix("q_proj.weight") {
+            Some(layer) => (format!("base_model.model.{layer}q_proj.base_layer.weight"), tensor),
+            None => (format!("base_model.model.{name}"), tensor),
+        });
+    wegeft::storage::write_tensors(&dir.path().join("model.safetensors"), &renamed.collect()).unwrap();
+    refused(
+        dir.path(),
+        &LoadOptions::default(),
+        &["q_proj.base_layer.weight", "merge_and_unload"],
+    );
+}
+
+#[test]
 fn a_tied_head_is_untied_where_an_adapter_trains_it_or_the_embedding_alone() {
     let device = Device::flex().autodiff();
     let load = || {

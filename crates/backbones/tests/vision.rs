@@ -86,6 +86,14 @@ fn prefixes_of_wrapped_models_are_taken_away() {
         ("vit_head", "model."),
         ("dinov2_model", "backbone."),
         ("clip_whole", "module.model."),
+        ("timm_registers", "vit."),
+        ("timm_registers", "model.vit."),
+        ("timm_registers", "encoder."),
+        ("timm_registers", "student.backbone._orig_mod."),
+        ("vit_head", "encoder."),
+        ("vit_head", "encoder.module."),
+        ("dinov2_model", "state_dict.net."),
+        ("clip_whole", "state_dict."),
     ] {
         let case = case(name);
         let folder = folder(case);
@@ -96,6 +104,30 @@ fn prefixes_of_wrapped_models_are_taken_away() {
         write_weights(&wrapped, &folder.path().join("model.safetensors"));
         compare(&load(folder.path(), case), case);
     }
+}
+
+#[test]
+fn two_models_in_one_file_and_adapters_that_are_not_merged_are_named() {
+    let case = case("timm_registers");
+    let folder = folder(case);
+    let refused = |rename: &dyn Fn(&str) -> Vec<String>| {
+        let renamed =
+            |(name, tensor): (String, _)| rename(&name).into_iter().map(move |name| (name, Clone::clone(&tensor)));
+        let all = tensors(case).into_iter().flat_map(renamed).collect();
+        write_weights(&all, &folder.path().join("model.safetensors"));
+        let device = Default::default();
+        load_vit(folder.path(), None, 0.0, &device).unwrap_err().to_string()
+    };
+    let message = refused(&|name| vec![format!("student.{name}"), format!("teacher.{name}")]);
+    assert!(message.contains("'student.…' and of 'teacher.…'"), "{message}");
+    let message = refused(&|name| match name.strip_suffix("qkv.weight") {
+        Some(layer) => vec![
+            format!("{layer}qkv.base_layer.weight"),
+            format!("{layer}qkv.lora_A.weight"),
+        ],
+        None => vec![name.to_string()],
+    });
+    assert!(message.contains("merge_and_unload"), "{message}");
 }
 
 /// The same case with its weights in two shards and an index.

@@ -26,7 +26,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::gate::Operation;
+use crate::operation::Operation;
 
 /// What the environment asks for.
 struct Plan {

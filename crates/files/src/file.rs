@@ -4,7 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::gate::{Operation, pass, pass_write, power};
+use crate::gate::{pass, pass_write, power};
+use crate::operation::Operation;
+use crate::path::folder_of;
+use crate::sync::sync_folder;
 
 /// An open file.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl File {
     pub fn sync(&mut self) -> io::Result<()> {
         pass(Operation::Sync, &self.path, || self.file.sync_all())?;
         power::synced(&self.path);
-        crate::sync_folder(crate::replace::folder_of(&self.path))
+        sync_folder(folder_of(&self.path))
     }
 
     /// Waits until the content is on the disk.

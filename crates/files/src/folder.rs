@@ -1,11 +1,13 @@
-//! Folders: made, moved, removed, and their entries brought to the disk.
+//! Folders: made, moved and removed.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::gate::{Operation, pass, power};
-use crate::replace::folder_of;
+use crate::gate::{pass, power};
+use crate::operation::Operation;
+use crate::path::folder_of;
+use crate::sync::sync_folder;
 use crate::tree::sync_tree;
 
 /// Makes `path` and the folders above it, where they are missing; their names are on the disk then.
@@ -64,22 +66,4 @@ fn missing_is_fine(done: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
-}
-
-/// Waits until the names in `folder` are on the disk, where the system can tell of them.
-///
-/// # Errors
-/// A disk that cannot be written.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    pass(Operation::SyncFolder, folder, || {
-        let synced = fs::File::open(folder)?.sync_all();
-        match synced {
-            // Some network and user-space file systems know no fsync of folders.
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-            synced => synced,
-        }
-    })?;
-    power::folder_synced(folder);
-    Ok(())
 }

@@ -3,18 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// What an operation does to the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Create,
-    Write,
-    Sync,
-    Resize,
-    Rename,
-    Remove,
-    MakeFolder,
-    SyncFolder,
-}
+use crate::operation::Operation;
 
 /// Runs `act`, which does `operation` to `path`, until no signal interrupts it.
 pub(crate) fn pass<T>(operation: Operation, path: &Path, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -13,12 +13,16 @@ pub mod faults;
 mod file;
 mod folder;
 mod gate;
+mod operation;
+mod path;
 mod replace;
+mod sync;
 mod tree;
 
 pub use file::File;
-pub use folder::{create_folder, move_folder, remove_file, remove_folder, sync_folder};
+pub use folder::{create_folder, move_folder, remove_file, remove_folder};
 pub use replace::{copy, replace, replace_by, replace_with, write, write_through};
+pub use sync::sync_folder;
 pub use tree::{move_file, sync_tree};
 
 /// The code of the README is compiled and run with the tests.

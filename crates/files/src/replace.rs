@@ -7,19 +7,13 @@ use std::path::Path;
 use tempfile::TempPath;
 
 use crate::file::File;
-use crate::folder::sync_folder;
-use crate::gate::{Operation, pass, power};
+use crate::gate::{pass, power};
+use crate::operation::Operation;
+use crate::path::folder_of;
+use crate::sync::sync_folder;
 
 /// Bytes copied at once.
 const PIECE: usize = 1 << 16;
-
-/// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
 
 /// Writes `bytes` to `path`: the old file is there until the new one is whole and on the disk. A link in its place is
 /// replaced, not followed.

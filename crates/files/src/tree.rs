@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::folder::sync_folder;
-use crate::gate::{Operation, pass, power};
-use crate::replace::folder_of;
+use crate::gate::{pass, power};
+use crate::operation::Operation;
+use crate::path::folder_of;
+use crate::sync::sync_folder;
 
 /// Waits until all files below `folder`, which [`crate::write`] made, and their names are on the disk. A file system does
 /// that at once in a fraction of the time that it takes for each file.

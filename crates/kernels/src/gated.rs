@@ -2,16 +2,8 @@
 
 use burn::tensor::{Tensor, activation};
 
+use crate::gate::Gate;
 use crate::operands::Operands;
-
-/// The activation of the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// `x·σ(x)`: SwiGLU, as in Llama.
-    Silu,
-    /// GELU in its tanh approximation: GeGLU, as in Gemma.
-    GeluTanh,
-}
 
 /// `act(gate)·up`. Any shape, the same for both.
 ///

@@ -16,10 +16,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attention;
+mod attention_options;
 mod cross_entropy;
 mod dtype;
 #[cfg(feature = "flex")]
 mod flex;
+mod gate;
 mod gated;
 mod gelu;
 mod input_form;
@@ -34,10 +36,12 @@ mod rope;
 #[cfg(not(feature = "flex"))]
 mod unfused;
 
-pub use attention::{AttentionOptions, Visible, attention, attention_qkv};
+pub use attention::{attention, attention_qkv};
+pub use attention_options::{AttentionOptions, Visible};
 pub use cross_entropy::{IGNORE_INDEX, LmHead, linear_cross_entropy, linear_nll};
 pub use dtype::compute_dtype;
-pub use gated::{Gate, gated};
+pub use gate::Gate;
+pub use gated::gated;
 pub use gelu::gelu;
 pub use input_form::{InputEdit, input_form};
 pub use layer_norm::layer_norm;

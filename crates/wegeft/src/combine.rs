@@ -31,7 +31,8 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     ///
     /// # Errors
     /// An unknown or taken name, no adapters, a weight that is not finite, a method that cannot be written as LoRA, different
-    /// ranks with [`Combination::Linear`], or more than one adapter with layers trained in full, which cannot be added.
+    /// ranks with [`Combination::Linear`], more than one adapter with layers trained in full, or one with single tokens trained in
+    /// full, which cannot be added.
     pub fn add_weighted(
         &mut self,
         name: &str,
@@ -53,6 +54,12 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
                 return Err(refused(
                     term,
                     "more than one of these adapters has layers trained in full, which cannot be added",
+                ));
+            }
+            if adapted.config().targets.trainable_token_indices.is_some() {
+                return Err(refused(
+                    term,
+                    "it has single tokens trained in full (trainable_token_indices), which cannot be added",
                 ));
             }
             for (module, low) in adapted.valid().low_rank()? {

@@ -13,12 +13,13 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::{PREFIX, Tensors, fill, to_stored};
+use crate::checkpoint::{PREFIX, fill, to_stored};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::group::Group;
 use crate::linalg::{finite_svd, product_svd};
 use crate::low_rank::LowRank;
+use crate::methods::tokens::layer_of_rows;
 use crate::methods::wegeft::{Side, WegeftConfig};
 use crate::site::Site;
 use crate::weights::Weights;
@@ -77,7 +78,7 @@ impl fmt::Display for ConversionReport {
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// The WeGeFT adapter with settings `config` that is nearest to this one by least squares over all weights of each group,
-    /// and what the conversion loses. Targets and `modules_to_save` are kept. Exact if this adapter came from WeGeFT with the
+    /// and what the conversion loses. Targets, `modules_to_save` and the rows of `trainable_token_indices` are kept. Exact if this adapter came from WeGeFT with the
     /// same settings. Takes one eigendecomposition of a `[d, d]` matrix per group, on the CPU.
     ///
     /// # Errors
@@ -97,8 +98,16 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let adapted = settings.init(self.backbone().clone())?;
         let weights = weights(plain.backbone(), adapted.bank().groups());
         let mut report = ConversionReport::default();
-        let mut tensors = Tensors::new();
+        let mut tensors = self.token_rows();
+        let tables: Vec<String> = tensors
+            .keys()
+            .filter_map(|key| layer_of_rows(key))
+            .map(String::from)
+            .collect();
         for group in adapted.bank().groups() {
+            if tables.contains(&format!("{PREFIX}{}", group.site().stored_as())) {
+                continue;
+            }
             let terms = group.sites.iter().map(|site| term(site, &weights, &residuals));
             let terms = terms
                 .collect::<Option<Vec<_>>>()

@@ -100,6 +100,12 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// True for rows that are trained beside a method (PEFT's `trainable_token_indices`): a method's own form leaves them as
+    /// they are.
+    fn beside_a_method(&self) -> bool {
+        false
+    }
+
     /// The weight that gives `merged`, `[d_in, d_out]`, when merged; `None` if `merged` does not determine it.
     fn unmerged(&self, _merged: Tensor<2>) -> Option<Tensor<2>> {
         None

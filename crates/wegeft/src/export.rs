@@ -13,12 +13,14 @@ use crate::config::AdapterConfig;
 use crate::edit::Bound;
 use crate::error::AdapterError;
 use crate::low_rank::LowRank;
+use crate::methods::tokens::layer_of_rows;
 use crate::site::{Site, SiteKind};
 use crate::storage::AdapterFiles;
 use crate::tensor::cast;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`.
+    /// The residual of every adapted weight as low-rank factors, by module: for WeGeFT `B = W·phi`, `A = psi`. Rows of an
+    /// embedding that are trained beside the method (`trainable_token_indices`) are no part of it.
     ///
     /// # Errors
     /// A method whose residual is not a low-rank product.
@@ -73,6 +75,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let factors = self.low_rank()?;
         let mut tensors = self.saved_tensors();
         tensors.extend(self.stored(&factors));
+        tensors.extend(self.token_rows());
         Ok(AdapterFiles::new(self.lora_fields(&factors), tensors))
     }
 
@@ -84,7 +87,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let adapted = config.init(self.backbone().clone())?;
         let mut names = adapted.names();
         names.retain(|path, _| path.starts_with("bank."));
-        let tensors = adapted.stored(factors);
+        let mut tensors = adapted.stored(factors);
+        tensors.extend(self.token_rows());
         Ok(fill(adapted, &names, &tensors).with_replaced(self.replaced().clone()))
     }
 
@@ -92,6 +96,13 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     fn saved_tensors(&self) -> Tensors {
         let mut names = self.names();
         names.retain(|path, _| path.starts_with("model."));
+        collect(self, &names)
+    }
+
+    /// Rows that are trained beside the method, under their names on disk.
+    pub(crate) fn token_rows(&self) -> Tensors {
+        let mut names = self.names();
+        names.retain(|path, (_, name)| path.starts_with("bank.") && layer_of_rows(name).is_some());
         collect(self, &names)
     }
 
@@ -142,6 +153,15 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
+        if let Some(Ok(rows)) = self
+            .config()
+            .targets
+            .trainable_token_indices
+            .as_ref()
+            .map(serde_json::to_value)
+        {
+            fields.insert("trainable_token_indices".into(), rows);
+        }
         if self.config().targets.ensure_weight_tying {
             fields.insert("ensure_weight_tying".into(), true.into());
         }
@@ -173,6 +193,9 @@ impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
         let Some(bound) = self.bound.get(&path) else { return };
+        if bound.edit().beside_a_method() {
+            return;
+        }
         let low_rank = (D == 2).then(|| {
             let weight = param.base();
             let shape = weight.dims();

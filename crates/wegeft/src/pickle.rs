@@ -11,8 +11,19 @@ use crate::checkpoint::{Stored, Tensors, file_error};
 use crate::error::AdapterError;
 use crate::guard::guarded;
 
-/// Prefixes of weights in files in which training scripts also save other things.
-const NESTED: &str = "state_dict.";
+/// Prefixes of weights in files in which training scripts also save other things; averaged weights first, as timm reads them.
+const NESTED: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model_state_dict."];
+/// First parts of names of what training scripts save beside a model.
+const BESIDE: [&str; 8] = [
+    "optimizer",
+    "optimizer_states",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scheduler",
+    "scaler",
+    "amp_scaler",
+    "callbacks",
+];
 
 /// One tensor of a file, not read yet.
 #[derive(Debug, Clone)]
@@ -30,16 +41,19 @@ pub fn tensors(path: &Path) -> Result<BTreeMap<String, Pickled>, AdapterError> {
     let opened = guarded(open).unwrap_or_else(|panic| Err(panic.message));
     let reader = opened.map_err(|e| file_error("read", path, format!("not a complete PyTorch state_dict ({e})")))?;
     let tensors = reader.into_tensors();
-    let nested = !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(NESTED));
+    let nested = NESTED
+        .iter()
+        .find(|prefix| tensors.keys().any(|name| name.starts_with(**prefix)));
     let named = |(name, tensor): (String, Tensor)| {
         let name = match nested {
-            true => name[NESTED.len()..].to_string(),
-            false => name,
+            Some(prefix) => name.strip_prefix(prefix)?.to_string(),
+            None if name.split_once('.').is_some_and(|(first, _)| BESIDE.contains(&first)) => return None,
+            None => name,
         };
         let path = path.to_path_buf();
-        (name, Pickled { tensor, path })
+        Some((name, Pickled { tensor, path }))
     };
-    Ok(tensors.into_iter().map(named).collect())
+    Ok(tensors.into_iter().filter_map(named).collect())
 }
 
 impl Pickled {

@@ -5,11 +5,13 @@ pub mod example;
 pub mod labels;
 mod lock;
 pub mod prepare;
+mod prepared;
 pub mod tasks;
 pub mod tfds;
 pub mod tfrecord;
 mod verify;
 
-pub use prepare::{Checksum, Options, Prepared};
+pub use prepare::Options;
+pub use prepared::{Checksum, Prepared};
 pub use tasks::{TASKS, TaskInfo, group, info};
 pub use verify::verify;

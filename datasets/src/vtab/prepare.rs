@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use image::ImageFormat;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::decode::Decoder;
@@ -16,6 +15,7 @@ use crate::vtab::dsprites::{self, Dsprites};
 use crate::vtab::example::Example;
 use crate::vtab::labels::{class_names, label, scaled};
 use crate::vtab::lock::Lock;
+use crate::vtab::prepared::{Checksum, Prepared};
 use crate::vtab::tasks::{Label, Part, TASKS, TaskInfo};
 use crate::vtab::tfds::{self, Tfds};
 use crate::vtab::verify::{self, PREPARED};
@@ -29,28 +29,6 @@ const CHUNK: usize = 256;
 pub struct Options {
     /// Versions and counts of the TFDS datasets other than those that WeGeFT's released code reads.
     pub any_version: bool,
-}
-
-/// The source and lists of a prepared task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prepared {
-    /// Dataset and version, or the archive.
-    pub source: String,
-    /// The lists.
-    pub lists: Vec<Checksum>,
-}
-
-/// One list of a prepared task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checksum {
-    /// train800, val200 or test.
-    pub list: String,
-    /// Number of images.
-    #[serde(alias = "pictures")]
-    pub images: usize,
-    /// SHA-256 in hexadecimal over the label (8 bytes, little-endian) and the bytes of every image: for a JPEG those of
-    /// the file, for a PNG the decoded RGB, so that the encoder of the PNG does not matter.
-    pub sha256: String,
 }
 
 /// True if `data` contains the source of `task`.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::decode::{self, Decoder};
 use crate::error::DataError;
-use crate::vtab::prepare::{Checksum, Prepared};
+use crate::vtab::prepared::{Checksum, Prepared};
 use crate::{lists, paths, progress};
 
 /// The file that marks a finished task and describes it.

@@ -45,6 +45,10 @@ impl Layer {
 
     /// A message about a line, counted from 0.
     fn at(&self, line: usize, message: &str) -> String {
+        // A flag is no file with lines.
+        if self.name.starts_with("--") {
+            return format!("{}: {}", self.name, message.replace('\n', " "));
+        }
         let text = self.text.lines().nth(line).unwrap_or_default().trim();
         format!(
             "{}, line {} ('{text}'): {}",
@@ -87,12 +91,15 @@ pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let values: Vec<String> = match value {
-            toml::Value::Array(values) => values.iter().map(text).collect(),
-            value => vec![text(value)],
+        // A list is one text, as it is written on the command line: the help shows it so.
+        let value = match value {
+            toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+            value => text(value),
         };
-        // clap needs these texts for as long as the program runs.
-        let values: Vec<&'static str> = values.into_iter().map(|value| &*value.leak()).collect();
+        // clap needs the text for as long as the program runs.
+        let value = Some(value)
+            .filter(|value| !value.is_empty())
+            .map(|value| &*value.leak());
         command = command.mut_arg(id, |arg| {
             let arg = match arg.get_help().map(ToString::to_string) {
                 // The program's own default replaces the one in the help text.
@@ -103,7 +110,7 @@ pub fn with_defaults(mut command: Command, own: &toml::Table) -> Command {
                 Some(help) => arg.long_help(without_default(&help).to_string()),
                 None => arg,
             };
-            arg.default_values(values)
+            arg.default_value(value)
         });
     }
     command
@@ -241,7 +248,13 @@ fn is_append(action: &ArgAction) -> bool {
 
 fn check<S: DeserializeOwned>(table: &toml::Table) -> Result<(), String> {
     let result: Result<S, toml::de::Error> = table.clone().try_into();
-    result.map(drop).map_err(|e| e.message().to_string())
+    result.map(drop).map_err(|e| {
+        // Types of TOML, not of Rust.
+        let message = e.message();
+        let message = message.replace("expected usize", "expected a whole number");
+        let message = message.replace("expected u64", "expected a whole number");
+        message.replace("expected f64", "expected a number")
+    })
 }
 
 /// Writes the entries of `from` over those of `into`, table by table.

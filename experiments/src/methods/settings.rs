@@ -23,7 +23,7 @@ pub enum ZeroFactor {
 #[command(next_help_heading = "Adapter")]
 pub struct Adapter {
     /// Methods, separated by commas.
-    #[arg(long, value_delimiter = ',', default_values = ["linear", "lora", "wegeft"])]
+    #[arg(long, value_delimiter = ',', default_value = "linear,lora,wegeft")]
     pub method: Vec<String>,
     /// Modules to adapt, separated by commas, for methods that act on weights; IA3 and methods that act on biases,
     /// norms or activations have their own.

@@ -323,14 +323,10 @@ pub const FLAGS: &[&str] = &[
 /// True if the method reads one of [`FLAGS`].
 pub fn reads_flag(name: &str, flag: &str) -> bool {
     let Some(entry) = find(name) else { return false };
-    let lora = entry.family == Family::Lora;
     match flag {
-        "r" | "weight_dropout" | "zero_factor" => entry.family == Family::Wegeft,
-        "lora_r" => lora,
-        "alpha" => entry.reads.contains(&"alpha"),
-        "lora_alpha" => lora && entry.reads.contains(&"alpha"),
-        "lora_dropout" => lora && !matches!(name, "loha" | "lokr" | "loreft" | "direft"),
-        _ => false,
+        "weight_dropout" | "zero_factor" => entry.family == Family::Wegeft,
+        "lora_dropout" => entry.family == Family::Lora && !matches!(name, "loha" | "lokr" | "loreft" | "direft"),
+        _ => entry.reads.iter().any(|field| flags_of(name, field).contains(&flag)),
     }
 }
 

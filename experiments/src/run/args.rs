@@ -1,5 +1,6 @@
 //! Flags that every experiment takes: the run folder, resuming, output. They are not part of the settings.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
@@ -7,6 +8,7 @@ use clap::{Args, ValueHint};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::device::{TOGETHER, devices, members};
+use crate::cli::output::note;
 use crate::run::jobs::share_out;
 
 /// Where and how an experiment runs.
@@ -105,12 +107,13 @@ impl Execution {
             }
             self.device = devices.join(TOGETHER);
         }
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         self.seed.retain(|seed| {
-            !seen.contains(seed) && {
-                seen.push(*seed);
-                true
+            let new = seen.insert(*seed);
+            if !new {
+                note(format_args!("seed {seed} is given more than once; it counts once"));
             }
+            new
         });
         match self.seed.is_empty() {
             true => Err("field 'seed' is empty; name at least one".into()),

@@ -3,30 +3,13 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use serde::{Deserialize, Serialize};
-
-use super::protection::{Holds, Limits};
+use super::launch::Launch;
+use super::protection::Holds;
 
 /// The hidden first argument that makes this executable act as the launcher.
 pub const NAME: &str = "__sandbox";
-
-/// What is launched.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Launch {
-    /// The interpreter.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// Folders and files that may be read.
-    pub readable: Vec<PathBuf>,
-    /// The only folder that may be written to; also the working folder.
-    pub folder: PathBuf,
-    /// Its resource limits.
-    pub limits: Limits,
-}
 
 /// Runs the launcher, if this process was started as one.
 pub fn entry() -> Option<ExitCode> {

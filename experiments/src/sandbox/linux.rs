@@ -17,7 +17,7 @@ use seccompiler::{
     apply_filter,
 };
 
-use super::launcher::Launch;
+use super::launch::Launch;
 use super::limits;
 use super::protection::Holds;
 

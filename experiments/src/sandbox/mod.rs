@@ -5,6 +5,7 @@
 //! limits (`limits`) and becomes the interpreter, which then has access to a few files, but to no network and no other
 //! process.
 
+mod launch;
 pub mod launcher;
 mod limits;
 #[cfg(target_os = "linux")]

@@ -8,7 +8,8 @@ use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::launcher::{FAILED, Launch, NAME};
+use super::launch::Launch;
+use super::launcher::{FAILED, NAME};
 use super::process::{End, run};
 use super::protection::{Holds, Limits};
 

@@ -328,11 +328,16 @@ fn of_method(text: &str) -> Result<Layer, String> {
     let wrong = || format!("--set {text}: write it as METHOD.FIELD=VALUE, such as lora.r=16");
     let (key, value) = text.split_once('=').ok_or_else(wrong)?;
     let (method, field) = key.trim().split_once('.').ok_or_else(wrong)?;
-    let number = value.trim().parse::<f64>().is_ok() || value.trim().starts_with('[');
-    let value = match number {
-        true => value.trim().to_string(),
-        // Words become a list of modules, the only fields that are not numbers.
-        false => toml::Value::Array(value.split(',').map(|word| word.trim().into()).collect()).to_string(),
+    let value = value.trim();
+    let is_number = |text: &str| text.trim().parse::<f64>().is_ok();
+    let value = match () {
+        () if is_number(value) || value.starts_with('[') => value.to_string(),
+        () if value.split(',').all(is_number) => format!("[{value}]"),
+        // The only field whose values are words.
+        () if field.trim() == "target_modules" => {
+            toml::Value::Array(value.split(',').map(|word| word.trim().into()).collect()).to_string()
+        }
+        () => toml::Value::from(value).to_string(),
     };
     Ok(Layer {
         name: format!("--set {text}"),

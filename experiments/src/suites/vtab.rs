@@ -109,8 +109,8 @@ impl Experiment for Vtab {
 /// earlier start, after `before`, as it was called then.
 fn names(data: &Data, before: Option<&str>) -> Result<Vec<String>, String> {
     let known: Vec<String> = match &data.data {
-        Some(root) => match (before, root::is_one_task(root)) {
-            (Some(before), true) => vec![before.to_string()],
+        Some(root) => match before {
+            Some(before) if root::is_one_task(root) => vec![before.to_string()],
             _ => root::tasks(root).map_err(|e| e.to_string())?,
         },
         None => sample::NAMES.iter().map(|name| name.to_string()).collect(),

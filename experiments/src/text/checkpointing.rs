@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use wegeft::Adapted;
 
 use crate::text::data::{Batch, Input};
-use crate::text::loss::of_logits;
+use crate::text::loss::{inner, of_logits};
 use crate::train::recompute::{Layered, trained_paths};
 use crate::train::step::Part;
 
@@ -51,16 +51,7 @@ pub fn loss_and_grads(
         let part = of_logits(&bound, logits, batch.targets.clone(), denominator);
         (part.loss.clone(), part)
     });
-    let part = Part {
-        loss,
-        predictions: part
-            .predictions
-            .map(|(logits, labels)| (logits.inner(), labels.inner())),
-        numbers: part
-            .numbers
-            .map(|(predicted, right)| (predicted.inner(), right.inner())),
-    };
-    Some((part, grads))
+    Some((Part { loss, ..inner(part) }, grads))
 }
 
 /// Index of the first layer in which something is trained; `None` if something may be trained before the layers.

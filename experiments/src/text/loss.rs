@@ -24,3 +24,16 @@ pub fn of_logits(model: &SequenceClassifier, logits: Tensor<2>, targets: Targets
         },
     }
 }
+
+/// Drops the autodiff graph, which is no longer needed.
+pub fn inner(part: Part) -> Part {
+    Part {
+        loss: part.loss.inner(),
+        predictions: part
+            .predictions
+            .map(|(logits, labels)| (logits.inner(), labels.inner())),
+        numbers: part
+            .numbers
+            .map(|(predicted, right)| (predicted.inner(), right.inner())),
+    }
+}

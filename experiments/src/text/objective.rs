@@ -7,7 +7,7 @@ use wegeft::Adapted;
 
 use crate::text::checkpointing;
 use crate::text::data::Batch;
-use crate::text::loss::of_logits;
+use crate::text::loss::{inner, of_logits};
 use crate::train::step::{Objective, Part};
 
 /// The loss that transformers uses for the model's problem type, averaged over the texts of a step.
@@ -55,18 +55,5 @@ impl Objective<SequenceClassifier> for Classification {
 
     fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
         kernels::with_pool(device, work)
-    }
-}
-
-/// Drops the autodiff graph, which is no longer needed.
-fn inner(part: Part) -> Part {
-    Part {
-        loss: part.loss.inner(),
-        predictions: part
-            .predictions
-            .map(|(logits, labels)| (logits.inner(), labels.inner())),
-        numbers: part
-            .numbers
-            .map(|(predicted, right)| (predicted.inner(), right.inner())),
     }
 }

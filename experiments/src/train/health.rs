@@ -77,22 +77,18 @@ impl Health {
         if state.seen <= FIRST {
             self.gradients(&mut state, adapted, &step.grads);
         }
-        if self.reads_losses && !step.item.loss().is_finite() {
-            let tensor = first_not_finite(adapted, None)
-                .map(|name| format!("'{name}' is not since the step before"))
-                .or_else(|| {
-                    first_not_finite(adapted, Some(&step.grads)).map(|name| format!("nor is the gradient of '{name}'"))
-                });
+        let bad_loss = self.reads_losses && !step.item.loss().is_finite();
+        let bad_gradient = step.item.bad_gradient.take();
+        if bad_loss || bad_gradient.is_some() {
             let mut watch = self.watch.get();
             watch.bad_step.get_or_insert(state.step);
-            watch.bad_tensor = tensor;
-            drop(watch);
-            self.interrupter.stop(Some(NOT_A_NUMBER));
-            step.grads = GradientsParams::new();
-        } else if let Some(tensor) = step.item.bad_gradient.take() {
-            let mut watch = self.watch.get();
-            watch.bad_step.get_or_insert(state.step);
-            watch.bad_gradient = Some(tensor);
+            if bad_loss {
+                watch.bad_tensor = first_not_finite(adapted, None)
+                    .map(|name| format!("'{name}' is not since the step before"))
+                    .or(bad_gradient.map(|name| format!("nor is the gradient of '{name}'")));
+            } else {
+                watch.bad_gradient = bad_gradient;
+            }
             drop(watch);
             self.interrupter.stop(Some(NOT_A_NUMBER));
             step.grads = GradientsParams::new();

@@ -13,28 +13,8 @@ pub fn first_not_finite<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     grads: Option<&GradientsParams>,
 ) -> Option<String> {
-    let mut search = Search {
-        path: Vec::new(),
-        among: None,
-        grads,
-        found: Vec::new(),
-        wanted: |sum: Option<f64>| sum.is_some_and(|sum| !sum.is_finite()),
-    };
-    adapted.visit(&mut search);
-    search.found.first().map(|path| place(adapted, path))
-}
-
-/// The paths of the trained tensors, which a model that is not trained any more does not tell.
-pub fn trained<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> BTreeSet<String> {
-    let mut search = Search {
-        path: Vec::new(),
-        among: None,
-        grads: Some(&GradientsParams::new()),
-        found: Vec::new(),
-        wanted: |_: Option<f64>| true,
-    };
-    adapted.visit(&mut search);
-    search.found.into_iter().collect()
+    let found = search(adapted, None, grads, is_not_finite);
+    found.first().map(|path| place(adapted, path))
 }
 
 /// The first tensor of the paths `among` with an element that is not finite.
@@ -42,28 +22,43 @@ pub fn first_not_finite_of<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     among: &BTreeSet<String>,
 ) -> Option<String> {
-    let mut search = Search {
-        path: Vec::new(),
-        among: Some(among),
-        grads: None,
-        found: Vec::new(),
-        wanted: |sum: Option<f64>| sum.is_some_and(|sum| !sum.is_finite()),
-    };
-    adapted.visit(&mut search);
-    search.found.first().map(|path| place(adapted, path))
+    let found = search(adapted, Some(among), None, is_not_finite);
+    found.first().map(|path| place(adapted, path))
+}
+
+/// The paths of the trained tensors, which a model that is not trained any more does not tell.
+pub fn trained<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> BTreeSet<String> {
+    let all = search(adapted, None, Some(&GradientsParams::new()), |_| true);
+    all.into_iter().collect()
 }
 
 /// The trained tensors whose gradient is missing or zero.
 pub fn silent<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: &GradientsParams) -> BTreeSet<String> {
+    let found = search(adapted, None, Some(grads), |sum| sum.is_none_or(|sum| sum == 0.0));
+    found.iter().map(|path| place(adapted, path)).collect()
+}
+
+fn is_not_finite(sum: Option<f64>) -> bool {
+    sum.is_some_and(|sum| !sum.is_finite())
+}
+
+/// The paths of the tensors with a `wanted` sum of their absolute elements or, if `grads` are given, of those of their
+/// gradients, which may be missing. Looked at are the tensors `among` or, without them, those that are trained.
+fn search<M: Module + ModuleDisplay>(
+    adapted: &Adapted<M>,
+    among: Option<&BTreeSet<String>>,
+    grads: Option<&GradientsParams>,
+    wanted: fn(Option<f64>) -> bool,
+) -> Vec<String> {
     let mut search = Search {
         path: Vec::new(),
-        among: None,
-        grads: Some(grads),
+        among,
+        grads,
         found: Vec::new(),
-        wanted: |sum: Option<f64>| sum.is_none_or(|sum| sum == 0.0),
+        wanted,
     };
     adapted.visit(&mut search);
-    search.found.iter().map(|path| place(adapted, path)).collect()
+    search.found
 }
 
 /// Name of a trained tensor in messages: a factor is named by its site, or by the first site of its group.
@@ -76,17 +71,16 @@ fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String 
     factor.unwrap_or_else(|| path.to_string())
 }
 
-/// Searches trained tensors by the sum of the absolute elements of the tensor or of its gradient.
-struct Search<'a, F> {
+/// See [`search`].
+struct Search<'a> {
     path: Vec<String>,
-    /// The tensors that are looked at; those that have a gradient if it is `None`.
     among: Option<&'a BTreeSet<String>>,
     grads: Option<&'a GradientsParams>,
     found: Vec<String>,
-    wanted: F,
+    wanted: fn(Option<f64>) -> bool,
 }
 
-impl<F: Fn(Option<f64>) -> bool> ModuleVisitor for Search<'_, F> {
+impl ModuleVisitor for Search<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
     }

@@ -1,5 +1,6 @@
 //! The training of one adapted model of any kind, through burn-train.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,6 +111,10 @@ impl Session<'_> {
         RunError::Failed(format!("{}: {message}", self.place))
     }
 
+    fn round(&self) -> &'static str {
+        round_name(self.settings.eval_steps.is_some())
+    }
+
     /// Trains `adapted` on `train` by `objective`, evaluated on `valid` after each round. Each of `devices`, on the first of
     /// which `adapted` is, takes a share of every batch. A folder with checkpoints of the
     /// same training goes on after the last one, with the numbers that the uncut one would have had.
@@ -159,7 +164,7 @@ impl Session<'_> {
             every: self.log_steps,
             steps,
             quiet: terminal,
-            round: round_name(self.settings.eval_steps.is_some()),
+            round: self.round(),
         };
         let metrics =
             MetricsFile::open(&log, self.interrupter.clone(), watch.clone(), clock.clone()).map_err(failed)?;
@@ -172,7 +177,7 @@ impl Session<'_> {
                 (train, valid),
                 devices,
                 (done, rounds),
-                (&checkpoints, metrics, &watch, &clock),
+                (&checkpoints, metrics, &watch, &clock, &tensors),
             )?;
         }
         let best = watch.best();
@@ -204,7 +209,7 @@ impl Session<'_> {
         })
     }
 
-    /// Runs the remaining rounds, given as (done, all).
+    /// Runs the remaining rounds, given as (done, all). `tensors`: the paths of those that are trained.
     fn launch<M, O, S>(
         &self,
         adapted: Adapted<M>,
@@ -212,14 +217,13 @@ impl Session<'_> {
         (train, valid): (S, Arc<dyn DataLoader<Step<O::Batch>>>),
         devices: &[Device],
         (done, rounds): (usize, usize),
-        (checkpoints, metrics, watch, clock): (&Path, MetricsFile, &SharedWatch, &Clock),
+        (checkpoints, metrics, watch, clock, tensors): (&Path, MetricsFile, &SharedWatch, &Clock, &BTreeSet<String>),
     ) -> Result<Adapted<M>, RunError>
     where
         M: Module + ModuleDisplay + Sync + 'static,
         O: Objective<M>,
         S: Source<Batch = O::Batch>,
     {
-        let tensors = trained(&adapted);
         let optimizer = adapted.optimizer(self.weight_decay as f32, None, |decay| {
             let config = AdamWConfig::new().with_epsilon(1e-8).with_beta_2(self.beta_2);
             config.with_weight_decay(decay).build()
@@ -288,12 +292,7 @@ impl Session<'_> {
         if done > 0 {
             training = training.checkpoint(done);
         }
-        let training = training.renderer(renderer(
-            terminal,
-            self.interrupter,
-            done,
-            round_name(self.settings.eval_steps.is_some()),
-        ));
+        let training = training.renderer(renderer(terminal, self.interrupter, done, self.round()));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
         closing.finish();
@@ -315,7 +314,7 @@ impl Session<'_> {
                 self.interrupter.reset();
             }
             let since = || {
-                let name = first_not_finite_of(&result.model.adapted, &tensors);
+                let name = first_not_finite_of(&result.model.adapted, tensors);
                 name.map(|name| format!("'{name}' is not either"))
             };
             let tensor = bad_tensor.or_else(since);
@@ -324,8 +323,12 @@ impl Session<'_> {
                 Some(name) => format!("the gradient of '{name}' is not finite at step {step}"),
                 None => format!("the loss is not a number at step {step}{tensor}"),
             };
+            let kept = match checkpoints::last_whole(checkpoints) {
+                Ok(Some(_)) => " (the last good checkpoint is kept)",
+                _ => "",
+            };
             return Err(RunError::Diverged(format!(
-                "{}: {found}; lower learning_rate (the last good checkpoint is kept)",
+                "{}: {found}; lower learning_rate{kept}",
                 self.place
             )));
         }

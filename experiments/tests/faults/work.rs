@@ -137,12 +137,10 @@ impl Work {
                 command.args(["--test-limit", "10", "--eval-batch-size", "2", "--max-new-tokens", "8"]);
             }
             Self::Finetune => {
-                if !examples.exists() {
-                    lines(
-                        &examples,
-                        |i| json!({"prompt": format!("Add {i} and 1."), "completion": (i + 1).to_string()}),
-                    );
-                }
+                lines(
+                    &examples,
+                    |i| json!({"prompt": format!("Add {i} and 1."), "completion": (i + 1).to_string()}),
+                );
                 command.args([
                     "finetune",
                     "--method",
@@ -158,12 +156,10 @@ impl Work {
                 command.arg("--train-file").arg(&examples);
             }
             Self::Classify => {
-                if !examples.exists() {
-                    lines(
-                        &examples,
-                        |i| json!({"text": format!("{} {i}", ["bad", "good"][i % 2]), "label": i % 2}),
-                    );
-                }
+                lines(
+                    &examples,
+                    |i| json!({"text": format!("{} {i}", ["bad", "good"][i % 2]), "label": i % 2}),
+                );
                 command.args([
                     "classify",
                     "--method",
@@ -311,8 +307,11 @@ fn without_times(bytes: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&value).unwrap()
 }
 
-/// A file of 24 examples.
+/// A file of 24 examples, unless it is there.
 fn lines(path: &Path, line: impl Fn(usize) -> Value) {
+    if path.exists() {
+        return;
+    }
     let text: String = (0..24).map(|index| format!("{}\n", line(index))).collect();
     std::fs::write(path, text).unwrap();
 }

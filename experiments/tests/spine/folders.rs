@@ -21,6 +21,26 @@ fn wait_for(path: &Path) {
     }
 }
 
+/// A run that is long enough to be interrupted.
+#[cfg(unix)]
+fn long_run<'a>(data: &'a Path, out: &'a str) -> Vec<&'a str> {
+    let data = data.to_str().unwrap();
+    let line = [
+        "vtab",
+        "--data",
+        data,
+        "--method",
+        "lora",
+        "--epochs",
+        "60",
+        "--batch-size",
+        "4",
+        "--out",
+        out,
+    ];
+    line.to_vec()
+}
+
 #[cfg(unix)]
 #[test]
 fn a_folder_is_one_run_s_and_data_may_move_but_not_change() {
@@ -29,18 +49,7 @@ fn a_folder_is_one_run_s_and_data_may_move_but_not_change() {
     make_task(&old, "halves", 8);
     let out = dir.path().join("run");
     let place = out.to_str().unwrap();
-    let args = [
-        "vtab",
-        "--data",
-        old.to_str().unwrap(),
-        "--method",
-        "lora",
-        "--epochs",
-        "60",
-        "--batch-size",
-        "4",
-    ];
-    let args = [&args[..], &["--out", place]].concat();
+    let args = long_run(&old, place);
     let first = start(&args);
     wait_for(&out.join("halves/lora/checkpoints/scheduler-2.bpk"));
     fails(&args, &["in use by process", "another --out"]);
@@ -66,6 +75,7 @@ fn a_folder_is_one_run_s_and_data_may_move_but_not_change() {
 }
 
 /// A folder of class folders, of `count` images each.
+#[cfg(unix)]
 fn make_classes(root: &Path, count: usize) {
     for (class, shade) in [("dark", 30), ("light", 220)] {
         std::fs::create_dir_all(root.join(class)).unwrap();
@@ -76,6 +86,7 @@ fn make_classes(root: &Path, count: usize) {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_folder_of_classes_that_was_renamed_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,19 +94,7 @@ fn a_folder_of_classes_that_was_renamed_goes_on() {
     make_classes(&old, 20);
     let out = dir.path().join("run");
     let place = out.to_str().unwrap();
-    let first = start(&[
-        "vtab",
-        "--data",
-        old.to_str().unwrap(),
-        "--method",
-        "lora",
-        "--epochs",
-        "60",
-        "--batch-size",
-        "4",
-        "--out",
-        place,
-    ]);
+    let first = start(&long_run(&old, place));
     wait_for(&out.join("old/lora/checkpoints/scheduler-2.bpk"));
     interrupt(first, "-INT");
     std::fs::rename(&old, &new).unwrap();

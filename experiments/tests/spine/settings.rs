@@ -129,6 +129,37 @@ fn flags_win_over_presets_and_set_over_both() {
     );
 }
 
+#[test]
+fn set_takes_lists_and_says_what_a_field_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "halves", 4);
+    let data = dir.path().to_str().unwrap();
+    let out = dir.path().join("run");
+    let fixed = [
+        "vtab",
+        "--data",
+        data,
+        "--method",
+        "lora",
+        "--dry-run",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let with = |more: &[&'static str]| [&fixed[..], more].concat();
+    succeeds(&with(&[
+        "--sweep",
+        "--set",
+        "lora.sweep_lr=1e-3,2e-3",
+        "--set",
+        "lora.target_modules=attn.proj,mlp.fc1",
+    ]));
+    fails(
+        &with(&["--set", "lora.r=x"]),
+        &["--set lora.r=x: ", "string \"x\"", "expected a whole number"],
+    );
+    fails(&with(&["--set", "lora.learning_rate=fast"]), &["expected a number"]);
+}
+
 fn shipped() -> String {
     format!("{}/../datasets/backbone", env!("CARGO_MANIFEST_DIR"))
 }

@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::error::{ConfigError, LabelsError};
+
 /// Kind of problem, transformers' `problem_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {

@@ -5,8 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
-use crate::error::TokenizerError;
-use crate::import::ImportError;
+use crate::error::{ImportError, TokenizerError};
 use crate::lm::{Layout, Side};
 use crate::tokens::Guarded;
 

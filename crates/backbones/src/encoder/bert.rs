@@ -9,11 +9,11 @@ use wegeft::{linear, linear_many};
 
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
-use super::head::{HeadConfig, Pool};
+use super::family::{Family, Size};
+use super::head_config::{HeadConfig, Pool};
 use super::hooks::Places;
 use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout};
-use super::model::{Body, Parts};
-use super::{Family, Size};
+use super::parts::Parts;
 use crate::error::ConfigError;
 use crate::lm::Layout;
 use crate::lm::activation::Activation;
@@ -24,7 +24,6 @@ pub(super) const FAMILY: Family = Family {
     model_types: &[("bert", "BertForSequenceClassification")],
     prefix: "bert",
     config,
-    build,
     sizes,
 };
 
@@ -146,15 +145,16 @@ impl Parts for Bert {
     }
 }
 
-pub(super) fn build(config: &EncoderConfig, device: &Device) -> Body {
+/// Randomly initialized.
+pub(super) fn build(config: &EncoderConfig, device: &Device) -> Bert {
     let (from, to) = (config.embedding_size(), config.d_model);
-    Body::Bert(Bert {
+    Bert {
         embeddings: Embeddings::new(config, false, device),
         embeddings_project: (from != to).then(|| dense(config, from, to, true, device)),
         encoder: Stack {
             layer: (0..config.depth).map(|_| Layer::new(config, device)).collect(),
         },
-    })
+    }
 }
 
 /// The fields that BERT, RoBERTa, ELECTRA and DeBERTa share; `default` is transformers' own of BERT's sizes.

@@ -11,12 +11,12 @@ use wegeft::{linear, linear_many};
 use super::attention::{Mask, Pass, mix};
 use super::bert;
 use super::config::EncoderConfig;
-use super::head::{HeadConfig, Pool};
+use super::family::{Family, Size};
+use super::head_config::{HeadConfig, Pool};
 use super::hooks::Places;
 use super::layers::{Embeddings, Intermediate, Output, WithOutput, dense, dropout, layer_norm, table};
-use super::model::{Body, Parts};
+use super::parts::Parts;
 use super::relative::{ConvConfig, Relative, RelativeConfig};
-use super::{Family, Size};
 use crate::error::ConfigError;
 use crate::layers::norm;
 use crate::lm::Layout;
@@ -28,7 +28,6 @@ pub(super) const FAMILY: Family = Family {
     model_types: &[("deberta-v2", "DebertaV2ForSequenceClassification")],
     prefix: "deberta",
     config,
-    build,
     sizes,
 };
 
@@ -270,10 +269,11 @@ fn real(layout: &Layout, dtype: DType, device: &Device) -> Option<Tensor<3>> {
         .then(|| Tensor::from_data(TensorData::new(values, shape), (device, dtype)))
 }
 
-fn build(config: &EncoderConfig, device: &Device) -> Body {
+/// Randomly initialized.
+pub(super) fn build(config: &EncoderConfig, device: &Device) -> Deberta {
     let d = config.d_model;
     let relative = config.relative.as_ref();
-    Body::Deberta(Deberta {
+    Deberta {
         embeddings: Embeddings::new(config, true, device),
         encoder: Stack {
             layer: (0..config.depth).map(|_| Layer::new(config, device)).collect(),
@@ -287,7 +287,7 @@ fn build(config: &EncoderConfig, device: &Device) -> Body {
             relative: config.relative.clone(),
             norm_eps: config.norm_eps,
         },
-    })
+    }
 }
 
 fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {

@@ -8,11 +8,11 @@ use wegeft::{linear, linear_add, linear_many};
 
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
-use super::head::{HeadConfig, Pool};
+use super::family::{Family, Size};
+use super::head_config::{HeadConfig, Pool};
 use super::hooks::Places;
 use super::layers::{Embeddings, activated, add_dropped, dense, dropout, layer_norm};
-use super::model::{Body, Parts};
-use super::{Family, Size};
+use super::parts::Parts;
 use crate::error::ConfigError;
 use crate::layers::norm;
 use crate::lm::Layout;
@@ -24,7 +24,6 @@ pub(super) const FAMILY: Family = Family {
     model_types: &[("distilbert", "DistilBertForSequenceClassification")],
     prefix: "distilbert",
     config,
-    build,
     sizes,
 };
 
@@ -164,13 +163,14 @@ impl Parts for DistilBert {
     }
 }
 
-fn build(config: &EncoderConfig, device: &Device) -> Body {
-    Body::DistilBert(DistilBert {
+/// Randomly initialized.
+pub(super) fn build(config: &EncoderConfig, device: &Device) -> DistilBert {
+    DistilBert {
         embeddings: Embeddings::new(config, false, device),
         transformer: Stack {
             layer: (0..config.depth).map(|_| Layer::new(config, device)).collect(),
         },
-    })
+    }
 }
 
 fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {

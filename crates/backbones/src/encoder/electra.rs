@@ -1,9 +1,9 @@
 //! ELECTRA's discriminator (Clark et al. 2020, arXiv 2003.10555): BERT with narrower embeddings and a head of its own.
 
-use super::Family;
 use super::bert;
 use super::config::EncoderConfig;
-use super::head::{HeadConfig, Pool};
+use super::family::Family;
+use super::head_config::{HeadConfig, Pool};
 use crate::error::ConfigError;
 use crate::lm::activation::Activation;
 use crate::lm::fields::Fields;
@@ -12,7 +12,6 @@ pub(super) const FAMILY: Family = Family {
     model_types: &[("electra", "ElectraForSequenceClassification")],
     prefix: "electra",
     config,
-    build: bert::build,
     sizes: bert::sizes,
 };
 

@@ -6,38 +6,12 @@ use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::attention::Pass;
-use super::bert::Bert;
 use super::config::EncoderConfig;
-use super::deberta::Deberta;
-use super::distilbert::DistilBert;
-use super::hooks::{LayerHooks, Place, Places};
-use super::modernbert::ModernBert;
-use super::{Family, family};
+use super::families::{Body, build, family};
+use super::family::Family;
+use super::hooks::{LayerHooks, Place};
+use super::parts::Parts;
 use crate::lm::Layout;
-
-/// What a family does by itself; [`Encoder`] does the rest.
-pub(crate) trait Parts {
-    fn pass(&self, layout: &Layout, _dtype: DType, _device: &Device) -> Pass {
-        Pass::new(layout)
-    }
-    fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3>;
-    fn layer(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3>;
-    /// [`Parts::layer`] for the first column alone, `[batch, 1, d_model]`: the others serve as keys and values.
-    fn layer_first(&self, index: usize, x: Tensor<3>, pass: &Pass, places: Places) -> Tensor<3>;
-    fn normed(&self, x: Tensor<3>) -> Tensor<3> {
-        x
-    }
-}
-
-/// The modules of the families.
-#[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // one per model and not moved about; Burn's derive takes no box
-pub(crate) enum Body {
-    Bert(Bert),
-    DistilBert(DistilBert),
-    Deberta(Deberta),
-    ModernBert(ModernBert),
-}
 
 /// A text encoder. Module paths are those of its checkpoint with a head
 /// (`bert.encoder.layer.0.attention.self.query`); its hooks are beside the checkpoint's modules (`bert.hooks.0.output`).
@@ -50,11 +24,18 @@ pub struct Encoder {
     family: &'static Family,
 }
 
+impl EncoderConfig {
+    /// A randomly initialized encoder: weights normal of σ `initializer_range`, biases zero, norms neutral.
+    pub fn init(&self, device: &Device) -> Encoder {
+        Encoder::new(self.clone(), device)
+    }
+}
+
 impl Encoder {
-    pub(super) fn new(config: EncoderConfig, device: &Device) -> Self {
+    fn new(config: EncoderConfig, device: &Device) -> Self {
         let family = family(&config.model_type).expect("a config names a family that is implemented");
         Self {
-            body: (family.build)(&config, device),
+            body: build(&config, device),
             hooks: (0..config.depth)
                 .map(|_| LayerHooks::new(config.d_model, device))
                 .collect(),

@@ -2,7 +2,6 @@
 //! in two of three layers.
 #![allow(non_snake_case)] // fields are the checkpoint's names
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{DType, Device, Int, Tensor};
@@ -10,11 +9,12 @@ use wegeft::{ActivationSpace, embedding, linear, linear_add};
 
 use super::attention::{Mask, Pass, attend};
 use super::config::EncoderConfig;
-use super::head::{HeadConfig, Pool};
+use super::family::{Family, Size};
+use super::head_config::{HeadConfig, Pool};
 use super::hooks::Places;
 use super::layers::{add_dropped, dense, dropout, table};
-use super::model::{Body, Parts};
-use super::{Family, Size};
+use super::modern_config::ModernConfig;
+use super::parts::Parts;
 use crate::error::ConfigError;
 use crate::layers::norm;
 use crate::lm::Layout;
@@ -27,32 +27,8 @@ pub(super) const FAMILY: Family = Family {
     model_types: &[("modernbert", "ModernBertForSequenceClassification")],
     prefix: "model",
     config,
-    build,
     sizes,
 };
-
-/// What ModernBERT has by itself.
-#[derive(Config, Debug, PartialEq)]
-pub struct ModernConfig {
-    /// For each layer whether its attention is local.
-    pub local: Vec<bool>,
-    /// How far a token sees to each side in a local layer.
-    pub reach: usize,
-    /// Rotary embedding of global layers.
-    pub global_rope: RopeConfig,
-    /// Rotary embedding of local layers.
-    pub local_rope: RopeConfig,
-    /// Attention's layers have a bias.
-    pub attention_bias: bool,
-    /// The MLP's layers have a bias.
-    pub mlp_bias: bool,
-    /// Norms have a bias.
-    pub norm_bias: bool,
-    /// In training, dropout probability after the embedding.
-    pub embedding_dropout: f64,
-    /// In training, dropout probability inside the MLP.
-    pub mlp_dropout: f64,
-}
 
 /// Embedding, layers and last norm.
 #[derive(Module, Debug)]
@@ -246,10 +222,11 @@ fn layer_norm(config: &EncoderConfig, modern: &ModernConfig, device: &Device) ->
         .init(device)
 }
 
-fn build(config: &EncoderConfig, device: &Device) -> Body {
+/// Randomly initialized.
+pub(super) fn build(config: &EncoderConfig, device: &Device) -> ModernBert {
     let modern = config.modern.as_ref().expect("a ModernBERT has its own settings");
     let layers = 0..config.depth;
-    Body::ModernBert(ModernBert {
+    ModernBert {
         embeddings: Embeddings {
             tok_embeddings: table(config, config.vocab_size, config.d_model, device),
             norm: layer_norm(config, modern, device),
@@ -260,7 +237,7 @@ fn build(config: &EncoderConfig, device: &Device) -> Body {
         reads: ActivationSpace,
         norm_eps: config.norm_eps,
         modern: modern.clone(),
-    })
+    }
 }
 
 fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {

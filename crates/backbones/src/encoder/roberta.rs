@@ -1,10 +1,10 @@
 //! RoBERTa (Liu et al. 2019, arXiv 1907.11692) and XLM-RoBERTa (Conneau et al. 2019, arXiv 1911.02116): BERT whose
 //! positions count from behind the padding token, with a head of its own.
 
-use super::Family;
 use super::bert;
 use super::config::EncoderConfig;
-use super::head::{HeadConfig, Pool};
+use super::family::Family;
+use super::head_config::{HeadConfig, Pool};
 use crate::error::ConfigError;
 use crate::lm::fields::Fields;
 
@@ -16,7 +16,6 @@ pub(super) const FAMILY: Family = Family {
     ],
     prefix: "roberta",
     config,
-    build: bert::build,
     sizes: bert::sizes,
 };
 

@@ -9,10 +9,12 @@ use wegeft::storage::{Stored, Tensors, collect};
 
 use super::family::{Family, unwrapped};
 use super::read::Files;
-use super::rename::Source;
-use super::{ImportError, names, timm};
-use crate::preprocess::Normalization;
-use crate::vit::{HeadPool, Vit, VitConfig};
+use super::rename::{self, Source};
+use super::two_heads::two_heads;
+use super::{names, timm};
+use crate::error::ImportError;
+use crate::normalization::Normalization;
+use crate::vit::{Vit, VitConfig};
 
 /// The files that a model was read from, and which of their tensors became which of the model's.
 #[derive(Debug, Clone)]
@@ -129,6 +131,7 @@ impl Layout {
     /// All tensors of the files, without wrappers in their names, with those of `ours` in place of the old ones.
     fn restored(&self, ours: &Tensors, config: &VitConfig) -> Result<Tensors, String> {
         let mut tensors = self.files.read_floats().map_err(|e| e.to_string())?;
+        let wrapped = rename::wrapped(&tensors, self.family)?;
         for (name, tensor) in ours {
             let sources = self.sources.get(name).map_or(&[][..], Vec::as_slice);
             let mut written = 0;
@@ -162,7 +165,7 @@ impl Layout {
         }
         Ok(tensors
             .into_iter()
-            .map(|(name, tensor)| (unwrapped(&name).to_string(), tensor))
+            .map(|(name, tensor)| (unwrapped(&wrapped.without(&name)).to_string(), tensor))
             .collect())
     }
 
@@ -217,37 +220,6 @@ impl Layout {
                 .collect(),
         }
     }
-}
-
-/// The two heads, called `names`, of a distilled model: the mean of their logits is what the one head gives.
-pub(super) fn two_heads(head: Tensors, config: &VitConfig, names: [&str; 2]) -> Tensors {
-    let mut heads = Tensors::new();
-    for (name, tensor) in head {
-        let kind = name.trim_start_matches("head.").to_string();
-        let halves = match (config.head_pool, kind.as_str()) {
-            (Some(HeadPool::ClsDist), "weight") => halves(&tensor),
-            _ => [tensor.clone(), tensor],
-        };
-        for (name, half) in names.iter().zip(halves) {
-            heads.insert(format!("{name}.{kind}"), half);
-        }
-    }
-    heads
-}
-
-/// The left and the right half of the columns, each times 2.
-fn halves(tensor: &Stored) -> [Stored; 2] {
-    let columns = tensor.shape[1] / 2;
-    [0, 1].map(|half| Stored {
-        shape: vec![tensor.shape[0], columns],
-        values: (tensor.values.chunks_exact(2 * columns))
-            .flat_map(|row| {
-                row[half * columns..(half + 1) * columns]
-                    .iter()
-                    .map(|value| 2.0 * value)
-            })
-            .collect(),
-    })
 }
 
 /// As many columns of zeros beside the columns.

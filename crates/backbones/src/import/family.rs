@@ -2,7 +2,18 @@
 
 use serde_json::Value;
 
-use super::Normalization;
+use crate::normalization::Normalization;
+
+/// Ends of the name of the weight that embeds patches, in all families.
+pub(super) const ANCHORS: [&str; 4] = [
+    "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.weight",
+    "embeddings.patch_embeddings.weight",
+    "embeddings.patch_embedding.weight",
+];
+
+/// The prefixes under which models with a head keep the one without.
+pub(super) const BASES: [&str; 5] = ["dinov2_with_registers.", "vision_model.", "dinov2.", "deit.", "vit."];
 
 /// Who wrote a checkpoint, and so its names and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +64,17 @@ impl Family {
 
     /// False for tensors that no forward pass of the vision transformer reads: text towers, pretraining heads.
     pub(super) fn reads(self, name: &str) -> bool {
-        let name = unwrapped(name);
+        let last = |part: &&str| {
+            name.strip_suffix(*part)
+                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        };
         let skipped = match self {
             Self::Clip | Self::Siglip => {
                 name.contains("text_")
                     || name.contains("position_ids")
-                    || matches!(name, "logit_scale" | "logit_bias" | "visual_projection.weight")
+                    || ["logit_scale", "logit_bias", "visual_projection.weight"]
+                        .iter()
+                        .any(last)
             }
             _ => false,
         };

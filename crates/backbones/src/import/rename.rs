@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use wegeft::storage::{Stored, Tensors};
 
-use super::family::{Family, unwrapped};
+use super::family::{ANCHORS, BASES, Family, unwrapped};
+use crate::wrapped::{Wrapped, unmerged};
 
 /// Parts of names, replaced in this order.
 const PARTS: [(&str, &str); 27] = [
@@ -140,8 +141,9 @@ pub(super) fn rename(tensors: Tensors, family: Family, zero: impl Fn(&str, usize
     let mut renamed = Renamed::default();
     let mut fused: BTreeMap<String, Vec<Option<(String, Stored)>>> = BTreeMap::new();
     let gated = tensors.keys().any(|name| has_part(name, "mlp.gate_proj"));
+    let wrapped = wrapped(&tensors, family)?;
     for (theirs, tensor) in tensors {
-        match ours(&theirs, family) {
+        match ours(&wrapped.without(&theirs), family) {
             Ours::Part { name, index, of } if of == 3 || gated => {
                 let parts = fused.entry(name.clone()).or_insert_with(|| vec![None; of]);
                 if parts[index].replace((theirs, tensor)).is_some() {
@@ -161,6 +163,21 @@ pub(super) fn rename(tensors: Tensors, family: Family, zero: impl Fn(&str, usize
         renamed.add_fused(name, parts, &zero)?;
     }
     Ok(renamed)
+}
+
+/// What stands before the names of `tensors`.
+///
+/// # Errors
+/// Tensors of two models, or of an adapter that is not merged.
+pub(super) fn wrapped(tensors: &Tensors, family: Family) -> Result<Wrapped, String> {
+    let names = || tensors.keys().map(String::as_str);
+    if let Some(message) = unmerged(names()) {
+        return Err(message);
+    }
+    let bases: &[&str] = if family == Family::Timm { &[] } else { &BASES };
+    Wrapped::find(names(), &ANCHORS, bases).map_err(|[one, other]| {
+        format!("the tensors of '{one}…' and of '{other}…' are two vision transformers; keep one of them")
+    })
 }
 
 impl Renamed {
@@ -266,7 +283,7 @@ impl Renamed {
 
 fn short(name: &str, family: Family) -> String {
     let mut short = name;
-    for prefix in ["vit.", "deit.", "dinov2.", "dinov2_with_registers.", "vision_model."] {
+    for prefix in BASES {
         short = unwrapped(short.strip_prefix(prefix).unwrap_or(short));
     }
     let block = short.strip_prefix("layer.").or_else(|| short.strip_prefix("layers."));

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use wegeft::storage::Tensors;
 
 use super::declared::{Declared, activation, flag, number, positive, sides};
-use super::export::two_heads;
+use super::two_heads::two_heads;
+use crate::normalization::Normalization;
 use crate::pos_embed::Resample;
-use crate::preprocess::Normalization;
 use crate::vit::{Activation, HeadPool, Pool, Positions, VitConfig};
 
 /// All architectures of the modules `vision_transformer` and `deit` of timm 1.0.31 (timm_models.py reads them from timm), and

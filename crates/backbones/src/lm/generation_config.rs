@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::ConfigError;
-use crate::import::{ImportError, read_json};
+use crate::error::{ConfigError, ImportError};
+use crate::json::read_json;
 
 /// Special tokens and sampling settings of a model. What generation_config.json leaves out of the tokens is
 /// config.json's.

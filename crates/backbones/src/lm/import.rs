@@ -17,8 +17,8 @@ use super::family::Family;
 use super::generation_config::GenerationConfig;
 use super::precision::Precision;
 use super::shards::{Entry, Shards};
-use crate::error::UnknownName;
-use crate::import::{ImportError, read_json};
+use crate::error::{ImportError, UnknownName};
+use crate::json::read_json;
 
 /// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. On flex, products read them
 /// as they are; it is for frozen weights only.

@@ -4,8 +4,7 @@ use std::str::FromStr;
 
 use burn::tensor::{DType, Device};
 
-use crate::error::UnknownName;
-use crate::import::ImportError;
+use crate::error::{ImportError, UnknownName};
 
 /// Type of the weights in memory. Computed with is f32 on flex, which reads weights of half precision as they are, and
 /// the same type elsewhere.

@@ -13,6 +13,7 @@ use wegeft::AdapterError;
 use wegeft::pickle::{self, Pickled};
 
 use super::precision::Precision;
+use crate::wrapped::{Wrapped, unmerged};
 
 /// Name of the file of a checkpoint that is one file.
 pub(crate) const SINGLE: &str = "model.safetensors";
@@ -22,6 +23,27 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const TORCH: &str = "pytorch_model.bin";
 /// Name of the file that says which of its shards holds which tensor.
 pub(crate) const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+/// Ends of the name of the embedding of words.
+const EMBEDDINGS: [&str; 4] = [
+    "embed_tokens.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "tok_embeddings.weight",
+];
+/// What the models' own names have before that; the longer ones first.
+const BASES: [&str; 11] = [
+    "model.language_model.",
+    "language_model.model.",
+    "distilbert.embeddings.",
+    "roberta.embeddings.",
+    "electra.embeddings.",
+    "deberta.embeddings.",
+    "bert.embeddings.",
+    "model.embeddings.",
+    "transformer.",
+    "embeddings.",
+    "model.",
+];
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
 /// Bytes of a header at most, as in safetensors itself.
@@ -66,7 +88,23 @@ impl Shards {
                 false => shards.add(path)?,
             }
         }
+        shards.unwrap()?;
         Ok(shards)
+    }
+
+    /// Takes away what stands before the names of all tensors. Names of several embeddings of words stay as they are.
+    fn unwrap(&mut self) -> Result<(), AdapterError> {
+        let names = || self.tensors.keys().map(String::as_str);
+        if let Some(message) = unmerged(names()) {
+            return Err(file_error(self.path(), message));
+        }
+        let wrapped = Wrapped::find(names(), &EMBEDDINGS, &BASES).unwrap_or_default();
+        let bare: BTreeSet<String> = names().map(|name| wrapped.without(name)).collect();
+        if bare.len() == self.tensors.len() {
+            let tensors = std::mem::take(&mut self.tensors).into_iter();
+            self.tensors = tensors.map(|(name, entry)| (wrapped.without(&name), entry)).collect();
+        }
+        Ok(())
     }
 
     fn add_pickled(&mut self, path: PathBuf) -> Result<(), AdapterError> {

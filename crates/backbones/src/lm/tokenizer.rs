@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::chat_template::templates::ChatTemplates;
-use crate::error::TokenizerError;
-use crate::import::{ImportError, read_json};
+use crate::error::{ImportError, TokenizerError};
+use crate::json::read_json;
 use crate::tokens::Guarded;
 
 /// A tokenizer in Hugging Face's format.
@@ -49,7 +49,7 @@ const NAMED: [&str; 7] = [
 
 impl LmTokenizer {
     /// Reads tokenizer.json of `folder`, and where they are there tokenizer_config.json, special_tokens_map.json,
-    /// added_tokens.json, chat_template.jinja and additional_chat_templates.
+    /// added_tokens.json, chat_template.jinja, additional_chat_templates and chat_template.json.
     ///
     /// # Errors
     /// A file that is missing or malformed.

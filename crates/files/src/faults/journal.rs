@@ -80,7 +80,7 @@ pub(crate) fn before_removal(path: &Path) {
 /// The names in `folder` are on the disk.
 pub(crate) fn folder_synced(folder: &Path) {
     let Some(mut changes) = changes() else { return };
-    let here = |path: &Path| crate::replace::folder_of(path) == folder;
+    let here = |path: &Path| crate::path::folder_of(path) == folder;
     let mut at = 0;
     while at < changes.len() {
         let done = match &changes[at] {

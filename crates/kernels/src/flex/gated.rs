@@ -12,7 +12,7 @@ use super::math::exp_of_negative;
 use super::memory::{par_fill, par_fill_many};
 use super::simd::simd;
 use super::{tensor, values};
-use crate::gated::Gate;
+use crate::gate::Gate;
 
 /// Elements per task.
 const CHUNK: usize = 1 << 13;

@@ -20,6 +20,15 @@ use crate::tensor::cast;
 use crate::weights::Weights;
 
 const FIELD: &str = "trainable_token_indices";
+/// Name of a layer's adapter on disk where the rows stand beside a method, with a dot.
+const HOLDER: &str = "token_adapter.";
+/// Name of the rows on disk.
+const ROWS: &str = "trainable_tokens_delta";
+
+/// The layer whose rows, trained beside a method, are stored under `key`.
+pub(crate) fn layer_of_rows(key: &str) -> Option<&str> {
+    key.strip_suffix(ROWS)?.strip_suffix(HOLDER)?.strip_suffix('.')
+}
 
 /// The rows; their indices are a field of the targets.
 #[derive(Debug, Clone)]
@@ -83,7 +92,7 @@ impl TokenRows {
     pub(crate) fn new(indices: TokenIndices) -> Self {
         Self {
             indices,
-            holder: "token_adapter.",
+            holder: HOLDER,
         }
     }
 
@@ -183,7 +192,7 @@ impl Method for TokenRows {
         let tokens = self.of(&group.module()).len();
         let spec = Spec::new(
             "rows",
-            format!("{}trainable_tokens_delta", self.holder),
+            format!("{}{ROWS}", self.holder),
             [tokens, table(group.site()).1],
         );
         vec![spec.without_decay()]
@@ -207,6 +216,7 @@ impl Method for TokenRows {
             rows: factors.matrix("rows"),
             indices: self.of(&group.module()).to_vec(),
             of_table: group.site().kind == SiteKind::Embedding,
+            beside: !self.holder.is_empty(),
         })
     }
 }
@@ -232,6 +242,8 @@ struct BoundTokens {
     indices: Vec<usize>,
     /// False for a linear layer, whose columns in Burn are these rows.
     of_table: bool,
+    /// True if the rows stand beside a method.
+    beside: bool,
 }
 
 impl Edit for BoundTokens {
@@ -246,6 +258,10 @@ impl Edit for BoundTokens {
         weight
             .zeros_like()
             .select_assign(dim, ids, change, IndexingUpdateOp::Add)
+    }
+
+    fn beside_a_method(&self) -> bool {
+        self.beside
     }
 
     fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {

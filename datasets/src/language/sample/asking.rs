@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 
 use super::claims::Claim;
 use super::facts::NAMES;
+use super::parts::{capital, pick};
 use super::reading::aside;
-use super::text::{capital, pick};
 use crate::language::Template;
 
 /// Words for false and for true.

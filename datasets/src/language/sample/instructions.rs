@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::facts::{KINDS, with_article};
-use super::text::{capital, equation, pick};
+use super::parts::{capital, equation, pick};
 use crate::language::Example;
 
 /// What a response must be like. Beyond it the wording is free, and the case, but for [`Rule::Lower`].

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod commonsense;
 pub mod facts;
 pub mod instructions;
+mod parts;
 pub mod programs;
 mod reading;
 pub mod text;

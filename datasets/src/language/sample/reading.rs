@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::facts::{COUNTED, NAMES};
-use super::text::{equation, fact, pick, posed};
+use super::parts::{equation, fact, pick, posed};
 
 /// Somebody and what they had.
 struct Owner {

@@ -6,9 +6,9 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::facts::{COUNTED, KINDS, Kind, NAMES, USES, with_article};
+use super::facts::{COUNTED, NAMES, USES, with_article};
+use super::parts::{capital, equation, fact, kind, pick, posed};
 use super::{asking, reading};
-use crate::language::Template;
 
 /// Document number `index` of the stream of `seed`.
 pub fn document(seed: u64, index: u64) -> String {
@@ -33,33 +33,6 @@ pub fn document(seed: u64, index: u64) -> String {
 fn several(rng: &mut StdRng, count: usize, make: fn(&mut StdRng) -> String) -> String {
     let parts: Vec<String> = (0..count).map(|_| make(rng)).collect();
     parts.join(" ")
-}
-
-fn kind(rng: &mut StdRng) -> &'static Kind {
-    &KINDS[rng.random_range(0..KINDS.len())]
-}
-
-pub(super) fn pick<'a>(rng: &mut StdRng, words: &[&'a str]) -> &'a str {
-    words[rng.random_range(0..words.len())]
-}
-
-pub(super) fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| {
-        first.to_uppercase().collect::<String>() + letters.as_str()
-    })
-}
-
-pub(super) fn fact(rng: &mut StdRng) -> String {
-    let kind = kind(rng);
-    let member = pick(rng, &kind.members);
-    let thing = with_article(member);
-    match rng.random_range(0..4) {
-        0 => format!("{} is {}.", capital(&thing), kind.name),
-        1 => format!("{} {}.", capital(&thing), kind.property),
-        2 => format!("{} {}.", capital(kind.name), kind.property),
-        _ => format!("The {member} is {}, so it {}.", kind.name, kind.property),
-    }
 }
 
 fn usage(rng: &mut StdRng) -> String {
@@ -109,24 +82,6 @@ fn phrase(rng: &mut StdRng) -> String {
         2 => format!("{name} gives away the {things} and has none left."),
         3 => format!("Then {name} has boxes with {things} in each box."),
         _ => pick(rng, &PHRASES).to_string(),
-    }
-}
-
-/// An equation and its result.
-pub(super) fn equation(rng: &mut StdRng) -> (u32, char, u32, u32) {
-    match rng.random_range(0..5) {
-        0 | 1 => {
-            let (a, b) = (rng.random_range(1..=24), rng.random_range(1..=20));
-            (a, '+', b, a + b)
-        }
-        2 | 3 => {
-            let (b, rest) = (rng.random_range(1..=22), rng.random_range(0..=20));
-            (b + rest, '-', b, rest)
-        }
-        _ => {
-            let (a, b) = (rng.random_range(1..=9), rng.random_range(1..=9));
-            (a, '*', b, a * b)
-        }
     }
 }
 
@@ -183,16 +138,6 @@ fn instruction(rng: &mut StdRng) -> String {
         }
     };
     posed(rng, &task, &response)
-}
-
-/// `task` in one of the templates, and the response to it.
-pub(super) fn posed(rng: &mut StdRng, task: &str, response: &str) -> String {
-    let template = if rng.random_bool(0.7) {
-        Template::Alpaca
-    } else {
-        Template::Plain
-    };
-    template.prompt(task, "") + response
 }
 
 #[cfg(test)]

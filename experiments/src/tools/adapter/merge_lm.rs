@@ -41,7 +41,29 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
             files::copy(&from, &to).map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
         }
     }
+    templates(&opened.folder.join(TEMPLATES), &out.join(TEMPLATES))?;
     show(&report, out)
+}
+
+/// Folder of a model's further chat templates.
+const TEMPLATES: &str = "additional_chat_templates";
+
+/// Copies the templates in the folder `from`, if it is there.
+fn templates(from: &Path, to: &Path) -> Result<(), String> {
+    let Ok(entries) = std::fs::read_dir(from) else {
+        return Ok(());
+    };
+    let failed = |from: &Path, e: &dyn std::fmt::Display| format!("cannot copy {}: {e}", from.display());
+    for entry in entries {
+        let path = entry.map_err(|e| failed(from, &e))?.path();
+        if path.is_file()
+            && let (Some("jinja"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_name())
+        {
+            std::fs::create_dir_all(to).map_err(|e| failed(&path, &e))?;
+            files::copy(&path, &to.join(name)).map_err(|e| failed(&path, &e))?;
+        }
+    }
+    Ok(())
 }
 
 /// config.json of the merged model: the backbone's, with the new type of the weights. For Gemma 3 with images, only the

@@ -22,9 +22,6 @@ use crate::run::memory::{device_mb, peak_rss_mb};
 use clock::Times;
 use products::Product;
 
-/// Workloads without `--workload`.
-const DEFAULT_WORKLOADS: [&str; 3] = ["vit-s-forward", "vit-s-step", "adapter"];
-
 /// Default number of images per pass.
 const BATCH: usize = 8;
 
@@ -41,10 +38,10 @@ const BATCH: usize = 8;
 #[command(version)]
 pub struct Args {
     /// Workloads.
-    #[arg(long, value_delimiter = ',', default_values_t = DEFAULT_WORKLOADS.map(String::from))]
+    #[arg(long, value_delimiter = ',', default_value = "vit-s-forward,vit-s-step,adapter")]
     pub workload: Vec<String>,
     /// Methods.
-    #[arg(long, value_delimiter = ',', default_values_t = ["frozen", "lora", "wegeft"].map(String::from))]
+    #[arg(long, value_delimiter = ',', default_value = "frozen,lora,wegeft")]
     pub method: Vec<String>,
     /// Images or rows of 197 tokens (by default 8), or texts (by default 4 for -step, otherwise 1).
     #[arg(long)]

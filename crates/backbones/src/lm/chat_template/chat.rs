@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, Value, ValueOrKwargs};
+use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use serde_json::{Map, Value as Json};
 
 use super::error::ChatError;
 use super::limits::{self, Budget, watched};
-use super::{python, tags, values};
+use super::{filters, globals, methods, python, tags, values};
 use crate::lm::tokenizer::LmTokenizer;
 
 /// What a template is given. Messages, tools and documents are JSON objects in the layout of transformers: a message has
@@ -70,7 +70,7 @@ impl Chat {
             let mut environment = environment()?;
             for name in names.iter().flatten() {
                 if environment.get_template(name).is_err() {
-                    let source = tags::replaced(limits::checked(templates.source(name))?);
+                    let source = limits::checked(templates.source(name))?;
                     let added = environment.add_template_owned(name.clone(), source);
                     added.map_err(failed)?;
                 }
@@ -157,23 +157,17 @@ fn environment() -> Result<Environment<'static>, ChatError> {
     environment.set_syntax(syntax.map_err(failed)?);
     environment.set_debug(false);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_formatter(|out, _state, value| python::write(value, out));
-    environment.set_unknown_method_callback(python::method);
+    environment.set_formatter(|out, state, value| python::write(state, value, out));
+    environment.set_unknown_method_callback(methods::method);
     environment.add_function("raise_exception", |message: Value| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, python::string(message)?))
     });
     environment.add_function(tags::KEPT, |state: &State, value: Value| tags::kept(state, value));
-    // What no prompt needs, and what writes without fuel.
-    environment.remove_filter("pprint");
+    // Jinja has none, and it writes without fuel.
     environment.remove_global("debug");
     environment.add_function("strftime_now", python::strftime_now);
-    environment.add_filter("string", python::string);
-    environment.add_filter(
-        "tojson",
-        |state: &mut State, value: Value, options: Rest<ValueOrKwargs>| {
-            python::tojson(state, &value, &options.into_values())
-        },
-    );
+    globals::add(&mut environment);
+    filters::add(&mut environment);
     environment.add_filter(tags::GENERATION, |text: String| format!("{OPENS}{text}{CLOSES}"));
     Ok(environment)
 }

@@ -4,14 +4,14 @@ use std::io;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use minijinja::State;
-use minijinja::value::Value;
 use minijinja::{Error, ErrorKind};
 use regex::Regex;
 use serde_json::Value as Json;
 
 use super::chat::Conversation;
 use super::error::ChatError;
+use super::source::rewritten;
+use super::tags;
 use super::templates::LONGEST;
 use crate::watch::{self, Limits, Unfinished};
 
@@ -31,8 +31,8 @@ const MEMORY_PER_BYTE: u64 = 64;
 /// Operators at most, whatever stands in texts included: each may be a level of the compiler's recursion.
 const OPERATORS: usize = 30_000;
 
-/// A template within the limits on its length and depth.
-pub(super) fn checked(source: &str) -> Result<&str, ChatError> {
+/// A template within the limits on its length and depth, in the engine's syntax, its tags as the engine knows them.
+pub(super) fn checked(source: &str) -> Result<String, ChatError> {
     if source.len() > LONGEST {
         let length = source.len();
         return Err(ChatError::Limit(format!(
@@ -42,7 +42,7 @@ pub(super) fn checked(source: &str) -> Result<&str, ChatError> {
     if operators(source) > OPERATORS {
         return Err(ChatError::Limit(format!("it has more than {OPERATORS} operators")));
     }
-    Ok(source)
+    Ok(tags::replaced(&rewritten(source)))
 }
 
 fn operators(source: &str) -> usize {
@@ -142,39 +142,6 @@ pub(super) fn date_format(format: &str) -> Result<&str, Error> {
             ),
         )),
         false => Ok(format),
-    }
-}
-
-/// Digits of a width or precision of `str.format` at most.
-const WIDTH_DIGITS: usize = 4;
-
-/// Pays for what `'{:100}'.format(…)` may write beyond its arguments, which the engine does not count before it is there.
-pub(super) fn pay_for_format(state: &State, text: &str, arguments: &[Value]) -> Result<(), Error> {
-    static NUMBERS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[0-9]+").expect("a valid pattern"));
-    let mut bytes = text.len() as u64;
-    for number in NUMBERS.find_iter(text) {
-        let digits = number.as_str().trim_start_matches('0');
-        if digits.len() > WIDTH_DIGITS {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                format!(
-                    "format with the number {number}; expected at most {WIDTH_DIGITS} digits",
-                    number = shown(digits)
-                ),
-            ));
-        }
-        bytes += digits.parse::<u64>().unwrap_or(0);
-    }
-    let given = arguments.iter().filter_map(Value::as_str).map(|text| text.len() as u64);
-    let fields = text.matches('{').count() as u64;
-    let longest = given.max().unwrap_or(0);
-    state.consume_fuel((bytes + fields.saturating_mul(longest)) / 64)
-}
-
-fn shown(digits: &str) -> String {
-    match digits.len() > 20 {
-        true => format!("{}…", &digits[..20]),
-        false => digits.to_string(),
     }
 }
 

@@ -3,14 +3,28 @@
 //! A template is a stranger's program: it runs under limits on its size, its depth, its work, its time, its memory and what
 //! it writes.
 
+mod arguments;
+mod characters;
 mod chat;
+mod dumps;
 mod error;
+mod escape;
+mod escapes;
+mod filters;
+mod globals;
 mod limits;
+mod methods;
+mod percent;
+mod pretty;
 mod python;
+mod source;
+mod str_format;
 mod tags;
 mod targets;
 pub(crate) mod templates;
+mod tokens;
 mod values;
+mod wrap;
 
 pub use chat::{Chat, Conversation, Rendered, prompt};
 pub use error::ChatError;

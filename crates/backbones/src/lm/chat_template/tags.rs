@@ -7,6 +7,7 @@ use minijinja::value::{ObjectRepr, Tuple, Value};
 use minijinja::{Error, ErrorKind, State};
 use regex::{Captures, Regex};
 
+use super::globals;
 use super::values::Ordered;
 
 /// Name of the filter that marks what `generation` tags enclose.
@@ -99,32 +100,21 @@ fn end_of_tag(tag: &str, end: &str) -> Option<usize> {
 /// A value that a namespace may hold: of some depth and size, without a namespace in it, its items there and not to be
 /// worked out at each look.
 pub(super) fn kept(state: &State, value: Value) -> Result<Value, Error> {
-    let Some(object) = value.as_object() else {
-        return Ok(value);
-    };
     let mut seen = 0;
-    let there = object.downcast_ref::<Vec<Value>>().is_some() || object.downcast_ref::<Tuple>().is_some();
-    let list = matches!(object.repr(), ObjectRepr::Seq | ObjectRepr::Iterable);
-    let value = match list && !there {
-        true => {
-            let items: Vec<Value> = value.try_iter()?.take(MOST_VALUES + 1).collect();
-            Value::from(items)
-        }
-        false => value,
-    };
-    let counted = count(&value, 0, &mut seen);
+    let kept = solid(value, 0, &mut seen);
     state.consume_fuel((seen / VALUES_PER_FUEL) as u64)?;
-    counted.map(|()| value)
+    kept
 }
 
-fn count(value: &Value, depth: usize, seen: &mut usize) -> Result<(), Error> {
+/// `value`, what is worked out at each look as a list.
+fn solid(value: Value, depth: usize, seen: &mut usize) -> Result<Value, Error> {
     let wrong = |message: String| Err(Error::new(ErrorKind::InvalidOperation, message));
     *seen += 1;
     if *seen > MOST_VALUES {
         return Err(Error::from(ErrorKind::OutOfFuel));
     }
     let Some(object) = value.as_object() else {
-        return Ok(());
+        return Ok(value);
     };
     if object.type_name() == namespace_type() {
         return wrong("a namespace is put into a namespace".into());
@@ -132,18 +122,31 @@ fn count(value: &Value, depth: usize, seen: &mut usize) -> Result<(), Error> {
     if depth > DEEPEST {
         return wrong(format!("a value of more than {DEEPEST} lists within each other"));
     }
+    // What messages and tools are made of does not grow, nor does a range.
+    if object.downcast_ref::<Ordered>().is_some() || globals::range_repr(&value).is_some() {
+        return Ok(value);
+    }
+    let tuple = object.downcast_ref::<Tuple>().is_some();
     match object.repr() {
-        // What messages and tools are made of does not grow.
-        _ if object.downcast_ref::<Ordered>().is_some() => Ok(()),
         ObjectRepr::Map => {
+            let mut pairs = Vec::new();
             for key in value.try_iter()? {
-                count(&key, depth + 1, seen)?;
-                count(&value.get_item(&key)?, depth + 1, seen)?;
+                let item = value.get_item(&key)?;
+                pairs.push((solid(key, depth + 1, seen)?, solid(item, depth + 1, seen)?));
             }
-            Ok(())
+            Ok(Value::from_pairs(pairs))
         }
-        ObjectRepr::Seq | ObjectRepr::Iterable => value.try_iter()?.try_for_each(|item| count(&item, depth + 1, seen)),
-        _ => Ok(()),
+        ObjectRepr::Seq | ObjectRepr::Iterable => {
+            let mut items = Vec::new();
+            for item in value.try_iter()? {
+                items.push(solid(item, depth + 1, seen)?);
+            }
+            Ok(match tuple {
+                true => Value::from(Tuple::from(items)),
+                false => Value::from(items),
+            })
+        }
+        _ => Ok(value),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::ChatError;
-use crate::import::ImportError;
+use crate::error::ImportError;
 
 /// Templates by name; a lone one is called `default`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,10 +24,10 @@ impl ChatTemplates {
     }
 
     /// The files of `folder`, or else `field`, which is tokenizer_config.json's `chat_template`: a text, or several with
-    /// their names.
+    /// their names; or else the file of a processor, chat_template.json.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file that cannot be read, or is no JSON.
     pub(crate) fn load(folder: &Path, field: Option<&Value>) -> Result<Self, ImportError> {
         let mut named = BTreeMap::new();
         let own = folder.join("chat_template.jinja");
@@ -45,7 +45,28 @@ impl ChatTemplates {
         if !named.is_empty() {
             return Ok(Self(named));
         }
-        Ok(match field {
+        let given = Self::of(field);
+        let processor = folder.join("chat_template.json");
+        if !given.is_empty() || !processor.is_file() {
+            return Ok(given);
+        }
+        let json: Value = serde_json::from_str(&read(&processor)?).map_err(|e| ImportError::Config {
+            path: processor.clone(),
+            message: format!("no JSON ({e})"),
+        })?;
+        let templates = Self::of(json.get("chat_template"));
+        match templates.is_empty() {
+            false => Ok(templates),
+            true => Err(ImportError::Config {
+                path: processor,
+                message: "no text or named texts under chat_template; mend or remove it".into(),
+            }),
+        }
+    }
+
+    /// A text, or several with their names.
+    fn of(field: Option<&Value>) -> Self {
+        match field {
             Some(Value::String(text)) => Self::one(text.clone()),
             Some(Value::Array(list)) => {
                 let text = |entry: &Value, field: &str| Some(entry.get(field)?.as_str()?.to_string());
@@ -60,7 +81,7 @@ impl ChatTemplates {
                 Self(named.iter().filter_map(text).collect())
             }
             _ => Self::default(),
-        })
+        }
     }
 
     /// True without any template.

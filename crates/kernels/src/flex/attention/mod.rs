@@ -15,7 +15,7 @@ use burn::tensor::{Shape, Tensor};
 
 use super::heads::{Heads, row_contiguous};
 use super::tensor;
-use crate::attention::AttentionOptions;
+use crate::attention_options::AttentionOptions;
 use tiles::{Inputs, Problem};
 
 /// See [`crate::attention()`].

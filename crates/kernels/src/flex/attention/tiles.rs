@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::attention::{AttentionOptions, Visible};
+use crate::attention_options::{AttentionOptions, Visible};
 use crate::flex::gemm::{Cores, product};
 use crate::flex::heads::Heads;
 use crate::flex::math::tanh;

@@ -6,14 +6,14 @@ use image::imageops::{self, FilterType};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::size::SIZE;
 use crate::images::{Images, Task};
 use crate::resize::Resize;
-use crate::sample::SIZE;
 
 const PHOTOS: [&[u8]; 3] = [
-    include_bytes!("../sample/brick.png"),
-    include_bytes!("../sample/grass.png"),
-    include_bytes!("../sample/gravel.png"),
+    include_bytes!("../../sample/brick.png"),
+    include_bytes!("../../sample/grass.png"),
+    include_bytes!("../../sample/gravel.png"),
 ];
 const SCALES: [u32; 3] = [1, 2, 4];
 const BORDER: u32 = 320;

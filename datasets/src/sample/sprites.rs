@@ -5,9 +5,9 @@
 use rand::rngs::StdRng;
 use rand::{SeedableRng, seq::index};
 
+use super::size::SIZE;
 use crate::images::{Images, Task};
 use crate::resize::Resize;
-use crate::sample::SIZE;
 
 const SHAPES: usize = 3;
 const SCALES: usize = 6;

@@ -1,10 +1,10 @@
 //! The UCI handwritten digits (natural): see sample/SOURCES.md.
 
+use super::size::SIZE;
 use crate::images::{Images, Task};
 use crate::resize::Resize;
-use crate::sample::SIZE;
 
-const RECORDS: &[u8] = include_bytes!("../sample/digits.bin");
+const RECORDS: &[u8] = include_bytes!("../../sample/digits.bin");
 const SIDE: usize = 8;
 
 /// The first 800 digits are for training, the next 200 for validation, the other 797 for testing.
