@@ -88,6 +88,11 @@ impl Client {
         }
     }
 
+    /// Bytes that are to come in a window of time.
+    pub fn least(&self) -> u64 {
+        (self.rate.bytes as f64 * self.rate.window.as_secs_f64()) as u64
+    }
+
     /// Starts to count what comes.
     pub fn pace(&self) -> Pace {
         Pace::new(self.rate)

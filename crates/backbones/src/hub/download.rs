@@ -154,6 +154,7 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
     let mut incoming = Incoming {
         pace: client.pace(),
         slow: 0,
+        silent: false,
     };
     loop {
         let have = length(&mut out).map_err(|error| cached(&error))?;
@@ -168,6 +169,15 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
                 None => return Err(error),
             }
             continue;
+        }
+        // A server that sends a little and falls silent is given one more try.
+        if let FetchError::Stalled(_) = error {
+            let now = length(&mut out).map_err(|error| cached(&error))?;
+            let little = now > have && now - have < client.least();
+            if little && std::mem::replace(&mut incoming.silent, true) {
+                return Err(error);
+            }
+            incoming.silent &= little;
         }
         // What is wrong is thrown away, whether it lay here or came.
         let wrong = matches!(error, FetchError::Size { .. } | FetchError::Checksum { .. });
@@ -203,6 +213,8 @@ struct Incoming {
     pace: Pace,
     /// Windows of time in a row in which too little came.
     slow: u32,
+    /// The last connection brought little before it fell silent.
+    silent: bool,
 }
 
 impl Incoming {

@@ -580,6 +580,25 @@ fn a_server_that_says_nothing_is_not_waited_for() {
 }
 
 #[test]
+fn a_server_that_sends_a_little_each_time_and_falls_silent_is_not_waited_for() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::new(|request, _| {
+        let reply = Reply::good(request, &weights());
+        let stall = (!request.is_question()).then_some((1000, Duration::from_secs(20)));
+        Reply { stall, ..reply }
+    });
+    let hub = Hub {
+        timeout: Duration::from_millis(500),
+        ..hub(&server.address, cache.path())
+    };
+    let start = Instant::now();
+    let error = reason(fetch(&hub, "model.safetensors"));
+    assert!(matches!(error, FetchError::Stalled(_)), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
 fn a_slow_server_is_continued() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::new(|request, _| {
