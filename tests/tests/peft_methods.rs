@@ -11,9 +11,8 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use serde_json::Value;
-use wegeft::methods::adalora::{AdaLoraConfig, RankAllocator};
 use wegeft::storage::{CONFIG_FILE, Stored, Tensors, WEIGHTS_FILE, read_tensors, write_tensors};
-use wegeft::{Adapted, read_config};
+use wegeft::{AdaLoraConfig, Adapted, RankAllocator, read_config};
 
 /// What make_methods.py and make_tuners.py wrote, each into a folder of its own; their cases have different names.
 const FOLDERS: [&str; 2] = ["methods", "tuners"];

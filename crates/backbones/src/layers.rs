@@ -1,11 +1,11 @@
-//! Burn's layers through the fused operations of `kernels`, where `wegeft` has them not.
+//! Burn's layers computed with the fused operations of `kernels`, for layers that `wegeft` does not cover.
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 use wegeft::Bound;
 
-/// `layer.forward(x)` over the last dimension, `[.., d_model]` to the same. `epsilon` is the layer's own, which Burn
-/// does not show.
+/// `layer.forward(x)` over the last dimension, `[.., d_model]` to the same. `epsilon` is the layer's own, which Burn keeps
+/// private.
 pub fn norm<const D: usize>(layer: &LayerNorm, epsilon: f64, x: Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
     let beta = layer.beta.as_ref().map(|beta| beta.val().cast(dtype));

@@ -1,5 +1,5 @@
 //! Pretrained models for fine-tuning: vision transformers, language models under [`lm`], text encoders under [`encoder`],
-//! and classifiers of texts under [`classify`]. One model, one file; module names are the checkpoint's.
+//! and classifiers of texts under [`classify`]. Each model is one file; module names are the checkpoint's.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,5 +1,5 @@
 //! WeGeFT on a causal decoder block whose q, k and v share one generator, and the adapter exported for PEFT:
-//! `cargo run -p wegeft --example decoder_block --features flex`.
+//! `cargo run -p wegeft --example decoder_block`.
 
 use burn::module::Module;
 use burn::nn::attention::generate_autoregressive_mask;

@@ -1,4 +1,4 @@
-//! Prints the method table of the README: every method's parameters on ViT-B/16 and LLaMA-2 7B, from their shapes alone.
+//! Prints the parameter counts of the table in docs/methods.md: every method on ViT-B/16 and LLaMA-2 7B, from their shapes alone.
 //! `cargo run -p wegeft --example methods`
 
 use wegeft::site::Site;

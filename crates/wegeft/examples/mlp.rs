@@ -1,4 +1,4 @@
-//! Adapts a Burn model that knows nothing of adapters: `cargo run -p wegeft --example mlp --features flex`.
+//! Adapts a Burn model that knows nothing of adapters: `cargo run -p wegeft --example mlp`.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

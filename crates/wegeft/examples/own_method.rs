@@ -1,4 +1,4 @@
-//! A method of one's own, with all that the library does for its own: targets, training, files, merging.
+//! A method of your own, with everything that the library does for its built-in methods: targets, training, files, merging.
 //! `cargo run -p wegeft --example own_method`.
 
 use std::sync::Arc;

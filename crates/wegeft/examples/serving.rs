@@ -1,5 +1,5 @@
 //! Two adapters on one frozen model, switched, and side by side in one batch:
-//! `cargo run -p wegeft --example serving --features flex`.
+//! `cargo run -p wegeft --example serving`.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

@@ -11,7 +11,12 @@ pub(crate) const CONTAINER: &str = "wegeft::ActivationSpace";
 /// is in no record.
 ///
 /// Most adapters do not need it: what they change is in the weight and the bias, wherever these are read. A `lora_bias` on a layer
-/// without a bias can be added in activation space only, so it is refused for layers that a model does not declare.
+/// without a bias is added to the layer's output, which only [`linear`](crate::linear) does, so it is refused for layers that a
+/// model does not declare.
+///
+/// # Panics
+/// A declaration is a promise about the model's own code, which nothing can check before that code runs. If a layer with such a
+/// `lora_bias` is called with `Linear::forward` all the same, that call panics with the layer's name.
 ///
 /// ```
 /// use burn::module::Module;

@@ -127,7 +127,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 
     /// The model with every site bound to its factors, for one forward pass: handles only, a few microseconds
-    /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this model.
+    /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this adapted
+    /// model.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -178,14 +179,16 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 }
 
 impl AdapterConfig {
-    /// Adapts `model`: freezes it, makes the bank on the model's device.
+    /// Adapts `model`: freezes it and makes the bank on the model's device.
     ///
     /// # Errors
-    /// A target that matches nothing or cannot be adapted, an impossible rank, different d_in in one group, a
-    /// `modules_to_save` that names no module, or a PEFT setting that is supported only in adapters that are loaded.
+    /// A target that matches nothing or cannot be adapted, an impossible rank, a group whose sites differ in a size that they
+    /// must share, a `modules_to_save` that names no module, a quantized or tied weight that would be trained in full, or a PEFT
+    /// setting that is supported only in adapters that are loaded.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         unsupported::check_fresh(&self.extra)?;
         self.method.check_fresh()?;
+        self.targets.check_fresh()?;
         let adapted = self.adapt(model)?;
         match self.unmatched_patterns(&adapted)?.first() {
             None => Ok(adapted),
@@ -221,7 +224,7 @@ impl AdapterConfig {
         Ok(adapted.with_warnings(warnings))
     }
 
-    /// The keys of `rank_pattern` and `alpha_pattern` that match nothing, by field.
+    /// The names in the method's settings that match none of the adapted modules, by field.
     fn unmatched_patterns<M: Module + ModuleDisplay>(
         &self,
         adapted: &Adapted<M>,
@@ -345,7 +348,7 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
                 model,
                 bank: bank.fork(device),
             },
-            // Of this one's model they are no copies.
+            // They are copies of the other device's model, not of this one.
             replicas: Replicas::default(),
             ..self
         }
@@ -379,7 +382,7 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        // What is shown moves with every fork: the copies of the rest stay right.
+        // A mapper changes only what is visible, and that moves with every fork: the copies of the rest stay valid.
         Self {
             parts: self.parts.map(&mut Only::new(&self.shown, mapper)),
             ..self

@@ -153,7 +153,7 @@ impl Bank {
         &self.plan.groups
     }
 
-    /// Identity and spec of every factor, in the order in which the bank is visited.
+    /// Id and spec of every factor, in the order in which the bank is visited.
     pub fn specs(&self) -> impl Iterator<Item = (ParamId, &Spec)> {
         self.factors.iter().chain([&self.shared]).flat_map(Factors::specs)
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::method::{Method, Reader, settings};
 use crate::methods::METHODS;
-use crate::targets::{Fused, TargetModules, Targets};
+use crate::targets::{Fused, TargetModules, Targets, TokenIndices};
 
 /// A whole adapter: the method and what it acts on.
 #[derive(Debug, Clone)]
@@ -130,6 +130,25 @@ impl AdapterConfig {
     /// Only these layers.
     pub fn with_layers_to_transform(mut self, layers: impl IntoIterator<Item = usize>) -> Self {
         self.targets.layers_to_transform = Some(layers.into_iter().collect());
+        self
+    }
+
+    /// Parameters to adapt by their own names or name endings, such as the stacked weights of experts,
+    /// `mlp.experts.gate_up_proj` of `[experts, d_in, d_out]`.
+    pub fn with_target_parameters<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.targets.target_parameters = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tokens whose rows of an embedding are trained in full, beside the method.
+    pub fn with_trainable_tokens(mut self, tokens: TokenIndices) -> Self {
+        self.targets.trainable_token_indices = Some(tokens);
+        self
+    }
+
+    /// Whether all places of a tied weight get the same edit (PEFT's `ensure_weight_tying`).
+    pub fn with_weight_tying(mut self, ensure: bool) -> Self {
+        self.targets.ensure_weight_tying = ensure;
         self
     }
 

@@ -54,10 +54,7 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
     fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
         let frozen = weight.clone().select(0, ids.clone());
         let change = match self.low_rank(weight.clone()) {
-            Some(LowRank { a, b, scale }) => {
-                let code = a.select(1, ids).transpose().mul_scalar(scale);
-                code.matmul(b.transpose())
-            }
+            Some(residual) => residual.rows(ids),
             None => self.residual(weight).select(0, ids),
         };
         let dtype = frozen.dtype();
@@ -83,6 +80,12 @@ pub trait Edit: Any + fmt::Debug + Send + Sync {
     /// [`Edit::activation`] in a model that knows where `prompts` begin and end, for methods that edit only some tokens of each.
     fn activation_in(&self, x: Tensor<3>, _prompts: &Prompts) -> Tensor<3> {
         self.activation(x)
+    }
+
+    /// Number of examples in the batch, for an edit that treats them differently: the first dimension of the site's input must
+    /// equal it. `None` for all other edits.
+    fn batch(&self) -> Option<usize> {
+        None
     }
 
     /// Number of tokens that [`Edit::activation`] adds.
@@ -191,6 +194,20 @@ impl Bound {
     /// The factors that the edit was made from.
     pub fn factors(&self) -> &Factors {
         &self.factors
+    }
+
+    /// Checks the first dimension of an input `[first, .., d_in]` of a site in a mixed batch.
+    ///
+    /// # Panics
+    /// If it is not the number of adapter names that `bind_rows` was given.
+    pub(crate) fn check_batch(&self, first: usize) {
+        if let Some(batch) = self.edit().batch() {
+            assert!(
+                first == batch,
+                "bind_rows was given {batch} adapter names, but the first dimension of a layer's input is {first}; give one name \
+                 per example of the batch"
+            );
+        }
     }
 
     /// The parameter with the edit written into it: a weight or a vector, without dropout.

@@ -14,6 +14,7 @@ pub fn embedding(layer: &Embedding, ids: Tensor<2, Int>) -> Tensor<3> {
         return layer.forward(ids);
     };
     let [batch, tokens] = ids.dims();
+    bound.check_batch(batch);
     let rows = bound
         .edit()
         .rows(ids.reshape([batch * tokens]), dequantized(layer.weight.base()));

@@ -18,7 +18,7 @@ pub enum AdapterError {
         /// The nearest module names of the model.
         nearest: String,
     },
-    /// A target pattern all of whose matches are excluded by another field.
+    /// A target pattern of which another field excludes every match.
     #[error("target_modules: every module that '{pattern}' matches is excluded by {field}")]
     LeftOut {
         /// The pattern as configured.
@@ -47,7 +47,7 @@ pub enum AdapterError {
         name: &'static str,
     },
     /// A weight of a kind that the method cannot adapt.
-    #[error("{method} cannot adapt '{site}' (kind {kind:?}); exclude it or use LoRA")]
+    #[error("{method} cannot adapt '{site}', which is {kind}; exclude it, or use LoRA")]
     NotTaken {
         /// Name of the method.
         method: String,
@@ -58,7 +58,7 @@ pub enum AdapterError {
     },
     /// A target that no method can adapt.
     #[error(
-        "target '{site}' (from pattern '{pattern}') belongs to a {kind} and has shape {shape:?}; adapters act on rank-2 weights, kernels of Conv1d and Conv2d, and target_parameters"
+        "target '{site}' (from pattern '{pattern}') belongs to a {kind} and has shape {shape:?}; adapters act on rank-2 weights, kernels of Conv1d and Conv2d, and 3-D weights that target_parameters names"
     )]
     NotAMatrix {
         /// The pattern as configured.
@@ -119,14 +119,16 @@ pub enum AdapterError {
         message: String,
     },
     /// A quantized weight that would be trained in full.
-    #[error("'{path}' is quantized, so it cannot be trained in full; remove it from modules_to_save, or adapt it")]
+    #[error(
+        "'{path}' is quantized, so neither modules_to_save nor full fine-tuning can train it; adapt it, or load it as a float"
+    )]
     Quantized {
         /// Path of the parameter.
         path: String,
     },
     /// A tied weight (one weight in two places of the model) that would be trained in full.
     #[error(
-        "'{path}' and '{other}' are tied: an optimizer would update only one of them; remove both from modules_to_save"
+        "'{path}' and '{other}' are one tied weight, of which an optimizer would update only one place, so neither modules_to_save nor full fine-tuning can train it; adapt it instead, or give each place a parameter of its own"
     )]
     Tied {
         /// Path of the parameter.

@@ -114,26 +114,26 @@ impl Spec {
         }
     }
 
-    /// The file holds the transpose.
+    /// Makes the file hold the transpose.
     pub fn transposed(mut self) -> Self {
         self.transposed = true;
         self
     }
 
-    /// It is saved but not trained.
+    /// Makes it saved but not trained.
     pub fn frozen(mut self) -> Self {
         self.trained = false;
         self
     }
 
-    /// It is neither trained nor saved, because it can be recomputed.
+    /// Makes it neither trained nor saved, for a factor that can be recomputed.
     pub fn constant(mut self) -> Self {
         self.trained = false;
         self.saved = false;
         self
     }
 
-    /// It takes no weight decay.
+    /// Exempts it from weight decay.
     pub fn without_decay(mut self) -> Self {
         self.decays = false;
         self
@@ -233,6 +233,9 @@ pub struct Factors {
 
 impl Factors {
     /// Factors that start as their specs say.
+    ///
+    /// # Panics
+    /// A spec whose shape does not have one to four dimensions.
     pub fn draw(specs: Vec<Spec>, device: &Device) -> Self {
         let factor = |spec: Spec| Factor {
             value: spec.draw(device),

@@ -14,7 +14,7 @@ pub enum Sharing {
     /// One group per projection type and size, across all layers: the paper's setting.
     #[default]
     Kind,
-    /// One group for all sites (they need equal d_in).
+    /// One group for all sites, which need equal d_in (on WeGeFT's output side, equal d_out).
     All,
     /// Each site is a group of its own.
     Site,

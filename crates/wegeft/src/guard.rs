@@ -18,7 +18,8 @@ pub struct Panicked {
     pub message: String,
 }
 
-/// The result of `work`.
+/// The result of `work`. The first call installs a panic hook that prints nothing for guarded work, and otherwise calls the hook
+/// that was there.
 ///
 /// # Errors
 /// A panic in `work`, which is not printed.

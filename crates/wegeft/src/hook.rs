@@ -35,15 +35,22 @@ impl Hook {
     /// `x`, `[batch, tokens, d_model]`, edited if an adapter is bound here. VPT changes the number of tokens.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {
-            Some(bound) => bound.edit().activation(x),
+            Some(bound) => {
+                bound.check_batch(x.dims()[0]);
+                bound.edit().activation(x)
+            }
             None => x,
         }
     }
 
-    /// [`Hook::forward`] for a model that knows where in each row its `prompts` begin and end.
+    /// [`Hook::forward`] for a model that knows where in each row its `prompts` begin and end, so that methods that edit the first
+    /// and last tokens (ReFT) count within each prompt.
     pub fn forward_in(&self, x: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {
-            Some(bound) => bound.edit().activation_in(x, prompts),
+            Some(bound) => {
+                bound.check_batch(x.dims()[0]);
+                bound.edit().activation_in(x, prompts)
+            }
             None => x,
         }
     }

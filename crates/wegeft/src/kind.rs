@@ -1,5 +1,7 @@
 //! The kinds of sites.
 
+use std::fmt;
+
 /// What a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -19,4 +21,19 @@ pub enum SiteKind {
     Hook,
     /// A place for virtual tokens.
     Tokens,
+}
+
+/// With its article, as messages use it.
+impl fmt::Display for SiteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Matrix => "a weight matrix",
+            Self::Embedding => "an embedding",
+            Self::Conv => "the kernel of a convolution",
+            Self::Experts => "the weights of experts",
+            Self::Vector => "a vector",
+            Self::Hook => "a hook",
+            Self::Tokens => "a place for virtual tokens",
+        })
+    }
 }

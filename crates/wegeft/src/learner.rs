@@ -115,7 +115,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-/// Callbacks around each optimizer step, as AdaLoRA's [`RankAllocator`](crate::methods::adalora::RankAllocator) needs them.
+/// Callbacks around each optimizer step, as AdaLoRA's [`RankAllocator`](crate::RankAllocator) needs them.
 /// They are not called when one learner trains on several devices.
 pub trait Around<M: Module + ModuleDisplay>: Send + Sync {
     /// Called before the step, with the model and the gradients.

@@ -1,4 +1,50 @@
-//! Parameter-efficient fine-tuning of Burn modules: WeGeFT and the other methods in [`methods`].
+//! Parameter-efficient fine-tuning of [Burn](https://burn.dev) modules. The weights of a model stay frozen; a few small tensors
+//! beside them, the factors of an adapter, are trained. Adapters are saved in Hugging Face PEFT's file format and can be merged
+//! into the weights.
+//!
+//! # Methods
+//!
+//! M: the adapter merges into the weights. L: it exports as LoRA, which other tools read.
+//!
+//! | method | settings | | when to use it |
+//! | --- | --- | --- | --- |
+//! | WeGeFT | [`WegeftConfig`] | M L | few parameters: all layers of a kind share one pair of factors |
+//! | LoRA, rsLoRA, LoRA+, LoRA-FA, PiSSA, OLoRA | [`LoraConfig`] | M L | the standard; each layer has its own factors |
+//! | DoRA | [`LoraConfig::with_dora`] | M | trains magnitude and direction separately; slower than LoRA |
+//! | AdaLoRA | [`AdaLoraConfig`], [`RankAllocator`] | M L | moves rank to the layers that need it |
+//! | LoHa, LoKr | [`LohaConfig`], [`LokrConfig`] | M L | a higher rank than LoRA's with the same number of parameters |
+//! | HiRA | [`HiraConfig`] | M | a high-rank residual, where the weight has a high rank |
+//! | OFT, BOFT | [`OftConfig`], [`BoftConfig`] | M | rotations only: angles between neurons are preserved |
+//! | MiSS | [`MissConfig`] | M L | one matrix per layer, cheap products (the variant `bat`: no L) |
+//! | VeRA | [`VeraConfig`] | M L | small files: only the scales of fixed random factors are trained |
+//! | IA3 | [`Ia3Config`] | M | very few parameters: one scale per channel |
+//! | LoReFT, DiReFT | [`ReftConfig`] | | edits hidden states of some tokens instead of weights |
+//! | Houlsby's and Pfeiffer's adapters | [`BottleneckConfig`] | | a small network in each block |
+//! | BitFit, LayerNorm tuning | [`BitfitConfig`], [`LayerNormConfig`] | M | only biases, or only norms |
+//! | VPT | [`VptConfig`] | | trained tokens among the patches of an image |
+//! | prompt tuning, prefix tuning | [`PromptTuningConfig`], [`PrefixTuningConfig`] | | trained tokens before a text |
+//! | rows of an embedding | [`TrainableTokensConfig`] | M | new tokens of a vocabulary; also [beside any method](AdapterConfig::with_trainable_tokens) |
+//! | linear probing, full fine-tuning | [`LinearProbingConfig`], [`FullConfig`] | | baselines |
+//! | your own | [`Method`] | | one type with two traits; everything else is derived |
+//!
+//! Each method's module under [`methods`] gives its equations and sources.
+//!
+//! # Features
+//!
+//! No feature is enabled by default; a library leaves the backend to its user.
+//!
+//! | feature | |
+//! | --- | --- |
+//! | `flex` | Burn's CPU backend with the fused operations of `wegeft-kernels`. With `burn/flex` alone everything works, but slower; a warning says so |
+//! | `ndarray`, `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm` | Burn's other backends |
+//! | `train` | burn-train's `Learner`: `Adapted` has the steps of its backbone |
+//!
+//! # Examples
+//!
+//! In the folder `examples`; in the repository, `cargo run -p wegeft --example NAME` runs one: `mlp` (a model of your own), `transformer_encoder` (Burn's
+//! encoder, names of targets, save and load), `cnn` (convolutions), `decoder_block` (activation space), `learner` (burn-train with
+//! its dashboard), `peft_adapter` (an adapter that PEFT wrote), `methods` (parameter counts), `own_method`, `serving` (several
+//! adapters, mixed in one batch), `qlora` (4-bit weights).
 //!
 //! # Adapt
 //!
@@ -53,7 +99,8 @@
 //! An unchanged model reads the edited weight through `Param::val()`. It is composed once per `bind()`, costs a dense weight and
 //! in training a dense weight gradient, and works for any module, including Burn's attention and recurrent layers. A model
 //! that calls the functions in the last column works in activation space: same results, without these costs. Dropout works
-//! either way: in activation space with a mask per row, through weights with one per forward pass.
+//! either way: in activation space with a mask per row, through weights with one per forward pass. Dropout on a layer's input does
+//! not act on embeddings, which have no such input; in PEFT it does not either.
 //!
 //! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
 //! can be adapted but not trained in full. The only parameter of a [`Hook`], whose length is the hook's width, is not a
@@ -167,6 +214,7 @@ mod export;
 mod factors;
 mod foreign;
 mod group;
+#[doc(hidden)] // for wegeft-backbones
 pub mod guard;
 mod hook;
 mod json;
@@ -187,6 +235,7 @@ mod parts;
 mod patterns;
 pub mod pickle;
 mod prompts;
+mod rank_allocator;
 mod replicas;
 mod rows;
 mod select;
@@ -220,6 +269,8 @@ pub use linear::{linear, linear_add, linear_many};
 pub use low_rank::LowRank;
 pub use merge::{MergeReport, Recovery, UnmergeReport, WeightChange};
 pub use method::{Method, Reader, read, settings};
+pub use methods::generator::GeneratorConfig;
+pub use methods::lora_init::LoraInit;
 pub use methods::wegeft::{Side, ZeroFactor};
 pub use methods::{
     AdaLoraConfig, BitfitConfig, BoftConfig, BottleneckConfig, FullConfig, HiraConfig, Ia3Config, LayerNormConfig,
@@ -228,6 +279,7 @@ pub use methods::{
 };
 pub use patterns::{Ordered, Patterns};
 pub use prompts::Prompts;
+pub use rank_allocator::RankAllocator;
 pub use site::{Places, Site, SiteKind};
 pub use storage::{AdapterFiles, read_config, read_config_with};
 pub use summary::{GroupSummary, Summary};

@@ -10,19 +10,31 @@ use crate::tensor::{affine, dequantized};
 ///
 /// `x`: `[.., d_in]`, of any rank from 2; result `[.., d_out]`. The frozen weight gets no gradient and is never
 /// copied. On Burn's CPU backend the product, the edit and the bias are a single pass.
+///
+/// # Panics
+/// `x` does not fit the layer; after [`Adapters::bind_rows`](crate::Adapters::bind_rows), a batch of another size than the number
+/// of adapter names.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let shape = x.dims();
+    check_batch(layer, &shape);
     shaped(apply(layer, rows(x), None), shape)
 }
 
-/// `residual + linear(layer, x)`, in the same pass. `residual`: `[.., d_out]`.
+/// `residual + linear(layer, x)`, in the same pass. `residual` and result: `[.., d_out]`.
+///
+/// # Panics
+/// As [`linear`]; also if `residual` does not have the shape of the result.
 pub fn linear_add<const D: usize>(layer: &Linear, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
     let shape = x.dims();
+    check_batch(layer, &shape);
     shaped(apply(layer, rows(x), Some(rows(residual))), shape)
 }
 
-/// [`linear`] for several layers with the same input `x`, such as q, k and v: layers that share an input-side generator also
-/// share the edited input.
+/// [`linear`] for several layers with the same input `x`, such as q, k and v: WeGeFT's edit of the input is computed once for all
+/// layers of one group. Results are in the order of `layers`.
+///
+/// # Panics
+/// As [`linear`].
 pub fn linear_many<const D: usize, const N: usize>(layers: [&Linear; N], x: Tensor<D>) -> [Tensor<D>; N] {
     let bound = layers.map(|layer| layer.weight.reparameterization::<Bound>());
     let first = bound[0].map(Bound::edit);
@@ -71,6 +83,19 @@ fn with_bias(
     match residual {
         Some(residual) => residual + out,
         None => out,
+    }
+}
+
+/// Checks that the input of a layer in a mixed batch has one example per adapter name. A matrix may be `[batch·tokens, d_in]`:
+/// whether its rows are a multiple of the batch is checked where they are divided.
+fn check_batch(layer: &Linear, shape: &[usize]) {
+    if shape.len() == 2 {
+        return;
+    }
+    let weight = layer.weight.reparameterization::<Bound>();
+    let bias = layer.bias.as_ref().and_then(|bias| bias.reparameterization::<Bound>());
+    for bound in [weight, bias].into_iter().flatten() {
+        bound.check_batch(shape[0]);
     }
 }
 

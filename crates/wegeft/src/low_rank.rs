@@ -1,6 +1,6 @@
 //! A residual as LoRA stores it, whatever method it came from.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 use crate::tensor::cast;
 
@@ -24,6 +24,12 @@ impl LowRank {
             .matmul(self.a.transpose())
             .mul_scalar(self.scale);
         cast(code.matmul(self.b.transpose()), dtype)
+    }
+
+    /// Rows `ids` (`[n]`) of the residual of an embedding's table, `[n, d_model]`. Its d_in is the vocabulary.
+    pub(crate) fn rows(self, ids: Tensor<1, Int>) -> Tensor<2> {
+        let code = self.a.select(1, ids).transpose().mul_scalar(self.scale);
+        code.matmul(self.b.transpose())
     }
 
     /// The dense residual in Burn's layout, `[d_in, d_out]`.

@@ -80,7 +80,7 @@ pub struct UnmergeReport {
 }
 
 impl UnmergeReport {
-    /// Largest error left over all weights.
+    /// Largest [`Recovery::left`] of all weights.
     pub fn left(&self) -> f64 {
         self.recovered.iter().map(|weight| weight.left).fold(0.0, f64::max)
     }

@@ -13,18 +13,18 @@ use crate::rows;
 use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// The backbone bound for one forward pass over a batch whose row `i` uses the adapter `names[i]` (`"__base__"`: none).
+    /// The backbone bound for one forward pass over a batch whose example `i` uses the adapter `names[i]` (`"__base__"`: none).
     /// The model must call [`crate::linear`] for its adapted layers, and the first dimension of their inputs must be the
-    /// batch, as in `[batch, tokens, d_model]`. Each row goes through its own adapter, including heads and other linear
-    /// layers trained in full.
+    /// batch, as in `[batch, tokens, d_model]`, or all tokens of all examples, `[batch·tokens, d_model]`. Each example goes
+    /// through its own adapter, including heads and other linear layers trained in full.
     ///
     /// # Errors
     /// An unknown name, an empty batch, an adapter that trains or edits something other than linear layers, such as norms, or
     /// prompts of different lengths.
     ///
     /// # Panics
-    /// The forward pass panics if an adapted layer gets another number of rows, or is called by `Linear::forward`, which can
-    /// use one weight only.
+    /// The forward pass panics if the input of an adapted layer has another number of examples, or if the layer is called by
+    /// `Linear::forward`, which can use only one weight.
     pub fn bind_rows(&self, names: &[&str]) -> Result<M, AdapterError> {
         let mut distinct: Vec<(&str, Vec<usize>)> = Vec::new();
         for (row, name) in names.iter().enumerate() {
@@ -36,7 +36,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         if distinct.is_empty() {
             return Err(AdapterError::Adapter {
                 name: String::new(),
-                message: "a mixed batch needs one adapter name per row".to_string(),
+                message: "a mixed batch needs one adapter name per example".to_string(),
             });
         }
         let mut shares = Vec::new();

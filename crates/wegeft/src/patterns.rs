@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::error::AdapterError;
 use crate::group::Group;
 use crate::json::null_as_default;
-use crate::site::{Regex, regex};
+use crate::site::{Regex, kind, name_matches, regex};
 
 /// A map from names that keeps the order of the file, or of insertion.
 #[derive(Debug, Clone, PartialEq)]
@@ -177,7 +177,7 @@ impl Patterns {
     }
 }
 
-/// The keys of `fields`, a config's, that set ranks or alphas and match none of `modules`, by field.
+/// What names none of `modules` in `fields`, a method's settings: keys that set ranks or alphas, and feed-forward layers; by field.
 ///
 /// # Errors
 /// A key that is not a valid regular expression.
@@ -186,6 +186,12 @@ pub(crate) fn unmatched(
     modules: &[String],
 ) -> Result<Vec<(&'static str, String)>, AdapterError> {
     let mut unmatched = Vec::new();
+    let names_of = |field: &str| fields.get(field).and_then(Value::as_array).into_iter().flatten();
+    for name in names_of("feedforward_modules").filter_map(Value::as_str) {
+        if !modules.iter().any(|module| name_matches(module, name)) {
+            unmatched.push(("feedforward_modules", name.to_string()));
+        }
+    }
     for field in ["rank_pattern", "alpha_pattern"] {
         let keys = fields.get(field).and_then(Value::as_object).into_iter().flatten();
         let keys: Ordered<()> = keys
@@ -206,6 +212,21 @@ pub(crate) fn unmatched(
         }
     }
     Ok(unmatched)
+}
+
+/// `pattern` for modules that `rename` gives other names. One that is a name with escaped dots and `\d+` for each layer number is
+/// renamed as that name in layer 0; any other is given to `rename` as it is.
+pub(crate) fn renamed(pattern: &str, rename: &dyn Fn(&str) -> String) -> String {
+    let (body, end) = match pattern.strip_suffix('$') {
+        Some(body) => (body, "$"),
+        None => (pattern, ""),
+    };
+    let escaped = |name: &str| regex::escape(&kind(name)).replace(r"\*", r"\d+");
+    let name = body.replace(r"\d+", "0").replace(r"\.", ".");
+    match body.contains('\\') && escaped(&name) == body {
+        true => format!("{}{end}", escaped(&rename(&name))),
+        false => rename(pattern),
+    }
 }
 
 /// A key and its value.

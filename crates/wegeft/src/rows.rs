@@ -70,7 +70,7 @@ pub(crate) fn own<const D: usize>(param: Param<Tensor<D>>) -> Bound {
 }
 
 impl BoundRows {
-    /// `change` of the rows of every adapter, in the batch's order. `x`: `[batch, ..]`.
+    /// `change` of the rows of every adapter, in the batch's order. `x`: `[batch, ..]`; the caller has checked that.
     fn by_share<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -111,7 +111,8 @@ impl BoundRows {
         let [n, d] = x.dims();
         assert!(
             n % self.batch == 0,
-            "bind_rows was given {} names, but the layer's input has {n} rows; give one name per row of the batch",
+            "bind_rows was given {} adapter names, but a layer's input has {n} rows, which is no multiple of that; give one name \
+             per example of the batch",
             self.batch
         );
         let tokens = n / self.batch;
@@ -127,6 +128,10 @@ impl BoundRows {
 }
 
 impl Edit for BoundRows {
+    fn batch(&self) -> Option<usize> {
+        Some(self.batch)
+    }
+
     fn affine(
         &self,
         x: Tensor<2>,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use crate::error::AdapterError;
 use crate::nearest::nearest;
-use crate::site::{BlockOf, ParamInfo, Places, Site, SiteKind, index_in, is_saved, layer_index, name_matches};
+use crate::site::{
+    BlockOf, ParamInfo, Places, Site, SiteKind, index_in, is_saved, layer_index, list_before_number, name_matches,
+};
 use crate::targets::{Fused, Matcher, TargetModules, Targets};
 
 impl Targets {
@@ -153,6 +155,25 @@ impl Targets {
         }
     }
 
+    /// Refuses what would have no effect in a fresh adapter.
+    ///
+    /// # Errors
+    /// Such a field.
+    pub(crate) fn check_fresh(&self) -> Result<(), AdapterError> {
+        let given = self.layers_pattern.as_ref().is_some_and(|lists| !lists.is_empty());
+        let layers = self
+            .layers_to_transform
+            .as_ref()
+            .is_some_and(|layers| !layers.is_empty());
+        match given && !layers {
+            true => {
+                let message = "has no effect without layers_to_transform; set that too, or leave it unset";
+                Err(AdapterError::bad_field("layers_pattern", message))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// The candidates in the modules that these targets name, in order, with their kinds. Without names, all candidates that
     /// are not excluded.
     fn choose<'a>(
@@ -202,7 +223,33 @@ impl Targets {
                 });
             }
         }
-        for layer in self.layers_to_transform.iter().flatten() {
+        if let TargetModules::Regex(pattern) = &self.exclude_modules {
+            let excluded = self.exclude_modules.matcher()?;
+            let mut matches = false;
+            for param in candidates {
+                matches |= excluded.matches(param.name())?;
+            }
+            if !matches {
+                return Err(AdapterError::NoMatch {
+                    field: "exclude_modules",
+                    pattern: pattern.clone(),
+                    nearest: nearest(candidates, pattern),
+                });
+            }
+        }
+        let layers = self.layers_to_transform.as_deref().unwrap_or_default();
+        if let Some(lists) = self.layers_pattern.as_ref().filter(|lists| !lists.is_empty())
+            && !layers.is_empty()
+            && candidates.iter().all(|param| self.layer(param).is_none())
+        {
+            let numbered = candidates.iter().find_map(|param| list_before_number(&param.path));
+            let found = numbered.map_or("the model has no numbered modules".to_string(), |list| {
+                format!("in this model numbers follow '{list}'")
+            });
+            let message = format!("no layer number follows {}; {found}", lists.join(" or "));
+            return Err(AdapterError::bad_field("layers_pattern", message));
+        }
+        for layer in layers {
             if !candidates.iter().any(|param| self.layer(param) == Some(*layer)) {
                 let last = candidates.iter().filter_map(|param| self.layer(param)).max();
                 let message = match last {
@@ -299,10 +346,20 @@ impl Targets {
         };
         let saves = |name: &str| params().any(|param| is_saved(&param.path, &[name.to_string()]));
         keep("modules_to_save", &mut own.modules_to_save, &saves);
-        if let TargetModules::Names(names) = &mut own.exclude_modules {
-            keep("exclude_modules", names, &|name| {
+        match &mut own.exclude_modules {
+            TargetModules::Names(names) => keep("exclude_modules", names, &|name| {
                 params().any(|param| name_matches(param.name(), name))
-            });
+            }),
+            TargetModules::Regex(pattern) => {
+                let excluded = self.exclude_modules.matcher()?;
+                let mut matches = false;
+                for param in params() {
+                    matches |= excluded.matches(param.name())?;
+                }
+                let mut pattern = vec![std::mem::take(pattern)];
+                keep("exclude_modules", &mut pattern, &|_| matches);
+                own.exclude_modules = pattern.pop().map_or_else(TargetModules::default, TargetModules::Regex);
+            }
         }
         if let TargetModules::Names(names) = &self.target_modules {
             let excluded = own.exclude_modules.matcher()?;

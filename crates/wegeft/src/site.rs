@@ -1,5 +1,7 @@
 //! Sites: the places of a model by name.
 
+use std::cell::RefCell;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use fancy_regex::RegexBuilder;
@@ -351,6 +353,13 @@ pub(crate) fn index_in(path: &str, lists: &[String]) -> Option<usize> {
     lists.iter().find_map(index)
 }
 
+/// What stands before the first number in a path: `layers` of `model.layers.3.mlp`.
+pub(crate) fn list_before_number(path: &str) -> Option<&str> {
+    let parts: Vec<&str> = path.split('.').collect();
+    let mut pairs = parts.windows(2).filter(|pair| pair[1].parse::<usize>().is_ok());
+    pairs.next().map(|pair| pair[0])
+}
+
 /// Projection type of a module: its path with every layer number replaced by `*`.
 pub fn kind(module: &str) -> String {
     module
@@ -383,8 +392,23 @@ impl Regex {
     }
 }
 
+thread_local! {
+    /// The expression that was compiled last: a method may ask for its own at every site.
+    static LAST: RefCell<Option<Regex>> = const { RefCell::new(None) };
+}
+
 /// `pattern` as a regular expression for whole names.
 pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
+    let known = LAST.with_borrow(|last| last.as_ref().filter(|last| last.pattern == pattern).cloned());
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let compiled = compiled(pattern)?;
+    LAST.set(Some(compiled.clone()));
+    Ok(compiled)
+}
+
+fn compiled(pattern: &str) -> Result<Regex, AdapterError> {
     let mut builder = RegexBuilder::new(&format!("^(?:{pattern})$"));
     let compiled = builder.backtrack_limit(BACKTRACK_LIMIT).build();
     Ok(Regex {

@@ -21,6 +21,7 @@ use crate::error::AdapterError;
 use crate::foreign;
 use crate::json::Unique;
 use crate::method::Reader;
+use crate::patterns;
 use crate::pickle;
 use crate::statistics;
 use crate::unsupported;
@@ -240,8 +241,8 @@ pub struct AdapterFiles {
     from: PathBuf,
 }
 
-/// Fields that hold names of modules: a list, a map from names, or a pattern.
-const NAME_FIELDS: [&str; 8] = [
+/// Fields that hold names of modules: lists, maps from names, or a pattern.
+const NAME_FIELDS: [&str; 9] = [
     "target_modules",
     "exclude_modules",
     "modules_to_save",
@@ -250,6 +251,7 @@ const NAME_FIELDS: [&str; 8] = [
     "rank_pattern",
     "alpha_pattern",
     "trainable_token_indices",
+    "tied_modules",
 ];
 
 impl AdapterFiles {
@@ -342,28 +344,31 @@ impl AdapterFiles {
         write_adapter(folder.as_ref(), self.fields.clone(), &self.tensors)
     }
 
-    /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name or a
+    /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name, or a
     /// pattern) and with the key of every tensor without `base_model.model.`, such as
-    /// `layers.0.self_attn.q_proj.lora_A.weight`.
+    /// `layers.0.self_attn.q_proj.lora_A.weight`. The pattern of a group that WeGeFT shares across layers is passed as the name of
+    /// the module in layer 0.
     pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
         let mut fields = self.fields;
         for field in NAME_FIELDS {
-            match fields.get_mut(field) {
-                Some(Value::String(name)) => *name = rename(name),
-                Some(Value::Array(names)) => {
-                    for name in names {
-                        if let Value::String(name) = name {
-                            *name = rename(name);
-                        }
-                    }
-                }
-                Some(Value::Object(by_name)) => {
-                    *by_name = std::mem::take(by_name)
-                        .into_iter()
-                        .map(|(name, value)| (rename(&name), value))
-                        .collect();
-                }
-                _ => {}
+            if let Some(names) = fields.get_mut(field) {
+                rename_in(names, &rename);
+            }
+        }
+        if let Some(sides @ Value::Object(_)) = fields.get_mut("transform_dim") {
+            rename_in(sides, &rename);
+        }
+        if let Some(Value::Object(groups)) = fields.get_mut("sharing") {
+            groups.values_mut().for_each(|patterns| rename_in(patterns, &rename));
+        }
+        for fused in fields
+            .get_mut("fused")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(module) = fused.get_mut("module") {
+                rename_in(module, &rename);
             }
         }
         let renamed = |(name, tensor): (String, Stored)| match name.strip_prefix(PREFIX) {
@@ -399,6 +404,21 @@ impl AdapterFiles {
         config
             .init_to_load(model, &self.tensors, &weights)?
             .with_tensors(self.tensors, &weights)
+    }
+}
+
+/// Renames a name, the names in a list, or those that a map has as keys.
+fn rename_in(names: &mut Value, rename: &dyn Fn(&str) -> String) {
+    match names {
+        Value::String(name) => *name = patterns::renamed(name, rename),
+        Value::Array(all) => all.iter_mut().for_each(|names| rename_in(names, rename)),
+        Value::Object(by_name) => {
+            let entries = std::mem::take(by_name).into_iter();
+            *by_name = entries
+                .map(|(name, value)| (patterns::renamed(&name, rename), value))
+                .collect();
+        }
+        _ => {}
     }
 }
 

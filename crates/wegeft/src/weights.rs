@@ -29,6 +29,9 @@ impl Weights {
     }
 
     /// The weight of a site, or its block of a fused weight, `[d_in, d_out]`, in f32 and without gradient.
+    ///
+    /// # Panics
+    /// A site that is not a rank-2 weight among those that the method selected.
     pub fn matrix(&self, site: &Site) -> Tensor<2> {
         let weight = self.matrices[&site.path].clone().without_autodiff();
         let weight = dequantized(weight).cast(DType::F32);
@@ -44,6 +47,9 @@ impl Weights {
     }
 
     /// The vector at a rank-1 site, `[d_out]`, in f32 and without gradient.
+    ///
+    /// # Panics
+    /// A site that is not a vector among those that the method selected.
     pub fn vector(&self, site: &Site) -> Tensor<1> {
         dequantized(self.vectors[&site.path].clone().without_autodiff()).cast(DType::F32)
     }

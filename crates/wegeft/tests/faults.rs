@@ -1,14 +1,17 @@
 //! What must never be ignored in silence: each test is a fault that this crate once had.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::lr_scheduler::composed::ComposedLrSchedulerConfig;
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+use burn::lr_scheduler::exponential::ExponentialLrSchedulerConfig;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::lr_scheduler::noam::NoamLrSchedulerConfig;
+use burn::lr_scheduler::step::StepLrSchedulerConfig;
 use burn::module::{Initializer, Module, Param, Quantizer};
 use burn::nn::{BatchNorm, BatchNormConfig, LayerNormConfig, Linear, LinearConfig, LinearLayout};
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -16,9 +19,12 @@ use burn::tensor::quantization::{Calibration, QuantValue};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use wegeft::methods::generator::BlockKind;
+use wegeft::methods::miss::MissVariant;
 use wegeft::{
-    ActivationSpace, Adapted, AdapterConfig, AdapterError, Adapters, BitfitConfig, Edit, Factors, Fused, Group, Init,
-    LoraConfig, Method, Sharing, Site, Spec, VeraConfig, WegeftConfig, linear, settings,
+    ActivationSpace, AdaLoraConfig, Adapted, AdapterConfig, AdapterError, Adapters, BitfitConfig, BoftConfig, Edit,
+    Factors, Fused, GeneratorConfig, Group, HiraConfig, Ia3Config, Init, LohaConfig, LokrConfig, LoraConfig, LoraInit,
+    Method, MissConfig, OftConfig, Sharing, Site, Spec, TargetModules, VeraConfig, WegeftConfig, linear, settings,
 };
 
 #[derive(Module, Debug)]
@@ -82,6 +88,17 @@ fn dropout_acts_through_weights_and_on_blocks_of_fused_weights() {
         AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.5)),
         AdapterConfig::new(WegeftConfig::new(2).with_weight_dropout(0.5)),
         AdapterConfig::new(WegeftConfig::new(2).with_dropout(0.5).with_side(wegeft::Side::Output)),
+        AdapterConfig::new(AdaLoraConfig::new(2, 1, 10).with_dropout(0.5)),
+        AdapterConfig::new(HiraConfig::new(2).with_dropout(0.5)),
+        AdapterConfig::new(MissConfig::new(2).with_dropout(0.5)),
+        AdapterConfig::new(LohaConfig::new(2).with_dropout(0.5, 0.5)),
+        AdapterConfig::new(LokrConfig {
+            rank_dropout: 0.5,
+            module_dropout: 0.5,
+            ..LokrConfig::new(2)
+        }),
+        AdapterConfig::new(OftConfig::new(4).with_dropout(0.5)),
+        AdapterConfig::new(BoftConfig::new(4, 1).with_dropout(0.5)),
     ];
     for config in configs.into_iter().flat_map(dropped) {
         let adapted = stirred(config.init(Model::new(&device)).unwrap(), &device);
@@ -89,7 +106,7 @@ fn dropout_acts_through_weights_and_on_blocks_of_fused_weights() {
         for ours in [true, false] {
             let pass = || adapted.bind().forward(x.clone(), ours).into_data();
             let first = pass();
-            let differs = (0..6).any(|_| pass() != first);
+            let differs = (0..60).any(|_| pass() != first);
             assert!(differs, "{config:?}, in activation space: {ours}");
             let plain = adapted.valid();
             let twice = [0, 1].map(|_| plain.bind().forward(x.clone().inner(), ours));
@@ -180,6 +197,36 @@ fn many_patterns_are_compiled_once() {
     let limit = none + Duration::from_millis(400);
     let regexes = time(Some(&|i| format!("layers[.]{i}")), limit);
     assert!(regexes < limit, "{regexes:?}, {none:?} without");
+}
+
+/// IA3 asks at every layer which of them are feed-forward.
+#[test]
+fn an_expression_of_a_method_is_compiled_once() {
+    let device = Device::flex();
+    let tower = Tower {
+        layers: (0..224).map(|_| LinearConfig::new(4, 4).init(&device)).collect(),
+    };
+    let time = |feedforward_modules: TargetModules, limit: Duration| {
+        let ia3 = Ia3Config { feedforward_modules };
+        let config = AdapterConfig::new(ia3).with_target_regex(r"layers\.\d+");
+        let mut least = Duration::MAX;
+        for tries in 1..=60 {
+            let start = Instant::now();
+            let adapted = config.init(tower.clone()).unwrap();
+            least = least.min(start.elapsed());
+            assert_eq!(adapted.bank().groups().len(), 224);
+            if tries >= 7 && least < limit {
+                break;
+            }
+        }
+        least
+    };
+    let names = TargetModules::Names(vec!["layers.3".into()]);
+    let limit = time(names, Duration::MAX) + Duration::from_millis(40);
+    // Cheap to match and, for its Unicode classes, not to compile.
+    let regex = TargetModules::Regex(r"(?!nothing)layers\.\w{1,40}".to_string());
+    let regex = time(regex, limit);
+    assert!(regex < limit, "{regex:?}, expected less than {limit:?}");
 }
 
 #[test]
@@ -424,7 +471,14 @@ fn a_bias_of_b_is_never_lost_on_a_layer_without_one() {
     let code = x.clone().matmul(factors.matrix("a").transpose());
     let update = code.matmul(factors.matrix("b").transpose()) + factors.vector("b_bias").unsqueeze::<2>();
     let by_hand = adapted.backbone().proj.forward(x.clone()) + update.mul_scalar(1.5);
-    close(linear(&adapted.bind().proj, x), by_hand, 1e-5);
+    close(linear(&adapted.bind().proj, x.clone()), by_hand, 1e-5);
+    // What the model declares is not what it does: the layer would lose its bias.
+    let panicked = catch_unwind(AssertUnwindSafe(|| adapted.bind().proj.forward(x))).unwrap_err();
+    let said = panicked.downcast_ref::<String>().unwrap();
+    assert!(
+        said.contains("'proj'") && said.contains("call the layer with wegeft::linear"),
+        "{said}"
+    );
     let folder = tempfile::tempdir().unwrap();
     adapted.save(folder.path()).unwrap();
     for refused in [
@@ -441,13 +495,25 @@ fn a_bias_of_b_is_never_lost_on_a_layer_without_one() {
 #[test]
 fn quantized_weights_train_with_every_method_or_are_refused() {
     let device = Device::flex().autodiff();
-    let targets = ["qkv", "head"];
+    let on = |config: AdapterConfig| config.with_target_modules(["qkv", "head"]);
+    let generated = WegeftConfig::new(2).with_generator(GeneratorConfig::new(BlockKind::Sigmoid));
+    let bat = MissConfig::new(2).with_variant(MissVariant::Bat);
     for config in [
-        AdapterConfig::wegeft(2).with_target_modules(targets),
-        AdapterConfig::lora(2).with_target_modules(targets),
-        AdapterConfig::dora(2).with_target_modules(targets),
-        AdapterConfig::vera(2).with_target_modules(targets),
-        AdapterConfig::ia3(["head"]).with_target_modules(targets),
+        on(AdapterConfig::wegeft(2)),
+        on(AdapterConfig::new(generated)),
+        on(AdapterConfig::lora(2)),
+        on(AdapterConfig::new(LoraConfig::new(2).with_init(LoraInit::Pissa))),
+        on(AdapterConfig::dora(2)),
+        on(AdapterConfig::vera(2)),
+        on(AdapterConfig::ia3(["head"])),
+        on(AdapterConfig::new(AdaLoraConfig::new(2, 1, 10))),
+        on(AdapterConfig::new(LohaConfig::new(2))),
+        on(AdapterConfig::new(LokrConfig::new(2))),
+        on(AdapterConfig::new(OftConfig::new(4))),
+        on(AdapterConfig::new(BoftConfig::new(4, 1))),
+        on(AdapterConfig::new(MissConfig::new(2))),
+        AdapterConfig::new(bat).with_target_modules(["qkv"]),
+        on(AdapterConfig::new(HiraConfig::new(2))),
         AdapterConfig::bitfit(),
     ] {
         let adapted = config.init(quantized(&device)).unwrap();
@@ -464,6 +530,11 @@ fn quantized_weights_train_with_every_method_or_are_refused() {
         close(after, adapted.merge().unwrap().forward(x, false), 1e-3);
         adapted.save(tempfile::tempdir().unwrap().path()).unwrap();
     }
+    // Dropout on the elements of a weight reads them as floats.
+    let dropping = on(AdapterConfig::new(WegeftConfig::new(2).with_weight_dropout(0.5)));
+    let adapted = dropping.init(quantized(&device)).unwrap();
+    let loss = adapted.bind().forward(input(4, &device), true).sum();
+    assert_eq!(GradientsParams::from_grads(loss.backward(), &adapted).len(), 4);
     let head = AdapterConfig::lora(2)
         .with_target_modules(["qkv"])
         .with_modules_to_save(["head"]);
@@ -581,11 +652,13 @@ fn loraplus_works_with_every_schedule() {
     let cosine = || CosineAnnealingLrSchedulerConfig::new(0.01, 10);
     let warmup = LinearLrSchedulerConfig::new(0.001, 0.01, 5);
     let composed = ComposedLrSchedulerConfig::new().linear(warmup.clone()).cosine(cosine());
-    let schedules: [ModuleLrScheduler; 5] = [
+    let schedules: [ModuleLrScheduler; 7] = [
         0.01.into(),
         cosine().init().unwrap(),
         warmup.init().unwrap(),
         NoamLrSchedulerConfig::new(0.1).init().unwrap(),
+        ExponentialLrSchedulerConfig::new(0.01, 0.9).init().unwrap(),
+        StepLrSchedulerConfig::new(0.01, 2).init().unwrap(),
         composed.init().unwrap(),
     ];
     let id = |name: &str| adapted.bank().factors[0].param::<2>(name).id;
@@ -633,7 +706,17 @@ fn messages_say_what_is_wrong_and_what_to_write() {
     let device = Device::flex();
     let refused = |config: AdapterConfig| message(config.init(named(&device)));
     let lora = |names: &[&str]| AdapterConfig::lora(2).with_target_modules(names.to_vec());
-    let cases: [(AdapterConfig, &[&str]); 11] = [
+    let excluding = |pattern: &str| {
+        let mut config = lora(&["fc"]);
+        config.targets.exclude_modules = TargetModules::Regex(pattern.to_string());
+        config
+    };
+    let in_lists = |lists: &[&str], layers: &[usize]| {
+        let mut config = lora(&["fc"]).with_layers_to_transform(layers.iter().copied());
+        config.targets.layers_pattern = Some(lists.iter().map(ToString::to_string).collect());
+        config
+    };
+    let cases: [(AdapterConfig, &[&str]); 16] = [
         // A star is no part of a name: what to write stands before where it is.
         (lora(&["layers.*.fc"]), &["nearest names: fc (in layers.*.fc)"]),
         // Other families' names for the same layer.
@@ -660,6 +743,31 @@ fn messages_say_what_is_wrong_and_what_to_write() {
         (
             lora(&["fc"]).with_exclude_modules(["qurey"]),
             &["exclude_modules: 'qurey' matches nothing", "query"],
+        ),
+        (
+            excluding(r".*\.qurey"),
+            &[r"exclude_modules: '.*\.qurey' matches nothing"],
+        ),
+        (
+            excluding("all-linear"),
+            &["exclude_modules: 'all-linear' matches nothing"],
+        ),
+        // Names of the lists of layers.
+        (
+            in_lists(&["blocks"], &[1]),
+            &[
+                "layers_pattern",
+                "no layer number follows blocks",
+                "numbers follow 'layers'",
+            ],
+        ),
+        (
+            in_lists(&["layers"], &[]),
+            &["layers_pattern", "no effect without layers_to_transform"],
+        ),
+        (
+            AdapterConfig::ia3(["fc", "fv"]).with_target_modules(["fc", "value"]),
+            &["feedforward_modules", "'fv' matches none of the adapted modules"],
         ),
         (
             lora(&["fc"]).with_fused(Fused::qkv("qkv", ["q"])),

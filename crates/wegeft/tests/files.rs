@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use burn::nn::{Linear, LinearConfig, Lstm, LstmConfig};
-use burn::tensor::{Device, Tensor};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, Lstm, LstmConfig};
+use burn::tensor::{Device, Int, Tensor};
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use wegeft::methods::lora_init::LoraInit;
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
 use wegeft::{
     AdaLoraConfig, Adapted, AdapterConfig, AdapterError, BoftConfig, HiraConfig, Hook, LohaConfig, LokrConfig,
-    LoraConfig, MissConfig, OftConfig, TokenHook, linear, read_config,
+    LoraConfig, MissConfig, OftConfig, Side, TokenHook, WegeftConfig, embedding, linear, read_config,
 };
 
 #[allow(dead_code)] // what other tests do with it
@@ -252,6 +252,36 @@ fn a_recurrent_model_takes_the_memory_of_full_training_at_most() {
             used < full + tokens * weights / 4,
             "{used} bytes; full training takes {full}"
         );
+    }
+}
+
+/// Rows are looked up: neither the edited table nor a gradient of its size is formed.
+#[test]
+fn an_embedding_adapter_never_forms_the_table() {
+    #[derive(burn::module::Module, Debug)]
+    struct Words {
+        embed: Embedding,
+    }
+    let _alone = alone();
+    let device = Device::flex().autodiff();
+    let (vocabulary, d) = (20_000, 256);
+    let model = Words {
+        embed: EmbeddingConfig::new(vocabulary, d).init(&device),
+    };
+    let ids = || Tensor::<1, Int>::from_ints([1, 7, 7, 0, 19_999, 12, 3, 4], &device).reshape([2, 4]);
+    let output = WegeftConfig::new(2).with_side(Side::Output);
+    for config in [
+        AdapterConfig::lora(2),
+        AdapterConfig::wegeft(2),
+        AdapterConfig::new(output),
+        AdapterConfig::vera(2),
+    ] {
+        let config = config.with_target_modules(["embed"]);
+        let adapted = config.init(model.clone()).unwrap();
+        let step = || drop(embedding(&adapted.bind().embed, ids()).powi_scalar(2).mean().backward());
+        step();
+        let (used, table) = (peak(step), vocabulary * d * size_of::<f32>());
+        assert!(used < table / 4, "{config:?}: {used} bytes beside a table of {table}");
     }
 }
 

@@ -8,8 +8,8 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor, Tolerance};
 use wegeft::storage::{WEIGHTS_FILE, read_tensors};
 use wegeft::{
-    Adapted, AdapterConfig, AdapterError, AdapterFiles, Adapters, LoraConfig, SiteKind, TokenIndices, WegeftConfig,
-    embedding,
+    AdaLoraConfig, Adapted, AdapterConfig, AdapterError, AdapterFiles, Adapters, LoraConfig, RankAllocator, Side,
+    SiteKind, TokenIndices, VeraConfig, WegeftConfig, ZeroFactor, embedding,
 };
 
 fn close<const N: usize>(a: Tensor<N>, b: Tensor<N>, tolerance: f64) {
@@ -90,11 +90,11 @@ fn ids(device: &Device) -> Tensor<2, Int> {
 #[test]
 fn an_embedding_looks_up_rows_with_every_low_rank_method() {
     let device = Device::flex().autodiff();
-    let lora = AdapterConfig::lora(2).with_target_modules(["embed"]);
-    let dropped = AdapterConfig::new(LoraConfig::new(2).with_dropout(0.5)).with_target_modules(["embed"]);
-    let wegeft = AdapterConfig::wegeft(2).with_target_modules(["embed"]);
-    let vera = AdapterConfig::vera(2).with_target_modules(["embed"]);
-    for config in [lora.clone(), wegeft, vera] {
+    let on = |config: AdapterConfig| config.with_target_modules(["embed"]);
+    let lora = on(AdapterConfig::lora(2));
+    let output = WegeftConfig::new(2).with_side(Side::Output);
+    let (wegeft, vera) = (on(AdapterConfig::wegeft(2)), on(AdapterConfig::vera(2)));
+    for config in [lora.clone(), wegeft, on(AdapterConfig::new(output)), vera] {
         let backbone = Words::new(&device);
         let fresh = config.init(backbone.clone()).unwrap();
         let ids = || ids(&device);
@@ -118,11 +118,25 @@ fn an_embedding_looks_up_rows_with_every_low_rank_method() {
     ];
     survives(&adapted, backbone.clone(), &keys, run);
     assert_eq!(adapted.bank().groups()[0].sites[0].kind, SiteKind::Embedding);
-    // Looked-up rows read no activations that could be dropped, as in PEFT.
-    let dropped = stirred(dropped.init(backbone.clone()).unwrap(), |model| {
-        run(model).powi_scalar(2).mean()
-    });
-    close(run(&dropped.bind()), run(&dropped.bind()), 0.0);
+    // Looked-up rows read no activations that could be dropped, as in PEFT; the elements of the table can be.
+    let wegeft = || WegeftConfig::new(2);
+    let output = wegeft().with_side(Side::Output);
+    for (config, drops) in [
+        (AdapterConfig::new(LoraConfig::new(2).with_dropout(0.5)), false),
+        (AdapterConfig::new(VeraConfig::new(2).with_dropout(0.5)), false),
+        (AdapterConfig::new(wegeft().with_dropout(0.5)), false),
+        (AdapterConfig::new(wegeft().with_weight_dropout(0.5)), true),
+        (AdapterConfig::new(output.with_dropout(0.5)), true),
+    ] {
+        let adapted = stirred(on(config.clone()).init(backbone.clone()).unwrap(), |model| {
+            run(model).powi_scalar(2).mean()
+        });
+        for ours in [true, false] {
+            let pass = || adapted.bind().forward(ids(&device), ours).into_data();
+            let first = pass();
+            assert_eq!((0..20).any(|_| pass() != first), drops, "{config:?}, {ours}");
+        }
+    }
     // Exported, it is the same adapter.
     let folder = tempfile::tempdir().unwrap();
     adapted.export_lora(folder.path()).unwrap();
@@ -154,8 +168,8 @@ fn an_embedding_adapter_serves_its_rows_of_a_mixed_batch() {
 #[test]
 fn trained_tokens_are_rows_in_full_beside_the_method() {
     let device = Device::flex().autodiff();
-    let mut config = AdapterConfig::lora(2).with_target_modules(["head"]);
-    config.targets.trainable_token_indices = Some(TokenIndices::All(vec![4, 0]));
+    let config = AdapterConfig::lora(2).with_target_modules(["head"]);
+    let config = config.with_trainable_tokens(TokenIndices::All(vec![4, 0]));
     let backbone = Words::new(&device);
     let run = |model: &Words| model.forward(ids(&device), true);
     let fresh = config.init(backbone.clone()).unwrap();
@@ -175,8 +189,7 @@ fn trained_tokens_are_rows_in_full_beside_the_method() {
         assert_eq!(change > 0.0, token == 0 || token == 4, "token {token}");
     }
     let refused = |indices: TokenIndices| {
-        let mut config = config.clone();
-        config.targets.trainable_token_indices = Some(indices);
+        let config = config.clone().with_trainable_tokens(indices);
         message(config.init(Words::new(&device)))
     };
     assert!(refused(TokenIndices::All(vec![11])).contains("no row 11"));
@@ -185,6 +198,32 @@ fn trained_tokens_are_rows_in_full_beside_the_method() {
     assert!(refused(by_name).contains("nearest names: embed"));
     let twice = config.with_target_modules(["embed"]);
     assert!(message(twice.init(backbone)).contains("is adapted twice"));
+}
+
+/// AdaLoRA's penalty and its choice of ranks are about its own factors alone.
+#[test]
+fn adalora_takes_trained_tokens_beside_it() {
+    let device = Device::flex().autodiff();
+    let settings = AdaLoraConfig::new(3, 1, 6);
+    let config = AdapterConfig::new(settings.clone()).with_target_modules(["head"]);
+    let config = config.with_trainable_tokens(TokenIndices::All(vec![4, 0]));
+    let backbone = Words::new(&device);
+    let mut adapted = config.init(backbone.clone()).unwrap();
+    let mut allocator = RankAllocator::new(&settings).unwrap();
+    let mut optim = AdamWConfig::new().init();
+    for step in 0..6 {
+        let loss = adapted.bind().forward(ids(&device), true).powi_scalar(2).mean();
+        let loss = loss + settings.penalty(&adapted).unwrap();
+        let grads = GradientsParams::from_grads(loss.backward(), &adapted);
+        allocator.observe(&adapted, &grads);
+        adapted = allocator.allocate(step, optim.step(0.05, adapted, grads));
+    }
+    // One more, after which nothing is chosen anew.
+    adapted = allocator.allocate(6, adapted);
+    let left = adapted.bank().factors[0].matrix("e").into_data();
+    assert_eq!(left.iter::<f32>().filter(|value| *value != 0.0).count(), 1, "{left:?}");
+    let rows = adapted.merge().unwrap().embed.weight.val() - backbone.embed.weight.val();
+    assert!(rows.abs().max().into_scalar::<f32>() > 1e-2);
 }
 
 #[derive(Module, Debug)]
@@ -271,11 +310,11 @@ fn convolutions_take_lora_as_in_peft() {
             .init(backbone.clone()),
     );
     assert!(
-        refused.contains("VERA") && refused.contains("first.weight") && refused.contains("Conv"),
+        refused.contains("VERA") && refused.contains("'first.weight', which is the kernel of a convolution"),
         "{refused}"
     );
     let refused = message(AdapterConfig::dora(2).with_target_modules(["first"]).init(backbone));
-    assert!(refused.contains("'first' is of kind Conv"), "{refused}");
+    assert!(refused.contains("'first' is the kernel of a convolution"), "{refused}");
 }
 
 #[derive(Module, Debug)]
@@ -311,8 +350,7 @@ impl Mixture {
 #[test]
 fn experts_are_named_as_parameters() {
     let device = Device::flex().autodiff();
-    let mut config = AdapterConfig::lora(2);
-    config.targets.target_parameters = vec!["experts.gate_up".into(), "experts.down".into()];
+    let config = AdapterConfig::lora(2).with_target_parameters(["experts.gate_up", "experts.down"]);
     let backbone = Mixture::new(&device);
     let x = Tensor::random([4, D], Distribution::Normal(0.0, 1.0), &device);
     let run = |model: &Mixture| model.forward(x.clone());
@@ -338,7 +376,7 @@ fn experts_are_named_as_parameters() {
         let own = change.clone().narrow(0, expert, 1).reshape([D, 8]);
         close(own, b.matmul(a).transpose(), 1e-5);
     }
-    config.targets.target_parameters = vec!["experts.gateup".into()];
+    let config = config.with_target_parameters(["experts.gateup"]);
     assert!(message(config.init(backbone)).contains("target_parameters: 'experts.gateup' matches nothing"));
 }
 
@@ -371,9 +409,8 @@ fn a_tied_pair_is_one_site_or_two() {
     let backbone = Tied::new(&device);
     let run = |model: &Tied| model.forward(ids(&device));
     let config = |names: &[&str], tied: bool| {
-        let mut config = AdapterConfig::lora(2).with_target_modules(names.to_vec());
-        config.targets.ensure_weight_tying = tied;
-        config
+        let config = AdapterConfig::lora(2).with_target_modules(names.to_vec());
+        config.with_weight_tying(tied)
     };
     for (names, tied, groups, both) in [
         (&["embed"][..], true, 1, true),
@@ -514,4 +551,51 @@ fn an_adapter_travels_as_bytes_and_under_other_names() {
             .to_string()
             .contains("given bytes")
     );
+}
+
+/// The fork's file of WeGeFT says which modules share a pair by patterns, which are names too.
+#[test]
+fn groups_travel_under_other_names() {
+    #[derive(Module, Debug)]
+    struct Block {
+        query: Linear,
+    }
+    #[derive(Module, Debug)]
+    struct Encoder {
+        layers: Vec<Block>,
+    }
+    #[derive(Module, Debug)]
+    struct Attention {
+        q: Linear,
+    }
+    #[derive(Module, Debug)]
+    struct Other {
+        h: Vec<Attention>,
+    }
+    let device = Device::flex();
+    let query = || LinearConfig::new(D, D).init(&device);
+    let encoder = Encoder {
+        layers: (0..2).map(|_| Block { query: query() }).collect(),
+    };
+    let other = Other {
+        h: encoder
+            .layers
+            .iter()
+            .map(|block| Attention { q: block.query.clone() })
+            .collect(),
+    };
+    let mut ranked = WegeftConfig::new(2);
+    ranked.patterns.rank_pattern.insert("query".into(), 3);
+    for config in [WegeftConfig::new(2), ranked] {
+        let config = AdapterConfig::new(config.with_zero_factor(ZeroFactor::Phi)).with_target_modules(["query"]);
+        let adapted = config.init(encoder.clone()).unwrap();
+        let files = adapted.files();
+        assert!(files.fields().contains_key("tied_modules"));
+        let files = files.renamed(|name| name.replace("layers.", "h.").replace("query", "q"));
+        let there = files.attach(other.clone()).unwrap();
+        assert!(there.warnings().is_empty(), "{:?}", there.warnings());
+        assert_eq!(there.bank().groups().len(), 1);
+        let psi = |bank: &wegeft::Bank| bank.factors[0].matrix("psi");
+        close(psi(there.bank()), psi(adapted.bank()), 0.0);
+    }
 }

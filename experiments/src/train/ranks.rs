@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
-use wegeft::methods::adalora::{AdaLoraConfig, RankAllocator};
 use wegeft::storage::{Tensors, read_tensors, write_tensors};
-use wegeft::{Adapted, Around};
+use wegeft::{AdaLoraConfig, Adapted, Around, RankAllocator};
 
 /// The ranks of one training.
 pub struct Ranks(Mutex<State>);

@@ -12,9 +12,9 @@ use crate::error::{ConfigError, LabelsError};
 pub enum Problem {
     /// Numbers; mean squared error.
     Regression,
-    /// One label a text; cross-entropy.
+    /// One label per text; cross-entropy.
     SingleLabel,
-    /// Any number of labels a text; binary cross-entropy.
+    /// Any number of labels per text; binary cross-entropy.
     MultiLabel,
 }
 
@@ -59,7 +59,7 @@ impl Labels {
     /// `names` and a kind of problem.
     ///
     /// # Errors
-    /// No name, a name twice, or one class alone.
+    /// No name, a name that occurs twice, or a single class.
     pub fn new(names: Vec<String>, problem: Problem) -> Result<Self, LabelsError> {
         if names.is_empty() {
             return Err(LabelsError::Empty);
@@ -74,7 +74,7 @@ impl Labels {
         }
     }
 
-    /// One number a text.
+    /// One number per text.
     pub fn regression() -> Self {
         Self {
             names: vec!["LABEL_0".into()],

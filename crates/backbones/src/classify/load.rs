@@ -74,7 +74,7 @@ pub struct PretrainedClassifier {
     pub folder: PathBuf,
     /// Parameters of the head that the file does not have and that start at random.
     pub fresh: Vec<String>,
-    /// True if the file has an output layer, and a fresh one took its place.
+    /// True if a fresh output layer replaced the file's.
     pub replaced: bool,
     /// Tensors of the file that belong to other heads and were not read.
     pub unused: Vec<String>,
@@ -92,7 +92,7 @@ pub struct PretrainedEncoder {
 }
 
 /// Loads a text classifier: an encoder or a decoder with the head that transformers gives its family. `model` is a folder
-/// in Hugging Face's layout or a name on the hub. Of a checkpoint without a head the head starts at random.
+/// in Hugging Face's layout or a name on the hub. If the checkpoint has no head, a head starts at random.
 ///
 /// # Errors
 /// A model that cannot be fetched; a missing, truncated or malformed file; an architecture or field that is not
@@ -236,7 +236,7 @@ impl Files {
         }
     }
 
-    /// The encoder's config, its sizes held against the weights before anything is made of them.
+    /// The encoder's config, whose sizes are compared with the weights before any layer is allocated.
     fn encoder_config(&self) -> Result<EncoderConfig, ImportError> {
         let config = EncoderConfig::from_hf(&self.json).map_err(|problem| self.config_error(problem))?;
         let family = encoder::family(&config.model_type).expect("from_hf knows the family");

@@ -88,7 +88,7 @@ impl SequenceClassifier {
         }
     }
 
-    /// True if the type of each token (first or second text) counts.
+    /// True if the type of each token (first or second text) matters.
     pub fn reads_types(&self) -> bool {
         self.encoder().is_some_and(|encoder| encoder.config().token_types > 1)
     }
@@ -101,7 +101,7 @@ impl SequenceClassifier {
         }
     }
 
-    /// Tokens `[batch, tokens]` to what the head reads, a vector a text: `[batch, d_model]`. `types`: see
+    /// Tokens `[batch, tokens]` to what the head reads, one vector per text: `[batch, d_model]`. `types`: see
     /// [`Encoder::hidden`].
     pub fn features(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<2> {
         let pool = self.head.config().pool;
@@ -142,7 +142,7 @@ impl SequenceClassifier {
     pub fn pass(&self, layout: &Layout, device: &Device) -> ClassifierPass {
         match &self.trunk {
             Trunk::Encoder(encoder) => {
-                // The type of activations is that of any token's embedding.
+                // Activations have the dtype of an embedded token.
                 let token = encoder.embed(Tensor::zeros([1, 1], device), &Layout::dense(1, 1), None);
                 ClassifierPass::Encoder(Box::new(encoder.pass(layout, token.dtype(), device)))
             }

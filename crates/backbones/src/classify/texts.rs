@@ -29,7 +29,7 @@ pub struct TextBatch {
     pub types: Tensor<2, Int>,
 }
 
-/// A tokenizer that cuts texts to the model's length.
+/// A tokenizer that truncates texts to the model's length.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Guarded,
@@ -37,11 +37,11 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads tokenizer.json of `folder`. Texts are cut to `max_length` tokens, special ones among them; of a pair the
-    /// longer one first. `vocab_size`: rows of the model's embedding.
+    /// Reads tokenizer.json of `folder`. Texts are truncated to `max_length` tokens, including special ones; of a pair, the
+    /// longer text first. `vocab_size`: rows of the model's embedding.
     ///
     /// # Errors
-    /// A file that is missing or malformed, a token beyond the embedding, a length that the special tokens fill.
+    /// A file that is missing or malformed, a token that the embedding lacks, a length that leaves no room beside special tokens.
     pub fn load(folder: &Path, vocab_size: usize, max_length: usize) -> Result<Self, ImportError> {
         let path = folder.join("tokenizer.json");
         let error = |message: String| ImportError::Config {
@@ -83,7 +83,7 @@ impl TextTokenizer {
     /// Tokens of a text, or of a pair.
     ///
     /// # Errors
-    /// The tokenizer's error.
+    /// The error of the tokenizers library.
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, TokenizerError> {
         let own = || (text.to_string(), pair.map(String::from));
         let bytes = text.len() + pair.map_or(0, str::len);
@@ -110,12 +110,12 @@ impl TextBatch {
     /// `texts` as tensors, padded to the longest. An empty text becomes one padding token.
     ///
     /// # Panics
-    /// No text.
+    /// `texts` is empty.
     pub fn new(texts: &[&Encoded], device: &Device) -> Self {
-        assert!(!texts.is_empty(), "a batch of no texts");
+        assert!(!texts.is_empty(), "a batch needs at least one text");
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
         let tokens = lengths.iter().copied().max().unwrap_or(0).max(1);
-        // What stands at padding is never read.
+        // Values at padding are never read.
         let padded = |of: fn(&Encoded) -> &[u32]| {
             let rows = texts.iter().flat_map(|text| {
                 let row = of(text).iter().map(|id| i64::from(*id));

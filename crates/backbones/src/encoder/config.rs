@@ -52,7 +52,7 @@ pub struct EncoderConfig {
     pub initializer_range: f64,
     /// Relative positions (DeBERTa).
     pub relative: Option<RelativeConfig>,
-    /// What ModernBERT has by itself.
+    /// Settings that only ModernBERT has.
     pub modern: Option<ModernConfig>,
 }
 

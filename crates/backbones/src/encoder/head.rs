@@ -107,7 +107,7 @@ impl Head {
     }
 }
 
-/// One vector a row, `[batch, d_model]`, of hidden states `[batch, tokens, d_model]`.
+/// One vector per row, `[batch, d_model]`, of hidden states `[batch, tokens, d_model]`.
 pub fn pooled(hidden: Tensor<3>, layout: &Layout, pool: Pool) -> Tensor<2> {
     let [batch, tokens, d] = hidden.dims();
     let device = hidden.device();
@@ -141,7 +141,7 @@ const HOLDER: &str = "Struct:Head";
 const INPUT_DROPOUT: &str = "head_input_dropout";
 const DROPOUT: &str = "head_dropout";
 
-// Written out, not derived: where its layers stand is the family's choice.
+// Written by hand, not derived: the family decides where its layers lie.
 impl Module for Head {
     fn collect_devices(&self, devices: Devices) -> Devices {
         let devices = self.norm.collect_devices(self.dense.collect_devices(devices));

@@ -13,11 +13,11 @@ pub enum Pool {
     First,
     /// The last token that is not padding.
     Last,
-    /// The mean of the tokens that are no padding.
+    /// The mean of the tokens that are not padding.
     Mean,
 }
 
-/// Shape of a head. Its layers have whole module paths, for each family calls them otherwise and some stand inside the
+/// Shape of a head. Its layers are given by full module paths, since each family names them differently and some lie inside the
 /// encoder (`bert.pooler.dense`).
 #[derive(Config, Debug, PartialEq)]
 pub struct HeadConfig {

@@ -1,6 +1,6 @@
 //! Text encoders: BERT (MiniLM too), RoBERTa and XLM-R, DistilBERT, ELECTRA, DeBERTa-v2 and v3, ModernBERT.
 //!
-//! One family, one file and one line of `FAMILIES`; what they share is a file each. [`Encoder`] is any of them, with
+//! Each family is one file and one line of `FAMILIES`; what families share has files of its own. [`Encoder`] is any of them, with
 //! Hugging Face's module names (`bert.encoder.layer.0.attention.self.query`); [`crate::classify`] puts a head on it and
 //! reads both from a folder.
 

@@ -88,7 +88,7 @@ impl Encoder {
             let last = self.config.depth - 1;
             let (x, pass) = self.through(last, ids, layout, types);
             let hooks = &self.hooks[last];
-            // What is bound there may choose tokens by their place among all.
+            // A method bound there may choose tokens by their position among all tokens.
             self.normed(match hooks.are_bound() {
                 true => self.layer(last, x, &pass).narrow(1, 0, 1),
                 false => self.parts().layer_first(last, x, &pass, hooks.places(&pass)),
@@ -110,15 +110,15 @@ impl Encoder {
         (x, pass)
     }
 
-    /// The first step of [`Encoder::hidden`]: embeddings `[batch, tokens, d_model]`. Their type is that of all that
-    /// follows: the weights' own, but f32 where [`kernels::compute_dtype`] says so.
+    /// The first step of [`Encoder::hidden`]: embeddings `[batch, tokens, d_model]`. All later steps keep their dtype: that of the
+    /// weights, or f32 where [`kernels::compute_dtype`] says so.
     ///
     /// # Panics
     /// More tokens than [`EncoderConfig::max_tokens`].
     pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
         let tokens = ids.dims()[1];
         if let Some(most) = self.config.max_tokens() {
-            assert!(tokens <= most, "{tokens} tokens; this model reads {most}");
+            assert!(tokens <= most, "{tokens} tokens, but this model reads at most {most}");
         }
         self.parts().embed(ids, layout, types)
     }

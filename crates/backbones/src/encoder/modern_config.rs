@@ -4,7 +4,7 @@ use burn::config::Config;
 
 use crate::lm::rope::RopeConfig;
 
-/// What ModernBERT has by itself.
+/// Settings that only ModernBERT has.
 #[derive(Config, Debug, PartialEq)]
 pub struct ModernConfig {
     /// For each layer whether its attention is local.

@@ -10,7 +10,7 @@ use crate::lm::activation::Activation;
 pub struct RelativeConfig {
     /// Distances that the embedding has rows for, to each side.
     pub span: usize,
-    /// Distance from which on all are one.
+    /// Distance from which on all distances are treated as equal.
     pub max_distance: usize,
     /// Distances beyond half the span share rows, by their logarithm (v2 and v3).
     pub buckets: bool,
@@ -38,7 +38,7 @@ pub struct ConvConfig {
 }
 
 impl RelativeConfig {
-    /// Kinds of scores that are summed: each makes the sum's spread larger.
+    /// Number of kinds of scores that are summed; each increases the variance of the sum.
     pub fn scale_factor(&self) -> usize {
         1 + usize::from(self.c2p) + usize::from(self.p2c)
     }

@@ -1,5 +1,5 @@
 //! RoBERTa (Liu et al. 2019, arXiv 1907.11692) and XLM-RoBERTa (Conneau et al. 2019, arXiv 1911.02116): BERT whose
-//! positions count from behind the padding token, with a head of its own.
+//! positions start after the padding token's, with a head of its own.
 
 use super::bert;
 use super::config::EncoderConfig;

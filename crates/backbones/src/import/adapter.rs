@@ -30,7 +30,7 @@ impl Pretrained {
     /// our names; `None` if it has them already.
     ///
     /// # Errors
-    /// A method that cannot be had of a part of a fused layer, tensors that do not fit each other.
+    /// A method that cannot adapt only a part of a fused layer; tensors that do not fit each other.
     pub fn translate_adapter(
         &self,
         config: &Map<String, Value>,

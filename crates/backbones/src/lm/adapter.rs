@@ -1,5 +1,5 @@
-//! Adapters on decoders, as in PEFT. A decoder whose embedding serves as its head gets a head of its own where an
-//! adapter acts on one of the two alone, and a vocabulary grows with the rows that an adapter's file holds.
+//! Adapters on decoders, as in PEFT. If a decoder's head is its embedding and an adapter acts on only one of the two, the head gets
+//! a weight of its own. The vocabulary grows if an adapter's file holds more rows.
 
 use serde_json::{Value, json};
 use wegeft::site::name_matches;
@@ -21,7 +21,7 @@ const PEFT_TIES: [&str; 2] = ["embed_tokens", HEAD];
 /// `model` with the adapter of `files`.
 ///
 /// # Errors
-/// As [`AdapterFiles::attach`]; also single rows of an embedding that is the head too, beside a LoRA of the head.
+/// As [`AdapterFiles::attach`]; also trained rows of an embedding that is tied to the head, together with a LoRA of the head.
 pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
     let files = ensured_as_in_peft(files, &model)?;
     let config = files.config()?;
@@ -48,8 +48,8 @@ pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, A
     }
 }
 
-/// What [`Adapted::save`] would write, or `lora_files`, as PEFT loads it: where the config ensures the tie of head and embedding,
-/// PEFT looks for one of two names, and for the head's tensors beside the embedding's.
+/// `files`, from [`Adapted::files`] or [`Adapted::lora_files`], as PEFT loads them. If the config keeps head and embedding tied, PEFT
+/// expects one of two module names in it, and the head's tensors beside the embedding's.
 pub fn for_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
     let targets = files.config()?.targets;
     if !model.config().tied || !targets.ensure_weight_tying {
@@ -174,11 +174,11 @@ fn with_frozen_of_both(files: AdapterFiles, model: &Decoder) -> AdapterFiles {
     }
 }
 
-/// `model` as an adapter of `config` acts on it: with a head of its own if the config names the head or the embedding and does
-/// not ensure their tie. As in PEFT, what is trained of one is then not seen by the other.
+/// `model` as an adapter of `config` acts on it: the head gets a weight of its own if `config` names the head or the embedding and
+/// does not keep them tied. As in PEFT, training one of them then leaves the other as it is.
 ///
 /// # Errors
-/// A pattern of the config that is no regular expression.
+/// A pattern of the config that is not a valid regular expression.
 pub fn for_adapter(model: Decoder, config: &AdapterConfig) -> Result<Decoder, AdapterError> {
     let targets = &config.targets;
     // Single rows stay those of both.

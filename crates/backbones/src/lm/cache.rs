@@ -13,7 +13,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// An empty cache of `depth` layers with room for `capacity` tokens a row; it grows if need be.
+    /// An empty cache of `depth` layers with room for `capacity` tokens per row; it grows if needed.
     pub fn new(depth: usize, capacity: usize) -> Self {
         let layer = LayerCache {
             buffers: None,
@@ -47,7 +47,7 @@ impl Cache {
     }
 }
 
-/// What a layer's tokens see beside each other: the keys and values of a prefix, and those of the tokens before.
+/// What a layer's tokens attend to in addition to each other: the keys and values of a prefix, and those of earlier tokens.
 #[derive(Debug)]
 pub struct Past<'a> {
     /// Where the prefix stands, and its keys and values `[virtual tokens, kv_heads·head_dim]`.
@@ -89,7 +89,7 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
-    /// Appends `[batch, kv_heads, tokens, head_dim]`; gives back all that is held.
+    /// Appends `[batch, kv_heads, tokens, head_dim]` and returns everything that is held.
     pub fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let [batch, heads, tokens, width] = keys.dims();
         let (from, to) = (self.used, self.used + tokens);

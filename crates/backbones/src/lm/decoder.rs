@@ -188,9 +188,9 @@ impl Decoder {
         }
     }
 
-    /// Tokens `[batch, tokens]` to what goes into the first layer, `[batch, tokens, d_model]`, the virtual tokens of a prompt
-    /// among them: the first step of [`Decoder::hidden`]. Its type is that of all that follows: the weights' own, but f32
-    /// where [`kernels::compute_dtype`] says so.
+    /// Tokens `[batch, tokens]` to the first layer's input, `[batch, tokens, d_model]`, including the virtual tokens of a prompt: the
+    /// first step of [`Decoder::hidden`]. All later steps keep its dtype: that of the weights, or f32 where
+    /// [`kernels::compute_dtype`] says so.
     pub fn embed(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let parts = self.parts();
         let positions = parts.positions(&pass.read, &ids.device());
@@ -244,8 +244,8 @@ impl Decoder {
         self.parts().normed(x)
     }
 
-    /// The model with `rows` tokens: fewer are cut off, more are zeros until something is loaded into them (an adapter
-    /// that was trained after its tokenizer got new tokens).
+    /// The model with a vocabulary of `rows` tokens. Surplus rows are removed; new rows are zeros until something is loaded into
+    /// them, such as an adapter that was trained after its tokenizer got new tokens.
     pub fn with_vocabulary(mut self, rows: usize) -> Self {
         let sized = |weight: &Param<Tensor<2>>, dim: usize| {
             let tensor = weight.val();
@@ -272,8 +272,8 @@ impl Decoder {
         self
     }
 
-    /// The model with a head of its own: where the embedding serves as the head, a copy of it takes its place, which shares its
-    /// memory until one of the two changes.
+    /// The model with a head of its own: if the embedding serves as the head, a copy replaces it, which shares its memory until one of
+    /// the two changes.
     pub fn untied(mut self) -> Self {
         if self.config.tied {
             let (embedding, head) = self.model.parts_mut().vocabulary();

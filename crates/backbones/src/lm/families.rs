@@ -17,7 +17,7 @@ use super::stack::CausalLm;
 use crate::error::ConfigError;
 
 // Burn's `Module` is generic over its visitors, so a model of any family cannot be a trait object: it is an enum, and
-// this writes the enum and its matches from one line a family.
+// this writes the enum and its matches from one line per family.
 macro_rules! families {
     ($($name:ident($model:ty): $family:expr;)*) => {
         /// Every family.
@@ -100,7 +100,7 @@ impl DecoderConfig {
         Self::read_hf(json).map(|(config, _)| config)
     }
 
-    /// As [`DecoderConfig::from_hf`], with the names of the fields that say something and that this model does not read.
+    /// As [`DecoderConfig::from_hf`]; also returns the names of fields that are set but that this model does not read.
     ///
     /// # Errors
     /// As [`DecoderConfig::from_hf`].

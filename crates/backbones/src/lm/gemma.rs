@@ -1,4 +1,4 @@
-//! Gemma 2 (arXiv 2408.00118) and Gemma 3 (arXiv 2503.19786), text: four norms a layer that multiply by 1 + w, scaled
+//! Gemma 2 (arXiv 2408.00118) and Gemma 3 (arXiv 2503.19786), text: four norms per layer that multiply by 1 + w, scaled
 //! embeddings, sliding windows in most layers; soft-capping in 2, norms of queries and keys and two rotations in 3.
 
 use burn::module::Module;

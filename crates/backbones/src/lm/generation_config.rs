@@ -1,4 +1,4 @@
-//! generation_config.json: which tokens start and end a text, and how the model's authors draw from it.
+//! generation_config.json: which tokens start and end a text, and how the model's authors sample from it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::json::read_json;
 /// Special tokens and sampling settings of a model. What generation_config.json leaves out of the tokens is
 /// config.json's.
 ///
-/// A malformed field hurts only those who need it: [`GenerationConfig::check`] is for who generates.
+/// A malformed field is an error only for those who need it: call [`GenerationConfig::check`] before generating.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GenerationConfig {
     /// Tokens that end a text.
@@ -25,7 +25,7 @@ pub struct GenerationConfig {
     pub top_k: Option<usize>,
     /// Top-p: sample from the most likely tokens that together have this probability.
     pub top_p: Option<f64>,
-    /// Positive logits of tokens that the text has are divided by this, negative ones multiplied.
+    /// Positive logits of tokens that the text already contains are divided by this, negative ones multiplied.
     pub repetition_penalty: Option<f64>,
     problems: Vec<Problem>,
 }
@@ -86,7 +86,7 @@ impl GenerationConfig {
                     &file,
                     "eos_token_id",
                     eos.unwrap_or(&Value::Null),
-                    "expected a token's number or a list of them",
+                    "expected a token id or a list of token ids",
                 ),
             }),
             None => {}
@@ -124,7 +124,7 @@ impl GenerationConfig {
                 wrong(
                     field,
                     value,
-                    "drawing with it is not implemented; remove it, or do without drawing",
+                    "sampling with it is not implemented; remove it, or generate without sampling",
                 );
             }
         }

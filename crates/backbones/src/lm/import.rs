@@ -20,13 +20,13 @@ use super::shards::{Entry, Shards};
 use crate::error::{ImportError, UnknownName};
 use crate::json::read_json;
 
-/// How the weights of linear layers are stored: symmetric, one f32 scale for 32 neighbours. On flex, products read them
-/// as they are; it is for frozen weights only.
+/// How the weights of linear layers are stored: symmetric, with one f32 scale per 32 neighbouring weights. On flex, products read
+/// them as they are. For frozen weights only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantize {
-    /// 8 bits a weight.
+    /// 8 bits per weight.
     Int8,
-    /// 4 bits a weight; the CPU backends still keep each in a byte.
+    /// 4 bits per weight; the CPU backends still keep each in a byte.
     Int4,
 }
 
@@ -85,7 +85,7 @@ impl Default for LoadOptions {
 pub struct PretrainedLm {
     /// The model.
     pub model: Decoder,
-    /// Special tokens, and how its authors draw from it.
+    /// Special tokens, and how its authors sample from it.
     pub generation: GenerationConfig,
     /// Warnings about its files, one sentence each: fields that are not read, a tie that the tensors contradict.
     pub notes: Vec<String>,
@@ -95,8 +95,8 @@ pub struct PretrainedLm {
 /// final type and orientation.
 ///
 /// # Errors
-/// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, and every
-/// tensors that are missing, unexpected or of another shape; a type that the device does not compute in.
+/// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, tensors that are
+/// missing, unexpected or of another shape (the message lists them), a type that the device does not compute in.
 pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
     options.precision.check(device)?;
     let (json, mut config, ignored) = config(folder)?;

@@ -78,8 +78,8 @@ impl Layout {
         layout
     }
 
-    /// The same layout, of documents that begin with prompts of these lengths, row by row: what follows a prompt is no part
-    /// of it for methods that edit the first and the last tokens of prompts.
+    /// The same layout for documents that begin with prompts of these lengths, row by row, for methods that edit the first and last
+    /// tokens of a prompt.
     pub fn with_prompts(mut self, lengths: &[Vec<usize>]) -> Self {
         let of_token = |(index, document): (usize, &u32)| {
             let row = lengths.get(index / self.tokens.max(1));

@@ -1,7 +1,7 @@
 //! Language-model decoders: Llama, Mistral, Qwen, SmolLM, Gemma, Phi-3, GPT-2.
 //!
-//! One family, one file, with its config fields and its layer; [`FAMILIES`] is their table, and what they share is a file
-//! each. [`Decoder`] is any of them, [`load_lm`] reads one from a Hugging Face folder.
+//! Each family is one file with its config fields and its layer; [`FAMILIES`] is their table, and what they share has files of its
+//! own. [`Decoder`] is any of them, [`load_lm`] reads one from a Hugging Face folder.
 //!
 //! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope spread | config family
 //! cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |

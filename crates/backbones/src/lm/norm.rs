@@ -14,7 +14,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// A norm of `d` channels that changes no length yet.
+    /// A norm of `d` channels whose scale is 1.
     pub fn new(d: usize, eps: f64, unit_offset: bool, device: &Device) -> Self {
         let neutral = if unit_offset {
             Initializer::Zeros

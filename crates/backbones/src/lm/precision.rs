@@ -6,8 +6,8 @@ use burn::tensor::{DType, Device};
 
 use crate::error::{ImportError, UnknownName};
 
-/// Type of the weights in memory. Computed with is f32 on flex, which reads weights of half precision as they are, and
-/// the same type elsewhere.
+/// Type of the weights in memory. On flex, which reads half-precision weights as they are, computation is in f32; elsewhere it is in
+/// this type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits.
@@ -48,7 +48,7 @@ impl Precision {
     /// Refuses a dtype that the device cannot compute in: Burn accepts it without an error, and results are then arbitrary.
     ///
     /// # Errors
-    /// A type that `device` has not.
+    /// A type that `device` does not compute in.
     pub fn check(self, device: &Device) -> Result<(), ImportError> {
         let fits = |precision: Self| device.supports_dtype(precision.dtype());
         match self {

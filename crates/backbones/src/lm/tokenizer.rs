@@ -26,7 +26,7 @@ pub struct LmTokenizer {
 /// The tokens of a text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Encoded {
-    /// Their numbers.
+    /// Token ids.
     pub ids: Vec<u32>,
     /// For each token, the bytes of the text that it stands for; empty for one that the tokenizer added.
     pub bytes: Vec<Range<usize>>,
@@ -90,10 +90,10 @@ impl LmTokenizer {
         self.special_tokens.get("eos_token").map(String::as_str)
     }
 
-    /// Tokens of a text; with `special`, those that the tokenizer puts around every text (such as BOS) too.
+    /// Tokens of a text; with `special`, including those that the tokenizer adds to every text, such as BOS.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// The error of the tokenizers library.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         self.encoded(text, special).map(|encoded| encoded.ids)
     }
@@ -101,7 +101,7 @@ impl LmTokenizer {
     /// As [`LmTokenizer::encode`], with the place of each token in the text.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// The error of the tokenizers library.
     pub fn encoded(&self, text: &str, special: bool) -> Result<Encoded, TokenizerError> {
         let own = || text.to_string();
         let encoding = self
@@ -118,30 +118,30 @@ impl LmTokenizer {
         })
     }
 
-    /// Text of tokens; special ones are left out if `skip_special`.
+    /// Text of tokens, without special ones if `skip_special`.
     ///
     /// # Errors
-    /// What the tokenizer says.
+    /// The error of the tokenizers library.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
         let own = || ids.to_vec();
         self.inner
             .call(own, ids.len() * 8, move |inner, ids| inner.decode(&ids, skip_special))
     }
 
-    /// Number of a token.
+    /// Id of a token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.inner().token_to_id(token)
     }
 
-    /// True for a token that stands for one byte, such as `<0x0A>`: what its neighbours are decides on its text.
+    /// True for a token that stands for one byte, such as `<0x0A>`: its text depends on its neighbours.
     pub fn is_byte(&self, id: u32) -> bool {
         let token = self.inner.inner().id_to_token(id).unwrap_or_default();
         let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
         hex.is_some_and(|hex| hex.len() == 2 && hex.chars().all(|c| c.is_ascii_hexdigit()))
     }
 
-    /// Checks that a model's embedding of `rows` rows has all of `ids`. Tokenizers may know tokens that their model
-    /// does not; only a text with one of them is wrong.
+    /// Checks that a model's embedding of `rows` rows has all of `ids`. A tokenizer may know tokens that its model does not; only a text
+    /// that contains one of them is refused.
     ///
     /// # Errors
     /// The first token that is beyond the embedding.

@@ -62,11 +62,16 @@ impl Mat<'_> {
     }
 }
 
+/// Checks that every element of a matrix lies in a slice of `len`. The arithmetic is checked, whatever the build's settings: gemm
+/// reads and writes what passes here.
 fn check(len: usize, size: [usize; 2], strides: [usize; 2]) {
     if size[0] > 0 && size[1] > 0 {
-        let last = (size[0] - 1) * strides[0] + (size[1] - 1) * strides[1];
+        let along = |dim: usize| (size[dim] - 1).checked_mul(strides[dim]);
+        let last = along(0)
+            .zip(along(1))
+            .and_then(|(rows, columns)| rows.checked_add(columns));
         assert!(
-            last < len,
+            last.is_some_and(|last| last < len),
             "a matrix of {size:?}, strides {strides:?}, in {len} elements"
         );
     }
@@ -84,15 +89,16 @@ pub enum Cores {
 /// Appends `lhs·rhs` to `out`, row-major.
 ///
 /// # Panics
-/// Sizes that do not match.
+/// Sizes that do not match; no room for the product.
 pub fn append_product(out: &mut Writer, lhs: Mat, rhs: Mat, cores: Cores) {
     let (rows, columns) = (lhs.size[0], rhs.size[1]);
+    let Some(len) = rows.checked_mul(columns) else {
+        panic!("a product of {rows} rows and {columns} columns");
+    };
     // SAFETY: `append` provides room for rows x columns elements (it panics if there is none), and without `keep` gemm reads
     // none of them and writes all of them: also for a depth of 0, where it writes zeros.
     unsafe {
-        out.append(rows * columns, |out| {
-            multiply(out, columns, lhs, rhs, 1.0, false, cores)
-        });
+        out.append(len, |out| multiply(out, columns, lhs, rhs, 1.0, false, cores));
     }
 }
 
@@ -142,5 +148,110 @@ unsafe fn multiply(out: *mut f32, stride: usize, lhs: Mat, rhs: Mat, scale: f32,
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::par_fill;
+    use super::*;
+
+    /// `lhs·rhs` by [`append_product`], in memory that held sevens before.
+    fn appended(lhs: Mat, rhs: Mat) -> Vec<f32> {
+        let len = lhs.size()[0] * rhs.size()[1];
+        drop(std::hint::black_box(vec![7.0f32; len]));
+        par_fill(len, len, |_, out| append_product(out, lhs, rhs, Cores::One))
+    }
+
+    #[test]
+    fn a_product_without_depth_is_zeros() {
+        for (rows, columns) in [(1, 1), (3, 5), (16, 64)] {
+            let (lhs, rhs) = (Mat::rows(&[], [rows, 0]), Mat::rows(&[], [0, columns]));
+            assert_eq!(appended(lhs, rhs), vec![0.0; rows * columns]);
+            let mut out = vec![7.0; rows * columns];
+            product(&mut out, columns, lhs, rhs, 1.0, true, Cores::One);
+            assert_eq!(out, vec![7.0; rows * columns]);
+            product(&mut out, columns, lhs, rhs, 1.0, false, Cores::One);
+            assert_eq!(out, vec![0.0; rows * columns]);
+        }
+    }
+
+    #[test]
+    fn a_product_without_rows_or_columns_touches_nothing() {
+        for (rows, columns) in [(0, 3), (3, 0), (0, 0)] {
+            let (lhs, rhs) = ([1.0; 6], [1.0; 6]);
+            let (lhs, rhs) = (Mat::rows(&lhs, [rows, 2]), Mat::rows(&rhs, [2, columns]));
+            let mut out = [7.0; 4];
+            product(&mut out, columns.max(1), lhs, rhs, 1.0, false, Cores::One);
+            assert_eq!(out, [7.0; 4]);
+        }
+    }
+
+    #[test]
+    fn one_element_and_rows_apart() {
+        assert_eq!(appended(Mat::rows(&[3.0], [1, 1]), Mat::rows(&[4.0], [1, 1])), [12.0]);
+        // Between rows of two elements, four apart, nothing is written.
+        let (lhs, rhs) = ([1.0, 2.0], [10.0, 20.0]);
+        let mut out = [7.0; 6];
+        product(
+            &mut out,
+            4,
+            Mat::rows(&lhs, [2, 1]),
+            Mat::rows(&rhs, [1, 2]),
+            0.5,
+            false,
+            Cores::One,
+        );
+        assert_eq!(out, [5.0, 10.0, 7.0, 7.0, 10.0, 20.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "in 5 elements")]
+    fn an_output_that_is_too_short_is_refused() {
+        let (lhs, rhs) = ([1.0; 2], [1.0; 2]);
+        let mut out = [0.0; 5];
+        product(
+            &mut out,
+            4,
+            Mat::rows(&lhs, [2, 1]),
+            Mat::rows(&rhs, [1, 2]),
+            1.0,
+            false,
+            Cores::One,
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "3 elements, 2 apart")]
+    fn rows_that_overlap_are_refused() {
+        let (lhs, rhs) = ([1.0; 2], [1.0; 3]);
+        let mut out = [0.0; 6];
+        product(
+            &mut out,
+            2,
+            Mat::rows(&lhs, [2, 1]),
+            Mat::rows(&rhs, [1, 3]),
+            1.0,
+            false,
+            Cores::One,
+        );
+    }
+
+    /// Offsets that overflow would pass for small ones.
+    #[test]
+    fn sizes_that_overflow_are_refused() {
+        for (size, strides) in [
+            ([2, 1], [usize::MAX, 1]),
+            ([3, 1], [usize::MAX / 2 + 1, 1]),
+            ([2, 2], [usize::MAX, 1]),
+            ([usize::MAX, 2], [2, 1]),
+        ] {
+            let refused = std::panic::catch_unwind(|| Mat::new(&[1.0f32; 4], size, strides));
+            assert!(refused.is_err(), "{size:?}, {strides:?}");
+        }
+        // Matrices without elements may have any number of rows.
+        let (lhs, rhs) = (Mat::rows(&[], [1 << 40, 0]), Mat::rows(&[], [0, 1 << 40]));
+        let refused = std::panic::catch_unwind(|| par_fill(1, 1, |_, out| append_product(out, lhs, rhs, Cores::One)));
+        assert!(refused.is_err());
     }
 }

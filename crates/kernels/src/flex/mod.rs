@@ -59,7 +59,17 @@ fn values(tensor: &FlexTensor) -> &[f32] {
 }
 
 /// A contiguous tensor.
+///
+/// # Panics
+/// `shape` does not have as many elements as `values`: flex trusts it, and reads by it.
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    let mut sizes = shape.iter();
+    let elements = sizes.try_fold(1usize, |product, size| product.checked_mul(*size));
+    assert!(
+        elements == Some(values.len()),
+        "{} elements for a tensor of {shape:?}",
+        values.len()
+    );
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
 }
 

@@ -1,23 +1,19 @@
 //! AdaLoRA (Adaptive Low-Rank Adaptation, Zhang et al. 2023, arXiv 2303.10512): `W' = W + s·B diag(E) A`, a residual in
 //! the form of a singular value decomposition. E starts at 0, A and B are normal; s = alpha / init_r, whatever rank is left.
 //!
-//! During training a [`RankAllocator`] zeroes the least important singular values over all sites, until `target_r` are left
-//! per site on average, and [`AdaLoraConfig::penalty`] keeps A and B close to orthonormal. Zeroed singular values stay in the
-//! file; in files from which PEFT removed them, `rank_pattern` says which ones are left.
+//! During training a [`RankAllocator`](crate::RankAllocator) sets the least important singular values over all sites to zero, until
+//! `target_r` are left per site on average, and [`AdaLoraConfig::penalty`] keeps A and B close to orthonormal. Singular values that
+//! are zero stay in the file; in files from which PEFT removed them, `rank_pattern` says which ones are left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, ParamId};
-use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::check::{check_alpha, check_probability};
 use super::lycoris;
-use crate::adapted::Adapted;
-use crate::checkpoint::{Stored, Tensors};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
@@ -126,7 +122,7 @@ impl AdaLoraConfig {
         self
     }
 
-    fn check(&self) -> Result<(), AdapterError> {
+    pub(crate) fn check(&self) -> Result<(), AdapterError> {
         check_alpha("lora_alpha", self.alpha)?;
         check_probability("lora_dropout", self.dropout)?;
         check_probability("beta1", self.beta1)?;
@@ -155,22 +151,6 @@ impl AdaLoraConfig {
             return Err(AdapterError::bad_field("rank_pattern", message));
         }
         Ok(left.iter().filter(|left| **left).count())
-    }
-
-    /// The penalty that keeps A and B close to orthonormal: the mean of `‖A Aᵀ - I‖` and `‖Bᵀ B - I‖` (Frobenius) over all
-    /// sites, times `orth_reg_weight`. Add it to the loss.
-    pub fn penalty<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Option<Tensor<1>> {
-        let of = |gram: Tensor<2>| {
-            let identity = Tensor::eye(gram.dims()[0], &gram.device());
-            (gram - identity).powi_scalar(2).sum().sqrt()
-        };
-        let norms = adapted.bank().factors.iter().flat_map(|factors| {
-            let (a, b) = (factors.matrix("a"), factors.matrix("b"));
-            [of(a.clone().matmul(a.transpose())), of(b.clone().transpose().matmul(b))]
-        });
-        let norms: Vec<Tensor<1>> = norms.collect();
-        let scale = self.orth_reg_weight / norms.len() as f64;
-        (!norms.is_empty()).then(|| Tensor::cat(norms, 0).sum().mul_scalar(scale))
     }
 }
 
@@ -273,235 +253,6 @@ impl Edit for BoundAdaLora {
 
     fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
         Some(merged.clone() - self.residual(merged))
-    }
-}
-
-/// Decides after each step which singular values to keep. The importance of a rank-one term is the importance of its element
-/// of E plus the mean importance of its row of A and of its column of B. The importance of an element is a moving average of
-/// |element · gradient|, times a moving average of how much that varies.
-#[derive(Debug, Clone)]
-pub struct RankAllocator {
-    config: AdaLoraConfig,
-    /// Both moving averages for A, B and E of every site, element by element.
-    averages: Vec<[Average; 3]>,
-    /// The gradients of the current step, likewise.
-    gradients: Vec<[Vec<f32>; 3]>,
-    /// After the last reallocation: which singular values are left.
-    left: Option<Vec<Vec<bool>>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Average {
-    importance: Vec<f32>,
-    uncertainty: Vec<f32>,
-}
-
-impl Average {
-    fn update(&mut self, value: &[f32], gradient: &[f32], beta1: f32, beta2: f32) {
-        self.importance.resize(value.len(), 0.0);
-        self.uncertainty.resize(value.len(), 0.0);
-        let pairs = value
-            .iter()
-            .zip(gradient)
-            .map(|(value, gradient)| (value * gradient).abs());
-        let averages = self.importance.iter_mut().zip(&mut self.uncertainty);
-        for ((importance, uncertainty), now) in averages.zip(pairs) {
-            *importance = beta1 * *importance + (1.0 - beta1) * now;
-            *uncertainty = beta2 * *uncertainty + (1.0 - beta2) * (now - *importance).abs();
-        }
-    }
-
-    fn scores(&self) -> impl Iterator<Item = f32> {
-        self.importance.iter().zip(&self.uncertainty).map(|(a, b)| a * b)
-    }
-}
-
-const NAMES: [&str; 3] = ["a", "b", "e"];
-
-impl RankAllocator {
-    /// An allocator for adapters of `config`.
-    ///
-    /// # Errors
-    /// Without `total_step`, or with fewer steps than `tinit` and `tfinal` have together.
-    pub fn new(config: &AdaLoraConfig) -> Result<Self, AdapterError> {
-        config.check()?;
-        let Some(total) = config.total_step.filter(|total| *total > config.tinit + config.tfinal) else {
-            let message = "must be set, and larger than tinit and tfinal together";
-            return Err(AdapterError::bad_field("total_step", message));
-        };
-        debug_assert!(total > 0);
-        Ok(Self {
-            config: config.clone(),
-            averages: Vec::new(),
-            gradients: Vec::new(),
-            left: None,
-        })
-    }
-
-    /// Records the gradients of a step. Call it before the optimizer step.
-    pub fn observe<M: Module + ModuleDisplay>(&mut self, adapted: &Adapted<M>, gradients: &GradientsParams) {
-        let of = |factors: &Factors| {
-            NAMES.map(|name| {
-                let gradient = gradients.get::<2>(factors.param::<2>(name).id);
-                gradient.map(values).unwrap_or_default()
-            })
-        };
-        self.gradients = adapted.bank().factors.iter().map(of).collect();
-    }
-
-    /// Call it after optimizer step `step` (counted from 0). Returns `adapted` with the least important singular values
-    /// zeroed.
-    pub fn allocate<M: Module + ModuleDisplay>(&mut self, step: usize, adapted: Adapted<M>) -> Adapted<M> {
-        let last = self.config.total_step.unwrap_or_default() - self.config.tfinal;
-        if step < last {
-            self.average(&adapted);
-        }
-        if step <= last {
-            let (budget, cuts) = self.budget(step, &adapted);
-            if cuts || step == last {
-                let left = self.choose(budget, &adapted);
-                let cut = cut(adapted, &left);
-                self.left = Some(left);
-                return cut;
-            }
-            return adapted;
-        }
-        match &self.left {
-            Some(left) => cut(adapted, left),
-            None => adapted,
-        }
-    }
-
-    /// Its state, for a checkpoint; [`RankAllocator::with_state`] continues from it.
-    pub fn state(&self) -> Tensors {
-        let mut state = Tensors::new();
-        let mut add = |name: String, values: Vec<f32>| {
-            let shape = vec![values.len()];
-            state.insert(name, Stored { shape, values });
-        };
-        for (site, averages) in self.averages.iter().enumerate() {
-            for (name, average) in NAMES.iter().zip(averages) {
-                add(format!("{site}.{name}.importance"), average.importance.clone());
-                add(format!("{site}.{name}.uncertainty"), average.uncertainty.clone());
-            }
-        }
-        for (site, left) in self.left.iter().flatten().enumerate() {
-            let values = left.iter().map(|left| f32::from(u8::from(*left)));
-            add(format!("{site}.left"), values.collect());
-        }
-        state
-    }
-
-    /// This allocator, continuing from `state`.
-    pub fn with_state(mut self, state: &Tensors) -> Self {
-        let of = |name: String| state.get(&name).map(|stored| stored.values.clone());
-        let average = |site: usize, name: &str| {
-            Some(Average {
-                importance: of(format!("{site}.{name}.importance"))?,
-                uncertainty: of(format!("{site}.{name}.uncertainty"))?,
-            })
-        };
-        let [a, b, e] = NAMES;
-        let averages = |site| Some([average(site, a)?, average(site, b)?, average(site, e)?]);
-        self.averages = (0..).map_while(averages).collect();
-        let left = |site| Some(of(format!("{site}.left"))?.iter().map(|left| *left > 0.0).collect());
-        let left: Vec<Vec<bool>> = (0..).map_while(left).collect();
-        self.left = (!left.is_empty()).then_some(left);
-        self
-    }
-
-    fn average<M: Module + ModuleDisplay>(&mut self, adapted: &Adapted<M>) {
-        let (beta1, beta2) = (self.config.beta1 as f32, self.config.beta2 as f32);
-        let sites = adapted.bank().factors.iter().zip(&self.gradients);
-        self.averages.resize_with(self.gradients.len(), Default::default);
-        for (averages, (factors, gradients)) in self.averages.iter_mut().zip(sites) {
-            let pairs = NAMES.iter().zip(gradients);
-            for (average, (name, gradient)) in averages.iter_mut().zip(pairs) {
-                average.update(&values(factors.matrix(name)), gradient, beta1, beta2);
-            }
-        }
-    }
-
-    /// The number of singular values to keep over all sites after `step`, and whether ranks are reallocated at that step.
-    fn budget<M: Module + ModuleDisplay>(&self, step: usize, adapted: &Adapted<M>) -> (usize, bool) {
-        let config = &self.config;
-        let sites = adapted.bank().groups().len();
-        let all: usize = adapted.bank().groups().iter().map(|group| group.rank).sum();
-        let target = config.target_r * sites;
-        let (first, last) = (config.tinit, config.total_step.unwrap_or_default() - config.tfinal);
-        if step <= first {
-            return (all, false);
-        }
-        if step > last {
-            return (target, true);
-        }
-        let rest = 1.0 - (step - first) as f64 / (last - first) as f64;
-        let budget = (all as f64 - target as f64) * rest.powi(3) + target as f64;
-        (budget as usize, step.is_multiple_of(config.delta_t))
-    }
-
-    /// Which singular values are kept: those more important than the (all - budget)-th least important one.
-    fn choose<M: Module + ModuleDisplay>(&self, budget: usize, adapted: &Adapted<M>) -> Vec<Vec<bool>> {
-        let scores: Vec<Vec<f32>> = self
-            .averages
-            .iter()
-            .zip(adapted.bank().groups())
-            .map(|(averages, group)| scores(averages, group.rank))
-            .collect();
-        let mut sorted: Vec<f32> = scores.iter().flatten().copied().collect();
-        sorted.sort_by(f32::total_cmp);
-        let threshold = sorted.len().checked_sub(budget).and_then(|cut| cut.checked_sub(1));
-        let threshold = threshold.map_or(f32::NEG_INFINITY, |index| sorted[index]);
-        let left = scores
-            .iter()
-            .map(|site| site.iter().map(|score| *score > threshold).collect());
-        left.collect()
-    }
-}
-
-/// The importance of each of a site's `rank` terms.
-fn scores([a, b, e]: &[Average; 3], rank: usize) -> Vec<f32> {
-    let (a, b, e): (Vec<f32>, Vec<f32>, Vec<f32>) = (a.scores().collect(), b.scores().collect(), e.scores().collect());
-    let mean = |values: &mut dyn Iterator<Item = f32>, count: usize| values.sum::<f32>() / count.max(1) as f32;
-    let (d_in, d_out) = (a.len() / rank.max(1), b.len() / rank.max(1));
-    (0..e.len())
-        .map(|term| {
-            let row = mean(&mut a[term * d_in..(term + 1) * d_in].iter().copied(), d_in);
-            let column = mean(&mut b.iter().skip(term).step_by(rank).copied(), d_out);
-            e[term] + row + column
-        })
-        .collect()
-}
-
-fn values(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-/// `adapted` with 0 in E where `left` is false.
-fn cut<M: Module + ModuleDisplay>(adapted: Adapted<M>, left: &[Vec<bool>]) -> Adapted<M> {
-    let sites = adapted.bank().factors.iter().zip(left);
-    let masks: HashMap<ParamId, &Vec<bool>> = sites
-        .map(|(factors, left)| (factors.param::<2>("e").id, left))
-        .collect();
-    adapted.map(&mut Cutter { masks })
-}
-
-struct Cutter<'a> {
-    masks: HashMap<ParamId, &'a Vec<bool>>,
-}
-
-impl ModuleMapper for Cutter<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(left) = self.masks.get(&param.id) else {
-            return param;
-        };
-        let mask: Vec<f32> = left.iter().map(|left| f32::from(u8::from(*left))).collect();
-        param.map(|e| {
-            let mask = TensorData::new(mask, e.shape());
-            let mask = Tensor::<D>::from_data(mask, (&e.device(), e.dtype()));
-            let trained = e.is_require_grad();
-            (e.detach() * mask).detach().set_require_grad(trained)
-        })
     }
 }
 

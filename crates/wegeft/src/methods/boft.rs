@@ -229,6 +229,10 @@ impl Edit for BoundBoft {
         with_rest(out * row, bias, residual)
     }
 
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        self.affine(x.clone(), weight.clone(), None, None) - product(x, weight)
+    }
+
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
         self.change(&self.turns, weight)
     }

@@ -152,6 +152,14 @@ impl LoraConfig {
         self
     }
 
+    /// The probability at the sites of `group`: an embedding reads no activations that could be dropped.
+    fn dropout_at(&self, group: &Group) -> f64 {
+        match group.site().kind {
+            SiteKind::Embedding => 0.0,
+            _ => self.dropout,
+        }
+    }
+
     /// What B's bias adds to the output, `[d_out]`.
     fn out_bias(&self, group: &Group, factors: &Factors) -> Option<Lazy<Tensor<1>>> {
         let scale = group.scale;
@@ -212,7 +220,7 @@ impl Method for LoraConfig {
         let plain = plain && !self.use_dora;
         if let Some(site) = sites.iter().find(|site| site.kind != SiteKind::Matrix && !plain) {
             let message = format!(
-                "'{}' is of kind {:?}, for which LoRA supports only init_lora_weights true or \"gaussian\", and no DoRA",
+                "'{}' is {}, for which LoRA supports only init_lora_weights true or \"gaussian\", and no DoRA",
                 site.module(),
                 site.kind
             );
@@ -302,9 +310,9 @@ impl Method for LoraConfig {
             residual: lazy(residual(factors, group.scale)),
             dora: self.use_dora.then(|| BoundDora::of(factors)),
             reads_weight: self.init.reads_weight(),
-            dropout: self.dropout,
+            dropout: self.dropout_at(group),
             out_bias: self.out_bias(group, factors),
-            layer_has_bias: group.site().has_bias,
+            without_bias: (self.lora_bias && !group.site().has_bias).then(|| group.module()),
         })
     }
 
@@ -355,14 +363,14 @@ struct BoundLora {
     dropout: f64,
     /// What is added to the output, `[d_out]`, scale included.
     out_bias: Option<Lazy<Tensor<1>>>,
-    /// True if the layer's own bias takes it.
-    layer_has_bias: bool,
+    /// The layer's name, if it has no bias that could take it.
+    without_bias: Option<String>,
 }
 
 impl BoundLora {
     /// What is added to the output of a layer that has no bias.
     fn own_bias(&self) -> Option<Tensor<1>> {
-        let bias = self.out_bias.as_ref().filter(|_| !self.layer_has_bias);
+        let bias = self.out_bias.as_ref().filter(|_| self.without_bias.is_some());
         bias.map(|bias| Tensor::clone(bias))
     }
 
@@ -401,13 +409,13 @@ impl Edit for BoundLora {
 
     fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
         match &self.out_bias {
-            Some(change) if self.layer_has_bias => bias.clone() + cast(Tensor::clone(change), bias.dtype()),
+            Some(change) if self.without_bias.is_none() => bias.clone() + cast(Tensor::clone(change), bias.dtype()),
             _ => bias,
         }
     }
 
     fn adds_to_output(&self) -> bool {
-        self.out_bias.is_some() && !self.layer_has_bias
+        self.without_bias.is_some()
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
@@ -416,10 +424,13 @@ impl Edit for BoundLora {
     }
 
     fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
-        assert!(
-            !self.adds_to_output(),
-            "lora_bias on a layer without a bias, in a model that declares wegeft::ActivationSpace and yet reads the layer's weight"
-        );
+        if let Some(layer) = &self.without_bias {
+            panic!(
+                "lora_bias adds a bias to the output of '{layer}', a layer without one, but the model reads the layer's weight (as \
+                 Linear::forward does), which cannot hold it; call the layer with wegeft::linear, as the model's field of type \
+                 wegeft::ActivationSpace declares, or set lora_bias to false"
+            );
+        }
         let LowRank { a, b, scale } = self.factors();
         let a = dropped_inputs(a, self.dropout);
         let residual = cast(LowRank { a, b, scale }.dense(), weight.dtype());

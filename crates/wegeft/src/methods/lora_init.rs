@@ -23,14 +23,14 @@ pub enum LoraInit {
     /// `"pissa"` (Meng et al. 2024, arXiv 2404.02948): A and B are the r principal singular directions of W, each
     /// scaled by the root of its singular value. An exact decomposition on the CPU: minutes for a weight of 4096².
     Pissa,
-    /// `"pissa_niter_N"`: the same by a randomised decomposition of N power iterations (Halko et al. 2011,
+    /// `"pissa_niter_N"`: the same by a randomized decomposition with N power iterations (Halko et al. 2011,
     /// arXiv 0909.4061), seconds for such a weight. PEFT draws its sketch from the global random state, so an
     /// adapter initialized this way cannot be reloaded exactly, there or here; convert it to plain LoRA in PEFT first.
     PissaNiter(usize),
     /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
     Olora,
-    /// Another of PEFT's initializations, such as `"orthogonal"`: adapters that were initialized this way can be loaded, but
-    /// none can be started here.
+    /// Another of PEFT's initializations, such as `"orthogonal"`. Adapters that were initialized this way can be loaded, but fresh
+    /// ones are refused.
     Elsewhere(Elsewhere),
 }
 

@@ -5,7 +5,7 @@
 //!   residual of the kernel is `s·B A`;
 //! - experts `[experts, d_in, d_out]`: a pair for each expert, A `[experts·r, d_in]` and B `[d_out, r·experts]`.
 //!
-//! `lora_dropout` acts on the inputs of A: on input channels, with one mask per forward pass. As in PEFT, it has no effect on
+//! `lora_dropout` acts on the inputs of A: on input channels, with one mask per forward pass. As in PEFT, it does not act on
 //! embeddings, which read no activations.
 
 use std::sync::Arc;

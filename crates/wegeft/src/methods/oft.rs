@@ -18,7 +18,7 @@ use crate::group::Group;
 use crate::lazy::{Lazy, lazy};
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast};
+use crate::tensor::{affine, cast, product};
 
 /// Settings of OFT; names as in PEFT. Either `r` or `oft_block_size` is set, and the other is 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -255,6 +255,10 @@ impl Edit for BoundOft {
         residual: Option<Tensor<2>>,
     ) -> Tensor<2> {
         affine(self.edit_input(x), weight, bias, residual)
+    }
+
+    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        product(self.edit_input(x.clone()) - x, weight)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

@@ -21,7 +21,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::tensor::{cast, dropped, dropped_inputs};
 
 /// Settings of VeRA; names and defaults as in PEFT.
@@ -155,7 +155,12 @@ impl Method for VeraConfig {
             b: first(factors.matrix("b"), 0, site.d_out),
             lambda_b: factors.vector("lambda_b"),
             lambda_d: factors.vector("lambda_d"),
-            dropout: self.dropout,
+            // An embedding reads no activations that could be dropped.
+            dropout: if site.kind == SiteKind::Embedding {
+                0.0
+            } else {
+                self.dropout
+            },
         })
     }
 

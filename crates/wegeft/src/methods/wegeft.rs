@@ -14,7 +14,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use kernels::InputEdit;
 use serde_json::{Map, Value};
 
@@ -29,9 +29,9 @@ use crate::group::{Group, Sharing};
 use crate::linalg;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
-use crate::site::Site;
+use crate::site::{Site, SiteKind};
 use crate::targets::Targets;
-use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
+use crate::tensor::{affine, cast, dequantized, dropped, dropped_inputs, product, with_rest};
 
 impl Method for WegeftConfig {
     fn name(&self) -> &'static str {
@@ -90,7 +90,11 @@ impl Method for WegeftConfig {
             scale: group.scale,
             output_side: self.side == Side::Output,
             weight_dropout: self.weight_dropout,
-            dropout: self.dropout,
+            // On the input side psi would read activations, of which an embedding has none.
+            dropout: match group.site().kind {
+                SiteKind::Embedding if self.side == Side::Input => 0.0,
+                _ => self.dropout,
+            },
         })
     }
 
@@ -136,6 +140,14 @@ impl BoundWegeft {
         !self.output_side && self.weight_dropout == 0.0 && self.generator.is_identity()
     }
 
+    /// `weight` as the generator reads it: in training, with dropout on its elements.
+    fn read(&self, weight: Tensor<2>) -> Tensor<2> {
+        match self.weight_dropout > 0.0 {
+            true => dropped(dequantized(weight), self.weight_dropout),
+            false => weight,
+        }
+    }
+
     /// `block(W phi)`, `[d_out, r]`, for `weight` of `[d_in, d_out]`.
     fn generated(&self, weight: Tensor<2>) -> Tensor<2> {
         // phiᵀ W first: the weight is read in storage order, and only the [r, d_out] result is transposed.
@@ -170,7 +182,7 @@ impl Edit for BoundWegeft {
         }
         let residual = LowRank {
             a: self.psi.clone(),
-            b: self.generated(dropped(weight, self.weight_dropout)),
+            b: self.generated(self.read(weight)),
             scale: self.scale,
         };
         residual.forward(dropped(x, self.dropout))
@@ -210,12 +222,22 @@ impl Edit for BoundWegeft {
         let dtype = weight.dtype();
         let psi = dropped_inputs(self.psi.clone(), self.dropout);
         let dropping = Self { psi, ..self.clone() };
-        let read = dropped(weight, self.weight_dropout);
-        cast(dropping.residual_form(read).dense(), dtype)
+        cast(dropping.residual_form(self.read(weight)).dense(), dtype)
     }
 
     fn low_rank(&self, weight: Tensor<2>) -> Option<LowRank> {
         Some(self.residual_form(weight))
+    }
+
+    // The output side edits the rows that are looked up, and reads no others.
+    fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
+        let frozen = weight.clone().select(0, ids.clone());
+        if self.output_side {
+            return self.edit(frozen);
+        }
+        let change = self.residual_form(self.read(weight)).rows(ids);
+        let dtype = frozen.dtype();
+        frozen + cast(change, dtype)
     }
 
     // The same generator and scale, and no dropout, whose mask differs from layer to layer.

@@ -1,3 +1,5 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
@@ -73,6 +75,24 @@ fn a_mixed_batch_gives_each_row_its_own_adapter() {
                 1e-5,
             );
         }
+    }
+}
+
+/// A batch of twice as many examples, whose tokens would be dealt out wrong.
+#[test]
+fn a_batch_of_another_size_is_refused() {
+    let _turn = turn();
+    let device = Device::flex().autodiff();
+    let adapters = three(&device);
+    let mixed = adapters.bind_rows(&["lora", "input"]).unwrap();
+    for examples in [1, 3, 4] {
+        let forward = || mixed.forward(input(examples, &device));
+        let panicked = catch_unwind(AssertUnwindSafe(forward)).unwrap_err();
+        let said = panicked.downcast_ref::<String>().unwrap();
+        assert!(
+            said.contains("2 adapter names") && said.contains(&examples.to_string()),
+            "{said}"
+        );
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Conversation<'a> {
     pub variables: Option<&'a Map<String, Json>>,
 }
 
-/// A conversation as text. It has its special tokens in it: encode it without adding any.
+/// A conversation as text. It already contains its special tokens: encode it without adding any.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
     /// The text.
@@ -110,7 +110,7 @@ impl Chat {
             context,
             messages: conversation.messages.iter().map(values::message).collect(),
             more,
-            budget: Budget::of(conversation),
+            budget: Budget::of(conversation.parts()),
         })
     }
 }

@@ -4,11 +4,9 @@ use std::io;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use minijinja::{Error, ErrorKind};
 use regex::Regex;
 use serde_json::Value as Json;
 
-use super::chat::Conversation;
 use super::error::ChatError;
 use super::source::rewritten;
 use super::tags;
@@ -63,13 +61,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub fn of(conversation: &Conversation) -> Self {
-        let list = |items: Option<&[Json]>| items.map_or(0, |items| items.iter().map(size).sum());
-        let more = conversation.variables.into_iter().flatten();
-        let bytes = list(Some(conversation.messages))
-            + list(conversation.tools)
-            + list(conversation.documents)
-            + more.map(|(_, json)| size(json)).sum::<u64>();
+    /// For a conversation of these messages, tools, documents and variables.
+    pub fn of<'a>(parts: impl Iterator<Item = &'a Json>) -> Self {
+        let bytes = parts.map(size).sum();
         Self {
             fuel: LEAST_FUEL.saturating_add(bytes),
             memory: memory(bytes),
@@ -128,23 +122,6 @@ fn size(json: &Json) -> u64 {
     counter.0
 }
 
-/// Longest format of a date.
-const LONGEST_DATE: usize = 1000;
-
-/// A format of a date, which is written without fuel.
-pub(super) fn date_format(format: &str) -> Result<&str, Error> {
-    match format.len() > LONGEST_DATE {
-        true => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!(
-                "strftime_now with a format of {} bytes; expected at most {LONGEST_DATE}",
-                format.len()
-            ),
-        )),
-        false => Ok(format),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -155,12 +132,7 @@ mod tests {
     fn a_budget_grows_with_its_conversation() {
         let short = [json!({"role": "user", "content": "hi"})];
         let long = [json!({"role": "user", "content": "x".repeat(1 << 20)})];
-        let of = |messages| {
-            Budget::of(&Conversation {
-                messages,
-                ..Conversation::default()
-            })
-        };
+        let of = |messages: &[Json]| Budget::of(messages.iter());
         assert_eq!(of(&short).fuel, LEAST_FUEL + 30);
         assert!(of(&long).fuel > LEAST_FUEL + (1 << 20));
         assert!(of(&short).check("x".repeat(2 << 20)).is_err() && of(&long).check("x".repeat(2 << 20)).is_ok());

@@ -1,7 +1,7 @@
 //! Chat messages to a prompt, by the model's own Jinja template, with what transformers offers to templates.
 //!
-//! A template is a stranger's program: it runs under limits on its size, its depth, its work, its time, its memory and what
-//! it writes.
+//! A template is a program by somebody else: it runs under limits on its size, its depth, its work, its time, its memory and
+//! its output.
 
 mod arguments;
 mod characters;

@@ -9,7 +9,6 @@ use minijinja::{AutoEscape, Error, ErrorKind, Output, State};
 use super::arguments::wrong;
 use super::characters::{escaped, printable};
 use super::globals;
-use super::limits;
 
 /// Bytes that one value may become.
 const LONGEST: usize = 16 << 20;
@@ -174,9 +173,17 @@ fn quoted(value: &str, text: &mut String) {
     text.push(quote);
 }
 
+/// Longest format of a date, which is written without fuel.
+const LONGEST_DATE: usize = 1000;
+
 /// Today's date in the local time zone, as Python's `datetime.now().strftime(format)`.
 pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
-    let format = limits::date_format(format)?;
+    if format.len() > LONGEST_DATE {
+        return Err(wrong(format!(
+            "strftime_now with a format of {} bytes; expected at most {LONGEST_DATE}",
+            format.len()
+        )));
+    }
     if StrftimeItems::new(format).any(|item| matches!(item, Item::Error)) {
         return Err(wrong("strftime_now with a format that is none"));
     }

@@ -16,13 +16,13 @@ pub struct ChatTokens {
     pub targets: Vec<bool>,
     /// Turns of the assistant whose tokens are among the targets.
     pub turns: usize,
-    /// Turns of the assistant that cannot be told apart, because the template rewrites what was said before.
+    /// Turns of the assistant that cannot be located, because the template rewrites earlier turns.
     pub lost: usize,
 }
 
 /// The tokens of `conversation` by `tokenizer` and its compiled templates. The targets are what the template's
-/// `generation` tags enclose; without these, each turn of the assistant with what ends it. Only turns for whose message
-/// (by its index) `learned` is true.
+/// `generation` tags enclose; in a template without such tags, each turn of the assistant with the token that ends it. Turns whose
+/// message index `learned` rejects are left out.
 ///
 /// # Errors
 /// A template or tokenizer that fails.
