@@ -28,6 +28,14 @@ pub struct Conversation<'a> {
     pub variables: Option<&'a Map<String, Json>>,
 }
 
+impl Conversation<'_> {
+    fn parts(&self) -> impl Iterator<Item = &Json> {
+        let lists = [Some(self.messages), self.tools, self.documents];
+        let variables = self.variables.into_iter().flat_map(|variables| variables.values());
+        lists.into_iter().flatten().flatten().chain(variables)
+    }
+}
+
 /// A conversation as text. It already contains its special tokens: encode it without adding any.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
