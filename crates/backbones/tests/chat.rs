@@ -244,7 +244,10 @@ fn a_namespace_holds_lists_texts_and_numbers() {
     assert_eq!(text, "['user'] 1 %} 4 user{% set ns.x = 1 %}");
     // As long a conversation as there are.
     let many: Vec<Value> = (0..2000)
-        .map(|turn| json!({"role": ["user", "assistant"][turn % 2], "content": "word ".repeat(200)}))
+        .map(|turn| {
+            let role = ["user", "assistant"][turn % 2];
+            json!({"role": role, "content": "word ".repeat(200)})
+        })
         .collect();
     let conversation = Conversation {
         messages: &many,
