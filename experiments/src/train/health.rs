@@ -104,28 +104,25 @@ impl Health {
             _ => return,
         };
         state.silent = Some(silent);
-        if state.seen == FIRST {
-            self.tell_silent(state);
+        if let Some(message) = self.silent(state).filter(|_| state.seen == FIRST) {
+            self.tell(&message);
         }
     }
 
-    /// Reports what the first steps have shown, after a training that had fewer.
-    pub fn finish(&self) {
+    /// What the first steps have shown, after a training that had fewer.
+    pub fn finish(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if (2..FIRST).contains(&state.seen) {
-            self.tell_silent(&state);
-        }
+        (2..FIRST).contains(&state.seen).then(|| self.silent(&state)).flatten()
     }
 
-    fn tell_silent(&self, state: &State) {
-        if let Some(silent) = state.silent.as_ref().filter(|silent| !silent.is_empty()) {
-            self.tell(&format!(
-                "{}: no gradient reaches {} in the first {} steps: it is not trained",
-                self.label,
-                named(silent),
-                state.seen
-            ));
-        }
+    fn silent(&self, state: &State) -> Option<String> {
+        let silent = state.silent.as_ref().filter(|silent| !silent.is_empty())?;
+        Some(format!(
+            "{}: no gradient reaches {} in the first {} steps: it is not trained",
+            self.label,
+            named(silent),
+            state.seen
+        ))
     }
 
     fn tell(&self, message: &str) {

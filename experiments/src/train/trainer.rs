@@ -295,7 +295,6 @@ impl Session<'_> {
         let training = training.renderer(renderer(terminal, self.interrupter, done, self.round()));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
-        closing.finish();
         let (notes, bad_step, bad_tensor, bad_gradient) = {
             let mut watch = watch.get();
             (
@@ -340,6 +339,9 @@ impl Session<'_> {
         }
         if result.interrupted.is_some() {
             return Err(RunError::Interrupted);
+        }
+        if let Some(message) = closing.finish() {
+            note(format_args!("  {message}"));
         }
         if watch.is_over() {
             tell(format_args!(
