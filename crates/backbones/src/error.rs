@@ -130,6 +130,10 @@ pub enum TokenizerError {
     /// The tokenizers library panicked.
     #[error("the tokenizers library gives up ({0})")]
     Panicked(String),
+    /// The tokenizer works too long on a text, or takes too much memory. It goes on in a thread of its own until the program
+    /// ends, which should be at once.
+    #[error("the tokenizer is given up: {0}")]
+    GivenUp(String),
     /// A token that the model's embedding does not have.
     #[error(
         "token '{token}' has number {id}, but the model's embedding has {rows} rows; leave it out, or use the tokenizer of this \

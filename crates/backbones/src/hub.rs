@@ -2,7 +2,8 @@
 //!
 //! Environment: `HF_ENDPOINT` (another server), `HF_HOME` or `HF_HUB_CACHE` (cache), `HF_TOKEN` or the `token` file in
 //! `HF_HOME` (gated models), `HF_HUB_OFFLINE=1` (cache only), `HF_HUB_DOWNLOAD_TIMEOUT` (seconds to wait for a
-//! server that sends nothing, 10 by default).
+//! server that sends nothing, 10 by default), `WEGEFT_DOWNLOAD_RATE` (bytes a second that must come over a minute, 1000
+//! by default, 0 for any).
 //!
 //! The token is sent to that server only, never to hosts it redirects to. Downloads are checked against the announced size
 //! and, for large files, SHA-256; interrupted downloads are resumed; a file gets its final name only when it is complete.
@@ -12,6 +13,7 @@ mod cache;
 mod client;
 mod download;
 mod error;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use crate::lm::shards::{INDEX, SINGLE, TORCH, TORCH_INDEX, shard_names};
 use cache::{ModelCache, is_commit, is_inside};
 use client::Client;
 pub use error::{FetchError, HubError};
+use pace::Rate;
 
 /// How long to wait for a server that sends nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,6 +96,7 @@ struct Hub {
     cache: PathBuf,
     token: Option<String>,
     timeout: Duration,
+    rate: Rate,
     offline: bool,
 }
 
@@ -106,6 +110,7 @@ impl Hub {
         });
         let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
         let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.trim().parse::<u64>().ok());
+        let rate = set("WEGEFT_DOWNLOAD_RATE").and_then(|value| value.trim().parse().ok());
         let offline = set("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
         Self {
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string()),
@@ -116,6 +121,10 @@ impl Hub {
             timeout: seconds
                 .filter(|seconds| *seconds > 0)
                 .map_or(TIMEOUT, Duration::from_secs),
+            rate: Rate {
+                bytes: rate.unwrap_or(Rate::USUAL.bytes),
+                ..Rate::USUAL
+            },
             offline: !matches!(offline.as_str(), "" | "0" | "false" | "no" | "off"),
         }
     }
@@ -229,7 +238,14 @@ impl HubModel {
     }
 
     fn client(&self) -> &Client {
-        let new = || Client::new(&self.hub.endpoint, self.hub.token.clone(), self.hub.timeout);
+        let new = || {
+            Client::new(
+                &self.hub.endpoint,
+                self.hub.token.clone(),
+                self.hub.timeout,
+                self.hub.rate,
+            )
+        };
         self.client.get_or_init(new)
     }
 

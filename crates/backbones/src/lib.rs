@@ -15,7 +15,9 @@ pub mod lm;
 mod normalization;
 pub mod pos_embed;
 pub mod preprocess;
+mod tokens;
 pub mod vit;
+mod watch;
 mod wrapped;
 
 pub use error::{ConfigError, ImportError, LabelsError, TokenizerError, UnknownName};

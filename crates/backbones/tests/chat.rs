@@ -155,6 +155,9 @@ fn a_template_cannot_hang_fill_the_memory_or_overflow_the_stack() {
                   {% endfor %}{% endfor %}{{ ns.s | length }}";
     let shared = "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}";
     let loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
+    let repeat =
+        "{% set ns = namespace(l=[]) %}{% set x = 'x' * 1000000 %}{% for i in range(9999) %}{% for j in range(99) %}";
+    let ends = "{% endfor %}{% endfor %}";
     let templates = [
         loops.to_string(),
         double.to_string(),
@@ -179,6 +182,23 @@ fn a_template_cannot_hang_fill_the_memory_or_overflow_the_stack() {
         format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(100_000)),
         "{% if a %}".repeat(100_000),
         "x".repeat(2 << 20),
+        // A value that contains itself, written, compared, and as a key.
+        "{% set ns = namespace() %}{% set ns.a = ns %}{% set ns.b = ns %}{% set x = ns ~ '' %}".into(),
+        "{% set ns = namespace() %}{% set ns.a = [{'k': (1, [ns] * 2)}] %}{{ ns == ns.a or {ns: 1} }}".into(),
+        "{% set ns = namespace() %}{% set ns.a, ns.b = 1, ns %}{{ [ns]|join }}".into(),
+        format!("{shared}{{% set x = ns.s ~ '' %}}"),
+        format!("{shared}{{{{ ns.s == [ns.s] }}}}"),
+        // What the engine counts too late or not at all.
+        "{{ '{:>1000000000}'.format(1) }}".into(),
+        "{{ '{:.1000000000f}'.format(1.5) }}".into(),
+        "{{ ('{:9999}' * 100000).format(1) }}".into(),
+        "{{ strftime_now('%c' * 40000000) }}".into(),
+        "{{ ([[[[1] * 1000] * 100] * 100] * 10) | pprint }}".into(),
+        format!("{repeat}{{% set ns.l = [ns.l, x.partition('q')] %}}{ends}"),
+        format!("{repeat}{{% set ns.l = [ns.l, x.split('q')] %}}{ends}"),
+        format!("{repeat}{{% set ns.l = ns.l + [1] %}}{ends}"),
+        // A text that no prompt is, though there is work enough for it.
+        "{{ 'x' * 3000000 }}".into(),
     ];
     for template in templates {
         let shown: String = template.chars().take(60).collect();
@@ -206,6 +226,67 @@ fn a_template_cannot_hang_fill_the_memory_or_overflow_the_stack() {
     for template in deep {
         let _ = prompt(&with_template(&template), &conversation, true);
     }
+}
+
+/// What valid templates do with namespaces goes on as before.
+#[test]
+fn a_namespace_holds_lists_texts_and_numbers() {
+    let template = "{% set ns = namespace(l=[], n=0, t='') %}{% for m in messages %}{% set ns.l = ns.l + [m.role] %}\
+                    {%- set ns.n = ns.n + 1 -%} {% set ns.t = ns.t ~ '%}' if ns.n == 1 else \"{{\" %}{% endfor %}\
+                    {% set ns.a, ns.b = 1, (2, 3) %}{{ ns.l }} {{ ns.n }} {{ ns.t }} {{ ns.a + ns.b[1] }} {{ ns.l[0] }}\
+                    {% raw %}{% set ns.x = 1 %}{% endraw %}";
+    let messages = [json!({"role": "user", "content": "hi"})];
+    let conversation = Conversation {
+        messages: &messages,
+        ..Conversation::default()
+    };
+    let text = prompt(&with_template(template), &conversation, true).unwrap();
+    assert_eq!(text, "['user'] 1 %} 4 user{% set ns.x = 1 %}");
+    // As long a conversation as there are.
+    let many: Vec<Value> = (0..2000)
+        .map(|turn| {
+            let role = ["user", "assistant"][turn % 2];
+            json!({"role": role, "content": "word ".repeat(200)})
+        })
+        .collect();
+    let conversation = Conversation {
+        messages: &many,
+        ..Conversation::default()
+    };
+    let gathers = "{% set ns = namespace(l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}{% endfor %}\
+                   {% for m in ns.l %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}";
+    let text = prompt(&with_template(gathers), &conversation, false).unwrap();
+    assert!(text.len() > 2_000_000, "{}", text.len());
+}
+
+/// Work on a text with a strange expression or strange replacements ends.
+#[test]
+fn a_tokenizer_cannot_hang_or_fill_the_memory() {
+    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    let load = |field: &str, value: Value| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut json = read("tokenizers/bytes.json");
+        json[field] = value;
+        std::fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+        LmTokenizer::load(dir.path())
+    };
+    // Slow, but it ends by itself: under limits it is as it was.
+    let strange = load("pre_tokenizer", split(r"(?:(?:(?=a)a|(?=a)a){0,6}(?=c)|.)")).unwrap();
+    assert_eq!(
+        strange.decode(&strange.encode("aaa", false).unwrap(), false).unwrap(),
+        "aaa"
+    );
+    let long = load("pre_tokenizer", split(&"(?=x)[a-z]".repeat(2000)))
+        .unwrap_err()
+        .to_string();
+    assert!(long.contains("regular expression of 20000 bytes"), "{long}");
+    let doubling = json!({"type": "Sequence", "normalizers": vec![double; 17]});
+    let error = load("normalizer", doubling)
+        .unwrap()
+        .encode(&"a".repeat(64), false)
+        .unwrap_err();
+    assert!(error.to_string().contains("the tokenizer is given up"), "{error}");
 }
 
 #[test]

@@ -2,25 +2,39 @@
 
 use std::path::Path;
 
-use backbones::lm::Decoder;
 use backbones::lm::adapter::attach;
+use backbones::lm::{Decoder, Precision};
+use burn::tensor::Device;
 use serde_json::Value;
 use wegeft::storage::CONFIG_FILE;
 use wegeft::{Adapted, AdapterFiles};
 
 use crate::cli::output::note;
+use crate::train::agreement;
 use crate::train::precision::trained_in_f32;
+
+/// An adapter is to be merged, into weights that are rounded to `precision`.
+#[derive(Debug, Clone, Copy)]
+pub struct Merge<'a> {
+    /// Of the weights.
+    pub precision: Precision,
+    /// Of the model.
+    pub device: &'a Device,
+}
 
 /// `model` with the adapter of `folder` bound to it, or merged into its weights.
 ///
 /// # Errors
-/// An adapter that cannot be read or does not fit.
-pub fn adapted(model: Decoder, folder: &Path, merge: bool) -> Result<Decoder, String> {
+/// An adapter that cannot be read or does not fit, or that gives other outputs once it is merged.
+pub fn adapted(model: Decoder, folder: &Path, merge: Option<Merge>) -> Result<Decoder, String> {
     let adapted = with_adapter(model, folder)?;
-    if merge {
-        return adapted.merge().map_err(|e| e.to_string());
-    }
-    Ok(adapted.bind())
+    let Some(Merge { precision, device }) = merge else {
+        return Ok(adapted.bind());
+    };
+    let merged = adapted.merge().map_err(|e| e.to_string())?;
+    agreement::of_language(&adapted, &merged, precision, device)
+        .map_err(|e| format!("{}: {e}; leave --merge out", folder.display()))?;
+    Ok(merged)
 }
 
 /// `model` with the adapter of `folder`.

@@ -4,6 +4,7 @@
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use backbones::TokenizerError;
 use backbones::lm::chat_template::{Chat, ChatError, Conversation};
 use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, load_lm};
 use burn::tensor::Device;
@@ -175,7 +176,7 @@ pub fn chat(args: &Args) -> Result<(), String> {
     }
     let settings = args.generation(&loaded.generation)?;
     let bound = adapters.into_iter().map(|(name, folder)| {
-        let model = adapted(loaded.model.clone(), &folder, false)?;
+        let model = adapted(loaded.model.clone(), &folder, None)?;
         Ok((name, model))
     });
     let adapters: Vec<(String, Decoder)> = bound.collect::<Result<_, String>>()?;
@@ -324,11 +325,11 @@ impl Talk {
     fn answer(&mut self, text: &str) -> Result<(), End> {
         let tokens = match self.prompt(text) {
             Ok(tokens) => tokens,
-            // A template may refuse a message; the conversation continues.
-            Err(message) => {
+            Err(Unasked::Refused(message)) => {
                 note(message);
                 return Ok(());
             }
+            Err(Unasked::GivenUp(message)) => return Err(End::Failed(message)),
         };
         let model = self.on.map_or(&self.base, |at| &self.adapters[at].1);
         let generator = Generator {
@@ -363,7 +364,7 @@ impl Talk {
     }
 
     /// The tokens of the conversation with `text` as its last message.
-    fn prompt(&self, text: &str) -> Result<Vec<u32>, String> {
+    fn prompt(&self, text: &str) -> Result<Vec<u32>, Unasked> {
         let tokens = match &self.form {
             Form::Chat(chat) => {
                 let message = |role: &str, content: &str| json!({ "role": role, "content": content });
@@ -376,7 +377,10 @@ impl Talk {
                     messages: &messages,
                     ..Conversation::default()
                 };
-                let rendered = chat.render(&conversation, true).map_err(|e| e.to_string())?;
+                let rendered = chat.render(&conversation, true).map_err(|error| match error {
+                    ChatError::GivenUp(_) => Unasked::GivenUp(error.to_string()),
+                    error => Unasked::Refused(error.to_string()),
+                })?;
                 self.tokenizer.encode(&rendered.text, false)?
             }
             Form::Plain(template) => {
@@ -390,6 +394,23 @@ impl Talk {
         };
         self.tokenizer.check_ids(&tokens, self.base.config().vocab_size)?;
         Ok(tokens)
+    }
+}
+
+/// Why a message does not become a prompt.
+enum Unasked {
+    /// A template may refuse a message; the conversation continues.
+    Refused(String),
+    /// The template or the tokenizer still works and takes memory.
+    GivenUp(String),
+}
+
+impl From<TokenizerError> for Unasked {
+    fn from(error: TokenizerError) -> Self {
+        match error {
+            TokenizerError::GivenUp(_) => Self::GivenUp(error.to_string()),
+            error => Self::Refused(error.to_string()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::output::{note, print, write};
 use crate::cli::shipped;
-use crate::language::adapted::adapted;
+use crate::language::adapted::{Merge, adapted};
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
 use crate::run::memory::peak_note;
@@ -194,6 +194,7 @@ pub fn generate(args: &Args) -> Result<(), String> {
         return Err("--batch-size must be at least 1".into());
     }
     let options = args.options()?;
+    let precision = options.precision;
     if args.merge && options.quantize.is_some() {
         return Err("--merge writes into weights that --quantize has rounded; leave one of them out".into());
     }
@@ -237,7 +238,11 @@ pub fn generate(args: &Args) -> Result<(), String> {
         generation.check(settings.temperature > 0.0)?;
     }
     let model = match &args.adapter {
-        Some(adapter) => adapted(model, adapter, args.merge)?,
+        Some(adapter) => {
+            let device = &device;
+            let merge = args.merge.then_some(Merge { precision, device });
+            adapted(model, adapter, merge)?
+        }
         None => model,
     };
     if let Some(tokenizer) = &tokenizer {

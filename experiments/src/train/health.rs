@@ -103,14 +103,26 @@ impl Health {
             (_, Some(before)) if !before.is_empty() => before.intersection(&silent(adapted, grads)).cloned().collect(),
             _ => return,
         };
-        if state.seen == FIRST && !silent.is_empty() {
-            self.tell(&format!(
-                "{}: no gradient reaches {} in the first {FIRST} steps: it is not trained",
-                self.label,
-                named(&silent)
-            ));
-        }
         state.silent = Some(silent);
+        if let Some(message) = self.silent(state).filter(|_| state.seen == FIRST) {
+            self.tell(&message);
+        }
+    }
+
+    /// What the first steps have shown, after a training that had fewer.
+    pub fn finish(&self) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (2..FIRST).contains(&state.seen).then(|| self.silent(&state)).flatten()
+    }
+
+    fn silent(&self, state: &State) -> Option<String> {
+        let silent = state.silent.as_ref().filter(|silent| !silent.is_empty())?;
+        Some(format!(
+            "{}: no gradient reaches {} in the first {} steps: it is not trained",
+            self.label,
+            named(silent),
+            state.seen
+        ))
     }
 
     fn tell(&self, message: &str) {

@@ -1,5 +1,6 @@
 //! Training of any adapted model: one trainer on one data stream.
 
+pub mod agreement;
 pub mod between;
 pub mod checkpoints;
 pub mod clipping;

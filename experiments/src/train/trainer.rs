@@ -248,6 +248,7 @@ impl Session<'_> {
         let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);
         health.reads_losses = computes_at_once(&devices[0]);
         health.quiet = terminal;
+        let closing = health.clone();
         let team = Team::new(devices);
         let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
@@ -338,6 +339,9 @@ impl Session<'_> {
         }
         if result.interrupted.is_some() {
             return Err(RunError::Interrupted);
+        }
+        if let Some(message) = closing.finish() {
+            note(format_args!("  {message}"));
         }
         if watch.is_over() {
             tell(format_args!(

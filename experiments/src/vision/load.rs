@@ -4,6 +4,8 @@ use std::path::Path;
 
 use backbones::{Pretrained, Vit};
 use burn::tensor::Device;
+use serde_json::Value;
+use wegeft::storage::CONFIG_FILE;
 use wegeft::{Adapted, AdapterFiles};
 
 use crate::cli::output::note;
@@ -15,6 +17,7 @@ use crate::cli::output::note;
 /// A folder that cannot be read, or an adapter that does not fit the model.
 pub fn load_adapted(pretrained: &Pretrained, folder: &Path, device: &Device) -> Result<Adapted<Vit>, String> {
     let files = AdapterFiles::read(folder).map_err(|e| e.to_string())?;
+    check_prompts(pretrained, &files).map_err(|e| format!("{}: {e}", folder.join(CONFIG_FILE).display()))?;
     let translated = pretrained
         .translate_adapter(files.fields(), files.tensors(), device)
         .map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -36,4 +39,15 @@ pub fn load_adapted(pretrained: &Pretrained, folder: &Path, device: &Device) -> 
         note(format_args!("{}: {warning}", folder.display()));
     }
     Ok(adapted)
+}
+
+/// Prompts stand behind tokens that the model has.
+fn check_prompts(pretrained: &Pretrained, files: &AdapterFiles) -> Result<(), String> {
+    let (all, before) = (pretrained.config.tokens(), pretrained.config.prefix_tokens());
+    match files.fields().get("prefix_tokens").and_then(Value::as_u64) {
+        Some(found) if found >= all as u64 => Err(format!(
+            "prefix_tokens is {found}, but the model has {all} tokens; set it to {before}, the number of those before its patches"
+        )),
+        _ => Ok(()),
+    }
 }

@@ -2,6 +2,7 @@
 //! long one is `cargo test --workspace -- --ignored faults` (`docs/reliability.md` has the figures of its last run).
 #![cfg(unix)]
 
+mod greedy;
 mod kills;
 mod soak;
 mod strangers;

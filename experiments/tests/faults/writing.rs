@@ -1,7 +1,7 @@
 //! Every write of a piece of work fails once: the disk is full or broken, a signal comes, the process is killed, the power
 //! goes. One sentence, nothing finished is lost, and the same command ends as if nothing had been.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -166,6 +166,39 @@ fn a_sweep_in_two_processes_survives_the_failure_of_its_writes() {
     let uncut = Uncut::new(Work::Sweep, dir.path());
     for (turn, number) in (1..=uncut.operations.len()).step_by(41).enumerate() {
         uncut.fails_at(number, KINDS[turn % KINDS.len()]);
+    }
+}
+
+/// One operation of each kind on each kind of file: between a write and its rename, in the middle of an append, while old
+/// checkpoints are removed.
+#[test]
+fn pretraining_survives_kills_at_chosen_writes() {
+    for work in [Work::Pretrain, Work::PretrainLm] {
+        let dir = folder();
+        let uncut = Uncut::new(work, dir.path());
+        // Numbers of checkpoints and of temporary files do not matter.
+        let plain = |operation: &String| -> String {
+            let name = operation.rsplit('/').next().unwrap_or_default();
+            let kind = operation.split(' ').next().unwrap_or_default();
+            let letters = name.chars().filter(|c| c.is_ascii_alphabetic());
+            let letters: String = match name.starts_with('.') {
+                true => "temporary".into(),
+                false => letters.collect(),
+            };
+            format!("{kind} {letters}")
+        };
+        let mut seen = BTreeSet::new();
+        let mut kills = 0;
+        for (index, operation) in uncut.operations.iter().enumerate() {
+            let chosen = ["Write", "Rename", "Remove"]
+                .iter()
+                .any(|kind| operation.starts_with(kind));
+            if chosen && seen.insert(plain(operation)) {
+                uncut.fails_at(index + 1, ["KILL", "POWER"][kills % 2]);
+                kills += 1;
+            }
+        }
+        assert!(kills >= 6, "{work:?}: {:?}", uncut.operations);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use backbones::{Pretrained, load_vit};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use experiments::cli::settings::defaults;
 use experiments::methods::{self, Adapter, Wing};
 use experiments::vision::description::Description;
@@ -121,5 +121,9 @@ fn every_method(take: impl Fn(&Path) -> Vec<u8>) -> Vec<Vec<u8>> {
 
 fn load(folder: &Path) -> Result<(), String> {
     let pretrained = backbone();
-    load_adapted(&pretrained, folder, &Device::flex()).map(|adapted| drop(adapted.bind()))
+    let device = Device::flex();
+    let [height, width] = pretrained.config.image();
+    load_adapted(&pretrained, folder, &device).map(|adapted| {
+        adapted.bind().forward(Tensor::ones([1, 3, height, width], &device));
+    })
 }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::error::{ImportError, TokenizerError};
 use crate::lm::{Layout, Side};
+use crate::tokens::Guarded;
 
 /// The tokens of a text or of a pair, with the special tokens that the model expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub struct TextBatch {
 /// A tokenizer that truncates texts to the model's length.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    inner: Guarded,
+    vocab_size: usize,
 }
 
 impl TextTokenizer {
@@ -51,32 +53,31 @@ impl TextTokenizer {
                            transformers.AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)";
             return Err(error(message.into()));
         }
-        let mut inner = Tokenizer::from_file(&path).map_err(|e| error(format!("no tokenizer ({e})")))?;
-        let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
-        if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
-            return Err(error(format!(
-                "token '{token}' has id {id}, but the model's embedding has {vocab_size} rows; use this model's own tokenizer"
-            )));
-        }
-        let special = inner.get_post_processor().map_or(0, |processor| {
-            use tokenizers::PostProcessor;
-            processor.added_tokens(true)
-        });
-        if max_length <= special {
-            return Err(error(format!(
-                "{max_length} tokens leave no room for a text beside {special} special tokens; allow more"
-            )));
-        }
-        inner.with_padding(None);
-        inner
-            .with_truncation(Some(TruncationParams {
+        let inner = Guarded::load(&path, |inner| {
+            let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
+            if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
+                return Err(format!(
+                    "token '{token}' has id {id}, but the model's embedding has {vocab_size} rows; use this model's own tokenizer"
+                ));
+            }
+            let special = inner
+                .get_post_processor()
+                .map_or(0, |processor| processor.added_tokens(true));
+            if max_length <= special {
+                return Err(format!(
+                    "{max_length} tokens leave no room for a text beside {special} special tokens; allow more"
+                ));
+            }
+            inner.with_padding(None);
+            let truncated = inner.with_truncation(Some(TruncationParams {
                 direction: TruncationDirection::Right,
                 max_length,
                 strategy: TruncationStrategy::LongestFirst,
                 stride: 0,
-            }))
-            .map_err(|e| error(e.to_string()))?;
-        Ok(Self { inner })
+            }));
+            truncated.map(drop).map_err(|e| e.to_string())
+        })?;
+        Ok(Self { inner, vocab_size })
     }
 
     /// Tokens of a text, or of a pair.
@@ -84,11 +85,20 @@ impl TextTokenizer {
     /// # Errors
     /// The error of the tokenizers library.
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, TokenizerError> {
-        let encoding = match pair {
-            None => self.inner.encode(text, true),
-            Some(pair) => self.inner.encode((text, pair), true),
-        };
-        let encoding = encoding.map_err(|e| TokenizerError::Refused(e.to_string()))?;
+        let own = || (text.to_string(), pair.map(String::from));
+        let bytes = text.len() + pair.map_or(0, str::len);
+        let encoding = self.inner.call(own, bytes, |inner, (text, pair)| match pair {
+            None => inner.encode(text, true),
+            Some(pair) => inner.encode((text, pair), true),
+        })?;
+        // A token may have any number, far beyond the last as well.
+        if let Some(id) = encoding.get_ids().iter().find(|id| **id as usize >= self.vocab_size) {
+            return Err(TokenizerError::BeyondEmbedding {
+                token: self.inner.inner().id_to_token(*id).unwrap_or_default(),
+                id: *id,
+                rows: self.vocab_size,
+            });
+        }
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
             types: encoding.get_type_ids().to_vec(),

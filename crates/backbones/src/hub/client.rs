@@ -9,6 +9,7 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use super::error::FetchError;
+use super::pace::{Pace, Rate, Window};
 
 /// Redirects of one request at most.
 const REDIRECTS: usize = 10;
@@ -24,6 +25,7 @@ pub(super) struct Client {
     origin: Option<Origin>,
     token: Option<String>,
     timeout: Duration,
+    rate: Rate,
 }
 
 /// Bytes of a list of files at most.
@@ -59,12 +61,13 @@ impl Answer {
 }
 
 impl Client {
-    /// `timeout`: how long nothing may come.
-    pub fn new(endpoint: &str, token: Option<String>, timeout: Duration) -> Self {
+    /// `timeout`: how long nothing may come; `rate`: how little may come over a longer time.
+    pub fn new(endpoint: &str, token: Option<String>, timeout: Duration, rate: Rate) -> Self {
         let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(USER_AGENT)
+            .timeout_resolve(Some(timeout))
             .timeout_connect(Some(CONNECT.min(timeout)))
             .timeout_recv_response(Some(timeout))
             .timeout_per_read(Some(timeout))
@@ -77,7 +80,22 @@ impl Client {
             endpoint,
             token,
             timeout,
+            // A server that may be silent for long has longer to make up for it.
+            rate: Rate {
+                window: rate.window.max(timeout.saturating_mul(6)),
+                ..rate
+            },
         }
+    }
+
+    /// Bytes that are to come in a window of time.
+    pub fn least(&self) -> u64 {
+        (self.rate.bytes as f64 * self.rate.window.as_secs_f64()) as u64
+    }
+
+    /// Starts to count what comes.
+    pub fn pace(&self) -> Pace {
+        Pace::new(self.rate)
     }
 
     /// Where `file` of the model `name` is at that revision.
@@ -90,12 +108,25 @@ impl Client {
     pub fn list(&self, name: &str, commit: &str, folder: &str) -> Result<Vec<String>, FetchError> {
         let url = format!("{}/api/models/{name}/tree/{commit}/{folder}", self.endpoint);
         let answer = self.get(&url, 0, None)?;
-        let mut text = String::new();
-        let body = answer.response.into_body().into_reader();
-        let read = body.take(LONGEST_LIST).read_to_string(&mut text);
-        read.map_err(|error| self.broken(&error))?;
-        let entries: Vec<Entry> =
-            serde_json::from_str(&text).map_err(|error| FetchError::Content(format!("no list of files ({error})")))?;
+        let mut text = Vec::new();
+        let mut body = answer.response.into_body().into_reader().take(LONGEST_LIST);
+        let mut pace = self.pace();
+        let mut piece = [0; 4096];
+        loop {
+            match pace.wait(|| body.read(&mut piece)) {
+                Ok(0) => break,
+                Ok(count) => {
+                    text.extend_from_slice(&piece[..count]);
+                    if let Window::Slow(error) = pace.came(count as u64) {
+                        return Err(error);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+        let entries: Vec<Entry> = serde_json::from_slice(&text)
+            .map_err(|error| FetchError::Content(format!("no list of files ({error})")))?;
         let inside = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
         Ok(entries.into_iter().map(|entry| entry.path).filter(inside).collect())
     }
@@ -224,7 +255,7 @@ mod tests {
 
     #[test]
     fn addresses_are_encoded() {
-        let client = Client::new("https://hub/", None, CONNECT);
+        let client = Client::new("https://hub/", None, CONNECT, Rate::USUAL);
         assert_eq!(
             client.url("org/name", "refs/pr/1", "a folder/ü.json"),
             "https://hub/org/name/resolve/refs%2Fpr%2F1/a%20folder/%C3%BC.json"

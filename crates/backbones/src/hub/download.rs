@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use super::cache::{ModelCache, failed, is_name};
 use super::client::{Answer, Client};
 use super::error::FetchError;
+use super::pace::{Pace, Window};
 
-/// Tries of one request in a row that bring nothing.
+/// Tries of one request in a row that bring nothing, or too little.
 const TRIES: u32 = 3;
 /// Wait before the second try; twice as long before the third.
 const WAIT: Duration = Duration::from_millis(500);
@@ -133,7 +134,7 @@ fn patiently<R>(mut try_once: impl FnMut() -> Result<R, FetchError>) -> Result<R
 fn pause(error: &FetchError, tried: u32) -> Option<Duration> {
     let usual = WAIT * (1 << (tried - 1).min(4));
     match error {
-        FetchError::Connection(_) | FetchError::Server(_) => Some(usual),
+        FetchError::Connection(_) | FetchError::Server(_) | FetchError::Slow { .. } => Some(usual),
         FetchError::TooManyRequests(after) => Some(after.unwrap_or(usual)).filter(|wait| *wait <= LONGEST_WAIT),
         _ => None,
     }
@@ -150,11 +151,34 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
     let mut out = open().map_err(|error| cached(&error))?;
     let bar = bar(announced.size, file);
     let mut tried = 1;
+    let mut incoming = Incoming {
+        pace: client.pace(),
+        slow: 0,
+        silent: false,
+    };
     loop {
         let have = length(&mut out).map_err(|error| cached(&error))?;
-        let Err(error) = complete(client, url, announced, &mut out, have, &bar).map_err(|error| cached(&error))? else {
+        let complete = complete(client, url, announced, &mut out, have, &mut incoming, &bar);
+        let Err(error) = complete.map_err(|error| cached(&error))? else {
             break;
         };
+        // Another connection may be quicker.
+        if let FetchError::Slow { .. } = error {
+            match pause(&error, incoming.slow).filter(|_| incoming.slow < TRIES) {
+                Some(wait) => sleep(wait),
+                None => return Err(error),
+            }
+            continue;
+        }
+        // A server that sends a little and falls silent is given one more try.
+        if let FetchError::Stalled(_) = error {
+            let now = length(&mut out).map_err(|error| cached(&error))?;
+            let little = now > have && now - have < client.least();
+            if little && std::mem::replace(&mut incoming.silent, true) {
+                return Err(error);
+            }
+            incoming.silent &= little;
+        }
         // What is wrong is thrown away, whether it lay here or came.
         let wrong = matches!(error, FetchError::Size { .. } | FetchError::Checksum { .. });
         if wrong {
@@ -184,6 +208,31 @@ fn download(client: &Client, url: &str, announced: &Announced, blob: &Path, file
     publish().map_err(|error| failed(blob, &error))
 }
 
+/// What comes, over all connections.
+struct Incoming {
+    pace: Pace,
+    /// Windows of time in a row in which too little came.
+    slow: u32,
+    /// The last connection brought little before it fell silent.
+    silent: bool,
+}
+
+impl Incoming {
+    fn came(&mut self, bytes: u64) -> Result<(), FetchError> {
+        match self.pace.came(bytes) {
+            Window::Open => Ok(()),
+            Window::Enough => {
+                self.slow = 0;
+                Ok(())
+            }
+            Window::Slow(error) => {
+                self.slow += 1;
+                Err(error)
+            }
+        }
+    }
+}
+
 fn length(file: &mut File) -> io::Result<u64> {
     file.seek(SeekFrom::End(0))
 }
@@ -196,10 +245,13 @@ fn complete(
     announced: &Announced,
     out: &mut File,
     have: u64,
+    incoming: &mut Incoming,
     bar: &ProgressBar,
 ) -> io::Result<Result<(), FetchError>> {
     if have < announced.size {
-        let answer = match client.get(url, have, None) {
+        // A connection that brings a byte and breaks is as slow as one that goes on.
+        let answer = incoming.pace.wait(|| client.get(url, have, None));
+        let answer = match answer.and_then(|answer| incoming.came(0).map(|()| answer)) {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(error)),
         };
@@ -217,7 +269,7 @@ fn complete(
             }));
         };
         out.set_len(first)?;
-        if let Err(error) = append(client, answer, first, announced.size, out, bar)? {
+        if let Err(error) = append(client, answer, (first, announced.size), out, incoming, bar)? {
             return Ok(Err(error));
         }
     }
@@ -228,9 +280,9 @@ fn complete(
 fn append(
     client: &Client,
     answer: Answer,
-    mut at: u64,
-    size: u64,
+    (mut at, size): (u64, u64),
     out: &mut File,
+    incoming: &mut Incoming,
     bar: &ProgressBar,
 ) -> io::Result<Result<(), FetchError>> {
     out.seek(SeekFrom::Start(at))?;
@@ -238,7 +290,7 @@ fn append(
     let mut piece = vec![0; PIECE];
     loop {
         bar.set_position(at);
-        let count = match body.read(&mut piece) {
+        let count = match incoming.pace.wait(|| body.read(&mut piece)) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -252,6 +304,9 @@ fn append(
             }));
         }
         out.write_all(&piece[..count])?;
+        if let (true, Err(error)) = (at < size, incoming.came(count as u64)) {
+            return Ok(Err(error));
+        }
     }
     Ok(match at == size {
         true => Ok(()),

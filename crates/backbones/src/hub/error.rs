@@ -65,6 +65,19 @@ pub enum FetchError {
     /// Nothing came for that long.
     #[error("the server sent nothing for {} s; try again, or raise HF_HUB_DOWNLOAD_TIMEOUT", .0.as_secs_f64())]
     Stalled(Duration),
+    /// Less came than a slow line has.
+    #[error(
+        "the server sent {bytes} bytes in {:.1} s, expected at least {least} a second; try again later, or set \
+         WEGEFT_DOWNLOAD_RATE to a lower rate (0: any)", .time.as_secs_f64()
+    )]
+    Slow {
+        /// Bytes that came.
+        bytes: u64,
+        /// The time that was waited for them.
+        time: Duration,
+        /// Bytes that should have come in each second.
+        least: u64,
+    },
     /// A redirect that is not followed.
     #[error("the server redirects {0}")]
     Redirect(String),

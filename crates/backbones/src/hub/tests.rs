@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::pace::Rate;
 use super::{FetchError, Hub, HubError, HubModel};
 
 const TOKEN: &str = "hf_secret";
@@ -49,6 +50,8 @@ struct Reply {
     cut: Option<usize>,
     /// Waits so long before the rest.
     stall: Option<(usize, Duration)>,
+    /// Waits so long before each piece of so many bytes.
+    drip: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -59,6 +62,7 @@ impl Reply {
             body: Vec::new(),
             cut: None,
             stall: None,
+            drip: None,
         }
     }
 
@@ -161,6 +165,16 @@ fn serve(
     if let Some((_, time)) = reply.stall {
         std::thread::sleep(time);
     }
+    if let Some((bytes, time)) = reply.drip {
+        for piece in after[..reply.cut.unwrap_or(after.len())].chunks(bytes) {
+            std::thread::sleep(time);
+            stream.write_all(piece).ok()?;
+        }
+        if reply.cut.is_some() {
+            stream.shutdown(Shutdown::Both).ok()?;
+        }
+        return reply.cut.is_none().then_some(());
+    }
     match reply.cut {
         Some(bytes) => {
             stream.write_all(&after[..bytes]).ok()?;
@@ -177,6 +191,7 @@ fn hub(endpoint: &str, cache: &Path) -> Hub {
         cache: cache.to_path_buf(),
         token: Some(TOKEN.to_string()),
         timeout: Duration::from_secs(5),
+        rate: Rate::USUAL,
         offline: false,
     }
 }
@@ -565,6 +580,25 @@ fn a_server_that_says_nothing_is_not_waited_for() {
 }
 
 #[test]
+fn a_server_that_sends_a_little_each_time_and_falls_silent_is_not_waited_for() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::new(|request, _| {
+        let reply = Reply::good(request, &weights());
+        let stall = (!request.is_question()).then_some((1000, Duration::from_secs(20)));
+        Reply { stall, ..reply }
+    });
+    let hub = Hub {
+        timeout: Duration::from_millis(500),
+        ..hub(&server.address, cache.path())
+    };
+    let start = Instant::now();
+    let error = reason(fetch(&hub, "model.safetensors"));
+    assert!(matches!(error, FetchError::Stalled(_)), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
 fn a_slow_server_is_continued() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::new(|request, _| {
@@ -577,6 +611,101 @@ fn a_slow_server_is_continued() {
         ..hub(&server.address, cache.path())
     };
     assert_eq!(fs::read(fetch(&hub, "model.safetensors").unwrap()).unwrap(), weights());
+}
+
+/// A hub that wants 20,000 bytes a second over a third of a second: the tests cannot wait for minutes.
+fn quick(endpoint: &str, cache: &Path) -> Hub {
+    Hub {
+        timeout: Duration::from_millis(50),
+        rate: Rate {
+            bytes: 20_000,
+            window: Duration::from_millis(300),
+        },
+        ..hub(endpoint, cache)
+    }
+}
+
+#[test]
+fn a_server_that_sends_a_byte_at_a_time_is_not_waited_for() {
+    // On one connection, or on a new one for each few bytes.
+    for cut in [None, Some(4)] {
+        let cache = tempfile::tempdir().unwrap();
+        let server = Server::new(move |request, _| {
+            let reply = Reply::good(request, &weights());
+            match request.is_question() {
+                true => reply,
+                false => Reply {
+                    drip: Some((1, Duration::from_millis(10))),
+                    cut,
+                    ..reply
+                },
+            }
+        });
+        let start = Instant::now();
+        let error = reason(fetch(&quick(&server.address, cache.path()), "model.safetensors"));
+        assert!(matches!(error, FetchError::Slow { .. }), "{cut:?}: {error}");
+        assert!(error.to_string().contains("WEGEFT_DOWNLOAD_RATE"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(8), "{cut:?}");
+        // What came stays: the next try continues there.
+        let asked = server.seen();
+        let from = asked.iter().filter_map(|request| request.range(weights().len()));
+        assert!(from.map(|(first, _)| first).max().unwrap() > 0, "{cut:?}");
+        assert!(cut.is_some() || asked.len() == 4, "{}", asked.len());
+        let any = Hub {
+            rate: Rate {
+                bytes: 0,
+                ..quick("", cache.path()).rate
+            },
+            ..quick(&server.address, cache.path())
+        };
+        // Of a file that is short enough to be waited for here.
+        let short = Server::new(|request, _| Reply {
+            drip: Some((1, Duration::from_millis(10))),
+            ..Reply::good(request, &weights()[..60])
+        });
+        let any = Hub {
+            endpoint: short.address,
+            ..any
+        };
+        assert_eq!(fs::read(fetch(&any, "short.json").unwrap()).unwrap(), weights()[..60]);
+    }
+}
+
+#[test]
+fn a_server_that_is_slow_once_is_asked_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::new(|request, number| Reply {
+        drip: (number == 1).then_some((1, Duration::from_millis(10))),
+        ..Reply::good(request, &weights())
+    });
+    let path = fetch(&quick(&server.address, cache.path()), "model.safetensors").unwrap();
+    assert_eq!(fs::read(path).unwrap(), weights());
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn a_server_whose_headers_never_end_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let _ = stream.write_all(b"HTTP/1.1 200 .\r\nx: ");
+                while stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub {
+        timeout: Duration::from_millis(500),
+        ..hub(&address, cache.path())
+    };
+    let start = Instant::now();
+    let error = reason(fetch(&hub, "config.json"));
+    assert!(matches!(error, FetchError::Stalled(_)), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(8));
 }
 
 /// Nothing that a server or a user says leaves the cache folder.

@@ -6,17 +6,17 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::AddedToken;
 
 use super::chat_template::templates::ChatTemplates;
 use crate::error::{ImportError, TokenizerError};
 use crate::json::read_json;
-use wegeft::guard::guarded;
+use crate::tokens::Guarded;
 
 /// A tokenizer in Hugging Face's format.
 #[derive(Debug, Clone)]
 pub struct LmTokenizer {
-    inner: Tokenizer,
+    inner: Guarded,
     /// Texts of special tokens by their names, such as `bos_token`; chat templates see them.
     pub special_tokens: BTreeMap<String, String>,
     /// Jinja templates that make a prompt of chat messages.
@@ -64,19 +64,20 @@ impl LmTokenizer {
                 "the tokenizer is missing; fetch it with the model, or give tokens instead of text".into(),
             ));
         }
-        let mut inner = guarded(|| Tokenizer::from_file(&path))
-            .map_err(|panic| error(format!("it is damaged; the tokenizers library gives up ({panic})")))?
-            .map_err(|e| error(format!("no tokenizer ({e})")))?;
-        // Prompts are cut and padded by their user, never silently.
-        let _ = inner.with_truncation(None);
-        inner.with_padding(None);
-        let known = inner.get_added_tokens_decoder().into_values();
-        let config = Config::load(folder, &known.map(|token| token.content).collect())?;
-        guarded(|| inner.add_tokens(&config.added)).map_err(|panic| {
-            error(format!(
-                "added tokens do not fit it; the tokenizers library gives up ({panic})"
-            ))
+        let mut found = None;
+        let inner = Guarded::load(&path, |inner| {
+            // Prompts are cut and padded by their user, never silently.
+            let _ = inner.with_truncation(None);
+            inner.with_padding(None);
+            let known = inner.get_added_tokens_decoder().into_values();
+            let config = Config::load(folder, &known.map(|token| token.content).collect());
+            if let Ok(config) = &config {
+                inner.add_tokens(&config.added);
+            }
+            found = Some(config);
+            Ok(())
         })?;
+        let config = found.unwrap_or_else(|| Err(error("it was not read".into())))?;
         Ok(Self {
             inner,
             special_tokens: config.special,
@@ -102,7 +103,10 @@ impl LmTokenizer {
     /// # Errors
     /// The error of the tokenizers library.
     pub fn encoded(&self, text: &str, special: bool) -> Result<Encoded, TokenizerError> {
-        let encoding = call(|| self.inner.encode(text, special))?;
+        let own = || text.to_string();
+        let encoding = self
+            .inner
+            .call(own, text.len(), move |inner, text| inner.encode(text, special))?;
         let added = encoding.get_special_tokens_mask();
         let before = added.iter().take_while(|added| **added == 1).count();
         let after = added[before..].iter().rev().take_while(|added| **added == 1).count();
@@ -119,17 +123,19 @@ impl LmTokenizer {
     /// # Errors
     /// The error of the tokenizers library.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
-        call(|| self.inner.decode(ids, skip_special))
+        let own = || ids.to_vec();
+        self.inner
+            .call(own, ids.len() * 8, move |inner, ids| inner.decode(&ids, skip_special))
     }
 
     /// Id of a token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        self.inner.inner().token_to_id(token)
     }
 
     /// True for a token that stands for one byte, such as `<0x0A>`: its text depends on its neighbours.
     pub fn is_byte(&self, id: u32) -> bool {
-        let token = self.inner.id_to_token(id).unwrap_or_default();
+        let token = self.inner.inner().id_to_token(id).unwrap_or_default();
         let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
         hex.is_some_and(|hex| hex.len() == 2 && hex.chars().all(|c| c.is_ascii_hexdigit()))
     }
@@ -143,19 +149,11 @@ impl LmTokenizer {
         match ids.iter().find(|id| **id as usize >= rows) {
             None => Ok(()),
             Some(id) => Err(TokenizerError::BeyondEmbedding {
-                token: self.inner.id_to_token(*id).unwrap_or_default(),
+                token: self.inner.inner().id_to_token(*id).unwrap_or_default(),
                 id: *id,
                 rows,
             }),
         }
-    }
-}
-
-/// The tokenizers library, its panics as errors.
-fn call<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, TokenizerError> {
-    match guarded(work) {
-        Ok(result) => result.map_err(|e| TokenizerError::Refused(e.to_string())),
-        Err(panic) => Err(TokenizerError::Panicked(panic.message)),
     }
 }
 

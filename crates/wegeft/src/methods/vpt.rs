@@ -38,6 +38,9 @@ fn patch_size() -> usize {
     16
 }
 
+/// Tokens before the prompts at most: far more than any model has.
+const MOST_PREFIX: usize = 1 << 16;
+
 fn prefix_tokens() -> usize {
     1
 }
@@ -84,6 +87,12 @@ impl Method for VptConfig {
             return Err(AdapterError::bad_field(
                 "num_virtual_tokens",
                 "is 0; set it to 1 or more",
+            ));
+        }
+        if self.prefix_tokens > MOST_PREFIX {
+            return Err(AdapterError::bad_field(
+                "prefix_tokens",
+                format!("is {}; expected at most {MOST_PREFIX}", self.prefix_tokens),
             ));
         }
         let prompted = if self.deep { sites.len() } else { sites.len().min(1) };

@@ -7,11 +7,11 @@ use burn::tensor::Device;
 use wegeft::MergeReport;
 use wegeft::storage::write_tensors;
 
-use super::agreement;
 use super::open::Vision;
 use super::table;
 use crate::cli::output::print;
 use crate::run::files::{create_folder, write_json};
+use crate::train::agreement;
 use crate::vision::description::Description;
 
 /// Writes the folder and prints what changed.
@@ -19,7 +19,8 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
     let pretrained = &opened.pretrained;
     refuse_the_backbone_s_own(&opened.path, out)?;
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
-    agreement::of_vision(&opened.adapted, &merged, pretrained.config.image(), device)?;
+    agreement::of_vision(&opened.adapted, &merged, pretrained.config.image(), device)
+        .map_err(|e| format!("{e}; nothing was written"))?;
     let classes = match &opened.description {
         Some(description) => &description.classes,
         None => &pretrained.labels,

@@ -6,9 +6,9 @@ use backbones::lm::{Precision, save_lm, stored_precision};
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
-use super::agreement;
 use super::merge::{refuse_the_backbone_s_own, show};
 use super::open::Language;
+use crate::train::agreement;
 
 /// Tokenizer and generation files in a model's folder, copied if they exist.
 const COPIED: [&str; 10] = [
@@ -32,7 +32,8 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
         None => stored_precision(&opened.folder).map_err(|e| e.to_string())?,
     };
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
-    agreement::of_language(&opened.adapted, &merged, precision, device)?;
+    agreement::of_language(&opened.adapted, &merged, precision, device)
+        .map_err(|e| format!("{e}; nothing was written"))?;
     save_lm(&merged, &config(&opened.folder, precision)?, out, precision).map_err(|e| e.to_string())?;
     for name in COPIED {
         let (from, to) = (opened.folder.join(name), out.join(name));

@@ -1,6 +1,5 @@
 //! The `adapter` program: inspects, merges, exports, compares and converts adapter folders.
 
-mod agreement;
 mod convert;
 mod diff;
 mod inspect;

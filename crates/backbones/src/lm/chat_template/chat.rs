@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use serde_json::{Map, Value as Json};
 
 use super::error::ChatError;
-use super::limits::{self, FUEL, on_deep_stack};
-use super::{filters, globals, methods, python, values};
+use super::limits::{self, Budget, watched};
+use super::{filters, globals, methods, python, tags, values};
 use crate::lm::tokenizer::LmTokenizer;
 
 /// What a template is given. Messages, tools and documents are JSON objects in the layout of transformers: a message has
@@ -27,6 +28,14 @@ pub struct Conversation<'a> {
     pub variables: Option<&'a Map<String, Json>>,
 }
 
+impl Conversation<'_> {
+    fn parts(&self) -> impl Iterator<Item = &Json> {
+        let lists = [Some(self.messages), self.tools, self.documents];
+        let variables = self.variables.into_iter().flat_map(|variables| variables.values());
+        lists.into_iter().flatten().flatten().chain(variables)
+    }
+}
+
 /// A conversation as text. It already contains its special tokens: encode it without adding any.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
@@ -38,7 +47,10 @@ pub struct Rendered {
 
 /// The compiled templates of one tokenizer.
 #[derive(Debug)]
-pub struct Chat {
+pub struct Chat(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
     environment: Environment<'static>,
     variables: BTreeMap<String, String>,
     /// Names of the templates without and with tools.
@@ -51,12 +63,18 @@ impl Chat {
     /// # Errors
     /// A tokenizer without a template, or one that is malformed or beyond the limits.
     pub fn new(tokenizer: &LmTokenizer) -> Result<Self, ChatError> {
-        let templates = &tokenizer.chat_templates;
+        let templates = tokenizer.chat_templates.clone();
         let names = [templates.choose(false), templates.choose(true)];
         if let [Err(error), Err(_)] = &names {
             return Err(error.clone());
         }
-        on_deep_stack(|| {
+        let variables = tokenizer.special_tokens.clone();
+        let length = names
+            .iter()
+            .flatten()
+            .map(|name| templates.source(name).len() as u64)
+            .sum();
+        watched(limits::memory(length), move || {
             let mut environment = environment()?;
             for name in names.iter().flatten() {
                 if environment.get_template(name).is_err() {
@@ -65,11 +83,11 @@ impl Chat {
                     added.map_err(failed)?;
                 }
             }
-            Ok(Self {
+            Ok(Self(Arc::new(Compiled {
                 environment,
-                variables: tokenizer.special_tokens.clone(),
-                names: names.clone(),
-            })
+                variables,
+                names,
+            })))
         })
     }
 
@@ -78,33 +96,57 @@ impl Chat {
     /// # Errors
     /// A template that fails, refuses the messages or exceeds a limit.
     pub fn render(&self, conversation: &Conversation, open: bool) -> Result<Rendered, ChatError> {
-        on_deep_stack(|| self.render_here(conversation, open))
+        let rendering = self.rendering(conversation)?;
+        watched(rendering.budget.memory, move || rendering.render(usize::MAX, open))
     }
 
-    /// As [`Chat::render`], on this thread's stack.
-    pub(super) fn render_here(&self, conversation: &Conversation, open: bool) -> Result<Rendered, ChatError> {
-        let name = self.names[usize::from(conversation.tools.is_some())].as_ref();
-        let template = self
-            .environment
-            .get_template(name.map_err(Clone::clone)?)
-            .map_err(failed)?;
+    /// What it takes to render `conversation` and its beginnings, on another thread.
+    pub(super) fn rendering(&self, conversation: &Conversation) -> Result<Rendering, ChatError> {
+        let Compiled { names, variables, .. } = &*self.0;
         let list = |items: &[Json]| Value::from(items.iter().map(values::value).collect::<Vec<_>>());
         let optional = |items: Option<&[Json]>| items.map_or(Value::from(()), list);
-        let messages: Vec<Value> = conversation.messages.iter().map(values::message).collect();
         let mut context: BTreeMap<String, Value> = BTreeMap::new();
-        let named = self
-            .variables
-            .iter()
-            .map(|(name, text)| (name.clone(), Value::from(text.as_str())));
-        context.extend(named);
-        context.insert("messages".into(), Value::from(messages));
+        let named = variables.iter();
+        context.extend(named.map(|(name, text)| (name.clone(), Value::from(text.as_str()))));
         context.insert("tools".into(), optional(conversation.tools));
         context.insert("documents".into(), optional(conversation.documents));
-        context.insert("add_generation_prompt".into(), open.into());
         let more = conversation.variables.into_iter().flatten();
-        context.extend(more.map(|(name, json)| (name.clone(), values::value(json))));
+        let more = more.map(|(name, json)| (name.clone(), values::value(json))).collect();
+        Ok(Rendering {
+            compiled: self.0.clone(),
+            name: names[usize::from(conversation.tools.is_some())].clone()?,
+            context,
+            messages: conversation.messages.iter().map(values::message).collect(),
+            more,
+            budget: Budget::of(conversation.parts()),
+        })
+    }
+}
+
+/// A template and the conversation that it is given.
+pub(super) struct Rendering {
+    compiled: Arc<Compiled>,
+    name: String,
+    context: BTreeMap<String, Value>,
+    messages: Vec<Value>,
+    /// Variables of the user, which win over all others.
+    more: Vec<(String, Value)>,
+    pub budget: Budget,
+}
+
+impl Rendering {
+    /// The first `end` messages as text, on this thread's stack.
+    pub fn render(&self, end: usize, open: bool) -> Result<Rendered, ChatError> {
+        let mut environment = self.compiled.environment.clone();
+        environment.set_fuel(Some(self.budget.fuel));
+        let template = environment.get_template(&self.name).map_err(failed)?;
+        let messages = &self.messages[..end.min(self.messages.len())];
+        let mut context = self.context.clone();
+        context.insert("messages".into(), Value::from(messages.to_vec()));
+        context.insert("add_generation_prompt".into(), open.into());
+        context.extend(self.more.iter().cloned());
         let text = template.render(Value::from(context)).map_err(failed)?;
-        Ok(unmarked(&text))
+        Ok(unmarked(&self.budget.check(text)?))
     }
 }
 
@@ -122,17 +164,19 @@ fn environment() -> Result<Environment<'static>, ChatError> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(failed)?);
     environment.set_debug(false);
-    environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_formatter(|out, state, value| python::write(state, value, out));
     environment.set_unknown_method_callback(methods::method);
-    environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
+    environment.add_function("raise_exception", |message: Value| -> Result<String, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, python::string(message)?))
     });
+    environment.add_function(tags::KEPT, |state: &State, value: Value| tags::kept(state, value));
+    // Jinja has none, and it writes without fuel.
+    environment.remove_global("debug");
     environment.add_function("strftime_now", python::strftime_now);
     globals::add(&mut environment);
     filters::add(&mut environment);
-    environment.add_filter(limits::GENERATION, |text: String| format!("{OPENS}{text}{CLOSES}"));
+    environment.add_filter(tags::GENERATION, |text: String| format!("{OPENS}{text}{CLOSES}"));
     Ok(environment)
 }
 

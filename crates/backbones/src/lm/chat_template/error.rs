@@ -18,6 +18,10 @@ pub enum ChatError {
     /// A template that exceeds a limit.
     #[error("the model's chat template is refused: {0}")]
     Limit(String),
+    /// A template that was given up while it worked. It goes on in a thread of its own until the program ends, which
+    /// should be at once.
+    #[error("the model's chat template is given up: {0}")]
+    GivenUp(String),
     /// A tokenizer that fails on the text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

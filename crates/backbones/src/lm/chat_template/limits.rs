@@ -1,30 +1,36 @@
 //! What a template may cost.
 
+use std::io;
 use std::sync::LazyLock;
-use std::thread;
+use std::time::Duration;
 
-use regex::{Captures, Regex};
+use regex::Regex;
+use serde_json::Value as Json;
 
 use super::error::ChatError;
 use super::source::rewritten;
+use super::tags;
 use super::templates::LONGEST;
-use wegeft::guard::guarded;
+use crate::watch::{self, Limits, Unfinished};
 
-/// Work of one rendering: about two million instructions, or 128 MB of text and values.
-pub(super) const FUEL: u64 = 2_000_000;
-/// Bytes of stack that compiling and rendering get; only what is used is ever in memory.
-const STACK: usize = 256 << 20;
+/// Work of a rendering of nothing: as many instructions, or 19 MB of text and values.
+const LEAST_FUEL: u64 = 300_000;
+/// Bytes that any prompt may have.
+const LEAST_TEXT: u64 = 1 << 20;
+/// Bytes that a prompt may have for each byte of its conversation.
+const TEXT_PER_BYTE: u64 = 8;
+/// A template that works longer is given up. Fuel ends nearly all of them before; it does not count every comparison, nor
+/// every list that is written as text.
+const MOST_TIME: Duration = Duration::from_secs(10);
+/// Bytes by which the process may grow for a rendering of nothing.
+const LEAST_MEMORY: u64 = 48 << 20;
+/// Bytes by which it may grow for each byte of the conversation, or of the template when that is compiled.
+const MEMORY_PER_BYTE: u64 = 64;
 /// Operators at most, whatever stands in texts included: each may be a level of the compiler's recursion.
 const OPERATORS: usize = 30_000;
 
-/// Name of the filter that marks what `generation` tags enclose.
-pub(super) const GENERATION: &str = "generation__";
-
-/// A template within the limits on its length and depth, in the engine's syntax, its `generation` tags as blocks that the
-/// engine knows.
+/// A template within the limits on its length and depth, in the engine's syntax, its tags as the engine knows them.
 pub(super) fn checked(source: &str) -> Result<String, ChatError> {
-    static TAGS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a valid pattern"));
     if source.len() > LONGEST {
         let length = source.len();
         return Err(ChatError::Limit(format!(
@@ -34,15 +40,7 @@ pub(super) fn checked(source: &str) -> Result<String, ChatError> {
     if operators(source) > OPERATORS {
         return Err(ChatError::Limit(format!("it has more than {OPERATORS} operators")));
     }
-    let source = rewritten(source);
-    let replaced = TAGS.replace_all(&source, |tag: &Captures| {
-        let (left, right) = (&tag[1], &tag[3]);
-        match tag.get(2) {
-            None => format!("{{%{left} filter {GENERATION} {right}%}}"),
-            Some(_) => format!("{{%{left} endfilter {right}%}}"),
-        }
-    });
-    Ok(replaced.into_owned())
+    Ok(tags::replaced(&rewritten(source)))
 }
 
 fn operators(source: &str) -> usize {
@@ -52,15 +50,91 @@ fn operators(source: &str) -> usize {
     WORDS.find_iter(source).count()
 }
 
-/// Runs `work` where deep recursion has room: a template may nest its values as deep as its fuel lasts.
-pub(super) fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, ChatError> + Send) -> Result<T, ChatError> {
-    let gone = |what: String| ChatError::Failed(format!("the template engine gives up ({what})"));
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(STACK);
-        let running = thread
-            .spawn_scoped(scope, || guarded(work))
-            .map_err(|e| gone(e.to_string()))?;
-        let result = running.join().map_err(|_| gone("no reason given".into()))?;
-        result.unwrap_or_else(|panic| Err(gone(panic.message)))
+/// What rendering a conversation may cost: it grows with the conversation, which is the user's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// The engine's unit: one instruction, or 64 bytes of text and values.
+    pub fuel: u64,
+    /// Bytes by which the process may grow.
+    pub memory: u64,
+    text: u64,
+}
+
+impl Budget {
+    /// For a conversation of these messages, tools, documents and variables.
+    pub fn of<'a>(parts: impl Iterator<Item = &'a Json>) -> Self {
+        let bytes = parts.map(size).sum();
+        Self {
+            fuel: LEAST_FUEL.saturating_add(bytes),
+            memory: memory(bytes),
+            text: LEAST_TEXT.saturating_add(bytes.saturating_mul(TEXT_PER_BYTE)),
+        }
+    }
+
+    /// A text that is no longer than a prompt of this conversation may be.
+    pub fn check(&self, text: String) -> Result<String, ChatError> {
+        match text.len() as u64 > self.text {
+            true => Err(ChatError::Limit(format!(
+                "it writes {} bytes for this conversation, expected at most {}",
+                text.len(),
+                self.text
+            ))),
+            false => Ok(text),
+        }
+    }
+}
+
+/// Bytes by which the process may grow for so many bytes of input.
+pub(super) fn memory(bytes: u64) -> u64 {
+    LEAST_MEMORY.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE))
+}
+
+/// Runs `work` on a template's thread. `memory`: bytes by which the process may grow meanwhile.
+pub(super) fn watched<T: Send + 'static>(
+    memory: u64,
+    work: impl FnOnce() -> Result<T, ChatError> + Send + 'static,
+) -> Result<T, ChatError> {
+    let limits = Limits {
+        memory,
+        time: MOST_TIME,
+    };
+    watch::watched(limits, work).unwrap_or_else(|unfinished| match unfinished {
+        Unfinished::Panicked(message) => Err(ChatError::Failed(format!("the template engine gives up ({message})"))),
+        given_up => Err(ChatError::GivenUp(given_up.to_string())),
     })
+}
+
+/// Bytes of a value as JSON.
+fn size(json: &Json) -> u64 {
+    struct Counter(u64);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    let _ = serde_json::to_writer(&mut counter, json);
+    counter.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_budget_grows_with_its_conversation() {
+        let short = [json!({"role": "user", "content": "hi"})];
+        let long = [json!({"role": "user", "content": "x".repeat(1 << 20)})];
+        let of = |messages: &[Json]| Budget::of(messages.iter());
+        assert_eq!(of(&short).fuel, LEAST_FUEL + 30);
+        assert!(of(&long).fuel > LEAST_FUEL + (1 << 20));
+        assert!(of(&short).check("x".repeat(2 << 20)).is_err() && of(&long).check("x".repeat(2 << 20)).is_ok());
+    }
 }

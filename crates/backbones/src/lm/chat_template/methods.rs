@@ -11,6 +11,10 @@ use super::str_format::str_format;
 
 /// Calls the method `name` of `value`.
 pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        // Whether it is looked through or taken to pieces.
+        state.consume_fuel(text.len() as u64 / 64)?;
+    }
     let found = match value.kind() {
         ValueKind::String => text_method(value.as_str().unwrap_or_default(), name, args)?,
         ValueKind::Map => map_method(value, name, args)?,

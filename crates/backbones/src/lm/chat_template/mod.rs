@@ -1,6 +1,7 @@
 //! Chat messages to a prompt, by the model's own Jinja template, with what transformers offers to templates.
 //!
-//! A template is a program by somebody else: it runs under limits on its size, its depth, its work and its output.
+//! A template is a program by somebody else: it runs under limits on its size, its depth, its work, its time, its memory and
+//! its output.
 
 mod arguments;
 mod characters;
@@ -18,6 +19,7 @@ mod pretty;
 mod python;
 mod source;
 mod str_format;
+mod tags;
 mod targets;
 pub(crate) mod templates;
 mod tokens;

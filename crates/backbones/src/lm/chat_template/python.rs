@@ -173,13 +173,22 @@ fn quoted(value: &str, text: &mut String) {
     text.push(quote);
 }
 
+/// Longest format of a date, which is written without fuel.
+const LONGEST_DATE: usize = 1000;
+
 /// Today's date in the local time zone, as Python's `datetime.now().strftime(format)`.
-pub(super) fn strftime_now(format: String) -> Result<String, Error> {
-    if StrftimeItems::new(&format).any(|item| matches!(item, Item::Error)) {
+pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
+    if format.len() > LONGEST_DATE {
+        return Err(wrong(format!(
+            "strftime_now with a format of {} bytes; expected at most {LONGEST_DATE}",
+            format.len()
+        )));
+    }
+    if StrftimeItems::new(format).any(|item| matches!(item, Item::Error)) {
         return Err(wrong("strftime_now with a format that is none"));
     }
     let mut text = String::new();
-    write!(text, "{}", chrono::Local::now().format(&format)).map_err(Error::from)?;
+    write!(text, "{}", chrono::Local::now().format(format)).map_err(Error::from)?;
     Ok(text)
 }
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::chat::{Chat, Conversation, Rendered};
+use super::chat::{Chat, Conversation, Rendered, Rendering};
 use super::error::ChatError;
-use super::limits::on_deep_stack;
+use super::limits::watched;
 use crate::lm::tokenizer::LmTokenizer;
 
 /// The tokens of a conversation.
@@ -30,7 +30,7 @@ pub fn chat_tokens(
     tokenizer: &LmTokenizer,
     chat: &Chat,
     conversation: &Conversation,
-    learned: impl Fn(usize) -> bool + Sync,
+    learned: impl Fn(usize) -> bool,
 ) -> Result<ChatTokens, ChatError> {
     let role = |message: &serde_json::Value| message.get("role")?.as_str().map(|role| role == "assistant");
     let assistant = conversation.messages.iter().enumerate();
@@ -39,16 +39,25 @@ pub fn chat_tokens(
         .map(|(index, _)| index)
         .collect();
     let all = assistant.iter().all(|index| learned(*index));
-    let (rendered, spans, lost) = on_deep_stack(|| {
-        let rendered = chat.render_here(conversation, false)?;
+    let wanted: Vec<bool> = assistant.iter().map(|index| learned(*index)).collect();
+    let said: Vec<Said> = assistant
+        .iter()
+        .map(|index| Said {
+            index: *index,
+            content: content(&conversation.messages[*index]).map(String::from),
+        })
+        .collect();
+    let rendering = chat.rendering(conversation)?;
+    let (rendered, spans, lost) = watched(rendering.budget.memory, move || {
+        let rendered = rendering.render(usize::MAX, false)?;
         let tagged = &rendered.generated;
-        let (spans, lost) = if !tagged.is_empty() && (all || tagged.len() == assistant.len()) {
-            let spans = tagged.iter().zip(&assistant).filter(|(_, index)| learned(**index));
+        let (spans, lost) = if !tagged.is_empty() && (all || tagged.len() == said.len()) {
+            let spans = tagged.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
             let chosen = spans.map(|(span, _)| span.clone()).collect();
             (if all { tagged.clone() } else { chosen }, 0)
         } else {
-            let wanted: Vec<usize> = assistant.iter().copied().filter(|index| learned(*index)).collect();
-            turns(chat, conversation, &wanted, &rendered)?
+            let said = said.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+            turns(&rendering, said.map(|(said, _)| said), &rendered)?
         };
         Ok((rendered, spans, lost))
     })?;
@@ -72,28 +81,26 @@ fn overlapping(tokens: &[Range<usize>], spans: &[Range<usize>]) -> Vec<bool> {
     tokens.iter().map(overlaps).collect()
 }
 
-/// The turns of the messages `wanted` in the text of a whole conversation, and the number of those that are not found.
-fn turns(
-    chat: &Chat,
-    conversation: &Conversation,
-    wanted: &[usize],
+/// A message of the assistant.
+struct Said {
+    index: usize,
+    content: Option<String>,
+}
+
+/// The turns `wanted` in the text of a whole conversation, and the number of those that are not found.
+fn turns<'a>(
+    rendering: &Rendering,
+    wanted: impl Iterator<Item = &'a Said>,
     whole: &Rendered,
 ) -> Result<(Vec<Range<usize>>, usize), ChatError> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut lost = 0;
-    let messages = conversation.messages;
-    for index in wanted.iter().copied() {
-        let part = |end: usize, open: bool| {
-            let part = Conversation {
-                messages: &messages[..end],
-                ..*conversation
-            };
-            chat.render_here(&part, open).map(|rendered| rendered.text)
-        };
+    let part = |end: usize, open: bool| rendering.render(end, open).map(|rendered| rendered.text);
+    for Said { index, content } in wanted {
         // A template may refuse a part of a conversation, though not the whole.
-        let span = match (part(index, true), part(index + 1, false)) {
-            (Ok(before), Ok(with)) => turn(&whole.text, &before, &with, content(&messages[index])),
-            (Err(limit @ ChatError::Limit(_)), _) | (_, Err(limit @ ChatError::Limit(_))) => return Err(limit),
+        let span = match (part(*index, true), part(index + 1, false)) {
+            (Ok(before), Ok(with)) => turn(&whole.text, &before, &with, content.as_deref()),
+            (Err(error), _) | (_, Err(error)) if is_limit(&error) => return Err(error),
             _ => None,
         };
         match span.filter(|span| span.start >= found.last().map_or(0, |last| last.end)) {
@@ -102,6 +109,11 @@ fn turns(
         }
     }
     Ok((found, lost))
+}
+
+/// True for an error that other parts of the conversation would end in too.
+fn is_limit(error: &ChatError) -> bool {
+    matches!(error, ChatError::Limit(_) | ChatError::GivenUp(_))
 }
 
 /// Bytes of a turn in `whole`. `before`: the conversation up to where the turn starts; `with`: and with the turn.

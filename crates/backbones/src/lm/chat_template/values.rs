@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 /// An object of JSON.
 #[derive(Debug)]
-struct Ordered(Vec<(Arc<str>, Value)>);
+pub(super) struct Ordered(Vec<(Arc<str>, Value)>);
 
 impl Object for Ordered {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
