@@ -2,18 +2,21 @@
 //! repository; also language data.
 
 pub mod class_folders;
+mod cmyk;
 pub mod dataset;
 pub mod decode;
 pub mod digits;
 mod error;
 pub mod fgvc;
 pub mod folder;
+mod gif_pixels;
 pub mod glue;
 mod guard;
 pub mod image_files;
 pub mod images;
 mod in_flight;
 mod jpeg;
+mod jpeg_pixels;
 pub mod language;
 pub mod lists;
 pub mod parquet_images;
@@ -31,6 +34,8 @@ mod text_file;
 pub mod texts;
 pub mod textures;
 mod tiff;
+mod tiff_jpeg;
+mod tiff_pixels;
 pub mod vtab;
 mod webp;
 
