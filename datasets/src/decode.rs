@@ -63,7 +63,7 @@ pub struct Decoded {
 }
 
 /// The sentence for grey of more than 8 bits.
-const CLIPPED: &str = "its grey values above 255 are read as 255, as Pillow reads them; store it with 8 bits";
+const CLIPPED: &str = "its grey values beyond 0 to 255 are clipped to that, as Pillow does; store it with 8 bits";
 
 /// An image as it is stored.
 struct Stored {
