@@ -23,7 +23,6 @@ pub mod parquet_images;
 mod parquet_rows;
 mod paths;
 mod progress;
-mod resample;
 pub mod resize;
 pub mod root;
 pub mod sample;
