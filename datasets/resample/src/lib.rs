@@ -88,14 +88,18 @@ impl Taps {
     /// The weighted sum of the bytes of `plane`, which is longer than the source by [`LANES`].
     #[inline]
     fn sum(&self, plane: &[i16]) -> i32 {
-        let (mut high, mut low) = (0, 0);
+        // A sum per lane: the compiler keeps each of the two in registers.
+        let (mut high, mut low) = ([0_i32; LANES], [0_i32; LANES]);
         let blocks = plane[self.first..].as_chunks::<LANES>().0;
         for ((values, of_high), of_low) in blocks.iter().zip(&self.high).zip(&self.low) {
             for lane in 0..LANES {
-                high += i32::from(values[lane]) * i32::from(of_high[lane]);
-                low += i32::from(values[lane]) * i32::from(of_low[lane]);
+                high[lane] += i32::from(values[lane]) * i32::from(of_high[lane]);
+            }
+            for lane in 0..LANES {
+                low[lane] += i32::from(values[lane]) * i32::from(of_low[lane]);
             }
         }
+        let (high, low) = (high.iter().sum::<i32>(), low.iter().sum::<i32>());
         (high << LOW) + low
     }
 }
@@ -165,6 +169,7 @@ impl Filter {
 }
 
 /// A sum of bytes times weights as a byte.
+#[inline]
 fn byte(sum: i32) -> u8 {
     ((sum + (1 << (PLACES - 1))) >> PLACES).clamp(0, 255) as u8
 }
