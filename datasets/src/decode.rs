@@ -1,9 +1,10 @@
 //! Decodes image files to RGB: JPEG, PNG, GIF, BMP, WebP, TIFF and PNM, recognized by their first bytes, not by their
 //! names.
 //!
-//! Rules: grey is copied to the three channels; transparency is dropped, not blended; 16-bit values are scaled to 8
-//! bits; CMYK and YCCK JPEG become RGB as (1 - ink)(1 - black); only the first frame of an animation or the first page
-//! is used. The EXIF orientation is applied, as in Hugging Face's datasets and transformers; torchvision and the
+//! The rules are those of Pillow's `convert("RGB")`: grey is copied to the three channels; transparency is dropped, not
+//! blended; of colours with 16 bits the higher 8 are used, and grey of more than 8 bits is clipped to 255, not scaled
+//! ([`Decoded::lost`]); CMYK becomes RGB as (1 - ink)(1 - black); only the first frame of an animation or the first page
+//! is used; colour profiles are ignored. The EXIF orientation is applied, as in Hugging Face's datasets and transformers; torchvision and the
 //! loaders of VTAB-1k and FGVC ignore it ([`Decoder::apply_orientation`]). AVIF, HEIC and JPEG 2000 are refused by
 //! name.
 //!
@@ -15,12 +16,12 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::DataError;
 use crate::guard::guarded;
 use crate::in_flight::{self, Permit};
-use crate::{jpeg, tiff, webp};
+use crate::{gif_pixels, jpeg, jpeg_pixels, tiff, tiff_pixels, webp};
 
 /// Default limit on the pixels of an image: somewhat more than the 108 megapixels of a phone.
 pub const MAX_PIXELS: u64 = 1 << 27;
@@ -56,7 +57,19 @@ pub struct Decoded {
     pub image: RgbImage,
     /// True if an orientation was applied.
     pub turned: bool,
+    /// What of the file is not in the image: damage, clipped values. One sentence without the file's name.
+    pub lost: Option<String>,
     _permit: Permit,
+}
+
+/// The sentence for grey of more than 8 bits.
+const CLIPPED: &str = "its grey values beyond 0 to 255 are clipped to that, as Pillow does; store it with 8 bits";
+
+/// An image as it is stored.
+struct Stored {
+    image: DynamicImage,
+    orientation: Orientation,
+    lost: Option<String>,
 }
 
 /// What is known of an image before it is decoded.
@@ -146,42 +159,117 @@ impl Decoder {
     }
 
     fn decode(&self, bytes: &[u8], header: &Header, permit: Permit) -> Result<Decoded, String> {
-        let bytes = match header.format {
-            ImageFormat::Jpeg => jpeg::whole(bytes)?,
-            ImageFormat::WebP => {
-                webp::check(bytes)?;
-                bytes
-            }
-            _ => bytes,
-        };
-        let (image, turned) = guarded(|| {
-            let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
-            let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(header.bytes + BESIDE);
-            reader.limits(limits);
-            let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-            let size = decoder.dimensions();
+        guarded(|| {
+            let stored = match header.format {
+                ImageFormat::Jpeg => of_jpeg(bytes)?,
+                ImageFormat::Tiff => of_tiff(bytes)?,
+                ImageFormat::Gif => Stored {
+                    image: gif_pixels::Opened::new(bytes)?.read()?.into(),
+                    orientation: Orientation::NoTransforms,
+                    lost: None,
+                },
+                _ => of_image(bytes, header)?,
+            };
+            let Stored {
+                mut image,
+                orientation,
+                mut lost,
+            } = stored;
+            let size = (image.width(), image.height());
             if size != (header.width, header.height) {
                 return Err(format!(
                     "its header says {} x {} pixels, the image has {} x {}",
                     header.width, header.height, size.0, size.1
                 ));
             }
-            // A damaged orientation tag is ignored.
-            let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-            let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
             let turned = self.apply_orientation && orientation != Orientation::NoTransforms;
             if turned {
                 image.apply_orientation(orientation);
             }
-            Ok((image.into_rgb8(), turned))
-        })?;
-        Ok(Decoded {
-            image,
-            turned,
-            _permit: permit,
+            Ok(Decoded {
+                image: eight_bits(image, grey_png(bytes), &mut lost),
+                turned,
+                lost,
+                _permit: permit,
+            })
         })
     }
+}
+
+fn of_jpeg(bytes: &[u8]) -> Result<Stored, String> {
+    let whole = jpeg::whole(bytes)?;
+    let frame = jpeg::frame(whole).ok_or("the JPEG is damaged: its frame header is missing")?;
+    let pixels = jpeg_pixels::rgb(whole, &frame)?;
+    Ok(Stored {
+        image: pixels.image.into(),
+        orientation: pixels.orientation,
+        lost: pixels.lost,
+    })
+}
+
+fn of_tiff(bytes: &[u8]) -> Result<Stored, String> {
+    let mut source = Cursor::new(bytes);
+    let colours = tiff::colours(&mut source);
+    source.set_position(0);
+    let opened = tiff_pixels::Opened::new(source, colours)?;
+    let orientation = opened.orientation;
+    let pixels = opened.read(bytes)?;
+    Ok(Stored {
+        image: pixels.image.into(),
+        orientation,
+        lost: pixels.clipped.then(|| CLIPPED.into()),
+    })
+}
+
+/// An image of the other formats.
+fn of_image(bytes: &[u8], header: &Header) -> Result<Stored, String> {
+    if header.format == ImageFormat::WebP {
+        webp::check(bytes)?;
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(header.bytes + BESIDE);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    // A damaged orientation tag is ignored.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok(Stored {
+        image: DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?,
+        orientation,
+        lost: None,
+    })
+}
+
+/// True for a PNG of grey, even if one of its values is transparent.
+fn grey_png(bytes: &[u8]) -> bool {
+    const COLOUR_TYPE: usize = 25;
+    bytes.starts_with(b"\x89PNG") && bytes.get(COLOUR_TYPE) == Some(&0)
+}
+
+/// An image of any kind as RGB of 8 bits.
+fn eight_bits(image: DynamicImage, grey: bool, lost: &mut Option<String>) -> RgbImage {
+    let higher = |values: &[u16]| values.iter().map(|value| (value >> 8) as u8).collect::<Vec<u8>>();
+    let (width, height) = (image.width(), image.height());
+    let image = match image {
+        DynamicImage::ImageLumaA16(_) if grey => DynamicImage::from(image.into_luma16()),
+        other => other,
+    };
+    let rgb = match image {
+        DynamicImage::ImageLuma16(grey) => {
+            if grey.as_raw().iter().any(|value| *value > 255) {
+                *lost = Some(CLIPPED.into());
+            }
+            let clipped = grey.into_raw().into_iter().map(|value| value.min(255) as u8).collect();
+            GrayImage::from_raw(width, height, clipped).map(|grey| DynamicImage::from(grey).into_rgb8())
+        }
+        DynamicImage::ImageLumaA16(image) => image::GrayAlphaImage::from_raw(width, height, higher(image.as_raw()))
+            .map(|image| DynamicImage::from(image).into_rgb8()),
+        DynamicImage::ImageRgb16(image) => RgbImage::from_raw(width, height, higher(image.as_raw())),
+        DynamicImage::ImageRgba16(image) => image::RgbaImage::from_raw(width, height, higher(image.as_raw()))
+            .map(|image| DynamicImage::from(image).into_rgb8()),
+        other => Some(other.into_rgb8()),
+    };
+    rgb.expect("as many values as before")
 }
 
 /// Decodes the image file at `path` with the usual limits, its EXIF orientation applied.
@@ -225,6 +313,9 @@ fn format(start: &[u8]) -> Result<ImageFormat, String> {
             .replace("an HEIC", "a HEIC")
             .replace("an film", "a film"));
     }
+    if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
+        return Ok(ImageFormat::Tiff); // of more than 4 GB, or made for it
+    }
     match image::guess_format(start) {
         Ok(
             format @ (ImageFormat::Jpeg
@@ -257,19 +348,39 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
             read(&mut source, &mut start, length)?;
         }
         let frame = jpeg::frame(&start).ok_or("the JPEG is cut off or damaged: its frame header is missing")?;
-        let pixels = u64::from(frame.width) * u64::from(frame.height);
-        let coefficients = if frame.progressive { 2 } else { 0 } * pixels * u64::from(frame.components);
         return Ok(Header {
             format,
             width: frame.width,
             height: frame.height,
-            bytes: length + coefficients + pixels * if frame.components == 1 { 4 } else { 3 },
+            bytes: length + frame.bytes(),
         });
     }
     source.rewind().map_err(|e| e.to_string())?;
     if format == ImageFormat::Tiff {
         tiff::check(&mut source, length)?;
         source.rewind().map_err(|e| e.to_string())?;
+        let colours = tiff::colours(&mut source);
+        source.rewind().map_err(|e| e.to_string())?;
+        return guarded(|| {
+            let opened = tiff_pixels::Opened::new(source, colours)?;
+            Ok(Header {
+                format,
+                width: opened.width,
+                height: opened.height,
+                bytes: length.saturating_add(opened.bytes()),
+            })
+        });
+    }
+    if format == ImageFormat::Gif {
+        return guarded(|| {
+            let opened = gif_pixels::Opened::new(source)?;
+            Ok(Header {
+                format,
+                width: opened.width,
+                height: opened.height,
+                bytes: length.saturating_add(opened.bytes()),
+            })
+        });
     }
     guarded(|| {
         let mut reader = ImageReader::with_format(source, format);

@@ -194,14 +194,13 @@ impl Images {
 
     /// Decodes the first images in parallel and keeps them, up to `limit` bytes; for the others, only checks that their
     /// files exist. The headers tell which ones fit, so that none is decoded in vain. `bar` advances by one per image;
-    /// the work stops once `go_on` returns false. Returns how many images were rotated because of their EXIF
-    /// orientation.
+    /// the work stops once `go_on` returns false. Returns what was noticed of the decoded images.
     ///
     /// # Errors
     /// An image that is missing, damaged or too large; an interruption.
-    pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<usize, DataError> {
+    pub fn keep(&mut self, limit: usize, bar: &ProgressBar, go_on: &dyn Fn() -> bool) -> Result<Noticed, DataError> {
         const CHUNK: usize = 64;
-        let (mut kept, mut turned) = (0_usize, 0);
+        let (mut kept, mut noticed) = (0_usize, Noticed::default());
         let decoder = self.decoder;
         for chunk in self.sources.chunks_mut(CHUNK) {
             if !go_on() {
@@ -226,21 +225,22 @@ impl Images {
                     fits
                 })
                 .collect();
-            turned += chunk
+            let of_chunk = chunk
                 .par_iter_mut()
                 .zip(fits)
                 .map(|(image, fits)| {
-                    let mut turned = 0;
+                    let mut noticed = Noticed::default();
                     if fits && let Opened::Read(decoded) = image.open(&decoder)? {
-                        turned = usize::from(decoded.turned);
+                        noticed = Noticed::of(&decoded, image.path());
                         *image = ImageSource::Decoded(Arc::new(decoded.image));
                     }
                     bar.inc(1);
-                    Ok(turned)
+                    Ok(noticed)
                 })
-                .sum::<Result<usize, DataError>>()?;
+                .collect::<Result<Vec<_>, DataError>>()?;
+            noticed = of_chunk.into_iter().fold(noticed, Noticed::and);
         }
-        Ok(turned)
+        Ok(noticed)
     }
 
     /// Size of the images that are kept decoded, bytes.
@@ -271,6 +271,47 @@ impl Images {
             sources: self.sources.split_off(at),
             decoder: self.decoder,
         }
+    }
+}
+
+/// What a user should know of images that were decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// Number of images that were rotated because of their EXIF orientation.
+    pub turned: usize,
+    /// Number of images that are not all that their files hold ([`Decoded::lost`]).
+    pub lost: usize,
+    /// The first of them, with what is lost.
+    pub first: Option<String>,
+}
+
+impl Noticed {
+    fn of(decoded: &Decoded, path: Option<&Path>) -> Self {
+        let name = path.unwrap_or(Path::new("an image")).display();
+        Self {
+            turned: usize::from(decoded.turned),
+            lost: usize::from(decoded.lost.is_some()),
+            first: decoded.lost.as_ref().map(|lost| format!("{name}: {lost}")),
+        }
+    }
+
+    /// Of these images and of `later` ones.
+    fn and(self, later: Self) -> Self {
+        Self {
+            turned: self.turned + later.turned,
+            lost: self.lost + later.lost,
+            first: self.first.or(later.first),
+        }
+    }
+
+    /// One sentence for each kind.
+    fn notes(&self) -> Vec<String> {
+        let turned = (self.turned > 0).then(|| format!("{} images turned as their EXIF orientation says", self.turned));
+        let lost = self.first.as_ref().map(|first| match self.lost {
+            1 => first.clone(),
+            count => format!("{first}; {} more images are not all that their files hold", count - 1),
+        });
+        turned.into_iter().chain(lost).collect()
     }
 }
 
@@ -346,14 +387,11 @@ impl Task {
     pub fn keep(mut self, go_on: &dyn Fn() -> bool) -> Result<Self, DataError> {
         let total = self.train.len() + self.valid.len() + self.test.len();
         let bar = crate::progress::bar(total, format!("{}: reading images", self.name));
-        let turned = self.train.keep(KEPT_TRAIN, &bar, go_on)?
-            + self.valid.keep(KEPT_VALID, &bar, go_on)?
-            + self.test.keep(KEPT_TEST, &bar, go_on)?;
+        let noticed = self.train.keep(KEPT_TRAIN, &bar, go_on)?;
+        let noticed = noticed.and(self.valid.keep(KEPT_VALID, &bar, go_on)?);
+        let noticed = noticed.and(self.test.keep(KEPT_TEST, &bar, go_on)?);
         bar.finish_and_clear();
-        if turned > 0 {
-            self.notes
-                .push(format!("{turned} images turned as their EXIF orientation says"));
-        }
+        self.notes.extend(noticed.notes());
         Ok(self)
     }
 }

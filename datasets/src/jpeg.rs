@@ -3,11 +3,43 @@
 /// Contents of the frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frame {
+    /// Bits of a sample.
+    pub(crate) precision: u8,
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) components: u8,
+    /// Horizontal and vertical sampling factors of the first four components; those that are missing have (0, 0).
+    pub(crate) sampling: [(u8, u8); 4],
     /// True for progressive files, for which a decoder holds the coefficients of the whole image.
     pub(crate) progressive: bool,
+}
+
+impl Frame {
+    /// The greatest sampling factors.
+    pub(crate) fn finest(&self) -> (u8, u8) {
+        let (across, down): (Vec<u8>, Vec<u8>) = self.sampling.into_iter().unzip();
+        (across.into_iter().fold(1, u8::max), down.into_iter().fold(1, u8::max))
+    }
+
+    /// Most bytes that decoding takes: the components in whole blocks, their coefficients in 16 bits if they are held,
+    /// those that are stored smaller once more in full size, and the pixels.
+    pub(crate) fn bytes(&self) -> u64 {
+        let (across, down) = self.finest();
+        let blocks =
+            |length: u32, factor: u8, finest: u8| u64::from(length.div_ceil(8 * u32::from(finest))) * u64::from(factor);
+        let full = 64 * blocks(self.width, across, across) * blocks(self.height, down, down);
+        let of_components = self
+            .sampling
+            .into_iter()
+            .filter(|factors| *factors != (0, 0))
+            .map(|(h, v)| {
+                let own = 64 * blocks(self.width, h, across) * blocks(self.height, v, down);
+                let held = if self.progressive { 2 * own + own / 64 * 8 } else { 0 };
+                own + held + if (h, v) == (across, down) { 0 } else { full }
+            });
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        of_components.sum::<u64>() + pixels * u64::from(self.components.clamp(3, 4))
+    }
 }
 
 const START: u8 = 0xD8;
@@ -26,11 +58,18 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
         if !matches!(code, 0xC0..=0xCF) || matches!(code, 0xC4 | 0xC8 | 0xCC) {
             return true;
         }
-        if let [_, h1, h0, w1, w0, components, ..] = *segment {
+        if let [precision, h1, h0, w1, w0, components, ref rest @ ..] = *segment {
+            let mut sampling = [(0, 0); 4];
+            let listed = rest.chunks_exact(3).take(components.into());
+            for (factors, component) in sampling.iter_mut().zip(listed) {
+                *factors = (component[1] >> 4, component[1] & 15);
+            }
             found = Some(Frame {
+                precision,
                 width: u16::from_be_bytes([w1, w0]).into(),
                 height: u16::from_be_bytes([h1, h0]).into(),
                 components,
+                sampling,
                 progressive: matches!(code, 0xC2 | 0xC6 | 0xCA | 0xCE),
             });
         }
@@ -114,7 +153,8 @@ mod tests {
         let file = noise();
         let found = frame(&file).unwrap();
         assert_eq!((found.width, found.height, found.components), (40, 30, 3));
-        assert!(!found.progressive);
+        assert_eq!((found.precision, found.progressive), (8, false));
+        assert_eq!(found.sampling[1..], [(1, 1), (1, 1), (0, 0)]);
         assert_eq!(whole(&file).unwrap().len(), file.len());
         // After the end marker anything may follow, even bytes that look like a scan or an end marker.
         for tail in [&b"film"[..], &[0xFF, 0xDA, 0, 9], &[0xFF, 0xD9], &file] {

@@ -2,24 +2,26 @@
 //! repository; also language data.
 
 pub mod class_folders;
+mod cmyk;
 pub mod dataset;
 pub mod decode;
 mod error;
 pub mod fgvc;
 pub mod folder;
+mod gif_pixels;
 pub mod glue;
 mod guard;
 pub mod image_files;
 pub mod images;
 mod in_flight;
 mod jpeg;
+mod jpeg_pixels;
 pub mod language;
 pub mod lists;
 pub mod parquet_images;
 mod parquet_rows;
 mod paths;
 mod progress;
-mod resample;
 pub mod resize;
 pub mod root;
 pub mod sample;
@@ -28,6 +30,8 @@ pub mod steps;
 mod text_file;
 pub mod texts;
 mod tiff;
+mod tiff_jpeg;
+mod tiff_pixels;
 pub mod vtab;
 mod webp;
 

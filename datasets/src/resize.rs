@@ -5,10 +5,10 @@ use std::str::FromStr;
 use image::RgbImage;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use resample::{Filter, resample};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::MAX_PIXELS;
-use crate::resample::{Filter, resample};
 
 /// How an image becomes `size` × `size`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,12 +5,12 @@ use fir::images::TypedImage;
 use fir::pixels::F32x3;
 use fir::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
+use resample::resample;
 use serde::{Deserialize, Serialize};
 
-use crate::resample::resample;
 use crate::resize::{Resize, planes};
 
-pub use crate::resample::Filter;
+pub use resample::Filter;
 
 /// Maximum side length of a resized image, pixels: an image with one row would otherwise get millions of columns.
 const LONGEST: usize = 1 << 16;

@@ -1,5 +1,5 @@
 //! The entries of a TIFF file, looked at before it is read: the reader takes memory for as many values as an entry claims
-//! before it reads one of them.
+//! before it reads one of them, and refuses colours that it could read as plain samples.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -9,8 +9,8 @@ use std::io::{Read, Seek, SeekFrom};
 /// A damaged file. What cannot be read here is left to the reader.
 pub(crate) fn check(source: &mut (impl Read + Seek), length: u64) -> Result<(), String> {
     let mut entries = Entries { source, little: true };
-    for (tag, values, bytes) in entries.first_image().unwrap_or_default() {
-        if values.checked_mul(bytes).is_none_or(|bytes| bytes > length) {
+    for Entry { tag, kind, values, .. } in entries.first_image().unwrap_or_default() {
+        if values.checked_mul(bytes_of(kind)).is_none_or(|bytes| bytes > length) {
             return Err(format!(
                 "the TIFF is damaged: its tag {tag} claims {values} values, and the whole file has {length} bytes"
             ));
@@ -19,14 +19,95 @@ pub(crate) fn check(source: &mut (impl Read + Seek), length: u64) -> Result<(), 
     Ok(())
 }
 
+/// How the samples of the first image are to be understood, and where the file says so.
+pub(crate) struct Colours {
+    /// PhotometricInterpretation.
+    pub(crate) kind: u16,
+    /// Position of its two bytes.
+    at: u64,
+    little: bool,
+}
+
+/// The colours of the first image; `None` if the file does not say.
+pub(crate) fn colours(source: &mut (impl Read + Seek)) -> Option<Colours> {
+    const SHORT: u64 = 3;
+    let mut entries = Entries { source, little: true };
+    let found = entries.first_image()?;
+    let little = entries.little;
+    let entry = found
+        .iter()
+        .find(|entry| entry.tag == 262 && entry.kind == SHORT && entry.values == 1)?;
+    source.seek(SeekFrom::Start(entry.at)).ok()?;
+    let mut bytes = [0; 2];
+    source.read_exact(&mut bytes).ok()?;
+    let kind = if little {
+        u16::from_le_bytes(bytes)
+    } else {
+        u16::from_be_bytes(bytes)
+    };
+    Some(Colours {
+        kind,
+        at: entry.at,
+        little,
+    })
+}
+
+/// A file that says its samples are grey, whatever they are: so that they are read as they are.
+pub(crate) struct AsGrey<S> {
+    source: S,
+    colours: Colours,
+}
+
+impl<S: Read + Seek> AsGrey<S> {
+    pub(crate) fn new(source: S, colours: Colours) -> Self {
+        Self { source, colours }
+    }
+}
+
+impl<S: Read + Seek> Read for AsGrey<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        const BLACK_IS_ZERO: u16 = 1;
+        let from = self.source.stream_position()?;
+        let count = self.source.read(buffer)?;
+        let grey = match self.colours.little {
+            true => BLACK_IS_ZERO.to_le_bytes(),
+            false => BLACK_IS_ZERO.to_be_bytes(),
+        };
+        for (place, byte) in (self.colours.at..).zip(grey) {
+            let read = place.checked_sub(from).and_then(|offset| usize::try_from(offset).ok());
+            if let Some(old) = read.and_then(|offset| buffer[..count].get_mut(offset)) {
+                *old = byte;
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl<S: Seek> Seek for AsGrey<S> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.source.seek(to)
+    }
+}
+
+/// An entry of the directory.
+struct Entry {
+    tag: u64,
+    /// Type of its values.
+    kind: u64,
+    /// Number of its values.
+    values: u64,
+    /// Position of the values, or of where they are if they do not fit.
+    at: u64,
+}
+
 struct Entries<'a, S> {
     source: &'a mut S,
     little: bool,
 }
 
 impl<S: Read + Seek> Entries<'_, S> {
-    /// Tag, number of values and bytes of one value of each entry of the first image, as far as they can be read.
-    fn first_image(&mut self) -> Option<Vec<(u64, u64, u64)>> {
+    /// The entries of the first image, as far as they can be read.
+    fn first_image(&mut self) -> Option<Vec<Entry>> {
         let mut order = [0; 2];
         self.source.read_exact(&mut order).ok()?;
         self.little = order == *b"II";
@@ -44,15 +125,13 @@ impl<S: Read + Seek> Entries<'_, S> {
         let mut found = Vec::new();
         for _ in 0..self.number(entries)? {
             let entry = (|| {
-                Some((
-                    self.number(2)?,
-                    self.number(2)?,
-                    self.number(count)?,
-                    self.number(place)?,
-                ))
+                let (tag, kind, values) = (self.number(2)?, self.number(2)?, self.number(count)?);
+                let at = self.source.stream_position().ok()?;
+                self.number(place)?;
+                Some(Entry { tag, kind, values, at })
             })();
-            let Some((tag, kind, values, _)) = entry else { break };
-            found.push((tag, values, bytes_of(kind)));
+            let Some(entry) = entry else { break };
+            found.push(entry);
         }
         Some(found)
     }
@@ -126,6 +205,37 @@ mod tests {
             assert!(message.contains("tag 262 claims 5308417 values"), "{message}");
             assert!(check(u64::MAX).is_err());
         }
+    }
+
+    #[test]
+    fn the_colours_are_found_and_read_as_grey() {
+        for (big, little) in [(false, true), (false, false), (true, true), (true, false)] {
+            let mut bytes = file(1, big, little);
+            let width = if big { 8 } else { 4 };
+            let at = bytes.len() - width;
+            bytes[at..at + 2].copy_from_slice(&if little {
+                3_u16.to_le_bytes()
+            } else {
+                3_u16.to_be_bytes()
+            });
+            let found = colours(&mut Cursor::new(&bytes)).unwrap();
+            assert_eq!((found.kind, found.at), (3, at as u64));
+            let mut read = Vec::new();
+            // Byte by byte and at once.
+            let mut grey = AsGrey::new(Cursor::new(&bytes), colours(&mut Cursor::new(&bytes)).unwrap());
+            let mut byte = [0];
+            while grey.read(&mut byte).unwrap() > 0 {
+                read.push(byte[0]);
+            }
+            let mut at_once = Vec::new();
+            grey.rewind().unwrap();
+            grey.read_to_end(&mut at_once).unwrap();
+            assert_eq!(read, at_once);
+            assert_eq!(colours(&mut Cursor::new(&read)).unwrap().kind, 1);
+            let changed = read.iter().zip(&bytes).filter(|(a, b)| a != b).count();
+            assert_eq!(changed, 1);
+        }
+        assert!(colours(&mut Cursor::new(file(2, false, true))).is_none());
     }
 
     #[test]

@@ -275,6 +275,9 @@ fn decoded(
     let pixels = |file: &PathBuf| {
         // Counts as an image that is being decoded until it is resized.
         let decoded = decoder.file(file).map_err(|e| e.to_string())?;
+        if let Some(lost) = &decoded.lost {
+            output::note(format_args!("{}: {lost}", file.display()));
+        }
         let pixels = match resize {
             Resize::Model => own_steps.ok_or_else(Resize::no_steps)?.to_size(&decoded.image, size),
             other => other.apply(&decoded.image, size[0], None),
