@@ -62,9 +62,11 @@ pub(crate) fn components(bytes: &[u8], frame: &Frame) -> Result<Vec<u8>, String>
 
 fn opened<'a>(bytes: &'a [u8], frame: &Frame) -> Result<Decoder<'a>, String> {
     check(frame)?;
-    let mut limits = DecodeLimits::default();
-    limits.max_pixels = u64::from(frame.width) * u64::from(frame.height);
-    limits.max_scans = MOST_SCANS;
+    let limits = DecodeLimits {
+        max_pixels: u64::from(frame.width) * u64::from(frame.height),
+        max_scans: MOST_SCANS,
+        ..Default::default()
+    };
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(damaged)?;
     decoder.set_output_format(match frame.components {
         4 => PixelFormat::Cmyk,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use backbones::{Pretrained, load_vit, load_vit_for};
+use backbones::{Pretrained, load_vit_for};
 use burn::tensor::{Device, Tensor, TensorData};
 use formula::{tensors, values, write_weights};
 use serde_json::Value;

@@ -15,8 +15,11 @@ pub(super) struct Arguments<const N: usize> {
     values: [Option<Value>; N],
 }
 
+/// Arguments with their names.
+pub(super) type Named = Vec<(String, Value)>;
+
 /// `given` without the named arguments, and these.
-pub(super) fn split(given: &[Value]) -> Result<(&[Value], Vec<(String, Value)>), Error> {
+pub(super) fn split(given: &[Value]) -> Result<(&[Value], Named), Error> {
     let Some((last, before)) = given.split_last().filter(|(last, _)| last.is_kwargs()) else {
         return Ok((given, Vec::new()));
     };

@@ -288,7 +288,9 @@ fn whole(text: &str, base: i64) -> Option<i128> {
         .find(|(radix, prefix)| lower.starts_with(prefix) && [*radix, 0].contains(&base));
     let (radix, digits) = match (prefixed, base) {
         (Some((radix, prefix)), _) => (*radix, &lower[prefix.len()..]),
-        (None, 0) if lower.len() > 1 && lower.starts_with('0') && lower.trim_matches(['0', '_']) != "" => return None,
+        (None, 0) if lower.len() > 1 && lower.starts_with('0') && !lower.trim_matches(['0', '_']).is_empty() => {
+            return None;
+        }
         (None, 0) => (10, lower.as_str()),
         (None, base) => (base, lower.as_str()),
     };

@@ -184,7 +184,7 @@ fn specified(value: &Value, specification: &str) -> Result<String, Error> {
     format(
         FormatStyle::StrFormat,
         &format!("{{:{specification}}}"),
-        &[value.clone()],
+        std::slice::from_ref(value),
     )
 }
 

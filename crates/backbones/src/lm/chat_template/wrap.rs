@@ -34,10 +34,11 @@ pub(super) fn wrap(line: &str, width: usize, long_words: bool, hyphens: bool) ->
             if long_words {
                 // Nothing, where nothing is left: Python then keeps the blank before it.
                 let mut end = left;
-                if hyphens && let Some(hyphen) = chunk[..left].iter().rposition(|c| *c == '-') {
-                    if hyphen > 0 && chunk[..hyphen].iter().any(|c| *c != '-') {
-                        end = hyphen + 1;
-                    }
+                if hyphens
+                    && let Some(hyphen) = chunk[..left].iter().rposition(|c| *c == '-')
+                    && chunk[..hyphen].iter().any(|c| *c != '-')
+                {
+                    end = hyphen + 1;
                 }
                 current.push(chunk.drain(..end).collect());
             } else if current.is_empty() {
