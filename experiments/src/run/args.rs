@@ -31,7 +31,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub jobs: Option<usize>,
     /// Trials of the run folder that this process runs; --jobs sets this for the processes that it starts.
-    #[arg(long, hide = true)]
+    #[arg(long = "internal-trial", hide = true)]
     pub trial: Vec<PathBuf>,
     /// Check everything and print what would be trained, with its memory and time, but train nothing.
     #[arg(long)]

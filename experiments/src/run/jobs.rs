@@ -110,7 +110,7 @@ impl Jobs<'_> {
             command.arg("--verbose");
         }
         for trial in unit {
-            command.arg("--trial").arg(trial.folder());
+            command.arg("--internal-trial").arg(trial.folder());
         }
         // Each process gets its share of the cores, unless the user has set the number of threads.
         if std::env::var_os("RAYON_NUM_THREADS").is_none() {
