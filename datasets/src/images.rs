@@ -309,7 +309,8 @@ impl Noticed {
         let turned = (self.turned > 0).then(|| format!("{} images turned as their EXIF orientation says", self.turned));
         let lost = self.first.as_ref().map(|first| match self.lost {
             1 => first.clone(),
-            count => format!("{first}; {} more images are not all that their files hold", count - 1),
+            2 => format!("{first}; something of 1 more image is lost too"),
+            count => format!("{first}; something of {} more images is lost too", count - 1),
         });
         turned.into_iter().chain(lost).collect()
     }

@@ -38,7 +38,9 @@ impl Frame {
                 own + held + if (h, v) == (across, down) { 0 } else { full }
             });
         let pixels = u64::from(self.width) * u64::from(self.height);
-        of_components.sum::<u64>() + pixels * u64::from(self.components.clamp(3, 4))
+        // Of four components the decoder makes the pixels twice.
+        let out = if self.components == 4 { 8 } else { 3 };
+        of_components.sum::<u64>() + pixels * out
     }
 }
 

@@ -3,6 +3,13 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+/// Most values of an entry that the reader keeps in memory.
+const MOST_VALUES: u64 = 1 << 20;
+/// The entries that it keeps: bits, places of strips and tiles, colour maps, kinds of samples, tables of JPEG.
+const LISTS: [u64; 9] = [258, 273, 279, 320, 324, 325, 338, 339, 347];
+/// Most entries of an image.
+const MOST_ENTRIES: u64 = 65_535;
+
 /// Refuses a file an entry of which claims more values than the file has room for.
 ///
 /// # Errors
@@ -10,6 +17,11 @@ use std::io::{Read, Seek, SeekFrom};
 pub(crate) fn check(source: &mut (impl Read + Seek), length: u64) -> Result<(), String> {
     let mut entries = Entries { source, little: true };
     for Entry { tag, kind, values, .. } in entries.first_image().unwrap_or_default() {
+        if values > MOST_VALUES && LISTS.contains(&tag) {
+            return Err(format!(
+                "the TIFF is damaged: its tag {tag} claims {values} values; at most {MOST_VALUES} are read"
+            ));
+        }
         if values.checked_mul(bytes_of(kind)).is_none_or(|bytes| bytes > length) {
             return Err(format!(
                 "the TIFF is damaged: its tag {tag} claims {values} values, and the whole file has {length} bytes"
@@ -123,7 +135,7 @@ impl<S: Read + Seek> Entries<'_, S> {
         let first = self.number(place)?;
         self.source.seek(SeekFrom::Start(first)).ok()?;
         let mut found = Vec::new();
-        for _ in 0..self.number(entries)? {
+        for _ in 0..self.number(entries)?.min(MOST_ENTRIES) {
             let entry = (|| {
                 let (tag, kind, values) = (self.number(2)?, self.number(2)?, self.number(count)?);
                 let at = self.source.stream_position().ok()?;

@@ -20,6 +20,9 @@ pub(crate) enum Colours {
     AsStored,
 }
 
+/// Rows of a JPEG's largest block: a strip's last rows may be filled up to it.
+pub(crate) const BLOCK: u32 = 32;
+
 /// The image that `decoder` stands at, from the whole `file`.
 ///
 /// # Errors
@@ -40,6 +43,11 @@ pub(crate) fn read<S: Read + Seek>(
     let offsets = decoder.get_tag_u64_vec(offsets).map_err(refused)?;
     let counts = decoder.get_tag_u64_vec(counts).map_err(refused)?;
     let (across, down) = decoder.chunk_dimensions();
+    // A strip may say that it has more rows than the image.
+    let down = match decoder.get_chunk_type() {
+        ChunkType::Strip => down.min(height.next_multiple_of(BLOCK)),
+        ChunkType::Tile => down,
+    };
     let columns = width.div_ceil(across.max(1)).max(1) as usize;
     let mut image = RgbImage::new(width, height);
     for (index, (offset, count)) in offsets.into_iter().zip(counts).enumerate() {

@@ -15,9 +15,6 @@ use tiff::tags::{CompressionMethod, PlanarConfiguration, Tag};
 use crate::tiff::{AsGrey, Colours};
 use crate::{cmyk, tiff_jpeg};
 
-/// Most bytes of a tag's values, among them the places of strips and tiles.
-const MOST_OF_A_TAG: usize = 16 << 20;
-
 /// An image whose samples are still to be read.
 pub(crate) struct Opened<S: Read + Seek> {
     decoder: Decoder<AsGrey<S>>,
@@ -61,11 +58,7 @@ impl<S: Read + Seek> Opened<S> {
     pub(crate) fn new(source: S, colours: Option<Colours>) -> Result<Self, String> {
         let colours = colours.ok_or("the TIFF does not say how its colours are stored")?;
         let kind = kind(colours.kind)?;
-        let mut limits = Limits::default();
-        limits.ifd_value_size = MOST_OF_A_TAG;
-        let mut decoder = Decoder::new(AsGrey::new(source, colours))
-            .map_err(refused)?
-            .with_limits(limits);
+        let mut decoder = Decoder::new(AsGrey::new(source, colours)).map_err(refused)?;
         let (width, height) = decoder.dimensions().map_err(refused)?;
         let mut number = |tag: Tag, default: u16| match decoder.find_tag_unsigned_vec::<u16>(tag) {
             Ok(found) => Ok(found.and_then(|values| values.first().copied()).unwrap_or(default)),
@@ -76,13 +69,30 @@ impl<S: Read + Seek> Opened<S> {
         let format = number(Tag::SampleFormat, 1)?;
         let compression = CompressionMethod::from_u16_exhaustive(number(Tag::Compression, 1)?);
         let in_planes = number(Tag::PlanarConfiguration, 1)? == PlanarConfiguration::Planar.to_u16() && samples > 1;
-        let premultiplied = number(Tag::ExtraSamples, 0)? == 1;
+        let premultiplied = samples > 1 && number(Tag::ExtraSamples, 0)? == 1;
         let orientation = u8::try_from(number(Tag::Orientation, 1)?)
             .ok()
             .and_then(Orientation::from_exif);
         if number(Tag::FillOrder, 1)? != 1 {
             return Err(
                 "the TIFF stores its bits in reverse order (FillOrder 2), which is not read; convert it".into(),
+            );
+        }
+        let subsampled = decoder
+            .find_tag_unsigned_vec::<u16>(Tag::ChromaSubsampling)
+            .map_err(refused)?;
+        if kind == Kind::YCbCr
+            && compression != CompressionMethod::ModernJPEG
+            && subsampled.is_some_and(|factors| factors != [1, 1])
+        {
+            return Err(
+                "the TIFF stores fewer colours than pixels (YCbCrSubSampling), which is not read; convert it to RGB"
+                    .into(),
+            );
+        }
+        if compression == CompressionMethod::Fax4 && decoder.chunk_dimensions().1 > u16::MAX.into() {
+            return Err(
+                "the TIFF is fax group 4 in a strip of more than 65535 rows (RowsPerStrip), which is not read; convert it".into(),
             );
         }
         if let Some(name) = not_read(compression) {
@@ -104,11 +114,27 @@ impl<S: Read + Seek> Opened<S> {
             premultiplied,
         };
         opened.check()?;
+        // A part may be larger than the image: it is decoded whole.
+        let (across, down) = opened.decoder.chunk_dimensions();
+        let part = u64::from(across) * u64::from(opened.rows_of_a_part(down));
+        if part > (1 << 24).max(u64::from(width) * u64::from(height)) {
+            return Err(format!(
+                "the TIFF is stored in tiles of {across} x {down} pixels, more than its image has; convert it"
+            ));
+        }
         // The tiff crate takes the tiles of later planes for tiles outside the image.
         if opened.in_planes && opened.decoder.get_chunk_type() == ChunkType::Tile {
             return Err("the TIFF stores its colours apart and in tiles, which is not read; convert it".into());
         }
         Ok(opened)
+    }
+
+    /// Rows of a strip or tile that says it has `down`: a strip ends with the image, up to the block of a JPEG.
+    fn rows_of_a_part(&self, down: u32) -> u32 {
+        match self.decoder.get_chunk_type() {
+            ChunkType::Strip => down.min(self.height.next_multiple_of(tiff_jpeg::BLOCK)),
+            ChunkType::Tile => down,
+        }
     }
 
     /// Refuses combinations of colours, samples and bits that Pillow does not read.
@@ -150,7 +176,10 @@ impl<S: Read + Seek> Opened<S> {
         let pixels = u64::from(self.width) * u64::from(self.height);
         let row = (u64::from(self.width) * self.samples as u64 * self.bits as u64).div_ceil(8);
         match self.compression {
-            CompressionMethod::ModernJPEG => 9 * pixels,
+            CompressionMethod::ModernJPEG => {
+                let (across, down) = self.decoder.chunk_dimensions();
+                3 * pixels + 12 * u64::from(across) * u64::from(self.rows_of_a_part(down))
+            }
             _ => row.saturating_mul(self.height.into()).saturating_add(3 * pixels),
         }
     }

@@ -30,7 +30,7 @@ fn fails(args: &[&str], part: &str) {
         "{args:?}: {error}"
     );
     assert!(
-        error.starts_with("adapter: ") && error.contains(part),
+        error.starts_with("adapter") && error.contains(part),
         "{args:?}: {error}"
     );
 }

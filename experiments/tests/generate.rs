@@ -337,7 +337,7 @@ fn sampling_is_the_model_s_own_unless_flags_say_otherwise() {
     write(r#"{"eos_token_id": "2"}"#);
     fails(
         &["--model", &path, "--prompt", "one"],
-        &["generation_config.json", "'eos_token_id'", "number"],
+        &["generation_config.json", "'eos_token_id'", "expected a token id"],
     );
 }
 

@@ -198,12 +198,18 @@ impl HubModel {
 
     /// Files whose absence is normal; whatever needs one reports it when it reads it.
     fn optional(&self, files: &[&str]) -> Result<(), HubError> {
+        // All that is needed lay in the cache: a file that was not asked for when it was filled is not worth a failure.
+        let cached = self.client.get().is_none();
         for file in files {
             let commit = self.commit.borrow().clone().unwrap_or_default();
             if self.cache.has_no(&commit, file) {
                 continue;
             }
             match self.file(file) {
+                Err(HubError::Fetch {
+                    reason: FetchError::Connection(_) | FetchError::Stalled(_),
+                    ..
+                }) if cached => {}
                 Err(error) if !is_absence(&error) => return Err(error),
                 Err(HubError::Fetch { .. }) => self.cache.note_absence(&commit, file),
                 _ => {}

@@ -17,9 +17,11 @@ use crate::watch::{Limits, Unfinished, watched};
 /// Bytes of a regular expression at most: what it is compiled to is a thousand times as large.
 const LONGEST_PATTERN: usize = 10_000;
 /// What may repeat or branch in one alternative of an expression that is worked on without limits.
-const MOST_CHOICES: usize = 6;
-/// Repetitions without end among these.
+const MOST_CHOICES: usize = 10;
+/// Repetitions without end among these, or with a larger one than [`WIDE`].
 const MOST_ENDLESS: usize = 2;
+/// Most times of a repetition that counts as short.
+const WIDE: usize = 8;
 /// Times by which replacements may lengthen a text without limits.
 const MOST_GROWTH: f64 = 16.0;
 
@@ -164,13 +166,21 @@ fn visit<'a>(json: &'a Value, look: &mut impl FnMut(&'a Map<String, Value>)) {
 /// True if no text can make a backtracking engine take many more steps than it has characters: no alternative has a repeated
 /// group, or many repetitions and branches. The models that are in use have such expressions.
 fn is_harmless(pattern: &str) -> bool {
+    // A bracket in a comment is none.
+    if pattern.contains("(?#") || pattern.contains("(?x") {
+        return false;
+    }
     let mut rest = pattern.chars().peekable();
     let (mut depth, mut choices, mut endless) = (0_usize, 0_usize, 0_usize);
     let mut after_group = false;
     while let Some(c) = rest.next() {
         let was_group = std::mem::take(&mut after_group);
         match c {
-            '\\' => drop(rest.next()),
+            '\\' => {
+                let braced = matches!(rest.next(), Some('p' | 'P' | 'x')) && rest.next_if_eq(&'{').is_some();
+                // `\p{L}`: the brace is no repetition.
+                while braced && rest.next().is_some_and(|c| c != '}') {}
+            }
             '[' => skip_class(&mut rest),
             '(' => {
                 depth += 1;
@@ -191,7 +201,13 @@ fn is_harmless(pattern: &str) -> bool {
             }
             '{' => {
                 let bounds: String = std::iter::from_fn(|| rest.next_if(|next| *next != '}')).collect();
-                (choices, endless) = (choices + 1, endless + usize::from(bounds.ends_with(',')));
+                let most = bounds
+                    .rsplit(',')
+                    .next()
+                    .and_then(|most| most.trim().parse::<usize>().ok());
+                // `{2,}` has no last number.
+                let is_wide = most.is_none_or(|most| most > WIDE);
+                (choices, endless) = (choices + 1, endless + usize::from(is_wide));
             }
             _ => {}
         }
@@ -228,7 +244,7 @@ mod tests {
         for pattern in [
             r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lo}\p{M}]*[\p{Ll}\p{Lo}\p{M}]+(?i:'s|'t)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*",
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lo}\p{M}]*[\p{Ll}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*",
             r"\p{N}{1,3}",
             r"[!-/:-~]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s+(?!\S)|\s+",
             " {2,}",
@@ -239,6 +255,8 @@ mod tests {
             r"(?:(?:(?=a)a|(?=a)a){0,18}(?=c)|.)",
             r"(?:(a+)+(?=c)|a)",
             r"(?:.*.*.*(?!.)(?<=\x00)|.)",
+            r".{0,100}.{0,100}.{0,100}(?!.)(?<=\x00)",
+            r"(?#[)(?:(a+)+(?=c)|a)",
             &"a?".repeat(30),
             &"(?:a|a)".repeat(30),
             &"(?:a|(?=a)a)".repeat(30),

@@ -1,6 +1,8 @@
 //! Strangers' programs (templates, regular expressions) run on a thread of their own, which is given up when it works too long
 //! or takes too much memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +15,13 @@ const STACK: usize = 256 << 20;
 const AT_FIRST: Duration = Duration::from_millis(50);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Works that were given up and go on, at most: no more are begun.
+const MOST_LEFT: isize = 4;
+/// Those of this process.
+static LEFT: AtomicIsize = AtomicIsize::new(0);
+/// Works that are waited for: all of them make the process grow.
+static RUNNING: AtomicU64 = AtomicU64::new(0);
 
 /// What is allowed.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +38,8 @@ pub(crate) enum Unfinished {
     Time(Duration),
     #[error("it takes more than {} MB of memory", .0 >> 20)]
     Memory(u64),
+    #[error("earlier work that was given up still goes on; start the program again")]
+    Left,
     #[error("{0}")]
     Panicked(String),
 }
@@ -42,17 +53,32 @@ pub(crate) fn watched<T: Send + 'static>(
     limits: Limits,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Unfinished> {
+    if LEFT.load(Ordering::SeqCst) >= MOST_LEFT {
+        return Err(Unfinished::Left);
+    }
     let before = resident();
     let (send, receive) = sync_channel(1);
+    // Set by whoever comes first, the end of the work or the end of the waiting.
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = over.clone();
     let run = move || {
         // Nobody may be waiting any more.
         let _ = send.send(guarded(work));
+        if ended.swap(true, Ordering::SeqCst) {
+            LEFT.fetch_sub(1, Ordering::SeqCst);
+        }
     };
     let thread = thread::Builder::new()
         .stack_size(STACK)
         .spawn(run)
         .map_err(|error| Unfinished::Panicked(error.to_string()))?;
-    let result = wait(&receive, before, limits)?;
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    let result = wait(&receive, before, limits);
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+    if result.is_err() && !over.swap(true, Ordering::SeqCst) {
+        LEFT.fetch_add(1, Ordering::SeqCst);
+    }
+    let result = result?;
     let _ = thread.join();
     match result {
         Some(result) => result.map_err(|panic| Unfinished::Panicked(panic.message)),
@@ -74,7 +100,8 @@ fn wait<T>(receive: &Receiver<T>, before: Option<u64>, limits: Limits) -> Result
             return Err(Unfinished::Time(limits.time));
         }
         let grown = resident().zip(before).map(|(now, before)| now.saturating_sub(before));
-        if grown.is_some_and(|grown| grown > limits.memory) {
+        let running = RUNNING.load(Ordering::SeqCst).max(1);
+        if grown.is_some_and(|grown| grown > limits.memory.saturating_mul(running)) {
             return Err(Unfinished::Memory(limits.memory));
         }
     }

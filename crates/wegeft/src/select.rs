@@ -25,7 +25,7 @@ impl Targets {
         let mut sites = Vec::new();
         let chosen = match self.target_modules.is_empty() {
             true => Vec::new(),
-            false => self.choose(&weights, SiteKind::of)?,
+            false => self.choose(&weights, places, SiteKind::of)?,
         };
         for (param, kind) in chosen {
             let whole = Site::weight(param, kind);
@@ -110,7 +110,7 @@ impl Targets {
                 what: "biases or norms that this method could train",
             });
         }
-        let chosen = self.choose(&vectors, |_| Some(SiteKind::Vector))?.into_iter();
+        let chosen = self.choose(&vectors, places, |_| Some(SiteKind::Vector))?.into_iter();
         Ok(chosen
             .map(|(param, _)| Site::vector(param.path.clone(), param.len()))
             .collect())
@@ -135,7 +135,7 @@ impl Targets {
             targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
         }
         let hooks: Vec<&ParamInfo> = places.hooks.iter().collect();
-        let chosen = targets.choose(&hooks, |_| Some(SiteKind::Hook))?.into_iter();
+        let chosen = targets.choose(&hooks, places, |_| Some(SiteKind::Hook))?.into_iter();
         Ok(chosen.map(|(hook, _)| Site::hook(hook.module(), hook.len())).collect())
     }
 
@@ -179,9 +179,10 @@ impl Targets {
     fn choose<'a>(
         &self,
         candidates: &[&'a ParamInfo],
+        places: &Places,
         kind: fn(&ParamInfo) -> Option<SiteKind>,
     ) -> Result<Vec<(&'a ParamInfo, SiteKind)>, AdapterError> {
-        self.check_left_out(candidates)?;
+        self.check_left_out(candidates, places)?;
         let mut chosen = vec![None; candidates.len()];
         match &self.target_modules {
             TargetModules::Names(names) if names.is_empty() => {
@@ -208,14 +209,16 @@ impl Targets {
         Ok(pairs.filter_map(|(param, kind)| Some((*param, kind?))).collect())
     }
 
-    /// Refuses `exclude_modules` and `layers_to_transform` that the model does not have.
-    fn check_left_out(&self, candidates: &[&ParamInfo]) -> Result<(), AdapterError> {
+    /// Refuses `exclude_modules` and `layers_to_transform` that the model does not have. What is excluded may be of another
+    /// kind than the candidates, such as a linear layer where norms are trained.
+    fn check_left_out(&self, candidates: &[&ParamInfo], places: &Places) -> Result<(), AdapterError> {
+        let all = || places.params.iter().chain(&places.hooks);
         let excluded = match &self.exclude_modules {
             TargetModules::Names(names) => &names[..],
             TargetModules::Regex(_) => &[],
         };
         for name in excluded {
-            if !candidates.iter().any(|param| name_matches(param.name(), name)) {
+            if !all().any(|param| name_matches(param.name(), name)) {
                 return Err(AdapterError::NoMatch {
                     field: "exclude_modules",
                     pattern: name.clone(),
@@ -226,7 +229,7 @@ impl Targets {
         if let TargetModules::Regex(pattern) = &self.exclude_modules {
             let excluded = self.exclude_modules.matcher()?;
             let mut matches = false;
-            for param in candidates {
+            for param in all() {
                 matches |= excluded.matches(param.name())?;
             }
             if !matches {

@@ -115,8 +115,9 @@ fn photographs_are_not_decoded_beyond_what_is_kept() {
             .unwrap()
     });
     assert_eq!(images.kept_bytes(), 2 * 3 * 6000 * 4000);
-    assert!(taken < 190.0, "{taken} MB");
-    // Eight threads read the others: three at a time fit into what may be decoded at one time.
+    // One is kept while the other is decoded: its components, which libjpeg-turbo keeps whole, and its pixels.
+    assert!(taken < 220.0, "{taken} MB");
+    // Eight threads read the others: no more at a time than may be decoded at one time.
     let (_, taken) = measured(|| {
         pool.install(|| {
             (2..18).into_par_iter().for_each(|index| {

@@ -78,6 +78,9 @@ const TABLES: &str = "methods";
 /// Fields of a preset that a flag of another name stands in place of: (field, flag).
 const IN_PLACE: &[(&str, &str)] = &[("devices", "device")];
 
+/// Name of the layer with a program's settings for its sample, which are defaults too.
+pub const SAMPLE: &str = "the sample's settings";
+
 /// Fields whose default of the program gives way to a flag: (field, flag).
 const GIVES_WAY: &[(&str, &str)] = &[("lora_alpha", "alpha")];
 
@@ -234,9 +237,11 @@ impl<'a> Flags<'a> {
                 check::<S>(&table).map_err(|message| layer.at_field(&key, &message))?;
             }
         }
+        let users = layers.iter().filter(|layer| layer.name != SAMPLE);
+        let users: Vec<Layer> = users.cloned().collect();
         for (field, flag) in GIVES_WAY {
             if self.given(flag)
-                && !self.is_set(field, layers)?
+                && !self.is_set(field, &users)?
                 && table.contains_key(*field)
                 && let Some(value) = table.get(*flag).cloned()
             {

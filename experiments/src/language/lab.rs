@@ -529,11 +529,12 @@ impl Lab for LanguageLab {
     }
 
     /// Checked before anything is evaluated, so that problems with the training show now and not hours later.
-    fn check(&mut self, left: &[Trial]) -> Result<(), String> {
+    fn check(&mut self, left: &[Trial], out: &Path) -> Result<(), String> {
         let (lm, device) = self.model()?;
-        let trained = |trial: &&Trial| trains(&trial.method);
+        // A model that was trained before is only tested.
+        let is_trained = |trial: &Trial| matches!(TrainedFile::read(&out.join(trial.folder())), Ok(Some(_)));
         let mut summaries: Vec<(&Trial, Summary)> = Vec::new();
-        for trial in left.iter().filter(trained) {
+        for trial in left.iter().filter(|trial| trains(&trial.method) && !is_trained(trial)) {
             if !summaries.iter().any(|(seen, _)| seen.method == trial.method) {
                 summaries.push((trial, self.adapted(&lm, trial, None, &device)?.summary()));
             }

@@ -292,6 +292,19 @@ pub fn listed() -> impl Iterator<Item = Listed> {
     })
 }
 
+/// The methods that have their own places, which only `[methods.NAME]` and `--set` change.
+const CHOOSE_THEMSELVES: [&str; 9] = [
+    "ia3",
+    "bitfit",
+    "layer_norm",
+    "vpt",
+    "vpt_shallow",
+    "loreft",
+    "direft",
+    "houlsby",
+    "pfeiffer",
+];
+
 /// The flags that, given on the command line, override `field` of `[methods.NAME]`.
 pub fn flags_of(name: &str, field: &str) -> Vec<&'static str> {
     let family = find(&name.replace('-', "_")).map_or(Family::Other, |entry| entry.family);
@@ -302,7 +315,7 @@ pub fn flags_of(name: &str, field: &str) -> Vec<&'static str> {
         ("alpha" | "lora_alpha", _) => vec!["alpha"],
         ("lr" | "learning_rate", _) => vec!["learning_rate"],
         ("weight_decay", _) => vec!["weight_decay"],
-        ("target_modules", _) => vec!["target_modules"],
+        ("target_modules", _) if !CHOOSE_THEMSELVES.contains(&&*name.replace('-', "_")) => vec!["target_modules"],
         ("sweep_lr", _) => vec!["sweep_lr"],
         ("sweep_weight_decay", _) => vec!["sweep_weight_decay"],
         _ => Vec::new(),

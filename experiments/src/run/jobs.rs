@@ -176,18 +176,16 @@ fn listen(child: &mut Child, label: String) -> Option<JoinHandle<String>> {
 }
 
 /// Prints the lines of single steps that the process prints, each with the training that it belongs to; `label` is the
-/// first one's.
+/// first one's. With -v everything is printed, under the first one's label.
 fn forward_steps(child: &mut Child, mut label: String) {
     let Some(stdout) = child.stdout.take() else { return };
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };
-            // Everything, the adapter's groups and shapes among it.
-            if is_verbose() {
-                tell(format_args!("  {label}: {}", line.trim_end()));
-                continue;
-            }
-            match line.strip_prefix("  step ") {
+            let step = line.strip_prefix("  step ");
+            match step {
+                // Everything, the adapter's groups and shapes among it.
+                _ if is_verbose() => tell(format_args!("  {label}: {}", line.trim_end())),
                 Some(step) => tell(format_args!("  {label}: step {step}")),
                 // A training begins with its label.
                 None if !line.starts_with(' ') => {

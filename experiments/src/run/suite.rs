@@ -35,11 +35,12 @@ pub trait Lab {
     /// A file that cannot be read.
     fn checksum(&self) -> Result<String, String>;
 
-    /// Checks, before the first training, for problems that would stop a later one: bad data, adapters that do not fit.
+    /// Checks, before the first training, for problems that would stop a later one: bad data, adapters that do not fit. `out`:
+    /// the run folder, which may have results of the trials that are `left`.
     ///
     /// # Errors
     /// One sentence.
-    fn check(&mut self, left: &[Trial]) -> Result<(), String>;
+    fn check(&mut self, left: &[Trial], out: &Path) -> Result<(), String>;
 
     /// Describes what a trial will train, and the memory and time that it will need.
     ///
@@ -172,7 +173,7 @@ impl Run<'_> {
             claim.check(unfinished, || lab.checksum())?;
         }
         if unfinished {
-            lab.check(&left)?;
+            lab.check(&left, self.out)?;
         }
         if jobs > 1 {
             lab.release();
@@ -221,7 +222,7 @@ impl Run<'_> {
             };
             trials.extend(plan.finals(task, self.out)?);
         }
-        lab.check(&trials)?;
+        lab.check(&trials, self.out)?;
         if tuned > 0 {
             tell(format_args!(
                 "{tuned} tuning runs come before the {} below; each takes as long as the training of its method or, with \

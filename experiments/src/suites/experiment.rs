@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use burn::train::Interrupter;
 
 use crate::cli::output::{note, print, set_verbosity};
-use crate::cli::settings::{Flags, Layer, with_defaults};
+use crate::cli::settings::{Flags, Layer, SAMPLE, with_defaults};
 use crate::methods::{self, NONE, Wing};
 use crate::report::layout::Layout;
 use crate::report::run_folder;
@@ -116,7 +116,7 @@ impl Given<'_> {
         let named = flags.is_set("model", &self.layers)? || flags.is_set("data", &self.layers)?;
         if !named {
             layers.extend(sample.iter().map(|text| Layer {
-                name: "the sample's settings".into(),
+                name: SAMPLE.into(),
                 text: text.to_string(),
             }));
         }

@@ -352,7 +352,7 @@ impl Lab for TextLab {
     }
 
     /// Every task is read and every adapter made once, so that problems with the last one show now and not hours later.
-    fn check(&mut self, left: &[Trial]) -> Result<(), String> {
+    fn check(&mut self, left: &[Trial], _out: &Path) -> Result<(), String> {
         let mut tasks: Vec<&String> = Vec::new();
         for trial in left {
             if !tasks.contains(&&trial.task) {

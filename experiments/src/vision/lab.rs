@@ -303,7 +303,7 @@ impl Lab for VisionLab {
         Ok(hex(&sum.finalize()))
     }
 
-    fn check(&mut self, left: &[Trial]) -> Result<(), String> {
+    fn check(&mut self, left: &[Trial], _out: &Path) -> Result<(), String> {
         let data = &self.settings.data;
         let mixes = data.label_smoothing + data.mixup + data.cutmix > 0.0;
         for name in &self.plan.tasks {

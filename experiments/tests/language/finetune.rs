@@ -183,7 +183,11 @@ fn several_devices_train_as_one_does() {
         let several = trained(devices, &["--devices", devices]);
         assert_eq!(one.1.len(), several.1.len());
         for (one, several) in one.1.iter().zip(&several.1) {
-            assert!((one - several).abs() < of_loss, "{devices}: {one} {several}");
+            // Of the loss: 1e-6 of 6.7 is 14 steps of an f32, and processors round sums in different orders.
+            assert!(
+                (one - several).abs() < of_loss * one.abs().max(1.0),
+                "{devices}: {one} {several}"
+            );
         }
         for (name, one) in &one.0 {
             let pairs = one.values.iter().zip(&several.0[name].values);

@@ -84,8 +84,14 @@ fn memory_is_checked_before_the_first_training_and_by_a_dry_run() {
     let file = examples(dir.path());
     let out = dir.path().join("run");
     let more = ["--method", "ia3,full", "--memory-limit", "22"];
-    fails(&finetune(&file, out.to_str().unwrap(), &more), &["full", "memory"]);
+    fails(
+        &finetune(&file, out.to_str().unwrap(), &more),
+        &["full", "more than the 22 MB"],
+    );
     assert!(!out.join("ia3/adapter").exists());
     let dry = [&more[..], &["--dry-run"]].concat();
-    fails(&finetune(&file, out.to_str().unwrap(), &dry), &["full", "memory"]);
+    fails(
+        &finetune(&file, out.to_str().unwrap(), &dry),
+        &["full", "more than the 22 MB"],
+    );
 }

@@ -164,7 +164,7 @@ impl Lab for ScoreLab {
         Ok(hex(&sum.finalize()))
     }
 
-    fn check(&mut self, _left: &[Trial]) -> Result<(), String> {
+    fn check(&mut self, _left: &[Trial], _out: &Path) -> Result<(), String> {
         Ok(())
     }
 

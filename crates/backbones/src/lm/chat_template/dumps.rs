@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, State};
 
 use super::arguments::wrong;
-use super::python::{check, number, string};
+use super::python::{check, number, room, string};
 
 /// How `json.dumps` writes.
 struct Dumps {
@@ -85,12 +85,17 @@ impl Dumps {
                 })?;
             }
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
+                // A sum of lists may say that it has billions of items: each one writes at least a byte.
+                let mut items = Vec::new();
+                for item in value.try_iter()? {
+                    room(text.len() + items.len())?;
+                    items.push(item);
+                }
                 self.items(text, depth, ['[', ']'], &items, |item, text| {
                     self.write(item, text, depth + 1)
                 })?;
             }
-            kind => return Err(wrong(format!("tojson of something {kind}"))),
+            kind => return Err(wrong(format!("tojson of a value of type {kind}"))),
         }
         Ok(())
     }
@@ -134,7 +139,7 @@ impl Dumps {
                 '\u{8}' => text.push_str("\\b"),
                 '\u{c}' => text.push_str("\\f"),
                 c if c < ' ' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-                c if self.ensure_ascii && !c.is_ascii() => {
+                c if self.ensure_ascii && !(' '..='~').contains(&c) => {
                     let mut units = [0; 2];
                     for unit in c.encode_utf16(&mut units) {
                         text.push_str(&format!("\\u{unit:04x}"));

@@ -26,7 +26,7 @@ pub(super) fn forceescape(value: Value) -> Result<Value, Error> {
 pub(super) fn xmlattr(value: &Value, given: &[Value]) -> Result<Value, Error> {
     let given = Arguments::new("xmlattr", ["autospace"], given)?;
     if value.kind() != ValueKind::Map {
-        return Err(wrong(format!("xmlattr of something {}", value.kind())));
+        return Err(wrong(format!("xmlattr of a value of type {}", value.kind())));
     }
     let safe = |value: Value| -> Result<String, Error> { Ok(escape(value)?.as_str().unwrap_or_default().to_string()) };
     let mut text = String::new();

@@ -156,7 +156,7 @@ fn truncate(value: &Value, given: &[Value]) -> Result<Value, Error> {
     }
     let source = value
         .as_str()
-        .ok_or_else(|| wrong(format!("truncate of something {}", value.kind())))?;
+        .ok_or_else(|| wrong(format!("truncate of a value of type {}", value.kind())))?;
     let size = |index: usize, usual: usize| -> Result<usize, Error> {
         let size = given
             .whole(index)?
@@ -188,7 +188,7 @@ fn wordwrap(value: &Value, given: &[Value]) -> Result<String, Error> {
     let join = given.text(2)?.unwrap_or("\n");
     let source = value
         .as_str()
-        .ok_or_else(|| wrong(format!("wordwrap of something {}", value.kind())))?;
+        .ok_or_else(|| wrong(format!("wordwrap of a value of type {}", value.kind())))?;
     let mut written: Vec<String> = Vec::new();
     for line in lines(source, false) {
         written.push(wrap(line, width, given.flag(1, true), given.flag(3, true))?.join(join));
@@ -206,7 +206,7 @@ fn wordcount(value: Value) -> Result<usize, Error> {
 
 fn filesizeformat(value: &Value, given: &[Value]) -> Result<String, Error> {
     let given = Arguments::new("filesizeformat", ["binary"], given)?;
-    let bytes = number(value).ok_or_else(|| wrong(format!("filesizeformat of something {}", value.kind())))?;
+    let bytes = number(value).ok_or_else(|| wrong(format!("filesizeformat of a value of type {}", value.kind())))?;
     let binary = given.flag(0, false);
     let base: f64 = if binary { 1024.0 } else { 1000.0 };
     if bytes == 1.0 {

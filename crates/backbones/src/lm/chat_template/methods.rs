@@ -69,7 +69,12 @@ fn list_method(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value
         "copy" => Some(value.clone()),
         "index" => {
             let given = Arguments::new("index", ["value", "start", "stop"], args)?;
-            let items: Vec<Value> = value.try_iter()?.collect();
+            // A sum of lists may say that it has billions of items.
+            let mut items = Vec::new();
+            for item in value.try_iter()? {
+                room(items.len())?;
+                items.push(item);
+            }
             let (start, end) = bounds(items.len(), given.whole(1)?, given.whole(2)?).unwrap_or((0, 0));
             let wanted = given.needed(0)?;
             let found = items[start..end].iter().position(|item| item == wanted);
@@ -216,7 +221,7 @@ fn text_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, 
             let one = |value: &Value| match (value.as_str(), name) {
                 (Some(wanted), "startswith") => Ok(part.starts_with(wanted)),
                 (Some(wanted), _) => Ok(part.ends_with(wanted)),
-                (None, _) => Err(wrong(format!("{name} of something {}", value.kind()))),
+                (None, _) => Err(wrong(format!("{name} of a value of type {}", value.kind()))),
             };
             let several = matches!(wanted.kind(), ValueKind::Seq | ValueKind::Iterable);
             let found = match several {

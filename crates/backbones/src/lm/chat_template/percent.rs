@@ -23,7 +23,7 @@ pub(super) fn percent(state: &mut State, left: &Value, right: &Value) -> Result<
             false => Value::from(written),
         });
     }
-    let kinds = || wrong(format!("% of something {} and something {}", left.kind(), right.kind()));
+    let kinds = || wrong(format!("% of values of types {} and {}", left.kind(), right.kind()));
     let number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
     if !number(left) || !number(right) {
         return Err(kinds());
@@ -234,7 +234,7 @@ impl Place {
 
     fn number(&self, value: &Value, written: &mut String) -> Result<(), Error> {
         let letter = self.letter;
-        let wanted = || wrong(format!("%{letter} of something {}", value.kind()));
+        let wanted = || wrong(format!("%{letter} of a value of type {}", value.kind()));
         let whole = match letter {
             'd' | 'i' | 'u' => true,
             'o' | 'x' | 'X' => {

@@ -164,7 +164,7 @@ fn specified(value: &Value, specification: &str) -> Result<String, Error> {
     }
     if !number && value.as_str().is_none() {
         return Err(wrong(format!(
-            "format of something {} with ':{specification}'",
+            "format of a value of type {} with ':{specification}'",
             value.kind()
         )));
     }

@@ -166,15 +166,15 @@ mod tests {
     #[test]
     fn assignments_to_namespaces_are_looked_at_and_nothing_else_changes() {
         for (source, expected) in [
-            ("{% set ns.x = 1 %}", "{% set ns.x = kept__(( 1 ))  %}"),
+            ("{% set ns.x = 1 %}", "{% set ns.x = kept__(( 1 )) %}"),
             (
                 "{%- set ns.x = '%}' ~ \"-\" -%}",
-                "{%- set ns.x = kept__(( '%}' ~ \"-\" ))  -%}",
+                "{%- set ns.x = kept__(( '%}' ~ \"-\" )) -%}",
             ),
             ("a{%set ns.x=1,2%}b", "a{%set ns.x= kept__((1,2)) %}b"),
             (
                 "{% set ns.a, ns.b = x, y %}",
-                "{% set ns.a, ns.b = kept__(( x, y ))  %}",
+                "{% set ns.a, ns.b = kept__(( x, y )) %}",
             ),
             ("{% set ns.s %}x{% endset %}", "{% set ns.s %}x{% endset %}"),
             ("{% set x = a.b == 1 %}", "{% set x = a.b == 1 %}"),
