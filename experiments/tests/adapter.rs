@@ -235,5 +235,5 @@ fn every_subcommand_keeps_the_function_of_a_language_model() {
         "/nowhere",
     );
     std::fs::remove_dir_all(&model).unwrap();
-    fails(&["merge", &lora, "--out", &merged], "--backbone");
+    fails(&["merge", &lora, "--out", &merged], "--model");
 }

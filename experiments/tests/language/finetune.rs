@@ -313,6 +313,7 @@ fn a_run_goes_on_from_another_working_folder() {
     let output = run_in(dir.path(), "finetune", &first);
     assert!(output.status.success(), "{}", text(&output.stderr));
     std::fs::remove_file(out.join("summary.json")).unwrap();
+    std::fs::remove_dir_all(out.join("wegeft")).unwrap();
     let printed = succeeds("finetune", &["--resume", "--out", out.to_str().unwrap()]);
     assert!(printed.contains("8 examples"), "{printed}");
     let config: Value =

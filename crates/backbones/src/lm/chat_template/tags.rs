@@ -172,10 +172,7 @@ mod tests {
                 "{%- set ns.x = kept__(( '%}' ~ \"-\" )) -%}",
             ),
             ("a{%set ns.x=1,2%}b", "a{%set ns.x= kept__((1,2)) %}b"),
-            (
-                "{% set ns.a, ns.b = x, y %}",
-                "{% set ns.a, ns.b = kept__(( x, y )) %}",
-            ),
+            ("{% set ns.a, ns.b = x, y %}", "{% set ns.a, ns.b = kept__(( x, y )) %}"),
             ("{% set ns.s %}x{% endset %}", "{% set ns.s %}x{% endset %}"),
             ("{% set x = a.b == 1 %}", "{% set x = a.b == 1 %}"),
             ("{% if a.b == 1 %}", "{% if a.b == 1 %}"),
