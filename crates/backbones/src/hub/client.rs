@@ -88,9 +88,9 @@ impl Client {
         }
     }
 
-    /// Bytes that a slow line brings in the time of a silence.
+    /// Bytes that are to come in a window of time.
     pub fn least(&self) -> u64 {
-        (self.rate.bytes as f64 * self.timeout.as_secs_f64()) as u64
+        (self.rate.bytes as f64 * self.rate.window.as_secs_f64()) as u64
     }
 
     /// Starts to count what comes.
