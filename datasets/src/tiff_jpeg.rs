@@ -20,16 +20,14 @@ pub(crate) enum Colours {
     AsStored,
 }
 
-/// Rows of a JPEG's largest block: a strip's last rows may be filled up to it.
-pub(crate) const BLOCK: u32 = 32;
-
-/// The image that `decoder` stands at, from the whole `file`.
+/// The image that `decoder` stands at, from the whole `file`, in parts of `across` columns and `down` rows.
 ///
 /// # Errors
 /// A file that is cut off or damaged.
 pub(crate) fn read<S: Read + Seek>(
     decoder: &mut Decoder<S>,
     file: &[u8],
+    (across, down): (u32, u32),
     samples: usize,
     colours: Colours,
 ) -> Result<RgbImage, String> {
@@ -42,12 +40,6 @@ pub(crate) fn read<S: Read + Seek>(
     };
     let offsets = decoder.get_tag_u64_vec(offsets).map_err(refused)?;
     let counts = decoder.get_tag_u64_vec(counts).map_err(refused)?;
-    let (across, down) = decoder.chunk_dimensions();
-    // A strip may say that it has more rows than the image.
-    let down = match decoder.get_chunk_type() {
-        ChunkType::Strip => down.min(height.next_multiple_of(BLOCK)),
-        ChunkType::Tile => down,
-    };
     let columns = width.div_ceil(across.max(1)).max(1) as usize;
     let mut image = RgbImage::new(width, height);
     for (index, (offset, count)) in offsets.into_iter().zip(counts).enumerate() {

@@ -115,9 +115,8 @@ impl<S: Read + Seek> Opened<S> {
         };
         opened.check()?;
         // A part may be larger than the image: it is decoded whole.
-        let (across, down) = opened.decoder.chunk_dimensions();
-        let part = u64::from(across) * u64::from(opened.rows_of_a_part(down));
-        if part > (1 << 24).max(u64::from(width) * u64::from(height)) {
+        let (across, down) = opened.part();
+        if u64::from(across) * u64::from(down) > (1 << 24).max(u64::from(width) * u64::from(height)) {
             return Err(format!(
                 "the TIFF is stored in tiles of {across} x {down} pixels, more than its image has; convert it"
             ));
@@ -129,11 +128,15 @@ impl<S: Read + Seek> Opened<S> {
         Ok(opened)
     }
 
-    /// Rows of a strip or tile that says it has `down`: a strip ends with the image, up to the block of a JPEG.
-    fn rows_of_a_part(&self, down: u32) -> u32 {
+    /// Columns and rows of a strip or tile. A strip may say that it has more rows than the image: it ends with it, up to the
+    /// block of a JPEG.
+    fn part(&self) -> (u32, u32) {
+        /// Rows of a JPEG's largest block: a strip's last rows may be filled up to it.
+        const BLOCK: u32 = 32;
+        let (across, down) = self.decoder.chunk_dimensions();
         match self.decoder.get_chunk_type() {
-            ChunkType::Strip => down.min(self.height.next_multiple_of(tiff_jpeg::BLOCK)),
-            ChunkType::Tile => down,
+            ChunkType::Strip => (across, down.min(self.height.saturating_add(BLOCK - 1) / BLOCK * BLOCK)),
+            ChunkType::Tile => (across, down),
         }
     }
 
@@ -177,8 +180,8 @@ impl<S: Read + Seek> Opened<S> {
         let row = (u64::from(self.width) * self.samples as u64 * self.bits as u64).div_ceil(8);
         match self.compression {
             CompressionMethod::ModernJPEG => {
-                let (across, down) = self.decoder.chunk_dimensions();
-                3 * pixels + 12 * u64::from(across) * u64::from(self.rows_of_a_part(down))
+                let (across, down) = self.part();
+                3 * pixels + 12 * u64::from(across) * u64::from(down)
             }
             _ => row.saturating_mul(self.height.into()).saturating_add(3 * pixels),
         }
@@ -195,7 +198,8 @@ impl<S: Read + Seek> Opened<S> {
                 Kind::Cmyk => tiff_jpeg::Colours::Cmyk,
                 _ => tiff_jpeg::Colours::AsStored,
             };
-            let mut image = tiff_jpeg::read(&mut self.decoder, file, self.samples, colours)?;
+            let part = self.part();
+            let mut image = tiff_jpeg::read(&mut self.decoder, file, part, self.samples, colours)?;
             if self.kind == Kind::WhiteIsZero {
                 image.iter_mut().for_each(|value| *value = 255 - *value);
             }

@@ -22,6 +22,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::lm::chat_template::FURTHER;
 use crate::lm::shards::{INDEX, SINGLE, TORCH, TORCH_INDEX, shard_names};
 use cache::{ModelCache, is_commit, is_inside};
 use client::Client;
@@ -30,9 +31,6 @@ use pace::Rate;
 
 /// How long to wait for a server that sends nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Folder of a model's further chat templates.
-const TEMPLATES: &str = "additional_chat_templates";
 
 /// What a vision model's folder has beside its weights, and what it may have.
 const VISION: (&[&str], &[&str]) = (&["config.json"], &["preprocessor_config.json", "processor_config.json"]);
@@ -227,19 +225,19 @@ impl HubModel {
     /// The chat templates beside the first one, which have names of their own: the server is asked which there are.
     fn templates(&self, folder: &Path) -> Result<(), HubError> {
         let commit = self.commit.borrow().clone().unwrap_or_default();
-        if self.hub.offline || self.cache.has_no(&commit, TEMPLATES) || folder.join(TEMPLATES).is_dir() {
+        if self.hub.offline || self.cache.has_no(&commit, FURTHER) || folder.join(FURTHER).is_dir() {
             return Ok(());
         }
-        match self.client().list(&self.name, &commit, TEMPLATES) {
+        match self.client().list(&self.name, &commit, FURTHER) {
             Ok(files) => files
                 .iter()
                 .filter(|file| file.ends_with(".jinja"))
                 .try_for_each(|file| self.file(file).map(drop)),
             Err(FetchError::NotFound) => {
-                self.cache.note_absence(&commit, TEMPLATES);
+                self.cache.note_absence(&commit, FURTHER);
                 Ok(())
             }
-            Err(reason) => Err(self.failed(TEMPLATES, reason)),
+            Err(reason) => Err(self.failed(FURTHER, reason)),
         }
     }
 

@@ -174,7 +174,7 @@ impl<'a> Flags<'a> {
             .map(|arg| arg.get_id().as_str())
     }
 
-    /// True if one of `layers` or a flag gives the field.
+    /// True if a flag or one of `layers` gives the field; the sample's settings are defaults.
     ///
     /// # Errors
     /// A layer that is not TOML.
@@ -182,7 +182,7 @@ impl<'a> Flags<'a> {
         if self.given(field) {
             return Ok(true);
         }
-        for layer in layers {
+        for layer in layers.iter().filter(|layer| layer.name != SAMPLE) {
             if layer.table()?.keys().any(|key| self.field(key) == Some(field)) {
                 return Ok(true);
             }
@@ -237,11 +237,9 @@ impl<'a> Flags<'a> {
                 check::<S>(&table).map_err(|message| layer.at_field(&key, &message))?;
             }
         }
-        let users = layers.iter().filter(|layer| layer.name != SAMPLE);
-        let users: Vec<Layer> = users.cloned().collect();
         for (field, flag) in GIVES_WAY {
             if self.given(flag)
-                && !self.is_set(field, &users)?
+                && !self.is_set(field, layers)?
                 && table.contains_key(*field)
                 && let Some(value) = table.get(*flag).cloned()
             {

@@ -7,7 +7,7 @@ use wegeft::methods::adalora::AdaLoraConfig;
 use wegeft::{AdapterConfig, VptConfig};
 
 use super::settings::{Adapter, NONE, OwnSettings, Wing};
-use super::table::{Values, find, names};
+use super::table::{Values, find, names, reads_flag};
 
 /// The adapter of method `name` for a model whose config.json has this `model_type` (images need none); a classifier's head
 /// is trained in full by all methods.
@@ -40,11 +40,7 @@ pub fn adapter(
         model_type,
     });
     // The other methods choose their target modules themselves.
-    const ON_WEIGHTS: [&str; 10] = [
-        "WEGEFT", "LORA", "VERA", "ADALORA", "LOHA", "LOKR", "MISS", "HIRA", "OFT", "BOFT",
-    ];
-    let on_weights = ON_WEIGHTS.contains(&config.method.name());
-    let targets = targets.or_else(|| on_weights.then(|| all.target_modules.clone()));
+    let targets = targets.or_else(|| reads_flag(name, "target_modules").then(|| all.target_modules.clone()));
     let config = match targets {
         Some(targets) => config.with_target_modules(targets),
         None => config,

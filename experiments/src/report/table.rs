@@ -137,17 +137,14 @@ fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
         let kind = (&row.method, row.trainable_params, &row.settings);
         kinds.entry(kind).or_default().push(row);
     }
-    let settings: Vec<(&String, &BTreeMap<String, String>)> =
-        kinds.keys().map(|(method, _, settings)| (*method, *settings)).collect();
+    let mut settings: BTreeMap<&String, Vec<&BTreeMap<String, String>>> = BTreeMap::new();
+    for (method, _, own) in kinds.keys() {
+        settings.entry(method).or_default().push(own);
+    }
+    let told: BTreeMap<&String, usize> = settings.iter().map(|(method, all)| (*method, enough(all))).collect();
     for ((method, params, own), rows) in &kinds {
-        let others = settings.iter().filter(|(known, _)| known == method);
-        let others: Vec<&BTreeMap<String, String>> = others.map(|(_, settings)| *settings).collect();
-        // As many settings as tell the lines apart, but no more than help.
-        let different = distinct(others.iter().map(|other| differing(other, &others, usize::MAX))).len();
-        let told = |most: &usize| distinct(others.iter().map(|other| differing(other, &others, *most))).len();
-        let most = (MOST..).find(|most| told(most) == different).unwrap_or(MOST);
         lines.push(Line {
-            method: (*method).clone() + &differing(own, &others, most),
+            method: (*method).clone() + &differing(own, &settings[method], told[method]),
             published: false,
             params: Some(*params),
             percent: rows[0].percent_trainable,
@@ -171,8 +168,16 @@ fn table(experiment: String, rows: &[&Row], known: Known) -> Table {
     }
 }
 
-/// Settings that a line names, if they are enough to tell it from the others.
-const MOST: usize = 3;
+/// The number of settings, three or more, that tell the lines of a method apart, as far as they can be.
+fn enough(all: &[&BTreeMap<String, String>]) -> usize {
+    const LEAST: usize = 3;
+    let told = |most| {
+        let texts: BTreeSet<String> = all.iter().map(|own| differing(own, all, most)).collect();
+        texts.len()
+    };
+    let different = told(usize::MAX);
+    (LEAST..).find(|most| told(*most) == different).unwrap_or(LEAST)
+}
 
 /// The settings in `own` that differ from those of the method's other lines, in brackets; at most `most` of them.
 fn differing(own: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>], most: usize) -> String {

@@ -182,8 +182,7 @@ fn forward_steps(child: &mut Child, mut label: String) {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };
-            let step = line.strip_prefix("  step ");
-            match step {
+            match line.strip_prefix("  step ") {
                 // Everything, the adapter's groups and shapes among it.
                 _ if is_verbose() => tell(format_args!("  {label}: {}", line.trim_end())),
                 Some(step) => tell(format_args!("  {label}: step {step}")),

@@ -196,10 +196,30 @@ pub fn command(experiment: &dyn Experiment) -> Command {
                 .value_parser(Suggested(experiment.wing(), experiment.tests()))
                 .hide_possible_values(true)
         })
+        .mut_arg("config", |arg| {
+            arg.value_parser(PresetOrFile(text.presets)).hide_possible_values(true)
+        })
         .arg(set)
         .about(text.about)
         .long_about(format!("{}\n\n{}", text.about, text.more))
         .mut_arg("out", |arg| arg.default_value(&*format!("runs/{}", text.name).leak()))
+}
+
+/// Accepts any name or path; completions offer the presets of this program.
+#[derive(Clone)]
+struct PresetOrFile(&'static [Preset]);
+
+impl TypedValueParser for PresetOrFile {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = self.0.iter().map(|preset| PossibleValue::new(preset.name));
+        (!self.0.is_empty()).then(|| Box::new(names) as Box<dyn Iterator<Item = PossibleValue>>)
+    }
 }
 
 /// Accepts any text, since dashes and underscores in it are alike and its own check says more; completions offer the methods.
@@ -233,11 +253,10 @@ pub fn run(
 ) -> Result<Vec<Outcome>, String> {
     let args = RunArgs::from_arg_matches(matches).map_err(|e| e.to_string())?;
     let text = experiment.text();
-    if args.list_presets && text.presets.is_empty() {
-        print("this program has no presets")?;
-        return Ok(Vec::new());
-    }
     if args.list_presets {
+        if text.presets.is_empty() {
+            print("this program has no presets")?;
+        }
         text.presets.iter().try_for_each(|preset| {
             let what: Vec<&str> = preset.text.lines().map_while(|line| line.strip_prefix("# ")).collect();
             let what = what.join(" ");

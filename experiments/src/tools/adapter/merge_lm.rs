@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use backbones::lm::chat_template::FURTHER;
 use backbones::lm::{Precision, save_lm, stored_precision};
 use burn::tensor::Device;
 use serde_json::{Value, json};
@@ -41,12 +42,9 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
             files::copy(&from, &to).map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
         }
     }
-    templates(&opened.folder.join(TEMPLATES), &out.join(TEMPLATES))?;
+    templates(&opened.folder.join(FURTHER), &out.join(FURTHER))?;
     show(&report, out)
 }
-
-/// Folder of a model's further chat templates.
-const TEMPLATES: &str = "additional_chat_templates";
 
 /// Copies the templates in the folder `from`, if it is there.
 fn templates(from: &Path, to: &Path) -> Result<(), String> {

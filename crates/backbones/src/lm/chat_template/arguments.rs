@@ -69,11 +69,11 @@ impl<const N: usize> Arguments<N> {
 
     /// A text.
     pub(super) fn text(&self, index: usize) -> Result<Option<&str>, Error> {
-        let text = |value: &'_ Value| value.as_str().is_none();
-        match self.value(index) {
-            Some(value) if text(value) => Err(self.kind(index, value, "a text")),
-            value => Ok(value.and_then(Value::as_str)),
-        }
+        let Some(value) = self.value(index) else {
+            return Ok(None);
+        };
+        let text = value.as_str().map(Some);
+        text.ok_or_else(|| self.kind(index, value, "a text"))
     }
 
     /// A whole number.

@@ -1,7 +1,7 @@
 //! Jinja's filters and tests that the engine does not have, or has with other arguments or results.
 
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
-use minijinja::{Environment, Error, State};
+use minijinja::{Environment, Error, State, filters};
 
 use super::arguments::{Arguments, split, wrong};
 use super::characters::{letter, lines, space};
@@ -23,8 +23,8 @@ pub(super) fn add(environment: &mut Environment<'static>) {
             },
         );
     }
-    for (name, names) in BY_NAME {
-        arguments_by_name(environment, name, names);
+    for (name, engine, names) in BY_NAME {
+        arguments_by_name(environment, name, engine(), names);
     }
     environment.add_filter(PERCENT, |state: &mut State, left: Value, right: Value| {
         percent(state, &left, &right)
@@ -70,11 +70,11 @@ const FILTERS: [(&str, Filter); 19] = [
     ("trim", |_, value, given| trim(value, given).map(Value::from)),
     ("batch", |state, value, given| {
         let given = Arguments::new("batch", ["linecount", "fill_with"], given)?;
-        minijinja::filters::batch(state, value.clone(), count(&given)?, given.value(1).cloned())
+        filters::batch(state, value.clone(), count(&given)?, given.value(1).cloned())
     }),
     ("slice", |state, value, given| {
         let given = Arguments::new("slice", ["slices", "fill_with"], given)?;
-        minijinja::filters::slice(state, value.clone(), count(&given)?, given.value(1).cloned())
+        filters::slice(state, value.clone(), count(&given)?, given.value(1).cloned())
     }),
     ("default", |_, value, given| default(value, given)),
     ("d", |_, value, given| default(value, given)),
@@ -88,25 +88,49 @@ const FILTERS: [(&str, Filter); 19] = [
     }),
 ];
 
+/// A filter of the engine.
+type Engine = fn() -> Value;
+
 /// Filters whose arguments the engine takes by name alone, and Jinja by place as well.
-const BY_NAME: [(&str, &[&str]); 6] = [
-    ("sort", &["reverse", "case_sensitive", "attribute"]),
-    ("dictsort", &["case_sensitive", "by", "reverse"]),
-    ("unique", &["case_sensitive", "attribute"]),
-    ("min", &["case_sensitive", "attribute"]),
-    ("max", &["case_sensitive", "attribute"]),
-    ("groupby", &["attribute", "default", "case_sensitive"]),
+const BY_NAME: [(&str, Engine, &[&str]); 6] = [
+    (
+        "sort",
+        || Value::from_function(filters::sort),
+        &["reverse", "case_sensitive", "attribute"],
+    ),
+    (
+        "dictsort",
+        || Value::from_function(filters::dictsort),
+        &["case_sensitive", "by", "reverse"],
+    ),
+    (
+        "unique",
+        || Value::from_function(filters::unique),
+        &["case_sensitive", "attribute"],
+    ),
+    (
+        "min",
+        || Value::from_function(filters::min),
+        &["case_sensitive", "attribute"],
+    ),
+    (
+        "max",
+        || Value::from_function(filters::max),
+        &["case_sensitive", "attribute"],
+    ),
+    (
+        "groupby",
+        || Value::from_function(filters::groupby),
+        &["attribute", "default", "case_sensitive"],
+    ),
 ];
 
-fn arguments_by_name(environment: &mut Environment<'static>, name: &'static str, names: &'static [&'static str]) {
-    let engine = match name {
-        "sort" => Value::from_function(minijinja::filters::sort),
-        "dictsort" => Value::from_function(minijinja::filters::dictsort),
-        "unique" => Value::from_function(minijinja::filters::unique),
-        "min" => Value::from_function(minijinja::filters::min),
-        "max" => Value::from_function(minijinja::filters::max),
-        _ => Value::from_function(minijinja::filters::groupby),
-    };
+fn arguments_by_name(
+    environment: &mut Environment<'static>,
+    name: &'static str,
+    engine: Value,
+    names: &'static [&'static str],
+) {
     environment.add_filter(
         name,
         move |state: &mut State, value: Value, given: Rest<ValueOrKwargs>| {

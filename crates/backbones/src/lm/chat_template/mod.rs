@@ -29,4 +29,4 @@ mod wrap;
 pub use chat::{Chat, Conversation, Rendered, prompt};
 pub use error::ChatError;
 pub use targets::{ChatTokens, chat_tokens};
-pub use templates::ChatTemplates;
+pub use templates::{ChatTemplates, FURTHER};

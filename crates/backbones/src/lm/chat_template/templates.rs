@@ -12,6 +12,8 @@ use crate::error::ImportError;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChatTemplates(BTreeMap<String, String>);
 
+/// The folder of a model's further templates, beside its own one.
+pub const FURTHER: &str = "additional_chat_templates";
 const DEFAULT: &str = "default";
 const WITH_TOOLS: &str = "tool_use";
 /// Bytes of a template at most.
@@ -34,7 +36,7 @@ impl ChatTemplates {
         if own.is_file() {
             named.insert(DEFAULT.to_string(), read(&own)?);
         }
-        let more = std::fs::read_dir(folder.join("additional_chat_templates"));
+        let more = std::fs::read_dir(folder.join(FURTHER));
         for entry in more.into_iter().flatten().flatten() {
             let path = entry.path();
             let name = path.file_stem().and_then(|name| name.to_str());
