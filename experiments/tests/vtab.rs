@@ -457,6 +457,34 @@ fn output_that_nobody_reads_ends_no_training() {
 }
 
 #[test]
+fn a_finished_pretraining_is_not_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model");
+    let run = |steps: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pretrain"));
+        command.args(["--batch-size", "1", "--classes", "2", "--d-model", "32", "--depth", "1"]);
+        command.args(["--steps", steps, "--out"]).arg(&out).output().unwrap()
+    };
+    assert!(text(&run("2").stdout).contains("written to"));
+    let model = out.join("model.safetensors");
+    let written = std::fs::metadata(&model).unwrap().modified().unwrap();
+    let again = run("2");
+    assert!(
+        again.status.success() && text(&again.stdout).contains("has the model of these 2 steps"),
+        "{again:?}"
+    );
+    assert_eq!(std::fs::metadata(&model).unwrap().modified().unwrap(), written);
+    let other = run("3");
+    assert!(
+        !other.status.success() && text(&other.stderr).contains("other flags"),
+        "{other:?}"
+    );
+    // Without its model it is trained again.
+    std::fs::remove_file(&model).unwrap();
+    assert!(text(&run("2").stdout).contains("written to") && model.is_file());
+}
+
+#[test]
 fn pretraining_refuses_what_it_cannot_do_before_it_starts_and_writes_no_ruins() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("backbone");

@@ -122,10 +122,6 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         .map(Device::autodiff)
         .collect();
     let device = &devices[0];
-    device.seed(args.seed);
-    let tokenizer = Arc::new(tokenizer(args)?);
-    let config = config(args, &tokenizer);
-    let model = DecoderConfig::from_hf(&config)?.init(device);
     let pretraining = Pretraining {
         out: &args.out,
         flags: json!(args),
@@ -138,6 +134,13 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         measured: Measured::Tokens,
         seed: args.seed,
     };
+    if pretraining.is_finished()? {
+        return Ok(());
+    }
+    device.seed(args.seed);
+    let tokenizer = Arc::new(tokenizer(args)?);
+    let config = config(args, &tokenizer);
+    let model = DecoderConfig::from_hf(&config)?.init(device);
     let rows = Rows {
         tokenizer: tokenizer.clone(),
         seed: args.seed,
@@ -159,7 +162,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         &trained.last["loss"],
         trained.seconds,
     )?;
-    pretraining.clean()?;
+    pretraining.finish(trained.seconds)?;
     print(format_args!(
         "{} steps in {:.0} s; written to {}",
         args.steps,

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wegeft::AdapterConfig;
 
+use crate::cli::output::print;
 use crate::cli::settings::defaults;
 use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
 use crate::run::lock::Lock;
@@ -22,6 +23,12 @@ use crate::train::trainer::{Measured, Session};
 
 /// Steps between checkpoints.
 const ROUND: usize = 100;
+
+/// The flags that a training was started with, within its folder.
+const FLAGS: &str = "training/flags.json";
+
+/// Written after the model.
+const TRAINED: &str = "training/trained.json";
 
 /// A pretraining run.
 pub struct Pretraining<'a> {
@@ -58,6 +65,28 @@ pub struct Pretrained<M> {
 }
 
 impl Pretraining<'_> {
+    /// Whether a training with the same flags has written its model into the folder; says so.
+    ///
+    /// # Errors
+    /// A file of the training that is damaged or cannot be read, a folder that cannot be removed.
+    pub fn is_finished(&self) -> Result<bool, String> {
+        let known: Option<Value> = read_json(&self.out.join(FLAGS), "remove it")?;
+        let trained: Option<Value> = read_json(&self.out.join(TRAINED), "remove it")?;
+        let same = known.is_some_and(|known| without_place(known) == without_place(self.flags.clone()));
+        let Some(trained) = trained.filter(|_| same && self.out.join("model.safetensors").is_file()) else {
+            return Ok(false);
+        };
+        // A process that ended between the two left them.
+        self.clean()?;
+        let (seconds, out) = (trained["seconds"].as_f64().unwrap_or_default(), self.out.display());
+        let steps = self.steps;
+        print(format_args!(
+            "{out} has the model of these {steps} steps, trained in {seconds:.0} s; remove {} to train it again",
+            self.out.join(FLAGS).display()
+        ))?;
+        Ok(true)
+    }
+
     /// Trains `model` on `train` with `objective`. Ctrl-C stops it; the same command resumes it.
     ///
     /// # Errors
@@ -79,7 +108,7 @@ impl Pretraining<'_> {
         create_folder(&folder)?;
         let _lock = Lock::take(&folder)?;
         remove_strays(&folder);
-        let flags = folder.join("flags.json");
+        let flags = self.out.join(FLAGS);
         // A folder that was moved is the same training.
         let own = without_place(self.flags.clone());
         match read_json::<Value>(&flags, "remove it")?.map(without_place) {
@@ -142,11 +171,19 @@ impl Pretraining<'_> {
         })
     }
 
-    /// Removes the files that only an unfinished training needs.
+    /// Records that the model is written, and removes the files that only an unfinished training needs.
     ///
     /// # Errors
-    /// A folder that cannot be removed.
-    pub fn clean(&self) -> Result<(), String> {
+    /// A file that cannot be written, a folder that cannot be removed.
+    pub fn finish(&self, seconds: f64) -> Result<(), String> {
+        write_json(
+            &self.out.join(TRAINED),
+            &json!({ "steps": self.steps, "seconds": seconds }),
+        )?;
+        self.clean()
+    }
+
+    fn clean(&self) -> Result<(), String> {
         remove_folder(&self.out.join("training/checkpoints"))
     }
 }

@@ -101,9 +101,6 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         .map(Device::autodiff)
         .collect();
     let device = &devices[0];
-    device.seed(args.seed);
-    let config = VitConfig::new(SIZE, 8, args.d_model, args.depth, HEADS).with_num_classes(args.classes);
-    let model = config.init(device);
     let pretraining = Pretraining {
         out: &args.out,
         flags: json!(args),
@@ -116,6 +113,12 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         measured: Measured::Images,
         seed: args.seed,
     };
+    if pretraining.is_finished()? {
+        return Ok(());
+    }
+    device.seed(args.seed);
+    let config = VitConfig::new(SIZE, 8, args.d_model, args.depth, HEADS).with_num_classes(args.classes);
+    let model = config.init(device);
     let formulas = Formulas {
         categories: Arc::new(categories(args.classes, args.seed)),
         seed: args.seed,
@@ -149,7 +152,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         },
     });
     write_json(&args.out.join("config.json"), &description)?;
-    pretraining.clean()?;
+    pretraining.finish(seconds)?;
     let (steps, out) = (args.steps, args.out.display());
     print(format_args!("{steps} steps in {seconds:.0} s; written to {out}"))
 }
