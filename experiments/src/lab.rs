@@ -160,6 +160,13 @@ impl<'a> Shared<'a> {
         !self.execution.is_flex()
     }
 
+    /// Tokens that a method adds to each sequence.
+    pub fn added_tokens(&self, method: &str) -> usize {
+        // An existing adapter is none of the methods.
+        let config = methods::adapter(self.adapter, self.methods, method, self.wing, "");
+        config.map_or(0, |config| methods::virtual_tokens(&config))
+    }
+
     /// Refuses a training that does not fit into memory. `batch` describes a batch.
     ///
     /// # Errors
@@ -175,6 +182,21 @@ impl<'a> Shared<'a> {
         let free = || estimate.free_mb(&self.execution.device);
         estimate.check(self.training.memory_limit.or_else(free), batch, &advice)
     }
+}
+
+/// What a trial will train, beside a classifier's head if it has one, and need.
+pub fn told(method: &str, summary: &Summary, wing: Wing, memory_mb: u64, seconds: f64) -> String {
+    let (trained, percent) = match wing {
+        Wing::Language => (summary.trainable_params(), summary.percent()),
+        Wing::Vision | Wing::Text => trained_params(method, summary),
+    };
+    let beside = match (wing, method) {
+        (Wing::Language, _) => "",
+        // The head is a part of the model.
+        (_, "full") => " with the head",
+        _ => " beside the head",
+    };
+    format!("{trained} trainable{beside} ({percent:.3} %), about {memory_mb} MB, {seconds:.0} s of training")
 }
 
 /// Parameters that a trial trains, without the head, and their percentage of all parameters.

@@ -44,13 +44,16 @@ pub struct GlueSplit {
 /// Hugging Face's parquet (`validation-*.parquet`, in a folder `data` too).
 ///
 /// # Errors
-/// A missing or malformed file, or a row without a field or with an unknown label, with its position.
+/// A missing or malformed file, or a row without a field, with an unknown label, or with none outside a test set, with its
+/// position.
 pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextError> {
+    // Only test sets come without labels.
+    let labelled = !matches!(part, Part::Test(_));
     match files(root, task, part) {
         Some(paths) if paths[0].extension().is_some_and(|ending| ending == "tsv") => {
-            return split(task, paths, |path| tsv(task, path));
+            return split(task, paths, labelled, |path| tsv(task, path));
         }
-        Some(paths) => return split(task, paths, read_rows),
+        Some(paths) => return split(task, paths, labelled, read_rows),
         None => {}
     }
     let name = names(task, part).join(".tsv or ");
@@ -135,6 +138,7 @@ fn tsv(task: &GlueTask, path: &Path) -> Result<Vec<Row>, TextError> {
 fn split(
     task: &GlueTask,
     paths: Vec<PathBuf>,
+    labelled: bool,
     rows: impl Fn(&Path) -> Result<Vec<Row>, TextError>,
 ) -> Result<GlueSplit, TextError> {
     let mut split = GlueSplit {
@@ -145,6 +149,10 @@ fn split(
     for path in &paths {
         for row in rows(path)? {
             match item(task, &row)? {
+                Some(item) if labelled && item.label.is_none() => {
+                    let message = format!("no label in '{}'; only a test set comes without", task.label_field);
+                    return Err(row.error(message));
+                }
                 Some(item) => split.items.push(item),
                 None => split.left_out += 1,
             }

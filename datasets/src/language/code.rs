@@ -147,8 +147,10 @@ pub fn feedback(paths: &[PathBuf]) -> Result<Examples, TextError> {
             Some(_) => record.required(usual),
             None => record.required(other),
         };
-        if record.value("query").is_none() && record.value("instruction").is_none() {
-            return Err(record.error("no field 'query' (CodeFeedback's) or 'instruction'".into()));
+        for (usual, other) in [("query", "instruction"), ("answer", "output")] {
+            if record.value(usual).is_none() && record.value(other).is_none() {
+                return Err(record.error(format!("no field '{usual}' (CodeFeedback's) or '{other}'")));
+            }
         }
         let query = named("query", "instruction")?;
         let answer = named("answer", "output")?;

@@ -1,6 +1,7 @@
 //! Instruction tuning: the training sets in the formats in which they are distributed, and the prompts of AlpacaEval
 //! and MT-Bench.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -203,14 +204,25 @@ pub fn mt_bench(path: &Path, references: Option<&Path>) -> Result<Vec<Conversati
             answers.push((number(&record)?, texts(&record, turns, "choices")?));
         }
     }
+    /// Turns that the benchmark and its judges have.
+    const TURNS: usize = 2;
+    let mut seen = BTreeSet::new();
     records::read(path)?
         .iter()
         .map(|record| {
             let id = number(record)?;
+            if !seen.insert(id) {
+                return Err(record.error(format!("question {id} is there twice; give each a number of its own")));
+            }
+            let turns = texts(record, record.value("turns"), "turns")?;
+            if turns.len() > TURNS {
+                let message = format!("question {id} has {} turns; MT-Bench has at most {TURNS}", turns.len());
+                return Err(record.error(message));
+            }
             Ok(Conversation {
                 id,
                 category: record.required("category")?,
-                turns: texts(record, record.value("turns"), "turns")?,
+                turns,
                 reference: answers
                     .iter()
                     .find(|(of, _)| *of == id)

@@ -129,7 +129,7 @@ impl Comparison {
             let (question, answer) = (record.required("question")?, record.required("answer")?);
             match answer.contains("####") && gold(&answer).is_some() {
                 true => Ok((question, answer)),
-                false => Err(record.error("field 'answer' has no number after ####".into())),
+                false => Err(record.error("field 'answer' has no number after ####, such as #### 1,234".into())),
             }
         };
         records::read(path)?.into_iter().map(pair).collect()
@@ -166,8 +166,13 @@ impl Comparison {
 
 /// The number after `####` in a correct answer, without commas.
 pub fn gold(answer: &str) -> Option<f64> {
-    let number = answer.rsplit("####").next()?.replace(',', "");
-    number.trim().parse().ok()
+    /// Most digits: f64 holds integers of this length exactly.
+    const MOST: usize = 15;
+    let number = answer.rsplit("####").next()?.trim().replace(',', "");
+    let digits = number.strip_prefix('-').unwrap_or(&number);
+    // Not what else a float can be written as: nan, inf, 1e3.
+    let plain = digits.len() <= MOST && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    number.parse().ok().filter(|_| plain)
 }
 
 /// LoRA-GA's extraction: the digits right after the first `####` and any spaces. It stops at signs and commas, in
@@ -212,6 +217,27 @@ fn decimal(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_protocol_extracts_is_no_gold_answer() {
+        for (text, number) in [
+            ("#### 1,234", Some(1234.0)),
+            ("#### -5", Some(-5.0)),
+            ("x #### 2.5", Some(2.5)),
+        ] {
+            assert_eq!(gold(text), number, "{text}");
+        }
+        for text in [
+            "#### nan",
+            "#### inf",
+            "#### 1e3",
+            "#### 12345678901234567890123",
+            "####",
+            "#### x",
+        ] {
+            assert_eq!(gold(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn answers_are_read_as_each_comparison_reads_them() {

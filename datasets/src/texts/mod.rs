@@ -37,6 +37,12 @@ impl TextFields {
             [first, second] if !first.is_empty() && !second.is_empty() => (first, Some(second)),
             _ => return Err(format!("'{text}' is no field or pair of fields; expected a or a,b")),
         };
+        if Some(first) == second || label == Some(first) || (label.is_some() && label == second) {
+            return Err(format!(
+                "'{text}' with the label '{}' names a field twice",
+                label.unwrap_or_default()
+            ));
+        }
         Ok(Self {
             text: first.to_string(),
             pair: second.map(String::from),

@@ -149,7 +149,13 @@ pub(crate) fn table(path: &Path, delimiter: u8, quoted: bool, header: Option<&[&
         })?;
         let line = record.position().map_or(1, |position| position.line() as usize);
         let Some(names) = &names else {
-            names = Some(record.iter().map(|name| name.trim().to_string()).collect());
+            let found: Vec<String> = record.iter().map(|name| name.trim().to_string()).collect();
+            let twice = found.iter().enumerate().find(|(at, name)| found[..*at].contains(name));
+            if let Some((_, name)) = twice.filter(|(_, name)| !name.is_empty()) {
+                let message = format!("the header names '{name}' twice; rename one of the columns");
+                return Err(Place::Line(line).error(path, message));
+            }
+            names = Some(found);
             continue;
         };
         if record.len() > names.len() {

@@ -246,6 +246,10 @@ fn what_is_wrong_with_a_task_is_named_with_its_place() {
         read(dir.path(), rte, Part::Train),
         &["train.tsv:3", "'perhaps'", "not_entailment"],
     );
+    for row in ["0\ta\tb\t-1", "0\ta\tb\t", "0\ta\tb"] {
+        write(&format!("index\tsentence1\tsentence2\tlabel\n{row}\n"));
+        says(read(dir.path(), rte, Part::Train), &["train.tsv:2", "no label"]);
+    }
     write("index\tsentence1\tlabel\n0\ta\tentailment\n");
     says(
         read(dir.path(), rte, Part::Train),
@@ -318,6 +322,8 @@ fn what_is_wrong_with_labelled_texts_is_named_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let fields = TextFields::parse("text", Some("label")).unwrap();
     says(TextFields::parse("a,b,c", None), &["'a,b,c'", "a,b"]);
+    says(TextFields::parse("a,a", None), &["'a,a'", "twice"]);
+    says(TextFields::parse("a,y", Some("y")), &["'a,y'", "twice"]);
     let read_texts = |name: &str, text: &str| texts::read(&file(dir.path(), name, text), &fields);
     says(read_texts("t.txt", "x"), &["t.txt", ".csv, .tsv"]);
     says(

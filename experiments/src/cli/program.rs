@@ -55,7 +55,7 @@ pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
     if command.has_subcommands() && args.get(1).is_some_and(|arg| arg == "help") {
         args.retain(|arg| arg != "-h" && arg != "--help");
     }
-    command
+    with_negative_numbers(command)
         .version(version())
         .try_get_matches_from(args)
         .map_err(|error| match error.kind() {
@@ -78,17 +78,48 @@ pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
         })
 }
 
+/// `command`, in which -1 after a flag is its value, so that the message names the flag and not the number.
+fn with_negative_numbers(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action().takes_values() && !arg.is_positional() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    });
+    command.mut_subcommands(with_negative_numbers)
+}
+
+/// True if the suggested flag is the given one with a letter or two changed.
+fn is_near(error: &clap::Error) -> bool {
+    let of = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.trim_start_matches('-').to_string()),
+        _ => None,
+    };
+    let (given, near) = (of(ContextKind::InvalidArg), of(ContextKind::SuggestedArg));
+    let pair = given.zip(near);
+    pair.is_none_or(|(given, near)| strsim::normalized_damerau_levenshtein(&given, &near) > 0.6)
+}
+
 /// A clap error in one sentence.
 fn sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
+    let near = is_near(error);
     let told: Vec<&str> = text
         .lines()
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         // All values are named below.
         .filter(|line| !line.trim_start().starts_with("[possible values:") && !line.contains("a similar value exists"))
+        .filter(|line| near || !line.contains("a similar argument exists"))
         .collect();
     let mut told = one_line(&told.join("\n"));
     told = told.strip_prefix("error: ").unwrap_or(&told).replace(" tip: ", "; ");
+    for (from, to) in [
+        ("invalid digit found in string", "expected a whole number of 0 or more"),
+        ("cannot parse integer from empty string", "expected a whole number"),
+        ("cannot parse float from empty string", "expected a number"),
+        ("number too large to fit in target type", "the number is too large"),
+        ("invalid float literal", "expected a number"),
+    ] {
+        told = told.replace(from, to);
+    }
     if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue)
         && let Some((last, others)) = values.split_last()
     {
@@ -115,6 +146,19 @@ mod tests {
             message.contains("'newest'") && message.contains("choose new or old"),
             "{message}"
         );
+        let command = command
+            .clone()
+            .arg(Arg::new("r").long("r").value_parser(clap::value_parser!(usize)));
+        let command = with_negative_numbers(command);
+        let of = |args: [&str; 3]| sentence(&command.clone().try_get_matches_from(args).unwrap_err());
+        let message = of(["x", "--r", "-1"]);
+        assert!(
+            message.contains("'-1' for '--r <r>': expected a whole number"),
+            "{message}"
+        );
+        // Not every flag that shares a letter is meant.
+        let message = of(["x", "--workers", "1"]);
+        assert!(!message.contains("similar"), "{message}");
         let message = of(["x", "--kinds", "new"]);
         assert!(message.contains("'--kinds'") && !message.contains('\n'), "{message}");
     }

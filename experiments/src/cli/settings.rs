@@ -2,6 +2,7 @@
 //! `clap::Args`, `Serialize` and `Deserialize`. From lowest to highest priority: the default, the program's own
 //! defaults, the preset (or the run folder's config.toml), the flags.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
@@ -203,6 +204,7 @@ impl<'a> Flags<'a> {
             .map(|layer| (false, layer))
             .chain(last.iter().map(|layer| (true, layer)))
         {
+            let mut keys: BTreeMap<String, String> = BTreeMap::new();
             for (key, value) in layer.table()? {
                 if let (true, toml::Value::Table(value)) = (key == TABLES, &value) {
                     let mut value = value.clone();
@@ -218,6 +220,10 @@ impl<'a> Flags<'a> {
                 let Some(field) = self.field(&key) else {
                     return Err(layer.at_field(&key, &self.unknown(&key)));
                 };
+                if let Some(first) = keys.insert(field.to_string(), key.clone()) {
+                    let message = format!("'{first}' and '{key}' are one field; leave one of them out");
+                    return Err(layer.at_field(&key, &message));
+                }
                 let overridden = |(of, flag): &(&str, &str)| *of == field && self.given(flag);
                 if self.given(field) || IN_PLACE.iter().any(overridden) {
                     continue;
@@ -250,14 +256,13 @@ impl<'a> Flags<'a> {
     }
 
     fn unknown(&self, key: &str) -> String {
+        if self.matches.try_contains_id(key).is_ok() {
+            let flag = key.replace('_', "-");
+            return format!("'{key}' is no field of a file; give --{flag} on the command line");
+        }
         let known: Vec<&str> = self.command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-        let near = known
-            .iter()
-            .map(|known| (strsim::jaro_winkler(known, key), known))
-            .filter(|(near, _)| *near > 0.8)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        match near {
-            Some((_, near)) => format!("unknown field '{key}'; did you mean '{near}'?"),
+        match nearest(key, &known) {
+            Some(near) => format!("unknown field '{key}'; did you mean '{near}'?"),
             None => format!("unknown field '{key}'; --help lists this program's"),
         }
     }
@@ -269,13 +274,44 @@ fn is_append(action: &ArgAction) -> bool {
 
 fn check<S: DeserializeOwned>(table: &toml::Table) -> Result<(), String> {
     let result: Result<S, toml::de::Error> = table.clone().try_into();
-    result.map(drop).map_err(|e| {
-        // Types of TOML, not of Rust.
-        let message = e.message();
-        let message = message.replace("expected usize", "expected a whole number");
-        let message = message.replace("expected u64", "expected a whole number");
-        message.replace("expected f64", "expected a number")
-    })
+    result.map(drop).map_err(|e| plain(e.message()))
+}
+
+/// A message of serde in terms of TOML, not of Rust.
+fn plain(message: &str) -> String {
+    let (what, names) = message.split_once(", expected ").unwrap_or((message, ""));
+    if let Some(name) = what
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.strip_suffix('`'))
+    {
+        // Every second part is a name in backticks.
+        let known: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+        return match nearest(name, &known) {
+            Some(near) => format!("unknown field '{name}'; did you mean '{near}'?"),
+            None => format!("unknown field '{name}'; known are {}", known.join(", ")),
+        };
+    }
+    [
+        ("expected usize", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a sequence", "expected a list"),
+        (
+            "expected struct MethodSettings",
+            "expected a table with settings of one method",
+        ),
+        ("unknown variant", "unknown value"),
+    ]
+    .into_iter()
+    .fold(message.to_string(), |text, (from, to)| text.replace(from, to))
+    .replace('`', "'")
+}
+
+/// The one of `known` that `name` was probably meant to be.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().map(|known| (strsim::jaro_winkler(known, name), *known));
+    let near = near.filter(|(near, _)| *near > 0.8);
+    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
 /// Writes the entries of `from` over those of `into`, table by table.

@@ -18,7 +18,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
 use crate::cli::shipped::hex;
-use crate::lab::{ADAPTER, Existing, Shared, trains, tuned};
+use crate::lab::{ADAPTER, Existing, Shared, told, trains, tuned};
 use crate::language::corpus::{After, Aftermath, Corpus, Finish, Finished};
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
@@ -259,11 +259,12 @@ impl LanguageLab {
     }
 
     /// The memory that a training will need, and its batch.
-    fn memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> (Estimate, BatchShape) {
+    fn memory(&self, trial: &Trial, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> (Estimate, BatchShape) {
         let training = &self.settings.training;
+        let longest = sequences.iter().map(|sequence| sequence.ids.len()).max();
         let batch = BatchShape {
             rows: training.batch_size.min(sequences.len()),
-            width: sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0),
+            width: longest.unwrap_or(0) + self.shared().added_tokens(&trial.method),
             checkpointing: training.gradient_checkpointing,
             scores: self.shared().stores_scores(),
         };
@@ -275,8 +276,8 @@ impl LanguageLab {
     }
 
     /// The memory estimate of the training, MB; refuses a training that does not fit.
-    fn check_memory(&self, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<u64, String> {
-        let (estimate, batch) = self.memory(lm, summary, sequences);
+    fn check_memory(&self, trial: &Trial, lm: &Lm, summary: &Summary, sequences: &[Sequence]) -> Result<u64, String> {
+        let (estimate, batch) = self.memory(trial, lm, summary, sequences);
         let shape = format!("a batch of {} times {} tokens", batch.rows, batch.width);
         self.shared().check_memory(&estimate, &shape)?;
         Ok(estimate.total_mb())
@@ -293,7 +294,7 @@ impl LanguageLab {
             .map_err(RunError::Failed)?;
         let summary = adapted.summary();
         detail(&summary);
-        let memory_mb = this.check_memory(&lm, &summary, &train).map_err(failed)?;
+        let memory_mb = this.check_memory(trial, &lm, &summary, &train).map_err(failed)?;
         tell(format_args!("  estimated memory: {memory_mb} MB"));
         let session = this.session(trial, train.len(), folder);
         let held_out = Sequences::held_out(valid);
@@ -514,6 +515,10 @@ impl Lab for LanguageLab {
         ]
     }
 
+    fn checks_quickly(&self) -> bool {
+        true
+    }
+
     fn checksum(&self) -> Result<String, String> {
         let mut sum = Sha256::new();
         for file in self.corpus.files.iter().filter(|file| file.is_file()) {
@@ -544,7 +549,7 @@ impl Lab for LanguageLab {
         }
         let [train, _] = self.rows(&lm)?;
         summaries.iter().try_for_each(|(trial, summary)| {
-            let fits = self.check_memory(&lm, summary, &train);
+            let fits = self.check_memory(trial, &lm, summary, &train);
             fits.map(drop).map_err(|e| format!("{}: {e}", trial.place()))
         })
     }
@@ -558,17 +563,13 @@ impl Lab for LanguageLab {
         let this: &Self = self;
         let adapted = this.adapted(&lm, trial, Some(train.len()), &device)?;
         let summary = adapted.summary();
-        let memory_mb = this.check_memory(&lm, &summary, &train)?;
+        detail(&summary);
+        let memory_mb = this.check_memory(trial, &lm, &summary, &train)?;
         let session = this.session(trial, train.len(), Path::new(""));
         let source = this.train_source(train);
         let devices = this.settings.execution.devices()?;
         let seconds = session.estimated_seconds(&adapted, &this.objective(), source, &devices)?;
-        Ok(format!(
-            "{} trainable ({:.3} %), about {} MB, {seconds:.0} s of training",
-            summary.trainable_params(),
-            summary.percent(),
-            memory_mb
-        ))
+        Ok(told(&trial.method, &summary, Wing::Language, memory_mb, seconds))
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {

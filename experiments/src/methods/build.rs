@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backbones::VitConfig;
 use wegeft::methods::adalora::AdaLoraConfig;
-use wegeft::{AdapterConfig, VptConfig};
+use wegeft::{AdapterConfig, PrefixTuningConfig, PromptTuningConfig, VptConfig};
 
 use super::settings::{Adapter, NONE, OwnSettings, Wing};
 use super::table::{Values, find, names, reads_flag};
@@ -62,6 +62,16 @@ pub fn fitted(mut config: AdapterConfig, backbone: &VitConfig) -> AdapterConfig 
     config
 }
 
+/// Tokens that the adapter adds to each sequence: prompts, or the keys and values of a prefix.
+pub fn virtual_tokens(config: &AdapterConfig) -> usize {
+    let vpt = config.settings::<VptConfig>().map(|own| own.num_virtual_tokens);
+    let prompts = config.settings::<PromptTuningConfig>();
+    let prefix = config.settings::<PrefixTuningConfig>();
+    let of_language = prompts.map(|own| own.num_virtual_tokens);
+    let found = vpt.or(of_language).or(prefix.map(|own| own.num_virtual_tokens));
+    found.unwrap_or(0)
+}
+
 /// `config` of a method, with the settings that depend on the number of training steps.
 ///
 /// # Errors
@@ -95,6 +105,17 @@ mod tests {
 
     use super::*;
     use crate::cli::settings::defaults;
+
+    #[test]
+    fn tokens_that_a_method_adds_are_known() {
+        let added = |name: &str, wing: Wing| {
+            virtual_tokens(&adapter(&defaults(), &OwnSettings::new(), name, wing, "").unwrap())
+        };
+        assert_eq!(added("vpt", Wing::Vision), 5);
+        assert_eq!(added("prompt_tuning", Wing::Language), 20);
+        assert_eq!(added("prefix_tuning", Wing::Language), 20);
+        assert_eq!(added("lora", Wing::Language), 0);
+    }
 
     #[test]
     fn every_method_adapts_a_vision_transformer() {

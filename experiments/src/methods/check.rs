@@ -42,6 +42,9 @@ impl Adapter {
     }
 }
 
+/// Most virtual tokens: a prompt longer than any text that these models read.
+const MOST_TOKENS: usize = 10_000;
+
 /// Refuses fields of `[methods.NAME]` that the method does not read, and values out of range.
 fn check_own(method: &str, own: &MethodSettings) -> Result<(), String> {
     let reads = find(method).map_or(&[][..], |entry| entry.reads);
@@ -75,14 +78,33 @@ fn check_own(method: &str, own: &MethodSettings) -> Result<(), String> {
         ("n_butterfly_factor", own.n_butterfly_factor.unwrap_or(1)),
         ("tokens", own.tokens.unwrap_or(1)),
     ])
-    .and_then(|()| check_decay("orth_reg_weight", own.orth_reg_weight.unwrap_or(0.0)))
-    .map_err(|e| format!("[methods.{method}]: {e}"))?;
-    let rates = own.learning_rate.iter().chain(own.sweep_lr.iter().flatten());
-    rates
-        .copied()
-        .try_for_each(|rate| check_learning_rate("learning_rate", rate))?;
-    let decays = own.weight_decay.iter().chain(own.sweep_weight_decay.iter().flatten());
-    decays.copied().try_for_each(|decay| check_decay("weight_decay", decay))
+    .and_then(|()| match own.tokens {
+        Some(tokens) if tokens > MOST_TOKENS => {
+            Err(format!("field 'tokens' is {tokens}; it must be at most {MOST_TOKENS}"))
+        }
+        _ => check_rates(own),
+    })
+    .map_err(|e| format!("[methods.{method}]: {e}"))
+}
+
+fn check_rates(own: &MethodSettings) -> Result<(), String> {
+    for (field, rates) in [
+        ("learning_rate", own.learning_rate.as_slice()),
+        ("sweep_lr", own.sweep_lr.as_deref().unwrap_or_default()),
+    ] {
+        rates.iter().try_for_each(|rate| check_learning_rate(field, *rate))?;
+    }
+    for (field, decays) in [
+        ("orth_reg_weight", own.orth_reg_weight.as_slice()),
+        ("weight_decay", own.weight_decay.as_slice()),
+        (
+            "sweep_weight_decay",
+            own.sweep_weight_decay.as_deref().unwrap_or_default(),
+        ),
+    ] {
+        decays.iter().try_for_each(|decay| check_decay(field, *decay))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,6 +124,18 @@ mod tests {
         ] {
             let message = checked(&own(text)).unwrap_err();
             assert!(message.contains(field) && message.contains("not read"), "{message}");
+        }
+        for (text, field) in [
+            ("[lora]\nsweep_lr = [0.1, 0]", "[methods.lora]: field 'sweep_lr'"),
+            (
+                "[lora]\nsweep_weight_decay = -1",
+                "[methods.lora]: field 'sweep_weight_decay'",
+            ),
+            ("[vpt]\ntokens = 1000000", "[methods.vpt]: field 'tokens'"),
+            ("[lora]\nlr = 0", "[methods.lora]: field 'learning_rate'"),
+        ] {
+            let message = checked(&own(text)).unwrap_err();
+            assert!(message.starts_with(field), "{message}");
         }
         assert!(
             checked(&own("[magic]\nlr = 1.0"))

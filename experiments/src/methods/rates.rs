@@ -1,6 +1,7 @@
 //! Learning rates and weight decays of the methods, fixed or as a grid.
 
 use super::settings::{OwnSettings, Wing};
+use crate::cli::table::distinct;
 use crate::run::sweep::Sweep;
 use crate::train::settings::Training;
 
@@ -48,10 +49,9 @@ pub fn grid(training: &Training, sweep: &Sweep, own: &OwnSettings, method: &str,
     };
     let rates = given(mine.sweep_lr, &sweep.sweep_lr, default.0);
     let decays = given(mine.sweep_weight_decay, &sweep.sweep_weight_decay, default.1);
-    rates
-        .iter()
-        .flat_map(|lr| decays.iter().map(|decay| (*lr, *decay)))
-        .collect()
+    let points = rates.iter().flat_map(|lr| decays.iter().map(|decay| (*lr, *decay)));
+    // A point that is given twice is trained once.
+    distinct(points)
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(points(&sweep, &own, "wegeft")[0], (1e-4, 0.01));
         assert_eq!(points(&sweep, &own, "lora").last(), Some(&(1e-2, 0.0)));
         assert_eq!(points(&sweep, &own, "vpt").len(), 6);
-        sweep.sweep_lr = vec![0.1];
+        sweep.sweep_lr = vec![0.1, 0.1];
         assert_eq!(points(&sweep, &own, "bitfit"), [(0.1, 0.0)]);
         let lora = own.entry("lora".into()).or_default();
         (lora.sweep_lr, lora.sweep_weight_decay) = (Some(vec![1.0, 2.0]), Some(vec![0.5]));

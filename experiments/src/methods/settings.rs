@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The method that trains nothing: the unchanged language model.
 pub const NONE: &str = "none";
@@ -30,10 +30,10 @@ pub struct Adapter {
     #[arg(long, value_delimiter = ',', default_value = "attn.proj")]
     pub target_modules: Vec<String>,
     /// Rank of WeGeFT.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, alias = "rank", default_value_t = 16)]
     pub r: usize,
     /// Rank of LoRA and its variants, LoHa, LoKr, MiSS, HiRA and ReFT, and the final rank of AdaLoRA.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, alias = "lora-rank", default_value_t = 8)]
     pub lora_r: usize,
     /// Numerator of the scale alpha / r [default: the rank].
     #[arg(long, allow_negative_numbers = true)]
@@ -60,7 +60,7 @@ pub struct Adapter {
 #[serde(deny_unknown_fields, default)]
 pub struct MethodSettings {
     /// Rank; width of the bottleneck (houlsby, pfeiffer).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "rank", skip_serializing_if = "Option::is_none")]
     pub r: Option<usize>,
     /// Numerator of the scale.
     #[serde(alias = "lora_alpha", skip_serializing_if = "Option::is_none")]
@@ -103,11 +103,25 @@ pub struct MethodSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
     /// Learning rates of the grid.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_more")]
     pub sweep_lr: Option<Vec<f64>>,
     /// Weight decays of the grid.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_or_more")]
     pub sweep_weight_decay: Option<Vec<f64>>,
+}
+
+/// A number, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(given: D) -> Result<Option<Vec<f64>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number or a list of numbers")]
+    enum Numbers {
+        One(f64),
+        More(Vec<f64>),
+    }
+    Ok(Some(match Numbers::deserialize(given)? {
+        Numbers::One(number) => vec![number],
+        Numbers::More(numbers) => numbers,
+    }))
 }
 
 /// `[methods.NAME]`: settings of one method that override those of all methods.

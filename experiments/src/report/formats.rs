@@ -45,7 +45,11 @@ pub fn cells(table: &Table) -> Vec<Vec<String>> {
 
 /// Markdown, aligned.
 pub fn markdown(table: &Table) -> String {
-    let mut rows = cells(table).into_iter();
+    // Names of tasks and settings may hold what Markdown reads as the end of a cell, or as HTML.
+    let plain = |cell: String| cell.replace('|', "\\|").replace('<', "&lt;");
+    let mut rows = cells(table)
+        .into_iter()
+        .map(|row| row.into_iter().map(plain).collect::<Vec<_>>());
     let head = rows.next().unwrap_or_default();
     markdown_table(head, rows, 1).to_string()
 }

@@ -228,7 +228,11 @@ fn results(outcomes: &[Outcome]) -> Vec<Vec<String>> {
         "peak MB",
     ];
     let optional = cell;
-    let small = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:e}"));
+    let small = |value: Option<f64>| match value {
+        Some(0.0) => "0".into(),
+        Some(value) => format!("{value:e}"),
+        None => "-".into(),
+    };
     let row = |o: &Outcome| {
         vec![
             o.task.clone(),

@@ -1,5 +1,6 @@
 //! Reports on one run folder, or on any number of them with the published numbers.
 
+pub mod agreement;
 pub mod benchmarks;
 pub mod formats;
 mod image_page;

@@ -39,38 +39,46 @@ pub struct Row {
     /// Pretrained model.
     #[serde(default)]
     pub model: Option<String>,
+    /// Location of the data.
+    #[serde(default)]
+    pub data: Option<String>,
+    /// Questions.
+    #[serde(default)]
+    pub questions: Option<usize>,
+    /// The summary.json that it stands in.
+    #[serde(skip)]
+    pub run: PathBuf,
     /// All settings of the run except its seed, as text: runs share a row only if these are equal.
     #[serde(skip)]
     pub settings: BTreeMap<String, String>,
 }
 
 impl Row {
-    /// Sets the settings from the run folder's config.toml that concern this row; without one, those in the row itself.
+    /// Sets the settings from the run folder's config.toml that concern this row; without one, those in the row itself. What
+    /// the row says of its rates counts, since a sweep chooses them and a method may have its own.
     fn set_settings(&mut self, config: Option<&toml::Table>) {
-        let own = [
-            ("learning_rate", self.lr.map(|lr| lr.to_string())),
-            ("weight_decay", self.weight_decay.map(|decay| decay.to_string())),
-            ("model", self.model.clone()),
-        ];
-        self.settings = match config {
-            None => own
+        let own = [("model", self.model.clone()), ("data", self.data.clone())];
+        let Some(config) = config else {
+            let known = own
                 .into_iter()
-                .filter_map(|(name, value)| Some((name.to_string(), value?)))
-                .collect(),
-            Some(config) => {
-                let counts = |name: &str| !matches!(name, "seed" | "method" | "task" | "sets" | "methods");
-                let mut settings: BTreeMap<String, String> = config
-                    .iter()
-                    .filter(|(name, _)| counts(name))
-                    .map(|(name, value)| (name.clone(), value.to_string()))
-                    .collect();
-                let of_methods = config.get("methods").and_then(|methods| methods.get(&self.method));
-                for (name, value) in of_methods.and_then(toml::Value::as_table).into_iter().flatten() {
-                    settings.insert(format!("{}.{name}", self.method), value.to_string());
-                }
-                settings
-            }
+                .filter_map(|(name, value)| Some((name.to_string(), value?)));
+            self.settings = known.collect();
+            return;
         };
+        let is_told = |name: &str| match name {
+            "learning_rate" | "lr" => self.lr.is_some(), // `lr` in runs of before
+            "weight_decay" => self.weight_decay.is_some(),
+            _ => matches!(name, "seed" | "method" | "task" | "sets" | "methods"),
+        };
+        let of_methods = config.get("methods").and_then(|methods| methods.get(&self.method));
+        let of_method = of_methods.and_then(toml::Value::as_table).into_iter().flatten();
+        let all = config.iter().map(|(name, value)| (name, name.clone(), value));
+        let own = of_method.map(|(name, value)| (name, format!("{}.{name}", self.method), value));
+        self.settings = all
+            .chain(own)
+            .filter(|(name, _, _)| !is_told(name))
+            .map(|(_, whole, value)| (whole, value.to_string()))
+            .collect();
     }
 }
 
@@ -102,7 +110,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
                 Ok(text) => Some(toml::from_str(&text).map_err(|e| format!("{} is damaged ({e})", config.display()))?),
                 Err(_) => None,
             };
-            found.iter_mut().for_each(|row| row.set_settings(config.as_ref()));
+            for row in &mut found {
+                row.set_settings(config.as_ref());
+                row.run.clone_from(&file);
+            }
             rows.extend(found);
         }
     }

@@ -52,7 +52,7 @@ pub struct RunArgs {
 #[command(next_help_heading = "Run")]
 pub struct Execution {
     /// Seeds, separated by commas: each method is trained once per seed, and tables show mean and standard deviation.
-    #[arg(long, value_delimiter = ',', default_value = "42", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(long, alias = "seeds", value_delimiter = ',', default_value = "42", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Vec<u64>,
     /// Device: flex, ndarray, vulkan, cuda:1, …; several devices, separated by commas, share the trainings; a+b is one device that
     /// splits each of its trainings, as --devices a,b does.

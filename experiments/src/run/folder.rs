@@ -71,10 +71,17 @@ impl Claim<'_> {
             return Ok(());
         }
         match data {
-            Some(data) if data.sha256 != checksum()? => Err(format!(
-                "{} was made with other data: files have changed since; bring them back, choose another --out, or remove it",
-                self.out.display()
-            )),
+            Some(data) if data.sha256 != checksum()? => Err(match self.gone() {
+                Some((field, path)) => format!(
+                    "{} was made with {path}, which is gone: bring it back, or give its new place with --{}",
+                    self.out.display(),
+                    field.replace('_', "-")
+                ),
+                None => format!(
+                    "{} was made with other data: files have changed since; bring them back, choose another --out, or remove it",
+                    self.out.display()
+                ),
+            }),
             Some(_) => {
                 if !moved.is_empty() {
                     tell("the data has moved, its content is the same");
@@ -87,6 +94,22 @@ impl Claim<'_> {
                 described(&moved, &known, self.settings)
             ))),
         }
+    }
+
+    /// The first of the paths that does not exist: its field and itself.
+    pub fn gone(&self) -> Option<(&str, &str)> {
+        let fields = self
+            .paths
+            .iter()
+            .filter_map(|field| Some((*field, self.settings.get(*field)?)));
+        let paths = fields.flat_map(|(field, value)| match value {
+            toml::Value::Array(values) => values.iter().map(|value| (field, value)).collect(),
+            value => vec![(field, value)],
+        });
+        paths
+            .filter_map(|(field, path)| Some((field, path.as_str()?)))
+            // A model may be a name on the hub.
+            .find(|(_, path)| Path::new(path).is_absolute() && !Path::new(path).exists())
     }
 
     fn refused(&self, why: &str) -> String {
@@ -185,6 +208,24 @@ mod tests {
             paths: &["data"],
             resumed,
         }
+    }
+
+    #[test]
+    fn data_that_is_gone_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("data.jsonl");
+        let settings = format!("data = [{:?}]", file.to_str().unwrap());
+        let settings = toml::from_str::<toml::Table>(&settings).unwrap();
+        let out = dir.path().join("run");
+        std::fs::create_dir(&out).unwrap();
+        let claim = claim(&out, &settings, true);
+        claim.save(|| Ok("sum".into())).unwrap();
+        std::fs::write(out.join("summary.json"), "work").unwrap();
+        let message = claim.check(true, || Ok("other".into())).unwrap_err();
+        assert!(message.contains("is gone") && message.contains("--data"), "{message}");
+        std::fs::write(&file, "").unwrap();
+        let message = claim.check(true, || Ok("other".into())).unwrap_err();
+        assert!(message.contains("have changed"), "{message}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::run::jobs::{DIVERGED, Jobs, stop_with_the_starter};
 use crate::run::lock::Lock;
 use crate::run::outcome::{Outcome, RunError};
 use crate::run::strays::remove_strays;
-use crate::run::trial::{Plan, Stage, Trial};
+use crate::run::trial::{Finals, Plan, Stage, Trial};
 
 /// Trains, tests and judges the trials of a run: the seam between the loop and the models.
 pub trait Lab {
@@ -34,6 +34,11 @@ pub trait Lab {
     /// # Errors
     /// A file that cannot be read.
     fn checksum(&self) -> Result<String, String>;
+
+    /// True if the checksum takes little time beside the start of the program.
+    fn checks_quickly(&self) -> bool {
+        false
+    }
 
     /// Checks, before the first training, for problems that would stop a later one: bad data, adapters that do not fit. `out`:
     /// the run folder, which may have results of the trials that are `left`.
@@ -164,13 +169,15 @@ impl Run<'_> {
         };
         let mut left = Vec::new();
         for stage in [Stage::Tune, Stage::Final] {
-            left.extend(self.left(lab, &tasks, stage, again)?);
+            left.extend(self.left(lab, &tasks, stage, again)?.trials);
         }
         let expected = tasks.len() * lab.plan().methods.len() * lab.plan().seeds.len();
         let unfinished = !left.is_empty() || before.is_empty() && expected > 0;
         {
             let claim = self.claim(lab, &settings);
-            claim.check(unfinished, || lab.checksum())?;
+            // Files of a finished run are compared too if that is quick, and they are all there.
+            let quick = lab.checks_quickly() && claim.with(|claim| claim.gone().is_none());
+            claim.check(unfinished || quick, || lab.checksum())?;
         }
         if unfinished {
             lab.check(&left, self.out)?;
@@ -220,7 +227,7 @@ impl Run<'_> {
                 sweep: false,
                 ..lab.plan().clone()
             };
-            trials.extend(plan.finals(task, self.out)?);
+            trials.extend(plan.finals(task, self.out)?.trials);
         }
         lab.check(&trials, self.out)?;
         if tuned > 0 {
@@ -254,13 +261,11 @@ impl Run<'_> {
         let mut diverged: Vec<String> = Vec::new();
         for tasks in batches {
             for stage in [Stage::Tune, Stage::Final] {
-                let left = match self.left(lab, tasks, stage, again) {
-                    Ok(left) => left,
-                    Err(message) => {
-                        diverged.push(message);
-                        continue;
-                    }
-                };
+                let Finals {
+                    trials: left,
+                    diverged: untuned,
+                } = self.left(lab, tasks, stage, again)?;
+                diverged.extend(untuned.into_iter().map(told));
                 if jobs == 1 {
                     for trial in &left {
                         match self.one(lab, trial) {
@@ -323,7 +328,7 @@ impl Run<'_> {
         let tasks = lab.plan().tasks.clone();
         for task in &tasks {
             let plan = lab.plan().clone();
-            for trial in plan.tuning(task).into_iter().chain(plan.finals(task, self.out)?) {
+            for trial in plan.tuning(task).into_iter().chain(plan.finals(task, self.out)?.trials) {
                 if !self.trial.contains(&trial.folder()) {
                     continue;
                 }
@@ -345,8 +350,7 @@ impl Run<'_> {
     fn outcomes(&self, lab: &dyn Lab, tasks: &[String]) -> Result<Vec<Outcome>, String> {
         let mut found = Vec::new();
         for task in tasks {
-            // If the whole grid diverged, there is no final trial; the run reports this.
-            for trial in lab.plan().finals(task, self.out).unwrap_or_default() {
+            for trial in lab.plan().finals(task, self.out)?.trials {
                 found.extend(match self.is_done(lab, &trial) {
                     true => trial.outcomes(self.out)?,
                     false => lab.partial(&trial, &self.out.join(trial.folder())),
@@ -357,16 +361,21 @@ impl Run<'_> {
     }
 
     /// The unfinished trials of a stage; with `again`, final trials count as unfinished.
-    fn left(&self, lab: &dyn Lab, tasks: &[String], stage: Stage, again: bool) -> Result<Vec<Trial>, String> {
-        let mut trials = Vec::new();
+    fn left(&self, lab: &dyn Lab, tasks: &[String], stage: Stage, again: bool) -> Result<Finals, String> {
+        let mut left = Finals::default();
         for task in tasks {
-            trials.extend(match stage {
-                Stage::Tune => lab.plan().tuning(task),
-                Stage::Final => lab.plan().finals(task, self.out)?,
-            });
+            match stage {
+                Stage::Tune => left.trials.extend(lab.plan().tuning(task)),
+                Stage::Final => {
+                    let finals = lab.plan().finals(task, self.out)?;
+                    left.trials.extend(finals.trials);
+                    left.diverged.extend(finals.diverged);
+                }
+            }
         }
-        trials.retain(|trial| !self.is_done(lab, trial) || (again && stage == Stage::Final));
-        Ok(trials)
+        left.trials
+            .retain(|trial| !self.is_done(lab, trial) || (again && stage == Stage::Final));
+        Ok(left)
     }
 
     fn is_done(&self, lab: &dyn Lab, trial: &Trial) -> bool {

@@ -3,6 +3,8 @@
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
+use crate::train::settings::{check_decay, check_learning_rate};
+
 /// How learning rate and weight decay are tuned before the final training.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Sweep")]
@@ -27,8 +29,12 @@ impl Sweep {
     /// Refuses settings that cannot be tuned.
     ///
     /// # Errors
-    /// More epochs than the training has, or none.
+    /// A rate or decay out of range; more epochs than the training has, or none.
     pub fn check(&self, epochs: usize) -> Result<(), String> {
+        let mut rates = self.sweep_lr.iter();
+        rates.try_for_each(|rate| check_learning_rate("sweep_lr", *rate))?;
+        let mut decays = self.sweep_weight_decay.iter();
+        decays.try_for_each(|decay| check_decay("sweep_weight_decay", *decay))?;
         match self.tune_epochs {
             Some(0) => Err("field 'tune_epochs' is 0; it must be at least 1".into()),
             Some(tune) if tune > epochs => Err(format!(

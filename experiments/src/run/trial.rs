@@ -59,7 +59,13 @@ impl Trial {
         match self.stage {
             Stage::Final if self.several_seeds => label += &format!(", seed {}", self.seed),
             Stage::Final => {}
-            Stage::Tune => label += &format!(", lr {:e}, weight decay {:e}", self.lr, self.weight_decay),
+            Stage::Tune => {
+                let decay = match self.weight_decay {
+                    0.0 => "0".into(),
+                    decay => format!("{decay:e}"),
+                };
+                label += &format!(", lr {:e}, weight decay {decay}", self.lr);
+            }
         }
         label
     }
@@ -132,6 +138,15 @@ pub struct Plan {
     pub best: Best,
 }
 
+/// The trials of a task that are reported.
+#[derive(Debug, Default)]
+pub struct Finals {
+    /// Those whose learning rate and weight decay are known.
+    pub trials: Vec<Trial>,
+    /// What to say of each method without one, because every run of its grid diverged.
+    pub diverged: Vec<String>,
+}
+
 /// A method's learning rate and weight decay.
 #[derive(Debug, Clone)]
 pub struct Rates {
@@ -172,10 +187,10 @@ impl Plan {
     /// determine their learning rate and weight decay; the choice and its grid are saved as tuning.json.
     ///
     /// # Errors
-    /// A damaged result, a grid in which every run diverged.
-    pub fn finals(&self, task: &str, out: &Path) -> Result<Vec<Trial>, String> {
+    /// A damaged result.
+    pub fn finals(&self, task: &str, out: &Path) -> Result<Finals, String> {
         let tuning = self.tuning(task);
-        let mut trials = Vec::new();
+        let mut finals = Finals::default();
         for Rates { method, fixed, grid } in &self.methods {
             let mut rates = *fixed;
             if self.sweep && !grid.is_empty() {
@@ -187,21 +202,22 @@ impl Plan {
                 if tuned.len() < grid.len() {
                     continue; // not tuned yet
                 }
-                let best = grid::choose(&tuned, self.best).ok_or_else(|| {
-                    let task = if task.is_empty() {
-                        String::new()
-                    } else {
-                        format!("task {task}, ")
+                let Some(best) = grid::choose(&tuned, self.best) else {
+                    let task = match task {
+                        "" => String::new(),
+                        task => format!("task {task}, "),
                     };
-                    format!("{task}method {method}: every run of the grid diverged; give smaller sweep_lr")
-                })?;
+                    let message = "every run of the grid diverged; give smaller sweep_lr";
+                    finals.diverged.push(format!("{task}method {method}: {message}"));
+                    continue;
+                };
                 rates = (best.lr, best.weight_decay);
                 let kept = serde_json::json!({ "chosen": best, "grid": tuned });
                 write_json(&out.join(task).join(method).join("tuning.json"), &kept)?;
             }
             let of_seed = |seed: &u64| self.trial(task, method, rates, Stage::Final, *seed);
-            trials.extend(self.seeds.iter().map(of_seed));
+            finals.trials.extend(self.seeds.iter().map(of_seed));
         }
-        Ok(trials)
+        Ok(finals)
     }
 }

@@ -96,6 +96,11 @@ fn restrict_files(launch: &Launch) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
+/// Newer calls, whose numbers are the same on all architectures.
+const SETXATTRAT: libc::c_long = 463;
+const REMOVEXATTRAT: libc::c_long = 466;
+const FILE_SETATTR: libc::c_long = 469;
+
 /// System calls that no benchmark program needs: those that reach networks, other processes, kernel settings, or memory
 /// that no limit counts.
 const REFUSED: &[libc::c_long] = &[
@@ -136,8 +141,18 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fchmodat,
     libc::SYS_fchown,
     libc::SYS_fchownat,
+    libc::SYS_fchmodat2,
     libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    libc::SYS_utimensat,
+    libc::SYS_inotify_init1,
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
     libc::SYS_shmget,
@@ -178,6 +193,10 @@ const REFUSED_HERE: &[libc::c_long] = &[
     libc::SYS_chmod,
     libc::SYS_chown,
     libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_inotify_init,
     libc::SYS_iopl,
     libc::SYS_ioperm,
 ];
@@ -200,6 +219,33 @@ fn restrict_calls() -> bool {
         rules.insert(libc::SYS_tgkill, vec![to_others()?]);
         let limited = SeccompRule::new(vec![other_than(0, 0)?, other_than(0, own)?])?;
         rules.insert(libc::SYS_prlimit64, vec![limited]);
+        // A folder that its owner may not enter hides files from the limit, and cannot be removed.
+        const OWNER: u64 = 0o700;
+        let lacks = |argument: u8| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+            let some = (0..OWNER >> 6).map(|bits| {
+                let masked = SeccompCmpOp::MaskedEq(OWNER);
+                SeccompRule::new(vec![SeccompCondition::new(
+                    argument,
+                    SeccompCmpArgLen::Dword,
+                    masked,
+                    bits << 6,
+                )?])
+            });
+            some.collect()
+        };
+        let takes = (1..=OWNER >> 6).map(|bits| {
+            let masked = SeccompCmpOp::MaskedEq(OWNER);
+            SeccompRule::new(vec![SeccompCondition::new(
+                0,
+                SeccompCmpArgLen::Dword,
+                masked,
+                bits << 6,
+            )?])
+        });
+        rules.insert(libc::SYS_umask, takes.collect::<Result<_, _>>()?);
+        rules.insert(libc::SYS_mkdirat, lacks(2)?);
+        #[cfg(target_arch = "x86_64")]
+        rules.insert(libc::SYS_mkdir, lacks(1)?);
         // Threads are made by clone too: only new processes are refused.
         let thread = libc::CLONE_THREAD as u64;
         let of_process = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;

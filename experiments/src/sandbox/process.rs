@@ -23,7 +23,7 @@ const KEPT: usize = 1 << 16;
 const LOOK: Duration = Duration::from_millis(40);
 
 /// Maximum number of files in the folder.
-const MOST_FILES: usize = 2000;
+pub const MOST_FILES: usize = 2000;
 
 /// Runs `command` in `folder` with `input`; returns how it ended and its standard output and error, as far as they are
 /// kept.
@@ -85,16 +85,20 @@ fn watch(child: &mut Child, folder: &Path, wall: Duration, most_bytes: u64) -> s
     }
 }
 
-/// Number of files below `folder`, and their total size in bytes.
+/// Number of files below `folder`, and their total size in bytes. What cannot be looked at counts as too much: files could
+/// be hidden there.
 fn taken(folder: &Path) -> (usize, u64) {
     let (mut files, mut bytes, mut folders) = (0, 0, vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return (MOST_FILES + 1, bytes);
+        };
+        for entry in entries {
             files += 1;
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
-                Ok(metadata) => bytes += metadata.len(),
-                Err(_) => {}
+            match entry.and_then(|entry| Ok((entry.metadata()?, entry))) {
+                Ok((metadata, entry)) if metadata.is_dir() => folders.push(entry.path()),
+                Ok((metadata, _)) => bytes += metadata.len(),
+                Err(_) => return (MOST_FILES + 1, bytes),
             }
             if files > MOST_FILES {
                 return (files, bytes);

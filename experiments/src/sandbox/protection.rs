@@ -42,7 +42,7 @@ impl Holds {
     /// The protections that hold and those that do not, in one sentence.
     pub fn describe(&self, limits: &Limits) -> String {
         let parts = [
-            (self.files, "reading or changing your files"),
+            (self.files, "reading or changing your files (it can see their names)"),
             (self.network, "the network"),
             (self.processes, "starting or stopping processes"),
         ];

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::launch::Launch;
 use super::launcher::{FAILED, NAME};
-use super::process::{End, run};
+use super::process::{End, MOST_FILES, run};
 use super::protection::{Holds, Limits};
 
 const HARNESS: &str = include_str!("harness.py");
@@ -126,7 +126,8 @@ impl Python {
             limits: self.limits,
         };
         let launch = serde_json::to_string(&launch).map_err(|e| e.to_string())?;
-        // The program cannot fake the report, because it does not know this number.
+        // What a program prints is not taken for the report, because the report has this number. A program that searches its
+        // interpreter's memory for it can fake a verdict, as it can in the benchmark's own checker.
         let token = rand::rng().random::<u64>().to_string();
         let job = json!({ "token": token, "program": program, "seconds": self.limits.seconds }).to_string();
         let mut command = Command::new(&self.launcher);
@@ -157,7 +158,10 @@ impl Python {
         let ended = match (report.filter(|report| report.token == token), end) {
             (Some(report), _) => Ended::new(report.result),
             (None, End::Late) => Ended::new(LATE),
-            (None, End::Full) => Ended::new(format!("failed: more than {} MB of files", self.limits.disk_mb)),
+            (None, End::Full) => {
+                let most = self.limits.disk_mb;
+                Ended::new(format!("failed: more than {most} MB or {MOST_FILES} files"))
+            }
             (None, End::Exited(status)) if out_of_time(status) => Ended::new(LATE),
             (None, End::Exited(status)) => Ended::new(format!("failed: the process ended by itself ({status})")),
         };
@@ -167,11 +171,14 @@ impl Python {
 
 const LATE: &str = "timed out";
 
-/// True if the CPU time limit ended it.
+/// True if the CPU time limit ended it: a program that ignores its signal is killed a second later.
 #[cfg(unix)]
 fn out_of_time(status: ExitStatus) -> bool {
+    use nix::sys::signal::Signal;
     use std::os::unix::process::ExitStatusExt;
-    status.signal() == Some(nix::sys::signal::Signal::SIGXCPU as i32)
+    [Signal::SIGXCPU, Signal::SIGKILL]
+        .map(|signal| Some(signal as i32))
+        .contains(&status.signal())
 }
 
 #[cfg(not(unix))]

@@ -80,7 +80,7 @@ impl ClassifySettings {
             *path = absolute(path)?;
         }
         if let Some(field) = &data.text_field {
-            TextFields::parse(field, None).map_err(|e| format!("field 'text_field': {e}"))?;
+            TextFields::parse(field, Some(&data.label_field)).map_err(|e| format!("field 'text_field': {e}"))?;
         }
         match (&data.train_file, &self.common.model.adapter) {
             (None, None) => Err(

@@ -359,7 +359,12 @@ fn of_sample(settings: CodeSettings, program: Program, allowed: bool) -> Result<
         );
     }
     let runner = match allowed {
-        false => Runner::Expressions,
+        false => {
+            tell(
+                "the generated tasks' expressions are evaluated here; with --allow-code-execution, python3 runs them in a sandbox",
+            );
+            Runner::Expressions
+        }
         true => runner(&settings, true).unwrap_or_else(|message| {
             note(format_args!(
                 "{message}; the generated tasks' expressions are evaluated without it"

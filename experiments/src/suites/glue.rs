@@ -223,11 +223,13 @@ impl TextTasks for Files {
             }
         };
         let valid = self.parts(task, Which::Validation, "validation")?;
+        let mut tests = (0..task.variants.len()).map(|variant| glue::files(&self.root, task, Which::Test(variant)));
         let test = match self.submission {
-            true => self.parts(task, Which::Test, TEST).unwrap_or_else(|message| {
-                tell(format_args!("{}: no test set is answered ({message})", task.name));
+            true if tests.all(|files| files.is_some()) => self.parts(task, Which::Test, TEST)?,
+            true => {
+                tell(format_args!("{}: no test set is there, so none is answered", task.name));
                 Vec::new()
-            }),
+            }
             false => Vec::new(),
         };
         Ok(TextTask {
@@ -244,7 +246,9 @@ impl TextTasks for Files {
     fn files(&self) -> Vec<PathBuf> {
         let of = |name: &String| -> Vec<PathBuf> {
             let Ok(task) = glue::task(name) else { return Vec::new() };
-            let parts = (0..task.variants.len()).map(Which::Validation).chain([Which::Train]);
+            let variants = 0..task.variants.len();
+            let tests = variants.clone().map(Which::Test).filter(|_| self.submission);
+            let parts = variants.map(Which::Validation).chain([Which::Train]).chain(tests);
             parts
                 .filter_map(|part| glue::files(&self.root, task, part))
                 .flatten()

@@ -31,6 +31,7 @@ use crate::run::outcome::RunError;
 use crate::run::suite::Program;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::suites::sets;
+use crate::train::settings::check_decay;
 
 /// The experiment.
 pub struct Instruct;
@@ -201,6 +202,8 @@ impl InstructSettings {
         if !matches!(judging.judge_price[..], [] | [_, _]) {
             return Err("field 'judge_price' has not two prices, of tokens read and of tokens written".into());
         }
+        let mut prices = judging.judge_price.iter();
+        prices.try_for_each(|price| check_decay("judge_price", *price))?;
         Fields::renamed(&data.field).map_err(|e| format!("field 'field': {e}"))?;
         self.evaluation.check()
     }
@@ -349,6 +352,16 @@ fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &
         .transpose()?;
     let asker = Arc::new(asker(settings)?);
     let (sets, asked, mut files) = tested(settings, root, &asker)?;
+    // Asked for before hours of training.
+    if let (Verdicts::Judge(_), Some(at)) = (
+        &verdicts,
+        asked.alpaca.iter().position(|prompt| prompt.output.is_none()),
+    ) {
+        return Err(format!(
+            "AlpacaEval's prompt {} has no baseline's answer to compare with; give --baseline FILE, a model_outputs.json",
+            at + 1
+        ));
+    }
     files.extend(data.train_file.iter().cloned());
     let (paths, fields, recipe) = (
         data.train_file.clone(),
@@ -473,7 +486,7 @@ fn compared(path: &Path, baseline: Option<&Path>) -> Result<Vec<Compared>, Strin
         let answers = instruct::alpaca_eval(path).map_err(|e| e.to_string())?;
         for prompt in &mut prompts {
             let found = answers.iter().find(|answer| answer.instruction == prompt.instruction);
-            let found = found.ok_or_else(|| {
+            let found = found.filter(|found| found.output.is_some()).ok_or_else(|| {
                 let begun: String = prompt.instruction.chars().take(60).collect();
                 format!("{}: no answer to '{begun}', which AlpacaEval asks", path.display())
             })?;

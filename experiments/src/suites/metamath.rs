@@ -115,8 +115,8 @@ With neither --model nor --data it runs on generated questions with the small mo
 with its own settings: methods none, lora and wegeft, ranks of 16 and 8, a learning rate of 0.005.
 
 Answers are extracted as each protocol's released code does. LoRA-GA's code takes the digits right after the first \
-#### and stops at signs and commas, in answers and references alike: \"1,000\" counts as \"1\". PEFT's code takes what \
-follows the last \"The answer is\" or ####. \"forgetting\" is the increase of the mean loss per token of the general \
+#### and stops at signs and commas, in answers and references alike: \"1,000\" counts as \"1\", and an answer \
+without such digits counts as 0. PEFT's code takes what follows the last \"The answer is\" or ####. \"forgetting\" is the increase of the mean loss per token of the general \
 text from before to after training.
 
 The run folder contains config.toml, summary.json, report.html and, for each method, metrics.jsonl, checkpoints/, \
@@ -310,6 +310,13 @@ fn from_files(settings: &MetaMathSettings, protocol: Comparison) -> Result<Corpu
             }
             // In PEFT's comparison, a training reads a random part of the file.
             Comparison::Peft => pairs.shuffle(&mut StdRng::seed_from_u64(seed.first().copied().unwrap_or(0))),
+        }
+        if pairs.is_empty() {
+            return Err(format!(
+                "none of MetaMathQA's examples is used: {} are of other kinds, {too_long} have {fewer} tokens or more; raise \
+                 --fewer-tokens",
+                read.other_kinds
+            ));
         }
         tell(format_args!(
             "MetaMathQA: {} examples; {} of other kinds and {too_long} that are too long left out",

@@ -5,7 +5,7 @@ use std::path::Path;
 use backbones::classify::{PretrainedClassifier, SequenceClassifier};
 use serde_json::json;
 use wegeft::storage::read_weights;
-use wegeft::{Adapted, AdapterConfig, Fused, read_config, site};
+use wegeft::{Adapted, AdapterConfig, read_config, site};
 
 use crate::cli::output::note;
 use crate::language::adapted::check_task_type;
@@ -41,15 +41,11 @@ pub fn config(
     model: Option<&str>,
 ) -> Result<AdapterConfig, String> {
     let kind = pretrained.config["model_type"].as_str().unwrap_or_default();
-    let given = !all.target_modules.is_empty() || own.get(method).is_some_and(|own| own.target_modules.is_some());
     let mut all = all.clone();
     if all.target_modules.is_empty() {
         all.target_modules = queries_and_values(kind).iter().map(|name| (*name).into()).collect();
     }
     let mut config = methods::adapter(&all, own, method, Wing::Text, kind)?;
-    if !given && kind == "modernbert" && config.targets.fused.is_empty() {
-        config = config.with_fused(Fused::qkv("attn.Wqkv", ["q", "v"]));
-    }
     // PEFT and `adapter` look for this field in adapter_config.json.
     config.extra.insert(BASE_MODEL.into(), json!(model));
     config.extra.insert("task_type".into(), json!(SEQ_CLS));

@@ -12,7 +12,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::detail;
 use crate::cli::shipped::hex;
-use crate::lab::{Existing, Shared, trained_params, trains, tuned};
+use crate::lab::{Existing, Shared, told, trained_params, trains, tuned};
 use crate::language::estimate::BatchShape;
 use crate::language::model::folder;
 use crate::methods::Wing;
@@ -147,7 +147,7 @@ impl TextLab {
         let training = &self.settings.training;
         let batch = BatchShape {
             rows: training.batch_size.min(prepared.train.texts().len()),
-            width: prepared.train.longest(),
+            width: prepared.train.longest() + self.shared().added_tokens(&trial.method),
             checkpointing: training.gradient_checkpointing,
             scores: self.shared().stores_scores(),
         };
@@ -337,6 +337,10 @@ impl Lab for TextLab {
         &["data", "model", "adapter", "train_file", "valid_file", "test_file"]
     }
 
+    fn checks_quickly(&self) -> bool {
+        true
+    }
+
     fn checksum(&self) -> Result<String, String> {
         let mut sum = Sha256::new();
         for file in self.tasks.files() {
@@ -392,6 +396,7 @@ impl Lab for TextLab {
         let prepared = this.prepared.as_ref().ok_or("its data is gone")?;
         let adapted = this.adapted(trial, prepared, Some(train.texts().len()))?;
         let summary = adapted.summary();
+        detail(&summary);
         let (memory, _) = this.memory(trial, prepared, &summary);
         let metric = prepared.task.metrics[0];
         let session = this
@@ -399,12 +404,7 @@ impl Lab for TextLab {
             .session(trial, train.texts().len(), Measured::Texts(metric), Path::new(""));
         let devices = this.settings.execution.devices()?;
         let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
-        Ok(format!(
-            "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
-            summary.adapter_params,
-            summary.percent(),
-            memory.total_mb()
-        ))
+        Ok(told(&trial.method, &summary, Wing::Text, memory.total_mb(), seconds))
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {

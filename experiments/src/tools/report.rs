@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::cli::output::{counted, print};
+use crate::report::agreement::read;
 use crate::report::formats::{cells, csv, latex, markdown};
 use crate::report::page::{Section, page, with_means};
 use crate::report::plots::{Axis, Point, scatter};
-use crate::report::rows::read;
 use crate::report::table::{Known, Line, Table, tables};
 use crate::run::files::{create_folder, replace};
 

@@ -239,10 +239,10 @@ impl MetricLogger for MetricsFile {
     }
 }
 
-/// Three decimals, or three significant digits for smaller numbers such as learning rates.
+/// Three decimals, or three significant digits for much smaller numbers, such as learning rates, and much larger ones.
 fn short(value: f64) -> String {
     match value.abs() {
-        size if size > 0.0 && size < 0.01 => format!("{value:.2e}"),
+        size if size > 0.0 && !(0.01..1e6).contains(&size) => format!("{value:.2e}"),
         _ => format!("{value:.3}"),
     }
 }

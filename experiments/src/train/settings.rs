@@ -52,7 +52,7 @@ pub struct Training {
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
     pub warmup_ratio: f64,
     /// Weight decay of matrices; biases, norms and other vectors have none.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1e-4)]
+    #[arg(long, alias = "wd", allow_negative_numbers = true, default_value_t = 1e-4)]
     pub weight_decay: f64,
     /// Maximum norm over all gradients; 0 turns clipping off.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]

@@ -170,7 +170,6 @@ impl Session<'_> {
             MetricsFile::open(&log, self.interrupter.clone(), watch.clone(), clock.clone()).map_err(failed)?;
         let mut steps_taken = 0;
         if !(done > 0 && watch.is_over()) {
-            steps_taken = steps - (done * self.plan.steps_per_round(self.count)).min(steps);
             adapted = self.launch(
                 adapted,
                 objective,
@@ -179,6 +178,12 @@ impl Session<'_> {
                 (done, rounds),
                 (&checkpoints, metrics, &watch, &clock, &tensors),
             )?;
+            let reached = match watch.get().evaluations.last() {
+                Some((last, _)) if watch.is_over() => *last,
+                _ => rounds,
+            };
+            let after = |rounds: usize| (rounds * self.plan.steps_per_round(self.count)).min(steps);
+            steps_taken = after(reached).saturating_sub(after(done));
         }
         let best = watch.best();
         let last = watch.get().evaluations.last().copied();
@@ -228,13 +233,21 @@ impl Session<'_> {
             let config = AdamWConfig::new().with_epsilon(1e-8).with_beta_2(self.beta_2);
             config.with_weight_decay(decay).build()
         });
-        let schedule = adapted.learning_rates(Rates::new(
+        let rates = Rates::new(
             self.settings.lr_scheduler,
             self.learning_rate,
             self.settings.warmup_ratio,
             self.plan.epochs,
             self.plan.scheduled_steps(self.count),
-        ));
+        );
+        if self.plan.steps(self.count) == 1 && rates.rate(0) == 0.0 {
+            note(format_args!(
+                "{}: the only step is one of warm-up, at a learning rate of 0: nothing is learned; give --warmup-ratio 0, more \
+                 epochs or a smaller --batch-size",
+                self.place
+            ));
+        }
+        let schedule = adapted.learning_rates(rates);
         let reduction = Reduction {
             max_grad_norm: self.settings.max_grad_norm,
             mean_of_batch_means: self.mean_of_batch_means,

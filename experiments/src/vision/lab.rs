@@ -13,7 +13,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
 use crate::cli::shipped::{self, hex};
-use crate::lab::{Shared, trained_params, tuned};
+use crate::lab::{Shared, told, trained_params, tuned};
 use crate::methods::{self, Wing};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
@@ -203,18 +203,20 @@ impl VisionLab {
     }
 
     /// Estimate of the memory that a training will need.
-    fn memory(&self, adapted: &Adapted<Vit>, backbone: &Pretrained, summary: &Summary) -> Estimate {
+    fn memory(&self, trial: &Trial, adapted: &Adapted<Vit>, backbone: &Pretrained) -> Estimate {
         let (config, training) = (&backbone.config, &self.settings.training);
         let frozen = match prefix::start_of_training(adapted) {
             Some(Prefix::Blocks(blocks)) => blocks,
             Some(Prefix::Whole) => config.depth,
             None => 0,
         };
+        let summary = adapted.summary();
+        let per_image = config.tokens() + self.shared().added_tokens(&trial.method);
         // Elements per token and block: the inputs of both norms, their outputs, queries, keys and values, attention's
         // output, and the MLP's hidden layer before and after its activation; attention's scores if it is not fused.
         let scores = match self.shared().stores_scores() {
             false => 0,
-            true => 3 * config.heads * config.tokens(),
+            true => 3 * config.heads * per_image,
         };
         let hidden = config.mlp_dim.unwrap_or(4 * config.d_model);
         let block = 9 * config.d_model + 3 * hidden + scores;
@@ -224,7 +226,7 @@ impl VisionLab {
             false => blocks * block,
         };
         let params: usize = site::params(&backbone.model).iter().map(ParamInfo::len).sum();
-        let tokens = training.batch_size * config.tokens();
+        let tokens = training.batch_size * per_image;
         let bytes = self.settings.model.dtype.bytes();
         Estimate::new(params, bytes, summary.trainable_params(), tokens * kept)
     }
@@ -326,7 +328,7 @@ impl Lab for VisionLab {
             };
             let named = |e: String| format!("method {method}: {e}");
             let adapted = self.adapted(trial, &backbone, (2, None), &device).map_err(named)?;
-            let estimate = self.memory(&adapted, &backbone, &adapted.summary());
+            let estimate = self.memory(trial, &adapted, &backbone);
             self.check_memory(&estimate).map_err(named)?;
         }
         Ok(())
@@ -340,18 +342,15 @@ impl Lab for VisionLab {
         let size = (task.classes.len(), Some(this.train_count(trial, task)));
         let adapted = this.adapted(trial, &backbone, size, &device)?;
         let summary = adapted.summary();
+        detail(&summary);
         let [train, _] = this.data(trial, task, &adapted, &device.clone().inner())?;
         let session = this
             .shared()
             .session(trial, train.images.len(), Measured::Images, Path::new(""));
         let devices = this.settings.execution.devices()?;
         let seconds = session.estimated_seconds(&adapted, &this.objective(), train, &devices)?;
-        Ok(format!(
-            "{} trainable beside the head ({:.3} %), about {} MB, {seconds:.0} s of training",
-            summary.adapter_params,
-            summary.percent(),
-            this.memory(&adapted, &backbone, &summary).total_mb()
-        ))
+        let memory_mb = this.memory(trial, &adapted, &backbone).total_mb();
+        Ok(told(&trial.method, &summary, Wing::Vision, memory_mb, seconds))
     }
 
     fn is_whole(&self, _trial: &Trial, folder: &Path) -> bool {

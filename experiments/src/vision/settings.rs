@@ -176,10 +176,12 @@ impl Settings {
         ];
         match augment.iter().find(|(_, value, range)| !range.contains(value)) {
             Some((field, value, range)) => {
-                let (low, high) = (range.start(), range.end());
-                Err(format!(
-                    "field '{field}' is {value}; it must be in {low:.0} to {high:e}"
-                ))
+                let allowed = match (*range.start(), *range.end()) {
+                    (_, f64::MAX) => "0 or more".into(),
+                    (f64::MIN_POSITIVE, high) => format!("above 0 and at most {high}"),
+                    (low, high) => format!("from {low} to {high}"),
+                };
+                Err(format!("field '{field}' is {value}; it must be {allowed}"))
             }
             None => Ok(()),
         }

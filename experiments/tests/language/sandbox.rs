@@ -73,6 +73,23 @@ fn the_disk_is_not_filled() {
     assert!(result(&python, one).starts_with("failed: "));
     let many = "n = 0\nwhile True:\n    n += 1\n    with open(str(n), 'wb') as file: file.write(b'x' * (1 << 20))";
     assert!(result(&python, many).starts_with("failed: "));
+    // Folders too deep for a path, and folders that cannot be entered, hide nothing.
+    let deep = "import ctypes, os\nc = ctypes.CDLL(None)\nfor n in range(40):\n    os.mkdir('d' * 250)\n    assert \
+                c.chdir(b'd' * 250) == 0\nfor n in range(30):\n    with open(str(n), 'wb') as file: file.write(b'x' * (1 << 20))";
+    assert!(
+        result(&python, deep).starts_with("failed: "),
+        "{}",
+        result(&python, deep)
+    );
+    for shut in [
+        "import os\nos.mkdir('h', 0o300)",
+        "import os\nos.umask(0o777)\nos.mkdir('h')",
+    ] {
+        assert!(
+            !cfg!(target_os = "linux") || result(&python, shut).starts_with("failed: "),
+            "{shut}"
+        );
+    }
     let empty = "n = 0\nwhile True:\n    n += 1\n    open(str(n), 'w').close()";
     assert_ne!(result(&python, empty), "passed");
 }
@@ -115,6 +132,13 @@ mod kept_from {
             format!("import ctypes, os; c = ctypes.CDLL(None); assert c.unlink(b'{path}') == 0, 'refused'"),
             format!("import ctypes; c = ctypes.CDLL(None); assert c.rename(b'{path}', b'x') == 0, 'refused'"),
             format!("import ctypes; c = ctypes.CDLL(None); assert c.truncate(b'{path}', 0) == 0, 'refused'"),
+            format!("import ctypes; c = ctypes.CDLL(None); assert c.utimes(b'{path}', None) == 0, 'refused'"),
+            format!("import os; os.utime('{path}', (0, 0))"),
+            format!(
+                "import ctypes; c = ctypes.CDLL(None); assert c.syscall(452, -100, b'{path}', 0, 0) == 0, 'refused'"
+            ),
+            format!("import os; os.setxattr('{path}', 'user.a', b'b', follow_symlinks=False)"),
+            format!("import os; os.removexattr('{path}', 'user.a')"),
             "import os; os.listdir(os.path.expanduser('~root'))".into(),
             "import os; os.listdir('/home')".into(),
             "open('/etc/passwd').read()".into(),

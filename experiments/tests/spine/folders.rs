@@ -267,6 +267,69 @@ fn one_method_that_diverges_ends_no_other_and_the_rest_is_reported() {
 }
 
 #[test]
+fn a_grid_that_diverges_ends_its_own_method_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    make_task(dir.path(), "halves", 4);
+    let data = dir.path().to_str().unwrap();
+    for jobs in ["1", "2"] {
+        let out = dir.path().join(format!("run{jobs}"));
+        let place = out.to_str().unwrap();
+        let args = "vtab --task halves --method linear,lora --sweep --sweep-weight-decay 0 --set linear.sweep_lr=0.01 --set \
+                    lora.sweep_lr=1e30,1e30 --epochs 2 --batch-size 4 --jobs";
+        let args: Vec<&str> = args
+            .split_whitespace()
+            .chain([jobs, "--data", data, "--out", place])
+            .collect();
+        for _ in 0..2 {
+            let output = wegeft(&args);
+            let (said, message) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert!(
+                message.contains("method lora: every run of the grid diverged"),
+                "{message}"
+            );
+            assert!(said.contains("linear") && said.contains("report: "), "{said}");
+        }
+        let summary = json(&out.join("summary.json"));
+        assert_eq!(summary.as_array().unwrap().len(), 1);
+        assert_eq!(
+            (&summary[0]["method"], &summary[0]["learning_rate"]),
+            (&"linear".into(), &0.01.into())
+        );
+    }
+}
+
+#[test]
+fn a_finished_run_notices_a_file_that_was_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("sums.jsonl");
+    sums(&data, 8);
+    let (file, out) = (data.to_str().unwrap(), dir.path().join("run"));
+    let args = [
+        "finetune",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "4",
+        "--train-file",
+        file,
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    succeeds(&args);
+    succeeds(&args);
+    sums(&data, 9);
+    fails(&args, &["other data", "have changed"]);
+    // Whoever removes the data of a finished run still gets its table.
+    std::fs::remove_file(&data).unwrap();
+    let resumed = ["finetune", "--resume", "--out", out.to_str().unwrap()];
+    succeeds(&resumed);
+    std::fs::remove_file(out.join("summary.json")).unwrap();
+    std::fs::remove_file(out.join("wegeft/trained.json")).unwrap();
+    fails(&resumed, &["sums.jsonl", "is gone", "--train-file"]);
+}
+
+#[test]
 fn whole_answers_survive_a_torn_character_and_a_flipped_bit() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");

@@ -158,6 +158,45 @@ fn set_takes_lists_and_says_what_a_field_holds() {
         &["--set lora.r=x: ", "string \"x\"", "expected a whole number"],
     );
     fails(&with(&["--set", "lora.learning_rate=fast"]), &["expected a number"]);
+    succeeds(&with(&["--sweep", "--set", "lora.sweep_lr=0.01"]));
+    fails(
+        &with(&["--set", "lora.sweep_lr=fast"]),
+        &["a number or a list of numbers"],
+    );
+    fails(
+        &with(&["--set", "lora.sweep_lr=0,1"]),
+        &["[methods.lora]: field 'sweep_lr' is 0"],
+    );
+    fails(
+        &with(&["--set", "lora.rr=1"]),
+        &["unknown field 'rr'", "did you mean 'r'"],
+    );
+    fails(&with(&["--sweep", "--sweep-lr", "0"]), &["field 'sweep_lr' is 0"]);
+    fails(
+        &with(&["--sweep", "--sweep-weight-decay", "-1"]),
+        &["field 'sweep_weight_decay' is -1"],
+    );
+    fails(&with(&["--flip", "2"]), &["field 'flip' is 2; it must be from 0 to 1"]);
+    // A number below 0 is a value, not a flag.
+    fails(&with(&["--r", "-1"]), &["'--r <R>'", "a whole number of 0 or more"]);
+    let preset = dir.path().join("twice.toml");
+    let config = ["--config", preset.to_str().unwrap()].map(String::from);
+    for (text, part) in [
+        ("lr = 1\nlearning_rate = 2\n", "'learning_rate' and 'lr' are one field"),
+        ("jobs = 2\n", "give --jobs on the command line"),
+    ] {
+        std::fs::write(&preset, text).unwrap();
+        let args: Vec<&str> = fixed.iter().copied().chain(config.iter().map(String::as_str)).collect();
+        fails(&args, &["twice.toml", part]);
+    }
+    let said = succeeds(&with(&[
+        "--sweep",
+        "--sweep-lr",
+        "0.1,0.1,0.01",
+        "--sweep-weight-decay",
+        "0,0",
+    ]));
+    assert!(said.contains("2 tuning runs"), "{said}");
 }
 
 fn shipped() -> String {

@@ -1,13 +1,16 @@
 //! A judge behind an OpenAI-compatible endpoint: one question, one answer, with retries after failures of the
 //! connection.
 
+use std::net::IpAddr;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use burn::train::Interrupter;
 use serde_json::{Value, json};
 use ureq::Agent;
 
 use crate::cli::output::note;
+use crate::run::outcome::RunError;
 
 /// How a judge is reached.
 #[derive(Debug, Clone)]
@@ -52,6 +55,18 @@ const MOST_TOKENS: u32 = 2048;
 /// Maximum bytes of an answer that are read.
 const MOST_BYTES: u64 = 4 << 20;
 
+/// Time between two looks at whether to stop, during a pause.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// True if the address is one of this machine.
+fn is_here(url: &str) -> bool {
+    let uri = url.parse::<ureq::http::Uri>();
+    let host = uri
+        .ok()
+        .and_then(|uri| Some(uri.host()?.trim_matches(['[', ']']).to_string()));
+    host.is_some_and(|host| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()))
+}
+
 /// Why there is no answer.
 enum Failure {
     /// Worth a retry, after this many seconds if the server says so.
@@ -66,9 +81,8 @@ impl Endpoint {
     /// # Errors
     /// An invalid address, or an address on another machine without a key.
     pub fn new(access: Access) -> Result<Self, String> {
-        let here = ["http://127.", "http://localhost", "http://[::1]"];
         let (local, http) = (
-            here.iter().any(|start| access.url.starts_with(start)),
+            is_here(&access.url),
             access.url.starts_with("http://") || access.url.starts_with("https://"),
         );
         if !http {
@@ -87,6 +101,16 @@ impl Endpoint {
             return Err(format!(
                 "the judge at {} would get the key unencrypted; give an https:// address",
                 access.url
+            ));
+        }
+        if access
+            .key
+            .as_ref()
+            .is_some_and(|key| key.contains(|c: char| !c.is_ascii_graphic()))
+        {
+            return Err(format!(
+                "the key in {} (or {}) has a space or a line break; give the key alone",
+                KEYS[0], KEYS[1]
             ));
         }
         let timeout = Some(Duration::from_secs_f64(access.timeout));
@@ -118,7 +142,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The last failure, after all tries.
-    pub fn ask(&self, system: &str, question: &str) -> Result<String, String> {
+    pub fn ask(&self, system: &str, question: &str, interrupter: &Interrupter) -> Result<String, String> {
         let body = json!({
             "model": self.access.model,
             "messages": [{ "role": "system", "content": system }, { "role": "user", "content": question }],
@@ -143,7 +167,13 @@ impl Endpoint {
             }
             let pause = after.unwrap_or(wait).clamp(0.0, LONGEST);
             note(format_args!("the judge {why}; asked again in {pause:.1} s"));
-            std::thread::sleep(Duration::from_secs_f64(pause));
+            let end = Instant::now() + Duration::from_secs_f64(pause);
+            while Instant::now() < end {
+                if interrupter.should_stop() {
+                    return Err(RunError::Interrupted.to_string());
+                }
+                std::thread::sleep((end - Instant::now()).min(LOOK));
+            }
             wait *= 2.0;
         }
     }
@@ -163,6 +193,7 @@ impl Endpoint {
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after");
         let after = after.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+        let after = after.filter(|seconds| seconds.is_finite());
         let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string();
         match status {
             200 => {}
@@ -184,8 +215,8 @@ impl Endpoint {
         let said = said.ok_or_else(|| again("answered without choices[0].message.content".into()))?;
         let count = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
         let mut used = self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        used.prompt += count("prompt_tokens");
-        used.completion += count("completion_tokens");
+        used.prompt = used.prompt.saturating_add(count("prompt_tokens"));
+        used.completion = used.completion.saturating_add(count("completion_tokens"));
         Ok(said.to_string())
     }
 }
@@ -210,6 +241,11 @@ mod tests {
         let refused = |url: &str, key| Endpoint::new(access(url, key)).err().unwrap();
         assert!(refused("https://judge/v1", None).contains("set JUDGE_API_KEY"));
         assert!(refused("http://judge/v1", Some("k")).contains("unencrypted"));
+        for elsewhere in ["http://127.0.0.1.example.org/v1", "http://localhost@example.org/v1"] {
+            assert!(refused(elsewhere, Some("k")).contains("unencrypted"), "{elsewhere}");
+        }
+        assert!(refused("https://judge/v1", Some("k\nx")).contains("line break"));
+        assert!(Endpoint::new(access("http://[::1]:1/v1", None)).is_ok());
         assert!(refused("judge", None).contains("expected an address"));
         assert!(Endpoint::new(access("http://127.0.0.1:1/v1", None)).is_ok());
         assert!(Endpoint::new(access("https://judge/v1", Some("k"))).is_ok());

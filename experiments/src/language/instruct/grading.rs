@@ -83,6 +83,7 @@ impl Grader {
             .iter()
             .filter(|asking| !lines.iter().any(|(_, said)| said.key == asking.key));
         let left: Vec<&Asking> = left.collect();
+        let before = lines.len();
         let mut file = File::append(path).map_err(cannot_write)?;
         for some in left.chunks(self.parallel.max(1)) {
             if self.interrupter.should_stop() {
@@ -110,7 +111,12 @@ impl Grader {
                     Err(message) => failure = Some(message),
                 }
             }
+            if self.interrupter.should_stop() {
+                return Err(RunError::Interrupted);
+            }
             if let Some(message) = failure {
+                // Paid for, all the same.
+                tell(format_args!("  {}", self.describe(lines.len() - before)));
                 return Err(failed(message));
             }
         }
@@ -124,7 +130,7 @@ impl Grader {
     fn judgement(&self, asking: &Asking, grade: fn(&str) -> Option<f64>) -> Result<Judgement, String> {
         let (mut reply, mut score) = (String::new(), None);
         for _ in 0..TRIES {
-            reply = self.endpoint.ask(&asking.system, &asking.question)?;
+            reply = self.endpoint.ask(&asking.system, &asking.question, &self.interrupter)?;
             score = grade(&reply);
             if score.is_some() {
                 break;
@@ -143,7 +149,7 @@ impl Grader {
     fn describe(&self, asked: usize) -> String {
         let used = self.endpoint.used();
         let mut text = format!(
-            "{} judged {asked} answers: {} tokens read, {} written so far",
+            "{} judged {asked} answers: {} tokens read, {} written in this session",
             self.endpoint.model(),
             used.prompt,
             used.completion

@@ -244,6 +244,9 @@ fn rates(
     })
 }
 
+/// Turns of MT-Bench's conversations.
+const TURNS: std::ops::RangeInclusive<u64> = 1..=2;
+
 /// Judgements that were made elsewhere: FastChat's grades of MT-Bench, or AlpacaEval's annotations.
 #[derive(Debug, Clone)]
 pub struct Elsewhere {
@@ -294,16 +297,34 @@ impl Elsewhere {
             let id = id.ok_or_else(|| failed("field 'question_id' names no question of the benchmark".into()))?;
             let score = record.value("score").and_then(Value::as_f64);
             let score = score.ok_or_else(|| failed("field 'score' is not a number".into()))?;
-            let turn = record.value("turn").and_then(Value::as_u64).unwrap_or(1);
             // FastChat writes -1 if the judge gave no grade.
-            grades.insert(format!("{id}/{turn}"), (score >= 0.0).then_some(score));
+            if score != -1.0 && !(0.0..=10.0).contains(&score) {
+                return Err(failed(format!(
+                    "field 'score' is {score}; grades are from 1 to 10, or -1 for none"
+                )));
+            }
+            let turn = record.value("turn").map_or(Some(1), Value::as_u64);
+            let turn = turn.filter(|turn| TURNS.contains(turn));
+            let turn = turn.ok_or_else(|| failed("field 'turn' is neither 1 nor 2".into()))?;
+            let key = format!("{id}/{turn}");
+            if grades.insert(key, (score >= 0.0).then_some(score)).is_some() {
+                return Err(failed(format!(
+                    "question {id}, turn {turn} is graded twice; leave one grade"
+                )));
+            }
         }
-        match grades.is_empty() {
-            true => Err(RunError::Failed(format!(
+        if grades.is_empty() {
+            return Err(RunError::Failed(format!(
                 "--judge-file holds no grade of model '{model}'"
-            ))),
-            false => Ok(turn_scores(&grades)),
+            )));
         }
+        // A turn that nobody graded has no grade, as one that the judge left without.
+        for question in asked {
+            for turn in TURNS.take(question.turns.len()) {
+                grades.entry(format!("{}/{turn}", question.id)).or_insert(None);
+            }
+        }
+        Ok(turn_scores(&grades))
     }
 
     /// Preferences of AlpacaEval: 1 for the baseline, 2 for the model, between them if the judge is uncertain, 0 for a
@@ -335,14 +356,21 @@ impl Elsewhere {
                 Some(Some(value)) if (1.0..=2.0).contains(&value) => Some(value - 1.0),
                 Some(_) => return Err(failed("field 'preference' is not 0 (a tie) or from 1 to 2".into())),
             };
-            preferences.insert(at, preference);
+            if preferences.insert(at, preference).is_some() {
+                return Err(failed(
+                    "this instruction is annotated twice; leave one annotation".into(),
+                ));
+            }
         }
-        match preferences.is_empty() {
-            true => Err(RunError::Failed(format!(
+        if preferences.is_empty() {
+            return Err(RunError::Failed(format!(
                 "--judge-file holds no annotation of model '{model}'"
-            ))),
-            false => rates(&preferences, asked, answers, gamed),
+            )));
         }
+        for answer in answers {
+            preferences.entry(answer.index).or_insert(None);
+        }
+        rates(&preferences, asked, answers, gamed)
     }
 }
 
@@ -382,6 +410,16 @@ mod tests {
             found.further,
             [("turn 1".to_string(), 8.0), ("turn 2".to_string(), 6.0)]
         );
+        for (lines, part) in [
+            (line(81, 1, 99.0), "field 'score' is 99"),
+            (line(81, 9, 8.0), "field 'turn'"),
+            (line(81, 1, 8.0) + &line(81, 1, 7.0), "graded twice"),
+        ] {
+            let refused = read(&lines).unwrap().grades(&asked, "wegeft").unwrap_err().to_string();
+            assert!(refused.contains(part), "{refused}");
+        }
+        let half = read(&line(81, 1, 8.0)).unwrap().grades(&asked, "wegeft").unwrap();
+        assert_eq!((half.value, half.further.len()), (Some(8.0), 1));
         let message = elsewhere.grades(&asked, "dora").unwrap_err().to_string();
         assert!(message.contains("no grade of model 'dora'"), "{message}");
         let message = read(&line(9, 1, 8.0))

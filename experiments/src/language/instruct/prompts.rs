@@ -56,6 +56,10 @@ impl JudgePrompts {
             };
             let values: Vec<(&str, &str)> = fields.iter().map(|field| (*field, "")).collect();
             filled(&template, &values).map_err(|message| record.error(message).to_string())?;
+            if let Some(missing) = fields.iter().find(|field| !template.contains(&format!("{{{field}}}"))) {
+                let message = format!("the prompt '{name}' has no {{{missing}}}, which the judge must see");
+                return Err(record.error(message).to_string());
+            }
             prompts.insert(name, (system, template));
         }
         Ok(Self(prompts))
