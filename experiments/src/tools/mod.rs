@@ -8,6 +8,7 @@ pub mod generate;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
+mod prompts;
 pub mod report;
 pub mod token_files;
 pub mod visualize;
@@ -67,7 +68,7 @@ pub const CHAT: Tool = Tool {
 pub const ADAPTER: Tool = Tool {
     name: "adapter",
     command: adapter::Args::command,
-    examples: "adapter inspect runs/mine/wegeft/adapter\nadapter merge runs/mine/wegeft/adapter --out merged\nadapter export-lora runs/mine/wegeft/adapter --out lora",
+    examples: "adapter inspect runs/mine/wegeft/adapter\nadapter diff runs/mine/wegeft/adapter runs/mine/lora/adapter --model org/name\nadapter merge runs/mine/wegeft/adapter --out merged\nadapter export-lora runs/mine/wegeft/adapter --out lora\nadapter convert runs/mine/lora/adapter --out wegeft --r 16",
     run: |matches, _| adapter::adapter(&parsed(matches)?),
 };
 
