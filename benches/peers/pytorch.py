@@ -328,7 +328,7 @@ def main():
     for _ in range(args.rounds):
         for workload in args.workload.split(","):
             for method in args.method.split(","):
-                for side, command in (("ours", bench), ("pytorch", peer + ["--tf32"] * args.tf32)):
+                for side, command in (("ours", bench + ["--child"]), ("pytorch", peer + ["--tf32"] * args.tf32)):
                     line = child(command, args, workload, method)
                     print(json.dumps(line), flush=True)
                     results.setdefault((workload, method), {"ours": [], "pytorch": []})[side].append(line)

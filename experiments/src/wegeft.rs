@@ -1,18 +1,22 @@
 //! `wegeft` with all programs as subcommands, and a thin binary for each program.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::train::Interrupter;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
 use clap_complete::Shell;
 
 use crate::cli::output::{end, note, print};
-use crate::cli::program::{matches, set_prefix};
+use crate::cli::program::{matches, set_prefix, version};
 use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
 use crate::sandbox::launcher;
 use crate::suites::experiment::{self, Experiment, Preset};
 use crate::{EXPERIMENTS, TOOLS};
+
+/// The line before examples.
+const EXAMPLES: &str = "Examples:\n";
 
 /// The experiment of that name.
 fn experiment(name: &str) -> Option<&'static dyn Experiment> {
@@ -36,9 +40,22 @@ fn command(name: &str, whole: bool) -> Option<Command> {
             (tool.command(), tool.examples)
         }
     };
-    let before = if whole { "  wegeft " } else { "  " };
-    let lines = examples.trim().lines().map(|line| format!("{before}{}\n", line.trim()));
-    Some(command.after_help(format!("Examples:\n{}", lines.collect::<String>())))
+    Some(with_examples(command, examples, if whole { "wegeft " } else { "" }))
+}
+
+/// `command` with its examples at the end of its help, and each of its subcommands with those of `examples` that call
+/// it. `before`: the words before them.
+fn with_examples(command: Command, examples: &'static str, before: &'static str) -> Command {
+    let of = |name: &str| -> String {
+        let lines = examples.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| format!("  {before}{line}\n")).collect()
+    };
+    let name = command.get_name().to_string();
+    let command = command.mut_subcommands(|inner| {
+        let lines = of(&format!("{name} {} ", inner.get_name()));
+        inner.after_help(format!("{EXAMPLES}{lines}"))
+    });
+    command.after_help(format!("{EXAMPLES}{}", of("")))
 }
 
 fn run(name: &str, matches: &ArgMatches) -> Result<(), String> {
@@ -92,17 +109,26 @@ pub fn thin(name: &str) -> ExitCode {
         return ExitCode::FAILURE;
     };
     match matches(command) {
-        Ok(matches) => end(name, run(name, &matches)),
+        Ok(matches) => end(&called(name, &matches), run(name, &matches)),
         Err(code) => code,
     }
 }
 
-/// Shell completions.
-#[derive(Args)]
+/// Print completions for a shell
+#[derive(Parser)]
+#[command(name = "completions")]
 struct Completions {
     /// Shell to print completions for.
-    #[arg(value_parser = value_parser!(Shell))]
     shell: Shell,
+}
+
+/// Write a man page of each program into a folder
+#[derive(Parser)]
+#[command(name = "man")]
+struct Man {
+    /// Folder for the pages.
+    #[arg(value_hint = ValueHint::DirPath)]
+    folder: PathBuf,
 }
 
 /// The whole command: every program as a subcommand.
@@ -116,18 +142,14 @@ pub fn whole() -> Command {
     for name in names() {
         all = all.subcommands(command(name, true));
     }
-    let completions = Completions::augment_args(Command::new("completions"));
-    all.subcommand(completions.about("Print shell completions: wegeft completions bash > FILE"))
-        .subcommand(
-            Command::new("man")
-                .about("Write a man page of each program into a folder")
-                .arg(
-                    Arg::new("folder")
-                        .required(true)
-                        .help("Folder for the pages")
-                        .value_parser(value_parser!(std::path::PathBuf)),
-                ),
-        )
+    all.subcommands([
+        with_examples(
+            Completions::command(),
+            "completions bash > ~/.local/share/bash-completion/completions/wegeft\ncompletions fish > ~/.config/fish/completions/wegeft.fish",
+            "wegeft ",
+        ),
+        with_examples(Man::command(), "man ~/.local/share/man/man1", "wegeft "),
+    ])
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -153,22 +175,65 @@ pub fn main() -> ExitCode {
         "man" => man(given),
         name => run(name, given),
     };
-    end(&format!("wegeft {name}"), done)
+    end(&called("wegeft", &matches), done)
+}
+
+/// The name of the program, with the subcommands that it was called with.
+fn called(program: &str, matches: &ArgMatches) -> String {
+    match matches.subcommand() {
+        Some((name, inner)) => called(&format!("{program} {name}"), inner),
+        None => program.to_string(),
+    }
 }
 
 fn completions(matches: &ArgMatches) -> Result<(), String> {
     let Completions { shell } = Completions::from_arg_matches(matches).map_err(|e| e.to_string())?;
+    print(script(shell))
+}
+
+/// The completions for `shell`.
+fn script(shell: Shell) -> String {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut whole(), "wegeft", &mut text);
-    print(String::from_utf8_lossy(&text))
+    let mut command = offered(&whole()).version(version()).propagate_version(true);
+    clap_complete::generate(shell, &mut command, "wegeft", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// `command` as completions offer it: without its hidden flags, which clap_complete would offer too.
+fn offered(command: &Command) -> Command {
+    // clap needs names for as long as the program runs.
+    let name: &'static str = command.get_name().to_string().leak();
+    let kept = Command::new(name)
+        .args(command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned())
+        .subcommands(command.get_subcommands().map(offered));
+    match command.get_about() {
+        Some(about) => kept.about(about.clone()),
+        None => kept,
+    }
 }
 
 fn man(matches: &ArgMatches) -> Result<(), String> {
-    let folder = matches.get_one::<std::path::PathBuf>("folder").ok_or("give a folder")?;
-    let error = |e: std::io::Error| format!("cannot write into {}: {e}", folder.display());
-    files::create_folder(folder).map_err(error)?;
-    clap_mangen::generate_to(whole().version(crate::cli::program::version()), folder).map_err(error)?;
+    let Man { folder } = Man::from_arg_matches(matches).map_err(|e| e.to_string())?;
+    files::create_folder(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    let mut all = whole().version(version()).disable_help_subcommand(true);
+    all.build();
+    pages(&all, &folder)?;
     print(format_args!("man pages written into {}", folder.display()))
+}
+
+/// Writes the page of `command`, and those of its subcommands.
+fn pages(command: &Command, folder: &Path) -> Result<(), String> {
+    let name = command.get_bin_name().unwrap_or("wegeft");
+    let source = format!("wegeft {}", version());
+    let page = clap_mangen::Man::new(command.clone()).title(name).source(source);
+    let path = folder.join(page.get_filename());
+    let error = |e: std::io::Error| format!("cannot write {}: {e}", path.display());
+    let mut text = Vec::new();
+    page.render(&mut text).map_err(error)?;
+    // clap_mangen has one heading for whatever follows the help; ours are examples.
+    let text = String::from_utf8_lossy(&text).replace(&format!("\n.SH EXTRA\n{EXAMPLES}"), "\n.SH EXAMPLES\n");
+    files::replace(&path, text.as_bytes()).map_err(error)?;
+    command.get_subcommands().try_for_each(|inner| pages(inner, folder))
 }
 
 #[cfg(test)]
@@ -184,6 +249,59 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn completions_offer_closed_choices_and_no_hidden_flag() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell] {
+            let script = script(shell);
+            assert!(
+                script.contains("max-new-tokens") && !script.contains("internal-trial"),
+                "{shell}"
+            );
+            assert!(!script.contains("--child"), "{shell}");
+        }
+        assert!(script(Shell::Bash).contains(r#"compgen -W "alpaca plain chat""#));
+    }
+
+    #[test]
+    fn a_page_of_man_is_headed_by_its_command_and_ends_in_examples() {
+        let folder = tempfile::tempdir().unwrap();
+        let man = Man::command().get_matches_from([Path::new("man"), folder.path()]);
+        super::man(&man).unwrap();
+        let page = std::fs::read_to_string(folder.path().join("wegeft-adapter-merge.1")).unwrap();
+        for part in [
+            ".TH \"wegeft adapter merge\" 1",
+            "\n.SH EXAMPLES\n",
+            "wegeft adapter merge runs",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("EXTRA") && !page.contains("adapter inspect"), "{page}");
+    }
+
+    /// The first lines are all that `-h` shows of a flag.
+    #[test]
+    fn the_short_help_is_shorter_than_the_long_one() {
+        let mut all = whole().version("0");
+        all.build();
+        let tools: Vec<&str> = TOOLS.iter().map(|tool| tool.name).collect();
+        for command in all
+            .get_subcommands()
+            .filter(|command| tools.contains(&command.get_name()))
+        {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let (name, flag) = (command.get_name(), arg.get_id());
+                assert!(help.chars().count() <= 125, "{name} {flag}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_subcommand() {
+        let matches = whole().get_matches_from(["wegeft", "adapter", "merge", "a", "--out", "b"]);
+        assert_eq!(called("wegeft", &matches), "wegeft adapter merge");
     }
 
     #[test]

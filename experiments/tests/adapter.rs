@@ -29,10 +29,8 @@ fn fails(args: &[&str], part: &str) {
         !output.status.success() && !error.contains("panicked"),
         "{args:?}: {error}"
     );
-    assert!(
-        error.starts_with("adapter") && error.contains(part),
-        "{args:?}: {error}"
-    );
+    let start = format!("adapter {}: ", args[0]);
+    assert!(error.starts_with(&start) && error.contains(part), "{args:?}: {error}");
 }
 
 /// An adapter folder after one step, so that nothing in it is zero.
@@ -63,7 +61,7 @@ fn logits(dir: &Path, args: &[&str]) -> Vec<f32> {
     };
     write_tensors(&pixels, &Tensors::from([("pixel_values".to_string(), stored)])).unwrap();
     let out = dir.join("out.safetensors");
-    let mut all = vec![pixels.to_str().unwrap(), "--output", out.to_str().unwrap()];
+    let mut all = vec![pixels.to_str().unwrap(), "--out", out.to_str().unwrap()];
     all.extend(args);
     let output = run(env!("CARGO_BIN_EXE_predict"), &all);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -129,6 +127,14 @@ fn every_subcommand_keeps_the_function() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+
+    // A result would replace what it is made of.
+    let same = format!("{wegeft}/../wegeft");
+    let own = format!("--out {same} holds the adapter itself");
+    for subcommand in ["merge", "export-lora", "convert"] {
+        fails(&[subcommand, &wegeft, "--out", &same], &own);
+    }
+    close(&logits(dir.path(), &["--adapter", &wegeft]), &expected);
 
     fails(&["inspect", "/nowhere"], "cannot read /nowhere/adapter_config.json");
     fails(&["convert", &lora, "--out", &back, "--r", "200"], "choose 1 to 128");

@@ -85,3 +85,17 @@ fn what_is_unknown_is_named() {
         assert!(!ok && err.contains(name), "{err}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_as_such() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(["--workload=adapter", "--method=lora", "--batch=1", "--seconds=0"]);
+    let output = command.stdout(full).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && err.contains("cannot write to standard output") && !err.contains("no result"),
+        "{err}"
+    );
+}

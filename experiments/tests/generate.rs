@@ -380,6 +380,27 @@ fn an_adapter_is_bound_and_merged_it_says_the_same() {
 }
 
 #[test]
+fn a_flag_that_nothing_reads_is_named() {
+    let dir = model("gpt2");
+    let path = dir.path().display().to_string();
+    let told = |more: &[&str]| {
+        let output = run(&[&["--model", &path, "--prompt", "one", "--max-new-tokens", "1"], more].concat());
+        assert!(output.status.success(), "{more:?}: {}", text(&output.stderr));
+        let lines = text(&output.stderr);
+        let lines = lines.lines().filter(|line| line.contains("has no effect"));
+        lines.map(str::to_string).collect::<Vec<_>>()
+    };
+    let drawn = ["--top-k", "3", "--top-p", "0.5", "--seed", "1"];
+    let lines = told(&[&drawn[..], &["--length-penalty", "2"]].concat());
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(lines[0], "--top-k has no effect: it needs --sample");
+    assert_eq!(lines[3], "--length-penalty has no effect: it needs --num-beams above 1");
+    assert_eq!(told(&[&drawn[..], &["--temperature", "0"]].concat()).len(), 3);
+    assert!(told(&[&drawn[..], &["--sample"]].concat()).is_empty());
+    assert!(told(&["--num-beams", "2", "--length-penalty", "2"]).is_empty());
+}
+
+#[test]
 fn bad_input_is_one_sentence() {
     let dir = model("gpt2");
     let path = dir.path().display().to_string();
@@ -401,7 +422,10 @@ fn bad_input_is_one_sentence() {
         &["--merge", "--quantize"],
     );
     refused(&["--prompt", "one", "--temperature", "-1"], &["temperature is -1"]);
-    refused(&["--prompt", "one", "--num-beams", "0"], &["num_beams is 0"]);
+    refused(
+        &["--prompt", "one", "--num-beams", "0"],
+        &["--num-beams", "a whole number from 1"],
+    );
     refused(&["--prompt", "one", "--top-p", "1.5"], &["top_p is 1.5"]);
     refused(&["--prompt", "one", "--device", "tpu"], &["--device tpu"]);
     refused(

@@ -47,9 +47,13 @@ pub fn version() -> &'static str {
 pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
     let mut name = command.get_name().to_string();
     let mut args: Vec<OsString> = std::env::args_os().collect();
-    let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
-    if let Some(program) = command.find_subcommand(first) {
+    let mut called = &command;
+    for arg in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
+        let Some(program) = called.find_subcommand(arg) else {
+            break;
+        };
         name += &format!(" {}", program.get_name());
+        called = program;
     }
     // clap's own `help` takes no flags: drop -h and --help, and it prints the same help.
     if command.has_subcommands() && args.get(1).is_some_and(|arg| arg == "help") {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use backbones::TokenizerError;
 use backbones::lm::chat_template::{Chat, ChatError, Conversation};
-use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, load_lm};
+use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, load_lm};
 use burn::tensor::Device;
 use clap::Parser;
 use datasets::language::Template;
@@ -17,8 +17,9 @@ use crate::cli::shipped;
 use crate::language::adapted::adapted;
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
-use crate::tools::flags::{DTYPES, QUANTIZED};
-use crate::tools::generate::TOP_K;
+use crate::language::settings::Form;
+use crate::tools::flags::{Drawing, Weights, whole};
+use crate::tools::generate::{MOST_NEW_TOKENS, TOP_K, unread};
 
 const COMMANDS: &str = "\
 /adapter on|off|NAME  answer with an adapter or without (NAME: one of --adapter)
@@ -27,71 +28,72 @@ const COMMANDS: &str = "\
 /help                 this list
 /quit                 end (so does the end of the input)";
 
-/// Chats with a language model, with or without adapters. Each line is a message; a line that starts with / is a
-/// command, and /help lists the commands. Answers go to standard output as they are generated, everything else to
-/// standard error.
+/// Chat with a language model, with or without adapters
+///
+/// Each line is a message; a line that starts with / is a command, and /help lists the commands. Answers go to standard
+/// output as they are generated, everything else to standard error.
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Model: a folder in Hugging Face's layout, or a hub name [default: the model that the adapter was trained on, or
-    /// the small one that ships with the program].
+    /// Model: a folder in Hugging Face's layout, or a hub name [default: the adapter's, or the shipped one].
     #[arg(long, alias = "backbone")]
     pub model: Option<String>,
-    /// Adapter folder, or NAME=FOLDER; repeat the flag for several adapters. The first one is active at the start.
+    /// Adapter folder, or NAME=FOLDER; repeat the flag for several adapters.
+    ///
+    /// The first one is active at the start.
     #[arg(long)]
     pub adapter: Vec<String>,
     /// System message.
     #[arg(long)]
     pub system: Option<String>,
-    /// How messages become a prompt: chat (the model's chat template), or alpaca or plain, if `finetune --template`
-    /// trained with it [default: chat; alpaca for the small model that ships with the program].
-    #[arg(long, value_parser = Template::named)]
-    pub template: Option<Template>,
+    /// How messages become a prompt [default: chat; alpaca for the shipped model].
+    ///
+    /// chat is the model's chat template; alpaca and plain are for models that `finetune --template` trained with them.
+    #[arg(long, value_enum)]
+    pub template: Option<Form>,
     /// Maximum tokens per answer.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = whole(1..=MOST_NEW_TOKENS))]
     pub max_new_tokens: usize,
-    /// Sampling temperature, by which logits are divided; 0 always takes the most likely token [default: the model's,
-    /// or else 0].
+    /// Sampling temperature; 0 always takes the most likely token [default: the model's, or else 0].
+    ///
+    /// Logits are divided by it.
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Sample only from this many most likely tokens; 0 for all [default: the model's, or else 50 as in transformers].
-    #[arg(long)]
-    pub top_k: Option<usize>,
-    /// Sample only from the most likely tokens whose total probability reaches this value [default: the model's, or
-    /// else 1].
-    #[arg(long, allow_negative_numbers = true)]
-    pub top_p: Option<f64>,
-    /// Data type of the weights in memory. The two 16-bit types halve the memory, and with it the time per token.
-    #[arg(long, default_value = "f32", value_parser = DTYPES)]
-    pub dtype: String,
-    /// Quantize the weights of linear layers; on a CPU, each weight takes one byte in both.
-    #[arg(long, value_parser = QUANTIZED)]
-    pub quantize: Option<String>,
+    /// How tokens are drawn.
+    #[command(flatten)]
+    pub drawing: Drawing,
+    /// The weights in memory.
+    #[command(flatten)]
+    pub weights: Weights,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
-    /// Seed for sampling.
-    #[arg(long, default_value_t = 42)]
-    pub seed: u64,
 }
 
 impl Args {
+    /// The settings; flags that were not given are taken from `model`.
     fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
-        let draws = self.temperature.or(model.temperature).unwrap_or(0.0) > 0.0;
+        let temperature = self.temperature.or(model.temperature).unwrap_or(0.0);
         let settings = Generation {
             max_new_tokens: self.max_new_tokens,
-            temperature: if draws {
-                self.temperature.or(model.temperature).unwrap_or(0.0)
-            } else {
-                0.0
-            },
-            top_k: self.top_k.or(model.top_k).unwrap_or(TOP_K),
-            top_p: self.top_p.or(model.top_p).unwrap_or(1.0),
-            repetition_penalty: model.repetition_penalty.filter(|_| draws).unwrap_or(1.0),
-            seed: self.seed,
+            temperature,
+            top_k: self.drawing.top_k.or(model.top_k).unwrap_or(TOP_K),
+            top_p: self.drawing.top_p.or(model.top_p).unwrap_or(1.0),
+            repetition_penalty: model.repetition_penalty.filter(|_| temperature > 0.0).unwrap_or(1.0),
+            seed: self.drawing.seed(),
             ..Generation::default()
         };
         settings.check()?;
         Ok(settings)
+    }
+
+    /// A line for each flag that was given although nothing reads it with these settings.
+    fn unread(&self, settings: &Generation) -> Vec<String> {
+        let given = match settings.temperature > 0.0 {
+            true => Vec::new(),
+            false => self.drawing.given(),
+        };
+        let line = |flag| unread(flag, "the temperature is 0, which takes the most likely token");
+        given.into_iter().map(line).collect()
     }
 
     /// Names and folders of the adapters.
@@ -147,34 +149,27 @@ pub fn chat(args: &Args) -> Result<(), String> {
     args.generation(&GenerationConfig::default())?;
     let adapters = args.adapters()?;
     let device = crate::cli::device::device(&args.device)?;
-    device.seed(args.seed);
-    let options = LoadOptions {
-        precision: args.dtype.parse().map_err(|e| format!("--dtype: {e}"))?,
-        quantize: match &args.quantize {
-            Some(name) => Some(name.parse().map_err(|e| format!("--quantize: {e}"))?),
-            None => None,
-        },
-    };
+    device.seed(args.drawing.seed());
     let (folder, shipped) = model_folder(args, &adapters)?;
     let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
-    let template = args
-        .template
-        .unwrap_or(if shipped { Template::Alpaca } else { Template::Chat });
+    let own = if shipped { Form::Alpaca } else { Form::Chat };
+    let template = Template::from(args.template.unwrap_or(own));
     let form = match template {
         // Before the weights are read, which may take a long time.
-        Template::Chat => Form::Chat(Box::new(Chat::new(&tokenizer).map_err(|error| match error {
+        Template::Chat => Prompts::Chat(Box::new(Chat::new(&tokenizer).map_err(|error| match error {
             ChatError::NoTemplate => {
                 format!("{error}; give --template alpaca or plain, as the model was trained, or choose another model")
             }
             other => other.to_string(),
         })?)),
-        other => Form::Plain(other),
+        other => Prompts::Plain(other),
     };
-    let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;
+    let loaded = load_lm(&folder, &args.weights.options(), &device).map_err(|e| e.to_string())?;
     for text in &loaded.notes {
         note(text);
     }
     let settings = args.generation(&loaded.generation)?;
+    args.unread(&settings).into_iter().for_each(note);
     let bound = adapters.into_iter().map(|(name, folder)| {
         let model = adapted(loaded.model.clone(), &folder, None)?;
         Ok((name, model))
@@ -223,7 +218,7 @@ fn model_folder(args: &Args, adapters: &[(String, PathBuf)]) -> Result<(PathBuf,
 }
 
 /// How a conversation becomes a prompt.
-enum Form {
+enum Prompts {
     Chat(Box<Chat>),
     Plain(Template),
 }
@@ -239,7 +234,7 @@ struct Talk {
     tokenizer: LmTokenizer,
     eos: Vec<u32>,
     device: Device,
-    form: Form,
+    form: Prompts,
     settings: Generation,
     system: Option<String>,
     /// The turns of the user and the model.
@@ -366,7 +361,7 @@ impl Talk {
     /// The tokens of the conversation with `text` as its last message.
     fn prompt(&self, text: &str) -> Result<Vec<u32>, Unasked> {
         let tokens = match &self.form {
-            Form::Chat(chat) => {
+            Prompts::Chat(chat) => {
                 let message = |role: &str, content: &str| json!({ "role": role, "content": content });
                 let mut messages: Vec<Value> = self.system.iter().map(|text| message("system", text)).collect();
                 for (asked, answered) in &self.turns {
@@ -383,7 +378,7 @@ impl Talk {
                 })?;
                 self.tokenizer.encode(&rendered.text, false)?
             }
-            Form::Plain(template) => {
+            Prompts::Plain(template) => {
                 let mut whole = self.system.as_ref().map_or(String::new(), |text| format!("{text}\n\n"));
                 for (asked, answered) in &self.turns {
                     whole += &format!("{}{answered}\n\n", template.prompt(asked, ""));

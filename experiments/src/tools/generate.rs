@@ -5,36 +5,40 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use backbones::lm::chat_template::{ChatError, Conversation, prompt};
-use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, LoadOptions, PretrainedLm, load_lm};
+use backbones::lm::{Decoder, GenerationConfig, LmTokenizer, PretrainedLm, load_lm};
 use backbones::resolve_lm;
 use burn::tensor::Device;
 use clap::Parser;
 use datasets::language::Template;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use crate::cli::output::{note, print, write};
+use crate::cli::output::{counted, note, print, write};
 use crate::cli::shipped;
 use crate::language::adapted::{Merge, adapted};
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
+use crate::language::settings::Form;
 use crate::run::memory::peak_note;
-use crate::tools::flags::{DTYPES, QUANTIZED};
+use crate::tools::flags::{Drawing, Weights, whole, within};
+use crate::tools::prompts::{Chat, Input, from_file};
 use crate::tools::token_files::{read_input_ids, write_logits};
 
-/// Continues prompts with a language model, with or without an adapter. Text goes to standard output, measurements to
-/// standard error.
+/// Continue prompts with a language model, with or without an adapter
+///
+/// Text goes to standard output, measurements to standard error. Without --prompt, --prompts and --input-ids the prompt
+/// is read from standard input.
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Model: a folder in Hugging Face's layout, or a hub name [default: the model that the adapter was trained on, or
-    /// the small one that ships with the program].
+    /// Model: a folder in Hugging Face's layout, or a hub name [default: the adapter's, or the shipped one].
     #[arg(long, alias = "backbone")]
     pub model: Option<String>,
     /// A prompt; repeat the flag for several.
     #[arg(long)]
     pub prompt: Vec<String>,
-    /// File with one prompt per line; in a .jsonl file, each line is {"prompt": …} or {"messages": [{"role",
-    /// "content"}, …]}. Messages go into the model's chat template, with "tools", "documents" and
-    /// "chat_template_kwargs" if present.
+    /// File with one prompt per line, or .jsonl.
+    ///
+    /// In a .jsonl file, each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}. Messages go into the
+    /// model's chat template, with "tools", "documents" and "chat_template_kwargs" if present.
     #[arg(long, conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
     /// Tokens instead of text: a safetensors file with `input_ids`, as --logits writes it.
@@ -43,10 +47,11 @@ pub struct Args {
     /// Put plain-text prompts into the model's chat template too, as a user message.
     #[arg(long)]
     pub chat: bool,
-    /// Template that `finetune --template` trained with: alpaca, plain or chat. Plain-text prompts become its
-    /// instruction; `chat` is the same as --chat.
-    #[arg(long, value_parser = Template::named, conflicts_with_all = ["chat", "input_ids"])]
-    pub template: Option<Template>,
+    /// Template that `finetune --template` trained with.
+    ///
+    /// Plain-text prompts become its instruction; `chat` is the same as --chat.
+    #[arg(long, value_enum, conflicts_with_all = ["chat", "input_ids"])]
+    pub template: Option<Form>,
     /// System message before the user message.
     #[arg(long, requires = "chat")]
     pub system: Option<String>,
@@ -56,74 +61,94 @@ pub struct Args {
     /// Merge the adapter into the weights first; the text stays the same.
     #[arg(long, requires = "adapter")]
     pub merge: bool,
-    /// Write `input_ids` and `logits` (tokens by vocabulary) of each prompt to this safetensors file and generate
-    /// nothing; for several prompts, `input_ids.0`, `logits.0` and so on.
+    /// Write tokens and logits to this safetensors file and generate nothing.
+    ///
+    /// `input_ids` and `logits` (tokens by vocabulary) of the prompt; for several prompts, `input_ids.0`, `logits.0` and
+    /// so on.
     #[arg(long)]
     pub logits: Option<PathBuf>,
     /// Maximum tokens after the prompt.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = whole(1..=MOST_NEW_TOKENS))]
     pub max_new_tokens: usize,
-    /// Sample each token instead of taking the most likely one; settings that no flag gives come from the model's
-    /// generation_config.json.
+    /// Sample each token instead of taking the most likely one.
+    ///
+    /// Settings that no flag gives come from the model's generation_config.json.
     #[arg(long, conflicts_with = "num_beams")]
     pub sample: bool,
-    /// Sampling temperature, by which logits are divided; a value above 0 implies --sample, 0 takes the most likely
-    /// token [default: 0; with --sample the model's, or else 1].
+    /// Sampling temperature; above 0 it implies --sample [default: 0; with --sample the model's, or else 1].
+    ///
+    /// Logits are divided by it; 0 takes the most likely token.
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Sample only from this many most likely tokens; 0 for all [default: the model's, or else 50 as in transformers].
-    #[arg(long)]
-    pub top_k: Option<usize>,
-    /// Sample only from the most likely tokens whose total probability reaches this value [default: the model's, or
-    /// else 1].
-    #[arg(long, allow_negative_numbers = true)]
-    pub top_p: Option<f64>,
+    /// How tokens are drawn.
+    #[command(flatten)]
+    pub drawing: Drawing,
     /// Number of beams of a beam search.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(1..=1024))]
     pub num_beams: usize,
-    /// Length penalty of beam search: a beam's score is divided by its length raised to this power.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    pub length_penalty: f64,
+    /// Length penalty of beam search [default: 1].
+    ///
+    /// A beam's score is divided by its length raised to this power.
+    #[arg(long, allow_negative_numbers = true, value_parser = within("a number", -100.0..=100.0))]
+    pub length_penalty: Option<f64>,
     /// Above 1, tokens that the text already contains become less likely [default: 1; when sampling, the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
     /// Never repeat a sequence of this many tokens; 0 for no such limit.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole(0..=MOST_NEW_TOKENS))]
     pub no_repeat_ngram_size: usize,
     /// Text that ends a continuation; repeat the flag for several.
     #[arg(long)]
     pub stop: Vec<String>,
     /// Prompts per batch.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = whole(1..=65_536))]
     pub batch_size: usize,
     /// Print one JSON line per prompt.
     #[arg(long)]
     pub json: bool,
-    /// Data type of the weights in memory. The two 16-bit types halve the memory, and with it the time per token.
-    #[arg(long, default_value = "f32", value_parser = DTYPES)]
-    pub dtype: String,
-    /// Quantize the weights of linear layers; on a CPU, each weight takes one byte in both.
-    #[arg(long, value_parser = QUANTIZED)]
-    pub quantize: Option<String>,
+    /// The weights in memory.
+    #[command(flatten)]
+    pub weights: Weights,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
-    /// Seed for sampling.
-    #[arg(long, default_value_t = 42)]
-    pub seed: u64,
 }
+
+/// The most tokens that a flag may ask for: room for all of them is made at the start.
+pub(crate) const MOST_NEW_TOKENS: usize = 1_000_000;
 
 impl Args {
     fn is_chat(&self) -> bool {
-        self.chat || self.template == Some(Template::Chat)
+        self.chat || self.template == Some(Form::Chat)
+    }
+
+    /// True if tokens are sampled.
+    fn draws(&self) -> bool {
+        match self.temperature {
+            Some(temperature) => temperature != 0.0,
+            None => self.sample,
+        }
+    }
+
+    /// A line for each flag that was given although nothing reads it.
+    fn unread(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.draws() {
+            let why = match self.temperature {
+                Some(_) => "--temperature 0 takes the most likely token",
+                None => "it needs --sample",
+            };
+            lines.extend(self.drawing.given().into_iter().map(|flag| unread(flag, why)));
+        }
+        if self.num_beams == 1 && self.length_penalty.is_some() {
+            lines.push(unread("--length-penalty", "it needs --num-beams above 1"));
+        }
+        lines
     }
 
     /// The settings; when sampling, flags that were not given are taken from `model`.
     fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
-        let draws = match self.temperature {
-            Some(temperature) => temperature != 0.0,
-            None => self.sample,
-        };
+        let draws = self.draws();
         let own = GenerationConfig::default();
         let model = if draws { model } else { &own };
         let default = Generation::default();
@@ -131,51 +156,30 @@ impl Args {
         let settings = Generation {
             max_new_tokens: self.max_new_tokens,
             num_beams: self.num_beams,
-            length_penalty: self.length_penalty,
+            length_penalty: self.length_penalty.unwrap_or(default.length_penalty),
             temperature: self.temperature.or(model.temperature).unwrap_or(temperature),
-            top_k: self.top_k.or(model.top_k).unwrap_or(TOP_K),
-            top_p: self.top_p.or(model.top_p).unwrap_or(default.top_p),
+            top_k: self.drawing.top_k.or(model.top_k).unwrap_or(TOP_K),
+            top_p: self.drawing.top_p.or(model.top_p).unwrap_or(default.top_p),
             repetition_penalty: self
                 .repetition_penalty
                 .or(model.repetition_penalty)
                 .unwrap_or(default.repetition_penalty),
             no_repeat_ngram_size: self.no_repeat_ngram_size,
             stop: self.stop.clone(),
-            seed: self.seed,
+            seed: self.drawing.seed(),
         };
         settings.check()?;
         Ok(settings)
     }
+}
 
-    fn options(&self) -> Result<LoadOptions, String> {
-        Ok(LoadOptions {
-            precision: self.dtype.parse().map_err(|e| format!("--dtype: {e}"))?,
-            quantize: match &self.quantize {
-                Some(name) => Some(name.parse().map_err(|e| format!("--quantize: {e}"))?),
-                None => None,
-            },
-        })
-    }
+/// A line about a flag that was given although nothing reads it, as those of the experiments.
+pub(crate) fn unread(flag: &str, why: &str) -> String {
+    format!("{flag} has no effect: {why}")
 }
 
 /// The top_k of transformers if neither the user nor the model sets it.
 pub(crate) const TOP_K: usize = 50;
-
-/// Text or tokens to continue.
-enum Input {
-    Text(String),
-    Chat(Chat),
-}
-
-/// A conversation, in the form that chat templates expect.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Chat {
-    messages: Vec<Value>,
-    tools: Option<Vec<Value>>,
-    documents: Option<Vec<Value>>,
-    chat_template_kwargs: Option<Map<String, Value>>,
-}
 
 /// A prompt: its text, if it has one, and its tokens.
 struct Prompt {
@@ -190,16 +194,14 @@ struct Prompt {
 pub fn generate(args: &Args) -> Result<(), String> {
     // Before the model is loaded, which may take a long time.
     args.generation(&GenerationConfig::default())?;
-    if args.batch_size == 0 {
-        return Err("--batch-size must be at least 1".into());
-    }
-    let options = args.options()?;
+    args.unread().into_iter().for_each(note);
+    let options = args.weights.options();
     let precision = options.precision;
     if args.merge && options.quantize.is_some() {
         return Err("--merge writes into weights that --quantize has rounded; leave one of them out".into());
     }
     let device = crate::cli::device::device(&args.device)?;
-    device.seed(args.seed);
+    device.seed(args.drawing.seed());
     let texts = match args.input_ids {
         Some(_) => Vec::new(),
         None => inputs(args)?,
@@ -288,44 +290,11 @@ fn inputs(args: &Args) -> Result<Vec<Input>, String> {
     Ok(texts.into_iter().map(Input::Text).collect())
 }
 
-fn from_file(path: &Path) -> Result<Vec<Input>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let is_json = path.extension().is_some_and(|extension| extension == "jsonl");
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let inputs = lines.map(|(index, line)| match is_json {
-        true => json_prompt(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1)),
-        false => Ok(Input::Text(line.to_string())),
-    });
-    let inputs = inputs.collect::<Result<Vec<_>, String>>()?;
-    match inputs.is_empty() {
-        true => Err(format!("there is no prompt in {}; write one a line", path.display())),
-        false => Ok(inputs),
-    }
-}
-
-fn json_prompt(line: &str) -> Result<Input, String> {
-    const EXPECTED: &str = r#"expected {"prompt": …} or {"messages": [{"role": …, "content": …}, …]}"#;
-    let json: Value = serde_json::from_str(line).map_err(|_| EXPECTED)?;
-    if let Some(prompt) = json.get("prompt").and_then(Value::as_str) {
-        return Ok(Input::Text(prompt.to_string()));
-    }
-    let is_message = |message: &Value| message.get("role").is_some_and(Value::is_string);
-    match serde_json::from_value::<Chat>(json.clone()) {
-        Ok(chat) if chat.messages.iter().all(is_message) && json.get("messages").is_some() => {
-            match chat.messages.is_empty() {
-                true => Err("'messages' is empty; give at least one".into()),
-                false => Ok(Input::Chat(chat)),
-            }
-        }
-        _ => Err(EXPECTED.into()),
-    }
-}
-
 fn encoded(args: &Args, tokenizer: &LmTokenizer, input: Input) -> Result<Prompt, String> {
     let mut chat = match input {
         Input::Text(text) if !args.is_chat() => {
             let text = match args.template {
-                Some(template) => template.prompt(&text, ""),
+                Some(template) => Template::from(template).prompt(&text, ""),
                 None => text,
             };
             return Ok(Prompt {
@@ -400,7 +369,8 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
     }
     let seconds = start.elapsed().as_secs_f64();
     note(format_args!(
-        "{count} tokens in {seconds:.1} s, {:.1} tokens/s, prompts included{}",
+        "{} in {seconds:.1} s, {:.1} tokens/s, prompts included{}",
+        counted(count, "token"),
         count as f64 / seconds,
         peak_note(generator.device)
     ));
@@ -427,8 +397,8 @@ fn logits(model: &Decoder, prompts: &[Prompt], path: &Path, device: &Device) -> 
     let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
     write_logits(model, &tokens, path, device)?;
     note(format_args!(
-        "logits of {} prompts written to {}{}",
-        prompts.len(),
+        "logits of {} written to {}{}",
+        counted(prompts.len(), "prompt"),
         path.display(),
         peak_note(device)
     ));

@@ -8,6 +8,7 @@ pub mod generate;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
+mod prompts;
 pub mod report;
 pub mod token_files;
 pub mod visualize;
@@ -67,7 +68,7 @@ pub const CHAT: Tool = Tool {
 pub const ADAPTER: Tool = Tool {
     name: "adapter",
     command: adapter::Args::command,
-    examples: "adapter inspect runs/mine/wegeft/adapter\nadapter merge runs/mine/wegeft/adapter --out merged\nadapter export-lora runs/mine/wegeft/adapter --out lora",
+    examples: "adapter inspect runs/mine/wegeft/adapter\nadapter diff runs/mine/wegeft/adapter runs/mine/lora/adapter --model org/name\nadapter merge runs/mine/wegeft/adapter --out merged\nadapter export-lora runs/mine/wegeft/adapter --out lora\nadapter convert runs/mine/lora/adapter --out wegeft --r 16",
     run: |matches, _| adapter::adapter(&parsed(matches)?),
 };
 
@@ -118,3 +119,67 @@ pub const BENCH: Tool = Tool {
     examples: "bench --workload vit-s-step --method lora,wegeft --rounds 5\nbench --workload lm-decode --model org/name --dtype bf16",
     run: |matches, _| bench::bench(&parsed(matches)?),
 };
+
+#[cfg(test)]
+mod tests {
+    use crate::TOOLS;
+
+    fn parsed(line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let tool = TOOLS.iter().find(|tool| tool.name == words[0]).unwrap();
+        let matches = tool.command().try_get_matches_from(words);
+        matches.map(drop).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn flags_have_their_old_names_and_those_of_other_programs_too() {
+        for line in [
+            "visualize --task a --adapter b --count 2",
+            "visualize --sets a --adapter b",
+            "prepare --tfds a --out b --sets cifar,dtd",
+            "predict a --out b",
+            "predict a --output b",
+            "predict a --output-dir b",
+            "pretrain --logging-steps 5 -q",
+            "pretrain-lm --max-length 8 -v",
+            "pretrain-lm --length 8 --log-steps 5",
+            "generate --template chat --quantize int4 --dtype f16",
+            "adapter convert a --out b --sharing site --side output",
+        ] {
+            parsed(line).unwrap_or_else(|message| panic!("{line}: {message}"));
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_and_flags_without_effect_are_refused_by_name() {
+        const HUGE: &str = "18446744073709551615";
+        for (line, flag) in [
+            ("visualize a --adapter b --count 3", "--task"),
+            ("visualize a --adapter b --tile 4294967295", "--tile"),
+            ("visualize --task a --adapter b --count 0", "--count"),
+            ("predict a --top-k 0", "--top-k"),
+            ("predict a --batch-size 0", "--batch-size"),
+            ("predict a --out b --json", "--json"),
+            ("pretrain --classes 1", "--classes"),
+            ("pretrain --steps HUGE", "--steps"),
+            ("pretrain --d-model 18446744073709551612", "--d-model"),
+            ("pretrain --depth HUGE", "--depth"),
+            ("pretrain --batch-size 0", "--batch-size"),
+            ("pretrain --log-steps 0", "--log-steps"),
+            ("pretrain-lm --length HUGE", "--max-length"),
+            ("pretrain-lm --max-length 2049", "--max-length"),
+            ("pretrain-lm --vocab-size 256", "--vocab-size"),
+            ("generate --max-new-tokens HUGE", "--max-new-tokens"),
+            ("generate --num-beams HUGE", "--num-beams"),
+            ("generate --num-beams 2 --length-penalty nan", "--length-penalty"),
+            ("generate --top-k HUGE", "--top-k"),
+            ("generate --no-repeat-ngram-size HUGE", "--no-repeat-ngram-size"),
+            ("generate --template vicuna", "--template"),
+            ("chat --max-new-tokens 0", "--max-new-tokens"),
+            ("adapter convert a --out b --sharing none", "--sharing"),
+        ] {
+            let message = parsed(&line.replace("HUGE", HUGE)).unwrap_err();
+            assert!(message.contains(flag), "{line}: {message}");
+        }
+    }
+}

@@ -15,52 +15,58 @@ use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
 use crate::cli::output::{self, counted};
 use crate::cli::shipped;
+use crate::tools::flags::whole;
 use crate::vision::confusion::{Confusion, read_labels};
 use crate::vision::data::normalised;
 use crate::vision::description::{Description, check_image_size};
 use crate::vision::load::load_adapted;
 use crate::vision::steps::steps;
 
-/// Runs a vision transformer, with or without an adapter, on images and prints a table of labels and probabilities.
-/// Without an adapter it gives the backbone's own features, and its logits if it has a head.
+/// Predict the labels of images with a vision transformer, with or without an adapter
+///
+/// Prints a table of labels and probabilities. Without an adapter, these are those of the backbone's own head, or its
+/// features if it has none.
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Images, folders of images, or one safetensors file with `pixel_values` [n, 3, height, width], normalised.
+    /// Images, folders of images, or one safetensors file of tensors.
+    ///
+    /// The safetensors file has `pixel_values` [n, 3, height, width], normalised.
     #[arg(required_unless_present = "labels")]
     pub inputs: Vec<PathBuf>,
-    /// List of images with their labels, with lines `path label` as in test.txt (paths relative to the list's folder,
-    /// labels as numbers or class names): predicts those images and prints accuracy and the confusion matrix.
-    #[arg(long, conflicts_with_all = ["inputs", "output"])]
+    /// List of labelled images: predicts those, and prints accuracy and the confusion matrix.
+    ///
+    /// Its lines are `path label` as in test.txt: paths relative to the list's folder, labels as numbers or class names.
+    #[arg(long, conflicts_with_all = ["inputs", "out"])]
     pub labels: Option<PathBuf>,
-    /// Backbone: a folder, .safetensors file or hub name [default: the adapter's, or the one that ships with the
-    /// program].
+    /// Backbone: a folder, .safetensors file or hub name [default: the adapter's, or the shipped one].
     #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
     pub backbone: Option<String>,
     /// Adapter folder, as `vtab` writes it.
     #[arg(long)]
     pub adapter: Option<PathBuf>,
     /// Write `logits` and `features` to this safetensors file instead of printing.
-    #[arg(long, alias = "out")]
-    pub output: Option<PathBuf>,
+    #[arg(long, aliases = ["output", "output-dir"], value_name = "FILE", conflicts_with_all = ["json", "top_k"])]
+    pub out: Option<PathBuf>,
     /// Print JSON lines instead of a table.
     #[arg(long)]
     pub json: bool,
     /// Classes to show per image.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, help_heading = "Output", default_value_t = 3, value_parser = whole(1..=1_000_000))]
     pub top_k: usize,
     /// Side length of the images, pixels [default: the adapter's, or the backbone's].
     #[arg(long)]
     pub image_size: Option<usize>,
-    /// How images are resized: model (as the backbone's own files say: preprocessor_config.json, processor_config.json,
-    /// timm's pretrained_cfg), bilinear, bilinear-antialias, bicubic, lanczos, crop [default: the adapter's, or model;
-    /// bilinear for a backbone whose files say nothing].
+    /// How images are resized [default: the adapter's, or model].
+    ///
+    /// model: as the backbone's own files say (preprocessor_config.json, processor_config.json, timm's pretrained_cfg);
+    /// bilinear for a backbone whose files say nothing.
     #[arg(long, value_parser = PossibleValuesParser::new(Resize::NAMES).try_map(|name| name.parse::<Resize>()))]
     pub resize: Option<Resize>,
     /// Maximum pixels per image; a larger image is refused by name before it is decoded.
     #[arg(long, default_value_t = Decoder::default().max_pixels)]
     pub max_image_pixels: u64,
     /// Images per forward pass.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = whole(1..=65_536))]
     pub batch_size: usize,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
@@ -78,9 +84,6 @@ struct Outputs {
 /// # Errors
 /// One sentence: weights, adapter or images that cannot be read or do not fit.
 pub fn predict(args: &Args) -> Result<(), String> {
-    if args.batch_size == 0 || args.top_k == 0 {
-        return Err("--batch-size and --top-k must be at least 1".into());
-    }
     if let Some(size) = args.image_size {
         check_image_size("--image-size", size)?;
     }
@@ -202,7 +205,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
             ));
         }
     }
-    match &args.output {
+    match &args.out {
         Some(path) => write(&outputs, path),
         None => print(&outputs, &names, &classes, labelled.map(|(_, labels)| labels), args),
     }

@@ -29,10 +29,11 @@ pub struct Args {
     #[arg(long, alias = "output-dir")]
     out: PathBuf,
     /// Tasks, separated by commas; `all` means all tasks whose data is present.
-    #[arg(long, value_delimiter = ',', default_value = "all")]
+    #[arg(long, alias = "sets", value_delimiter = ',', default_value = "all")]
     task: Vec<String>,
-    /// Accept datasets whose versions or counts differ from the published ones; the images and results will differ,
-    /// too.
+    /// Accept datasets whose versions or counts differ from the published ones.
+    ///
+    /// The images and results will differ, too.
     #[arg(long)]
     any_version: bool,
 }

@@ -112,7 +112,11 @@ impl Session<'_> {
     }
 
     fn round(&self) -> &'static str {
-        round_name(self.settings.eval_steps.is_some())
+        match (self.settings.eval_steps, self.plan.eval_steps) {
+            // Of pretraining: parts of one epoch that nothing is evaluated after.
+            (None, Some(_)) => "checkpoint",
+            (steps, _) => round_name(steps.is_some()),
+        }
     }
 
     /// Trains `adapted` on `train` by `objective`, evaluated on `valid` after each round. Each of `devices`, on the first of

@@ -8,7 +8,7 @@ use wegeft::MergeReport;
 use wegeft::storage::write_tensors;
 
 use super::open::Vision;
-use super::table;
+use super::{refuse_its_own, table};
 use crate::cli::output::print;
 use crate::run::files::{create_folder, write_json};
 use crate::train::agreement;
@@ -17,7 +17,7 @@ use crate::vision::description::Description;
 /// Writes the folder and prints what changed.
 pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String> {
     let pretrained = &opened.pretrained;
-    refuse_the_backbone_s_own(&opened.path, out)?;
+    refuse_its_own(out, "backbone", &opened.path)?;
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
     agreement::of_vision(&opened.adapted, &merged, pretrained.config.image(), device)
         .map_err(|e| format!("{e}; nothing was written"))?;
@@ -47,22 +47,6 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
         .write(out)?;
     }
     show(&report, out)
-}
-
-/// Refuses an `out` that is the backbone's own folder.
-pub fn refuse_the_backbone_s_own(backbone: &Path, out: &Path) -> Result<(), String> {
-    let folder = match backbone.is_file() {
-        true => backbone.parent().unwrap_or(Path::new(".")),
-        false => backbone,
-    };
-    let full = |path: &Path| std::fs::canonicalize(path).ok();
-    match full(out).is_some_and(|out| full(folder) == Some(out)) {
-        true => Err(format!(
-            "{} holds the backbone itself, which the merged weights would replace; choose another --out",
-            out.display()
-        )),
-        false => Ok(()),
-    }
 }
 
 /// Prints what changed.

@@ -7,8 +7,9 @@ use backbones::lm::{Precision, save_lm, stored_precision};
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
-use super::merge::{refuse_the_backbone_s_own, show};
+use super::merge::show;
 use super::open::Language;
+use super::refuse_its_own;
 use crate::train::agreement;
 
 /// Tokenizer and generation files in a model's folder, copied if they exist.
@@ -27,7 +28,7 @@ const COPIED: [&str; 10] = [
 
 /// Writes the folder, with weights of type `dtype` or of the checkpoint's type, and prints what changed.
 pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &Device) -> Result<(), String> {
-    refuse_the_backbone_s_own(&opened.folder, out)?;
+    refuse_its_own(out, "backbone", &opened.folder)?;
     let precision = match dtype {
         Some(precision) => precision,
         None => stored_precision(&opened.folder).map_err(|e| e.to_string())?,

@@ -7,19 +7,21 @@ mod merge;
 mod merge_lm;
 mod open;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backbones::lm::Precision;
 use backbones::lm::adapter::for_peft;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use wegeft::{Sharing, Side};
 
-use crate::tools::flags::DTYPES;
+use crate::train::precision::Dtype;
 use open::{Opened, Weights, open};
 
-/// Works on adapter folders (adapter_config.json and adapter_model.safetensors, Hugging Face PEFT's layout) of vision
-/// transformers and language models.
+/// Inspect, compare, merge, export and convert adapter folders
+///
+/// An adapter folder is one in Hugging Face PEFT's layout (adapter_config.json and adapter_model.safetensors), of a
+/// vision transformer or a language model.
 #[derive(Debug, Parser)]
 pub struct Args {
     /// The subcommand.
@@ -35,17 +37,59 @@ pub struct Args {
 pub struct On {
     /// Adapter folder.
     pub adapter: PathBuf,
-    /// Vision transformer or language model: a folder, .safetensors file or hub name [default: the model that the
-    /// adapter was trained on, as recorded in its folder (base_model_name_or_path), or the one that ships with the
-    /// program].
+    /// Backbone: a folder, .safetensors file or hub name [default: the adapter's, or the shipped one].
+    ///
+    /// A vision transformer or a language model. The adapter's is the one that it was trained on, as recorded in its
+    /// folder (base_model_name_or_path).
     #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
     pub backbone: Option<String>,
+}
+
+/// Which modules share phi and psi.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shared {
+    /// Those of one kind, in all layers.
+    Kind,
+    /// All.
+    All,
+    /// None.
+    Site,
+}
+
+impl From<Shared> for Sharing {
+    fn from(shared: Shared) -> Self {
+        match shared {
+            Shared::Kind => Self::Kind,
+            Shared::All => Self::All,
+            Shared::Site => Self::Site,
+        }
+    }
+}
+
+/// Side of a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Edited {
+    /// Its input.
+    Input,
+    /// Its output.
+    Output,
+}
+
+impl From<Edited> for Side {
+    fn from(edited: Edited) -> Self {
+        match edited {
+            Edited::Input => Self::Input,
+            Edited::Output => Self::Output,
+        }
+    }
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows the config and the tensors of an adapter: shapes, counts, norms. Needs no backbone.
+    /// Show the config and the tensors of an adapter: shapes, counts, norms
+    ///
+    /// Needs no backbone.
     Inspect {
         /// Adapter folder.
         adapter: PathBuf,
@@ -53,7 +97,7 @@ pub enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// Compares two adapters: fields, tensors and, with --model, what they do to each weight.
+    /// Compare two adapters: fields, tensors and, with --model, what they do to each weight
     Diff {
         /// Adapter folder.
         first: PathBuf,
@@ -63,20 +107,22 @@ pub enum Command {
         #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
         backbone: Option<String>,
     },
-    /// Merges the adapter into the backbone's weights and writes the result, a backbone folder.
+    /// Merge an adapter into the backbone's weights and write the result, a backbone folder
     Merge {
         /// Adapter and backbone.
         #[command(flatten)]
         on: On,
-        /// Folder for config.json and model.safetensors, with timm's fields and names for a vision transformer, or
-        /// those of the checkpoint, and its tokenizer, for a language model.
+        /// Folder for config.json and model.safetensors.
+        ///
+        /// With timm's fields and names for a vision transformer, or those of the checkpoint, and its tokenizer, for a
+        /// language model.
         #[arg(long, alias = "output-dir")]
         out: PathBuf,
         /// Data type of a language model's merged weights [default: the checkpoint's].
-        #[arg(long, value_parser = DTYPES)]
-        dtype: Option<String>,
+        #[arg(long, value_enum)]
+        dtype: Option<Dtype>,
     },
-    /// Writes the adapter as standard LoRA, which PEFT, vLLM and llama.cpp read.
+    /// Write an adapter as standard LoRA, which PEFT, vLLM and llama.cpp read
     ExportLora {
         /// Adapter and backbone.
         #[command(flatten)]
@@ -85,8 +131,9 @@ pub enum Command {
         #[arg(long, alias = "output-dir")]
         out: PathBuf,
     },
-    /// Converts an adapter with low-rank residuals, such as LoRA, to the nearest WeGeFT adapter, and shows what is
-    /// lost.
+    /// Convert an adapter with low-rank residuals, such as LoRA, to the nearest WeGeFT
+    ///
+    /// Shows what is lost.
     Convert {
         /// Adapter and backbone.
         #[command(flatten)]
@@ -100,12 +147,12 @@ pub enum Command {
         /// Numerator of the scale alpha / r [default: the rank].
         #[arg(long, allow_negative_numbers = true)]
         alpha: Option<f64>,
-        /// Which modules share phi and psi: kind, all or site.
-        #[arg(long, default_value = "kind", value_parser = sharing)]
-        sharing: Sharing,
-        /// Side of the weight to edit: input or output.
-        #[arg(long, default_value = "input", value_parser = side)]
-        side: Side,
+        /// Which modules share phi and psi.
+        #[arg(long, value_enum, default_value_t = Shared::Kind)]
+        sharing: Shared,
+        /// Side of the weight to edit.
+        #[arg(long, value_enum, default_value_t = Edited::Input)]
+        side: Edited,
     },
 }
 
@@ -123,8 +170,8 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             backbone,
         } => diff::diff(first, second, backbone.as_deref(), &device),
         Command::Merge { on, out, dtype } => {
-            let parse = |name: &String| name.parse::<Precision>().map_err(|e| format!("--dtype: {e}"));
-            let dtype = dtype.as_ref().map(parse).transpose()?;
+            refuse_its_own(out, "adapter", &on.adapter)?;
+            let dtype = dtype.map(Precision::from);
             match open(on, Weights::For(dtype), &device)? {
                 Opened::Vision(_) if dtype.is_some() => {
                     Err("--dtype is for language models; a vision transformer is merged in f32".into())
@@ -133,16 +180,19 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                 Opened::Language(opened) => merge_lm::merge(&opened, dtype, out, &device),
             }
         }
-        Command::ExportLora { on, out } => match open(on, Weights::Exact, &device)? {
-            Opened::Vision(opened) => {
-                convert::export_lora(&opened.adapted, Ok, out)?;
-                opened.describe(out)
+        Command::ExportLora { on, out } => {
+            refuse_its_own(out, "adapter", &on.adapter)?;
+            match open(on, Weights::Exact, &device)? {
+                Opened::Vision(opened) => {
+                    convert::export_lora(&opened.adapted, Ok, out)?;
+                    opened.describe(out)
+                }
+                Opened::Language(opened) => {
+                    let finished = |files| for_peft(files, opened.adapted.backbone());
+                    convert::export_lora(&opened.adapted, finished, out)
+                }
             }
-            Opened::Language(opened) => {
-                let finished = |files| for_peft(files, opened.adapted.backbone());
-                convert::export_lora(&opened.adapted, finished, out)
-            }
-        },
+        }
         Command::Convert {
             on,
             out,
@@ -151,10 +201,11 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             sharing,
             side,
         } => {
+            refuse_its_own(out, "adapter", &on.adapter)?;
             let settings = wegeft::methods::wegeft::WegeftConfig::new(*r)
                 .with_alpha(alpha.unwrap_or(*r as f64))
-                .with_sharing(sharing.clone())
-                .with_side(*side);
+                .with_sharing((*sharing).into())
+                .with_side((*side).into());
             match open(on, Weights::Exact, &device)? {
                 Opened::Vision(opened) => {
                     convert::nearest_wegeft(&opened.adapted, &settings, Ok, out)?;
@@ -169,20 +220,19 @@ pub fn adapter(args: &Args) -> Result<(), String> {
     }
 }
 
-fn sharing(text: &str) -> Result<Sharing, String> {
-    match text {
-        "kind" => Ok(Sharing::Kind),
-        "all" => Ok(Sharing::All),
-        "site" => Ok(Sharing::Site),
-        _ => Err("choose kind, all or site".into()),
-    }
-}
-
-fn side(text: &str) -> Result<Side, String> {
-    match text {
-        "input" => Ok(Side::Input),
-        "output" => Ok(Side::Output),
-        _ => Err("choose input or output".into()),
+/// Refuses an `out` that is the folder of an input, of the adapter or the backbone: the result would replace it.
+fn refuse_its_own(out: &Path, what: &str, input: &Path) -> Result<(), String> {
+    let folder = match input.is_file() {
+        true => input.parent().unwrap_or(Path::new(".")),
+        false => input,
+    };
+    let full = |path: &Path| std::fs::canonicalize(path).ok();
+    match full(out).is_some_and(|out| full(folder) == Some(out)) {
+        true => Err(format!(
+            "--out {} holds the {what} itself, which the result would replace; choose another --out",
+            out.display()
+        )),
+        false => Ok(()),
     }
 }
 

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use wegeft::AdapterConfig;
 
+use super::choice::{Method, Work};
 use super::products::Product;
 use super::{Args, Workload};
 
@@ -19,19 +19,10 @@ struct Layer {
 }
 
 /// # Errors
-/// An unknown method.
-pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, String> {
-    let adapter = match method {
-        "frozen" => AdapterConfig::linear_probing(),
-        "full" => AdapterConfig::full(),
-        "lora" => AdapterConfig::lora(args.r).with_target_modules(["proj"]),
-        "wegeft" => AdapterConfig::wegeft(args.r).with_target_modules(["proj"]),
-        _ => {
-            return Err(format!(
-                "--method {method}: the adapter workload has frozen, lora, wegeft and full"
-            ));
-        }
-    };
+/// A method that this workload has not, a rank that is too high.
+pub fn workload(args: &Args, method: Method, device: &Device) -> Result<Workload, String> {
+    let adapter = method.config(args.r(), ["proj"]);
+    let adapter = adapter.ok_or_else(|| Work::Adapter.refusal(method))?;
     let training = device.clone().autodiff();
     let layer = Layer {
         proj: LinearConfig::new(WIDTH, WIDTH).init(&training),
@@ -49,7 +40,7 @@ pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, 
         grad.flatten(0, 2)
     };
     let product = Product {
-        count: if method == "full" { 3 } else { 2 },
+        count: if method == Method::Full { 3 } else { 2 },
         batch: 1,
         rows: batch * TOKENS,
         depth: WIDTH,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Args;
+use super::choice::{Method, Work, name};
 use crate::cli::program::prefix;
 use crate::run::files::replace;
 
@@ -13,8 +14,14 @@ const SCRIPT: &str = include_str!("../../../../benches/peers/pytorch.py");
 /// Times the workloads in `args` on both sides and prints a table.
 ///
 /// # Errors
-/// A Python that does not exist or lacks PyTorch, a measurement that fails.
+/// Workloads or methods that PyTorch has not, a Python that does not exist or lacks PyTorch, a measurement that fails.
 pub fn compare(args: &Args, python: &Path) -> Result<(), String> {
+    // `adapter` has no counterpart there.
+    let works = args.workload.iter().filter(|work| **work != Work::Adapter);
+    let works: Vec<String> = works.map(|work| work.name()).collect();
+    if works.is_empty() || args.method.contains(&Method::BurnLora) {
+        return Err("--compare: PyTorch has neither --workload adapter nor --method burn-lora; choose others".into());
+    }
     let shown = python.display();
     let modules = "import torch, transformers, peft";
     let found = Command::new(python)
@@ -39,15 +46,13 @@ pub fn compare(args: &Args, python: &Path) -> Result<(), String> {
     for word in prefix() {
         run.args(["--bench", word]);
     }
-    // `adapter` has no counterpart there.
-    let workloads = args.workload.iter().map(String::as_str);
-    let workloads: Vec<&str> = workloads.filter(|name| *name != "adapter").collect();
+    let methods: Vec<String> = args.method.iter().map(|method| method.name()).collect();
     run.args([
-        format!("--workload={}", workloads.join(",")),
-        format!("--method={}", args.method.join(",")),
-        format!("--tokens={}", args.tokens),
-        format!("--dtype={}", args.dtype),
-        format!("--r={}", args.r),
+        format!("--workload={}", works.join(",")),
+        format!("--method={}", methods.join(",")),
+        format!("--tokens={}", args.tokens()),
+        format!("--dtype={}", name(args.dtype())),
+        format!("--r={}", args.r()),
         format!("--seconds={}", args.seconds),
         format!("--warm-up={}", args.warm_up),
         format!("--rounds={}", args.rounds),

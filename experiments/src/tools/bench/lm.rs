@@ -8,8 +8,9 @@ use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precisio
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
-use wegeft::{Adapted, AdapterConfig, site};
+use wegeft::{Adapted, site};
 
+use super::choice::{Method, Work};
 use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
 use crate::language::data::Batch;
@@ -30,70 +31,56 @@ fn llama_100m() -> DecoderConfig {
         .with_tied(true)
 }
 
-/// `kind`: step, prefill or decode; `shape`: llama-100m, or lm for `--model`.
-///
 /// # Errors
-/// An unknown name, method or type; a model that cannot be read.
-pub fn workload(args: &Args, shape: &str, kind: &str, method: &str, device: &Device) -> Result<Workload, String> {
-    let training = kind == "step";
+/// A rank that is too high; a model that cannot be read.
+pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Result<Workload, String> {
+    let training = work.is_step();
     let on = if training {
         args.training(device)
     } else {
         device.clone()
     };
-    let model = model(args, shape, &on)?;
+    let model = model(args, work, &on)?;
     let adapter = match method {
-        "frozen" if !training => None,
-        "full" => Some(AdapterConfig::full()),
-        "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(SITES)),
-        "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(SITES)),
-        _ => {
-            return Err(format!(
-                "--method {method}: language workloads have lora, wegeft and full, and but for -step frozen"
-            ));
-        }
+        Method::Frozen => None,
+        method => method.config(args.r(), SITES),
     };
     let config = model.config().clone();
-    let (batch, tokens) = (args.batch.unwrap_or(if training { 4 } else { 1 }), args.tokens);
+    let (batch, tokens) = (args.batch.unwrap_or(if training { 4 } else { 1 }), args.tokens());
     let weight_bytes = bytes(&model);
     let adapted = adapter.map(|adapter| adapter.init(model.clone()).map_err(|e| e.to_string()));
-    let pass = match (kind, adapted.transpose()?) {
-        ("step", Some(adapted)) => {
+    let pass = match adapted.transpose()? {
+        Some(adapted) if training => {
             let objective = Response {
                 checkpointing: args.checkpointing == Some(Checkpointing::Layers),
             };
             step(adapted, objective, [batch, tokens], device)
         }
-        ("prefill", adapted) => prefill(bound(adapted, model), [batch, tokens], device),
-        (_, adapted) => decode(bound(adapted, model), [batch, tokens], device),
+        adapted if work.is_decode() => decode(bound(adapted, model), [batch, tokens], device),
+        adapted => prefill(bound(adapted, model), [batch, tokens], device),
     };
     Ok(Workload {
         pass,
-        products: products(&config, kind, batch, tokens, method == "full"),
+        products: products(&config, work, batch, tokens, method == Method::Full),
         batch,
         tokens,
-        read_tokens: if kind == "decode" { batch } else { batch * tokens },
-        weight_bytes: (kind == "decode").then_some(weight_bytes),
+        read_tokens: if work.is_decode() { batch } else { batch * tokens },
+        weight_bytes: work.is_decode().then_some(weight_bytes),
     })
 }
 
-fn model(args: &Args, shape: &str, device: &Device) -> Result<Decoder, String> {
-    let precision: Precision = args.dtype.parse().map_err(|e| format!("--dtype: {e}"))?;
-    let quantize = args.quantize.as_deref().map(str::parse).transpose();
-    let quantize = quantize.map_err(|e| format!("--quantize: {e}"))?;
-    match (shape, &args.model) {
-        ("lm", Some(folder)) => {
-            let options = LoadOptions { precision, quantize };
+fn model(args: &Args, work: Work, device: &Device) -> Result<Decoder, String> {
+    let precision = Precision::from(args.dtype());
+    match &args.model {
+        Some(folder) if work.is_of_model() => {
+            let options = LoadOptions {
+                precision,
+                quantize: args.quantize.map(Into::into),
+            };
             let loaded = load_lm(Path::new(folder), &options, device).map_err(|e| e.to_string())?;
             Ok(loaded.model)
         }
-        ("lm", None) => Err("--workload lm-…: --model says which folder to read".into()),
-        _ if quantize.is_some() => Err("--quantize: only the workloads lm-… of a --model are quantized".into()),
-        _ => Ok(llama_100m().init(device).map(&mut Stored(match precision {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-            Precision::F16 => DType::F16,
-        }))),
+        _ => Ok(llama_100m().init(device).map(&mut Stored(precision.dtype()))),
     }
 }
 
@@ -195,9 +182,9 @@ fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
 }
 
 /// Products of the forward pass and, for a step, of the gradients of the layers' inputs (and, for `full`, of weights).
-fn products(config: &DecoderConfig, kind: &str, batch: usize, tokens: usize, full: bool) -> Vec<Product> {
+fn products(config: &DecoderConfig, work: Work, batch: usize, tokens: usize, full: bool) -> Vec<Product> {
     let (d, depth, heads, width) = (config.d_model, config.layers.len(), config.heads, config.head_dim);
-    let queries = if kind == "decode" { 1 } else { tokens };
+    let queries = if work.is_decode() { 1 } else { tokens };
     let rows = batch * queries;
     let product = |count, batch, rows, depth, columns| Product {
         count,
@@ -214,13 +201,13 @@ fn products(config: &DecoderConfig, kind: &str, batch: usize, tokens: usize, ful
         (2, d, config.mlp_dim),
         (1, config.mlp_dim, d),
     ];
-    let step = kind == "step";
+    let step = work.is_step();
     // For a prompt, only the logits of the last token are needed.
     let head_rows = if step { rows } else { batch };
     let mut products = vec![product(1, 1, head_rows, d, config.vocab_size)];
     products.extend(linear.map(|(count, d_in, d_out)| product(count * depth, 1, rows, d_in, d_out)));
     // Half of the scores: later tokens are masked.
-    let pairs = if kind == "decode" { tokens } else { tokens.div_ceil(2) };
+    let pairs = if work.is_decode() { tokens } else { tokens.div_ceil(2) };
     let scores = |count| product(count, batch * heads, queries, width, pairs);
     let mixes = |count| product(count, batch * heads, queries, pairs, width);
     products.extend([scores(depth), mixes(depth)]);

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod bandwidth;
+pub mod choice;
 pub mod clock;
 pub mod compare;
 pub mod lm;
@@ -11,7 +12,7 @@ pub mod scaling;
 pub mod vit;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use burn::tensor::{Device, Tensor};
 use clap::{Parser, ValueEnum};
@@ -19,73 +20,83 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::print;
 use crate::run::memory::{device_mb, peak_rss_mb};
-use crate::tools::flags::{DTYPES, QUANTIZED};
+use crate::tools::flags::{Quantized, whole, within};
+use crate::train::precision::Dtype;
+use choice::{Method, Work, name};
 use clock::Times;
 use products::Product;
 
 /// Default number of images per pass.
 const BATCH: usize = 8;
 
-/// Times forward passes and training steps on synthetic data and prints one JSON object per line.
+/// Time forward passes and training steps on synthetic data
 ///
-/// Workloads: vit-tiny, vit-s and vit-b (12 blocks, 224 pixels, patches of 16), each with -forward (evaluation) or
-/// -step (loss, backward pass, AdamW); adapter (one adapted layer of 384 x 384, forward and backward); llama-100m
-/// (random weights) and lm (the folder --model), each with -step, -prefill (a prompt, up to the logits after it) or
-/// -decode (one more token). Methods: frozen (vit-…-step trains only the head; the other -step workloads do not support
-/// it), lora and wegeft (on attn.proj, or on the q, k, v, up and down projections), full, and burn-lora (Burn's own
-/// apply_lora; vit only). gemm_seconds is the time of the workload's necessary matrix products alone, memory_seconds
-/// the time of reading every weight once.
+/// Prints one JSON object per line. gemm_seconds is the time of the workload's necessary matrix products alone,
+/// memory_seconds the time of reading every weight once.
 #[derive(Debug, Clone, Parser)]
 pub struct Args {
-    /// Workloads.
-    #[arg(long, value_delimiter = ',', default_value = "vit-s-forward,vit-s-step,adapter")]
-    pub workload: Vec<String>,
-    /// Methods.
-    #[arg(long, value_delimiter = ',', default_value = "frozen,lora,wegeft")]
-    pub method: Vec<String>,
-    /// Images or rows of 197 tokens (by default 8), or texts (by default 4 for -step, otherwise 1).
-    #[arg(long, alias = "batch-size")]
+    /// Workloads, separated by commas.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "vit-s-forward,vit-s-step,adapter"
+    )]
+    pub workload: Vec<Work>,
+    /// Methods, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "frozen,lora,wegeft")]
+    pub method: Vec<Method>,
+    /// Images or rows of 197 tokens [default: 8], or texts [default: 4 for -step, otherwise 1].
+    #[arg(long, alias = "batch-size", value_parser = whole(1..=65_536))]
     pub batch: Option<usize>,
-    /// Tokens of a text; for -decode, tokens that were read before.
-    #[arg(long, default_value_t = 256)]
-    pub tokens: usize,
+    /// Tokens of a text; for -decode, tokens that were read before [default: 256].
+    #[arg(long, alias = "max-length", value_parser = whole(1..=131_072))]
+    pub tokens: Option<usize>,
     /// Folder of a language model in Hugging Face's layout, for the workloads lm-….
-    #[arg(long)]
+    #[arg(long, alias = "backbone")]
     pub model: Option<String>,
-    /// Data type of a language model's weights.
-    #[arg(long, default_value = "f32", value_parser = DTYPES)]
-    pub dtype: String,
+    /// Data type of a language model's weights [default: f32].
+    #[arg(long, value_enum)]
+    pub dtype: Option<Dtype>,
     /// Quantize the linear layers of --model.
-    #[arg(long, value_parser = QUANTIZED)]
-    pub quantize: Option<String>,
-    /// Rank of the adapters.
-    #[arg(long, default_value_t = 16)]
-    pub r: usize,
-    /// Threads; by default one per core.
-    #[arg(long)]
+    #[arg(long, value_enum)]
+    pub quantize: Option<Quantized>,
+    /// Rank of the adapters [default: 16].
+    #[arg(long, value_parser = whole(1..=65_536))]
+    pub r: Option<usize>,
+    /// Threads [default: one per core].
+    #[arg(long, value_parser = whole(1..=1024))]
     pub threads: Option<usize>,
     /// Seconds of each measurement; at least three passes are timed.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = within("a number", 0.0..=86_400.0))]
     pub seconds: f64,
-    /// Untimed passes before the timed ones (--scaling has two such rounds of its own); a GPU compiles and chooses its
-    /// kernels in them and needs more, for example 20.
-    #[arg(long, default_value_t = 2)]
+    /// Untimed passes before the timed ones.
+    ///
+    /// A GPU compiles and chooses its kernels in them and needs more, for example 20. --scaling has two such rounds of
+    /// its own.
+    #[arg(long, default_value_t = 2, value_parser = whole(0..=1_000_000))]
     pub warm_up: usize,
     /// How many times to run through the whole list.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = whole(1..=1_000_000))]
     pub rounds: usize,
-    /// Device.
+    /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
     /// Recompute activations in the backward pass of a -step instead of keeping them all.
-    #[arg(long, value_enum)]
+    #[arg(long, alias = "gradient-checkpointing", value_enum, num_args = 0..=1, default_missing_value = "layers")]
     pub checkpointing: Option<Checkpointing>,
-    /// Instead, measure what additional sites, ranks and generators cost in a training step, and plot it to this file
-    /// (SVG).
-    #[arg(long, value_name = "FILE")]
+    /// Instead, plot to this file (SVG) what more sites, ranks and generators cost in a training step.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "workload", "method", "tokens", "model", "dtype", "quantize", "warm_up", "rounds", "checkpointing"
+        ]
+    )]
     pub scaling: Option<PathBuf>,
-    /// Measure PyTorch with Hugging Face PEFT on the same workloads, alternating with ours, and print both in one
-    /// table; PYTHON is an interpreter with torch, transformers and peft.
+    /// Measure PyTorch with Hugging Face PEFT too, alternating with ours, and print both in one table.
+    ///
+    /// PYTHON is an interpreter with torch, transformers and peft.
     #[arg(
         long,
         value_name = "PYTHON",
@@ -109,6 +120,30 @@ pub enum Checkpointing {
 }
 
 impl Args {
+    /// Rank of the adapters.
+    fn r(&self) -> usize {
+        self.r.unwrap_or(16)
+    }
+
+    /// Tokens of a text.
+    fn tokens(&self) -> usize {
+        self.tokens.unwrap_or(256)
+    }
+
+    /// Data type of a language model's weights.
+    fn dtype(&self) -> Dtype {
+        self.dtype.unwrap_or(Dtype::F32)
+    }
+
+    /// Name of the type in which `work` keeps the weights.
+    fn stored(&self, work: Work) -> String {
+        match self.quantize.filter(|_| work.reads("--quantize")) {
+            Some(quantized) => name(quantized),
+            None if work.reads("--dtype") => name(self.dtype()),
+            None => name(Dtype::F32),
+        }
+    }
+
     /// The device for a training step.
     fn training(&self, device: &Device) -> Device {
         let device = device.clone().autodiff();
@@ -180,55 +215,59 @@ pub struct Workload {
 /// Measures the workloads in `args` and prints one line for each.
 ///
 /// # Errors
-/// An unknown workload, method or device; a child process that fails.
+/// A flag that nothing reads, a device that there is not; a child process that fails.
 pub fn bench(args: &Args) -> Result<(), String> {
     if args.child {
-        let line = measure(args, &args.workload[0], &args.method[0])?;
+        let line = measure(args, args.workload[0], args.method[0])?;
         return print(serde_json::to_string(&line).map_err(|e| e.to_string())?);
     }
     if let Some(file) = &args.scaling {
         set_threads(args)?;
         return scaling::scaling(args, file);
     }
+    choice::check(args)?;
+    // Before a process is started for it.
+    crate::cli::device::device(&args.device)?;
     if let Some(python) = &args.compare {
         return compare::compare(args, python);
     }
-    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     for _ in 0..args.rounds {
-        for workload in &args.workload {
+        for work in &args.workload {
             for method in &args.method {
-                let mut child = Command::new(&program);
-                child.args(crate::cli::program::prefix());
-                child.args([
-                    "--child",
-                    "--workload",
-                    workload,
-                    "--method",
-                    method,
-                    "--device",
-                    &args.device,
-                ]);
-                child.args(args.batch.map(|batch| format!("--batch={batch}")));
-                child.args(args.model.as_ref().map(|model| format!("--model={model}")));
-                child.args(args.quantize.as_ref().map(|quantize| format!("--quantize={quantize}")));
-                child.args([
-                    format!("--r={}", args.r),
-                    format!("--tokens={}", args.tokens),
-                    format!("--dtype={}", args.dtype),
-                    format!("--seconds={}", args.seconds),
-                    format!("--warm-up={}", args.warm_up),
-                ]);
-                child.args(args.threads.map(|threads| format!("--threads={threads}")));
-                let checkpointing = args.checkpointing.and_then(|kind| kind.to_possible_value());
-                child.args(checkpointing.map(|kind| format!("--checkpointing={}", kind.get_name())));
-                let status = child.status().map_err(|e| format!("cannot start a child: {e}"))?;
-                if !status.success() {
-                    return Err(format!("{workload} with {method} gave no result"));
-                }
+                print(in_a_child(args, *work, *method)?)?;
             }
         }
     }
     Ok(())
+}
+
+/// The line of one measurement, made in a process of its own.
+fn in_a_child(args: &Args, work: Work, method: Method) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let mut child = Command::new(program);
+    child.args(crate::cli::program::prefix()).arg("--child");
+    child.args([
+        format!("--workload={}", work.name()),
+        format!("--method={}", method.name()),
+        format!("--device={}", args.device),
+        format!("--seconds={}", args.seconds),
+        format!("--warm-up={}", args.warm_up),
+    ]);
+    child.args(args.batch.map(|batch| format!("--batch={batch}")));
+    child.args(args.model.as_ref().map(|model| format!("--model={model}")));
+    child.args(args.quantize.map(|quantized| format!("--quantize={}", name(quantized))));
+    child.args(args.r.map(|r| format!("--r={r}")));
+    child.args(args.tokens.map(|tokens| format!("--tokens={tokens}")));
+    child.args(args.dtype.map(|dtype| format!("--dtype={}", name(dtype))));
+    child.args(args.threads.map(|threads| format!("--threads={threads}")));
+    child.args(args.checkpointing.map(|kind| format!("--checkpointing={}", name(kind))));
+    // Its errors are shown as they are; its line is printed here, where a full disk is told by its name.
+    let done = child.stderr(Stdio::inherit()).output();
+    let done = done.map_err(|e| format!("cannot start a child: {e}"))?;
+    match done.status.success() {
+        true => Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_string()),
+        false => Err(format!("{} with {} gave no result", work.name(), method.name())),
+    }
 }
 
 fn set_threads(args: &Args) -> Result<(), String> {
@@ -237,28 +276,16 @@ fn set_threads(args: &Args) -> Result<(), String> {
     pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))
 }
 
-/// The workload of that name on `device`.
-fn ready(args: &Args, workload: &str, method: &str, device: &Device) -> Result<Workload, String> {
-    match workload.rsplit_once('-') {
-        Some((size @ ("vit-tiny" | "vit-s" | "vit-b"), kind @ ("forward" | "step"))) => {
-            vit::workload(args, &size["vit-".len()..], kind, method, device)
-        }
-        Some((shape @ ("llama-100m" | "lm"), kind @ ("step" | "prefill" | "decode"))) => {
-            lm::workload(args, shape, kind, method, device)
-        }
-        None if workload == "adapter" => adapter::workload(args, method, device),
-        _ => Err(format!(
-            "--workload {workload}: unknown; choose vit-tiny, vit-s or vit-b with -forward or -step, llama-100m or lm \
-             with -step, -prefill or -decode, or adapter"
-        )),
-    }
-}
-
-fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
+fn measure(args: &Args, work: Work, method: Method) -> Result<Line, String> {
+    work.check(method)?;
     set_threads(args)?;
     let device = crate::cli::device::device(&args.device)?;
     device.seed(0);
-    let mut ready = ready(args, workload, method, &device)?;
+    let mut ready = match work {
+        Work::Adapter => adapter::workload(args, method, &device)?,
+        work if work.is_language() => lm::workload(args, work, method, &device)?,
+        work => vit::workload(args, work, method, &device)?,
+    };
     let mut last = None;
     let pass = || {
         last = None;
@@ -270,15 +297,19 @@ fn measure(args: &Args, workload: &str, method: &str) -> Result<Line, String> {
     let (peak_rss_mb, device_mb) = (peak_rss_mb(), device_mb(&device));
     // Passes that failed on the device would look fast.
     if !last.is_some_and(|result| result.is_finite().all().into_scalar::<bool>()) {
-        return Err(format!("{workload} with {method}: what it computed is not finite"));
+        return Err(format!(
+            "{} with {}: what it computed is not finite",
+            work.name(),
+            method.name()
+        ));
     }
     drop(ready.pass);
     Ok(Line {
-        workload: workload.into(),
-        method: method.into(),
+        workload: work.name(),
+        method: method.name(),
         device: args.device.clone(),
         threads: rayon::current_num_threads(),
-        dtype: args.quantize.as_ref().unwrap_or(&args.dtype).clone(),
+        dtype: args.stored(work),
         batch: ready.batch,
         tokens: ready.tokens,
         passes: times.passes,

@@ -135,7 +135,7 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
     let rows = args.batch.unwrap_or(super::BATCH) * TOKENS;
     let x = Tensor::random([rows, WIDTH], Distribution::Normal(0.0, 1.0), &device);
     let all = |config: WegeftConfig| AdapterConfig::new(config).with_target_regex(r"layers\.\d+");
-    let with_sites = |count: usize| all(WegeftConfig::new(args.r)).with_layers_to_transform(0..count);
+    let with_sites = |count: usize| all(WegeftConfig::new(args.r())).with_layers_to_transform(0..count);
     let with_generators = |count: usize| {
         let share = LAYERS / count;
         let groups = (0..count).map(|group| {
@@ -144,7 +144,7 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
                 .collect();
             format!(r"layers\.({})(\.|$)", layers.join("|"))
         });
-        all(WegeftConfig::new(args.r).with_sharing(Sharing::Groups(groups.collect())))
+        all(WegeftConfig::new(args.r()).with_sharing(Sharing::Groups(groups.collect())))
     };
     let variants = |counts: &[usize], config: &dyn Fn(usize) -> AdapterConfig| -> Result<Vec<Variant>, String> {
         counts
@@ -182,7 +182,7 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
     }
     let title = format!(
         "WeGeFT's part of a step: {LAYERS} layers of {WIDTH} x {WIDTH}, {rows} tokens; rank {}, {LAYERS} sites, 1 generator unless varied",
-        args.r
+        args.r()
     );
     let svg = panels(&title, &sweeps.each_ref().map(Sweep::panel))?;
     write_then_rename(file, svg.as_bytes()).map_err(|e| e.to_string())

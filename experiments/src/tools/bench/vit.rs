@@ -5,8 +5,8 @@ use burn::module::{Lora, Module, ParamGroup};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use wegeft::AdapterConfig;
 
+use super::choice::{Method, Work};
 use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
 use crate::train::step::Objective;
@@ -16,50 +16,37 @@ use crate::vision::objective::CrossEntropy;
 /// Size of the head.
 const CLASSES: usize = 10;
 
-fn config(size: &str) -> VitConfig {
-    let (d_model, heads) = match size {
-        "tiny" => (192, 3),
-        "s" => (384, 6),
+fn config(work: Work) -> VitConfig {
+    let (d_model, heads) = match work {
+        Work::VitTinyForward | Work::VitTinyStep => (192, 3),
+        Work::VitSForward | Work::VitSStep => (384, 6),
         _ => (768, 12),
     };
     VitConfig::new(224, 16, d_model, 12, heads).with_num_classes(CLASSES)
 }
 
-/// `size`: tiny, s or b; `kind`: forward or step.
-///
 /// # Errors
-/// An unknown method.
-pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Device) -> Result<Workload, String> {
-    let (config, batch) = (config(size), args.batch.unwrap_or(super::BATCH));
+/// A rank that is too high, a recomputation that Burn's LoRA has not.
+pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Result<Workload, String> {
+    let (config, batch) = (config(work), args.batch.unwrap_or(super::BATCH));
     let pixels = [batch, 3, config.image_size, config.image_size];
     let pixels = Tensor::<4>::random(pixels, Distribution::Normal(0.0, 1.0), device);
     let labels = Tensor::<1, Int>::arange(0..batch as i64, device).remainder_scalar(CLASSES as i64);
     let training = args.training(device);
-    let model = config.init(if kind == "step" { &training } else { device });
-    let adapter = match method {
-        "frozen" => Some(AdapterConfig::linear_probing()),
-        "full" => Some(AdapterConfig::full()),
-        "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(["attn.proj"])),
-        "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(["attn.proj"])),
-        "burn-lora" if args.checkpointing == Some(Checkpointing::Layers) => {
-            return Err("--checkpointing layers: --method burn-lora has balanced only".into());
-        }
-        "burn-lora" => None,
-        _ => {
-            return Err(format!(
-                "--method {method}: unknown; choose frozen, lora, wegeft, full or burn-lora"
-            ));
-        }
-    };
+    let model = config.init(if work.is_step() { &training } else { device });
+    if method == Method::BurnLora && args.checkpointing == Some(Checkpointing::Layers) {
+        return Err("--checkpointing layers: --method burn-lora has balanced only".into());
+    }
+    let adapter = method.config(args.r(), ["attn.proj"]);
     let adapter = adapter.map(|adapter| adapter.with_modules_to_save(["head"]));
-    let products = products(&config, batch, kind == "step", method);
+    let products = products(&config, batch, work.is_step(), method);
     let tokens = config.patches() + 1;
-    let pass = match (adapter, kind) {
-        (Some(adapter), "forward") => {
+    let pass = match (adapter, work.is_step()) {
+        (Some(adapter), false) => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
             Box::new(move || adapted.bind().forward(pixels.clone()).flatten(0, 1)) as Pass
         }
-        (Some(adapter), _) => {
+        (Some(adapter), true) => {
             let adapted = adapter.init(model).map_err(|e| e.to_string())?;
             let batch = Batch {
                 input: Input::Pixels(pixels),
@@ -76,11 +63,11 @@ pub fn workload(args: &Args, size: &str, kind: &str, method: &str, device: &Devi
                 (part.loss, grads)
             })
         }
-        (None, kind) => {
-            let model = burn_lora(model, args.r)?;
-            match kind {
-                "forward" => Box::new(move || model.forward(pixels.clone()).flatten(0, 1)),
-                _ => training_pass(model, move |model| {
+        (None, is_step) => {
+            let model = burn_lora(model, args.r())?;
+            match is_step {
+                false => Box::new(move || model.forward(pixels.clone()).flatten(0, 1)),
+                true => training_pass(model, move |model| {
                     let logits = model.forward(pixels.clone());
                     let loss = CrossEntropyLossConfig::new().init(&logits.device());
                     let loss = loss.forward(logits, labels.clone());
@@ -124,7 +111,7 @@ fn burn_lora(model: Vit, rank: usize) -> Result<Vit, String> {
 
 /// Products of the forward pass and, for a step, of the gradients that the trained part needs. Those of the adapter are
 /// left out: they are small, and the comparison of methods should show them.
-fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<Product> {
+fn products(config: &VitConfig, batch: usize, step: bool, method: Method) -> Vec<Product> {
     let (d, tokens) = (config.d_model, config.patches() + 1);
     let (heads, depth) = (config.heads, config.depth);
     let product = |count, batch, rows, depth, columns| Product {
@@ -152,11 +139,11 @@ fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<P
     products.extend(linear.map(|(d_in, d_out)| product(whole, 1, rows, d_in, d_out)));
     products.extend(last.map(|(rows, d_in, d_out)| product(1, 1, rows, d_in, d_out)));
     products.extend([scores(whole, tokens), mixes(whole, tokens), scores(1, 1), mixes(1, 1)]);
-    if !step || method == "frozen" {
+    if !step || method == Method::Frozen {
         return products;
     }
     // The gradient of the input of each layer after the first trained one.
-    let below_proj = if method == "full" { whole } else { whole - 1 };
+    let below_proj = if method == Method::Full { whole } else { whole - 1 };
     let counts = [below_proj, below_proj, whole, whole];
     products.extend(
         linear
@@ -171,7 +158,7 @@ fn products(config: &VitConfig, batch: usize, step: bool, method: &str) -> Vec<P
         scores(1, 1),
         mixes(3, 1),
     ]);
-    if method == "full" {
+    if method == Method::Full {
         products.push(product(1, 1, pixels, batch * (tokens - 1), d));
         products.extend(linear.map(|(d_in, d_out)| product(whole, 1, d_in, rows, d_out)));
         products.extend(last.map(|(rows, d_in, d_out)| product(1, 1, d_in, rows, d_out)));

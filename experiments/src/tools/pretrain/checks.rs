@@ -5,15 +5,22 @@ use std::path::Path;
 
 use crate::run::files::create_folder;
 
-/// Refuses a flag whose value is 0, and names it.
+/// The most steps of a training.
+pub const MOST_STEPS: usize = 10_000_000;
+/// The most examples of a step.
+pub const MOST_OF_A_STEP: usize = 65_536;
+/// The most examples of a training, whose numbers are held in memory.
+const MOST: usize = 100_000_000;
+
+/// The number of examples of a training.
 ///
 /// # Errors
-/// The first such field or flag.
-pub fn check_positive(flags: &[(&str, usize)]) -> Result<(), String> {
-    match flags.iter().find(|(_, value)| *value == 0) {
-        Some((flag, _)) => Err(format!("--{flag} is 0; it must be at least 1")),
-        None => Ok(()),
-    }
+/// Too many of them.
+pub fn examples(steps: usize, batch_size: usize) -> Result<usize, String> {
+    let count = steps.checked_mul(batch_size).filter(|count| *count <= MOST);
+    count.ok_or_else(|| {
+        format!("--steps {steps} with --batch-size {batch_size} are more than {MOST} examples; lower one of them")
+    })
 }
 
 /// Refuses a learning rate that is not a positive number.
@@ -45,12 +52,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_pretrained_with_is_named() {
-        assert!(check_positive(&[("steps", 1)]).is_ok());
-        assert!(
-            check_positive(&[("steps", 1), ("depth", 0)])
-                .unwrap_err()
-                .contains("--depth is 0")
-        );
+        assert_eq!(examples(300, 128), Ok(38_400));
+        for steps in [MOST_STEPS, usize::MAX] {
+            let message = examples(steps, 128).unwrap_err();
+            assert!(
+                message.contains("--steps") && message.contains("--batch-size 128"),
+                "{message}"
+            );
+        }
         for lr in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(check_learning_rate(lr).unwrap_err().contains("--learning-rate"));
         }

@@ -16,12 +16,12 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
-use crate::cli::output::print;
 use crate::language::data::{Batch, Sequence, Values};
 use crate::language::objective::Response;
 use crate::run::files::write_json;
-use crate::tools::pretrain::checks::{check_learning_rate, check_out, check_positive};
-use crate::tools::pretrain::session::Pretraining;
+use crate::tools::flags::whole;
+use crate::tools::pretrain::checks::{MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
+use crate::tools::pretrain::session::{Pretraining, Shown};
 use crate::train::stream::{Plan, Source};
 use crate::train::trainer::Measured;
 
@@ -41,15 +41,23 @@ pub struct Args {
     )]
     out: PathBuf,
     /// Optimizer steps.
-    #[arg(long, help_heading = "Training", default_value_t = 1200)]
+    #[arg(long, help_heading = "Training", default_value_t = 1200, value_parser = whole(1..=MOST_STEPS))]
     steps: usize,
     /// Rows per step.
-    #[arg(long, help_heading = "Training", default_value_t = 32)]
+    #[arg(long, help_heading = "Training", default_value_t = 32, value_parser = whole(1..=MOST_OF_A_STEP))]
     batch_size: usize,
     /// Tokens per row.
-    #[arg(long, help_heading = "Training", alias = "max-length", default_value_t = 128)]
+    #[arg(
+        long = "max-length",
+        help_heading = "Training",
+        alias = "length",
+        default_value_t = 128,
+        value_parser = whole(1..=POSITIONS)
+    )]
     length: usize,
-    /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
+    /// Peak learning rate.
+    ///
+    /// 5 % of the steps are warm-up; then it decays to 0 as a cosine.
     #[arg(
         long,
         help_heading = "Training",
@@ -59,13 +67,13 @@ pub struct Args {
     )]
     learning_rate: f64,
     /// Vocabulary size, tokens.
-    #[arg(long, help_heading = "Model", default_value_t = 1024)]
+    #[arg(long, help_heading = "Model", default_value_t = 1024, value_parser = whole(BYTES..=1_000_000))]
     vocab_size: usize,
     /// Width of the model.
-    #[arg(long, help_heading = "Model", default_value_t = 128)]
+    #[arg(long, help_heading = "Model", default_value_t = 128, value_parser = whole(1..=8192))]
     d_model: usize,
     /// Layers.
-    #[arg(long, help_heading = "Model", default_value_t = 4)]
+    #[arg(long, help_heading = "Model", default_value_t = 4, value_parser = whole(1..=256))]
     depth: usize,
     /// Seed of text and weights.
     #[arg(long, help_heading = "Run", default_value_t = 42)]
@@ -73,6 +81,10 @@ pub struct Args {
     /// Device: flex, ndarray, vulkan, cuda:1, …; a+b splits the training over both.
     #[arg(long, help_heading = "Run", default_value = crate::cli::device::DEFAULT)]
     device: String,
+    /// What is printed.
+    #[command(flatten)]
+    #[serde(skip)]
+    shown: Shown,
 }
 
 /// Query heads; keys and values have half as many.
@@ -81,16 +93,12 @@ const HEADS: usize = 4;
 /// Minimum size of the vocabulary: one token per byte, and [`END`].
 const BYTES: usize = 257;
 
+/// Maximum tokens of a text that the model is for.
+const POSITIONS: usize = 2048;
+
 impl Args {
-    /// Checks what would otherwise fail only after the training, or panic.
-    fn check(&self) -> Result<(), String> {
-        check_positive(&[
-            ("batch-size", self.batch_size),
-            ("length", self.length),
-            ("depth", self.depth),
-            ("steps", self.steps),
-            ("d-model", self.d_model),
-        ])?;
+    /// Checks what would otherwise fail only after the training, or panic; returns the number of examples.
+    fn check(&self) -> Result<usize, String> {
         if !self.d_model.is_multiple_of(2 * HEADS) {
             return Err(format!(
                 "--d-model {} is no multiple of {}: {HEADS} heads of an even width",
@@ -98,14 +106,10 @@ impl Args {
                 2 * HEADS
             ));
         }
-        if self.vocab_size < BYTES {
-            return Err(format!(
-                "--vocab-size {} is below {BYTES}: a token for each byte, and {END}",
-                self.vocab_size
-            ));
-        }
         check_learning_rate(self.learning_rate)?;
-        check_out(&self.out)
+        let count = examples(self.steps, self.batch_size)?;
+        check_out(&self.out)?;
+        Ok(count)
     }
 }
 
@@ -116,7 +120,8 @@ type Bpe = tokenizers::TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper
 /// # Errors
 /// One sentence: invalid flags, a loss that is not a number, an interruption, a file that cannot be written.
 pub fn pretrain(args: &Args) -> Result<(), String> {
-    args.check()?;
+    args.shown.begin();
+    let count = args.check()?;
     let devices: Vec<Device> = crate::cli::device::devices(&args.device)?
         .into_iter()
         .map(Device::autodiff)
@@ -133,6 +138,14 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         max_grad_norm: 1.0,
         measured: Measured::Tokens,
         seed: args.seed,
+        shown: &args.shown,
+        files: &[
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "pretraining.json",
+        ],
     };
     if pretraining.is_finished()? {
         return Ok(());
@@ -145,7 +158,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         tokenizer: tokenizer.clone(),
         seed: args.seed,
         length: args.length,
-        count: args.steps * args.batch_size,
+        count,
         stream: Arc::default(),
     };
     let none = Rows {
@@ -162,13 +175,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         &trained.last["loss"],
         trained.seconds,
     )?;
-    pretraining.finish(trained.seconds)?;
-    print(format_args!(
-        "{} steps in {:.0} s; written to {}",
-        args.steps,
-        trained.seconds,
-        args.out.display()
-    ))
+    pretraining.finish(trained.seconds)
 }
 
 /// Concatenated documents, cut into rows; all tokens of a row except the first are targets.
@@ -280,7 +287,7 @@ fn config(args: &Args, tokenizer: &Bpe) -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": tokenizer.get_vocab_size(true),
         "hidden_size": args.d_model, "intermediate_size": args.d_model * 11 / 4, "num_hidden_layers": args.depth,
-        "num_attention_heads": HEADS, "num_key_value_heads": HEADS / 2, "max_position_embeddings": 2048,
+        "num_attention_heads": HEADS, "num_key_value_heads": HEADS / 2, "max_position_embeddings": POSITIONS,
         "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true, "hidden_act": "silu",
         "attention_bias": false, "mlp_bias": false, "eos_token_id": 0, "bos_token_id": null, "pad_token_id": 0,
         "torch_dtype": "float16", "initializer_range": 0.02,

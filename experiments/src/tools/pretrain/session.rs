@@ -6,15 +6,18 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use burn::train::Interrupter;
+use clap::Args;
 use serde_json::{Value, json};
-use wegeft::AdapterConfig;
+use wegeft::{AdapterConfig, site};
 
-use crate::cli::output::print;
+use crate::cli::output::{counted, detail, print, set_verbosity, tell};
 use crate::cli::settings::defaults;
 use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
 use crate::run::lock::Lock;
 use crate::run::outcome::RunError;
 use crate::run::strays::remove_strays;
+use crate::tools::flags::whole;
+use crate::tools::pretrain::checks::MOST_STEPS;
 use crate::train::interrupt::stop_on_ctrl_c;
 use crate::train::settings::{Schedule, Training};
 use crate::train::step::Objective;
@@ -52,6 +55,32 @@ pub struct Pretraining<'a> {
     pub measured: Measured,
     /// Seed.
     pub seed: u64,
+    /// What is printed.
+    pub shown: &'a Shown,
+    /// The files of the model, all of which the program writes into `out`.
+    pub files: &'a [&'static str],
+}
+
+/// What a pretraining prints.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Shown {
+    /// Steps between progress lines in metrics.jsonl and, outside a terminal, on standard output.
+    #[arg(long, alias = "logging-steps", default_value_t = ROUND, value_parser = whole(1..=MOST_STEPS))]
+    log_steps: usize,
+    /// Print only results.
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more: the shapes of the model's parameters.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Shown {
+    /// From now on, prints that much.
+    pub fn begin(&self) {
+        set_verbosity(self.quiet, self.verbose);
+    }
 }
 
 /// Results of a pretraining.
@@ -73,15 +102,20 @@ impl Pretraining<'_> {
         let known: Option<Value> = read_json(&self.out.join(FLAGS), "remove it")?;
         let trained: Option<Value> = read_json(&self.out.join(TRAINED), "remove it")?;
         let same = known.is_some_and(|known| without_place(known) == without_place(self.flags.clone()));
-        let Some(trained) = trained.filter(|_| same && self.out.join("model.safetensors").is_file()) else {
+        let Some(trained) = trained.filter(|_| same) else {
             return Ok(false);
         };
+        if let Some(missing) = self.files.iter().find(|file| !self.out.join(file).is_file()) {
+            let out = self.out.display();
+            tell(format_args!("{out} has no {missing}, so its model is trained again"));
+            return Ok(false);
+        }
         // A process that ended between the two left them.
         self.clean()?;
         let (seconds, out) = (trained["seconds"].as_f64().unwrap_or_default(), self.out.display());
-        let steps = self.steps;
         print(format_args!(
-            "{out} has the model of these {steps} steps, trained in {seconds:.0} s; remove {} to train it again",
+            "{out} has the model of {}, trained in {seconds:.0} s; remove {} to train it again",
+            counted(self.steps, "step"),
             self.out.join(FLAGS).display()
         ))?;
         Ok(true)
@@ -149,17 +183,23 @@ impl Pretraining<'_> {
             mean_of_batch_means: false,
             measured: self.measured,
             folder: &folder,
-            label: "pretraining".into(),
+            label: format!("pretraining, {}", counted(self.steps, "step")),
             place: "pretraining".into(),
-            log_steps: ROUND,
+            log_steps: self.shown.log_steps,
             interrupter: &interrupter,
         };
+        for param in site::params(&model) {
+            detail(format_args!("  {}: {:?}", param.path, param.shape));
+        }
         let adapted = AdapterConfig::full().init(model).map_err(|e| e.to_string())?;
         let valid = Arc::new(Ordered::new(none, self.batch_size, &devices[0].clone().inner()));
         let trained = session
             .train(adapted, objective, train, valid, devices)
             .map_err(|error| match error {
-                RunError::Diverged(message) => format!("{message}; lower --learning-rate, nothing was written"),
+                RunError::Diverged(message) => {
+                    let advice = message.replacen("lower learning_rate", "lower --learning-rate", 1);
+                    format!("{advice}; no model was written")
+                }
                 error => error.to_string(),
             })?;
         let lines = read_lines::<Value>(&folder.join("metrics.jsonl"))?;
@@ -171,7 +211,7 @@ impl Pretraining<'_> {
         })
     }
 
-    /// Records that the model is written, and removes the files that only an unfinished training needs.
+    /// Records that the model is written, removes the files that only an unfinished training needs, and says so.
     ///
     /// # Errors
     /// A file that cannot be written, a folder that cannot be removed.
@@ -180,7 +220,9 @@ impl Pretraining<'_> {
             &self.out.join(TRAINED),
             &json!({ "steps": self.steps, "seconds": seconds }),
         )?;
-        self.clean()
+        self.clean()?;
+        let (steps, out) = (counted(self.steps, "step"), self.out.display());
+        print(format_args!("{steps} in {seconds:.0} s; written to {out}"))
     }
 
     fn clean(&self) -> Result<(), String> {
@@ -188,10 +230,71 @@ impl Pretraining<'_> {
     }
 }
 
-/// Flags without the folder that they name.
+/// Flags without where the training runs: one that was cut goes on in a folder that was moved and on another device.
 fn without_place(mut flags: Value) -> Value {
     if let Some(flags) = flags.as_object_mut() {
         flags.remove("out");
+        flags.remove("device");
     }
     flags
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        shown: Shown,
+    }
+
+    fn shown(args: &[&str]) -> Shown {
+        let matches = Only::command().get_matches_from([&["pretrain"], args].concat());
+        Only::from_arg_matches(&matches).unwrap().shown
+    }
+
+    fn pretraining<'a>(out: &'a Path, shown: &'a Shown) -> Pretraining<'a> {
+        Pretraining {
+            out,
+            flags: json!({ "steps": 3, "out": out, "device": "flex" }),
+            steps: 3,
+            batch_size: 1,
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            beta_2: 0.9,
+            max_grad_norm: 0.0,
+            measured: Measured::Images,
+            seed: 1,
+            shown,
+            files: &["config.json", "model.safetensors"],
+        }
+    }
+
+    #[test]
+    fn a_training_is_finished_once_all_files_of_its_model_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let shown = shown(&["--quiet", "--logging-steps", "7"]);
+        assert_eq!(shown.log_steps, 7);
+        let mut training = pretraining(folder.path(), &shown);
+        assert!(!training.is_finished().unwrap());
+        create_folder(&folder.path().join("training")).unwrap();
+        write_json(&folder.path().join(FLAGS), &training.flags).unwrap();
+        for file in training.files {
+            assert!(!training.is_finished().unwrap(), "without {file}");
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        training.finish(1.0).unwrap();
+        assert!(training.is_finished().unwrap());
+        // The same on another device, but not with other flags.
+        training.flags["device"] = json!("cuda");
+        assert!(training.is_finished().unwrap());
+        std::fs::remove_file(folder.path().join("config.json")).unwrap();
+        assert!(!training.is_finished().unwrap());
+        std::fs::write(folder.path().join("config.json"), "").unwrap();
+        training.flags["steps"] = json!(4);
+        assert!(!training.is_finished().unwrap());
+    }
 }

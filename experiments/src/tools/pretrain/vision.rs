@@ -14,11 +14,11 @@ use serde::Serialize;
 use serde_json::json;
 use wegeft::storage::{collect, write_tensors};
 
-use crate::cli::output::print;
 use crate::run::files::write_json;
-use crate::tools::pretrain::checks::{check_learning_rate, check_out, check_positive};
+use crate::tools::flags::whole;
+use crate::tools::pretrain::checks::{MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
 use crate::tools::pretrain::formulas::{Formula, categories, render};
-use crate::tools::pretrain::session::Pretraining;
+use crate::tools::pretrain::session::{Pretraining, Shown};
 use crate::train::stream::{Plan, Source};
 use crate::train::trainer::Measured;
 use crate::vision::data::{Batch, Values};
@@ -32,12 +32,14 @@ pub struct Args {
     #[arg(long, help_heading = "Output", alias = "output-dir", default_value = "runs/pretrain")]
     out: PathBuf,
     /// Optimizer steps.
-    #[arg(long, help_heading = "Training", default_value_t = 1500)]
+    #[arg(long, help_heading = "Training", default_value_t = 1500, value_parser = whole(1..=MOST_STEPS))]
     steps: usize,
     /// Images per step.
-    #[arg(long, help_heading = "Training", default_value_t = 128)]
+    #[arg(long, help_heading = "Training", default_value_t = 128, value_parser = whole(1..=MOST_OF_A_STEP))]
     batch_size: usize,
-    /// Peak learning rate; 5 % warm-up, then cosine decay to 0.
+    /// Peak learning rate.
+    ///
+    /// 5 % of the steps are warm-up; then it decays to 0 as a cosine.
     #[arg(
         long,
         help_heading = "Training",
@@ -47,13 +49,13 @@ pub struct Args {
     )]
     learning_rate: f64,
     /// Categories.
-    #[arg(long, help_heading = "Model", default_value_t = 120)]
+    #[arg(long, help_heading = "Model", default_value_t = 120, value_parser = whole(2..=100_000))]
     classes: usize,
     /// Width of the model.
-    #[arg(long, help_heading = "Model", default_value_t = 128)]
+    #[arg(long, help_heading = "Model", default_value_t = 128, value_parser = whole(1..=8192))]
     d_model: usize,
     /// Blocks.
-    #[arg(long, help_heading = "Model", default_value_t = 4)]
+    #[arg(long, help_heading = "Model", default_value_t = 4, value_parser = whole(1..=256))]
     depth: usize,
     /// Seed of categories, weights and images.
     #[arg(long, help_heading = "Run", default_value_t = 42)]
@@ -61,21 +63,18 @@ pub struct Args {
     /// Device: flex, ndarray, vulkan, cuda:1, …; a+b splits the training over both.
     #[arg(long, help_heading = "Run", default_value = crate::cli::device::DEFAULT)]
     device: String,
+    /// What is printed.
+    #[command(flatten)]
+    #[serde(skip)]
+    shown: Shown,
 }
 
 /// Attention heads of the model.
 const HEADS: usize = 4;
 
 impl Args {
-    /// Checks what would otherwise fail only after the training, or panic.
-    fn check(&self) -> Result<(), String> {
-        check_positive(&[
-            ("classes", self.classes),
-            ("batch-size", self.batch_size),
-            ("depth", self.depth),
-            ("steps", self.steps),
-            ("d-model", self.d_model),
-        ])?;
+    /// Checks what would otherwise fail only after the training, or panic; returns the number of examples.
+    fn check(&self) -> Result<usize, String> {
         if !self.d_model.is_multiple_of(HEADS) {
             return Err(format!(
                 "--d-model {} is no multiple of {HEADS}, the number of heads",
@@ -83,7 +82,9 @@ impl Args {
             ));
         }
         check_learning_rate(self.learning_rate)?;
-        check_out(&self.out)
+        let count = examples(self.steps, self.batch_size)?;
+        check_out(&self.out)?;
+        Ok(count)
     }
 }
 
@@ -95,7 +96,8 @@ const SIZE: usize = 32;
 /// # Errors
 /// One sentence: invalid flags, a loss that is not a number, an interruption, a file that cannot be written.
 pub fn pretrain(args: &Args) -> Result<(), String> {
-    args.check()?;
+    args.shown.begin();
+    let count = args.check()?;
     let devices: Vec<Device> = crate::cli::device::devices(&args.device)?
         .into_iter()
         .map(Device::autodiff)
@@ -112,6 +114,8 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         max_grad_norm: 0.0,
         measured: Measured::Images,
         seed: args.seed,
+        shown: &args.shown,
+        files: &["config.json", "model.safetensors"],
     };
     if pretraining.is_finished()? {
         return Ok(());
@@ -122,7 +126,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
     let formulas = Formulas {
         categories: Arc::new(categories(args.classes, args.seed)),
         seed: args.seed,
-        count: args.steps * args.batch_size,
+        count,
     };
     let none = Formulas {
         count: 0,
@@ -139,7 +143,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         .flat_map(|stored| &stored.values)
         .any(|value| !value.is_finite())
     {
-        return Err("the weights are NaN or infinite; lower --learning-rate, nothing was written".into());
+        return Err("the weights are NaN or infinite; lower --learning-rate; no model was written".into());
     }
     write_tensors(&args.out.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
     let seconds = trained.seconds;
@@ -152,9 +156,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         },
     });
     write_json(&args.out.join("config.json"), &description)?;
-    pretraining.finish(seconds)?;
-    let (steps, out) = (args.steps, args.out.display());
-    print(format_args!("{steps} steps in {seconds:.0} s; written to {out}"))
+    pretraining.finish(seconds)
 }
 
 /// Images that are rendered on the fly, each used once.

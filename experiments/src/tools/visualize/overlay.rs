@@ -32,6 +32,26 @@ pub fn overlay(map: &[f32], image: &RgbImage) -> RgbImage {
     RgbImage::from_raw(image.width(), image.height(), bytes).unwrap_or_default()
 }
 
+/// The most pixels of a sheet: 0.8 GB.
+const MOST: u64 = 1 << 28;
+
+/// Refuses sheets that would fill the memory: of `columns` clusters and `rows` blocks, with tiles of `tile` pixels.
+///
+/// # Errors
+/// Too many pixels.
+pub fn check_sheet(columns: usize, rows: usize, tile: u32) -> Result<(), String> {
+    let step = u64::from(tile + GAP);
+    let tiles = (columns as u64 + 1).saturating_mul(rows as u64);
+    let most = (MOST / tiles.max(1)).isqrt().saturating_sub(u64::from(GAP));
+    match tiles.saturating_mul(step * step) <= MOST {
+        true => Ok(()),
+        false => Err(format!(
+            "--tile {tile}: a sheet of {} x {rows} tiles would have more than {MOST} pixels; choose 1 to {most}",
+            columns + 1
+        )),
+    }
+}
+
 /// A contact sheet: the input image, then one row of `overlays` per block, each tile `tile` pixels wide.
 pub fn sheet(image: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
@@ -58,4 +78,20 @@ pub fn sheet(image: &RgbImage, rows: &[Vec<RgbImage>], tile: u32) -> RgbImage {
         }
     }
     sheet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sheet_that_would_fill_the_memory_is_refused() {
+        assert!(check_sheet(16, 12, 64).is_ok());
+        let message = check_sheet(1024, 24, 4096).unwrap_err();
+        assert!(
+            message.contains("--tile 4096") && message.ends_with("choose 1 to 102"),
+            "{message}"
+        );
+        assert!(check_sheet(1024, 24, 102).is_ok() && check_sheet(1024, 24, 103).is_err());
+    }
 }

@@ -17,8 +17,9 @@ use crate::cli::output::{counted, print};
 use crate::cli::shipped;
 use crate::run::files::{create_folder, replace};
 use crate::suites::vtab::Source;
+use crate::tools::flags::{whole, within};
 use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
-use crate::tools::visualize::overlay::{overlay, sheet};
+use crate::tools::visualize::overlay::{check_sheet, overlay, sheet};
 use crate::vision::data::{normalised, rounded};
 use crate::vision::description::Description;
 use crate::vision::load::load_adapted;
@@ -26,10 +27,11 @@ use crate::vision::settings::Data;
 use crate::vision::steps::steps;
 use crate::vision::tasks::Tasks;
 
-/// Shows where in an image each cluster of a trained WeGeFT adapter responds: the columns of W·phi are compared with
-/// the output of attention's projection, block by block, before and after the residual is added.
+/// Show where in an image each cluster of a trained WeGeFT adapter responds
 ///
-/// Writes, for each image, a folder with one contact sheet per variant and one image per block, cluster and variant.
+/// The columns of W·phi are compared with the output of attention's projection, block by block, before and after the
+/// residual is added. Writes, for each image, a folder with one contact sheet per variant and one image per block,
+/// cluster and variant.
 #[derive(Debug, Parser)]
 pub struct Args {
     /// Images (.jpg, .png).
@@ -38,8 +40,10 @@ pub struct Args {
     /// Adapter folder, as `vtab` writes it.
     #[arg(long)]
     pub adapter: PathBuf,
-    /// Take the images from this task's test list: the first ones that the adapted model classifies correctly.
-    #[arg(long, conflicts_with = "images")]
+    /// Take the images from this task's test list.
+    ///
+    /// The first ones that the adapted model classifies correctly.
+    #[arg(long, alias = "sets", conflicts_with = "images")]
     pub task: Option<String>,
     /// Folder of task folders [default: the shipped sample].
     #[arg(long, requires = "task")]
@@ -48,7 +52,7 @@ pub struct Args {
     #[arg(long, requires = "task")]
     pub class: Option<String>,
     /// Images to take from the task.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, requires = "task", value_parser = whole(1..=1_000_000))]
     pub count: usize,
     /// Backbone: a folder, .safetensors file or hub name [default: the adapter's].
     #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
@@ -60,7 +64,7 @@ pub struct Args {
     #[arg(long)]
     pub sheets_only: bool,
     /// Width of an image on a contact sheet, pixels.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = within("a whole number", 1..=4096))]
     pub tile: u32,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
@@ -75,9 +79,6 @@ type Pixels = Vec<f32>;
 /// # Errors
 /// One sentence: weights, adapter or images that cannot be read or do not fit.
 pub fn visualize(args: &Args) -> Result<(), String> {
-    if args.tile == 0 || args.count == 0 {
-        return Err("--tile and --count must be at least 1".into());
-    }
     let device = crate::cli::device::device(&args.device)?;
     let description = Description::read(&args.adapter)?;
     let name = args.backbone.as_ref();
@@ -92,6 +93,12 @@ pub fn visualize(args: &Args) -> Result<(), String> {
     let steps = backbone.preprocessing.as_ref().map(steps);
     let adapted = load_adapted(&backbone, &args.adapter, &device)?;
     let clusters = clusters(&adapted)?;
+    let columns = clusters
+        .iter()
+        .map(|(_, clusters)| clusters.dims()[0])
+        .max()
+        .unwrap_or(0);
+    check_sheet(columns, clusters.len(), args.tile)?;
     let images = match &args.task {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
         None => of_files(&args.images, (size, resize, steps))?,
