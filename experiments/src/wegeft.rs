@@ -280,9 +280,9 @@ mod tests {
         assert!(!page.contains("EXTRA") && !page.contains("adapter inspect"), "{page}");
     }
 
-    /// The first lines are all that `-h` shows of a flag.
+    /// `-h` shows no more of a flag than its first paragraph.
     #[test]
-    fn the_short_help_is_shorter_than_the_long_one() {
+    fn the_first_paragraph_about_a_flag_of_a_tool_is_short() {
         let mut all = whole().version("0");
         all.build();
         let tools: Vec<&str> = TOOLS.iter().map(|tool| tool.name).collect();

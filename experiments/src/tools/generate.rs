@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_enum, conflicts_with_all = ["chat", "input_ids"])]
     pub template: Option<Form>,
     /// System message before the user message.
-    #[arg(long, requires = "chat")]
+    #[arg(long, requires = "chat", conflicts_with = "input_ids")]
     pub system: Option<String>,
     /// Adapter folder; the adapter is bound, not merged.
     #[arg(long)]
@@ -65,7 +65,14 @@ pub struct Args {
     ///
     /// `input_ids` and `logits` (tokens by vocabulary) of the prompt; for several prompts, `input_ids.0`, `logits.0` and
     /// so on.
-    #[arg(long)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "max_new_tokens", "sample", "temperature", "top_k", "top_p", "seed", "num_beams", "length_penalty",
+            "repetition_penalty", "no_repeat_ngram_size", "stop", "batch_size", "json"
+        ]
+    )]
     pub logits: Option<PathBuf>,
     /// Maximum tokens after the prompt.
     #[arg(long, default_value_t = 64, value_parser = whole(1..=MOST_NEW_TOKENS))]
@@ -115,7 +122,7 @@ pub struct Args {
 }
 
 /// The most tokens that a flag may ask for: room for all of them is made at the start.
-pub(crate) const MOST_NEW_TOKENS: usize = 1_000_000;
+pub(crate) const MOST_NEW_TOKENS: usize = 131_072;
 
 impl Args {
     fn is_chat(&self) -> bool {
@@ -142,6 +149,11 @@ impl Args {
         }
         if self.num_beams == 1 && self.length_penalty.is_some() {
             lines.push(unread("--length-penalty", "it needs --num-beams above 1"));
+        }
+        // Messages in a file have a system message whatever the template is.
+        let plain = self.template.is_some_and(|template| template != Form::Chat) && self.prompts.is_none();
+        if plain && self.system.is_some() {
+            lines.push(unread("--system", "only --template chat has a system message"));
         }
         lines
     }

@@ -122,13 +122,24 @@ pub const BENCH: Tool = Tool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::TOOLS;
 
     fn parsed(line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let tool = TOOLS.iter().find(|tool| tool.name == words[0]).unwrap();
-        let matches = tool.command().try_get_matches_from(words);
-        matches.map(drop).map_err(|e| e.to_string())
+        let matches = tool.command().try_get_matches_from(&words).map_err(|e| e.to_string())?;
+        match words[0] {
+            "predict" => super::parsed::<predict::Args>(&matches).map(drop),
+            "generate" => super::parsed::<generate::Args>(&matches).map(drop),
+            "chat" => super::parsed::<chat::Args>(&matches).map(drop),
+            "adapter" => super::parsed::<adapter::Args>(&matches).map(drop),
+            "visualize" => super::parsed::<visualize::program::Args>(&matches).map(drop),
+            "prepare" => super::parsed::<prepare::Args>(&matches).map(drop),
+            "pretrain" => super::parsed::<pretrain::vision::Args>(&matches).map(drop),
+            "pretrain-lm" => super::parsed::<pretrain::language::Args>(&matches).map(drop),
+            name => panic!("{name} has no line here"),
+        }
     }
 
     #[test]
@@ -143,6 +154,7 @@ mod tests {
             "pretrain --logging-steps 5 -q",
             "pretrain-lm --max-length 8 -v",
             "pretrain-lm --length 8 --log-steps 5",
+            "chat --template plain --top-k 0 --seed 1",
             "generate --template chat --quantize int4 --dtype f16",
             "adapter convert a --out b --sharing site --side output",
         ] {
@@ -154,7 +166,9 @@ mod tests {
     fn values_out_of_range_and_flags_without_effect_are_refused_by_name() {
         const HUGE: &str = "18446744073709551615";
         for (line, flag) in [
-            ("visualize a --adapter b --count 3", "--task"),
+            ("visualize a --adapter b --count 3", "--count"),
+            ("visualize a --adapter b --data c", "--data"),
+            ("visualize a --adapter b --class c", "--class"),
             ("visualize a --adapter b --tile 4294967295", "--tile"),
             ("visualize --task a --adapter b --count 0", "--count"),
             ("predict a --top-k 0", "--top-k"),
@@ -174,6 +188,8 @@ mod tests {
             ("generate --num-beams 2 --length-penalty nan", "--length-penalty"),
             ("generate --top-k HUGE", "--top-k"),
             ("generate --no-repeat-ngram-size HUGE", "--no-repeat-ngram-size"),
+            ("generate --logits a --stop b", "--stop"),
+            ("generate --input-ids a --system b", "--system"),
             ("generate --template vicuna", "--template"),
             ("chat --max-new-tokens 0", "--max-new-tokens"),
             ("adapter convert a --out b --sharing none", "--sharing"),

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use wegeft::AdapterConfig;
 
-use super::Args;
+use super::{Args, Checkpointing};
 
 /// Workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -166,10 +166,7 @@ pub fn check(args: &Args) -> Result<(), String> {
     for work in &args.workload {
         args.method.iter().try_for_each(|method| work.check(*method))?;
         if work.is_of_model() && args.model.is_none() {
-            return Err(format!(
-                "--workload {}: give the model's folder as --model",
-                work.name()
-            ));
+            return Err(format!("--workload {}: give the model as --model", work.name()));
         }
     }
     for (flag, given) in [
@@ -185,6 +182,9 @@ pub fn check(args: &Args) -> Result<(), String> {
                 "{flag} has no effect on --workload; it is for {readers}; leave it out"
             ));
         }
+    }
+    if args.checkpointing == Some(Checkpointing::Layers) && args.method.contains(&Method::BurnLora) {
+        return Err("--checkpointing layers: --method burn-lora has balanced only".into());
     }
     match args.r.is_some() && !args.method.iter().any(|method| method.has_rank()) {
         true => Err(format!(
@@ -225,6 +225,10 @@ mod tests {
                 ["--method frozen", "lora, wegeft and full"],
             ),
             ("--workload adapter --method burn-lora", ["burn-lora", "adapter has"]),
+            (
+                "--workload vit-s-step --method burn-lora --checkpointing",
+                ["layers", "burn-lora"],
+            ),
             ("--workload vit-xxl-step", ["vit-xxl-step", "vit-b-step"]),
             ("--method dora", ["dora", "wegeft"]),
             ("--batch 0", ["--batch", "from 1 to"]),

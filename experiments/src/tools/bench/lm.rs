@@ -1,10 +1,9 @@
 //! Language models on random tokens: a training step, prefill, decoding of one token.
 
-use std::path::Path;
-
 use backbones::lm::config::LayerKind;
 use backbones::lm::rope::RopeConfig;
 use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, load_lm};
+use backbones::resolve_lm;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::AdamWConfig;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
@@ -32,7 +31,7 @@ fn llama_100m() -> DecoderConfig {
 }
 
 /// # Errors
-/// A rank that is too high; a model that cannot be read.
+/// A rank that is too high; a model that cannot be read, more tokens than it has positions for.
 pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Result<Workload, String> {
     let training = work.is_step();
     let on = if training {
@@ -47,6 +46,12 @@ pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Res
     };
     let config = model.config().clone();
     let (batch, tokens) = (args.batch.unwrap_or(if training { 4 } else { 1 }), args.tokens());
+    if config.learned_positions && tokens > config.max_positions {
+        let most = config.max_positions;
+        return Err(format!(
+            "--tokens {tokens}: this model has positions for {most} tokens; choose 1 to {most}"
+        ));
+    }
     let weight_bytes = bytes(&model);
     let adapted = adapter.map(|adapter| adapter.init(model.clone()).map_err(|e| e.to_string()));
     let pass = match adapted.transpose()? {
@@ -72,12 +77,13 @@ pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Res
 fn model(args: &Args, work: Work, device: &Device) -> Result<Decoder, String> {
     let precision = Precision::from(args.dtype());
     match &args.model {
-        Some(folder) if work.is_of_model() => {
+        Some(name) if work.is_of_model() => {
+            let folder = resolve_lm(name).map_err(|e| e.to_string())?;
             let options = LoadOptions {
                 precision,
                 quantize: args.quantize.map(Into::into),
             };
-            let loaded = load_lm(Path::new(folder), &options, device).map_err(|e| e.to_string())?;
+            let loaded = load_lm(&folder, &options, device).map_err(|e| e.to_string())?;
             Ok(loaded.model)
         }
         _ => Ok(llama_100m().init(device).map(&mut Stored(precision.dtype()))),

@@ -52,7 +52,7 @@ pub struct Args {
     /// Tokens of a text; for -decode, tokens that were read before [default: 256].
     #[arg(long, alias = "max-length", value_parser = whole(1..=131_072))]
     pub tokens: Option<usize>,
-    /// Folder of a language model in Hugging Face's layout, for the workloads lm-….
+    /// Language model for the workloads lm-…: a folder in Hugging Face's layout, or a hub name.
     #[arg(long, alias = "backbone")]
     pub model: Option<String>,
     /// Data type of a language model's weights [default: f32].

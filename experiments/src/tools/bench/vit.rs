@@ -26,7 +26,7 @@ fn config(work: Work) -> VitConfig {
 }
 
 /// # Errors
-/// A rank that is too high, a recomputation that Burn's LoRA has not.
+/// A rank that is too high.
 pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Result<Workload, String> {
     let (config, batch) = (config(work), args.batch.unwrap_or(super::BATCH));
     let pixels = [batch, 3, config.image_size, config.image_size];
@@ -34,9 +34,6 @@ pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Res
     let labels = Tensor::<1, Int>::arange(0..batch as i64, device).remainder_scalar(CLASSES as i64);
     let training = args.training(device);
     let model = config.init(if work.is_step() { &training } else { device });
-    if method == Method::BurnLora && args.checkpointing == Some(Checkpointing::Layers) {
-        return Err("--checkpointing layers: --method burn-lora has balanced only".into());
-    }
     let adapter = method.config(args.r(), ["attn.proj"]);
     let adapter = adapter.map(|adapter| adapter.with_modules_to_save(["head"]));
     let products = products(&config, batch, work.is_step(), method);

@@ -46,13 +46,13 @@ pub struct Args {
     #[arg(long, alias = "sets", conflicts_with = "images")]
     pub task: Option<String>,
     /// Folder of task folders [default: the shipped sample].
-    #[arg(long, requires = "task")]
+    #[arg(long, requires = "task", conflicts_with = "images")]
     pub data: Option<PathBuf>,
     /// Use only images of this class, given by name or number.
-    #[arg(long, requires = "task")]
+    #[arg(long, requires = "task", conflicts_with = "images")]
     pub class: Option<String>,
     /// Images to take from the task.
-    #[arg(long, default_value_t = 4, requires = "task", value_parser = whole(1..=1_000_000))]
+    #[arg(long, default_value_t = 4, conflicts_with = "images", value_parser = whole(1..=1_000_000))]
     pub count: usize,
     /// Backbone: a folder, .safetensors file or hub name [default: the adapter's].
     #[arg(long = "model", alias = "backbone", value_name = "MODEL")]
@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long)]
     pub sheets_only: bool,
     /// Width of an image on a contact sheet, pixels.
-    #[arg(long, default_value_t = 64, value_parser = within("a whole number", 1..=4096))]
+    #[arg(long, default_value_t = 64, value_parser = within("a whole number", 1..=4096_u32))]
     pub tile: u32,
     /// Device: flex, ndarray, vulkan, cuda:1, …
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
