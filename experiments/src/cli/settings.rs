@@ -79,6 +79,19 @@ const TABLES: &str = "methods";
 /// Fields of a preset that a flag of another name stands in place of: (field, flag).
 const IN_PLACE: &[(&str, &str)] = &[("devices", "device")];
 
+/// Flags of a run that are no settings, and so no fields of a file.
+pub const FLAGS_ALONE: [&str; 9] = [
+    "config",
+    "list_presets",
+    "resume",
+    "out",
+    "jobs",
+    "dry_run",
+    "log_steps",
+    "quiet",
+    "verbose",
+];
+
 /// Name of the layer with a program's settings for its sample, which are defaults too.
 pub const SAMPLE: &str = "the sample's settings";
 
@@ -256,7 +269,7 @@ impl<'a> Flags<'a> {
     }
 
     fn unknown(&self, key: &str) -> String {
-        if self.matches.try_contains_id(key).is_ok() {
+        if FLAGS_ALONE.contains(&key) {
             let flag = key.replace('_', "-");
             return format!("'{key}' is no field of a file; give --{flag} on the command line");
         }

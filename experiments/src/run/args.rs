@@ -121,3 +121,19 @@ impl Execution {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+
+    use super::*;
+    use crate::cli::settings::FLAGS_ALONE;
+
+    #[test]
+    fn no_flag_of_a_run_is_taken_for_a_setting() {
+        let command = RunArgs::augment_args(Command::new(""));
+        let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        let names: Vec<&str> = shown.map(|arg| arg.get_id().as_str()).collect();
+        assert_eq!(names, FLAGS_ALONE);
+    }
+}

@@ -77,6 +77,15 @@ pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::
             lines.push(unread(flag, &format!("it needs --{switch}")));
         }
     }
+    if given("max_image_pixels") && !settings.contains_key("data") {
+        lines.push(unread("max_image_pixels", "the sample's images are small"));
+    }
+    if given("gradient_checkpointing") && !methods.is_empty() && methods.iter().all(|method| *method == "linear") {
+        lines.push(unread(
+            "gradient_checkpointing",
+            "linear probing trains no layer below the head",
+        ));
+    }
     if given("warmup_ratio") && settings.get("lr_scheduler").and_then(toml::Value::as_str) == Some("paper") {
         lines.push(unread("warmup_ratio", "the schedule 'paper' has its own warm-up"));
     }
@@ -111,6 +120,7 @@ mod tests {
             "sweep_lr",
             "warmup_ratio",
             "randaugment_magnitude",
+            "max_image_pixels",
         ];
         let said = found(settings, &all, "[methods.dora]\nr = 4");
         let named = [
@@ -118,6 +128,7 @@ mod tests {
             "--weight-dropout",
             "--set dora",
             "--sweep-lr",
+            "--max-image-pixels",
             "--randaugment-m",
             "--warmup-ratio",
         ];
@@ -125,7 +136,7 @@ mod tests {
         for name in named {
             assert!(said.iter().any(|line| line.starts_with(name)), "{name}: {said:?}");
         }
-        let read = "method = ['lora', 'wegeft']\nsweep = true\nlr_scheduler = 'linear'\nrandaugment = 2";
+        let read = "data = 'd'\nmethod = ['lora', 'wegeft']\nsweep = true\nlr_scheduler = 'linear'\nrandaugment = 2";
         assert!(found(read, &all, "[methods.lora]\nr = 4").is_empty());
         assert_eq!(found("method = ['linear']", &["target_modules"], "").len(), 1);
         let existing = "method = ['linear']\nadapter = 'a'\nsweep = true";

@@ -182,10 +182,8 @@ impl Session<'_> {
                 (done, rounds),
                 (&checkpoints, metrics, &watch, &clock, &tensors),
             )?;
-            let reached = match watch.get().evaluations.last() {
-                Some((last, _)) if watch.is_over() => *last,
-                _ => rounds,
-            };
+            let last = watch.get().evaluations.last().map(|(round, _)| *round);
+            let reached = last.filter(|_| watch.is_over()).unwrap_or(rounds);
             let after = |rounds: usize| (rounds * self.plan.steps_per_round(self.count)).min(steps);
             steps_taken = after(reached).saturating_sub(after(done));
         }

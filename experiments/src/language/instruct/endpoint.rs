@@ -2,10 +2,10 @@
 //! connection.
 
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use burn::train::Interrupter;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::Agent;
 
@@ -32,20 +32,32 @@ pub struct Access {
 /// Environment variables for the key; the first one that is set is used.
 pub const KEYS: [&str; 2] = ["JUDGE_API_KEY", "OPENAI_API_KEY"];
 
-/// Tokens that a judge wrote and read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Tokens that a judge read and wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Read.
-    pub prompt: u64,
+    pub prompt_tokens: u64,
     /// Written.
-    pub completion: u64,
+    pub completion_tokens: u64,
 }
+
+impl Usage {
+    /// The sum with `other`.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
+        }
+    }
+}
+
+/// An answer, and the tokens that it took.
+pub type Said = (String, Option<Usage>);
 
 /// A judge.
 pub struct Endpoint {
     agent: Agent,
     access: Access,
-    used: Mutex<Usage>,
 }
 
 /// Longest pause between two tries, seconds.
@@ -124,7 +136,6 @@ impl Endpoint {
         Ok(Self {
             agent: Agent::new_with_config(config),
             access,
-            used: Mutex::default(),
         })
     }
 
@@ -133,16 +144,11 @@ impl Endpoint {
         &self.access.model
     }
 
-    /// Tokens used so far.
-    pub fn used(&self) -> Usage {
-        *self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The judge's answer to `question`.
+    /// The judge's answer to `question`, and the tokens that it took if the judge says so.
     ///
     /// # Errors
     /// The last failure, after all tries.
-    pub fn ask(&self, system: &str, question: &str, interrupter: &Interrupter) -> Result<String, String> {
+    pub fn ask(&self, system: &str, question: &str, interrupter: &Interrupter) -> Result<Said, String> {
         let body = json!({
             "model": self.access.model,
             "messages": [{ "role": "system", "content": system }, { "role": "user", "content": question }],
@@ -154,7 +160,7 @@ impl Endpoint {
         let mut tries = 0;
         loop {
             let (why, after) = match self.once(&body) {
-                Ok(text) => return Ok(text),
+                Ok(said) => return Ok(said),
                 Err(Failure::Never(why)) => return Err(format!("the judge at {} {why}", self.access.url)),
                 Err(Failure::Again(why, after)) => (why, after),
             };
@@ -178,7 +184,7 @@ impl Endpoint {
         }
     }
 
-    fn once(&self, body: &str) -> Result<String, Failure> {
+    fn once(&self, body: &str) -> Result<Said, Failure> {
         let url = format!("{}/chat/completions", self.access.url.trim_end_matches('/'));
         let mut request = self.agent.post(&url).header("Content-Type", "application/json");
         if let Some(key) = &self.access.key {
@@ -213,11 +219,7 @@ impl Endpoint {
             serde_json::from_str(&text).map_err(|_| again("answered with something that is no JSON".into()))?;
         let said = answer["choices"][0]["message"]["content"].as_str();
         let said = said.ok_or_else(|| again("answered without choices[0].message.content".into()))?;
-        let count = |name: &str| answer["usage"][name].as_u64().unwrap_or(0);
-        let mut used = self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        used.prompt = used.prompt.saturating_add(count("prompt_tokens"));
-        used.completion = used.completion.saturating_add(count("completion_tokens"));
-        Ok(said.to_string())
+        Ok((said.to_string(), Usage::deserialize(&answer["usage"]).ok()))
     }
 }
 

@@ -9,7 +9,7 @@ use files::File;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Usage};
 use super::prompts::JudgePrompts;
 use crate::cli::output::tell;
 use crate::run::files::{Line, keep_lines, read_lines};
@@ -39,6 +39,9 @@ pub struct Judgement {
     pub reply: String,
     /// The grade in the reply; null if there is none.
     pub score: Option<f64>,
+    /// Tokens of all tries, if the judge says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// Asks a judge.
@@ -116,21 +119,23 @@ impl Grader {
             }
             if let Some(message) = failure {
                 // Paid for, all the same.
-                tell(format_args!("  {}", self.describe(lines.len() - before)));
+                tell(format_args!("  {}", self.describe(lines.len() - before, &lines)));
                 return Err(failed(message));
             }
         }
         file.sync().map_err(cannot_write)?;
         if !left.is_empty() {
-            tell(format_args!("  {}", self.describe(left.len())));
+            tell(format_args!("  {}", self.describe(left.len(), &lines)));
         }
         Ok(lines.into_iter().map(|(_, said)| (said.key, said.score)).collect())
     }
 
     fn judgement(&self, asking: &Asking, grade: fn(&str) -> Option<f64>) -> Result<Judgement, String> {
-        let (mut reply, mut score) = (String::new(), None);
+        let (mut reply, mut score, mut usage) = (String::new(), None, None);
         for _ in 0..TRIES {
-            reply = self.endpoint.ask(&asking.system, &asking.question, &self.interrupter)?;
+            let (said, tokens) = self.endpoint.ask(&asking.system, &asking.question, &self.interrupter)?;
+            reply = said;
+            usage = added(usage, tokens);
             score = grade(&reply);
             if score.is_some() {
                 break;
@@ -142,23 +147,34 @@ impl Grader {
             question: asking.question.clone(),
             reply,
             score,
+            usage,
         })
     }
 
-    /// Progress and cost so far.
-    fn describe(&self, asked: usize) -> String {
-        let used = self.endpoint.used();
-        let mut text = format!(
-            "{} judged {asked} answers: {} tokens read, {} written in this session",
-            self.endpoint.model(),
-            used.prompt,
-            used.completion
-        );
-        if let Some([read, written]) = self.price {
-            let cost = (used.prompt as f64 * read + used.completion as f64 * written) / 1e6;
+    /// Progress, and the cost of all judgements so far.
+    fn describe(&self, asked: usize, lines: &[Line<Judgement>]) -> String {
+        let text = format!("{} judged {asked} answers", self.endpoint.model());
+        let Some(used) = lines.iter().map(|(_, said)| said.usage).fold(None, added) else {
+            return text + "; it does not say how many tokens it took";
+        };
+        let Usage {
+            prompt_tokens: read,
+            completion_tokens: written,
+        } = used;
+        let mut text = format!("{text}: {read} tokens read, {written} written so far");
+        if let Some([of_read, of_written]) = self.price {
+            let cost = (read as f64 * of_read + written as f64 * of_written) / 1e6;
             text += &format!(", {cost:.2} dollars");
         }
         text
+    }
+}
+
+/// The sum of what is known.
+fn added(a: Option<Usage>, b: Option<Usage>) -> Option<Usage> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.plus(b)),
+        (a, b) => a.or(b),
     }
 }
 
