@@ -47,7 +47,7 @@ fn command(name: &str, whole: bool) -> Option<Command> {
 /// it. `before`: the words before them.
 fn with_examples(command: Command, examples: &'static str, before: &'static str) -> Command {
     let of = |name: &str| -> String {
-        let lines = examples.lines().filter(|line| line.starts_with(name));
+        let lines = examples.lines().map(str::trim).filter(|line| line.starts_with(name));
         lines.map(|line| format!("  {before}{line}\n")).collect()
     };
     let name = command.get_name().to_string();
@@ -278,6 +278,8 @@ mod tests {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert!(!page.contains("EXTRA") && !page.contains("adapter inspect"), "{page}");
+        let help = command("vtab", true).unwrap().render_help().to_string();
+        assert!(help.contains("\n  wegeft vtab\n  wegeft vtab --data"), "{help}");
     }
 
     /// `-h` shows no more of a flag than its first paragraph.

@@ -478,7 +478,7 @@ fn a_finished_pretraining_is_not_done_again() {
     let written = std::fs::metadata(&model).unwrap().modified().unwrap();
     let again = run("2");
     assert!(
-        again.status.success() && text(&again.stdout).contains("has the model of these 2 steps"),
+        again.status.success() && text(&again.stdout).contains("has the model of 2 steps"),
         "{again:?}"
     );
     assert_eq!(std::fs::metadata(&model).unwrap().modified().unwrap(), written);

@@ -183,8 +183,12 @@ fn option_row(argument: &Arg) -> String {
         notes.push(format!("default `{}`", default.join(" ")));
     }
     let notes = notes.join("; ");
-    let help = argument.get_help().map(|help| help.to_string()).unwrap_or_default();
-    format!("| {} | {} | {notes} |\n", names.join(", "), cell(&help))
+    // The page is the place for what `-h` leaves out; the fields of methods have a page of their own.
+    let long = argument.get_long_help().filter(|_| argument.get_id() != "set");
+    let help = long.or(argument.get_help());
+    let help = help.map(|help| help.to_string()).unwrap_or_default();
+    let help = help.trim_end_matches('.');
+    format!("| {} | {} | {notes} |\n", names.join(", "), cell(help))
 }
 
 fn describe(page: &mut String, command: &Command, name: &str, level: usize) {
