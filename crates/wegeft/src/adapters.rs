@@ -13,13 +13,15 @@ use burn::tensor::{Device, Tensor};
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::site;
+use crate::freeze::frozen;
+use crate::tensor::dequantized;
 
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
 
 /// Named adapters on one backbone, of which at most one is active. As a Burn module it stands for the active adapter, or for
-/// the frozen backbone if none is active: that is what is optimized, recorded and loaded.
+/// the frozen backbone if none is active: that is what is optimized, recorded and loaded. What changes the backbone changes it
+/// for all adapters.
 ///
 /// ```
 /// # use burn::nn::{Linear, LinearConfig};
@@ -49,10 +51,10 @@ pub struct Adapters<M: Module + ModuleDisplay> {
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// Freezes `backbone`, which has no adapters yet.
+    /// Freezes `backbone`, running statistics included, which has no adapters yet.
     pub fn new(backbone: M) -> Self {
         Self {
-            backbone: backbone.no_grad(),
+            backbone: frozen(backbone, HashSet::new()),
             named: Vec::new(),
             active: None,
         }
@@ -68,8 +70,10 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// # Errors
     /// A name that is taken, or a config that does not fit the backbone.
     pub fn add(&mut self, name: &str, config: &AdapterConfig) -> Result<(), AdapterError> {
+        self.check_name(name)?;
         let adapted = config.init(self.backbone.clone())?;
-        self.insert(name, adapted)
+        self.put(name, adapted);
+        Ok(())
     }
 
     /// Adds the adapter that `folder` holds.
@@ -77,47 +81,52 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// # Errors
     /// A name that is taken, or a folder that cannot be read or does not fit the backbone.
     pub fn load(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        self.check_name(name)?;
         let adapted = Adapted::load(self.backbone.clone(), folder)?;
-        self.insert(name, adapted)
+        self.put(name, adapted);
+        Ok(())
     }
 
     /// Adds an adapter that was made from a clone of the backbone, such as one with a head of its own. Its frozen weights are
-    /// replaced by handles to the backbone's.
+    /// compared with the backbone's, element by element, and replaced by handles to them.
     ///
     /// # Errors
-    /// A name that is taken or reserved, or an adapter of another backbone.
+    /// A name that is taken or reserved, or an adapter of another backbone or of one whose weights were changed: merged, or
+    /// trained.
     pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
-        let refused = |message: &str| {
-            Err(AdapterError::Adapter {
-                name: name.to_string(),
-                message: message.to_string(),
-            })
-        };
-        if name == BASE {
-            return refused("this name stands for the backbone itself; choose another");
-        }
-        if self.index(name).is_ok() {
-            return refused("this name is taken; remove that adapter first or choose another");
-        }
+        self.check_name(name)?;
         if let Some(stranger) = self.stranger(&adapted) {
-            let message = format!(
-                "it belongs to another backbone: its '{stranger}' is not this backbone's; load the adapter with Adapters::load, or \
-                 make it from a clone of this backbone"
-            );
-            return refused(&message);
+            return Err(AdapterError::OtherBackbone {
+                name: name.to_string(),
+                path: stranger,
+            });
         }
+        self.put(name, adapted);
+        Ok(())
+    }
+
+    /// Refuses a name that cannot be given to one more adapter.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), AdapterError> {
+        if name == BASE {
+            return Err(AdapterError::ReservedName { name: name.to_string() });
+        }
+        match self.index(name) {
+            Ok(_) => Err(AdapterError::NameTaken { name: name.to_string() }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Adds an adapter of this backbone.
+    pub(crate) fn put(&mut self, name: &str, adapted: Adapted<M>) {
         // The heads of all adapters start from the same parameter; they need ids of their own, or an optimizer would confuse
         // them.
         let own = adapted.own_params().into_iter().map(|param| param.id).collect();
         let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
-        let frozen = Frozen::of(&self.backbone);
-        let own = own_paths(&adapted);
-        let adapted = adapted.map_model(|model| model.map(&mut Graft::new(&frozen, own, None)));
+        let adapted = grafted(adapted, &Frozen::of(&self.backbone), None);
         self.named.push((name.to_string(), adapted));
         if self.named.len() == 1 {
             self.active = Some(0);
         }
-        Ok(())
     }
 
     /// Removes an adapter; if it was the active one, no adapter is active afterwards.
@@ -177,33 +186,33 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
 
     /// A frozen parameter of `adapted` that is not the backbone's.
     fn stranger(&self, adapted: &Adapted<M>) -> Option<String> {
-        let own: HashSet<(ParamId, String)> = params(&self.backbone);
-        let own_paths = own_paths(adapted);
-        let frozen = params(adapted.backbone());
-        let strangers = frozen.difference(&own).map(|(_, path)| path);
-        strangers.filter(|path| !own_paths.contains(*path)).min().cloned()
+        let mut strangers = Strangers {
+            frozen: &Frozen::of(&self.backbone),
+            own: own_paths(adapted),
+            path: Vec::new(),
+            found: None,
+        };
+        adapted.backbone().visit(&mut strangers);
+        strangers.found
     }
 
     fn index(&self, name: &str) -> Result<usize, AdapterError> {
-        self.names().position(|known| known == name).ok_or_else(|| {
-            let known: Vec<&str> = self.names().collect();
-            AdapterError::Adapter {
-                name: name.to_string(),
-                message: match known.is_empty() {
-                    true => "there is no adapter yet; add one first".to_string(),
-                    false => format!("there is no such adapter; known are {}", known.join(", ")),
-                },
-            }
-        })
+        let unknown = || AdapterError::UnknownAdapter {
+            name: name.to_string(),
+            known: self.names().map(ToString::to_string).collect(),
+        };
+        self.names().position(|known| known == name).ok_or_else(unknown)
     }
 
-    /// Moves everything to a device by `fork` or `to_device`: the backbone once, and of each adapter only its own part.
-    fn moved(self, backbone: M, to: Move) -> Self {
+    /// All adapters on a backbone that took the place of theirs. If it moved to a device, of each adapter its own part moves.
+    fn on(self, backbone: M, to: Option<&Move>) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {
-            let own = own_paths(&adapted);
-            let adapted = adapted.map_model(|model| model.map(&mut Graft::new(&frozen, own, Some(&to))));
-            (name, adapted.map_bank(|bank| to.apply(bank)))
+            let adapted = grafted(adapted, &frozen, to);
+            (
+                name,
+                adapted.map_bank(|bank| to.map_or(bank.clone(), |to| to.apply(bank))),
+            )
         });
         Self {
             named: named.collect(),
@@ -223,33 +232,95 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     }
 }
 
-fn params<M: Module>(model: &M) -> HashSet<(ParamId, String)> {
-    site::params(model)
-        .into_iter()
-        .map(|param| (param.id, param.path))
-        .collect()
-}
-
 /// Paths of the parameters that an adapter does not share with the backbone.
 fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String> {
     adapted.own_params().into_iter().map(|param| param.path).collect()
 }
 
-/// The frozen parameters of a backbone, by id.
-struct Frozen(HashMap<ParamId, Box<dyn Any>>);
+/// `adapted` with handles to the backbone's frozen parameters in place of its own, and with its own part moved.
+fn grafted<M: Module + ModuleDisplay>(adapted: Adapted<M>, frozen: &Frozen, to: Option<&Move>) -> Adapted<M> {
+    let mut graft = Graft {
+        frozen,
+        own: own_paths(&adapted),
+        to,
+        path: Vec::new(),
+    };
+    adapted.map_model(|model| model.map(&mut graft))
+}
+
+/// The frozen parameters of a backbone, by path: a record that is loaded may give them other ids.
+#[derive(Default)]
+struct Frozen {
+    params: HashMap<String, Box<dyn Any>>,
+    path: Vec<String>,
+}
 
 impl Frozen {
     fn of<M: Module>(backbone: &M) -> Self {
-        let mut frozen = Self(HashMap::new());
+        let mut frozen = Self::default();
         backbone.visit(&mut frozen);
         frozen
+    }
+
+    fn at<const D: usize>(&self, path: &[String]) -> Option<&Param<Tensor<D>>> {
+        self.params.get(&path.join("."))?.downcast_ref()
     }
 }
 
 impl ModuleVisitor for Frozen {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.insert(param.id, Box::new(param.clone()));
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
     }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.params.insert(self.path.join("."), Box::new(param.clone()));
+    }
+}
+
+/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a merged or trained
+/// clone keeps its ids.
+struct Strangers<'a> {
+    frozen: &'a Frozen,
+    own: HashSet<String>,
+    path: Vec<String>,
+    /// The first in the alphabet.
+    found: Option<String>,
+}
+
+impl ModuleVisitor for Strangers<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if self.own.contains(&path) || self.found.as_ref().is_some_and(|found| *found <= path) {
+            return;
+        }
+        let same = self.frozen.at(&self.path);
+        if !same.is_some_and(|frozen| frozen.id == param.id && equal(frozen, param)) {
+            self.found = Some(path);
+        }
+    }
+}
+
+/// True if two parameters of one id have equal elements. One that is not yet drawn is what it was.
+fn equal<const D: usize>(a: &Param<Tensor<D>>, b: &Param<Tensor<D>>) -> bool {
+    if !a.is_initialized() || !b.is_initialized() {
+        return true;
+    }
+    let plain = |param: &Param<Tensor<D>>| dequantized(param.base().without_autodiff());
+    let (a, b) = (plain(a), plain(b));
+    let b = b.to_device(&a.device());
+    a.shape() == b.shape() && a.dtype() == b.dtype() && a.equal(b).all().into_scalar::<bool>()
 }
 
 struct FreshIds {
@@ -290,17 +361,6 @@ struct Graft<'a> {
     path: Vec<String>,
 }
 
-impl<'a> Graft<'a> {
-    fn new(frozen: &'a Frozen, own: HashSet<String>, to: Option<&'a Move>) -> Self {
-        Self {
-            frozen,
-            own,
-            to,
-            path: Vec::new(),
-        }
-    }
-}
-
 impl ModuleMapper for Graft<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
@@ -311,9 +371,8 @@ impl ModuleMapper for Graft<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let frozen = self.frozen.0.get(&param.id);
-        let shared = frozen.filter(|_| !self.own.contains(&self.path.join(".")));
-        match shared.and_then(|shared| shared.downcast_ref::<Param<Tensor<D>>>()) {
+        let frozen = self.frozen.at(&self.path);
+        match frozen.filter(|_| !self.own.contains(&self.path.join("."))) {
             Some(shared) => shared.clone(),
             None => match self.to {
                 Some(to) => to.apply(param),
@@ -332,12 +391,12 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
 
     fn fork(self, device: &Device) -> Self {
         let backbone = self.backbone.clone().fork(device);
-        self.moved(backbone, Move::Fork(device.clone()))
+        self.on(backbone, Some(&Move::Fork(device.clone())))
     }
 
     fn to_device(self, device: &Device) -> Self {
         let backbone = self.backbone.clone().to_device(device);
-        self.moved(backbone, Move::ToDevice(device.clone()))
+        self.on(backbone, Some(&Move::ToDevice(device.clone())))
     }
 
     fn train(self) -> Self {
@@ -372,10 +431,10 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
         match self.active {
             Some(_) => self.map_active(|adapted| adapted.map(mapper)),
-            None => Self {
-                backbone: self.backbone.map(mapper),
-                ..self
-            },
+            None => {
+                let backbone = self.backbone.clone().map(mapper);
+                self.on(backbone, None)
+            }
         }
     }
 
@@ -393,10 +452,11 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
                 self.named[index].1 = loaded;
                 Ok(self)
             }
-            None => Ok(Self {
-                backbone: self.backbone.try_load_record(record)?,
-                ..self
-            }),
+            None => {
+                // A record has training flags, too.
+                let backbone = frozen(self.backbone.clone().try_load_record(record)?, HashSet::new());
+                Ok(self.on(backbone, None))
+            }
         }
     }
 }

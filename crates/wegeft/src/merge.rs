@@ -87,7 +87,8 @@ impl UnmergeReport {
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// A plain model with the residuals written into its weights.
+    /// A plain model with the residuals written into its weights. It is as frozen as the backbone was: Burn's `unfreeze` makes
+    /// its parameters trainable again.
     ///
     /// # Errors
     /// As [`Adapted::merge_with_report`].

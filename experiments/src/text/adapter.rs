@@ -47,7 +47,8 @@ pub fn config(
         all.target_modules = queries_and_values(kind).iter().map(|name| (*name).into()).collect();
     }
     let mut config = methods::adapter(&all, own, method, Wing::Text, kind)?;
-    if !given && kind == "modernbert" && config.targets.fused.is_empty() {
+    let on_weights = !config.targets.target_modules.is_empty();
+    if !given && on_weights && kind == "modernbert" && config.targets.fused.is_empty() {
         config = config.with_fused(Fused::qkv("attn.Wqkv", ["q", "v"]));
     }
     // PEFT and `adapter` look for this field in adapter_config.json.

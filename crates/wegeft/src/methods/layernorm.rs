@@ -11,6 +11,7 @@ use super::vector;
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
+use crate::fresh::OF_PLACES;
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
@@ -35,6 +36,10 @@ impl Method for LayerNormConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -24,6 +24,7 @@ use super::orthonormal::{random_reflectors, rotation};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
+use crate::fresh::OF_PLACES;
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::prompts::Prompts;
@@ -159,6 +160,10 @@ impl Method for ReftConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use wegeft::AdapterConfig;
+use wegeft::{AdapterConfig, Adapters};
 
 use super::products::Product;
 use super::{Args, Workload};
@@ -22,10 +22,10 @@ struct Layer {
 /// An unknown method.
 pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, String> {
     let adapter = match method {
-        "frozen" => AdapterConfig::linear_probing(),
-        "full" => AdapterConfig::full(),
-        "lora" => AdapterConfig::lora(args.r).with_target_modules(["proj"]),
-        "wegeft" => AdapterConfig::wegeft(args.r).with_target_modules(["proj"]),
+        "frozen" => None,
+        "full" => Some(AdapterConfig::full()),
+        "lora" => Some(AdapterConfig::lora(args.r).with_target_modules(["proj"])),
+        "wegeft" => Some(AdapterConfig::wegeft(args.r).with_target_modules(["proj"])),
         _ => {
             return Err(format!(
                 "--method {method}: the adapter workload has frozen, lora, wegeft and full"
@@ -36,7 +36,10 @@ pub fn workload(args: &Args, method: &str, device: &Device) -> Result<Workload, 
     let layer = Layer {
         proj: LinearConfig::new(WIDTH, WIDTH).init(&training),
     };
-    let adapted = adapter.init(layer).map_err(|e| e.to_string())?;
+    let mut adapted = Adapters::new(layer);
+    if let Some(adapter) = adapter {
+        adapted.add(method, &adapter).map_err(|e| e.to_string())?;
+    }
     let batch = args.batch.unwrap_or(super::BATCH);
     let random = || Tensor::<3>::random([batch, TOKENS, WIDTH], Distribution::Normal(0.0, 1.0), device);
     let (x, weights) = (random(), Tensor::from_inner(random()));
