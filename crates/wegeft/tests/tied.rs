@@ -92,6 +92,29 @@ fn trained_tokens_of_a_tied_weight_change_both_places() {
     }
 }
 
+/// An optimizer that saw two weights under one id would update one of them.
+#[test]
+fn merged_weights_have_ids_of_their_own() {
+    let device = Device::flex().autodiff();
+    let backbone = Tied::new(&device);
+    let ids = |model: &Tied| (model.embed.weight.id, model.head.weight.id);
+    let (own, _) = ids(&backbone);
+    for (tied, one) in [(true, true), (false, false)] {
+        let config = AdapterConfig::lora(2)
+            .with_target_modules(["embed"])
+            .with_weight_tying(tied);
+        let adapted = stirred(config.init(backbone.clone()).unwrap());
+        let merged = adapted.merge().unwrap();
+        let (embed, head) = ids(&merged);
+        assert_eq!((embed == head, embed == own, head == own), (one, false, !tied));
+        // The one that is no longer tied can be trained.
+        assert_eq!(AdapterConfig::full().init(merged.clone()).is_ok(), !tied);
+        let again = adapted.files().attach(merged).unwrap().unmerge().unwrap().0;
+        let (embed, head) = ids(&again);
+        assert_eq!((embed == head, embed == own), (one, false));
+    }
+}
+
 #[test]
 fn two_edits_of_one_place_are_refused() {
     let device = Device::flex().autodiff();
