@@ -1,20 +1,17 @@
 //! Several named adapters on one frozen backbone, whose weights exist once.
 
-use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamId,
-};
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::freeze::frozen;
-use crate::tensor::dequantized;
+use crate::graft::{Frozen, Move, with_ids};
 
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
@@ -95,7 +92,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// trained.
     pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
         self.check_name(name)?;
-        if let Some(stranger) = self.stranger(&adapted) {
+        if let Some(stranger) = Frozen::of(&self.backbone).stranger(&adapted) {
             return Err(AdapterError::OtherBackbone {
                 name: name.to_string(),
                 path: stranger,
@@ -118,11 +115,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
 
     /// Adds an adapter of this backbone.
     pub(crate) fn put(&mut self, name: &str, adapted: Adapted<M>) {
-        // The heads of all adapters start from the same parameter; they need ids of their own, or an optimizer would confuse
-        // them.
-        let own = adapted.own_params().into_iter().map(|param| param.id).collect();
-        let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
-        let adapted = grafted(adapted, &Frozen::of(&self.backbone), None);
+        let adapted = Frozen::of(&self.backbone).grafted(with_ids(adapted), None);
         self.named.push((name.to_string(), adapted));
         if self.named.len() == 1 {
             self.active = Some(0);
@@ -184,18 +177,6 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
     }
 
-    /// A frozen parameter of `adapted` that is not the backbone's.
-    fn stranger(&self, adapted: &Adapted<M>) -> Option<String> {
-        let mut strangers = Strangers {
-            frozen: &Frozen::of(&self.backbone),
-            own: own_paths(adapted),
-            path: Vec::new(),
-            found: None,
-        };
-        adapted.backbone().visit(&mut strangers);
-        strangers.found
-    }
-
     fn index(&self, name: &str) -> Result<usize, AdapterError> {
         let unknown = || AdapterError::UnknownAdapter {
             name: name.to_string(),
@@ -208,7 +189,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     fn on(self, backbone: M, to: Option<&Move>) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {
-            let adapted = grafted(adapted, &frozen, to);
+            let adapted = frozen.grafted(adapted, to);
             (
                 name,
                 adapted.map_bank(|bank| to.map_or(bank.clone(), |to| to.apply(bank))),
@@ -229,156 +210,6 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             self.named.swap(index, last);
         }
         self
-    }
-}
-
-/// Paths of the parameters that an adapter does not share with the backbone.
-fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String> {
-    adapted.own_params().into_iter().map(|param| param.path).collect()
-}
-
-/// `adapted` with handles to the backbone's frozen parameters in place of its own, and with its own part moved.
-fn grafted<M: Module + ModuleDisplay>(adapted: Adapted<M>, frozen: &Frozen, to: Option<&Move>) -> Adapted<M> {
-    let mut graft = Graft {
-        frozen,
-        own: own_paths(&adapted),
-        to,
-        path: Vec::new(),
-    };
-    adapted.map_model(|model| model.map(&mut graft))
-}
-
-/// The frozen parameters of a backbone, by path: a record that is loaded may give them other ids.
-#[derive(Default)]
-struct Frozen {
-    params: HashMap<String, Box<dyn Any>>,
-    path: Vec<String>,
-}
-
-impl Frozen {
-    fn of<M: Module>(backbone: &M) -> Self {
-        let mut frozen = Self::default();
-        backbone.visit(&mut frozen);
-        frozen
-    }
-
-    fn at<const D: usize>(&self, path: &[String]) -> Option<&Param<Tensor<D>>> {
-        self.params.get(&path.join("."))?.downcast_ref()
-    }
-}
-
-impl ModuleVisitor for Frozen {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.params.insert(self.path.join("."), Box::new(param.clone()));
-    }
-}
-
-/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a merged or trained
-/// clone keeps its ids.
-struct Strangers<'a> {
-    frozen: &'a Frozen,
-    own: HashSet<String>,
-    path: Vec<String>,
-    /// The first in the alphabet.
-    found: Option<String>,
-}
-
-impl ModuleVisitor for Strangers<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        if self.own.contains(&path) || self.found.as_ref().is_some_and(|found| *found <= path) {
-            return;
-        }
-        let same = self.frozen.at(&self.path);
-        if !same.is_some_and(|frozen| frozen.id == param.id && equal(frozen, param)) {
-            self.found = Some(path);
-        }
-    }
-}
-
-/// True if two parameters of one id have equal elements. One that is not yet drawn is what it was.
-fn equal<const D: usize>(a: &Param<Tensor<D>>, b: &Param<Tensor<D>>) -> bool {
-    if !a.is_initialized() || !b.is_initialized() {
-        return true;
-    }
-    let plain = |param: &Param<Tensor<D>>| dequantized(param.base().without_autodiff());
-    let (a, b) = (plain(a), plain(b));
-    let b = b.to_device(&a.device());
-    a.shape() == b.shape() && a.dtype() == b.dtype() && a.equal(b).all().into_scalar::<bool>()
-}
-
-struct FreshIds {
-    own: HashSet<ParamId>,
-}
-
-impl ModuleMapper for FreshIds {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.own.contains(&param.id) {
-            return param;
-        }
-        let (_, tensor, mapper) = param.consume();
-        Param::from_mapped_value(ParamId::new(), tensor, mapper)
-    }
-}
-
-/// How parameters change their device.
-enum Move {
-    Fork(Device),
-    ToDevice(Device),
-}
-
-impl Move {
-    fn apply<T: Module>(&self, module: T) -> T {
-        match self {
-            Self::Fork(device) => module.fork(device),
-            Self::ToDevice(device) => module.to_device(device),
-        }
-    }
-}
-
-/// Replaces an adapter's copies of the backbone's parameters with handles to them, and moves the adapter's own.
-struct Graft<'a> {
-    frozen: &'a Frozen,
-    /// Paths of its own: running statistics have the backbone's ids all the same.
-    own: HashSet<String>,
-    to: Option<&'a Move>,
-    path: Vec<String>,
-}
-
-impl ModuleMapper for Graft<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let frozen = self.frozen.at(&self.path);
-        match frozen.filter(|_| !self.own.contains(&self.path.join("."))) {
-            Some(shared) => shared.clone(),
-            None => match self.to {
-                Some(to) => to.apply(param),
-                None => param,
-            },
-        }
     }
 }
 

@@ -6,20 +6,7 @@ use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::site;
-use crate::targets::Targets;
 use crate::unsupported;
-
-/// The fields of [`Targets`] that a method on weights reads.
-pub(crate) const OF_WEIGHTS: &[&str] = &[
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "target_parameters",
-    "fused",
-];
-
-/// Those that a method on vectors or hooks reads.
-pub(crate) const OF_PLACES: &[&str] = &["target_modules", "exclude_modules", "layers_to_transform"];
 
 impl AdapterConfig {
     /// Refuses fields that have no effect on a fresh adapter, whatever the model is.
@@ -72,21 +59,5 @@ impl AdapterConfig {
             }),
             false => Ok(()),
         }
-    }
-}
-
-impl Targets {
-    /// The fields that are set, of those that not every method reads.
-    fn set(&self) -> Vec<&'static str> {
-        let layers = self.layers_to_transform.as_ref();
-        let set = [
-            !self.target_modules.is_empty(),
-            !self.exclude_modules.is_empty(),
-            layers.is_some_and(|layers| !layers.is_empty()),
-            !self.target_parameters.is_empty(),
-            !self.fused.is_empty(),
-        ];
-        let fields = OF_WEIGHTS.iter().zip(set);
-        fields.filter_map(|(field, set)| set.then_some(*field)).collect()
     }
 }

@@ -216,6 +216,8 @@ mod factors;
 mod foreign;
 mod freeze;
 mod fresh;
+mod fused;
+mod graft;
 mod group;
 #[doc(hidden)] // for wegeft-backbones
 pub mod guard;

@@ -13,10 +13,9 @@ use crate::checkpoint::{Names, Tensors};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
-use crate::fresh::OF_WEIGHTS;
 use crate::group::Group;
 use crate::site::{ParamInfo, Places, Site, SiteKind};
-use crate::targets::Targets;
+use crate::targets::{OF_WEIGHTS, Targets};
 use crate::weights::Weights;
 
 /// A fine-tuning method: its settings and everything the rest of the library needs to know about it. Implement it to use a

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use crate::error::AdapterError;
+use crate::fused::blocks;
 use crate::nearest::nearest;
 use crate::site::{
-    BlockOf, ParamInfo, Places, Site, SiteKind, index_in, is_saved, kind, layer_index, list_before_number, name_matches,
+    ParamInfo, Places, Site, SiteKind, index_in, is_saved, kind, layer_index, list_before_number, name_matches,
 };
-use crate::targets::{Fused, Matcher, TargetModules, Targets};
+use crate::targets::{Matcher, TargetModules, Targets};
 
 impl Targets {
     /// The rank-2 weights that these targets name, in traversal order.
@@ -54,52 +55,6 @@ impl Targets {
             true => Ok(tied(sites, &places.params)),
             false => Ok(sites),
         }
-    }
-
-    /// Refuses an entry of `fused` that names none of the `chosen` weights or one that has no blocks, and a weight that two
-    /// entries name.
-    fn check_fused<'a>(
-        &self,
-        chosen: impl Iterator<Item = (&'a ParamInfo, SiteKind)> + Clone,
-    ) -> Result<(), AdapterError> {
-        let bad = |name: &str, message: String| Err(AdapterError::bad_field("fused", format!("'{name}' {message}")));
-        for (index, fused) in self.fused.iter().enumerate() {
-            let mut named = chosen
-                .clone()
-                .filter(|(param, _)| name_matches(param.name(), &fused.module));
-            if named.clone().next().is_none() {
-                return bad(
-                    &fused.module,
-                    "is not among the target_modules; add it there".to_string(),
-                );
-            }
-            if fused.adapt.is_empty() {
-                return bad(
-                    &fused.module,
-                    "adapts no block; name some of its blocks in adapt".to_string(),
-                );
-            }
-            let unfit =
-                |(param, kind): &(&ParamInfo, SiteKind)| *kind != SiteKind::Matrix || !param.path.ends_with(".weight");
-            if let Some((param, kind)) = named.clone().find(unfit) {
-                let what = match kind {
-                    SiteKind::Matrix => "a parameter outside a linear layer".to_string(),
-                    kind => kind.to_string(),
-                };
-                return bad(
-                    &param.path,
-                    format!("is {what}, but only weights of linear layers have blocks"),
-                );
-            }
-            let other = |(param, _): &(&ParamInfo, SiteKind)| {
-                let mut others = self.fused[..index].iter();
-                others.any(|other| name_matches(param.name(), &other.module))
-            };
-            if let Some((param, _)) = named.find(other) {
-                return bad(param.name(), "is named by two entries; keep one".to_string());
-            }
-        }
-        Ok(())
     }
 
     /// The parameters that `target_parameters` names.
@@ -471,50 +426,4 @@ pub(crate) fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
         kept.push(site);
     }
     kept
-}
-
-/// The adapted blocks of a fused weight, each a site.
-fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
-    let bad = |message: String| Err(AdapterError::bad_field("fused", format!("'{}': {message}", whole.path)));
-    let count = fused.blocks.len();
-    let widths = match fused.widths.is_empty() {
-        true if count == 0 || !whole.d_out.is_multiple_of(count) => {
-            return bad(format!(
-                "its {} columns cannot be split into {count} equal blocks; set widths",
-                whole.d_out
-            ));
-        }
-        true => vec![whole.d_out / count; count],
-        false => fused.widths.clone(),
-    };
-    let sum = widths.iter().try_fold(0usize, |sum, width| sum.checked_add(*width));
-    if widths.len() != count || sum != Some(whole.d_out) {
-        return bad(format!(
-            "widths {widths:?} must be {count} numbers that add up to its {} columns",
-            whole.d_out
-        ));
-    }
-    if let Some(unknown) = fused.adapt.iter().find(|name| !fused.blocks.contains(name)) {
-        return bad(format!(
-            "it has no block '{unknown}'; choose from {}",
-            fused.blocks.join(", ")
-        ));
-    }
-    let mut start = 0;
-    let mut sites = Vec::new();
-    for (name, width) in fused.blocks.iter().zip(widths) {
-        if fused.adapt.contains(name) {
-            sites.push(Site {
-                d_out: width,
-                block: Some(BlockOf {
-                    name: name.clone(),
-                    start,
-                    whole: whole.d_out,
-                }),
-                ..whole.clone()
-            });
-        }
-        start += width;
-    }
-    Ok(sites)
 }

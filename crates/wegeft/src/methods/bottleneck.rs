@@ -18,11 +18,10 @@ use serde_json::{Map, Value};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
-use crate::fresh::OF_PLACES;
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::tensor::cast;
 
 /// Where the adapters are and how they are initialized.

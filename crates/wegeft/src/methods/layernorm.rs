@@ -11,11 +11,10 @@ use super::vector;
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
-use crate::fresh::OF_PLACES;
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::weights::Weights;
 
 /// LayerNorm tuning, which has no settings. `target_modules` limits it to some norms; by default all are trained.

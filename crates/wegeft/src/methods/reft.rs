@@ -24,12 +24,11 @@ use super::orthonormal::{random_reflectors, rotation};
 use crate::edit::Edit;
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
-use crate::fresh::OF_PLACES;
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::prompts::Prompts;
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::tensor::{cast, dropped};
 use crate::weights::Weights;
 
