@@ -427,8 +427,8 @@ impl Vit {
         }
     }
 
-    /// For each block what goes into attention's output projection, `[batch, tokens, d_model]`, on the way of normalised
-    /// images `[batch, 3, h, w]` through the model.
+    /// The input of each block's attention output projection, `[batch, tokens, d_model]`, for normalized images
+    /// `[batch, 3, h, w]`.
     pub fn projection_inputs(&self, pixels: Tensor<4>) -> Vec<Tensor<3>> {
         let mut x = self.tokens(pixels, 0);
         let through = |block: &Block| {

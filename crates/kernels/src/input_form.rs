@@ -19,7 +19,7 @@ pub struct InputEdit {
 
 impl InputEdit {
     /// The edited `x`, `[n, d_in]`. The factors have the dtype of `x`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         // Scale the small tensor, [n, r], rather than [n, d_in].
         let code = x.clone().matmul(self.psi.clone().transpose()).mul_scalar(self.scale);
         x + code.matmul(self.phi.clone().transpose())

@@ -27,7 +27,7 @@ pub fn rope(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
         })
         .require(2 * half <= width, || {
             format!(
-                "`cos` has {half} angles a token; `x` has {width} channels, room for {} of them",
+                "`cos` has {half} angles per token, but the {width} channels of `x` have room for {}",
                 width / 2
             )
         })

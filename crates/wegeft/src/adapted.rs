@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::{
-    Content, Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
-    ParamGroup, ParamId,
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, ParamGroup, ParamId,
 };
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use crate::bank::Bank;
 use crate::by_path::ByPath;
@@ -17,11 +16,12 @@ use crate::checkpoint::Tensors;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
+use crate::freeze::frozen;
+use crate::misspelled;
 use crate::patterns;
 use crate::replicas::Replicas;
 use crate::site::{self, ParamInfo, Site};
 use crate::statistics;
-use crate::unsupported;
 use crate::visible::Only;
 
 #[derive(Module, Debug)]
@@ -33,6 +33,9 @@ struct Parts<M: Module + ModuleDisplay> {
 /// A backbone and its bank. Every parameter has one owner. As a Burn module it exposes only what is trained or saved: this is
 /// what optimizers update, what `num_params` counts and what a record holds, also when it is a field of another module.
 /// The frozen part is reached through [`Adapted::backbone`]; `to_device`, `fork`, `valid` and `train` act on both parts.
+///
+/// Everything else that maps parameters sees the trained part only: `quantize_weights` would quantize the factors and leave the
+/// backbone as it is. Quantize a backbone before it is adapted, as `examples/qlora.rs` does.
 ///
 /// [`Module::fork`] moves the frozen part to another device once and keeps it there, however often it is called; the trained
 /// part moves each time. A training on several devices (Burn's `ExecutionStrategy::multi` forks the model for every device at
@@ -64,11 +67,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             true => statistics::unshared(model),
             false => model,
         };
-        let model = model.map(&mut Freeze {
-            trained,
-            path: Vec::new(),
-            holders: Vec::new(),
-        });
+        let model = frozen(model, trained);
         Self {
             parts: Parts { model, bank },
             config,
@@ -79,7 +78,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         }
     }
 
-    /// What in the adapter's files had no effect, one sentence each: names that match nothing while others match.
+    /// What in the adapter's files had no effect, one sentence each: names that match nothing while others match, and fields
+    /// whose names look misspelled.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -183,13 +183,12 @@ impl AdapterConfig {
     ///
     /// # Errors
     /// A target that matches nothing or cannot be adapted, an impossible rank, a group whose sites differ in a size that they
-    /// must share, a `modules_to_save` that names no module, a quantized or tied weight that would be trained in full, or a PEFT
-    /// setting that is supported only in adapters that are loaded.
+    /// must share, a `modules_to_save` that names no module, a quantized or tied weight that would be trained in full, a PEFT
+    /// setting that is supported only in adapters that are loaded, or a field that would have no effect.
     pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
-        unsupported::check_fresh(&self.extra)?;
-        self.method.check_fresh()?;
-        self.targets.check_fresh()?;
+        self.check_fresh()?;
         let adapted = self.adapt(model)?;
+        self.check_effect(&adapted)?;
         match self.unmatched_patterns(&adapted)?.first() {
             None => Ok(adapted),
             Some((field, key)) => {
@@ -209,6 +208,7 @@ impl AdapterConfig {
     ) -> Result<Adapted<M>, AdapterError> {
         let places = site::places(&model);
         let (targets, mut warnings) = self.targets.of_file(&places)?;
+        warnings.extend(misspelled::warnings(&self.extra, &self.fields()));
         let config = Self {
             targets,
             method: self.method.as_stored(tensors).unwrap_or_else(|| self.method.clone()),
@@ -267,7 +267,18 @@ impl AdapterConfig {
             }
         }
         let bank = Bank::init(self, &model, &places)?;
-        Ok(Adapted::new(model, bank, self.clone()))
+        let adapted = Adapted::new(model, bank, self.clone());
+        let mut paths: HashMap<String, String> = HashMap::new();
+        for (path, (_, key)) in adapted.names() {
+            if let Some(first) = paths.insert(key.clone(), path.clone()) {
+                return Err(AdapterError::SameKey {
+                    key,
+                    first,
+                    second: path,
+                });
+            }
+        }
+        Ok(adapted)
     }
 }
 
@@ -280,41 +291,6 @@ fn last(mut names: Vec<String>) -> String {
 /// True if that parameter of the model is trained in full.
 fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
     config.method.trains(param) || site::is_saved(&param.path, &config.targets.modules_to_save)
-}
-
-/// Freezes a model but for what is trained.
-struct Freeze {
-    trained: HashSet<String>,
-    path: Vec<String>,
-    holders: Vec<String>,
-}
-
-impl ModuleMapper for Freeze {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.push(name.to_string());
-        self.holders.push(container_type.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-        self.holders.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = self.trained.contains(&self.path.join("."));
-        param.set_require_grad(trained)
-    }
-
-    // A frozen BatchNorm keeps its running statistics as well: they would drift in training, and no adapter stores them.
-    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
-        let in_batch_norm = self.holders.last().is_some_and(|holder| holder.ends_with(":BatchNorm"));
-        let module = self.path[..self.path.len().saturating_sub(1)].join(".");
-        let in_module = |path: &String| path.strip_prefix(&module).is_some_and(|rest| rest.starts_with('.'));
-        match in_batch_norm && !self.trained.iter().any(in_module) {
-            true => flag.with_value(false),
-            false => flag,
-        }
-    }
 }
 
 // Written by hand, not derived: the frozen part is not visited, so that a checkpoint is kilobytes and not another copy of

@@ -1,25 +1,24 @@
 //! Several named adapters on one frozen backbone, whose weights exist once.
 
-use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamId,
-};
+use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
 use burn::store::{ModuleRecord, RecordError};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
-use crate::site;
+use crate::freeze::frozen;
+use crate::graft::{Frozen, Move, with_ids};
 
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
 
 /// Named adapters on one backbone, of which at most one is active. As a Burn module it stands for the active adapter, or for
-/// the frozen backbone if none is active: that is what is optimized, recorded and loaded.
+/// the frozen backbone if none is active: that is what is optimized, recorded and loaded. What changes the backbone changes it
+/// for all adapters.
 ///
 /// ```
 /// # use burn::nn::{Linear, LinearConfig};
@@ -49,10 +48,10 @@ pub struct Adapters<M: Module + ModuleDisplay> {
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// Freezes `backbone`, which has no adapters yet.
+    /// Freezes `backbone`, running statistics included, which has no adapters yet.
     pub fn new(backbone: M) -> Self {
         Self {
-            backbone: backbone.no_grad(),
+            backbone: frozen(backbone, HashSet::new()),
             named: Vec::new(),
             active: None,
         }
@@ -68,8 +67,10 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// # Errors
     /// A name that is taken, or a config that does not fit the backbone.
     pub fn add(&mut self, name: &str, config: &AdapterConfig) -> Result<(), AdapterError> {
+        self.check_name(name)?;
         let adapted = config.init(self.backbone.clone())?;
-        self.insert(name, adapted)
+        self.put(name, adapted);
+        Ok(())
     }
 
     /// Adds the adapter that `folder` holds.
@@ -77,47 +78,48 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// # Errors
     /// A name that is taken, or a folder that cannot be read or does not fit the backbone.
     pub fn load(&mut self, name: &str, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
+        self.check_name(name)?;
         let adapted = Adapted::load(self.backbone.clone(), folder)?;
-        self.insert(name, adapted)
+        self.put(name, adapted);
+        Ok(())
     }
 
     /// Adds an adapter that was made from a clone of the backbone, such as one with a head of its own. Its frozen weights are
-    /// replaced by handles to the backbone's.
+    /// compared with the backbone's, element by element, and replaced by handles to them.
     ///
     /// # Errors
-    /// A name that is taken or reserved, or an adapter of another backbone.
+    /// A name that is taken or reserved, or an adapter of another backbone or of one whose weights were changed: merged, or
+    /// trained.
     pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
-        let refused = |message: &str| {
-            Err(AdapterError::Adapter {
+        self.check_name(name)?;
+        if let Some(stranger) = Frozen::of(&self.backbone).stranger(&adapted) {
+            return Err(AdapterError::OtherBackbone {
                 name: name.to_string(),
-                message: message.to_string(),
-            })
-        };
+                path: stranger,
+            });
+        }
+        self.put(name, adapted);
+        Ok(())
+    }
+
+    /// Refuses a name that cannot be given to one more adapter.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), AdapterError> {
         if name == BASE {
-            return refused("this name stands for the backbone itself; choose another");
+            return Err(AdapterError::ReservedName { name: name.to_string() });
         }
-        if self.index(name).is_ok() {
-            return refused("this name is taken; remove that adapter first or choose another");
+        match self.index(name) {
+            Ok(_) => Err(AdapterError::NameTaken { name: name.to_string() }),
+            Err(_) => Ok(()),
         }
-        if let Some(stranger) = self.stranger(&adapted) {
-            let message = format!(
-                "it belongs to another backbone: its '{stranger}' is not this backbone's; load the adapter with Adapters::load, or \
-                 make it from a clone of this backbone"
-            );
-            return refused(&message);
-        }
-        // The heads of all adapters start from the same parameter; they need ids of their own, or an optimizer would confuse
-        // them.
-        let own = adapted.own_params().into_iter().map(|param| param.id).collect();
-        let adapted = adapted.map_model(|model| model.map(&mut FreshIds { own }));
-        let frozen = Frozen::of(&self.backbone);
-        let own = own_paths(&adapted);
-        let adapted = adapted.map_model(|model| model.map(&mut Graft::new(&frozen, own, None)));
+    }
+
+    /// Adds an adapter of this backbone.
+    pub(crate) fn put(&mut self, name: &str, adapted: Adapted<M>) {
+        let adapted = Frozen::of(&self.backbone).grafted(with_ids(adapted), None);
         self.named.push((name.to_string(), adapted));
         if self.named.len() == 1 {
             self.active = Some(0);
         }
-        Ok(())
     }
 
     /// Removes an adapter; if it was the active one, no adapter is active afterwards.
@@ -175,35 +177,23 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
     }
 
-    /// A frozen parameter of `adapted` that is not the backbone's.
-    fn stranger(&self, adapted: &Adapted<M>) -> Option<String> {
-        let own: HashSet<(ParamId, String)> = params(&self.backbone);
-        let own_paths = own_paths(adapted);
-        let frozen = params(adapted.backbone());
-        let strangers = frozen.difference(&own).map(|(_, path)| path);
-        strangers.filter(|path| !own_paths.contains(*path)).min().cloned()
-    }
-
     fn index(&self, name: &str) -> Result<usize, AdapterError> {
-        self.names().position(|known| known == name).ok_or_else(|| {
-            let known: Vec<&str> = self.names().collect();
-            AdapterError::Adapter {
-                name: name.to_string(),
-                message: match known.is_empty() {
-                    true => "there is no adapter yet; add one first".to_string(),
-                    false => format!("there is no such adapter; known are {}", known.join(", ")),
-                },
-            }
-        })
+        let unknown = || AdapterError::UnknownAdapter {
+            name: name.to_string(),
+            known: self.names().map(ToString::to_string).collect(),
+        };
+        self.names().position(|known| known == name).ok_or_else(unknown)
     }
 
-    /// Moves everything to a device by `fork` or `to_device`: the backbone once, and of each adapter only its own part.
-    fn moved(self, backbone: M, to: Move) -> Self {
+    /// All adapters on a backbone that took the place of theirs. If it moved to a device, of each adapter its own part moves.
+    fn on(self, backbone: M, to: Option<&Move>) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {
-            let own = own_paths(&adapted);
-            let adapted = adapted.map_model(|model| model.map(&mut Graft::new(&frozen, own, Some(&to))));
-            (name, adapted.map_bank(|bank| to.apply(bank)))
+            let adapted = frozen.grafted(adapted, to);
+            (
+                name,
+                adapted.map_bank(|bank| to.map_or(bank.clone(), |to| to.apply(bank))),
+            )
         });
         Self {
             named: named.collect(),
@@ -223,106 +213,6 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     }
 }
 
-fn params<M: Module>(model: &M) -> HashSet<(ParamId, String)> {
-    site::params(model)
-        .into_iter()
-        .map(|param| (param.id, param.path))
-        .collect()
-}
-
-/// Paths of the parameters that an adapter does not share with the backbone.
-fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String> {
-    adapted.own_params().into_iter().map(|param| param.path).collect()
-}
-
-/// The frozen parameters of a backbone, by id.
-struct Frozen(HashMap<ParamId, Box<dyn Any>>);
-
-impl Frozen {
-    fn of<M: Module>(backbone: &M) -> Self {
-        let mut frozen = Self(HashMap::new());
-        backbone.visit(&mut frozen);
-        frozen
-    }
-}
-
-impl ModuleVisitor for Frozen {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.insert(param.id, Box::new(param.clone()));
-    }
-}
-
-struct FreshIds {
-    own: HashSet<ParamId>,
-}
-
-impl ModuleMapper for FreshIds {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.own.contains(&param.id) {
-            return param;
-        }
-        let (_, tensor, mapper) = param.consume();
-        Param::from_mapped_value(ParamId::new(), tensor, mapper)
-    }
-}
-
-/// How parameters change their device.
-enum Move {
-    Fork(Device),
-    ToDevice(Device),
-}
-
-impl Move {
-    fn apply<T: Module>(&self, module: T) -> T {
-        match self {
-            Self::Fork(device) => module.fork(device),
-            Self::ToDevice(device) => module.to_device(device),
-        }
-    }
-}
-
-/// Replaces an adapter's copies of the backbone's parameters with handles to them, and moves the adapter's own.
-struct Graft<'a> {
-    frozen: &'a Frozen,
-    /// Paths of its own: running statistics have the backbone's ids all the same.
-    own: HashSet<String>,
-    to: Option<&'a Move>,
-    path: Vec<String>,
-}
-
-impl<'a> Graft<'a> {
-    fn new(frozen: &'a Frozen, own: HashSet<String>, to: Option<&'a Move>) -> Self {
-        Self {
-            frozen,
-            own,
-            to,
-            path: Vec::new(),
-        }
-    }
-}
-
-impl ModuleMapper for Graft<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let frozen = self.frozen.0.get(&param.id);
-        let shared = frozen.filter(|_| !self.own.contains(&self.path.join(".")));
-        match shared.and_then(|shared| shared.downcast_ref::<Param<Tensor<D>>>()) {
-            Some(shared) => shared.clone(),
-            None => match self.to {
-                Some(to) => to.apply(param),
-                None => param,
-            },
-        }
-    }
-}
-
 impl<M: Module + ModuleDisplay> Module for Adapters<M> {
     fn collect_devices(&self, devices: Devices) -> Devices {
         let devices = self.backbone.collect_devices(devices);
@@ -332,12 +222,12 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
 
     fn fork(self, device: &Device) -> Self {
         let backbone = self.backbone.clone().fork(device);
-        self.moved(backbone, Move::Fork(device.clone()))
+        self.on(backbone, Some(&Move::Fork(device.clone())))
     }
 
     fn to_device(self, device: &Device) -> Self {
         let backbone = self.backbone.clone().to_device(device);
-        self.moved(backbone, Move::ToDevice(device.clone()))
+        self.on(backbone, Some(&Move::ToDevice(device.clone())))
     }
 
     fn train(self) -> Self {
@@ -372,10 +262,10 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
         match self.active {
             Some(_) => self.map_active(|adapted| adapted.map(mapper)),
-            None => Self {
-                backbone: self.backbone.map(mapper),
-                ..self
-            },
+            None => {
+                let backbone = self.backbone.clone().map(mapper);
+                self.on(backbone, None)
+            }
         }
     }
 
@@ -393,10 +283,11 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
                 self.named[index].1 = loaded;
                 Ok(self)
             }
-            None => Ok(Self {
-                backbone: self.backbone.try_load_record(record)?,
-                ..self
-            }),
+            None => {
+                // A record has training flags, too.
+                let backbone = frozen(self.backbone.clone().try_load_record(record)?, HashSet::new());
+                Ok(self.on(backbone, None))
+            }
         }
     }
 }

@@ -8,14 +8,14 @@ use burn::module::{Module, ModuleDisplay, Param, ParamId, Reparameterizer};
 use burn::tensor::Tensor;
 
 use crate::config::AdapterConfig;
-use crate::edit::{Bound, Rebind};
+use crate::edit::{Bound, Composed, Rebind};
 use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::method::Method;
 use crate::methods::TokenRows;
 use crate::parts;
-use crate::site::{self, ParamInfo, Places, Site};
+use crate::site::{self, ParamInfo, Places};
 use crate::weights::Weights;
 
 /// Start of every key on disk.
@@ -39,6 +39,8 @@ struct Plan {
     /// For each edit, the group whose factors it is made from, and how: one per group, or one per site where scales differ.
     rebinds: Vec<(usize, Rebind)>,
     by_path: HashMap<String, Vec<Place>>,
+    /// Number of weights with several places, which share what is composed.
+    tied: usize,
 }
 
 impl fmt::Debug for Plan {
@@ -56,6 +58,8 @@ struct Place {
     rebind: usize,
     /// First column and width, for a block of a fused weight.
     block: Option<(usize, usize)>,
+    /// Number of the tied weight that this is a place of.
+    tied: Option<usize>,
 }
 
 impl Bank {
@@ -94,28 +98,16 @@ impl Bank {
             owned.extend(groups.into_iter().map(|group| (method.clone(), group)));
         }
         let groups: Vec<Group> = owned.iter().map(|(_, group)| group.clone()).collect();
-        if let Some(path) = repeated(groups.iter().flat_map(|group| &group.sites).filter_map(whole_path)) {
-            let message = format!("'{path}' is adapted twice; name it once");
-            return Err(AdapterError::bad_field("target_modules", message));
+        if let Some(path) = adapted_twice(&groups) {
+            return Err(AdapterError::AdaptedTwice { path });
         }
-        let keys = groups
-            .iter()
-            .zip(&factors)
-            .flat_map(|(group, factors): (&Group, &Factors)| {
-                let saved = factors.specs().filter(|(_, spec)| spec.saved);
-                saved.map(|(_, spec)| spec.key(&group.site().stored_as()))
-            });
-        if let Some(key) = repeated(keys) {
-            let message = format!("two factors would be stored under the key '{key}'; target fewer modules");
-            return Err(AdapterError::bad_field("target_modules", message));
-        }
-
         let rebind = |method: &Arc<dyn Method>, group: Group| {
             let method = method.clone();
             Rebind::new(move |factors| method.bind(&group, factors))
         };
         let mut by_path: HashMap<String, Vec<Place>> = HashMap::new();
         let mut rebinds = Vec::new();
+        let mut tied: Vec<&str> = Vec::new();
         for (index, (method, group)) in owned.iter().enumerate() {
             let edits_bias = method.edits_bias(group);
             for (member, site) in group.sites.iter().enumerate() {
@@ -125,10 +117,22 @@ impl Bank {
                 let place = Place {
                     rebind: rebinds.len() - 1,
                     block: site.block.as_ref().map(|block| (block.start, site.d_out)),
+                    tied: None,
                 };
                 if edits_bias {
                     by_path.entry(site.bias_path()).or_default().push(place.clone());
                 }
+                // The blocks of a tied weight are composed together.
+                let number = tied.iter().position(|path| *path == site.path);
+                if number.is_none() && !site.tied.is_empty() {
+                    tied.push(&site.path);
+                }
+                let place = Place {
+                    tied: number
+                        .or_else(|| tied.len().checked_sub(1))
+                        .filter(|_| !site.tied.is_empty()),
+                    ..place
+                };
                 for path in site.tied.iter().chain([&site.path]) {
                     by_path.entry(path.clone()).or_default().push(place.clone());
                 }
@@ -137,6 +141,7 @@ impl Bank {
         for places in by_path.values_mut() {
             places.sort_by_key(|place| place.block);
         }
+        let tied = tied.len();
         Ok(Self {
             factors,
             shared,
@@ -144,6 +149,7 @@ impl Bank {
                 groups,
                 rebinds,
                 by_path,
+                tied,
             }),
         })
     }
@@ -172,6 +178,7 @@ impl Bank {
         model.apply_reparameterization(Binder {
             bound: self.handles(),
             by_path: &self.plan.by_path,
+            composed: (0..self.plan.tied).map(|_| Composed::default()).collect(),
         })
     }
 
@@ -180,7 +187,7 @@ impl Bank {
         let bound = self.handles();
         let places = self.plan.by_path.iter();
         places
-            .map(|(path, places)| (path.clone(), at(places, &bound)))
+            .map(|(path, places)| (path.clone(), at(places, &bound, Composed::default())))
             .collect()
     }
 
@@ -252,32 +259,42 @@ impl Bank {
     }
 }
 
-/// The path of a site that is a whole weight.
-fn whole_path(site: &Site) -> Option<String> {
-    site.block.is_none().then(|| site.path.clone())
+/// The path of a parameter that two sites edit, unless they are blocks of it.
+fn adapted_twice(groups: &[Group]) -> Option<String> {
+    let sites = groups.iter().flat_map(|group| &group.sites);
+    let places = sites.flat_map(|site| {
+        site.tied
+            .iter()
+            .chain([&site.path])
+            .map(|path| (path, site.block.is_some()))
+    });
+    let mut seen: HashMap<&String, bool> = HashMap::new();
+    for (path, is_block) in places {
+        if seen.insert(path, is_block).is_some_and(|other| !(other && is_block)) {
+            return Some(path.clone());
+        }
+    }
+    None
 }
 
-/// The first name that occurs twice.
-fn repeated(names: impl Iterator<Item = String>) -> Option<String> {
-    let mut seen = HashSet::new();
-    names.into_iter().find(|name| !seen.insert(name.clone()))
-}
-
-fn at(places: &[Place], bound: &[Bound]) -> Bound {
+fn at(places: &[Place], bound: &[Bound], composed: Composed) -> Bound {
     let block = |place: &Place| {
         let (start, width) = place.block?;
         Some((start, width, bound[place.rebind].clone()))
     };
     let blocks: Vec<_> = places.iter().filter_map(block).collect();
-    match blocks.is_empty() {
+    let bound = match blocks.is_empty() {
         true => bound[places[0].rebind].clone(),
         false => parts::bound(blocks),
-    }
+    };
+    bound.at(composed)
 }
 
 struct Binder<'a> {
     bound: Vec<Bound>,
     by_path: &'a HashMap<String, Vec<Place>>,
+    /// By number of the tied weight.
+    composed: Vec<Composed>,
 }
 
 impl Reparameterizer for Binder<'_> {
@@ -288,7 +305,10 @@ impl Reparameterizer for Binder<'_> {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<Bound>) {
-        let bound = self.by_path.get(path).map(|places| at(places, &self.bound));
+        let bound = self.by_path.get(path).map(|places| {
+            let tied = places[0].tied.map(|number| self.composed[number].clone());
+            at(places, &self.bound, tied.unwrap_or_default())
+        });
         (param, bound)
     }
 }

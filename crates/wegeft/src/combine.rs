@@ -43,6 +43,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             name: name.to_string(),
             message: message.to_string(),
         };
+        self.check_name(name)?;
         let mut terms: BTreeMap<String, Vec<(f64, LowRank)>> = BTreeMap::new();
         let mut with_own = None;
         for (term, weight) in weights {
@@ -77,7 +78,8 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             factors.insert(module, sum);
         }
         let sum = base.with_lora(&factors)?;
-        self.insert(name, sum)
+        self.put(name, sum);
+        Ok(())
     }
 }
 

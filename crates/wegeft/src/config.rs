@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::method::{Method, Reader, settings};
 use crate::methods::METHODS;
 use crate::targets::{Fused, TargetModules, Targets, TokenIndices};
+use crate::unsupported;
 
 /// A whole adapter: the method and what it acts on.
 #[derive(Debug, Clone)]
@@ -32,14 +33,16 @@ impl PartialEq for AdapterConfig {
 
 impl Serialize for AdapterConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.fields().serialize(serializer)
+        let mut fields = self.fields();
+        fields.extend(self.extra.clone());
+        fields.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for AdapterConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut fields = Map::deserialize(deserializer)?;
-        Self::from_fields(&mut fields, &[]).map_err(D::Error::custom)
+        let fields = Map::deserialize(deserializer)?;
+        Self::from_fields(fields, &[]).map_err(D::Error::custom)
     }
 }
 
@@ -75,9 +78,14 @@ impl AdapterConfig {
         fields
     }
 
-    /// The config that `fields` describe, of one of the `own` methods or one of this crate's. The method may remove fields
-    /// that only it knows.
-    pub(crate) fn from_fields(fields: &mut Map<String, Value>, own: &[(&str, Reader)]) -> serde_json::Result<Self> {
+    /// The config that `fields` describe, of one of the `own` methods or one of this crate's; unknown fields become
+    /// [`AdapterConfig::extra`]. The method may remove fields that only it knows.
+    pub(crate) fn from_fields(mut fields: Map<String, Value>, own: &[(&str, Reader)]) -> serde_json::Result<Self> {
+        if let Some((field, value)) = unsupported::first(&fields) {
+            return Err(bad(format!(
+                "field '{field}' is {value}, which is not implemented; leave it unset"
+            )));
+        }
         let name = match fields.get("peft_type") {
             Some(Value::String(name)) => name.clone(),
             Some(other) => {
@@ -94,13 +102,17 @@ impl AdapterConfig {
             return Err(bad(message));
         };
         fields.insert("peft_type".into(), (*known).into());
-        let method = read(fields)?;
+        let method = read(&mut fields)?;
         let targets = Targets::deserialize(Value::Object(fields.clone()))?;
-        Ok(Self {
+        let mut config = Self {
             method,
             targets,
             extra: Map::new(),
-        })
+        };
+        let known = config.fields();
+        fields.retain(|name, _| !known.contains_key(name));
+        config.extra = fields;
+        Ok(config)
     }
 
     /// Adapts only some blocks of a fused weight, which must also be among the targets.

@@ -171,9 +171,12 @@ pub struct Bound {
     factors: Arc<Factors>,
     edit: Arc<dyn Edit>,
     rebind: Rebind,
-    /// The edited parameter, a `Tensor` of its rank, once it has been read.
-    composed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    composed: Composed,
 }
+
+/// The edited parameter, a `Tensor` of its rank, once it has been read. The places of a tied weight share it, so that they have
+/// one dropout mask.
+pub(crate) type Composed = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
 
 impl Bound {
     pub(crate) fn new(factors: Factors, rebind: Rebind) -> Self {
@@ -182,8 +185,13 @@ impl Bound {
             factors: Arc::new(factors),
             edit,
             rebind,
-            composed: OnceLock::new(),
+            composed: Composed::default(),
         }
+    }
+
+    /// The same state for a place that shares the edited parameter with those that have `composed` too.
+    pub(crate) fn at(self, composed: Composed) -> Self {
+        Self { composed, ..self }
     }
 
     /// What it does to its site.
@@ -243,7 +251,7 @@ impl Bound {
             factors: Arc::new(factors),
             edit,
             rebind,
-            composed: OnceLock::new(),
+            composed: Composed::default(),
         }
     }
 

@@ -18,13 +18,49 @@ pub enum AdapterError {
         /// The nearest module names of the model.
         nearest: String,
     },
-    /// A target pattern of which another field excludes every match.
-    #[error("target_modules: every module that '{pattern}' matches is excluded by {field}")]
+    /// A target pattern of which other fields exclude every match.
+    #[error("target_modules: every module that '{pattern}' matches is excluded by {}", .fields.join(" or "))]
     LeftOut {
         /// The pattern as configured.
         pattern: String,
-        /// The field that excludes them.
-        field: &'static str,
+        /// The fields that exclude them.
+        fields: Vec<&'static str>,
+    },
+    /// A method on all places of its kind, of which other fields exclude every one.
+    #[error("every place where this method could act is excluded by {}; limit it less", .fields.join(" or "))]
+    AllLeftOut {
+        /// The fields that exclude them.
+        fields: Vec<&'static str>,
+    },
+    /// A parameter that two sites edit.
+    #[error("'{path}' is adapted twice; name it once")]
+    AdaptedTwice {
+        /// Path of the parameter.
+        path: String,
+    },
+    /// Two tensors of an adapter that would have one key in its file.
+    #[error("'{first}' and '{second}' would both be stored under the key '{key}'; adapt or train only one of them")]
+    SameKey {
+        /// The key.
+        key: String,
+        /// Path of one of them in the adapted model: `model.…` or `bank.…`.
+        first: String,
+        /// Path of the other.
+        second: String,
+    },
+    /// A parameter that is edited and also trained in full, so that its edit would be pointless or wrong.
+    #[error("'{path}' is both adapted and trained in full by {field}; choose one of the two")]
+    TrainedTwice {
+        /// Path of the parameter.
+        path: String,
+        /// The field or the method that trains it in full.
+        field: String,
+    },
+    /// A method without factors and without modules to save.
+    #[error("{method} would train nothing: it has no factors, and modules_to_save is empty; name the head there")]
+    NothingTrained {
+        /// Name of the method.
+        method: String,
     },
     /// A method that finds nothing in the model to act on.
     #[error("the model has no {what}")]
@@ -34,11 +70,13 @@ pub enum AdapterError {
     },
     /// A method that edits hooks, in a model whose hooks have other names.
     #[error(
-        "the model has no wegeft::Hook named '{name}', the default of this method; set target_modules to hooks that the model has"
+        "the model has no wegeft::Hook named '{name}', the default of this method; set target_modules to some of its hooks: {}", .hooks.join(", ")
     )]
     NoHook {
         /// The name that the method looks for.
         name: String,
+        /// The hooks that the model has, with a star for the layer number.
+        hooks: Vec<String>,
     },
     /// A prompt method, on a model without the token hook that it needs.
     #[error("the model has no wegeft::TokenHook named '{name}', where this method would add its virtual tokens")]
@@ -128,7 +166,7 @@ pub enum AdapterError {
     },
     /// A tied weight (one weight in two places of the model) that would be trained in full.
     #[error(
-        "'{path}' and '{other}' are one tied weight, of which an optimizer would update only one place, so neither modules_to_save nor full fine-tuning can train it; adapt it instead, or give each place a parameter of its own"
+        "'{path}' and '{other}' are one tied weight, of which an optimizer would update only one. Adapt it instead, or give each its own parameter."
     )]
     Tied {
         /// Path of the parameter.
@@ -176,7 +214,47 @@ pub enum AdapterError {
         /// Why, and what to do.
         message: String,
     },
-    /// The name of an adapter that does not exist, or that is taken.
+    /// An adapter that cannot be written as standard LoRA.
+    #[error("{method} cannot be written as LoRA: {reason}")]
+    NoLoraForm {
+        /// Name of the method.
+        method: String,
+        /// Path of the first parameter without a LoRA form; empty if the adapter has no factors.
+        site: String,
+        /// Why, and what to do instead.
+        reason: String,
+    },
+    /// An adapter that belongs to another backbone, or to one whose weights were changed.
+    #[error(
+        "adapter '{name}' belongs to another backbone: its '{path}' is not this backbone's; load it with Adapters::load, or make it from an unchanged clone of this backbone"
+    )]
+    OtherBackbone {
+        /// The name as given.
+        name: String,
+        /// A frozen parameter that differs.
+        path: String,
+    },
+    /// The name of an adapter that does not exist.
+    #[error("there is no adapter '{name}'; {}", known_adapters(.known))]
+    UnknownAdapter {
+        /// The name as given.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// The name of another adapter.
+    #[error("the name '{name}' is taken; remove that adapter first, or choose another name")]
+    NameTaken {
+        /// The name as given.
+        name: String,
+    },
+    /// The name that stands for the backbone.
+    #[error("'{name}' stands for the backbone itself; choose another name")]
+    ReservedName {
+        /// The name as given.
+        name: String,
+    },
+    /// An adapter that cannot be used as asked.
     #[error("adapter '{name}': {message}")]
     Adapter {
         /// The name as given.
@@ -200,5 +278,12 @@ impl AdapterError {
             field: field.into(),
             message: message.into(),
         }
+    }
+}
+
+fn known_adapters(known: &[String]) -> String {
+    match known.is_empty() {
+        true => "none was added yet".to_string(),
+        false => format!("known are {}", known.join(", ")),
     }
 }

@@ -12,9 +12,10 @@ use crate::checkpoint::{PREFIX, Tensors, collect, fill, to_stored};
 use crate::config::AdapterConfig;
 use crate::edit::Bound;
 use crate::error::AdapterError;
+use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::methods::tokens::layer_of_rows;
-use crate::site::{Site, SiteKind};
+use crate::site::{self, Site, SiteKind};
 use crate::storage::AdapterFiles;
 use crate::tensor::cast;
 
@@ -25,26 +26,54 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// # Errors
     /// A method whose residual is not a low-rank product.
     pub fn low_rank(&self) -> Result<BTreeMap<String, LowRank>, AdapterError> {
+        let sites = self.bank().groups().iter().flat_map(|group| &group.sites);
+        let mut bound = self.bank().bound();
+        // A tied weight is one site with one name.
+        for path in sites.flat_map(|site| &site.tied) {
+            bound.remove(path);
+        }
         let mut collector = Collector {
             path: Vec::new(),
-            bound: self.bank().bound(),
+            bound,
             found: BTreeMap::new(),
             refused: None,
         };
         self.backbone().visit(&mut collector);
         match collector.refused {
             None if !collector.found.is_empty() => Ok(collector.found),
-            refused => {
-                let site = refused.map_or(String::new(), |path| format!(" at '{path}'"));
-                let instead = match self.config().method.merges() {
-                    true => "merge it instead",
-                    false => "save it in its own format; it cannot be merged either",
-                };
-                let message = format!(
-                    "{} cannot be written as LoRA{site}; {instead}",
-                    self.config().method.name()
-                );
-                Err(AdapterError::bad_field("peft_type", message))
+            refused => Err(AdapterError::NoLoraForm {
+                method: self.config().method.name().to_string(),
+                reason: self.no_lora_form(refused.as_deref(), &collector.bound),
+                site: refused.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Why the edit of the parameter at `path` cannot be written as LoRA, and what to do instead.
+    fn no_lora_form(&self, path: Option<&str>, bound: &HashMap<String, Bound>) -> String {
+        let Some(path) = path else {
+            return "it has no low-rank factors; save it in its own format".to_string();
+        };
+        let method = &self.config().method;
+        let layer = site::layer(path);
+        let at = |group: &&Group| group.sites.iter().any(|site| site::layer(&site.path) == layer);
+        let group = self.bank().groups().iter().find(at);
+        let kind = group.map(|group| group.site().kind);
+        if let Some(kind @ (SiteKind::Conv | SiteKind::Experts)) = kind {
+            return format!("'{path}' is {kind}, which this export does not write; save it in its own format");
+        }
+        if bound.get(path).is_some_and(|bound| bound.edit().adds_to_output()) {
+            return format!(
+                "it adds a bias to '{layer}', a layer without one, which neither LoRA nor a merge can hold; save it in its own format"
+            );
+        }
+        if group.is_some_and(|group| method.edits_bias(group)) {
+            return format!("it edits the bias of '{layer}' too, which LoRA cannot hold; merge it instead");
+        }
+        match method.merges() {
+            true => format!("the residual of '{path}' is not a low-rank product; merge it instead"),
+            false => {
+                format!("it edits activations at '{layer}', and cannot be merged either; save it in its own format")
             }
         }
     }
@@ -209,7 +238,7 @@ impl ModuleVisitor for Collector {
                 let b = cast(low.b, dtype);
                 self.found.insert(module, LowRank { b, ..low });
             }
-            None => self.refused = Some(path),
+            None => drop(self.refused.get_or_insert(path)),
         }
     }
 }

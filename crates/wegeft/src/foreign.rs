@@ -50,7 +50,7 @@ pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
     }
 }
 
-/// Gives the frozen embedding below single trained rows beside another adapter of it the name that it has below one adapter.
+/// Renames `…token_adapter.base_layer.…` to `…base_layer.…`, the name it has when no single rows are trained.
 pub(crate) fn unwrap_rows(tensors: &mut Tensors) {
     let wrapped = format!(".token_adapter.{BASE_LAYER}.");
     let names: Vec<String> = tensors.keys().filter(|name| name.contains(&wrapped)).cloned().collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
+use crate::nearest::nearest_names;
 use crate::site::{Regex, Site, kind, regex};
 
 /// Which sites share factors.
@@ -85,7 +86,7 @@ impl Group {
                 Sharing::Groups(_) => first(&compiled, &module)?.ok_or_else(|| {
                     let message =
                         format!("site '{module}' is in no group; add a pattern that matches its name from the start");
-                    AdapterError::bad_field("groups", message)
+                    AdapterError::bad_field("sharing", message)
                 })?,
             };
             let slot = *by_name.entry(name.clone()).or_insert_with(|| {
@@ -96,11 +97,11 @@ impl Group {
         }
         for (pattern, _) in &compiled {
             if matches!(sharing, Sharing::Groups(_)) && !by_name.contains_key(pattern) {
-                let names: Vec<_> = sites.iter().map(|site| kind(&site.module())).collect();
+                let names = sites.iter().map(|site| kind(&site.module()));
                 return Err(AdapterError::NoMatch {
                     field: "sharing",
                     pattern: pattern.clone(),
-                    nearest: names[..names.len().min(3)].join(", "),
+                    nearest: nearest_names(names, pattern),
                 });
             }
         }

@@ -77,7 +77,7 @@
 //! ```
 //!
 //! [`Adapted::bind`] returns the model with every site bound to its factors, for one forward pass. It passes handles only and
-//! takes a few microseconds per site on a CPU (LoReFT more). [`Adapted::backbone`] is the frozen model.
+//! takes a few microseconds per site on a CPU. [`Adapted::backbone`] is the frozen model.
 //!
 //! # What can be adapted, and how it is read
 //!
@@ -94,7 +94,8 @@
 //! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
 //! | [`TokenHook`]s that a model has | prompt tuning, prefix tuning | – | yes |
 //!
-//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`.
+//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`. A convolution must have one group; a module does not show
+//! how many it has, so this is not checked.
 //!
 //! An unchanged model reads the edited weight through `Param::val()`. It is composed once per `bind()`, costs a dense weight and
 //! in training a dense weight gradient, and works for any module, including Burn's attention and recurrent layers. A model
@@ -103,8 +104,8 @@
 //! not act on embeddings, which have no such input; in PEFT it does not either.
 //!
 //! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
-//! can be adapted but not trained in full. The only parameter of a [`Hook`], whose length is the hook's width, is not a
-//! weight, but Burn's `num_params` of the backbone counts it and records of the backbone contain it.
+//! can be adapted but not trained in full. A [`Hook`] holds one vector of its width. It is not a weight, but Burn counts it
+//! in `num_params` and writes it to records.
 //!
 //! # Train
 //!
@@ -213,6 +214,10 @@ mod error;
 mod export;
 mod factors;
 mod foreign;
+mod freeze;
+mod fresh;
+mod fused;
+mod graft;
 mod group;
 #[doc(hidden)] // for wegeft-backbones
 pub mod guard;
@@ -228,6 +233,7 @@ mod low_rank;
 mod merge;
 mod method;
 pub mod methods;
+mod misspelled;
 mod mixed;
 mod nearest;
 mod optimizer;

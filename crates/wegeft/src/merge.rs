@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use burn::module::{Module, ModuleDisplay, ModuleMapper, Param};
+use burn::module::{Module, ModuleDisplay, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::adapted::Adapted;
 use crate::edit::{Bound, as_matrix};
 use crate::error::AdapterError;
-use crate::site::{EDIT_POINT, TOKEN_POINT};
+use crate::site::{EDIT_POINT, Site, TOKEN_POINT};
 use crate::tensor::{dequantized, is_quantized};
 
 /// What a merge did to one weight or bias.
@@ -87,7 +87,8 @@ impl UnmergeReport {
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// A plain model with the residuals written into its weights.
+    /// A plain model with the residuals written into its weights. It is as frozen as the backbone was: Burn's `unfreeze` makes
+    /// its parameters trainable again.
     ///
     /// # Errors
     /// As [`Adapted::merge_with_report`].
@@ -138,6 +139,10 @@ struct Walk {
     bound: HashMap<String, Bound>,
     method: String,
     refused: Option<AdapterError>,
+    /// Path of the site, by the other places of a tied weight.
+    tied: HashMap<String, String>,
+    /// Ids of the changed parameters, by site.
+    ids: HashMap<String, ParamId>,
 }
 
 impl Walk {
@@ -147,7 +152,24 @@ impl Walk {
             bound: adapted.bank().bound(),
             method: adapted.config().method.name().to_string(),
             refused: None,
+            tied: adapted
+                .bank()
+                .groups()
+                .iter()
+                .flat_map(|group| &group.sites)
+                .flat_map(places)
+                .collect(),
+            ids: HashMap::new(),
         }
+    }
+
+    /// `param` with other elements, and so with an id of its own, which the places of a tied weight that were changed alike
+    /// share.
+    fn changed<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>, to: Tensor<D>) -> Param<Tensor<D>> {
+        let site = self.tied.get(path).map_or(path, String::as_str).to_string();
+        let id = *self.ids.entry(site).or_default(); // a new one by default
+        let (_, before, mapper) = param.consume();
+        Param::from_mapped_value(id, to.set_require_grad(before.is_require_grad()), mapper)
     }
 
     /// Path and bound state of the current parameter, if it is adapted and nothing has been refused yet.
@@ -196,7 +218,7 @@ impl ModuleMapper for Merger {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((site, bound)) = self.walk.here() else {
+        let Some((path, bound)) = self.walk.here() else {
             return param;
         };
         let base = param.base();
@@ -206,7 +228,7 @@ impl ModuleMapper for Merger {
             true => after.clone(),
             false => after.clone().cast(base.dtype()),
         };
-        if !self.walk.finite(&site, &stored) {
+        if !self.walk.finite(&path, &stored) {
             return param;
         }
         let change = (after.clone() - before.clone()).abs();
@@ -214,14 +236,13 @@ impl ModuleMapper for Merger {
         let flat = change.clone().reshape([change.shape().num_elements()]);
         let index = flat.clone().argmax(0).into_scalar::<i64>() as usize;
         self.report.changes.push(WeightChange {
-            site,
+            site: path.clone(),
             greatest: greatest(flat),
             at: place(index, &shape),
             relative: norm(change) / norm(before).max(f64::MIN_POSITIVE),
             rounding: greatest(wide(stored.clone()) - after),
         });
-        let require_grad = base.is_require_grad();
-        param.map(|_| stored.set_require_grad(require_grad))
+        self.walk.changed(&path, param, stored)
     }
 }
 
@@ -240,7 +261,7 @@ impl ModuleMapper for Unmerger {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some((site, bound)) = self.walk.here() else {
+        let Some((path, bound)) = self.walk.here() else {
             return param;
         };
         let base = param.base();
@@ -259,7 +280,7 @@ impl ModuleMapper for Unmerger {
         let Some(before) = before else {
             self.walk.refused = Some(AdapterError::NotInvertible {
                 method: self.walk.method.clone(),
-                site,
+                site: path,
                 message: "its merge cannot be undone; load the backbone's own weights instead".into(),
             });
             return param;
@@ -269,17 +290,21 @@ impl ModuleMapper for Unmerger {
             true => before,
             false => before.cast(base.dtype()),
         };
-        if !self.walk.finite(&site, &stored) {
+        if !self.walk.finite(&path, &stored) {
             return param;
         }
         let again = bound.merged(wide(stored.clone())).detach();
         self.report.recovered.push(Recovery {
-            site,
+            site: path.clone(),
             left: greatest(again - merged),
         });
-        let require_grad = base.is_require_grad();
-        param.map(|_| stored.set_require_grad(require_grad))
+        self.walk.changed(&path, param, stored)
     }
+}
+
+/// The other places of a site's weight, and its path.
+fn places(site: &Site) -> impl Iterator<Item = (String, String)> {
+    site.tied.iter().map(|place| (place.clone(), site.path.clone()))
 }
 
 /// `tensor` in a type precise enough to add in: f64 stays, all others become f32.

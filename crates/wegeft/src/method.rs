@@ -15,7 +15,7 @@ use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::site::{ParamInfo, Places, Site, SiteKind};
-use crate::targets::Targets;
+use crate::targets::{OF_WEIGHTS, Targets};
 use crate::weights::Weights;
 
 /// A fine-tuning method: its settings and everything the rest of the library needs to know about it. Implement it to use a
@@ -97,6 +97,12 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
     /// Targets that select nothing that the method can act on.
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.weights(places)
+    }
+
+    /// The fields of the targets that the method reads, of `target_modules`, `exclude_modules`, `layers_to_transform`,
+    /// `target_parameters` and `fused`. A fresh adapter for which another one is set is refused.
+    fn reads(&self) -> &'static [&'static str] {
+        OF_WEIGHTS
     }
 
     /// True if the method can act on sites of that kind; targets of other kinds are refused by name.
@@ -189,8 +195,8 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
     /// Renames and transposes the tensors of another library's file as `names` expects them.
     fn respell(&self, _names: &Names, _tensors: &mut Tensors) {}
 
-    /// The method with the settings that `tensors` have, if a file's fields say something else: PEFT changes some while it runs
-    /// and writes what was asked for.
+    /// The method with the settings under which `tensors` were trained, if the file says otherwise: PEFT may change a setting at
+    /// run time and still write the configured one.
     fn as_stored(&self, _tensors: &Tensors) -> Option<Arc<dyn Method>> {
         None
     }

@@ -14,17 +14,17 @@ use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
     /// The backbone bound for one forward pass over a batch whose example `i` uses the adapter `names[i]` (`"__base__"`: none).
-    /// The model must call [`crate::linear`] for its adapted layers, and the first dimension of their inputs must be the
+    /// The model must call [`crate::linear`] and [`crate::embedding`] for its adapted layers, and the first dimension of their inputs must be the
     /// batch, as in `[batch, tokens, d_model]`, or all tokens of all examples, `[batch·tokens, d_model]`. Each example goes
     /// through its own adapter, including heads and other linear layers trained in full.
     ///
     /// # Errors
-    /// An unknown name, an empty batch, an adapter that trains or edits something other than linear layers, such as norms, or
-    /// prompts of different lengths.
+    /// An unknown name, an empty batch, an adapter that trains something other than linear layers or edits something other than
+    /// linear layers, embeddings and hooks, such as norms or convolutions, or prompts of different lengths.
     ///
     /// # Panics
     /// The forward pass panics if the input of an adapted layer has another number of examples, or if the layer is called by
-    /// `Linear::forward`, which can use only one weight.
+    /// `Linear::forward` or `Embedding::forward`, which can use only one weight.
     pub fn bind_rows(&self, names: &[&str]) -> Result<M, AdapterError> {
         let mut distinct: Vec<(&str, Vec<usize>)> = Vec::new();
         for (row, name) in names.iter().enumerate() {
@@ -71,12 +71,17 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
 /// Why rows of a batch cannot differ in this parameter.
 fn problem(path: &str, shares: &[(Vec<usize>, Option<Bound>)], params: &[ParamInfo]) -> Option<&'static str> {
     let no_layer = |param: &ParamInfo| param.path == path && param.shape.len() == 1 && param.holder != "Linear";
+    // Only `linear` and `embedding` know the rows of a batch; anything else reads one weight for all of them.
+    let calls = ["Linear", "Embedding"];
+    let no_call = |param: &ParamInfo| param.path == path && !calls.contains(&param.holder.as_str());
     // Rows with different numbers of prompt tokens would have different lengths.
     let added =
         |(_, bound): &(Vec<usize>, Option<Bound>)| bound.as_ref().map_or(0, |bound| bound.edit().added_tokens());
     let adds_virtual = |bound: &Bound| bound.edit().virtual_tokens().is_some();
     if params.iter().any(no_layer) {
         Some("not part of a linear layer")
+    } else if params.iter().any(no_call) {
+        Some("neither the weight of a linear layer nor the table of an embedding")
     } else if shares.iter().any(|share| added(share) != added(&shares[0])) {
         Some("given prompt tokens by only some of the adapters")
     } else if shares.iter().any(|(_, bound)| bound.as_ref().is_some_and(adds_virtual)) {

@@ -28,7 +28,12 @@ const SYNONYMS: [&[&str]; 8] = [
 /// The three names most similar to `pattern`, as targets are written: the end of a module's path, followed by the full path
 /// with a star for the layer number.
 pub(crate) fn nearest(candidates: &[&ParamInfo], pattern: &str) -> String {
-    let mut names: Vec<String> = candidates.iter().map(|param| kind(param.name())).collect();
+    nearest_names(candidates.iter().map(|param| kind(param.name())), pattern)
+}
+
+/// [`nearest`] among `names` of modules, with stars for the layer numbers.
+pub(crate) fn nearest_names(names: impl Iterator<Item = String>, pattern: &str) -> String {
+    let mut names: Vec<String> = names.collect();
     names.sort();
     names.dedup();
     names.sort_by(|a, b| likeness(b, pattern).total_cmp(&likeness(a, pattern)));

@@ -1,7 +1,10 @@
 //! `rank_pattern` and `alpha_pattern`: ranks and alphas of their own for some modules.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use regex::{RegexSet, RegexSetBuilder};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -30,6 +33,11 @@ impl<V> Ordered<V> {
     /// The entry of `name`.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// True if there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Names and entries in order.
@@ -142,7 +150,7 @@ impl Patterns {
 
     /// True if there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rank_pattern.0.is_empty() && self.alpha_pattern.0.is_empty()
+        self.rank_pattern.is_empty() && self.alpha_pattern.is_empty()
     }
 
     /// Sets ranks and scales as the WeGeFT fork of PEFT does: for each site one key is found, among those of `rank_pattern` and
@@ -241,7 +249,7 @@ struct Key<'a, V> {
 struct Matched<'a, V> {
     keys: Vec<Key<'a, V>>,
     /// The keys that are regular expressions, and their places among `keys`.
-    regexes: Regexes,
+    regexes: Arc<Regexes>,
     places: Vec<usize>,
 }
 
@@ -254,23 +262,12 @@ impl<'a, V> Matched<'a, V> {
         };
         let keys: Vec<Key<V>> = values.iter().map(key).collect();
         let places: Vec<usize> = (0..keys.len()).filter(|place| !keys[*place].is_name).collect();
-        // As in PEFT: the whole module name, or its end after a dot.
-        let patterns = places
-            .iter()
-            .map(|place| format!(r"^(?:(?:.*\.)?(?:{}))$", keys[*place].text));
-        let regexes = match RegexSetBuilder::new(patterns).size_limit(SIZE_LIMIT).build() {
-            Ok(set) => Regexes::Together(set),
-            // One has look-around, or is none.
-            Err(_) => {
-                let each = places.iter().map(|place| {
-                    let key = keys[*place].text;
-                    regex(key)?;
-                    regex(&format!(r"(?:.*\.)?(?:{key})"))
-                });
-                Regexes::Each(each.collect::<Result<_, AdapterError>>()?)
-            }
-        };
-        Ok(Self { keys, regexes, places })
+        let texts: Vec<&str> = places.iter().map(|place| keys[*place].text).collect();
+        Ok(Self {
+            regexes: Regexes::of(&texts)?,
+            keys,
+            places,
+        })
     }
 
     /// The value of the first key that matches `module`.
@@ -297,30 +294,84 @@ impl<'a, V> Matched<'a, V> {
     }
 }
 
-/// Regular expressions of which several may match a name.
-enum Regexes {
-    /// In one pass over the name.
-    Together(RegexSet),
-    /// One by one, where one of them has look-around.
-    Each(Vec<Regex>),
+/// Regular expressions of which several may match a name: as in PEFT the whole name, or its end after a dot.
+struct Regexes {
+    texts: Vec<String>,
+    /// Those that are matched in one pass over the name, and their numbers.
+    together: RegexSet,
+    numbers: Vec<usize>,
+    /// Those that have look-around or back-references, and their numbers.
+    each: Vec<(usize, Regex)>,
 }
 
+thread_local! {
+    /// What was compiled last: an adapter's ranks and alphas, which are also looked through for keys without a module.
+    static LAST: RefCell<VecDeque<Arc<Regexes>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Number of pattern fields of an adapter.
+const FIELDS: usize = 2;
+
 impl Regexes {
-    /// The numbers of those that match.
+    fn of(texts: &[&str]) -> Result<Arc<Self>, AdapterError> {
+        let known = |last: &VecDeque<Arc<Self>>| last.iter().find(|known| known.texts == texts).cloned();
+        if let Some(known) = LAST.with_borrow(known) {
+            return Ok(known);
+        }
+        let compiled = Arc::new(Self::compiled(texts)?);
+        LAST.with_borrow_mut(|last| {
+            last.push_front(compiled.clone());
+            last.truncate(FIELDS);
+        });
+        Ok(compiled)
+    }
+
+    fn compiled(texts: &[&str]) -> Result<Self, AdapterError> {
+        let plain = (0..texts.len()).filter(|number| !looks_around(texts[*number]));
+        let mut numbers: Vec<usize> = plain.collect();
+        let patterns = numbers
+            .iter()
+            .map(|number| format!(r"^(?:(?:.*\.)?(?:{}))$", texts[*number]));
+        let together = RegexSetBuilder::new(patterns).size_limit(SIZE_LIMIT).build();
+        let together = together.unwrap_or_else(|_| {
+            // One by one, the one that is not a valid expression is found.
+            numbers.clear();
+            RegexSet::empty()
+        });
+        let rest = (0..texts.len()).filter(|number| !numbers.contains(number));
+        let each = rest.map(|number| {
+            let text = texts[number];
+            regex(text)?;
+            Ok((number, regex(&format!(r"(?:.*\.)?(?:{text})"))?))
+        });
+        Ok(Self {
+            each: each.collect::<Result<_, AdapterError>>()?,
+            texts: texts.iter().map(ToString::to_string).collect(),
+            together,
+            numbers,
+        })
+    }
+
+    /// The numbers of those that match, in no order.
     fn matches(&self, name: &str) -> Result<Vec<usize>, AdapterError> {
-        match self {
-            Self::Together(set) => Ok(set.matches(name).iter().collect()),
-            Self::Each(each) => {
-                let mut found = Vec::new();
-                for (index, regex) in each.iter().enumerate() {
-                    if regex.matches(name)? {
-                        found.push(index);
-                    }
-                }
-                Ok(found)
+        let together = self.together.matches(name);
+        let mut found: Vec<usize> = together.iter().map(|index| self.numbers[index]).collect();
+        for (number, regex) in &self.each {
+            if regex.matches(name)? {
+                found.push(*number);
             }
         }
+        Ok(found)
     }
+}
+
+/// True for a key with what a set of regular expressions cannot have.
+fn looks_around(key: &str) -> bool {
+    let digit = |(at, _): (usize, &str)| key[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    ["(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P="]
+        .iter()
+        .any(|start| key.contains(start))
+        || key.match_indices('\\').any(digit)
 }
 
 /// Bytes that the compiled keys may take.

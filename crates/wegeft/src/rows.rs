@@ -147,7 +147,10 @@ impl Edit for BoundRows {
     }
 
     fn residual(&self, _weight: Tensor<2>) -> Tensor<2> {
-        panic!("in a mixed batch rows have different weights; call wegeft::linear instead of Linear::forward")
+        panic!(
+            "in a mixed batch rows have different weights; call wegeft::linear instead of Linear::forward, and wegeft::embedding \
+             instead of Embedding::forward"
+        )
     }
 
     fn bias(&self, _bias: Tensor<1>) -> Tensor<1> {

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use crate::error::AdapterError;
+use crate::fused::blocks;
 use crate::nearest::nearest;
 use crate::site::{
-    BlockOf, ParamInfo, Places, Site, SiteKind, index_in, is_saved, layer_index, list_before_number, name_matches,
+    ParamInfo, Places, Site, SiteKind, index_in, is_saved, kind, layer_index, list_before_number, name_matches,
 };
-use crate::targets::{Fused, Matcher, TargetModules, Targets};
+use crate::targets::{Matcher, TargetModules, Targets};
 
 impl Targets {
     /// The rank-2 weights that these targets name, in traversal order.
@@ -27,21 +28,17 @@ impl Targets {
             true => Vec::new(),
             false => self.choose(&weights, places, SiteKind::of)?,
         };
+        self.check_fused(chosen.iter().map(|(param, kind)| (*param, *kind)))?;
         for (param, kind) in chosen {
             let whole = Site::weight(param, kind);
-            let fused = self.fused.iter();
-            match fused.clone().find(|fused| name_matches(param.name(), &fused.module)) {
+            match self
+                .fused
+                .iter()
+                .find(|fused| name_matches(param.name(), &fused.module))
+            {
                 Some(fused) => sites.extend(blocks(&whole, fused)?),
                 None => sites.push(whole),
             }
-        }
-        let is_site = |fused: &Fused| {
-            let mut adapted = sites.iter().filter_map(|site| site.path.strip_suffix(".weight"));
-            adapted.any(|module| name_matches(module, &fused.module))
-        };
-        if let Some(fused) = self.fused.iter().find(|fused| !is_site(fused)) {
-            let message = format!("'{}' is not among the target_modules; add it there", fused.module);
-            return Err(AdapterError::bad_field("fused", message));
         }
         sites.extend(self.parameters(places)?);
         let biases: HashSet<&str> = places
@@ -73,15 +70,15 @@ impl Targets {
                 });
             }
         }
-        let chosen = candidates
-            .iter()
-            .filter(|param| self.target_parameters.iter().any(|name| named(param, name)));
         let mut sites = Vec::new();
-        for param in chosen {
+        for param in candidates {
+            let Some(name) = self.target_parameters.iter().find(|name| named(param, name)) else {
+                continue;
+            };
             let kind = match param.shape.len() {
                 2 => SiteKind::Matrix,
                 3 => SiteKind::Experts,
-                _ => return Err(not_a_matrix(param, &param.path)),
+                _ => return Err(not_a_matrix(param, name)),
             };
             sites.push(Site::weight(param, kind));
         }
@@ -130,13 +127,29 @@ impl Targets {
         if targets.target_modules.is_empty() {
             let has = |name: &&&str| places.hooks.iter().any(|hook| name_matches(hook.module(), name));
             if let Some(name) = default.iter().find(|name| !has(name)) {
-                return Err(AdapterError::NoHook { name: name.to_string() });
+                let mut hooks: Vec<String> = places.hooks.iter().map(|hook| kind(hook.module())).collect();
+                hooks.sort();
+                hooks.dedup();
+                return Err(AdapterError::NoHook {
+                    name: name.to_string(),
+                    hooks,
+                });
             }
             targets.target_modules = TargetModules::Names(default.iter().map(ToString::to_string).collect());
         }
         let hooks: Vec<&ParamInfo> = places.hooks.iter().collect();
-        let chosen = targets.choose(&hooks, places, |_| Some(SiteKind::Hook))?.into_iter();
-        Ok(chosen.map(|(hook, _)| Site::hook(hook.module(), hook.len())).collect())
+        let chosen = targets.choose(&hooks, places, |_| Some(SiteKind::Hook));
+        let chosen = chosen.map_err(|error| match error {
+            // Nobody gave the pattern.
+            AdapterError::LeftOut { fields, .. } if self.target_modules.is_empty() => {
+                AdapterError::AllLeftOut { fields }
+            }
+            error => error,
+        })?;
+        Ok(chosen
+            .into_iter()
+            .map(|(hook, _)| Site::hook(hook.module(), hook.len()))
+            .collect())
     }
 
     /// The place for virtual tokens of that name: prompt methods have no targets.
@@ -155,25 +168,6 @@ impl Targets {
         }
     }
 
-    /// Refuses what would have no effect in a fresh adapter.
-    ///
-    /// # Errors
-    /// Such a field.
-    pub(crate) fn check_fresh(&self) -> Result<(), AdapterError> {
-        let given = self.layers_pattern.as_ref().is_some_and(|lists| !lists.is_empty());
-        let layers = self
-            .layers_to_transform
-            .as_ref()
-            .is_some_and(|layers| !layers.is_empty());
-        match given && !layers {
-            true => {
-                let message = "has no effect without layers_to_transform; set that too, or leave it unset";
-                Err(AdapterError::bad_field("layers_pattern", message))
-            }
-            false => Ok(()),
-        }
-    }
-
     /// The candidates in the modules that these targets name, in order, with their kinds. Without names, all candidates that
     /// are not excluded.
     fn choose<'a>(
@@ -186,19 +180,19 @@ impl Targets {
         let mut chosen = vec![None; candidates.len()];
         match &self.target_modules {
             TargetModules::Names(names) if names.is_empty() => {
-                self.mark(candidates, "all modules", kind, |_| Ok(true), &mut chosen)?;
+                self.mark(candidates, None, kind, |_| Ok(true), &mut chosen)?;
             }
             TargetModules::Names(names) => {
                 for name in names {
                     let matches = |param: &ParamInfo| Ok(name_matches(param.name(), name));
-                    self.mark(candidates, name, kind, matches, &mut chosen)?;
+                    self.mark(candidates, Some(name), kind, matches, &mut chosen)?;
                 }
             }
             TargetModules::Regex(pattern) => {
                 let matcher = self.target_modules.matcher()?;
                 self.mark(
                     candidates,
-                    pattern,
+                    Some(pattern),
                     kind,
                     |param| matcher.matches_param(param),
                     &mut chosen,
@@ -265,41 +259,43 @@ impl Targets {
         Ok(())
     }
 
-    /// Marks the candidates that `matches` accepts and that no field excludes.
+    /// Marks the candidates that `matches` accepts and that no field excludes. There is no `pattern` if all are accepted.
     fn mark(
         &self,
         candidates: &[&ParamInfo],
-        pattern: &str,
+        pattern: Option<&str>,
         kind: fn(&ParamInfo) -> Option<SiteKind>,
         matches: impl Fn(&ParamInfo) -> Result<bool, AdapterError>,
         chosen: &mut [Option<SiteKind>],
     ) -> Result<(), AdapterError> {
         let excluded = self.exclude_modules.matcher()?;
         let mut found = false;
-        let mut left_out = None;
+        let mut fields: Vec<&'static str> = Vec::new();
         for (index, param) in candidates.iter().enumerate() {
             if !matches(param)? {
                 continue;
             }
             let Some(kind) = kind(param) else {
-                return Err(not_a_matrix(param, pattern));
+                return Err(not_a_matrix(param, pattern.unwrap_or_default()));
             };
             match self.leaves_out(param, &excluded)? {
-                Some(field) => left_out = Some(field),
+                Some(field) if !fields.contains(&field) => fields.push(field),
+                Some(_) => {}
                 None => chosen[index] = Some(kind),
             }
             found |= chosen[index].is_some();
         }
-        match (found, left_out) {
-            (true, _) => Ok(()),
-            (false, Some(field)) => Err(AdapterError::LeftOut {
-                pattern: pattern.to_string(),
-                field,
-            }),
-            (false, None) => Err(AdapterError::NoMatch {
+        match pattern {
+            _ if found => Ok(()),
+            None => Err(AdapterError::AllLeftOut { fields }),
+            Some(pattern) if fields.is_empty() => Err(AdapterError::NoMatch {
                 field: "target_modules",
                 pattern: pattern.to_string(),
                 nearest: nearest(candidates, pattern),
+            }),
+            Some(pattern) => Err(AdapterError::LeftOut {
+                pattern: pattern.to_string(),
+                fields,
             }),
         }
     }
@@ -412,7 +408,7 @@ fn not_a_matrix(param: &ParamInfo, pattern: &str) -> AdapterError {
 }
 
 /// `sites` with all sites of one parameter joined: the first one stays, tied to the parameter's other places.
-fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
+pub(crate) fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
     let id = |path: &str| params.iter().find(|param| param.path == path).map(|param| param.id);
     let mut kept: Vec<Site> = Vec::new();
     for mut site in sites {
@@ -430,50 +426,4 @@ fn tied(sites: Vec<Site>, params: &[ParamInfo]) -> Vec<Site> {
         kept.push(site);
     }
     kept
-}
-
-/// The adapted blocks of a fused weight, each a site.
-fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterError> {
-    let bad = |message: String| Err(AdapterError::bad_field("fused", format!("'{}': {message}", whole.path)));
-    let count = fused.blocks.len();
-    let widths = match fused.widths.is_empty() {
-        true if count == 0 || !whole.d_out.is_multiple_of(count) => {
-            return bad(format!(
-                "its {} columns cannot be split into {count} equal blocks; set widths",
-                whole.d_out
-            ));
-        }
-        true => vec![whole.d_out / count; count],
-        false => fused.widths.clone(),
-    };
-    let sum = widths.iter().try_fold(0usize, |sum, width| sum.checked_add(*width));
-    if widths.len() != count || sum != Some(whole.d_out) {
-        return bad(format!(
-            "widths {widths:?} must be {count} numbers that add up to its {} columns",
-            whole.d_out
-        ));
-    }
-    if let Some(unknown) = fused.adapt.iter().find(|name| !fused.blocks.contains(name)) {
-        return bad(format!(
-            "it has no block '{unknown}'; choose from {}",
-            fused.blocks.join(", ")
-        ));
-    }
-    let mut start = 0;
-    let mut sites = Vec::new();
-    for (name, width) in fused.blocks.iter().zip(widths) {
-        if fused.adapt.contains(name) {
-            sites.push(Site {
-                d_out: width,
-                block: Some(BlockOf {
-                    name: name.clone(),
-                    start,
-                    whole: whole.d_out,
-                }),
-                ..whole.clone()
-            });
-        }
-        start += width;
-    }
-    Ok(sites)
 }

@@ -24,7 +24,6 @@ use crate::method::Reader;
 use crate::patterns;
 use crate::pickle;
 use crate::statistics;
-use crate::unsupported;
 
 pub use crate::checkpoint::{
     Names, Stored, Tensors, collect, fill, problems, read_tensors, write_tensors, write_then_rename,
@@ -194,23 +193,9 @@ fn fields_of(text: &str, path: &Path) -> Result<Map<String, Value>, AdapterError
     }
 }
 
-/// The config that `fields` describe; unknown fields become [`AdapterConfig::extra`].
-fn config_of(
-    mut fields: Map<String, Value>,
-    path: &Path,
-    own: &[(&str, Reader)],
-) -> Result<AdapterConfig, AdapterError> {
-    if let Some((field, value)) = unsupported::first(&fields) {
-        let message = format!("field '{field}' is {value}, which is not implemented; leave it unset");
-        return Err(file_error("read", path, message));
-    }
-    let mut config = AdapterConfig::from_fields(&mut fields, own).map_err(|e| file_error("read", path, e))?;
-    let known = config.fields();
-    config.extra = fields
-        .into_iter()
-        .filter(|(name, _)| !known.contains_key(name))
-        .collect();
-    Ok(config)
+/// The config that `fields`, read from the file at `path`, describe.
+fn config_of(fields: Map<String, Value>, path: &Path, own: &[(&str, Reader)]) -> Result<AdapterConfig, AdapterError> {
+    AdapterConfig::from_fields(fields, own).map_err(|e| file_error("read", path, e))
 }
 
 /// The contents of an adapter folder, in memory: to send adapters as bytes, and to rename modules when an adapter was trained

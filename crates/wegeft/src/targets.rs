@@ -151,6 +151,34 @@ pub struct Targets {
     pub fused: Vec<Fused>,
 }
 
+/// The fields of [`Targets`] that a method on weights reads.
+pub(crate) const OF_WEIGHTS: &[&str] = &[
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "target_parameters",
+    "fused",
+];
+
+/// Those that a method on vectors or hooks reads.
+pub(crate) const OF_PLACES: &[&str] = &["target_modules", "exclude_modules", "layers_to_transform"];
+
+impl Targets {
+    /// The fields that are set, of those that not every method reads.
+    pub(crate) fn set(&self) -> Vec<&'static str> {
+        let layers = self.layers_to_transform.as_ref();
+        let set = [
+            !self.target_modules.is_empty(),
+            !self.exclude_modules.is_empty(),
+            layers.is_some_and(|layers| !layers.is_empty()),
+            !self.target_parameters.is_empty(),
+            !self.fused.is_empty(),
+        ];
+        let fields = OF_WEIGHTS.iter().zip(set);
+        fields.filter_map(|(field, set)| set.then_some(*field)).collect()
+    }
+}
+
 /// One element or a list of them; null means none.
 fn one_or_many<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where

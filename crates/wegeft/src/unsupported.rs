@@ -53,7 +53,12 @@ pub(crate) fn check_fresh(extra: &Map<String, Value>) -> Result<(), AdapterError
     }
 }
 
-fn is_set(value: &Value) -> bool {
+/// True for one of these fields.
+pub(crate) fn knows(field: &str) -> bool {
+    FIELDS.contains(&field)
+}
+
+pub(crate) fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(flag) => *flag,

@@ -171,13 +171,19 @@ fn many_patterns_are_compiled_once() {
             lora.patterns.alpha_pattern = (0..224).map(|i| (keys(i), i as f64)).collect();
         }
         let config = AdapterConfig::new(lora).with_target_regex(r"layers\.\d+");
+        let has_keys = keys.is_some();
         let once = || {
-            let start = Instant::now();
-            let adapted = config.init(tower.clone()).unwrap();
-            let time = start.elapsed();
-            let scale = adapted.bank().groups()[223].scale;
-            assert_eq!(scale, if keys.is_some() { 223.0 / 2.0 } else { 1.0 });
-            time
+            let (config, tower) = (config.clone(), tower.clone());
+            // What a thread compiled last is known to it.
+            let cold = std::thread::spawn(move || {
+                let start = Instant::now();
+                let adapted = config.init(tower).unwrap();
+                let time = start.elapsed();
+                let scale = adapted.bank().groups()[223].scale;
+                assert_eq!(scale, if has_keys { 223.0 / 2.0 } else { 1.0 });
+                time
+            });
+            cold.join().unwrap()
         };
         // On a busy machine it takes more tries to see how long it takes.
         let mut least = Duration::MAX;
@@ -193,10 +199,22 @@ fn many_patterns_are_compiled_once() {
     let limit = none + Duration::from_millis(40);
     let names = time(Some(&|i| format!("layers.{i}")), limit);
     assert!(names < limit, "{names:?}, {none:?} without");
-    // Regular expressions take longer, but not a compilation for every site.
-    let limit = none + Duration::from_millis(400);
+    // Regular expressions take longer, but not a compilation for every site; one with look-around is compiled by itself. On two
+    // cores in use 43 to 53 ms as tests are built.
+    let limit = match cfg!(debug_assertions) {
+        true => none + Duration::from_millis(100),
+        false => Duration::from_millis(50),
+    };
     let regexes = time(Some(&|i| format!("layers[.]{i}")), limit);
-    assert!(regexes < limit, "{regexes:?}, {none:?} without");
+    let mixed = |i: usize| match i {
+        3 => "layers[.](?!4)3".to_string(),
+        i => format!("layers[.]{i}"),
+    };
+    let mixed = time(Some(&mixed), limit);
+    assert!(
+        regexes < limit && mixed < limit,
+        "{regexes:?}, {mixed:?}, {none:?} without"
+    );
 }
 
 /// IA3 asks at every layer which of them are feed-forward.

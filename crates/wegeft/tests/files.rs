@@ -275,6 +275,8 @@ fn an_embedding_adapter_never_forms_the_table() {
         AdapterConfig::wegeft(2),
         AdapterConfig::new(output),
         AdapterConfig::vera(2),
+        AdapterConfig::ia3([""; 0]),
+        AdapterConfig::ia3(["embed"]),
     ] {
         let config = config.with_target_modules(["embed"]);
         let adapted = config.init(model.clone()).unwrap();

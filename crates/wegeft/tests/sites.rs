@@ -88,13 +88,14 @@ fn ids(device: &Device) -> Tensor<2, Int> {
 }
 
 #[test]
-fn an_embedding_looks_up_rows_with_every_low_rank_method() {
+fn an_embedding_looks_up_rows_with_every_method_that_takes_one() {
     let device = Device::flex().autodiff();
     let on = |config: AdapterConfig| config.with_target_modules(["embed"]);
     let lora = on(AdapterConfig::lora(2));
     let output = WegeftConfig::new(2).with_side(Side::Output);
     let (wegeft, vera) = (on(AdapterConfig::wegeft(2)), on(AdapterConfig::vera(2)));
-    for config in [lora.clone(), wegeft, on(AdapterConfig::new(output)), vera] {
+    let (ia3, tokens) = (on(AdapterConfig::ia3([""; 0])), on(AdapterConfig::ia3(["embed"])));
+    for config in [lora.clone(), wegeft, on(AdapterConfig::new(output)), vera, ia3, tokens] {
         let backbone = Words::new(&device);
         let fresh = config.init(backbone.clone()).unwrap();
         let ids = || ids(&device);

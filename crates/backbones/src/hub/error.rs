@@ -65,7 +65,7 @@ pub enum FetchError {
     /// Nothing came for that long.
     #[error("the server sent nothing for {} s; try again, or raise HF_HUB_DOWNLOAD_TIMEOUT", .0.as_secs_f64())]
     Stalled(Duration),
-    /// Less came than a slow line has.
+    /// Slower than the lowest accepted rate.
     #[error(
         "the server sent {bytes} bytes in {:.1} s, expected at least {least} a second; try again later, or set \
          WEGEFT_DOWNLOAD_RATE to a lower rate (0: any)", .time.as_secs_f64()

@@ -376,7 +376,7 @@ fn above_each_other<'a>(parts: impl Iterator<Item = &'a Stored>) -> Option<Store
     })
 }
 
-/// `[d, r]` of some of the `of` parts to `[of·d, sum of r]`: each beside its own part's rows.
+/// Places the parts' `[d, r]` factors into one `[of·d, Σr]`, each in its own rows.
 fn block_diagonal(of: usize, parts: &BTreeMap<usize, &Stored>) -> Option<Stored> {
     let width = parts.values().next()?.shape[0];
     if parts

@@ -112,7 +112,7 @@ fn has_part(name: &str, part: &str) -> bool {
     })
 }
 
-/// Elements of a tensor of a file that are elements of one of ours.
+/// Which elements of a file's tensor become which elements of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     /// Name in the file.

@@ -95,8 +95,8 @@ fn is_known(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| PEFT_TIES.contains(&last))
 }
 
-/// `files` whose config ensures the tie of head and embedding only if PEFT would, which looks for either by the names of
-/// [`PEFT_TIES`], or if they hold the head's tensors.
+/// `files` with `ensure_weight_tying` only where PEFT would tie head and embedding: if the config names one of them by a name in
+/// [`PEFT_TIES`], or if the files hold the head's tensors.
 fn ensured_as_in_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
     let targets = files.config()?.targets;
     if !targets.ensure_weight_tying {
@@ -120,7 +120,8 @@ fn ensured_as_in_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFil
     }
 }
 
-/// In PEFT the rows of a tied embedding are the head's rows too, below the head's LoRA: neither a tied nor an untied model.
+/// Refuses single rows of a tied embedding beside a LoRA of the head: in PEFT the head then has the trained rows and its LoRA,
+/// which is neither a tied nor an untied model.
 fn refuse_rows_below_lora(model: &Decoder, files: &AdapterFiles, config: &AdapterConfig) -> Result<(), AdapterError> {
     let lora = format!("{PREFIX}{HEAD}.lora_");
     let of_embedding = match &config.targets.trainable_token_indices {

@@ -15,7 +15,7 @@ use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::weights::Weights;
 
 /// Settings of BitFit. `target_modules` limits it to some layers; by default all are trained.
@@ -46,6 +46,10 @@ impl Method for BitfitConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -100,20 +100,27 @@ impl BoftConfig {
         if size < 2 {
             return bad(field, value, "gives blocks of size 1, which cannot rotate, for");
         }
+        if factors == 0 {
+            return Err(AdapterError::bad_field(
+                "boft_n_butterfly_factor",
+                "is 0; set it to 1 or more",
+            ));
+        }
+        let place = || format!("'{}' ({} channels): {count} blocks of {size}", site.module(), site.d_in);
         // Factor i shuffles 2^i blocks, half a block at a time.
-        let shuffled = u32::try_from(factors.saturating_sub(1))
-            .ok()
-            .and_then(|power| 2usize.checked_pow(power));
-        if factors == 0 || shuffled.is_none_or(|shuffled| !count.is_multiple_of(shuffled)) {
-            let problem = format!("factors do not fit the {count} blocks of");
-            return bad("boft_n_butterfly_factor", factors, &problem);
+        let power = u32::try_from(factors - 1).ok();
+        let shuffled = power.and_then(|power| 2usize.checked_pow(power));
+        if shuffled.is_none_or(|shuffled| !count.is_multiple_of(shuffled)) {
+            let message = format!(
+                "{}; {factors} factors need a multiple of 2^{} blocks",
+                place(),
+                factors - 1
+            );
+            return Err(AdapterError::bad_field("boft_n_butterfly_factor", message));
         }
         if factors > 1 && (!size.is_multiple_of(2) || !count.is_multiple_of(2)) {
-            return bad(
-                field,
-                value,
-                "makes an odd number of blocks or channels, which several factors cannot shuffle, of",
-            );
+            let message = format!("{}; with several factors both must be even", place());
+            return Err(AdapterError::bad_field(field, message));
         }
         Ok((count, size))
     }

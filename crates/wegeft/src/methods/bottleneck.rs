@@ -21,7 +21,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::tensor::cast;
 
 /// Where the adapters are and how they are initialized.
@@ -103,6 +103,10 @@ impl Method for BottleneckConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -54,12 +54,17 @@ pub(super) fn cayley_neumann(skew: Tensor<3>, terms: usize) -> Tensor<3> {
     sum
 }
 
-/// In training, replaces a share `p` of the blocks `[blocks, size, size]`, drawn anew each time, by the identity. A single
-/// block is never replaced.
+/// In training, replaces a share `p` of the blocks `[blocks, size, size]`, drawn anew each time, by the identity. Where that is
+/// no whole number of blocks, the number is drawn, so that `p` is the share on average; PEFT rounds it down, which drops nothing
+/// from few blocks.
 fn block_dropout(blocks: Tensor<3>, p: f64) -> Tensor<3> {
     let (device, [count, _, _]) = (blocks.device(), blocks.dims());
-    let replaced = (p * count as f64) as usize;
-    if replaced == 0 || count == 1 || !device.is_autodiff() {
+    if p == 0.0 || !device.is_autodiff() {
+        return blocks;
+    }
+    let drawn = Tensor::<1>::random([1], Distribution::Uniform(0.0, 1.0), &device).into_scalar::<f64>();
+    let replaced = (p * count as f64 + drawn) as usize;
+    if replaced == 0 {
         return blocks;
     }
     let order = Tensor::<1>::random([count], Distribution::Uniform(0.0, 1.0), &device).argsort(0);

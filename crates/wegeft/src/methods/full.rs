@@ -33,6 +33,10 @@ impl Method for FullConfig {
         method::settings(self)
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn sites(&self, _places: &Places, _targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         Ok(Vec::new())
     }

@@ -75,6 +75,16 @@ impl Method for HiraConfig {
         method::settings(self)
     }
 
+    fn check_fresh(&self) -> Result<(), AdapterError> {
+        match self.patterns.alpha_pattern.is_empty() {
+            true => Ok(()),
+            false => Err(AdapterError::bad_field(
+                "alpha_pattern",
+                "has no effect on HiRA, which has no scale; leave it unset",
+            )),
+        }
+    }
+
     fn takes(&self, kind: SiteKind) -> bool {
         kind == SiteKind::Matrix
     }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -122,6 +122,16 @@ impl Edit for BoundIa3 {
         match self.input {
             true => weight * change.transpose(),
             false => weight * change,
+        }
+    }
+
+    fn rows(&self, ids: Tensor<1, Int>, weight: Tensor<2>) -> Tensor<2> {
+        let rows = weight.select(0, ids.clone());
+        let l = cast(self.row(), rows.dtype());
+        match self.input {
+            // The inputs of a table are its tokens.
+            true => rows * l.transpose().select(0, ids),
+            false => rows * l,
         }
     }
 

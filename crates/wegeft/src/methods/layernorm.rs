@@ -14,7 +14,7 @@ use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::weights::Weights;
 
 /// LayerNorm tuning, which has no settings. `target_modules` limits it to some norms; by default all are trained.
@@ -35,6 +35,10 @@ impl Method for LayerNormConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

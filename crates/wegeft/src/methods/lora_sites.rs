@@ -2,7 +2,7 @@
 //!
 //! - an embedding `[vocabulary, d]`: `E' = E + s·(B A)ᵀ`, A `[r, vocabulary]` of zeros, B `[d, r]` normal;
 //! - a convolution `[out, in, ..]`: A is a convolution to r channels with the same kernel, B one with kernel 1, so that the
-//!   residual of the kernel is `s·B A`;
+//!   residual of the kernel is `s·B A`. The convolution has one group: of several, PEFT divides B and A among them;
 //! - experts `[experts, d_in, d_out]`: a pair for each expert, A `[experts·r, d_in]` and B `[d_out, r·experts]`.
 //!
 //! `lora_dropout` acts on the inputs of A: on input channels, with one mask per forward pass. As in PEFT, it does not act on

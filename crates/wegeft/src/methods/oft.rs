@@ -159,6 +159,16 @@ impl Method for OftConfig {
         method::settings(self)
     }
 
+    fn check_fresh(&self) -> Result<(), AdapterError> {
+        match self.block_share && self.module_dropout > 0.0 {
+            true => Err(AdapterError::bad_field(
+                "module_dropout",
+                "has no effect with block_share, whose one matrix is never dropped; set one of the two",
+            )),
+            false => Ok(()),
+        }
+    }
+
     fn takes(&self, kind: SiteKind) -> bool {
         kind == SiteKind::Matrix
     }
@@ -194,7 +204,7 @@ impl Method for OftConfig {
         let (config, upper) = (self.clone(), factors.matrix("upper"));
         Arc::new(BoundOft {
             turn: lazy(move || config.turn(upper, count, size)),
-            // As in PEFT, a matrix that all blocks share is never dropped.
+            // As in PEFT, whose files may have both, a matrix that all blocks share is never dropped.
             dropout: if self.block_share { 0.0 } else { self.module_dropout },
         })
     }

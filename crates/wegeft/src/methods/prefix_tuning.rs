@@ -76,6 +76,10 @@ impl Method for PrefixTuningConfig {
         }
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.token_hook(places, "prefix")
     }

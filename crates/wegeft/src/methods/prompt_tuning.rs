@@ -67,6 +67,10 @@ impl Method for PromptTuningConfig {
         }
     }
 
+    fn reads(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         targets.token_hook(places, "prompt")
     }

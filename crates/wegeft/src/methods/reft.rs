@@ -28,7 +28,7 @@ use crate::group::Group;
 use crate::method::{self, Method};
 use crate::prompts::Prompts;
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::tensor::{cast, dropped};
 use crate::weights::Weights;
 
@@ -159,6 +159,10 @@ impl Method for ReftConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

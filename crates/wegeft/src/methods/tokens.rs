@@ -14,6 +14,7 @@ use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::nearest::nearest;
+use crate::select::tied;
 use crate::site::{ParamInfo, Places, Site, SiteKind, name_matches};
 use crate::targets::{Targets, TokenIndices};
 use crate::tensor::cast;
@@ -98,7 +99,8 @@ impl TokenRows {
 
     /// `sites`, if each has all of the rows.
     fn check(&self, sites: Vec<Site>) -> Result<Vec<Site>, AdapterError> {
-        let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
+        let field = if self.holder.is_empty() { "token_indices" } else { FIELD };
+        let bad = |message: String| Err(AdapterError::bad_field(field, message));
         for site in &sites {
             let indices = self.of(&site.module());
             if indices.is_empty() {
@@ -144,7 +146,7 @@ impl Method for TokenRows {
         Map::new()
     }
 
-    fn sites(&self, places: &Places, _targets: &Targets) -> Result<Vec<Site>, AdapterError> {
+    fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {
         let is_table = |param: &&ParamInfo| SiteKind::of(param) == Some(SiteKind::Embedding);
         let tables: Vec<&ParamInfo> = places.params.iter().filter(is_table).collect();
         // A name can also mean a head.
@@ -153,7 +155,7 @@ impl Method for TokenRows {
         let bad = |message: String| Err(AdapterError::bad_field(FIELD, message));
         let chosen = match &self.indices {
             TokenIndices::All(_) => {
-                // Beside an embedding of positions, that of tokens is told by its name.
+                // If there is a position embedding too, the token embedding is found by its name.
                 let of_tokens =
                     |table: &&ParamInfo| TOKEN_EMBEDDINGS.iter().any(|name| name_matches(table.name(), name));
                 let by_name: Vec<&ParamInfo> = tables.iter().copied().filter(of_tokens).collect();
@@ -185,7 +187,11 @@ impl Method for TokenRows {
             let kind = SiteKind::of(table).unwrap_or_default();
             Site::weight(table, kind)
         });
-        self.check(sites.collect())
+        let sites = match targets.ensure_weight_tying {
+            true => tied(sites.collect(), &places.params),
+            false => sites.collect(),
+        };
+        self.check(sites)
     }
 
     fn specs(&self, group: &Group) -> Vec<Spec> {

@@ -16,7 +16,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{OF_PLACES, Targets};
 use crate::tensor::cast;
 
 /// Settings of VPT. `target_modules` names hooks; by default the `input` of every block.
@@ -76,6 +76,10 @@ impl Method for VptConfig {
 
     fn settings(&self) -> Map<String, Value> {
         method::settings(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

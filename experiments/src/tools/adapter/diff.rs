@@ -70,12 +70,10 @@ fn changes<M: Module + ModuleDisplay>(adapted: &Adapted<M>, before: &M) -> Resul
 
 fn fields(folder: &Path) -> Result<Map<String, Value>, String> {
     let config = wegeft::read_config(folder).map_err(|e| e.to_string())?;
-    let mut fields = match serde_json::to_value(&config).map_err(|e| e.to_string())? {
+    Ok(match serde_json::to_value(&config).map_err(|e| e.to_string())? {
         Value::Object(fields) => fields,
         _ => Map::new(),
-    };
-    fields.extend(config.extra);
-    Ok(fields)
+    })
 }
 
 /// The difference of each weight that changed; a weight that the backbone lacks (a head) is returned unchanged.

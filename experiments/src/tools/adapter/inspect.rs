@@ -17,7 +17,7 @@ pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     let known = fields.as_object().into_iter().flatten();
     let kept = config.extra.iter().filter(|(_, value)| !value.is_null());
     let known = known
-        .filter(|(_, value)| !is_empty(value))
+        .filter(|(name, value)| !config.extra.contains_key(name.as_str()) && !is_empty(value))
         .map(|(name, value)| (name, value, ""));
     let kept = kept.map(|(name, value)| (name, value, "kept as it is"));
     let rows = known

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Tensor};
+use wegeft::Adapters;
 
 use super::choice::{Method, Work};
 use super::products::Product;
@@ -27,7 +28,10 @@ pub fn workload(args: &Args, method: Method, device: &Device) -> Result<Workload
     let layer = Layer {
         proj: LinearConfig::new(WIDTH, WIDTH).init(&training),
     };
-    let adapted = adapter.init(layer).map_err(|e| e.to_string())?;
+    let mut adapted = Adapters::new(layer);
+    if method != Method::Frozen {
+        adapted.add(&method.name(), &adapter).map_err(|e| e.to_string())?;
+    }
     let batch = args.batch.unwrap_or(super::BATCH);
     let random = || Tensor::<3>::random([batch, TOKENS, WIDTH], Distribution::Normal(0.0, 1.0), device);
     let (x, weights) = (random(), Tensor::from_inner(random()));

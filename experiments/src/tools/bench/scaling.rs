@@ -11,7 +11,7 @@ use burn::tensor::{Distribution, Tensor};
 use serde::Serialize;
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::storage::write_then_rename;
-use wegeft::{Adapted, AdapterConfig, Sharing};
+use wegeft::{AdapterConfig, Adapters, Sharing};
 
 use super::Args;
 use super::adapter::{TOKENS, WIDTH};
@@ -42,16 +42,20 @@ impl Stack {
 /// One value of one quantity, and its steps.
 struct Variant {
     count: usize,
-    adapted: Option<Adapted<Stack>>,
+    adapted: Option<Adapters<Stack>>,
     optim: ModuleOptimizer,
     seconds: Vec<f64>,
 }
 
 impl Variant {
-    fn new(count: usize, config: &AdapterConfig, stack: &Stack) -> Result<Self, String> {
+    fn new(count: usize, config: Option<&AdapterConfig>, stack: &Stack) -> Result<Self, String> {
+        let mut adapted = Adapters::new(stack.clone());
+        if let Some(config) = config {
+            adapted.add("variant", config).map_err(|e| e.to_string())?;
+        }
         Ok(Self {
             count,
-            adapted: Some(config.init(stack.clone()).map_err(|e| e.to_string())?),
+            adapted: Some(adapted),
             optim: AdamWConfig::new().init(),
             seconds: Vec::new(),
         })
@@ -149,10 +153,10 @@ pub fn scaling(args: &Args, file: &Path) -> Result<(), String> {
     let variants = |counts: &[usize], config: &dyn Fn(usize) -> AdapterConfig| -> Result<Vec<Variant>, String> {
         counts
             .iter()
-            .map(|count| Variant::new(*count, &config(*count), &stack))
+            .map(|count| Variant::new(*count, Some(&config(*count)), &stack))
             .collect()
     };
-    let mut frozen = Variant::new(0, &AdapterConfig::linear_probing(), &stack)?;
+    let mut frozen = Variant::new(0, None, &stack)?;
     let mut sweeps = [
         ("adapted sites", variants(&SITES, &with_sites)?),
         ("rank", variants(&RANKS, &|rank| all(WegeftConfig::new(rank)))?),

@@ -1,0 +1,63 @@
+//! Refuses what a fresh adapter would ignore. An adapter that is loaded may have it, as PEFT's files do.
+
+use burn::module::{Module, ModuleDisplay};
+
+use crate::adapted::Adapted;
+use crate::config::AdapterConfig;
+use crate::error::AdapterError;
+use crate::site;
+use crate::unsupported;
+
+impl AdapterConfig {
+    /// Refuses fields that have no effect on a fresh adapter, whatever the model is.
+    ///
+    /// # Errors
+    /// Such a field.
+    pub(crate) fn check_fresh(&self) -> Result<(), AdapterError> {
+        unsupported::check_fresh(&self.extra)?;
+        self.method.check_fresh()?;
+        let (read, set) = (self.method.reads(), self.targets.set());
+        if let Some(field) = set.iter().find(|field| !read.contains(field)) {
+            let message = format!("has no effect on {}; leave it unset", self.method.name());
+            return Err(AdapterError::bad_field(*field, message));
+        }
+        let limits = ["exclude_modules", "layers_to_transform"];
+        if let Some(field) = limits.into_iter().find(|field| set.contains(field))
+            && set.contains(&"target_parameters")
+        {
+            let message =
+                "has no effect on target_parameters; leave it unset, and name the parameters that are meant there";
+            return Err(AdapterError::bad_field(field, message));
+        }
+        let lists = self.targets.layers_pattern.as_ref();
+        if lists.is_some_and(|lists| !lists.is_empty()) && !set.contains(&"layers_to_transform") {
+            let message = "has no effect without layers_to_transform; set that too, or leave it unset";
+            return Err(AdapterError::bad_field("layers_pattern", message));
+        }
+        Ok(())
+    }
+
+    /// Refuses what has no effect on this model: an edit of what is trained in full, or nothing to train at all.
+    ///
+    /// # Errors
+    /// The parameter, or the method.
+    pub(crate) fn check_effect<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Result<(), AdapterError> {
+        let full = adapted.saved_params();
+        let mut sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);
+        if let Some(twice) = sites.find(|site| full.iter().any(|param| param.path == site.path)) {
+            return Err(AdapterError::TrainedTwice {
+                path: twice.path.clone(),
+                field: match site::is_saved(&twice.path, &self.targets.modules_to_save) {
+                    true => "modules_to_save".to_string(),
+                    false => self.method.name().to_string(),
+                },
+            });
+        }
+        match full.is_empty() && adapted.bank().factors.is_empty() {
+            true => Err(AdapterError::NothingTrained {
+                method: self.method.name().to_string(),
+            }),
+            false => Ok(()),
+        }
+    }
+}

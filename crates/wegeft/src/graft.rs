@@ -1,0 +1,179 @@
+//! Adapters that share a backbone: whether an adapter's frozen parameters are the backbone's, and handles to those in their place.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+
+use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Tensor};
+
+use crate::adapted::Adapted;
+use crate::tensor::dequantized;
+
+/// Paths of the parameters that an adapter does not share with the backbone.
+fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String> {
+    adapted.own_params().into_iter().map(|param| param.path).collect()
+}
+
+/// The frozen parameters of a backbone, by path: a record that is loaded may give them other ids.
+#[derive(Default)]
+pub(crate) struct Frozen {
+    params: HashMap<String, Box<dyn Any>>,
+    path: Vec<String>,
+}
+
+impl Frozen {
+    pub(crate) fn of<M: Module>(backbone: &M) -> Self {
+        let mut frozen = Self::default();
+        backbone.visit(&mut frozen);
+        frozen
+    }
+
+    /// The first frozen parameter of `adapted`, by name, that is not the backbone's.
+    pub(crate) fn stranger<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Option<String> {
+        let mut strangers = Strangers {
+            frozen: self,
+            own: own_paths(adapted),
+            path: Vec::new(),
+            found: None,
+        };
+        adapted.backbone().visit(&mut strangers);
+        strangers.found
+    }
+
+    /// `adapted` with handles to these parameters in place of its own copies, and with its own part moved.
+    pub(crate) fn grafted<M: Module + ModuleDisplay>(&self, adapted: Adapted<M>, to: Option<&Move>) -> Adapted<M> {
+        let mut graft = Graft {
+            frozen: self,
+            own: own_paths(&adapted),
+            to,
+            path: Vec::new(),
+        };
+        adapted.map_model(|model| model.map(&mut graft))
+    }
+
+    fn at<const D: usize>(&self, path: &[String]) -> Option<&Param<Tensor<D>>> {
+        self.params.get(&path.join("."))?.downcast_ref()
+    }
+}
+
+impl ModuleVisitor for Frozen {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.params.insert(self.path.join("."), Box::new(param.clone()));
+    }
+}
+
+/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a merged or trained
+/// clone keeps its ids.
+struct Strangers<'a> {
+    frozen: &'a Frozen,
+    own: HashSet<String>,
+    path: Vec<String>,
+    /// The first in the alphabet.
+    found: Option<String>,
+}
+
+impl ModuleVisitor for Strangers<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        if self.own.contains(&path) || self.found.as_ref().is_some_and(|found| *found <= path) {
+            return;
+        }
+        let same = self.frozen.at(&self.path);
+        if !same.is_some_and(|frozen| frozen.id == param.id && equal(frozen, param)) {
+            self.found = Some(path);
+        }
+    }
+}
+
+/// True if two parameters of one id have equal elements. One that is not yet drawn is what it was.
+fn equal<const D: usize>(a: &Param<Tensor<D>>, b: &Param<Tensor<D>>) -> bool {
+    if !a.is_initialized() || !b.is_initialized() {
+        return true;
+    }
+    let plain = |param: &Param<Tensor<D>>| dequantized(param.base().without_autodiff());
+    let (a, b) = (plain(a), plain(b));
+    let b = b.to_device(&a.device());
+    a.shape() == b.shape() && a.dtype() == b.dtype() && a.equal(b).all().into_scalar::<bool>()
+}
+
+/// `adapted` with new ids for what it trains in full: the heads of all adapters start from the same parameter, and an optimizer
+/// would confuse them.
+pub(crate) fn with_ids<M: Module + ModuleDisplay>(adapted: Adapted<M>) -> Adapted<M> {
+    let own = adapted.own_params().into_iter().map(|param| param.id).collect();
+    adapted.map_model(|model| model.map(&mut FreshIds { own }))
+}
+
+struct FreshIds {
+    own: HashSet<ParamId>,
+}
+
+impl ModuleMapper for FreshIds {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.own.contains(&param.id) {
+            return param;
+        }
+        let (_, tensor, mapper) = param.consume();
+        Param::from_mapped_value(ParamId::new(), tensor, mapper)
+    }
+}
+
+/// How parameters change their device.
+pub(crate) enum Move {
+    Fork(Device),
+    ToDevice(Device),
+}
+
+impl Move {
+    pub(crate) fn apply<T: Module>(&self, module: T) -> T {
+        match self {
+            Self::Fork(device) => module.fork(device),
+            Self::ToDevice(device) => module.to_device(device),
+        }
+    }
+}
+
+/// Replaces an adapter's copies of the backbone's parameters with handles to them, and moves the adapter's own.
+struct Graft<'a> {
+    frozen: &'a Frozen,
+    /// Paths of its own: running statistics have the backbone's ids all the same.
+    own: HashSet<String>,
+    to: Option<&'a Move>,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Graft<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let frozen = self.frozen.at(&self.path);
+        match frozen.filter(|_| !self.own.contains(&self.path.join("."))) {
+            Some(shared) => shared.clone(),
+            None => match self.to {
+                Some(to) => to.apply(param),
+                None => param,
+            },
+        }
+    }
+}
