@@ -189,8 +189,14 @@ impl AdapterConfig {
         self.check_fresh()?;
         let adapted = self.adapt(model)?;
         self.check_effect(&adapted)?;
-        match self.unmatched_patterns(&adapted)?.first() {
-            None => Ok(adapted),
+        self.refuse_unmatched(&adapted)?;
+        Ok(adapted)
+    }
+
+    /// Refuses a pattern of a rank or an alpha that matches nothing.
+    pub(crate) fn refuse_unmatched<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Result<(), AdapterError> {
+        match self.unmatched_patterns(adapted)?.first() {
+            None => Ok(()),
             Some((field, key)) => {
                 let message = format!("'{key}' matches none of the adapted modules");
                 Err(AdapterError::bad_field(*field, message))
@@ -235,7 +241,7 @@ impl AdapterConfig {
         patterns::unmatched(&self.method.settings(), &modules)
     }
 
-    fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
+    pub(crate) fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
         let places = site::places(&model);
         let params = &places.params;
         for name in &self.targets.modules_to_save {

@@ -48,7 +48,7 @@ pub struct Adapters<M: Module + ModuleDisplay> {
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// Freezes `backbone`, running statistics included, which has no adapters yet.
+    /// Freezes `backbone`, including its running statistics. It has no adapters yet.
     pub fn new(backbone: M) -> Self {
         Self {
             backbone: frozen(backbone, HashSet::new()),
@@ -189,11 +189,11 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     fn on(self, backbone: M, to: Option<&Move>) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {
-            let adapted = frozen.grafted(adapted, to);
-            (
-                name,
-                adapted.map_bank(|bank| to.map_or(bank.clone(), |to| to.apply(bank))),
-            )
+            let adapted = frozen.grafted(adapted, to).map_bank(|bank| match to {
+                Some(to) => to.apply(bank),
+                None => bank,
+            });
+            (name, adapted)
         });
         Self {
             named: named.collect(),
@@ -284,8 +284,7 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
                 Ok(self)
             }
             None => {
-                // A record has training flags, too.
-                let backbone = frozen(self.backbone.clone().try_load_record(record)?, HashSet::new());
+                let backbone = self.backbone.clone().try_load_record(record)?;
                 Ok(self.on(backbone, None))
             }
         }

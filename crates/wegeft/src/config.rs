@@ -33,9 +33,7 @@ impl PartialEq for AdapterConfig {
 
 impl Serialize for AdapterConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = self.fields();
-        fields.extend(self.extra.clone());
-        fields.serialize(serializer)
+        self.on_disk().serialize(serializer)
     }
 }
 
@@ -76,6 +74,16 @@ impl AdapterConfig {
         fields.extend(self.method.settings());
         fields.extend(settings(&self.targets));
         fields
+    }
+
+    /// All fields of adapter_config.json. Its own are those of now: a file may have had another one as null, which then is among
+    /// the further ones.
+    pub(crate) fn on_disk(&self) -> Map<String, Value> {
+        let mut all = self.fields();
+        for (name, value) in &self.extra {
+            all.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        all
     }
 
     /// The config that `fields` describe, of one of the `own` methods or one of this crate's; unknown fields become

@@ -95,7 +95,10 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             extra: self.config().extra.clone(),
             ..AdapterConfig::new(config.clone())
         };
-        let adapted = settings.init(self.backbone().clone())?;
+        // Of the rest, this adapter's file may have fields that a fresh one must not have.
+        settings.method.check_fresh()?;
+        let adapted = settings.adapt(self.backbone().clone())?;
+        settings.refuse_unmatched(&adapted)?;
         let weights = weights(plain.backbone(), adapted.bank().groups());
         let mut report = ConversionReport::default();
         let mut tensors = self.token_rows();

@@ -27,7 +27,7 @@ pub enum AdapterError {
         fields: Vec<&'static str>,
     },
     /// A method on all places of its kind, of which other fields exclude every one.
-    #[error("every place where this method could act is excluded by {}; limit it less", .fields.join(" or "))]
+    #[error("every place where this method could act is excluded by {}; exclude less", .fields.join(" or "))]
     AllLeftOut {
         /// The fields that exclude them.
         fields: Vec<&'static str>,
@@ -166,7 +166,7 @@ pub enum AdapterError {
     },
     /// A tied weight (one weight in two places of the model) that would be trained in full.
     #[error(
-        "'{path}' and '{other}' are one tied weight, of which an optimizer would update only one. Adapt it instead, or give each its own parameter."
+        "'{path}' and '{other}' are two places of one tied weight, and an optimizer would update only one of them; adapt it instead, or give each place a parameter of its own"
     )]
     Tied {
         /// Path of the parameter.

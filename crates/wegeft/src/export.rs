@@ -113,7 +113,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let config = serde_json::from_value(Value::Object(self.lora_fields(factors)));
         let mut config: AdapterConfig = config.map_err(|e| AdapterError::bad_field("adapter_config", e.to_string()))?;
         config.extra = self.config().extra.clone();
-        let adapted = config.init(self.backbone().clone())?;
+        // Not `init`: this adapter may come from a file, with fields that a fresh one must not have.
+        let adapted = config.adapt(self.backbone().clone())?;
         let mut names = adapted.names();
         names.retain(|path, _| path.starts_with("bank."));
         let mut tensors = adapted.stored(factors);

@@ -24,6 +24,7 @@ impl AdapterConfig {
         let limits = ["exclude_modules", "layers_to_transform"];
         if let Some(field) = limits.into_iter().find(|field| set.contains(field))
             && set.contains(&"target_parameters")
+            && !set.contains(&"target_modules")
         {
             let message =
                 "has no effect on target_parameters; leave it unset, and name the parameters that are meant there";

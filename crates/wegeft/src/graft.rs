@@ -70,8 +70,8 @@ impl ModuleVisitor for Frozen {
     }
 }
 
-/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a merged or trained
-/// clone keeps its ids.
+/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a clone that was trained
+/// keeps its ids.
 struct Strangers<'a> {
     frozen: &'a Frozen,
     own: HashSet<String>,
@@ -101,15 +101,24 @@ impl ModuleVisitor for Strangers<'_> {
     }
 }
 
-/// True if two parameters of one id have equal elements. One that is not yet drawn is what it was.
+/// True if two parameters of one id have equal elements. Clones that are not yet drawn are drawn together.
 fn equal<const D: usize>(a: &Param<Tensor<D>>, b: &Param<Tensor<D>>) -> bool {
     if !a.is_initialized() || !b.is_initialized() {
-        return true;
+        return a.is_initialized() == b.is_initialized();
     }
     let plain = |param: &Param<Tensor<D>>| dequantized(param.base().without_autodiff());
     let (a, b) = (plain(a), plain(b));
     let b = b.to_device(&a.device());
-    a.shape() == b.shape() && a.dtype() == b.dtype() && a.equal(b).all().into_scalar::<bool>()
+    if a.shape() != b.shape() || a.dtype() != b.dtype() {
+        return false;
+    }
+    let same = a.clone().equal(b.clone());
+    // A weight that is NaN is itself, too.
+    same.clone().all().into_scalar::<bool>()
+        || same
+            .bool_or(a.is_nan().bool_and(b.is_nan()))
+            .all()
+            .into_scalar::<bool>()
 }
 
 /// `adapted` with new ids for what it trains in full: the heads of all adapters start from the same parameter, and an optimizer

@@ -94,8 +94,8 @@
 //! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
 //! | [`TokenHook`]s that a model has | prompt tuning, prefix tuning | – | yes |
 //!
-//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`. A convolution must have one group; a module does not show
-//! how many it has, so this is not checked.
+//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`. A convolution must have one group; Burn's modules do not
+//! expose the number, so this is not checked.
 //!
 //! An unchanged model reads the edited weight through `Param::val()`. It is composed once per `bind()`, costs a dense weight and
 //! in training a dense weight gradient, and works for any module, including Burn's attention and recurrent layers. A model

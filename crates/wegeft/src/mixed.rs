@@ -14,9 +14,9 @@ use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
     /// The backbone bound for one forward pass over a batch whose example `i` uses the adapter `names[i]` (`"__base__"`: none).
-    /// The model must call [`crate::linear`] and [`crate::embedding`] for its adapted layers, and the first dimension of their inputs must be the
-    /// batch, as in `[batch, tokens, d_model]`, or all tokens of all examples, `[batch·tokens, d_model]`. Each example goes
-    /// through its own adapter, including heads and other linear layers trained in full.
+    /// The model must call [`crate::linear`] and [`crate::embedding`] for its adapted layers, and the first dimension of their
+    /// inputs must be the batch, as in `[batch, tokens, d_model]`, or all tokens of all examples, `[batch·tokens, d_model]`. Each
+    /// example goes through its own adapter, including heads and other linear layers trained in full.
     ///
     /// # Errors
     /// An unknown name, an empty batch, an adapter that trains something other than linear layers or edits something other than

@@ -50,10 +50,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// What [`Adapted::save`] writes, in memory.
     pub fn files(&self) -> AdapterFiles {
-        let AdapterConfig { method, targets, extra } = self.config();
-        let mut config = self.config().fields();
-        config.extend(extra.clone());
-        let config = method.on_disk(config, targets, self.bank().groups());
+        let AdapterConfig { method, targets, .. } = self.config();
+        let config = method.on_disk(self.config().on_disk(), targets, self.bank().groups());
         AdapterFiles::new(config, collect(self, &self.names()))
     }
 

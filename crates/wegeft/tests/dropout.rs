@@ -103,7 +103,10 @@ fn a_matrix_that_all_blocks_share_takes_no_dropout() {
     );
     // PEFT's files may have both.
     let files = shared(0.0).init(layer()).unwrap().files();
-    assert!(files.with_field("module_dropout", 0.5.into()).attach(layer()).is_ok());
+    let loaded = files.with_field("module_dropout", 0.5.into()).attach(layer()).unwrap();
+    let x = Tensor::<2>::random([3, D], Distribution::Normal(0.0, 1.0), &device);
+    let loaded = stirred(loaded, |model| linear(&model.proj, x.clone()));
+    assert!(!drops(&loaded, &x, |model, x| linear(&model.proj, x)));
 }
 
 #[derive(Module, Debug)]

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::module::{Initializer, Module, Param, ParamGroup, Quantizer};
+use burn::module::{Initializer, Module, ModuleMapper, Param, ParamGroup, Quantizer};
 use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -94,13 +94,32 @@ fn an_adapter_of_changed_weights_is_refused() {
     let trained = stirred(lora().init(adapters.backbone().clone()).unwrap(), &device);
     let full = AdapterConfig::full().init(adapters.backbone().clone()).unwrap();
     let full = stirred(full, &device).backbone().clone();
-    // Their parameters have the backbone's ids.
     for changed in [trained.merge().unwrap(), full] {
         let refused = adapters.insert("a", lora().init(changed).unwrap()).unwrap_err();
         let refused = refused.to_string();
         assert!(refused.contains("another backbone"), "{refused}");
     }
+    // A clone whose parameters have the backbone's ids, but other elements.
+    let moved = adapters.backbone().clone().map(&mut Shift(1.0));
+    let refused = adapters
+        .insert("a", lora().init(moved).unwrap())
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("another backbone"), "{refused}");
     adapters.insert("a", trained).unwrap();
+    // NaN is no other weight.
+    let odd = Adapters::new(Net::new(&device).map(&mut Shift(f64::NAN)));
+    let adapted = lora().init(odd.backbone().clone()).unwrap();
+    odd.clone().insert("a", adapted).unwrap();
+}
+
+/// Adds a number to every parameter.
+struct Shift(f64);
+
+impl ModuleMapper for Shift {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.add_scalar(self.0))
+    }
 }
 
 #[test]

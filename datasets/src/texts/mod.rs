@@ -38,10 +38,8 @@ impl TextFields {
             _ => return Err(format!("'{text}' is no field or pair of fields; expected a or a,b")),
         };
         if Some(first) == second || label == Some(first) || (label.is_some() && label == second) {
-            return Err(format!(
-                "'{text}' with the label '{}' names a field twice",
-                label.unwrap_or_default()
-            ));
+            let of_label = label.map_or(String::new(), |label| format!(" with the label '{label}'"));
+            return Err(format!("'{text}'{of_label} names a field twice"));
         }
         Ok(Self {
             text: first.to_string(),

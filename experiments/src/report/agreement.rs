@@ -67,9 +67,12 @@ impl Group {
     }
 }
 
-/// Joins each of `parts` to the first group that it agrees with.
+/// Joins each of `parts` to the first group that it agrees with, those that say most first: what a run of some tasks joins does not
+/// depend on its name.
 fn joined(parts: impl IntoIterator<Item = Group>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
+    let mut parts: Vec<Group> = parts.into_iter().collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.facts.len()));
     for part in parts {
         match groups.iter_mut().find(|group| group.agrees(&part)) {
             Some(group) => {

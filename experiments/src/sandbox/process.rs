@@ -68,7 +68,12 @@ fn watch(child: &mut Child, folder: &Path, wall: Duration, most_bytes: u64) -> s
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(End::Exited(status));
+            // It may have written all of it since the last look.
+            let (files, bytes) = taken(folder);
+            return Ok(match files > MOST_FILES || bytes > most_bytes {
+                true => End::Full,
+                false => End::Exited(status),
+            });
         }
         if start.elapsed() > wall {
             return Ok(End::Late);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use serde::Deserialize;
@@ -139,8 +139,10 @@ impl Python {
         ]);
         command.env("HOME", &inside).env("TMPDIR", &inside);
         let wall = Duration::from_secs_f64(self.limits.seconds + 1.0) + START;
+        let start = Instant::now();
         let (end, [said, errors]) =
             run(&mut command, job.into_bytes(), &inside, wall, self.limits.disk_mb << 20).map_err(failed)?;
+        let took = start.elapsed().as_secs_f64();
         let mut lines = said.splitn(2, |byte| *byte == b'\n');
         let holds = lines.next().and_then(|line| serde_json::from_slice(line).ok());
         let report = lines
@@ -156,13 +158,13 @@ impl Python {
             ));
         }
         let ended = match (report.filter(|report| report.token == token), end) {
-            (Some(report), _) => Ended::new(report.result),
-            (None, End::Late) => Ended::new(LATE),
-            (None, End::Full) => {
+            (_, End::Full) => {
                 let most = self.limits.disk_mb;
                 Ended::new(format!("failed: more than {most} MB or {MOST_FILES} files"))
             }
-            (None, End::Exited(status)) if out_of_time(status) => Ended::new(LATE),
+            (Some(report), _) => Ended::new(report.result),
+            (None, End::Late) => Ended::new(LATE),
+            (None, End::Exited(status)) if out_of_time(status, took >= self.limits.seconds) => Ended::new(LATE),
             (None, End::Exited(status)) => Ended::new(format!("failed: the process ended by itself ({status})")),
         };
         Ok((ended, holds.unwrap_or_default()))
@@ -171,18 +173,18 @@ impl Python {
 
 const LATE: &str = "timed out";
 
-/// True if the CPU time limit ended it: a program that ignores its signal is killed a second later.
+/// True if the CPU time limit ended it: a program that ignores its signal is killed a second later, which is `late`. (Where memory
+/// runs out, the system kills a program too.)
 #[cfg(unix)]
-fn out_of_time(status: ExitStatus) -> bool {
+fn out_of_time(status: ExitStatus, late: bool) -> bool {
     use nix::sys::signal::Signal;
     use std::os::unix::process::ExitStatusExt;
-    [Signal::SIGXCPU, Signal::SIGKILL]
-        .map(|signal| Some(signal as i32))
-        .contains(&status.signal())
+    let by = |signal: Signal| status.signal() == Some(signal as i32);
+    by(Signal::SIGXCPU) || (late && by(Signal::SIGKILL))
 }
 
 #[cfg(not(unix))]
-fn out_of_time(_status: ExitStatus) -> bool {
+fn out_of_time(_status: ExitStatus, _late: bool) -> bool {
     false
 }
 

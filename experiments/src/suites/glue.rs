@@ -227,7 +227,10 @@ impl TextTasks for Files {
         let test = match self.submission {
             true if tests.all(|files| files.is_some()) => self.parts(task, Which::Test, TEST)?,
             true => {
-                tell(format_args!("{}: no test set is there, so none is answered", task.name));
+                tell(format_args!(
+                    "{}: no test set is answered, since not all of them are there",
+                    task.name
+                ));
                 Vec::new()
             }
             false => Vec::new(),

@@ -511,7 +511,8 @@ fn verdicts(settings: &InstructSettings, given: &Given) -> Result<Verdicts, Stri
         model: judging.judge_model.clone(),
         key: KEYS
             .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|key| !key.is_empty())),
+            .filter_map(|name| Some(std::env::var(name).ok()?.trim().to_string()))
+            .find(|key| !key.is_empty()),
         retries: judging.judge_retries,
         wait: judging.judge_wait,
         timeout: judging.judge_timeout,

@@ -338,7 +338,9 @@ impl Lab for TextLab {
     }
 
     fn checks_quickly(&self) -> bool {
-        true
+        // A name on the hub may have to be asked for.
+        let model = self.settings.model.model.as_ref();
+        model.is_none_or(|name| Path::new(name).exists()) && self.tasks.files().iter().all(|file| file.is_file())
     }
 
     fn checksum(&self) -> Result<String, String> {

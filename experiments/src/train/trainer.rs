@@ -244,8 +244,7 @@ impl Session<'_> {
         );
         if self.plan.steps(self.count) == 1 && rates.rate(0) == 0.0 {
             note(format_args!(
-                "{}: the only step is one of warm-up, at a learning rate of 0: nothing is learned; give --warmup-ratio 0, more \
-                 epochs or a smaller --batch-size",
+                "{}: the only step is one of warm-up, at a learning rate of 0, so nothing is learned; train for more steps",
                 self.place
             ));
         }

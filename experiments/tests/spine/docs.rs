@@ -195,6 +195,13 @@ fn describe(page: &mut String, command: &Command, name: &str, level: usize) {
     let heading = "#".repeat(level);
     let about = command.get_about().map(|about| about.to_string()).unwrap_or_default();
     write!(page, "\n{heading} {name}\n\n{}.\n", cell(about.trim_end_matches('.'))).unwrap();
+    let long = command
+        .get_long_about()
+        .map(|long| long.to_string())
+        .unwrap_or_default();
+    if let Some((_, more)) = long.split_once("\n\n") {
+        write!(page, "\n{}\n", more.trim().replace('<', "&lt;")).unwrap();
+    }
     let arguments: Vec<&Arg> = command
         .get_arguments()
         .filter(|argument| !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str()))

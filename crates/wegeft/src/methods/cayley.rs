@@ -55,23 +55,23 @@ pub(super) fn cayley_neumann(skew: Tensor<3>, terms: usize) -> Tensor<3> {
 }
 
 /// In training, replaces a share `p` of the blocks `[blocks, size, size]`, drawn anew each time, by the identity. Where that is
-/// no whole number of blocks, the number is drawn, so that `p` is the share on average; PEFT rounds it down, which drops nothing
-/// from few blocks.
+/// no whole number of blocks, the number is drawn, so that `p` is the share on average; PEFT rounds it down and never drops a
+/// single block, so that it drops nothing from few blocks.
 fn block_dropout(blocks: Tensor<3>, p: f64) -> Tensor<3> {
     let (device, [count, _, _]) = (blocks.device(), blocks.dims());
     if p == 0.0 || !device.is_autodiff() {
         return blocks;
     }
-    let drawn = Tensor::<1>::random([1], Distribution::Uniform(0.0, 1.0), &device).into_scalar::<f64>();
-    let replaced = (p * count as f64 + drawn) as usize;
-    if replaced == 0 {
-        return blocks;
-    }
-    let order = Tensor::<1>::random([count], Distribution::Uniform(0.0, 1.0), &device).argsort(0);
-    let mask = order
-        .lower_elem(replaced as i64)
-        .reshape([count, 1, 1])
-        .expand(blocks.dims());
+    let uniform = |count| Tensor::<1>::random([count], Distribution::Uniform(0.0, 1.0), &device);
+    let replaced = p * count as f64;
+    let (least, rest) = (replaced.floor() as i64, replaced.fract());
+    let order = uniform(count).argsort(0);
+    // On the device: reading the number would wait for it in each layer.
+    let mask = match rest > 0.0 {
+        true => order.lower((uniform(1).add_scalar(rest).floor().int() + least).expand([count])),
+        false => order.lower_elem(least),
+    };
+    let mask = mask.reshape([count, 1, 1]).expand(blocks.dims());
     let identity = identity(&blocks).expand(blocks.dims());
     blocks.mask_where(mask, identity)
 }

@@ -187,9 +187,12 @@ impl Method for TokenRows {
             let kind = SiteKind::of(table).unwrap_or_default();
             Site::weight(table, kind)
         });
-        let sites = match targets.ensure_weight_tying {
-            true => tied(sites.collect(), &places.params),
-            false => sites.collect(),
+        let sites: Vec<Site> = sites.collect();
+        // Two places with other rows each are two sites, tied or not.
+        let alike = |pair: &[Site]| self.of(&pair[0].module()) == self.of(&pair[1].module());
+        let sites = match targets.ensure_weight_tying && sites.windows(2).all(alike) {
+            true => tied(sites, &places.params),
+            false => sites,
         };
         self.check(sites)
     }

@@ -56,8 +56,8 @@ pub struct WegeftConfig {
     /// Blocks between phi and psi (input side).
     #[serde(default)]
     pub generator: GeneratorConfig,
-    /// Ranks and alphas that differ for some modules; all sites of a group must agree. With [`Sharing::Tied`] as
-    /// in the fork: the first key of either field that matches a site is used for both rank and alpha; sites of one group may
+    /// Ranks and alphas that differ for some modules; all sites of a group must agree. With [`Sharing::Tied`]
+    /// they are read as in the fork: the first key of either field that matches a site is used for both rank and alpha; sites of one group may
     /// have different scales.
     #[serde(flatten)]
     pub patterns: Patterns,

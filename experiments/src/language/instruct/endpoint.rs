@@ -34,6 +34,7 @@ pub const KEYS: [&str; 2] = ["JUDGE_API_KEY", "OPENAI_API_KEY"];
 
 /// Tokens that a judge read and wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// Read.
     pub prompt_tokens: u64,
@@ -121,7 +122,7 @@ impl Endpoint {
             .is_some_and(|key| key.contains(|c: char| !c.is_ascii_graphic()))
         {
             return Err(format!(
-                "the key in {} (or {}) has a space or a line break; give the key alone",
+                "the key in {} (or {}) has a character that no key has; give the key alone",
                 KEYS[0], KEYS[1]
             ));
         }
@@ -246,7 +247,7 @@ mod tests {
         for elsewhere in ["http://127.0.0.1.example.org/v1", "http://localhost@example.org/v1"] {
             assert!(refused(elsewhere, Some("k")).contains("unencrypted"), "{elsewhere}");
         }
-        assert!(refused("https://judge/v1", Some("k\nx")).contains("line break"));
+        assert!(refused("https://judge/v1", Some("k\nx")).contains("no key has"));
         assert!(Endpoint::new(access("http://[::1]:1/v1", None)).is_ok());
         assert!(refused("judge", None).contains("expected an address"));
         assert!(Endpoint::new(access("http://127.0.0.1:1/v1", None)).is_ok());

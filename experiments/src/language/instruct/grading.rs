@@ -119,7 +119,9 @@ impl Grader {
             }
             if let Some(message) = failure {
                 // Paid for, all the same.
-                tell(format_args!("  {}", self.describe(lines.len() - before, &lines)));
+                if lines.len() > before {
+                    tell(format_args!("  {}", self.describe(lines.len() - before, &lines)));
+                }
                 return Err(failed(message));
             }
         }
@@ -162,6 +164,10 @@ impl Grader {
             completion_tokens: written,
         } = used;
         let mut text = format!("{text}: {read} tokens read, {written} written so far");
+        let unknown = lines.iter().filter(|(_, said)| said.usage.is_none()).count();
+        if unknown > 0 {
+            text += &format!(" (without {unknown} judgements that do not say)");
+        }
         if let Some([of_read, of_written]) = self.price {
             let cost = (read as f64 * of_read + written as f64 * of_written) / 1e6;
             text += &format!(", {cost:.2} dollars");

@@ -300,7 +300,7 @@ impl Elsewhere {
             // FastChat writes -1 if the judge gave no grade.
             if score != -1.0 && !(0.0..=10.0).contains(&score) {
                 return Err(failed(format!(
-                    "field 'score' is {score}; grades are from 1 to 10, or -1 for none"
+                    "field 'score' is {score}; grades are from 0 to 10, or -1 for none"
                 )));
             }
             let turn = record.value("turn").map_or(Some(1), Value::as_u64);

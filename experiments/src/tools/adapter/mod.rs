@@ -222,12 +222,12 @@ pub fn adapter(args: &Args) -> Result<(), String> {
 
 /// Refuses an `out` that is the folder of an input, of the adapter or the backbone: the result would replace it.
 fn refuse_its_own(out: &Path, what: &str, input: &Path) -> Result<(), String> {
-    let folder = match input.is_file() {
-        true => input.parent().unwrap_or(Path::new(".")),
-        false => input,
-    };
     let full = |path: &Path| std::fs::canonicalize(path).ok();
-    match full(out).is_some_and(|out| full(folder) == Some(out)) {
+    let folder = full(input).and_then(|input| match input.is_file() {
+        true => input.parent().map(Path::to_path_buf),
+        false => Some(input),
+    });
+    match full(out).is_some_and(|out| folder == Some(out)) {
         true => Err(format!(
             "--out {} holds the {what} itself, which the result would replace; choose another --out",
             out.display()

@@ -46,8 +46,9 @@ pub fn workload(args: &Args, work: Work, method: Method, device: &Device) -> Res
     };
     let config = model.config().clone();
     let (batch, tokens) = (args.batch.unwrap_or(if training { 4 } else { 1 }), args.tokens());
-    if config.learned_positions && tokens > config.max_positions {
-        let most = config.max_positions;
+    // One more token is decoded after those.
+    let most = config.max_positions.saturating_sub(usize::from(work.is_decode()));
+    if config.learned_positions && tokens > most {
         return Err(format!(
             "--tokens {tokens}: this model has positions for {most} tokens; choose 1 to {most}"
         ));
@@ -175,13 +176,27 @@ fn prefill(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
 
 /// Decoding of one token for each text, up to its logits; the texts grow by one token in each pass.
 fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
-    let vocab = model.config().vocab_size;
-    let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
-    let prompt = tokens(shape, vocab, device);
-    model.hidden(prompt, &Layout::dense(shape[0], shape[1]), Some(&mut cache));
+    let config = model.config();
+    let most = if config.learned_positions {
+        config.max_positions
+    } else {
+        usize::MAX
+    };
+    let prompt = tokens(shape, config.vocab_size, device);
+    let next = tokens([shape[0], 1], config.vocab_size, device);
+    let read = move |model: &Decoder| {
+        let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
+        model.hidden(prompt.clone(), &Layout::dense(shape[0], shape[1]), Some(&mut cache));
+        cache
+    };
+    let (mut cache, mut length) = (read(&model), shape[1]);
     device.sync().expect("the device answers");
-    let next = tokens([shape[0], 1], vocab, device);
     Box::new(move || {
+        // All positions are used, so the text starts again. Of all passes, the fastest counts.
+        if length == most {
+            (cache, length) = (read(&model), shape[1]);
+        }
+        length += 1;
         let hidden = model.hidden(next.clone(), &Layout::dense(shape[0], 1), Some(&mut cache));
         model.logits(hidden).flatten(0, 2)
     })

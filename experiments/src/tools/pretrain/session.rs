@@ -111,6 +111,7 @@ impl Pretraining<'_> {
             return Ok(false);
         }
         // A process that ended between the two left them.
+        let _lock = Lock::take(&self.out.join("training"))?;
         self.clean()?;
         let (seconds, out) = (trained["seconds"].as_f64().unwrap_or_default(), self.out.display());
         print(format_args!(
@@ -142,6 +143,11 @@ impl Pretraining<'_> {
         create_folder(&folder)?;
         let _lock = Lock::take(&folder)?;
         remove_strays(&folder);
+        // What this training has not made is not its result.
+        let trained = self.out.join(TRAINED);
+        if trained.exists() {
+            std::fs::remove_file(&trained).map_err(|e| format!("cannot remove {}: {e}", trained.display()))?;
+        }
         let flags = self.out.join(FLAGS);
         // A folder that was moved is the same training.
         let own = without_place(self.flags.clone());
