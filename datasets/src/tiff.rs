@@ -3,6 +3,8 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+use tiff::TiffError;
+
 /// Most values of an entry that the reader keeps in memory.
 const MOST_VALUES: u64 = 1 << 20;
 /// The entries that it keeps: bits, places of strips and tiles, colour maps, kinds of samples, tables of JPEG.
@@ -29,6 +31,15 @@ pub(crate) fn check(source: &mut (impl Read + Seek), length: u64) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// What the reader says, in words of a user.
+pub(crate) fn refused(error: TiffError) -> String {
+    match error {
+        TiffError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "the TIFF is cut off".into(),
+        TiffError::LimitsExceeded => "the TIFF is damaged: its parts are larger than the file allows".into(),
+        other => format!("the TIFF is damaged or of an unusual kind: {other}"),
+    }
 }
 
 /// How the samples of the first image are to be understood, and where the file says so.

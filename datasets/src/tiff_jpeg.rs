@@ -6,7 +6,7 @@ use image::RgbImage;
 use tiff::decoder::{ChunkType, Decoder};
 use tiff::tags::Tag;
 
-use crate::tiff_pixels::refused;
+use crate::tiff::refused;
 use crate::{cmyk, jpeg, jpeg_pixels};
 
 /// What the components of the JPEGs are.

@@ -8,11 +8,10 @@ use std::io::{Read, Seek};
 
 use image::RgbImage;
 use image::metadata::Orientation;
-use tiff::TiffError;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::tags::{CompressionMethod, PlanarConfiguration, Tag};
 
-use crate::tiff::{AsGrey, Colours};
+use crate::tiff::{AsGrey, Colours, refused};
 use crate::{cmyk, tiff_jpeg};
 
 /// An image whose samples are still to be read.
@@ -429,14 +428,5 @@ fn not_read(compression: CompressionMethod) -> Option<String> {
             50001 => "WebP".into(),
             number => format!("method {number}"),
         }),
-    }
-}
-
-/// What the reader says, in words of a user.
-pub(crate) fn refused(error: TiffError) -> String {
-    match error {
-        TiffError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "the TIFF is cut off".into(),
-        TiffError::LimitsExceeded => "the TIFF is damaged: its parts are larger than the file allows".into(),
-        other => format!("the TIFF is damaged or of an unusual kind: {other}"),
     }
 }

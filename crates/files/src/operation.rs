@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
+    /// What the layer of faults is asked.
+    #[cfg(all(unix, debug_assertions))]
     Write,
     Sync,
     Resize,

@@ -145,9 +145,7 @@ impl Pretraining<'_> {
         remove_strays(&folder);
         // What this training has not made is not its result.
         let trained = self.out.join(TRAINED);
-        if trained.exists() {
-            std::fs::remove_file(&trained).map_err(|e| format!("cannot remove {}: {e}", trained.display()))?;
-        }
+        files::remove_file(&trained).map_err(|e| format!("cannot remove {}: {e}", trained.display()))?;
         let flags = self.out.join(FLAGS);
         // A folder that was moved is the same training.
         let own = without_place(self.flags.clone());
