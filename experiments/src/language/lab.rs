@@ -10,7 +10,7 @@ use backbones::lm::adapter::{for_adapter, for_peft};
 use backbones::resolve_lm;
 use burn::module::Module;
 use burn::tensor::Device;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wegeft::site::{self, ParamInfo};
 use wegeft::storage::WEIGHTS_FILE;
@@ -34,7 +34,7 @@ use crate::language::trained_file::TrainedFile;
 use crate::language::valid::Asking;
 use crate::methods::{self, NONE, Wing};
 use crate::run::checksum::{add_file, add_model};
-use crate::run::files::{read_json, write_json};
+use crate::run::files::{keep_lines, read_json, read_lines, write_json};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{FORGETTING, Outcome, RunError};
@@ -360,6 +360,10 @@ impl LanguageLab {
         }
         let adapter = folder.join("adapter");
         if let Some(counts) = TrainedFile::read(folder).map_err(RunError::Failed)? {
+            // A last line that is torn is cut here too.
+            let metrics = folder.join("metrics.jsonl");
+            let lines = read_lines::<Value>(&metrics).map_err(RunError::Failed)?;
+            keep_lines(&metrics, &lines).map_err(RunError::Failed)?;
             let adapted = lm.with_adapter(&adapter).map_err(RunError::Failed)?;
             return Ok((adapted.valid().bind(), counts));
         }

@@ -317,6 +317,13 @@ fn a_finished_run_notices_a_file_that_was_changed() {
         out.to_str().unwrap(),
     ];
     succeeds(&args);
+    // What a full disk has left of a last line is cut, in a training that is finished too.
+    let metrics = out.join("wegeft/metrics.jsonl");
+    let whole = std::fs::read(&metrics).unwrap();
+    std::fs::write(&metrics, [&whole[..], b"{\"torn"].concat()).unwrap();
+    std::fs::remove_file(out.join("summary.json")).unwrap();
+    succeeds(&args);
+    assert!(std::fs::read(&metrics).unwrap() == whole);
     succeeds(&args);
     sums(&data, 9);
     fails(&args, &["other data", "have changed"]);
