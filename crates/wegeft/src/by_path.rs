@@ -27,8 +27,13 @@ impl ByPath {
         self.visited.insert(self.path.join("."), Box::new(param));
     }
 
+    /// What was visited at this path.
+    pub(crate) fn at<P: 'static>(&self, path: &[String]) -> Option<&P> {
+        self.visited.get(&path.join("."))?.downcast_ref()
+    }
+
     fn get<P: Clone + 'static>(&self) -> Option<P> {
-        self.visited.get(&self.path.join("."))?.downcast_ref().cloned()
+        self.at(&self.path).cloned()
     }
 }
 

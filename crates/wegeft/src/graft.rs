@@ -1,12 +1,12 @@
 //! Adapters that share a backbone: whether an adapter's frozen parameters are the backbone's, and handles to those in their place.
 
-use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 
 use crate::adapted::Adapted;
+use crate::by_path::ByPath;
 use crate::tensor::dequantized;
 
 /// Paths of the parameters that an adapter does not share with the backbone.
@@ -15,17 +15,13 @@ fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String>
 }
 
 /// The frozen parameters of a backbone, by path: a record that is loaded may give them other ids.
-#[derive(Default)]
-pub(crate) struct Frozen {
-    params: HashMap<String, Box<dyn Any>>,
-    path: Vec<String>,
-}
+pub(crate) struct Frozen(ByPath);
 
 impl Frozen {
     pub(crate) fn of<M: Module>(backbone: &M) -> Self {
-        let mut frozen = Self::default();
+        let mut frozen = ByPath::default();
         backbone.visit(&mut frozen);
-        frozen
+        Self(frozen)
     }
 
     /// The first frozen parameter of `adapted`, by name, that is not the backbone's.
@@ -52,21 +48,7 @@ impl Frozen {
     }
 
     fn at<const D: usize>(&self, path: &[String]) -> Option<&Param<Tensor<D>>> {
-        self.params.get(&path.join("."))?.downcast_ref()
-    }
-}
-
-impl ModuleVisitor for Frozen {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.params.insert(self.path.join("."), Box::new(param.clone()));
+        self.0.at(path)
     }
 }
 
