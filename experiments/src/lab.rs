@@ -1,6 +1,6 @@
 //! What the labs of all wings share: the trials of a run, and the device, session, adapter and memory limit of a trial.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -28,6 +28,11 @@ pub const CONTINUED: &str = "continued";
 /// True if a trial of this method trains something.
 pub fn trains(method: &str) -> bool {
     method != NONE && method != ADAPTER
+}
+
+/// True if model and files can be read without a network: a name on the hub may have to be asked for.
+pub fn is_here(model: Option<&str>, files: &[PathBuf]) -> bool {
+    model.is_none_or(|name| Path::new(name).exists()) && files.iter().all(|file| file.is_file())
 }
 
 /// The settings that all wings have.

@@ -9,6 +9,9 @@ use serde_json::Value;
 use crate::language::records::{self, Record};
 use crate::language::{Example, Examples, Fields, Message, Template, TextError, example};
 
+/// Turns that MT-Bench and its judges have at most.
+pub const MT_BENCH_TURNS: usize = 2;
+
 /// The protocol for training examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recipe {
@@ -204,8 +207,6 @@ pub fn mt_bench(path: &Path, references: Option<&Path>) -> Result<Vec<Conversati
             answers.push((number(&record)?, texts(&record, turns, "choices")?));
         }
     }
-    /// Turns that the benchmark and its judges have.
-    const TURNS: usize = 2;
     let mut seen = BTreeSet::new();
     records::read(path)?
         .iter()
@@ -215,8 +216,11 @@ pub fn mt_bench(path: &Path, references: Option<&Path>) -> Result<Vec<Conversati
                 return Err(record.error(format!("question {id} is there twice; give each a number of its own")));
             }
             let turns = texts(record, record.value("turns"), "turns")?;
-            if turns.len() > TURNS {
-                let message = format!("question {id} has {} turns; MT-Bench has at most {TURNS}", turns.len());
+            if turns.len() > MT_BENCH_TURNS {
+                let message = format!(
+                    "question {id} has {} turns; MT-Bench has at most {MT_BENCH_TURNS}",
+                    turns.len()
+                );
                 return Err(record.error(message));
             }
             Ok(Conversation {

@@ -98,6 +98,11 @@ pub fn one_line(message: &str) -> String {
     lines.join(" ")
 }
 
+/// A line about a flag that was given although nothing reads it.
+pub fn no_effect(flag: &str, why: &str) -> String {
+    format!("{flag} has no effect: {why}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

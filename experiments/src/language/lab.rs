@@ -18,7 +18,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
 use crate::cli::shipped::hex;
-use crate::lab::{ADAPTER, Existing, Shared, told, trains, tuned};
+use crate::lab::{ADAPTER, Existing, Shared, is_here, told, trains, tuned};
 use crate::language::corpus::{After, Aftermath, Corpus, Finish, Finished};
 use crate::language::data::{Sequence, Sequences};
 use crate::language::estimate::{BatchShape, estimate};
@@ -520,9 +520,7 @@ impl Lab for LanguageLab {
     }
 
     fn checks_quickly(&self) -> bool {
-        // A name on the hub may have to be asked for.
-        let model = self.settings.model.model.as_ref();
-        model.is_none_or(|name| Path::new(name).exists()) && self.corpus.files.iter().all(|file| file.is_file())
+        is_here(self.settings.model.model.as_deref(), &self.corpus.files)
     }
 
     fn checksum(&self) -> Result<String, String> {

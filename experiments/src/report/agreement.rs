@@ -7,8 +7,8 @@ use crate::cli::output::note;
 use crate::cli::table::distinct;
 use crate::report::rows::{self, Row};
 
-/// Settings that outcomes state themselves. A sweep chooses the rates for each task.
-const RATES: [&str; 2] = ["learning_rate", "weight_decay"];
+/// What outcomes state themselves, the rates first: a sweep chooses them for each task.
+const FACTS: [&str; 4] = ["learning_rate", "weight_decay", "metric", "questions"];
 
 /// The outcomes of every run folder in or below `paths`, whose settings are equal if they are runs of one row.
 ///
@@ -26,13 +26,16 @@ type Facts = BTreeMap<(String, &'static str), String>;
 /// What an outcome says of itself, for its task.
 fn facts(row: &Row) -> Facts {
     let number = |value: Option<f64>| value.map(|value| value.to_string());
-    let all = [
-        (RATES[0], number(row.lr)),
-        (RATES[1], number(row.weight_decay)),
-        ("metric", Some(row.metric.clone())),
-        ("questions", row.questions.map(|count| count.to_string())),
+    let values = [
+        number(row.lr),
+        number(row.weight_decay),
+        Some(row.metric.clone()),
+        row.questions.map(|count| count.to_string()),
     ];
-    let known = all.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let known = FACTS
+        .into_iter()
+        .zip(values)
+        .filter_map(|(name, value)| Some((name, value?)));
     known.map(|(name, value)| ((row.task.clone(), name), value)).collect()
 }
 
@@ -108,8 +111,8 @@ fn add_facts(rows: &mut [Row]) {
         let of_runs = runs.into_values().flat_map(|rows| joined(rows.into_iter().map(of_row)));
         let groups = joined(of_runs.collect::<Vec<_>>());
         let names: &[&str] = match groups.len() {
-            1 => &RATES,
-            _ => &["learning_rate", "weight_decay", "metric", "questions"],
+            1 => &FACTS[..2], // the rates
+            _ => &FACTS,
         };
         for group in &groups {
             for name in names {

@@ -223,31 +223,18 @@ fn restrict_calls() -> bool {
         rules.insert(libc::SYS_prlimit64, vec![limited]);
         // A folder that its owner may not enter hides files from the limit, and cannot be removed.
         const OWNER: u64 = 0o700;
-        let lacks = |argument: u8| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-            let some = (0..OWNER >> 6).map(|bits| {
+        let owner = |argument: u8, some: std::ops::Range<u64>| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+            let of = |bits: u64| {
                 let masked = SeccompCmpOp::MaskedEq(OWNER);
-                SeccompRule::new(vec![SeccompCondition::new(
-                    argument,
-                    SeccompCmpArgLen::Dword,
-                    masked,
-                    bits << 6,
-                )?])
-            });
-            some.collect()
+                SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, bits << 6)
+            };
+            some.map(|bits| SeccompRule::new(vec![of(bits)?])).collect()
         };
-        let takes = (1..=OWNER >> 6).map(|bits| {
-            let masked = SeccompCmpOp::MaskedEq(OWNER);
-            SeccompRule::new(vec![SeccompCondition::new(
-                0,
-                SeccompCmpArgLen::Dword,
-                masked,
-                bits << 6,
-            )?])
-        });
-        rules.insert(libc::SYS_umask, takes.collect::<Result<_, _>>()?);
-        rules.insert(libc::SYS_mkdirat, lacks(2)?);
+        let all = OWNER >> 6;
+        rules.insert(libc::SYS_umask, owner(0, 1..all + 1)?);
+        rules.insert(libc::SYS_mkdirat, owner(2, 0..all)?);
         #[cfg(target_arch = "x86_64")]
-        rules.insert(libc::SYS_mkdir, lacks(1)?);
+        rules.insert(libc::SYS_mkdir, owner(1, 0..all)?);
         // Threads are made by clone too: only new processes are refused.
         let thread = libc::CLONE_THREAD as u64;
         let of_process = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;

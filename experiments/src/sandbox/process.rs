@@ -69,8 +69,7 @@ fn watch(child: &mut Child, folder: &Path, wall: Duration, most_bytes: u64) -> s
     loop {
         if let Some(status) = child.try_wait()? {
             // It may have written all of it since the last look.
-            let (files, bytes) = taken(folder);
-            return Ok(match files > MOST_FILES || bytes > most_bytes {
+            return Ok(match is_full(folder, most_bytes) {
                 true => End::Full,
                 false => End::Exited(status),
             });
@@ -80,14 +79,19 @@ fn watch(child: &mut Child, folder: &Path, wall: Duration, most_bytes: u64) -> s
         }
         if looked.elapsed() > LOOK {
             looked = Instant::now();
-            let (files, bytes) = taken(folder);
-            if files > MOST_FILES || bytes > most_bytes {
+            if is_full(folder, most_bytes) {
                 return Ok(End::Full);
             }
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
     }
+}
+
+/// True if `folder` has more files, or more bytes in them, than it may.
+fn is_full(folder: &Path, most_bytes: u64) -> bool {
+    let (files, bytes) = taken(folder);
+    files > MOST_FILES || bytes > most_bytes
 }
 
 /// Number of files below `folder`, and their total size in bytes. What cannot be looked at counts as too much: files could

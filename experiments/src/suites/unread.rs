@@ -1,5 +1,6 @@
 //! Flags that were given although nothing in the run reads them: each is one line on standard error.
 
+use crate::cli::output::no_effect;
 use crate::methods;
 
 /// Flags of a training.
@@ -93,7 +94,7 @@ pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::
 }
 
 fn unread(field: &str, why: &str) -> String {
-    format!("--{} has no effect: {why}", field.replace('_', "-"))
+    no_effect(&format!("--{}", field.replace('_', "-")), why)
 }
 
 #[cfg(test)]

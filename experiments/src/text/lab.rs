@@ -12,7 +12,7 @@ use wegeft::{Adapted, Summary};
 
 use crate::cli::output::detail;
 use crate::cli::shipped::hex;
-use crate::lab::{Existing, Shared, told, trained_params, trains, tuned};
+use crate::lab::{Existing, Shared, is_here, told, trained_params, trains, tuned};
 use crate::language::estimate::BatchShape;
 use crate::language::model::folder;
 use crate::methods::Wing;
@@ -338,9 +338,7 @@ impl Lab for TextLab {
     }
 
     fn checks_quickly(&self) -> bool {
-        // A name on the hub may have to be asked for.
-        let model = self.settings.model.model.as_ref();
-        model.is_none_or(|name| Path::new(name).exists()) && self.tasks.files().iter().all(|file| file.is_file())
+        is_here(self.settings.model.model.as_deref(), &self.tasks.files())
     }
 
     fn checksum(&self) -> Result<String, String> {

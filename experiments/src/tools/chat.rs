@@ -12,14 +12,14 @@ use clap::Parser;
 use datasets::language::Template;
 use serde_json::{Value, json};
 
-use crate::cli::output::{note, plain};
+use crate::cli::output::{no_effect, note, plain};
 use crate::cli::shipped;
 use crate::language::adapted::adapted;
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
 use crate::language::settings::Form;
 use crate::tools::flags::{Drawing, Weights, whole};
-use crate::tools::generate::{MOST_NEW_TOKENS, TOP_K, unread};
+use crate::tools::generate::{MOST_NEW_TOKENS, TOP_K};
 
 const COMMANDS: &str = "\
 /adapter on|off|NAME  answer with an adapter or without (NAME: one of --adapter)
@@ -92,7 +92,7 @@ impl Args {
             true => Vec::new(),
             false => self.drawing.given(),
         };
-        let line = |flag| unread(flag, "the temperature is 0, which takes the most likely token");
+        let line = |flag| no_effect(flag, "the temperature is 0, which takes the most likely token");
         given.into_iter().map(line).collect()
     }
 

@@ -12,7 +12,7 @@ use clap::Parser;
 use datasets::language::Template;
 use serde_json::json;
 
-use crate::cli::output::{counted, note, print, write};
+use crate::cli::output::{counted, no_effect, note, print, write};
 use crate::cli::shipped;
 use crate::language::adapted::{Merge, adapted};
 use crate::language::generation::{Generation, Generator};
@@ -145,15 +145,15 @@ impl Args {
                 Some(_) => "--temperature 0 takes the most likely token",
                 None => "it needs --sample",
             };
-            lines.extend(self.drawing.given().into_iter().map(|flag| unread(flag, why)));
+            lines.extend(self.drawing.given().into_iter().map(|flag| no_effect(flag, why)));
         }
         if self.num_beams == 1 && self.length_penalty.is_some() {
-            lines.push(unread("--length-penalty", "it needs --num-beams above 1"));
+            lines.push(no_effect("--length-penalty", "it needs --num-beams above 1"));
         }
         // Messages in a file have a system message whatever the template is.
         let plain = self.template.is_some_and(|template| template != Form::Chat) && self.prompts.is_none();
         if plain && self.system.is_some() {
-            lines.push(unread("--system", "only --template chat has a system message"));
+            lines.push(no_effect("--system", "only --template chat has a system message"));
         }
         lines
     }
@@ -183,11 +183,6 @@ impl Args {
         settings.check()?;
         Ok(settings)
     }
-}
-
-/// A line about a flag that was given although nothing reads it, as those of the experiments.
-pub(crate) fn unread(flag: &str, why: &str) -> String {
-    format!("{flag} has no effect: {why}")
 }
 
 /// The top_k of transformers if neither the user nor the model sets it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use datasets::language::instruct::{Compared as Baseline, Conversation};
+use datasets::language::instruct::{Compared as Baseline, Conversation, MT_BENCH_TURNS};
 use datasets::language::records;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -245,7 +245,7 @@ fn rates(
 }
 
 /// Turns of MT-Bench's conversations.
-const TURNS: std::ops::RangeInclusive<u64> = 1..=2;
+const TURNS: std::ops::RangeInclusive<u64> = 1..=MT_BENCH_TURNS as u64;
 
 /// Judgements that were made elsewhere: FastChat's grades of MT-Bench, or AlpacaEval's annotations.
 #[derive(Debug, Clone)]
