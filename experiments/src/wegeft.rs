@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHin
 use clap_complete::Shell;
 
 use crate::cli::output::{end, note, print};
-use crate::cli::program::{matches, set_prefix, version};
+use crate::cli::program::{matches, set_prefix, version, with_negative_numbers};
 use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
 use crate::sandbox::launcher;
@@ -90,7 +90,7 @@ pub fn outcomes<'a>(
     let args: Vec<&str> = args.into_iter().collect();
     let name = args.first().copied().unwrap_or_default();
     let experiment = experiment(name).ok_or_else(|| format!("there is no experiment '{name}'"))?;
-    let matches = experiment::command(experiment).try_get_matches_from(args);
+    let matches = with_negative_numbers(experiment::command(experiment)).try_get_matches_from(args);
     experiment::run(
         experiment,
         &presets(),
@@ -261,7 +261,10 @@ mod tests {
             );
             assert!(!script.contains("--child"), "{shell}");
         }
-        assert!(script(Shell::Bash).contains(r#"compgen -W "alpaca plain chat""#));
+        let bash = script(Shell::Bash);
+        for offered in ["alpaca plain chat", "HumanEval MBPP MBPP-sanitized", "cub nabirds"] {
+            assert!(bash.contains(&format!("compgen -W \"{offered}")), "{offered}");
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn matches(command: Command) -> Result<ArgMatches, ExitCode> {
 }
 
 /// `command`, in which -1 after a flag is its value, so that the message names the flag and not the number.
-fn with_negative_numbers(command: Command) -> Command {
+pub fn with_negative_numbers(command: Command) -> Command {
     let command = command.mut_args(|arg| match arg.get_action().takes_values() && !arg.is_positional() {
         true => arg.allow_negative_numbers(true),
         false => arg,

@@ -268,6 +268,31 @@ impl<'a> Flags<'a> {
         table.try_into().map_err(|e: toml::de::Error| e.message().to_string())
     }
 
+    /// A message about settings, with the file and line of `layers` that its first quoted name comes from: a field that
+    /// no flag gives, or a name in a list. The message alone if it comes from elsewhere.
+    pub fn located(&self, message: String, layers: &[Layer]) -> String {
+        let Some(name) = message.split('\'').nth(1) else {
+            return message;
+        };
+        let field = self.field(name);
+        if field.is_some_and(|field| self.given(field)) {
+            return message;
+        }
+        let in_list = [format!("\"{name}\""), format!("[{TABLES}.{name}]")];
+        for layer in layers.iter().rev().filter(|layer| layer.name != SAMPLE) {
+            let keys: Vec<String> = layer.table().unwrap_or_default().keys().cloned().collect();
+            let key = keys.iter().find(|key| field.is_some() && self.field(key) == field);
+            if let Some(key) = key {
+                return layer.at_field(key, &message);
+            }
+            let listed = |line: &str| in_list.iter().any(|text| line.contains(text));
+            if let Some(line) = layer.text.lines().position(listed) {
+                return layer.at(line, &message);
+            }
+        }
+        message
+    }
+
     fn unknown(&self, key: &str) -> String {
         if FLAGS_ALONE.contains(&key) {
             let flag = key.replace('_', "-");
@@ -440,5 +465,33 @@ mod tests {
         let message = of(&[], &["epocs = 3"]).unwrap_err();
         assert!(message.contains("line 1") && message.contains("'epochs'"), "{message}");
         assert!(of(&[], &["epochs = "]).unwrap_err().contains("line 1"));
+    }
+
+    #[test]
+    fn a_refused_value_is_told_with_its_file_and_line() {
+        let located = |args: &[&str], text: &str, message: &str| {
+            let command = Group::augment_args(Command::new("x"));
+            let matches = command.get_matches_from([&["x"], args].concat());
+            let layer = Layer {
+                name: "preset.toml".into(),
+                text: text.into(),
+            };
+            Flags::new::<Group>(&matches).unwrap().located(message.into(), &[layer])
+        };
+        let text = "epochs = 3\nlr = -1\nmethod = [\"lorra\"]";
+        let rate = "field 'learning_rate' is -1; it must be above 0";
+        assert_eq!(
+            located(&[], text, rate),
+            format!("preset.toml, line 2 ('lr = -1'): {rate}")
+        );
+        // The flag is at fault, or the default.
+        assert_eq!(located(&["--lr=-1"], text, rate), rate);
+        assert_eq!(located(&[], "epochs = 3", rate), rate);
+        let method = "method 'lorra' is unknown";
+        assert_eq!(
+            located(&[], text, method),
+            format!("preset.toml, line 3 ('method = [\"lorra\"]'): {method}")
+        );
+        assert_eq!(located(&[], text, "no name here"), "no name here");
     }
 }

@@ -40,7 +40,7 @@ pub struct Examples {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
     /// Fraction of the training examples, taken from the end, to hold out and evaluate on.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0)]
     pub validation: f64,
     /// Maximum tokens per example; longer examples are truncated, and their number is reported.
     #[arg(long, default_value_t = 512)]
@@ -218,14 +218,14 @@ pub struct Evaluation {
     #[arg(long, alias = "num-return-sequences", default_value_t = 1)]
     pub samples: usize,
     /// Sampling temperature, by which logits are divided; 0 always takes the most likely token.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0)]
     pub temperature: f64,
     /// Sample only from the most likely tokens whose total probability reaches this value; 1 for all.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0)]
     pub top_p: f64,
     /// Penalty on tokens that the text already contains: positive logits are divided by it, negative ones multiplied; 1
     /// for none.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0)]
     pub repetition_penalty: f64,
     /// Never repeat a sequence of this many tokens; 0 for no such limit.
     #[arg(long, default_value_t = 0)]

@@ -36,19 +36,19 @@ pub struct Adapter {
     #[arg(long, alias = "lora-rank", default_value_t = 8)]
     pub lora_r: usize,
     /// Numerator of the scale alpha / r [default: the rank].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// Numerator of the scale alpha / r of LoRA and its variants, AdaLoRA, LoHa and LoKr; a given --alpha replaces the default
     /// [default: --alpha].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
     /// Dropout on the input of the first factor of LoRA and its variants, AdaLoRA, MiSS and HiRA, during training.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0)]
     pub lora_dropout: f64,
     /// WeGeFT's dropout on the elements of W during training; the paper's language runs use 0.1.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0)]
     pub weight_dropout: f64,
     /// Which factor of WeGeFT is initialized to zero.
     #[arg(long, value_enum, default_value_t = ZeroFactor::Psi)]

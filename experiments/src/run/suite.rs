@@ -153,7 +153,12 @@ impl Run<'_> {
                 let settings = lab.program().table.clone();
                 self.claim(lab, &settings).check(true, || lab.checksum())?;
             }
-            return self.estimates(lab, &tasks);
+            return self
+                .estimates(lab, &tasks)
+                .map_err(|message| match self.interrupter.should_stop() {
+                    true => "interrupted; --dry-run keeps nothing".into(),
+                    false => message,
+                });
         }
         let out = self.out;
         create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;

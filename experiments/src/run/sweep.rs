@@ -14,10 +14,10 @@ pub struct Sweep {
     pub sweep: bool,
     /// Learning rates of the grid, separated by commas [default: the paper's for images; half, once and twice
     /// --learning-rate for text].
-    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_delimiter = ',')]
     pub sweep_lr: Vec<f64>,
     /// Weight decays of the grid, separated by commas [default: the paper's for images; --weight-decay for text].
-    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_delimiter = ',')]
     pub sweep_weight_decay: Vec<f64>,
     /// Epochs after which tuning runs stop; their schedule remains that of --epochs [default: all].
     #[arg(long)]

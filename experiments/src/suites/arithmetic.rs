@@ -56,6 +56,10 @@ impl Experiment for Arithmetic {
         SuiteSettings::augment_args(command)
     }
 
+    fn task_names(&self) -> Vec<&'static str> {
+        SETS.iter().map(|set| set.name).collect()
+    }
+
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let sample = [SAMPLE, "max_new_tokens = 40"];
         let (settings, program) = given.settings::<SuiteSettings>(&sample, SuiteSettings::check)?;

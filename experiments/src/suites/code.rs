@@ -128,7 +128,7 @@ pub struct Running {
     #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
     pub k: Vec<usize>,
     /// Time limit of a program, seconds.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0)]
     pub program_timeout: f64,
     /// Memory limit of a program, MB.
     #[arg(long, default_value_t = 1024)]
@@ -206,6 +206,10 @@ impl Experiment for Code {
                  delete your files. No preset and no run folder can set this flag",
             );
         CodeSettings::augment_args(command).arg(allow)
+    }
+
+    fn task_names(&self) -> Vec<&'static str> {
+        FILES.iter().map(|(name, _)| *name).collect()
     }
 
     fn open(&self, given: &Given) -> Result<Opened, String> {

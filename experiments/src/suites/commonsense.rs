@@ -57,6 +57,10 @@ impl Experiment for Commonsense {
         SuiteSettings::augment_args(command)
     }
 
+    fn task_names(&self) -> Vec<&'static str> {
+        SETS.iter().map(|set| set.name).collect()
+    }
+
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let sample = [SAMPLE, "max_new_tokens = 12"];
         let (settings, program) = given.settings::<SuiteSettings>(&sample, SuiteSettings::check)?;

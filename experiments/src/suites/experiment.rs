@@ -79,6 +79,11 @@ pub trait Experiment: Sync {
     /// Bad settings or data.
     fn open(&self, given: &Given) -> Result<Opened, String>;
 
+    /// The tasks that completions offer; others may be in --data.
+    fn task_names(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Columns and published rows that reports show with runs whose tasks are `found`.
     fn published(&self, _found: &[String]) -> Option<Frame> {
         None
@@ -122,7 +127,7 @@ impl Given<'_> {
         }
         layers.extend(self.layers.iter().cloned());
         let mut settings: S = flags.overlaid(&layers, &self.last, methods::flags_of)?;
-        check(&mut settings)?;
+        check(&mut settings).map_err(|message| flags.located(message, &self.layers))?;
         let table = toml::Table::try_from(&settings).map_err(|e| e.to_string())?;
         let set = self.last.iter().map(Layer::table).collect::<Result<Vec<_>, String>>()?;
         for line in unread::lines(&table, &|field| flags.given(field), &set, self.tests) {
@@ -190,26 +195,39 @@ pub fn command(experiment: &dyn Experiment) -> Command {
         .help_heading("Adapter")
         .help("Set a field of one method, overriding all other flags, such as lora.r=16; may be repeated")
         .long_help(methods::fields_help(experiment.wing()));
-    with_defaults(command, &own)
-        .mut_arg("method", |arg| {
-            arg.help(methods::help(experiment.wing(), experiment.tests()))
-                .value_parser(Suggested(experiment.wing(), experiment.tests()))
-                .hide_possible_values(true)
-        })
-        .mut_arg("config", |arg| {
-            arg.value_parser(PresetOrFile(text.presets)).hide_possible_values(true)
-        })
+    let offer = |command: Command, flag: &str, names: Vec<&'static str>| {
+        command.mut_arg(flag, |arg| arg.value_parser(Offered(names)).hide_possible_values(true))
+    };
+    let wing = experiment.wing();
+    let none = (wing != Wing::Vision && experiment.tests()).then_some(NONE);
+    let command =
+        with_defaults(command, &own).mut_arg("method", |arg| arg.help(methods::help(wing, experiment.tests())));
+    let command = offer(
+        command,
+        "method",
+        none.into_iter().chain(methods::names(wing)).collect(),
+    );
+    let command = offer(
+        command,
+        "config",
+        text.presets.iter().map(|preset| preset.name).collect(),
+    );
+    let command = match experiment.task_names() {
+        names if names.is_empty() => command,
+        names => offer(command, "task", names),
+    };
+    command
         .arg(set)
         .about(text.about)
         .long_about(format!("{}\n\n{}", text.about, text.more))
         .mut_arg("out", |arg| arg.default_value(&*format!("runs/{}", text.name).leak()))
 }
 
-/// Accepts any name or path; completions offer the presets of this program.
+/// Accepts any text, which is checked later, by a message that says more; completions offer the names.
 #[derive(Clone)]
-struct PresetOrFile(&'static [Preset]);
+struct Offered(Vec<&'static str>);
 
-impl TypedValueParser for PresetOrFile {
+impl TypedValueParser for Offered {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
@@ -217,27 +235,8 @@ impl TypedValueParser for PresetOrFile {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let names = self.0.iter().map(|preset| PossibleValue::new(preset.name));
+        let names = self.0.iter().map(PossibleValue::new);
         (!self.0.is_empty()).then(|| Box::new(names) as Box<dyn Iterator<Item = PossibleValue>>)
-    }
-}
-
-/// Accepts any text, since dashes and underscores in it are alike and its own check says more; completions offer the methods.
-#[derive(Clone)]
-struct Suggested(Wing, bool);
-
-impl TypedValueParser for Suggested {
-    type Value = String;
-
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let none = (self.0 != Wing::Vision && self.1).then_some(NONE);
-        Some(Box::new(
-            none.into_iter().chain(methods::names(self.0)).map(PossibleValue::new),
-        ))
     }
 }
 

@@ -68,6 +68,10 @@ impl Experiment for Fgvc {
             })
     }
 
+    fn task_names(&self) -> Vec<&'static str> {
+        data::DATASETS.iter().map(|info| info.name).collect()
+    }
+
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let (settings, program) = given.settings::<Settings>(&[], |settings| settings.common.check())?;
         let names = names(&settings.common.data)?;

@@ -106,6 +106,10 @@ impl Experiment for Glue {
         GlueSettings::augment_args(command)
     }
 
+    fn task_names(&self) -> Vec<&'static str> {
+        TASKS.iter().map(|task| task.name).collect()
+    }
+
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let (settings, program) = given.settings::<GlueSettings>(&[SAMPLE], GlueSettings::check)?;
         let names = names(&settings.data)?;

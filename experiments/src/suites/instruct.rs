@@ -154,10 +154,10 @@ pub struct Judging {
     #[arg(long, default_value_t = 5)]
     pub judge_retries: usize,
     /// Seconds to wait before the first retry; doubled for each further retry.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0)]
     pub judge_wait: f64,
     /// Seconds to wait for an answer from the judge.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 120.0)]
+    #[arg(long, default_value_t = 120.0)]
     pub judge_timeout: f64,
     /// Answers to judge in parallel.
     #[arg(long, default_value_t = 4)]
@@ -237,6 +237,10 @@ impl Experiment for Instruct {
 
     fn flags(&self, command: Command) -> Command {
         InstructSettings::augment_args(command)
+    }
+
+    fn task_names(&self) -> Vec<&'static str> {
+        BENCHMARKS.iter().map(|(name, _)| *name).collect()
     }
 
     fn open(&self, given: &Given) -> Result<Opened, String> {

@@ -80,6 +80,10 @@ impl Experiment for Vtab {
         Settings::augment_args(command)
     }
 
+    fn task_names(&self) -> Vec<&'static str> {
+        sample::NAMES.to_vec()
+    }
+
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let (settings, program) = given.settings::<Settings>(&[], |settings| settings.common.check())?;
         let data = settings.common.data.clone();

@@ -20,12 +20,7 @@ pub struct Texts {
     pub train_limit: Option<usize>,
     /// Fraction of the training texts to hold out for tuning and for choosing the epoch [default: 0, which uses the
     /// validation texts that are also reported, as GLUE's published numbers do].
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        default_value_t = 0.0,
-        hide_default_value = true
-    )]
+    #[arg(long, default_value_t = 0.0, hide_default_value = true)]
     pub validation: f64,
     /// Maximum tokens per text or pair; longer ones are truncated, and their number is reported.
     #[arg(long, default_value_t = 128)]

@@ -56,7 +56,7 @@ pub struct Args {
     /// Sampling temperature; 0 always takes the most likely token [default: the model's, or else 0].
     ///
     /// Logits are divided by it.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     pub temperature: Option<f64>,
     /// How tokens are drawn.
     #[command(flatten)]

@@ -80,7 +80,7 @@ pub struct Drawing {
     pub top_k: Option<usize>,
     /// Sample only from the most likely tokens whose total probability reaches this value [default: the model's, or
     /// else 1].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     pub top_p: Option<f64>,
     /// Seed for sampling [default: 42].
     #[arg(long)]

@@ -85,7 +85,7 @@ pub struct Args {
     /// Sampling temperature; above 0 it implies --sample [default: 0; with --sample the model's, or else 1].
     ///
     /// Logits are divided by it; 0 takes the most likely token.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     pub temperature: Option<f64>,
     /// How tokens are drawn.
     #[command(flatten)]
@@ -96,10 +96,10 @@ pub struct Args {
     /// Length penalty of beam search [default: 1].
     ///
     /// A beam's score is divided by its length raised to this power.
-    #[arg(long, allow_negative_numbers = true, value_parser = within("a number", -100.0..=100.0))]
+    #[arg(long, value_parser = within("a number", -100.0..=100.0))]
     pub length_penalty: Option<f64>,
     /// Above 1, tokens that the text already contains become less likely [default: 1; when sampling, the model's].
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     pub repetition_penalty: Option<f64>,
     /// Never repeat a sequence of this many tokens; 0 for no such limit.
     #[arg(long, default_value_t = 0, value_parser = whole(0..=MOST_NEW_TOKENS))]

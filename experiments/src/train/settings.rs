@@ -43,19 +43,19 @@ pub struct Training {
     #[arg(long, alias = "accumulation", default_value_t = 1)]
     pub gradient_accumulation_steps: usize,
     /// Peak learning rate.
-    #[arg(long, alias = "lr", allow_negative_numbers = true, default_value_t = 1e-2)]
+    #[arg(long, alias = "lr", default_value_t = 1e-2)]
     pub learning_rate: f64,
     /// Learning-rate schedule.
     #[arg(long, alias = "lr-scheduler-type", value_enum, default_value_t = Schedule::Paper)]
     pub lr_scheduler: Schedule,
     /// Fraction of the steps for linear warm-up from 0; the paper's schedule has its own warm-up.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1)]
     pub warmup_ratio: f64,
     /// Weight decay of matrices; biases, norms and other vectors have none.
-    #[arg(long, alias = "wd", allow_negative_numbers = true, default_value_t = 1e-4)]
+    #[arg(long, alias = "wd", default_value_t = 1e-4)]
     pub weight_decay: f64,
     /// Maximum norm over all gradients; 0 turns clipping off.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0)]
     pub max_grad_norm: f64,
     /// Steps between evaluations and checkpoints [default: one epoch].
     #[arg(long, help_heading = "Evaluation")]

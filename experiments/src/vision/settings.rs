@@ -35,7 +35,7 @@ pub struct Model {
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
     /// Drop-path rate of the last block.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0)]
     pub drop_path: f64,
 }
 

@@ -145,7 +145,7 @@ pub enum Command {
         #[arg(long, default_value_t = 16)]
         r: usize,
         /// Numerator of the scale alpha / r [default: the rank].
-        #[arg(long, allow_negative_numbers = true)]
+        #[arg(long)]
         alpha: Option<f64>,
         /// Which modules share phi and psi.
         #[arg(long, value_enum, default_value_t = Shared::Kind)]

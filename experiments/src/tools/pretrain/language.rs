@@ -58,13 +58,7 @@ pub struct Args {
     /// Peak learning rate.
     ///
     /// 5 % of the steps are warm-up; then it decays to 0 as a cosine.
-    #[arg(
-        long,
-        help_heading = "Training",
-        alias = "lr",
-        default_value_t = 4e-3,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, help_heading = "Training", alias = "lr", default_value_t = 4e-3)]
     learning_rate: f64,
     /// Vocabulary size, tokens.
     #[arg(long, help_heading = "Model", default_value_t = 1024, value_parser = whole(BYTES..=1_000_000))]

@@ -40,13 +40,7 @@ pub struct Args {
     /// Peak learning rate.
     ///
     /// 5 % of the steps are warm-up; then it decays to 0 as a cosine.
-    #[arg(
-        long,
-        help_heading = "Training",
-        alias = "lr",
-        default_value_t = 1e-3,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, help_heading = "Training", alias = "lr", default_value_t = 1e-3)]
     learning_rate: f64,
     /// Categories.
     #[arg(long, help_heading = "Model", default_value_t = 120, value_parser = whole(2..=100_000))]
