@@ -3,7 +3,8 @@
 //! If `test` is missing, a fifth of each class (rounded up) is used for testing; if `val` is missing, a tenth of the
 //! remaining training images (rounded up) is used for validation. If there is only `val` or `validation` besides
 //! `train`, it is used for validation, and a test part is split off as above. Subfolders of a class folder belong to
-//! the class. A folder `train` that directly contains images is a class.
+//! the class. A folder `train` that directly contains images is a class, unless all folders beside it are named like
+//! parts too; if they all are, `Training`, `test_set` and the like name them as well.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,20 +17,72 @@ use crate::split::take_of_each;
 
 type Labelled = Vec<(PathBuf, usize)>;
 
-/// Names of the parts' folders, the usual name first.
-const TRAIN: &[&str] = &["train"];
-const VALID: &[&str] = &["val", "valid", "validation"];
-const TEST: &[&str] = &["test"];
+/// Names of the parts' folders in lower case, the usual name first.
+const PARTS: [&[&str]; 3] = [
+    &["train", "training", "train_set", "training_set"],
+    &["val", "valid", "validation", "val_set", "valid_set", "validation_set"],
+    &["test", "testing", "test_set", "testing_set"],
+];
+
+/// Files in which Hugging Face's ImageFolder has labels.
+const LABELS: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
 
 /// True if `root` looks like this layout: a `train` folder, or a sub-folder with an image in it.
 pub fn is_one(root: &Path) -> bool {
     root.join("train").is_dir() || subfolders(root).is_ok_and(|found| found.iter().any(|f| has_images(f)))
 }
 
-/// True if the folders under `root` are parts, each with class folders in it.
-fn has_parts(root: &Path) -> bool {
-    let train = root.join("train");
-    train.is_dir() && !image_files::in_folder(&train).is_ok_and(|found| !found.is_empty())
+/// The folders of the parts: training, validation and test.
+type Parts = [Option<PathBuf>; 3];
+
+/// The folders under `root` that are parts, each with class folders in it; `None` if they are classes.
+///
+/// # Errors
+/// Folders that are all named like parts, but have no training part or no class folders.
+fn parts(root: &Path) -> Result<Option<Parts>, DataError> {
+    let folders = subfolders(root)?;
+    let name = |folder: &PathBuf| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        name.replace(['-', ' '], "_")
+    };
+    let rank = |folder: &PathBuf, names: &[&str]| names.iter().position(|known| *known == name(folder));
+    let part = |names: &[&str]| {
+        let named = folders.iter().filter(|folder| rank(folder, names).is_some());
+        named.min_by_key(|folder| rank(folder, names)).cloned()
+    };
+    let is_part = |folder: &PathBuf| PARTS.iter().any(|names| rank(folder, names).is_some());
+    if folders.is_empty() || !folders.iter().all(is_part) {
+        let train = root.join("train");
+        let is_parted = train.is_dir() && image_files::in_folder(&train)?.is_empty();
+        let exact = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
+        return Ok(is_parted.then(|| PARTS.map(exact)));
+    }
+    let mut labels = folders.iter().flat_map(|folder| LABELS.map(|name| folder.join(name)));
+    if let Some(path) = labels.find(|path| path.is_file()) {
+        let message = "labels are read from the names of folders, not from this file; move the images of each class into \
+                       a folder of its own and take the file away";
+        return Err(DataError::read(&path, message));
+    }
+    let found = PARTS.map(part);
+    let Some(train) = &found[0] else {
+        let hold_classes = folders
+            .iter()
+            .all(|folder| subfolders(folder).is_ok_and(|found| !found.is_empty()));
+        return match hold_classes {
+            true => Err(DataError::read(
+                root,
+                "no folder in it is named train; expected one to train on",
+            )),
+            false => Ok(None),
+        };
+    };
+    if subfolders(train)?.is_empty() {
+        return Err(DataError::read(
+            train,
+            "no class folder in it; expected one sub-folder per class",
+        ));
+    }
+    Ok(Some(found))
 }
 
 /// The task of the images under `root`; the images are not read yet.
@@ -38,16 +91,14 @@ fn has_parts(root: &Path) -> bool {
 /// Fewer than two classes, a class with too few images, an image in an unsupported format, a class that is missing in
 /// one of the parts.
 pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError> {
-    let parted = has_parts(root);
-    let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
-    let train_root = match parted {
-        true => root.join("train"),
-        false => root.to_path_buf(),
-    };
+    let parts = parts(root)?;
+    let is_parted = parts.is_some();
+    let [train_root, valid_root, test_root] = parts.unwrap_or_default();
+    let train_root = train_root.unwrap_or_else(|| root.to_path_buf());
     let mut notes = Vec::new();
-    if parted {
-        let known = [TRAIN, VALID, TEST].concat();
-        let other = |path: &PathBuf| !known.iter().any(|name| path.ends_with(name)) && has_images(path);
+    if is_parted {
+        let used = [Some(&train_root), valid_root.as_ref(), test_root.as_ref()];
+        let other = |path: &PathBuf| !used.contains(&Some(path)) && has_images(path);
         let left_out: Vec<PathBuf> = subfolders(root)?.into_iter().filter(other).collect();
         note(
             &mut notes,
@@ -66,11 +117,8 @@ pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError>
     );
     let mut others = Vec::new();
     let mut train = labelled(&train_root, &classes, &mut others)?;
-    let mut given = |names: &[&str]| match (parted, part(names)) {
-        (true, Some(path)) => labelled(&path, &classes, &mut others).map(Some),
-        _ => Ok(None),
-    };
-    let (valid, test) = (given(VALID)?, given(TEST)?);
+    let mut given = |part: Option<PathBuf>| part.map(|path| labelled(&path, &classes, &mut others)).transpose();
+    let (valid, test) = (given(valid_root)?, given(test_root)?);
     note(&mut notes, "file that is no image", "files that are no images", &others);
     let test = test.unwrap_or_else(|| take_of_each(&mut train, 5));
     let valid = valid.unwrap_or_else(|| take_of_each(&mut train, 10));

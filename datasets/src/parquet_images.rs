@@ -1,20 +1,21 @@
 //! Images in Hugging Face's parquet files: `train-00000-of-00001.parquet` and so on, in the folder itself or in `data`
-//! in it. The columns are an image column (`image`, a struct of `bytes` and `path`) and a label column (`label`,
-//! integers), or those that the file's `huggingface` metadata declares as Image and ClassLabel (which also names the
+//! in it, or `train/0000.parquet` and so on, in the folder itself or in `default` in it. The columns are an image column
+//! (`image`, a struct of `bytes` and `path`) and a label column (`label`, integers, names or truth values), or those that the file's `huggingface` metadata declares as Image and ClassLabel (which also names the
 //! classes), or those that [`Columns`] names.
 //!
 //! Parts: train, test, and validation (`valid`, `val`, `dev`). A missing part is split off the training images as in
 //! [`crate::class_folders`]. The encoded image files stay in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use parquet::data_type::ByteArray;
 use parquet::record::{Field, Row};
-use serde_json::Value;
 
 use crate::class_folders;
 use crate::error::DataError;
+use crate::image_files::subfolders;
 use crate::images::{ImageSource, Images, Task};
 use crate::parquet_rows::ParquetFile;
 use crate::resize::Resize;
@@ -97,20 +98,10 @@ pub fn task(root: &Path, size: usize, resize: Resize, columns: &Columns) -> Resu
 const PARTS: [&[&str]; 3] = [&["train"], &["validation", "valid", "val", "dev"], &["test"]];
 
 /// The files of the three parts, sorted, and all other parquet files. The file name determines the part: the part's
-/// name, optionally with a dash and a number, and `.parquet`.
+/// name, optionally with a dash and a number, and `.parquet`; or the folder, in which files are numbered.
 fn files(root: &Path) -> ([Vec<PathBuf>; 3], Vec<PathBuf>) {
     for folder in [root.to_path_buf(), root.join("data")] {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
-            .collect();
-        found.sort();
-        let part_of = |path: &Path| {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let part = stem.split_once('-').map_or(&*stem, |(part, _)| part);
-            PARTS.iter().position(|names| names.contains(&part))
-        };
+        let mut found = parquet_files(&folder);
         let parts = [0, 1, 2].map(|part| {
             let of_part = found.iter().filter(|path| part_of(path) == Some(part));
             of_part.cloned().collect::<Vec<_>>()
@@ -120,7 +111,44 @@ fn files(root: &Path) -> ([Vec<PathBuf>; 3], Vec<PathBuf>) {
             return (parts, found);
         }
     }
+    for folder in [root.to_path_buf(), root.join("default")] {
+        let folders = subfolders(&folder).unwrap_or_default();
+        let parts = [0, 1, 2].map(|part| {
+            let folder = folders.iter().find(|folder| part_of(folder) == Some(part));
+            let mut found = folder.map(|folder| parquet_files(folder)).unwrap_or_default();
+            // A parquet file beside class folders may be anything.
+            found.retain(|path| is_numbered(path) || part_of(path) == Some(part));
+            found
+        });
+        if !parts[0].is_empty() {
+            let others = folders.iter().filter(|folder| part_of(folder).is_none());
+            return (parts, others.flat_map(|folder| parquet_files(folder)).collect());
+        }
+    }
     Default::default()
+}
+
+/// The parquet files in `folder`, sorted.
+fn parquet_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The part that a file or folder is named after.
+fn part_of(path: &Path) -> Option<usize> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let part = stem.split_once('-').map_or(&*stem, |(part, _)| part);
+    PARTS.iter().position(|names| names.contains(&part))
+}
+
+fn is_numbered(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().as_encoded_bytes();
+    !stem.is_empty() && stem.iter().all(u8::is_ascii_digit)
 }
 
 /// Refuses a part with missing files, according to their names (`train-00000-of-00003.parquet`).
@@ -173,6 +201,8 @@ fn check_shards(files: &[PathBuf]) -> Result<(), DataError> {
 #[derive(Default)]
 struct Classes {
     names: Vec<String>,
+    /// True if the labels of the training part are the names.
+    are_labels: bool,
 }
 
 impl Classes {
@@ -204,6 +234,8 @@ fn read(
 ) -> Result<Labelled, DataError> {
     check_shards(files)?;
     let mut labelled = Vec::new();
+    // Names in the order in which they are found.
+    let mut named: HashMap<String, usize> = HashMap::new();
     for path in files {
         let file = ParquetFile::open(path).map_err(|e| DataError::read(path, e))?;
         let columns = Found::of(&file, wanted).map_err(|e| DataError::read(path, e))?;
@@ -212,7 +244,9 @@ fn read(
                 notes.push(note.clone());
             }
         }
-        classes.note(path, &columns.classes)?;
+        if named.is_empty() {
+            classes.note(path, &columns.classes)?;
+        }
         let limit = match classes.names.len() {
             0 => MOST_CLASSES,
             known => known,
@@ -221,16 +255,28 @@ fn read(
         let taken = file.rows::<String>(&[&columns.image, &columns.label], |row| {
             number += 1;
             let place = || format!("row {number}");
-            let label = label(&row, &columns.label).map_err(|e| format!("{}: {e}", place()))?;
-            let label = usize::try_from(label)
-                .ok()
-                .filter(|label| *label < limit)
-                .ok_or(format!(
-                    "{}: field '{}' is {label}; the classes count from 0 to {}",
-                    place(),
-                    columns.label,
-                    limit - 1
-                ))?;
+            let label = match label(&row, &columns.label).map_err(|e| format!("{}: {e}", place()))? {
+                Given::Number(_) if classes.are_labels || !named.is_empty() => Err(UNLIKE.to_string()),
+                Given::Number(number) => usize::try_from(number)
+                    .ok()
+                    .filter(|label| *label < limit)
+                    .ok_or(format!("is {number}; the classes count from 0 to {}", limit - 1)),
+                Given::Name(_) if classes.names.is_empty() && named.is_empty() && !labelled.is_empty() => {
+                    Err(UNLIKE.to_string())
+                }
+                Given::Name(name) if classes.names.is_empty() => {
+                    let next = named.len();
+                    match named.len() > MOST_CLASSES {
+                        true => Err(format!("has more than {MOST_CLASSES} names")),
+                        false => Ok(*named.entry(name).or_insert(next)),
+                    }
+                }
+                Given::Name(name) => {
+                    let known = classes.names.iter().position(|class| *class == name);
+                    known.ok_or(format!("is '{name}', a class that the training part lacks"))
+                }
+            };
+            let label = label.map_err(|e| format!("{}: field '{}' {e}", place(), columns.label))?;
             let bytes = bytes(row, &columns.image).map_err(|e| format!("{}: {e}", place()))?;
             let name = PathBuf::from(format!("{}, row {number}", path.display()));
             let image = ImageSource::Encoded {
@@ -241,6 +287,16 @@ fn read(
             Ok(())
         });
         taken.map_err(|e| DataError::read(path, e))?;
+    }
+    if !named.is_empty() {
+        classes.are_labels = true;
+        classes.names = named.keys().cloned().collect();
+        classes.names.sort();
+        let mut sorted = vec![0; named.len()];
+        for (label, name) in classes.names.iter().enumerate() {
+            sorted[named[name]] = label;
+        }
+        labelled.iter_mut().for_each(|(_, label)| *label = sorted[*label]);
     }
     if classes.names.is_empty() {
         // The training part is read first, because a label that it lacks could never be predicted.
@@ -260,16 +316,12 @@ struct Found {
 
 impl Found {
     fn of(file: &ParquetFile, wanted: &Columns) -> Result<Self, String> {
-        let note: Value = file
-            .note("huggingface")
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default();
-        let features = note["info"]["features"].as_object();
+        let features = file.features();
         let mut notes = Vec::new();
         // The requested column; otherwise the first one of that kind; `usual` if the file has no metadata.
         let mut column = |asked: &Option<String>, flag: &str, kind: &str, usual: &str| -> Result<String, String> {
-            let named = features.into_iter().flatten();
-            let noted: Vec<&str> = named
+            let noted: Vec<&str> = features
+                .iter()
                 .filter(|(_, feature)| feature["_type"] == kind)
                 .map(|(name, _)| name.as_str())
                 .collect();
@@ -290,10 +342,8 @@ impl Found {
         };
         let image = column(&wanted.image, "--image-field", "Image", "image")?;
         let label = column(&wanted.label, "--label-field", "ClassLabel", "label")?;
-        let names = features.and_then(|features| features.get(&label)?["names"].as_array());
-        let names = names.into_iter().flatten().filter_map(Value::as_str);
         Ok(Self {
-            classes: names.map(String::from).collect(),
+            classes: file.class_names(&label),
             image,
             label,
             notes,
@@ -301,21 +351,37 @@ impl Found {
     }
 }
 
-fn label(row: &Row, name: &str) -> Result<i64, String> {
+/// A label as it stands in a file.
+enum Given {
+    Number(i64),
+    Name(String),
+}
+
+/// What is wrong with a label that is a number where others are names.
+const UNLIKE: &str = "is a number in some of the files and a name in others";
+
+fn label(row: &Row, name: &str) -> Result<Given, String> {
     let field = row.get_column_iter().find(|(column, _)| *column == name);
-    match field.map(|(_, field)| field) {
-        Some(Field::Byte(value)) => Ok((*value).into()),
-        Some(Field::Short(value)) => Ok((*value).into()),
-        Some(Field::Int(value)) => Ok((*value).into()),
-        Some(Field::Long(value)) => Ok(*value),
-        Some(Field::UByte(value)) => Ok((*value).into()),
-        Some(Field::UShort(value)) => Ok((*value).into()),
-        Some(Field::UInt(value)) => Ok((*value).into()),
-        other => Err(format!(
-            "field '{name}' is {}, expected a whole number",
-            other.map_or("missing".into(), Field::to_string)
-        )),
-    }
+    let field = field.map(|(_, field)| field);
+    let text = |bytes: &ByteArray| std::str::from_utf8(bytes.data()).map(String::from).ok();
+    Ok(match field {
+        Some(Field::Byte(value)) => Given::Number((*value).into()),
+        Some(Field::Short(value)) => Given::Number((*value).into()),
+        Some(Field::Int(value)) => Given::Number((*value).into()),
+        Some(Field::Long(value)) => Given::Number(*value),
+        Some(Field::UByte(value)) => Given::Number((*value).into()),
+        Some(Field::UShort(value)) => Given::Number((*value).into()),
+        Some(Field::UInt(value)) => Given::Number((*value).into()),
+        Some(Field::Bool(value)) => Given::Name(value.to_string()),
+        Some(Field::Str(name)) => Given::Name(name.clone()),
+        Some(Field::Bytes(bytes)) if text(bytes).is_some() => Given::Name(text(bytes).unwrap_or_default()),
+        other => {
+            let found = other.map_or("missing".into(), Field::to_string);
+            return Err(format!(
+                "field '{name}' is {found}, expected a whole number or a class name"
+            ));
+        }
+    })
 }
 
 /// The image's file.

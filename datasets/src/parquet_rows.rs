@@ -56,9 +56,27 @@ impl ParquetFile {
     }
 
     /// The file's metadata entry `key`.
-    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+    fn note(&self, key: &str) -> Option<&str> {
         let notes = self.reader.metadata().file_metadata().key_value_metadata()?;
         notes.iter().find(|note| note.key == key)?.value.as_deref()
+    }
+
+    /// What Hugging Face's datasets note about each column.
+    pub(crate) fn features(&self) -> Map<String, Value> {
+        let note = self.note("huggingface").map(serde_json::from_str::<Value>);
+        let mut note = note.and_then(Result::ok).unwrap_or_default();
+        match note.pointer_mut("/info/features").map(Value::take) {
+            Some(Value::Object(features)) => features,
+            _ => Map::new(),
+        }
+    }
+
+    /// The class names that the note gives the labels in `column`; empty if it gives none.
+    pub(crate) fn class_names(&self, column: &str) -> Vec<String> {
+        let features = self.features();
+        let names = features.get(column).and_then(|feature| feature["names"].as_array());
+        let names = names.into_iter().flatten().filter_map(Value::as_str);
+        names.map(String::from).collect()
     }
 
     /// Calls `each` with every row, in file order; rows have the columns in `wanted`, or all columns if it is empty.

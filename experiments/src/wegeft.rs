@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHin
 use clap_complete::Shell;
 
 use crate::cli::output::{end, note, print};
-use crate::cli::program::{matches, set_prefix, version, with_negative_numbers};
+use crate::cli::program::{catch_the_limit_on_files, matches, set_prefix, version, with_negative_numbers};
 use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
 use crate::sandbox::launcher;
@@ -104,6 +104,7 @@ pub fn thin(name: &str) -> ExitCode {
     if let Some(code) = launcher::entry() {
         return code;
     }
+    catch_the_limit_on_files();
     let Some(command) = command(name, false) else {
         note(format_args!("there is no program '{name}'"));
         return ExitCode::FAILURE;
@@ -162,6 +163,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = launcher::entry() {
         return code;
     }
+    catch_the_limit_on_files();
     let matches = match matches(whole()) {
         Ok(matches) => matches,
         Err(code) => return code,

@@ -76,6 +76,26 @@ fn close(a: &[f32], b: &[f32]) {
 }
 
 #[test]
+fn a_folder_that_another_process_writes_into_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, out) = (dir.path().join("wegeft"), dir.path().join("out"));
+    adapter(&from, AdapterConfig::wegeft(4));
+    std::fs::create_dir(&out).unwrap();
+    let other = std::fs::File::create(out.join(".lock")).unwrap();
+    other.lock().unwrap();
+    let (from, place) = (from.to_str().unwrap(), out.to_str().unwrap());
+    let count = || std::fs::read_dir(&out).unwrap().count();
+    for more in [&["merge"][..], &["export-lora"], &["convert", "--r", "4"]] {
+        fails(&[more, &[from, "--out", place]].concat(), "is in use by");
+        assert_eq!(count(), 1, "{more:?}");
+    }
+    drop(other);
+    succeeds(&["export-lora", from, "--out", place]);
+    // The adapter alone: no file of the lock.
+    assert_eq!(count(), 2);
+}
+
+#[test]
 fn every_subcommand_keeps_the_function() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { dir.path().join(name) };

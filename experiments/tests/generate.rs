@@ -305,8 +305,10 @@ fn sampling_is_the_model_s_own_unless_flags_say_otherwise() {
     write(
         r#"{"eos_token_id": 2, "do_sample": true, "temperature": 0.8, "top_k": 7, "top_p": 0.9, "repetition_penalty": 1.3}"#,
     );
-    // Greedy stays greedy; what is drawn is drawn as the file says.
-    assert_eq!(say(&[]), greedy);
+    // The most likely token stays the most likely one, with the file's penalty; what is drawn is drawn as the file says.
+    assert_eq!(say(&["--repetition-penalty", "1"]), greedy);
+    assert_eq!(say(&[]), say(&["--repetition-penalty", "1.3"]));
+    assert_ne!(say(&[]), greedy);
     let own = say(&["--sample"]);
     let flags = [
         "--temperature",
@@ -320,7 +322,7 @@ fn sampling_is_the_model_s_own_unless_flags_say_otherwise() {
     ];
     assert_eq!(own, say(&flags));
     assert_eq!(say(&["--sample", "--top-k", "1", "--repetition-penalty", "1"]), greedy);
-    assert_eq!(say(&["--temperature", "0", "--sample"]), greedy);
+    assert_eq!(say(&["--temperature", "0", "--sample"]), say(&["--temperature", "0"]));
     write(r#"{"eos_token_id": 2}"#);
     assert_eq!(say(&flags), own);
     assert_eq!(
@@ -338,6 +340,32 @@ fn sampling_is_the_model_s_own_unless_flags_say_otherwise() {
     fails(
         &["--model", &path, "--prompt", "one"],
         &["generation_config.json", "'eos_token_id'", "expected a token id"],
+    );
+}
+
+#[test]
+fn what_changes_every_text_is_the_model_s_own_or_told() {
+    let dir = model("llama3");
+    let path = dir.path().display().to_string();
+    let base = ["--model", &path, "--prompt", "one red", "--max-new-tokens", "20"];
+    let say = |more: &[&str]| succeeds(&[&base[..], more].concat());
+    let write = |text: &str| std::fs::write(dir.path().join("generation_config.json"), text).unwrap();
+    write(r#"{"eos_token_id": 2}"#);
+    let greedy = say(&[]);
+    let [ngrams, beams] = [say(&["--no-repeat-ngram-size", "1"]), say(&["--num-beams", "4"])];
+    assert!(greedy != ngrams && greedy != beams);
+    write(r#"{"eos_token_id": 2, "no_repeat_ngram_size": 1}"#);
+    assert_eq!(say(&[]), ngrams);
+    assert_eq!(say(&["--no-repeat-ngram-size", "0"]), greedy);
+    write(r#"{"eos_token_id": 2, "num_beams": 4}"#);
+    assert_eq!(say(&[]), beams);
+    assert_eq!(say(&["--num-beams", "1"]), greedy);
+    write(r#"{"eos_token_id": 2, "min_new_tokens": 3, "bad_words_ids": [[3]], "num_beams": 1}"#);
+    let out = run(&base);
+    let lines = String::from_utf8(out.stderr).unwrap();
+    assert!(
+        out.status.success() && lines.contains("ignored: min_new_tokens, bad_words_ids"),
+        "{lines}"
     );
 }
 

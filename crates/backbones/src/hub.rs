@@ -106,16 +106,19 @@ impl Hub {
             let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache")));
             cache.unwrap_or_default().join("huggingface")
         });
-        let token = set("HF_TOKEN").or_else(|| std::fs::read_to_string(home.join("token")).ok());
+        // A token that is not text is refused by name when it is to be sent.
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+        let of_variable = env::var_os("HF_TOKEN").map(|token| text(token.as_encoded_bytes()));
+        let token = of_variable
+            .filter(|token| !token.is_empty())
+            .or_else(|| Some(text(&std::fs::read(home.join("token")).ok()?)));
         let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.trim().parse::<u64>().ok());
         let rate = set("WEGEFT_DOWNLOAD_RATE").and_then(|value| value.trim().parse().ok());
         let offline = set("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
         Self {
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string()),
             cache: set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
-            token: token
-                .map(|token| token.trim().to_string())
-                .filter(|token| !token.is_empty()),
+            token: token.filter(|token| !token.is_empty()),
             timeout: seconds
                 .filter(|seconds| *seconds > 0)
                 .map_or(TIMEOUT, Duration::from_secs),
@@ -205,7 +208,7 @@ impl HubModel {
             }
             match self.file(file) {
                 Err(HubError::Fetch {
-                    reason: FetchError::Connection(_) | FetchError::Stalled(_),
+                    reason: FetchError::Connection(_) | FetchError::Stalled(_) | FetchError::Token { .. },
                     ..
                 }) if cached => {}
                 Err(error) if !is_absence(&error) => return Err(error),

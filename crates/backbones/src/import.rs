@@ -5,6 +5,7 @@ mod adapter;
 pub(crate) mod declared;
 mod export;
 pub(crate) mod family;
+mod lora;
 mod read;
 pub(crate) mod rename;
 mod shape;

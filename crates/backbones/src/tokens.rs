@@ -1,75 +1,99 @@
-//! The tokenizers library on a stranger's tokenizer.json: its panics become errors, and files whose regular expressions or
-//! replacements may explode are worked on under limits of time and memory.
+//! The tokenizers library on a stranger's tokenizer.json: its panics become errors, it loads files under limits of time and
+//! memory, and so it works on long texts and wherever regular expressions or replacements may explode.
+
+mod charsmap;
+mod pattern;
+mod settings;
+mod steps;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 use wegeft::guard::guarded;
 
+use self::settings::Settings;
+use self::steps::Steps;
 use crate::error::ImportError;
 use crate::error::TokenizerError;
 use crate::watch::{Limits, Unfinished, watched};
 
-/// Bytes of a regular expression at most: what it is compiled to is a thousand times as large.
-const LONGEST_PATTERN: usize = 10_000;
-/// What may repeat or branch in one alternative of an expression that is worked on without limits.
-const MOST_CHOICES: usize = 10;
-/// Repetitions without end among these, or with a larger one than [`WIDE`].
-const MOST_ENDLESS: usize = 2;
-/// Most times of a repetition that counts as short.
-const WIDE: usize = 8;
-/// Times by which replacements may lengthen a text without limits.
-const MOST_GROWTH: f64 = 16.0;
+/// Bytes of a text times regular expressions that are worked on without limits: a harmless one may still look through the
+/// whole text at each of its places.
+const SHORT: usize = 20_000;
 
 /// For one text, and for what is done with it.
 const MOST_TIME: Duration = Duration::from_secs(10);
 const LEAST_MEMORY: u64 = 64 << 20;
 /// Bytes of memory for each byte of text.
 const MEMORY_PER_BYTE: u64 = 1000;
+/// Microseconds for each byte of a long text; one is usual.
+const MICROS_PER_BYTE: u64 = 30;
+
+/// For a file that is loaded. A large vocabulary takes 100 bytes of memory and a microsecond for each byte of it.
+const LOADING_MEMORY: u64 = 256 << 20;
+const LOADING_MEMORY_PER_BYTE: u64 = 300;
+const LOADING_TIME: Duration = Duration::from_secs(15);
+const LOADING_MICROS_PER_BYTE: u64 = 10;
+/// The files beside tokenizer.json that name tokens.
+const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
 /// A tokenizer of the tokenizers library.
 #[derive(Debug, Clone)]
 pub(crate) struct Guarded {
     inner: Arc<Tokenizer>,
-    /// Nothing in the file can take more time or memory than the text gives reason for.
+    /// Nothing in the file can take much more time or memory than the text gives reason for.
     harmless: bool,
+    /// Regular expressions in the file.
+    patterns: usize,
 }
 
 impl Guarded {
-    /// Reads `path`; `prepare` makes of it what its user needs.
+    /// Reads `path` and the settings beside it; `prepare` makes of it what its user needs.
     ///
     /// # Errors
-    /// A file that is malformed, or what `prepare` says.
-    pub fn load(path: &Path, prepare: impl FnOnce(&mut Tokenizer) -> Result<(), String>) -> Result<Self, ImportError> {
+    /// A file that is malformed or takes too long or too much, or what `prepare` says.
+    pub fn load<T: Send + 'static>(
+        path: &Path,
+        prepare: impl FnOnce(&mut Tokenizer) -> Result<T, String> + Send + 'static,
+    ) -> Result<(Self, T), ImportError> {
         let error = |message: String| ImportError::Config {
             path: path.to_path_buf(),
             message,
         };
-        let text = std::fs::read(path).map_err(|e| error(format!("cannot read it ({e})")))?;
-        // What the library reads and this does not is worked on under limits.
-        let steps = serde_json::from_slice::<Steps>(&text).ok();
-        drop(text);
-        let patterns = steps.as_ref().map_or(Vec::new(), Steps::patterns);
-        if let Some(long) = patterns.iter().find(|pattern| pattern.len() > LONGEST_PATTERN) {
-            return Err(error(format!(
-                "a regular expression of {} bytes; expected at most {LONGEST_PATTERN}",
-                long.len()
-            )));
-        }
-        let gives_up = |what| error(format!("it is damaged; the tokenizers library gives up ({what})"));
-        let mut inner = guarded(|| Tokenizer::from_file(path))
-            .map_err(gives_up)?
-            .map_err(|e| error(format!("no tokenizer ({e})")))?;
-        guarded(|| prepare(&mut inner)).map_err(gives_up)?.map_err(error)?;
-        Ok(Self {
+        let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))?;
+        let steps: Steps = serde_json::from_str(&text).map_err(|e| error(format!("no tokenizer ({e})")))?;
+        steps.check().map_err(error)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let settings = Settings::load(folder)?;
+        let beside = BESIDE.iter().filter_map(|name| folder.join(name).metadata().ok());
+        let bytes = text.len() as u64 + beside.map(|file| file.len()).sum::<u64>();
+        let limits = Limits {
+            memory: LOADING_MEMORY + LOADING_MEMORY_PER_BYTE * bytes,
+            time: LOADING_TIME + Duration::from_micros(LOADING_MICROS_PER_BYTE * bytes),
+        };
+        // The tokens of the file, and those that are added, are normalized by the file's rules.
+        let work = move || -> Result<(Tokenizer, T), String> {
+            let parsed = text.parse::<Tokenizer>();
+            let mut inner = parsed.map_err(|e| format!("no tokenizer ({e})"))?;
+            settings.apply(&mut inner);
+            let prepared = prepare(&mut inner)?;
+            Ok((inner, prepared))
+        };
+        let loaded = watched(limits, work).map_err(|unfinished| {
+            error(match unfinished {
+                Unfinished::Panicked(what) => format!("it is damaged; the tokenizers library gives up ({what})"),
+                given_up => format!("loading it is given up: {given_up}"),
+            })
+        })?;
+        let (inner, prepared) = loaded.map_err(error)?;
+        let guarded = Self {
             inner: Arc::new(inner),
-            harmless: patterns.iter().all(|pattern| is_harmless(pattern))
-                && steps.as_ref().is_some_and(|steps| steps.growth() <= MOST_GROWTH),
-        })
+            harmless: steps.are_harmless(),
+            patterns: steps.patterns().len(),
+        };
+        Ok((guarded, prepared))
     }
 
     /// What does not work on texts.
@@ -87,13 +111,9 @@ impl Guarded {
         bytes: usize,
         work: impl FnOnce(&Tokenizer, I) -> tokenizers::Result<T> + Send + 'static,
     ) -> Result<T, TokenizerError> {
-        let result = match self.harmless {
-            true => guarded(|| work(&self.inner, input())).map_err(|panic| Unfinished::Panicked(panic.message)),
-            false => {
-                let limits = Limits {
-                    memory: LEAST_MEMORY + MEMORY_PER_BYTE * bytes as u64,
-                    time: MOST_TIME,
-                };
+        let result = match self.limits(bytes) {
+            None => guarded(|| work(&self.inner, input())).map_err(|panic| Unfinished::Panicked(panic.message)),
+            Some(limits) => {
                 let (inner, input) = (self.inner.clone(), input());
                 watched(limits, move || work(&inner, input))
             }
@@ -104,182 +124,85 @@ impl Guarded {
             Err(given_up) => Err(TokenizerError::GivenUp(given_up.to_string())),
         }
     }
-}
 
-/// What tokenizer.json does with texts before and after its model.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Steps {
-    normalizer: Value,
-    pre_tokenizer: Value,
-    post_processor: Value,
-    decoder: Value,
-}
-
-impl Steps {
-    fn visit<'a>(&'a self, look: &mut impl FnMut(&'a Map<String, Value>)) {
-        for step in [
-            &self.normalizer,
-            &self.pre_tokenizer,
-            &self.post_processor,
-            &self.decoder,
-        ] {
-            visit(step, look);
-        }
-    }
-
-    /// The regular expressions.
-    fn patterns(&self) -> Vec<&str> {
-        let mut found = Vec::new();
-        self.visit(&mut |object| found.extend(object.get("Regex").and_then(Value::as_str)));
-        found
-    }
-
-    /// Times by which all replacements together may lengthen a text.
-    fn growth(&self) -> f64 {
-        let mut product = 1.0;
-        self.visit(&mut |object| {
-            let length = |value: Option<&Value>| value.and_then(Value::as_str).map(|text| text.chars().count());
-            let (Some(content), Some(pattern)) = (length(object.get("content")), object.get("pattern")) else {
-                return;
-            };
-            // A regular expression may match a single character, or nothing between two.
-            let replaced = length(pattern.get("String")).unwrap_or(1).max(1);
-            let between = f64::from(u8::from(pattern.get("Regex").is_some()));
-            product *= (content as f64 / replaced as f64 + between).max(1.0);
-        });
-        product
-    }
-}
-
-fn visit<'a>(json: &'a Value, look: &mut impl FnMut(&'a Map<String, Value>)) {
-    match json {
-        Value::Object(fields) => {
-            look(fields);
-            fields.values().for_each(|value| visit(value, look));
-        }
-        Value::Array(items) => items.iter().for_each(|item| visit(item, look)),
-        _ => {}
-    }
-}
-
-/// True if no text can make a backtracking engine take many more steps than it has characters: no alternative has a repeated
-/// group, or many repetitions and branches. The models that are in use have such expressions.
-fn is_harmless(pattern: &str) -> bool {
-    // A bracket in a comment is none.
-    if pattern.contains("(?#") || pattern.contains("(?x") {
-        return false;
-    }
-    let mut rest = pattern.chars().peekable();
-    let (mut depth, mut choices, mut endless) = (0_usize, 0_usize, 0_usize);
-    let mut after_group = false;
-    while let Some(c) = rest.next() {
-        let was_group = std::mem::take(&mut after_group);
-        match c {
-            '\\' => {
-                let braced = matches!(rest.next(), Some('p' | 'P' | 'x')) && rest.next_if_eq(&'{').is_some();
-                // `\p{L}`: the brace is no repetition.
-                while braced && rest.next().is_some_and(|c| c != '}') {}
-            }
-            '[' => skip_class(&mut rest),
-            '(' => {
-                depth += 1;
-                // What a group starts with is not a repetition.
-                rest.next_if_eq(&'?');
-            }
-            ')' => {
-                depth = depth.saturating_sub(1);
-                after_group = true;
-            }
-            '|' if depth == 0 => (choices, endless) = (0, 0),
-            '|' => choices += 1,
-            '?' => choices += 1,
-            '*' | '+' => {
-                // `*?` and `*+` are one repetition.
-                rest.next_if(|next| "?+".contains(*next));
-                (choices, endless) = (choices + 1, endless + 1);
-            }
-            '{' => {
-                let bounds: String = std::iter::from_fn(|| rest.next_if(|next| *next != '}')).collect();
-                let most = bounds
-                    .rsplit(',')
-                    .next()
-                    .and_then(|most| most.trim().parse::<usize>().ok());
-                // `{2,}` has no last number.
-                let is_wide = most.is_none_or(|most| most > WIDE);
-                (choices, endless) = (choices + 1, endless + usize::from(is_wide));
-            }
-            _ => {}
-        }
-        let repeats_group = was_group && matches!(c, '*' | '+' | '{');
-        if repeats_group || choices > MOST_CHOICES || endless > MOST_ENDLESS {
-            return false;
-        }
-    }
-    true
-}
-
-/// Goes behind the end of a class whose opening bracket was read.
-fn skip_class(rest: &mut impl Iterator<Item = char>) {
-    let mut depth = 1;
-    while depth > 0 {
-        match rest.next() {
-            Some('\\') => drop(rest.next()),
-            Some('[') => depth += 1,
-            Some(']') => depth -= 1,
-            Some(_) => {}
-            None => return,
+    /// What work on `bytes` bytes may take; nothing for what cannot take much.
+    fn limits(&self, bytes: usize) -> Option<Limits> {
+        let is_short = bytes.saturating_mul(self.patterns.max(1)) <= SHORT;
+        let bytes = bytes as u64;
+        match self.harmless {
+            true if is_short => None,
+            // The memory is then in proportion to the text, and other work may make the process grow meanwhile.
+            true => Some(Limits {
+                memory: u64::MAX,
+                time: MOST_TIME + Duration::from_micros(MICROS_PER_BYTE.saturating_mul(bytes)),
+            }),
+            false => Some(Limits {
+                memory: LEAST_MEMORY + MEMORY_PER_BYTE.saturating_mul(bytes),
+                time: MOST_TIME,
+            }),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    #[test]
-    fn expressions_of_models_in_use_are_harmless_and_exploding_ones_are_not() {
-        for pattern in [
-            r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lo}\p{M}]*[\p{Ll}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*",
-            r"\p{N}{1,3}",
-            r"[!-/:-~]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s+(?!\S)|\s+",
-            " {2,}",
-        ] {
-            assert!(is_harmless(pattern), "{pattern}");
-        }
-        for pattern in [
-            r"(?:(?:(?=a)a|(?=a)a){0,18}(?=c)|.)",
-            r"(?:(a+)+(?=c)|a)",
-            r"(?:.*.*.*(?!.)(?<=\x00)|.)",
-            r".{0,100}.{0,100}.{0,100}(?!.)(?<=\x00)",
-            r"(?#[)(?:(a+)+(?=c)|a)",
-            &"a?".repeat(30),
-            &"(?:a|a)".repeat(30),
-            &"(?:a|(?=a)a)".repeat(30),
-        ] {
-            assert!(!is_harmless(pattern), "{pattern}");
-        }
+    /// A tokenizer of single letters with one split.
+    fn splitting(pattern: &str) -> Value {
+        let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        json!({"version": "1.0", "added_tokens": [], "pre_tokenizer": split,
+            "model": {"type": "WordLevel", "unk_token": "?", "vocab": {"?": 0, "a": 1}}})
+    }
+
+    fn load(json: &Value) -> Result<Guarded, ImportError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        Guarded::load(&path, |_| Ok(())).map(|(loaded, ())| loaded)
     }
 
     #[test]
-    fn replacements_that_double_a_text_multiply() {
-        let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
-        let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
-        let of = |steps: Vec<Value>| {
-            let normalizer = json!({"type": "Sequence", "normalizers": steps});
-            let steps = Steps {
-                normalizer,
-                ..Steps::default()
-            };
-            steps.growth()
+    fn long_texts_and_dear_expressions_are_worked_on_under_limits() {
+        let plain = load(&splitting(r"\w+|\s+")).unwrap();
+        assert!(plain.limits(SHORT).is_none());
+        assert!(plain.limits(SHORT + 1).is_some_and(|limits| limits.memory == u64::MAX));
+        let dear = load(&splitting(r".*.*(?=\x00)|.")).unwrap();
+        assert!(dear.limits(1).is_some_and(|limits| limits.memory < 2 * LEAST_MEMORY));
+        let ids = |tokenizer: &Guarded, text: &'static str| {
+            let encoding = tokenizer.call(|| text, text.len(), |inner, text| inner.encode(text, false));
+            encoding.unwrap().get_ids().to_vec()
         };
-        assert_eq!(of(vec![space.clone(), space]), 1.0);
-        assert_eq!(of(vec![double; 10]), 1024.0);
-        let empty = json!({"pattern": {"Regex": "x*"}, "content": "ab"});
-        assert_eq!(of(vec![empty]), 3.0);
+        assert_eq!(ids(&plain, "a b"), [1, 0, 0]);
+        assert_eq!(ids(&dear, "ab"), [1, 0]);
+    }
+
+    #[test]
+    fn a_file_is_loaded_and_prepared_under_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, splitting("a").to_string()).unwrap();
+        let (_, worker) = Guarded::load(&path, |_| Ok(std::thread::current().id())).unwrap();
+        assert_ne!(worker, std::thread::current().id());
+        let message = Guarded::load::<()>(&path, |_| panic!("on purpose"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("tokenizer.json") && message.contains("on purpose"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_refused() {
+        let text = splitting("a").to_string();
+        let twice = text.replacen('{', r#"{"pre_tokenizer": null, "#, 1);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, twice).unwrap();
+        let message = Guarded::load(&path, |_| Ok(())).unwrap_err().to_string();
+        assert!(message.contains("duplicate field `pre_tokenizer`"), "{message}");
     }
 }

@@ -1,14 +1,15 @@
-//! Logits of transformers' vision models with adapters of Hugging Face PEFT (tests/fixtures/vision/make_adapters.py): their
+//! Logits of transformers' and timm's vision models with adapters of Hugging Face PEFT (tests/fixtures/vision/make_adapters.py): their
 //! names are put under ours, and query, key and value into one.
 
 mod formula;
 
 use std::path::Path;
 
-use backbones::{Translated, load_vit_for};
+use backbones::{Translated, Vit, load_vit_for};
 use burn::tensor::{Device, Tensor, TensorData};
 use formula::{tensors, values, write_weights};
 use serde_json::Value;
+use wegeft::Adapted;
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
 
 fn cases(file: &str) -> Value {
@@ -39,11 +40,20 @@ fn translated(name: &str, change: impl Fn(&mut Value)) -> Result<Option<Translat
     pretrained.translate_adapter(config, &read_tensors(&path).unwrap(), &device)
 }
 
-fn agrees(name: &str) {
-    let (_, base, case) = opened(name);
-    let device = Device::flex();
+fn adapted(name: &str) -> Adapted<Vit> {
     let translated = translated(name, |_| {}).unwrap().unwrap();
     let adapted = translated.files.attach(translated.model).unwrap();
+    assert!(adapted.warnings().is_empty(), "{:?}", adapted.warnings());
+    adapted
+}
+
+fn agrees(name: &str) {
+    gives_the_logits(name, &adapted(name));
+}
+
+fn gives_the_logits(name: &str, adapted: &Adapted<Vit>) {
+    let (_, base, case) = opened(name);
+    let device = Device::flex();
     let size: [usize; 2] = serde_json::from_value(base["image"].clone()).unwrap();
     let shape = [2, 3, size[0], size[1]];
     let pixels = Tensor::<4>::from_data(TensorData::new(values("pixel_values", &shape), shape), &device);
@@ -90,4 +100,99 @@ fn an_alpha_pattern_with_a_regular_expression_is_refused_by_name() {
         message.contains("alpha_pattern") && message.contains("layers.[01].*"),
         "{message}"
     );
+}
+
+/// Of timm's distilled model PEFT's `head` is one of two; one that was trained here reads the mean of both tokens.
+#[test]
+fn a_head_of_ours_on_a_distilled_model_stays_one_head() {
+    let ours = |config: &mut Value| {
+        config.as_object_mut().unwrap().remove("auto_mapping");
+    };
+    assert!(translated("timm_distilled_one_head", ours).unwrap().is_none());
+    assert!(translated("timm_distilled_two_heads", ours).unwrap().is_some());
+}
+
+#[test]
+fn a_merged_deit_without_a_teacher_keeps_its_class() {
+    let (folder, _, case) = opened("deit_query_value");
+    let pretrained = load_vit_for(folder.path(), None, 0.0, &Device::flex()).unwrap();
+    let merged = adapted("deit_query_value").merge().unwrap();
+    let exported = pretrained.layout.export(&merged, &pretrained.config, &[]).unwrap();
+    assert_eq!(
+        exported.config["architectures"],
+        serde_json::json!(["DeiTForImageClassification"])
+    );
+    let head = &exported.tensors["classifier.weight"];
+    let key = "base_model.model.classifier.weight";
+    let shape: Vec<usize> = serde_json::from_value(case["tensors"][key].clone()).unwrap();
+    assert_eq!(head.shape, shape);
+    assert_eq!(head.values, values(key, &shape));
+    let others = ["cls_classifier.", "distillation_classifier."];
+    assert!(
+        !exported
+            .tensors
+            .keys()
+            .any(|name| others.iter().any(|other| name.starts_with(other)))
+    );
+    // A model with two heads keeps them.
+    let (folder, ..) = opened("deit_teacher");
+    let pretrained = load_vit_for(folder.path(), None, 0.0, &Device::flex()).unwrap();
+    let merged = adapted("deit_teacher").merge().unwrap();
+    let exported = pretrained.layout.export(&merged, &pretrained.config, &[]).unwrap();
+    assert!(exported.tensors.contains_key("distillation_classifier.weight"));
+}
+
+/// LoRA for PEFT has the names that PEFT's own adapter has, and gives the same logits when it is read again.
+#[test]
+fn an_exported_lora_has_the_names_of_transformers_class() {
+    for name in [
+        "vit_query_value",
+        "vit_all_linear",
+        "vit_pissa",
+        "deit_query_value",
+        "deit_teacher",
+        "dinov2_swiglu_all_linear",
+        "clip_query_value",
+        "siglip_query_value",
+    ] {
+        let (folder, _, case) = opened(name);
+        let device = Device::flex();
+        let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
+        let adapted = adapted(name);
+        let files = adapted.lora_files().unwrap();
+        let layout = &pretrained.layout;
+        let files = layout
+            .lora_for_peft(files, adapted.backbone(), &pretrained.config)
+            .unwrap();
+        let theirs: Vec<&String> = case["tensors"].as_object().unwrap().keys().collect();
+        let mut ours: Vec<&String> = files.tensors().keys().collect();
+        ours.retain(|key| !theirs.contains(key));
+        assert!(ours.is_empty(), "{name}: {ours:?}");
+        assert_eq!(files.tensors().len(), theirs.len(), "{name}");
+        assert_eq!(
+            files.fields()["base_model_name_or_path"],
+            folder.path().canonicalize().unwrap().display().to_string()
+        );
+        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &device);
+        let again = again.unwrap().unwrap();
+        gives_the_logits(name, &again.files.attach(again.model).unwrap());
+    }
+}
+
+#[test]
+fn a_lora_that_no_class_of_transformers_can_have_is_not_exported() {
+    let (folder, ..) = opened("clip_query_value");
+    let device = Device::flex();
+    let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
+    let adapted = wegeft::AdapterConfig::lora(2)
+        .with_target_modules(["attn.qkv"])
+        .with_modules_to_save(["head"])
+        .init(pretrained.model.clone().with_head(3, &device))
+        .unwrap();
+    let files = adapted.lora_files().unwrap();
+    let refused = pretrained
+        .layout
+        .lora_for_peft(files, adapted.backbone(), &pretrained.config);
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("'head'") && message.contains("merge"), "{message}");
 }

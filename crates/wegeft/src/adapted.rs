@@ -84,6 +84,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.warnings
     }
 
+    /// This adapter with one more of [`Adapted::warnings`].
+    pub fn with_warning(mut self, warning: String) -> Self {
+        self.warnings.push(warning);
+        self
+    }
+
     pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
         Self { warnings, ..self }
     }

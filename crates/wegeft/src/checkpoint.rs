@@ -8,7 +8,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::checksum;
+use crate::checksum::{self, Metadata};
 use crate::error::AdapterError;
 use crate::site::ParamInfo;
 
@@ -166,6 +166,11 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) -> Result<(), AdapterError>
 
 /// `tensors` as the bytes of an f32 safetensors file. `path` names the file in messages.
 pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterError> {
+    pack_with(path, tensors, Metadata::new())
+}
+
+/// [`pack`] with `more` metadata.
+pub(crate) fn pack_with(path: &Path, tensors: &Tensors, more: Metadata) -> Result<Vec<u8>, AdapterError> {
     let bytes: BTreeMap<&String, (Vec<u8>, &Vec<usize>)> = tensors
         .iter()
         .map(|(name, stored)| {
@@ -185,8 +190,11 @@ pub(crate) fn pack(path: &Path, tensors: &Tensors) -> Result<Vec<u8>, AdapterErr
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| file_error("write", path, e))?;
-    let file = safetensors::serialize(views, Some(checksum::metadata().into()));
-    file.map(checksum::seal).map_err(|e| file_error("write", path, e))
+    let mut metadata = checksum::metadata();
+    metadata.extend(more);
+    let stored = metadata.iter().map(|(name, text)| (name.to_string(), text.clone()));
+    let file = safetensors::serialize(views, Some(stored.collect())).map_err(|e| file_error("write", path, e))?;
+    Ok(checksum::seal(file, &metadata))
 }
 
 /// Writes `bytes` to a temporary file, syncs it and renames it to `path`: readers see the old file or the new one and never a

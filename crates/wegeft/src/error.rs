@@ -79,7 +79,7 @@ pub enum AdapterError {
         hooks: Vec<String>,
     },
     /// A prompt method, on a model without the token hook that it needs.
-    #[error("the model has no wegeft::TokenHook named '{name}', where this method would add its virtual tokens")]
+    #[error("{name} tuning is not available for this model: it has no place for the virtual tokens")]
     NoTokenHook {
         /// The name that the field has to have.
         name: &'static str,
@@ -143,7 +143,7 @@ pub enum AdapterError {
     /// Invalid regular expression.
     #[error("pattern '{pattern}' is not a valid regular expression: {message}")]
     BadPattern {
-        /// The pattern as configured.
+        /// The pattern as configured, cut if it is long.
         pattern: String,
         /// What the regex parser says.
         message: String,

@@ -6,9 +6,11 @@
 //! | `….lora_magnitude_vector.weight` | the key of DoRA's magnitudes in a live PEFT model |
 //! | `….modules_to_save.weight`, `….original_module.weight` | a module trained in full, and the frozen original that it replaces |
 //! | `….base_layer.weight`, `….base_layer.bias` | the frozen layer below an adapter: a head or an embedding that is a target, a bias that is trained |
+//! | `base_model.score.weight` | a module trained in full beside virtual tokens |
 //! | `….token_adapter.base_layer.weight` | the frozen embedding below single rows that are trained beside another adapter |
 //! | `lm_head.weight`, `model.embed_tokens.weight` | weights of the backbone, saved with the adapter after its vocabulary was resized |
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use burn::module::Module;
@@ -18,6 +20,8 @@ use crate::error::AdapterError;
 use crate::factors::Spec;
 use crate::site;
 
+/// What stands before the names of the model's own tensors beside virtual tokens.
+const BARE_PREFIX: &str = "base_model.";
 /// PEFT's name of a frozen layer below an adapter.
 const BASE_LAYER: &str = "base_layer";
 /// PEFT's name of an adapter that was not given one.
@@ -25,16 +29,25 @@ const ADAPTER: &str = "default";
 
 /// Renames tensors with other spellings to the keys that `names` expects.
 pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
+    let wanted: HashSet<&String> = names.values().map(|(_, name)| name).collect();
     for (_, name) in names.values() {
         let (module, field) = name.rsplit_once('.').unwrap_or(("", name));
-        let spellings = [
+        let mut spellings = vec![
             format!("{module}.{ADAPTER}.{field}"),
             format!("{name}.{ADAPTER}"),
             format!("{name}.weight"),
             format!("{name}.{ADAPTER}.weight"),
-            format!("{module}.modules_to_save.{ADAPTER}.{field}"),
-            format!("{module}.modules_to_save.{field}"),
         ];
+        // The module trained in full may enclose the one whose parameter this is.
+        let splits = name.match_indices('.').map(|(at, _)| (&name[..at], &name[at + 1..]));
+        let splits: Vec<(&str, &str)> = splits.collect();
+        for (outer, inner) in &splits {
+            spellings.push(format!("{outer}.modules_to_save.{ADAPTER}.{inner}"));
+            spellings.push(format!("{outer}.modules_to_save.{inner}"));
+        }
+        // Beside virtual tokens PEFT saves the model's own tensors without the name of a wrapper between.
+        let plain = name.strip_prefix(PREFIX).map(|plain| format!("{BARE_PREFIX}{plain}"));
+        spellings.extend(plain.filter(|plain| !wanted.contains(plain)));
         for spelling in spellings {
             let Some(stored) = tensors.remove(&spelling) else {
                 continue;
@@ -46,7 +59,9 @@ pub(crate) fn respell(names: &Names, tensors: &mut Tensors) {
                 Some(_) => drop(tensors.insert(spelling, stored)),
             }
         }
-        tensors.remove(&format!("{module}.original_module.{field}"));
+        for (outer, inner) in splits {
+            tensors.remove(&format!("{outer}.original_module.{inner}"));
+        }
     }
 }
 
@@ -83,8 +98,7 @@ pub(crate) fn replaced<M: Module>(model: &M, names: &Names, tensors: &mut Tensor
     let params = site::params(model);
     let mut replaced = Names::new();
     for name in surplus {
-        // Beside virtual tokens PEFT saves the model's own tensors without the name of a wrapper between.
-        let mut spellings = [PREFIX, "base_model."]
+        let mut spellings = [PREFIX, BARE_PREFIX]
             .into_iter()
             .filter_map(|prefix| name.strip_prefix(prefix));
         let of_it = spellings.find_map(|plain| {
@@ -142,5 +156,64 @@ pub(crate) fn check_sizes(expected: &[(Spec, String)], tensors: &Tensors, path: 
             path: path.to_path_buf(),
             problems: problems.join("; "),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::checkpoint::Stored;
+
+    fn bias() -> crate::site::ParamInfo {
+        site::params(&LinearConfig::new(2, 2).init(&Device::flex()))
+            .into_iter()
+            .find(|param| param.torch_name() == "bias")
+            .unwrap()
+    }
+
+    fn stored(value: f32) -> Stored {
+        Stored {
+            shape: vec![2],
+            values: vec![value; 2],
+        }
+    }
+
+    #[test]
+    fn a_head_beside_virtual_tokens_has_a_shorter_name() {
+        let names = |known: &[&str]| -> Names {
+            let name = |name: &&str| (name.to_string(), (bias(), format!("{PREFIX}{name}")));
+            known.iter().map(name).collect()
+        };
+        let file = |name: &str| Tensors::from([(name.to_string(), stored(1.0))]);
+        let mut tensors = file("base_model.score.bias");
+        respell(&names(&["score.bias"]), &mut tensors);
+        assert_eq!(tensors, file("base_model.model.score.bias"));
+        // The name of another parameter is no other spelling.
+        respell(&names(&["score.bias", "model.score.bias"]), &mut tensors);
+        assert_eq!(tensors, file("base_model.model.score.bias"));
+    }
+
+    #[test]
+    fn a_module_trained_in_full_may_enclose_the_layer() {
+        let expected = "base_model.model.classifier.dense.bias";
+        let names = Names::from([("classifier.dense.bias".to_string(), (bias(), expected.to_string()))]);
+        for saved in [
+            "classifier.modules_to_save.default.dense.bias",
+            "classifier.modules_to_save.dense.bias",
+            "classifier.dense.modules_to_save.default.bias",
+            "classifier.dense.modules_to_save.bias",
+        ] {
+            let original = saved.replace("modules_to_save.default", "original_module");
+            let original = original.replace("modules_to_save", "original_module");
+            let mut tensors = Tensors::from([
+                (format!("{PREFIX}{saved}"), stored(1.0)),
+                (format!("{PREFIX}{original}"), stored(0.0)),
+            ]);
+            respell(&names, &mut tensors);
+            assert_eq!(tensors, Tensors::from([(expected.to_string(), stored(1.0))]), "{saved}");
+        }
     }
 }

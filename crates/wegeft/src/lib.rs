@@ -200,6 +200,8 @@
 
 mod activation_space;
 mod adapted;
+mod adapter_files;
+mod adapter_folder;
 pub mod adapters;
 mod bank;
 mod by_path;
@@ -238,12 +240,14 @@ mod mixed;
 mod nearest;
 mod optimizer;
 mod parts;
+mod pattern_size;
 mod patterns;
 pub mod pickle;
 mod prompts;
 mod rank_allocator;
 mod replicas;
 mod rows;
+mod saved_with;
 mod select;
 mod shorthands;
 pub mod site;

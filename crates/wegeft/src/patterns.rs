@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::error::AdapterError;
 use crate::group::Group;
 use crate::json::null_as_default;
+use crate::pattern_size;
 use crate::site::{Regex, kind, name_matches, regex};
 
 /// A map from names that keeps the order of the file, or of insertion.
@@ -327,6 +328,7 @@ impl Regexes {
     }
 
     fn compiled(texts: &[&str]) -> Result<Self, AdapterError> {
+        pattern_size::check_length(texts)?;
         let plain = (0..texts.len()).filter(|number| !looks_around(texts[*number]));
         let mut numbers: Vec<usize> = plain.collect();
         let patterns = numbers
@@ -338,8 +340,12 @@ impl Regexes {
             numbers.clear();
             RegexSet::empty()
         });
-        let rest = (0..texts.len()).filter(|number| !numbers.contains(number));
-        let each = rest.map(|number| {
+        let rest: Vec<usize> = (0..texts.len())
+            .filter(|number| numbers.binary_search(number).is_err())
+            .collect();
+        let texts_of_rest: Vec<&str> = rest.iter().map(|number| texts[*number]).collect();
+        pattern_size::check_size(&texts_of_rest)?;
+        let each = rest.into_iter().map(|number| {
             let text = texts[number];
             regex(text)?;
             Ok((number, regex(&format!(r"(?:.*\.)?(?:{text})"))?))

@@ -9,6 +9,7 @@ use fancy_regex::RegexBuilder;
 use crate::activation_space;
 use crate::error::AdapterError;
 pub use crate::kind::SiteKind;
+use crate::pattern_size;
 use crate::tensor::is_quantized;
 
 /// One float parameter of a model.
@@ -385,10 +386,9 @@ impl Regex {
     /// # Errors
     /// An expression that takes too many steps on it.
     pub(crate) fn matches(&self, name: &str) -> Result<bool, AdapterError> {
-        self.compiled.is_match(name).map_err(|_| AdapterError::BadPattern {
-            pattern: self.pattern.clone(),
-            message: format!("takes too many steps on '{name}'; write it with fewer repetitions"),
-        })
+        let message = || format!("takes too many steps on '{name}'; write it with fewer repetitions");
+        let matched = self.compiled.is_match(name);
+        matched.map_err(|_| pattern_size::bad(&self.pattern, message()))
     }
 }
 
@@ -409,13 +409,12 @@ pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
 }
 
 fn compiled(pattern: &str) -> Result<Regex, AdapterError> {
+    pattern_size::check_length(&[pattern])?;
+    pattern_size::check_size(&[pattern])?;
     let mut builder = RegexBuilder::new(&format!("^(?:{pattern})$"));
     let compiled = builder.backtrack_limit(BACKTRACK_LIMIT).build();
     Ok(Regex {
-        compiled: compiled.map_err(|error| AdapterError::BadPattern {
-            pattern: pattern.to_string(),
-            message: error.to_string().replace('\n', " "),
-        })?,
+        compiled: compiled.map_err(|error| pattern_size::bad(pattern, error.to_string()))?,
         pattern: pattern.to_string(),
     })
 }

@@ -481,6 +481,48 @@ fn folder_of(folder: &Path, config: &AdapterConfig, fields: Value, rename: impl 
     wegeft::storage::write_tensors(&path, &tensors).unwrap();
 }
 
+/// As after a kill between the two writes of an adapter over an older one, and after a flipped bit.
+#[test]
+fn weights_are_refused_with_a_config_that_they_were_not_saved_with() {
+    let _alone = alone();
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let lora = |alpha: f64| AdapterConfig::new(LoraConfig::new(2).with_alpha(alpha)).with_target_modules(["proj"]);
+    let (_, json) = saved(&lora(8.0), old.path());
+    saved(&lora(2.0), new.path());
+    let load = |folder: &Path| wegeft::Adapted::load(model(), folder).map(drop);
+    let refused = |folder: &Path, part: &str| {
+        let read = read_config(folder).map(drop);
+        for error in [read, load(folder)].map(Result::unwrap_err) {
+            let error = error.to_string();
+            assert!(error.contains(CONFIG_FILE) && error.contains(part), "{error}");
+        }
+    };
+    load(new.path()).unwrap();
+    std::fs::copy(old.path().join(CONFIG_FILE), new.path().join(CONFIG_FILE)).unwrap();
+    refused(new.path(), "field 'lora_alpha' is 8.0");
+    let bytes = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();
+    let (config, weights) = (bytes(new.path(), CONFIG_FILE), bytes(new.path(), WEIGHTS_FILE));
+    assert!(wegeft::AdapterFiles::from_bytes(&config, &weights).is_err());
+    as_of_peft(&new.path().join(WEIGHTS_FILE));
+    load(new.path()).unwrap();
+
+    let edited = |name: &str, value: Value| {
+        let mut json = json.clone();
+        json[name] = value;
+        std::fs::write(old.path().join(CONFIG_FILE), json.to_string()).unwrap();
+    };
+    edited("lora_alpha", json!(9.0));
+    refused(old.path(), "saved with 8.0");
+    for (name, value) in [
+        ("base_model_name_or_path", json!("moved/model")),
+        ("lora_dropout", json!(0.25)),
+        ("peft_version", json!("0.21")),
+    ] {
+        edited(name, value);
+        load(old.path()).unwrap();
+    }
+}
+
 #[test]
 fn keys_of_a_running_peft_model_are_read() {
     let _alone = alone();
@@ -549,6 +591,11 @@ fn network() -> Network {
     }
 }
 
+/// Writes the weights again without the settings that they were saved with, which PEFT does not note.
+fn as_of_peft(weights: &Path) {
+    wegeft::storage::write_tensors(weights, &read_tensors(weights).unwrap()).unwrap();
+}
+
 /// The groups of the adapter in a folder whose config has `fields` and whose tensors are those of `modules`.
 fn loaded_groups(fields: Value, modules: &[&str]) -> Result<Vec<String>, AdapterError> {
     let dir = tempfile::tempdir().unwrap();
@@ -560,6 +607,7 @@ fn loaded_groups(fields: Value, modules: &[&str]) -> Result<Vec<String>, Adapter
         json[name] = value.clone();
     }
     std::fs::write(&path, json.to_string()).unwrap();
+    as_of_peft(&dir.path().join(WEIGHTS_FILE));
     let loaded = wegeft::Adapted::load(network(), dir.path())?;
     Ok(loaded.bank().groups().iter().map(|group| group.name.clone()).collect())
 }

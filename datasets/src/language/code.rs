@@ -57,7 +57,7 @@ pub fn read(path: &Path) -> Result<Vec<CodeTask>, TextError> {
     records::read(path)?
         .iter()
         .map(|record| {
-            let task = match record.fields.contains_key("test_list") {
+            let task = match record.has("test_list") {
                 true => mbpp(record)?,
                 false => human_eval(record)?,
             };

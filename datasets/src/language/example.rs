@@ -246,7 +246,7 @@ pub(super) fn parse(record: &Record, fields: &Fields) -> Result<Example, TextErr
         let turns = turns(record, messages)?;
         return chat(record, fields, turns);
     }
-    if named(&fields.prompt) && record.fields.contains_key(&fields.completion) {
+    if named(&fields.prompt) && record.has(&fields.completion) {
         let is_list = |name: &String| matches!(record.value(name), Some(Value::Array(_)));
         if is_list(&fields.prompt) || is_list(&fields.completion) {
             return conversational(record, fields);
@@ -256,7 +256,7 @@ pub(super) fn parse(record: &Record, fields: &Fields) -> Result<Example, TextErr
             completion: record.text(&fields.completion)?.unwrap_or_default(),
         });
     }
-    let has = |name: &String| record.fields.contains_key(name);
+    let has = |name: &String| record.has(name);
     if has(&fields.instruction) && has(&fields.output) {
         return instruction(record, fields);
     }
@@ -264,7 +264,7 @@ pub(super) fn parse(record: &Record, fields: &Fields) -> Result<Example, TextErr
     if let Some(name) = usual.find(|name| has(name) && !named(name)) {
         return Err(record.error(format!("field '{name}' is null")));
     }
-    let found: Vec<&str> = record.fields.keys().map(String::as_str).collect();
+    let found = record.names();
     Err(record.error(format!(
         "found the fields {}; expected {} and {}, {} and {}, or {} (--field renames them)",
         found.join(", "),

@@ -1,10 +1,49 @@
-//! Converts non-standard JSON to standard JSON before parsing: Python's NaN and Infinity become null, and an integer
-//! that does not fit into 64 bits becomes a string, not the nearest float.
+//! Converts non-standard JSON to standard JSON before parsing: Python's NaN and Infinity become null, an integer that
+//! does not fit into 64 bits becomes a string, not the nearest float, and half of a surrogate pair U+FFFD.
 
 use std::borrow::Cow;
 
 /// `text` as standard JSON; other errors are left for the parser to report.
 pub(super) fn standard(text: &str) -> Cow<'_, str> {
+    match without_halves(text) {
+        Cow::Borrowed(text) => with_standard_numbers(text),
+        Cow::Owned(text) => Cow::Owned(with_standard_numbers(&text).into_owned()),
+    }
+}
+
+/// `text` with `\ufffd` for the escape of one half of a surrogate pair without the other.
+fn without_halves(text: &str) -> Cow<'_, str> {
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut made, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(found) = text[at..].find('\\') {
+        let start = at + found;
+        let follows = unit(start + 6).is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
+        at = match unit(start) {
+            Some(0xD800..0xDC00) if follows => start + 12,
+            Some(0xD800..0xE000) => {
+                made += &text[copied..start];
+                made += "\\ufffd";
+                copied = start + 6;
+                copied
+            }
+            Some(_) => start + 6,
+            // Past what the backslash escapes, another backslash for one.
+            None => text[start + 1..]
+                .chars()
+                .next()
+                .map_or(text.len(), |c| start + 1 + c.len_utf8()),
+        };
+    }
+    match copied {
+        0 => Cow::Borrowed(text),
+        _ => Cow::Owned(made + &text[copied..]),
+    }
+}
+
+fn with_standard_numbers(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let (mut made, mut copied, mut at) = (String::new(), 0, 0);
     while at < bytes.len() {
@@ -98,6 +137,12 @@ mod tests {
                 "[9223372036854775807, 18446744073709551615]",
             ),
             ("[1e400, 1.50, -2e-3]", "[\"1e400\", 1.50, -2e-3]"),
+            (
+                r#"["\ud83d", "\ude00\ud83d\ude00", "\\ud83d", "\uD83Dx"]"#,
+                r#"["\ufffd", "\ufffd\ud83d\ude00", "\\ud83d", "\ufffdx"]"#,
+            ),
+            (r#"{"a": NaN, "b": "\ud83d"}"#, r#"{"a": null, "b": "\ufffd"}"#),
+            (r#""\ud8é""#, r#""\ud8é""#),
             ("\"open", "\"open"),
             ("\"\\", "\"\\"),
             ("-", "-"),

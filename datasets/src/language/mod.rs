@@ -11,6 +11,7 @@ pub mod instruct;
 mod json_text;
 pub mod message;
 pub mod metamath;
+mod packed;
 pub mod published;
 pub mod question;
 pub mod records;

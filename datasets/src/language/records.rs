@@ -1,21 +1,22 @@
 //! Objects from JSON, JSONL, CSV and parquet files, each with its position for messages.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
-use crate::language::{TextError, json_text};
+use crate::language::{TextError, json_text, packed};
 use crate::parquet_rows::{ParquetFile, object};
 use crate::text_file;
 
 /// An object in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its fields, in the file's order.
+    /// Its fields, in the file's order; without the empty cells of a text table.
     pub fields: Map<String, Value>,
+    /// Names of the columns of a text table, shared by its rows.
+    columns: Arc<[String]>,
     path: PathBuf,
     place: Place,
 }
@@ -69,15 +70,27 @@ impl Record {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
+    /// True if it has field `name`, null or not.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name) || self.columns.iter().any(|column| column == name)
+    }
+
+    /// Names of its fields, in the file's order.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self.columns.is_empty() {
+            true => self.fields.keys().map(String::as_str).collect(),
+            false => self.columns.iter().map(String::as_str).collect(),
+        }
+    }
+
     /// The text of field `name`, which must exist.
     ///
     /// # Errors
     /// A field that is absent or not text.
     pub fn required(&self, name: &str) -> Result<String, TextError> {
-        let names = || self.fields.keys().cloned().collect::<Vec<_>>().join(", ");
-        self.text(name)?.ok_or_else(|| match self.fields.contains_key(name) {
+        self.text(name)?.ok_or_else(|| match self.has(name) {
             true => self.error(format!("field '{name}' is null")),
-            false => self.error(format!("no field '{name}'; found: {}", names())),
+            false => self.error(format!("no field '{name}'; found: {}", self.names().join(", "))),
         })
     }
 }
@@ -125,10 +138,7 @@ pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextErro
     let bytes = || {
         let mut bytes = fs::read(path).map_err(|e| TextError::read(path, e))?;
         if compressed {
-            let mut text = Vec::new();
-            let read = MultiGzDecoder::new(&bytes[..]).read_to_end(&mut text);
-            read.map_err(|e| TextError::read(path, e))?;
-            bytes = text;
+            bytes = packed::unpacked(&bytes).map_err(|e| TextError::read(path, e))?;
         }
         Ok(text_file::utf8(bytes))
     };
@@ -157,10 +167,12 @@ pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextErro
 
 fn rows(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let mut records = Vec::new();
+    let none: Arc<[String]> = Arc::default();
     let file = ParquetFile::open(path).map_err(|e| TextError::read(path, e))?;
     let read = file.rows::<String>(&[], |row| {
         records.push(Ok(Record {
             fields: object(row),
+            columns: none.clone(),
             path: path.to_path_buf(),
             place: Place::Item(records.len() + 1),
         }));
@@ -173,7 +185,8 @@ fn rows(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
 /// The rows of a text table. A row whose number of cells differs from the header gets its own error.
 fn cells(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
-    let names = reader.headers().map_err(|e| TextError::read(path, e))?.clone();
+    let names = reader.headers().map_err(|e| TextError::read(path, e))?;
+    let names: Arc<[String]> = names.iter().map(String::from).collect();
     let (mut counted, mut line) = (0, 1);
     let mut line_of = |position: Option<&csv::Position>| {
         // The crate's own count is one too low after a Windows line break.
@@ -191,19 +204,18 @@ fn cells(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Result<Record, 
             Err(error) => (line_of(error.position()), Err(error.to_string())),
         };
         let row = row.and_then(|row| csv::StringRecord::from_byte_record(row).map_err(|_| NOT_UTF8.to_string()));
-        let value = |cell: &str| match cell {
-            "" => Value::Null,
-            text => text.into(),
-        };
         let path = path.to_path_buf();
         records.push(match row {
             Err(message) => Err(TextError::Line { path, line, message }),
             Ok(row) => Ok(Record {
+                // Wide tables are empty for the most part.
                 fields: names
                     .iter()
                     .zip(&row)
-                    .map(|(name, cell)| (name.to_string(), value(cell)))
+                    .filter(|(_, cell)| !cell.is_empty())
+                    .map(|(name, cell)| (name.clone(), cell.into()))
                     .collect(),
+                columns: names.clone(),
                 path,
                 place: Place::Line(line),
             }),
@@ -259,6 +271,7 @@ fn record(path: &Path, value: Value, place: Place) -> Result<Record, TextError> 
     };
     let record = Record {
         fields,
+        columns: Arc::default(),
         path: path.to_path_buf(),
         place,
     };
@@ -344,12 +357,16 @@ mod tests {
             (None, "two\nlines")
         );
         assert!(second.to_string().contains("a.csv:3: "), "{second}");
+        let null = first.required("note").unwrap_err().to_string();
+        assert!(null.ends_with("a.csv:2: field 'note' is null"), "{null}");
+        // An empty cell takes no memory.
+        assert_eq!(first.fields.len(), 2);
         assert!(
             third
                 .required("none")
                 .unwrap_err()
                 .to_string()
-                .contains("a.csv:4: no field 'none'")
+                .contains("a.csv:4: no field 'none'; found: instruction, output, note")
         );
         let (_folder, path) = written("a.tsv", "q\ta\n1 + 1\t2\n");
         assert_eq!(read(&path).unwrap()[0].required("a").unwrap(), "2");

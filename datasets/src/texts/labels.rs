@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use super::{RawTexts, TextItem};
 use crate::language::TextError;
 
-/// The class names in `texts`: in numerical order if all are integers, otherwise in alphabetical order.
+/// The class names in `texts`: those that the file names (a parquet file of Hugging Face's datasets); otherwise its labels,
+/// in numerical order if all are integers, else in alphabetical order.
 ///
 /// # Errors
 /// A text without a label, or only one class.
 pub fn class_names(texts: &RawTexts) -> Result<Vec<String>, TextError> {
+    if texts.classes.len() > 1 {
+        return Ok(texts.classes.clone());
+    }
     let mut names = BTreeSet::new();
     for (index, item) in texts.items.iter().enumerate() {
         let Some(label) = &item.label else {
@@ -38,9 +42,13 @@ pub fn class_names(texts: &RawTexts) -> Result<Vec<String>, TextError> {
 /// A label that is not in `classes`, with its position.
 pub fn with_classes(texts: &RawTexts, classes: &[String]) -> Result<Vec<TextItem<usize>>, TextError> {
     labelled(texts, |label| {
-        classes
-            .iter()
-            .position(|class| class == label)
+        let number = label.parse::<usize>().ok();
+        let named = number.and_then(|number| texts.classes.get(number));
+        let position = |label: &String| classes.iter().position(|class| class == label);
+        // The classes of an adapter may be the file's numbers.
+        named
+            .and_then(position)
+            .or_else(|| position(label))
             .ok_or_else(|| format!("label '{label}' is none of {}", classes.join(", ")))
     })
 }

@@ -13,6 +13,7 @@ pub use rows::Row;
 use std::path::{Path, PathBuf};
 
 use crate::language::TextError;
+use crate::parquet_rows::ParquetFile;
 
 /// Names of the fields to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,12 @@ pub struct TextItem<L> {
 pub struct RawTexts {
     /// The texts.
     pub items: Vec<TextItem<String>>,
+    /// Number of rows left out by [`read_labelled`].
+    pub left_out: usize,
+    /// Why the first of them is.
+    first_left_out: Option<String>,
+    /// Names of the classes that labels count, if the file has them.
+    classes: Vec<String>,
     /// Position of each, for messages.
     places: Vec<rows::Place>,
     path: PathBuf,
@@ -75,31 +82,111 @@ impl RawTexts {
     pub fn error(&self, index: usize, message: String) -> TextError {
         self.places[index].error(&self.path, message)
     }
+
+    /// How many rows are left out and why the first is; `None` if none is.
+    pub fn describe_left_out(&self) -> Option<String> {
+        let first = self.first_left_out.as_ref()?;
+        Some(match self.left_out {
+            1 => format!("1 row is left out: {first}"),
+            several => format!("{several} rows are left out, the first: {first}"),
+        })
+    }
 }
 
 /// Reads the file at `path`: CSV with a header (quoted as in RFC 4180), TSV with a header (never quoted), a JSON array
-/// of objects, JSONL, or parquet, recognized by its extension. An empty label counts as missing.
+/// of objects, JSONL, or parquet, recognized by its extension. An empty label counts as missing, and so do, in CSV and
+/// TSV, the words that pandas reads as missing.
 ///
 /// # Errors
 /// A file that cannot be read or is malformed, or a row without one of the fields, with its position.
 pub fn read(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
-    let rows = rows::read(path)?;
-    let mut texts = RawTexts {
-        items: Vec::with_capacity(rows.len()),
-        places: Vec::with_capacity(rows.len()),
-        path: path.to_path_buf(),
-    };
-    for row in rows {
-        let label = match &fields.label {
-            Some(field) => row.text(field)?,
-            None => None,
-        };
-        texts.items.push(TextItem {
-            text: row.required(&fields.text)?,
-            pair: fields.pair.as_ref().map(|field| row.required(field)).transpose()?,
-            label: label.filter(|label| !label.is_empty()),
-        });
+    let mut texts = empty(path, fields)?;
+    for row in rows::read(path)? {
+        texts.items.push(item(&row, fields, &texts.classes)?);
         texts.places.push(row.place());
     }
     Ok(texts)
+}
+
+/// Same as [`read`], but rows without a text or a label are left out and counted.
+///
+/// # Errors
+/// A file that cannot be read or is malformed, or one without a row that has text and label, with the reason for the first.
+pub fn read_labelled(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
+    let mut texts = empty(path, fields)?;
+    let mut first = None;
+    for row in rows::read(path)? {
+        match whole(&row, fields, &texts.classes) {
+            Ok(item) => {
+                texts.items.push(item);
+                texts.places.push(row.place());
+            }
+            Err(error) => {
+                texts.left_out += 1;
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        Some(error) if texts.items.is_empty() => Err(error),
+        first => {
+            texts.first_left_out = first.map(|error| error.to_string());
+            Ok(texts)
+        }
+    }
+}
+
+/// No texts yet, of the file at `path`.
+fn empty(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
+    let classes = match &fields.label {
+        Some(label)
+            if path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) =>
+        {
+            let file = ParquetFile::open(path).map_err(|e| TextError::read(path, e))?;
+            file.class_names(label)
+        }
+        _ => Vec::new(),
+    };
+    Ok(RawTexts {
+        items: Vec::new(),
+        left_out: 0,
+        first_left_out: None,
+        classes,
+        places: Vec::new(),
+        path: path.to_path_buf(),
+    })
+}
+
+fn item(row: &Row, fields: &TextFields, classes: &[String]) -> Result<TextItem<String>, TextError> {
+    let label = match &fields.label {
+        Some(field) => row.text(field)?,
+        None => None,
+    };
+    // The number that Hugging Face's datasets have for no class.
+    let is_unlabelled = |label: &str| label == "-1" && !classes.is_empty();
+    Ok(TextItem {
+        text: row.required(&fields.text)?,
+        pair: fields.pair.as_ref().map(|field| row.required(field)).transpose()?,
+        label: label.filter(|label| !(label.is_empty() || row.is_missing(label) || is_unlabelled(label))),
+    })
+}
+
+/// The item of a row that lacks nothing.
+fn whole(row: &Row, fields: &TextFields, classes: &[String]) -> Result<TextItem<String>, TextError> {
+    let item = item(row, fields, classes)?;
+    let texts = [
+        (Some(&fields.text), Some(&item.text)),
+        (fields.pair.as_ref(), item.pair.as_ref()),
+    ];
+    for (field, text) in texts.into_iter().filter_map(|(field, text)| field.zip(text)) {
+        if row.is_missing(text) {
+            return Err(row.error(format!("field '{field}' is '{text}', which stands for a missing text")));
+        }
+    }
+    match (&fields.label, &item.label) {
+        (Some(field), None) => Err(row.error(format!("field '{field}' holds no label"))),
+        _ => Ok(item),
+    }
 }

@@ -1,6 +1,8 @@
 //! Rows of tables and objects in JSON files, each with its position for messages.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use csv::ReaderBuilder;
 use serde_json::{Map, Value};
@@ -26,18 +28,32 @@ impl Place {
     }
 }
 
+/// What pandas reads as a missing value.
+const MISSING: [&str; 19] = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+];
+
 /// A row: its fields by name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    /// Without the empty cells of a text table.
     fields: Map<String, Value>,
+    /// Names of the columns of a text table, shared by its rows.
+    columns: Arc<[String]>,
+    /// Number of its cells; a short row lacks the last columns.
+    cells: usize,
     path: PathBuf,
     place: Place,
 }
 
 impl Row {
-    pub(crate) fn new(fields: Map<String, Value>, path: &Path, place: Place) -> Self {
+    /// A row of JSON or parquet.
+    fn object(fields: Map<String, Value>, path: &Path, place: Place) -> Self {
         Self {
             fields,
+            columns: Arc::default(),
+            cells: 0,
             path: path.to_path_buf(),
             place,
         }
@@ -54,7 +70,12 @@ impl Row {
 
     /// True if the row has that field, empty or not.
     pub fn has(&self, name: &str) -> bool {
-        self.fields.contains_key(name)
+        self.fields.contains_key(name) || self.is_empty_cell(name)
+    }
+
+    fn is_empty_cell(&self, name: &str) -> bool {
+        let cells = &self.columns[..self.cells.min(self.columns.len())];
+        !self.fields.contains_key(name) && cells.iter().any(|column| column == name)
     }
 
     /// The text of field `name`: a string unchanged, a number or boolean as in JSON; `None` if it is null.
@@ -63,8 +84,12 @@ impl Row {
     /// A row without the field, a list or an object.
     pub fn text(&self, name: &str) -> Result<Option<String>, TextError> {
         match self.fields.get(name) {
+            None if self.is_empty_cell(name) => Ok(Some(String::new())),
             None => {
-                let names: Vec<_> = self.fields.keys().map(String::as_str).collect();
+                let names: Vec<_> = match self.columns.is_empty() {
+                    true => self.fields.keys().map(String::as_str).collect(),
+                    false => self.columns.iter().take(self.cells).map(String::as_str).collect(),
+                };
                 Err(self.error(format!("no field '{name}'; found: {}", names.join(", "))))
             }
             Some(Value::Null) => Ok(None),
@@ -75,6 +100,11 @@ impl Row {
                 Err(self.error(format!("field '{name}' is {kind}, expected a string")))
             }
         }
+    }
+
+    /// True for a cell of a text table that stands for a missing value, as pandas reads it.
+    pub(super) fn is_missing(&self, cell: &str) -> bool {
+        !self.columns.is_empty() && MISSING.contains(&cell)
     }
 
     /// The text of field `name`, which must not be null.
@@ -106,7 +136,7 @@ fn objects(path: &Path) -> Result<Vec<Row>, TextError> {
     let places = places(path, records.len())?.into_iter();
     let rows = records.into_iter().zip(places);
     Ok(rows
-        .map(|(record, place)| Row::new(record.fields, path, place))
+        .map(|(record, place)| Row::object(record.fields, path, place))
         .collect())
 }
 
@@ -136,7 +166,7 @@ pub(crate) fn table(path: &Path, delimiter: u8, quoted: bool, header: Option<&[&
         .has_headers(false)
         .flexible(true)
         .from_reader(bytes);
-    let mut names: Option<Vec<String>> = header.map(|names| names.iter().map(|name| (*name).into()).collect());
+    let mut names: Option<Arc<[String]>> = header.map(|names| names.iter().map(|name| (*name).into()).collect());
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|e| {
@@ -150,20 +180,28 @@ pub(crate) fn table(path: &Path, delimiter: u8, quoted: bool, header: Option<&[&
         let line = record.position().map_or(1, |position| position.line() as usize);
         let Some(names) = &names else {
             let found: Vec<String> = record.iter().map(|name| name.trim().to_string()).collect();
-            let twice = found.iter().enumerate().find(|(at, name)| found[..*at].contains(name));
-            if let Some((_, name)) = twice.filter(|(_, name)| !name.is_empty()) {
+            let mut seen = HashSet::new();
+            let twice = found.iter().find(|name| !seen.insert(name.as_str()));
+            if let Some(name) = twice.filter(|name| !name.is_empty()) {
                 let message = format!("the header names '{name}' twice; rename one of the columns");
                 return Err(Place::Line(line).error(path, message));
             }
-            names = Some(found);
+            names = Some(found.into());
             continue;
         };
         if record.len() > names.len() {
             let message = format!("{} fields, but the header names {}", record.len(), names.len());
             return Err(Place::Line(line).error(path, message));
         }
-        let fields = names.iter().cloned().zip(record.iter().map(Value::from));
-        rows.push(Row::new(fields.collect(), path, Place::Line(line)));
+        // Wide tables are empty for the most part.
+        let cells = names.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
+        rows.push(Row {
+            fields: cells.map(|(name, cell)| (name.clone(), cell.into())).collect(),
+            columns: names.clone(),
+            cells: record.len(),
+            path: path.to_path_buf(),
+            place: Place::Line(line),
+        });
     }
     match rows.is_empty() {
         true => Err(TextError::Empty {

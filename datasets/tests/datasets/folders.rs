@@ -270,6 +270,42 @@ fn a_class_may_be_called_train() {
 }
 
 #[test]
+fn parts_may_be_spelled_otherwise_and_are_never_classes() {
+    for [train, valid, test] in [
+        ["Train", "Val", "Test"],
+        ["training", "Validation", "testing"],
+        ["training_set", "valid", "test_set"],
+        ["train", "VALID", "TEST-SET"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for (part, count) in [(train, 4), (valid, 1), (test, 2)] {
+            for class in ["a", "b"] {
+                for i in 0..count {
+                    save(&dir.path().join(part).join(class).join(format!("{i}.png")), i);
+                }
+            }
+        }
+        let task = load(dir.path()).unwrap();
+        assert_eq!(task.classes, ["a", "b"], "{train}");
+        assert_eq!(
+            (task.train.len(), task.valid.len(), task.test.len()),
+            (8, 2, 4),
+            "{train}"
+        );
+        std::fs::remove_dir_all(dir.path().join(train)).unwrap();
+        says(load(dir.path()), &["no folder in it is named train"]);
+    }
+    // Images without class folders.
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["Train", "Test"] {
+        (0..6).for_each(|i| save(&dir.path().join(part).join(format!("{i}.png")), i));
+    }
+    says(load(dir.path()), &["Train", "no class folder in it"]);
+    std::fs::write(dir.path().join("Train/metadata.csv"), "file_name,label\n0.png,a\n").unwrap();
+    says(load(dir.path()), &["Train/metadata.csv", "a folder of its own"]);
+}
+
+#[test]
 fn images_are_turned_as_their_orientation_says_except_in_the_benchmarks() {
     let dir = tempfile::tempdir().unwrap();
     for (class, count) in [("a", 5), ("b", 5)] {

@@ -355,3 +355,43 @@ fn what_is_wrong_with_labelled_texts_is_named_with_its_place() {
     let texts = read_texts("t.csv", "text,label\na,1\nb,1\n").unwrap();
     says(class_names(&texts), &["all labels are '1'"]);
 }
+
+#[test]
+fn rows_without_text_or_label_are_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let fields = TextFields::parse("text", Some("label")).unwrap();
+    let read = |name: &str, text: &str| texts::read_labelled(&file(dir.path(), name, text), &fields);
+    let csv = read("t.csv", "text,label,x\na,good,\nb,NaN,\n,bad,\nNone,bad,\nc,bad,\nd\n").unwrap();
+    assert_eq!(
+        csv.items.iter().map(|item| item.text.as_str()).collect::<String>(),
+        "ac"
+    );
+    let told = csv.describe_left_out().unwrap();
+    assert!(told.starts_with("4 rows are left out, the first: "), "{told}");
+    assert!(told.ends_with("t.csv:3: field 'label' holds no label"), "{told}");
+    assert_eq!(class_names(&csv).unwrap(), ["bad", "good"]);
+    // Elsewhere a word is a word.
+    let lines = read(
+        "t.jsonl",
+        "{\"text\": \"None\", \"label\": \"NaN\"}\n{\"text\": null, \"label\": 1}\n{\"text\": \"b\", \"label\": NaN}\n",
+    )
+    .unwrap();
+    assert_eq!((lines.items[0].text.as_str(), lines.left_out), ("None", 2));
+    let whole = read("t.csv", "text,label\na,1\nb,2\n").unwrap();
+    assert_eq!((whole.items.len(), whole.describe_left_out()), (2, None));
+    says(
+        read("t.csv", "text,label\na,\nb,null\n"),
+        &["t.csv:2: field 'label' holds no label"],
+    );
+    says(
+        read("t.csv", "words,label\na,1\n"),
+        &["t.csv:2", "no field 'text'", "words, label"],
+    );
+    // Texts to answer are all kept.
+    let answered = texts::read(&file(dir.path(), "t.csv", "text,label\nNaN,NaN\n,1\n"), &fields).unwrap();
+    assert_eq!((answered.items.len(), &answered.items[0].label), (2, &None));
+    assert_eq!(
+        (answered.items[0].text.as_str(), answered.items[1].text.as_str()),
+        ("NaN", "")
+    );
+}

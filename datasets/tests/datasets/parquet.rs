@@ -7,9 +7,10 @@ use std::sync::Arc;
 use datasets::language::example::{self, Fields};
 use datasets::language::{Example, commonsense, records};
 use datasets::parquet_images::Columns;
+use datasets::texts::{self, TextFields};
 use datasets::{Resize, Task, root};
 use parquet::basic::Compression;
-use parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -49,6 +50,25 @@ fn images(path: &Path, note: Option<&str>, rows: &[(Vec<u8>, i32)]) {
         column.close().unwrap();
         group.close().unwrap();
     }
+    writer.close().unwrap();
+}
+
+/// Writes a column of labels and one of bytes.
+fn columns<T: DataType>(path: &Path, schema: &str, note: Option<&str>, labels: &[T::T], bytes: &[Vec<u8>]) {
+    let notes = note.map(|note| vec![KeyValue::new("huggingface".into(), note.to_string())]);
+    let properties = WriterProperties::builder().set_key_value_metadata(notes).build();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<T>().write_batch(labels, None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let bytes: Vec<ByteArray> = bytes.iter().map(|bytes| bytes.clone().into()).collect();
+    column.typed::<ByteArrayType>().write_batch(&bytes, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
     writer.close().unwrap();
 }
 
@@ -148,6 +168,90 @@ fn images_that_cannot_be_used_are_named() {
         task.train.rgb(0),
         &["train-00000-of-00001.parquet, row", "no image of a kind that is read"],
     );
+}
+
+#[test]
+fn labels_may_be_names_or_truth_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |name: &str, labels: &[&str]| {
+        let schema = "message schema { REQUIRED BINARY label (UTF8); REQUIRED GROUP image { REQUIRED BINARY bytes; } }";
+        let texts: Vec<ByteArray> = labels.iter().map(|label| ByteArray::from(*label)).collect();
+        let files: Vec<_> = (0..labels.len()).map(|i| png(i as u8)).collect();
+        columns::<ByteArrayType>(&dir.path().join(name), schema, None, &texts, &files);
+    };
+    named("train.parquet", &["dog", "cat", "dog", "cow", "cat"]);
+    named("validation.parquet", &["cow"]);
+    named("test.parquet", &["cat", "dog"]);
+    let task = load(dir.path()).unwrap();
+    assert_eq!(task.classes, ["cat", "cow", "dog"]);
+    assert_eq!(task.train.labels, [2, 0, 2, 1, 0]);
+    assert_eq!((task.valid.labels, task.test.labels), (vec![1], vec![0, 2]));
+    named("test.parquet", &["cat", "ant"]);
+    says(load(dir.path()), &["test.parquet", "row 2: field 'label' is 'ant'"]);
+    images(&dir.path().join("test.parquet"), None, &[(png(1), 0), (png(2), 1)]);
+    says(
+        load(dir.path()),
+        &["test.parquet", "row 1: field 'label' is a number in some"],
+    );
+    for part in ["validation", "test"] {
+        std::fs::remove_file(dir.path().join(format!("{part}.parquet"))).unwrap();
+    }
+    let schema = "message schema { REQUIRED BOOLEAN label; REQUIRED GROUP image { REQUIRED BINARY bytes; } }";
+    let (labels, files): (Vec<bool>, Vec<_>) = (0..8).map(|i| (i % 2 == 0, png(i))).unzip();
+    columns::<BoolType>(&dir.path().join("train.parquet"), schema, None, &labels, &files);
+    let task = load(dir.path()).unwrap();
+    assert_eq!(
+        (task.classes, task.test.labels),
+        (vec!["false".into(), "true".into()], vec![0, 1])
+    );
+}
+
+#[test]
+fn parts_may_be_folders_of_numbered_files() {
+    for base in ["", "default"] {
+        let dir = tempfile::tempdir().unwrap();
+        let add = |name: &str, values: &[u8]| {
+            let rows: Vec<_> = values.iter().map(|value| (png(*value), i32::from(value % 2))).collect();
+            images(&dir.path().join(base).join(name), None, &rows);
+        };
+        add("train/0000.parquet", &[0, 1]);
+        add("train/0001.parquet", &[2, 3]);
+        add("train/metadata.parquet", &[100, 101]);
+        add("validation/0000.parquet", &[4, 5]);
+        add("test/0000.parquet", &[6, 7]);
+        add("unsupervised/0000.parquet", &[8, 9]);
+        let task = load(dir.path()).unwrap();
+        assert_eq!(
+            [&task.train, &task.valid, &task.test].map(greys),
+            [vec![0, 1, 2, 3], vec![4, 5], vec![6, 7]]
+        );
+        assert!(task.notes[0].contains("unsupervised"), "{:?}", task.notes);
+    }
+}
+
+#[test]
+fn the_classes_of_texts_are_those_of_the_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.parquet");
+    let note = r#"{"info": {"features": {"label": {"names": ["pos", "neg", "mixed"], "_type": "ClassLabel"}}}}"#;
+    let schema = "message schema { REQUIRED INT32 label; REQUIRED BINARY text (UTF8); }";
+    let words = [b"good".to_vec(), b"bad".to_vec(), b"unknown".to_vec()];
+    columns::<Int32Type>(&path, schema, Some(note), &[0, 1, -1], &words);
+    let fields = TextFields::parse("text", Some("label")).unwrap();
+    let read = texts::read_labelled(&path, &fields).unwrap();
+    assert_eq!((read.items.len(), read.left_out), (2, 1));
+    let classes = texts::class_names(&read).unwrap();
+    assert_eq!(classes, ["pos", "neg", "mixed"]);
+    let labels = |classes: &[String]| -> Vec<_> {
+        let items = texts::with_classes(&read, classes).unwrap();
+        items.into_iter().map(|item| item.label).collect()
+    };
+    assert_eq!(labels(&classes), [Some(0), Some(1)]);
+    // An adapter that was trained on the numbers.
+    assert_eq!(labels(&["1".into(), "0".into()]), [Some(1), Some(0)]);
+    columns::<Int32Type>(&path, schema, Some("[{\"info\": 1}]"), &[0, 1, -1], &words);
+    let read = texts::read_labelled(&path, &fields).unwrap();
+    assert_eq!(texts::class_names(&read).unwrap(), ["-1", "0", "1"]);
 }
 
 #[test]

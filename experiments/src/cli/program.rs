@@ -23,6 +23,19 @@ pub fn prefix() -> &'static [String] {
     PREFIX.get().map_or(&[], Vec::as_slice)
 }
 
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) fail like one on a full disk; it would end the program without a
+/// word. Programs that this one starts are not concerned: what is caught is not inherited.
+#[cfg(unix)]
+pub fn catch_the_limit_on_files() {
+    use signal_hook::consts::SIGXFSZ;
+    // Nobody reads the flag: the write itself returns the error. Where the signal cannot be caught, all else works.
+    let _ = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default());
+}
+
+/// Other systems have no such signal.
+#[cfg(not(unix))]
+pub fn catch_the_limit_on_files() {}
+
 /// The version and the compiled-in backends, as `--version` prints them.
 pub fn version() -> &'static str {
     let backends = [

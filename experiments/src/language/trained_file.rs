@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use wegeft::storage::WEIGHTS_FILE;
 
-use crate::run::files::{read_json, write_json};
+use crate::run::files::read_json;
+use crate::run::sealed;
 
 /// Written last, next to the adapter: if it exists, the adapter is complete.
 const NAME: &str = "trained.json";
@@ -55,6 +56,6 @@ impl TrainedFile {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), String> {
-        write_json(&folder.join(NAME), self)
+        sealed::write(&folder.join(NAME), self)
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::output::note;
+use crate::run::sealed;
 
 /// Writes `value` as JSON under a temporary name next to `path`, then renames the file.
 ///
@@ -35,12 +36,17 @@ pub fn create_folder(path: &Path) -> Result<(), String> {
     files::create_folder(path).map_err(|e| format!("cannot make {}: {e}", path.display()))
 }
 
-/// The JSON in `path`; `None` if there is no such file. `advice` is appended to the message about a damaged file.
+/// The JSON in `path`, whose checksum, if it has one, must match; `None` if there is no such file. `advice` is appended to the
+/// message about a damaged file.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
 pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, String> {
     match std::fs::read(path) {
+        Ok(bytes) if !sealed::holds(&bytes) => Err(format!(
+            "{} is damaged (its checksum does not match); {advice}",
+            path.display()
+        )),
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|e| format!("{} is damaged ({e}); {advice}", path.display())),

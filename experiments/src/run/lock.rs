@@ -4,18 +4,21 @@
 
 use std::fs::TryLockError;
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use files::File;
 
 use crate::cli::output::{note, tell};
+use crate::run::files::create_folder;
 
 const FILE: &str = ".lock";
 
 /// The lock of a run folder, which only this process uses until the lock is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    /// Its path, if it is removed in the end.
+    removed: Option<PathBuf>,
 }
 
 impl Lock {
@@ -25,17 +28,33 @@ impl Lock {
     /// A folder that cannot be written.
     pub fn wait(out: &Path) -> Result<Self, String> {
         let path = out.join(FILE);
-        let file = File::update(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        match file.system().try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                tell(format_args!("waiting for another process in {} to end", out.display()));
-                let locked = file.system().lock();
-                locked.map_err(|e| format!("cannot lock {}: {e}", path.display()))?;
+        loop {
+            let file = File::update(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            match file.system().try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    tell(format_args!("waiting for another process in {} to end", out.display()));
+                    let locked = file.system().lock();
+                    locked.map_err(|e| format!("cannot lock {}: {e}", path.display()))?;
+                }
+                // If there are no locks, the lock of the run folder has already said so.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
             }
-            // If there are no locks, the lock of the run folder has already said so.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
+            if is_there(&file, &path) {
+                return Ok(Self { file, removed: None });
+            }
         }
-        Ok(Self { _file: file })
+    }
+
+    /// [`Lock::take`] for a folder that is written once and then read by other programs: the lock leaves no file behind. The
+    /// folder is made if there is none.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn for_writing(out: &Path) -> Result<Self, String> {
+        create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
+        let mut lock = Self::take(out)?;
+        lock.removed = Some(out.join(FILE));
+        Ok(lock)
     }
 
     /// Locks the existing folder `out`.
@@ -44,37 +63,67 @@ impl Lock {
     /// A folder that another process uses, or that cannot be written.
     pub fn take(out: &Path) -> Result<Self, String> {
         let path = out.join(FILE);
-        let mut file =
-            File::update(&path).map_err(|e| format!("cannot write {}: {e}; choose another --out", path.display()))?;
-        match file.system().try_lock() {
-            Ok(()) => {
-                // For the message in a second process; the lock does not depend on it.
-                let _ = file
-                    .set_len(0)
-                    .and_then(|()| file.rewind())
-                    .and_then(|()| write!(file, "{}", std::process::id()));
-                Ok(Self { _file: file })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let holder = match file.read_to_string(&mut holder) {
-                    Ok(1..) => format!("process {}", holder.trim()),
-                    _ => "another process".to_string(),
-                };
-                Err(format!(
-                    "{} is in use by {holder}; wait until it ends, or choose another --out",
-                    out.display()
-                ))
-            }
-            Err(TryLockError::Error(error)) => {
-                note(format_args!(
-                    "{} cannot be locked ({error}); start no other run in it",
-                    out.display()
-                ));
-                Ok(Self { _file: file })
+        loop {
+            let mut file = File::update(&path)
+                .map_err(|e| format!("cannot write {}: {e}; choose another --out", path.display()))?;
+            match file.system().try_lock() {
+                Ok(()) if !is_there(&file, &path) => {}
+                Ok(()) => {
+                    // For the message in a second process; the lock does not depend on it.
+                    let _ = file
+                        .set_len(0)
+                        .and_then(|()| file.rewind())
+                        .and_then(|()| write!(file, "{}", std::process::id()));
+                    return Ok(Self { file, removed: None });
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let mut holder = String::new();
+                    let holder = match file.read_to_string(&mut holder) {
+                        Ok(1..) => format!("process {}", holder.trim()),
+                        _ => "another process".to_string(),
+                    };
+                    return Err(format!(
+                        "{} is in use by {holder}; wait until it ends, or choose another --out",
+                        out.display()
+                    ));
+                }
+                Err(TryLockError::Error(error)) => {
+                    note(format_args!(
+                        "{} cannot be locked ({error}); start no other run in it",
+                        out.display()
+                    ));
+                    return Ok(Self { file, removed: None });
+                }
             }
         }
     }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is held: what is at the path afterwards may be another process's. A file that stays does no harm.
+        if let Some(path) = self.removed.take().filter(|path| is_there(&self.file, path)) {
+            let _ = files::remove_file(&path);
+        }
+    }
+}
+
+/// True if `file` is still the one at `path`, and not one that the holder before has removed.
+#[cfg(unix)]
+fn is_there(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.system().metadata(), std::fs::symlink_metadata(path)) {
+        // Some file systems count no links, others number a file anew.
+        (Ok(ours), Ok(there)) => ours.nlink() > 0 || (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        (_, Err(error)) => error.kind() != std::io::ErrorKind::NotFound,
+        (Err(_), _) => true,
+    }
+}
+
+/// Other systems do not remove a file that is open.
+#[cfg(not(unix))]
+fn is_there(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -99,6 +148,43 @@ mod tests {
             drop(second);
             third.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_folder_that_is_written_once_keeps_no_file_of_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("made/by/the/lock");
+        let lock = Lock::for_writing(&out).unwrap();
+        let message = Lock::for_writing(&out).unwrap_err();
+        assert!(message.contains("in use by process"), "{message}");
+        assert!(out.join(FILE).exists());
+        drop(lock);
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    }
+
+    /// Whoever opened the file before the holder removed it holds the lock of a file that nobody else can open.
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_on_a_removed_file_is_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let lock = Lock::for_writing(dir.path()).unwrap();
+        let opened = File::update(&path).unwrap();
+        assert!(is_there(&opened, &path));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::wait(dir.path()).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(lock);
+            let waited = waiting.join().unwrap();
+            assert!(!is_there(&opened, &path) && is_there(&waited.file, &path));
+            assert!(Lock::take(dir.path()).is_err());
+        });
+        // The file of another process is left alone.
+        let lock = Lock::for_writing(dir.path()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        drop(lock);
+        assert_eq!(std::fs::read(&path).unwrap(), b"another's");
     }
 
     #[cfg(unix)]

@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod lock;
 pub mod memory;
 pub mod outcome;
+pub mod sealed;
 pub mod strays;
 pub mod suite;
 pub mod sweep;

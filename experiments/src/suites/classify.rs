@@ -9,7 +9,9 @@ use datasets::texts::{self, RawTexts, TextFields, class_names, with_classes, wit
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::cli::output::tell;
 use crate::cli::settings::absolute;
+use crate::language::model::folder as base_folder;
 use crate::methods::Wing;
 use crate::report::layout::Layout;
 use crate::run::files::{create_folder, replace};
@@ -137,10 +139,12 @@ impl Experiment for Classify {
             own = Some(description.labels(folder)?);
         }
         if let (None, Some(folder)) = (&description, &settings.common.model.adapter) {
-            // An adapter that PEFT saved has no label names: they are numbers.
+            // An adapter that PEFT saved has no label names.
+            let model = &settings.common.model;
+            let base = model.model.as_ref().map(|_| base_folder(model)).transpose()?;
             own = Some(match settings.data.regression {
                 true => Labels::regression(),
-                false => Labels::new(adapter::numbered(folder)?, Problem::SingleLabel)?,
+                false => adapter::labels(folder, base.as_deref())?,
             });
         }
         let from = description
@@ -180,7 +184,17 @@ struct Files {
 }
 
 impl Files {
-    /// The texts of a file, with their labels as text; with `labelled`, the label field must exist.
+    /// The rows of a file that have text and label; what is left out is told.
+    fn labelled(&self, path: &Path) -> Result<RawTexts, String> {
+        let fields = TextFields::parse(&self.fields, Some(&self.tables.label_field))?;
+        let raw = texts::read_labelled(path, &fields).map_err(|e| e.to_string())?;
+        if let Some(left_out) = raw.describe_left_out() {
+            tell(left_out);
+        }
+        Ok(raw)
+    }
+
+    /// The texts of a file to answer, with their labels as text; with `labelled`, the label field must exist.
     fn raw(&self, path: &Path, labelled: bool) -> Result<RawTexts, String> {
         let field = Some(self.tables.label_field.as_str());
         let fields = TextFields::parse(&self.fields, field.filter(|_| labelled))?;
@@ -230,25 +244,15 @@ impl TextTasks for Files {
             train_file,
             valid_file,
             test_file,
-            label_field,
             ..
         } = &self.tables;
-        let train = train_file.as_ref().map(|path| self.raw(path, true)).transpose()?;
+        let train = train_file.as_ref().map(|path| self.labelled(path)).transpose()?;
         let labels = self.labels(train.as_ref())?;
-        let labelled = |raw: &RawTexts| -> Result<Vec<Item>, String> {
-            let items = items(raw, &labels)?;
-            match items.iter().position(|item| item.label.is_none()) {
-                Some(at) => Err(raw
-                    .error(at, format!("field '{label_field}' is empty, expected a label"))
-                    .to_string()),
-                None => Ok(items),
-            }
-        };
         let mut valid = Vec::new();
         if let Some(path) = valid_file {
             valid.push(Part {
                 name: stem(path),
-                items: labelled(&self.raw(path, true)?)?,
+                items: items(&self.labelled(path)?, &labels)?,
             });
         }
         let mut test = Vec::new();
@@ -268,7 +272,11 @@ impl TextTasks for Files {
         Ok(TextTask {
             name: name.into(),
             metrics,
-            train: train.as_ref().map(labelled).transpose()?.unwrap_or_default(),
+            train: train
+                .as_ref()
+                .map(|raw| items(raw, &labels))
+                .transpose()?
+                .unwrap_or_default(),
             labels,
             valid,
             test,

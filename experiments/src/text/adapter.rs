@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use backbones::classify::{PretrainedClassifier, SequenceClassifier};
+use backbones::classify::{Labels, PretrainedClassifier, Problem, SequenceClassifier};
 use serde_json::json;
 use wegeft::storage::read_weights;
 use wegeft::{Adapted, AdapterConfig, read_config, site};
@@ -11,6 +11,7 @@ use crate::cli::output::note;
 use crate::language::adapted::check_task_type;
 use crate::language::model::BASE_MODEL;
 use crate::methods::{self, Adapter, OwnSettings, Wing};
+use crate::text::model::{is_numbered, own_labels};
 use crate::train::precision::trained_in_f32;
 
 /// PEFT's task type of sequence classification.
@@ -89,11 +90,21 @@ pub fn open(model: SequenceClassifier, folder: &Path) -> Result<Adapted<Sequence
     Ok(trained_in_f32(adapted))
 }
 
-/// Class names for an adapter whose folder has none: their numbers.
+/// Labels of an adapter whose folder has none, as PEFT writes it: those of the model in `base` if they have names and are as
+/// many as the outputs of the adapter's head, or else numbers.
 ///
 /// # Errors
-/// A file that cannot be read, or that contains no head.
-pub fn numbered(folder: &Path) -> Result<Vec<String>, String> {
+/// A file that cannot be read, an adapter without a head, a head with a single output.
+pub fn labels(folder: &Path, base: Option<&Path>) -> Result<Labels, String> {
+    let numbers = numbered(folder)?;
+    let own = base.map(own_labels).transpose()?;
+    let named = own.filter(|own| !is_numbered(own) && own.names().len() == numbers.len());
+    let names = named.map_or(numbers, |own| own.names().to_vec());
+    Ok(Labels::new(names, Problem::SingleLabel)?)
+}
+
+/// The numbers of an adapter's classes.
+fn numbered(folder: &Path) -> Result<Vec<String>, String> {
     const HEADS: [&str; 3] = ["classifier.weight", "score.weight", "out_proj.weight"];
     let (tensors, path) = read_weights(folder).map_err(|e| e.to_string())?;
     let head = tensors
@@ -172,8 +183,22 @@ mod tests {
             let again = open(base(name).model, dir.path()).unwrap();
             assert_eq!(again.config().extra["task_type"], SEQ_CLS);
         }
-        let classes = numbered(&of_peft("bert")).unwrap();
-        assert_eq!(classes, ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn an_adapter_without_class_names_has_those_of_its_base() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = |config: Value| {
+            std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+            let found = labels(&of_peft("bert"), Some(dir.path())).unwrap();
+            found.names().to_vec()
+        };
+        assert_eq!(names(json!({"id2label": ["cat", "dog", "cow"]})), ["cat", "dog", "cow"]);
+        for without in [json!({"num_labels": 3}), json!({"id2label": ["cat", "dog"]})] {
+            assert_eq!(names(without), ["0", "1", "2"]);
+        }
+        let found = labels(&of_peft("bert"), None).unwrap();
+        assert_eq!(found.names(), ["0", "1", "2"]);
     }
 
     #[test]

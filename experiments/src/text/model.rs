@@ -91,16 +91,33 @@ fn described(labels: &Labels) -> String {
     }
 }
 
-/// The labels that the head in the model's files was made for, if they are not `labels`: the files have other label names,
-/// and not only numbers.
+/// The labels that the head in the model's files was made for, if that head does not serve for `labels`. It serves if the
+/// names are the same, or if the files have only numbers for names; the name of a regression's output does not matter.
 fn other_labels(folder: &Path, labels: &Labels) -> Result<Option<Labels>, String> {
+    let own = own_labels(folder)?;
+    let same_count = own.names().len() == labels.names().len();
+    let numbered = is_numbered(&own);
+    let serves = match (own.problem(), labels.problem()) {
+        (Problem::Regression, Problem::Regression) => same_count,
+        (Problem::Regression, _) | (_, Problem::Regression) => false,
+        (kind, wanted) => own.names() == labels.names() || numbered && same_count && kind == wanted,
+    };
+    Ok((!serves).then_some(own))
+}
+
+/// The labels of the model in `folder`, by its config.json.
+///
+/// # Errors
+/// A file that cannot be read or is malformed.
+pub fn own_labels(folder: &Path) -> Result<Labels, String> {
     let path = folder.join("config.json");
     let config: Value = read_json(&path, "fetch the model again")?.unwrap_or_default();
-    let own = Labels::from_hf(&config).map_err(|e| format!("{}: {e}", path.display()))?;
-    let numbered = own.names().iter().all(|name| name.starts_with("LABEL_"));
-    let same_names = own.names() == labels.names() || numbered && own.names().len() == labels.names().len();
-    let same = same_names && own.problem() == labels.problem();
-    Ok((!same).then_some(own))
+    Labels::from_hf(&config).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// True if labels have only the numbers for names that transformers gives to those without.
+pub fn is_numbered(labels: &Labels) -> bool {
+    labels.names().iter().all(|name| name.starts_with("LABEL_"))
 }
 
 impl Classifier {
@@ -125,5 +142,51 @@ impl Classifier {
         let full = texts.iter().filter(|text| text.encoded.ids.len() >= self.max_length);
         let full = full.count();
         Ok((texts, full))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whether the head of a model whose config.json is `config` serves for `labels`.
+    fn serves(config: &Value, labels: &Labels) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        other_labels(dir.path(), labels).unwrap().is_none()
+    }
+
+    #[test]
+    fn a_head_is_kept_where_it_was_made_for_the_task() {
+        let classes = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).into()).collect();
+            Labels::new(names, Problem::SingleLabel).unwrap()
+        };
+        let regression = Labels::regression();
+        // The only output of a regression may have any name.
+        for named in ["LABEL_0", "score"] {
+            assert!(serves(&json!({ "id2label": {"0": named} }), &regression), "{named}");
+        }
+        assert!(serves(
+            &json!({"id2label": ["c0"], "problem_type": "regression"}),
+            &regression
+        ));
+        let three = json!({"num_labels": 3, "problem_type": "regression"});
+        assert!(!serves(&three, &regression));
+        assert!(!serves(&json!({"id2label": ["a", "b"]}), &regression));
+
+        let two = classes(&["a", "b"]);
+        assert!(serves(&json!({"id2label": ["a", "b"]}), &two));
+        assert!(serves(&json!({"num_labels": 2}), &two));
+        assert!(!serves(&json!({"id2label": ["b", "a"]}), &two));
+        assert!(!serves(&json!({"num_labels": 2, "problem_type": "regression"}), &two));
+        // Trained for several labels a text, but for these.
+        let several = "multi_label_classification";
+        assert!(serves(&json!({"id2label": ["a", "b"], "problem_type": several}), &two));
+        assert!(!serves(&json!({"num_labels": 2, "problem_type": several}), &two));
+        let numbers = classes(&["LABEL_0", "LABEL_1"]);
+        assert!(serves(&json!({"num_labels": 2, "problem_type": several}), &numbers));
     }
 }

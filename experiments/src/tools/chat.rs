@@ -78,7 +78,8 @@ impl Args {
             temperature,
             top_k: self.drawing.top_k.or(model.top_k).unwrap_or(TOP_K),
             top_p: self.drawing.top_p.or(model.top_p).unwrap_or(1.0),
-            repetition_penalty: model.repetition_penalty.filter(|_| temperature > 0.0).unwrap_or(1.0),
+            repetition_penalty: model.repetition_penalty.unwrap_or(1.0),
+            no_repeat_ngram_size: model.no_repeat_ngram_size.unwrap_or(0),
             seed: self.drawing.seed(),
             ..Generation::default()
         };
@@ -169,6 +170,13 @@ pub fn chat(args: &Args) -> Result<(), String> {
         note(text);
     }
     let settings = args.generation(&loaded.generation)?;
+    loaded.generation.check(settings.temperature > 0.0)?;
+    if let Some(warning) = loaded.generation.warning(settings.num_beams) {
+        note(warning);
+    }
+    if loaded.generation.num_beams.is_some_and(|beams| beams > 1) {
+        note("generation_config.json asks for a beam search; a chat has none and takes the most likely token");
+    }
     args.unread(&settings).into_iter().for_each(note);
     let bound = adapters.into_iter().map(|(name, folder)| {
         let model = adapted(loaded.model.clone(), &folder, None)?;

@@ -79,7 +79,7 @@ pub struct Args {
     pub max_new_tokens: usize,
     /// Sample each token instead of taking the most likely one.
     ///
-    /// Settings that no flag gives come from the model's generation_config.json.
+    /// Settings of sampling that no flag gives come from the model's generation_config.json.
     #[arg(long, conflicts_with = "num_beams")]
     pub sample: bool,
     /// Sampling temperature; above 0 it implies --sample [default: 0; with --sample the model's, or else 1].
@@ -90,20 +90,20 @@ pub struct Args {
     /// How tokens are drawn.
     #[command(flatten)]
     pub drawing: Drawing,
-    /// Number of beams of a beam search.
-    #[arg(long, default_value_t = 1, value_parser = whole(1..=1024))]
-    pub num_beams: usize,
-    /// Length penalty of beam search [default: 1].
+    /// Number of beams of a beam search [default: the model's, or else 1].
+    #[arg(long, value_parser = whole(1..=1024))]
+    pub num_beams: Option<usize>,
+    /// Length penalty of beam search [default: the model's, or else 1].
     ///
     /// A beam's score is divided by its length raised to this power.
     #[arg(long, value_parser = within("a number", -100.0..=100.0))]
     pub length_penalty: Option<f64>,
-    /// Above 1, tokens that the text already contains become less likely [default: 1; when sampling, the model's].
+    /// Above 1, tokens that the text already contains become less likely [default: the model's, or else 1].
     #[arg(long)]
     pub repetition_penalty: Option<f64>,
-    /// Never repeat a sequence of this many tokens; 0 for no such limit.
-    #[arg(long, default_value_t = 0, value_parser = whole(0..=MOST_NEW_TOKENS))]
-    pub no_repeat_ngram_size: usize,
+    /// Never repeat a sequence of this many tokens; 0 for no such limit [default: the model's, or else 0].
+    #[arg(long, value_parser = whole(0..=MOST_NEW_TOKENS))]
+    pub no_repeat_ngram_size: Option<usize>,
     /// Text that ends a continuation; repeat the flag for several.
     #[arg(long)]
     pub stop: Vec<String>,
@@ -137,8 +137,8 @@ impl Args {
         }
     }
 
-    /// A line for each flag that was given although nothing reads it.
-    fn unread(&self) -> Vec<String> {
+    /// A line for each flag that was given although nothing reads it; `beams`: those of the search.
+    fn unread(&self, beams: usize) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.draws() {
             let why = match self.temperature {
@@ -147,7 +147,7 @@ impl Args {
             };
             lines.extend(self.drawing.given().into_iter().map(|flag| no_effect(flag, why)));
         }
-        if self.num_beams == 1 && self.length_penalty.is_some() {
+        if beams == 1 && self.length_penalty.is_some() {
             lines.push(no_effect("--length-penalty", "it needs --num-beams above 1"));
         }
         // Messages in a file have a system message whatever the template is.
@@ -158,25 +158,34 @@ impl Args {
         lines
     }
 
-    /// The settings; when sampling, flags that were not given are taken from `model`.
+    /// The settings; flags that were not given are taken from `model`, those of sampling only when sampling.
     fn generation(&self, model: &GenerationConfig) -> Result<Generation, String> {
         let draws = self.draws();
         let own = GenerationConfig::default();
-        let model = if draws { model } else { &own };
+        let drawn = if draws { model } else { &own };
         let default = Generation::default();
         let temperature = if draws { 1.0 } else { 0.0 };
         let settings = Generation {
             max_new_tokens: self.max_new_tokens,
-            num_beams: self.num_beams,
-            length_penalty: self.length_penalty.unwrap_or(default.length_penalty),
-            temperature: self.temperature.or(model.temperature).unwrap_or(temperature),
-            top_k: self.drawing.top_k.or(model.top_k).unwrap_or(TOP_K),
-            top_p: self.drawing.top_p.or(model.top_p).unwrap_or(default.top_p),
+            num_beams: self
+                .num_beams
+                .or(model.num_beams.filter(|_| !draws))
+                .unwrap_or(default.num_beams),
+            length_penalty: self
+                .length_penalty
+                .or(model.length_penalty)
+                .unwrap_or(default.length_penalty),
+            temperature: self.temperature.or(drawn.temperature).unwrap_or(temperature),
+            top_k: self.drawing.top_k.or(drawn.top_k).unwrap_or(TOP_K),
+            top_p: self.drawing.top_p.or(drawn.top_p).unwrap_or(default.top_p),
             repetition_penalty: self
                 .repetition_penalty
                 .or(model.repetition_penalty)
                 .unwrap_or(default.repetition_penalty),
-            no_repeat_ngram_size: self.no_repeat_ngram_size,
+            no_repeat_ngram_size: self
+                .no_repeat_ngram_size
+                .or(model.no_repeat_ngram_size)
+                .unwrap_or(default.no_repeat_ngram_size),
             stop: self.stop.clone(),
             seed: self.drawing.seed(),
         };
@@ -201,7 +210,6 @@ struct Prompt {
 pub fn generate(args: &Args) -> Result<(), String> {
     // Before the model is loaded, which may take a long time.
     args.generation(&GenerationConfig::default())?;
-    args.unread().into_iter().for_each(note);
     let options = args.weights.options();
     let precision = options.precision;
     if args.merge && options.quantize.is_some() {
@@ -243,8 +251,12 @@ pub fn generate(args: &Args) -> Result<(), String> {
         crate::cli::output::note(note);
     }
     let settings = args.generation(&generation)?;
+    args.unread(settings.num_beams).into_iter().for_each(note);
     if args.logits.is_none() {
         generation.check(settings.temperature > 0.0)?;
+        if let Some(warning) = generation.warning(settings.num_beams) {
+            note(warning);
+        }
     }
     let model = match &args.adapter {
         Some(adapter) => {

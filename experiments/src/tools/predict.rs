@@ -147,9 +147,12 @@ pub fn predict(args: &Args) -> Result<(), String> {
         None => Resize::default(),
     };
     let classes = description.map(|d| d.classes).filter(|classes| !classes.is_empty());
-    let classes = match &args.adapter {
-        Some(_) => classes.unwrap_or_default(),
-        None => classes.unwrap_or(backbone.labels),
+    // An adapter that PEFT saved names no classes: its head's are the backbone's if there are as many.
+    let outputs = model.head.as_ref().map(|head| head.weight.dims()[1]);
+    let classes = match classes {
+        Some(classes) => classes,
+        None if args.adapter.is_none() || outputs == Some(backbone.labels.len()) => backbone.labels,
+        None => Vec::new(),
     };
     let labelled = match &args.labels {
         Some(list) => {

@@ -10,7 +10,8 @@ use crate::report::formats::{cells, csv, latex, markdown};
 use crate::report::page::{Section, page, with_means};
 use crate::report::plots::{Axis, Point, scatter};
 use crate::report::table::{Known, Line, Table, tables};
-use crate::run::files::{create_folder, replace};
+use crate::run::files::replace;
+use crate::run::lock::Lock;
 
 /// Gather run folders of any program into one table per experiment
 ///
@@ -44,7 +45,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         md += &format!("## {}\n\n{}\n\n", table.experiment, markdown(table));
         tex += &format!("% {}\n{}\n", table.experiment, latex(table));
     }
-    create_folder(&args.out)?;
+    let _lock = Lock::for_writing(&args.out)?;
     let mut sections = Vec::new();
     for table in &tables {
         let section = section(table)?;

@@ -67,9 +67,9 @@ fn sentence(output: &Output, place: &str) -> String {
 fn a_template_is_given_up_before_it_takes_all_memory() {
     let huge = "{% set x = ['a' * 1000] * 10000000 %}";
     for (template, words) in [
-        (format!("{huge}{{% set y = x ~ '' %}}"), "MB of memory"),
+        (format!("{huge}{{% set y = x ~ '' %}}"), "refused"),
         (format!("{huge}{{{{ '%s' | format(x) }}}}"), "refused"),
-        (format!("{huge}{{{{ [x] | join(',') }}}}"), "MB of memory"),
+        (format!("{huge}{{{{ [x] | join(',') }}}}"), "refused"),
         (format!("{huge}{{{{ x | upper }}}}"), "MB of memory"),
         ("{{ (['x' * 1000000] * 100000) | join }}".into(), "chat template"),
         // Doubled by a macro, which has no namespace.

@@ -50,6 +50,18 @@ fn results_that_cannot_be_printed_are_there_all_the_same() {
 }
 
 #[test]
+fn a_limit_on_file_sizes_is_told() {
+    let dir = folder();
+    let pages = dir.path().join("pages");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+    let output = command.arg(wegeft().get_program()).arg("man").arg(&pages).output();
+    let message = fails_with_a_sentence(&output.unwrap(), "a limit on file sizes");
+    assert!(message.contains("too large") && message.contains("pages"), "{message}");
+    assert_eq!(std::fs::read_dir(&pages).unwrap().count(), 0);
+}
+
+#[test]
 fn a_folder_that_goes_while_a_run_is_in_it_ends_it_with_a_sentence() {
     let dir = folder();
     let out = dir.path().join("out");

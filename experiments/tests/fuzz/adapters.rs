@@ -36,7 +36,8 @@ pub const READERS: &[Reader] = &[
                     false => Vec::new(),
                 }
             });
-            let tensors = own.into_iter().rfind(|tensors| !tensors.is_empty()).unwrap_or_default();
+            let mut tensors = own.into_iter().rfind(|tensors| !tensors.is_empty()).unwrap_or_default();
+            without_checksum(&mut tensors);
             written(folder, "adapter_model.safetensors", &tensors);
             load(folder)
         },
@@ -76,11 +77,15 @@ pub const READERS: &[Reader] = &[
     },
 ];
 
-/// A file without a checksum is read, as those of other programs are.
+/// A file without a checksum and without the settings that it was saved with is read, as those of other programs are.
 fn without_checksum(bytes: &mut [u8]) {
-    let key = b"\"crc32c\"";
-    if let Some(at) = bytes.windows(key.len()).position(|window| window == key) {
-        bytes[at..at + key.len()].copy_from_slice(b"\"no_sum\"");
+    for (key, other) in [
+        (&b"\"crc32c\""[..], &b"\"no_sum\""[..]),
+        (b"\"adapter_config\"", b"\"no_such_config\""),
+    ] {
+        if let Some(at) = bytes.windows(key.len()).position(|window| window == key) {
+            bytes[at..at + key.len()].copy_from_slice(other);
+        }
     }
 }
 

@@ -327,7 +327,11 @@ fn a_table_of_texts_gives_a_classifier_for_new_texts() {
         &[],
         &["bad.csv", "'verdict'", "review, label"],
     );
-    fails_on("review,verdict\ngood,a\nbad,\n", &[], &["bad.csv", "3", "label"]);
+    fails_on(
+        "review,verdict\ngood,\nbad,NaN\n",
+        &[],
+        &["bad.csv:2: field 'verdict' holds no label"],
+    );
     fails_on("review,verdict\ngood,a\nbad,a\n", &[], &["'a'"]);
     fails_on(
         "review,verdict\ngood,1\nbad,many\n",

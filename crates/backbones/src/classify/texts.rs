@@ -53,7 +53,7 @@ impl TextTokenizer {
                            transformers.AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)";
             return Err(error(message.into()));
         }
-        let inner = Guarded::load(&path, |inner| {
+        let (inner, ()) = Guarded::load(&path, move |inner| {
             let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
             if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
                 return Err(format!(

@@ -104,7 +104,7 @@ impl Disentangled {
     fn new(config: &EncoderConfig, device: &Device) -> Self {
         let d = config.d_model;
         let layer = || dense(config, d, d, true, device);
-        let own = config.relative.as_ref().filter(|relative| !relative.share_att_key);
+        let own = attending(config).filter(|relative| !relative.share_att_key);
         Self {
             query_proj: layer(),
             key_proj: layer(),
@@ -277,7 +277,7 @@ pub(super) fn build(config: &EncoderConfig, device: &Device) -> Deberta {
         embeddings: Embeddings::new(config, true, device),
         encoder: Stack {
             layer: (0..config.depth).map(|_| Layer::new(config, device)).collect(),
-            rel_embeddings: relative.map(|relative| table(config, 2 * relative.span, d, device)),
+            rel_embeddings: attending(config).map(|relative| table(config, 2 * relative.span, d, device)),
             LayerNorm: relative
                 .filter(|relative| relative.normed)
                 .map(|_| layer_norm(config, d, device)),
@@ -323,14 +323,17 @@ fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
     let positions = fields.count_or("max_position_embeddings", 512)?;
     // With relative positions alone a text may be longer than the embedding of distances.
     config.positions = fields.flag_or("position_biased_input", true)?.then_some(positions);
-    config.relative = match fields.flag_or("relative_attention", false)? {
-        true => Some(relative(fields, positions, config.d_model)?),
-        false => None,
-    };
+    config.relative = Some(relative(fields, positions, config.d_model)?);
     Ok(config)
 }
 
+/// How distances are looked at, if they are.
+fn attending(config: &EncoderConfig) -> Option<&RelativeConfig> {
+    config.relative.as_ref().filter(|relative| relative.attends)
+}
+
 fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<RelativeConfig, ConfigError> {
+    let attends = fields.flag_or("relative_attention", false)?;
     // -1 stands for "as many as positions" and "none".
     let count = |field: &str| -> Result<Option<usize>, ConfigError> {
         let number = fields.maybe_number(field)?.filter(|number| *number >= 1.0);
@@ -345,7 +348,8 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
             kinds.into_iter().map(str::to_lowercase).collect()
         }
     };
-    if let Some(other) = kinds.iter().find(|kind| !["c2p", "p2c"].contains(&kind.as_str())) {
+    let other = kinds.iter().find(|kind| !["c2p", "p2c"].contains(&kind.as_str()));
+    if let Some(other) = other.filter(|_| attends) {
         return Err(ConfigError::field(
             "pos_att_type",
             format!("names '{other}'; implemented are c2p and p2c"),
@@ -353,13 +357,13 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
     }
     let span = buckets.unwrap_or(max_distance);
     let bucketed = buckets.is_some();
-    if bucketed && (span < 4 || max_distance <= span / 2 + 1) {
+    if attends && bucketed && (span < 4 || max_distance <= span / 2 + 1) {
         return Err(ConfigError::field(
             "position_buckets",
             format!("is {span} with {max_distance} positions; expected at least 4, and less than twice the positions"),
         ));
     }
-    if span > 1 << 28 {
+    if attends && span > 1 << 28 {
         return Err(ConfigError::field(
             "max_relative_positions",
             format!("is {span}; no model is that large"),
@@ -401,12 +405,13 @@ fn relative(fields: &Fields, positions: usize, d_model: usize) -> Result<Relativ
         fields.flag_or("share_att_key", false)?,
         norms.split('|').any(|norm| norm.trim() == "layer_norm"),
     )
-    .with_conv(conv))
+    .with_conv(conv)
+    .with_attends(attends))
 }
 
 fn sizes(config: &EncoderConfig) -> Vec<Size> {
     let mut sizes = bert::sizes(config);
-    sizes.extend(config.relative.as_ref().map(|relative| Size {
+    sizes.extend(attending(config).map(|relative| Size {
         tensor: "encoder.rel_embeddings.weight",
         shape: [
             ("position_buckets or max_relative_positions", 2 * relative.span),

@@ -24,6 +24,10 @@ pub struct RelativeConfig {
     pub normed: bool,
     /// Kernel size, groups and activation of the convolution beside the first layer (v2), if there is one.
     pub conv: Option<ConvConfig>,
+    /// Whether distances are looked at. Where they are not, as in transformers, scores are still scaled for
+    /// [`RelativeConfig::scale_factor`] kinds of them, and the files have the norm and the convolution.
+    #[config(default = true)]
+    pub attends: bool,
 }
 
 /// DeBERTa-v2's convolution over the embeddings.

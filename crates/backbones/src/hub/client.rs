@@ -150,6 +150,7 @@ impl Client {
                 .header("Range", &range)
                 .header("Accept-Encoding", "identity");
             if let Some(token) = self.token.as_ref().filter(|_| trusted) {
+                check_token(token)?;
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
             let response = request.call().map_err(|error| self.failed(&error))?;
@@ -192,6 +193,17 @@ impl Client {
             true => FetchError::Stalled(self.timeout),
             false => FetchError::Connection(format!("the connection broke ({error})")),
         }
+    }
+}
+
+/// Refuses a token that a header cannot hold; the rest of it is not told.
+fn check_token(token: &str) -> Result<(), FetchError> {
+    match token.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {
+        Some((index, found)) => Err(FetchError::Token {
+            found,
+            place: index + 1,
+        }),
+        None => Ok(()),
     }
 }
 

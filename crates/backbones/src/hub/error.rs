@@ -36,6 +36,17 @@ pub enum HubError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
+    /// A token that cannot be sent.
+    #[error(
+        "the token in HF_TOKEN, or in the file 'token' of HF_HOME, has {found:?} as character {place}, which no token has; set \
+         HF_TOKEN to the token alone"
+    )]
+    Token {
+        /// The character.
+        found: char,
+        /// Where, from 1.
+        place: usize,
+    },
     /// 401.
     #[error(
         "the server asks for authentication (401): the model does not exist, is private or is gated; check the name, or set \

@@ -379,6 +379,30 @@ fn every_refusal_has_its_own_sentence() {
 }
 
 #[test]
+fn a_token_that_no_header_can_hold_is_named_before_anything_is_sent() {
+    for (token, words) in [
+        ("hf_se\ncret", r"has '\n' as character 6"),
+        ("hf_sécret", "has 'é' as character 5"),
+        ("hf_secret\u{7f}", r"'\u{7f}'"),
+        ("hf se", "has ' ' as character 3"),
+        ("hf_\u{fffd}", "character 4"),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        let server = Server::new(|request, _| Reply::good(request, b"{}"));
+        let hub = Hub {
+            token: Some(token.to_string()),
+            ..hub(&server.address, cache.path())
+        };
+        let message = fetch(&hub, "config.json").unwrap_err().to_string();
+        assert!(
+            message.contains("HF_TOKEN") && message.contains(words) && !message.contains("check the network"),
+            "{message}"
+        );
+        assert!(!message.contains("cret") && server.seen().is_empty(), "{message}");
+    }
+}
+
+#[test]
 fn too_many_requests_are_waited_for_if_it_is_short() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::new(|request, number| match number {

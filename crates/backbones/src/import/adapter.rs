@@ -1,17 +1,23 @@
 //! Adapters that Hugging Face PEFT trained on transformers' models, under the module names of ours. Query, key and value
-//! are one layer here: their LoRA factors become one pair of factors, side by side.
+//! are one layer here: their LoRA factors become one pair of factors, side by side, and their factors of IA3 one vector. Those
+//! of other methods stay apart, each on its block of the layer.
+
+mod heads;
+mod join;
+mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use wegeft::AdapterFiles;
-use wegeft::storage::{Stored, Tensors, collect};
+use wegeft::storage::{Stored, Tensors};
 
+use super::Pretrained;
 use super::family::Family;
 use super::rename::{Ours, ours};
-use super::{Pretrained, names};
 use crate::vit::{HeadPool, Vit};
+use parts::{Part, Parts, blocks};
 
 /// What PEFT writes before every name.
 const PREFIX: &str = "base_model.model.";
@@ -27,10 +33,10 @@ pub struct Translated {
 
 impl Pretrained {
     /// The adapter of an adapter_config.json and its tensors, trained by PEFT on transformers' class of this model, under
-    /// our names; `None` if it has them already.
+    /// our names; `None` if it has them already. Also one that PEFT trained on timm's distilled model, whose `head` is not ours.
     ///
     /// # Errors
-    /// A method that cannot adapt only a part of a fused layer; tensors that do not fit each other.
+    /// Tensors that do not fit each other; a pattern that cannot be carried over; a head that is missing.
     pub fn translate_adapter(
         &self,
         config: &Map<String, Value>,
@@ -38,11 +44,14 @@ impl Pretrained {
         device: &Device,
     ) -> Result<Option<Translated>, String> {
         let family = self.layout.family();
+        if family == Family::Timm {
+            return heads::of_timm(self, config, tensors, device);
+        }
         let is_ours = |name: &String| {
             let name = name.strip_prefix(PREFIX).unwrap_or(name);
             ours(name, family) == Ours::Whole(name.to_string())
         };
-        if family == Family::Timm || tensors.keys().all(is_ours) {
+        if tensors.keys().all(is_ours) {
             return Ok(None);
         }
         let mut translation = Translation::new(config, family, &self.model);
@@ -51,18 +60,25 @@ impl Pretrained {
         }
         let mut model = self.model.clone();
         let mut found = translation.finished()?;
+        // The class with two heads, of which an adapter may train only one.
+        let with_teacher =
+            |name: &String| name.contains("cls_classifier.") || name.contains("distillation_classifier.");
+        if model.dist_token.is_some() && tensors.keys().any(with_teacher) {
+            heads::complete(&mut found, &self.layout)?;
+            translation.saved.insert("head".into());
+        }
         let head = found
             .get(&format!("{PREFIX}head.weight"))
             .map(|head| head.shape.clone());
         if let Some([classes, _]) = head.as_deref() {
             model = with_head_of_class(model, family, *classes, device);
             if model.head_pool() == Some(HeadPool::ClsDist) {
-                join_heads(&mut found)?;
+                heads::join(&mut found)?;
             }
         }
         Ok(Some(Translated {
             model,
-            files: AdapterFiles::new(translation.config(), found),
+            files: AdapterFiles::new(translation.config()?, found),
         }))
     }
 }
@@ -79,53 +95,19 @@ fn with_head_of_class(model: Vit, family: Family, classes: usize, device: &Devic
     model.with_head_over(classes, pool, device)
 }
 
-/// The heads over the CLS and the distillation token as one over both; of one head the latter's part is zero.
-fn join_heads(tensors: &mut Tensors) -> Result<(), String> {
-    for kind in ["weight", "bias"] {
-        let name = |head: &str| format!("{PREFIX}{head}.{kind}");
-        let Some(cls) = tensors.remove(&name("head")) else {
-            continue;
-        };
-        let dist = tensors.remove(&name("head_dist"));
-        let share = if dist.is_some() { 0.5 } else { 1.0 };
-        let dist = dist.unwrap_or_else(|| Stored {
-            values: vec![0.0; cls.values.len()],
-            ..cls.clone()
-        });
-        if cls.shape != dist.shape || cls.shape.is_empty() {
-            return Err(format!(
-                "the two heads' {kind}s have shapes {:?} and {:?}",
-                cls.shape, dist.shape
-            ));
-        }
-        let rows = cls.shape[0];
-        let columns = cls.values.len() / rows.max(1);
-        let mut shape = cls.shape.clone();
-        let values: Vec<f32> = match kind {
-            "weight" => {
-                shape[1] *= 2;
-                let rows = cls
-                    .values
-                    .chunks(columns.max(1))
-                    .zip(dist.values.chunks(columns.max(1)));
-                rows.flat_map(|(cls, dist)| [cls, dist].concat())
-                    .map(|value| share * value)
-                    .collect()
-            }
-            _ => cls
-                .values
-                .iter()
-                .zip(&dist.values)
-                .map(|(a, b)| share * (a + b))
-                .collect(),
-        };
-        tensors.insert(name("head"), Stored { shape, values });
-    }
-    Ok(())
+/// What the name of a tensor says.
+struct Place {
+    /// Their name of the module.
+    theirs: String,
+    /// Ours.
+    ours: String,
+    /// Which part of how many, if ours is fused.
+    part: Option<(usize, usize)>,
+    /// The rest of the name.
+    suffix: String,
+    /// False for a tensor of the layer itself.
+    adapts: bool,
 }
-
-/// The parts of a fused module that an adapter has, each with its tensors by suffix.
-type Parts = BTreeMap<usize, BTreeMap<String, Stored>>;
 
 struct Translation<'a> {
     given: &'a Map<String, Value>,
@@ -141,18 +123,26 @@ struct Translation<'a> {
     feedforward: BTreeSet<String>,
     /// Modules trained in full.
     saved: BTreeSet<String>,
-    /// Rank and alpha of each LoRA module.
-    ranks: BTreeMap<String, (usize, f64)>,
+    /// `rank_pattern` and `alpha_pattern` under our names.
+    ranks: Map<String, Value>,
+    alphas: Map<String, Value>,
+    /// Modules whose parts stay apart, as `fused` lists them.
+    apart: Vec<Value>,
 }
 
-/// Ends of the names of adapter tensors, after the module.
-const SUFFIXES: [&str; 6] = [
-    "lora_A.weight",
-    "lora_B.weight",
-    "lora_B.bias",
-    "lora_magnitude_vector",
-    "lora_magnitude_vector.weight",
-    "ia3_l",
+/// What the names of the tensors of PEFT's methods start with, after the module.
+const METHODS: [&str; 11] = [
+    "lora_",
+    "ia3_",
+    "hira_",
+    "hada_",
+    "lokr_",
+    "oft_",
+    "boft_",
+    "vera_",
+    "miss_",
+    "ln_tuning_layers",
+    "wegeft_",
 ];
 
 impl<'a> Translation<'a> {
@@ -166,30 +156,28 @@ impl<'a> Translation<'a> {
             targets: BTreeSet::new(),
             feedforward: BTreeSet::new(),
             saved: BTreeSet::new(),
-            ranks: BTreeMap::new(),
+            ranks: Map::new(),
+            alphas: Map::new(),
+            apart: Vec::new(),
         }
     }
 
-    fn add(&mut self, name: &str, tensor: Stored) -> Result<(), String> {
+    /// Takes the name of a tensor apart.
+    fn place(&self, name: &str) -> Result<Place, String> {
         let short = name.strip_prefix(PREFIX).unwrap_or(name);
         let short = short
-            .replace(".modules_to_save.default.", ".")
+            .replace(".modules_to_save.", ".")
             .replace(".default.", ".")
             .replace(".base_layer.", ".");
-        let suffix = SUFFIXES.iter().find_map(|suffix| {
-            let module = short.strip_suffix(suffix)?.strip_suffix('.')?;
-            Some((module.to_string(), suffix.to_string()))
-        });
-        let (module, suffix, adapts) = match suffix {
-            Some((module, suffix)) => (module, suffix, true),
-            None => {
-                let (module, parameter) = short
-                    .rsplit_once('.')
-                    .ok_or_else(|| format!("'{name}' is no tensor of an adapter"))?;
-                (module.to_string(), parameter.to_string(), false)
-            }
-        };
-        let (ours, part) = match ours(&module, self.family) {
+        let short = short.strip_suffix(".default").unwrap_or(&short);
+        let is_of_method = |after: &str| METHODS.iter().any(|start| after.starts_with(start));
+        let mut dots = short.match_indices('.').map(|(dot, _)| dot);
+        let own = dots.find(|dot| is_of_method(&short[dot + 1..]));
+        let dot = own.or_else(|| short.rfind('.'));
+        let dot = dot.ok_or_else(|| format!("'{name}' is no tensor of an adapter"))?;
+        let (theirs, suffix) = (&short[..dot], &short[dot + 1..]);
+        // With the dot before a parameter's name, which ends some of the names that are replaced.
+        let (ours, part) = match ours(&format!("{theirs}."), self.family) {
             Ours::Whole(name) => (name, None),
             Ours::Part { name, index, of: 3 } => (name, Some((index, 3))),
             // A plain MLP has the name of a gated one's second half.
@@ -199,50 +187,76 @@ impl<'a> Translation<'a> {
                 false => (name, None),
             },
         };
-        if adapts {
-            self.targets.insert(ours.clone());
-            if suffix == "ia3_l" && tensor.shape.first() == Some(&1) {
-                self.feedforward.insert(ours.clone());
-            }
-            if suffix == "lora_A.weight" {
-                self.rank(&module, &ours, &tensor)?;
-            }
-        } else if !is_bias_of_method(self.given, &suffix) {
-            self.saved.insert(ours.clone());
+        Ok(Place {
+            ours: ours.trim_end_matches('.').to_string(),
+            part,
+            suffix: suffix.to_string(),
+            adapts: own.is_some(),
+            theirs: theirs.to_string(),
+        })
+    }
+
+    fn add(&mut self, name: &str, tensor: Stored) -> Result<(), String> {
+        if name.contains(".original_module.") {
+            return Ok(());
         }
-        match part {
+        if name.starts_with("base_model.") && !name.starts_with(PREFIX) {
+            // VeRA's projections, which all modules share.
+            self.whole.insert(name.to_string(), tensor);
+            return Ok(());
+        }
+        let place = self.place(name)?;
+        if place.adapts {
+            self.targets.insert(place.ours.clone());
+        } else if !is_bias_of_method(self.given, &place.suffix) {
+            self.saved.insert(place.ours.clone());
+        }
+        match place.part {
             None => {
-                self.whole.insert(format!("{PREFIX}{ours}.{suffix}"), tensor);
+                if place.adapts {
+                    self.note(&place.theirs, &place.ours, &place.suffix, &tensor)?;
+                }
+                self.whole
+                    .insert(format!("{PREFIX}{}.{}", place.ours, place.suffix), tensor);
             }
             Some((index, of)) => {
-                let mut tensor = tensor;
-                if suffix == "lora_B.weight" {
-                    self.scaled(&module, &mut tensor)?;
-                }
-                let (_, parts) = self.fused.entry(ours).or_insert_with(|| (of, Parts::new()));
-                parts.entry(index).or_default().insert(suffix, tensor);
+                let (_, parts) = self.fused.entry(place.ours).or_insert_with(|| (of, Parts::new()));
+                let part = parts.entry(index).or_insert_with(|| Part {
+                    theirs: place.theirs,
+                    tensors: BTreeMap::new(),
+                });
+                part.tensors.insert(place.suffix, tensor);
             }
         }
         Ok(())
     }
 
-    /// Notes rank and alpha of a module; a fused one has the sum of its parts' ranks, and a scale of 1.
-    fn rank(&mut self, theirs: &str, ours: &str, factor: &Stored) -> Result<(), String> {
-        let rank = factor.shape.first().copied().unwrap_or(0);
-        let alpha = self.alpha(theirs)?;
-        let entry = self.ranks.entry(ours.to_string()).or_insert((0, 0.0));
-        *entry = (entry.0 + rank, alpha);
+    /// Notes what the config says of the module `theirs`, `ours` here: rank and alpha, and whether IA3 scales its input.
+    fn note(&mut self, theirs: &str, ours: &str, suffix: &str, tensor: &Stored) -> Result<(), String> {
+        let first = tensor.shape.first().copied().unwrap_or(0);
+        if suffix == "ia3_l" && first == 1 {
+            self.feedforward.insert(ours.to_string());
+        }
+        if suffix == "lora_A.weight" {
+            self.ranks.insert(ours.to_string(), json!(first));
+            self.alphas.insert(ours.to_string(), json!(self.alpha(theirs)?));
+        } else if !suffix.starts_with("lora_") {
+            let rank = self.pattern("rank_pattern", theirs)?;
+            self.ranks.extend(rank.map(|rank| (ours.to_string(), rank.clone())));
+            let alpha = self.pattern("alpha_pattern", theirs)?;
+            self.alphas.extend(alpha.map(|alpha| (ours.to_string(), alpha.clone())));
+        }
         Ok(())
     }
 
-    /// `lora_alpha` of a module, by the first pattern that fits it as PEFT reads them.
-    fn alpha(&self, module: &str) -> Result<f64, String> {
-        let patterns = self.given.get("alpha_pattern").and_then(Value::as_object);
-        for (pattern, alpha) in patterns.into_iter().flatten() {
+    /// What `field` says of a module, by the first pattern that fits it as PEFT reads them.
+    fn pattern(&self, field: &str, module: &str) -> Result<Option<&'a Value>, String> {
+        let patterns = self.given.get(field).and_then(Value::as_object);
+        for (pattern, value) in patterns.into_iter().flatten() {
             let literal = pattern.strip_prefix('^').unwrap_or(pattern);
             if literal.contains(['*', '+', '?', '(', '[', '\\', '|', '$', '{']) {
                 return Err(format!(
-                    "field 'alpha_pattern' has the regular expression '{pattern}'; write the modules' names out"
+                    "field '{field}' has the regular expression '{pattern}'; write the modules' names out"
                 ));
             }
             let fits = match pattern.starts_with('^') {
@@ -250,77 +264,57 @@ impl<'a> Translation<'a> {
                 false => module == literal || module.ends_with(&format!(".{literal}")),
             };
             if fits {
-                return alpha
-                    .as_f64()
-                    .ok_or_else(|| format!("field 'alpha_pattern' has {alpha}; expected a number"));
+                return Ok(Some(value));
             }
         }
-        Ok(self.given.get("lora_alpha").and_then(Value::as_f64).unwrap_or(8.0))
+        Ok(None)
     }
 
-    /// Puts the scale of a part's LoRA into its B: the fused factors have one scale for all parts.
-    fn scaled(&self, module: &str, factor: &mut Stored) -> Result<(), String> {
-        let rank = match factor.shape[..] {
-            [_, rank] if rank > 0 => rank as f64,
-            _ => return Err(format!("lora_B of '{module}' has shape {:?}", factor.shape)),
-        };
-        let rslora = self.given.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
-        let scale = self.alpha(module)? / if rslora { rank.sqrt() } else { rank };
-        for value in &mut factor.values {
-            *value = (f64::from(*value) * scale) as f32;
+    /// `lora_alpha` of a module.
+    fn alpha(&self, module: &str) -> Result<f64, String> {
+        match self.pattern("alpha_pattern", module)? {
+            Some(alpha) => alpha
+                .as_f64()
+                .ok_or_else(|| format!("field 'alpha_pattern' has {alpha}; expected a number")),
+            None => Ok(self.given.get("lora_alpha").and_then(Value::as_f64).unwrap_or(8.0)),
         }
-        Ok(())
+    }
+
+    fn rslora(&self) -> bool {
+        self.given.get("use_rslora").and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// All tensors under our names.
     fn finished(&mut self) -> Result<Tensors, String> {
         let mut tensors = std::mem::take(&mut self.whole);
-        for (module, (of, parts)) in std::mem::take(&mut self.fused) {
-            let suffixes: BTreeSet<&String> = parts.values().flat_map(BTreeMap::keys).collect();
+        for (module, (of, mut parts)) in std::mem::take(&mut self.fused) {
+            match self.stays_apart(&parts) {
+                true => self.put_apart(&module, of, &mut parts, &mut tensors)?,
+                false => self.join_ranks(&module, &mut parts)?,
+            }
+            let suffixes: BTreeSet<&String> = parts.values().flat_map(|part| part.tensors.keys()).collect();
             for suffix in suffixes {
                 let found = parts
                     .iter()
-                    .filter_map(|(index, tensors)| Some((*index, tensors.get(suffix)?)));
+                    .filter_map(|(index, part)| Some((*index, part.tensors.get(suffix)?)));
                 let found: BTreeMap<usize, &Stored> = found.collect();
-                let fused = match suffix.as_str() {
-                    "lora_A.weight" => above_each_other(found.values().copied()),
-                    "lora_B.weight" => block_diagonal(of, &found),
-                    "lora_magnitude_vector" | "lora_magnitude_vector.weight" => {
-                        let norms = || self.base(&format!("{module}.weight")).map(|weight| row_norms(&weight));
-                        filled(of, &found, norms)
-                    }
-                    "ia3_l" => filled(of, &found, || Some(vec![1.0; of * found.values().next()?.values.len()])),
-                    "bias" => filled(of, &found, || {
-                        self.base(&format!("{module}.bias")).map(|bias| bias.values)
-                    }),
-                    other if found.len() == of && other == "weight" => above_each_other(found.values().copied()),
-                    _ => None,
-                };
-                let fused = fused.ok_or_else(|| {
+                let joined = self.joined(&module, suffix, of, &found).ok_or_else(|| {
                     format!(
-                        "the parts of '{module}' (query, key, value, or gate and up) have '{suffix}', which cannot be put \
-                         together here: their shapes differ, or the method is neither LoRA nor IA3"
+                        "the parts of '{module}' (query, key, value, or gate and up) have '{suffix}' of shapes that do not fit \
+                         each other or the layer"
                     )
                 })?;
-                tensors.insert(format!("{PREFIX}{module}.{suffix}"), fused);
-            }
-            if let Some(rank) = self.ranks.get_mut(&module) {
-                let rslora = self.given.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
-                rank.1 = if rslora { (rank.0 as f64).sqrt() } else { rank.0 as f64 };
+                tensors.insert(format!("{PREFIX}{module}.{suffix}"), joined);
             }
         }
         Ok(tensors)
     }
 
-    /// A parameter of the model, in PyTorch's orientation.
-    fn base(&self, name: &str) -> Option<Stored> {
-        let mut names = names(self.model);
-        names.retain(|_, (_, found)| found == name);
-        collect(self.model, &names).remove(name)
-    }
-
     /// adapter_config.json under our names. Which modules have what is known from the tensors, so patterns are not needed.
-    fn config(&self) -> Map<String, Value> {
+    ///
+    /// # Errors
+    /// An entry of AdaLoRA's `rank_pattern` that names no module.
+    fn config(&self) -> Result<Map<String, Value>, String> {
         let mut fields = self.given.clone();
         for field in [
             "exclude_modules",
@@ -333,6 +327,9 @@ impl<'a> Translation<'a> {
         if !self.targets.is_empty() {
             fields.insert("target_modules".into(), json!(self.targets));
         }
+        if !self.apart.is_empty() {
+            fields.insert("fused".into(), json!(self.apart));
+        }
         if !self.feedforward.is_empty() || fields.contains_key("feedforward_modules") {
             fields.insert("feedforward_modules".into(), json!(self.feedforward));
         }
@@ -340,15 +337,27 @@ impl<'a> Translation<'a> {
         if !saved.is_empty() {
             fields.insert("modules_to_save".into(), json!(saved));
         }
-        if !self.ranks.is_empty() {
-            let by = |value: &dyn Fn(&(usize, f64)) -> Value| {
-                let entries = self.ranks.iter().map(|(module, rank)| (module.clone(), value(rank)));
-                Value::Object(entries.collect::<Map<_, _>>())
-            };
-            fields.insert("rank_pattern".into(), by(&|(rank, _)| json!(rank)));
-            fields.insert("alpha_pattern".into(), by(&|(_, alpha)| json!(alpha)));
+        for (field, values) in [("rank_pattern", &self.ranks), ("alpha_pattern", &self.alphas)] {
+            if !values.is_empty() || fields.contains_key(field) {
+                fields.insert(field.into(), json!(values));
+            }
         }
-        fields
+        if self.given.get("peft_type").and_then(Value::as_str) == Some("ADALORA") {
+            fields.insert("rank_pattern".into(), Value::Object(self.left_by_adalora()?));
+        }
+        Ok(fields)
+    }
+
+    /// AdaLoRA's `rank_pattern`, whose keys are names of tensors, under our names.
+    fn left_by_adalora(&self) -> Result<Map<String, Value>, String> {
+        let given = self.given.get("rank_pattern").and_then(Value::as_object);
+        let renamed = given.into_iter().flatten().map(|(key, left)| {
+            let place = self.place(key)?;
+            let block = place.part.map(|(index, of)| format!(".{}", blocks(of)[index]));
+            let block = block.unwrap_or_default();
+            Ok((format!("{}{block}.{}", place.ours, place.suffix), left.clone()))
+        });
+        renamed.collect()
     }
 }
 
@@ -356,77 +365,4 @@ impl<'a> Translation<'a> {
 fn is_bias_of_method(config: &Map<String, Value>, parameter: &str) -> bool {
     let trains = config.get("bias").and_then(Value::as_str).unwrap_or("none");
     parameter == "bias" && trains != "none"
-}
-
-/// `[a, d]`, `[b, d]`, … to `[a + b + …, d]`; vectors likewise.
-fn above_each_other<'a>(parts: impl Iterator<Item = &'a Stored>) -> Option<Stored> {
-    let parts: Vec<&Stored> = parts.collect();
-    let mut shape = parts.first()?.shape.clone();
-    if shape.is_empty()
-        || parts
-            .iter()
-            .any(|part| part.shape.len() != shape.len() || part.shape[1..] != shape[1..])
-    {
-        return None;
-    }
-    shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-    Some(Stored {
-        shape,
-        values: parts.iter().flat_map(|part| part.values.iter().copied()).collect(),
-    })
-}
-
-/// Places the parts' `[d, r]` factors into one `[of·d, Σr]`, each in its own rows.
-fn block_diagonal(of: usize, parts: &BTreeMap<usize, &Stored>) -> Option<Stored> {
-    let width = parts.values().next()?.shape[0];
-    if parts
-        .values()
-        .any(|part| part.shape.len() != 2 || part.shape[0] != width)
-    {
-        return None;
-    }
-    let columns: usize = parts.values().map(|part| part.shape[1]).sum();
-    let mut values = vec![0.0; of * width * columns];
-    let mut first = 0;
-    for (index, part) in parts {
-        let rank = part.shape[1];
-        for (row, source) in part.values.chunks_exact(rank.max(1)).enumerate() {
-            let at = (index * width + row) * columns + first;
-            values[at..at + rank].copy_from_slice(source);
-        }
-        first += rank;
-    }
-    Some(Stored {
-        shape: vec![of * width, columns],
-        values,
-    })
-}
-
-/// Vectors of some of the `of` parts in one, the others' elements being those of `rest`.
-fn filled(of: usize, parts: &BTreeMap<usize, &Stored>, rest: impl Fn() -> Option<Vec<f32>>) -> Option<Stored> {
-    let first = parts.values().next()?;
-    if first.shape.is_empty() || parts.values().any(|part| part.shape != first.shape) {
-        return None;
-    }
-    let width = first.values.len();
-    let mut values = match parts.len() == of {
-        true => vec![0.0; of * width],
-        false => rest()?,
-    };
-    if values.len() != of * width {
-        return None;
-    }
-    for (index, part) in parts {
-        values[index * width..(index + 1) * width].copy_from_slice(&part.values);
-    }
-    let mut shape = first.shape.clone();
-    shape[0] *= of;
-    Some(Stored { shape, values })
-}
-
-/// The norm of each row.
-fn row_norms(weight: &Stored) -> Vec<f32> {
-    let columns = weight.shape.last().copied().unwrap_or(1).max(1);
-    let norm = |row: &[f32]| row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32;
-    weight.values.chunks_exact(columns).map(norm).collect()
 }

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
+use wegeft::AdapterError;
 use wegeft::storage::{Stored, Tensors, collect};
 
 use super::family::{Family, unwrapped};
 use super::read::Files;
 use super::rename::{self, Source};
-use super::two_heads::two_heads;
+use super::two_heads::{cls_head, two_heads};
 use super::{names, timm};
 use crate::error::ImportError;
 use crate::normalization::Normalization;
-use crate::vit::{Vit, VitConfig};
+use crate::vit::{HeadPool, Vit, VitConfig};
 
 /// The files that a model was read from, and which of their tensors became which of the model's.
 #[derive(Debug, Clone)]
@@ -61,6 +62,27 @@ impl Layout {
         self.family
     }
 
+    /// The folder of the files.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.files.first().parent().map(PathBuf::from).unwrap_or_default()
+    }
+
+    /// What stands before the names of the blocks in transformers' class with a head.
+    pub(super) fn root(&self) -> &'static str {
+        self.family.base_prefix(&self.json)
+    }
+
+    /// The tensor that our `name` is read from as the files have it; `None` if they have none of it.
+    ///
+    /// # Errors
+    /// The files cannot be read any more.
+    pub(super) fn stored(&self, name: &str) -> Result<Option<Stored>, AdapterError> {
+        let Some([source]) = self.sources.get(name).map(Vec::as_slice) else {
+            return Ok(None);
+        };
+        Ok(self.files.read(|found| found == source.name)?.remove(&source.name))
+    }
+
     /// `model`, of shape `config`, as a folder that the library loads that wrote this one; `labels` name the head's classes.
     /// A Hugging Face model with a head that no class of transformers has (CLIP's CLS token, SigLIP's pooling by attention)
     /// becomes one of timm's.
@@ -69,7 +91,7 @@ impl Layout {
     /// The files cannot be read any more, or neither library can describe the model.
     pub fn export(&self, model: &Vit, config: &VitConfig, labels: &[String]) -> Result<Exported, ImportError> {
         let ours = collect(model, &names(model));
-        let folder = self.files.first().parent().map(PathBuf::from).unwrap_or_default();
+        let folder = self.folder();
         let copied = PREPROCESSING
             .iter()
             .map(|name| folder.join(name))
@@ -106,8 +128,10 @@ impl Layout {
             tensors.extend(timm::heads(head, config));
             timm::describe_head(&mut json, classes(model), labels);
         } else if has_head {
-            let class = self.class(config, &json);
-            let heads = self.heads(head, config);
+            let (class, heads) = match self.one_head(&head, config) {
+                Some(heads) => (Some("DeiTForImageClassification"), heads),
+                None => (self.class(config, &json), self.heads(head, config)),
+            };
             let prefix = self.family.base_prefix(&json);
             let prefixed = |name: String| match name.starts_with(prefix) || is_head(&name) {
                 true => name,
@@ -201,6 +225,34 @@ impl Layout {
             // transformers has none; the head is kept for this library.
             Family::Dinov3 | Family::Timm => return None,
         })
+    }
+
+    /// The head of a DeiT that never had one over the distillation token, as transformers' class without a teacher has it:
+    /// over the CLS token only. `None` for other models, and if the head reads both tokens.
+    fn one_head(&self, head: &Tensors, config: &VitConfig) -> Option<Tensors> {
+        let may_be = self.family == Family::Deit
+            && config.head_pool == Some(HeadPool::ClsDist)
+            && !self.sources.contains_key("head_dist.weight");
+        let of_cls = may_be.then(|| cls_head(head)).flatten()?;
+        let named = |(name, tensor): (String, Stored)| (name.replace("head.", "classifier."), tensor);
+        Some(of_cls.into_iter().map(named).collect())
+    }
+
+    /// The head of `model` under the names of transformers' class with such a head; `None` if there is no such class.
+    pub(super) fn heads_of_class(&self, head: Tensors, model: &Vit, config: &VitConfig) -> Option<Tensors> {
+        let config = VitConfig {
+            head_pool: model.head_pool(),
+            ..config.clone()
+        };
+        let reads_features = config.head_pool.is_none();
+        match self.family {
+            Family::Clip | Family::Siglip if reads_features => None,
+            Family::Dinov3 | Family::Timm => None,
+            _ => Some(match self.one_head(&head, &config) {
+                Some(heads) => heads,
+                None => self.heads(head, &config),
+            }),
+        }
     }
 
     /// The head under the names that the class has for it.

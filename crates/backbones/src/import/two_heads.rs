@@ -20,6 +20,23 @@ pub(super) fn two_heads(head: Tensors, config: &VitConfig, names: [&str; 2]) -> 
     heads
 }
 
+/// The head over the CLS token alone of a head over it and the distillation token; `None` if it reads the latter too.
+pub(super) fn cls_head(head: &Tensors) -> Option<Tensors> {
+    let mut of_cls = head.clone();
+    let weight = of_cls.get_mut("head.weight")?;
+    let columns = weight.shape[1] / 2;
+    let rows = || weight.values.chunks_exact(2 * columns);
+    if rows().flat_map(|row| &row[columns..]).any(|value| *value != 0.0) {
+        return None;
+    }
+    let values = rows().flat_map(|row| &row[..columns]).copied().collect();
+    *weight = Stored {
+        shape: vec![weight.shape[0], columns],
+        values,
+    };
+    Some(of_cls)
+}
+
 /// The left and the right half of the columns, each times 2.
 fn halves(tensor: &Stored) -> [Stored; 2] {
     let columns = tensor.shape[1] / 2;

@@ -7,11 +7,8 @@ use wegeft::storage::{Stored, Tensors};
 use wegeft::{Adapted, AdapterConfig, AdapterError, AdapterFiles, TargetModules, TokenIndices, TrainableTokensConfig};
 
 use super::decoder::Decoder;
+use super::multimodal::{self, HEAD, PREFIX};
 
-/// What an adapter's tensors are called after.
-const PREFIX: &str = "base_model.model.";
-/// Module path of the head.
-const HEAD: &str = "lm_head";
 /// End of the name of a frozen weight below an adapter.
 const BASE_LAYER: &str = ".base_layer.weight";
 
@@ -23,6 +20,15 @@ const PEFT_TIES: [&str; 2] = ["embed_tokens", HEAD];
 /// # Errors
 /// As [`AdapterFiles::attach`]; also trained rows of an embedding that is tied to the head, together with a LoRA of the head.
 pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
+    let (files, warning) = multimodal::of_text(files, &model)?;
+    let adapted = attach_to_text(model, files)?;
+    Ok(match warning {
+        Some(warning) => adapted.with_warning(warning),
+        None => adapted,
+    })
+}
+
+fn attach_to_text(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
     let files = ensured_as_in_peft(files, &model)?;
     let config = files.config()?;
     refuse_rows_below_lora(&model, &files, &config)?;

@@ -5,7 +5,7 @@
 //!
 //! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope spread | config family
 //! cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
-//! import export adapter; tokenizer and chat_template stand beside.
+//! import export multimodal adapter; tokenizer and chat_template stand beside.
 
 pub mod activation;
 pub mod adapter;
@@ -27,6 +27,7 @@ pub mod import;
 pub mod layout;
 pub mod llama;
 pub mod mlp;
+mod multimodal;
 pub mod norm;
 mod parts;
 pub mod phi3;

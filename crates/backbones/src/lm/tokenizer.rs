@@ -64,20 +64,19 @@ impl LmTokenizer {
                 "the tokenizer is missing; fetch it with the model, or give tokens instead of text".into(),
             ));
         }
-        let mut found = None;
-        let inner = Guarded::load(&path, |inner| {
+        let beside = folder.to_path_buf();
+        let (inner, config) = Guarded::load(&path, move |inner| {
             // Prompts are cut and padded by their user, never silently.
             let _ = inner.with_truncation(None);
             inner.with_padding(None);
             let known = inner.get_added_tokens_decoder().into_values();
-            let config = Config::load(folder, &known.map(|token| token.content).collect());
+            let config = Config::load(&beside, &known.map(|token| token.content).collect());
             if let Ok(config) = &config {
                 inner.add_tokens(&config.added);
             }
-            found = Some(config);
-            Ok(())
+            Ok(config)
         })?;
-        let config = found.unwrap_or_else(|| Err(error("it was not read".into())))?;
+        let config = config?;
         Ok(Self {
             inner,
             special_tokens: config.special,

@@ -55,6 +55,53 @@ fn module_paths_are_the_checkpoint_s() {
 }
 
 #[test]
+fn deberta_scales_its_scores_for_distances_that_it_does_not_look_at() {
+    let of_distances = ["rel_embeddings", "pos_key_proj", "pos_query_proj"];
+    let base = copy("deberta_v2");
+    change_weights(base.path(), |mut tensors| {
+        tensors.retain(|name, _| !of_distances.iter().any(|part| name.contains(part)));
+        tensors
+    });
+    let logits = |folder: &Path| {
+        let device = Device::flex();
+        let loaded = load_classifier(folder.to_str().unwrap(), &ClassifierOptions::default(), &device).unwrap();
+        let tokens = ids(&expected("deberta_v2")["whole_ids"], &device);
+        values(loaded.model.forward(tokens, &Layout::dense(2, 12), None))
+    };
+    let with = |kinds: Value, norm: &str| {
+        change_config(base.path(), |config| {
+            config["relative_attention"] = json!(false);
+            config["pos_att_type"] = kinds;
+            config["norm_rel_ebd"] = json!(norm);
+        });
+        logits(base.path())
+    };
+    let (plain, scaled) = (with(json!([]), "none"), with(json!(["c2p", "p2c"]), "none"));
+    // The files have the norm of the distances that are not looked at.
+    let norm = |value: f32| wegeft::storage::Stored {
+        shape: vec![16],
+        values: vec![value; 16],
+    };
+    change_weights(base.path(), |mut tensors| {
+        tensors.insert("deberta.encoder.LayerNorm.weight".into(), norm(1.0));
+        tensors.insert("deberta.encoder.LayerNorm.bias".into(), norm(0.0));
+        tensors
+    });
+    assert_eq!(with(json!(["c2p", "p2c"]), "layer_norm"), scaled);
+    change_weights(base.path(), |mut tensors| {
+        tensors.retain(|name, _| !name.starts_with("deberta.encoder.LayerNorm"));
+        let queries = tensors.iter_mut().filter(|(name, _)| name.contains("query_proj"));
+        for value in queries.flat_map(|(_, stored)| &mut stored.values) {
+            *value /= 3f32.sqrt();
+        }
+        tensors
+    });
+    let by_hand = with(json!([]), "none");
+    let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off(&scaled, &by_hand) < 1e-5 && off(&scaled, &plain) > 1e-4);
+}
+
+#[test]
 fn what_is_saved_is_what_was_read() {
     let device = Device::flex();
     let dir = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use fancy_regex::Regex;
 use langdetect::{DetectorFactory, Seed};
 use serde_json::Value;
 
+use super::pattern::{compiled, cost};
 use super::sentences::sentences;
 use super::text::{boundary, is_lower, is_upper, split, strip};
 use super::words;
@@ -93,6 +94,9 @@ pub enum Check {
     NoComma,
 }
 
+/// Words that an instruction may have.
+const WORDS: usize = 1000;
+
 /// The arguments of an instruction; null means absent.
 struct Arguments<'a>(&'a Value);
 
@@ -135,18 +139,14 @@ impl Arguments<'_> {
     }
 
     fn texts(&self, name: &str) -> Result<Vec<&str>, String> {
-        let wrong = || format!("its argument '{name}' is no list of strings, or an empty one");
+        let wrong = || format!("its argument '{name}' is no list of strings, an empty one or one of more than {WORDS}");
         let list = self
             .value(name)?
             .as_array()
-            .filter(|list| !list.is_empty())
+            .filter(|list| (1..=WORDS).contains(&list.len()))
             .ok_or_else(wrong)?;
         list.iter().map(|item| item.as_str().ok_or_else(wrong)).collect()
     }
-}
-
-fn pattern(text: &str, pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|_| format!("'{text}' is no pattern"))
 }
 
 impl Check {
@@ -155,7 +155,7 @@ impl Check {
         let arguments = Arguments(arguments);
         Ok(match id {
             "keywords:existence" => {
-                let of = |word: &str| pattern(word, &format!("(?i){word}"));
+                let of = |word: &str| compiled(word, &format!("(?i){word}"));
                 Self::Keywords(
                     arguments
                         .texts("keywords")?
@@ -167,13 +167,13 @@ impl Check {
             "keywords:frequency" => {
                 let word = strip(arguments.text("keyword")?);
                 Self::Frequency(
-                    pattern(word, &format!("(?i){word}"))?,
+                    compiled(word, &format!("(?i){word}"))?,
                     arguments.count("relation", "frequency")?,
                 )
             }
             "keywords:forbidden_words" => {
                 let edge = boundary();
-                let of = |word: &str| pattern(word, &format!("(?i){edge}{word}{edge}"));
+                let of = |word: &str| compiled(word, &format!("(?i){edge}{word}{edge}"));
                 Self::Forbidden(
                     arguments
                         .texts("forbidden_words")?
@@ -218,7 +218,7 @@ impl Check {
                     "P.S." => r"\s*p\.\s?s\..*$".to_string(),
                     other => format!(r"\s*{}.*$", other.to_lowercase()),
                 };
-                Self::Postscript(pattern(marker, &format!("(?m){own}"))?)
+                Self::Postscript(compiled(marker, &format!("(?m){own}"))?)
             }
             "detectable_format:number_bullet_lists" => Self::Bullets(arguments.number("num_bullets")?),
             "detectable_format:constrained_response" => Self::Constrained,
@@ -226,7 +226,7 @@ impl Check {
             "detectable_format:multiple_sections" => {
                 let marker = strip(arguments.text("section_spliter")?);
                 Self::Sections(
-                    pattern(marker, &format!(r"\s?{marker}\s?\d+\s?"))?,
+                    compiled(marker, &format!(r"\s?{marker}\s?\d+\s?"))?,
                     arguments.number("num_sections")?,
                 )
             }
@@ -244,6 +244,15 @@ impl Check {
             "punctuation:no_comma" => Self::NoComma,
             _ => return Err("it is no kind of IFEval's".into()),
         })
+    }
+
+    /// What its patterns cost, see [`cost`].
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Keywords(words) | Self::Forbidden(words) => words.iter().map(cost).sum(),
+            Self::Frequency(pattern, _) | Self::Postscript(pattern) | Self::Sections(pattern, _) => cost(pattern),
+            _ => 0,
+        }
     }
 
     /// Whether `response` follows it.

@@ -2,6 +2,7 @@
 //! on the unchanged response (strict), and on the response without its first or last line or its asterisks (loose).
 
 mod check;
+mod pattern;
 mod sentences;
 mod text;
 mod words;
@@ -74,20 +75,19 @@ impl Prompt {
 /// The prompts in a file in IFEval's format: `prompt`, `instruction_id_list` and `kwargs`.
 ///
 /// # Errors
-/// A file that cannot be read, a prompt that lacks a field, an instruction of an unknown kind or without its arguments.
+/// A file that cannot be read, a prompt that lacks a field, an instruction of an unknown kind or without its arguments, more
+/// patterns than memory may hold.
 pub fn read(path: &Path) -> Result<Vec<Prompt>, TextError> {
+    let mut cost = 0;
     records::read(path)?
         .iter()
         .enumerate()
-        .map(|(at, record)| prompt(record, at))
+        .map(|(at, record)| prompt(record, at, &mut cost))
         .collect()
 }
 
-/// The prompt in a record, the one with number `at`.
-///
-/// # Errors
-/// As [`read`].
-pub fn prompt(record: &Record, at: usize) -> Result<Prompt, TextError> {
+/// The prompt in a record, the one with number `at`; `cost` is what the patterns of those before cost.
+fn prompt(record: &Record, at: usize, cost: &mut usize) -> Result<Prompt, TextError> {
     let list = |name: &str| {
         let found = record.value(name).and_then(|value| value.as_array());
         found.ok_or_else(|| record.error(format!("field '{name}' is absent or no list")))
@@ -106,12 +106,18 @@ pub fn prompt(record: &Record, at: usize) -> Result<Prompt, TextError> {
             .ok_or_else(|| record.error("instruction_id_list is no list of strings".into()))?;
         let check =
             Check::new(id, arguments).map_err(|message| record.error(format!("instruction '{id}': {message}")))?;
+        *cost += check.cost();
+        if *cost > pattern::MOST {
+            let message = "up to here the file has more words and patterns than memory may hold; split it";
+            return Err(record.error(format!("instruction '{id}': {message}")));
+        }
         Ok(Instruction { id: id.into(), check })
     });
+    let instructions = instructions.collect::<Result<_, TextError>>()?;
     Ok(Prompt {
         key: record.text("key")?.unwrap_or_else(|| at.to_string()),
         prompt: record.required("prompt")?,
-        instructions: instructions.collect::<Result<_, TextError>>()?,
+        instructions,
     })
 }
 
@@ -209,5 +215,45 @@ mod tests {
         assert!(message(words, "[{\"relation\": \"about\", \"num_words\": 3}]").contains("'relation' is 'about'"));
         let keywords = "[\"keywords:existence\"]";
         assert!(message(keywords, "[{\"keywords\": [\"(\"]}]").contains("'(' is no pattern"));
+    }
+
+    #[test]
+    fn patterns_that_would_take_much_memory_are_refused() {
+        let message = |words: &str, times: usize| {
+            let (ids, kwargs) = (vec!["\"keywords:forbidden_words\""; times], vec![words; times]);
+            let text = format!(
+                r#"{{"prompt": "p", "instruction_id_list": [{}], "kwargs": [{}]}}"#,
+                ids.join(","),
+                kwargs.join(",")
+            );
+            of(&text).map(drop).map_err(|error| error.to_string())
+        };
+        let of_word = |word: &str| message(&format!(r#"{{"forbidden_words": ["{word}"]}}"#), 1);
+        for word in [r"\\w{200}", r"(?=\\w{200})", &"a".repeat(2000)] {
+            let error = of_word(word).unwrap_err();
+            assert!(
+                error.contains("a.jsonl:1: instruction 'keywords:forbidden_words': '"),
+                "{error}"
+            );
+            assert!(error.contains("a very large one") && error.len() < 300, "{error}");
+        }
+        for word in [r"co-?operate", r"(?!x)y+", "Straße und Kaffee"] {
+            of_word(word).unwrap();
+        }
+        let many = serde_json::json!({ "forbidden_words": vec!["a"; 1001] }).to_string();
+        assert!(message(&many, 1).unwrap_err().contains("more than 1000"));
+    }
+
+    #[test]
+    fn the_patterns_of_a_file_are_bounded_together() {
+        let line = r#"{"prompt": "p", "instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["a"]}]}"#;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        std::fs::write(&path, line).unwrap();
+        let record = records::read(&path).unwrap().remove(0);
+        let mut cost = pattern::MOST - 1;
+        prompt(&record, 0, &mut cost).unwrap();
+        let error = prompt(&record, 1, &mut cost).unwrap_err().to_string();
+        assert!(error.contains("a.jsonl:1: ") && error.contains("split it"), "{error}");
     }
 }

@@ -8,16 +8,18 @@ use wegeft::{Adapted, AdapterError, AdapterFiles};
 
 use super::table;
 use crate::cli::output::print;
+use crate::run::lock::Lock;
 
-/// Writes the LoRA form, `finished`, and prints its modules.
+/// Writes the LoRA form, `finished`, and whatever `describe` writes beside it; prints its modules.
 pub fn export_lora<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     finished: impl Fn(AdapterFiles) -> Result<AdapterFiles, AdapterError>,
+    describe: impl FnOnce() -> Result<(), String>,
     out: &Path,
 ) -> Result<(), String> {
     let factors = adapted.low_rank().map_err(|e| e.to_string())?;
-    let files = adapted.lora_files().and_then(finished);
-    files.and_then(|files| files.write(out)).map_err(|e| e.to_string())?;
+    let files = adapted.lora_files().and_then(finished).map_err(|e| e.to_string())?;
+    write(&files, describe, out)?;
     let rows = factors.iter().map(|(module, low)| {
         let ([r, d_in], [d_out, _]) = (low.a.dims(), low.b.dims());
         let values = r * (d_in + d_out);
@@ -36,16 +38,17 @@ pub fn export_lora<M: Module + ModuleDisplay>(
     ))
 }
 
-/// Writes the nearest WeGeFT, `finished`, and prints what is lost.
+/// Writes the nearest WeGeFT, `finished`, and whatever `describe` writes beside it; prints what is lost.
 pub fn nearest_wegeft<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     settings: &WegeftConfig,
     finished: impl Fn(AdapterFiles) -> Result<AdapterFiles, AdapterError>,
+    describe: impl FnOnce() -> Result<(), String>,
     out: &Path,
 ) -> Result<(), String> {
     let (nearest, report) = adapted.nearest_wegeft(settings).map_err(|e| e.to_string())?;
-    let files = finished(nearest.files());
-    files.and_then(|files| files.write(out)).map_err(|e| e.to_string())?;
+    let files = finished(nearest.files()).map_err(|e| e.to_string())?;
+    write(&files, describe, out)?;
     let percent = |share: f64| format!("{:.3} %", 100.0 * share);
     let mut rows: Vec<_> = report
         .groups()
@@ -61,4 +64,11 @@ pub fn nearest_wegeft<M: Module + ModuleDisplay>(
         before.adapter_params,
         out.display()
     ))
+}
+
+/// Writes the files of one adapter while no other process writes another one there.
+fn write(files: &AdapterFiles, describe: impl FnOnce() -> Result<(), String>, out: &Path) -> Result<(), String> {
+    let _lock = Lock::for_writing(out)?;
+    files.write(out).map_err(|e| e.to_string())?;
+    describe()
 }

@@ -10,7 +10,8 @@ use wegeft::storage::write_tensors;
 use super::open::Vision;
 use super::{refuse_its_own, table};
 use crate::cli::output::print;
-use crate::run::files::{create_folder, write_json};
+use crate::run::files::write_json;
+use crate::run::lock::Lock;
 use crate::train::agreement;
 use crate::vision::description::Description;
 
@@ -29,7 +30,7 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
         .layout
         .export(&merged, &pretrained.config, classes)
         .map_err(|e| e.to_string())?;
-    create_folder(out)?;
+    let _lock = Lock::for_writing(out)?;
     write_tensors(&out.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
     for file in &exported.copied {
         let target = out.join(file.file_name().unwrap_or_default());

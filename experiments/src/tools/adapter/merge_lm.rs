@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::merge::show;
 use super::open::Language;
 use super::refuse_its_own;
+use crate::run::lock::Lock;
 use crate::train::agreement;
 
 /// Tokenizer and generation files in a model's folder, copied if they exist.
@@ -36,6 +37,7 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
     let (merged, report) = opened.adapted.merge_with_report().map_err(|e| e.to_string())?;
     agreement::of_language(&opened.adapted, &merged, precision, device)
         .map_err(|e| format!("{e}; nothing was written"))?;
+    let _lock = Lock::for_writing(out)?;
     save_lm(&merged, &config(&opened.folder, precision)?, out, precision).map_err(|e| e.to_string())?;
     for name in COPIED {
         let (from, to) = (opened.folder.join(name), out.join(name));

@@ -184,12 +184,14 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             refuse_its_own(out, "adapter", &on.adapter)?;
             match open(on, Weights::Exact, &device)? {
                 Opened::Vision(opened) => {
-                    convert::export_lora(&opened.adapted, Ok, out)?;
-                    opened.describe(out)
+                    let (adapted, pretrained) = (&opened.adapted, &opened.pretrained);
+                    let layout = &pretrained.layout;
+                    let finished = |files| layout.lora_for_peft(files, adapted.backbone(), &pretrained.config);
+                    convert::export_lora(adapted, finished, || opened.describe(out), out)
                 }
                 Opened::Language(opened) => {
                     let finished = |files| for_peft(files, opened.adapted.backbone());
-                    convert::export_lora(&opened.adapted, finished, out)
+                    convert::export_lora(&opened.adapted, finished, || Ok(()), out)
                 }
             }
         }
@@ -208,12 +210,11 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                 .with_side((*side).into());
             match open(on, Weights::Exact, &device)? {
                 Opened::Vision(opened) => {
-                    convert::nearest_wegeft(&opened.adapted, &settings, Ok, out)?;
-                    opened.describe(out)
+                    convert::nearest_wegeft(&opened.adapted, &settings, Ok, || opened.describe(out), out)
                 }
                 Opened::Language(opened) => {
                     let finished = |files| for_peft(files, opened.adapted.backbone());
-                    convert::nearest_wegeft(&opened.adapted, &settings, finished, out)
+                    convert::nearest_wegeft(&opened.adapted, &settings, finished, || Ok(()), out)
                 }
             }
         }

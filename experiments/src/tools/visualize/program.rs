@@ -16,6 +16,7 @@ use wegeft::Adapted;
 use crate::cli::output::{counted, print};
 use crate::cli::shipped;
 use crate::run::files::{create_folder, replace};
+use crate::run::lock::Lock;
 use crate::suites::vtab::Source;
 use crate::tools::flags::{whole, within};
 use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
@@ -103,6 +104,7 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
         None => of_files(&args.images, (size, resize, steps))?,
     };
+    let _lock = Lock::for_writing(&args.out)?;
     for (name, pixels) in &images {
         let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
         write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;

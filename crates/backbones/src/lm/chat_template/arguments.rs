@@ -56,6 +56,11 @@ impl<const N: usize> Arguments<N> {
         Ok(Self { what, names, values })
     }
 
+    /// Argument `index`, if it is given.
+    pub(super) fn argument(&self, index: usize) -> Option<&Value> {
+        self.values[index].as_ref()
+    }
+
     /// Argument `index`, unless it is none.
     pub(super) fn value(&self, index: usize) -> Option<&Value> {
         self.values[index].as_ref().filter(|value| !value.is_none())

@@ -5,13 +5,14 @@ use minijinja::{Environment, Error, State, filters};
 
 use super::arguments::{Arguments, split, wrong};
 use super::characters::{letter, lines, space};
+use super::join::join;
 use super::methods::padded;
 use super::percent::{format_filter, percent};
 use super::pretty::pretty;
 use super::python::{integer, room, string};
 use super::source::PERCENT;
 use super::wrap::wrap;
-use super::{dumps, escape};
+use super::{dumps, escape, tags};
 
 /// Adds them to `environment`.
 pub(super) fn add(environment: &mut Environment<'static>) {
@@ -29,10 +30,11 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter(PERCENT, |state: &mut State, left: Value, right: Value| {
         percent(state, &left, &right)
     });
-    environment.add_filter("string", |value: Value| match value.is_safe() {
-        true => Ok(value),
-        false => string(value).map(Value::from),
+    environment.add_filter("string", |value: Value| match value.as_str() {
+        Some(_) => Ok(value),
+        None => string(value).map(Value::from),
     });
+    environment.add_filter("attr", attr);
     environment.add_filter("escape", escape::escape);
     environment.add_filter("e", escape::escape);
     environment.add_filter("forceescape", escape::forceescape);
@@ -50,7 +52,8 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 
 type Filter = fn(&mut State, &Value, &[Value]) -> Result<Value, Error>;
 
-const FILTERS: [(&str, Filter); 19] = [
+const FILTERS: [(&str, Filter); 20] = [
+    ("join", join),
     ("tojson", |state, value, given| {
         dumps::tojson(state, value, given).map(Value::from)
     }),
@@ -166,6 +169,18 @@ fn default(value: &Value, given: &[Value]) -> Result<Value, Error> {
         true => given.needed(0).cloned().unwrap_or(Value::from("")),
         false => value.clone(),
     })
+}
+
+/// What Python's `getattr` finds: an object of JSON has none of its items as attributes.
+fn attr(value: &Value, name: &Value) -> Result<Value, Error> {
+    // The engine's loops and imported templates have attributes.
+    let of_engine = value
+        .as_object()
+        .is_some_and(|object| object.type_name().contains("::vm::"));
+    match value.kind() == ValueKind::Map && !of_engine && !tags::is_namespace(value) && value.try_iter().is_ok() {
+        true => Ok(Value::UNDEFINED),
+        false => value.get_item(name),
+    }
 }
 
 fn center(value: &Value, given: &[Value]) -> Result<String, Error> {

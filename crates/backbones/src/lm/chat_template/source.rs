@@ -1,13 +1,16 @@
-//! A template's text as Jinja reads it and the engine does not: line ends, Python's escapes in texts, `%` on texts, tuples
-//! without parentheses, a sign before a number.
+//! A template's text as Jinja reads it and the engine does not: line ends, Python's escapes in texts, `%` on texts, `~` on what
+//! is no text, tuples without parentheses, a sign before a number.
 
 use std::collections::BTreeMap;
 
 use super::escapes::literal;
+use super::operands::Walk;
 use super::tokens::{Kind, Token, tag_tokens};
 
 /// Name of the filter that stands for the operator `%`, which the engine has for numbers alone.
 pub(super) const PERCENT: &str = "percent__";
+/// Name of the function that stands for the operator `~`, with which the engine writes numbers otherwise than Python.
+pub(super) const CONCAT: &str = "concat__";
 /// `%` operators at most: each is looked for from its own place.
 const MOST: usize = 2_000;
 
@@ -74,8 +77,9 @@ struct Edits {
 }
 
 impl Edits {
+    /// What is enclosed later is around what already is.
     fn enclose(&mut self, first: usize, end: usize, open: &str, close: &str) {
-        self.before.entry(first).or_default().push_str(open);
+        self.before.entry(first).or_default().insert_str(0, open);
         self.after.entry(end - 1).or_default().push_str(close);
     }
 }
@@ -129,6 +133,15 @@ fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
             _ => {}
         }
     }
+    for chain in walk.chains() {
+        let inside = &tokens[chain.first..chain.end];
+        if inside.iter().any(|token| token.kind != Kind::Text && token.text != "~") {
+            edits.enclose(chain.first, chain.end, &format!("{CONCAT}("), ")");
+            edits
+                .instead
+                .extend(chain.operators.into_iter().map(|index| (index, ",".into())));
+        }
+    }
     if let Some((first, end)) = walk.bare_tuple() {
         edits.enclose(first, end, "(", ")");
     }
@@ -152,200 +165,6 @@ fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
     text
 }
 
-/// Operands among the tokens of a tag.
-struct Walk<'a> {
-    tokens: &'a [Token<'a>],
-    /// True for `{% … %}`, whose first token is its name.
-    block: bool,
-}
-
-/// Words that stand between operands of less than a product.
-const BETWEEN: [&str; 6] = ["and", "or", "in", "if", "else", "elif"];
-
-impl Walk<'_> {
-    fn is(&self, index: usize, text: &str) -> bool {
-        self.tokens
-            .get(index)
-            .is_some_and(|token| token.kind != Kind::Text && token.text == text)
-    }
-
-    fn word(&self, index: usize, words: &[&str]) -> bool {
-        let token = self.tokens.get(index);
-        token.is_some_and(|token| token.kind == Kind::Name && words.contains(&token.text))
-    }
-
-    /// True where an operand starts: a sign there is no operator.
-    fn opens(&self, index: usize) -> bool {
-        let Some(before) = index.checked_sub(1) else {
-            return true;
-        };
-        let token = &self.tokens[before];
-        match token.kind {
-            Kind::Name => (before == 0 && self.block) || self.word(before, &BETWEEN) || self.word(before, &["not"]),
-            Kind::Sign => !matches!(token.text, ")" | "]" | "}"),
-            Kind::Text | Kind::Number => false,
-        }
-    }
-
-    /// First token of the product that ends before `operator`.
-    fn left(&self, operator: usize) -> Option<usize> {
-        let mut first = operator;
-        while let Some(index) = first.checked_sub(1) {
-            let token = &self.tokens[index];
-            let part = match token.kind {
-                Kind::Text | Kind::Number => true,
-                Kind::Name if index == 0 && self.block => false,
-                Kind::Name if token.text == "not" => index > 0 && self.word(index - 1, &["is"]),
-                Kind::Name => !BETWEEN.contains(&token.text),
-                Kind::Sign => match token.text {
-                    ")" | "]" | "}" => {
-                        first = token.other?;
-                        continue;
-                    }
-                    "." | "|" | "*" | "/" | "//" | "%" | "**" => true,
-                    "-" | "+" => self.opens(index),
-                    _ => false,
-                },
-            };
-            if !part {
-                break;
-            }
-            first = index;
-        }
-        (first < operator).then_some(first)
-    }
-
-    /// The token after the operand that follows `operator`.
-    fn right(&self, operator: usize) -> Option<usize> {
-        let mut end = operator + 1;
-        loop {
-            while self.is(end, "-") || self.is(end, "+") {
-                end += 1;
-            }
-            end = self.filtered(self.primary(end)?)?;
-            if !self.is(end, "**") {
-                return Some(end);
-            }
-            end += 1;
-        }
-    }
-
-    /// The token after a name, a number, a text or what brackets enclose, with what is called or taken from it.
-    fn primary(&self, start: usize) -> Option<usize> {
-        let token = self.tokens.get(start)?;
-        let mut end = match token.kind {
-            Kind::Text => {
-                let more = self.tokens[start..].iter().take_while(|token| token.kind == Kind::Text);
-                start + more.count()
-            }
-            Kind::Name | Kind::Number => start + 1,
-            Kind::Sign if matches!(token.text, "(" | "[" | "{") => token.other? + 1,
-            Kind::Sign => return None,
-        };
-        loop {
-            if self.is(end, ".") {
-                end += 2;
-            } else if self.is(end, "[") || self.is(end, "(") {
-                end = self.tokens[end].other? + 1;
-            } else {
-                return (end <= self.tokens.len()).then_some(end);
-            }
-        }
-    }
-
-    /// The token after filters and tests.
-    fn filtered(&self, mut end: usize) -> Option<usize> {
-        loop {
-            let test = self.word(end, &["is"]);
-            if !test && !self.is(end, "|") {
-                return Some(end);
-            }
-            end += 1;
-            if test && self.word(end, &["not"]) {
-                end += 1;
-            }
-            self.tokens.get(end).filter(|token| token.kind == Kind::Name)?;
-            end += 1;
-            while self.is(end, ".") {
-                end += 2;
-            }
-            if self.is(end, "(") {
-                end = self.tokens[end].other? + 1;
-            } else if test && self.argument(end) {
-                end = self.primary(end)?;
-            }
-        }
-    }
-
-    /// True if a test's argument starts here, without parentheses.
-    fn argument(&self, index: usize) -> bool {
-        self.tokens.get(index).is_some_and(|token| match token.kind {
-            Kind::Text | Kind::Number => true,
-            Kind::Name => !BETWEEN.contains(&token.text) && !matches!(token.text, "is" | "not"),
-            Kind::Sign => matches!(token.text, "[" | "{"),
-        })
-    }
-
-    /// The tokens of `a, b` in `{{ a, b }}` and `{% for … in a, b %}`.
-    fn bare_tuple(&self) -> Option<(usize, usize)> {
-        let (first, end) = match self.block {
-            false => (0, self.tokens.len()),
-            true if self.is(0, "for") => {
-                let outer = |from: usize, words: &[&str]| self.outer(from, |index| self.word(index, words));
-                let first = outer(1, &["in"])? + 1;
-                (first, outer(first, &["if", "recursive"]).unwrap_or(self.tokens.len()))
-            }
-            true => return None,
-        };
-        let comma = self.outer(first, |index| self.is(index, ","))?;
-        (first < comma && comma < end).then_some((first, end))
-    }
-
-    /// Parameters of a macro whose defaults have earlier parameters in them, with the tokens of the defaults. The engine looks
-    /// for these outside of the macro.
-    fn late_defaults(&self) -> Vec<(&str, usize, usize)> {
-        let mut found = Vec::new();
-        let (true, Some(close)) = (self.block && self.is(0, "macro") && self.is(2, "("), self.tokens.get(2)) else {
-            return found;
-        };
-        let Some(close) = close.other else {
-            return found;
-        };
-        let mut names: Vec<&str> = Vec::new();
-        let mut at = 3;
-        while at < close {
-            let end = self.outer(at, |index| self.is(index, ",")).unwrap_or(close).min(close);
-            let name = self.tokens[at].text;
-            let value = at + 2..end;
-            let earlier = |index: usize| {
-                let field = index > 0 && self.is(index - 1, ".");
-                self.word(index, &names) && !field
-            };
-            if self.is(at + 1, "=") && !value.is_empty() && value.clone().any(earlier) {
-                found.push((name, value.start, value.end));
-            }
-            names.push(name);
-            at = end + 1;
-        }
-        found
-    }
-
-    /// The first token from `start` on that `wanted` takes, outside of brackets.
-    fn outer(&self, start: usize, wanted: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut index = start;
-        while index < self.tokens.len() {
-            if wanted(index) {
-                return Some(index);
-            }
-            index = match self.tokens[index].other {
-                Some(other) if other > index => other + 1,
-                _ => index + 1,
-            };
-        }
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,7 +175,7 @@ mod tests {
             ("{{ a % b }}", "{{ (a) |percent__ ((b)) }}"),
             (
                 "{{ a * -b % c.d[0] | e ~ f }}",
-                "{{ (a * -b) |percent__ ((c.d[0] | e)) ~ f }}",
+                "{{ concat__((a * -b) |percent__ ((c.d[0] | e)) , f) }}",
             ),
             ("{% if not a % 2 == 0 %}", "{% if not (a) |percent__ ((2)) == 0 %}"),
             ("{{ -a % (1, 2) + 1 }}", "{{ (-a) |percent__ (((1, 2))) + 1 }}"),
@@ -368,10 +187,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_tilde_joins_are_arguments() {
+        for (source, expected) in [
+            ("'a' ~ b ~ \"c\" 'd'", "concat__('a' , b , \"c\" 'd')"),
+            ("a ~ b.c[0] | trim + d", "concat__(a , b.c[0] | trim) + d"),
+            ("a * 2 ~ -b / c", "concat__(a * 2 , -b / c)"),
+            (
+                "(a ~ 1) ~ f(b ~ 'x')",
+                "concat__((concat__(a , 1)) , f(concat__(b , 'x')))",
+            ),
+            ("'a' ~ b is none", "concat__('a' , b is none)"),
+            ("'a' ~ b % c", "concat__('a' , (b) |percent__ ((c)))"),
+            ("a % b ~ c", "concat__((a) |percent__ ((b)) , c)"),
+            ("x if a ~ '!' else b", "x if concat__(a , '!') else b"),
+            ("a ~ b, c", "(concat__(a , b), c)"),
+        ] {
+            let tag = |inside: &str| format!("{{{{ {inside} }}}}");
+            assert_eq!(rewritten(&tag(source)), tag(expected));
+        }
+        assert_eq!(rewritten("{% if a ~ b == c %}"), "{% if concat__(a , b) == c %}");
+    }
+
+    #[test]
     fn what_needs_nothing_stays() {
         for source in [
             "a % b {# {{ a % b }} #} {% raw %}{{ a % b }}{% endraw %} {{ 'a % b' }}",
             "{% for a, b in c %}{{ f(a, b) }}{% endfor %}",
+            "{{ 'a' ~ 'b' ~ }}",
             "{{ a % }} {{ 'open",
             "{% raw %}{% raw %}{{ a % b }}",
             "{ {% set x = {'a': {'b': 1}} %}{{ x }}",

@@ -116,7 +116,7 @@ fn solid(value: Value, depth: usize, seen: &mut usize) -> Result<Value, Error> {
     let Some(object) = value.as_object() else {
         return Ok(value);
     };
-    if object.type_name() == namespace_type() {
+    if is_namespace(&value) {
         return wrong("a namespace is put into a namespace".into());
     }
     if depth > DEEPEST {
@@ -148,6 +148,13 @@ fn solid(value: Value, depth: usize, seen: &mut usize) -> Result<Value, Error> {
         }
         _ => Ok(value),
     }
+}
+
+/// True for a namespace, which is no object of JSON although it has names.
+pub(super) fn is_namespace(value: &Value) -> bool {
+    value
+        .as_object()
+        .is_some_and(|object| object.type_name() == namespace_type())
 }
 
 /// The engine's type of namespaces, which it does not name.

@@ -1,0 +1,116 @@
+//! The two files of an adapter folder, read: the config and the tensors.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::{Tensors, file_error, read_tensors, unpack};
+use crate::config::AdapterConfig;
+use crate::error::AdapterError;
+use crate::foreign;
+use crate::json::Unique;
+use crate::method::Reader;
+use crate::pickle;
+use crate::saved_with;
+
+/// Name of the config file in an adapter folder.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// Name of the weights file in an adapter folder.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// Name of the weights file of adapters that PEFT saved with `safe_serialization=False`, a pickle.
+pub const PICKLED_FILE: &str = "adapter_model.bin";
+/// Bytes. Parsed JSON takes many times its size in memory, and no real config comes near this size.
+const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// The tensors of an adapter folder and the file they come from: adapter_model.safetensors, or else adapter_model.bin, a
+/// pickle that is parsed but never executed.
+///
+/// # Errors
+/// A file that is missing or damaged.
+pub fn read_weights(folder: impl AsRef<Path>) -> Result<(Tensors, PathBuf), AdapterError> {
+    weights_of(folder.as_ref(), |_| Ok(()))
+}
+
+/// [`read_weights`], where `check` first sees the bytes of a safetensors file.
+pub(crate) fn weights_of(
+    folder: &Path,
+    check: impl FnOnce(&[u8]) -> Result<(), AdapterError>,
+) -> Result<(Tensors, PathBuf), AdapterError> {
+    let (path, pickled) = (folder.join(WEIGHTS_FILE), folder.join(PICKLED_FILE));
+    let (mut tensors, path) = match !path.is_file() && pickled.is_file() {
+        true => (pickle::read_tensors(&pickled)?, pickled),
+        false => {
+            let bytes = fs::read(&path).map_err(|e| file_error("read", &path, e))?;
+            let tensors = unpack(&path, &bytes)?;
+            check(&bytes)?;
+            (tensors, path)
+        }
+    };
+    foreign::unwrap_rows(&mut tensors);
+    Ok((tensors, path))
+}
+
+/// Reads `adapter_config.json` of an adapter folder.
+///
+/// # Errors
+/// A file that is missing, is not JSON, has an unknown `peft_type`, asks for a variant that is not implemented, or is not the one
+/// that the weights beside it were saved with.
+pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
+    read_config_with(folder, &[])
+}
+
+/// [`read_config`] for a folder whose method may also be one of `own`, given as pairs of `peft_type` and reader.
+///
+/// # Errors
+/// As [`read_config`].
+pub fn read_config_with(folder: impl AsRef<Path>, own: &[(&str, Reader)]) -> Result<AdapterConfig, AdapterError> {
+    let folder = folder.as_ref();
+    let path = folder.join(CONFIG_FILE);
+    let fields = read_fields(&path)?;
+    let weights = folder.join(WEIGHTS_FILE);
+    let belongs = check_settings(&fields, &saved_with::header(&weights), &path);
+    let config = config_of(fields, &path, own)?;
+    if let Err(error) = belongs {
+        // Unless it is the weights that are damaged.
+        read_tensors(&weights)?;
+        return Err(error);
+    }
+    Ok(config)
+}
+
+/// Refuses `fields`, read from the file at `path`, if the tensors in `weights` were saved with other settings.
+pub(crate) fn check_settings(fields: &Map<String, Value>, weights: &[u8], path: &Path) -> Result<(), AdapterError> {
+    match saved_with::difference(fields, weights) {
+        Some(message) => Err(file_error("read", path, message)),
+        None => Ok(()),
+    }
+}
+
+/// The fields of a config file.
+pub(crate) fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    let size = fs::metadata(path).map_err(|e| file_error("read", path, e))?.len();
+    if size > CONFIG_LIMIT {
+        let message = format!("it has {size} bytes, too many for an adapter config, which takes a few kB");
+        return Err(file_error("read", path, message));
+    }
+    let text = fs::read_to_string(path).map_err(|e| file_error("read", path, e))?;
+    fields_of(&text, path)
+}
+
+pub(crate) fn fields_of(text: &str, path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    let Unique(json) = serde_json::from_str(text).map_err(|e| file_error("read", path, e))?;
+    match json {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(file_error("read", path, "it is not a JSON object")),
+    }
+}
+
+/// The config that `fields`, read from the file at `path`, describe.
+pub(crate) fn config_of(
+    fields: Map<String, Value>,
+    path: &Path,
+    own: &[(&str, Reader)],
+) -> Result<AdapterConfig, AdapterError> {
+    AdapterConfig::from_fields(fields, own).map_err(|e| file_error("read", path, e))
+}
