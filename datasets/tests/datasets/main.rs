@@ -3,6 +3,7 @@
 mod fgvc;
 mod folders;
 mod glue;
+mod ifeval;
 mod images;
 mod parquet;
 mod prepare;

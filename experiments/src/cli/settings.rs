@@ -394,6 +394,28 @@ pub fn absolute_model(name: String) -> Result<String, String> {
     }
 }
 
+/// Refuses a learning rate that is not above 0.
+///
+/// # Errors
+/// A learning rate that is not above 0.
+pub fn check_learning_rate(field: &str, rate: f64) -> Result<(), String> {
+    match rate.is_finite() && rate > 0.0 {
+        true => Ok(()),
+        false => Err(format!("field '{field}' is {rate}; it must be above 0")),
+    }
+}
+
+/// Refuses a number below 0.
+///
+/// # Errors
+/// A number below 0.
+pub fn check_decay(field: &str, value: f64) -> Result<(), String> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(format!("field '{field}' is {value}; it must be 0 or more")),
+    }
+}
+
 /// Refuses a field whose value is 0, and names it.
 ///
 /// # Errors

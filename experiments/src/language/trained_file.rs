@@ -5,8 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use wegeft::storage::WEIGHTS_FILE;
 
-use crate::run::files::read_json;
-use crate::run::sealed;
+use crate::run::files::{read_json, write_sealed};
 
 /// Written last, next to the adapter: if it exists, the adapter is complete.
 const NAME: &str = "trained.json";
@@ -56,6 +55,6 @@ impl TrainedFile {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), String> {
-        sealed::write(&folder.join(NAME), self)
+        write_sealed(&folder.join(NAME), self)
     }
 }

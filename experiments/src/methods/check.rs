@@ -3,8 +3,7 @@
 use super::build::adapter;
 use super::settings::{Adapter, MethodSettings, NONE, OwnSettings, Wing};
 use super::table::find;
-use crate::cli::settings::check_positive;
-use crate::train::settings::{check_decay, check_learning_rate};
+use crate::cli::settings::{check_decay, check_learning_rate, check_positive};
 
 impl Adapter {
     /// Normalizes names (dashes to underscores, each name once) and refuses settings from which no adapter can be made.

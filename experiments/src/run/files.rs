@@ -19,6 +19,15 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), String> {
     replace(path, text.as_bytes())
 }
 
+/// [`write_json`] with a checksum inside, which [`read_json`] compares; of a struct or a list of structs.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_sealed(path: &Path, value: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
+    replace(path, sealed::sealed(text).as_bytes())
+}
+
 /// Writes a file of a run folder completely or not at all; it is on disk when this returns. A link at `path` is
 /// replaced.
 ///

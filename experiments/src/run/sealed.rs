@@ -2,25 +2,9 @@
 //! flipped bit would otherwise become another result. A file without one, from an older version or written by hand, is read
 //! as it is.
 
-use std::path::Path;
-
-use serde::Serialize;
-
-use crate::run::files::replace;
-
 /// The field in pretty-printed JSON. In a string of a result, its quotes would have backslashes.
 const KEY: &str = "\"crc32c\": \"";
 const ZEROS: &str = "00000000";
-
-/// Writes `value`, a struct or a list of structs, as JSON with a checksum as the first field, under a temporary name; then
-/// renames the file.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write(path: &Path, value: &impl Serialize) -> Result<(), String> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
-    replace(path, sealed(text).as_bytes())
-}
 
 /// False if the checksum in `file` does not match.
 pub fn holds(file: &[u8]) -> bool {
@@ -31,7 +15,8 @@ pub fn holds(file: &[u8]) -> bool {
     file.get(at..at + ZEROS.len()) == Some(sum(file, at).as_bytes())
 }
 
-fn sealed(mut text: String) -> String {
+/// `text`, the pretty-printed JSON of a struct or of a list of structs, with a checksum as the first field.
+pub fn sealed(mut text: String) -> String {
     // An empty struct has no line of its own, and nothing to lose.
     let Some(open) = text.find("{\n").map(|at| at + 2) else {
         return text;
@@ -57,7 +42,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::run::files::read_json;
+    use crate::run::files::{read_json, write_sealed};
 
     #[test]
     fn a_flipped_bit_of_a_value_is_seen_and_files_without_a_checksum_are_read() {
@@ -65,7 +50,7 @@ mod tests {
         for value in [one.clone(), json!([one, { "value": 2 }])] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("outcome.json");
-            write(&path, &value).unwrap();
+            write_sealed(&path, &value).unwrap();
             let read = || read_json::<Value>(&path, "remove its folder");
             let mut found = read().unwrap().unwrap();
             let fields = match &mut found {

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 
-use crate::train::settings::{check_decay, check_learning_rate};
+use crate::cli::settings::{check_decay, check_learning_rate};
 
 /// How learning rate and weight decay are tuned before the final training.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]

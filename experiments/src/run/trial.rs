@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::run::files::{read_json, write_json};
+use crate::run::files::{read_json, write_json, write_sealed};
 use crate::run::grid::{self, Best, Tuned};
 use crate::run::outcome::Outcome;
-use crate::run::sealed;
 
 /// Purpose of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +92,7 @@ impl Trial {
     /// # Errors
     /// A file that cannot be written.
     pub fn finish(&self, out: &Path, result: &impl serde::Serialize) -> Result<(), String> {
-        sealed::write(&out.join(self.folder()).join(OUTCOME), result)
+        write_sealed(&out.join(self.folder()).join(OUTCOME), result)
     }
 
     /// Its result; `None` if it is not finished.

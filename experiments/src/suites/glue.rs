@@ -83,7 +83,7 @@ impl Experiment for Glue {
                 glue --data GLUE --config paper-glue-roberta-base --sweep",
             defaults: concat!(
                 include_str!("text.toml"),
-                "method = [\"linear\", \"lora\", \"wegeft\"]\nlearning_rate = 5e-4\n"
+                "method = [\"none\", \"linear\", \"lora\", \"wegeft\"]\nlearning_rate = 5e-4\n"
             ),
             presets: &[
                 Preset {

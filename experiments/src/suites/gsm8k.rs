@@ -1,5 +1,7 @@
 //! `gsm8k`: grade-school word problems (Cobbe et al. 2021, arXiv 2110.14168), trained on their own solutions.
 
+use std::path::PathBuf;
+
 use clap::{Args, Command};
 use datasets::language::metamath::{Comparison, gold};
 use datasets::language::{Example, Gold, Question, Template};
@@ -21,7 +23,9 @@ impl Experiment for Gsm8k {
             name: "gsm8k",
             about: "Fine-tune a language model on GSM8K's solutions and evaluate it on its test set",
             more: "--data is the folder with train.jsonl and test.jsonl as their authors distribute them.",
-            examples: "gsm8k --data grade-school-math/data --model org/name --dtype bf16 --method lora,wegeft --seed 42,43,44",
+            examples:
+                "gsm8k --data grade-school-math/data --model org/name --dtype bf16 --method lora,wegeft --seed 42,43,44
+                gsm8k --data grade-school-math/data --model org/name --method none --test-limit 100",
             defaults: concat!(
                 include_str!("language.toml"),
                 "learning_rate = 4e-4\nmax_new_tokens = 256\n"
@@ -58,7 +62,12 @@ fn corpus(settings: &SuiteSettings) -> Result<Corpus, String> {
         .data
         .clone()
         .ok_or("give --data, a folder with train.jsonl and test.jsonl")?;
-    let (train, test) = (root.join("train.jsonl"), root.join("test.jsonl"));
+    sets::chosen(&settings.data.task, &["GSM8K"])?;
+    let train = match settings.data.train_file.is_empty() {
+        true => vec![root.join("train.jsonl")],
+        false => settings.data.train_file.clone(),
+    };
+    let test = root.join("test.jsonl");
     // Read as `metamath` reads them: a bad line is told by its number.
     let problems = Comparison::Peft.test(&test).map_err(|e| e.to_string())?;
     let questions = problems.into_iter().map(|(instruction, answer)| Question {
@@ -72,15 +81,16 @@ fn corpus(settings: &SuiteSettings) -> Result<Corpus, String> {
         scored: true,
         file: test,
     };
-    let own = train.clone();
+    let files = train.clone();
     let examples = move || {
-        let problems: Vec<Problem> = read_json_lines(&own)?;
         let example = |problem: Problem| Example::Instruction {
             instruction: problem.question,
             input: String::new(),
             output: problem.answer,
         };
-        Ok(problems.into_iter().map(example).collect::<Vec<_>>().into())
+        let read = |file: &PathBuf| read_json_lines::<Problem>(file);
+        let problems = files.iter().map(read).collect::<Result<Vec<_>, String>>()?;
+        Ok(problems.into_iter().flatten().map(example).collect::<Vec<_>>().into())
     };
-    sets::of_files(vec![test], Box::new(examples), vec![train], Template::Alpaca, settings)
+    sets::of_files(vec![test], Box::new(examples), train, Template::Alpaca, settings)
 }

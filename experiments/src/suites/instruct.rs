@@ -13,7 +13,7 @@ use datasets::language::{Fields, Template, ifeval};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::output::tell;
-use crate::cli::settings::{absolute, check_positive};
+use crate::cli::settings::{absolute, check_decay, check_positive};
 use crate::language::corpus::{Aftermath, Corpus};
 use crate::language::evaluation::Answer;
 use crate::language::instruct::ask::Asker;
@@ -31,7 +31,6 @@ use crate::run::outcome::RunError;
 use crate::run::suite::Program;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
 use crate::suites::sets;
-use crate::train::settings::check_decay;
 
 /// The experiment.
 pub struct Instruct;

@@ -8,6 +8,7 @@ use backbones::lm::LmTokenizer;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Command, ValueHint};
 use datasets::language::metamath::{Comparison, Pair};
+use datasets::language::published::GSM8K;
 use datasets::language::question::Verdict;
 use datasets::language::sample::{self, text::document};
 use datasets::language::{Example, Gold, Template};
@@ -24,9 +25,8 @@ use crate::language::judge::{Asked, Judge, TestSet};
 use crate::language::lab::LanguageLab;
 use crate::language::model;
 use crate::language::settings::{Evaluation, SAMPLE, Settings};
-use crate::report::layout::Layout;
 use crate::suites::experiment::{Experiment, Given, Opened, Preset, Text};
-use crate::suites::peft_result;
+use crate::suites::{peft_result, sets};
 
 /// The experiment.
 pub struct MetaMath;
@@ -171,11 +171,9 @@ impl Experiment for MetaMath {
         };
         let table = program.table.clone();
         let valid = valid(&settings, protocol)?;
-        let layout = Layout::Sets {
-            scored: vec![SET.into()],
-            published: &[],
-            published_sets: Vec::new(),
-        };
+        // Published rows are of GSM8K's own questions, by LoRA-GA's protocol.
+        let published = (files && protocol == Comparison::LoraGa).then_some(&GSM8K[..]);
+        let layout = sets::layout(&corpus, published, [SET].into_iter());
         let lab = LanguageLab::new(program, settings.common, corpus)
             .with_general(general)
             .with_valid(valid)

@@ -78,6 +78,23 @@ pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::
             lines.push(unread(flag, &format!("it needs --{switch}")));
         }
     }
+    for (flag, needs, why) in [
+        (
+            "fewer_tokens",
+            ["data", "train_file"],
+            "it is for MetaMathQA, not for generated questions",
+        ),
+        ("judge_model", ["judge_url", "judge_url"], "it needs --judge-url"),
+        ("ignore_incomplete", ["score", "score"], "it needs --score"),
+    ] {
+        if given(flag) && !needs.iter().any(|field| settings.contains_key(*field)) {
+            lines.push(unread(flag, why));
+        }
+    }
+    let is_greedy = settings.get("temperature").and_then(toml::Value::as_float) == Some(0.0);
+    if given("top_p") && is_greedy {
+        lines.push(unread("top_p", "at temperature 0 the likeliest token is taken"));
+    }
     if given("max_image_pixels") && !settings.contains_key("data") {
         lines.push(unread("max_image_pixels", "the sample's images are small"));
     }

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::settings::check_positive;
+use crate::cli::settings::{check_decay, check_learning_rate, check_positive};
 
 /// Learning-rate schedules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -110,27 +110,5 @@ impl Training {
             (_, Some(_)) => Some("field 'early_stopping_patience' is set"),
             _ => None,
         }
-    }
-}
-
-/// Refuses a learning rate that is not above 0.
-///
-/// # Errors
-/// A learning rate that is not above 0.
-pub fn check_learning_rate(field: &str, rate: f64) -> Result<(), String> {
-    match rate.is_finite() && rate > 0.0 {
-        true => Ok(()),
-        false => Err(format!("field '{field}' is {rate}; it must be above 0")),
-    }
-}
-
-/// Refuses a number below 0.
-///
-/// # Errors
-/// A number below 0.
-pub fn check_decay(field: &str, value: f64) -> Result<(), String> {
-    match value.is_finite() && value >= 0.0 {
-        true => Ok(()),
-        false => Err(format!("field '{field}' is {value}; it must be 0 or more")),
     }
 }
