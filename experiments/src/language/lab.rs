@@ -16,7 +16,7 @@ use wegeft::site::{self, ParamInfo};
 use wegeft::storage::WEIGHTS_FILE;
 use wegeft::{Adapted, Summary};
 
-use crate::cli::output::{detail, no_effect, note, tell};
+use crate::cli::output::{detail, tell};
 use crate::cli::shipped::hex;
 use crate::lab::{ADAPTER, Existing, Shared, is_here, told, trains, tuned};
 use crate::language::corpus::{After, Aftermath, Corpus, Finish, Finished};
@@ -74,11 +74,6 @@ impl LanguageLab {
             true => Existing::Continued,
             false => Existing::Evaluated,
         });
-        let mut questions = corpus.sets.iter().flat_map(|set| &set.questions);
-        let has_options = questions.any(|question| question.options.is_some());
-        if corpus.evaluation.as_ref().is_some_and(|asked| asked.likelihood) && !has_options {
-            note(no_effect("--likelihood", "no question of this run has options"));
-        }
         // One training answers all sets.
         let plan = shared(&program, &settings).plan(vec![String::new()], existing, Best::Lowest);
         Self {

@@ -78,18 +78,11 @@ pub fn lines(settings: &toml::Table, given: &dyn Fn(&str) -> bool, set: &[toml::
             lines.push(unread(flag, &format!("it needs --{switch}")));
         }
     }
-    for (flag, needs, why) in [
-        (
-            "fewer_tokens",
-            ["data", "train_file"],
-            "it is for MetaMathQA, not for generated questions",
-        ),
-        ("judge_model", ["judge_url", "judge_url"], "it needs --judge-url"),
-        ("ignore_incomplete", ["score", "score"], "it needs --score"),
-    ] {
-        if given(flag) && !needs.iter().any(|field| settings.contains_key(*field)) {
-            lines.push(unread(flag, why));
-        }
+    if given("fewer_tokens") && !settings.contains_key("data") && !settings.contains_key("train_file") {
+        lines.push(unread("fewer_tokens", "the generated questions are not filtered"));
+    }
+    if given("ignore_incomplete") && !settings.contains_key("score") {
+        lines.push(unread("ignore_incomplete", "it needs --score"));
     }
     let is_greedy = settings.get("temperature").and_then(toml::Value::as_float) == Some(0.0);
     if given("top_p") && is_greedy {
@@ -154,6 +147,10 @@ mod tests {
         for name in named {
             assert!(said.iter().any(|line| line.starts_with(name)), "{name}: {said:?}");
         }
+        let evaluation = found("temperature = 0.0", &["fewer_tokens", "ignore_incomplete", "top_p"], "");
+        assert_eq!(evaluation.len(), 3, "{evaluation:?}");
+        let read = "data = 'd'\nscore = 's'\ntemperature = 0.7";
+        assert!(found(read, &["fewer_tokens", "ignore_incomplete", "top_p"], "").is_empty());
         let read = "data = 'd'\nmethod = ['lora', 'wegeft']\nsweep = true\nlr_scheduler = 'linear'\nrandaugment = 2";
         assert!(found(read, &all, "[methods.lora]\nr = 4").is_empty());
         assert_eq!(found("method = ['linear']", &["target_modules"], "").len(), 1);

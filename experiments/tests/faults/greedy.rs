@@ -77,7 +77,7 @@ fn a_template_is_given_up_before_it_takes_all_memory() {
             "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ (x ~ '') | length }}{% endif %}{% endmacro %}\
              {{ m([1], 60) }}"
                 .into(),
-            "given up",
+            "refused",
         ),
     ] {
         let dir = folder();

@@ -62,10 +62,12 @@ fn compare(required: Requires, [n, d_in, d_out, r]: [usize; 4], views: bool) {
     ];
     let ours = run(required, &parts, DType::F32, views);
     let theirs = run(required, &parts, DType::F64, views);
+    // Gradients of factors sum over the rows, and the terms of long sums may cancel.
+    let bound = 3e-5 * (n as f32 / 16.0).sqrt().max(1.0);
     for (index, (ours, theirs)) in ours.into_iter().zip(theirs).enumerate() {
         let worst = distance(ours, theirs);
         assert!(
-            worst < 3e-5,
+            worst < bound,
             "{required:?} {n} {d_in} {d_out} {r}, result {index}: {worst:e}"
         );
     }
