@@ -15,8 +15,7 @@ use wegeft::guard::guarded;
 
 use self::settings::Settings;
 use self::steps::Steps;
-use crate::error::ImportError;
-use crate::error::TokenizerError;
+use crate::error::{ImportError, TokenizerError};
 use crate::watch::{Limits, Unfinished, watched};
 
 /// Bytes of a text times regular expressions that are worked on without limits: a harmless one may still look through the

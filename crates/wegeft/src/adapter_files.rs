@@ -122,8 +122,13 @@ impl AdapterFiles {
     /// # Errors
     /// Tensors that cannot be written to a file.
     pub fn to_bytes(&self) -> Result<(Vec<u8>, Vec<u8>), AdapterError> {
+        self.packed(&self.from)
+    }
+
+    /// [`AdapterFiles::to_bytes`]; `path` names the weights file in messages.
+    fn packed(&self, path: &Path) -> Result<(Vec<u8>, Vec<u8>), AdapterError> {
         let text = serde_json::to_string_pretty(&self.fields).unwrap_or_default();
-        let weights = pack_with(&self.from, &self.tensors, saved_with::metadata(&self.fields))?;
+        let weights = pack_with(path, &self.tensors, saved_with::metadata(&self.fields))?;
         Ok((text.into_bytes(), weights))
     }
 
@@ -151,13 +156,10 @@ impl AdapterFiles {
     pub fn write(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let folder = folder.as_ref();
         files::create_folder(folder).map_err(|e| file_error("write", folder, e))?;
-        let weights = folder.join(WEIGHTS_FILE);
-        replace(
-            &weights,
-            &pack_with(&weights, &self.tensors, saved_with::metadata(&self.fields))?,
-        )?;
-        let text = serde_json::to_string_pretty(&self.fields).unwrap_or_default();
-        replace(&folder.join(CONFIG_FILE), text.as_bytes())
+        let path = folder.join(WEIGHTS_FILE);
+        let (config, weights) = self.packed(&path)?;
+        replace(&path, &weights)?;
+        replace(&folder.join(CONFIG_FILE), &config)
     }
 
     /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name, or a

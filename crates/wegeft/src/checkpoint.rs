@@ -13,7 +13,7 @@ use crate::error::AdapterError;
 use crate::site::ParamInfo;
 
 /// Start of the keys of an adapter's tensors, before the name of a module.
-pub(crate) const PREFIX: &str = "base_model.model.";
+pub const PREFIX: &str = "base_model.model.";
 
 /// One stored tensor.
 #[derive(Debug, Clone, PartialEq)]

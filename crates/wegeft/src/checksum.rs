@@ -51,7 +51,7 @@ fn sum(file: &[u8], at: usize) -> u32 {
 }
 
 /// End of the header, at most that of the file.
-fn header(file: &[u8]) -> usize {
+pub(crate) fn header(file: &[u8]) -> usize {
     let length = file.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
     file.len()
         .min(usize::try_from(length).unwrap_or(usize::MAX).saturating_add(8))

@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::checksum::Metadata;
+use crate::checksum::{self, Metadata};
 use crate::config::AdapterConfig;
 use crate::unsupported::is_set;
 
@@ -107,9 +107,7 @@ fn saved(file: &[u8]) -> Option<Map<String, Value>> {
         #[serde(rename = "__metadata__")]
         metadata: BTreeMap<String, String>,
     }
-    let (length, rest) = file.split_first_chunk()?;
-    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    let header: Header = serde_json::from_slice(header).ok()?;
+    let header: Header = serde_json::from_slice(file.get(8..checksum::header(file))?).ok()?;
     serde_json::from_str(header.metadata.get(KEY)?).ok()
 }
 

@@ -13,7 +13,6 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay};
 
 use crate::adapted::Adapted;
-use crate::checkpoint::PREFIX;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
@@ -22,7 +21,7 @@ use crate::statistics;
 pub use crate::adapter_files::AdapterFiles;
 pub use crate::adapter_folder::{CONFIG_FILE, PICKLED_FILE, WEIGHTS_FILE, read_config, read_config_with, read_weights};
 pub use crate::checkpoint::{
-    Names, Stored, Tensors, collect, fill, problems, read_tensors, write_tensors, write_then_rename,
+    Names, PREFIX, Stored, Tensors, collect, fill, problems, read_tensors, write_tensors, write_then_rename,
 };
 
 impl<M: Module + ModuleDisplay> Adapted<M> {

@@ -11,16 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use wegeft::AdapterFiles;
-use wegeft::storage::{Stored, Tensors};
+use wegeft::storage::{PREFIX, Stored, Tensors};
 
 use super::Pretrained;
 use super::family::Family;
 use super::rename::{Ours, ours};
 use crate::vit::{HeadPool, Vit};
 use parts::{Part, Parts, blocks};
-
-/// What PEFT writes before every name.
-const PREFIX: &str = "base_model.model.";
 
 /// An adapter under our names, and the model that it belongs on.
 #[derive(Debug, Clone)]

@@ -1,14 +1,12 @@
 //! A LoRA adapter of a model of transformers under the names of transformers' class, so that PEFT loads it on that class.
 
 use serde_json::{Map, Value, json};
-use wegeft::storage::{Stored, Tensors};
+use wegeft::storage::{PREFIX, Stored, Tensors};
 use wegeft::{AdapterError, AdapterFiles};
 
 use super::export::Layout;
 use super::family::Family;
 use crate::vit::{Vit, VitConfig};
-
-const PREFIX: &str = "base_model.model.";
 
 impl Layout {
     /// `files`, a LoRA adapter of `model` under our names, under those of transformers 5; timm's names are ours. `config` is the

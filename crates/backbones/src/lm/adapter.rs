@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 use wegeft::site::name_matches;
-use wegeft::storage::{Stored, Tensors};
+use wegeft::storage::{PREFIX, Stored, Tensors};
 use wegeft::{Adapted, AdapterConfig, AdapterError, AdapterFiles, TargetModules, TokenIndices, TrainableTokensConfig};
 
 use super::decoder::Decoder;
-use super::multimodal::{self, HEAD, PREFIX};
+use super::multimodal::{self, HEAD};
 
 /// End of the name of a frozen weight below an adapter.
 const BASE_LAYER: &str = ".base_layer.weight";

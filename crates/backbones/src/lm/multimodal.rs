@@ -4,13 +4,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use wegeft::storage::Tensors;
+use wegeft::storage::{PREFIX, Tensors};
 use wegeft::{AdapterError, AdapterFiles, TargetModules, Targets, site};
 
 use super::decoder::Decoder;
 
-/// What an adapter's tensors are called after.
-pub(super) const PREFIX: &str = "base_model.model.";
 /// Module path of the head.
 pub(super) const HEAD: &str = "lm_head";
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
-use wegeft::storage::{Names, Stored, Tensors, collect, read_weights};
+use wegeft::storage::{Names, PREFIX, Stored, Tensors, collect, read_weights};
 use wegeft::{Adapted, site};
 
 use super::inspect::shown;
@@ -100,7 +100,7 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
 
 fn compare(what: &str, a: &Tensors, b: &Tensors) -> Result<(), String> {
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let short = |name: &str| name.strip_prefix("base_model.model.").unwrap_or(name).to_string();
+    let short = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_string();
     let of = |tensor: Option<&Stored>| match tensor {
         Some(tensor) => format!("{:?} {:.4}", tensor.shape, norm(tensor.values.iter().copied())),
         None => "-".to_string(),

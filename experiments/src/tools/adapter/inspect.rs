@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use wegeft::site::kind;
-use wegeft::storage::{Stored, read_weights};
+use wegeft::storage::{PREFIX, Stored, read_weights};
 
 use super::table;
 use crate::cli::output::print;
@@ -29,7 +29,7 @@ pub fn inspect(folder: &Path, all: bool) -> Result<(), String> {
     ))?;
     let mut rows: Vec<Row> = Vec::new();
     for (name, tensor) in &tensors {
-        let short = name.strip_prefix("base_model.model.").unwrap_or(name);
+        let short = name.strip_prefix(PREFIX).unwrap_or(name);
         let row = Row::of(if all { short.to_string() } else { kind(short) }, tensor);
         match rows
             .iter_mut()

@@ -8,7 +8,7 @@ use backbones::lm::{Decoder, DecoderConfig, LoadOptions, Precision, load_lm, sto
 use backbones::{Pretrained, Vit, load_vit, resolve, resolve_lm};
 use burn::tensor::Device;
 use serde_json::{Value, json};
-use wegeft::storage::read_weights;
+use wegeft::storage::{PREFIX, read_weights};
 use wegeft::{Adapted, AdapterFiles};
 
 use super::On;
@@ -128,7 +128,7 @@ fn is_of_language(name: &str) -> Result<bool, String> {
 /// True if the tensors of the adapter in `folder` have the names of a language model.
 fn has_language_names(folder: &Path) -> Result<bool, String> {
     let (tensors, _) = read_weights(folder).map_err(|e| e.to_string())?;
-    let mut names = tensors.keys().filter_map(|name| name.strip_prefix("base_model.model."));
+    let mut names = tensors.keys().filter_map(|name| name.strip_prefix(PREFIX));
     Ok(names.any(|name| name.starts_with("model.") || name.starts_with("transformer.")))
 }
 
