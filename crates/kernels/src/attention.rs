@@ -16,7 +16,7 @@ use crate::operands::Operands;
 /// `[batch, queries, heads, width]`, so that `swap_dims(1, 2).reshape(..)` of it costs nothing.
 ///
 /// # Panics
-/// Operands that differ in dtype or device, or whose shapes do not match; ranges that are not one per query.
+/// Operands that differ in dtype or device, or whose shapes do not match; [`Visible::Ranges`] without one range per query.
 #[track_caller]
 pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
     let ([batch, heads, queries, width], [_, kv_heads, keys, _]) = (query.dims(), key.dims());
@@ -45,8 +45,8 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &A
     plain(query, key, value, options)
 }
 
-/// [`attention`] on a fused projection. `qkv`: `[batch, tokens, 3·d_model]`, the queries of all heads, then the keys, then the
-/// values. Only the first `queries` tokens are used as queries; result `[batch, queries, d_model]`. With
+/// [`attention`] on a fused projection. `qkv`: `[batch, tokens, 3·d_model]`, the queries of all heads, then the keys, then
+/// the values. Only the first `queries` tokens are used as queries; result `[batch, queries, d_model]`. With
 /// [`Visible::Causal`], which aligns the last query with the last key, `queries` must be `tokens`.
 ///
 /// # Panics

@@ -7,8 +7,8 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use crate::operands::Operands;
 
-/// The keys visible to each query. Always one contiguous range, which covers causal masks, sliding windows, padding on either
-/// side and packed sequences.
+/// The keys visible to each query. Always one contiguous range, which covers causal masks, sliding windows, padding on
+/// either side and packed sequences.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Visible {
     /// Every key.
@@ -20,8 +20,8 @@ pub enum Visible {
         /// Width of the sliding window: only this many of the latest keys, including the query's own.
         window: Option<usize>,
     },
-    /// One range per query: `batch · queries` of them, or `queries` that apply to every sequence of the batch. A query with an
-    /// empty range produces zeros.
+    /// One range per query: `batch · queries` of them, or `queries` that apply to every sequence of the batch. A query
+    /// with an empty range produces zeros.
     Ranges(Arc<[Range<usize>]>),
 }
 
@@ -42,8 +42,8 @@ impl Visible {
         }
     }
 
-    /// True where a key is hidden from a query, `[batch or 1, 1, queries, keys]`; `None` if nothing is hidden. Computed on the
-    /// device from the ends of the ranges: a mask built on the host would have to be uploaded in every layer.
+    /// True where a key is hidden from a query, `[batch or 1, 1, queries, keys]`; `None` if nothing is hidden. Computed on
+    /// the device from the ends of the ranges: a mask built on the host would have to be uploaded in every layer.
     pub(crate) fn hidden(&self, queries: usize, keys: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         let places = Tensor::<1, Int>::arange(0..keys as i64, device).reshape([1, 1, 1, keys]);
         match self {
@@ -59,7 +59,8 @@ impl Visible {
             }
             Self::Ranges(ranges) => {
                 let of = |end: fn(&Range<usize>) -> usize| {
-                    let ends: Vec<i64> = ranges.iter().map(|range| end(range) as i64).collect();
+                    // An end beyond the keys may be too large for the integers of a device.
+                    let ends: Vec<i64> = ranges.iter().map(|range| end(range).min(keys) as i64).collect();
                     let shape = [ends.len() / queries, 1, queries, 1];
                     Tensor::<4, Int>::from_data(TensorData::new(ends, shape), device)
                 };
@@ -103,5 +104,28 @@ pub struct AttentionOptions {
 impl AttentionOptions {
     pub(crate) fn scale(&self, width: usize) -> f64 {
         self.scale.unwrap_or((width as f64).powf(-0.5))
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_may_end_anywhere_beyond_the_keys() {
+        const KEYS: usize = 3;
+        let ends = [KEYS, KEYS + 5, i64::MAX as usize, usize::MAX];
+        let ranges: Vec<_> = ends.iter().flat_map(|end| [0..*end, 1..*end, *end..*end]).collect();
+        let queries = ranges.len();
+        let visible = Visible::Ranges(ranges.into());
+        let hidden = visible.hidden(queries, KEYS, &Device::flex()).unwrap();
+        let hidden: Vec<bool> = hidden.into_data().iter::<bool>().collect();
+        let expected = [[false, false, false], [true, false, false], [true, true, true]];
+        assert_eq!(hidden, expected.as_flattened().repeat(ends.len()));
+        for query in 0..queries {
+            let range = visible.range(0, query, queries, KEYS);
+            let seen: Vec<bool> = (0..KEYS).map(|key| !range.contains(&key)).collect();
+            assert_eq!(seen, hidden[query * KEYS..][..KEYS]);
+        }
     }
 }

@@ -29,8 +29,8 @@ impl InputEdit {
 /// `residual + (x + scale·(x psiᵀ) phiᵀ) W + b`. `x`: `[n, d_in]`, `weight`: `[d_in, d_out]`, `bias`: `[d_out]`,
 /// `residual` and result: `[n, d_out]`.
 ///
-/// One pass over `x`: the edited input is never materialized. `x` and the code `[n, r]` are saved for backward, and gradients
-/// that nothing requires are not computed; at the first adapted layer, where that of `x` is among those, no product of the
+/// One pass over `x`: the edited input is never materialized. `x` and `x psiᵀ`, `[n, r]`, are saved for backward, and
+/// gradients that nothing requires are not computed. At the first adapted layer `x` requires none: no product of its
 /// backward pass grows with n·d_in·d_out.
 ///
 /// # Panics

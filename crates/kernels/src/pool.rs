@@ -2,9 +2,10 @@
 
 use burn::tensor::Device;
 
-/// Runs `work` on a thread of the pool that flex's operations share, if `device` is flex. Called from outside the pool, every
-/// operation would wait for a thread to wake up, hundreds of times per token of a language model. For other devices `work`
-/// simply runs here: a GPU has one queue per thread, and queues that change from call to call would wait for each other.
+/// Runs `work` on a thread of the pool that flex's operations share, if `device` is flex. Called from outside the pool,
+/// every operation would wait for a thread to wake up, hundreds of times per token of a language model. For other devices
+/// `work` simply runs here: a GPU has one queue per thread, and queues that change from call to call would wait for each
+/// other.
 pub fn with_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
     if crate::flex::is_flex(device) {
@@ -14,11 +15,11 @@ pub fn with_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R
     work()
 }
 
-/// As [`with_pool`], and on flex the pool's other threads spin for work until `work` is done: for operations so short that
-/// waking a thread takes as long as its share of one.
+/// As [`with_pool`], and on flex the pool's other threads spin (wait for tasks without sleeping) until `work` is done: for
+/// operations so short that waking a thread takes as long as its share of one.
 ///
-/// Returns once every thread of the pool has noticed the end of `work`: no task in the pool may wait for something that the
-/// caller holds.
+/// Returns only after every thread of the pool has stopped spinning. It deadlocks if a task in the pool waits for
+/// something that the caller holds, such as a lock.
 pub fn with_spinning_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "flex")]
     if crate::flex::is_flex(device) {

@@ -1,28 +1,23 @@
 //! The adapted model: a frozen model and its bank, together one Burn `Module`.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, ParamGroup, ParamId,
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, ParamGroup,
 };
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::Device;
 
 use crate::bank::Bank;
 use crate::by_path::ByPath;
-use crate::checkpoint::Tensors;
 use crate::config::AdapterConfig;
-use crate::error::AdapterError;
-use crate::foreign;
 use crate::freeze::frozen;
-use crate::misspelled;
-use crate::patterns;
+use crate::graft;
 use crate::replicas::Replicas;
-use crate::site::{self, ParamInfo, Site};
+use crate::site::{self, ParamInfo};
 use crate::statistics;
-use crate::visible::Only;
+use crate::visible::{Only, Shown};
 
 #[derive(Module, Debug)]
 struct Parts<M: Module + ModuleDisplay> {
@@ -30,22 +25,23 @@ struct Parts<M: Module + ModuleDisplay> {
     bank: Bank,
 }
 
-/// A backbone and its bank. Every parameter has one owner. As a Burn module it exposes only what is trained or saved: this is
-/// what optimizers update, what `num_params` counts and what a record holds, also when it is a field of another module.
-/// The frozen part is reached through [`Adapted::backbone`]; `to_device`, `fork`, `valid` and `train` act on both parts.
+/// An adapted model: a frozen backbone and a [`Bank`] of factors. As a Burn module it exposes only what is trained or
+/// saved: this is what optimizers update, what `num_params` counts and what a record holds, also when it is a field of
+/// another module. The frozen part is reached through [`Adapted::backbone`]; `to_device`, `fork`, `valid` and `train` act
+/// on both parts.
 ///
-/// Everything else that maps parameters sees the trained part only: `quantize_weights` would quantize the factors and leave the
-/// backbone as it is. Quantize a backbone before it is adapted, as `examples/qlora.rs` does.
+/// Everything else that maps parameters sees the trained part only: `quantize_weights` would quantize the factors and
+/// leave the backbone as it is. Quantize a backbone before it is adapted, as `examples/qlora.rs` does.
 ///
 /// [`Module::fork`] moves the frozen part to another device once and keeps it there, however often it is called; the trained
-/// part moves each time. A training on several devices (Burn's `ExecutionStrategy::multi` forks the model for every device at
-/// every step) therefore moves the factors but not the backbone.
+/// part moves each time. A training on several devices (Burn's `ExecutionStrategy::multi` forks the model for every device
+/// at every step) therefore moves the factors but not the backbone.
 #[derive(Debug, Clone)]
 pub struct Adapted<M: Module + ModuleDisplay> {
     parts: Parts<M>,
     config: AdapterConfig,
-    /// Paths of the parameters that are trained or saved.
-    shown: Arc<HashSet<String>>,
+    /// The parameters that are trained or saved.
+    shown: Arc<Shown>,
     /// Paths of frozen parameters of the backbone that the adapter's file replaced; they are saved with the adapter.
     replaced: Arc<HashSet<String>>,
     warnings: Vec<String>,
@@ -55,27 +51,43 @@ pub struct Adapted<M: Module + ModuleDisplay> {
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     pub(crate) fn new(model: M, bank: Bank, config: AdapterConfig) -> Self {
-        let trained = site::params(&model).into_iter().filter(|param| trains(&config, param));
-        let trained: HashSet<String> = trained.map(|param| param.path).collect();
-        let own = trained.iter().map(|path| format!("model.{path}"));
-        let factors = site::params(&bank).into_iter().zip(bank.specs());
-        let factors = factors
-            .filter(|(_, (_, spec))| spec.trained || spec.saved)
-            .map(|(param, _)| format!("bank.{}", param.path));
-        let shown = Arc::new(own.chain(factors).collect());
-        let model = match trained.iter().any(|path| statistics::is_statistic(path)) {
+        let own = site::params(&model).into_iter().filter(|param| trains(&config, param));
+        let own: HashSet<String> = own.map(|param| param.path).collect();
+        let mut shown = Shown::default();
+        for path in &own {
+            shown.paths.insert(format!("model.{path}"));
+            shown.trained.insert(format!("model.{path}"));
+        }
+        for (param, (_, spec)) in site::params(&bank).into_iter().zip(bank.specs()) {
+            let path = format!("bank.{}", param.path);
+            if spec.trained {
+                shown.trained.insert(path.clone());
+            }
+            if spec.trained || spec.saved {
+                shown.paths.insert(path);
+            }
+        }
+        shown.statistics = own.iter().any(|path| statistics::is_statistic(path));
+        let model = match shown.statistics {
             true => statistics::unshared(model),
             false => model,
         };
-        let model = frozen(model, trained);
-        Self {
+        let model = frozen(model, own);
+        let adapted = Self {
             parts: Parts { model, bank },
             config,
-            shown,
+            shown: Arc::new(shown),
             replaced: Arc::default(),
             warnings: Vec::new(),
             replicas: Replicas::default(),
-        }
+        };
+        adapted.with_own_ids()
+    }
+
+    /// This adapter with new ids for what it trains in full.
+    pub(crate) fn with_own_ids(self) -> Self {
+        let own = self.own_params();
+        self.map_model(|model| graft::with_ids(model, &own))
     }
 
     /// What in the adapter's files had no effect, one sentence each: names that match nothing while others match, and fields
@@ -97,7 +109,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     /// This adapter, with the backbone's parameters at these paths saved along with it.
     pub(crate) fn with_replaced(mut self, replaced: HashSet<String>) -> Self {
         let own = replaced.iter().map(|path| format!("model.{path}"));
-        self.shown = Arc::new(self.shown.iter().cloned().chain(own).collect());
+        Arc::make_mut(&mut self.shown).paths.extend(own);
         self.replaced = Arc::new(replaced);
         self
     }
@@ -116,13 +128,13 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         sites.any(|site| site::layer(&site.path) == layer)
     }
 
-    /// The backbone as it is at rest: frozen but for `modules_to_save`, its sites unbound. A forward pass of this one is
-    /// the frozen model's; [`Adapted::bind`] gives the adapted one.
+    /// The backbone without the adapter's edits: frozen, except for what is trained in full (`modules_to_save`).
+    /// [`Adapted::bind`] gives the adapted model.
     pub fn backbone(&self) -> &M {
         &self.parts.model
     }
 
-    /// The trainable factors.
+    /// The adapter's factors.
     pub fn bank(&self) -> &Bank {
         &self.parts.bank
     }
@@ -132,9 +144,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         &self.config
     }
 
-    /// The model with every site bound to its factors, for one forward pass: handles only, a few microseconds
-    /// per site on a CPU. Gradients taken from it (`GradientsParams::from_grads(.., &bound)`) are the bank's and fit this adapted
-    /// model.
+    /// The model with every site bound to its factors, for one forward pass. Copies no tensor; takes a few microseconds per
+    /// site on a CPU. Gradients can be taken from it (`GradientsParams::from_grads(.., &bound)`) or from this adapted model.
+    ///
+    /// On an autodiff device a forward pass draws dropout, and so does Burn's `materialize`: with dropout,
+    /// `adapted.bind().materialize()` would write one mask into the weights. [`Adapted::merge`] gives the plain model, and
+    /// `adapted.valid().bind().materialize()` one without gradients.
     pub fn bind(&self) -> M {
         self.parts.bank.bind(self.parts.model.clone())
     }
@@ -152,6 +167,18 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
         let mut params = site::params(&self.parts.model);
         params.retain(|param| trains(&self.config, param) || self.replaced.contains(&param.path));
         params
+    }
+
+    /// Applies the last update of running statistics that are trained, so that visitors see what [`Module::valid`] gives.
+    pub(crate) fn settle(&self) {
+        if self.trains_statistics() {
+            statistics::settle(&self.parts.model);
+        }
+    }
+
+    /// True if running statistics of the model are trained.
+    pub(crate) fn trains_statistics(&self) -> bool {
+        self.shown.statistics
     }
 
     pub(crate) fn map_model(self, change: impl FnOnce(M) -> M) -> Self {
@@ -184,124 +211,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
     }
 }
 
-impl AdapterConfig {
-    /// Adapts `model`: freezes it and makes the bank on the model's device.
-    ///
-    /// # Errors
-    /// A target that matches nothing or cannot be adapted, an impossible rank, a group whose sites differ in a size that they
-    /// must share, a `modules_to_save` that names no module, a quantized or tied weight that would be trained in full, a PEFT
-    /// setting that is supported only in adapters that are loaded, or a field that would have no effect.
-    pub fn init<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
-        self.check_fresh()?;
-        let adapted = self.adapt(model)?;
-        self.check_effect(&adapted)?;
-        self.refuse_unmatched(&adapted)?;
-        Ok(adapted)
-    }
-
-    /// Refuses a pattern of a rank or an alpha that matches nothing.
-    pub(crate) fn refuse_unmatched<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Result<(), AdapterError> {
-        match self.unmatched_patterns(adapted)?.first() {
-            None => Ok(()),
-            Some((field, key)) => {
-                let message = format!("'{key}' matches none of the adapted modules");
-                Err(AdapterError::bad_field(*field, message))
-            }
-        }
-    }
-
-    /// [`AdapterConfig::init`] for an adapter whose `tensors` are loaded next. Names are matched as PEFT matches those of a
-    /// file, and sizes are checked against the tensors before any factor is allocated. `path` names the file in messages.
-    pub(crate) fn init_to_load<M: Module + ModuleDisplay>(
-        &self,
-        model: M,
-        tensors: &Tensors,
-        path: &Path,
-    ) -> Result<Adapted<M>, AdapterError> {
-        let places = site::places(&model);
-        let (targets, mut warnings) = self.targets.of_file(&places)?;
-        warnings.extend(misspelled::warnings(&self.extra, &self.fields()));
-        let config = Self {
-            targets,
-            method: self.method.as_stored(tensors).unwrap_or_else(|| self.method.clone()),
-            ..self.clone()
-        };
-        let sites = config.method.sites(&places, &config.targets)?;
-        if !sites.is_empty() {
-            let expected = Bank::expected(&*config.method, &config.method.groups(&sites)?);
-            foreign::check_sizes(&expected, tensors, path)?;
-        }
-        let adapted = config.adapt(model)?;
-        let patterns = config.unmatched_patterns(&adapted)?.into_iter();
-        warnings.extend(patterns.map(|(field, key)| format!("{field}: '{key}' matches none of the adapted modules")));
-        Ok(adapted.with_warnings(warnings))
-    }
-
-    /// The names in the method's settings that match none of the adapted modules, by field.
-    fn unmatched_patterns<M: Module + ModuleDisplay>(
-        &self,
-        adapted: &Adapted<M>,
-    ) -> Result<Vec<(&'static str, String)>, AdapterError> {
-        let sites = adapted.bank().groups().iter().flat_map(|group| &group.sites);
-        let modules: Vec<String> = sites.map(Site::module).collect();
-        patterns::unmatched(&self.method.settings(), &modules)
-    }
-
-    pub(crate) fn adapt<M: Module + ModuleDisplay>(&self, model: M) -> Result<Adapted<M>, AdapterError> {
-        let places = site::places(&model);
-        let params = &places.params;
-        for name in &self.targets.modules_to_save {
-            if !params
-                .iter()
-                .any(|param| site::is_saved(&param.path, std::slice::from_ref(name)))
-            {
-                let heads: Vec<_> = params.iter().map(|param| site::kind(param.name())).collect();
-                let message = format!(
-                    "'{name}' names no module of the model; the last ones are: {}",
-                    last(heads)
-                );
-                return Err(AdapterError::bad_field("modules_to_save", message));
-            }
-        }
-        if let Some(param) = params.iter().find(|param| param.quantized && trains(self, param)) {
-            return Err(AdapterError::Quantized {
-                path: param.path.clone(),
-            });
-        }
-        let mut first_of: HashMap<ParamId, &ParamInfo> = HashMap::new();
-        for param in params {
-            let first = *first_of.entry(param.id).or_insert(param);
-            if first.path != param.path && (trains(self, param) || trains(self, first)) {
-                return Err(AdapterError::Tied {
-                    path: first.path.clone(),
-                    other: param.path.clone(),
-                });
-            }
-        }
-        let bank = Bank::init(self, &model, &places)?;
-        let adapted = Adapted::new(model, bank, self.clone());
-        let mut paths: HashMap<String, String> = HashMap::new();
-        for (path, (_, key)) in adapted.names() {
-            if let Some(first) = paths.insert(key.clone(), path.clone()) {
-                return Err(AdapterError::SameKey {
-                    key,
-                    first,
-                    second: path,
-                });
-            }
-        }
-        Ok(adapted)
-    }
-}
-
-fn last(mut names: Vec<String>) -> String {
-    names.dedup();
-    let from = names.len().saturating_sub(4);
-    names[from..].join(", ")
-}
-
 /// True if that parameter of the model is trained in full.
-fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
+pub(crate) fn trains(config: &AdapterConfig, param: &ParamInfo) -> bool {
     config.method.trains(param) || site::is_saved(&param.path, &config.targets.modules_to_save)
 }
 
@@ -371,6 +282,7 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
     }
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
+        self.settle();
         // A mapper changes only what is visible, and that moves with every fork: the copies of the rest stay valid.
         Self {
             parts: self.parts.map(&mut Only::new(&self.shown, mapper)),
@@ -378,11 +290,24 @@ impl<M: Module + ModuleDisplay> Module for Adapted<M> {
         }
     }
 
+    // Through an option, which records what is in it: what these replace cannot be called from here.
+    fn into_record(self) -> ModuleRecord {
+        self.settle();
+        Some(self).into_record()
+    }
+
+    fn into_record_group(self, group: ParamGroup) -> ModuleRecord {
+        self.settle();
+        Some(self).into_record_group(group)
+    }
+
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {
+        // An update that is still to come would replace what is loaded.
+        self.settle();
         let saved = self.names().len();
         if record.len() != saved {
             return Err(RecordError::Validation(format!(
-                "the record holds {} tensors, this adapter has {saved}",
+                "the record holds {} tensors, but this adapter has {saved}; load it into an adapter with the same config",
                 record.len()
             )));
         }

@@ -7,15 +7,15 @@ use serde_json::{Map, Value};
 
 use crate::adapted::Adapted;
 use crate::adapter_folder::{CONFIG_FILE, WEIGHTS_FILE, check_settings, config_of, fields_of, read_fields, weights_of};
-use crate::checkpoint::{PREFIX, Stored, Tensors, file_error, pack_with, replace, unpack};
+use crate::checkpoint::{PREFIX, Stored, Tensors, file_error, pack_with, unpack};
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::method::Reader;
 use crate::patterns;
 use crate::saved_with;
 
-/// The contents of an adapter folder, in memory: to send adapters as bytes, and to rename modules when an adapter was trained
-/// on a model whose modules have other names.
+/// The contents of an adapter folder, in memory: to send adapters as bytes, and to rename modules when an adapter was
+/// trained on a model whose modules have other names.
 ///
 /// ```
 /// # use burn::nn::{Linear, LinearConfig};
@@ -154,18 +154,48 @@ impl AdapterFiles {
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn write(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        let folder = folder.as_ref();
-        files::create_folder(folder).map_err(|e| file_error("write", folder, e))?;
-        let path = folder.join(WEIGHTS_FILE);
-        let (config, weights) = self.packed(&path)?;
-        replace(&path, &weights)?;
-        replace(&folder.join(CONFIG_FILE), &config)
+        self.write_with(folder, &[])
     }
 
-    /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name, or a
-    /// pattern) and with the key of every tensor without `base_model.model.`, such as
-    /// `layers.0.self_attn.q_proj.lora_A.weight`. The pattern of a group that WeGeFT shares across layers is passed as the name of
-    /// the module in layer 0.
+    /// [`AdapterFiles::write`] with further files of the adapter, given as pairs of name and content.
+    ///
+    /// A full disk leaves the adapter that was there. A kill leaves it, or the new one, or a folder without a config, which
+    /// nothing loads.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn write_with(&self, folder: impl AsRef<Path>, beside: &[(&str, &[u8])]) -> Result<(), AdapterError> {
+        let folder = folder.as_ref();
+        let failed = |path: &Path, error: std::io::Error| file_error("write", path, error);
+        files::create_folder(folder).map_err(|e| failed(folder, e))?;
+        let (path, config_path) = (folder.join(WEIGHTS_FILE), folder.join(CONFIG_FILE));
+        let (config, weights) = self.packed(&path)?;
+        let weights = [(WEIGHTS_FILE, weights.as_slice())];
+        let last = [(CONFIG_FILE, config.as_slice())];
+        // All are on the disk before an old file goes.
+        let mut staged = Vec::new();
+        for (name, bytes) in weights.iter().chain(beside).chain(&last) {
+            let path = folder.join(name);
+            let file = files::stage(&path, bytes).map_err(|e| failed(&path, e))?;
+            staged.push((path, file));
+        }
+        // No reader could tell files of two adapters apart, so the old config goes first. New weights alone, beside a config
+        // that stays the same, already are the new adapter.
+        let stays = || files::read_regular(&config_path).is_ok_and(|old| old == config);
+        if config_path.exists() && !(beside.is_empty() && stays()) {
+            files::remove_file(&config_path)
+                .and_then(|()| files::sync_folder(folder))
+                .map_err(|e| failed(&config_path, e))?;
+        }
+        staged
+            .into_iter()
+            .try_for_each(|(path, file)| file.put().map_err(|e| failed(&path, e)))
+    }
+
+    /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name,
+    /// or a pattern) and with the key of every tensor without `base_model.model.`, such as
+    /// `layers.0.self_attn.q_proj.lora_A.weight`. The pattern of a group that WeGeFT shares across layers is passed as the
+    /// name of the module in layer 0.
     pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
         let mut fields = self.fields;
         for field in NAME_FIELDS {
@@ -208,7 +238,8 @@ impl AdapterFiles {
         self.attach_with(model, &[])
     }
 
-    /// [`AdapterFiles::attach`] for an adapter whose method may also be one of `own`, given as pairs of `peft_type` and reader.
+    /// [`AdapterFiles::attach`] for an adapter whose method may also be one of `own`, given as pairs of `peft_type` and
+    /// reader.
     ///
     /// # Errors
     /// As [`AdapterFiles::attach`].

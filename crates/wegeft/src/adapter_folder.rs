@@ -1,6 +1,6 @@
 //! The two files of an adapter folder, read: the config and the tensors.
 
-use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -41,7 +41,7 @@ pub(crate) fn weights_of(
     let (mut tensors, path) = match !path.is_file() && pickled.is_file() {
         true => (pickle::read_tensors(&pickled)?, pickled),
         false => {
-            let bytes = fs::read(&path).map_err(|e| file_error("read", &path, e))?;
+            let bytes = files::read_regular(&path).map_err(|e| file_error("read", &path, e))?;
             let tensors = unpack(&path, &bytes)?;
             check(&bytes)?;
             (tensors, path)
@@ -54,8 +54,8 @@ pub(crate) fn weights_of(
 /// Reads `adapter_config.json` of an adapter folder.
 ///
 /// # Errors
-/// A file that is missing, is not JSON, has an unknown `peft_type`, asks for a variant that is not implemented, or is not the one
-/// that the weights beside it were saved with.
+/// A file that is missing, is not JSON, has an unknown `peft_type`, asks for a variant that is not implemented, or is not
+/// the one that the weights beside it were saved with.
 pub fn read_config(folder: impl AsRef<Path>) -> Result<AdapterConfig, AdapterError> {
     read_config_with(folder, &[])
 }
@@ -89,12 +89,16 @@ pub(crate) fn check_settings(fields: &Map<String, Value>, weights: &[u8], path: 
 
 /// The fields of a config file.
 pub(crate) fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
-    let size = fs::metadata(path).map_err(|e| file_error("read", path, e))?.len();
-    if size > CONFIG_LIMIT {
-        let message = format!("it has {size} bytes, too many for an adapter config, which takes a few kB");
-        return Err(file_error("read", path, message));
-    }
-    let text = fs::read_to_string(path).map_err(|e| file_error("read", path, e))?;
+    let text = files::read_text(path, CONFIG_LIMIT).map_err(|error| {
+        match error.kind() == ErrorKind::NotFound && path.with_file_name(WEIGHTS_FILE).is_file() {
+            true => file_error(
+                "read",
+                path,
+                "it is missing beside its tensors: writing or copying this folder was interrupted; do it again",
+            ),
+            false => file_error("read", path, error),
+        }
+    })?;
     fields_of(&text, path)
 }
 
@@ -113,4 +117,24 @@ pub(crate) fn config_of(
     own: &[(&str, Reader)],
 ) -> Result<AdapterConfig, AdapterError> {
     AdapterConfig::from_fields(fields, own).map_err(|e| file_error("read", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_that_an_interrupted_program_did_not_write_is_told_from_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = || read_config(dir.path()).unwrap_err().to_string();
+        assert!(
+            message().contains("No such file") || message().contains("cannot find"),
+            "{}",
+            message()
+        );
+        std::fs::write(dir.path().join(WEIGHTS_FILE), "").unwrap();
+        assert!(message().contains("was interrupted; do it again"), "{}", message());
+        std::fs::write(dir.path().join(CONFIG_FILE), " ".repeat(CONFIG_LIMIT as usize + 1)).unwrap();
+        assert!(message().contains("it has 1048577 bytes"), "{}", message());
+    }
 }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::module::{
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, ParamGroup,
+};
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::Device;
 
@@ -11,14 +13,15 @@ use crate::adapted::Adapted;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::freeze::frozen;
-use crate::graft::{Frozen, Move, with_ids};
+use crate::graft::{Frozen, Move};
+use crate::site;
 
 /// Name of the frozen backbone in a mixed batch, as in PEFT.
 pub const BASE: &str = "__base__";
 
 /// Named adapters on one backbone, of which at most one is active. As a Burn module it stands for the active adapter, or for
-/// the frozen backbone if none is active: that is what is optimized, recorded and loaded. What changes the backbone changes it
-/// for all adapters.
+/// the frozen backbone if none is active: that is what is optimized, recorded and loaded. What changes the backbone
+/// changes it for all adapters.
 ///
 /// ```
 /// # use burn::nn::{Linear, LinearConfig};
@@ -43,14 +46,19 @@ pub const BASE: &str = "__base__";
 #[derive(Debug, Clone)]
 pub struct Adapters<M: Module + ModuleDisplay> {
     backbone: M,
+    /// Path of a parameter of the backbone that carries an adapter already, so that no other can be added.
+    carries: Option<String>,
     named: Vec<(String, Adapted<M>)>,
     active: Option<usize>,
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// Freezes `backbone`, including its running statistics. It has no adapters yet.
+    /// Freezes `backbone`, including its running statistics. It has no adapters yet; one that is bound to an adapter
+    /// already is refused when the first is added.
     pub fn new(backbone: M) -> Self {
         Self {
+            // Of the backbone as it is given.
+            carries: carried(&backbone),
             backbone: frozen(backbone, HashSet::new()),
             named: Vec::new(),
             active: None,
@@ -65,7 +73,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
     /// Adds a fresh adapter; the first one added becomes active.
     ///
     /// # Errors
-    /// A name that is taken, or a config that does not fit the backbone.
+    /// A name that is taken, a config that does not fit the backbone, or a backbone that carries an adapter already.
     pub fn add(&mut self, name: &str, config: &AdapterConfig) -> Result<(), AdapterError> {
         self.check_name(name)?;
         let adapted = config.init(self.backbone.clone())?;
@@ -84,26 +92,29 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         Ok(())
     }
 
-    /// Adds an adapter that was made from a clone of the backbone, such as one with a head of its own. Its frozen weights are
-    /// compared with the backbone's, element by element, and replaced by handles to them.
+    /// Adds an adapter that was made from a clone of the backbone, such as one with a head of its own. Its frozen weights
+    /// are compared with the backbone's, element by element, and replaced by handles to them.
     ///
     /// # Errors
     /// A name that is taken or reserved, or an adapter of another backbone or of one whose weights were changed: merged, or
     /// trained.
     pub fn insert(&mut self, name: &str, adapted: Adapted<M>) -> Result<(), AdapterError> {
         self.check_name(name)?;
-        if let Some(stranger) = Frozen::of(&self.backbone).stranger(&adapted) {
+        if let Some(path) = Frozen::of(&self.backbone).first_difference(adapted.backbone(), adapted.own_params()) {
             return Err(AdapterError::OtherBackbone {
                 name: name.to_string(),
-                path: stranger,
+                path,
             });
         }
         self.put(name, adapted);
         Ok(())
     }
 
-    /// Refuses a name that cannot be given to one more adapter.
+    /// Refuses a name that cannot be given to one more adapter, and a backbone that takes no adapter.
     pub(crate) fn check_name(&self, name: &str) -> Result<(), AdapterError> {
+        if let Some(path) = &self.carries {
+            return Err(AdapterError::AlreadyAdapted { path: path.clone() });
+        }
         if name == BASE {
             return Err(AdapterError::ReservedName { name: name.to_string() });
         }
@@ -115,7 +126,10 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
 
     /// Adds an adapter of this backbone.
     pub(crate) fn put(&mut self, name: &str, adapted: Adapted<M>) {
-        let adapted = Frozen::of(&self.backbone).grafted(with_ids(adapted), None);
+        let frozen = Frozen::of(&self.backbone);
+        let adapted = adapted.with_own_ids();
+        let own = adapted.own_params();
+        let adapted = adapted.map_model(|model| frozen.grafted(model, own, None));
         self.named.push((name.to_string(), adapted));
         if self.named.len() == 1 {
             self.active = Some(0);
@@ -185,11 +199,14 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         self.names().position(|known| known == name).ok_or_else(unknown)
     }
 
-    /// All adapters on a backbone that took the place of theirs. If it moved to a device, of each adapter its own part moves.
+    /// All adapters on a backbone that took the place of theirs. If it moved to a device, of each adapter its own part
+    /// moves.
     fn on(self, backbone: M, to: Option<&Move>) -> Self {
         let frozen = Frozen::of(&backbone);
         let named = self.named.into_iter().map(|(name, adapted)| {
-            let adapted = frozen.grafted(adapted, to).map_bank(|bank| match to {
+            let own = adapted.own_params();
+            let adapted = adapted.map_model(|model| frozen.grafted(model, own, to));
+            let adapted = adapted.map_bank(|bank| match to {
                 Some(to) => to.apply(bank),
                 None => bank,
             });
@@ -198,6 +215,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         Self {
             named: named.collect(),
             backbone,
+            carries: self.carries,
             active: self.active,
         }
     }
@@ -211,6 +229,11 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
         }
         self
     }
+}
+
+/// Path of the first parameter of `model` that carries an adapter.
+fn carried<M: Module>(model: &M) -> Option<String> {
+    site::places(model).reparameterized.into_iter().next()
 }
 
 impl<M: Module + ModuleDisplay> Module for Adapters<M> {
@@ -235,6 +258,7 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
         Self {
             named: named.collect(),
             backbone: self.backbone.train(),
+            carries: self.carries,
             active: self.active,
         }
     }
@@ -244,6 +268,7 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
         Self {
             named: named.collect(),
             backbone: self.backbone.valid(),
+            carries: self.carries.clone(),
             active: self.active,
         }
     }
@@ -263,8 +288,14 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
         match self.active {
             Some(_) => self.map_active(|adapted| adapted.map(mapper)),
             None => {
+                // It stays frozen, whatever the mapper is: Burn's `unfreeze` would make all adapters train it.
                 let backbone = self.backbone.clone().map(mapper);
-                self.on(backbone, None)
+                let carries = carried(&backbone).or(self.carries.clone());
+                let backbone = frozen(backbone, HashSet::new());
+                Self {
+                    carries,
+                    ..self.on(backbone, None)
+                }
             }
         }
     }
@@ -273,6 +304,13 @@ impl<M: Module + ModuleDisplay> Module for Adapters<M> {
         match self.active() {
             Some((_, adapted)) => adapted.clone().into_record(),
             None => self.backbone.into_record(),
+        }
+    }
+
+    fn into_record_group(self, group: ParamGroup) -> ModuleRecord {
+        match self.active() {
+            Some((_, adapted)) => adapted.clone().into_record_group(group),
+            None => self.backbone.into_record_group(group),
         }
     }
 

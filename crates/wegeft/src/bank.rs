@@ -15,7 +15,7 @@ use crate::group::Group;
 use crate::method::Method;
 use crate::methods::TokenRows;
 use crate::parts;
-use crate::site::{self, ParamInfo, Places};
+use crate::site::{self, ParamInfo, Places, Site};
 use crate::weights::Weights;
 
 /// Start of every key on disk.
@@ -82,19 +82,18 @@ impl Bank {
             if sites.is_empty() {
                 continue;
             }
-            if let Some(site) = sites.iter().find(|site| !method.takes(site.kind)) {
-                return Err(AdapterError::NotTaken {
-                    method: method.name().to_string(),
-                    site: site.path.clone(),
-                    kind: site.kind,
-                });
-            }
+            check_taken(&*method, &sites)?;
             let groups = method.groups(&sites)?;
             let weights = Weights::of(model, &sites);
             for group in &groups {
+                check_ranks(&*method, group)?;
                 factors.push(method.start(group, &weights, &device)?);
             }
-            shared = shared.joined(&method.shared(&groups, &device));
+            let all = method.shared(&groups, &device);
+            for (group, own) in groups.iter().zip(&factors[factors.len() - groups.len()..]) {
+                check_names(&*method, group, &own.joined(&all))?;
+            }
+            shared = shared.joined(&all);
             owned.extend(groups.into_iter().map(|group| (method.clone(), group)));
         }
         let groups: Vec<Group> = owned.iter().map(|(_, group)| group.clone()).collect();
@@ -170,7 +169,7 @@ impl Bank {
         frozen.map(|(id, _)| id).collect()
     }
 
-    /// `model` with every site carrying its factors: handles only.
+    /// `model` with every site bound to its factors. Copies no tensor.
     pub fn bind<M: Module>(&self, model: M) -> M {
         if self.factors.is_empty() {
             return model;
@@ -256,6 +255,46 @@ impl Bank {
         rebinds
             .map(|(group, rebind)| Bound::new(joined[*group].clone(), rebind.clone()))
             .collect()
+    }
+}
+
+/// Refuses a site of a kind that the method cannot act on.
+pub(crate) fn check_taken(method: &dyn Method, sites: &[Site]) -> Result<(), AdapterError> {
+    match sites.iter().find(|site| !method.takes(site.kind)) {
+        None => Ok(()),
+        Some(site) => Err(AdapterError::NotTaken {
+            method: method.name().to_string(),
+            site: site.path.clone(),
+            kind: site.kind,
+        }),
+    }
+}
+
+/// Refuses a factor with more dimensions than [`Factors`] hold.
+fn check_ranks(method: &dyn Method, group: &Group) -> Result<(), AdapterError> {
+    let specs = method.specs(group);
+    match specs.iter().find(|spec| !(1..=4).contains(&spec.shape.len())) {
+        None => Ok(()),
+        Some(spec) => Err(AdapterError::BadFactors {
+            method: method.name().to_string(),
+            site: group.module(),
+            problem: format!("a factor '{}' of shape {:?}", spec.name, spec.shape),
+            advice: "a factor has one to four dimensions",
+        }),
+    }
+}
+
+/// Refuses two factors of the same name: a method would read only the first, and a file would fill only one.
+fn check_names(method: &dyn Method, group: &Group, factors: &Factors) -> Result<(), AdapterError> {
+    let mut names = HashSet::new();
+    match factors.specs().find(|(_, spec)| !names.insert(&spec.name)) {
+        None => Ok(()),
+        Some((_, spec)) => Err(AdapterError::BadFactors {
+            method: method.name().to_string(),
+            site: group.module(),
+            problem: format!("two factors called '{}'", spec.name),
+            advice: "give each factor of a group, and each that all groups share, a name of its own",
+        }),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Tensors on disk and in memory: safetensors files, and modules filled from and collected into named tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -18,7 +17,7 @@ pub const PREFIX: &str = "base_model.model.";
 /// One stored tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// Shape in PyTorch's orientation.
+    /// Shape in PyTorch's orientation: `[d_out, d_in]` for a linear weight.
     pub shape: Vec<usize>,
     /// Elements, row-major.
     pub values: Vec<f32>,
@@ -53,7 +52,7 @@ pub fn problems(names: &Names, tensors: &Tensors) -> Vec<String> {
     problems
 }
 
-/// `module` with the parameters in `names` taken from `tensors`, which must have passed [`problems`].
+/// `module` with the parameters in `names` taken from `tensors`, for which [`problems`] must have found none.
 pub fn fill<M: Module>(module: M, names: &Names, tensors: &Tensors) -> M {
     module.map(&mut Filler {
         path: Vec::new(),
@@ -129,7 +128,8 @@ impl ModuleMapper for Filler<'_> {
         };
         let dtype = param.base().dtype();
         param.map(|old| {
-            // Transposed in memory, not as a view: with the memory layout it had before saving, results are the same bit for bit.
+            // Transposed in memory, not as a view: with the memory layout it had before saving, results are the same bit
+            // for bit.
             let values = if info.transposed {
                 transposed(stored)
             } else {
@@ -152,7 +152,10 @@ pub(crate) fn file_error(action: &'static str, path: &Path, message: impl ToStri
     AdapterError::File {
         action,
         path: path.to_path_buf(),
-        message: message.to_string(),
+        message: match action {
+            "read" => files::explained(path, message),
+            _ => message.to_string(),
+        },
     }
 }
 
@@ -197,8 +200,8 @@ pub(crate) fn pack_with(path: &Path, tensors: &Tensors, more: Metadata) -> Resul
     Ok(checksum::seal(file, &metadata))
 }
 
-/// Writes `bytes` to a temporary file, syncs it and renames it to `path`: readers see the old file or the new one and never a
-/// part, even after a power loss. A symbolic link is followed; a device or a pipe is written to directly.
+/// Writes `bytes` to a temporary file, syncs it and renames it to `path`: readers see the old file or the new one and
+/// never a part, even after a power loss. A symbolic link is followed; a device or a pipe is written to directly.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -206,31 +209,74 @@ pub fn write_then_rename(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> 
     files::write_through(path, bytes).map_err(|e| file_error("write", path, e))
 }
 
-/// [`write_then_rename`] inside an adapter folder: a symbolic link at `path` is replaced, not followed.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-    files::replace(path, bytes).map_err(|e| file_error("write", path, e))
-}
-
-/// The tensors of a safetensors file, F16 and BF16 upcast to f32.
+/// The tensors of a safetensors file, F16 and BF16 upcast to f32; without the batch counts of PyTorch's BatchNorm.
 ///
 /// # Errors
-/// A file that is missing, truncated, or holds another type.
+/// A file that is missing, truncated or changed since it was written, or a tensor of another type.
 pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
-    let bytes = fs::read(path).map_err(|e| file_error("read", path, e))?;
+    let bytes = files::read_regular(path).map_err(|e| file_error("read", path, e))?;
     unpack(path, &bytes)
+}
+
+/// Bytes of the header of a safetensors file at most: a hundred thousand tensors take a tenth of them. Parsed, a header
+/// takes many times its size in memory.
+pub const LONGEST_HEADER: u64 = 32 << 20;
+
+/// Dimensions of a tensor at most: that of a convolution over videos has five.
+const MOST_DIMENSIONS: usize = 8;
+
+/// Refuses a safetensors file, of which `file` has at least the first eight bytes, whose header is too long.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_header(file: &[u8]) -> Result<(), String> {
+    match file.first_chunk().map(|length| u64::from_le_bytes(*length)) {
+        // A length beyond the end of the file is reported by the parser.
+        Some(length) if length > LONGEST_HEADER && length < file.len() as u64 => Err(format!(
+            "its header has {length} bytes, more than the {LONGEST_HEADER} that are read; take another file"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses the shape of the tensor `name` if it has more dimensions than any weight has.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_shape(name: &str, shape: &[usize]) -> Result<(), String> {
+    match shape.len() {
+        ..=MOST_DIMENSIONS => Ok(()),
+        many => Err(format!(
+            "'{name}' has {many} dimensions, expected at most {MOST_DIMENSIONS}"
+        )),
+    }
+}
+
+/// True for PyTorch's count of the batches that a BatchNorm has seen, an integer that Burn's does not have and nothing
+/// reads.
+pub(crate) fn is_counter(name: &str) -> bool {
+    name.rsplit('.').next() == Some("num_batches_tracked")
 }
 
 /// The tensors in the bytes of a safetensors file. `path` names the file in messages.
 pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError> {
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|e| file_error("read", path, format!("not a complete safetensors file ({e:?})")))?;
+    check_header(bytes).map_err(|message| file_error("read", path, message))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| {
+        file_error(
+            "read",
+            path,
+            format!("it is not a complete safetensors file ({e:?}); copy or download it again"),
+        )
+    })?;
     if !checksum::holds(bytes) {
         let message =
             "its checksum does not match, so it has changed since it was written; copy it again, or train it again";
         return Err(file_error("read", path, message));
     }
-    file.iter()
+    let tensors = file.iter().filter(|(name, _)| !is_counter(name));
+    tensors
         .map(|(name, view)| {
+            check_shape(name, view.shape()).map_err(|message| file_error("read", path, message))?;
             let dtype = match view.dtype() {
                 Dtype::F32 => DType::F32,
                 Dtype::F16 => DType::F16,
@@ -258,7 +304,27 @@ pub(crate) fn unpack(path: &Path, bytes: &[u8]) -> Result<Tensors, AdapterError>
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn headers_and_shapes_that_no_model_has_are_refused() {
+        let stored = |dimensions: usize| Stored {
+            shape: vec![1; dimensions],
+            values: vec![1.0],
+        };
+        let path = Path::new("x.safetensors");
+        let packed = |dimensions| pack(path, &Tensors::from([("w".to_string(), stored(dimensions))])).unwrap();
+        assert_eq!(unpack(path, &packed(8)).unwrap()["w"], stored(8));
+        let message = unpack(path, &packed(60_000)).unwrap_err().to_string();
+        assert!(message.contains("'w' has 60000 dimensions"), "{message}");
+        // As long as it says: zeros, of which nothing is parsed.
+        let mut file = (LONGEST_HEADER + 1).to_le_bytes().to_vec();
+        file.resize(file.len() + LONGEST_HEADER as usize + 1, 0);
+        let message = unpack(path, &file).unwrap_err().to_string();
+        assert!(message.contains("its header has 33554433 bytes"), "{message}");
+    }
 
     #[test]
     fn an_error_names_the_file_that_was_asked_for_alone() {

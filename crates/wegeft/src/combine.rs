@@ -10,7 +10,7 @@ use crate::error::AdapterError;
 use crate::linalg::product_svd;
 use crate::low_rank::LowRank;
 
-/// How a weighted sum of low-rank residuals `Σ wᵢ sᵢ Bᵢ Aᵢ` becomes one.
+/// How the weighted sum of low-rank residuals, `Σ wᵢ sᵢ Bᵢ Aᵢ`, is made one LoRA residual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Combination {
     /// All A stacked and all B side by side: exact, and the ranks add up.
@@ -26,13 +26,13 @@ pub enum Combination {
 }
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// Adds the weighted sum of adapters as a LoRA adapter called `name`; the adapters can be of any low-rank methods. Modules
-    /// that only some of them adapt get the sum of those. Weights may be negative.
+    /// Adds the weighted sum of adapters as a LoRA adapter called `name`; the adapters can be of any low-rank methods.
+    /// Modules that only some of them adapt get the sum of those. Weights may be negative.
     ///
     /// # Errors
-    /// An unknown or taken name, no adapters, a weight that is not finite, a method that cannot be written as LoRA, different
-    /// ranks with [`Combination::Linear`], more than one adapter with layers trained in full, or one with single tokens trained in
-    /// full, which cannot be added.
+    /// An unknown or taken name, no adapters, a weight that is not finite, a method that cannot be written as LoRA,
+    /// different ranks with [`Combination::Linear`], more than one adapter with layers trained in full, or one with single
+    /// tokens trained in full, which cannot be added.
     pub fn add_weighted(
         &mut self,
         name: &str,
@@ -54,13 +54,13 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             if !adapted.own_params().is_empty() && with_own.replace(*term).is_some() {
                 return Err(refused(
                     term,
-                    "more than one of these adapters has layers trained in full, which cannot be added",
+                    "it and another of these adapters have layers trained in full, which cannot be added; leave one of them out",
                 ));
             }
             if adapted.config().targets.trainable_token_indices.is_some() {
                 return Err(refused(
                     term,
-                    "it has single tokens trained in full (trainable_token_indices), which cannot be added",
+                    "it has single tokens trained in full (trainable_token_indices), which cannot be added; leave it out",
                 ));
             }
             for (module, low) in adapted.valid().low_rank()? {
@@ -99,7 +99,7 @@ fn sum(terms: &[(f64, LowRank)], combination: Combination) -> Result<LowRank, St
             let a = add(|low| low.a.clone(), |ws| ws.abs().sqrt().copysign(ws));
             let b = add(|low| low.b.clone(), |ws| ws.abs().sqrt());
             let (Some(a), Some(b)) = (a, b) else {
-                return Err("nothing to add".into());
+                return Err("a weighted sum needs at least one adapter".into());
             };
             Ok(LowRank { a, b, scale: 1.0 })
         }

@@ -76,8 +76,8 @@ impl AdapterConfig {
         fields
     }
 
-    /// All fields of adapter_config.json. Its own are those of now: a file may have had another one as null, which then is among
-    /// the further ones.
+    /// All fields of adapter_config.json. A field of the method or the targets wins over one of the same name in `extra`,
+    /// which a file has where it was null.
     pub(crate) fn on_disk(&self) -> Map<String, Value> {
         let mut all = self.fields();
         for (name, value) in &self.extra {
@@ -106,7 +106,11 @@ impl AdapterConfig {
         let mut methods = own.iter().chain(METHODS);
         let Some((known, read)) = methods.find(|(known, _)| known.eq_ignore_ascii_case(&name)) else {
             let known: Vec<&str> = own.iter().chain(METHODS).map(|(known, _)| *known).collect();
-            let message = format!("field 'peft_type' is '{name}'; known methods are {}", known.join(", "));
+            let message = format!(
+                "field 'peft_type' is '{name}'; known methods are {}; a Rust program reads a method of its own with \
+                 wegeft::read_config_with or AdapterFiles::attach_with",
+                known.join(", ")
+            );
             return Err(bad(message));
         };
         fields.insert("peft_type".into(), (*known).into());
@@ -141,13 +145,13 @@ impl AdapterConfig {
         self
     }
 
-    /// Modules to leave out.
+    /// Names or name endings of modules to leave out.
     pub fn with_exclude_modules<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.targets.exclude_modules = TargetModules::Names(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Only these layers.
+    /// Adapts only the layers of these numbers.
     pub fn with_layers_to_transform(mut self, layers: impl IntoIterator<Item = usize>) -> Self {
         self.targets.layers_to_transform = Some(layers.into_iter().collect());
         self

@@ -77,9 +77,10 @@ impl fmt::Display for ConversionReport {
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// The WeGeFT adapter with settings `config` that is nearest to this one by least squares over all weights of each group,
-    /// and what the conversion loses. Targets, `modules_to_save` and the rows of `trainable_token_indices` are kept. Exact if this adapter came from WeGeFT with the
-    /// same settings. Takes one eigendecomposition of a `[d, d]` matrix per group, on the CPU.
+    /// The WeGeFT adapter with settings `config` that is nearest to this one by least squares over all weights of each
+    /// group, and what the conversion loses. Targets, `modules_to_save` and the rows of `trainable_token_indices` are
+    /// kept. Exact if this adapter came from WeGeFT with the same settings. Takes one eigendecomposition of a `[d, d]`
+    /// matrix per group, on the CPU.
     ///
     /// # Errors
     /// A method that cannot be written as LoRA, settings with a non-linear generator, or elements that are not finite.

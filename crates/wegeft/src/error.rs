@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::kind::SiteKind;
 
-/// Error of this crate. Nothing here panics on bad input.
+/// Error of this crate. Bad configs, names and files give an error, not a panic.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
@@ -19,7 +19,9 @@ pub enum AdapterError {
         nearest: String,
     },
     /// A target pattern of which other fields exclude every match.
-    #[error("target_modules: every module that '{pattern}' matches is excluded by {}", .fields.join(" or "))]
+    #[error(
+        "target_modules: every module that '{pattern}' matches is excluded by {}; remove the pattern, or exclude less", .fields.join(" or ")
+    )]
     LeftOut {
         /// The pattern as configured.
         pattern: String,
@@ -38,6 +40,29 @@ pub enum AdapterError {
         /// Path of the parameter.
         path: String,
     },
+    /// A model that already carries an adapter: a bound one, or one with Burn's own LoRA.
+    #[error(
+        "'{path}' already carries an adapter; adapt the model that the adapter was made from, or one with the adapter in its weights (Adapted::merge, or Burn's materialize)"
+    )]
+    AlreadyAdapted {
+        /// Path of the parameter.
+        path: String,
+    },
+    /// Factors of a method of a user that the library cannot hold.
+    #[error("{method} has {problem} at '{site}'; {advice}")]
+    BadFactors {
+        /// Name of the method.
+        method: String,
+        /// The module of the group's first site.
+        site: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A mixed batch without names.
+    #[error("bind_rows was given no names; give one adapter name per example of the batch")]
+    NoRows,
     /// Two tensors of an adapter that would have one key in its file.
     #[error("'{first}' and '{second}' would both be stored under the key '{key}'; adapt or train only one of them")]
     SameKey {
@@ -79,9 +104,11 @@ pub enum AdapterError {
         hooks: Vec<String>,
     },
     /// A prompt method, on a model without the token hook that it needs.
-    #[error("{name} tuning is not available for this model: it has no place for the virtual tokens")]
+    #[error(
+        "the model has no wegeft::TokenHook named '{name}', where {name} tuning adds its virtual tokens; add one, or use another method"
+    )]
     NoTokenHook {
-        /// The name that the field has to have.
+        /// The hook's name, which is that of the method without "tuning".
         name: &'static str,
     },
     /// A weight of a kind that the method cannot adapt.
@@ -140,12 +167,12 @@ pub enum AdapterError {
         /// Largest possible rank.
         max: usize,
     },
-    /// Invalid regular expression.
-    #[error("pattern '{pattern}' is not a valid regular expression: {message}")]
+    /// A pattern that is not a valid regular expression, or that takes too much memory or time.
+    #[error("pattern '{pattern}' cannot be used: {message}")]
     BadPattern {
         /// The pattern as configured, cut if it is long.
         pattern: String,
-        /// What the regex parser says.
+        /// What is wrong with it.
         message: String,
     },
     /// A setting that a field cannot have.
@@ -196,7 +223,7 @@ pub enum AdapterError {
     },
     /// A merge or unmerge that would give NaN or infinite elements.
     #[error(
-        "weight '{site}' would get {count} NaN or infinite elements; the adapter or the weight is damaged, or its elements overflow the weight's dtype"
+        "weight '{site}' would get {count} NaN or infinite elements; the adapter or the weight is damaged, or the sum overflows the weight's dtype; check the files, or load the weights as f32"
     )]
     NotFinite {
         /// Path of the weight.

@@ -67,7 +67,11 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 "it adds a bias to '{layer}', a layer without one, which neither LoRA nor a merge can hold; save it in its own format"
             );
         }
-        if group.is_some_and(|group| method.edits_bias(group)) {
+        let has_bias = |group: &Group| {
+            let mut sites = group.sites.iter().filter(|site| site::layer(&site.path) == layer);
+            sites.any(|site| site.has_bias)
+        };
+        if group.is_some_and(|group| method.edits_bias(group) && has_bias(group)) {
             return format!("it edits the bias of '{layer}' too, which LoRA cannot hold; merge it instead");
         }
         match method.merges() {
@@ -124,6 +128,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// The model's own parameters that are saved with the adapter, under their names on disk.
     fn saved_tensors(&self) -> Tensors {
+        self.settle();
         let mut names = self.names();
         names.retain(|path, _| path.starts_with("model."));
         collect(self, &names)

@@ -66,6 +66,14 @@ pub(crate) fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterEr
         true => vec![whole.d_out / count; count],
         false => fused.widths.clone(),
     };
+    if let Some(name) = twice(&fused.blocks) {
+        return bad(format!(
+            "two of its blocks are called '{name}'; give each a name of its own"
+        ));
+    }
+    if let Some(name) = twice(&fused.adapt) {
+        return bad(format!("adapt names its block '{name}' twice; name it once"));
+    }
     let sum = widths.iter().try_fold(0usize, |sum, width| sum.checked_add(*width));
     if widths.len() != count || sum != Some(whole.d_out) {
         return bad(format!(
@@ -77,6 +85,12 @@ pub(crate) fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterEr
         return bad(format!(
             "it has no block '{unknown}'; choose from {}",
             fused.blocks.join(", ")
+        ));
+    }
+    let mut named = fused.blocks.iter().zip(&widths);
+    if let Some((empty, _)) = named.find(|(name, width)| **width == 0 && fused.adapt.contains(name)) {
+        return bad(format!(
+            "its block '{empty}' has no columns; give it a width, or do not adapt it"
         ));
     }
     let mut start = 0;
@@ -96,4 +110,11 @@ pub(crate) fn blocks(whole: &Site, fused: &Fused) -> Result<Vec<Site>, AdapterEr
         start += width;
     }
     Ok(sites)
+}
+
+/// The first name that a list has twice.
+fn twice(names: &[String]) -> Option<&String> {
+    let mut places = names.iter().enumerate();
+    let (_, name) = places.find(|(index, name)| names[..*index].contains(name))?;
+    Some(name)
 }

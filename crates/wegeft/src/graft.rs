@@ -1,17 +1,18 @@
-//! Adapters that share a backbone: whether an adapter's frozen parameters are the backbone's, and handles to those in their place.
+//! Adapters that share a backbone: whether an adapter's frozen parameters are the backbone's, and handles to those in
+//! their place.
 
 use std::collections::HashSet;
 
-use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 
-use crate::adapted::Adapted;
 use crate::by_path::ByPath;
+use crate::freeze;
+use crate::site::ParamInfo;
 use crate::tensor::dequantized;
 
-/// Paths of the parameters that an adapter does not share with the backbone.
-fn own_paths<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> HashSet<String> {
-    adapted.own_params().into_iter().map(|param| param.path).collect()
+fn paths(params: Vec<ParamInfo>) -> HashSet<String> {
+    params.into_iter().map(|param| param.path).collect()
 }
 
 /// The frozen parameters of a backbone, by path: a record that is loaded may give them other ids.
@@ -24,27 +25,27 @@ impl Frozen {
         Self(frozen)
     }
 
-    /// The first frozen parameter of `adapted`, by name, that is not the backbone's.
-    pub(crate) fn stranger<M: Module + ModuleDisplay>(&self, adapted: &Adapted<M>) -> Option<String> {
-        let mut strangers = Strangers {
+    /// The first frozen parameter of `model`, by name, that is not the backbone's. `own` are an adapter's own parameters.
+    pub(crate) fn first_difference<M: Module>(&self, model: &M, own: Vec<ParamInfo>) -> Option<String> {
+        let mut differences = Differences {
             frozen: self,
-            own: own_paths(adapted),
+            own: paths(own),
             path: Vec::new(),
             found: None,
         };
-        adapted.backbone().visit(&mut strangers);
-        strangers.found
+        model.visit(&mut differences);
+        differences.found
     }
 
-    /// `adapted` with handles to these parameters in place of its own copies, and with its own part moved.
-    pub(crate) fn grafted<M: Module + ModuleDisplay>(&self, adapted: Adapted<M>, to: Option<&Move>) -> Adapted<M> {
+    /// An adapter's `model` with handles to these parameters in place of its copies, and with the adapter's `own` moved.
+    pub(crate) fn grafted<M: Module>(&self, model: M, own: Vec<ParamInfo>, to: Option<&Move>) -> M {
         let mut graft = Graft {
             frozen: self,
-            own: own_paths(&adapted),
+            own: paths(own),
             to,
             path: Vec::new(),
         };
-        adapted.map_model(|model| model.map(&mut graft))
+        model.map(&mut graft)
     }
 
     fn at<const D: usize>(&self, path: &[String]) -> Option<&Param<Tensor<D>>> {
@@ -52,9 +53,9 @@ impl Frozen {
     }
 }
 
-/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a clone that was trained
-/// keeps its ids.
-struct Strangers<'a> {
+/// Finds the frozen parameters that are not the backbone's: of other ids, or of other elements, since a clone that was
+/// trained keeps its ids.
+struct Differences<'a> {
     frozen: &'a Frozen,
     own: HashSet<String>,
     path: Vec<String>,
@@ -62,7 +63,7 @@ struct Strangers<'a> {
     found: Option<String>,
 }
 
-impl ModuleVisitor for Strangers<'_> {
+impl ModuleVisitor for Differences<'_> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
     }
@@ -83,10 +84,11 @@ impl ModuleVisitor for Strangers<'_> {
     }
 }
 
-/// True if two parameters of one id have equal elements. Clones that are not yet drawn are drawn together.
+/// True if two parameters of one id have equal elements. Clones that are not drawn yet will be drawn together; if only one
+/// of them was used so far, the other is drawn here.
 fn equal<const D: usize>(a: &Param<Tensor<D>>, b: &Param<Tensor<D>>) -> bool {
-    if !a.is_initialized() || !b.is_initialized() {
-        return a.is_initialized() == b.is_initialized();
+    if !a.is_initialized() && !b.is_initialized() {
+        return true;
     }
     let plain = |param: &Param<Tensor<D>>| dequantized(param.base().without_autodiff());
     let (a, b) = (plain(a), plain(b));
@@ -103,11 +105,11 @@ fn equal<const D: usize>(a: &Param<Tensor<D>>, b: &Param<Tensor<D>>) -> bool {
             .into_scalar::<bool>()
 }
 
-/// `adapted` with new ids for what it trains in full: the heads of all adapters start from the same parameter, and an optimizer
-/// would confuse them.
-pub(crate) fn with_ids<M: Module + ModuleDisplay>(adapted: Adapted<M>) -> Adapted<M> {
-    let own = adapted.own_params().into_iter().map(|param| param.id).collect();
-    adapted.map_model(|model| model.map(&mut FreshIds { own }))
+/// `model` with new ids for an adapter's `own` parameters: the heads of all adapters start from the same parameter, and an
+/// optimizer would confuse them, as would a backward pass through two of them.
+pub(crate) fn with_ids<M: Module>(model: M, own: &[ParamInfo]) -> M {
+    let own = own.iter().map(|param| param.id).collect();
+    model.map(&mut FreshIds { own })
 }
 
 struct FreshIds {
@@ -115,12 +117,17 @@ struct FreshIds {
 }
 
 impl ModuleMapper for FreshIds {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+    fn map_float<const D: usize>(&mut self, mut param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if !self.own.contains(&param.id) {
             return param;
         }
-        let (_, tensor, mapper) = param.consume();
-        Param::from_mapped_value(ParamId::new(), tensor, mapper)
+        param.id = ParamId::new();
+        match param.is_initialized() {
+            // A leaf of its own in the graph, which keeps whether it asks for gradients.
+            true => param.map(Tensor::detach),
+            // It becomes a leaf at its first use, when it draws its elements.
+            false => freeze::own(param),
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AdapterError;
+use crate::expression::{Regex, regexes};
 use crate::nearest::nearest_names;
-use crate::site::{Regex, Site, kind, regex};
+use crate::site::{Site, kind};
 
 /// Which sites share factors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -21,8 +22,8 @@ pub enum Sharing {
     Site,
     /// Regular expressions matched from the start of the module path; a site joins the first that matches.
     Groups(Vec<String>),
-    /// The `tied_modules` of the WeGeFT fork of PEFT: as `Groups`, but a site that no expression matches is a group of its own,
-    /// an expression may match no site, and it need not match to the end of a path.
+    /// The `tied_modules` of the WeGeFT fork of PEFT: as `Groups`, but a site that no expression matches is a group of its
+    /// own, an expression may match no site, and it need not match to the end of a path.
     Tied(Vec<String>),
 }
 
@@ -50,7 +51,8 @@ impl Group {
         sites.iter().enumerate().map(own).collect()
     }
 
-    /// The groups that `sharing` makes of `sites`. With [`Sharing::Kind`], modules of one kind but of different `size` (called
+    /// The groups that `sharing` makes of `sites`. With [`Sharing::Kind`], modules of one kind but of different `size`
+    /// (called
     /// `size_name`) form one group per size.
     ///
     /// # Errors
@@ -185,10 +187,10 @@ impl Group {
     }
 }
 
-/// Patterns and what they are, followed by `rest`, as expressions for whole names.
+/// Each pattern and its regular expression for whole names, in which `rest` follows what the pattern matches.
 fn compiled(patterns: &[String], rest: &str) -> Result<Vec<(String, Regex)>, AdapterError> {
-    let compile = |pattern: &String| Ok((pattern.clone(), regex(&format!("(?:{pattern}){rest}"))?));
-    patterns.iter().map(compile).collect()
+    let texts: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    Ok(patterns.iter().cloned().zip(regexes(&texts, "", rest)?).collect())
 }
 
 /// The first pattern that matches `module`.
@@ -199,4 +201,21 @@ fn first(compiled: &[(String, Regex)], module: &str) -> Result<Option<String>, A
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_groups_may_take_so_much_memory_together() {
+        let shared = |count: usize| {
+            let pattern = |number: usize| format!(r"(?!x)\w{{50}}z{number}|q");
+            let sharing = Sharing::Groups((0..count).map(pattern).collect());
+            Group::shared(&[Site::linear("q", 8, 8)], &sharing, "d_in", |site| site.d_in)
+        };
+        assert_eq!(shared(1).unwrap().len(), 1);
+        let error = shared(1000).unwrap_err().to_string();
+        assert!(error.contains("the 999 other patterns"), "{error}");
+    }
 }

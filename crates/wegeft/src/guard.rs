@@ -14,12 +14,12 @@ thread_local! {
 #[error("{message}")]
 #[non_exhaustive]
 pub struct Panicked {
-    /// What it said.
+    /// The panic's message.
     pub message: String,
 }
 
-/// The result of `work`. The first call installs a panic hook that prints nothing for guarded work, and otherwise calls the hook
-/// that was there.
+/// The result of `work`. The first call installs a panic hook that prints nothing for guarded work, and otherwise calls
+/// the hook that was there.
 ///
 /// # Errors
 /// A panic in `work`, which is not printed.

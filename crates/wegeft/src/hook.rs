@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use crate::edit::Bound;
 use crate::prompts::Prompts;
 
-/// A named place in a model's activations. At rest it returns its input; bound to a method that edits activations (ReFT,
-/// bottleneck adapters, VPT) it returns the edited input.
+/// A named place in a model's activations. It returns its input; bound to an adapter that edits activations (ReFT,
+/// bottleneck adapters, VPT), it returns the edited input.
 ///
 /// A backbone owns one per place, as a field (`blocks.3.output`), and calls [`Hook::forward`] there. It has no weights: its
 /// only parameter, of zeros, gives the width. Adapters neither count, train nor store that parameter; Burn's own
@@ -43,8 +43,8 @@ impl Hook {
         }
     }
 
-    /// [`Hook::forward`] for a model that knows where in each row its `prompts` begin and end, so that methods that edit the first
-    /// and last tokens (ReFT) count within each prompt.
+    /// [`Hook::forward`] for a model that knows where in each row its `prompts` begin and end, so that methods that edit
+    /// the first and last tokens (ReFT) count within each prompt.
     pub fn forward_in(&self, x: Tensor<3>, prompts: &Prompts) -> Tensor<3> {
         match self.edit_point.reparameterization::<Bound>() {
             Some(bound) => {

@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::module::{
+    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, ParamGroup,
+};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor};
@@ -221,6 +223,10 @@ impl<M: Module + ModuleDisplay, B, T: Clone + Send, V: Clone + Send> Module for 
 
     fn into_record(self) -> ModuleRecord {
         self.adapted.into_record()
+    }
+
+    fn into_record_group(self, group: ParamGroup) -> ModuleRecord {
+        self.adapted.into_record_group(group)
     }
 
     fn try_load_record(self, record: ModuleRecord) -> Result<Self, RecordError> {

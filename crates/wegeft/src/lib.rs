@@ -1,6 +1,6 @@
-//! Parameter-efficient fine-tuning of [Burn](https://burn.dev) modules. The weights of a model stay frozen; a few small tensors
-//! beside them, the factors of an adapter, are trained. Adapters are saved in Hugging Face PEFT's file format and can be merged
-//! into the weights.
+//! Parameter-efficient fine-tuning of [Burn](https://burn.dev) modules. The weights of a model stay frozen; a few small
+//! tensors beside them, the factors of an adapter, are trained. Adapters are saved in Hugging Face PEFT's file format and
+//! can be merged into the weights.
 //!
 //! # Methods
 //!
@@ -23,9 +23,10 @@
 //! | BitFit, LayerNorm tuning | [`BitfitConfig`], [`LayerNormConfig`] | M | only biases, or only norms |
 //! | VPT | [`VptConfig`] | | trained tokens among the patches of an image |
 //! | prompt tuning, prefix tuning | [`PromptTuningConfig`], [`PrefixTuningConfig`] | | trained tokens before a text |
-//! | rows of an embedding | [`TrainableTokensConfig`] | M | new tokens of a vocabulary; also [beside any method](AdapterConfig::with_trainable_tokens) |
+//! | rows of an embedding | [`TrainableTokensConfig`] | M | new tokens of a vocabulary; also [beside any
+//! method](AdapterConfig::with_trainable_tokens) |
 //! | linear probing, full fine-tuning | [`LinearProbingConfig`], [`FullConfig`] | | baselines |
-//! | your own | [`Method`] | | one type with two traits; everything else is derived |
+//! | your own | [`Method`] | | a type that implements it, and one that implements [`Edit`]; the library does the rest |
 //!
 //! Each method's module under [`methods`] gives its equations and sources.
 //!
@@ -35,16 +36,17 @@
 //!
 //! | feature | |
 //! | --- | --- |
-//! | `flex` | Burn's CPU backend with the fused operations of `wegeft-kernels`. With `burn/flex` alone everything works, but slower; a warning says so |
+//! | `flex` | Burn's CPU backend with the fused operations of `wegeft-kernels`. With `burn/flex` alone everything works,
+//! but slower; a warning says so |
 //! | `ndarray`, `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm` | Burn's other backends |
 //! | `train` | burn-train's `Learner`: `Adapted` has the steps of its backbone |
 //!
 //! # Examples
 //!
-//! In the folder `examples`; in the repository, `cargo run -p wegeft --example NAME` runs one: `mlp` (a model of your own), `transformer_encoder` (Burn's
-//! encoder, names of targets, save and load), `cnn` (convolutions), `decoder_block` (activation space), `learner` (burn-train with
-//! its dashboard), `peft_adapter` (an adapter that PEFT wrote), `methods` (parameter counts), `own_method`, `serving` (several
-//! adapters, mixed in one batch), `qlora` (4-bit weights).
+//! In the folder `examples`; in the repository, `cargo run -p wegeft --example NAME` runs one: `mlp` (a model of your
+//! own), `transformer_encoder` (Burn's encoder, names of targets, save and load), `cnn` (convolutions), `decoder_block`
+//! (activation space), `learner` (burn-train with its dashboard), `peft_adapter` (an adapter that PEFT wrote), `methods`
+//! (parameter counts), `own_method`, `serving` (several adapters, mixed in one batch), `qlora` (4-bit weights).
 //!
 //! # Adapt
 //!
@@ -76,32 +78,36 @@
 //! # Ok::<(), wegeft::AdapterError>(())
 //! ```
 //!
-//! [`Adapted::bind`] returns the model with every site bound to its factors, for one forward pass. It passes handles only and
+//! A site is a weight, a bias, a norm or a hook that an adapter acts on; a group is the sites that share one set of factors.
+//! [`Adapted::bind`] returns the model with every site bound to its factors, for one forward pass. It copies no tensor and
 //! takes a few microseconds per site on a CPU. [`Adapted::backbone`] is the frozen model.
 //!
 //! # What can be adapted, and how it is read
 //!
 //! | site | methods | in an unchanged model | in activation space |
 //! | --- | --- | --- | --- |
-//! | `Linear`, and any rank-2 parameter named as a target | WeGeFT, LoRA and DoRA, VeRA, IA3, AdaLoRA, LoHa, LoKr, OFT, BOFT, MiSS, HiRA | yes | [`linear`], [`linear_add`], [`linear_many`] |
+//! | `Linear`, and any rank-2 parameter named as a target | WeGeFT, LoRA and DoRA, VeRA, IA3, AdaLoRA, LoHa, LoKr, OFT,
+//! BOFT, MiSS, HiRA | yes | [`linear`], [`linear_add`], [`linear_many`] |
 //! | column blocks of a fused weight ([`Fused`]) | the same | yes | [`linear`] |
 //! | `Embedding` | WeGeFT, LoRA¹, VeRA, IA3 | yes | [`embedding`]: looks up rows |
 //! | `Conv1d`, `Conv2d` | LoRA¹ | yes | – |
 //! | weights of experts `[experts, d_in, d_out]` (`target_parameters`) | LoRA¹ | yes | – |
-//! | rows of an embedding or a head (`trainable_token_indices`) | beside any method, or TRAINABLE_TOKENS | yes | [`embedding`] |
+//! | rows of an embedding or a head (`trainable_token_indices`) | beside any method, or TRAINABLE_TOKENS | yes |
+//! [`embedding`] |
 //! | biases | BitFit | yes | [`linear`] |
 //! | norms | LayerNorm tuning | yes | – |
 //! | [`Hook`]s that a model has | ReFT, bottleneck adapters, VPT | – | yes |
 //! | [`TokenHook`]s that a model has | prompt tuning, prefix tuning | – | yes |
 //!
-//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`. A convolution must have one group; Burn's modules do not
-//! expose the number, so this is not checked.
+//! ¹ without DoRA, and with `init_lora_weights` true or `"gaussian"`. A convolution must have one group; Burn's modules do
+//! not expose the number, so this is not checked.
 //!
-//! An unchanged model reads the edited weight through `Param::val()`. It is composed once per `bind()`, costs a dense weight and
-//! in training a dense weight gradient, and works for any module, including Burn's attention and recurrent layers. A model
-//! that calls the functions in the last column works in activation space: same results, without these costs. Dropout works
-//! either way: in activation space with a mask per row, through weights with one per forward pass. Dropout on a layer's input does
-//! not act on embeddings, which have no such input; in PEFT it does not either.
+//! An unchanged model reads the edited weight through `Param::val()`. It is composed once per `bind()`, costs a dense
+//! weight and in training a dense weight gradient, and works for any module, including Burn's attention and recurrent
+//! layers. A model that calls the functions in the last column works in activation space, where the edit is applied to the
+//! layer's input and output instead of its weight: same results, without these costs. Dropout works either way: in
+//! activation space with a mask per row, through weights with one per forward pass. Dropout on a layer's input does not
+//! act on embeddings, which have no such input; in PEFT it does not either.
 //!
 //! A frozen BatchNorm keeps its running statistics in training, unless its module is in `modules_to_save`. Quantized weights
 //! can be adapted but not trained in full. A [`Hook`] holds one vector of its width. It is not a weight, but Burn counts it
@@ -110,9 +116,9 @@
 //! # Train
 //!
 //! Gradients land on the factors and on `modules_to_save`. [`Adapted::optimizer`] makes the parameter groups, and
-//! [`Adapted::learning_rates`] applies LoRA+'s ratio. With the feature `train`, an adapted model has the training step of its
-//! backbone, so that burn-train's `Learner` takes it as it is. For a backbone without one, `Adapted::with_loss` makes the step
-//! from a loss function, or `Adapted::with_steps` from any code that returns gradients.
+//! [`Adapted::learning_rates`] applies LoRA+'s ratio. With the feature `train`, an adapted model has the training step of
+//! its backbone, so that burn-train's `Learner` takes it as it is. For a backbone without one, `Adapted::with_loss` makes
+//! the step from a loss function, or `Adapted::with_steps` from any code that returns gradients.
 //!
 //! ```
 //! # use burn::nn::{Linear, LinearConfig};
@@ -130,7 +136,7 @@
 //!
 //! let config = wegeft::AdapterConfig::lora(2).with_target_modules(["up"]).with_modules_to_save(["head"]);
 //! let mut adapted = config.init(Model::new(&device))?;
-//! // Weight decay on matrices only, as the closure is told.
+//! // The closure makes an optimizer for a given weight decay: 1e-2 for matrices, 0 for vectors.
 //! let mut optimizer = adapted.optimizer(1e-2, None, |decay| AdamWConfig::new().with_weight_decay(decay).build());
 //! let mut rates = adapted.learning_rates(1e-3); // or any of Burn's schedules
 //! let x = Tensor::ones([4, 8], &device);
@@ -183,9 +189,9 @@
 //!
 //! # Types of weights
 //!
-//! Factors are f32; the weights they act on may have fewer bits. The backend's product gets the frozen weight as it is stored:
-//! with WeGeFT's input form or LoRA, [`linear`] neither copies, transposes nor dequantizes it. Training is tested with
-//! (`tests/working/dtypes.rs`):
+//! Factors are f32; the weights they act on may have fewer bits. The backend's product gets the frozen weight as it is
+//! stored: with WeGeFT's input form or LoRA, [`linear`] neither copies, transposes nor dequantizes it. Training is tested
+//! with (`tests/working/dtypes.rs`):
 //!
 //! | weights | flex | ndarray |
 //! | --- | --- | --- |
@@ -214,6 +220,7 @@ mod edit;
 mod embedding;
 mod error;
 mod export;
+mod expression;
 mod factors;
 mod foreign;
 mod freeze;
@@ -224,6 +231,8 @@ mod group;
 #[doc(hidden)] // for wegeft-backbones
 pub mod guard;
 mod hook;
+mod init;
+mod jacobi;
 mod json;
 mod kind;
 mod lazy;
@@ -239,9 +248,12 @@ mod misspelled;
 mod mixed;
 mod nearest;
 mod optimizer;
+mod ordered;
 mod parts;
+mod paths;
 mod pattern_size;
 mod patterns;
+mod peft_targets;
 pub mod pickle;
 mod prompts;
 mod rank_allocator;
@@ -251,6 +263,7 @@ mod saved_with;
 mod select;
 mod shorthands;
 pub mod site;
+mod spec;
 mod statistics;
 pub mod storage;
 mod summary;
@@ -293,7 +306,7 @@ pub use rank_allocator::RankAllocator;
 pub use site::{Places, Site, SiteKind};
 pub use storage::{AdapterFiles, read_config, read_config_with};
 pub use summary::{GroupSummary, Summary};
-pub use targets::{Fused, TargetModules, Targets, TokenIndices};
+pub use targets::{Fused, TargetField, TargetModules, Targets, TokenIndices};
 pub use tensor::{cast, dropped, product};
 pub use weights::Weights;
 

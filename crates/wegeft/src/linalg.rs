@@ -1,10 +1,22 @@
-//! The matrix functions that conversions need, built on Burn's SVD.
+//! The singular value decomposition, and the matrix functions that conversions build on it.
 
-use burn::linalg::svd;
+use burn::linalg;
 use burn::tensor::{Device, Tensor};
 
-/// Enough for any finite matrix.
-const SWEEPS: usize = 100;
+use crate::guard::guarded;
+use crate::jacobi;
+
+/// QR sweeps per singular value: two or three suffice where the iteration converges, and LAPACK gives up after six.
+const SWEEPS: usize = 20;
+
+/// U, S and Vᵀ of a finite matrix, outside any autodiff graph. Burn's QR iteration stalls on some matrices, above all on
+/// those with many equal singular values, and then panics; for them there is a slower method.
+pub(crate) fn svd(matrix: Tensor<2>) -> (Tensor<2>, Tensor<1>, Tensor<2>) {
+    match guarded(|| linalg::svd::<2, 1>(matrix.clone(), SWEEPS)) {
+        Ok(factors) => factors,
+        Err(_) => jacobi::svd(matrix),
+    }
+}
 
 /// The inverse of a square matrix; `None` if it is singular or not finite.
 pub(crate) fn inverse(matrix: Tensor<2>) -> Option<Tensor<2>> {
@@ -34,14 +46,14 @@ pub(crate) fn product_svd(left: Tensor<2>, right: Tensor<2>, rank: usize) -> Opt
     Some((u.narrow(1, 0, rank), s.narrow(0, 0, rank), vt.narrow(0, 0, rank)))
 }
 
-/// The SVD of a matrix, on the CPU and outside any autodiff graph; `None` if it is not finite, where Burn's panics.
+/// [`svd`] of a matrix that may be in an autodiff graph; `None` if it is not finite.
 pub(crate) fn finite_svd(matrix: Tensor<2>) -> Option<(Tensor<2>, Tensor<1>, Tensor<2>)> {
     let device = matrix.device();
     let matrix = matrix.inner();
     if !matrix.clone().is_finite().all().into_scalar::<bool>() {
         return None;
     }
-    let (u, s, vt) = svd::<2, 1>(matrix, SWEEPS);
+    let (u, s, vt) = svd(matrix);
     Some((on(u, &device), on(s, &device), on(vt, &device)))
 }
 

@@ -10,6 +10,7 @@ use crate::adapted::Adapted;
 use crate::edit::{Bound, as_matrix};
 use crate::error::AdapterError;
 use crate::site::{EDIT_POINT, Site, TOKEN_POINT};
+use crate::statistics;
 use crate::tensor::{dequantized, is_quantized};
 
 /// What a merge did to one weight or bias.
@@ -87,8 +88,8 @@ impl UnmergeReport {
 }
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// A plain model with the residuals written into its weights. It is as frozen as the backbone was: Burn's `unfreeze` makes
-    /// its parameters trainable again.
+    /// A plain model with the residuals written into its weights. It is as frozen as the backbone was: Burn's `unfreeze`
+    /// makes its parameters trainable again.
     ///
     /// # Errors
     /// As [`Adapted::merge_with_report`].
@@ -107,10 +108,19 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             walk: Walk::new(self),
             report: MergeReport::default(),
         };
-        let merged = self.backbone().clone().map(&mut merger);
+        let merged = self.plain().map(&mut merger);
         match merger.walk.refused {
             None => Ok((merged, merger.report)),
             Some(error) => Err(error),
+        }
+    }
+
+    /// The backbone, with running statistics of its own where this adapter trains them: it goes on training.
+    fn plain(&self) -> M {
+        let backbone = self.backbone().clone();
+        match self.trains_statistics() {
+            true => statistics::unshared(backbone),
+            false => backbone,
         }
     }
 
@@ -125,7 +135,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
             walk: Walk::new(self),
             report: UnmergeReport::default(),
         };
-        let model = self.backbone().clone().map(&mut unmerger);
+        let model = self.plain().map(&mut unmerger);
         match unmerger.walk.refused {
             None => Ok((model, unmerger.report)),
             Some(error) => Err(error),

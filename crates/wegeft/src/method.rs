@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::{Names, Tensors};
@@ -15,7 +15,7 @@ use crate::error::AdapterError;
 use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::site::{ParamInfo, Places, Site, SiteKind};
-use crate::targets::{OF_WEIGHTS, Targets};
+use crate::targets::{TargetField, Targets};
 use crate::weights::Weights;
 
 /// A fine-tuning method: its settings and everything the rest of the library needs to know about it. Implement it to use a
@@ -88,7 +88,8 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
     /// The method's name on disk: `peft_type` of adapter_config.json.
     fn name(&self) -> &'static str;
 
-    /// Its settings as fields of adapter_config.json: [`settings`] of a serializable struct.
+    /// Its settings as fields of adapter_config.json: [`settings`] of a serializable struct with named fields, none of
+    /// which has the name of a field of [`Targets`]. A fresh adapter with other settings is refused.
     fn settings(&self) -> Map<String, Value>;
 
     /// The sites that `targets` selects among a model's places; rank-2 weights by default.
@@ -99,10 +100,10 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         targets.weights(places)
     }
 
-    /// The fields of the targets that the method reads, of `target_modules`, `exclude_modules`, `layers_to_transform`,
-    /// `target_parameters` and `fused`. A fresh adapter for which another one is set is refused.
-    fn reads(&self) -> &'static [&'static str] {
-        OF_WEIGHTS
+    /// The fields of the targets that [`Method::sites`] reads; by default those that select weights. A fresh adapter is
+    /// refused if another [`TargetField`] is set, which would have no effect.
+    fn reads(&self) -> &'static [TargetField] {
+        TargetField::OF_WEIGHTS
     }
 
     /// True if the method can act on sites of that kind; targets of other kinds are refused by name.
@@ -110,8 +111,8 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         !matches!(kind, SiteKind::Conv | SiteKind::Experts)
     }
 
-    /// Sorts the sites into groups that share factors; by default each site is its own group. Refuses sites and settings that
-    /// the method does not support.
+    /// Sorts the sites into groups that share factors; by default each site is its own group. Refuses sites and settings
+    /// that the method does not support.
     ///
     /// # Errors
     /// Such a site or setting.
@@ -151,7 +152,8 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// Number of trainable parameters on `sites`, computed from their shapes: [`Summary`](crate::Summary)'s `adapter_params`.
+    /// Number of trainable parameters on `sites`, computed from their shapes: [`Summary`](crate::Summary)'s
+    /// `adapter_params`.
     ///
     /// # Errors
     /// Settings or sites that the method does not support.
@@ -186,8 +188,8 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
         true
     }
 
-    /// The fields of adapter_config.json as they are written. `fields` holds the method's settings, the targets and everything
-    /// else; a method can return the fields that another library expects instead.
+    /// The fields of adapter_config.json as they are written. `fields` holds the method's settings, the targets and
+    /// everything else; a method can return the fields that another library expects instead.
     fn on_disk(&self, fields: Map<String, Value>, _targets: &Targets, _groups: &[Group]) -> Map<String, Value> {
         fields
     }
@@ -195,18 +197,51 @@ pub trait Method: Any + fmt::Debug + Send + Sync {
     /// Renames and transposes the tensors of another library's file as `names` expects them.
     fn respell(&self, _names: &Names, _tensors: &mut Tensors) {}
 
-    /// The method with the settings under which `tensors` were trained, if the file says otherwise: PEFT may change a setting at
-    /// run time and still write the configured one.
+    /// The method with the settings under which `tensors` were trained, if the file says otherwise: PEFT may change a
+    /// setting at run time and still write the configured one.
     fn as_stored(&self, _tensors: &Tensors) -> Option<Arc<dyn Method>> {
         None
     }
 }
 
-/// Serializable settings as JSON fields.
+/// Serializable settings as JSON fields: those of a struct with named fields. A method whose settings are a number, a text
+/// or a list is refused by [`AdapterConfig::init`](crate::AdapterConfig::init), since a file could not hold them.
 pub fn settings(settings: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(fields)) => fields,
-        _ => Map::new(),
+        Ok(Value::Null) => Map::new(),
+        Ok(other) => Map::from_iter([(NO_FIELDS.to_string(), other)]),
+        Err(error) => Map::from_iter([(NO_FIELDS.to_string(), Value::from(error.to_string()))]),
+    }
+}
+
+/// What stands in for the fields of settings that have none.
+const NO_FIELDS: &str = "(settings)";
+
+/// Refuses settings that would not survive adapter_config.json: those without fields, and fields that others overwrite
+/// there.
+///
+/// # Errors
+/// Such settings.
+pub(crate) fn check_settings(method: &dyn Method) -> Result<(), AdapterError> {
+    let settings = method.settings();
+    if let Some(value) = settings.get(NO_FIELDS) {
+        let message = format!(
+            "the settings of {} are {value}, which are no fields of adapter_config.json; keep them in a struct with named fields",
+            method.name()
+        );
+        return Err(AdapterError::bad_field("peft_type", message));
+    }
+    let taken = ["peft_type"].into_iter().chain(Targets::FIELDS);
+    match settings.keys().find(|name| taken.clone().any(|other| other == *name)) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "is a setting of {}, but adapter_config.json has another field of that name, for every method; rename the setting",
+                method.name()
+            );
+            Err(AdapterError::bad_field(name.clone(), message))
+        }
     }
 }
 
@@ -218,5 +253,16 @@ pub type Reader = fn(&mut Map<String, Value>) -> serde_json::Result<Arc<dyn Meth
 /// # Errors
 /// A field that is missing or of a wrong type.
 pub fn read<M: Method + DeserializeOwned>(fields: &mut Map<String, Value>) -> serde_json::Result<Arc<dyn Method>> {
-    Ok(Arc::new(serde_json::from_value::<M>(Value::Object(fields.clone()))?))
+    // Among other fields, an enum or a struct without fields is read only where it is flattened.
+    #[derive(Deserialize)]
+    struct Flat<M> {
+        #[serde(flatten)]
+        method: M,
+    }
+    // One copy at a time: a file may have many fields that no method reads.
+    let method = serde_json::from_value::<M>(Value::Object(fields.clone())).or_else(|error| {
+        let flat = serde_json::from_value(Value::Object(fields.clone()));
+        flat.map_or(Err(error), |Flat { method }| Ok(method))
+    })?;
+    Ok(Arc::new(method))
 }

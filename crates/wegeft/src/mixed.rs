@@ -13,14 +13,15 @@ use crate::rows;
 use crate::site::{self, ParamInfo};
 
 impl<M: Module + ModuleDisplay> Adapters<M> {
-    /// The backbone bound for one forward pass over a batch whose example `i` uses the adapter `names[i]` (`"__base__"`: none).
-    /// The model must call [`crate::linear`] and [`crate::embedding`] for its adapted layers, and the first dimension of their
-    /// inputs must be the batch, as in `[batch, tokens, d_model]`, or all tokens of all examples, `[batch·tokens, d_model]`. Each
-    /// example goes through its own adapter, including heads and other linear layers trained in full.
+    /// The backbone bound for one forward pass over a batch whose example `i` uses the adapter `names[i]` (`"__base__"`:
+    /// none). The model must call [`crate::linear`] and [`crate::embedding`] for its adapted layers, and the first
+    /// dimension of their inputs must be the batch, as in `[batch, tokens, d_model]`, or all tokens of all examples,
+    /// `[batch·tokens, d_model]`. Each example goes through its own adapter, including heads and other linear layers
+    /// trained in full.
     ///
     /// # Errors
-    /// An unknown name, an empty batch, an adapter that trains something other than linear layers or edits something other than
-    /// linear layers, embeddings and hooks, such as norms or convolutions, or prompts of different lengths.
+    /// An unknown name, an empty batch, an adapter that trains something other than linear layers or edits something other
+    /// than linear layers, embeddings and hooks, such as norms or convolutions, or prompts of different lengths.
     ///
     /// # Panics
     /// The forward pass panics if the input of an adapted layer has another number of examples, or if the layer is called by
@@ -34,10 +35,7 @@ impl<M: Module + ModuleDisplay> Adapters<M> {
             }
         }
         if distinct.is_empty() {
-            return Err(AdapterError::Adapter {
-                name: String::new(),
-                message: "a mixed batch needs one adapter name per example".to_string(),
-            });
+            return Err(AdapterError::NoRows);
         }
         let mut shares = Vec::new();
         for (name, rows) in distinct {

@@ -34,7 +34,7 @@ pub(crate) fn check_length(patterns: &[&str]) -> Result<(), AdapterError> {
         parsed += parsed_size(pattern);
         if pattern.len() > LONGEST {
             let message = format!(
-                "it has {} bytes, {LONGEST} are the most; name the modules in a list",
+                "it has {} bytes, and at most {LONGEST} are allowed; name the modules in a list",
                 pattern.len()
             );
             return Err(bad(pattern, message));
@@ -53,7 +53,7 @@ pub(crate) fn check_length(patterns: &[&str]) -> Result<(), AdapterError> {
 pub(crate) fn check_size(patterns: &[&str]) -> Result<(), AdapterError> {
     let mut plain = Vec::with_capacity(patterns.len());
     for pattern in patterns {
-        let tree = Expr::parse_tree(pattern).map_err(|error| bad(pattern, error.to_string()))?;
+        let tree = Expr::parse_tree(pattern).map_err(|error| invalid(pattern, &error.to_string()))?;
         let mut text = String::new();
         without_look_around(tree.expr).0.to_str(&mut text, 0);
         plain.push(text);
@@ -73,11 +73,15 @@ pub(crate) fn check_size(patterns: &[&str]) -> Result<(), AdapterError> {
             let invalid = patterns.iter().zip(&plain).find_map(|(pattern, text)| {
                 let error = failure(std::slice::from_ref(text))?.to_string();
                 // The lines before show the expression.
-                Some(bad(pattern, error.lines().last().unwrap_or_default().to_string()))
+                Some(invalid(pattern, error.lines().last().unwrap_or_default()))
             });
             invalid.map_or(Ok(()), Err)
         }
     }
+}
+
+fn invalid(pattern: &str, error: &str) -> AdapterError {
+    bad(pattern, format!("it is not a valid regular expression: {error}"))
 }
 
 /// An error about `pattern`, of which a long one is cut.
@@ -98,7 +102,7 @@ fn cut(text: &str) -> String {
 fn too_much(count: usize, limit: usize) -> String {
     let others = match count {
         1 => String::new(),
-        count => format!("with the {} others beside it ", count - 1),
+        count => format!("together with the {} other patterns, ", count - 1),
     };
     format!(
         "{others}it takes more than {} MB of memory; write it with fewer repetitions",
@@ -179,7 +183,7 @@ mod tests {
         let keys: Vec<String> = (0..1000).map(|key| format!(r"(?!x)\w{{50}}z{key}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let error = size(&keys).unwrap_err();
-        assert!(error.contains("with the 999 others"), "{error}");
+        assert!(error.contains("the 999 other patterns"), "{error}");
         size(&keys[..1]).unwrap();
         assert!(size(&["(?=a)"; 6000]).unwrap_err().contains("more than 10 MB"));
     }
@@ -208,7 +212,7 @@ mod tests {
     fn long_patterns_and_many_classes_are_refused_unparsed() {
         let refused = |patterns: &[&str]| check_length(patterns).unwrap_err().to_string();
         let long = "a|".repeat(LONGEST);
-        assert!(refused(&[&long]).contains("131072 bytes, 65536 are the most"));
+        assert!(refused(&[&long]).contains("131072 bytes, and at most 65536"));
         let classes = r"\w".repeat(LONGEST / 2);
         assert!(refused(&[&classes]).contains("more than 256 MB"));
         check_length(&["model.layers.0"; 10_000]).unwrap();

@@ -2,96 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use regex::{RegexSet, RegexSetBuilder};
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::AdapterError;
+use crate::expression::{Regex, regexes};
 use crate::group::Group;
 use crate::json::null_as_default;
+pub use crate::ordered::Ordered;
 use crate::pattern_size;
-use crate::site::{Regex, kind, name_matches, regex};
-
-/// A map from names that keeps the order of the file, or of insertion.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ordered<V>(Vec<(String, V)>);
-
-impl<V> Ordered<V> {
-    /// Sets the entry of `name`: replaced where it stands if there is one, otherwise added at the end.
-    pub fn insert(&mut self, name: String, value: V) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => self.0.push((name, value)),
-        }
-    }
-
-    /// The entry of `name`.
-    pub fn get(&self, name: &str) -> Option<&V> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
-    }
-
-    /// True if there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Names and entries in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
-    }
-}
-
-impl<V> Default for Ordered<V> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<V> FromIterator<(String, V)> for Ordered<V> {
-    fn from_iter<I: IntoIterator<Item = (String, V)>>(entries: I) -> Self {
-        let mut all = Self::default();
-        for (name, value) in entries {
-            all.insert(name, value);
-        }
-        all
-    }
-}
-
-impl<V: Serialize> Serialize for Ordered<V> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter())
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Ordered<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<V>(PhantomData<V>);
-
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
-            type Value = Ordered<V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a map from names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<V>, A::Error> {
-                let mut all = Ordered::default();
-                while let Some((name, value)) = map.next_entry()? {
-                    all.insert(name, value);
-                }
-                Ok(all)
-            }
-        }
-
-        deserializer.deserialize_map(Entries(PhantomData))
-    }
-}
+use crate::site::{kind, name_matches};
 
 /// Ranks and alphas that differ from the method's for some modules, as in PEFT. A key is a module name, the end of one or a
 /// regular expression; the first key that matches counts.
@@ -106,8 +29,8 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Sets rank and scale of every group: `r` and `alpha` where no pattern matches, and the scale that `scale` computes from
-    /// them. Each key is compiled once.
+    /// Sets rank and scale of every group: `r` and `alpha` where no pattern matches, and the scale that `scale` computes
+    /// from them. Each key is compiled once.
     ///
     /// # Errors
     /// A key that is not a valid regular expression, or a group whose sites get different ranks or alphas.
@@ -154,9 +77,9 @@ impl Patterns {
         self.rank_pattern.is_empty() && self.alpha_pattern.is_empty()
     }
 
-    /// Sets ranks and scales as the WeGeFT fork of PEFT does: for each site one key is found, among those of `rank_pattern` and
-    /// then those of `alpha_pattern`, and both are looked up under it. A group has the rank of its first site, whose factors all
-    /// its sites use, and each site its own scale.
+    /// Sets ranks and scales as the WeGeFT fork of PEFT does: for each site one key is found, among those of
+    /// `rank_pattern` and then those of `alpha_pattern`, and both are looked up under it. A group has the rank of its
+    /// first site, whose factors all its sites use, and each site its own scale.
     ///
     /// # Errors
     /// A key that is not a valid regular expression.
@@ -186,7 +109,8 @@ impl Patterns {
     }
 }
 
-/// What names none of `modules` in `fields`, a method's settings: keys that set ranks or alphas, and feed-forward layers; by field.
+/// What names none of `modules` in `fields`, a method's settings: keys that set ranks or alphas, and feed-forward layers;
+/// by field.
 ///
 /// # Errors
 /// A key that is not a valid regular expression.
@@ -223,8 +147,8 @@ pub(crate) fn unmatched(
     Ok(unmatched)
 }
 
-/// `pattern` for modules that `rename` gives other names. One that is a name with escaped dots and `\d+` for each layer number is
-/// renamed as that name in layer 0; any other is given to `rename` as it is.
+/// `pattern` for modules that `rename` gives other names. One that is a name with escaped dots and `\d+` for each layer
+/// number is renamed as that name in layer 0; any other is given to `rename` as it is.
 pub(crate) fn renamed(pattern: &str, rename: &dyn Fn(&str) -> String) -> String {
     let (body, end) = match pattern.strip_suffix('$') {
         Some(body) => (body, "$"),
@@ -344,14 +268,9 @@ impl Regexes {
             .filter(|number| numbers.binary_search(number).is_err())
             .collect();
         let texts_of_rest: Vec<&str> = rest.iter().map(|number| texts[*number]).collect();
-        pattern_size::check_size(&texts_of_rest)?;
-        let each = rest.into_iter().map(|number| {
-            let text = texts[number];
-            regex(text)?;
-            Ok((number, regex(&format!(r"(?:.*\.)?(?:{text})"))?))
-        });
+        let each = regexes(&texts_of_rest, r"(?:.*\.)?", "")?;
         Ok(Self {
-            each: each.collect::<Result<_, AdapterError>>()?,
+            each: rest.into_iter().zip(each).collect(),
             texts: texts.iter().map(ToString::to_string).collect(),
             together,
             numbers,
@@ -403,4 +322,42 @@ fn names(key: &str, module: &str) -> bool {
             .zip(&module[start..])
             .rev()
             .all(|(a, b)| *a == b'.' || a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expression::COMPILED;
+    use crate::site::Site;
+
+    #[test]
+    fn a_key_with_look_around_is_compiled_once() {
+        let key = |layer: usize| (format!(r"layers\.(?!{layer}\b)\d+\.q"), 4);
+        let patterns = Patterns {
+            rank_pattern: (1..6).map(key).collect(),
+            ..Patterns::default()
+        };
+        let mut groups = Group::each(&[Site::linear("layers.1.q", 8, 8), Site::linear("layers.2.k", 8, 8)]);
+        let before = COMPILED.get();
+        patterns.resolve(&mut groups, 2, 2.0, |_, alpha| alpha).unwrap();
+        let Value::Object(fields) = serde_json::to_value(&patterns).unwrap() else {
+            panic!("patterns are not an object")
+        };
+        let unused = unmatched(&fields, &["layers.1.q".to_string()]).unwrap();
+        assert_eq!(COMPILED.get() - before, 5);
+        assert_eq!([groups[0].rank, groups[1].rank], [4, 2]);
+        assert_eq!(unused, [("rank_pattern", key(1).0)]);
+    }
+
+    #[test]
+    fn an_error_shows_the_key_as_it_was_written() {
+        let slow = r"(?:(a+)+)(?<=b)\1c";
+        let patterns = Patterns {
+            rank_pattern: [(slow.to_string(), 4)].into_iter().collect(),
+            ..Patterns::default()
+        };
+        let mut groups = Group::each(&[Site::linear("a".repeat(60), 8, 8)]);
+        let error = patterns.resolve(&mut groups, 2, 2.0, |_, alpha| alpha).unwrap_err();
+        assert!(error.to_string().contains(&format!("'{slow}'")), "{error}");
+    }
 }

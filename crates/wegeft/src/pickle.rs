@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, TensorData};
 use pytorch_reader::{PytorchReader, Tensor};
 
-use crate::checkpoint::{Stored, Tensors, file_error};
+use crate::checkpoint::{Stored, Tensors, check_shape, file_error, is_counter};
 use crate::error::AdapterError;
 use crate::guard::guarded;
 
-/// Prefixes of weights in files in which training scripts also save other things; averaged weights first, as timm reads them.
+/// Prefixes of weights in files in which training scripts also save other things; averaged weights first, as timm reads
+/// them.
 const NESTED: [&str; 4] = ["state_dict_ema.", "model_ema.", "state_dict.", "model_state_dict."];
 /// First parts of names of what training scripts save beside a model.
 const BESIDE: [&str; 8] = [
@@ -39,7 +40,13 @@ pub struct Pickled {
 pub fn tensors(path: &Path) -> Result<BTreeMap<String, Pickled>, AdapterError> {
     let open = || PytorchReader::new(path).map_err(|e| e.to_string());
     let opened = guarded(open).unwrap_or_else(|panic| Err(panic.message));
-    let reader = opened.map_err(|e| file_error("read", path, format!("not a complete PyTorch state_dict ({e})")))?;
+    let reader = opened.map_err(|e| {
+        file_error(
+            "read",
+            path,
+            format!("it is not a complete PyTorch state_dict ({e}); copy or download it again"),
+        )
+    })?;
     let tensors = reader.into_tensors();
     let nested = NESTED
         .iter()
@@ -53,7 +60,11 @@ pub fn tensors(path: &Path) -> Result<BTreeMap<String, Pickled>, AdapterError> {
         let path = path.to_path_buf();
         Some((name, Pickled { tensor, path }))
     };
-    Ok(tensors.into_iter().filter_map(named).collect())
+    let tensors: BTreeMap<String, Pickled> = tensors.into_iter().filter_map(named).collect();
+    for (name, tensor) in &tensors {
+        check_shape(name, tensor.shape()).map_err(|message| file_error("read", path, message))?;
+    }
+    Ok(tensors)
 }
 
 impl Pickled {
@@ -110,11 +121,11 @@ impl Pickled {
     }
 }
 
-/// All tensors of the file at `path`, as f32.
+/// All tensors of the file at `path`, as f32; without the batch counts of PyTorch's BatchNorm.
 ///
 /// # Errors
 /// Those of [`tensors`] and [`Pickled::stored`].
 pub fn read_tensors(path: &Path) -> Result<Tensors, AdapterError> {
-    let tensors = tensors(path)?.into_iter();
+    let tensors = tensors(path)?.into_iter().filter(|(name, _)| !is_counter(name));
     tensors.map(|(name, tensor)| Ok((name, tensor.stored()?))).collect()
 }

@@ -1,18 +1,18 @@
 //! The settings that an adapter's tensors were saved with, in the metadata of their file. They tie the two files of a folder
-//! together: after a kill between the two writes, or a flipped bit in adapter_config.json, the tensors would otherwise be read
-//! with settings that are not theirs.
+//! together: after a kill between the two writes, or a flipped bit in adapter_config.json, the tensors would otherwise be
+//! read with settings that are not theirs.
 //!
 //! Only fields that change what the adapter computes are kept, so that the others can be edited by hand. A file without this
 //! entry, of another program or an older version, is read as it is.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::checkpoint::LONGEST_HEADER;
 use crate::checksum::{self, Metadata};
 use crate::config::AdapterConfig;
 use crate::unsupported::is_set;
@@ -42,9 +42,6 @@ const FREE: [&str; 16] = [
 
 /// Bytes of a value in a message at most.
 const SHORT: usize = 60;
-
-/// Bytes of a header at most, as safetensors itself has it.
-const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The metadata of the tensors of an adapter whose adapter_config.json has these fields.
 pub(crate) fn metadata(fields: &Map<String, Value>) -> Metadata {
@@ -80,12 +77,12 @@ pub(crate) fn difference(fields: &Map<String, Value>, file: &[u8]) -> Option<Str
     };
     let (name, was, is) = of_saved.or_else(more)?;
     let (was, is) = (shown(was), shown(is));
-    let told = match was.len().max(is.len()) {
+    let found = match was.len().max(is.len()) {
         ..=SHORT => format!("field '{name}' is {is}, but the tensors beside it were saved with {was}"),
         _ => format!("field '{name}' is not what the tensors beside it were saved with"),
     };
     Some(format!(
-        "{told}: the file is damaged or belongs to another adapter; set the field back, or copy or write both files again"
+        "{found}: the file is damaged or belongs to another adapter; set the field back, or copy or write both files again"
     ))
 }
 
@@ -115,7 +112,7 @@ fn saved(file: &[u8]) -> Option<Map<String, Value>> {
 /// whatever reads the tensors will tell.
 pub(crate) fn header(path: &Path) -> Vec<u8> {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = files::open_regular(path)?;
         let mut header = vec![0; 8];
         file.read_exact(&mut header)?;
         let length = header.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));

@@ -104,7 +104,7 @@ impl Targets {
             .collect();
         if vectors.is_empty() {
             return Err(AdapterError::NoPlace {
-                what: "biases or norms that this method could train",
+                what: "bias or norm that this method could train; use another method",
             });
         }
         let chosen = self.choose(&vectors, places, |_| Some(SiteKind::Vector))?.into_iter();
@@ -180,12 +180,12 @@ impl Targets {
         let mut chosen = vec![None; candidates.len()];
         match &self.target_modules {
             TargetModules::Names(names) if names.is_empty() => {
-                self.mark(candidates, None, kind, |_| Ok(true), &mut chosen)?;
+                self.mark(candidates, None, kind, |_| Ok(true), places.for_file, &mut chosen)?;
             }
             TargetModules::Names(names) => {
                 for name in names {
                     let matches = |param: &ParamInfo| Ok(name_matches(param.name(), name));
-                    self.mark(candidates, Some(name), kind, matches, &mut chosen)?;
+                    self.mark(candidates, Some(name), kind, matches, places.for_file, &mut chosen)?;
                 }
             }
             TargetModules::Regex(pattern) => {
@@ -195,6 +195,7 @@ impl Targets {
                     Some(pattern),
                     kind,
                     |param| matcher.matches_param(param),
+                    places.for_file,
                     &mut chosen,
                 )?;
             }
@@ -260,22 +261,30 @@ impl Targets {
     }
 
     /// Marks the candidates that `matches` accepts and that no field excludes. There is no `pattern` if all are accepted.
+    /// In PEFT a pattern names modules only: in a file (`for_file`) stacked parameters are left alone if it matches
+    /// something else.
     fn mark(
         &self,
         candidates: &[&ParamInfo],
         pattern: Option<&str>,
         kind: fn(&ParamInfo) -> Option<SiteKind>,
         matches: impl Fn(&ParamInfo) -> Result<bool, AdapterError>,
+        for_file: bool,
         chosen: &mut [Option<SiteKind>],
     ) -> Result<(), AdapterError> {
         let excluded = self.exclude_modules.matcher()?;
         let mut found = false;
+        let mut stack = None;
         let mut fields: Vec<&'static str> = Vec::new();
         for (index, param) in candidates.iter().enumerate() {
             if !matches(param)? {
                 continue;
             }
             let Some(kind) = kind(param) else {
+                if for_file && param.is_stack() {
+                    stack = stack.or(Some(param));
+                    continue;
+                }
                 return Err(not_a_matrix(param, pattern.unwrap_or_default()));
             };
             match self.leaves_out(param, &excluded)? {
@@ -284,6 +293,12 @@ impl Targets {
                 None => chosen[index] = Some(kind),
             }
             found |= chosen[index].is_some();
+        }
+        if !found
+            && fields.is_empty()
+            && let (Some(param), Some(pattern)) = (stack, pattern)
+        {
+            return Err(not_a_matrix(param, pattern));
         }
         match pattern {
             _ if found => Ok(()),
@@ -309,7 +324,11 @@ impl Targets {
     }
 
     /// The field that excludes a target.
-    fn leaves_out(&self, param: &ParamInfo, excluded: &Matcher) -> Result<Option<&'static str>, AdapterError> {
+    pub(crate) fn leaves_out(
+        &self,
+        param: &ParamInfo,
+        excluded: &Matcher,
+    ) -> Result<Option<&'static str>, AdapterError> {
         let layers = self.layers_to_transform.as_ref().filter(|layers| !layers.is_empty());
         let in_layer = |layers: &Vec<usize>| self.layer(param).is_some_and(|layer| layers.contains(&layer));
         Ok(if excluded.matches(param.name())? {
@@ -321,67 +340,6 @@ impl Targets {
         } else {
             None
         })
-    }
-
-    /// These targets as PEFT reads them from a file: names that match nothing, or only excluded modules, are ignored as long as
-    /// another name matches. Also returns a sentence for each name that is ignored.
-    ///
-    /// # Errors
-    /// A pattern that is not a valid regular expression.
-    pub(crate) fn of_file(&self, places: &Places) -> Result<(Self, Vec<String>), AdapterError> {
-        let params = || places.params.iter().chain(&places.hooks);
-        let mut own = self.clone();
-        let mut warnings = Vec::new();
-        let mut keep = |field: &str, names: &mut Vec<String>, matches: &dyn Fn(&str) -> bool| {
-            names.retain(|name| {
-                let matches = matches(name);
-                if !matches {
-                    warnings.push(format!(
-                        "{field}: '{name}' matches nothing that is adapted in this model and is ignored"
-                    ));
-                }
-                matches
-            });
-        };
-        let saves = |name: &str| params().any(|param| is_saved(&param.path, &[name.to_string()]));
-        keep("modules_to_save", &mut own.modules_to_save, &saves);
-        match &mut own.exclude_modules {
-            TargetModules::Names(names) => keep("exclude_modules", names, &|name| {
-                params().any(|param| name_matches(param.name(), name))
-            }),
-            TargetModules::Regex(pattern) => {
-                let excluded = self.exclude_modules.matcher()?;
-                let mut matches = false;
-                for param in params() {
-                    matches |= excluded.matches(param.name())?;
-                }
-                let mut pattern = vec![std::mem::take(pattern)];
-                keep("exclude_modules", &mut pattern, &|_| matches);
-                own.exclude_modules = pattern.pop().map_or_else(TargetModules::default, TargetModules::Regex);
-            }
-        }
-        if let TargetModules::Names(names) = &self.target_modules {
-            let excluded = own.exclude_modules.matcher()?;
-            let mut adapted = Vec::new();
-            for param in params() {
-                if own.leaves_out(param, &excluded)?.is_none() {
-                    adapted.push(param.name());
-                }
-            }
-            let matches = |name: &str| adapted.iter().any(|module| name_matches(module, name));
-            // Of names that match nothing at all, the first is refused by name.
-            if names.iter().any(|name| matches(name)) {
-                let mut matching = names.clone();
-                keep("target_modules", &mut matching, &matches);
-                own.target_modules = TargetModules::Names(matching);
-            }
-        }
-        if !own.target_modules.is_empty() {
-            keep("target_parameters", &mut own.target_parameters, &|name| {
-                params().any(|param| name_matches(&param.path, name))
-            });
-        }
-        Ok((own, warnings))
     }
 
     /// True if these targets name `module`, a module's path: among `target_modules` and not among `exclude_modules`, among

@@ -1,15 +1,13 @@
 //! Sites: the places of a model by name.
 
-use std::cell::RefCell;
-
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
-use fancy_regex::RegexBuilder;
 
 use crate::activation_space;
-use crate::error::AdapterError;
 pub use crate::kind::SiteKind;
-use crate::pattern_size;
+use crate::paths::name_of;
+pub(crate) use crate::paths::{EDIT_POINT, TOKEN_POINT, index_in, layer, layer_index, list_before_number};
+pub use crate::paths::{is_saved, kind, name_matches};
 use crate::tensor::is_quantized;
 
 /// One float parameter of a model.
@@ -21,7 +19,7 @@ pub struct ParamInfo {
     pub shape: Vec<usize>,
     /// Name of the module type that holds it (`Linear`, `LayerNorm`, …).
     pub holder: String,
-    /// Identity of the parameter.
+    /// Burn's id of the parameter; clones of a model have the same.
     pub id: ParamId,
     /// True if it is stored quantized.
     pub quantized: bool,
@@ -35,8 +33,8 @@ impl ParamInfo {
         layer(&self.path)
     }
 
-    /// Name that targets match and files use: the module's path for a weight, a bias, `gamma` and `beta`; the parameter's own
-    /// path for any other field of a module, such as `experts.0.up`.
+    /// Name that targets match and files use: the module's path for a weight, a bias, `gamma` and `beta`; the parameter's
+    /// own path for any other field of a module, such as `experts.0.up`.
     pub fn name(&self) -> &str {
         name_of(&self.path)
     }
@@ -73,6 +71,11 @@ impl ParamInfo {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// True for a bare parameter, such as the stacked weights of experts, that only `target_parameters` can name.
+    pub(crate) fn is_stack(&self) -> bool {
+        self.name() == self.path && self.shape.len() > 2
+    }
 }
 
 /// The places of a model where an adapter can act.
@@ -86,6 +89,10 @@ pub struct Places {
     pub token_hooks: Vec<ParamInfo>,
     /// Paths of the modules with a field of type [`ActivationSpace`](crate::ActivationSpace).
     pub activation_space: Vec<String>,
+    /// Paths of the parameters that already carry an adapter, or another of Burn's reparameterizations.
+    pub(crate) reparameterized: Vec<String>,
+    /// True if the targets are those of an adapter's file, whose `target_modules` name modules only.
+    pub(crate) for_file: bool,
 }
 
 impl Places {
@@ -99,6 +106,9 @@ impl Places {
     }
 }
 
+/// Container type that visitors see, in Burn, for what is attached to a parameter.
+const REPARAMETERIZATION: &str = "Reparameterization";
+
 #[derive(Default)]
 struct Collector {
     path: Vec<String>,
@@ -106,18 +116,15 @@ struct Collector {
     places: Places,
 }
 
-/// Field of [`crate::Hook`] that bound state is attached to; it is not a weight.
-pub(crate) const EDIT_POINT: &str = "edit_point";
-
-/// Field of [`crate::TokenHook`] that bound state is attached to; it is not a weight either.
-pub(crate) const TOKEN_POINT: &str = "token_point";
-
 impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         if container_type == activation_space::CONTAINER {
             // The path ends with the name of the field.
             let module = &self.path[..self.path.len().saturating_sub(1)];
             self.places.activation_space.push(module.join("."));
+        }
+        if container_type == REPARAMETERIZATION {
+            self.places.reparameterized.push(self.path.join("."));
         }
         self.path.push(name.to_string());
         let holder = container_type.rsplit(':').next().unwrap_or(container_type);
@@ -160,11 +167,20 @@ fn transposes<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.clone().transform_for_load(probe, param.id).lazy_shape()[D - 1] == 1
 }
 
-/// Every place of `model`. Lazy parameters stay uninitialized: they are drawn at their first use, after an adapter's factors.
+/// Every place of `model`. Lazy parameters stay uninitialized: they are drawn at their first use, after an adapter's
+/// factors.
 pub fn places<M: Module>(model: &M) -> Places {
     let mut collector = Collector::default();
     model.visit(&mut collector);
     collector.places
+}
+
+/// [`places`] for targets that come from an adapter's file.
+pub(crate) fn places_for_file<M: Module>(model: &M) -> Places {
+    Places {
+        for_file: true,
+        ..places(model)
+    }
 }
 
 /// Every float parameter of `model`, in traversal order.
@@ -172,7 +188,7 @@ pub fn params<M: Module>(model: &M) -> Vec<ParamInfo> {
     places(model).params
 }
 
-/// Every [`crate::Hook`] of `model`, in traversal order: its module path and its width.
+/// The module path and the width of every [`crate::Hook`] of `model`, in traversal order.
 pub fn hooks<M: Module>(model: &M) -> Vec<(String, usize)> {
     let hooks = places(model).hooks.into_iter();
     hooks.map(|hook| (hook.module().to_string(), hook.len())).collect()
@@ -190,7 +206,8 @@ impl SiteKind {
     }
 }
 
-/// What an adapter acts on: a weight, a block of its columns, a vector (a bias, the scale of a norm), a hook, or a token hook.
+/// What an adapter acts on: a weight, a block of its columns, a vector (a bias, the scale of a norm), a hook, or a token
+/// hook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
     /// Path of the parameter, `blocks.3.attn.proj.weight`.
@@ -212,6 +229,8 @@ pub struct Site {
     pub in_activation_space: bool,
     /// Paths of the same parameter elsewhere in the model that get the same edit.
     pub tied: Vec<String>,
+    /// True for the weight of a linear layer, which is the transpose of PyTorch's.
+    pub(crate) transposed: bool,
     /// Name on disk, if different from [`Site::module`].
     pub(crate) stored_as: Option<String>,
 }
@@ -240,6 +259,7 @@ impl Site {
             has_bias: false,
             in_activation_space: false,
             tied: Vec::new(),
+            transposed: true,
             stored_as: None,
         }
     }
@@ -286,6 +306,7 @@ impl Site {
             path: param.path.clone(),
             kind,
             shape: param.shape.clone(),
+            transposed: param.transposed,
             ..Self::linear("", d_in, d_out)
         }
     }
@@ -308,134 +329,5 @@ impl Site {
             Some(block) => format!("{module}.{}", block.name),
             None => module.to_string(),
         }
-    }
-}
-
-/// True if `module` is `name` or ends with `.name`: PEFT's rule for lists of names.
-pub fn name_matches(module: &str, name: &str) -> bool {
-    module == name || module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
-}
-
-/// Path of the module that holds the parameter at `path`.
-pub(crate) fn layer(path: &str) -> &str {
-    path.rsplit_once('.').map_or("", |(module, _)| module)
-}
-
-/// True if the parameter lies in a module that `modules_to_save` names, or is a field of a module that it names. As in PEFT any
-/// ending of a module's name will do: `norm` names `input_layernorm` too.
-pub fn is_saved(path: &str, modules_to_save: &[String]) -> bool {
-    let ends = |module: &str, name: &String| !name.is_empty() && module.ends_with(name.as_str());
-    let named = |module: &str| modules_to_save.iter().any(|name| ends(module, name));
-    path.match_indices('.').any(|(end, _)| named(&path[..end])) || named(name_of(path))
-}
-
-/// Field names that many modules share and that are left out of a parameter's name.
-const FIELDS: [&str; 6] = ["weight", "bias", "gamma", "beta", EDIT_POINT, TOKEN_POINT];
-
-fn name_of(path: &str) -> &str {
-    match path.rsplit_once('.') {
-        Some((module, field)) if FIELDS.contains(&field) => module,
-        _ => path,
-    }
-}
-
-/// First number in a path, `3` of `blocks.3.attn.proj`.
-pub(crate) fn layer_index(path: &str) -> Option<usize> {
-    path.split('.').find_map(|part| part.parse().ok())
-}
-
-/// The number after one of `lists` in a path: `3` of `model.layers.3.mlp` for `layers`.
-pub(crate) fn index_in(path: &str, lists: &[String]) -> Option<usize> {
-    let parts: Vec<&str> = path.split('.').collect();
-    let index = |list: &String| {
-        let mut pairs = parts.windows(2).filter(|pair| pair[0] == list);
-        pairs.find_map(|pair| pair[1].parse().ok())
-    };
-    lists.iter().find_map(index)
-}
-
-/// What stands before the first number in a path: `layers` of `model.layers.3.mlp`.
-pub(crate) fn list_before_number(path: &str) -> Option<&str> {
-    let parts: Vec<&str> = path.split('.').collect();
-    let mut pairs = parts.windows(2).filter(|pair| pair[1].parse::<usize>().is_ok());
-    pairs.next().map(|pair| pair[0])
-}
-
-/// Projection type of a module: its path with every layer number replaced by `*`.
-pub fn kind(module: &str) -> String {
-    module
-        .split('.')
-        .map(|part| if part.parse::<usize>().is_ok() { "*" } else { part })
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
-/// Backtracking steps after which a match is given up: a thousand times what module names need, and still milliseconds.
-const BACKTRACK_LIMIT: usize = 100_000;
-
-/// A regular expression for whole names, with Python's look-around and back-references, as in PEFT's configs.
-#[derive(Debug, Clone)]
-pub(crate) struct Regex {
-    compiled: fancy_regex::Regex,
-    pattern: String,
-}
-
-impl Regex {
-    /// True if `name` matches.
-    ///
-    /// # Errors
-    /// An expression that takes too many steps on it.
-    pub(crate) fn matches(&self, name: &str) -> Result<bool, AdapterError> {
-        let message = || format!("takes too many steps on '{name}'; write it with fewer repetitions");
-        let matched = self.compiled.is_match(name);
-        matched.map_err(|_| pattern_size::bad(&self.pattern, message()))
-    }
-}
-
-thread_local! {
-    /// The expression that was compiled last: a method may ask for its own at every site.
-    static LAST: RefCell<Option<Regex>> = const { RefCell::new(None) };
-}
-
-/// `pattern` as a regular expression for whole names.
-pub(crate) fn regex(pattern: &str) -> Result<Regex, AdapterError> {
-    let known = LAST.with_borrow(|last| last.as_ref().filter(|last| last.pattern == pattern).cloned());
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let compiled = compiled(pattern)?;
-    LAST.set(Some(compiled.clone()));
-    Ok(compiled)
-}
-
-fn compiled(pattern: &str) -> Result<Regex, AdapterError> {
-    pattern_size::check_length(&[pattern])?;
-    pattern_size::check_size(&[pattern])?;
-    let mut builder = RegexBuilder::new(&format!("^(?:{pattern})$"));
-    let compiled = builder.backtrack_limit(BACKTRACK_LIMIT).build();
-    Ok(Regex {
-        compiled: compiled.map_err(|error| pattern_size::bad(pattern, error.to_string()))?,
-        pattern: pattern.to_string(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_names_match_with_look_around_and_back_references() {
-        let matches = |pattern: &str, name: &str| regex(pattern).unwrap().matches(name).unwrap();
-        assert!(matches(r".*layers\.(?!1\b)\d+\.q", "model.layers.12.q"));
-        assert!(!matches(r".*layers\.(?!1\b)\d+\.q", "model.layers.1.q"));
-        assert!(matches(r"([qk])_\1", "q_q") && !matches(r"([qk])_\1", "q_k"));
-        assert!(!matches("q|k", "qk") && regex("(").is_err());
-    }
-
-    #[test]
-    fn an_expression_that_never_ends_is_an_error() {
-        let slow = regex(r"(?:(a+)+)(?<=b)\1c").unwrap();
-        let error = slow.matches(&"a".repeat(60)).unwrap_err().to_string();
-        assert!(error.contains("too many steps"), "{error}");
     }
 }

@@ -21,7 +21,8 @@ use crate::statistics;
 pub use crate::adapter_files::AdapterFiles;
 pub use crate::adapter_folder::{CONFIG_FILE, PICKLED_FILE, WEIGHTS_FILE, read_config, read_config_with, read_weights};
 pub use crate::checkpoint::{
-    Names, PREFIX, Stored, Tensors, collect, fill, problems, read_tensors, write_tensors, write_then_rename,
+    LONGEST_HEADER, Names, PREFIX, Stored, Tensors, check_header, check_shape, collect, fill, problems, read_tensors,
+    write_tensors, write_then_rename,
 };
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
@@ -36,6 +37,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// What [`Adapted::save`] writes, in memory.
     pub fn files(&self) -> AdapterFiles {
+        self.settle();
         let AdapterConfig { method, targets, .. } = self.config();
         let config = method.on_disk(self.config().on_disk(), targets, self.bank().groups());
         AdapterFiles::new(config, collect(self, &self.names()))
@@ -83,6 +85,8 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
                 problems: problems.join("; "),
             });
         }
+        // An update that is still to come would replace what is loaded.
+        self.settle();
         let unshared = match replaced.keys().any(|path| statistics::is_statistic(path)) {
             true => self.map_model(statistics::unshared),
             false => self,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::AdapterError;
+use crate::expression::{Regex, regex};
 use crate::json::null_as_default;
-use crate::site::{self, ParamInfo, Regex, regex};
+use crate::site::{self, ParamInfo};
 
 /// PEFT's keyword for all linear layers except the output layer.
 const ALL_LINEAR: &str = "all-linear";
@@ -19,8 +20,8 @@ const OUTPUT_LAYER: &str = "lm_head";
 pub enum TargetModules {
     /// Names or name endings: `attn.proj` matches `blocks.3.attn.proj`.
     Names(Vec<String>),
-    /// A regular expression that the whole module path must match, with look-around as in Python; or `all-linear`: all linear
-    /// layers except a language model's head.
+    /// A regular expression that the whole module path must match, with look-around as in Python; or `all-linear`: all
+    /// linear layers except a language model's head.
     Regex(String),
 }
 
@@ -111,7 +112,7 @@ pub enum TokenIndices {
     ByModule(BTreeMap<String, Vec<usize>>),
 }
 
-/// Selection of modules, the same for every method.
+/// What an adapter acts on, with the same fields for every method.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Targets {
     /// Modules to adapt.
@@ -123,8 +124,8 @@ pub struct Targets {
     /// Only these layer numbers; all layers if absent. On disk a number or a list.
     #[serde(default, deserialize_with = "one_or_many")]
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Names of the lists whose index is the layer number (`layers`, `h`); if absent, the first number in a path is the layer
-    /// number. On disk a name or a list.
+    /// Names of the lists whose index is the layer number (`layers`, `h`); if absent, the first number in a path is the
+    /// layer number. On disk a name or a list.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Option::is_none")]
     pub layers_pattern: Option<Vec<String>>,
     /// Modules trained in full and saved with the adapter, such as the classifier head. As in PEFT, any ending of a module's
@@ -138,8 +139,8 @@ pub struct Targets {
     /// Tokens whose rows of an embedding are trained in full, beside any method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trainable_token_indices: Option<TokenIndices>,
-    /// True: a tied weight is one site, and all its places get the same edit. False: each place that is named is a site of its
-    /// own.
+    /// True: a tied weight is one site, and all its places get the same edit. False: each place that is named is a site of
+    /// its own.
     #[serde(
         default,
         deserialize_with = "null_as_default",
@@ -151,31 +152,75 @@ pub struct Targets {
     pub fused: Vec<Fused>,
 }
 
-/// The fields of [`Targets`] that a method on weights reads.
-pub(crate) const OF_WEIGHTS: &[&str] = &[
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "target_parameters",
-    "fused",
-];
+/// A field of [`Targets`] that some methods do not read. [`Method::reads`](crate::Method::reads) lists those that a method
+/// reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetField {
+    /// [`Targets::target_modules`]
+    TargetModules,
+    /// [`Targets::exclude_modules`]
+    ExcludeModules,
+    /// [`Targets::layers_to_transform`]
+    LayersToTransform,
+    /// [`Targets::target_parameters`]
+    TargetParameters,
+    /// [`Targets::fused`]
+    Fused,
+}
 
-/// Those that a method on vectors or hooks reads.
-pub(crate) const OF_PLACES: &[&str] = &["target_modules", "exclude_modules", "layers_to_transform"];
+impl TargetField {
+    /// What [`Targets::weights`] reads: all of them.
+    pub const OF_WEIGHTS: &[Self] = &[
+        Self::TargetModules,
+        Self::ExcludeModules,
+        Self::LayersToTransform,
+        Self::TargetParameters,
+        Self::Fused,
+    ];
+
+    /// What [`Targets::vectors`] and [`Targets::hooks`] read.
+    pub const OF_PLACES: &[Self] = &[Self::TargetModules, Self::ExcludeModules, Self::LayersToTransform];
+
+    /// The field's name in adapter_config.json.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TargetModules => "target_modules",
+            Self::ExcludeModules => "exclude_modules",
+            Self::LayersToTransform => "layers_to_transform",
+            Self::TargetParameters => "target_parameters",
+            Self::Fused => "fused",
+        }
+    }
+}
 
 impl Targets {
+    /// The names of all fields in adapter_config.json.
+    pub(crate) const FIELDS: [&'static str; 9] = [
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+        "target_parameters",
+        "trainable_token_indices",
+        "ensure_weight_tying",
+        "fused",
+    ];
+
     /// The fields that are set, of those that not every method reads.
-    pub(crate) fn set(&self) -> Vec<&'static str> {
-        let layers = self.layers_to_transform.as_ref();
-        let set = [
-            !self.target_modules.is_empty(),
-            !self.exclude_modules.is_empty(),
-            layers.is_some_and(|layers| !layers.is_empty()),
-            !self.target_parameters.is_empty(),
-            !self.fused.is_empty(),
-        ];
-        let fields = OF_WEIGHTS.iter().zip(set);
-        fields.filter_map(|(field, set)| set.then_some(*field)).collect()
+    pub(crate) fn set(&self) -> Vec<TargetField> {
+        let is_set = |field: &TargetField| match field {
+            TargetField::TargetModules => !self.target_modules.is_empty(),
+            TargetField::ExcludeModules => !self.exclude_modules.is_empty(),
+            TargetField::LayersToTransform => self
+                .layers_to_transform
+                .as_ref()
+                .is_some_and(|layers| !layers.is_empty()),
+            TargetField::TargetParameters => !self.target_parameters.is_empty(),
+            TargetField::Fused => !self.fused.is_empty(),
+        };
+        TargetField::OF_WEIGHTS.iter().copied().filter(is_set).collect()
     }
 }
 
@@ -196,4 +241,28 @@ where
         Some(OneOrMany::One(one)) => Some(vec![one]),
         Some(OneOrMany::Many(many)) => Some(many),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_known_by_its_name() {
+        let all = Targets {
+            layers_to_transform: Some(vec![0]),
+            layers_pattern: Some(vec!["h".into()]),
+            target_parameters: vec!["up".into()],
+            trainable_token_indices: Some(TokenIndices::All(vec![0])),
+            ensure_weight_tying: true,
+            fused: vec![Fused::qkv("qkv", ["q"])],
+            ..Targets::default()
+        };
+        let fields = crate::method::settings(&all);
+        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        let mut known = Targets::FIELDS.to_vec();
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 }

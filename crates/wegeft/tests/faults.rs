@@ -174,7 +174,7 @@ fn many_patterns_are_compiled_once() {
     let time = |keys: Option<&dyn Fn(usize) -> String>, limit: Duration| {
         let mut lora = LoraConfig::new(2);
         if let Some(keys) = keys {
-            lora.patterns.alpha_pattern = (0..224).map(|i| (keys(i), i as f64)).collect();
+            lora.patterns.alpha_pattern = (0..224).map(|i| (keys(i), i as f64 + 1.0)).collect();
         }
         let config = AdapterConfig::new(lora).with_target_regex(r"layers\.\d+");
         let has_keys = keys.is_some();
@@ -186,7 +186,7 @@ fn many_patterns_are_compiled_once() {
                 let adapted = config.init(tower).unwrap();
                 let time = start.elapsed();
                 let scale = adapted.bank().groups()[223].scale;
-                assert_eq!(scale, if has_keys { 223.0 / 2.0 } else { 1.0 });
+                assert_eq!(scale, if has_keys { 224.0 / 2.0 } else { 1.0 });
                 time
             });
             cold.join().unwrap()
@@ -205,8 +205,8 @@ fn many_patterns_are_compiled_once() {
     let limit = none + Duration::from_millis(40);
     let names = time(Some(&|i| format!("layers.{i}")), limit);
     assert!(names < limit, "{names:?}, {none:?} without");
-    // Regular expressions take longer, but not a compilation for every site; one with look-around is compiled by itself. On two
-    // cores in use 43 to 53 ms as tests are built.
+    // Regular expressions take longer, but not a compilation for every site; one with look-around is compiled by itself.
+    // On two cores in use 43 to 53 ms as tests are built.
     let limit = none + Duration::from_millis(100);
     let regexes = time(Some(&|i| format!("layers[.]{i}")), limit);
     let mixed = |i: usize| match i {
@@ -315,10 +315,11 @@ fn a_frozen_batch_norm_keeps_its_statistics_and_a_trained_one_is_saved_with_them
             let grads = GradientsParams::from_grads(loss.backward(), &adapted);
             adapted = optim.step(0.01, adapted, grads);
         }
-        assert_eq!(adapted.valid().backbone().mean() == before, !trained);
-        // As in a new process: the backbone as it was before, and the folder.
+        // Saved first: `valid` applies the last update of the statistics.
         let folder = tempfile::tempdir().unwrap();
         adapted.save(folder.path()).unwrap();
+        assert_eq!(adapted.valid().backbone().mean() == before, !trained);
+        // As in a new process: the backbone as it was before, and the folder.
         let record = burn::store::ModuleRecord::from_bytes(start).unwrap();
         let fresh = Normed::new(&device).load_record(record);
         let loaded = Adapted::load(fresh, folder.path()).unwrap();

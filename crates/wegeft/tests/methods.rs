@@ -123,6 +123,17 @@ fn bad_settings_of_the_methods_are_named() {
     assert!(lora(LoraConfig::new(2).with_dropout(1.0)).contains("lora_dropout"));
     assert!(lora(LoraConfig::new(2).with_loraplus_lr_ratio(0.0)).contains("loraplus_lr_ratio"));
     assert!(lora(LoraConfig::new(2).with_alpha(0.0).with_init(LoraInit::Olora)).contains("lora_alpha"));
+    // With a scale of 0 nothing could be learned.
+    assert!(lora(LoraConfig::new(2).with_alpha(0.0)).contains("field 'lora_alpha'"));
+    let zero = WegeftConfig::new(2).with_alpha(0.0);
+    assert!(message(AdapterConfig::new(zero).with_target_modules(["proj"])).contains("field 'alpha'"));
+    let mut some = LoraConfig::new(2);
+    some.patterns.alpha_pattern = [("blocks.1.proj".to_string(), 0.0)].into_iter().collect();
+    let some = lora(some);
+    assert!(
+        some.contains("field 'alpha_pattern'") && some.contains("'blocks.1.proj'"),
+        "{some}"
+    );
     assert!(message(AdapterConfig::lora(2)).contains("target_modules"));
     assert!(message(AdapterConfig::vera(0).with_target_modules(["proj"])).contains("'r'"));
     assert!(message(AdapterConfig::ia3(["down"]).with_target_modules(["proj"])).contains("feedforward_modules"));
@@ -161,6 +172,20 @@ fn methods_of_adapter_config_json() {
     assert_eq!(lora.init, LoraInit::PissaNiter(16));
     let error = parsed(r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "loftq"}"#).unwrap_err();
     assert!(error.to_string().contains("init_lora_weights"), "{error}");
+    let endless = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "pissa_niter_999999999"}"#;
+    assert!(parsed(endless).unwrap_err().to_string().contains("N up to 100"));
+    // What no file can hold is not initialized either.
+    let init = |iterations: usize| {
+        let lora = LoraConfig::new(2).with_init(LoraInit::PissaNiter(iterations));
+        let config = AdapterConfig::new(lora).with_target_modules(["proj"]);
+        config.init(Net::new(8, 1, &Device::flex()))
+    };
+    assert!(init(100).is_ok());
+    let error = init(101).unwrap_err().to_string();
+    assert!(
+        error.contains("init_lora_weights") && error.contains("at most 100"),
+        "{error}"
+    );
     let reft = |position: &str| {
         parsed(&format!(
             r#"{{"peft_type": "REFT", "r": 4, "intervention": "loreft", "position": "{position}", "share_weights": true}}"#

@@ -1,12 +1,16 @@
 //! What a fresh adapter would ignore, or could not do, is refused by name.
 
+use std::sync::Arc;
+
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
+use serde_json::{Map, Value};
+use wegeft::storage::Stored;
 use wegeft::{
-    Adapted, AdapterConfig, AdapterError, Fused, Hook, PrefixTuningConfig, PromptTuningConfig, TokenHook, TokenIndices,
-    TrainableTokensConfig,
+    Adapted, AdapterConfig, AdapterError, AdapterFiles, Adapters, Edit, Factors, Fused, Group, Hook, Method,
+    PrefixTuningConfig, PromptTuningConfig, Spec, TargetField, TokenHook, TokenIndices, TrainableTokensConfig,
 };
 
 const D: usize = 6;
@@ -99,6 +103,58 @@ fn fields_that_a_method_does_not_read_are_refused() {
     }
 }
 
+/// A method of a user's own that reads one field of the targets.
+#[derive(Debug)]
+struct Gain;
+
+impl Method for Gain {
+    fn name(&self) -> &'static str {
+        "GAIN"
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        Map::new()
+    }
+
+    fn reads(&self) -> &'static [TargetField] {
+        &[TargetField::TargetModules]
+    }
+
+    fn specs(&self, group: &Group) -> Vec<Spec> {
+        vec![Spec::new("gain", "gain", [group.site().d_out])]
+    }
+
+    fn bind(&self, _group: &Group, factors: &Factors) -> Arc<dyn Edit> {
+        Arc::new(BoundGain(factors.vector("gain")))
+    }
+}
+
+#[derive(Debug)]
+struct BoundGain(Tensor<1>);
+
+impl Edit for BoundGain {
+    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
+        weight * self.0.clone().unsqueeze::<2>()
+    }
+}
+
+#[test]
+fn fields_that_a_method_of_a_user_does_not_read_are_refused() {
+    let gain = || AdapterConfig::new(Gain).with_target_modules(["qkv"]);
+    gain().init(net()).unwrap();
+    for (field, config) in [
+        (
+            TargetField::ExcludeModules,
+            gain().with_exclude_modules(["layers.0.qkv"]),
+        ),
+        (TargetField::LayersToTransform, gain().with_layers_to_transform([0])),
+        (TargetField::Fused, gain().with_fused(fused("qkv", &["q"]))),
+    ] {
+        let said = message(config.init(net()));
+        assert!(said.contains(field.name()) && said.contains("GAIN"), "{said}");
+    }
+}
+
 #[test]
 fn target_parameters_are_limited_by_no_other_field() {
     let experts = || AdapterConfig::lora(2).with_target_parameters(["experts"]);
@@ -156,6 +212,11 @@ fn an_adapter_that_trains_nothing_is_refused() {
 #[test]
 fn blocks_are_those_of_one_linear_weight() {
     let bare = "layers.0.qkv";
+    let of_blocks = |names: [&str; 3], widths: &[usize]| Fused {
+        blocks: names.map(String::from).to_vec(),
+        widths: widths.to_vec(),
+        ..fused("qkv", &["q"])
+    };
     for (config, parts) in [
         (
             lora(&["qkv"])
@@ -180,6 +241,18 @@ fn blocks_are_those_of_one_linear_weight() {
             lora(&["head"]).with_fused(fused("qkv", &["q"])),
             &["'qkv' is not among the target_modules"],
         ),
+        (
+            lora(&["qkv"]).with_fused(of_blocks(["q", "q", "v"], &[])),
+            &["two of its blocks are called 'q'"],
+        ),
+        (
+            lora(&["qkv"]).with_fused(fused("qkv", &["q", "q"])),
+            &["names its block 'q' twice"],
+        ),
+        (
+            lora(&["qkv"]).with_fused(of_blocks(["q", "k", "v"], &[0, 2 * D, D])),
+            &["its block 'q' has no columns"],
+        ),
     ] {
         let said = message(config.init(net()));
         for part in parts {
@@ -189,6 +262,17 @@ fn blocks_are_those_of_one_linear_weight() {
             );
         }
     }
+}
+
+/// What PEFT writes for a convolution, up to the shapes of the factors.
+fn lokr_of_a_convolution() -> AdapterFiles {
+    let fields = serde_json::json!({ "peft_type": "LOKR", "r": 2, "alpha": 2, "target_modules": ["conv"] });
+    let stored = Stored {
+        shape: vec![3, 3],
+        values: vec![0.0; 9],
+    };
+    let tensors = [("base_model.model.conv.lokr_w1".to_string(), stored)];
+    AdapterFiles::new(fields.as_object().unwrap().clone(), tensors.into())
 }
 
 #[test]
@@ -248,6 +332,24 @@ fn messages_name_what_was_given() {
         (
             message(adapted(lora(&["conv"])).low_rank()),
             &["LORA", "'conv", "convolution", "save"],
+        ),
+        // A layer without a bias has none that could be edited.
+        (
+            message(adapted(AdapterConfig::ia3([""; 0]).with_target_modules(["embed"])).low_rank()),
+            &["IA3", "the residual of 'embed.weight' is not a low-rank product"],
+        ),
+        (
+            message(adapted(AdapterConfig::ia3([""; 0]).with_target_modules(["bare"])).low_rank()),
+            &["IA3", "the residual of 'bare' is not a low-rank product"],
+        ),
+        // A file's sizes come after the kind of a weight.
+        (
+            message(lokr_of_a_convolution().attach(net())),
+            &["LOKR cannot adapt 'conv.weight', which is the kernel of a convolution"],
+        ),
+        (
+            message(Adapters::new(net()).bind_rows(&[])),
+            &["bind_rows was given no names"],
         ),
         (
             message(adapted(AdapterConfig::lora(2).with_target_parameters(["experts"])).low_rank()),

@@ -20,12 +20,17 @@ struct Net {
 }
 
 impl Net {
-    fn new(device: &Device) -> Self {
-        let net = Self {
+    /// Its linear layers are drawn at their first use.
+    fn lazy(device: &Device) -> Self {
+        Self {
             up: LinearConfig::new(D, D).init(device),
             norm: BatchNormConfig::new(D).init(device),
             head: LinearConfig::new(D, 3).init(device),
-        };
+        }
+    }
+
+    fn new(device: &Device) -> Self {
+        let net = Self::lazy(device);
         // What is drawn at its first use is drawn now, so that clones are equal.
         for layer in [&net.up, &net.head] {
             layer.forward(Tensor::<2>::zeros([2, D], device));
@@ -111,6 +116,37 @@ fn an_adapter_of_changed_weights_is_refused() {
     let odd = Adapters::new(Net::new(&device).map(&mut Shift(f64::NAN)));
     let adapted = lora().init(odd.backbone().clone()).unwrap();
     odd.clone().insert("a", adapted).unwrap();
+}
+
+/// In Burn, clones of a parameter that is not drawn yet share whether it asks for gradients.
+#[test]
+fn clones_of_a_model_that_is_not_drawn_yet_train_what_each_is_asked_to() {
+    let device = Device::flex().autodiff();
+    let model = Net::lazy(&device);
+    let head = lora().with_modules_to_save(["head"]).init(model.clone()).unwrap();
+    let frozen = lora().init(model.clone()).unwrap();
+    assert!(!model.head.weight.is_initialized() && !head.backbone().head.weight.is_initialized());
+    let x = input(4, &device);
+    let backward = |net: Net| net.forward(x.clone()).powi_scalar(2).mean().backward();
+    // A and B, weight and bias of the head.
+    assert_eq!(GradientsParams::from_grads(backward(head.bind()), &head).len(), 4);
+    assert_eq!(GradientsParams::from_grads(backward(frozen.bind()), &frozen).len(), 2);
+    assert_eq!(GradientsParams::from_grads(backward(model.clone()), &model).len(), 6);
+    for adapted in [head, frozen] {
+        close(adapted.backbone().head.weight.val(), model.head.weight.val(), 0.0);
+    }
+}
+
+#[test]
+fn an_adapter_that_was_used_before_its_backbone_belongs_to_it() {
+    let device = Device::flex().autodiff();
+    let model = Net::lazy(&device);
+    let mut adapters = Adapters::new(model.clone());
+    let trained = stirred(lora().init(model).unwrap(), &device);
+    assert!(!adapters.backbone().head.weight.is_initialized());
+    adapters.insert("a", trained).unwrap();
+    let other = stirred(lora().init(Net::lazy(&device)).unwrap(), &device);
+    assert!(adapters.insert("b", other).is_err());
 }
 
 /// Adds a number to every parameter.

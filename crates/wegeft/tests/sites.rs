@@ -6,10 +6,12 @@ use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose2d
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor, Tolerance};
+use serde_json::json;
+use wegeft::methods::lora_init::LoraInit;
 use wegeft::storage::{WEIGHTS_FILE, read_tensors};
 use wegeft::{
     AdaLoraConfig, Adapted, AdapterConfig, AdapterError, AdapterFiles, Adapters, LoraConfig, RankAllocator, Side,
-    SiteKind, TokenIndices, VeraConfig, WegeftConfig, ZeroFactor, embedding,
+    SiteKind, TokenIndices, TrainableTokensConfig, VeraConfig, WegeftConfig, ZeroFactor, embedding,
 };
 
 fn close<const N: usize>(a: Tensor<N>, b: Tensor<N>, tolerance: f64) {
@@ -201,6 +203,46 @@ fn trained_tokens_are_rows_in_full_beside_the_method() {
     assert!(message(twice.init(backbone)).contains("is adapted twice"));
 }
 
+#[test]
+fn rows_of_a_bare_table_are_those_of_the_parameter() {
+    #[derive(Module, Debug)]
+    struct Table {
+        table: Param<Tensor<2>>,
+    }
+    let device = Device::flex().autodiff();
+    let initializer = Initializer::Normal { mean: 0.0, std: 1.0 };
+    let backbone = Table {
+        table: initializer.init([10, 4], &device),
+    };
+    let rows =
+        |tokens: Vec<usize>| AdapterConfig::new(TrainableTokensConfig::new(tokens)).with_target_modules(["table"]);
+    let run = |model: &Table| model.table.val();
+    let fresh = rows(vec![3, 7]).init(backbone.clone()).unwrap();
+    assert_eq!(fresh.bank().factors[0].matrix("rows").dims(), [2, 4]);
+    close(run(&fresh.bind()), run(&backbone), 0.0);
+    let adapted = stirred(fresh, |model| run(model).powi_scalar(2).mean());
+    survives(
+        &adapted,
+        backbone.clone(),
+        &["base_model.model.table.trainable_tokens_delta"],
+        run,
+    );
+    let changed = (run(&adapted.bind()) - run(&backbone)).abs().sum_dim(1);
+    let changed: Vec<bool> = changed.into_data().iter::<f32>().map(|change| change > 0.0).collect();
+    assert_eq!(
+        changed,
+        [3, 7].iter().fold([false; 10], |mut all, row| {
+            all[*row] = true;
+            all
+        })
+    );
+    assert!(message(rows(vec![10]).init(backbone.clone())).contains("has 10 rows"));
+    // Beside a method, only embeddings and heads have rows.
+    let beside = AdapterConfig::lora(2).with_target_modules(["table"]);
+    let beside = beside.with_trainable_tokens(TokenIndices::ByModule([("tabel".to_string(), vec![1])].into()));
+    assert!(message(beside.init(backbone)).contains("neither an embedding nor a linear layer"));
+}
+
 /// AdaLoRA's penalty and its choice of ranks are about its own factors alone.
 #[test]
 fn adalora_takes_trained_tokens_beside_it() {
@@ -379,6 +421,55 @@ fn experts_are_named_as_parameters() {
     }
     let config = config.with_target_parameters(["experts.gateup"]);
     assert!(message(config.init(backbone)).contains("target_parameters: 'experts.gateup' matches nothing"));
+}
+
+/// In PEFT `target_modules` names modules, so that a file's `down` is no name of the experts' parameter.
+#[test]
+fn a_file_s_target_modules_leave_the_experts_alone() {
+    #[derive(Module, Debug)]
+    struct Layer {
+        up: Linear,
+        down: Linear,
+        experts: Experts,
+    }
+    let device = Device::flex();
+    let layer = Layer {
+        up: LinearConfig::new(D, 8).init(&device),
+        down: LinearConfig::new(8, D).init(&device),
+        experts: Mixture::new(&device).experts,
+    };
+    // Not zero at the start, so that there is something to convert.
+    let random = || AdapterConfig::new(LoraConfig::new(2).with_init(LoraInit::Random));
+    let lora = |names: &[&str]| random().with_target_modules(names.to_vec());
+    let adapted = lora(&["up"]).init(layer.clone()).unwrap();
+    let with_down = random().with_target_regex("up|down").init(layer.clone()).unwrap();
+    for (files, names, modules) in [
+        (with_down.files(), json!(["up", "down"]), &["up", "down"][..]),
+        (with_down.files(), json!("up|.*down"), &["up", "down"]),
+        (adapted.files(), json!(["up", "experts.down"]), &["up"]),
+    ] {
+        let loaded = files
+            .with_field("target_modules", names.clone())
+            .attach(layer.clone())
+            .unwrap();
+        let found: Vec<&str> = loaded.bank().groups().iter().map(|group| group.name.as_str()).collect();
+        assert_eq!(found, modules, "{names}");
+        // What loads can be converted: the other forms have the same targets.
+        let x = Tensor::<2>::random([3, D], Distribution::Normal(0.0, 1.0), &device);
+        let run = |adapted: &Adapted<Layer>| {
+            let layer = adapted.bind();
+            layer.down.forward(layer.up.forward(x.clone()))
+        };
+        close(run(&loaded.to_lora().unwrap()), run(&loaded), 1e-5);
+        let (nearest, report) = loaded.nearest_wegeft(&WegeftConfig::new(2)).unwrap();
+        let converted = nearest.bank().groups().iter().map(|group| group.name.as_str());
+        assert!(converted.eq(modules.iter().copied()), "{names}");
+        assert_eq!(report.sites.len(), modules.len(), "{names}");
+    }
+    // Nothing else matches: the name means the experts, and they must be named as parameters.
+    let only = adapted.files().with_field("target_modules", json!(["experts.down"]));
+    assert!(message(only.attach(layer.clone())).contains("'experts.down'"));
+    assert!(message(lora(&["up", "down"]).init(layer)).contains("'experts.down'"));
 }
 
 #[derive(Module, Debug)]

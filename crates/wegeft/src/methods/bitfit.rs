@@ -15,7 +15,7 @@ use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::{OF_PLACES, Targets};
+use crate::targets::{TargetField, Targets};
 use crate::weights::Weights;
 
 /// Settings of BitFit. `target_modules` limits it to some layers; by default all are trained.
@@ -48,8 +48,8 @@ impl Method for BitfitConfig {
         method::settings(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
-        OF_PLACES
+    fn reads(&self) -> &'static [TargetField] {
+        TargetField::OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

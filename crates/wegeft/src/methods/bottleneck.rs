@@ -21,7 +21,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::{OF_PLACES, Targets};
+use crate::targets::{TargetField, Targets};
 use crate::tensor::cast;
 
 /// Where the adapters are and how they are initialized.
@@ -105,8 +105,8 @@ impl Method for BottleneckConfig {
         method::settings(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
-        OF_PLACES
+    fn reads(&self) -> &'static [TargetField] {
+        TargetField::OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

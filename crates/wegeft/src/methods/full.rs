@@ -11,7 +11,7 @@ use crate::factors::Factors;
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{ParamInfo, Places, Site};
-use crate::targets::Targets;
+use crate::targets::{TargetField, Targets};
 
 /// Full fine-tuning, which has no settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Method for FullConfig {
         method::settings(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [TargetField] {
         &[]
     }
 

@@ -4,15 +4,13 @@
 //! and psi follows: `W' = W + s · block(W phi) psi`. Because the result is still `[d_out, r]`, the residual stays
 //! low-rank: it is applied, merged and exported like LoRA, and no dense residual is formed.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, sigmoid, softmax};
-use burn::tensor::module::{layer_norm, linear};
 use serde::{Deserialize, Serialize};
 
+use super::generator_net::{Attention, Block, Clusters, Dense, Generator, Mix, Mlp, Norm};
 use crate::error::AdapterError;
 use crate::factors::{Factors, Init, Spec};
 
-/// Kind of block.
+/// What a block computes from `C`, `[d_out, r]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockKind {
@@ -45,7 +43,7 @@ pub enum BlockNorm {
     L2,
     /// LayerNorm over the channels, with parameters.
     Layer,
-    /// Nothing.
+    /// No normalization.
     None,
 }
 
@@ -60,7 +58,7 @@ pub enum ClusterActivation {
     Softmax,
 }
 
-/// Settings of the generator; the default is none.
+/// Settings of the generator. The default has no blocks: plain WeGeFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeneratorConfig {
@@ -175,13 +173,16 @@ impl GeneratorConfig {
             };
             (norm, mix)
         };
-        let blocks = (0..self.blocks()).map(|block| {
-            let branches = self.branches().iter().enumerate();
-            branches.map(|(index, kind)| branch(block, index, kind)).collect()
-        });
+        let block = |block| match self.block {
+            BlockKind::Sigmoid => Block::Sigmoid,
+            BlockKind::Gelu => Block::Gelu,
+            _ => {
+                let branches = self.branches().iter().enumerate();
+                Block::Branches(branches.map(|(index, kind)| branch(block, index, kind)).collect())
+            }
+        };
         Generator {
-            kind: self.block,
-            blocks: blocks.collect(),
+            blocks: (0..self.blocks()).map(block).collect(),
         }
     }
 
@@ -250,156 +251,4 @@ impl Path {
 /// Initialization of linear layers in Burn and PyTorch: U(±1/√d_in) for weight and bias.
 fn uniform(d_in: usize) -> Init {
     Init::Uniform(1.0 / (d_in as f64).sqrt())
-}
-
-/// The blocks between phi and psi, each a list of pre-norm branches that are added to their input.
-#[derive(Debug, Clone)]
-pub(super) struct Generator {
-    kind: BlockKind,
-    blocks: Vec<Vec<(Norm, Mix)>>,
-}
-
-impl Generator {
-    /// True if there is no block, so that the residual is linear in W.
-    pub(super) fn is_identity(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
-    /// `C`, `[d_out, r]`, to the generated factor of the same shape.
-    pub(super) fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        self.blocks.iter().fold(c, |c, branches| match self.kind {
-            BlockKind::Sigmoid => sigmoid(c),
-            BlockKind::Gelu => gelu(c),
-            _ => branches
-                .iter()
-                .fold(c, |c, (norm, mix)| c.clone() + mix.forward(norm.forward(c))),
-        })
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Norm {
-    Unit,
-    None,
-    Layer(Box<[Tensor<1>; 2]>),
-}
-
-/// As in Burn's and PyTorch's LayerNorm.
-const EPSILON: f64 = 1e-5;
-
-impl Norm {
-    fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Unit => unit(c),
-            Self::None => c,
-            Self::Layer(affine) => {
-                let [gamma, beta] = (**affine).clone();
-                layer_norm(c, gamma, Some(beta), EPSILON)
-            }
-        }
-    }
-}
-
-/// Scales each row to unit length; rows of zeros stay zero.
-fn unit(c: Tensor<2>) -> Tensor<2> {
-    let length = (c.clone() * c.clone()).sum_dim(1).add_scalar(1e-24).sqrt();
-    c / length
-}
-
-#[derive(Debug, Clone)]
-enum Mix {
-    Channels(Mlp),
-    Tokens(Mlp),
-    Attention(Box<Attention>),
-    Clusters(Box<Clusters>),
-}
-
-impl Mix {
-    fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Channels(mlp) => mlp.forward(c),
-            Self::Tokens(mlp) => mlp.forward(c.transpose()).transpose(),
-            Self::Attention(attention) => attention.forward(c.clone(), c),
-            Self::Clusters(clusters) => clusters.forward(c),
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Dense {
-    weight: Tensor<2>,
-    bias: Tensor<1>,
-}
-
-impl Dense {
-    fn of(factors: &Factors, name: &str) -> Self {
-        Self {
-            weight: factors.matrix(&format!("{name}.weight")),
-            bias: factors.vector(&format!("{name}.bias")),
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(x, self.weight.clone(), Some(self.bias.clone()))
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Mlp {
-    fc1: Dense,
-    fc2: Dense,
-}
-
-impl Mlp {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Attention {
-    q: Dense,
-    k: Dense,
-    v: Dense,
-    proj: Dense,
-}
-
-impl Attention {
-    fn of(factors: &Factors, name: &str) -> Self {
-        let dense = |layer: &str| Dense::of(factors, &format!("{name}.{layer}"));
-        Self {
-            q: dense("q"),
-            k: dense("k"),
-            v: dense("v"),
-            proj: dense("proj"),
-        }
-    }
-
-    /// One head: queries of `tokens` (`[n, r]`), keys and values of `context` (`[m, r]`).
-    fn forward(&self, tokens: Tensor<2>, context: Tensor<2>) -> Tensor<2> {
-        let [_, r] = tokens.dims();
-        let q = self.q.forward(tokens).mul_scalar((r as f64).powf(-0.5));
-        let scores = q.matmul(self.k.forward(context.clone()).transpose());
-        self.proj.forward(softmax(scores, 1).matmul(self.v.forward(context)))
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Clusters {
-    logits: Dense,
-    attention: Attention,
-    softmax: bool,
-}
-
-impl Clusters {
-    fn forward(&self, c: Tensor<2>) -> Tensor<2> {
-        let [tokens, _] = c.dims();
-        let logits = self.logits.forward(c.clone());
-        let weights = match self.softmax {
-            true => softmax(logits, 0),
-            false => sigmoid(logits).div_scalar(tokens as f64),
-        };
-        let clusters = unit(weights.transpose().matmul(c.clone()));
-        self.attention.forward(c, clusters)
-    }
 }

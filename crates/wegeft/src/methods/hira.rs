@@ -1,5 +1,5 @@
-//! HiRA (Hadamard high-rank adaptation, Huang et al. 2025): `W' = W + W ∘ (B A)`. A is Kaiming-uniform and B = 0 as in LoRA,
-//! but the residual can have a high rank, as W has, and there is no scale.
+//! HiRA (Hadamard high-rank adaptation, Huang et al., ICLR 2025): `W' = W + W ∘ (B A)`. A is Kaiming-uniform and B = 0 as
+//! in LoRA, but the residual can have a high rank, as W has, and there is no scale.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::{OF_PLACES, Targets};
+use crate::targets::{TargetField, Targets};
 use crate::weights::Weights;
 
 /// LayerNorm tuning, which has no settings. `target_modules` limits it to some norms; by default all are trained.
@@ -37,8 +37,8 @@ impl Method for LayerNormConfig {
         method::settings(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
-        OF_PLACES
+    fn reads(&self) -> &'static [TargetField] {
+        TargetField::OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -20,7 +20,8 @@ use serde_json::{Map, Value};
 
 use super::check::{check_alpha, check_probability};
 use super::dora::{self, BoundDora};
-use super::lora_init::{LoraInit, Start};
+use super::lora_edit::{BoundLora, residual};
+use super::lora_init::{LoraInit, MOST_ITERATIONS, Start};
 use super::lora_sites;
 use super::lycoris;
 use crate::checkpoint::{Names, Tensors};
@@ -30,11 +31,9 @@ use crate::factors::{Factors, Spec};
 use crate::group::Group;
 use crate::json::null_as_default;
 use crate::lazy::{Lazy, lazy};
-use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::{affine, cast, dropped, dropped_inputs, product, with_rest};
 use crate::weights::Weights;
 
 /// Settings of LoRA; names as in PEFT.
@@ -55,9 +54,9 @@ pub struct LoraConfig {
     /// Learned magnitudes of the output columns.
     #[serde(default)]
     pub use_dora: bool,
-    /// B has a bias, which starts at zero and is scaled like B A. On a layer without a bias of its own it cannot be merged, and is
-    /// refused unless the model declares, with [`ActivationSpace`](crate::ActivationSpace), that it calls the layer with
-    /// [`linear`](crate::linear).
+    /// B has a bias, which starts at zero and is scaled like B A. On a layer without a bias of its own it cannot be
+    /// merged, and is refused unless the model declares, with [`ActivationSpace`](crate::ActivationSpace), that it calls
+    /// the layer with [`linear`](crate::linear).
     #[serde(
         default,
         deserialize_with = "null_as_default",
@@ -71,7 +70,8 @@ pub struct LoraConfig {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub freeze_a: bool,
     /// Learning rate of B relative to that of everything else (LoRA+), applied by
-    /// [`Adapted::learning_rates`](crate::Adapted::learning_rates). Not a field of PEFT's, where the optimizer has this setting.
+    /// [`Adapted::learning_rates`](crate::Adapted::learning_rates). Not a field of PEFT's, where the optimizer has this
+    /// setting.
     #[serde(default = "no_ratio", skip_serializing_if = "is_no_ratio")]
     pub loraplus_lr_ratio: f64,
     /// Ranks and alphas that differ for some modules.
@@ -170,6 +170,13 @@ impl LoraConfig {
     fn check(&self) -> Result<(), AdapterError> {
         check_alpha("lora_alpha", self.alpha)?;
         check_probability("lora_dropout", self.dropout)?;
+        // A file with more is refused, so an adapter with more could not be loaded again.
+        if let LoraInit::PissaNiter(n) = self.init
+            && n > MOST_ITERATIONS
+        {
+            let message = format!("has {n} power iterations; at most {MOST_ITERATIONS} are possible");
+            return Err(AdapterError::bad_field("init_lora_weights", message));
+        }
         if self.init.reads_weight() && self.alpha <= 0.0 {
             let message = format!(
                 "is {}, but the part of the weight that A and B start from is divided by the scale; set it above 0",
@@ -230,7 +237,7 @@ impl Method for LoraConfig {
             let takes = |site: &Site| site.kind == SiteKind::Matrix || site.kind == SiteKind::Conv && site.has_bias;
             if let Some(site) = sites.iter().find(|site| !takes(site)) {
                 let message = format!(
-                    "'{}' cannot have one; only linear layers and convolutions with a bias can",
+                    "'{}' cannot have a bias of B; only linear layers, and convolutions with a bias of their own, can",
                     site.module()
                 );
                 return Err(AdapterError::bad_field("lora_bias", message));
@@ -336,132 +343,6 @@ impl Method for LoraConfig {
                 tensors.entry(name.clone()).or_insert(stored);
             }
         }
-    }
-}
-
-/// `s·B A`, or `s·(B A − B₀ A₀)` of twice the rank; nothing is computed before the call.
-fn residual(factors: &Factors, scale: f64) -> impl FnOnce() -> LowRank + Send + 'static {
-    let (a, b) = (factors.matrix("a"), factors.matrix("b"));
-    let initial = factors.contains("initial_a");
-    let initial = initial.then(|| (factors.matrix("initial_a"), factors.matrix("minus_initial_b")));
-    move || match initial {
-        Some((initial_a, minus_initial_b)) => LowRank {
-            a: Tensor::cat(vec![a, initial_a], 0),
-            b: Tensor::cat(vec![b, minus_initial_b], 1),
-            scale,
-        },
-        None => LowRank { a, b, scale },
-    }
-}
-
-/// The edit of a bound site.
-#[derive(Debug)]
-struct BoundLora {
-    residual: Lazy<LowRank>,
-    dora: Option<BoundDora>,
-    reads_weight: bool,
-    dropout: f64,
-    /// What is added to the output, `[d_out]`, scale included.
-    out_bias: Option<Lazy<Tensor<1>>>,
-    /// The layer's name, if it has no bias that could take it.
-    without_bias: Option<String>,
-}
-
-impl BoundLora {
-    /// What is added to the output of a layer that has no bias.
-    fn own_bias(&self) -> Option<Tensor<1>> {
-        let bias = self.out_bias.as_ref().filter(|_| self.without_bias.is_some());
-        bias.map(|bias| Tensor::clone(bias))
-    }
-
-    fn factors(&self) -> LowRank {
-        LowRank::clone(&self.residual)
-    }
-
-    /// `residual`, that of (A, B), with DoRA's magnitudes if there are any.
-    fn scaled(&self, weight: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        match &self.dora {
-            Some(dora) => {
-                let factor = cast(dora.factor(weight.clone(), self.factors()), weight.dtype());
-                (weight.clone() + residual) * factor - weight
-            }
-            None => residual,
-        }
-    }
-}
-
-impl Edit for BoundLora {
-    fn affine(
-        &self,
-        x: Tensor<2>,
-        weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
-        residual: Option<Tensor<2>>,
-    ) -> Tensor<2> {
-        let update = self.factors().forward(dropped(x.clone(), self.dropout));
-        if let Some(dora) = &self.dora {
-            let out = product(x, weight.clone()) + update;
-            let factor = cast(dora.factor(weight, self.factors()), out.dtype());
-            return with_rest(out * factor, bias, residual);
-        }
-        affine(x, weight, bias, Some(with_rest(update, self.own_bias(), residual)))
-    }
-
-    fn bias(&self, bias: Tensor<1>) -> Tensor<1> {
-        match &self.out_bias {
-            Some(change) if self.without_bias.is_none() => bias.clone() + cast(Tensor::clone(change), bias.dtype()),
-            _ => bias,
-        }
-    }
-
-    fn adds_to_output(&self) -> bool {
-        self.without_bias.is_some()
-    }
-
-    fn residual(&self, weight: Tensor<2>) -> Tensor<2> {
-        let residual = cast(self.factors().dense(), weight.dtype());
-        self.scaled(weight, residual)
-    }
-
-    fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {
-        if let Some(layer) = &self.without_bias {
-            panic!(
-                "lora_bias adds a bias to the output of '{layer}', a layer without one, but the model reads the layer's weight (as \
-                 Linear::forward does), which cannot hold it; call the layer with wegeft::linear, as the model's field of type \
-                 wegeft::ActivationSpace declares, or set lora_bias to false"
-            );
-        }
-        let LowRank { a, b, scale } = self.factors();
-        let a = dropped_inputs(a, self.dropout);
-        let residual = cast(LowRank { a, b, scale }.dense(), weight.dtype());
-        self.scaled(weight, residual)
-    }
-
-    fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-        let update = self.factors().forward(dropped(x.clone(), self.dropout));
-        match &self.dora {
-            Some(dora) => {
-                let frozen = product(x, weight.clone());
-                let factor = cast(dora.factor(weight, self.factors()), frozen.dtype());
-                (frozen.clone() + update) * factor - frozen
-            }
-            None => with_rest(update, self.own_bias(), None),
-        }
-    }
-
-    fn low_rank(&self, _weight: Tensor<2>) -> Option<LowRank> {
-        (self.dora.is_none() && self.out_bias.is_none()).then(|| self.factors())
-    }
-
-    fn unmerged_bias(&self, merged: Tensor<1>) -> Option<Tensor<1>> {
-        let change = self.bias(merged.zeros_like());
-        Some(merged - change)
-    }
-
-    // DoRA's norms and what PiSSA and OLoRA start from are the weight's own before the merge.
-    fn unmerged(&self, merged: Tensor<2>) -> Option<Tensor<2>> {
-        let determined = self.dora.is_none() && !self.reads_weight;
-        determined.then(|| merged.clone() - self.residual(merged))
     }
 }
 

@@ -9,6 +9,10 @@ use crate::error::AdapterError;
 use crate::site::Site;
 use crate::weights::Weights;
 
+/// Power iterations of PiSSA's randomized decomposition. PEFT's examples use up to 32; a stranger's file must not ask for
+/// hours.
+pub(super) const MOST_ITERATIONS: usize = 100;
+
 /// Initialization of A and B; on disk true, false or a name, as in PEFT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
@@ -23,14 +27,14 @@ pub enum LoraInit {
     /// `"pissa"` (Meng et al. 2024, arXiv 2404.02948): A and B are the r principal singular directions of W, each
     /// scaled by the root of its singular value. An exact decomposition on the CPU: minutes for a weight of 4096².
     Pissa,
-    /// `"pissa_niter_N"`: the same by a randomized decomposition with N power iterations (Halko et al. 2011,
+    /// `"pissa_niter_N"`: the same by a randomized decomposition with N power iterations (at most 100; Halko et al. 2011,
     /// arXiv 0909.4061), seconds for such a weight. PEFT draws its sketch from the global random state, so an
     /// adapter initialized this way cannot be reloaded exactly, there or here; convert it to plain LoRA in PEFT first.
     PissaNiter(usize),
     /// `"olora"` (Büyükakyüz 2024, arXiv 2406.01775): B and A are the first r columns of Q and rows of R of W = Q R.
     Olora,
-    /// Another of PEFT's initializations, such as `"orthogonal"`. Adapters that were initialized this way can be loaded, but fresh
-    /// ones are refused.
+    /// Another of PEFT's initializations, such as `"orthogonal"`. Adapters that were initialized this way can be loaded,
+    /// but fresh ones are refused.
     Elsewhere(Elsewhere),
 }
 
@@ -81,6 +85,7 @@ impl TryFrom<Value> for LoraInit {
                 "olora" => Some(Self::Olora),
                 other => {
                     let iterations = other.strip_prefix("pissa_niter_").and_then(|n| n.parse().ok());
+                    let iterations = iterations.filter(|n: &usize| *n <= MOST_ITERATIONS);
                     let elsewhere = Elsewhere::ALL.into_iter().find(|start| start.name() == other);
                     iterations.map(Self::PissaNiter).or(elsewhere.map(Self::Elsewhere))
                 }
@@ -89,8 +94,8 @@ impl TryFrom<Value> for LoraInit {
         };
         known.ok_or_else(|| {
             let message = format!(
-                "{value} is not implemented; choose from true, false, \"gaussian\", \"pissa\", \"pissa_niter_N\" and \
-                 \"olora\""
+                "{value} is not implemented; choose from true, false, \"gaussian\", \"pissa\", \"pissa_niter_N\" with N up \
+                 to {MOST_ITERATIONS} and \"olora\""
             );
             AdapterError::bad_field("init_lora_weights", message)
         })

@@ -10,6 +10,7 @@ mod dora;
 mod fork;
 pub mod full;
 pub mod generator;
+mod generator_net;
 pub mod hira;
 pub mod ia3;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub mod linear_probing;
 pub mod loha;
 pub mod lokr;
 pub mod lora;
+mod lora_edit;
 pub mod lora_init;
 mod lora_sites;
 mod lycoris;
@@ -61,8 +63,7 @@ pub use vera::VeraConfig;
 pub use vpt::VptConfig;
 pub use wegeft::WegeftConfig;
 
-/// Every method of this crate: its `peft_type` on disk, and what reads its settings. A method is one file and one line
-/// here.
+/// Every method of this crate: its `peft_type` on disk, and the function that reads its settings.
 pub const METHODS: &[(&str, Reader)] = &[
     ("WEGEFT", fork::read),
     ("LORA", read::<LoraConfig>),

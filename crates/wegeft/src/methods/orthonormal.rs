@@ -1,17 +1,16 @@
 //! Orthonormal factors: matrix decompositions on the CPU, and a matrix that stays orthonormal in training.
 
-use burn::linalg;
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use rand_mt::Mt;
 
-/// QR sweeps per singular value: LAPACK gives up after 6·n in total; finite input needs two or three.
-const SWEEPS: usize = 1000;
+use crate::linalg;
+
 /// Oversampling of the randomized decomposition (Halko et al. 2011, section 4.2).
 const OVERSAMPLING: usize = 8;
 
 /// The first `r` singular triplets of a finite matrix `[m, n]`: U of `[m, r]`, S of `[r]`, Vᵀ of `[r, n]`.
 pub(crate) fn svd(matrix: Tensor<2>, r: usize) -> (Tensor<2>, Tensor<1>, Tensor<2>) {
-    let (u, s, vt) = linalg::svd::<2, 1>(matrix, SWEEPS);
+    let (u, s, vt) = linalg::svd(matrix);
     (u.narrow(1, 0, r), s.narrow(0, 0, r), vt.narrow(0, 0, r))
 }
 
@@ -33,14 +32,14 @@ pub(crate) fn truncated_svd(matrix: Tensor<2>, r: usize, iterations: usize) -> (
 /// Q of the QR decomposition of a finite matrix `[m, n]` with n ≤ m: `[m, n]`.
 pub(crate) fn qr(matrix: Tensor<2>) -> Tensor<2> {
     // Burn's QR of a tall matrix forms an [m, m] one; that of the small factor S Vᵀ does not.
-    let (u, s, vt) = linalg::svd::<2, 1>(matrix, SWEEPS);
-    let (q, _) = linalg::qr(vt * s.unsqueeze_dim::<2>(1), true);
+    let (u, s, vt) = linalg::svd(matrix);
+    let (q, _) = burn::linalg::qr(vt * s.unsqueeze_dim::<2>(1), true);
     u.matmul(q)
 }
 
 /// An orthonormal basis of the columns.
 fn range(matrix: Tensor<2>) -> Tensor<2> {
-    linalg::svd::<2, 1>(matrix, SWEEPS).0
+    linalg::svd(matrix).0
 }
 
 /// Samples of U(±bound) from PyTorch's CPU generator: 24 bits of each draw of a Mersenne twister.
@@ -59,8 +58,8 @@ pub(crate) fn uniform(shape: [usize; 2], bound: f32, generator: &mut Mt, device:
 /// Householder reflections, transposed. A vector of zeros reflects nothing.
 ///
 /// R is orthonormal for any vectors, so that it stays orthonormal under plain gradient steps; the vectors have as many
-/// elements as R. The product is computed as `I − Vᵀ T V` with `T⁻¹ + T⁻ᵀ = V Vᵀ` (the compact WY form, Schreiber and Van Loan
-/// 1989). Rounding errors, up to 1e-4 for nearly parallel vectors, are squared by one Newton-Schulz step.
+/// elements as R. The product is computed as `I − Vᵀ T V` with `T⁻¹ + T⁻ᵀ = V Vᵀ` (the compact WY form, Schreiber and Van
+/// Loan 1989). Rounding errors, up to 1e-4 for nearly parallel vectors, are squared by one Newton-Schulz step.
 pub(crate) fn rotation(reflectors: Tensor<2>) -> Tensor<2> {
     let [r, d] = reflectors.dims();
     let device = reflectors.device();
@@ -96,8 +95,8 @@ fn normalized(rows: Tensor<2>) -> Tensor<2> {
 }
 
 /// Of an upper triangular matrix with a diagonal of ones, block by block: the inverses of two neighbouring blocks on the
-/// diagonal make that of the block twice as large, `[[A, B], [0, C]]⁻¹ = [[A⁻¹, −A⁻¹ B C⁻¹], [0, C⁻¹]]`. Of reflections every
-/// such block is bounded, while the powers of the matrix are not.
+/// diagonal make that of the block twice as large, `[[A, B], [0, C]]⁻¹ = [[A⁻¹, −A⁻¹ B C⁻¹], [0, C⁻¹]]`. Of reflections
+/// every such block is bounded, while the powers of the matrix are not.
 fn inverse_of_unit_triangle(matrix: Tensor<2>) -> Tensor<2> {
     let [r, _] = matrix.dims();
     let device = matrix.device();
@@ -119,8 +118,8 @@ fn same_block(r: usize, size: usize, device: &Device) -> Tensor<2, Bool> {
     rows.equal(block.reshape([1, r]).expand([r, r]))
 }
 
-/// `R Rᵀ − I` of `R = I − product`, `[r, r]`. Summed a few columns at a time, and without ever adding the ones of I: added to
-/// 1, small numbers lose the digits that matter here.
+/// `R Rᵀ − I` of `R = I − product`, `[r, r]`. Summed a few columns at a time, and without ever adding the ones of I: added
+/// to 1, small numbers lose the digits that matter here.
 fn deviation(product: &Tensor<2>) -> Tensor<2> {
     const COLUMNS: usize = 32;
     let [r, d] = product.dims();
@@ -136,8 +135,8 @@ fn deviation(product: &Tensor<2>) -> Tensor<2> {
     squares - first.clone() - first.transpose()
 }
 
-/// Vectors whose [`rotation`] is uniformly distributed over all matrices of that shape, up to the signs of its rows: the reflections of
-/// the Householder QR of a Gaussian matrix (Stewart 1980).
+/// Vectors whose [`rotation`] is uniformly distributed over all matrices of that shape, up to the signs of its rows: the
+/// reflections of the Householder QR of a Gaussian matrix (Stewart 1980).
 pub(crate) fn random_reflectors(r: usize, d: usize, device: &Device) -> Tensor<2> {
     let gaussian = Tensor::<2>::random([r, d], Distribution::Normal(0.0, 1.0), device);
     let values: Vec<f64> = gaussian.into_data().iter::<f64>().collect();

@@ -17,7 +17,7 @@ use crate::group::Group;
 use crate::json::null_as_default;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::Targets;
+use crate::targets::{TargetField, Targets};
 
 /// Initialization of the keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl Method for PrefixTuningConfig {
         }
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [TargetField] {
         &[]
     }
 

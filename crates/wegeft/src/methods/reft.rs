@@ -10,8 +10,8 @@
 //! paper's settings for LLaMA 7B: r = 8, positions f7+l7 with shared weights, the output of every layer.
 //!
 //! In a model that says where its prompts are ([`Hook::forward_in`](crate::Hook::forward_in), as decoders do), positions are
-//! counted within each prompt, as in the paper: neither padding nor what follows a prompt is edited, so that generation works
-//! with the adapter bound. In other models they are counted within the tokens of the forward pass.
+//! counted within each prompt, as in the paper: neither padding nor what follows a prompt is edited, so that generation
+//! works with the adapter bound. In other models they are counted within the tokens of the forward pass.
 
 use std::sync::{Arc, OnceLock};
 
@@ -28,11 +28,11 @@ use crate::group::Group;
 use crate::method::{self, Method};
 use crate::prompts::Prompts;
 use crate::site::{Places, Site};
-use crate::targets::{OF_PLACES, Targets};
+use crate::targets::{TargetField, Targets};
 use crate::tensor::{cast, dropped};
 use crate::weights::Weights;
 
-/// Which edit.
+/// The formula of the edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intervention {
@@ -94,9 +94,9 @@ impl From<Positions> for String {
 pub struct ReftConfig {
     /// Rank of the edit.
     pub r: usize,
-    /// Which edit.
+    /// LoReFT or DiReFT.
     pub intervention: Intervention,
-    /// Which tokens.
+    /// The tokens that are edited.
     pub position: Positions,
     /// Whether first and last tokens share one set of weights.
     pub share_weights: bool,
@@ -106,7 +106,7 @@ pub struct ReftConfig {
 }
 
 impl ReftConfig {
-    /// LoReFT of rank `r` at f7+l7, tied.
+    /// LoReFT of rank `r` on the first and last seven tokens, with shared weights.
     pub fn loreft(r: usize) -> Self {
         Self {
             r,
@@ -117,7 +117,7 @@ impl ReftConfig {
         }
     }
 
-    /// DiReFT of rank `r` at f7+l7, tied.
+    /// DiReFT of rank `r` on the first and last seven tokens, with shared weights.
     pub fn direft(r: usize) -> Self {
         Self {
             intervention: Intervention::Direft,
@@ -131,7 +131,7 @@ impl ReftConfig {
         self
     }
 
-    /// Sets whether both ends have the same weights.
+    /// Sets whether first and last tokens share one set of weights.
     pub fn with_share_weights(mut self, share: bool) -> Self {
         self.share_weights = share;
         self
@@ -161,8 +161,8 @@ impl Method for ReftConfig {
         method::settings(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
-        OF_PLACES
+    fn reads(&self) -> &'static [TargetField] {
+        TargetField::OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -169,13 +169,17 @@ impl Method for TokenRows {
                     }
                 }
             }
+            TokenIndices::ByModule(_) if heads.is_empty() => {
+                return bad("the model has neither an embedding nor a linear layer".to_string());
+            }
             TokenIndices::ByModule(by_module) => {
+                let likely = if tables.is_empty() { &heads } else { &tables };
                 for name in by_module.keys() {
                     if !heads.iter().any(|table| name_matches(table.name(), name)) {
                         return Err(AdapterError::NoMatch {
                             field: FIELD,
                             pattern: name.clone(),
-                            nearest: nearest(&tables, name),
+                            nearest: nearest(likely, name),
                         });
                     }
                 }
@@ -209,9 +213,9 @@ impl Method for TokenRows {
 
     fn start(&self, group: &Group, weights: &Weights, device: &Device) -> Result<Factors, AdapterError> {
         let table = weights.matrix(group.site());
-        let table = match group.site().kind {
-            SiteKind::Embedding => table,
-            _ => table.transpose(),
+        let table = match is_table(group.site()) {
+            true => table,
+            false => table.transpose(),
         };
         let rows = table
             .clone()
@@ -224,17 +228,23 @@ impl Method for TokenRows {
         Arc::new(BoundTokens {
             rows: factors.matrix("rows"),
             indices: self.of(&group.module()).to_vec(),
-            of_table: group.site().kind == SiteKind::Embedding,
+            of_table: is_table(group.site()),
             beside: !self.holder.is_empty(),
         })
     }
 }
 
-/// Rows and width of the weight in PyTorch's orientation, which for a linear layer is the transpose of Burn's.
+/// True for an embedding or a bare matrix, whose rows are those of PyTorch's weight; false for a linear layer, where they
+/// are the columns.
+fn is_table(site: &Site) -> bool {
+    site.kind == SiteKind::Embedding || !site.transposed
+}
+
+/// Rows and width of the weight in PyTorch's orientation.
 fn table(site: &Site) -> (usize, usize) {
-    match site.kind {
-        SiteKind::Embedding => (site.d_in, site.d_out),
-        _ => (site.d_out, site.d_in),
+    match is_table(site) {
+        true => (site.d_in, site.d_out),
+        false => (site.d_out, site.d_in),
     }
 }
 

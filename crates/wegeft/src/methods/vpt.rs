@@ -2,7 +2,8 @@
 //! block only (shallow), or at every block, where they replace those of the block before (deep).
 //!
 //! They start from U(±√(6 / (3·patch² + d))), the authors' Xavier-uniform over a patch and a token. WeGeFT's vision
-//! experiments use 5 tokens, deep. There is no dropout on them. A backbone that pools over patch tokens excludes the prompts.
+//! experiments use 5 tokens, deep. There is no dropout on them. A backbone that pools over patch tokens excludes the
+//! prompts.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::factors::{Factors, Init, Spec};
 use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
-use crate::targets::{OF_PLACES, Targets};
+use crate::targets::{TargetField, Targets};
 use crate::tensor::cast;
 
 /// Settings of VPT. `target_modules` names hooks; by default the `input` of every block.
@@ -78,8 +79,8 @@ impl Method for VptConfig {
         method::settings(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
-        OF_PLACES
+    fn reads(&self) -> &'static [TargetField] {
+        TargetField::OF_PLACES
     }
 
     fn sites(&self, places: &Places, targets: &Targets) -> Result<Vec<Site>, AdapterError> {

@@ -19,7 +19,7 @@ use kernels::InputEdit;
 use serde_json::{Map, Value};
 
 use super::fork;
-use super::generator::Generator;
+use super::generator_net::Generator;
 pub use super::wegeft_settings::{Side, WegeftConfig, ZeroFactor};
 use crate::checkpoint::{Names, Tensors};
 use crate::edit::Edit;

@@ -57,8 +57,8 @@ pub struct WegeftConfig {
     #[serde(default)]
     pub generator: GeneratorConfig,
     /// Ranks and alphas that differ for some modules; all sites of a group must agree. With [`Sharing::Tied`]
-    /// they are read as in the fork: the first key of either field that matches a site is used for both rank and alpha; sites of one group may
-    /// have different scales.
+    /// they are read as in the WeGeFT fork of PEFT: the first key of either field that matches a site is used for both
+    /// rank and alpha, and sites of one group may have different scales.
     #[serde(flatten)]
     pub patterns: Patterns,
 }
@@ -85,25 +85,25 @@ impl WegeftConfig {
         self
     }
 
-    /// Sets the zero factor.
+    /// Sets which factor starts at zero.
     pub fn with_zero_factor(mut self, zero_factor: ZeroFactor) -> Self {
         self.zero_factor = zero_factor;
         self
     }
 
-    /// Sets the sharing.
+    /// Sets which sites share factors.
     pub fn with_sharing(mut self, sharing: Sharing) -> Self {
         self.sharing = sharing;
         self
     }
 
-    /// Sets the side.
+    /// Sets the side of the weight that is edited.
     pub fn with_side(mut self, side: Side) -> Self {
         self.side = side;
         self
     }
 
-    /// Sets the dropout on W.
+    /// Sets the dropout on the elements of W.
     pub fn with_weight_dropout(mut self, p: f64) -> Self {
         self.weight_dropout = p;
         self

@@ -1,5 +1,7 @@
 use burn::grad_clipping::GradientClippingConfig;
-use burn::module::ParamId;
+use burn::lr_scheduler::exponential::ExponentialLrSchedulerConfig;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrSchedulerConfig;
+use burn::module::{ParamGroup, ParamId};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::Device;
 use wegeft::methods::generator::{BlockKind, GeneratorConfig};
@@ -85,4 +87,47 @@ fn loraplus_gives_b_its_own_rate() {
         rates.lr_from_param(id, Some(&path))
     };
     assert_eq!((rate(".a"), rate(".b"), rates.base()), (0.01, 0.16, 0.01));
+}
+
+#[test]
+fn loraplus_multiplies_the_rates_of_the_schedule_s_own_groups() {
+    let _turn = turn();
+    let device = Device::flex().autodiff();
+    let lora = LoraConfig::new(2).with_loraplus_lr_ratio(16.0);
+    let config = AdapterConfig::new(lora)
+        .with_target_modules(["proj", "up"])
+        .with_modules_to_save(["head"]);
+    let adapted = config.init(Net::new(&device)).unwrap();
+    let of = |end: &str| path_of(&adapted, end);
+    let factors: Vec<ParamId> = adapted.bank().specs().map(|(id, _)| id).collect();
+    // One group by id, and in it another by path, with a schedule.
+    let (_, one) = of("factors.1.b");
+    let schedule = || {
+        ModuleLrSchedulerConfig::new(1e-2.into())
+            .with_group(ParamGroup::from_ids(factors.clone()), 1e-4)
+            .with_group(
+                ParamGroup::from_path(one.clone()),
+                ExponentialLrSchedulerConfig::new(1e-3, 0.5),
+            )
+            .init()
+            .unwrap()
+    };
+    let (mut plain, mut scaled) = (schedule(), adapted.learning_rates(schedule()));
+    for step in 0..3 {
+        if step == 2 {
+            scaled = adapted.learning_rates(schedule()).load_record(scaled.to_record());
+        }
+        let (plain, scaled) = (plain.step(), scaled.step());
+        for (end, ratio) in [
+            ("head.weight", 1.0),
+            ("factors.0.a", 1.0),
+            ("factors.0.b", 16.0),
+            ("factors.1.a", 1.0),
+            ("factors.1.b", 16.0),
+        ] {
+            let (id, path) = of(end);
+            let [plain, scaled] = [&plain, &scaled].map(|rates| rates.lr_from_param(id, Some(&path)));
+            assert!((scaled / plain - ratio).abs() < 1e-9, "{end}: {scaled} for {plain}");
+        }
+    }
 }
