@@ -43,7 +43,14 @@ impl File {
         if path.is_symlink() {
             return Err(io::Error::other("it is a link, which is not followed; remove it"));
         }
-        let is_new = !path.exists();
+        let there = fs::metadata(path).ok();
+        if there.as_ref().is_some_and(|data| !data.is_file() && !data.is_dir()) {
+            // Opened, a pipe waits for its other end.
+            return Err(io::Error::other(
+                "it is a pipe or a device, which is not written to; choose another file",
+            ));
+        }
+        let is_new = there.is_none();
         let file = pass(Operation::Create, path, || options.open(path))?;
         if is_new {
             power::created(path);

@@ -1,12 +1,16 @@
 //! Durable, atomic writing of files.
 //!
-//! A file is written under a temporary name, synced (`fsync`) and renamed, and its folder is synced. After a kill, a full disk
-//! or a power loss, a reader finds either the old content or the new one, never a part, and whatever was reported as written is
-//! there. Lines are appended one write at a time and are durable once [`File::sync`] has returned; a kill leaves complete lines
-//! and at most one torn line.
+//! A file is written under a temporary name, synced (`fsync`) and renamed, and its folder is synced. After a kill, a full
+//! disk or a power loss, a reader finds either the old content or the new one, never a part, and whatever was reported as
+//! written is there. Lines are appended one write at a time and are durable once [`File::sync`] has returned; a kill
+//! leaves complete lines and at most one torn line.
+//!
+//! What others made is read by [`open_regular`] and its like: regular files alone, up to a size.
 //!
 //! Every operation that changes the disk goes through one function. In builds with debug assertions, tests can make it fail
 //! from outside the process: see [`faults`].
+//!
+//! [`explained`] names pointers of Git LFS, which stand in place of a file.
 
 #[cfg(all(unix, debug_assertions))]
 pub mod faults;
@@ -15,13 +19,17 @@ mod folder;
 mod gate;
 mod operation;
 mod path;
+mod pointer;
+mod read;
 mod replace;
 mod sync;
 mod tree;
 
 pub use file::File;
 pub use folder::{create_folder, move_folder, remove_file, remove_folder};
-pub use replace::{copy, replace, replace_by, replace_with, write, write_through};
+pub use pointer::{explained, pointer};
+pub use read::{open_regular, read_limited, read_regular, read_text};
+pub use replace::{Staged, copy, replace, replace_by, replace_with, stage, write, write_through};
 pub use sync::sync_folder;
 pub use tree::{move_file, sync_tree};
 

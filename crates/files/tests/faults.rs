@@ -57,7 +57,13 @@ fn child() {
 }
 
 fn run(folder: &Path, fault: &str, log: Option<&Path>) -> Output {
+    run_in(Path::new("."), folder, fault, log)
+}
+
+/// [`run`] where `folder` is named from the folder `current`.
+fn run_in(current: &Path, folder: &Path, fault: &str, log: Option<&Path>) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    command.current_dir(current);
     command.args(["--exact", "child", "--ignored", "--nocapture"]);
     command.env(FOLDER, folder).env("WEGEFT_FAULT", fault);
     if let Some(log) = log {
@@ -134,6 +140,34 @@ fn whatever_fails_nothing_is_lost_and_the_next_start_ends_as_if_nothing_had() {
             finished(&folder);
         }
     }
+}
+
+/// A file may be named from the current folder, and its folder, or the file that becomes it, from the root.
+#[test]
+fn what_is_on_the_disk_outlives_a_power_loss_under_a_relative_name_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, work) = (dir.path().join("log"), Path::new("work"));
+    fs::create_dir(dir.path().join("uncut")).unwrap();
+    assert!(
+        run_in(dir.path(), Path::new("uncut"), "0:EIO", Some(&log))
+            .status
+            .success()
+    );
+    let operations = text(&log).unwrap().lines().count();
+    let folder = dir.path().join("work");
+    let mut reached = 0;
+    for number in 1..=operations {
+        fs::create_dir(&folder).unwrap();
+        let output = run_in(dir.path(), work, &format!("{number}:POWER"), None);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if said.contains("second") {
+            reached += 1;
+            let result = text(&folder.join("a/results/result"));
+            assert_eq!(result.as_deref(), Some("second"), "{number}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    assert!(reached > 0);
 }
 
 #[test]

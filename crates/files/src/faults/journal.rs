@@ -28,46 +28,53 @@ fn changes() -> Option<MutexGuard<'static, Vec<Change>>> {
     wanted.then(|| CHANGES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// The same file has one path here, whether it was named from the current folder or from the root.
+fn full(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 pub(crate) fn created(path: &Path) {
     if let Some(mut changes) = changes() {
-        changes.push(Change::Created(path.to_path_buf()));
+        changes.push(Change::Created(full(path)));
     }
 }
 
 /// Before the first write since the file was synced.
 pub(crate) fn written(path: &Path) {
     let Some(mut changes) = changes() else { return };
+    let path = full(path);
     let known = changes
         .iter()
-        .any(|change| matches!(change, Change::Written(known, _) if known == path));
+        .any(|change| matches!(change, Change::Written(known, _) if *known == path));
     if !known {
-        let length = fs::metadata(path).map_or(0, |data| data.len());
-        changes.push(Change::Written(path.to_path_buf(), length));
+        let length = fs::metadata(&path).map_or(0, |data| data.len());
+        changes.push(Change::Written(path, length));
     }
 }
 
 pub(crate) fn synced(path: &Path) {
     if let Some(mut changes) = changes() {
-        changes.retain(|change| !matches!(change, Change::Written(known, _) if known == path));
+        let path = full(path);
+        changes.retain(|change| !matches!(change, Change::Written(known, _) if *known == path));
     }
 }
 
 pub(crate) fn folder_made(path: &Path) {
     if let Some(mut changes) = changes() {
-        changes.push(Change::FolderMade(path.to_path_buf()));
+        changes.push(Change::FolderMade(full(path)));
     }
 }
 
 pub(crate) fn before_rename(from: &Path, to: &Path) {
     if let Some(mut changes) = changes() {
-        changes.push(Change::Renamed(from.to_path_buf(), to.to_path_buf(), fs::read(to).ok()));
+        changes.push(Change::Renamed(full(from), full(to), fs::read(to).ok()));
     }
 }
 
 /// Of a file, or of all files of a folder.
 pub(crate) fn before_removal(path: &Path) {
     let Some(mut changes) = changes() else { return };
-    let mut waiting = vec![path.to_path_buf()];
+    let mut waiting = vec![full(path)];
     while let Some(path) = waiting.pop() {
         if let Ok(entries) = fs::read_dir(&path) {
             waiting.extend(entries.flatten().map(|entry| entry.path()));
@@ -80,6 +87,7 @@ pub(crate) fn before_removal(path: &Path) {
 /// The names in `folder` are on the disk.
 pub(crate) fn folder_synced(folder: &Path) {
     let Some(mut changes) = changes() else { return };
+    let folder = full(folder);
     let here = |path: &Path| crate::path::folder_of(path) == folder;
     let mut at = 0;
     while at < changes.len() {
@@ -104,6 +112,7 @@ pub(crate) fn folder_synced(folder: &Path) {
 /// Everything below `folder` is on the disk.
 pub(crate) fn tree_synced(folder: &Path) {
     let Some(mut changes) = changes() else { return };
+    let folder = &full(folder);
     changes.retain(|change| {
         let (Change::Created(path) | Change::Written(path, _) | Change::FolderMade(path) | Change::Removed(path, _)) =
             change
