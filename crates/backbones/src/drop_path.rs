@@ -21,7 +21,7 @@ impl DropPath {
         }
     }
 
-    /// False if nothing is dropped on `device`.
+    /// True if samples are dropped on `device`: in training (on a device with autodiff), with a probability above 0.
     pub fn drops(&self, device: &Device) -> bool {
         self.prob > 0.0 && self.training.is_enabled() && device.is_autodiff()
     }

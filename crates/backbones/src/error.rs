@@ -130,26 +130,26 @@ pub enum TokenizerError {
     /// The tokenizers library panicked.
     #[error("the tokenizers library gives up ({0})")]
     Panicked(String),
-    /// The tokenizer works too long on a text, or takes too much memory. It goes on in a thread of its own until the program
-    /// ends, which should be at once.
+    /// The tokenizer works too long on a text, or takes too much memory. Its thread cannot be stopped and works on until the
+    /// program ends, so end the program soon.
     #[error("the tokenizer is given up: {0}")]
     GivenUp(String),
     /// A token that the model's embedding does not have.
     #[error(
-        "token '{token}' has number {id}, but the model's embedding has {rows} rows; leave it out, or use the tokenizer of this \
+        "token '{token}' has id {id}, but the model's embedding has {rows} rows; leave it out, or use the tokenizer of this \
          model"
     )]
     BeyondEmbedding {
         /// Its text.
         token: String,
-        /// Its number.
+        /// Its id.
         id: u32,
         /// Rows of the embedding.
         rows: usize,
     },
 }
 
-/// A name that stands for nothing, where one of a few is expected.
+/// A name that is not among those that are known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{name}' is not a {what}; choose {known}")]
 #[non_exhaustive]

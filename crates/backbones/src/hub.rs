@@ -2,12 +2,12 @@
 //!
 //! Environment: `HF_ENDPOINT` (another server), `HF_HOME` or `HF_HUB_CACHE` (cache), `HF_TOKEN` or the `token` file in
 //! `HF_HOME` (gated models), `HF_HUB_OFFLINE=1` (cache only), `HF_HUB_DOWNLOAD_TIMEOUT` (seconds to wait for a
-//! server that sends nothing, 10 by default), `WEGEFT_DOWNLOAD_RATE` (bytes a second that must come over a minute, 1000
-//! by default, 0 for any).
+//! server that sends nothing, 10 by default), `WEGEFT_DOWNLOAD_RATE` (bytes per second, averaged over a minute, below
+//! which a download is given up; 1000 by default, 0 for no limit).
 //!
 //! The token is sent to that server only, never to hosts it redirects to. Downloads are checked against the announced size
-//! and, for large files, SHA-256; interrupted downloads are resumed; a file gets its final name only when it is complete.
-//! Several processes may fetch the same model at once.
+//! and the checksum that the ETag is: SHA-256 of large files, git's SHA-1 of others; interrupted downloads are resumed; a
+//! file gets its final name only when it is complete. Several processes may fetch the same model at once.
 
 mod cache;
 mod client;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::lm::chat_template::FURTHER;
 use crate::lm::shards::{INDEX, SINGLE, TORCH, TORCH_INDEX, shard_names};
-use cache::{ModelCache, is_commit, is_inside};
+use cache::{ModelCache, is_inside};
 use client::Client;
 pub use error::{FetchError, HubError};
 use pace::Rate;
@@ -52,7 +52,7 @@ const LANGUAGE: (&[&str], &[&str]) = (
 /// name, fetched if need be with a progress bar. `name@revision` chooses a revision.
 ///
 /// # Errors
-/// A path that does not exist, or a model or file that the server does not provide.
+/// A path that does not exist, a model or file that the server does not provide, or a download that fails.
 pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
     if Path::new(backbone).exists() {
         return Ok(PathBuf::from(backbone));
@@ -188,10 +188,8 @@ impl HubModel {
             });
         }
         let client = self.client();
-        // The branch may move between two files; a commit does not.
-        let pinned = known.as_deref().filter(|commit| is_commit(commit));
-        let url = client.url(&self.name, pinned.unwrap_or(&self.revision), file);
-        let fetched = download::fetch(client, &self.cache, &url, (&self.revision, file), known.as_deref());
+        let address = |revision: &str| client.url(&self.name, revision, file);
+        let fetched = download::fetch(client, &self.cache, address, (&self.revision, file), known.as_deref());
         let (path, commit) = fetched.map_err(|reason| self.failed(file, reason))?;
         self.commit.replace(Some(commit));
         Ok(path)
@@ -231,7 +229,7 @@ impl HubModel {
         if self.hub.offline || self.cache.has_no(&commit, FURTHER) || folder.join(FURTHER).is_dir() {
             return Ok(());
         }
-        match self.client().list(&self.name, &commit, FURTHER) {
+        match download::patiently(|| self.client().list(&self.name, &commit, FURTHER)) {
             Ok(files) => files
                 .iter()
                 .filter(|file| file.ends_with(".jinja"))
@@ -266,8 +264,8 @@ impl HubModel {
         self.folder()
     }
 
-    /// The weights: safetensors, or else PyTorch's own. A model in shards has no single file and the other way round: which of
-    /// the two, only asking tells.
+    /// The weights: safetensors, or else PyTorch's own. A model in shards has no single file and the other way round:
+    /// which of the two, only asking tells.
     fn weights(&self) -> Result<(), HubError> {
         let mut first = None;
         for (single, index) in [(SINGLE, INDEX), (TORCH, TORCH_INDEX)] {

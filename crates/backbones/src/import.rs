@@ -47,8 +47,35 @@ pub struct Pretrained {
     pub preprocessing: Option<Preprocessing>,
     /// Names of the head's classes, if the files list them.
     pub labels: Vec<String>,
+    /// What the head's outputs become.
+    pub scores: Scores,
     /// Names of the tensors in the files, to write changed ones back.
     pub layout: Layout,
+}
+
+/// What the outputs of a head become, as in transformers' pipeline for image classification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scores {
+    /// One class per image: their softmax.
+    Softmax,
+    /// Any number of classes per image, or only one class: the sigmoid of each.
+    Sigmoid,
+    /// Regression: the outputs themselves.
+    Outputs,
+}
+
+impl Scores {
+    /// Those of a head with `count` outputs, by config.json's `problem_type`.
+    fn of(json: &Value, family: Family, count: usize) -> Self {
+        match json["problem_type"].as_str() {
+            // timm always takes the softmax.
+            _ if family == Family::Timm => Self::Softmax,
+            Some("regression") => Self::Outputs,
+            Some("multi_label_classification") => Self::Sigmoid,
+            _ if count == 1 => Self::Sigmoid,
+            _ => Self::Softmax,
+        }
+    }
 }
 
 /// [`load_vit_for`] square images, or with the image size of the checkpoint.
@@ -70,8 +97,8 @@ pub fn load_vit(
 /// library does.
 ///
 /// # Errors
-/// A missing or malformed file, an architecture or field that is not implemented, an image size that is not a multiple of the
-/// patch, and a list of all tensors that are missing, unexpected or of another shape.
+/// A missing or malformed file, an architecture or field that is not implemented, an image size that is not a multiple of
+/// the patch, and a list of all tensors that are missing, unexpected or of another shape.
 pub fn load_vit_for(
     path: &Path,
     image: Option<[usize; 2]>,
@@ -135,6 +162,7 @@ pub fn load_vit_for(
     Ok(Pretrained {
         model,
         labels: labels(&json, config.num_classes),
+        scores: Scores::of(&json, family, config.num_classes),
         normalization,
         preprocessing,
         config,
@@ -159,7 +187,12 @@ fn left_out_biases(json: &Value, family: Family) -> Result<[bool; 3], String> {
 
 /// The names of a head's `count` classes: Hugging Face's `id2label`, timm's `label_names`. None if they do not fit it.
 fn labels(json: &Value, count: usize) -> Vec<String> {
-    let text = |value: &Value| value.as_str().map(String::from);
+    // A label may be a number.
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
     let of_timm = || {
         let own = json
             .get("label_names")

@@ -4,6 +4,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod classify;
+pub mod drawn_start;
 pub mod drop_path;
 pub mod encoder;
 mod error;
@@ -12,7 +13,9 @@ pub mod import;
 mod json;
 mod layers;
 pub mod lm;
+pub mod long_text;
 mod normalization;
+mod own_ranks;
 pub mod pos_embed;
 pub mod preprocess;
 mod tokens;

@@ -1,5 +1,6 @@
-//! Image preprocessing as a model's own files describe it: Hugging Face's preprocessor_config.json and processor_config.json,
-//! timm's `pretrained_cfg`. Only sizes and parameters are computed here; the caller processes the pixels.
+//! Image preprocessing as a model's own files describe it: Hugging Face's preprocessor_config.json and
+//! processor_config.json, timm's `pretrained_cfg`. Only sizes and parameters are computed here; the caller processes the
+//! pixels.
 
 use std::path::Path;
 
@@ -41,9 +42,9 @@ pub enum ResizeTo {
 pub enum Filter {
     /// The nearest pixel.
     Nearest,
-    /// Triangle.
+    /// Bilinear.
     Bilinear,
-    /// Keys' cubic of coefficient -0.5.
+    /// Bicubic: Keys' kernel with coefficient -0.5.
     Bicubic,
     /// Lanczos of 3 lobes.
     Lanczos,
@@ -84,7 +85,8 @@ pub struct Preprocessing {
 const LONGEST: usize = 1 << 16;
 
 impl Preprocessing {
-    /// Reads the preprocessing from the files beside the weights at `path` (a folder, or a file in one); `None` if there are none.
+    /// Reads the preprocessing from the files beside the weights at `path` (a folder, or a file in one); `None` if there
+    /// are none.
     ///
     /// # Errors
     /// A file that cannot be read, a field that is malformed or asks for something that is not implemented.

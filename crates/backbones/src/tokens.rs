@@ -2,6 +2,8 @@
 //! memory, and so it works on long texts and wherever regular expressions or replacements may explode.
 
 mod charsmap;
+mod class;
+mod own_steps;
 mod pattern;
 mod settings;
 mod steps;
@@ -10,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 use wegeft::guard::guarded;
 
@@ -46,38 +49,42 @@ pub(crate) struct Guarded {
     harmless: bool,
     /// Regular expressions in the file.
     patterns: usize,
+    /// False if the model is not given the types of tokens (`model_input_names`): all are 0 to it.
+    pub types: bool,
 }
 
 impl Guarded {
-    /// Reads `path` and the settings beside it; `prepare` makes of it what its user needs.
+    /// Reads `path` and the settings beside it; `prepare` makes of it, and of the fields of tokenizer_config.json, what its
+    /// user needs.
     ///
     /// # Errors
     /// A file that is malformed or takes too long or too much, or what `prepare` says.
     pub fn load<T: Send + 'static>(
         path: &Path,
-        prepare: impl FnOnce(&mut Tokenizer) -> Result<T, String> + Send + 'static,
+        prepare: impl FnOnce(&mut Tokenizer, Map<String, Value>) -> Result<T, String> + Send + 'static,
     ) -> Result<(Self, T), ImportError> {
         let error = |message: String| ImportError::Config {
             path: path.to_path_buf(),
-            message,
+            message: files::explained(path, message),
         };
         let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))?;
         let steps: Steps = serde_json::from_str(&text).map_err(|e| error(format!("no tokenizer ({e})")))?;
         steps.check().map_err(error)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let settings = Settings::load(folder)?;
+        let settings = Settings::load(folder, &text)?;
         let beside = BESIDE.iter().filter_map(|name| folder.join(name).metadata().ok());
         let bytes = text.len() as u64 + beside.map(|file| file.len()).sum::<u64>();
         let limits = Limits {
             memory: LOADING_MEMORY + LOADING_MEMORY_PER_BYTE * bytes,
             time: LOADING_TIME + Duration::from_micros(LOADING_MICROS_PER_BYTE * bytes),
         };
+        let types = settings.types;
         // The tokens of the file, and those that are added, are normalized by the file's rules.
         let work = move || -> Result<(Tokenizer, T), String> {
             let parsed = text.parse::<Tokenizer>();
             let mut inner = parsed.map_err(|e| format!("no tokenizer ({e})"))?;
             settings.apply(&mut inner);
-            let prepared = prepare(&mut inner)?;
+            let prepared = prepare(&mut inner, settings.fields)?;
             Ok((inner, prepared))
         };
         let loaded = watched(limits, work).map_err(|unfinished| {
@@ -91,6 +98,7 @@ impl Guarded {
             inner: Arc::new(inner),
             harmless: steps.are_harmless(),
             patterns: steps.patterns().len(),
+            types,
         };
         Ok((guarded, prepared))
     }
@@ -145,7 +153,7 @@ impl Guarded {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -160,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokenizer.json");
         std::fs::write(&path, json.to_string()).unwrap();
-        Guarded::load(&path, |_| Ok(())).map(|(loaded, ())| loaded)
+        Guarded::load(&path, |_, _| Ok(())).map(|(loaded, ())| loaded)
     }
 
     #[test]
@@ -183,9 +191,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokenizer.json");
         std::fs::write(&path, splitting("a").to_string()).unwrap();
-        let (_, worker) = Guarded::load(&path, |_| Ok(std::thread::current().id())).unwrap();
+        let (_, worker) = Guarded::load(&path, |_, _| Ok(std::thread::current().id())).unwrap();
         assert_ne!(worker, std::thread::current().id());
-        let message = Guarded::load::<()>(&path, |_| panic!("on purpose"))
+        let message = Guarded::load::<()>(&path, |_, _| panic!("on purpose"))
             .unwrap_err()
             .to_string();
         assert!(
@@ -201,7 +209,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokenizer.json");
         std::fs::write(&path, twice).unwrap();
-        let message = Guarded::load(&path, |_| Ok(())).unwrap_err().to_string();
+        let message = Guarded::load(&path, |_, _| Ok(())).unwrap_err().to_string();
         assert!(message.contains("duplicate field `pre_tokenizer`"), "{message}");
     }
 }

@@ -53,7 +53,7 @@ pub enum HeadPool {
 }
 
 impl HeadPool {
-    /// Widths of a token that lie side by side in what the head reads.
+    /// How many vectors `[d_model]` the head reads side by side.
     pub fn parts(self) -> usize {
         match self {
             Self::ClsMean | Self::ClsDist => 2,
@@ -489,8 +489,8 @@ impl Vit {
         }
     }
 
-    /// Normalised images `[batch, 3, h, w]` to pooled features `[batch, d_model]`, and logits `[batch, classes]` if there is a
-    /// head.
+    /// Normalised images `[batch, 3, h, w]` to pooled features `[batch, d_model]`, and logits `[batch, classes]` if there
+    /// is a head.
     pub fn outputs(&self, pixels: Tensor<4>) -> (Tensor<2>, Option<Tensor<2>>) {
         let (Some(head), Some(pool)) = (&self.head, self.head_pool) else {
             let features = self.features(pixels);

@@ -1,5 +1,5 @@
-//! Strangers' programs (templates, regular expressions) run on a thread of their own, which is given up when it works too long
-//! or takes too much memory.
+//! Programs in third-party files (templates, regular expressions) run on a thread of their own, which is given up when it
+//! works too long or takes too much memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
@@ -44,8 +44,8 @@ pub(crate) enum Unfinished {
     Panicked(String),
 }
 
-/// Runs `work` where deep recursion has room. What takes too long or too much cannot be stopped: its thread goes on until the
-/// program ends, which it is not to wait for.
+/// Runs `work` where deep recursion has room. What takes too long or too much cannot be stopped: its thread goes on until
+/// the program ends, which it is not to wait for.
 ///
 /// # Errors
 /// Work that exceeds the limits or panics.

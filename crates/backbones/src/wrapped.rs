@@ -1,5 +1,5 @@
 //! What stands before the names of a model's tensors when it was saved as a part of another module: `module.` of data
-//! parallelism, `_orig_mod.` of a compiled model, the name of a field of somebody's class.
+//! parallelism, `_orig_mod.` of a compiled model, the field of a larger model's class.
 
 use std::collections::BTreeSet;
 

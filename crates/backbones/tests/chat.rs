@@ -359,7 +359,7 @@ fn damaged_tokenizers_are_refused_and_tokens_beyond_the_embedding_are_named() {
     assert_eq!(tokenizer.check_ids(&ids, least + 1), Ok(()));
     let message = tokenizer.check_ids(&ids, least).unwrap_err().to_string();
     assert!(
-        message.contains(&format!("has number {least}")) && message.contains(&format!("{least} rows")),
+        message.contains(&format!("has id {least}")) && message.contains(&format!("{least} rows")),
         "{message}"
     );
 }

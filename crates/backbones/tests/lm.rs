@@ -7,7 +7,7 @@ use backbones::lm::adapter::for_adapter;
 use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, Quantize, Side, load_lm, save_lm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Value, json};
-use wegeft::storage::{Stored, read_tensors};
+use wegeft::storage::{Stored, read_tensors, write_tensors};
 
 const SHORT: usize = 5;
 
@@ -310,6 +310,35 @@ fn half_precision_and_quantized_weights() {
 }
 
 #[test]
+fn weights_that_are_not_numbers_are_not_quantized() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({"model_type": "llama", "vocab_size": 32, "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 2});
+    let model = DecoderConfig::from_hf(&config).unwrap().init(&Device::flex());
+    save_lm(&model, &config, dir.path(), Precision::F32).unwrap();
+    let file = dir.path().join("model.safetensors");
+    let whole = read_tensors(&file).unwrap();
+    let name = "model.layers.0.mlp.up_proj.weight";
+    // The last is too large for f16.
+    for (value, precision) in [
+        (f32::NAN, Precision::F32),
+        (f32::NEG_INFINITY, Precision::F32),
+        (1e6, Precision::F16),
+    ] {
+        let mut tensors = whole.clone();
+        tensors.get_mut(name).unwrap().values[3] = value;
+        write_tensors(&file, &tensors).unwrap();
+        let options = |quantize| LoadOptions { precision, quantize };
+        refused(
+            dir.path(),
+            &options(Some(Quantize::Int8)),
+            &["model.safetensors", name, "cannot be quantized", "load it as f32"],
+        );
+        assert!(load_lm(dir.path(), &options(None), &Device::flex()).is_ok());
+    }
+}
+
+#[test]
 fn every_family_is_written_as_it_was_read() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["gemma2", "phi3", "gpt2"] {
@@ -512,6 +541,9 @@ fn what_is_not_implemented_is_refused_by_field() {
         json!(true),
         &["use_bidirectional_attention"],
     );
+    for name in ["llama", "gemma2", "phi3", "gpt2"] {
+        change(name, "is_causal", json!(false), &["'is_causal' is false", "true"]);
+    }
     change(
         "gemma3",
         "layer_types",
@@ -635,6 +667,16 @@ fn what_a_model_was_wrapped_in_is_taken_away() {
             let loaded = loaded.unwrap_or_else(|e| panic!("{name} {prefix}: {e}"));
             assert_eq!(logits(&loaded.model), expected, "{name} {prefix}");
         }
+    }
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 12\n";
+    for name in ["config.json", "model.safetensors"] {
+        let dir = copy("llama");
+        std::fs::write(dir.path().join(name), pointer).unwrap();
+        refused(dir.path(), &LoadOptions::default(), &[name, "git lfs pull"]);
     }
 }
 

@@ -52,6 +52,71 @@ fn templates_are_rendered_as_transformers_renders_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Texts of transformers 5.24.
+#[test]
+fn macros_are_called_as_in_jinja() {
+    let context = json!({"messages": [{"role": "user"}], "variables": {}});
+    let cases = [
+        // A default is for what is not given, not for what is undefined.
+        (
+            "{% macro m(a, b='d') %}{{ a }}|{{ b }}{% endmacro %}{{ m(1, nope) }};{{ m(1, messages[0].x) }};{{ m(1) }}",
+            "1|;1|;1|d",
+        ),
+        (
+            "{% macro m(a=b, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ m() }};{{ m(b=3) }}",
+            "2;33",
+        ),
+        (
+            "{% macro m(a, b=a+1, c=b) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }};{{ m(1, c=5) }}",
+            "122;125",
+        ),
+        (
+            "{% macro m(a) %}{{ a }}{{ varargs }}{% endmacro %}{{ m(1,2,3) }}{{ m(1) }}",
+            "1(2, 3)1()",
+        ),
+        (
+            "{% macro m(a) %}{{ a }}{{ kwargs }}{% endmacro %}{{ m(1, z=2, y='q') }}",
+            "1{'z': 2, 'y': 'q'}",
+        ),
+        (
+            "{% macro m(a, b=2) %}{{ varargs|length }}{{ kwargs|length }}{% endmacro %}\
+             {{ m(1) }}{{ m.name }}{{ m.arguments }}{{ m is callable }}",
+            "00m('a', 'b')True",
+        ),
+        (
+            "{% macro m(x, d='.') %}{{ d }}{% if x %}{{ m(x-1, '!') }}{% endif %}{% endmacro %}{{ m(2) }}",
+            ".!!",
+        ),
+        (
+            "{% macro m(a='A') %}{{ a }}[{{ caller(1) }}]{% endmacro %}{% call(n) m() %}z{{ n }}{% endcall %}",
+            "A[z1]",
+        ),
+        ("{% macro m(a='x') -%}  {{ a }}  {%- endmacro -%}  {{ m() }}", "x"),
+        ("{% macro m() %}{% endmacro %}{{ m is callable }}", "True"),
+        // Others than macros.
+        ("{% set ns = namespace({'a': 1}, b=2) %}{{ ns.a }}{{ ns.b }}", "12"),
+        (
+            "{% set ns = namespace(a=1) %}{{ ns is mapping }}{{ ns is iterable }}{{ ns is sequence }}",
+            "FalseFalseFalse",
+        ),
+        ("{{ [[2,'b'],[1,'a']]|sort(attribute=1) }}", "[[1, 'a'], [2, 'b']]"),
+        ("{{ {'a': [1]}|tojson(indent=-1) }}", "{\n\"a\": [\n1\n]\n}"),
+    ];
+    let templates = cases.map(|(template, _)| template);
+    for (found, (template, expected)) in rendered(&templates, &context).into_iter().zip(cases) {
+        assert_eq!(found.as_deref(), Ok(expected), "{template}");
+    }
+    let refused = [
+        "{% macro m(a, b=1) %}{{ a }}{% endmacro %}{{ m(1, 2, 3) }}",
+        "{% macro m(a, b=1) %}{{ a }}{% endmacro %}{{ m(1, z=2) }}",
+        "{% macro m(a, b=1) %}{{ a }}{% endmacro %}{{ m(1, a=2) }}",
+    ];
+    for (found, template) in rendered(&refused, &context).into_iter().zip(refused) {
+        let message = found.expect_err(template);
+        assert!(message.contains("macro 'm'"), "{template}: {message}");
+    }
+}
+
 #[test]
 fn what_templates_cannot_have_is_named() {
     let context = json!({"messages": [], "variables": {"items": [1, 2]}});

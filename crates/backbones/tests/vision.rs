@@ -397,6 +397,26 @@ fn names() -> Vec<String> {
     cases["cases"].as_object().unwrap().keys().cloned().collect()
 }
 
+#[test]
+fn what_transformers_does_not_load_of_an_export_is_said() {
+    for (name, part) in [
+        ("vit", None),
+        ("dinov3", Some("no class of DINOv3 with a head")),
+        ("clip", Some("in timm's layout")),
+        ("siglip", Some("in timm's layout")),
+        ("timm", None),
+    ] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let pretrained = load_vit_for(&folder, None, 0.0, &Device::flex()).unwrap();
+        let headed = pretrained.model.clone().with_head(3, &Device::flex());
+        let note = pretrained.layout.export(&headed, &pretrained.config, &[]).unwrap().note;
+        match (part, &note) {
+            (Some(part), Some(note)) => assert!(note.contains(part), "{name}: {note}"),
+            (part, note) => assert!(part.is_none() && note.is_none(), "{name}: {note:?}"),
+        }
+    }
+}
+
 /// Exports every case, unchanged and with a new head, and reads it again. With VISION_EXPORTS set to a folder it writes them
 /// there: fixtures/vision/check_exports.py loads them with timm and transformers.
 #[test]

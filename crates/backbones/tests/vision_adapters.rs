@@ -1,5 +1,5 @@
-//! Logits of transformers' and timm's vision models with adapters of Hugging Face PEFT (tests/fixtures/vision/make_adapters.py): their
-//! names are put under ours, and query, key and value into one.
+//! Logits of transformers' and timm's vision models with adapters of Hugging Face PEFT
+//! (tests/fixtures/vision/make_adapters.py): their names are put under ours, and query, key and value into one.
 
 mod formula;
 
@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use formula::{tensors, values, write_weights};
 use serde_json::Value;
 use wegeft::Adapted;
+use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
 
 fn cases(file: &str) -> Value {
@@ -51,13 +52,18 @@ fn agrees(name: &str) {
     gives_the_logits(name, &adapted(name));
 }
 
-fn gives_the_logits(name: &str, adapted: &Adapted<Vit>) {
-    let (_, base, case) = opened(name);
-    let device = Device::flex();
+fn logits(name: &str, adapted: &Adapted<Vit>) -> Vec<f32> {
+    let (_, base, _) = opened(name);
     let size: [usize; 2] = serde_json::from_value(base["image"].clone()).unwrap();
     let shape = [2, 3, size[0], size[1]];
-    let pixels = Tensor::<4>::from_data(TensorData::new(values("pixel_values", &shape), shape), &device);
-    let ours: Vec<f32> = adapted.bind().forward(pixels).into_data().iter().collect();
+    let pixels = TensorData::new(values("pixel_values", &shape), shape);
+    let pixels = Tensor::<4>::from_data(pixels, &Device::flex());
+    adapted.bind().forward(pixels).into_data().iter().collect()
+}
+
+fn gives_the_logits(name: &str, adapted: &Adapted<Vit>) {
+    let (_, _, case) = opened(name);
+    let ours = logits(name, adapted);
     let theirs: Vec<Vec<f32>> = serde_json::from_value(case["logits"].clone()).unwrap();
     let theirs: Vec<f32> = theirs.into_iter().flatten().collect();
     assert_eq!(ours.len(), theirs.len());
@@ -90,16 +96,21 @@ fn names_of_ours_are_left_as_they_are() {
     );
 }
 
+/// They are matched with transformers' names of the modules.
 #[test]
-fn an_alpha_pattern_with_a_regular_expression_is_refused_by_name() {
-    let error = translated("vit_patterns", |config| {
-        config["alpha_pattern"] = serde_json::json!({ "layers.[01].*": 4 });
-    });
-    let message = error.unwrap_err();
-    assert!(
-        message.contains("alpha_pattern") && message.contains("layers.[01].*"),
-        "{message}"
-    );
+fn patterns_may_be_regular_expressions() {
+    let with = |ranks: Value, alphas: Value| {
+        translated("vit_patterns", |config| {
+            config["rank_pattern"] = ranks.clone();
+            config["alpha_pattern"] = alphas.clone();
+        })
+    };
+    let ranks = serde_json::json!({r"mlp\.fc2": 1, r".*\.q_(proj|x)": 2});
+    let alphas = serde_json::json!({r"^vit\.layers\.\d+\.attention\.v_proj": 2, "(?!q).*k_proj": 7});
+    let translated = with(ranks, alphas).unwrap().unwrap();
+    gives_the_logits("vit_patterns", &translated.files.attach(translated.model).unwrap());
+    let refused = with(serde_json::json!({"q_proj": 1.5}), serde_json::json!({}));
+    assert!(refused.unwrap_err().contains("rank_pattern"));
 }
 
 /// Of timm's distilled model PEFT's `head` is one of two; one that was trained here reads the mean of both tokens.
@@ -176,6 +187,63 @@ fn an_exported_lora_has_the_names_of_transformers_class() {
         let again = pretrained.translate_adapter(files.fields(), files.tensors(), &device);
         let again = again.unwrap().unwrap();
         gives_the_logits(name, &again.files.attach(again.model).unwrap());
+    }
+}
+
+/// timm's distilled model has two heads, which are one here.
+#[test]
+fn an_exported_lora_has_both_heads_of_a_distilled_model_of_timm() {
+    for name in ["timm_distilled_one_head", "timm_distilled_two_heads"] {
+        let (folder, ..) = opened(name);
+        let device = Device::flex();
+        let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
+        let adapted = adapted(name);
+        let files = adapted.lora_files().unwrap();
+        let layout = &pretrained.layout;
+        let files = layout
+            .lora_for_peft(files, adapted.backbone(), &pretrained.config)
+            .unwrap();
+        for head in ["head", "head_dist"] {
+            let weight = &files.tensors()[&format!("base_model.model.{head}.weight")];
+            assert_eq!(weight.shape[1], pretrained.config.d_model, "{name}: {head}");
+            let saved = files.fields()["modules_to_save"].as_array().unwrap();
+            assert!(saved.iter().any(|module| *module == head), "{name}: {saved:?}");
+        }
+        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &device);
+        let again = again.unwrap().unwrap();
+        gives_the_logits(name, &again.files.attach(again.model).unwrap());
+    }
+}
+
+/// The head of a converted adapter keeps the name that says what it reads.
+#[test]
+fn a_converted_adapter_has_the_head_of_the_class() {
+    for name in [
+        "vit_query_value",
+        "deit_query_value",
+        "deit_teacher",
+        "clip_query_value",
+        "siglip_query_value",
+        "timm_distilled_two_heads",
+    ] {
+        let (folder, ..) = opened(name);
+        let device = Device::flex();
+        let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
+        let (nearest, _) = adapted(name).nearest_wegeft(&WegeftConfig::new(2)).unwrap();
+        let layout = &pretrained.layout;
+        let files = layout.with_head_of_class(nearest.files(), nearest.backbone(), &pretrained.config);
+        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &device);
+        let again = again.unwrap().unwrap();
+        let again = again.files.attach(again.model).unwrap();
+        assert!(again.warnings().is_empty(), "{name}: {:?}", again.warnings());
+        let (before, after) = (logits(name, &nearest), logits(name, &again));
+        assert_eq!(before.len(), after.len(), "{name}");
+        let off = before
+            .iter()
+            .zip(&after)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(off < 1e-5, "{name}: logits off by {off:e}");
     }
 }
 

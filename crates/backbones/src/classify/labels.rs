@@ -1,5 +1,7 @@
 //! The labels of a classifier and the kind of problem, as config.json has them, and the loss.
 
+use std::collections::HashSet;
+
 use burn::nn::loss::{CrossEntropyLossConfig, MseLoss, Reduction};
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Int, Tensor};
@@ -67,9 +69,9 @@ impl Labels {
         if problem == Problem::SingleLabel && names.len() == 1 {
             return Err(LabelsError::Single(names[0].clone()));
         }
-        let repeated = (1..names.len()).find(|at| names[..*at].contains(&names[*at]));
-        match repeated {
-            Some(at) => Err(LabelsError::Repeated(names[at].clone())),
+        let mut seen = HashSet::new();
+        match names.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(name) => Err(LabelsError::Repeated(name.clone())),
             None => Ok(Self { names, problem }),
         }
     }
@@ -172,7 +174,12 @@ fn id2label(value: &Value) -> Result<Vec<String>, ConfigError> {
             format!("is {value}; expected names by number from 0 on, without a gap"),
         )
     };
-    let text = |name: &Value| name.as_str().map(String::from).ok_or_else(wrong);
+    // Class names may be numbers in JSON.
+    let text = |name: &Value| match name {
+        Value::String(name) => Ok(name.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(wrong()),
+    };
     match value {
         Value::Array(names) => names.iter().map(text).collect(),
         Value::Object(names) => (0..names.len())
@@ -200,6 +207,8 @@ mod tests {
         assert_eq!(read(json!({})), Ok((two, Problem::SingleLabel)));
         let given = json!({"id2label": {"1": "b", "0": "a", "2": "c"}, "num_labels": 3});
         assert_eq!(read(given), Ok((names(&["a", "b", "c"]), Problem::SingleLabel)));
+        let numbers = json!({"id2label": {"0": 10, "1": 20}});
+        assert_eq!(read(numbers), Ok((names(&["10", "20"]), Problem::SingleLabel)));
         let one = json!({"num_labels": 1});
         assert_eq!(read(one), Ok((names(&["LABEL_0"]), Problem::Regression)));
         let many = json!({"id2label": {"0": "a"}, "problem_type": "multi_label_classification"});
@@ -207,6 +216,7 @@ mod tests {
         for (json, part) in [
             (json!({"id2label": {"0": "a", "2": "b"}}), "without a gap"),
             (json!({"id2label": {"0": "a", "1": "a"}}), "'a' is given twice"),
+            (json!({"id2label": {"0": "a", "1": null}}), "expected names by number"),
             (json!({"num_labels": 0}), "'num_labels' is 0"),
             (json!({"num_labels": 99_999_999_999u64}), "65535"),
             (

@@ -153,7 +153,7 @@ impl SequenceClassifier {
     /// The first step of [`SequenceClassifier::hidden`]: embeddings `[batch, tokens, d_model]`.
     ///
     /// # Panics
-    /// A pass of another kind of model.
+    /// `pass` belongs to the other kind of model: an encoder's on a decoder, or the reverse.
     pub fn embed(
         &self,
         ids: Tensor<2, Int>,
@@ -171,7 +171,7 @@ impl SequenceClassifier {
     /// One layer, `[batch, tokens, d_model]` to the same.
     ///
     /// # Panics
-    /// A pass of another kind of model.
+    /// `pass` belongs to the other kind of model: an encoder's on a decoder, or the reverse.
     pub fn layer(&self, index: usize, x: Tensor<3>, pass: &ClassifierPass) -> Tensor<3> {
         match (&self.trunk, pass) {
             (Trunk::Encoder(encoder), ClassifierPass::Encoder(pass)) => encoder.layer(index, x, pass),
@@ -183,7 +183,7 @@ impl SequenceClassifier {
     /// What follows the last layer, `[batch, tokens, d_model]` of the tokens that were read.
     ///
     /// # Panics
-    /// A pass of another kind of model.
+    /// `pass` belongs to the other kind of model: an encoder's on a decoder, or the reverse.
     pub fn normed(&self, x: Tensor<3>, pass: &ClassifierPass) -> Tensor<3> {
         match (&self.trunk, pass) {
             (Trunk::Encoder(encoder), ClassifierPass::Encoder(_)) => encoder.normed(x),
@@ -200,8 +200,8 @@ impl SequenceClassifier {
         }
     }
 
-    /// The same model with those layers of its head anew at random that have a parameter among `fresh`, such as
-    /// [`super::PretrainedClassifier::fresh`]: trainings with different seeds then start from one loaded model.
+    /// The same model, with those layers of its head initialized again that have a parameter among `fresh`, such as
+    /// [`super::PretrainedClassifier::fresh`]: runs with different seeds can then start from one loaded model.
     pub fn with_fresh_head(self, fresh: &[String], device: &Device) -> Self {
         let std = match &self.trunk {
             Trunk::Encoder(encoder) => encoder.config().initializer_range,

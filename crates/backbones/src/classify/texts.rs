@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+use serde_json::{Map, Value};
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::error::{ImportError, TokenizerError};
+use crate::json::read_json;
 use crate::lm::{Layout, Side};
+use crate::long_text::{Kept, part_to_read};
 use crate::tokens::Guarded;
 
 /// The tokens of a text or of a pair, with the special tokens that the model expects.
@@ -14,8 +17,11 @@ use crate::tokens::Guarded;
 pub struct Encoded {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// 1 for tokens of the second text, 0 for others.
+    /// 1 for tokens of the second text, 0 for others; all 0 if the tokenizer does not give its model types.
     pub types: Vec<u32>,
+    /// True for tokens with the id of the model's padding token, which a text may hold too; empty if there is none. See
+    /// [`Layout::with_blanks`].
+    pub blanks: Vec<bool>,
 }
 
 /// Texts of a batch, padded on the right.
@@ -34,14 +40,20 @@ pub struct TextBatch {
 pub struct TextTokenizer {
     inner: Guarded,
     vocab_size: usize,
+    max_length: usize,
+    /// The end of a text that truncation keeps.
+    kept: Kept,
+    /// The model's padding token.
+    padding: Option<u32>,
 }
 
 impl TextTokenizer {
-    /// Reads tokenizer.json of `folder`. Texts are truncated to `max_length` tokens, including special ones; of a pair, the
-    /// longer text first. `vocab_size`: rows of the model's embedding.
+    /// Reads tokenizer.json of `folder`. Texts are truncated to `max_length` tokens, including special ones, on the side
+    /// that tokenizer_config.json gives as `truncation_side` (the right by default); of a pair, the longer text first.
+    /// `vocab_size`: rows of the model's embedding.
     ///
     /// # Errors
-    /// A file that is missing or malformed, a token that the embedding lacks, a length that leaves no room beside special tokens.
+    /// A file that is missing or malformed, a length that leaves no room beside special tokens.
     pub fn load(folder: &Path, vocab_size: usize, max_length: usize) -> Result<Self, ImportError> {
         let path = folder.join("tokenizer.json");
         let error = |message: String| ImportError::Config {
@@ -53,13 +65,7 @@ impl TextTokenizer {
                            transformers.AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)";
             return Err(error(message.into()));
         }
-        let (inner, ()) = Guarded::load(&path, move |inner| {
-            let beyond = vocab_size as u32..(vocab_size + inner.get_vocab_size(true)) as u32;
-            if let Some((id, token)) = beyond.into_iter().find_map(|id| Some((id, inner.id_to_token(id)?))) {
-                return Err(format!(
-                    "token '{token}' has id {id}, but the model's embedding has {vocab_size} rows; use this model's own tokenizer"
-                ));
-            }
+        let (inner, kept) = Guarded::load(&path, move |inner, fields| {
             let special = inner
                 .get_post_processor()
                 .map_or(0, |processor| processor.added_tokens(true));
@@ -68,23 +74,38 @@ impl TextTokenizer {
                     "{max_length} tokens leave no room for a text beside {special} special tokens; allow more"
                 ));
             }
+            let direction = truncation_side(&fields, inner.get_truncation())?;
             inner.with_padding(None);
             let truncated = inner.with_truncation(Some(TruncationParams {
-                direction: TruncationDirection::Right,
+                direction,
                 max_length,
                 strategy: TruncationStrategy::LongestFirst,
                 stride: 0,
             }));
-            truncated.map(drop).map_err(|e| e.to_string())
+            truncated.map_err(|e| e.to_string())?;
+            Ok(match direction {
+                TruncationDirection::Right => Kept::Beginning,
+                TruncationDirection::Left => Kept::End,
+            })
         })?;
-        Ok(Self { inner, vocab_size })
+        // Errors in config.json are reported where the model is loaded.
+        let config = read_json(&folder.join("config.json")).unwrap_or_default();
+        Ok(Self {
+            inner,
+            vocab_size,
+            max_length,
+            kept,
+            padding: padding_token(&config),
+        })
     }
 
     /// Tokens of a text, or of a pair.
     ///
     /// # Errors
-    /// The error of the tokenizers library.
+    /// The error of the tokenizers library, a token that the embedding lacks.
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoded, TokenizerError> {
+        let text = self.read_of(text)?;
+        let pair = pair.map(|pair| self.read_of(pair)).transpose()?;
         let own = || (text.to_string(), pair.map(String::from));
         let bytes = text.len() + pair.map_or(0, str::len);
         let encoding = self.inner.call(own, bytes, |inner, (text, pair)| match pair {
@@ -99,10 +120,67 @@ impl TextTokenizer {
                 rows: self.vocab_size,
             });
         }
-        Ok(Encoded {
-            ids: encoding.get_ids().to_vec(),
-            types: encoding.get_type_ids().to_vec(),
+        let ids = encoding.get_ids().to_vec();
+        let types = match self.inner.types {
+            true => encoding.get_type_ids().to_vec(),
+            false => vec![0; ids.len()],
+        };
+        let is_blank = |id: &u32| Some(*id) == self.padding;
+        let blanks = match ids.iter().any(is_blank) {
+            true => ids.iter().map(is_blank).collect(),
+            false => Vec::new(),
+        };
+        Ok(Encoded { ids, types, blanks })
+    }
+
+    /// The part of a text that can be kept: the rest of a very long one would take gigabytes. It has more tokens than are
+    /// kept of a pair, so that a shorter text beside it stays the shorter one. Of two very long texts, the one to keep an
+    /// odd token may be the other one.
+    fn read_of<'a>(&self, text: &'a str) -> Result<&'a str, TokenizerError> {
+        part_to_read(text, self.max_length, self.kept, |part| {
+            let tokenized = |inner: &Tokenizer, part: String| inner.encode(part, true);
+            let encoding = self.inner.call(|| part.to_string(), part.len(), tokenized)?;
+            let truncated = encoding.get_overflowing().iter().map(Encoding::len);
+            Ok(encoding.len() + truncated.sum::<usize>())
         })
+    }
+}
+
+/// Where texts are truncated, as transformers has it: by `truncation_side` of tokenizer_config.json, whose fields these are,
+/// or else by tokenizer.json.
+fn truncation_side(fields: &Map<String, Value>, own: Option<&TruncationParams>) -> Result<TruncationDirection, String> {
+    match fields.get("truncation_side") {
+        None | Some(Value::Null) => Ok(own.map_or(TruncationDirection::Right, |own| own.direction)),
+        Some(side) => match side.as_str() {
+            Some("left") => Ok(TruncationDirection::Left),
+            Some("right") => Ok(TruncationDirection::Right),
+            _ => Err(format!(
+                "field 'truncation_side' of tokenizer_config.json is {side}; expected left or right"
+            )),
+        },
+    }
+}
+
+/// The padding tokens of transformers' configs, by `model_type`; other models have none.
+const PADDING: [(&str, u32); 7] = [
+    ("camembert", 1),
+    ("gemma2", 0),
+    ("gemma3_text", 0),
+    ("phi3", 32_000),
+    ("roberta", 1),
+    ("smollm3", 128_004),
+    ("xlm-roberta", 1),
+];
+
+/// The padding token of a model by its config.json; `null` and a negative number stand for none.
+fn padding_token(config: &Value) -> Option<u32> {
+    let config = config.get("text_config").unwrap_or(config);
+    match config.get("pad_token_id") {
+        Some(id) => id.as_u64().and_then(|id| u32::try_from(id).ok()),
+        None => {
+            let kind = config.get("model_type")?.as_str()?;
+            PADDING.iter().find(|(name, _)| *name == kind).map(|(_, id)| *id)
+        }
     }
 }
 
@@ -124,10 +202,21 @@ impl TextBatch {
             let data = TensorData::new(rows.collect::<Vec<i64>>(), [texts.len(), tokens]);
             Tensor::<2, Int>::from_data(data, device)
         };
+        let layout = Layout::padded(&lengths, tokens, Side::Right);
+        let layout = match texts.iter().all(|text| text.blanks.is_empty()) {
+            true => layout,
+            false => {
+                let blanks = texts.iter().flat_map(|text| {
+                    let row = text.blanks.iter().copied();
+                    row.chain(std::iter::repeat(false)).take(tokens)
+                });
+                layout.with_blanks(blanks.collect())
+            }
+        };
         Self {
             ids: padded(|text| &text.ids),
             types: padded(|text| &text.types),
-            layout: Layout::padded(&lengths, tokens, Side::Right),
+            layout,
         }
     }
 }

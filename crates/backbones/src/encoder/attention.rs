@@ -1,4 +1,4 @@
-//! Bidirectional self-attention: who sees whom, and the mixing itself.
+//! Bidirectional self-attention: its masks, and the weighted sum of the values.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -17,9 +17,9 @@ use crate::lm::rope::Rotation;
 /// What all layers of one forward pass share.
 #[derive(Debug)]
 pub struct Pass {
-    /// Who sees whom in layers of global attention.
+    /// The mask of layers with global attention.
     pub full: Mask,
-    /// The same in layers of local attention, if the model has them.
+    /// The mask of layers with local attention, if the model has them.
     pub local: Option<Mask>,
     /// Rotations of global and of local layers (ModernBERT).
     pub rotations: Vec<Rotation>,

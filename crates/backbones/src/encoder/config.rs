@@ -29,7 +29,7 @@ pub struct EncoderConfig {
     pub embedding_size: Option<usize>,
     /// Rows of the learned position embedding, if there is one.
     pub positions: Option<usize>,
-    /// Row of the first token's position (RoBERTa counts from behind its padding token).
+    /// Row of the first token's position (RoBERTa: the padding token's id plus 1).
     #[config(default = 0)]
     pub position_offset: usize,
     /// Rows of the embedding of token types; 0 for none.

@@ -1,4 +1,4 @@
-//! What is told of a family of encoders.
+//! The description of a family of encoders.
 
 use super::config::EncoderConfig;
 use crate::error::ConfigError;

@@ -111,7 +111,10 @@ impl Head {
 pub fn pooled(hidden: Tensor<3>, layout: &Layout, pool: Pool) -> Tensor<2> {
     let [batch, tokens, d] = hidden.dims();
     let device = hidden.device();
-    let real: Vec<bool> = layout.real().collect();
+    let real: Vec<bool> = match pool {
+        Pool::Last => layout.filled().collect(),
+        Pool::First | Pool::Mean => layout.real().collect(),
+    };
     let rows = || real.chunks_exact(tokens);
     let chosen = match pool {
         Pool::Mean => {

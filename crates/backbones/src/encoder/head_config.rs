@@ -11,14 +11,14 @@ use crate::lm::activation::Activation;
 pub enum Pool {
     /// The first token.
     First,
-    /// The last token that is not padding.
+    /// The last token that does not have the id of padding.
     Last,
     /// The mean of the tokens that are not padding.
     Mean,
 }
 
-/// Shape of a head. Its layers are given by full module paths, since each family names them differently and some lie inside the
-/// encoder (`bert.pooler.dense`).
+/// Shape of a head. Its layers are given by full module paths, since each family names them differently and some lie
+/// inside the encoder (`bert.pooler.dense`).
 #[derive(Config, Debug, PartialEq)]
 pub struct HeadConfig {
     /// Pooling.

@@ -102,10 +102,13 @@ impl Embeddings {
         }
         if let Some(table) = &self.position_embeddings {
             let offset = self.position_offset;
+            // Only models whose positions begin after that of padding go by ids.
+            let between = (offset > 0).then(|| layout.places_between_blanks(offset, &device));
             // What stands at padding does not count: rows that begin with their text have the same positions.
-            x = x + match layout.is_plain() {
-                true => table.weight.val().narrow(0, offset, tokens).unsqueeze::<3>(),
-                false => embedding(table, layout.places(&device).add_scalar(offset as i64)),
+            x = x + match between.flatten() {
+                Some(places) => embedding(table, places),
+                None if layout.is_plain() => table.weight.val().narrow(0, offset, tokens).unsqueeze::<3>(),
+                None => embedding(table, layout.places(&device).add_scalar(offset as i64)),
             };
         }
         let dtype = kernels::compute_dtype(&x);

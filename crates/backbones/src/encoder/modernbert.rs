@@ -268,9 +268,12 @@ fn config(fields: &Fields) -> Result<EncoderConfig, ConfigError> {
             None => Ok(RopeConfig::new(theta, head_dim)),
         }
     };
+    // The whole window, or its half under a name that wins where both are.
+    let reach = fields.count_or("local_attention", 128)? / 2;
+    let reach = fields.count_or("sliding_window", reach)?;
     let modern = ModernConfig::new(
         local(fields, depth)?,
-        fields.count_or("local_attention", 128)? / 2,
+        reach,
         rope("full_attention", "global_rope_theta", 160_000.0)?,
         rope("sliding_attention", "local_rope_theta", 10_000.0)?,
         fields.flag_or("attention_bias", false)?,
@@ -354,4 +357,25 @@ fn sizes(config: &EncoderConfig) -> Vec<Size> {
             shape: [("intermediate_size, twice", 2 * config.mlp_dim), d],
         },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As ModernBertConfig of transformers 5.24 has them.
+    #[test]
+    fn the_reach_of_local_layers_has_two_names() {
+        let reach = |mut json: Value| {
+            json["model_type"] = json!("modernbert");
+            let config = EncoderConfig::from_hf(&json).unwrap();
+            config.modern.unwrap().reach
+        };
+        assert_eq!(reach(json!({})), 64);
+        assert_eq!(reach(json!({"local_attention": 10})), 5);
+        assert_eq!(reach(json!({"sliding_window": 3})), 3);
+        assert_eq!(reach(json!({"local_attention": 10, "sliding_window": 3})), 3);
+    }
 }

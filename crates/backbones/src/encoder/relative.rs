@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::lm::activation::Activation;
 
-/// How DeBERTa sees distances between tokens.
+/// How DeBERTa encodes distances between tokens.
 #[derive(Config, Debug, PartialEq)]
 pub struct RelativeConfig {
     /// Distances that the embedding has rows for, to each side.
@@ -14,9 +14,9 @@ pub struct RelativeConfig {
     pub max_distance: usize,
     /// Distances beyond half the span share rows, by their logarithm (v2 and v3).
     pub buckets: bool,
-    /// Content asks for positions.
+    /// Content-to-position scores: queries of content times keys of relative positions.
     pub c2p: bool,
-    /// Positions ask for content.
+    /// Position-to-content scores: queries of relative positions times keys of content.
     pub p2c: bool,
     /// Positions are projected by the weights of the content.
     pub share_att_key: bool,
@@ -24,7 +24,7 @@ pub struct RelativeConfig {
     pub normed: bool,
     /// Kernel size, groups and activation of the convolution beside the first layer (v2), if there is one.
     pub conv: Option<ConvConfig>,
-    /// Whether distances are looked at. Where they are not, as in transformers, scores are still scaled for
+    /// Whether attention uses distances. Where they are not, as in transformers, scores are still scaled for
     /// [`RelativeConfig::scale_factor`] kinds of them, and the files have the norm and the convolution.
     #[config(default = true)]
     pub attends: bool,

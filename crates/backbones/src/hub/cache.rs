@@ -59,7 +59,7 @@ impl ModelCache {
         self.absent(commit, file).is_file()
     }
 
-    /// Notes that the commit has no such file, so that nobody needs to ask again. It matters to no one if that fails.
+    /// Notes that the commit has no such file, so that the server is not asked again. A failure is ignored.
     pub fn note_absence(&self, commit: &str, file: &str) {
         let path = self.absent(commit, file);
         let _ = files::create_folder(path.parent().unwrap_or(&path)).and_then(|()| files::write(&path, b""));

@@ -28,8 +28,10 @@ pub(super) struct Client {
     rate: Rate,
 }
 
-/// Bytes of a list of files at most.
+/// Bytes of a page of a list of files at most.
 const LONGEST_LIST: u64 = 1 << 20;
+/// Most pages of a list of files; a page lists a thousand.
+const MOST_PAGES: usize = 20;
 
 /// What a list of files says of one.
 #[derive(Deserialize)]
@@ -106,8 +108,29 @@ impl Client {
 
     /// Paths of the files in `folder` of the model `name` at that commit.
     pub fn list(&self, name: &str, commit: &str, folder: &str) -> Result<Vec<String>, FetchError> {
-        let url = format!("{}/api/models/{name}/tree/{commit}/{folder}", self.endpoint);
-        let answer = self.get(&url, 0, None)?;
+        let inside = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        let mut files = Vec::new();
+        let mut page = Some(format!("{}/api/models/{name}/tree/{commit}/{folder}", self.endpoint));
+        let mut pages = 0;
+        while let Some(url) = page {
+            if pages == MOST_PAGES {
+                let message = format!("its list of files has more than {MOST_PAGES} pages");
+                return Err(FetchError::Content(message));
+            }
+            let (entries, next) = self.page(&url)?;
+            files.extend(entries.into_iter().map(|entry| entry.path).filter(inside));
+            (page, pages) = (next, pages + 1);
+        }
+        Ok(files)
+    }
+
+    /// A page of a list of files, and where the next one is.
+    fn page(&self, url: &str) -> Result<(Vec<Entry>, Option<String>), FetchError> {
+        let answer = self.get(url, 0, None)?;
+        let next = match (answer.header("link").and_then(next_page), url.parse::<Uri>()) {
+            (Some(next), Ok(here)) => Some(redirected(&here, next)?.to_string()),
+            _ => None,
+        };
         let mut text = Vec::new();
         let mut body = answer.response.into_body().into_reader().take(LONGEST_LIST);
         let mut pace = self.pace();
@@ -127,8 +150,7 @@ impl Client {
         }
         let entries: Vec<Entry> = serde_json::from_slice(&text)
             .map_err(|error| FetchError::Content(format!("no list of files ({error})")))?;
-        let inside = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-        Ok(entries.into_iter().map(|entry| entry.path).filter(inside).collect())
+        Ok((entries, next))
     }
 
     /// Bytes of `url` from `first` on, to `last` if it is given. The answer's status is 200 or 206.
@@ -196,7 +218,7 @@ impl Client {
     }
 }
 
-/// Refuses a token that a header cannot hold; the rest of it is not told.
+/// Refuses a token that a header cannot hold. The message shows one character of it only.
 fn check_token(token: &str) -> Result<(), FetchError> {
     match token.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {
         Some((index, found)) => Err(FetchError::Token {
@@ -245,6 +267,18 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, FetchError> {
     }
 }
 
+/// The address of the next page in a Link header, such as `<https://hub/x?cursor=y>; rel="next"`.
+fn next_page(header: &str) -> Option<&str> {
+    // An address may have commas.
+    header.split(", <").find_map(|link| {
+        let (address, relation) = link.trim().trim_start_matches('<').split_once('>')?;
+        let is_next = relation
+            .split(';')
+            .any(|part| matches!(part.trim(), "rel=\"next\"" | "rel=next"));
+        is_next.then_some(address)
+    })
+}
+
 /// What Retry-After says, in seconds; a date is not read.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let value = response.headers().get("retry-after")?.to_str().ok()?;
@@ -272,6 +306,18 @@ mod tests {
             client.url("org/name", "refs/pr/1", "a folder/ü.json"),
             "https://hub/org/name/resolve/refs%2Fpr%2F1/a%20folder/%C3%BC.json"
         );
+    }
+
+    #[test]
+    fn the_next_page_is_found_in_the_header() {
+        for (header, next) in [
+            ("<https://hub/x?cursor=y>; rel=\"next\"", Some("https://hub/x?cursor=y")),
+            ("</a>; rel=\"prev\", </b>; rel=next", Some("/b")),
+            ("</a>; rel=\"prev\"", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(next_page(header), next, "{header}");
+        }
     }
 
     #[test]

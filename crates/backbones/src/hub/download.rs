@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use files::File;
 use indicatif::{ProgressBar, ProgressStyle};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::cache::{ModelCache, failed, is_name};
+use super::cache::{ModelCache, failed, is_commit, is_name};
 use super::client::{Answer, Client};
 use super::error::FetchError;
 use super::pace::{Pace, Window};
@@ -35,22 +36,59 @@ pub(super) struct Announced {
 impl Announced {
     /// Of the first byte's answer.
     fn read(answer: &Answer) -> Result<Self, FetchError> {
-        let commit = name("X-Repo-Commit", answer.said("x-repo-commit"))?;
-        // Of a large file the answer is a redirect with an ETag of its own; the file's is the linked one.
-        let etag = answer.said("x-linked-etag").or(answer.said("etag"));
-        let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
+        let (commit, etag) = identity(answer)?;
         Ok(Self {
             commit,
-            etag: name("ETag", etag)?,
+            etag,
             size: size(answer)?,
         })
     }
 
-    /// The SHA-256 of the file, if that is what the ETag is.
-    fn checksum(&self) -> Option<&str> {
-        let hex = self.etag.len() == 64 && self.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-        hex.then_some(self.etag.as_str())
+    /// Refuses the answer of another commit, or of other content.
+    fn compare(&self, answer: &Answer) -> Result<(), FetchError> {
+        let (commit, etag) = identity(answer)?;
+        if commit != self.commit {
+            return Err(FetchError::Changed {
+                from: self.commit.clone(),
+                to: commit,
+            });
+        }
+        match etag == self.etag {
+            true => Ok(()),
+            false => Err(FetchError::Header {
+                header: "ETag",
+                found: format!("'{etag}'"),
+                expected: "that of the first answer, as the file has changed meanwhile; run again",
+            }),
+        }
     }
+
+    /// What the ETag is a checksum by: SHA-256 of large files, SHA-1 of those that git itself keeps.
+    fn checksum(&self) -> Option<Sum> {
+        if !self.etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        match self.etag.len() {
+            64 => Some(Sum::Sha256),
+            40 => Some(Sum::Sha1),
+            _ => None,
+        }
+    }
+}
+
+/// A kind of checksum.
+enum Sum {
+    Sha256,
+    Sha1,
+}
+
+/// The commit and the ETag that the hub says.
+fn identity(answer: &Answer) -> Result<(String, String), FetchError> {
+    let commit = name("X-Repo-Commit", answer.said("x-repo-commit"))?;
+    // Of a large file the answer is a redirect with an ETag of its own; the file's is the linked one.
+    let etag = answer.said("x-linked-etag").or(answer.said("etag"));
+    let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
+    Ok((commit, name("ETag", etag)?))
 }
 
 /// A header that becomes part of a path.
@@ -88,15 +126,18 @@ fn size(answer: &Answer) -> Result<u64, FetchError> {
     }
 }
 
-/// `file` of the model at `revision`, whose address is `url`, in the cache. `expected`: the commit of the files before.
+/// `file` of the model at `revision` in the cache. `address`: where it is at a revision or commit. `expected`: the commit
+/// of the files before.
 pub(super) fn fetch(
     client: &Client,
     cache: &ModelCache,
-    url: &str,
+    address: impl Fn(&str) -> String,
     (revision, file): (&str, &str),
     expected: Option<&str>,
 ) -> Result<(PathBuf, String), FetchError> {
-    let announced = patiently(|| Announced::read(&client.get(url, 0, Some(0))?))?;
+    // The branch may move between two requests; a commit does not.
+    let url = address(expected.filter(|commit| is_commit(commit)).unwrap_or(revision));
+    let announced = patiently(|| Announced::read(&client.get(&url, 0, Some(0))?))?;
     if let Some(expected) = expected.filter(|expected| *expected != announced.commit) {
         return Err(FetchError::Changed {
             from: expected.to_string(),
@@ -107,14 +148,18 @@ pub(super) fn fetch(
     let _lock = cache.lock(&announced.etag)?;
     // Another process may have fetched it meanwhile, or another commit has the same file.
     if !blob.is_file() {
-        download(client, url, &announced, &blob, file)?;
+        let url = match is_commit(&announced.commit) {
+            true => address(&announced.commit),
+            false => url,
+        };
+        download(client, &url, &announced, &blob, file)?;
     }
     let path = cache.publish(revision, &announced.commit, file, &announced.etag)?;
     Ok((path, announced.commit))
 }
 
 /// `try_once` until it works, fails for good, or has failed [`TRIES`] times.
-fn patiently<R>(mut try_once: impl FnMut() -> Result<R, FetchError>) -> Result<R, FetchError> {
+pub(super) fn patiently<R>(mut try_once: impl FnMut() -> Result<R, FetchError>) -> Result<R, FetchError> {
     let mut tried = 1;
     loop {
         let error = match try_once() {
@@ -255,6 +300,9 @@ fn complete(
             Ok(answer) => answer,
             Err(error) => return Ok(Err(error)),
         };
+        if let Err(error) = announced.compare(&answer) {
+            return Ok(Err(error));
+        }
         // A server that knows no ranges starts over.
         let first = match answer.response.status().as_u16() {
             206 => start(&answer).filter(|first| *first <= have),
@@ -329,11 +377,32 @@ fn verify(file: &mut File, announced: &Announced) -> io::Result<Result<(), Fetch
         let expected = announced.size;
         return Ok(Err(FetchError::Size { found, expected }));
     }
-    let Some(expected) = announced.checksum() else {
-        return Ok(Ok(()));
+    let expected = &announced.etag;
+    let (kind, found) = match announced.checksum() {
+        None => return Ok(Ok(())),
+        Some(Sum::Sha256) => ("SHA-256", hashed(file, Sha256::new())?),
+        Some(Sum::Sha1) => {
+            let git = hashed(file, Sha1::new_with_prefix(format!("blob {found}\0")))?;
+            // Some servers that stand for the hub have the SHA-1 of the content alone.
+            if !git.eq_ignore_ascii_case(expected) && hashed(file, Sha1::new())?.eq_ignore_ascii_case(expected) {
+                return Ok(Ok(()));
+            }
+            ("SHA-1, as git has it,", git)
+        }
     };
+    Ok(match found.eq_ignore_ascii_case(expected) {
+        true => Ok(()),
+        false => Err(FetchError::Checksum {
+            kind,
+            found,
+            expected: expected.clone(),
+        }),
+    })
+}
+
+/// `hash` of the whole file, hexadecimal.
+fn hashed<D: Digest>(file: &mut File, mut hash: D) -> io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
-    let mut hash = Sha256::new();
     let mut piece = vec![0; PIECE];
     loop {
         match file.read(&mut piece) {
@@ -343,14 +412,7 @@ fn verify(file: &mut File, announced: &Announced) -> io::Result<Result<(), Fetch
             Err(error) => return Err(error),
         }
     }
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(match found.eq_ignore_ascii_case(expected) {
-        true => Ok(()),
-        false => Err(FetchError::Checksum {
-            found,
-            expected: expected.to_string(),
-        }),
-    })
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn bar(size: u64, file: &str) -> ProgressBar {

@@ -111,14 +111,16 @@ pub enum FetchError {
         expected: u64,
     },
     /// Other bytes than those that were announced.
-    #[error("its SHA-256 is {found}; the server announced {expected}")]
+    #[error("its {kind} is {found}; the server announced {expected}")]
     Checksum {
+        /// What kind of checksum it is.
+        kind: &'static str,
         /// Of what came.
         found: String,
         /// Of what should have come.
         expected: String,
     },
-    /// The branch moved between two files.
+    /// The branch moved between two requests.
     #[error("the model changed from commit {from} to {to} while it was fetched; run again")]
     Changed {
         /// Commit of the files before.

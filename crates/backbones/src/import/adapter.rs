@@ -1,6 +1,6 @@
 //! Adapters that Hugging Face PEFT trained on transformers' models, under the module names of ours. Query, key and value
-//! are one layer here: their LoRA factors become one pair of factors, side by side, and their factors of IA3 one vector. Those
-//! of other methods stay apart, each on its block of the layer.
+//! are one layer here: their LoRA factors become one pair of factors, side by side, and their factors of IA3 one vector.
+//! Those of other methods stay apart, each on its block of the layer.
 
 mod heads;
 mod join;
@@ -10,16 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
-use wegeft::AdapterFiles;
 use wegeft::storage::{PREFIX, Stored, Tensors};
+use wegeft::{AdapterFiles, Patterns};
 
 use super::Pretrained;
 use super::family::Family;
 use super::rename::{Ours, ours};
+use crate::own_ranks;
 use crate::vit::{HeadPool, Vit};
 use parts::{Part, Parts, blocks};
 
-/// An adapter under our names, and the model that it belongs on.
+/// An adapter with this crate's module names, and the model that it fits.
 #[derive(Debug, Clone)]
 pub struct Translated {
     /// The model, with a head over what transformers' class reads if the adapter has one.
@@ -29,8 +30,9 @@ pub struct Translated {
 }
 
 impl Pretrained {
-    /// The adapter of an adapter_config.json and its tensors, trained by PEFT on transformers' class of this model, under
-    /// our names; `None` if it has them already. Also one that PEFT trained on timm's distilled model, whose `head` is not ours.
+    /// An adapter that PEFT trained on transformers' class of this model, with its modules renamed to this crate's names;
+    /// `None` if it has these names already. Also an adapter that PEFT trained on timm's distilled model, which has two
+    /// heads where this crate has one.
     ///
     /// # Errors
     /// Tensors that do not fit each other; a pattern that cannot be carried over; a head that is missing.
@@ -51,18 +53,26 @@ impl Pretrained {
         if tensors.keys().all(is_ours) {
             return Ok(None);
         }
-        let mut translation = Translation::new(config, family, &self.model);
-        for (name, tensor) in tensors {
-            translation.add(name, tensor.clone())?;
-        }
         let mut model = self.model.clone();
-        let mut found = translation.finished()?;
         // The class with two heads, of which an adapter may train only one.
-        let with_teacher =
-            |name: &String| name.contains("cls_classifier.") || name.contains("distillation_classifier.");
-        if model.dist_token.is_some() && tensors.keys().any(with_teacher) {
+        let of_teacher = |name: &String| name.contains("cls_classifier.") || name.contains("distillation_classifier.");
+        let with_teacher = model.dist_token.is_some() && tensors.keys().any(of_teacher);
+        let (mut found, fields) = match tensors.keys().all(|name| is_ours(name) || heads::is_of_class(name)) {
+            true => heads::renamed(config, tensors, family),
+            false => {
+                let mut translation = Translation::new(config, family, &self.model)?;
+                for (name, tensor) in tensors {
+                    translation.add(name, tensor.clone())?;
+                }
+                let found = translation.finished()?;
+                if with_teacher {
+                    translation.saved.insert("head".into());
+                }
+                (found, translation.config()?)
+            }
+        };
+        if with_teacher {
             heads::complete(&mut found, &self.layout)?;
-            translation.saved.insert("head".into());
         }
         let head = found
             .get(&format!("{PREFIX}head.weight"))
@@ -75,7 +85,7 @@ impl Pretrained {
         }
         Ok(Some(Translated {
             model,
-            files: AdapterFiles::new(translation.config()?, found),
+            files: AdapterFiles::new(fields, found),
         }))
     }
 }
@@ -108,6 +118,8 @@ struct Place {
 
 struct Translation<'a> {
     given: &'a Map<String, Value>,
+    /// Those of `given`, which are matched with transformers' names.
+    patterns: Patterns,
     family: Family,
     model: &'a Vit,
     /// Tensors of whole modules.
@@ -143,9 +155,12 @@ const METHODS: [&str; 11] = [
 ];
 
 impl<'a> Translation<'a> {
-    fn new(given: &'a Map<String, Value>, family: Family, model: &'a Vit) -> Self {
-        Self {
+    fn new(given: &'a Map<String, Value>, family: Family, model: &'a Vit) -> Result<Self, String> {
+        let patterns = own_ranks::patterns(given);
+        let patterns = patterns.map_err(|e| format!("{} or {}: {e}", own_ranks::FIELDS[0], own_ranks::FIELDS[1]))?;
+        Ok(Self {
             given,
+            patterns,
             family,
             model,
             whole: Tensors::new(),
@@ -156,7 +171,7 @@ impl<'a> Translation<'a> {
             ranks: Map::new(),
             alphas: Map::new(),
             apart: Vec::new(),
-        }
+        })
     }
 
     /// Takes the name of a tensor apart.
@@ -238,43 +253,23 @@ impl<'a> Translation<'a> {
             self.ranks.insert(ours.to_string(), json!(first));
             self.alphas.insert(ours.to_string(), json!(self.alpha(theirs)?));
         } else if !suffix.starts_with("lora_") {
-            let rank = self.pattern("rank_pattern", theirs)?;
-            self.ranks.extend(rank.map(|rank| (ours.to_string(), rank.clone())));
-            let alpha = self.pattern("alpha_pattern", theirs)?;
-            self.alphas.extend(alpha.map(|alpha| (ours.to_string(), alpha.clone())));
+            let (rank, alpha) = self.own(theirs)?;
+            self.ranks.extend(rank.map(|rank| (ours.to_string(), json!(rank))));
+            self.alphas.extend(alpha.map(|alpha| (ours.to_string(), json!(alpha))));
         }
         Ok(())
     }
 
-    /// What `field` says of a module, by the first pattern that fits it as PEFT reads them.
-    fn pattern(&self, field: &str, module: &str) -> Result<Option<&'a Value>, String> {
-        let patterns = self.given.get(field).and_then(Value::as_object);
-        for (pattern, value) in patterns.into_iter().flatten() {
-            let literal = pattern.strip_prefix('^').unwrap_or(pattern);
-            if literal.contains(['*', '+', '?', '(', '[', '\\', '|', '$', '{']) {
-                return Err(format!(
-                    "field '{field}' has the regular expression '{pattern}'; write the modules' names out"
-                ));
-            }
-            let fits = match pattern.starts_with('^') {
-                true => module == literal,
-                false => module == literal || module.ends_with(&format!(".{literal}")),
-            };
-            if fits {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
+    /// Rank and alpha that the patterns give a module, by its name in transformers.
+    fn own(&self, module: &str) -> Result<(Option<usize>, Option<f64>), String> {
+        let own = own_ranks::of(&self.patterns, &[module.to_string()]).map_err(|e| e.to_string())?;
+        Ok(own.into_iter().next().unwrap_or_default())
     }
 
     /// `lora_alpha` of a module.
     fn alpha(&self, module: &str) -> Result<f64, String> {
-        match self.pattern("alpha_pattern", module)? {
-            Some(alpha) => alpha
-                .as_f64()
-                .ok_or_else(|| format!("field 'alpha_pattern' has {alpha}; expected a number")),
-            None => Ok(self.given.get("lora_alpha").and_then(Value::as_f64).unwrap_or(8.0)),
-        }
+        let all = || self.given.get("lora_alpha").and_then(Value::as_f64).unwrap_or(8.0);
+        Ok(self.own(module)?.1.unwrap_or_else(all))
     }
 
     fn rslora(&self) -> bool {
@@ -334,7 +329,7 @@ impl<'a> Translation<'a> {
         if !saved.is_empty() {
             fields.insert("modules_to_save".into(), json!(saved));
         }
-        for (field, values) in [("rank_pattern", &self.ranks), ("alpha_pattern", &self.alphas)] {
+        for (field, values) in own_ranks::FIELDS.into_iter().zip([&self.ranks, &self.alphas]) {
             if !values.is_empty() || fields.contains_key(field) {
                 fields.insert(field.into(), json!(values));
             }

@@ -36,6 +36,8 @@ pub struct Exported {
     pub config: Value,
     /// Files that are to be copied as they are.
     pub copied: Vec<PathBuf>,
+    /// What the library that the model was read from does not load of it.
+    pub note: Option<String>,
 }
 
 /// Files beside the weights that say how images are prepared.
@@ -83,7 +85,8 @@ impl Layout {
         Ok(self.files.read(|found| found == source.name)?.remove(&source.name))
     }
 
-    /// `model`, of shape `config`, as a folder that the library loads that wrote this one; `labels` name the head's classes.
+    /// `model`, of shape `config`, as the files of a folder in the layout that it was read from, so that the same library
+    /// (transformers or timm) loads it; `labels` name the head's classes.
     /// A Hugging Face model with a head that no class of transformers has (CLIP's CLS token, SigLIP's pooling by attention)
     /// becomes one of timm's.
     ///
@@ -118,6 +121,11 @@ impl Layout {
                 tensors,
                 config: json,
                 copied: Vec::new(),
+                note: (self.family != Family::Timm).then(|| {
+                    "no class of transformers has this model with such a head: the folder is in timm's layout, which timm and \
+                     this library load"
+                        .into()
+                }),
             });
         }
         let (head, body): (Tensors, Tensors) = ours.into_iter().partition(|(name, _)| name.starts_with("head."));
@@ -149,6 +157,11 @@ impl Layout {
             tensors,
             config: json,
             copied: copied.collect(),
+            note: (has_head && self.family == Family::Dinov3).then(|| {
+                "transformers has no class of DINOv3 with a head: it loads the backbone and leaves the head out; this \
+                 library loads both"
+                    .into()
+            }),
         })
     }
 
@@ -238,7 +251,8 @@ impl Layout {
         Some(of_cls.into_iter().map(named).collect())
     }
 
-    /// The head of `model` under the names of transformers' class with such a head; `None` if there is no such class.
+    /// The head of `model` under the names of transformers' class with such a head, or of timm; `None` if there is no such
+    /// class.
     pub(super) fn heads_of_class(&self, head: Tensors, model: &Vit, config: &VitConfig) -> Option<Tensors> {
         let config = VitConfig {
             head_pool: model.head_pool(),
@@ -247,7 +261,8 @@ impl Layout {
         let reads_features = config.head_pool.is_none();
         match self.family {
             Family::Clip | Family::Siglip if reads_features => None,
-            Family::Dinov3 | Family::Timm => None,
+            Family::Dinov3 => None,
+            Family::Timm => Some(timm::heads(head, &config)),
             _ => Some(match self.one_head(&head, &config) {
                 Some(heads) => heads,
                 None => self.heads(head, &config),

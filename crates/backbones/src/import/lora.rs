@@ -6,14 +6,52 @@ use wegeft::{AdapterError, AdapterFiles};
 
 use super::export::Layout;
 use super::family::Family;
-use crate::vit::{Vit, VitConfig};
+use crate::vit::{Pool, Vit, VitConfig};
 
 impl Layout {
-    /// `files`, a LoRA adapter of `model` under our names, under those of transformers 5; timm's names are ours. `config` is the
-    /// shape of the model as it was read.
+    /// `files`, an adapter of `model` under this crate's names, with its head under the names that it has in transformers'
+    /// class or in timm: they say what the head reads. A head that no class has keeps our name. `config` is the shape of
+    /// the model as it was read.
+    pub fn with_head_of_class(&self, files: AdapterFiles, model: &Vit, config: &VitConfig) -> AdapterFiles {
+        let of_head = files.tensors().iter().filter(|(key, _)| is_head(key));
+        let head: Tensors = of_head
+            .map(|(key, tensor)| (key.replacen(PREFIX, "", 1), tensor.clone()))
+            .collect();
+        let one_name = self.family() == Family::Timm && !(config.dist_token && config.pool == Pool::Cls);
+        if head.is_empty() || one_name {
+            return files;
+        }
+        let Some(heads) = self.heads_of_class(head, model, config) else {
+            return files;
+        };
+        let mut tensors = files.tensors().clone();
+        tensors.retain(|key, _| !is_head(key));
+        let saved = files.fields().get("modules_to_save").and_then(Value::as_array);
+        let mut saved: Vec<Value> = saved
+            .into_iter()
+            .flatten()
+            .filter(|name| *name != "head")
+            .cloned()
+            .collect();
+        for (name, tensor) in heads {
+            let module = json!(name.split('.').next().unwrap_or(&name));
+            if !saved.contains(&module) {
+                saved.push(module);
+            }
+            tensors.insert(format!("{PREFIX}{name}"), tensor);
+        }
+        let mut fields = files.fields().clone();
+        fields.insert("modules_to_save".into(), json!(saved));
+        AdapterFiles::new(fields, tensors)
+    }
+
+    /// `files`, a LoRA adapter of `model`, with its modules renamed from this crate's names (which are timm's) to those of
+    /// transformers 5. Of timm's models only the two heads of a distilled one have other names here. `config` is the shape
+    /// of the model as it was read.
     ///
     /// # Errors
-    /// A module that transformers' class has not, or that is trained in full and is no head; a head that no class has.
+    /// A module that transformers' class does not have, or that is trained in full and is not a head; a head that no class
+    /// has.
     pub fn lora_for_peft(
         &self,
         files: AdapterFiles,
@@ -21,7 +59,7 @@ impl Layout {
         config: &VitConfig,
     ) -> Result<AdapterFiles, AdapterError> {
         if self.family() == Family::Timm {
-            return Ok(files);
+            return Ok(self.with_head_of_class(files, model, config));
         }
         let refused = |site: &str, why: &str| AdapterError::NoLoraForm {
             method: "an adapter of a Hugging Face vision model".into(),
@@ -91,6 +129,11 @@ impl Layout {
         fields.insert("base_model_name_or_path".into(), json!(base.display().to_string()));
         Ok(AdapterFiles::new(fields, tensors))
     }
+}
+
+/// True for the key of a tensor of the head, under our name.
+fn is_head(key: &str) -> bool {
+    key.strip_prefix(PREFIX).is_some_and(|name| name.starts_with("head."))
 }
 
 /// The layers of transformers' class that `module` of ours is, one above the other, without what stands before them.

@@ -1,5 +1,5 @@
-//! The tensors of a vision checkpoint: one file or shards with an index, safetensors or PyTorch's own. A text tower beside the
-//! wanted one is not read into memory as numbers.
+//! The tensors of a vision checkpoint: one file or shards with an index, safetensors or PyTorch's own. A text tower beside
+//! the wanted one is not read into memory as numbers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use burn::tensor::{DType, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use wegeft::AdapterError;
 use wegeft::pickle;
-use wegeft::storage::{Stored, Tensors};
+use wegeft::storage::{Stored, Tensors, check_header, check_shape};
 
 use crate::lm::shards::{self, file_error, is_pickled};
 
@@ -62,11 +62,13 @@ impl Files {
 }
 
 fn safetensors(path: &Path, wanted: impl Fn(&str) -> bool, floats_only: bool) -> Result<Tensors, AdapterError> {
-    let bytes = std::fs::read(path).map_err(|e| file_error(path, e))?;
+    let bytes = files::read_regular(path).map_err(|e| file_error(path, e))?;
+    check_header(&bytes).map_err(|message| file_error(path, message))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| file_error(path, format!("not a complete safetensors file ({e:?})")))?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter().filter(|(name, _)| wanted(name)) {
+        check_shape(name, view.shape()).map_err(|message| file_error(path, message))?;
         let dtype = match view.dtype() {
             Dtype::F64 => DType::F64,
             Dtype::F32 => DType::F32,
@@ -99,5 +101,29 @@ fn stored(bytes: Vec<u8>, shape: Vec<usize>, dtype: DType) -> Stored {
     Stored {
         shape,
         values: data.iter::<f32>().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wegeft::storage::write_tensors;
+
+    use super::*;
+
+    #[test]
+    fn a_tensor_with_more_dimensions_than_any_weight_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let read = |dimensions: usize| {
+            let tensor = Stored {
+                shape: vec![1; dimensions],
+                values: vec![1.0],
+            };
+            write_tensors(&path, &Tensors::from([("w".to_string(), tensor)])).unwrap();
+            Files::find(dir.path()).unwrap().read_floats()
+        };
+        assert_eq!(read(8).unwrap()["w"].shape.len(), 8);
+        let message = read(9).unwrap_err().to_string();
+        assert!(message.contains("'w' has 9 dimensions"), "{message}");
     }
 }

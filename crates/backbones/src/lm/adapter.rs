@@ -1,5 +1,5 @@
-//! Adapters on decoders, as in PEFT. If a decoder's head is its embedding and an adapter acts on only one of the two, the head gets
-//! a weight of its own. The vocabulary grows if an adapter's file holds more rows.
+//! Adapters on decoders, as in PEFT. If a decoder's head is its embedding and an adapter acts on only one of the two, the
+//! head gets a weight of its own. The vocabulary grows if an adapter's file holds more rows.
 
 use serde_json::{Value, json};
 use wegeft::site::name_matches;
@@ -8,6 +8,7 @@ use wegeft::{Adapted, AdapterConfig, AdapterError, AdapterFiles, TargetModules, 
 
 use super::decoder::Decoder;
 use super::multimodal::{self, HEAD};
+use crate::drawn_start;
 
 /// End of the name of a frozen weight below an adapter.
 const BASE_LAYER: &str = ".base_layer.weight";
@@ -18,14 +19,14 @@ const PEFT_TIES: [&str; 2] = ["embed_tokens", HEAD];
 /// `model` with the adapter of `files`.
 ///
 /// # Errors
-/// As [`AdapterFiles::attach`]; also trained rows of an embedding that is tied to the head, together with a LoRA of the head.
+/// As [`AdapterFiles::attach`]; also trained rows of an embedding that is tied to the head, together with a LoRA of the
+/// head.
 pub fn attach(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
-    let (files, warning) = multimodal::of_text(files, &model)?;
+    let drawn = drawn_start::warning(files.fields());
+    let (files, left_out) = multimodal::of_text(files, &model)?;
     let adapted = attach_to_text(model, files)?;
-    Ok(match warning {
-        Some(warning) => adapted.with_warning(warning),
-        None => adapted,
-    })
+    let warnings = drawn.into_iter().chain(left_out);
+    Ok(warnings.fold(adapted, Adapted::with_warning))
 }
 
 fn attach_to_text(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder>, AdapterError> {
@@ -54,8 +55,8 @@ fn attach_to_text(model: Decoder, files: AdapterFiles) -> Result<Adapted<Decoder
     }
 }
 
-/// `files`, from [`Adapted::files`] or [`Adapted::lora_files`], as PEFT loads them. If the config keeps head and embedding tied, PEFT
-/// expects one of two module names in it, and the head's tensors beside the embedding's.
+/// `files`, from [`Adapted::files`] or [`Adapted::lora_files`], as PEFT loads them. If the config keeps head and embedding
+/// tied, PEFT expects one of two module names in it, and the head's tensors beside the embedding's.
 pub fn for_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
     let targets = files.config()?.targets;
     if !model.config().tied || !targets.ensure_weight_tying {
@@ -101,8 +102,8 @@ fn is_known(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| PEFT_TIES.contains(&last))
 }
 
-/// `files` with `ensure_weight_tying` only where PEFT would tie head and embedding: if the config names one of them by a name in
-/// [`PEFT_TIES`], or if the files hold the head's tensors.
+/// `files` with `ensure_weight_tying` only where PEFT would tie head and embedding: if the config names one of them by a
+/// name in [`PEFT_TIES`], or if the files hold the head's tensors.
 fn ensured_as_in_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
     let targets = files.config()?.targets;
     if !targets.ensure_weight_tying {
@@ -126,8 +127,8 @@ fn ensured_as_in_peft(files: AdapterFiles, model: &Decoder) -> Result<AdapterFil
     }
 }
 
-/// Refuses single rows of a tied embedding beside a LoRA of the head: in PEFT the head then has the trained rows and its LoRA,
-/// which is neither a tied nor an untied model.
+/// Refuses single rows of a tied embedding beside a LoRA of the head: in PEFT the head then has the trained rows and its
+/// LoRA, which is neither a tied nor an untied model.
 fn refuse_rows_below_lora(model: &Decoder, files: &AdapterFiles, config: &AdapterConfig) -> Result<(), AdapterError> {
     let lora = format!("{PREFIX}{HEAD}.lora_");
     let of_embedding = match &config.targets.trainable_token_indices {
@@ -147,8 +148,8 @@ fn refuse_rows_below_lora(model: &Decoder, files: &AdapterFiles, config: &Adapte
     }
 }
 
-/// Single rows that are trained of head and embedding of a model where the two are one: the same rows are those of both, others
-/// untie the two.
+/// Single rows that are trained of head and embedding of a model where the two are one: the same rows are those of both,
+/// others untie the two.
 fn with_rows(model: Decoder, files: AdapterFiles, config: &AdapterConfig) -> (Decoder, AdapterFiles) {
     let Some(TokenIndices::ByModule(rows)) = &config.targets.trainable_token_indices else {
         return (model, files);
@@ -181,8 +182,8 @@ fn with_frozen_of_both(files: AdapterFiles, model: &Decoder) -> AdapterFiles {
     }
 }
 
-/// `model` as an adapter of `config` acts on it: the head gets a weight of its own if `config` names the head or the embedding and
-/// does not keep them tied. As in PEFT, training one of them then leaves the other as it is.
+/// `model` as an adapter of `config` acts on it: the head gets a weight of its own if `config` names the head or the
+/// embedding and does not keep them tied. As in PEFT, training one of them then leaves the other as it is.
 ///
 /// # Errors
 /// A pattern of the config that is not a valid regular expression.

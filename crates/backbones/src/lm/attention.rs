@@ -89,7 +89,8 @@ impl Attention {
         }
     }
 
-    /// What the heads mix, before `o_proj`. `x`: `[batch, tokens, d_model]`, result `[batch, tokens, heads·head_dim]`.
+    /// The outputs of all heads, side by side, before `o_proj`. `x`: `[batch, tokens, d_model]`, result `[batch, tokens,
+    /// heads·head_dim]`.
     pub fn mixed(&self, x: Tensor<3>, rotation: Option<&Rotation>, visible: &Visible, past: Past<'_>) -> Tensor<3> {
         let prepare = |x: Tensor<4>, norm: &Option<RmsNorm>| {
             let x = match norm {

@@ -26,7 +26,7 @@ impl Cache {
         }
     }
 
-    /// Columns held, padding included.
+    /// Number of tokens per row that it holds, padding included.
     pub fn tokens(&self) -> usize {
         self.past.tokens()
     }
@@ -56,7 +56,8 @@ pub struct Past<'a> {
 }
 
 impl Past<'_> {
-    /// The keys and values that a layer attends to, given those of its own tokens; each `[batch, kv_heads, tokens, head_dim]`.
+    /// The keys and values that a layer attends to, given those of its own tokens; each `[batch, kv_heads, tokens,
+    /// head_dim]`.
     pub fn extend(self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let (keys, values) = match self.prefix {
             None => (keys, values),

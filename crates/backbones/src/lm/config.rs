@@ -60,7 +60,7 @@ pub struct DecoderConfig {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Positions that the model was made for.
+    /// Positions that the model was trained for.
     pub max_positions: usize,
     /// Rotary embeddings that the layers choose from.
     #[config(default = "Vec::new()")]
@@ -92,7 +92,7 @@ pub struct DecoderConfig {
     pub attention_softcap: Option<f64>,
     /// Logits l become c·tanh(l/c).
     pub final_softcap: Option<f64>,
-    /// Factor of the embeddings.
+    /// The embeddings are multiplied by this.
     #[config(default = 1.0)]
     pub embed_scale: f64,
     /// Attention scores are also divided by the number of their layer, from 1 on.
@@ -107,7 +107,7 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
-    /// Factor of the attention scores.
+    /// What attention scores are multiplied by.
     pub fn attention_scale(&self) -> f64 {
         self.query_scalar.unwrap_or(self.head_dim as f64).powf(-0.5)
     }

@@ -75,6 +75,17 @@ impl Decoder {
         &self.config
     }
 
+    /// Tokens of the longest text that it can read, beside the virtual tokens of its adapter; `None` if positions set no
+    /// limit.
+    pub fn max_tokens(&self) -> Option<usize> {
+        let virtual_tokens = |hook: &TokenHook| hook.tokens().map_or(0, |tokens| tokens.dims()[0]);
+        let taken = virtual_tokens(&self.prompt).max(virtual_tokens(&self.prefix));
+        let config = &self.config;
+        config
+            .learned_positions
+            .then(|| config.max_positions.saturating_sub(taken))
+    }
+
     fn parts(&self) -> &dyn Parts {
         self.model.parts()
     }
@@ -188,8 +199,8 @@ impl Decoder {
         }
     }
 
-    /// Tokens `[batch, tokens]` to the first layer's input, `[batch, tokens, d_model]`, including the virtual tokens of a prompt: the
-    /// first step of [`Decoder::hidden`]. All later steps keep its dtype: that of the weights, or f32 where
+    /// Tokens `[batch, tokens]` to the first layer's input, `[batch, tokens, d_model]`, including the virtual tokens of a
+    /// prompt: the first step of [`Decoder::hidden`]. All later steps keep its dtype: that of the weights, or f32 where
     /// [`kernels::compute_dtype`] says so.
     pub fn embed(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let parts = self.parts();
@@ -244,8 +255,8 @@ impl Decoder {
         self.parts().normed(x)
     }
 
-    /// The model with a vocabulary of `rows` tokens. Surplus rows are removed; new rows are zeros until something is loaded into
-    /// them, such as an adapter that was trained after its tokenizer got new tokens.
+    /// The model with a vocabulary of `rows` tokens. Surplus rows are removed; new rows are zeros until something is
+    /// loaded into them, such as an adapter that was trained after its tokenizer got new tokens.
     pub fn with_vocabulary(mut self, rows: usize) -> Self {
         let sized = |weight: &Param<Tensor<2>>, dim: usize| {
             let tensor = weight.val();
@@ -272,8 +283,8 @@ impl Decoder {
         self
     }
 
-    /// The model with a head of its own: if the embedding serves as the head, a copy replaces it, which shares its memory until one of
-    /// the two changes.
+    /// The model with a head of its own: if the embedding serves as the head, a copy replaces it, which shares its memory
+    /// until one of the two changes.
     pub fn untied(mut self) -> Self {
         if self.config.tied {
             let (embedding, head) = self.model.parts_mut().vocabulary();

@@ -122,6 +122,8 @@ impl DecoderConfig {
                 ),
             )
         })?;
+        // false: attention in both directions, as models of embeddings have it.
+        fields.require("is_causal")?;
         let config = (family.config)(kind, &fields)?;
         config.check()?;
         Ok((config, fields.ignored()))

@@ -227,6 +227,24 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A flag that is true where it is absent, and of which only true is implemented.
+    ///
+    /// # Errors
+    /// It is there, and false, null, zero or empty: all of these are false in Python.
+    pub fn require(&self, name: &str) -> Result<(), ConfigError> {
+        self.read.borrow_mut().insert(name.to_string());
+        match self.map.get(name).filter(|value| !says_something(value)) {
+            None => Ok(()),
+            Some(value) => Err(ConfigError::field(
+                name,
+                format!(
+                    "is {}, which changes what the model computes; implemented is true",
+                    shortened(value)
+                ),
+            )),
+        }
+    }
+
     /// Counts what `inner`, the fields of the object `name`, ignores as ignored here.
     pub fn ignore_of(&self, name: &str, inner: &Fields) {
         let ignored = inner.ignored().into_iter().map(|field| format!("{name}.{field}"));
@@ -287,6 +305,11 @@ mod tests {
         assert_eq!(fields.maybe_count("c"), Ok(Some(4)));
         assert!(fields.refuse("odd").unwrap_err().to_string().contains("'odd' is 2"));
         assert_eq!((fields.refuse("new_gate"), fields.ignored()), (Ok(()), vec![]));
+        for (name, expected) in [("use_cache", None), ("gone", None), ("b", Some("'b' is null"))] {
+            let found = fields.require(name).err().map(|error| error.to_string());
+            assert_eq!(found.is_some(), expected.is_some(), "{name}");
+            assert!(found.zip(expected).is_none_or(|(found, part)| found.contains(part)));
+        }
         assert!(
             fields
                 .number("missing")

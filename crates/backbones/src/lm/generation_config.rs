@@ -7,17 +7,17 @@ use serde_json::Value;
 use crate::error::{ConfigError, ImportError};
 use crate::json::read_json;
 
-/// Special tokens of a model, and the settings with which its authors generate. What generation_config.json leaves out of the
-/// tokens is config.json's.
+/// Special tokens of a model, and the settings with which its authors generate. What generation_config.json leaves out of
+/// the tokens is config.json's.
 ///
 /// A malformed field is an error only for those who need it: call [`GenerationConfig::check`] before generating.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GenerationConfig {
-    /// Tokens that end a text.
+    /// Ids of the tokens that end a text.
     pub eos: Vec<u32>,
-    /// Token that starts a text.
+    /// Id of the token that starts a text.
     pub bos: Option<u32>,
-    /// Token of padding.
+    /// Id of the padding token.
     pub pad: Option<u32>,
     /// Logits are divided by this before a token is drawn.
     pub temperature: Option<f64>,
@@ -209,8 +209,8 @@ impl GenerationConfig {
         Ok(read)
     }
 
-    /// A warning about fields of the file that would change a text that is not sampled, but are not implemented. `beams`: those
-    /// of the search, 1 without one. Sampling with such fields is refused by [`GenerationConfig::check`].
+    /// A warning about fields of the file that would change a text that is not sampled, but are not implemented. `beams`:
+    /// those of the search, 1 without one. Sampling with such fields is refused by [`GenerationConfig::check`].
     pub fn warning(&self, beams: usize) -> Option<String> {
         let change = |changes: Changes| changes == Changes::Everything || beams > 1;
         let fields = self.unread.iter().filter(|(_, changes)| change(*changes));
@@ -224,7 +224,7 @@ impl GenerationConfig {
         })
     }
 
-    /// Problems in the fields that generation reads; sampling reads more of them.
+    /// Checks the fields that generation reads; with `drawing`, also those that only sampling reads.
     ///
     /// # Errors
     /// The first field that is malformed or not implemented.

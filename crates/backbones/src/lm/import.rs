@@ -16,12 +16,12 @@ use super::decoder::Decoder;
 use super::family::Family;
 use super::generation_config::GenerationConfig;
 use super::precision::Precision;
-use super::shards::{Entry, Shards};
+use super::shards::{Entry, Shards, file_error};
 use crate::error::{ImportError, UnknownName};
 use crate::json::read_json;
 
-/// How the weights of linear layers are stored: symmetric, with one f32 scale per 32 neighbouring weights. On flex, products read
-/// them as they are. For frozen weights only.
+/// How the weights of linear layers are stored: symmetric, with one f32 scale per 32 neighbouring weights. On flex,
+/// products read them as they are. For frozen weights only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantize {
     /// 8 bits per weight.
@@ -95,8 +95,8 @@ pub struct PretrainedLm {
 /// final type and orientation.
 ///
 /// # Errors
-/// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, tensors that are
-/// missing, unexpected or of another shape (the message lists them), a type that the device does not compute in.
+/// A missing, truncated or malformed file, a missing shard, an architecture or field that is not implemented, tensors that
+/// are missing, unexpected or of another shape (the message lists them), a type that the device does not compute in.
 pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<PretrainedLm, ImportError> {
     options.precision.check(device)?;
     let (json, mut config, ignored) = config(folder)?;
@@ -364,6 +364,17 @@ impl ModuleMapper for Loader<'_> {
         };
         let tensor = Tensor::<D>::from_data(data, (self.device, precision.dtype()));
         match self.options.quantize.filter(|_| is_quantized(info)) {
+            // It would become other numbers, and nothing could tell that any more.
+            Some(_) if !tensor.clone().is_finite().all().into_scalar::<bool>() => {
+                self.failed = Some(file_error(
+                    self.shards.path_of(name),
+                    format!(
+                        "'{name}' has elements that are NaN, infinite or too large for the type, and cannot be quantized; check \
+                         the file, or load it as f32"
+                    ),
+                ));
+                param
+            }
             Some(quantize) => Param::initialized(param.id, tensor.quantize_dynamic(&quantize.scheme(self.device))),
             None => {
                 let mut loaded = Param::from_tensor(tensor);

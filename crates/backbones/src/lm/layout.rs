@@ -1,5 +1,7 @@
 //! Where the tokens of a batch stand: padding, positions, and which tokens belong to one document.
 
+mod blanks;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::Visible;
 use wegeft::Prompts;
@@ -24,6 +26,8 @@ pub struct Layout {
     documents: Vec<u32>,
     /// For each token, the length of the prompt that its document begins with; all of a document where nothing is said.
     prompts: Option<Vec<u32>>,
+    /// For each token, whether it is a blank; absent if none is.
+    blanks: Option<Vec<bool>>,
 }
 
 impl Layout {
@@ -64,6 +68,7 @@ impl Layout {
             positions: vec![0; documents.len() * tokens],
             documents: vec![0; documents.len() * tokens],
             prompts: None,
+            blanks: None,
         };
         for (row, lengths) in documents.iter().enumerate() {
             let mut at = row * tokens;
@@ -78,8 +83,8 @@ impl Layout {
         layout
     }
 
-    /// The same layout for documents that begin with prompts of these lengths, row by row, for methods that edit the first and last
-    /// tokens of a prompt.
+    /// The same layout for documents that begin with prompts of these lengths, row by row, for methods that edit the first
+    /// and last tokens of a prompt.
     pub fn with_prompts(mut self, lengths: &[Vec<usize>]) -> Self {
         let of_token = |(index, document): (usize, &u32)| {
             let row = lengths.get(index / self.tokens.max(1));
@@ -129,7 +134,7 @@ impl Layout {
         self.tokens
     }
 
-    /// Place of each token in its document, row by row; meaningless for padding.
+    /// Position of each token in its document, from 0 on, row by row; meaningless for padding.
     pub fn positions(&self) -> &[u32] {
         &self.positions
     }
@@ -254,6 +259,7 @@ impl Layout {
             positions: Vec::with_capacity(self.rows * tokens),
             documents: Vec::with_capacity(self.rows * tokens),
             prompts: None,
+            blanks: None,
         };
         let mut sources = Vec::with_capacity(self.rows * tokens);
         // A cache wants its padding on the left.
@@ -293,6 +299,7 @@ impl Layout {
             positions: pick(&self.positions),
             documents: pick(&self.documents),
             prompts: None,
+            blanks: None,
         }
     }
 
@@ -311,6 +318,7 @@ impl Layout {
             positions: join(&self.positions, &next.positions),
             documents: join(&self.documents, &next.documents),
             prompts: Some(join(&self.prompt_lengths(), &next.prompt_lengths())),
+            blanks: None,
         }
     }
 
@@ -326,6 +334,7 @@ impl Layout {
             positions: pick(&self.positions),
             documents: pick(&self.documents),
             prompts: self.prompts.as_deref().map(pick),
+            blanks: None,
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Adapters that PEFT trained on a model with images, of which the text model here is a part: other names for its modules, and
-//! tensors of the parts for images.
+//! Adapters that PEFT trained on a model with images, of which the text model here is a part: other names for its modules,
+//! and tensors of the parts for images.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wegeft::storage::{PREFIX, Tensors};
 use wegeft::{AdapterError, AdapterFiles, TargetModules, Targets, site};
 
 use super::decoder::Decoder;
+use crate::own_ranks;
 
 /// Module path of the head.
 pub(super) const HEAD: &str = "lm_head";
@@ -45,8 +46,53 @@ pub(super) fn of_text(files: AdapterFiles, model: &Decoder) -> Result<(AdapterFi
             files = files.with_field(field, listed.into());
         }
     }
+    let files = with_patterns(files, names, model)?;
     let files = files.renamed(|name| own(names, name).unwrap_or_else(|| name.to_string()));
     Ok((files, warning))
+}
+
+/// `files` whose ranks and alphas of their own are listed by the modules of `model`: their patterns are matched with the
+/// names in the model with images.
+fn with_patterns(mut files: AdapterFiles, names: &Names, model: &Decoder) -> Result<AdapterFiles, AdapterError> {
+    // Bad patterns are reported where the adapter is attached.
+    let Ok(patterns) = own_ranks::patterns(files.fields()) else {
+        return Ok(files);
+    };
+    if patterns.rank_pattern.is_empty() && patterns.alpha_pattern.is_empty() {
+        return Ok(files);
+    }
+    let has_tensors = |module: &str| {
+        let start = format!("{PREFIX}{module}.");
+        files.tensors().keys().any(|key| key.starts_with(&start))
+    };
+    let modules = modules(names, model).into_iter();
+    let (wrapped, own): (Vec<String>, Vec<String>) = modules.filter(|(wrapped, _)| has_tensors(wrapped)).unzip();
+    let (mut ranks, mut alphas) = (Map::new(), Map::new());
+    for (module, (rank, alpha)) in own.into_iter().zip(own_ranks::of(&patterns, &wrapped)?) {
+        ranks.extend(rank.map(|rank| (module.clone(), rank.into())));
+        alphas.extend(alpha.map(|alpha| (module, alpha.into())));
+    }
+    // A field without patterns may have AdaLoRA's lists.
+    let unused = [patterns.rank_pattern.is_empty(), patterns.alpha_pattern.is_empty()];
+    for ((field, listed), unused) in own_ranks::FIELDS.into_iter().zip([ranks, alphas]).zip(unused) {
+        if !unused {
+            files = files.with_field(field, Value::Object(listed));
+        }
+    }
+    Ok(files)
+}
+
+/// The modules of `model` with parameters: their names in the model with images, and their own.
+fn modules(names: &Names, model: &Decoder) -> BTreeSet<(String, String)> {
+    let params = site::params(model);
+    let modules = params.iter().map(|param| param.name().to_string());
+    let wrapped = |module: &str| {
+        let mut pairs = names.iter();
+        pairs.find_map(|(wrapped, own)| Some(format!("{wrapped}{}", module.strip_prefix(own)?)))
+    };
+    modules
+        .map(|module| (wrapped(&module).unwrap_or_else(|| module.clone()), module))
+        .collect()
 }
 
 /// The names by which the tensors of a text model within another are called, if these are such.
@@ -82,15 +128,9 @@ fn listed(value: &Value, names: &Names, model: &Decoder) -> Result<Option<Vec<St
         target_modules: targets,
         ..Targets::default()
     };
-    let modules: BTreeSet<String> = site::params(model)
-        .iter()
-        .map(|param| param.name().to_string())
-        .collect();
     let mut listed = Vec::new();
-    for module in modules {
-        let mut pairs = names.iter();
-        let wrapped = pairs.find_map(|(wrapped, own)| Some(format!("{wrapped}{}", module.strip_prefix(own)?)));
-        if targets.names(wrapped.as_ref().unwrap_or(&module))? {
+    for (wrapped, module) in modules(names, model) {
+        if targets.names(&wrapped)? {
             listed.push(module);
         }
     }
@@ -150,6 +190,41 @@ mod tests {
             let adapted = attach(gemma(), wrapped.with_tensor(format!("{PREFIX}{name}"), of_images)).unwrap();
             assert_eq!(adapted.files().tensors(), plain.tensors());
             assert!(adapted.warnings()[0].contains(name), "{:?}", adapted.warnings());
+        }
+    }
+
+    /// As PEFT matches them, with the names in the model with images.
+    #[test]
+    fn patterns_of_ranks_and_alphas_are_those_of_the_model_with_images() {
+        let [query, value] = ["q_proj", "v_proj"].map(|layer| format!("model.layers.0.self_attn.{layer}"));
+        let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"],
+            "rank_pattern": {&query: 3}, "alpha_pattern": {&value: 8.0}});
+        let config: AdapterConfig = serde_json::from_value(config).unwrap();
+        let plain = config.init(gemma()).unwrap().files();
+        for names in &WRAPPERS {
+            let wrapped = plain.clone().renamed(|name| match name.strip_prefix(names[0].1) {
+                Some(rest) => format!("{}{rest}", names[0].0),
+                None => name.to_string(),
+            });
+            let name = names[0].0;
+            for [ranks, alphas] in [
+                [
+                    json!({r"^.*language_model.*\.layers\.0\..*q_proj": 3, "vision_tower.*q_proj": 7}),
+                    json!({"^(?!.*vision).*layers.0.self_attn.v_proj": 8.0}),
+                ],
+                [
+                    json!({format!("{name}layers.0.self_attn.q_proj"): 3}),
+                    json!({"layers.0.self_attn.v_proj": 8.0, "vision_tower.*": 1.0}),
+                ],
+            ] {
+                let files = wrapped.clone().with_field("rank_pattern", ranks.clone());
+                let files = files.with_field("alpha_pattern", alphas.clone());
+                let adapted = attach(gemma(), files).unwrap();
+                assert!(adapted.warnings().is_empty(), "{:?}", adapted.warnings());
+                let files = adapted.files();
+                assert_eq!(files.tensors(), plain.tensors(), "{ranks}");
+                assert_eq!(files.fields()["alpha_pattern"], json!({&value: 8.0}), "{alphas}");
+            }
         }
     }
 }

@@ -19,60 +19,61 @@ use crate::error::ConfigError;
 pub enum Scaling {
     /// Not at all.
     Default,
-    /// All divided by `factor`.
+    /// All frequencies are divided by `factor`.
     Linear {
         /// Divisor.
         factor: f64,
     },
-    /// NTK-aware: a base that grows with the sequence once that is longer than the model was made for.
+    /// NTK-aware: the base grows with the length of a sequence that is longer than the model was trained for.
     Dynamic {
-        /// Stretch.
+        /// Factor by which the context is longer than `max_positions`.
         factor: f64,
-        /// Positions that the model was made for.
+        /// Positions that the model was trained for.
         max_positions: f64,
     },
-    /// Llama 3.1: long waves divided by `factor`, short ones kept, a ramp between.
+    /// Llama 3.1: frequencies of long waves are divided by `factor`, those of short ones kept, with a ramp between.
     Llama3 {
-        /// Divisor of long waves.
+        /// Divisor of the frequencies of long waves.
         factor: f64,
         /// Waves longer than `original / low` are long.
         low: f64,
         /// Waves shorter than `original / high` are short.
         high: f64,
-        /// Positions before the stretch.
+        /// Positions that the model was trained for before its context was extended.
         original: f64,
     },
     /// YaRN (Peng et al. 2023, arXiv 2309.00071).
     Yarn {
-        /// Divisor of long waves.
+        /// Divisor of the frequencies of long waves.
         factor: f64,
-        /// Positions before the stretch.
+        /// Positions that the model was trained for before its context was extended.
         original: f64,
-        /// Rotations over `original` from which on a wave is kept.
+        /// Rotations within `original` positions at and above which a frequency is kept.
         beta_fast: f64,
-        /// Rotations over `original` up to which a wave is divided.
+        /// Rotations within `original` positions at and below which a frequency is divided by `factor`.
         beta_slow: f64,
-        /// The ramp's ends are whole channels.
+        /// Whether the ends of the ramp between the two are rounded to whole channels.
         truncate: bool,
-        /// Factor of cosine and sine.
+        /// Cosines and sines are multiplied by this.
         attention_factor: f64,
     },
-    /// The first channels turn, all divided by `factor`; the others stay (frequency 0).
+    /// Only the first pairs of channels are rotated, with frequencies divided by `factor`; the others have frequency 0.
     Proportional {
         /// Divisor.
         factor: f64,
-        /// Pairs that turn.
+        /// Number of rotated pairs.
         pairs: usize,
     },
-    /// LongRoPE (Ding et al. 2024, arXiv 2402.13753): a divisor for each frequency, of two sets.
+    /// LongRoPE (Ding et al. 2024, arXiv 2402.13753): each frequency has a divisor of its own, for short and for long
+    /// sequences.
     Longrope {
-        /// Divisors up to `original` positions.
+        /// Divisors for sequences of up to `original` positions.
         short: Vec<f64>,
-        /// Divisors beyond.
+        /// Divisors for longer sequences.
         long: Vec<f64>,
-        /// Positions before the stretch.
+        /// Positions that the model was trained for before its context was extended.
         original: f64,
-        /// Factor of cosine and sine.
+        /// Cosines and sines are multiplied by this.
         attention_factor: f64,
     },
 }
@@ -80,11 +81,11 @@ pub enum Scaling {
 /// One rotary embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RopeConfig {
-    /// Base of the wavelengths.
+    /// Base of the frequencies: pair `i` has `theta^(-2i / dim)` before scaling.
     pub theta: f64,
-    /// Channels of a head that turn, from the first on; even.
+    /// Number of channels of a head that are rotated, from the first on; even.
     pub dim: usize,
-    /// Scaling.
+    /// How the frequencies are scaled.
     pub scaling: Scaling,
 }
 
@@ -127,7 +128,7 @@ impl RopeConfig {
         from.parse(fields, given)
     }
 
-    /// Radians a position of each of the `dim / 2` pairs, in a sequence of `length` positions.
+    /// Radians per position of each of the `dim / 2` pairs, in a sequence of `length` positions.
     pub fn frequencies(&self, length: usize) -> Vec<f32> {
         let dim = self.dim as f64;
         let exponents = (0..self.dim / 2).map(|pair| 2.0 * pair as f64 / dim);
@@ -194,8 +195,7 @@ impl RopeConfig {
         scaled.into_iter().map(|f| f as f32).collect()
     }
 
-    /// Length beyond which the frequencies of positions before it change too (LongRoPE): keys that were kept from
-    /// before no longer fit.
+    /// Length beyond which the frequencies of all positions change (LongRoPE), so that cached keys no longer fit.
     pub fn switches_at(&self) -> Option<usize> {
         match self.scaling {
             Scaling::Longrope { original, .. } => Some(original as usize),
@@ -308,7 +308,7 @@ impl RopeSource {
         let whole = self.partial.is_none();
         if dim < 2 || !dim.is_multiple_of(2) || dim > head_dim || (whole && dim != head_dim) {
             let problem = format!(
-                "a head of {head_dim} channels with partial_rotary_factor {partial} turns {dim} of them; expected {}",
+                "partial_rotary_factor {partial} rotates {dim} of the {head_dim} channels of a head; expected {}",
                 match whole {
                     true => "all of them, and an even number".into(),
                     false => format!("an even number from 2 to {head_dim}"),
@@ -436,7 +436,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Turns queries or keys `[batch, heads, tokens, head_dim]`; channels beyond the rotation's stay as they are.
+    /// Rotates queries or keys, `[batch, heads, tokens, head_dim]`; channels from `dim` on are unchanged.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         kernels::rope(x, self.cos.clone(), self.sin.clone())
     }

@@ -1,8 +1,7 @@
-//! The tensors of one file or of a sharded checkpoint, safetensors or PyTorch's own, read one at a time and straight into the
-//! requested dtype: no file is ever in memory as a whole, no tensor twice.
+//! The tensors of one file or of a sharded checkpoint, safetensors or PyTorch's own, read one at a time and straight into
+//! the requested dtype: no file is ever in memory as a whole, no tensor twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 use wegeft::AdapterError;
 use wegeft::pickle::{self, Pickled};
+use wegeft::storage::{LONGEST_HEADER, check_shape};
 
 use super::precision::Precision;
 use crate::wrapped::{Wrapped, unmerged};
@@ -46,8 +46,8 @@ const BASES: [&str; 11] = [
 ];
 /// Bytes read at once.
 const PIECE: usize = 1 << 20;
-/// Bytes of a header at most, as in safetensors itself.
-const LONGEST_HEADER: u64 = 100_000_000;
+/// Largest index that is read, in bytes: a tensor takes about a hundred, so this is room for a million.
+const LONGEST_INDEX: u64 = 128 << 20;
 
 /// Where each tensor of a checkpoint is stored.
 pub(crate) struct Shards {
@@ -133,6 +133,7 @@ impl Shards {
     fn add(&mut self, path: PathBuf) -> Result<(), AdapterError> {
         let (metadata, start) = header(&path)?;
         for (name, info) in metadata.tensors() {
+            check_shape(&name, &info.shape).map_err(|message| file_error(&path, message))?;
             let entry = Entry {
                 file: self.files.len(),
                 dtype: info.dtype,
@@ -168,6 +169,11 @@ impl Shards {
     /// The first file, for messages about the checkpoint as a whole.
     pub(crate) fn path(&self) -> &Path {
         &self.files[0]
+    }
+
+    /// The file that has a tensor of `tensors()`.
+    pub(crate) fn path_of(&self, name: &str) -> &Path {
+        &self.files[self.tensors[name].file]
     }
 
     /// One tensor of `tensors()`, transposed if `transpose` is true and it is a matrix.
@@ -231,7 +237,7 @@ impl Entry {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
         Ok(match &self.place {
             Place::At(start) => {
-                let mut file = File::open(path)?;
+                let mut file = files::open_regular(path)?;
                 file.seek(SeekFrom::Start(*start))?;
                 Box::new(file)
             }
@@ -320,7 +326,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, AdapterError> {
 
 /// The files that an index names, each once.
 pub(crate) fn shard_names(index: &Path) -> Result<BTreeSet<String>, AdapterError> {
-    let text = std::fs::read_to_string(index).map_err(|e| file_error(index, e))?;
+    let text = files::read_text(index, LONGEST_INDEX).map_err(|e| file_error(index, e))?;
     let json: Value = serde_json::from_str(&text).map_err(|e| file_error(index, e))?;
     let map = json
         .get("weight_map")
@@ -349,7 +355,7 @@ pub(crate) fn shard_names(index: &Path) -> Result<BTreeSet<String>, AdapterError
 /// The header of a safetensors file, and where its data begin.
 fn header(path: &Path) -> Result<(Metadata, u64), AdapterError> {
     let incomplete = |message: String| file_error(path, format!("not a complete safetensors file ({message})"));
-    let mut file = File::open(path).map_err(|e| file_error(path, e))?;
+    let mut file = files::open_regular(path).map_err(|e| file_error(path, e))?;
     let size = file.metadata().map_err(|e| file_error(path, e))?.len();
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|e| incomplete(e.to_string()))?;
@@ -378,6 +384,30 @@ pub(crate) fn file_error(path: &Path, message: impl ToString) -> AdapterError {
     AdapterError::File {
         action: "read",
         path: path.to_path_buf(),
-        message: message.to_string(),
+        message: files::explained(path, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wegeft::storage::{Stored, Tensors, write_tensors};
+
+    use super::*;
+
+    #[test]
+    fn a_tensor_with_more_dimensions_than_any_weight_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |dimensions: usize| {
+            let tensor = Stored {
+                shape: vec![1; dimensions],
+                values: vec![1.0],
+            };
+            write_tensors(&dir.path().join(SINGLE), &Tensors::from([("w".to_string(), tensor)])).unwrap();
+        };
+        write(8);
+        assert_eq!(Shards::open(dir.path()).unwrap().tensors()["w"].shape.len(), 8);
+        write(9);
+        let message = Shards::open(dir.path()).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains("'w' has 9 dimensions"), "{message}");
     }
 }

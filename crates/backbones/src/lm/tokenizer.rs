@@ -65,13 +65,20 @@ impl LmTokenizer {
             ));
         }
         let beside = folder.to_path_buf();
-        let (inner, config) = Guarded::load(&path, move |inner| {
+        let (inner, config) = Guarded::load(&path, move |inner, fields| {
             // Prompts are cut and padded by their user, never silently.
             let _ = inner.with_truncation(None);
             inner.with_padding(None);
             let known = inner.get_added_tokens_decoder().into_values();
-            let config = Config::load(&beside, &known.map(|token| token.content).collect());
-            if let Ok(config) = &config {
+            let known: BTreeMap<String, AddedToken> = known.map(|token| (token.content.clone(), token)).collect();
+            let config = Config::load(&beside, fields, &known.keys().cloned().collect());
+            // Without a new one, the library would prepare its search for all of them again: seconds for 100,000.
+            if let Ok(config) = &config
+                && config
+                    .added
+                    .iter()
+                    .any(|token| known.get(&token.content) != Some(token))
+            {
                 inner.add_tokens(&config.added);
             }
             Ok(config)
@@ -139,8 +146,8 @@ impl LmTokenizer {
         hex.is_some_and(|hex| hex.len() == 2 && hex.chars().all(|c| c.is_ascii_hexdigit()))
     }
 
-    /// Checks that a model's embedding of `rows` rows has all of `ids`. A tokenizer may know tokens that its model does not; only a text
-    /// that contains one of them is refused.
+    /// Checks that a model's embedding of `rows` rows has all of `ids`. A tokenizer may know tokens that its model does
+    /// not; only a text that contains one of them is refused.
     ///
     /// # Errors
     /// The first token that is beyond the embedding.
@@ -164,8 +171,8 @@ struct Config {
 }
 
 impl Config {
-    /// `known`: the added tokens of tokenizer.json.
-    fn load(folder: &Path, known: &BTreeSet<String>) -> Result<Self, ImportError> {
+    /// `config`: the fields of tokenizer_config.json. `known`: the added tokens that the tokenizer has of tokenizer.json.
+    fn load(folder: &Path, mut config: Map<String, Value>, known: &BTreeSet<String>) -> Result<Self, ImportError> {
         let read = |name: &str| -> Result<Map<String, Value>, ImportError> {
             let path = folder.join(name);
             match path.is_file() {
@@ -179,7 +186,6 @@ impl Config {
                 },
             }
         };
-        let mut config = read("tokenizer_config.json")?;
         let mut by_number: BTreeMap<u64, AddedToken> = BTreeMap::new();
         match config.get("added_tokens_decoder").and_then(Value::as_object) {
             Some(decoder) => {
@@ -189,25 +195,24 @@ impl Config {
             // Files of before added_tokens_decoder: these then win over tokenizer_config.json.
             None => {
                 config.extend(read("special_tokens_map.json")?);
-                let special = special_tokens(&config);
+                let special = named_tokens(&config);
                 let extra = extra_tokens(&config);
                 for (token, id) in read("added_tokens.json")? {
-                    let known =
-                        special.values().any(|text| *text == token) || extra.iter().any(|one| one.content == token);
+                    let known = special.iter().any(|(_, named)| named.content == token)
+                        || extra.iter().any(|one| one.content == token);
                     let token = AddedToken::from(token, known).normalized(!known);
                     by_number.extend(id.as_u64().map(|id| (id, token)));
                 }
             }
         }
-        let special = special_tokens(&config);
+        let special = named_tokens(&config);
         let mut all: Vec<AddedToken> = by_number.into_values().collect();
         for token in &mut all {
-            token.special |= special.values().any(|text| *text == token.content);
+            token.special |= special.iter().any(|(_, named)| named.content == token.content);
         }
         // Named and listed ones that no file has numbered.
-        let named = special.keys().filter_map(|name| added(config.get(name)?, Some(true)));
-        let listed: Vec<AddedToken> = named.chain(extra_tokens(&config)).collect();
-        for token in listed {
+        let named = special.iter().map(|(_, token)| token.clone());
+        for token in named.chain(extra_tokens(&config)) {
             if !known.contains(&token.content) && !all.iter().any(|other| other.content == token.content) {
                 all.push(token);
             }
@@ -215,25 +220,28 @@ impl Config {
         Ok(Self {
             added: all.into_iter().filter(|token| !token.content.is_empty()).collect(),
             chat_template: config.remove("chat_template"),
-            special,
+            special: special.into_iter().map(|(name, token)| (name, token.content)).collect(),
         })
     }
 }
 
-/// Texts of the special tokens by their names: the usual ones, and whatever else a model calls `…_token`.
-fn special_tokens(config: &Map<String, Value>) -> BTreeMap<String, String> {
-    let own = config.iter().filter(|(name, _)| name.ends_with("_token"));
+/// The special tokens with names, in the order in which they are numbered: the usual ones, and whatever else a model calls
+/// `…_token`.
+fn named_tokens(config: &Map<String, Value>) -> Vec<(String, AddedToken)> {
+    let is_usual = |name: &str| NAMED.contains(&name);
+    let usual = NAMED.iter().filter_map(|name| config.get_key_value(*name));
+    let own = config
+        .iter()
+        .filter(|(name, _)| name.ends_with("_token") && !is_usual(name));
     let more = ["extra_special_tokens", "model_specific_special_tokens"];
     let more = more
         .into_iter()
         .filter_map(|field| config.get(field)?.as_object())
         .flatten();
-    let named = own.chain(more).filter_map(|(name, value)| {
-        let usual = NAMED.contains(&name.as_str());
+    let named = usual.chain(own).chain(more).filter_map(|(name, value)| {
         // add_bos_token and its like are switches.
-        let text = value.get("content").unwrap_or(value).as_str();
-        text.filter(|text| usual || !text.is_empty())
-            .map(|text| (name.clone(), text.to_string()))
+        let token = added(value, Some(true))?;
+        (is_usual(name) || !token.content.is_empty()).then(|| (name.clone(), token))
     });
     named.collect()
 }
@@ -248,7 +256,10 @@ fn extra_tokens(config: &Map<String, Value>) -> Vec<AddedToken> {
     };
     let tokens = list("extra_special_tokens").or(list("additional_special_tokens"));
     let tokens = tokens.into_iter().flatten();
-    tokens.filter_map(|token| added(token, Some(true))).collect()
+    // One with settings says itself whether it is special.
+    tokens
+        .filter_map(|token| added(token, token.is_string().then_some(true)))
+        .collect()
 }
 
 /// A token in any of its forms on disk. `special` of who names it; the token's own word otherwise.

@@ -1,15 +1,19 @@
 //! What tokenizer_config.json changes in the tokenizer of tokenizer.json, as transformers 5 does.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
+use super::class::{BERT, Class};
+use super::own_steps::{OwnSteps, usual_tokens};
 use crate::error::ImportError;
 use crate::json::read_json;
 
 /// Classes of transformers that build their own "ByteLevel" with `add_prefix_space`. The others take that of tokenizer.json.
+/// What else these build is here that of [`OwnSteps`] or of tokenizer.json: for the files that are in use the same.
 const OWN_BYTE_LEVEL: [&str; 15] = [
     "BartTokenizer",
     "BlenderbotTokenizer",
@@ -28,67 +32,96 @@ const OWN_BYTE_LEVEL: [&str; 15] = [
     "WhisperTokenizer",
 ];
 
-/// Models (`model_type`) whose tokenizer transformers takes from tokenizer.json whatever class is named.
-const PLAIN: [&str; 3] = ["mistral", "modernbert", "phi3"];
+/// Classes that give a model the type of each token where `model_input_names` does not say.
+const WITH_TYPES: [&str; 7] = [
+    BERT,
+    "ConvBertTokenizer",
+    "DebertaTokenizer",
+    "DebertaV2Tokenizer",
+    "FNetTokenizer",
+    "LxmertTokenizer",
+    "MarkupLMTokenizer",
+];
+/// Name of these types in `model_input_names`.
+const TYPES: &str = "token_type_ids";
 
 /// The changes.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
-    /// `add_prefix_space` where it has an effect.
+    /// The fields of tokenizer_config.json, with the special tokens that its class has where it names none.
+    pub fields: Map<String, Value>,
+    /// False if the model is not given the types of tokens: all are 0 to it.
+    pub types: bool,
+    /// Steps in place of those of tokenizer.json.
+    steps: Option<OwnSteps>,
+    /// `add_prefix_space` where a "ByteLevel" has it.
     prefix_space: Option<bool>,
     /// `split_special_tokens`: special tokens in a text are text.
     split_special: bool,
 }
 
 impl Settings {
-    /// Reads tokenizer_config.json and config.json of `folder`, as far as they are there.
+    /// Reads tokenizer_config.json and config.json of `folder`, as far as they are there. `tokenizer`: the text of
+    /// tokenizer.json.
     ///
     /// # Errors
     /// A tokenizer_config.json that is malformed.
-    pub fn load(folder: &Path) -> Result<Self, ImportError> {
+    pub fn load(folder: &Path, tokenizer: &str) -> Result<Self, ImportError> {
         let path = folder.join("tokenizer_config.json");
-        if !path.is_file() {
-            return Ok(Self::default());
-        }
-        // Whoever reads the model says what is wrong with its config.
+        let fields = match path.is_file() {
+            false => Map::new(),
+            true => match read_json(&path)? {
+                Value::Object(fields) => fields,
+                other => {
+                    return Err(ImportError::Config {
+                        path,
+                        message: format!("expected a JSON object, found {other}"),
+                    });
+                }
+            },
+        };
+        // Errors in config.json are reported where the model is loaded.
         let model = read_json(&folder.join("config.json")).unwrap_or_default();
-        Ok(Self::of(&read_json(&path)?, &model))
+        // This is how transformers looks for it.
+        Ok(Self::of(fields, &model, tokenizer.contains("\"ByteLevel\"")))
     }
 
-    fn of(config: &Value, model: &Value) -> Self {
-        let flag = |name: &str| config.get(name).and_then(Value::as_bool);
+    fn of(mut fields: Map<String, Value>, model: &Value, byte_level: bool) -> Self {
+        let class = Class::of(&fields, model, byte_level);
+        let name = class.name().unwrap_or_default();
+        for (token, text) in usual_tokens(name) {
+            fields.entry(*token).or_insert_with(|| (*text).into());
+        }
+        let flag = |name: &str| fields.get(name).and_then(Value::as_bool);
+        let names = fields.get("model_input_names").and_then(Value::as_array);
         Self {
-            prefix_space: flag("add_prefix_space").filter(|_| has_own_byte_level(config, model)),
+            types: match names {
+                Some(names) => names.iter().any(|name| name == TYPES),
+                None => class == Class::Unknown || WITH_TYPES.contains(&name),
+            },
+            steps: OwnSteps::of(name, &fields),
+            prefix_space: flag("add_prefix_space").filter(|_| OWN_BYTE_LEVEL.contains(&name)),
             split_special: flag("split_special_tokens").unwrap_or(false),
+            fields,
         }
     }
 
     /// Makes the changes.
     pub fn apply(&self, tokenizer: &mut Tokenizer) {
+        if let Some(steps) = &self.steps {
+            // A class with steps of its own has the added tokens of one of the two files only.
+            let listed = self.fields.get("added_tokens_decoder").and_then(Value::as_object);
+            let content = |token: &Value| Some(token.get("content")?.as_str()?.to_string());
+            let listed: Option<BTreeSet<String>> = listed.map(|tokens| tokens.values().filter_map(content).collect());
+            let keeps = |token: &str| listed.as_ref().is_none_or(|listed| listed.contains(token));
+            steps.clone().apply(tokenizer, keeps);
+        }
         tokenizer.set_encode_special_tokens(self.split_special);
         let before = tokenizer.get_pre_tokenizer().cloned();
         if let Some((space, mut step)) = self.prefix_space.zip(before) {
             set_prefix_space(&mut step, space);
             tokenizer.with_pre_tokenizer(Some(step));
         }
-    }
-}
-
-/// True where transformers takes a class of [`OWN_BYTE_LEVEL`].
-fn has_own_byte_level(config: &Value, model: &Value) -> bool {
-    let text = |json: &Value, field: &str| json.get(field).and_then(Value::as_str).map(String::from);
-    let kind = text(model, "model_type").unwrap_or_default();
-    // Of these models transformers takes its own class whatever class is named.
-    if kind == "qwen2" {
-        return true;
-    }
-    if PLAIN.contains(&kind.as_str()) {
-        return false;
-    }
-    let named = text(config, "tokenizer_class").or_else(|| text(model, "tokenizer_class"));
-    match named {
-        Some(class) => OWN_BYTE_LEVEL.contains(&class.strip_suffix("Fast").unwrap_or(&class)),
-        None => ["gpt2", "qwen3", "roberta"].contains(&kind.as_str()),
     }
 }
 
@@ -111,15 +144,20 @@ mod tests {
 
     use super::*;
 
+    fn of(config: Value, kind: &str) -> Settings {
+        let fields = config.as_object().cloned().unwrap_or_default();
+        Settings::of(fields, &json!({"model_type": kind}), false)
+    }
+
     /// As AutoTokenizer of transformers 5 chooses.
     #[test]
     fn a_prefix_space_is_for_classes_that_build_their_own_byte_level() {
-        let of = |class: Option<&str>, kind: &str| {
+        let space = |class: Option<&str>, kind: &str| {
             let mut config = json!({"add_prefix_space": true});
             if let Some(class) = class {
                 config["tokenizer_class"] = json!(class);
             }
-            Settings::of(&config, &json!({"model_type": kind})).prefix_space
+            of(config, kind).prefix_space
         };
         for (class, kind) in [
             (Some("GPT2Tokenizer"), "gpt2"),
@@ -130,7 +168,7 @@ mod tests {
             (None, "gpt2"),
             (None, "qwen3"),
         ] {
-            assert_eq!(of(class, kind), Some(true), "{class:?} {kind}");
+            assert_eq!(space(class, kind), Some(true), "{class:?} {kind}");
         }
         for (class, kind) in [
             (Some("PreTrainedTokenizerFast"), "gpt2"),
@@ -139,13 +177,47 @@ mod tests {
             (Some("GPT2Tokenizer"), "mistral"),
             (None, "llama"),
         ] {
-            assert_eq!(of(class, kind), None, "{class:?} {kind}");
+            assert_eq!(space(class, kind), None, "{class:?} {kind}");
         }
-        let model = json!({"model_type": "llama", "tokenizer_class": "GPT2Tokenizer"});
-        assert_eq!(
-            Settings::of(&json!({"add_prefix_space": false}), &model).prefix_space,
-            Some(false)
-        );
-        assert_eq!(Settings::of(&json!({}), &model), Settings::default());
+        assert_eq!(of(json!({}), "gpt2").prefix_space, None);
+    }
+
+    /// As BatchEncoding of transformers 5.24 has `token_type_ids` or not.
+    #[test]
+    fn types_are_given_by_the_class_or_by_model_input_names() {
+        let names = |types: bool| match types {
+            true => json!(["input_ids", TYPES, "attention_mask"]),
+            false => json!(["input_ids", "attention_mask"]),
+        };
+        for (config, expected) in [
+            (json!({}), true),
+            (json!({"tokenizer_class": "BertTokenizerFast"}), true),
+            (
+                json!({"tokenizer_class": "BertTokenizer", "model_input_names": names(false)}),
+                false,
+            ),
+            (json!({"tokenizer_class": "DistilBertTokenizer"}), false),
+            (json!({"tokenizer_class": "PreTrainedTokenizerFast"}), false),
+            (
+                json!({"tokenizer_class": "TokenizersBackend", "model_input_names": names(true)}),
+                true,
+            ),
+        ] {
+            assert_eq!(of(config.clone(), "bert").types, expected, "{config}");
+        }
+        // Of a folder that names nothing the tokenizer's own types are taken.
+        assert!(of(json!({}), "").types);
+        assert!(of(json!({}), "deberta-v2").types);
+        assert!(!of(json!({}), "roberta").types);
+    }
+
+    #[test]
+    fn a_class_has_special_tokens_that_its_files_do_not_name() {
+        let llama = json!({"tokenizer_class": "LlamaTokenizer", "bos_token": null, "eos_token": "<end>"});
+        let fields = of(llama, "llama").fields;
+        assert_eq!(fields["unk_token"], "<unk>");
+        assert_eq!(fields["eos_token"], "<end>");
+        assert!(fields["bos_token"].is_null());
+        assert!(!of(json!({}), "llama").fields.contains_key("unk_token"));
     }
 }

@@ -1,7 +1,7 @@
 //! Hidden states and logits.
 
 use backbones::lm::{Layout, Side};
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use wegeft::methods::reft::Positions;
 use wegeft::{AdapterConfig, ReftConfig};
 
@@ -149,4 +149,40 @@ fn hooks_edit_each_text_by_itself() {
         let refused = AdapterConfig::vpt(2, true).init(model).unwrap_err().to_string();
         assert!(refused.contains("no wegeft::Hook named 'input'"), "{refused}");
     }
+}
+
+/// As transformers numbers positions by ids: what follows a padding token goes on as if it were not there.
+#[test]
+fn positions_of_roberta_do_not_count_blanks() {
+    let device = Device::flex();
+    let model = load("roberta", &device).model;
+    let encoder = model.encoder().unwrap();
+    let embedded = |ids: &[i64], blanks: &[bool]| {
+        let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids.to_vec(), [1, ids.len()]), &device);
+        let layout = Layout::dense(1, ids.len()).with_blanks(blanks.to_vec());
+        values(encoder.embed(tokens, &layout, None))
+    };
+    let plain = embedded(&[5, 6], &[false; 2]);
+    let blank = embedded(&[5, 1, 6], &[false, true, false]);
+    assert!(furthest(&blank[..16], &plain[..16]) < 1e-6);
+    assert!(furthest(&blank[32..], &plain[16..]) < 1e-6);
+    assert!(furthest(&embedded(&[5, 1, 6], &[false; 3])[32..], &plain[16..]) > 1e-4);
+}
+
+/// As transformers pools by ids.
+#[test]
+fn decoders_are_pooled_at_the_last_token_that_is_not_a_blank() {
+    let device = Device::flex();
+    let model = load("llama", &device).model;
+    let tokens = || Tensor::<2, Int>::from_data(TensorData::new(vec![5i64, 6, 7], [1, 3]), &device);
+    let logits = |blanks: [bool; 3]| {
+        let layout = Layout::dense(1, 3).with_blanks(blanks.to_vec());
+        values(model.forward(tokens(), &layout, None))
+    };
+    let shorter = Tensor::<2, Int>::from_data(TensorData::new(vec![5i64, 6], [1, 2]), &device);
+    let shorter = values(model.forward(shorter, &Layout::dense(1, 2), None));
+    let whole = logits([false; 3]);
+    assert!(furthest(&logits([false, false, true]), &shorter) < 1e-6);
+    assert!(furthest(&whole, &shorter) > 1e-4);
+    assert_eq!(logits([false, true, false]), whole);
 }

@@ -37,6 +37,7 @@ fn texts_and_pairs_are_cut_and_padded() {
     let none = Encoded {
         ids: vec![],
         types: vec![],
+        blanks: vec![],
     };
     let batch = TextBatch::new(&[&single, &pair, &none], &Device::flex());
     assert_eq!(batch.ids.dims(), [3, 8]);
@@ -46,6 +47,103 @@ fn texts_and_pairs_are_cut_and_padded() {
     assert_eq!(types[8..16], [0, 0, 0, 0, 0, 1, 1, 1]);
     let real: Vec<bool> = batch.layout.real().collect();
     assert_eq!(real.iter().filter(|real| **real).count(), 12);
+}
+
+/// transformers gives a model no types then: all are 0 to it.
+#[test]
+fn types_that_the_model_is_not_given_are_zeros() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer().to_string()).unwrap();
+    std::fs::write(dir.path().join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
+    let types = |config: serde_json::Value| {
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let encoder = TextTokenizer::load(dir.path(), 7, 8).unwrap();
+        let pair = encoder.encode("a", Some("b")).unwrap();
+        assert_eq!(pair.ids, [1, 4, 2, 5, 2]);
+        pair.types
+    };
+    assert_eq!(types(json!({})), [0, 0, 0, 1, 1]);
+    let names = json!({"tokenizer_class": "BertTokenizer", "model_input_names": ["input_ids", "attention_mask"]});
+    assert_eq!(types(names), [0; 5]);
+    assert_eq!(types(json!({"tokenizer_class": "PreTrainedTokenizerFast"})), [0; 5]);
+}
+
+/// As AutoTokenizer of transformers cuts: by tokenizer_config.json, or else by tokenizer.json.
+#[test]
+fn texts_are_cut_on_the_side_that_the_files_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, json: serde_json::Value| std::fs::write(dir.path().join(name), json.to_string()).unwrap();
+    let load = || TextTokenizer::load(dir.path(), 7, 5);
+    let cut = |text: &str, pair: Option<&str>| load().unwrap().encode(text, pair).unwrap().ids;
+    write("tokenizer.json", tokenizer());
+    assert_eq!(cut("a a b b c", None), [1, 4, 4, 5, 2]);
+    write("tokenizer_config.json", json!({"truncation_side": "left"}));
+    assert_eq!(cut("a a b b c", None), [1, 5, 5, 6, 2]);
+    assert_eq!(cut("a b", Some("c")), [1, 5, 2, 6, 2]);
+    let mut left = tokenizer();
+    left["truncation"] = json!({"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0});
+    write("tokenizer.json", left);
+    write("tokenizer_config.json", json!({}));
+    assert_eq!(cut("a a b b c", None), [1, 5, 5, 6, 2]);
+    write("tokenizer_config.json", json!({"truncation_side": "right"}));
+    assert_eq!(cut("a a b b c", None), [1, 4, 4, 5, 2]);
+    write("tokenizer_config.json", json!({"truncation_side": "middle"}));
+    let message = load().unwrap_err().to_string();
+    assert!(
+        message.contains("'truncation_side'") && message.contains("left or right"),
+        "{message}"
+    );
+}
+
+#[test]
+fn very_long_texts_keep_the_tokens_at_their_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, json: serde_json::Value| std::fs::write(dir.path().join(name), json.to_string()).unwrap();
+    write("tokenizer.json", tokenizer());
+    let text = "a b c ".repeat(30_000) + "a";
+    let cut = |pair: Option<&str>| {
+        let encoder = TextTokenizer::load(dir.path(), 7, 8).unwrap();
+        encoder.encode(&text, pair).unwrap().ids
+    };
+    assert_eq!(cut(None), [1, 4, 5, 6, 4, 5, 6, 2]);
+    assert_eq!(cut(Some("b")), [1, 4, 5, 6, 4, 2, 5, 2]);
+    write("tokenizer_config.json", json!({"truncation_side": "left"}));
+    assert_eq!(cut(None), [1, 5, 6, 4, 5, 6, 4, 2]);
+}
+
+#[test]
+fn only_texts_with_a_token_beyond_the_embedding_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer().to_string()).unwrap();
+    let encoder = TextTokenizer::load(dir.path(), 6, 8).unwrap();
+    assert_eq!(encoder.encode("a b", None).unwrap().ids, [1, 4, 5, 2]);
+    let message = encoder.encode("a c", None).unwrap_err().to_string();
+    assert!(message.contains("'c'") && message.contains('6'), "{message}");
+}
+
+#[test]
+fn padding_tokens_inside_a_text_are_blanks() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut json = tokenizer();
+    json["added_tokens"] = json!([{"id": 0, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}]);
+    std::fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let blanks = |config: serde_json::Value| {
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let encoder = TextTokenizer::load(dir.path(), 7, 8).unwrap();
+        let text = encoder.encode("a [PAD] b", None).unwrap();
+        assert_eq!(text.ids, [1, 4, 0, 5, 2]);
+        text.blanks.iter().position(|blank| *blank)
+    };
+    assert_eq!(blanks(json!({"model_type": "llama", "pad_token_id": 0})), Some(2));
+    assert_eq!(blanks(json!({"model_type": "llama", "pad_token_id": 4})), Some(1));
+    assert_eq!(blanks(json!({"model_type": "llama"})), None);
+    assert_eq!(blanks(json!({"model_type": "llama", "pad_token_id": -1})), None);
+    // What transformers takes where config.json is silent.
+    assert_eq!(blanks(json!({"model_type": "roberta"})), Some(0));
+    assert_eq!(blanks(json!({"model_type": "gemma2", "pad_token_id": null})), None);
+    let nested = json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}});
+    assert_eq!(blanks(nested), Some(2));
 }
 
 #[test]
@@ -62,7 +160,6 @@ fn a_tokenizer_that_does_not_fit_is_refused() {
     };
     says(7, 8, &["tokenizer.json", "missing"]);
     std::fs::write(dir.path().join("tokenizer.json"), tokenizer().to_string()).unwrap();
-    says(6, 8, &["'c'", "6 rows"]);
     says(7, 3, &["3 tokens leave no room", "3 special"]);
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     says(7, 8, &["tokenizer.json"]);

@@ -9,6 +9,8 @@ use wegeft::storage::{Stored, Tensors};
 use super::{PREFIX, Translated};
 use crate::import::Pretrained;
 use crate::import::export::Layout;
+use crate::import::family::Family;
+use crate::import::rename::{Ours, ours};
 use crate::vit::{HeadPool, Pool};
 
 /// An adapter that PEFT trained on timm's distilled model, with a head over both tokens; `None` if the model is another one
@@ -65,6 +67,36 @@ pub(super) fn of_timm(
         model: over_both(classes.unwrap_or(0)),
         files: AdapterFiles::new(fields, found),
     }))
+}
+
+/// Names of the heads of transformers' classes.
+const OF_CLASSES: [&str; 3] = ["classifier", "cls_classifier", "distillation_classifier"];
+
+/// True for the tensor of a head under its name in transformers' class.
+pub(super) fn is_of_class(key: &str) -> bool {
+    let module = key.strip_prefix(PREFIX).unwrap_or(key).split('.').next();
+    module.is_some_and(|module| OF_CLASSES.contains(&module))
+}
+
+/// The tensors and the config of an adapter that has our names but for its head, as `adapter convert` writes it, with our
+/// names for all.
+pub(super) fn renamed(config: &Map<String, Value>, tensors: &Tensors, family: Family) -> (Tensors, Map<String, Value>) {
+    let own = tensors.iter().filter(|(name, _)| !name.contains(".original_module."));
+    let our_name = |key: &String| -> String {
+        let plain = key.replace(".default.", ".").replace(".modules_to_save.", ".");
+        match ours(plain.strip_prefix(PREFIX).unwrap_or(&plain), family) {
+            Ours::Whole(name) if is_of_class(key) => format!("{PREFIX}{name}"),
+            _ => key.clone(),
+        }
+    };
+    let found = own.map(|(key, tensor)| (our_name(key), tensor.clone())).collect();
+    let saved = config.get("modules_to_save").and_then(Value::as_array);
+    let is_head = |name: &Value| name.as_str().is_some_and(|name| OF_CLASSES.contains(&name));
+    let others = saved.into_iter().flatten().filter(|name| !is_head(name));
+    let saved: Vec<Value> = others.cloned().chain([json!("head")]).collect();
+    let mut fields = config.clone();
+    fields.insert("modules_to_save".into(), json!(saved));
+    (found, fields)
 }
 
 /// Adds what the adapter leaves of the two heads as the model has it.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use super::error::ChatError;
 use super::limits::{self, Budget, watched};
-use super::{filters, globals, join, methods, python, source, tags, values};
+use super::{filters, globals, join, macros, methods, python, source, tags, values};
 use crate::lm::tokenizer::LmTokenizer;
 
 /// What a template is given. Messages, tools and documents are JSON objects in the layout of transformers: a message has
@@ -171,6 +171,7 @@ fn environment() -> Result<Environment<'static>, ChatError> {
         Err(Error::new(ErrorKind::InvalidOperation, python::string(message)?))
     });
     environment.add_function(source::CONCAT, join::concat);
+    environment.add_function(macros::MACRO, macros::bound);
     environment.add_function(tags::KEPT, |state: &State, value: Value| tags::kept(state, value));
     // Jinja has none, and it writes without fuel.
     environment.remove_global("debug");

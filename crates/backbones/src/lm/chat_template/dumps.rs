@@ -31,6 +31,8 @@ pub(super) fn tojson(state: &mut State, value: &Value, options: &[Value]) -> Res
         Some(text) if text.as_str().is_some() => text.as_str().map(String::from),
         Some(width) => match width.as_usize() {
             Some(width) if width <= 100 => Some(" ".repeat(width)),
+            // Python then breaks lines and indents none.
+            None if width.as_i64().is_some_and(|width| width < 0) => Some(String::new()),
             _ => return Err(wrong(format!("tojson with an indent of {width}; expected at most 100"))),
         },
     };

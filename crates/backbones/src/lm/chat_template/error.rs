@@ -18,8 +18,8 @@ pub enum ChatError {
     /// A template that exceeds a limit.
     #[error("the model's chat template is refused: {0}")]
     Limit(String),
-    /// A template that was given up while it worked. It goes on in a thread of its own until the program ends, which
-    /// should be at once.
+    /// A template that works too long or takes too much memory. Its thread cannot be stopped and works on until the program
+    /// ends, so end the program soon.
     #[error("the model's chat template is given up: {0}")]
     GivenUp(String),
     /// A tokenizer that fails on the text.

@@ -40,13 +40,22 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter("forceescape", escape::forceescape);
     environment.add_filter("striptags", escape::striptags);
     environment.add_filter("wordcount", wordcount);
+    // A namespace is none of these three, though the engine goes through its names.
+    environment.add_test("mapping", |value: Value| {
+        value.kind() == ValueKind::Map && !tags::is_namespace(&value)
+    });
     environment.add_test("sequence", |value: Value| {
-        value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+        let kinds = matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map);
+        value.is_undefined() || kinds && !tags::is_namespace(&value)
     });
     // Nothing is no list, though the engine goes through it.
-    environment.add_test("iterable", |value: Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("iterable", |value: Value| {
+        !value.is_none() && !tags::is_namespace(&value) && value.try_iter().is_ok()
+    });
     environment.add_test("callable", |value: Value| {
-        value.is_undefined() || value.kind() == ValueKind::Plain
+        let object = value.as_object();
+        let is_macro = object.is_some_and(|object| object.type_name().contains("::vm::macro"));
+        value.is_undefined() || value.kind() == ValueKind::Plain || is_macro
     });
 }
 
@@ -144,6 +153,13 @@ fn arguments_by_name(
             }
             for (known, value) in names.iter().zip(placed) {
                 named.push(((*known).to_string(), value.clone()));
+            }
+            // The engine takes the place of an item in lists as a text.
+            for (_, value) in named
+                .iter_mut()
+                .filter(|(name, value)| name == "attribute" && value.is_integer())
+            {
+                *value = Value::from(value.to_string());
             }
             engine.call(state, &[value, Kwargs::from_iter(named).into()])
         },

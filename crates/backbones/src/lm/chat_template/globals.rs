@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Tuple, Value, ValueKind};
+use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Rest, Tuple, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::arguments::{Arguments, split, wrong};
@@ -14,6 +14,11 @@ pub(super) fn add(environment: &mut Environment) {
     environment.add_global("cycler", Value::from_object(NewCycler));
     environment.add_global("joiner", Value::from_object(NewJoiner));
     environment.add_global("range", Value::from_object(NewRange));
+    // The engine's takes values either by name or in an object.
+    let namespace = Value::from_function(minijinja::functions::namespace);
+    environment.add_function("namespace", move |state: &mut State, given: Rest<ValueOrKwargs>| {
+        namespace.call(state, &[dict("namespace", &given.into_values())?])
+    });
     environment.add_function("lipsum", || -> Result<Value, Error> {
         Err(wrong(
             "the function 'lipsum', by which a prompt would be another each time",
@@ -31,29 +36,7 @@ impl Object for Dict {
     }
 
     fn call(self: &Arc<Self>, _state: &mut State, args: &[Value]) -> Result<Value, Error> {
-        let (placed, named) = split(args)?;
-        let mut pairs: Vec<(Value, Value)> = Vec::new();
-        match placed {
-            [] => {}
-            [value] if value.kind() == ValueKind::Map => {
-                for key in value.try_iter()? {
-                    let item = value.get_item(&key)?;
-                    pairs.push((key, item));
-                }
-            }
-            [value] => {
-                for pair in value.try_iter()? {
-                    let items: Vec<Value> = pair.try_iter()?.take(3).collect();
-                    let [key, item] = <[Value; 2]>::try_from(items).map_err(|_| wrong("dict of what is no pair"))?;
-                    put(&mut pairs, key, item);
-                }
-            }
-            _ => return Err(wrong("dict with more than one argument by place")),
-        }
-        for (name, value) in named {
-            put(&mut pairs, Value::from(name), value);
-        }
-        Ok(Value::from_pairs(pairs))
+        dict("dict", args)
     }
 
     fn call_method(self: &Arc<Self>, _state: &mut State, method: &str, args: &[Value]) -> Result<Value, Error> {
@@ -65,6 +48,34 @@ impl Object for Dict {
         let keys = given.needed(0)?.try_iter()?;
         Ok(Value::from_pairs(keys.map(|key| (key, value.clone()))))
     }
+}
+
+/// An object of the items, pairs and named values that `what` is given.
+fn dict(what: &str, args: &[Value]) -> Result<Value, Error> {
+    let (placed, named) = split(args)?;
+    let mut pairs: Vec<(Value, Value)> = Vec::new();
+    match placed {
+        [] => {}
+        [value] if value.kind() == ValueKind::Map => {
+            for key in value.try_iter()? {
+                let item = value.get_item(&key)?;
+                pairs.push((key, item));
+            }
+        }
+        [value] => {
+            for pair in value.try_iter()? {
+                let items: Vec<Value> = pair.try_iter()?.take(3).collect();
+                let [key, item] =
+                    <[Value; 2]>::try_from(items).map_err(|_| wrong(format!("{what} of what is no pair")))?;
+                put(&mut pairs, key, item);
+            }
+        }
+        _ => return Err(wrong(format!("{what} with more than one argument by place"))),
+    }
+    for (name, value) in named {
+        put(&mut pairs, Value::from(name), value);
+    }
+    Ok(Value::from_pairs(pairs))
 }
 
 fn put(pairs: &mut Vec<(Value, Value)>, key: Value, value: Value) {

@@ -1,6 +1,6 @@
 //! Chat messages to a prompt, by the model's own Jinja template, with what transformers offers to templates.
 //!
-//! A template is a program by somebody else: it runs under limits on its size, its depth, its work, its time, its memory and
+//! A template is a third-party program: it runs under limits on its size, its depth, its work, its time, its memory and
 //! its output.
 
 mod arguments;
@@ -14,6 +14,7 @@ mod filters;
 mod globals;
 mod join;
 mod limits;
+mod macros;
 mod methods;
 mod operands;
 mod percent;

@@ -21,6 +21,9 @@ pub(super) struct Walk<'a> {
     pub(super) block: bool,
 }
 
+/// A parameter of a macro, and the tokens of its default.
+pub(super) type Parameter<'a> = (&'a str, Option<(usize, usize)>);
+
 /// Words that stand between operands of less than a product.
 const BETWEEN: [&str; 6] = ["and", "or", "in", "if", "else", "elif"];
 
@@ -34,6 +37,11 @@ impl Walk<'_> {
     fn word(&self, index: usize, words: &[&str]) -> bool {
         let token = self.tokens.get(index);
         token.is_some_and(|token| token.kind == Kind::Name && words.contains(&token.text))
+    }
+
+    /// True for the tag `{% name … %}`.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.block && self.is(0, name)
     }
 
     /// True where an operand starts: a sign there is no operator.
@@ -202,33 +210,26 @@ impl Walk<'_> {
         (first < comma && comma < end).then_some((first, end))
     }
 
-    /// Parameters of a macro whose defaults have earlier parameters in them, with the tokens of the defaults. The engine looks
-    /// for these outside of the macro.
-    pub(super) fn late_defaults(&self) -> Vec<(&str, usize, usize)> {
-        let mut found = Vec::new();
-        let (true, Some(close)) = (self.block && self.is(0, "macro") && self.is(2, "("), self.tokens.get(2)) else {
-            return found;
-        };
-        let Some(close) = close.other else {
-            return found;
-        };
-        let mut names: Vec<&str> = Vec::new();
+    /// The name and the parameters of a macro whose head the tokens are, each with the tokens of its default from `=` on.
+    pub(super) fn macro_head(&self) -> Option<(&str, Vec<Parameter<'_>>)> {
+        if !(self.names("macro") && self.is(2, "(")) {
+            return None;
+        }
+        let close = self.tokens.get(2)?.other?;
+        let name = |index: usize| self.tokens.get(index).filter(|token| token.kind == Kind::Name);
+        let mut parameters: Vec<Parameter> = Vec::new();
         let mut at = 3;
         while at < close {
             let end = self.outer(at, |index| self.is(index, ",")).unwrap_or(close).min(close);
-            let name = self.tokens[at].text;
-            let value = at + 2..end;
-            let earlier = |index: usize| {
-                let field = index > 0 && self.is(index - 1, ".");
-                self.word(index, &names) && !field
+            let default = match end - at {
+                1 => None,
+                _ if self.is(at + 1, "=") && end > at + 2 => Some((at + 1, end)),
+                _ => return None,
             };
-            if self.is(at + 1, "=") && !value.is_empty() && value.clone().any(earlier) {
-                found.push((name, value.start, value.end));
-            }
-            names.push(name);
+            parameters.push((name(at)?.text, default));
             at = end + 1;
         }
-        found
+        Some((name(1)?.text, parameters))
     }
 
     /// The first token from `start` on that `wanted` takes, outside of brackets.

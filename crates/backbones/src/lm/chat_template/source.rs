@@ -1,11 +1,12 @@
-//! A template's text as Jinja reads it and the engine does not: line ends, Python's escapes in texts, `%` on texts, `~` on what
-//! is no text, tuples without parentheses, a sign before a number.
+//! A template's text as Jinja reads it and the engine does not: line ends, Python's escapes in texts, `%` on texts, `~` on
+//! what is no text, tuples without parentheses, a sign before a number, macros with defaults.
 
 use std::collections::BTreeMap;
 
 use super::escapes::literal;
+use super::macros::{FURTHER, Open};
 use super::operands::Walk;
-use super::tokens::{Kind, Token, tag_tokens};
+use super::tokens::{Kind, tag_tokens};
 
 /// Name of the filter that stands for the operator `%`, which the engine has for numbers alone.
 pub(super) const PERCENT: &str = "percent__";
@@ -20,6 +21,8 @@ pub(super) fn rewritten(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source.as_str();
     let mut left = MOST;
+    let mut macros: Vec<Option<Open>> = Vec::new();
+    let further = FURTHER.iter().any(|name| source.contains(name));
     while let Some(at) = rest.find('{') {
         let (before, tag) = rest.split_at(at);
         text.push_str(before);
@@ -29,9 +32,27 @@ pub(super) fn rewritten(source: &str) -> String {
             Some(b'%') if raw.is_some() => raw.flatten(),
             Some(b'%' | b'{') => match tag_tokens(tag) {
                 Some((tokens, end)) => {
-                    text.push_str(&rewritten_tag(&tag[..end], &tokens, &mut left));
-                    text.push_str(&late_defaults(&tag[..end], &tokens));
-                    rest = &tag[end..];
+                    let (this, behind) = tag.split_at(end);
+                    let walk = Walk {
+                        tokens: &tokens,
+                        block: this.starts_with("{%"),
+                    };
+                    if walk.names("macro") {
+                        let open = Open::of(&walk, further);
+                        text.push_str(&rewritten_tag(this, &walk, open.as_ref(), &mut left));
+                        text.extend(open.as_ref().map(|open| open.statements(this, &tokens, rewritten)));
+                        macros.push(open);
+                    } else if walk.names("endmacro")
+                        && let Some(open) = macros.pop().flatten()
+                    {
+                        text.push_str(&open.end(this));
+                    } else {
+                        if let Some(Some(open)) = macros.last_mut() {
+                            open.note(&tokens);
+                        }
+                        text.push_str(&rewritten_tag(this, &walk, None, &mut left));
+                    }
+                    rest = behind;
                     continue;
                 }
                 None => None,
@@ -84,34 +105,10 @@ impl Edits {
     }
 }
 
-/// A name that no template gives a value.
-const UNDEFINED: &str = "undefined__";
-
-/// Statements after the head of a macro that give parameters the defaults that other parameters are in.
-fn late_defaults(tag: &str, tokens: &[Token]) -> String {
-    let close = match tag.as_bytes().get(tag.len().saturating_sub(3)) {
-        Some(b'-') => "-%}",
-        Some(b'+') => "+%}",
-        _ => "%}",
-    };
-    let walk = Walk { tokens, block: true };
-    let mut statements = String::new();
-    for (name, first, end) in walk.late_defaults() {
-        let last = &tokens[end - 1];
-        let value = &tag[tokens[first].at..last.at + last.text.len()];
-        let set = rewritten(&format!("{{% set {name} = {value} %}}"));
-        statements.push_str(&format!("{{% if {name} is undefined %}}{set}{{% endif %}}"));
-    }
-    match statements.strip_suffix("%}") {
-        Some(statements) => format!("{statements}{close}"),
-        None => statements,
-    }
-}
-
-fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
+/// `tag` in the engine's own syntax; `open` if it is the head of a macro.
+fn rewritten_tag(tag: &str, walk: &Walk, open: Option<&Open>, left: &mut usize) -> String {
     let mut edits = Edits::default();
-    let block = tag.starts_with("{%");
-    let walk = Walk { tokens, block };
+    let tokens = walk.tokens;
     for (index, token) in tokens.iter().enumerate() {
         match token.kind {
             Kind::Text if token.text.contains('\\') => {
@@ -145,12 +142,15 @@ fn rewritten_tag(tag: &str, tokens: &[Token], left: &mut usize) -> String {
     if let Some((first, end)) = walk.bare_tuple() {
         edits.enclose(first, end, "(", ")");
     }
-    for (_, first, end) in walk.late_defaults() {
-        for edits in [&mut edits.before, &mut edits.after] {
-            edits.retain(|index, _| !(first..end).contains(index));
+    if let Some(open) = open {
+        for (first, end) in open.defaults() {
+            for edits in [&mut edits.before, &mut edits.after] {
+                edits.retain(|index, _| !(first..end).contains(index));
+            }
+            edits.instead.extend((first..end).map(|index| (index, String::new())));
         }
-        edits.instead.extend((first..end).map(|index| (index, String::new())));
-        edits.instead.insert(first, UNDEFINED.into());
+        let close = tokens[2].other.unwrap_or(tokens.len());
+        edits.before.entry(close).or_default().push_str(&open.hidden());
     }
     let mut text = String::with_capacity(tag.len());
     let mut at = 0;
@@ -224,13 +224,26 @@ mod tests {
     }
 
     #[test]
-    fn defaults_of_other_parameters_are_set_in_the_macro() {
+    fn defaults_are_set_in_the_macro() {
         assert_eq!(
-            rewritten("{% macro m(x, y=x.x + 1, z=3) -%}"),
-            "{% macro m(x, y=undefined__  , z=3) -%}{% if y is undefined %}{% set y = x.x + 1 %}{% endif -%}"
+            rewritten("{% macro m(x, y=x.x + 1) -%}a{%- endmacro -%}b"),
+            "{% macro m(x, y  , missing__, varargs, kwargs) -%}\
+             {% if 'y' in missing__ %}{% set y = x.x + 1 %}{% endif -%}a\
+             {%- endmacro %}{% set m = macro__(m, ['x', 'y'], false, false) -%}b"
         );
-        let plain = "{% macro m(x, y=n.x, z='x') %}";
+        let plain = "{% macro m(x, z) %}{{ x }}{% endmacro %}{{ n(y=1) }}";
         assert_eq!(rewritten(plain), plain);
+    }
+
+    #[test]
+    fn a_macro_has_further_arguments_where_its_body_names_them() {
+        assert_eq!(
+            rewritten("{% macro m() %}{{ kwargs }}{% endmacro %}{% macro n(varargs) %}{{ varargs }}{% endmacro %}"),
+            "{% macro m(missing__, varargs, kwargs) %}{{ kwargs }}{% endmacro %}\
+             {% set m = macro__(m, [], false, true) %}\
+             {% macro n(varargs, missing__, kwargs) %}{{ varargs }}{% endmacro %}\
+             {% set n = macro__(n, ['varargs'], false, false) %}"
+        );
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl ChatTemplates {
         }
     }
 
-    /// True without any template.
+    /// True if there is no template.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -116,13 +116,5 @@ fn read(path: &Path) -> Result<String, ImportError> {
         path: path.to_path_buf(),
         message,
     };
-    let size = std::fs::metadata(path)
-        .map_err(|e| error(format!("cannot read it ({e})")))?
-        .len();
-    if size > LONGEST as u64 {
-        return Err(error(format!(
-            "a chat template of {size} bytes; expected at most {LONGEST}"
-        )));
-    }
-    std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))
+    files::read_text(path, LONGEST as u64).map_err(|e| error(format!("cannot read it ({e})")))
 }
