@@ -6,6 +6,7 @@
 //! the class. A folder `train` that directly contains images is a class, unless all folders beside it are named like
 //! parts too; if they all are, `Training`, `test_set` and the like name them as well.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,12 +25,31 @@ const PARTS: [&[&str]; 3] = [
     &["test", "testing", "test_set", "testing_set"],
 ];
 
-/// Files in which Hugging Face's ImageFolder has labels.
-const LABELS: [&str; 3] = ["metadata.csv", "metadata.jsonl", "metadata.parquet"];
-
 /// True if `root` looks like this layout: a `train` folder, or a sub-folder with an image in it.
 pub fn is_one(root: &Path) -> bool {
     root.join("train").is_dir() || subfolders(root).is_ok_and(|found| found.iter().any(|f| has_images(f)))
+}
+
+/// True if the folders under `root` name two classes or more, each with images.
+pub(crate) fn is_laid_out(root: &Path) -> bool {
+    let train = match parts(root) {
+        Ok(Some([Some(train), ..])) => train,
+        Ok(_) => root.to_path_buf(),
+        Err(_) => return false,
+    };
+    subfolders(&train).is_ok_and(|classes| classes.len() > 1 && classes.iter().all(|class| has_images(class)))
+}
+
+/// The part that `folder` is named after: training, validation or test.
+pub(crate) fn part_of(folder: &Path) -> Option<usize> {
+    PARTS.iter().position(|names| rank(folder, names).is_some())
+}
+
+/// Where the name of `folder` stands in `names`.
+fn rank(folder: &Path, names: &[&str]) -> Option<usize> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = name.replace(['-', ' '], "_");
+    names.iter().position(|known| *known == name)
 }
 
 /// The folders of the parts: training, validation and test.
@@ -41,27 +61,15 @@ type Parts = [Option<PathBuf>; 3];
 /// Folders that are all named like parts, but have no training part or no class folders.
 fn parts(root: &Path) -> Result<Option<Parts>, DataError> {
     let folders = subfolders(root)?;
-    let name = |folder: &PathBuf| {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        name.replace(['-', ' '], "_")
-    };
-    let rank = |folder: &PathBuf, names: &[&str]| names.iter().position(|known| *known == name(folder));
     let part = |names: &[&str]| {
         let named = folders.iter().filter(|folder| rank(folder, names).is_some());
         named.min_by_key(|folder| rank(folder, names)).cloned()
     };
-    let is_part = |folder: &PathBuf| PARTS.iter().any(|names| rank(folder, names).is_some());
-    if folders.is_empty() || !folders.iter().all(is_part) {
+    if folders.is_empty() || !folders.iter().all(|folder| part_of(folder).is_some()) {
         let train = root.join("train");
         let is_parted = train.is_dir() && image_files::in_folder(&train)?.is_empty();
         let exact = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
         return Ok(is_parted.then(|| PARTS.map(exact)));
-    }
-    let mut labels = folders.iter().flat_map(|folder| LABELS.map(|name| folder.join(name)));
-    if let Some(path) = labels.find(|path| path.is_file()) {
-        let message = "labels are read from the names of folders, not from this file; move the images of each class into \
-                       a folder of its own and take the file away";
-        return Err(DataError::read(&path, message));
     }
     let found = PARTS.map(part);
     let Some(train) = &found[0] else {
@@ -79,7 +87,8 @@ fn parts(root: &Path) -> Result<Option<Parts>, DataError> {
     if subfolders(train)?.is_empty() {
         return Err(DataError::read(
             train,
-            "no class folder in it; expected one sub-folder per class",
+            "no class folder in it; expected one sub-folder per class, or a metadata.csv with the columns file_name and \
+             label",
         ));
     }
     Ok(Some(found))
@@ -122,8 +131,9 @@ pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError>
     note(&mut notes, "file that is no image", "files that are no images", &others);
     let test = test.unwrap_or_else(|| take_of_each(&mut train, 5));
     let valid = valid.unwrap_or_else(|| take_of_each(&mut train, 10));
+    let trained: HashSet<usize> = train.iter().map(|(_, label)| *label).collect();
     for (label, class) in classes.iter().enumerate() {
-        if !train.iter().any(|(_, of)| *of == label) {
+        if !trained.contains(&label) {
             return Err(DataError::read(
                 &train_root.join(class),
                 "too few images to train, validate and test on; it takes 3 or more",
@@ -149,7 +159,7 @@ pub fn task(root: &Path, size: usize, resize: Resize) -> Result<Task, DataError>
 }
 
 /// Adds a note that the files in `left_out` are not read, with the first path.
-fn note(notes: &mut Vec<String>, one: &str, many: &str, left_out: &[PathBuf]) {
+pub(crate) fn note(notes: &mut Vec<String>, one: &str, many: &str, left_out: &[PathBuf]) {
     match left_out {
         [] => {}
         [path] => notes.push(format!("1 {one} left out: {}", path.display())),
@@ -191,11 +201,11 @@ fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
 /// The images of all classes, sorted by path; other files are added to `others`.
 fn labelled(root: &Path, classes: &[String], others: &mut Vec<PathBuf>) -> Result<Labelled, DataError> {
     let mut labelled = Vec::new();
+    let label_of: HashMap<&str, usize> = classes.iter().map(String::as_str).zip(0..).collect();
     for folder in subfolders(root)? {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let label = classes
-            .iter()
-            .position(|class| *class == name)
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let label = *label_of
+            .get(&*name)
             .ok_or_else(|| DataError::read(&folder, "this class has no folder under train"))?;
         let Found { images, others: left } = image_files::within(&folder)?;
         if images.is_empty() {

@@ -4,15 +4,15 @@
 //! The rules are those of Pillow's `convert("RGB")`: grey is copied to the three channels; transparency is dropped, not
 //! blended; of colours with 16 bits the higher 8 are used, and grey of more than 8 bits is clipped to 255, not scaled
 //! ([`Decoded::lost`]); CMYK becomes RGB as (1 - ink)(1 - black); only the first frame of an animation or the first page
-//! is used; colour profiles are ignored. The EXIF orientation is applied, as in Hugging Face's datasets and transformers; torchvision and the
-//! loaders of VTAB-1k and FGVC ignore it ([`Decoder::apply_orientation`]). AVIF, HEIC and JPEG 2000 are refused by
-//! name.
+//! is used; colour profiles are ignored. The orientation in EXIF, or else in XMP, is applied, as in Hugging Face's
+//! datasets and transformers; torchvision and the loaders of VTAB-1k and FGVC ignore it ([`Decoder::apply_orientation`]).
+//! AVIF, HEIC and JPEG 2000 are refused by name.
 //!
 //! An image with more pixels than [`Decoder::max_pixels`] is refused before anything is allocated for it, and all
 //! threads together hold at most 256 MiB of images that are being decoded (a larger image is decoded alone).
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -21,13 +21,16 @@ use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, ImageFormat, Image
 use crate::error::DataError;
 use crate::guard::guarded;
 use crate::in_flight::{self, Permit};
-use crate::{gif_pixels, jpeg, jpeg_pixels, tiff, tiff_pixels, webp};
+use crate::{gif_pixels, jpeg, jpeg_pixels, orientation, png, tiff, tiff_pixels, webp};
 
 /// Default limit on the pixels of an image: somewhat more than the 108 megapixels of a phone.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
 /// Maximum size of an image file, bytes.
 const MAX_FILE: u64 = 1 << 30;
+
+/// Maximum size of what comes before the pixels of a PNM, bytes.
+const LONGEST_PNM_HEADER: u64 = 1 << 16;
 
 /// Memory that a decoder may use for metadata and tables, besides the pixels.
 const BESIDE: u64 = 8 << 20;
@@ -37,7 +40,7 @@ const BESIDE: u64 = 8 << 20;
 pub struct Decoder {
     /// Images with more pixels are refused.
     pub max_pixels: u64,
-    /// Apply the EXIF orientation of an image.
+    /// Apply the orientation that the EXIF or XMP of an image asks for.
     pub apply_orientation: bool,
 }
 
@@ -95,9 +98,11 @@ impl Decoder {
     /// # Errors
     /// A file that is missing, damaged, truncated, too large, or in an unsupported format.
     pub fn file(&self, path: &Path) -> Result<Decoded, DataError> {
-        let (_, header) = self.open(path)?;
+        let (mut file, header) = self.open(path)?;
         let permit = in_flight::acquire(header.bytes);
-        let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+        let mut bytes = Vec::new();
+        let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+        read.map_err(|e| DataError::read(path, e))?;
         self.decode(&bytes, &header, permit)
             .map_err(|message| DataError::read(path, message))
     }
@@ -130,11 +135,11 @@ impl Decoder {
     }
 
     fn open(&self, path: &Path) -> Result<(File, Header), DataError> {
-        let file = File::open(path).map_err(|e| DataError::read(path, e))?;
+        let file = files::open_regular(path).map_err(|e| match e.kind() {
+            ErrorKind::IsADirectory => DataError::read(path, "it is a folder, expected an image file"),
+            _ => DataError::read(path, e),
+        })?;
         let about = file.metadata().map_err(|e| DataError::read(path, e))?;
-        if about.is_dir() {
-            return Err(DataError::read(path, "it is a folder, expected an image file"));
-        }
         let header = self.checked(BufReader::new(&file), about.len());
         let header = header.map_err(|message| DataError::read(path, message))?;
         Ok((file, header))
@@ -223,16 +228,22 @@ fn of_tiff(bytes: &[u8]) -> Result<Stored, String> {
 
 /// An image of the other formats.
 fn of_image(bytes: &[u8], header: &Header) -> Result<Stored, String> {
+    let bytes = match header.format {
+        ImageFormat::Png => png::joined(bytes)?,
+        _ => bytes.into(),
+    };
     if header.format == ImageFormat::WebP {
-        webp::check(bytes)?;
+        webp::check(&bytes)?;
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
+    let mut reader = ImageReader::with_format(Cursor::new(&bytes[..]), header.format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(header.bytes + BESIDE);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-    // A damaged orientation tag is ignored.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // Damaged metadata is ignored.
+    let exif = decoder.exif_metadata().ok().flatten();
+    let xmp = decoder.xmp_metadata().ok().flatten();
+    let orientation = orientation::of(exif.as_deref(), xmp.as_deref());
     Ok(Stored {
         image: DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?,
         orientation,
@@ -382,6 +393,23 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
             })
         });
     }
+    if format == ImageFormat::Pnm {
+        // Comments, blanks and zeros may go on before the size, and the decoder would read them to the end of the file.
+        let mut start = Vec::new();
+        read(&mut source, &mut start, LONGEST_PNM_HEADER)?;
+        let is_all = start.len() as u64 == length;
+        return of_other(Cursor::new(start), format, length).map_err(|message| match is_all {
+            true => message,
+            false => format!("its size is not in its first {LONGEST_PNM_HEADER} bytes, or is damaged: {message}"),
+        });
+    }
+    of_other(source, format, length)
+}
+
+/// The header of an image that the image crate decodes.
+fn of_other(source: impl BufRead + Seek, format: ImageFormat, length: u64) -> Result<Header, String> {
+    // The chunks of a PNG may be joined in a second copy of the file.
+    let file = length.saturating_mul(if format == ImageFormat::Png { 2 } else { 1 });
     guarded(|| {
         let mut reader = ImageReader::with_format(source, format);
         let mut limits = Limits::no_limits();
@@ -389,15 +417,21 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
         reader.limits(limits);
         let decoder = reader.into_decoder().map_err(|e| e.to_string())?;
         let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
         let rgb = match decoder.color_type() {
             ColorType::Rgb8 => 0,
-            _ => u64::from(width) * u64::from(height) * 3,
+            _ => pixels.saturating_mul(3),
         };
+        // It has the pixels once more, with alpha.
+        let of_decoder = pixels.saturating_mul(if format == ImageFormat::WebP { 4 } else { 0 });
         Ok(Header {
             format,
             width,
             height,
-            bytes: length.saturating_add(decoder.total_bytes()).saturating_add(rgb),
+            bytes: file
+                .saturating_add(decoder.total_bytes())
+                .saturating_add(rgb)
+                .saturating_add(of_decoder),
         })
     })
 }
@@ -429,6 +463,65 @@ mod tests {
             let message = memory(&whole[..cut]).unwrap_err();
             assert!(message.contains("cut off"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        std::fs::write(
+            &path,
+            "version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 12\n",
+        )
+        .unwrap();
+        for message in [
+            Decoder::default().file(&path).unwrap_err().to_string(),
+            Decoder::default().file_size(&path).unwrap_err().to_string(),
+        ] {
+            assert!(
+                message.contains("a.png") && message.contains("git lfs pull"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_orientation_in_xmp_alone_is_applied() {
+        let xmp = b"<rdf:Description tiff:Orientation=\"6\"/>";
+        let mut jpeg = written(&noise(40, 30).into(), ImageFormat::Jpeg);
+        let packet = [b"http://ns.adobe.com/xap/1.0/\0", &xmp[..]].concat();
+        let length = (packet.len() as u16 + 2).to_be_bytes();
+        jpeg.splice(2..2, [&[0xFF, 0xE1], &length[..], &packet].concat());
+        let mut png = written(&noise(40, 30).into(), ImageFormat::Png);
+        let chunk = [b"iTXtXML:com.adobe.xmp\0\0\0\0\0", &xmp[..]].concat();
+        let crc = chunk.iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
+        });
+        let length = (chunk.len() as u32 - 4).to_be_bytes();
+        // After the signature and the header.
+        png.splice(33..33, [&length[..], &chunk, &(!crc).to_be_bytes()].concat());
+        for bytes in [jpeg, png] {
+            let turned = Decoder::default().bytes(&bytes).unwrap();
+            assert!(turned.turned);
+            assert_eq!(turned.image.dimensions(), (30, 40));
+            let stored = Decoder::of_benchmarks().bytes(&bytes).unwrap();
+            assert_eq!(stored.image.dimensions(), (40, 30));
+            assert_eq!(turned.image, image::imageops::rotate90(&stored.image));
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_pnm_is_in_its_first_bytes() {
+        let pixels = [7; 12];
+        let with = |before: &[u8]| [&b"P6\n"[..], before, b"2 2 255\n", &pixels].concat();
+        for before in [b"#a\n".repeat(10_000), b" ".repeat(30_000), b"0".repeat(30_000)] {
+            assert_eq!(memory(&with(&before)).unwrap().into_raw(), pixels);
+            let message = memory(&with(&before.repeat(3))).unwrap_err();
+            assert!(message.contains("not in its first 65536 bytes"), "{message}");
+        }
+        // What is short is only damaged.
+        let message = memory(b"P6\n2 x 255\n").unwrap_err();
+        assert!(!message.contains("65536"), "{message}");
     }
 
     #[test]

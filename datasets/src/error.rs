@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::language::TextError;
+
 /// Data that cannot be used, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -23,6 +25,9 @@ pub enum DataError {
         /// What was found and what is expected.
         message: String,
     },
+    /// A table of labels that cannot be used.
+    #[error(transparent)]
+    Table(#[from] TextError),
     /// A list without lines.
     #[error("{path} is empty; expected lines of the form 'path label'")]
     Empty {
@@ -50,7 +55,7 @@ impl DataError {
     pub(crate) fn read(path: &Path, message: impl ToString) -> Self {
         Self::Read {
             path: path.to_path_buf(),
-            message: message.to_string(),
+            message: files::explained(path, message),
         }
     }
 

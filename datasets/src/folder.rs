@@ -2,6 +2,7 @@
 //! the first two lists are missing, `train800val200.txt` is read instead. Labels are numbers or names in classes.txt.
 //! The images of VTAB's own tasks are read as its loaders read them, ignoring the EXIF orientation.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -16,6 +17,9 @@ const TRAIN: &str = "train800.txt";
 const VALID: &str = "val200.txt";
 const BOTH: &str = "train800val200.txt";
 const TEST: &str = "test.txt";
+
+/// A mistyped label must not reserve a head of millions of rows.
+const MOST_CLASSES: usize = 100_000;
 
 /// Names of the task folders under `root`, that is, those with one of the lists, sorted; may be empty. A root that has
 /// a list itself is the only task.
@@ -134,8 +138,13 @@ fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
     if names.is_empty() {
         return Err(DataError::read(&path, "it is empty; expected one class name per line"));
     }
-    if let Some(name) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
-        let message = format!("class '{}' has two lines", names[name]);
+    if names.len() > MOST_CLASSES {
+        let message = format!("it names {} classes; a task has at most {MOST_CLASSES}", names.len());
+        return Err(DataError::read(&path, message));
+    }
+    let mut seen = HashSet::new();
+    if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
+        let message = format!("class '{name}' has two lines");
         return Err(DataError::read(&path, message));
     }
     Ok(names)
@@ -145,9 +154,11 @@ fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
 /// predicted and is far more likely a mistake.
 fn numbered(path: &Path, train: &[Entry]) -> Result<Vec<String>, DataError> {
     let greatest = train.iter().map(|entry| entry.label).max().unwrap_or(0);
-    // A mistyped label must not reserve a head of millions of rows.
-    if greatest >= 100_000 {
-        let message = format!("label {greatest} is out of range; labels count from 0 to 99999");
+    if greatest >= MOST_CLASSES {
+        let message = format!(
+            "label {greatest} is out of range; labels count from 0 to {}",
+            MOST_CLASSES - 1
+        );
         return Err(DataError::read(path, message));
     }
     Ok((0..=greatest).map(|class| class.to_string()).collect())

@@ -21,6 +21,30 @@ impl Frame {
         (across.into_iter().fold(1, u8::max), down.into_iter().fold(1, u8::max))
     }
 
+    /// Blocks of 64 samples, of all components together.
+    fn blocks(&self) -> u64 {
+        let (across, down) = self.finest();
+        let blocks = |length: u32, finest: u8| u64::from(length.div_ceil(8 * u32::from(finest)));
+        let in_each = blocks(self.width, across) * blocks(self.height, down);
+        let factors = self.sampling.into_iter().map(|(h, v)| u64::from(h) * u64::from(v));
+        in_each * factors.sum::<u64>()
+    }
+
+    /// Refuses scans that would keep a decoder busy for minutes: each is a pass over all blocks of its components, even if
+    /// it takes a few bytes.
+    ///
+    /// # Errors
+    /// Too many `scans` for the size of the image.
+    fn check_scans(&self, scans: usize) -> Result<(), String> {
+        if scans <= MOST_SCANS || self.blocks().saturating_mul(scans as u64) <= MOST_VISITS {
+            return Ok(());
+        }
+        Err(format!(
+            "the JPEG has {} x {} pixels in {scans} scans; an image of this size may have at most {MOST_SCANS}; save it again",
+            self.width, self.height
+        ))
+    }
+
     /// Most bytes that decoding takes: the components in whole blocks, their coefficients in 16 bits if they are held,
     /// those that are stored smaller once more in full size, and the pixels.
     pub(crate) fn bytes(&self) -> u64 {
@@ -52,6 +76,15 @@ const SCAN: u8 = 0xDA;
 /// rest is a margin for subsampled components.
 const MOST_PIXELS_A_BYTE: u64 = 2048;
 
+/// Scans of an image of any size. The usual progressive file has about ten, and a program that tries hard writes twenty.
+pub(crate) const MOST_SCANS: usize = 64;
+
+/// Blocks that more scans than these may pass over: some seconds of work.
+const MOST_VISITS: u64 = 1 << 26;
+
+/// Segments of a file: a few dozen are usual, and the colour profile and the metadata may take some hundred.
+const MOST_SEGMENTS: usize = 1 << 16;
+
 /// The frame header; `None` if it is not in `bytes`.
 pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     let mut found = None;
@@ -80,18 +113,35 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     found
 }
 
+/// The number of scans.
+pub(crate) fn scans(bytes: &[u8]) -> usize {
+    let mut scans = 0;
+    walk(bytes, |code, _| {
+        scans += usize::from(code == SCAN);
+        true
+    });
+    scans
+}
+
 /// The bytes up to and including the end marker; what follows is not part of the JPEG (in a phone's motion photo, it is
 /// a video).
 ///
 /// # Errors
 /// A truncated file: a decoder would fill the rest with grey, and an image without its lower half should not be used
-/// for training.
+/// for training. Also more scans or segments than any program writes.
 pub(crate) fn whole(bytes: &[u8]) -> Result<&[u8], String> {
     let mut scans = 0;
+    let mut segments = 0;
     let end = walk(bytes, |code, _| {
         scans += usize::from(code == SCAN);
-        true
+        segments += 1;
+        segments <= MOST_SEGMENTS
     });
+    if segments > MOST_SEGMENTS {
+        return Err(format!(
+            "the JPEG is damaged: it has more than {MOST_SEGMENTS} segments"
+        ));
+    }
     let whole = match end {
         Some(end) if scans > 0 => &bytes[..end],
         Some(_) => return Err("the JPEG is damaged: there is no scan in it".into()),
@@ -106,7 +156,8 @@ pub(crate) fn whole(bytes: &[u8]) -> Result<&[u8], String> {
                 whole.len()
             ))
         }
-        _ => Ok(whole),
+        Some(frame) => frame.check_scans(scans).map(|()| whole),
+        None => Ok(whole),
     }
 }
 
@@ -162,6 +213,48 @@ mod tests {
         for tail in [&b"film"[..], &[0xFF, 0xDA, 0, 9], &[0xFF, 0xD9], &file] {
             assert_eq!(whole(&[&file, tail].concat()).unwrap().len(), file.len());
         }
+    }
+
+    #[test]
+    fn scans_are_limited_by_the_size_of_the_image() {
+        let frame = |width, height| Frame {
+            precision: 8,
+            width,
+            height,
+            components: 3,
+            sampling: [(2, 2), (1, 1), (1, 1), (0, 0)],
+            progressive: true,
+        };
+        // 64 MCUs of six blocks in each direction.
+        assert_eq!(frame(1024, 1024).blocks(), 64 * 64 * 6);
+        assert_eq!(frame(1009, 1023).blocks(), 64 * 64 * 6);
+        assert_eq!(frame(1024, 1024).check_scans(1000), Ok(()));
+        let large = frame(11_500, 11_500);
+        assert_eq!(large.check_scans(MOST_SCANS), Ok(()));
+        let message = large.check_scans(MOST_SCANS + 1).unwrap_err();
+        assert!(message.contains("11500 x 11500 pixels in 65 scans"), "{message}");
+    }
+
+    #[test]
+    fn a_file_says_how_many_scans_and_segments_it_has() {
+        let file = noise();
+        let scan = file.windows(2).position(|pair| pair == [0xFF, SCAN]).unwrap();
+        let (head, rest) = file.split_at(scan);
+        let end = rest.len() - 2;
+        // The size is in the frame header, the scans after it.
+        let mut large = head.to_vec();
+        let start = large.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+        large[start + 5..start + 9].copy_from_slice(&[0x08, 0, 0x08, 0]);
+        let with = |head: &[u8], count: usize| [head, &rest[..end].repeat(count), &rest[end..]].concat();
+        assert!(whole(&with(&large, MOST_SCANS)).is_ok());
+        let many = with(&large, 700);
+        assert!(whole(&many).unwrap_err().contains("2048 x 2048 pixels in 700 scans"));
+        // The same scans of a small image are no work.
+        assert!(whole(&with(head, 700)).is_ok());
+        let comments = |count: usize| [head, &b"\xFF\xFE\0\x02".repeat(count), rest].concat();
+        assert!(whole(&comments(1000)).is_ok());
+        let message = whole(&comments(MOST_SEGMENTS)).unwrap_err();
+        assert!(message.contains("more than 65536 segments"), "{message}");
     }
 
     #[test]

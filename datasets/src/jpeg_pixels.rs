@@ -7,11 +7,11 @@ use image::RgbImage;
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, PixelFormat};
 
-use crate::cmyk;
 use crate::jpeg::Frame;
+use crate::{cmyk, orientation};
 
 /// Maximum scans of a file: each is a pass over the whole image, and the usual progressive file has about ten.
-const MOST_SCANS: usize = 1000;
+const DECODER_SCANS: usize = 1000;
 
 /// A decoded JPEG.
 pub(crate) struct Pixels {
@@ -27,7 +27,7 @@ pub(crate) struct Pixels {
 /// A file that is damaged so that no image can be made of it, or of a kind that is not read.
 pub(crate) fn rgb(bytes: &[u8], frame: &Frame) -> Result<Pixels, String> {
     let mut decoder = opened(bytes, frame)?;
-    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
+    let orientation = orientation::of(decoder.exif_data(), decoder.xmp_data());
     let mut pixels = vec![0; decoder.output_buffer_size().map_err(damaged)?];
     let mut lost = None;
     if decoder.decode_image_into(&mut pixels).is_err() {
@@ -44,7 +44,7 @@ pub(crate) fn rgb(bytes: &[u8], frame: &Frame) -> Result<Pixels, String> {
     }
     Ok(Pixels {
         image: RgbImage::from_raw(frame.width, frame.height, pixels).ok_or("the JPEG has two sizes")?,
-        orientation: orientation.unwrap_or(Orientation::NoTransforms),
+        orientation,
         lost,
     })
 }
@@ -64,7 +64,7 @@ fn opened<'a>(bytes: &'a [u8], frame: &Frame) -> Result<Decoder<'a>, String> {
     check(frame)?;
     let limits = DecodeLimits {
         max_pixels: u64::from(frame.width) * u64::from(frame.height),
-        max_scans: MOST_SCANS,
+        max_scans: DECODER_SCANS,
         ..Default::default()
     };
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(damaged)?;

@@ -1,6 +1,6 @@
 //! Lists with lines `path label`; the label is a number or a class name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::error::DataError;
@@ -32,7 +32,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, DataError> {
 /// Same as [`read`]; also a list that has both numbers and names, or that can be read either way with different
 /// meanings.
 pub fn read_with(path: &Path, classes: &[String]) -> Result<Vec<Entry>, DataError> {
-    let text = text_file::read(path).map_err(|message| DataError::read(path, message))?;
+    let text = text_file::read_regular(path).map_err(|message| DataError::read(path, message))?;
     let lines: Vec<(usize, &str)> = text
         .lines()
         .enumerate()
@@ -53,7 +53,8 @@ pub fn read_with(path: &Path, classes: &[String]) -> Result<Vec<Entry>, DataErro
         return Err(error(*line, format!("found '{text}', expected 'path label'")));
     }
     let numbers: Vec<Option<(&str, usize)>> = lines.iter().map(|(_, line)| by_number(line)).collect();
-    let names: Vec<Option<(&str, usize)>> = lines.iter().map(|(_, line)| by_name(line, classes)).collect();
+    let known = Names::new(classes);
+    let names: Vec<Option<(&str, usize)>> = lines.iter().map(|(_, line)| known.by_name(line)).collect();
     let whole = |read: &[Option<(&str, usize)>]| read.iter().all(Option::is_some);
     // A number that is not a class index does not count as a number if the names fit better.
     let in_range = classes.is_empty() || numbers.iter().flatten().all(|(_, label)| *label < classes.len());
@@ -120,15 +121,34 @@ fn by_number(line: &str) -> Option<(&str, usize)> {
     Some((path.trim_end(), label.parse().ok()?))
 }
 
-/// The path, and the class whose name ends `line`; the longest name if several match.
-fn by_name<'a>(line: &'a str, classes: &[String]) -> Option<(&'a str, usize)> {
-    let ends = |(label, name): (usize, &String)| {
-        let path = line.strip_suffix(name.as_str())?;
-        let apart = path.trim_end();
-        (!name.is_empty() && apart.len() < path.len() && !apart.is_empty()).then_some((apart, label))
-    };
-    let found = classes.iter().enumerate().filter_map(ends);
-    found.min_by_key(|(path, _)| path.len())
+/// Class names, so that a line need not be compared with each.
+struct Names<'a> {
+    labels: HashMap<&'a str, usize>,
+    /// Their lengths.
+    lengths: HashSet<usize>,
+}
+
+impl<'a> Names<'a> {
+    fn new(classes: &'a [String]) -> Self {
+        Self {
+            labels: classes.iter().map(String::as_str).zip(0..).collect(),
+            lengths: classes.iter().map(String::len).collect(),
+        }
+    }
+
+    /// The path, and the class whose name ends `line`; the longest name if several match.
+    fn by_name<'l>(&self, line: &'l str) -> Option<(&'l str, usize)> {
+        let mut blanks = line.char_indices().filter(|(_, c)| c.is_whitespace());
+        blanks.find_map(|(at, blank)| {
+            let (path, name) = line.split_at(at + blank.len_utf8());
+            if !self.lengths.contains(&name.len()) {
+                return None;
+            }
+            let label = *self.labels.get(name)?;
+            let path = path.trim_end();
+            (!path.is_empty()).then_some((path, label))
+        })
+    }
 }
 
 /// Checks that every label of the list at `path` is below `classes`.

@@ -1,7 +1,8 @@
 //! Images in Hugging Face's parquet files: `train-00000-of-00001.parquet` and so on, in the folder itself or in `data`
 //! in it, or `train/0000.parquet` and so on, in the folder itself or in `default` in it. The columns are an image column
-//! (`image`, a struct of `bytes` and `path`) and a label column (`label`, integers, names or truth values), or those that the file's `huggingface` metadata declares as Image and ClassLabel (which also names the
-//! classes), or those that [`Columns`] names.
+//! (`image`, a struct of `bytes` and `path`) and a label column (`label`, integers, names or truth values), or those that
+//! the file's `huggingface` metadata declares as Image and ClassLabel (which also names the classes), or those that
+//! [`Columns`] names.
 //!
 //! Parts: train, test, and validation (`valid`, `val`, `dev`). A missing part is split off the training images as in
 //! [`crate::class_folders`]. The encoded image files stay in memory.
@@ -251,6 +252,11 @@ fn read(
             0 => MOST_CLASSES,
             known => known,
         };
+        // Of a name that is there twice, the first.
+        let known: HashMap<&str, usize> = {
+            let names = classes.names.iter().enumerate().rev();
+            names.map(|(label, name)| (name.as_str(), label)).collect()
+        };
         let mut number = 0;
         let taken = file.rows::<String>(&[&columns.image, &columns.label], |row| {
             number += 1;
@@ -272,8 +278,8 @@ fn read(
                     }
                 }
                 Given::Name(name) => {
-                    let known = classes.names.iter().position(|class| *class == name);
-                    known.ok_or(format!("is '{name}', a class that the training part lacks"))
+                    let found = known.get(name.as_str()).copied();
+                    found.ok_or_else(|| format!("is '{name}', a class that the training part lacks"))
                 }
             };
             let label = label.map_err(|e| format!("{}: field '{}' {e}", place(), columns.label))?;

@@ -1,51 +1,54 @@
-//! Rows of parquet files, uncompressed or compressed with Snappy or gzip, as used by Hugging Face's datasets.
+//! Rows of parquet files, as used by Hugging Face's datasets, in any of the usual compressions.
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use parquet::basic::Compression;
-use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
 use crate::guard::guarded;
+use crate::parquet_pages::{PagedFile, check_footer, is_built_in};
 
 /// An open file.
 pub(crate) struct ParquetFile {
-    reader: SerializedFileReader<File>,
+    file: Arc<File>,
+    length: u64,
+    metadata: ParquetMetaData,
 }
 
 impl ParquetFile {
     /// Reads the metadata at the end of the file.
     ///
     /// # Errors
-    /// A file that cannot be read, is not a parquet file or uses another compression.
+    /// A file that cannot be read, is not a parquet file or uses a compression that is not built in.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let file = File::open(path).map_err(|e| e.to_string())?;
-        let reader = guarded(|| SerializedFileReader::new(file).map_err(|e| e.to_string()))?;
-        let columns = || {
-            let groups = reader.metadata().row_groups().iter();
-            groups.flat_map(|group| group.columns())
-        };
-        // The crate would panic on this later.
-        if columns().any(|column| start(column) < 0 || column.compressed_size() < 0) {
-            return Err("it is damaged: a column lies before its start".into());
+        let file = files::open_regular(path).map_err(|e| e.to_string())?;
+        let length = file.metadata().map_err(|e| e.to_string())?.len();
+        check_footer(&file, length)?;
+        let metadata = guarded(|| {
+            let read = ParquetMetaDataReader::new().parse_and_finish(&file);
+            read.map_err(|e| e.to_string())
+        })?;
+        let columns = || metadata.row_groups().iter().flat_map(|group| group.columns());
+        if columns().any(|column| !lies_within(column, length)) {
+            return Err("it is damaged: a column lies outside the file; fetch it again".into());
         }
-        let other = columns().map(|column| column.compression()).find(|codec| {
-            !matches!(
-                codec,
-                Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_)
-            )
-        });
-        match other {
-            None => Ok(Self { reader }),
+        match columns()
+            .map(|column| column.compression())
+            .find(|codec| !is_built_in(*codec))
+        {
+            None => Ok(Self {
+                file: Arc::new(file),
+                length,
+                metadata,
+            }),
             Some(codec) => Err(format!(
-                "it is compressed with {}, which is not built in; write it anew with snappy or gzip, in Python: \
-                 pyarrow.parquet.write_table(pyarrow.parquet.read_table(FILE), FILE, compression='snappy')",
-                codec.to_string().split('(').next().unwrap_or_default()
+                "it is compressed with {codec}, which is not built in; write it anew with zstd, in Python: \
+                 pyarrow.parquet.write_table(pyarrow.parquet.read_table(FILE), FILE, compression='zstd')"
             )),
         }
     }
@@ -57,7 +60,7 @@ impl ParquetFile {
 
     /// The file's metadata entry `key`.
     fn note(&self, key: &str) -> Option<&str> {
-        let notes = self.reader.metadata().file_metadata().key_value_metadata()?;
+        let notes = self.metadata.file_metadata().key_value_metadata()?;
         notes.iter().find(|note| note.key == key)?.value.as_deref()
     }
 
@@ -79,20 +82,26 @@ impl ParquetFile {
         names.map(String::from).collect()
     }
 
-    /// Calls `each` with every row, in file order; rows have the columns in `wanted`, or all columns if it is empty.
+    /// Calls `each` with every row, in file order; rows have the columns in `wanted`, or all columns if it is empty. Of a
+    /// file with none of them, the first column is read, so that its rows are known.
     ///
     /// # Errors
-    /// Damaged rows, and errors of `each`.
+    /// Damaged rows, rows that take too much memory, and errors of `each`.
     pub(crate) fn rows<E: From<String>>(
         &self,
         wanted: &[&str],
         mut each: impl FnMut(Row) -> Result<(), E>,
     ) -> Result<(), E> {
-        let damaged = |e: String| E::from(format!("its rows are damaged ({e})"));
+        let pages = PagedFile::new(&self.file, self.length, &self.metadata)?;
+        let failed = |e: String| {
+            E::from(match pages.refusal() {
+                Some(refusal) => refusal.to_string(),
+                None => format!("its rows are damaged ({e})"),
+            })
+        };
         let part = (!wanted.is_empty()).then(|| self.projection(wanted)).transpose()?;
-        let mut rows =
-            guarded(|| RowIter::from_file(part, &self.reader).map_err(|e| e.to_string())).map_err(damaged)?;
-        while let Some(row) = guarded(|| rows.next().transpose().map_err(|e| e.to_string())).map_err(damaged)? {
+        let mut rows = guarded(|| RowIter::from_file(part, &pages).map_err(|e| e.to_string())).map_err(failed)?;
+        while let Some(row) = guarded(|| rows.next().transpose().map_err(|e| e.to_string())).map_err(failed)? {
             each(row)?;
         }
         Ok(())
@@ -100,24 +109,31 @@ impl ParquetFile {
 
     fn projection(&self, wanted: &[&str]) -> Result<Type, String> {
         let schema = self.schema();
-        let fields = schema
-            .get_fields()
+        let all = schema.get_fields();
+        let mut fields: Vec<_> = all
             .iter()
-            .filter(|field| wanted.contains(&field.name()));
+            .filter(|field| wanted.contains(&field.name()))
+            .cloned()
+            .collect();
+        if fields.is_empty() {
+            fields.extend(all.first().cloned());
+        }
         Type::group_type_builder(schema.name())
-            .with_fields(fields.cloned().collect())
+            .with_fields(fields)
             .build()
             .map_err(|e| e.to_string())
     }
 
     fn schema(&self) -> &Type {
-        self.reader.metadata().file_metadata().schema()
+        self.metadata.file_metadata().schema()
     }
 }
 
-/// Where a column begins in the file.
-fn start(column: &ColumnChunkMetaData) -> i64 {
-    column.dictionary_page_offset().unwrap_or(column.data_page_offset())
+/// True if the column's pages are in a file of that length.
+fn lies_within(column: &ColumnChunkMetaData, length: u64) -> bool {
+    let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+    let [start, size] = [start, column.compressed_size()].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
+    start.saturating_add(size) <= length
 }
 
 /// A row as JSON. Bytes become text if they are valid text, because some writers do not mark text columns, and null

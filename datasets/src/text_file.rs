@@ -7,14 +7,22 @@ const UTF8_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 /// The text of the file at `path`, without a byte order mark.
 ///
 /// # Errors
-/// A file that cannot be read, or is not UTF-8 (with the line).
-pub(crate) fn read(path: &Path) -> Result<String, String> {
+/// A file that cannot be read, is not UTF-8 (with the line), or is a pointer of Git LFS.
+pub fn read(path: &Path) -> Result<String, String> {
     decoded(std::fs::read(path).map_err(|e| e.to_string())?)
 }
 
-/// Same as [`read`]; `None` if there is no such file.
+/// Same as [`read`], of a file in a folder that others made: a pipe or a device there would keep the reader waiting.
+///
+/// # Errors
+/// The same; also a pipe or a device.
+pub(crate) fn read_regular(path: &Path) -> Result<String, String> {
+    decoded(files::read_regular(path).map_err(|e| e.to_string())?)
+}
+
+/// Same as [`read_regular`]; `None` if there is no such file.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, String> {
-    match std::fs::read(path) {
+    match files::read_regular(path) {
         Ok(bytes) => decoded(bytes).map(Some),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
@@ -22,6 +30,9 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, String> {
 }
 
 fn decoded(bytes: Vec<u8>) -> Result<String, String> {
+    if let Some(advice) = files::pointer(&bytes) {
+        return Err(advice.into());
+    }
     let bytes = utf8(bytes);
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -56,6 +67,8 @@ mod tests {
         for bytes in [&b"a\n"[..], b"\xEF\xBB\xBFa\n", b"\xFF\xFEa\0\n\0", b"\xFE\xFF\0a\0\n"] {
             assert_eq!(decoded(bytes.to_vec()).unwrap(), "a\n");
         }
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 12\n";
+        assert!(decoded(pointer.to_vec()).unwrap_err().contains("git lfs pull"));
         let latin = decoded(b"a\nb\nM\xFCller\n".to_vec()).unwrap_err();
         assert!(latin.contains("line 3 is not UTF-8"), "{latin}");
     }

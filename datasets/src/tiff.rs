@@ -75,6 +75,25 @@ pub(crate) fn colours(source: &mut (impl Read + Seek)) -> Option<Colours> {
     })
 }
 
+/// The XMP of the first image; `None` if there is none, or if it is longer than any program writes it.
+pub(crate) fn xmp(source: &mut (impl Read + Seek)) -> Option<Vec<u8>> {
+    const XMP: u64 = 700;
+    const LONGEST: u64 = 1 << 20;
+    let mut entries = Entries { source, little: true };
+    // Fewer bytes than these are in the entry itself, and say nothing.
+    let is_usual = |entry: &Entry| bytes_of(entry.kind) == 1 && (9..=LONGEST).contains(&entry.values);
+    let entry = entries
+        .first_image()?
+        .into_iter()
+        .find(|entry| entry.tag == XMP && is_usual(entry))?;
+    entries.source.seek(SeekFrom::Start(entry.at)).ok()?;
+    let start = entries.number(entry.width)?;
+    entries.source.seek(SeekFrom::Start(start)).ok()?;
+    let mut xmp = Vec::new();
+    entries.source.take(entry.values).read_to_end(&mut xmp).ok()?;
+    Some(xmp)
+}
+
 /// A file that says its samples are grey, whatever they are: so that they are read as they are.
 pub(crate) struct AsGrey<S> {
     source: S,
@@ -121,6 +140,8 @@ struct Entry {
     values: u64,
     /// Position of the values, or of where they are if they do not fit.
     at: u64,
+    /// Bytes that are there.
+    width: usize,
 }
 
 struct Entries<'a, S> {
@@ -151,7 +172,13 @@ impl<S: Read + Seek> Entries<'_, S> {
                 let (tag, kind, values) = (self.number(2)?, self.number(2)?, self.number(count)?);
                 let at = self.source.stream_position().ok()?;
                 self.number(place)?;
-                Some(Entry { tag, kind, values, at })
+                Some(Entry {
+                    tag,
+                    kind,
+                    values,
+                    at,
+                    width: place,
+                })
             })();
             let Some(entry) = entry else { break };
             found.push(entry);
@@ -259,6 +286,30 @@ mod tests {
             assert_eq!(changed, 1);
         }
         assert!(colours(&mut Cursor::new(file(2, false, true))).is_none());
+    }
+
+    #[test]
+    fn xmp_is_found_unless_it_is_too_long() {
+        let packet = b"<x tiff:Orientation=\"6\"/>";
+        for (big, little) in [(false, true), (false, false), (true, true), (true, false)] {
+            let with = |values: u64| {
+                let mut bytes = file(values, big, little);
+                let number = |number: u64, bytes: usize| match little {
+                    true => number.to_le_bytes()[..bytes].to_vec(),
+                    false => number.to_be_bytes()[8 - bytes..].to_vec(),
+                };
+                let width = if big { 8 } else { 4 };
+                let (entry, field, end) = (bytes.len() - 2 * width - 4, bytes.len() - width, bytes.len());
+                bytes.splice(entry..entry + 4, [number(700, 2), number(1, 2)].concat());
+                bytes.splice(field..end, number(end as u64, width));
+                bytes.extend(packet);
+                xmp(&mut Cursor::new(bytes))
+            };
+            let length = packet.len() as u64;
+            assert_eq!(with(length).as_deref(), Some(&packet[..]));
+            assert_eq!(with(1 << 30), None);
+        }
+        assert_eq!(xmp(&mut Cursor::new(file(20, false, true))), None);
     }
 
     #[test]

@@ -41,8 +41,10 @@ pub(crate) fn read<S: Read + Seek>(
     let offsets = decoder.get_tag_u64_vec(offsets).map_err(refused)?;
     let counts = decoder.get_tag_u64_vec(counts).map_err(refused)?;
     let columns = width.div_ceil(across.max(1)).max(1) as usize;
+    // A file may name more parts than the image has.
+    let parts = columns.saturating_mul(height.div_ceil(down.max(1)) as usize);
     let mut image = RgbImage::new(width, height);
-    for (index, (offset, count)) in offsets.into_iter().zip(counts).enumerate() {
+    for (index, (offset, count)) in offsets.into_iter().zip(counts).take(parts).enumerate() {
         let (left, top) = ((index % columns) as u32 * across, (index / columns) as u32 * down);
         let place = || {
             let from = usize::try_from(offset).ok()?;
@@ -51,6 +53,11 @@ pub(crate) fn read<S: Read + Seek>(
         let part = place().ok_or("the TIFF is cut off")?;
         let part = whole(part, tables.as_deref(), colours).ok_or("the TIFF is damaged: a part of it is no JPEG")?;
         let frame = jpeg::frame(&part).ok_or("the TIFF is damaged: a JPEG in it has no frame header")?;
+        // The usual JPEG in a TIFF has one; a small one of many scans could be in thousands of parts.
+        let scans = jpeg::scans(&part);
+        if scans > jpeg::MOST_SCANS {
+            return Err(format!("the TIFF is damaged: a JPEG in it has {scans} scans"));
+        }
         let (used_width, used_height) = (
             across.min(width.saturating_sub(left)),
             down.min(height.saturating_sub(top)),

@@ -11,8 +11,11 @@ use image::metadata::Orientation;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::tags::{CompressionMethod, PlanarConfiguration, Tag};
 
-use crate::tiff::{AsGrey, Colours, refused};
-use crate::{cmyk, tiff_jpeg};
+use crate::tiff::{AsGrey, Colours, refused, xmp};
+use crate::{cmyk, orientation, tiff_jpeg, tiff_parts};
+
+/// Stands for an orientation that the file does not give.
+const UNSAID: u16 = u16::MAX;
 
 /// An image whose samples are still to be read.
 pub(crate) struct Opened<S: Read + Seek> {
@@ -54,9 +57,11 @@ impl<S: Read + Seek> Opened<S> {
     ///
     /// # Errors
     /// A file that is damaged, or an image of a kind that is not read.
-    pub(crate) fn new(source: S, colours: Option<Colours>) -> Result<Self, String> {
+    pub(crate) fn new(mut source: S, colours: Option<Colours>) -> Result<Self, String> {
         let colours = colours.ok_or("the TIFF does not say how its colours are stored")?;
         let kind = kind(colours.kind)?;
+        let xmp = xmp(&mut source);
+        source.rewind().map_err(|e| e.to_string())?;
         let mut decoder = Decoder::new(AsGrey::new(source, colours)).map_err(refused)?;
         let (width, height) = decoder.dimensions().map_err(refused)?;
         let mut number = |tag: Tag, default: u16| match decoder.find_tag_unsigned_vec::<u16>(tag) {
@@ -69,9 +74,7 @@ impl<S: Read + Seek> Opened<S> {
         let compression = CompressionMethod::from_u16_exhaustive(number(Tag::Compression, 1)?);
         let in_planes = number(Tag::PlanarConfiguration, 1)? == PlanarConfiguration::Planar.to_u16() && samples > 1;
         let premultiplied = samples > 1 && number(Tag::ExtraSamples, 0)? == 1;
-        let orientation = u8::try_from(number(Tag::Orientation, 1)?)
-            .ok()
-            .and_then(Orientation::from_exif);
+        let orientation = number(Tag::Orientation, UNSAID)?;
         if number(Tag::FillOrder, 1)? != 1 {
             return Err(
                 "the TIFF stores its bits in reverse order (FillOrder 2), which is not read; convert it".into(),
@@ -99,12 +102,19 @@ impl<S: Read + Seek> Opened<S> {
                 "the TIFF is compressed with {name}; LZW, Deflate, PackBits, JPEG and fax group 4 are read, convert it"
             ));
         }
+        let orientation = match orientation {
+            UNSAID => orientation::of(None, xmp.as_deref()),
+            said => {
+                let said = u8::try_from(said).ok().and_then(Orientation::from_exif);
+                said.unwrap_or(Orientation::NoTransforms)
+            }
+        };
         let opened = Self {
             decoder,
             kind,
             width,
             height,
-            orientation: orientation.unwrap_or(Orientation::NoTransforms),
+            orientation,
             samples: samples.into(),
             bits: bits.into(),
             format,
@@ -173,6 +183,23 @@ impl<S: Read + Seek> Opened<S> {
         Ok(())
     }
 
+    /// Refuses strips or tiles that have far more bytes together than the file has.
+    fn check_parts(&mut self, file: u64) -> Result<(), String> {
+        if self.compression == CompressionMethod::None {
+            // Its parts are read as far as they have pixels.
+            return Ok(());
+        }
+        let lengths = match self.decoder.get_chunk_type() {
+            ChunkType::Strip => Tag::StripByteCounts,
+            ChunkType::Tile => Tag::TileByteCounts,
+        };
+        let lengths = self.decoder.get_tag_u64_vec(lengths).map_err(refused)?;
+        let (across, down) = self.part();
+        let pixels = (u64::from(across) * u64::from(down)).saturating_mul(lengths.len() as u64);
+        let bits = pixels.saturating_mul((self.samples * self.bits) as u64);
+        tiff_parts::check(&lengths, file, bits / 8)
+    }
+
     /// Memory that decoding takes.
     pub(crate) fn bytes(&self) -> u64 {
         let pixels = u64::from(self.width) * u64::from(self.height);
@@ -191,6 +218,7 @@ impl<S: Read + Seek> Opened<S> {
     /// # Errors
     /// A file that is cut off or damaged.
     pub(crate) fn read(mut self, file: &[u8]) -> Result<Pixels, String> {
+        self.check_parts(file.len() as u64)?;
         if self.compression == CompressionMethod::ModernJPEG {
             let colours = match self.kind {
                 Kind::YCbCr => tiff_jpeg::Colours::YCbCr,

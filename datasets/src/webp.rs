@@ -7,10 +7,10 @@
 /// A file that is truncated or damaged.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     // Skips RIFF, the length of the rest, WEBP.
-    chunks(bytes.get(12..).unwrap_or_default())
+    chunks(bytes.get(12..).unwrap_or_default(), false)
 }
 
-fn chunks(mut rest: &[u8]) -> Result<(), String> {
+fn chunks(mut rest: &[u8], is_in_frame: bool) -> Result<(), String> {
     /// Length of a frame's position, size and timing, before its own chunks.
     const FRAME: usize = 16;
     while let [a, b, c, d, l0, l1, l2, l3, after @ ..] = rest {
@@ -21,8 +21,9 @@ fn chunks(mut rest: &[u8]) -> Result<(), String> {
                 after.len()
             ));
         };
-        if [*a, *b, *c, *d] == *b"ANMF" {
-            chunks(content.get(FRAME..).unwrap_or_default())?;
+        // A frame within a frame is not looked for by the decoder either, and there could be a million, each in another.
+        if [*a, *b, *c, *d] == *b"ANMF" && !is_in_frame {
+            chunks(content.get(FRAME..).unwrap_or_default(), true)?;
         }
         // Chunks begin at even positions.
         rest = after.get(length + length % 2..).unwrap_or_default();
@@ -71,5 +72,20 @@ mod tests {
         nested[at + 4] = 200;
         assert!(check(&nested).is_err());
         assert_eq!(check(b"RIFF"), Ok(()));
+    }
+
+    #[test]
+    fn frames_within_frames_do_not_use_up_the_stack() {
+        let image = chunk(b"VP8L", &[1, 2, 3]);
+        let mut heads = Vec::new();
+        let mut length = image.len();
+        for _ in 0..200_000 {
+            let frame = [&b"ANMF"[..], &(length as u32 + 16).to_le_bytes(), &[0; 16]].concat();
+            length += frame.len();
+            heads.push(frame);
+        }
+        heads.reverse();
+        let file = [chunk(b"RIFF", b"WEBP"), heads.concat(), image].concat();
+        assert_eq!(check(&file), Ok(()));
     }
 }

@@ -102,7 +102,7 @@ impl Value {
 /// # Errors
 /// A file that is missing, damaged or of another version.
 pub fn read(path: &Path) -> Result<Struct, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+    let bytes = files::read_regular(path).map_err(|e| DataError::read(path, e))?;
     variables(&bytes).map_err(|message| DataError::read(path, message))
 }
 
@@ -115,6 +115,9 @@ const MATRIX: u32 = 14;
 
 /// Maximum total size of decompressed variables, bytes; lists of images are smaller.
 const LONGEST: u64 = 1 << 25;
+
+/// Maximum length of a field's name, with the zero at its end.
+const LONGEST_NAME: usize = 64;
 
 fn variables(bytes: &[u8]) -> Result<Struct, String> {
     if bytes.starts_with(b"MATLAB 7.3") {
@@ -210,6 +213,12 @@ fn matrix(mut data: &[u8], depth: usize) -> Result<(String, Value), String> {
         ),
         2 => {
             let width = numbers(element(&mut data)?)?.first().copied().unwrap_or(0.0) as usize;
+            // Each element has the names of its own.
+            if width > LONGEST_NAME {
+                return Err(format!(
+                    "the field names of '{name}' take {width} bytes each; MATLAB's take at most {LONGEST_NAME}"
+                ));
+            }
             let text = element(&mut data)?.1;
             let name = |bytes: &[u8]| {
                 let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
@@ -261,5 +270,43 @@ fn text((kind, bytes): (u32, &[u8])) -> Result<String, String> {
             Ok(String::from_utf16_lossy(&units.collect::<Vec<_>>()))
         }
         kind => Err(format!("expected text, found type {kind}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(kind: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = [&kind.to_le_bytes()[..], &(data.len() as u32).to_le_bytes(), data].concat();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
+
+    /// A file with a struct `s` of one field, whose name has room for `width` bytes.
+    fn file(width: i32) -> Vec<u8> {
+        let mut name = vec![b'n'; 5];
+        name.resize(width as usize, 0);
+        let content = [
+            stored(6, &[2, 0, 0, 0, 0, 0, 0, 0]),
+            stored(5, &[1_i32.to_le_bytes(), 1_i32.to_le_bytes()].concat()),
+            stored(1, b"s"),
+            stored(5, &width.to_le_bytes()),
+            stored(1, &name),
+            stored(MATRIX, &[]),
+        ];
+        let mut head = vec![b' '; HEAD];
+        head[126..].copy_from_slice(b"IM");
+        [head, stored(MATRIX, &content.concat())].concat()
+    }
+
+    #[test]
+    fn names_of_fields_are_as_short_as_matlabs() {
+        let found = variables(&file(64)).unwrap();
+        let elements = Value::field(&found, "s").and_then(Value::elements).unwrap();
+        assert_eq!(elements.len(), 1);
+        assert!(elements[0].contains_key("nnnnn"));
+        let message = variables(&file(1 << 20)).unwrap_err();
+        assert!(message.contains("field names of 's' take 1048576 bytes"), "{message}");
     }
 }

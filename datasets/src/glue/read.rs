@@ -53,7 +53,10 @@ pub fn read(root: &Path, task: &GlueTask, part: Part) -> Result<GlueSplit, TextE
         Some(paths) if paths[0].extension().is_some_and(|ending| ending == "tsv") => {
             return split(task, paths, labelled, |path| tsv(task, path));
         }
-        Some(paths) => return split(task, paths, labelled, read_rows),
+        Some(paths) => {
+            let wanted = wanted(task);
+            return split(task, paths, labelled, |path| read_rows(path, &wanted));
+        }
         None => {}
     }
     let name = names(task, part).join(".tsv or ");
@@ -117,22 +120,28 @@ fn parquet_files(folder: &Path, name: &str) -> Vec<PathBuf> {
     }
 }
 
+/// The columns that [`item`] reads; MNLI's files have parse trees beside them.
+fn wanted(task: &GlueTask) -> Vec<&'static str> {
+    let fields = [task.fields, task.hub_fields].concat();
+    fields.into_iter().chain([task.label_field, "label", "qid1"]).collect()
+}
+
 /// GLUE's own format: tab-separated columns, in which quotes have no special meaning.
 fn tsv(task: &GlueTask, path: &Path) -> Result<Vec<Row>, TextError> {
     if task.name == "CoLA" && path.file_name().is_none_or(|name| name != "test.tsv") {
         // Without a header; the columns are a source, the label, the author's mark and the sentence.
         let header = ["source", "label", "mark", "sentence"];
-        let rows = table(path, b'\t', false, Some(&header))?;
+        let rows = table(path, b'\t', false, Some(&header), &[])?;
         let headed = rows[0]
             .text("label")
             .is_ok_and(|label| label.as_deref() == Some("label"));
         return if headed {
-            table(path, b'\t', false, None)
+            table(path, b'\t', false, None, &wanted(task))
         } else {
             Ok(rows)
         };
     }
-    table(path, b'\t', false, None)
+    table(path, b'\t', false, None, &wanted(task))
 }
 
 fn split(

@@ -142,7 +142,7 @@ const FENCE: &str = "```";
 /// # Errors
 /// A file that cannot be read or has no such example.
 pub fn feedback(paths: &[PathBuf]) -> Result<Examples, TextError> {
-    example::read_with(paths, |record| {
+    example::read_with(paths, &["query", "instruction", "answer", "output"], |record| {
         let named = |usual: &str, other: &str| match record.value(usual) {
             Some(_) => record.required(usual),
             None => record.required(other),

@@ -60,7 +60,7 @@ pub fn train_files(root: &Path, protocol: Protocol) -> Result<(Vec<PathBuf>, Vec
 /// # Errors
 /// A file that cannot be read or has no examples.
 pub fn train(files: &[PathBuf], protocol: Protocol) -> Result<Examples, TextError> {
-    example::read_with(files, |record| {
+    example::read_with(files, &["instruction", "output", "answer"], |record| {
         let (output, answer) = (record.required("output")?, record.required("answer")?);
         Ok(Example::Instruction {
             instruction: record.required("instruction")?,

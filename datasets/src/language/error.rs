@@ -47,7 +47,7 @@ impl TextError {
     pub(crate) fn read(path: &Path, message: impl ToString) -> Self {
         Self::Read {
             path: path.to_path_buf(),
-            message: message.to_string(),
+            message: files::explained(path, message),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::language::records::{self, Place, Record, kind};
-use crate::language::{Message, TextError};
+use crate::language::record::{Place, Record, kind};
+use crate::language::records;
+use crate::language::{Message, Template, TextError};
 
 /// A conversation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +15,30 @@ pub struct Chat {
     pub messages: Vec<Message>,
     /// The tools that the assistant may call, as the model's template reads them.
     pub tools: Vec<Value>,
+    /// Instruction and input of the last question, if the file gave them with a system message or earlier turns: templates
+    /// that are not the model's own have a place for each.
+    pub instruction: Option<(String, String)>,
+}
+
+impl Chat {
+    /// Prompt and response in a template that is not the model's own; `None` for a conversation, which only the model's own
+    /// renders.
+    pub fn in_template(&self, template: Template) -> Option<(String, String)> {
+        let (instruction, input) = self.instruction.as_ref()?;
+        let [earlier @ .., _, answer] = &self.messages[..] else {
+            return None;
+        };
+        let (system, turns) = match earlier {
+            [first, turns @ ..] if first.role == "system" => (Some(first.content.as_str()), turns),
+            turns => (None, turns),
+        };
+        let turns = turns.as_chunks::<2>().0;
+        let turns = turns
+            .iter()
+            .map(|[asked, answered]| [asked, answered].map(|message| message.content.as_str()));
+        let prompt = template.after(system, turns, &template.prompt(instruction, input));
+        Some((prompt, answer.content.clone()))
+    }
 }
 
 /// A training example. Only the response (output, completion, the assistant's turns) is trained on.
@@ -130,6 +155,22 @@ impl Fields {
         }
         Ok(fields)
     }
+
+    /// All names under which a file may have something to read.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let named = [
+            &self.instruction,
+            &self.input,
+            &self.output,
+            &self.prompt,
+            &self.completion,
+            &self.messages,
+            &self.system,
+            &self.history,
+            &self.tools,
+        ];
+        named.into_iter().map(String::as_str).chain([MESSAGES[1]]).collect()
+    }
 }
 
 /// The examples of some files.
@@ -199,19 +240,20 @@ impl Examples {
 /// # Errors
 /// A file that cannot be read or has no usable example, with the reason for the first example, if there is one.
 pub fn read(paths: &[PathBuf], fields: &Fields) -> Result<Examples, TextError> {
-    read_with(paths, |record| parse(record, fields))
+    read_with(paths, &fields.names(), |record| parse(record, fields))
 }
 
-/// Same as [`read`], but `parse` makes each example.
+/// Same as [`read`], but `parse` makes each example, of the fields in `wanted`.
 pub(super) fn read_with(
     paths: &[PathBuf],
+    wanted: &[&str],
     parse: impl Fn(&Record) -> Result<Example, TextError>,
 ) -> Result<Examples, TextError> {
     let mut read = Examples::default();
     for path in paths {
         let (before, empty, bad) = (read.examples.len(), read.empty, read.bad);
         let mut first_bad = None;
-        for record in records::read_each(path)? {
+        for record in records::read_each(path, wanted)? {
             let parsed = record.and_then(|record| Ok((parse(&record)?, record.place())));
             match parsed {
                 Ok((example, _)) if example.is_empty() => read.empty += 1,
@@ -244,7 +286,7 @@ pub(super) fn parse(record: &Record, fields: &Fields) -> Result<Example, TextErr
     };
     if record.value(messages).is_some() {
         let turns = turns(record, messages)?;
-        return chat(record, fields, turns);
+        return chat(record, fields, turns).map(Example::Chat);
     }
     if named(&fields.prompt) && record.has(&fields.completion) {
         let is_list = |name: &String| matches!(record.value(name), Some(Value::Array(_)));
@@ -309,12 +351,14 @@ fn instruction(record: &Record, fields: &Fields) -> Result<Example, TextError> {
             output,
         });
     }
-    let asked = match input.is_empty() {
-        true => instruction,
-        false => format!("{instruction}\n\n{input}"),
-    };
+    let asked = Template::Chat.prompt(&instruction, &input);
     turns.extend([Message::user(asked), Message::new("assistant", output)]);
-    chat(record, fields, turns)
+    let Chat { messages, tools, .. } = chat(record, fields, turns)?;
+    Ok(Example::Chat(Chat {
+        messages,
+        tools,
+        instruction: Some((instruction, input)),
+    }))
 }
 
 /// TRL's conversational prompt and completion: only the completion is trained on.
@@ -327,7 +371,7 @@ fn conversational(record: &Record, fields: &Fields) -> Result<Example, TextError
     let mut turns = part(&fields.prompt, "user")?;
     turns.iter_mut().for_each(|message| message.learned = false);
     turns.extend(part(&fields.completion, "assistant")?);
-    chat(record, fields, turns)
+    chat(record, fields, turns).map(Example::Chat)
 }
 
 /// The messages in field `name`, given as a list or as JSON text.
@@ -356,7 +400,7 @@ fn list(record: &Record, name: &str, of: &str) -> Result<Vec<Value>, TextError> 
 }
 
 /// The conversation of `messages`, with the record's system message and tools.
-fn chat(record: &Record, fields: &Fields, mut messages: Vec<Message>) -> Result<Example, TextError> {
+fn chat(record: &Record, fields: &Fields, mut messages: Vec<Message>) -> Result<Chat, TextError> {
     let system = record.text(&fields.system)?.unwrap_or_default();
     if !system.trim().is_empty() {
         match messages.first().filter(|first| first.role == "system") {
@@ -375,7 +419,11 @@ fn chat(record: &Record, fields: &Fields, mut messages: Vec<Message>) -> Result<
     let last = messages.iter().rposition(Message::is_of_assistant);
     messages.truncate(last.map_or(0, |last| last + 1));
     let tools = list(record, &fields.tools, "tools")?;
-    Ok(Example::Chat(Chat { messages, tools }))
+    Ok(Chat {
+        messages,
+        tools,
+        instruction: None,
+    })
 }
 
 #[cfg(test)]
@@ -487,6 +535,7 @@ mod tests {
             ]
         );
         assert_eq!(chat.tools, [serde_json::json!({ "name": "f" })]);
+        assert_eq!(chat.in_template(Template::Plain), None);
         let chat = chat_of(
             r#"{"instruction": "and 2?", "input": "x", "output": "4", "system": "", "history": [["1 + 1?", "2"]]}"#,
         );
@@ -496,6 +545,11 @@ mod tests {
             said(&chat)[2..],
             [("user", "and 2?\n\nx", true), ("assistant", "4", true)]
         );
+        let (prompt, response) = chat.in_template(Template::Plain).unwrap();
+        assert_eq!((prompt.as_str(), response.as_str()), ("1 + 1?\n2\n\nand 2?\nx\n", "4"));
+        let told = chat_of(r#"{"instruction": "add", "output": "3", "system": "be nice"}"#);
+        let (prompt, _) = told.in_template(Template::Alpaca).unwrap();
+        assert_eq!(prompt, format!("be nice\n\n{}", Template::Alpaca.prompt("add", "")));
         let twice = r#"{"messages": [{"role": "system", "content": "a"}, {"role": "assistant", "content": "b"}], "system": "c"}"#;
         let message = read_text(twice, &Fields::default()).unwrap_err().to_string();
         assert!(message.contains("two system messages"), "{message}");

@@ -27,7 +27,9 @@ pub enum Recipe {
 /// # Errors
 /// As [`example::read`].
 pub fn train(paths: &[PathBuf], fields: &Fields, recipe: Recipe) -> Result<Examples, TextError> {
-    example::read_with(paths, |record| {
+    let mut wanted = fields.names();
+    wanted.extend(["chosen", "completions", "prompt", "instruction"]);
+    example::read_with(paths, &wanted, |record| {
         let example = match (record.value("chosen"), record.value("completions")) {
             (Some(chosen), _) => chosen_answer(record, chosen)?,
             (None, Some(Value::Array(completions))) => best_answer(record, completions)?,
@@ -76,7 +78,7 @@ fn conversation(messages: Vec<Message>) -> Option<Example> {
         }),
         [.., last] if last.is_of_assistant() => Some(Example::Chat(example::Chat {
             messages,
-            tools: Vec::new(),
+            ..example::Chat::default()
         })),
         _ => None,
     }

@@ -44,24 +44,6 @@ pub struct Pairs {
 const MOST_CHARACTERS: usize = 1300;
 
 impl Comparison {
-    /// Names for flags.
-    pub const NAMES: [&str; 2] = ["lora-ga", "peft"];
-
-    /// The comparison of that name.
-    ///
-    /// # Errors
-    /// An unknown name.
-    pub fn named(name: &str) -> Result<Self, String> {
-        match name {
-            "lora-ga" => Ok(Self::LoraGa),
-            "peft" => Ok(Self::Peft),
-            other => Err(format!(
-                "protocol '{other}' is unknown; choose {}",
-                Self::NAMES.join(" or ")
-            )),
-        }
-    }
-
     /// The prompt for a question.
     pub fn prompt(self, question: &str) -> String {
         match self {
@@ -85,7 +67,7 @@ impl Comparison {
     /// A file that cannot be read, a row without one of the fields, no remaining rows.
     pub fn train(self, path: &Path) -> Result<Pairs, TextError> {
         let mut read = Pairs::default();
-        for record in records::read(path)? {
+        for record in records::read_fields(path, &["query", "response", "type"])? {
             let (query, response) = (record.required("query")?, record.required("response")?);
             match self {
                 Self::LoraGa => {
@@ -132,7 +114,10 @@ impl Comparison {
                 false => Err(record.error("field 'answer' has no number after ####, such as #### 1,234".into())),
             }
         };
-        records::read(path)?.into_iter().map(pair).collect()
+        records::read_fields(path, &["question", "answer"])?
+            .into_iter()
+            .map(pair)
+            .collect()
     }
 
     /// Judges `text`, that is prompt and output, by the worked answer `right`.

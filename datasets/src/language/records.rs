@@ -1,111 +1,20 @@
 //! Objects from JSON, JSONL, CSV and parquet files, each with its position for messages.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, fs};
 
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::language::{TextError, json_text, packed};
+pub use crate::language::record::{Record, kind};
+
+use crate::language::record::Place;
+use crate::language::{TextError, json_text};
+use crate::packed;
 use crate::parquet_rows::{ParquetFile, object};
 use crate::text_file;
-
-/// An object in a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Record {
-    /// Its fields, in the file's order; without the empty cells of a text table.
-    pub fields: Map<String, Value>,
-    /// Names of the columns of a text table, shared by its rows.
-    columns: Arc<[String]>,
-    path: PathBuf,
-    place: Place,
-}
-
-/// Position of a record in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Line number.
-    Line(usize),
-    /// Index in a list or a table.
-    Item(usize),
-}
-
-impl Place {
-    /// An error about the record at this position of the file at `path`.
-    pub(super) fn error(self, path: &Path, message: String) -> TextError {
-        let path = path.to_path_buf();
-        match self {
-            Self::Line(line) => TextError::Line { path, line, message },
-            Self::Item(item) => TextError::Item { path, item, message },
-        }
-    }
-}
-
-impl Record {
-    /// An error that names this record's file and position.
-    pub fn error(&self, message: String) -> TextError {
-        self.place.error(&self.path, message)
-    }
-
-    /// Its position in the file.
-    pub(super) fn place(&self) -> Place {
-        self.place
-    }
-
-    /// The text of field `name`: a string unchanged, a number or boolean as in JSON; `None` if it is absent or null.
-    ///
-    /// # Errors
-    /// A list or an object.
-    pub fn text(&self, name: &str) -> Result<Option<String>, TextError> {
-        match self.fields.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(value.to_string())),
-            Some(value) => Err(self.error(format!("field '{name}' is {}, expected a string", kind(value)))),
-        }
-    }
-
-    /// The value of field `name`; `None` if it is absent or null, as in unused columns of joined tables.
-    pub fn value(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name).filter(|value| !value.is_null())
-    }
-
-    /// True if it has field `name`, null or not.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.fields.contains_key(name) || self.columns.iter().any(|column| column == name)
-    }
-
-    /// Names of its fields, in the file's order.
-    pub(super) fn names(&self) -> Vec<&str> {
-        match self.columns.is_empty() {
-            true => self.fields.keys().map(String::as_str).collect(),
-            false => self.columns.iter().map(String::as_str).collect(),
-        }
-    }
-
-    /// The text of field `name`, which must exist.
-    ///
-    /// # Errors
-    /// A field that is absent or not text.
-    pub fn required(&self, name: &str) -> Result<String, TextError> {
-        self.text(name)?.ok_or_else(|| match self.has(name) {
-            true => self.error(format!("field '{name}' is null")),
-            false => self.error(format!("no field '{name}'; found: {}", self.names().join(", "))),
-        })
-    }
-}
-
-/// Name of a JSON value's type, for messages.
-pub fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
 
 /// The file of test questions in a suite's folder: test.json or, if that is missing, test.jsonl or test.parquet.
 pub fn test_file(folder: &Path) -> PathBuf {
@@ -124,15 +33,24 @@ pub fn test_file(folder: &Path) -> PathBuf {
 /// # Errors
 /// A file that cannot be read, is malformed (with the line), or is empty.
 pub fn read(path: &Path) -> Result<Vec<Record>, TextError> {
-    read_each(path)?.into_iter().collect()
+    read_fields(path, &[])
 }
 
-/// Same as [`read`], but with an error for each line or item that is not an object, so that the others can still be
-/// used.
+/// Same as [`read`], but keeps only the fields in `wanted`, so that a file with many others takes no memory for them; all
+/// fields if it is empty.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_fields(path: &Path, wanted: &[&str]) -> Result<Vec<Record>, TextError> {
+    read_each(path, wanted)?.into_iter().collect()
+}
+
+/// Same as [`read_fields`], but with an error for each line or item that is not an object, so that the others can still
+/// be used.
 ///
 /// # Errors
 /// A file that cannot be read, is a malformed array (with the line), or is empty.
-pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
+pub(crate) fn read_each(path: &Path, wanted: &[&str]) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let extension = |path: &Path| path.extension().unwrap_or_default().to_ascii_lowercase();
     let compressed = extension(path) == "gz";
     let bytes = || {
@@ -140,21 +58,25 @@ pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextErro
         if compressed {
             bytes = packed::unpacked(&bytes).map_err(|e| TextError::read(path, e))?;
         }
-        Ok(text_file::utf8(bytes))
+        match files::pointer(&bytes) {
+            Some(advice) => Err(TextError::read(path, advice)),
+            None => Ok(text_file::utf8(bytes)),
+        }
     };
     let extension = match compressed {
         true => extension(&path.with_extension("")),
         false => extension(path),
     };
+    let mut made = Maker::new(path, wanted);
     let records = match extension.to_str() {
-        Some("parquet") => rows(path)?,
-        Some("csv") => cells(path, &bytes()?, b',')?,
-        Some("tsv") => cells(path, &bytes()?, b'\t')?,
+        Some("parquet") => rows(path, &mut made)?,
+        Some("csv") => cells(&bytes()?, b',', &mut made)?,
+        Some("tsv") => cells(&bytes()?, b'\t', &mut made)?,
         _ => {
             let bytes = bytes()?;
             match bytes.trim_ascii_start().starts_with(b"[") {
-                true => array(path, &bytes)?,
-                false => lines(path, &bytes),
+                true => array(&bytes, &mut made)?,
+                false => lines(&bytes, &mut made),
             }
         }
     };
@@ -165,17 +87,64 @@ pub fn read_each(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextErro
     Ok(records)
 }
 
-fn rows(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
+/// Makes the records of a file.
+struct Maker<'a> {
+    path: Arc<Path>,
+    wanted: &'a [&'a str],
+    /// Names of the fields of the record before, which the next one mostly has too.
+    columns: Arc<[String]>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(path: &Path, wanted: &'a [&'a str]) -> Self {
+        Self {
+            path: path.into(),
+            wanted,
+            columns: Arc::default(),
+        }
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.is_empty() || self.wanted.contains(&name)
+    }
+
+    fn error(&self, place: Place, message: impl ToString) -> TextError {
+        place.error(&self.path, message.to_string())
+    }
+
+    /// A record of a table whose columns are known.
+    fn row(&self, fields: Map<String, Value>, place: Place) -> Record {
+        Record {
+            fields,
+            columns: self.columns.clone(),
+            path: self.path.clone(),
+            place,
+        }
+    }
+
+    /// The record that a JSON value is.
+    fn object(&mut self, value: Value, place: Place) -> Result<Record, TextError> {
+        let Value::Object(fields) = value else {
+            let message = format!("found {}, expected an object", kind(&value));
+            return Err(self.error(place, message));
+        };
+        if !fields.keys().eq(self.columns.iter()) {
+            self.columns = fields.keys().cloned().collect();
+        }
+        let fields = match self.wanted.is_empty() {
+            true => fields,
+            false => fields.into_iter().filter(|(name, _)| self.is_wanted(name)).collect(),
+        };
+        Ok(self.row(fields, place))
+    }
+}
+
+fn rows(path: &Path, made: &mut Maker) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let mut records = Vec::new();
-    let none: Arc<[String]> = Arc::default();
     let file = ParquetFile::open(path).map_err(|e| TextError::read(path, e))?;
-    let read = file.rows::<String>(&[], |row| {
-        records.push(Ok(Record {
-            fields: object(row),
-            columns: none.clone(),
-            path: path.to_path_buf(),
-            place: Place::Item(records.len() + 1),
-        }));
+    made.columns = file.columns().into_iter().map(String::from).collect();
+    let read = file.rows::<String>(made.wanted, |row| {
+        records.push(Ok(made.row(object(row), Place::Item(records.len() + 1))));
         Ok(())
     });
     read.map_err(|e| TextError::read(path, e))?;
@@ -183,10 +152,12 @@ fn rows(path: &Path) -> Result<Vec<Result<Record, TextError>>, TextError> {
 }
 
 /// The rows of a text table. A row whose number of cells differs from the header gets its own error.
-fn cells(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Result<Record, TextError>>, TextError> {
+fn cells(bytes: &[u8], delimiter: u8, made: &mut Maker) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(bytes);
-    let names = reader.headers().map_err(|e| TextError::read(path, e))?;
-    let names: Arc<[String]> = names.iter().map(String::from).collect();
+    let names = reader.headers().map_err(|e| TextError::read(&made.path, e))?;
+    made.columns = names.iter().map(String::from).collect();
+    let wanted = made.columns.iter().enumerate().filter(|(_, name)| made.is_wanted(name));
+    let wanted: Vec<(usize, &String)> = wanted.collect();
     let (mut counted, mut line) = (0, 1);
     let mut line_of = |position: Option<&csv::Position>| {
         // The crate's own count is one too low after a Windows line break.
@@ -204,82 +175,70 @@ fn cells(path: &Path, bytes: &[u8], delimiter: u8) -> Result<Vec<Result<Record, 
             Err(error) => (line_of(error.position()), Err(error.to_string())),
         };
         let row = row.and_then(|row| csv::StringRecord::from_byte_record(row).map_err(|_| NOT_UTF8.to_string()));
-        let path = path.to_path_buf();
         records.push(match row {
-            Err(message) => Err(TextError::Line { path, line, message }),
-            Ok(row) => Ok(Record {
+            Err(message) => Err(made.error(Place::Line(line), message)),
+            Ok(row) => {
                 // Wide tables are empty for the most part.
-                fields: names
-                    .iter()
-                    .zip(&row)
-                    .filter(|(_, cell)| !cell.is_empty())
-                    .map(|(name, cell)| (name.clone(), cell.into()))
-                    .collect(),
-                columns: names.clone(),
-                path,
-                place: Place::Line(line),
-            }),
+                let cell = |(index, name): &(usize, &String)| {
+                    let cell = row.get(*index).filter(|cell| !cell.is_empty())?;
+                    Some((name.to_string(), cell.into()))
+                };
+                Ok(made.row(wanted.iter().filter_map(cell).collect(), Place::Line(line)))
+            }
         });
     }
     Ok(records)
 }
 
-fn array(path: &Path, bytes: &[u8]) -> Result<Vec<Result<Record, TextError>>, TextError> {
-    let malformed = |line: usize, message: String| TextError::Line {
-        path: path.to_path_buf(),
-        line,
-        message,
-    };
+fn array(bytes: &[u8], made: &mut Maker) -> Result<Vec<Result<Record, TextError>>, TextError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes[..error.valid_up_to()].iter();
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
-        malformed(line, NOT_UTF8.into())
+        made.error(Place::Line(line), NOT_UTF8)
     })?;
-    let items: Vec<Value> = serde_json::from_str(&json_text::standard(text))
-        .map_err(|e| malformed(e.line(), format!("malformed JSON ({e})")))?;
-    let records = items.into_iter().enumerate();
-    Ok(records
-        .map(|(index, value)| record(path, value, Place::Item(index + 1)))
-        .collect())
+    let text = json_text::standard(text);
+    let mut parser = serde_json::Deserializer::from_str(&text);
+    let items = parser.deserialize_seq(Items { made: &mut *made });
+    let items = items.and_then(|items| parser.end().map(|()| items));
+    items.map_err(|e| made.error(Place::Line(e.line()), format!("malformed JSON ({e})")))
 }
 
-fn lines(path: &Path, bytes: &[u8]) -> Vec<Result<Record, TextError>> {
+/// Makes each item of a list a record as soon as it is parsed, so that what is not wanted of it is dropped at once.
+struct Items<'m, 'a> {
+    made: &'m mut Maker<'a>,
+}
+
+impl<'de> Visitor<'de> for Items<'_, '_> {
+    type Value = Vec<Result<Record, TextError>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut records = Vec::new();
+        while let Some(value) = list.next_element::<Value>()? {
+            records.push(self.made.object(value, Place::Item(records.len() + 1)));
+        }
+        Ok(records)
+    }
+}
+
+fn lines(bytes: &[u8], made: &mut Maker) -> Vec<Result<Record, TextError>> {
     let lines = bytes.split(|byte| *byte == b'\n').enumerate();
     lines
         .filter(|(_, line)| !line.trim_ascii().is_empty())
         .map(|(index, line)| {
-            let malformed = |message: String| TextError::Line {
-                path: path.to_path_buf(),
-                line: index + 1,
-                message,
-            };
-            let text = std::str::from_utf8(line).map_err(|_| malformed(NOT_UTF8.into()))?;
+            let place = Place::Line(index + 1);
+            let text = std::str::from_utf8(line).map_err(|_| made.error(place, NOT_UTF8))?;
             let value = serde_json::from_str(&json_text::standard(text));
-            let value = value.map_err(|e| malformed(format!("malformed JSON ({e})")))?;
-            record(path, value, Place::Line(index + 1))
+            let value = value.map_err(|e| made.error(place, format!("malformed JSON ({e})")))?;
+            made.object(value, place)
         })
         .collect()
 }
 
 const NOT_UTF8: &str = "it is not UTF-8; save the file as UTF-8";
-
-fn record(path: &Path, value: Value, place: Place) -> Result<Record, TextError> {
-    let found = kind(&value);
-    let fields = match value {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    };
-    let record = Record {
-        fields,
-        columns: Arc::default(),
-        path: path.to_path_buf(),
-        place,
-    };
-    match found {
-        "an object" => Ok(record),
-        _ => Err(record.error(format!("found {found}, expected an object"))),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -327,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         fs::write(&path, text).unwrap();
-        let records = read_each(&path).unwrap();
+        let records = read_each(&path, &[]).unwrap();
         let [Ok(first), Err(second), Ok(third)] = &records[..] else {
             panic!("{records:?}")
         };
@@ -344,10 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pointer_of_git_lfs_is_named() {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 12\n";
+        for name in ["a.json", "a.jsonl", "a.csv", "a.parquet"] {
+            let (_folder, path) = written(name, pointer);
+            let message = read(&path).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains("git lfs pull"), "{message}");
+        }
+    }
+
+    #[test]
     fn tables_of_text_are_read_by_their_names() {
         let text = "\u{feff}instruction,output,note\r\n\"a, \"\"b\"\"\",3,\r\nshort\r\n\"two\nlines\",4,x\r\n";
         let (_folder, path) = written("a.csv", text);
-        let records = read_each(&path).unwrap();
+        let records = read_each(&path, &[]).unwrap();
         let [Ok(first), Err(second), Ok(third)] = &records[..] else {
             panic!("{records:?}")
         };
@@ -388,5 +357,37 @@ mod tests {
                 .to_string()
                 .contains("a list, expected a string")
         );
+    }
+
+    #[test]
+    fn only_the_wanted_fields_are_kept_and_all_are_known() {
+        for (name, text) in [
+            ("a.csv", "q,other,a,more\n1,x,2,y\n3,x,4,y\n"),
+            ("a.tsv", "q\tother\ta\tmore\n1\tx\t2\ty\n3\tx\t4\ty\n"),
+            (
+                "a.jsonl",
+                "{\"q\": 1, \"other\": \"x\", \"a\": 2, \"more\": []}\n{\"q\": 3, \"other\": \"x\", \"a\": 4, \"more\": []}\n",
+            ),
+            (
+                "a.json",
+                "[{\"q\": 1, \"other\": \"x\", \"a\": 2, \"more\": []}, {\"q\": 3, \"other\": \"x\", \"a\": 4, \"more\": []}]",
+            ),
+        ] {
+            let (_folder, path) = written(name, text);
+            let records = read_fields(&path, &["a", "q", "none"]).unwrap();
+            assert_eq!(records.len(), 2, "{name}");
+            for (record, answer) in records.iter().zip(["2", "4"]) {
+                assert_eq!(record.fields.keys().collect::<Vec<_>>(), ["q", "a"], "{name}");
+                assert_eq!(record.required("a").unwrap(), answer);
+                assert!(record.has("other") && !record.has("none"));
+                let message = record.required("none").unwrap_err().to_string();
+                assert!(
+                    message.ends_with("no field 'none'; found: q, other, a, more"),
+                    "{message}"
+                );
+            }
+            // The names take memory once.
+            assert!(Arc::ptr_eq(&records[0].columns, &records[1].columns), "{name}");
+        }
     }
 }

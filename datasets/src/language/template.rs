@@ -50,6 +50,21 @@ impl Template {
             (Self::Chat, false) => format!("{instruction}\n\n{input}"),
         }
     }
+
+    /// `prompt` after a system message and earlier turns of question and answer, each a paragraph. For templates that are
+    /// not the model's own.
+    pub fn after<'a>(
+        self,
+        system: Option<&str>,
+        turns: impl IntoIterator<Item = [&'a str; 2]>,
+        prompt: &str,
+    ) -> String {
+        let mut whole = system.map_or(String::new(), |text| format!("{text}\n\n"));
+        for [asked, answered] in turns {
+            whole += &format!("{}{answered}\n\n", self.prompt(asked, ""));
+        }
+        whole + prompt
+    }
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ mod labels;
 pub(crate) mod rows;
 pub mod sample;
 
+pub(crate) use labels::{Classes, sorted_names};
 pub use labels::{class_names, with_classes, with_scores};
 pub use rows::Row;
 
 use std::path::{Path, PathBuf};
 
 use crate::language::TextError;
+use crate::language::record::Place;
 use crate::parquet_rows::ParquetFile;
 
 /// Names of the fields to read.
@@ -48,6 +50,12 @@ impl TextFields {
             label: label.map(String::from),
         })
     }
+
+    /// The names.
+    fn names(&self) -> Vec<&str> {
+        let names = [Some(&self.text), self.pair.as_ref(), self.label.as_ref()];
+        names.into_iter().flatten().map(String::as_str).collect()
+    }
 }
 
 /// A text or a pair, with a label of type `L`.
@@ -73,7 +81,7 @@ pub struct RawTexts {
     /// Names of the classes that labels count, if the file has them.
     classes: Vec<String>,
     /// Position of each, for messages.
-    places: Vec<rows::Place>,
+    places: Vec<Place>,
     path: PathBuf,
 }
 
@@ -81,6 +89,21 @@ impl RawTexts {
     /// An error that names the file and the position of item `index`.
     pub fn error(&self, index: usize, message: String) -> TextError {
         self.places[index].error(&self.path, message)
+    }
+
+    /// Names of the classes, if the file has them.
+    pub(crate) fn named_classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The labels, as the names of their classes if the file has them.
+    pub(crate) fn class_labels(&self) -> impl Iterator<Item = Option<String>> {
+        self.items.iter().map(|item| {
+            let label = item.label.as_ref()?;
+            let number = label.parse::<usize>().ok();
+            let named = number.and_then(|number| self.classes.get(number));
+            Some(named.unwrap_or(label).clone())
+        })
     }
 
     /// How many rows are left out and why the first is; `None` if none is.
@@ -101,7 +124,7 @@ impl RawTexts {
 /// A file that cannot be read or is malformed, or a row without one of the fields, with its position.
 pub fn read(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
     let mut texts = empty(path, fields)?;
-    for row in rows::read(path)? {
+    for row in rows::read(path, &fields.names())? {
         texts.items.push(item(&row, fields, &texts.classes)?);
         texts.places.push(row.place());
     }
@@ -115,7 +138,7 @@ pub fn read(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
 pub fn read_labelled(path: &Path, fields: &TextFields) -> Result<RawTexts, TextError> {
     let mut texts = empty(path, fields)?;
     let mut first = None;
-    for row in rows::read(path)? {
+    for row in rows::read(path, &fields.names())? {
         match whole(&row, fields, &texts.classes) {
             Ok(item) => {
                 texts.items.push(item);

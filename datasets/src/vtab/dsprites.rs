@@ -60,7 +60,7 @@ impl Dsprites {
     pub fn open(path: &Path, places: &[Range<usize>]) -> Result<Self, DataError> {
         let error = |message: String| DataError::read(path, message);
         // 26 MB; its 3 GB of uncompressed images are read as a stream.
-        let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+        let bytes = files::read_regular(path).map_err(|e| error(e.to_string()))?;
         let archive = ZipArchive::from_slice(bytes).map_err(|e| error(e.to_string()))?;
         let factors = factors(&archive).map_err(error)?;
         let mut place_of = vec![None; factors.len()];
@@ -167,11 +167,12 @@ fn entry<'a>(archive: &'a ZipSliceArchive<Vec<u8>>, name: &str) -> Result<Box<dy
     Err(format!("there is no {name} in it"))
 }
 
-/// Reads to the end, so that the checksum is verified; nothing may be left.
+/// Reads the end, so that the checksum is verified; nothing may be left.
 fn end(entry: &mut impl Read) -> Result<(), String> {
-    match std::io::copy(entry, &mut std::io::sink()).map_err(|e| e.to_string())? {
+    // What is left could unpack to any length.
+    match std::io::copy(&mut entry.take(1), &mut std::io::sink()).map_err(|e| e.to_string())? {
         0 => Ok(()),
-        left => Err(format!("{left} bytes more than its shape says")),
+        _ => Err("it has more bytes than its shape says".into()),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::vtab::tfrecord::Records;
 const INFO: &str = "dataset_info.json";
 const FEATURES: &str = "features.json";
 
+/// Maximum size of these files.
+const MOST_BYTES: u64 = 1 << 26;
+
 /// Default name of a shard, unless dataset_info.json says otherwise.
 const TEMPLATE: &str = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}";
 
@@ -106,7 +109,7 @@ impl Tfds {
     pub fn open(root: &Path, task: &TaskInfo, any_version: bool) -> Result<Self, DataError> {
         let folder = folder(root, &task.source, any_version)?;
         let path = folder.join(INFO);
-        let text = std::fs::read_to_string(&path).map_err(|e| DataError::read(&path, e))?;
+        let text = files::read_text(&path, MOST_BYTES).map_err(|e| DataError::read(&path, e))?;
         let info: Info = serde_json::from_str(&text).map_err(|e| DataError::read(&path, e))?;
         let format = info.file_format.as_deref().unwrap_or("tfrecord");
         if format != "tfrecord" {
@@ -198,7 +201,7 @@ impl Tfds {
     /// number of classes.
     fn check_features(&self, task: &TaskInfo) -> Result<(), DataError> {
         let path = self.folder.join(FEATURES);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match files::read_text(&path, MOST_BYTES) {
             Ok(text) => text,
             // Releases of TFDS before 2020 did not write it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -238,7 +241,7 @@ impl Tfds {
 
     /// The class names that TFDS stores for feature `name`, one per line; `None` if there are none.
     pub fn class_names(&self, name: &str) -> Option<Vec<String>> {
-        let text = std::fs::read_to_string(self.folder.join(format!("{name}.labels.txt"))).ok()?;
+        let text = files::read_text(&self.folder.join(format!("{name}.labels.txt")), MOST_BYTES).ok()?;
         Some(text.lines().map(|line| line.trim().to_string()).collect())
     }
 }

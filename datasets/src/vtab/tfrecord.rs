@@ -30,7 +30,7 @@ impl Records {
     /// # Errors
     /// A file that is missing.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|e| DataError::read(path, e))?;
+        let file = files::open_regular(path).map_err(|e| DataError::read(path, e))?;
         Ok(Self {
             file: BufReader::with_capacity(1 << 20, file),
             path: path.to_path_buf(),

@@ -1,6 +1,5 @@
 //! prepared.json: the source of a prepared task, and a check that its files are unchanged.
 
-use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -17,10 +16,13 @@ pub(super) const PREPARED: &str = "prepared.json";
 /// Images whose bytes for the checksum are in memory at a time.
 const CHUNK: usize = 256;
 
+/// Maximum size of the description.
+const MOST_BYTES: u64 = 1 << 24;
+
 /// The description of the prepared task in `folder`; `None` if there is no prepared.json.
 pub(super) fn read(folder: &Path) -> Result<Option<Prepared>, DataError> {
     let path = folder.join(PREPARED);
-    let text = match fs::read_to_string(&path) {
+    let text = match files::read_text(&path, MOST_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(DataError::read(&path, error)),
@@ -81,7 +83,7 @@ fn checksum(folder: &Path, list: &str, bar: &indicatif::ProgressBar) -> Result<C
             .par_iter()
             .map(|entry| {
                 let path = paths::within(folder, &entry.path).map_err(|message| DataError::read(folder, message))?;
-                let bytes = fs::read(&path).map_err(|e| DataError::read(&path, e))?;
+                let bytes = files::read_regular(&path).map_err(|e| DataError::read(&path, e))?;
                 bar.inc(1);
                 hashed(&bytes).map_err(|message| DataError::read(&path, message))
             })

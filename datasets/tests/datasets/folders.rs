@@ -88,6 +88,37 @@ fn bad_lists_are_named() {
 }
 
 #[test]
+fn classes_are_limited_and_named_once() {
+    let dir = tempfile::tempdir().unwrap();
+    lists(dir.path());
+    let path = dir.path().join("t/classes.txt");
+    let names: String = (0..=100_000).map(|class| format!("c{class}\n")).collect();
+    std::fs::write(&path, &names).unwrap();
+    let parts = ["classes.txt", "100001 classes; a task has at most 100000"];
+    says(load(dir.path()), &parts);
+    let (_, most) = names.split_once('\n').unwrap();
+    std::fs::write(&path, most).unwrap();
+    assert_eq!(load(dir.path()).unwrap().classes.len(), 100_000);
+    std::fs::write(&path, "one\ntwo\nthree\ntwo\n").unwrap();
+    says(load(dir.path()), &["classes.txt", "class 'two' has two lines"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_list_is_no_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    lists(dir.path());
+    for list in ["test.txt", "classes.txt"] {
+        let path = dir.path().join("t").join(list);
+        let _ = std::fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        says(load(dir.path()), &[list, "a pipe or a device"]);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
 fn images_beyond_the_limit_are_read_when_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let mut images = Images::new(2, Resize::default());
@@ -302,7 +333,7 @@ fn parts_may_be_spelled_otherwise_and_are_never_classes() {
     }
     says(load(dir.path()), &["Train", "no class folder in it"]);
     std::fs::write(dir.path().join("Train/metadata.csv"), "file_name,label\n0.png,a\n").unwrap();
-    says(load(dir.path()), &["Train/metadata.csv", "a folder of its own"]);
+    says(load(dir.path()), &["its tables name 1 classes"]);
 }
 
 #[test]

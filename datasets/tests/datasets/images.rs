@@ -144,6 +144,32 @@ fn what_is_no_image_is_named() {
     }
 }
 
+/// A pipe would keep the reader waiting.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_no_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, device) = (dir.path().join("pipe.png"), dir.path().join("device.png"));
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+    for path in [&pipe, &device] {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        says(decode::file(path), &[name, "a pipe or a device"]);
+        says(Decoder::default().file_size(path), &[name, "a pipe or a device"]);
+    }
+    says(decode::file(dir.path()), &["it is a folder, expected an image file"]);
+    // A link to an image is one.
+    let link = dir.path().join("link.png");
+    std::os::unix::fs::symlink(fixture("images/grey.png"), &link).unwrap();
+    assert_eq!(decode::file(&link).unwrap(), image("grey.png"));
+}
+
 #[test]
 fn bilinear_without_antialiasing_is_pytorchs_unrounded() {
     for (name, side) in [("37x23_16", 16), ("5x9_24", 24), ("16x16_21", 21), ("64x50_7", 7)] {

@@ -1,13 +1,16 @@
 //! Readers against files of the reference writers (fixtures/) and of our own.
 
+mod bombs;
 mod fgvc;
 mod folders;
+mod forged;
 mod glue;
 mod ifeval;
 mod images;
 mod parquet;
 mod prepare;
 mod records;
+mod tables;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -89,7 +89,13 @@ pub const READERS: &[Reader] = &[
     },
     Reader {
         name: "parquet",
-        seeds: || seeds::fixtures("parquet", &["chat.parquet", "sums.parquet"]),
+        seeds: || {
+            let codecs = ["codecs/brotli.parquet", "codecs/lz4.parquet", "codecs/delta-v2.parquet"];
+            seeds::fixtures(
+                "parquet",
+                &[&["chat.parquet", "sums.parquet", "zstd.parquet"][..], &codecs].concat(),
+            )
+        },
         repair: None,
         read: |folder, bytes| examples(folder, "a.parquet", bytes),
     },

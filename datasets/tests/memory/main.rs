@@ -1,9 +1,14 @@
-//! What large and hostile images may take of memory. One test at a time: they count all allocations of the process.
+//! What large and hostile files may take of memory. One test at a time: they count all allocations of the process.
+
+#[path = "../datasets/forged.rs"]
+mod forged;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use datasets::language::{Fields, example, records};
+use datasets::texts::{self, TextFields};
 use datasets::{Decoder, ImageSource, Images, Resize};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -159,5 +164,75 @@ fn a_jpeg_of_few_bytes_that_claims_many_pixels_is_refused() {
         let message = decoded.unwrap_err();
         assert!(message.contains(part), "{message}");
         assert!(taken < 1.0, "{taken} MB");
+    }
+}
+
+#[test]
+fn a_parquet_file_that_grows_is_refused_before_it_does() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let mut zeros = flate2::write::GzEncoder::new(Vec::new(), Compression::fast());
+    (0..64).for_each(|_| zeros.write_all(&[0; 1 << 20]).unwrap());
+    let zeros = zeros.finish().unwrap();
+    let page = |kind, values, encoding, size, body| forged::Page {
+        kind,
+        values,
+        encoding,
+        size,
+        body,
+    };
+    let dictionary = [&(1_u32 << 20).to_le_bytes()[..], &[b'x'; 1 << 20]].concat();
+    let length = dictionary.len() as i64;
+    let cases = [
+        // It holds more than it announces.
+        (2, 1, vec![page(0, 1, 0, 1000, &zeros)]),
+        // It announces more than it may.
+        (6, 1, vec![page(0, 1, 0, i32::MAX.into(), &zeros)]),
+        // A run of 100,000 times a text of a megabyte.
+        (
+            0,
+            100_000,
+            vec![
+                page(2, 1, 0, length, &dictionary),
+                page(0, 100_000, 8, 5, &[1, 0xC0, 0x9A, 0x0C, 0]),
+            ],
+        ),
+    ];
+    for (codec, rows, pages) in cases {
+        forged::write(&path, codec, 0, rows, &pages);
+        let (read, taken) = measured(|| records::read(&path).map(drop));
+        assert!(read.unwrap_err().to_string().contains("column 'text'"));
+        assert!(taken < 8.0, "codec {codec}: {taken} MB");
+    }
+}
+
+#[test]
+fn a_wide_table_takes_the_memory_of_the_columns_that_are_used() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (columns, rows) = (300, 1000);
+    let cells = |cell: &dyn Fn(usize) -> String| (0..columns).map(cell).collect::<Vec<_>>().join(",");
+    let mut table = format!("prompt,completion,{}\n", cells(&|column| format!("column {column}")));
+    let mut lines = String::new();
+    for row in 0..rows {
+        table += &format!("a,b,{}\n", cells(&|column| format!("{row} {column}")));
+        let fields = cells(&|column| format!("\"column {column}\": \"{row} {column}\""));
+        lines += &format!("{{\"prompt\": \"a\", \"completion\": \"b\", {fields}}}\n");
+    }
+    let fields = TextFields::parse("prompt", Some("completion")).unwrap();
+    // All cells took more than 30 MB.
+    let list = format!("[{}]", lines.trim_end().replace('\n', ",\n"));
+    for (name, text) in [("a.csv", &table), ("a.jsonl", &lines), ("a.json", &list)] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let most = 3.0 * text.len() as f32 / 1e6 + 2.0;
+        let (read, taken) = measured(|| texts::read(&path, &fields).unwrap());
+        assert!(read.items.len() == rows && taken < most, "{name}: {taken} MB of {most}");
+        let (read, taken) = measured(|| example::read(std::slice::from_ref(&path), &Fields::default()).unwrap());
+        assert!(
+            read.examples.len() == rows && taken < most,
+            "{name}: {taken} MB of {most}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Files compressed with gzip, unpacked as far as a file of text may grow.
+//! How far compressed data may grow, and files of text compressed with gzip.
 
 use std::io::Read;
 
@@ -10,12 +10,17 @@ const ALWAYS: u64 = 256 << 20;
 /// A larger one may take this many times its size: text compresses to a twentieth at best.
 const RATIO: u64 = 50;
 
+/// Bytes that a file of `length` bytes may take unpacked.
+pub(crate) fn most(length: u64) -> u64 {
+    ALWAYS.max(RATIO.saturating_mul(length))
+}
+
 /// The contents of the file `bytes`.
 ///
 /// # Errors
 /// A damaged file, or one that grows more than text does.
-pub(super) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    within(bytes, ALWAYS.max(RATIO * bytes.len() as u64))
+pub(crate) fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    within(bytes, most(bytes.len() as u64))
 }
 
 fn within(bytes: &[u8], most: u64) -> Result<Vec<u8>, String> {
