@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lays LLVM where the build script of Burn's CUDA backend looks for it, so that it downloads none of its own: the static
+# Puts LLVM where the build script of Burn's CUDA backend looks for it, so that the script does not download its own: the static
 # libraries of a package on PyPI. Linux on x86-64, with Python 3.8 or later.
 #
 #     sh scripts/cuda-llvm.sh
@@ -9,7 +9,7 @@
 # To undo it, remove that folder.
 set -eu
 
-# The release that is wanted is part of the folder's name, and the lock file knows it.
+# The wanted release is part of the folder's name; Cargo.lock has it.
 lock=$(dirname "$0")/../Cargo.lock
 wanted=$(sed -n '/^name = "tracel-llvm-bundler"$/{n;s/^version = "\(.*\)"$/\1/p;}' "$lock")
 package='mlc-llvm-static[all]==23.1.1.post0'
@@ -25,11 +25,11 @@ tracel=${XDG_DATA_HOME:-"$HOME/.local/share"}/tracel
 llvm=$tracel/tracel-llvm-$wanted
 marker=.tracel-llvm-installed
 if [ -e "$llvm/$marker" ]; then
-    echo "$llvm is there already"
+    echo "$llvm is already there"
     exit 0
 fi
 if [ -e "$llvm" ] && [ ! -L "$llvm" ]; then
-    echo "cuda-llvm.sh: $llvm is there and not whole; remove it and start again" >&2
+    echo "cuda-llvm.sh: $llvm exists but is incomplete; remove it and start again" >&2
     exit 1
 fi
 

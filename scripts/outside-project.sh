@@ -4,11 +4,11 @@
 # method that fits them. Each is adapted, trained with burn-train's Learner, saved, merged, and loaded in a new process.
 #
 #     scripts/outside-project.sh FOLDER          make the project and test it
-#     scripts/outside-project.sh FOLDER bench    make it, and measure steps beside Burn's own apply_lora (a release build)
+#     scripts/outside-project.sh FOLDER bench    make it, and measure steps beside Burn's own apply_lora
 #     scripts/outside-project.sh FOLDER make     only make it
 #
-# FOLDER is created if it does not exist (the folder above it must), and must not lie inside the workspace. The first run compiles Burn, 10 to 30 minutes on
-# two cores; CARGO_TARGET_DIR says where. Versions are those of the workspace's Cargo.lock: remove FOLDER/Cargo.lock for the newest.
+# FOLDER is created if it does not exist (the folder above it must), and must not lie inside the workspace. The first run compiles
+# Burn in a release build that both share, 10 to 30 minutes on two cores; CARGO_TARGET_DIR says where. Versions are those of the workspace's Cargo.lock: remove FOLDER/Cargo.lock for the newest.
 set -euo pipefail
 
 usage="usage: outside-project.sh FOLDER [test|bench|make]"
@@ -65,18 +65,13 @@ tempfile = "3"
 name = "models"
 harness = false
 
-# Training in a debug build would take minutes.
-[profile.dev]
-opt-level = 2
-debug = false
-
 # Not part of another workspace above this folder.
 [workspace]
 TOML
 
 cd "$folder"
 case "$task" in
-test) cargo test --test working -- --nocapture ;;
+test) cargo test --release --test working -- --nocapture ;;
 bench) cargo bench --bench models ;;
 make) echo "made $folder" ;;
 esac

@@ -58,4 +58,5 @@ pub const TOOLS: &[Tool] = &[
     tools::PRETRAIN,
     tools::PRETRAIN_LM,
     tools::BENCH,
+    tools::WORKER,
 ];

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use burn::train::Interrupter;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
 use clap_complete::Shell;
 
+use crate::cli::interrupt::Interrupter;
 use crate::cli::output::{end, note, print};
 use crate::cli::program::{catch_the_limit_on_files, matches, set_prefix, version, with_negative_numbers};
+use crate::cli::remote::watched;
 use crate::report::table::Frame;
 use crate::run::outcome::Outcome;
 use crate::sandbox::launcher;
@@ -43,29 +44,36 @@ fn command(name: &str, whole: bool) -> Option<Command> {
     Some(with_examples(command, examples, if whole { "wegeft " } else { "" }))
 }
 
-/// `command` with its examples at the end of its help, and each of its subcommands with those of `examples` that call
-/// it. `before`: the words before them.
+/// `command` with its examples at the end of its help. If it has subcommands, each has those of `examples` that call it,
+/// and the command itself the first of each. `before`: the words before them.
 fn with_examples(command: Command, examples: &'static str, before: &'static str) -> Command {
-    let of = |name: &str| -> String {
-        let lines = examples.lines().map(str::trim).filter(|line| line.starts_with(name));
-        lines.map(|line| format!("  {before}{line}\n")).collect()
+    let of = |start: &str, most: usize| -> String {
+        let lines = examples.lines().map(str::trim).filter(|line| line.starts_with(start));
+        lines.take(most).map(|line| format!("  {before}{line}\n")).collect()
     };
     let name = command.get_name().to_string();
+    let start = |inner: &Command| format!("{name} {} ", inner.get_name());
+    let lines: String = match command.has_subcommands() {
+        true => command.get_subcommands().map(|inner| of(&start(inner), 1)).collect(),
+        false => of("", usize::MAX),
+    };
     let command = command.mut_subcommands(|inner| {
-        let lines = of(&format!("{name} {} ", inner.get_name()));
+        let lines = of(&start(&inner), usize::MAX);
         inner.after_help(format!("{EXAMPLES}{lines}"))
     });
-    command.after_help(format!("{EXAMPLES}{}", of("")))
+    command.after_help(format!("{EXAMPLES}{lines}"))
 }
 
 fn run(name: &str, matches: &ArgMatches) -> Result<(), String> {
-    if let Some(experiment) = experiment(name) {
-        return experiment::main(experiment, &presets(), matches);
-    }
-    match TOOLS.iter().find(|tool| tool.name == name) {
-        Some(tool) => (tool.run)(matches, &published),
-        None => Err(format!("there is no program '{name}'")),
-    }
+    watched(|| {
+        if let Some(experiment) = experiment(name) {
+            return experiment::main(experiment, &presets(), matches);
+        }
+        match TOOLS.iter().find(|tool| tool.name == name) {
+            Some(tool) => (tool.run)(matches, &published),
+            None => Err(format!("there is no program '{name}'")),
+        }
+    })
 }
 
 /// The presets of all programs.
@@ -91,12 +99,8 @@ pub fn outcomes<'a>(
     let name = args.first().copied().unwrap_or_default();
     let experiment = experiment(name).ok_or_else(|| format!("there is no experiment '{name}'"))?;
     let matches = with_negative_numbers(experiment::command(experiment)).try_get_matches_from(args);
-    experiment::run(
-        experiment,
-        &presets(),
-        &matches.map_err(|e| e.to_string())?,
-        interrupter,
-    )
+    let matches = matches.map_err(|e| e.to_string())?;
+    watched(|| experiment::run(experiment, &presets(), &matches, interrupter))
 }
 
 /// Runs the program `name` alone, as the thin binary of that name.
@@ -149,7 +153,11 @@ pub fn whole() -> Command {
             "completions bash > ~/.local/share/bash-completion/completions/wegeft\ncompletions fish > ~/.config/fish/completions/wegeft.fish",
             "wegeft ",
         ),
-        with_examples(Man::command(), "man ~/.local/share/man/man1", "wegeft "),
+        with_examples(
+            Man::command(),
+            "man ~/.local/share/man/man1\nman pages",
+            "wegeft ",
+        ),
     ])
 }
 
@@ -285,6 +293,33 @@ mod tests {
         assert!(!page.contains("EXTRA") && !page.contains("adapter inspect"), "{page}");
         let help = command("vtab", true).unwrap().render_help().to_string();
         assert!(help.contains("\n  wegeft vtab\n  wegeft vtab --data"), "{help}");
+    }
+
+    #[test]
+    fn every_program_and_subcommand_has_two_or_three_examples_that_it_accepts() {
+        let mut left: Vec<Command> = whole().get_subcommands().cloned().collect();
+        while let Some(command) = left.pop() {
+            let help = command.get_after_help().unwrap().to_string();
+            let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            let name = command.get_name();
+            let subcommands = command.get_subcommands().count();
+            match subcommands {
+                0 => assert!((2..=3).contains(&examples.len()), "{name}: {examples:?}"),
+                _ => assert_eq!(examples.len(), subcommands, "{name}: {examples:?}"),
+            }
+            for example in examples {
+                let line = example.split(" > ").next().unwrap();
+                // Every second part is in quotes.
+                let parts = line.split('"').enumerate();
+                let words = parts.flat_map(|(at, part)| match at % 2 {
+                    0 => part.split_whitespace().map(String::from).collect::<Vec<_>>(),
+                    _ => vec![part.to_string()],
+                });
+                let parsed = whole().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+            }
+            left.extend(command.get_subcommands().cloned());
+        }
     }
 
     /// `-h` shows no more of a flag than its first paragraph.

@@ -159,7 +159,15 @@ fn every_subcommand_keeps_the_function() {
     fails(&["inspect", "/nowhere"], "cannot read /nowhere/adapter_config.json");
     fails(&["convert", &lora, "--out", &back, "--r", "200"], "choose 1 to 128");
     fails(&["inspect", &lora, "--device", "tpu"], "--device tpu");
-    std::fs::write(Path::new(&lora).join("adapter_model.safetensors"), "no").unwrap();
+    let file = Path::new(&lora).join("adapter_model.safetensors");
+    let mut tensors = read_tensors(&file).unwrap();
+    let b = tensors.iter_mut().find(|(name, _)| name.ends_with("lora_B.weight"));
+    b.unwrap().1.values[0] = f32::NAN;
+    write_tensors(&file, &tensors).unwrap();
+    let none = text(&path("none"));
+    fails(&["export-lora", &lora, "--out", &none], "NaN or infinite");
+    assert!(!path("none").exists());
+    std::fs::write(&file, "no").unwrap();
     fails(&["merge", &lora, "--out", &merged], "adapter_model.safetensors");
 }
 

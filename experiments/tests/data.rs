@@ -44,7 +44,7 @@ fn a_prepared_task_is_what_vtab_reads() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("tfds"), dir.path().join("vtab"));
     let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
-    fails(PREPARE, &["--tfds", data, "--out", out], &["holds the data of no task"]);
+    fails(PREPARE, &["--tfds", data, "--out", out], &["has no task's data"]);
     fails(
         PREPARE,
         &["--tfds", data, "--out", out, "--task", "dtd"],

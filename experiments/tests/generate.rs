@@ -408,6 +408,44 @@ fn an_adapter_is_bound_and_merged_it_says_the_same() {
 }
 
 #[test]
+fn learned_positions_are_counted_with_the_virtual_tokens_of_an_adapter() {
+    let dir = model("gpt2");
+    let path = dir.path().display().to_string();
+    let out = dir.path().join("logits.safetensors").display().to_string();
+    let words = |count: usize| vec!["one"; count].join(" ");
+    let logits = |count: usize, more: &[&str]| {
+        let (out, words) = (out.clone(), words(count));
+        let args = ["--model", &path, "--prompt", &words, "--logits", &out];
+        [&args[..], more]
+            .concat()
+            .into_iter()
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+    let strings = |args: &[String], then: &dyn Fn(&[&str])| then(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    // The tokenizer adds <s>.
+    strings(&logits(31, &[]), &|args| drop(succeeds(args)));
+    strings(&logits(32, &[]), &|args| {
+        fails(args, &["33 tokens", "positions for 32 tokens"])
+    });
+    for config in [
+        wegeft::AdapterConfig::prompt_tuning(20),
+        wegeft::AdapterConfig::prefix_tuning(20),
+    ] {
+        let adapter = dir.path().join("adapter");
+        config.init(load("gpt2")).unwrap().save(&adapter).unwrap();
+        let adapter = adapter.display().to_string();
+        let more = ["--adapter", adapter.as_str()];
+        strings(&logits(11, &more), &|args| drop(succeeds(args)));
+        let taken = ["positions for 12 tokens beside the 20 virtual tokens"];
+        strings(&logits(12, &more), &|args| fails(args, &taken));
+        let say = ["--model", &path, "--prompt", "one red", "--adapter", &adapter];
+        succeeds(&[&say[..], &["--max-new-tokens", "10"]].concat());
+        fails(&[&say[..], &["--max-new-tokens", "11"]].concat(), &taken);
+    }
+}
+
+#[test]
 fn a_flag_that_nothing_reads_is_named() {
     let dir = model("gpt2");
     let path = dir.path().display().to_string();
@@ -482,7 +520,7 @@ fn bad_input_is_one_sentence() {
     )
     .unwrap();
     // Only a prompt that has such a token is wrong.
-    refused(&["--prompt", "one of"], &["prompt 0", "'of' has number 47", "32 rows"]);
+    refused(&["--prompt", "one of"], &["prompt 0", "'of' has id 47", "32 rows"]);
     succeeds(&["--model", &path, "--prompt", "one", "--max-new-tokens", "1"]);
     std::fs::remove_file(&words).unwrap();
     refused(&["--prompt", "one"], &["tokenizer.json", "missing"]);

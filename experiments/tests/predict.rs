@@ -172,7 +172,10 @@ fn bad_input_is_named() {
     damaged.get_mut("norm.weight").unwrap().values[0] = f32::NAN;
     std::fs::copy(fixture("timm").join("config.json"), path("config.json")).unwrap();
     write_tensors(Path::new(&path("model.safetensors")), &damaged).unwrap();
-    fails(&[expected, "--backbone", dir.path().to_str().unwrap()], &["no numbers"]);
+    fails(
+        &[expected, "--backbone", dir.path().to_str().unwrap()],
+        &["NaN or infinite"],
+    );
     std::fs::write(path("preprocessor_config.json"), r#"{"image_mean": "x"}"#).unwrap();
     let backbone_of = dir.path().to_str().unwrap();
     fails(
@@ -225,6 +228,54 @@ fn image_sizes_beyond_all_measure_are_refused_before_anything_is_built() {
             &["--adapter", dir.path().to_str().unwrap(), image],
             &["image_size", size],
         );
+    }
+}
+
+/// The rules of transformers' pipeline for image classification.
+#[test]
+fn scores_are_those_of_the_problem_type_and_labels_may_be_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let backbone = dir.path().join("backbone");
+    std::fs::create_dir(&backbone).unwrap();
+    let (from, to) = (fixture("vit"), &backbone);
+    std::fs::copy(from.join("model.safetensors"), to.join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["id2label"] = serde_json::json!({ "0": 10, "1": 20, "2": 30, "3": 40, "4": 50 });
+    let input = from.join("expected.safetensors");
+    let logits = read_tensors(&input).unwrap()["logits"].clone();
+    let first: Vec<f64> = logits.values[..5].iter().map(|value| f64::from(*value)).collect();
+    let best = (0..5).max_by(|a, b| first[*a].total_cmp(&first[*b])).unwrap();
+    let sum: f64 = first.iter().map(|value| value.exp()).sum();
+    for (problem, field, expected) in [
+        (serde_json::Value::Null, "probability", first[best].exp() / sum),
+        (
+            "single_label_classification".into(),
+            "probability",
+            first[best].exp() / sum,
+        ),
+        (
+            "multi_label_classification".into(),
+            "probability",
+            1.0 / (1.0 + (-first[best]).exp()),
+        ),
+        ("regression".into(), "value", first[best]),
+    ] {
+        config["problem_type"] = problem;
+        std::fs::write(backbone.join("config.json"), config.to_string()).unwrap();
+        let args = [
+            input.to_str().unwrap(),
+            "--backbone",
+            backbone.to_str().unwrap(),
+            "--json",
+        ];
+        let done = predict(&args);
+        let lines = text(&done.stdout);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let line: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        let value = line[field].as_f64().unwrap();
+        assert!((value - expected).abs() < 1e-4, "{line}, expected {expected}");
+        assert_eq!(line["label"], (10 * (best + 1)).to_string(), "{line}");
     }
 }
 

@@ -5,6 +5,9 @@ use std::sync::Once;
 
 use burn::tensor::Device;
 
+use super::program::built_with;
+use super::remote;
+
 /// The default device: the first backend in this list that is compiled in.
 pub const DEFAULT: &str = if cfg!(feature = "flex") {
     "flex"
@@ -42,11 +45,15 @@ pub fn devices(names: &str) -> Result<Vec<Device>, String> {
     members(names).into_iter().map(device).collect()
 }
 
-/// The device of that name: `flex`, `ndarray`, `vulkan`, `cuda:1`, … An index after a colon chooses among several.
+/// The device of that name: `flex`, `ndarray`, `vulkan`, `cuda:1`, … An index after a colon chooses among several. A
+/// device of another machine is `ws://HOST:PORT#INDEX`.
 ///
 /// # Errors
 /// An unknown name, a bad index, or a backend that is not compiled in (with the command that adds it).
 pub fn device(name: &str) -> Result<Device, String> {
+    if name.contains("://") {
+        return remote::device(name);
+    }
     let (backend, index) = match name.split_once(':') {
         Some((backend, index)) => {
             let parsed = index.parse::<usize>();
@@ -82,16 +89,13 @@ pub fn device(name: &str) -> Result<Device, String> {
         #[cfg(feature = "rocm")]
         "rocm" => Ok(Device::rocm(index.unwrap_or(0))),
         "flex" | "ndarray" | "wgpu" | "vulkan" | "metal" | "webgpu" | "cuda" | "rocm" => Err(format!(
-            "--device {name}: this program was built without it; run: cargo run -p experiments --features {backend} --bin {} -- {}--device {name}",
-            program(),
-            crate::cli::program::prefix()
-                .iter()
-                .map(|word| format!("{word} "))
-                .collect::<String>()
+            "--device {name}: this program was built without it; run: {}--device {name}",
+            built_with(backend)
         )),
         _ if backend.contains(['+', ',']) => Err(format!("--device {name}: one device is enough here")),
         _ => Err(format!(
-            "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th"
+            "--device {name}: unknown; choose flex, ndarray, wgpu, vulkan, metal, webgpu, cuda or rocm, with :N for the N-th, \
+             or ws://HOST:PORT#N for one of another machine"
         )),
     };
     if found.is_ok() && !matches!(backend, "flex" | "ndarray") {
@@ -126,12 +130,6 @@ fn warn_of_tuning() {
             "GPUs compile and try kernels in the first steps, which can take minutes; the choice is kept for later runs"
         );
     });
-}
-
-/// Name of the running program.
-fn program() -> String {
-    let path = std::env::current_exe().unwrap_or_default();
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Index 0 is the best GPU available, even if it is an integrated or a software GPU; other indices count discrete GPUs.

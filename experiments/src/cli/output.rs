@@ -41,9 +41,10 @@ pub fn detail(line: impl Display) {
     }
 }
 
-/// Prints a line on standard error, separate from the results. A write error is ignored.
+/// Prints a line on standard error, separate from the results; the middle of a long one is left out. A write error is
+/// ignored.
 pub fn note(line: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", plain(&line.to_string()));
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(&shortened(line.to_string())));
 }
 
 /// Prints a line of results.
@@ -66,13 +67,19 @@ pub fn write(text: impl Display) -> Result<(), String> {
     }
 }
 
-/// `text` without control characters other than line breaks and tabs.
+/// `text` without control characters other than line breaks and tabs. Characters that change the direction of what follows
+/// are escaped as in JSON, so that JSON keeps its meaning.
 pub fn plain(text: &str) -> String {
-    let shown = |c: char| match c.is_control() && !matches!(c, '\n' | '\t') {
-        true => char::REPLACEMENT_CHARACTER,
-        false => c,
-    };
-    text.chars().map(shown).collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() => shown.push(char::REPLACEMENT_CHARACTER),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown += &format!("\\u{:04x}", u32::from(c)),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// A number with its noun: `1 epoch`, `3 epochs`.
@@ -92,10 +99,27 @@ pub fn end(program: &str, result: Result<(), String>) -> ExitCode {
     }
 }
 
-/// Joins the lines of a message: those of some libraries have several lines or end in an empty one.
+/// Joins the lines of a message: those of some libraries have several lines or end in an empty one. The middle of a long
+/// one is left out.
 pub fn one_line(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.join(" ")
+    shortened(lines.join(" "))
+}
+
+/// `message`, or its start and its end if it is long: it may repeat a field of a file.
+fn shortened(message: String) -> String {
+    const START: usize = 2000;
+    const END: usize = 1000;
+    let count = message.chars().count();
+    if count <= START + END {
+        return message;
+    }
+    let characters = || message.chars();
+    let (start, end): (String, String) = (
+        characters().take(START).collect(),
+        characters().skip(count - END).collect(),
+    );
+    format!("{start} … {end}")
 }
 
 /// A line about a flag that was given although nothing reads it.
@@ -110,5 +134,19 @@ mod tests {
     #[test]
     fn text_cannot_steer_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\tc\nd\r"), "a\u{fffd}[2Jb\tc\nd\u{fffd}");
+        assert_eq!(plain("photo_\u{202e}gpj.exe\u{2066}"), "photo_\u{fffd}gpj.exe\u{fffd}");
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_a_length_that_can_be_read() {
+        assert_eq!(one_line(" a\n\n b \n"), "a b");
+        let fits = "é".repeat(3000);
+        assert_eq!(one_line(&fits), fits);
+        let long = one_line(&format!(
+            "field 'bias' is \"{}\"; set it to none",
+            "x".repeat(1_000_000)
+        ));
+        assert_eq!(long.chars().count(), 3003);
+        assert!(long.starts_with("field 'bias'") && long.ends_with("set it to none"));
     }
 }

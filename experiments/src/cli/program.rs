@@ -23,8 +23,19 @@ pub fn prefix() -> &'static [String] {
     PREFIX.get().map_or(&[], Vec::as_slice)
 }
 
-/// Makes a write beyond the limit on file sizes (`ulimit -f`) fail like one on a full disk; it would end the program without a
-/// word. Programs that this one starts are not concerned: what is caught is not inherited.
+/// The start of the command that builds this program with a feature and runs it.
+pub fn built_with(feature: &str) -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    let program = path.file_stem().unwrap_or_default().to_string_lossy();
+    let words = prefix().iter().map(|word| format!("{word} "));
+    format!(
+        "cargo run -p experiments --features {feature} --bin {program} -- {}",
+        words.collect::<String>()
+    )
+}
+
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) fail like one on a full disk; it would end the program
+/// without a word. Programs that this one starts are not concerned: what is caught is not inherited.
 #[cfg(unix)]
 pub fn catch_the_limit_on_files() {
     use signal_hook::consts::SIGXFSZ;
@@ -47,6 +58,7 @@ pub fn version() -> &'static str {
         ("webgpu", cfg!(feature = "webgpu")),
         ("cuda", cfg!(feature = "cuda")),
         ("rocm", cfg!(feature = "rocm")),
+        ("remote", cfg!(feature = "remote")),
     ];
     let compiled: Vec<&str> = backends.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     // clap needs it for as long as the program runs.

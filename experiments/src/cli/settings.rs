@@ -10,6 +10,9 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// Bytes of a config.toml at most. Parsed TOML takes up to a hundred times its size in memory.
+pub const LONGEST: u64 = 1 << 20;
+
 /// Settings as TOML, and their source.
 #[derive(Debug, Clone)]
 pub struct Layer {
@@ -23,12 +26,23 @@ impl Layer {
     /// The TOML file at `path`.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file that cannot be read, or is longer than settings are.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        Self::of(path, files::read_text(path, LONGEST))
+    }
+
+    /// The TOML file that the user names, which may be a pipe.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read_named(path: &Path) -> Result<Self, String> {
+        Self::of(path, std::fs::read_to_string(path))
+    }
+
+    fn of(path: &Path, read: std::io::Result<String>) -> Result<Self, String> {
         Ok(Self {
             name: path.display().to_string(),
-            text,
+            text: read.map_err(|e| format!("cannot read {}: {e}", path.display()))?,
         })
     }
 
@@ -80,12 +94,13 @@ const TABLES: &str = "methods";
 const IN_PLACE: &[(&str, &str)] = &[("devices", "device")];
 
 /// Flags of a run that are no settings, and so no fields of a file.
-pub const FLAGS_ALONE: [&str; 9] = [
+pub const FLAGS_ALONE: [&str; 10] = [
     "config",
     "list_presets",
     "resume",
     "out",
     "jobs",
+    "token_file",
     "dry_run",
     "log_steps",
     "quiet",
@@ -144,6 +159,11 @@ fn without_default(help: &str) -> &str {
     }
 }
 
+/// True if the command line, not a default, gives the field; false if the program has no such field.
+pub fn given(matches: &ArgMatches, field: &str) -> bool {
+    matches.try_contains_id(field).is_ok() && matches.value_source(field) == Some(ValueSource::CommandLine)
+}
+
 /// The command line as settings: a table with every field that has a value, and the fields that were given as flags.
 pub struct Flags<'a> {
     command: Command,
@@ -171,8 +191,7 @@ impl<'a> Flags<'a> {
 
     /// True if the field was given on the command line.
     pub fn given(&self, field: &str) -> bool {
-        let known = self.matches.try_contains_id(field).is_ok();
-        known && self.matches.value_source(field) == Some(ValueSource::CommandLine)
+        given(self.matches, field)
     }
 
     /// The name of the field for a key of a TOML file, which is the name itself or an alias of its flag.
@@ -234,7 +253,7 @@ impl<'a> Flags<'a> {
                     return Err(layer.at_field(&key, &self.unknown(&key)));
                 };
                 if let Some(first) = keys.insert(field.to_string(), key.clone()) {
-                    let message = format!("'{first}' and '{key}' are one field; leave one of them out");
+                    let message = format!("'{first}' and '{key}' are the same field; leave one of them out");
                     return Err(layer.at_field(&key, &message));
                 }
                 let overridden = |(of, flag): &(&str, &str)| *of == field && self.given(flag);
@@ -296,7 +315,7 @@ impl<'a> Flags<'a> {
     fn unknown(&self, key: &str) -> String {
         if FLAGS_ALONE.contains(&key) {
             let flag = key.replace('_', "-");
-            return format!("'{key}' is no field of a file; give --{flag} on the command line");
+            return format!("'{key}' cannot be set in a file; give --{flag} on the command line");
         }
         let known: Vec<&str> = self.command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
         match nearest(key, &known) {
@@ -380,7 +399,7 @@ pub fn defaults<G: Args>() -> G {
 /// # Errors
 /// A working folder that is gone.
 pub fn absolute(path: &Path) -> Result<PathBuf, String> {
-    std::path::absolute(path).map_err(|e| format!("cannot tell where {} is: {e}", path.display()))
+    std::path::absolute(path).map_err(|e| format!("cannot resolve the path {}: {e}", path.display()))
 }
 
 /// The absolute path of a model; a hub name is returned unchanged.

@@ -70,7 +70,7 @@ fn cache() -> Result<PathBuf, String> {
     let found = named("XDG_CACHE_HOME").or_else(|| named("LOCALAPPDATA")).or_else(home);
     found
         .map(|cache| cache.join("wegeft"))
-        .ok_or_else(|| "neither XDG_CACHE_HOME nor HOME says where the models that ship may be unpacked".into())
+        .ok_or_else(|| "the shipped models have no folder to be unpacked into; set XDG_CACHE_HOME or HOME".into())
 }
 
 /// Writes `files` to a folder in `cache` that is named by their checksum, unless they are already there.

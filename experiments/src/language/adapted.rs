@@ -10,6 +10,7 @@ use wegeft::storage::CONFIG_FILE;
 use wegeft::{Adapted, AdapterFiles};
 
 use crate::cli::output::note;
+use crate::run::files::LONGEST;
 use crate::train::agreement;
 use crate::train::precision::trained_in_f32;
 
@@ -62,7 +63,7 @@ pub const CAUSAL_LM: &str = "CAUSAL_LM";
 pub fn check_task_type(folder: &Path, wanted: &str) -> Result<(), String> {
     let path = folder.join(CONFIG_FILE);
     // Loading the adapter will refuse a file that is not an adapter's config.
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let text = files::read_text(&path, LONGEST).unwrap_or_default();
     let config: Value = serde_json::from_str(&text).unwrap_or_default();
     let Some(kind) = config["task_type"].as_str().filter(|kind| *kind != wanted) else {
         return Ok(());

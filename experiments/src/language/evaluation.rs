@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use backbones::lm::Decoder;
-use burn::train::Interrupter;
 use datasets::language::question::Verdict;
 use files::File;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cli::interrupt::Interrupter;
 use crate::language::answer::answers;
 use crate::language::judge::{Asked, Judged, Measure};
 use crate::language::likelihood::{Choice, choose};
 use crate::language::model::Lm;
 use crate::language::settings::Evaluation;
-use crate::run::files::{Line, keep_lines, read_lines};
+use crate::run::files::{Line, keep_lines};
 use crate::run::outcome::RunError;
+use crate::run::sealed_lines;
 
 /// A model's answer to a question: one line of the set's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -159,7 +160,7 @@ impl Answering<'_> {
             }
             let asked: Vec<(usize, &Asked)> = indices.iter().map(|index| (*index, &questions[*index])).collect();
             for answer in self.answer(&asked).map_err(RunError::Failed)? {
-                let line = serde_json::to_string(&answer).map_err(|e| RunError::Failed(e.to_string()))?;
+                let line = sealed_lines::line(&answer).map_err(RunError::Failed)?;
                 file.write_line(&line).map_err(cannot_write)?;
                 done.insert(answer.index, (line, answer));
             }
@@ -286,23 +287,25 @@ impl Answer {
     }
 }
 
-/// True if `path` has an answer to each of that many questions.
+/// True if `path` has an answer to each of that many questions, all of them intact.
 pub fn is_answered(path: &Path, questions: usize) -> bool {
-    let lines = std::fs::read(path).unwrap_or_default();
-    lines.iter().filter(|byte| **byte == b'\n').count() == questions && lines.last().is_none_or(|last| *last == b'\n')
+    let text = files::read_text(path, u64::MAX).unwrap_or_default();
+    text.lines().count() == questions
+        && (text.is_empty() || text.ends_with('\n'))
+        && text.lines().all(sealed_lines::holds)
 }
 
-/// The answers in `path` by index; an incomplete line from an interrupted run is removed.
+/// The answers in `path` by index; an incomplete line from an interrupted run is removed, and so is a damaged one.
 fn resume(path: &Path, questions: &[Asked]) -> Result<BTreeMap<usize, Line<Answer>>, String> {
-    let lines: Vec<Line<Answer>> = read_lines(path)?;
+    let lines: Vec<Line<Answer>> = sealed_lines::read(path)?;
     let differs = |answer: &&Answer| {
         questions
             .get(answer.index)
-            .is_none_or(|question| answer.prompt != question.prompt)
+            .is_none_or(|question| answer.prompt != question.prompt || answer.gold != question.judge.gold())
     };
     if let Some(answer) = lines.iter().map(|(_, answer)| answer).find(differs) {
         return Err(format!(
-            "{}:{}: the answer is to another question than this set's; remove the file, or choose another --out",
+            "{}:{}: this answers a question that is not in the test set; remove the file, or choose another --out",
             path.display(),
             answer.index + 1
         ));

@@ -4,15 +4,17 @@ use backbones::lm::Decoder;
 use kernels::{LmHead, linear_nll};
 
 use crate::language::data::{Batch, Sequence, Sequences};
+use crate::language::generation::reading::NO_NUMBERS;
 use crate::language::head::response_rows;
 use crate::language::model::Lm;
+use crate::language::tokens::beginning;
 use crate::train::stream::Ordered;
 
 /// Mean negative log-likelihood of a token of `texts`, each truncated to `max_length` tokens; `model` is without
 /// autodiff.
 ///
 /// # Errors
-/// A text that cannot be tokenized, texts without a token to predict.
+/// A text that cannot be tokenized, texts without a token to predict, logits that are not numbers.
 pub fn mean_loss(
     model: &Decoder,
     lm: &Lm,
@@ -21,7 +23,7 @@ pub fn mean_loss(
     batch_size: usize,
 ) -> Result<f64, String> {
     let sequence = |text: &String| {
-        let mut ids = lm.tokenizer.encode(text, true)?;
+        let mut ids = lm.tokenizer.encode(beginning(&lm.tokenizer, text, max_length)?, true)?;
         ids.truncate(max_length);
         lm.tokenizer.check_ids(&ids, model.config().vocab_size)?;
         Ok(Sequence {
@@ -33,7 +35,7 @@ pub fn mean_loss(
     let sequences: Vec<Sequence> = texts.iter().map(sequence).collect::<Result<_, String>>()?;
     let count: usize = sequences.iter().map(Sequence::count).sum();
     if count == 0 {
-        return Err("the general text has no token to predict".into());
+        return Err("the general text is too short: it has no token to predict".into());
     }
     let device = model.head_weight().device();
     let head = LmHead {
@@ -48,5 +50,8 @@ pub fn mean_loss(
         let losses = linear_nll(response_rows(hidden, &batch), &head, batch.targets);
         sum += losses.sum().into_scalar::<f64>();
     }
-    Ok(sum / count as f64)
+    match sum.is_finite() {
+        true => Ok(sum / count as f64),
+        false => Err(NO_NUMBERS.into()),
+    }
 }

@@ -34,7 +34,7 @@ use crate::language::trained_file::TrainedFile;
 use crate::language::valid::Asking;
 use crate::methods::{self, NONE, Wing};
 use crate::run::checksum::{add_file, add_model};
-use crate::run::files::{keep_lines, read_json, read_lines, write_json};
+use crate::run::files::{keep_lines, read_json, read_lines, write_sealed};
 use crate::run::grid::{Best, Tuned};
 use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{FORGETTING, Outcome, RunError};
@@ -132,7 +132,7 @@ impl LanguageLab {
             return Ok(scores);
         }
         let (lm, _) = self.model()?;
-        let (max_length, batch_size) = (self.settings.examples.max_length, self.settings.training.batch_size);
+        let (max_length, batch_size) = (self.max_length(&lm)?, self.settings.training.batch_size);
         let loss = |model: &Decoder| general::mean_loss(model, &lm, &self.general, max_length, batch_size);
         let before = match self.general_before {
             Some(before) => before,
@@ -156,6 +156,26 @@ impl LanguageLab {
         Ok((lm, device))
     }
 
+    /// Maximum tokens of an example: max_length, or fewer if the model has positions for fewer beside the virtual tokens of
+    /// one of the methods.
+    fn max_length(&self, lm: &Lm) -> Result<usize, String> {
+        let asked = self.settings.examples.max_length;
+        let Some(positions) = lm.pretrained.model.max_tokens() else {
+            return Ok(asked);
+        };
+        let added = match &self.settings.model.adapter {
+            Some(folder) => methods::virtual_tokens(&wegeft::read_config(folder).map_err(|e| e.to_string())?),
+            None => {
+                let methods = self.settings.adapter.method.iter();
+                methods
+                    .map(|method| self.shared().added_tokens(method))
+                    .max()
+                    .unwrap_or(0)
+            }
+        };
+        fitting(asked, positions, added)
+    }
+
     /// Training sequences, all of them.
     fn sequences(&mut self, lm: &Lm) -> Result<&[Sequence], String> {
         if self.sequences.is_none() {
@@ -167,9 +187,17 @@ impl LanguageLab {
                 examples.examples.truncate(most);
             }
             let lengths = Lengths {
-                most: limits.max_length,
+                most: self.max_length(lm)?,
                 dropped_from: limits.drop_longer,
             };
+            if lengths.most < limits.max_length {
+                tell(format_args!(
+                    "max_length is {} instead of {}: the model has positions for {} tokens, those that a method adds included",
+                    lengths.most,
+                    limits.max_length,
+                    lm.pretrained.model.config().max_positions
+                ));
+            }
             let mut tokens = tokenize(&examples, self.corpus.template, lm, lengths)?;
             tokens.sequences.truncate(most);
             tokens.empty += examples.empty;
@@ -466,6 +494,20 @@ impl LanguageLab {
     }
 }
 
+/// The tokens of `asked` for which a model with that many `positions` has room beside `added` virtual tokens.
+///
+/// # Errors
+/// No room at all.
+fn fitting(asked: usize, positions: usize, added: usize) -> Result<usize, String> {
+    match positions.checked_sub(added) {
+        None | Some(0) => Err(format!(
+            "the {added} virtual tokens of the adapter leave no room in a model with positions for {positions} tokens; choose \
+             fewer, or another method"
+        )),
+        Some(room) => Ok(asked.min(room)),
+    }
+}
+
 /// The part of the settings that all wings have.
 fn shared<'a>(program: &'a Program, settings: &'a Settings) -> Shared<'a> {
     Shared {
@@ -496,6 +538,14 @@ impl Lab for LanguageLab {
 
     fn program(&self) -> &Program {
         &self.program
+    }
+
+    fn unread(&self) -> Vec<(&'static str, &'static str)> {
+        let mut questions = self.corpus.sets.iter().flat_map(|set| &set.questions);
+        match questions.any(|question| question.options.is_some()) {
+            true => Vec::new(),
+            false => vec![("likelihood", "no question has options")],
+        }
     }
 
     fn paths(&self) -> &'static [&'static str] {
@@ -664,7 +714,7 @@ impl Lab for LanguageLab {
                         ..outcome
                     }),
             );
-            write_json(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
+            write_sealed(&folder.join(ANSWERED), &outcomes).map_err(RunError::Failed)?;
         }
         if let Some(finish) = &this.finish {
             let params = site::params(&lm.pretrained.model);
@@ -688,5 +738,21 @@ impl Lab for LanguageLab {
             format!("{} {value}", outcome.task)
         });
         format!("{}: {}", trial.label(), parts.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_leave_room_for_virtual_tokens() {
+        assert_eq!(fitting(512, 1024, 20), Ok(512));
+        assert_eq!(fitting(1024, 1024, 20), Ok(1004));
+        assert_eq!(fitting(2048, 1024, 0), Ok(1024));
+        for added in [16, 20] {
+            let message = fitting(512, 16, added).unwrap_err();
+            assert!(message.contains("leave no room"), "{message}");
+        }
     }
 }

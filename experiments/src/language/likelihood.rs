@@ -7,6 +7,8 @@ use kernels::{LmHead, linear_nll};
 use serde::{Deserialize, Serialize};
 
 use crate::language::data::{Batch, Sequence};
+use crate::language::generation::beside_virtual;
+use crate::language::generation::reading::NO_NUMBERS;
 use crate::language::head::response_rows;
 use crate::language::model::Lm;
 
@@ -25,7 +27,7 @@ pub struct Choice {
 /// phrase.
 ///
 /// # Errors
-/// An error of the tokenizer.
+/// An error of the tokenizer, a question that is too long for the model, logits that are not numbers.
 pub fn choose(model: &Decoder, lm: &Lm, options: &[String], gold: &str, prompt: &str) -> Result<Choice, String> {
     let context = format!("{prompt}{COMMONSENSE_MARKER}");
     let given = lm.tokenizer.encode(&context, true)?.len();
@@ -39,7 +41,17 @@ pub fn choose(model: &Decoder, lm: &Lm, options: &[String], gold: &str, prompt: 
             ..Sequence::default()
         });
     }
+    let longest = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
+    if let Some(most) = model.max_tokens().filter(|most| longest > *most) {
+        return Err(format!(
+            "a question with its options has {longest} tokens, but this model has positions for {most} tokens{}",
+            beside_virtual(model)
+        ));
+    }
     let log_likelihoods = log_likelihoods(model, sequences, given);
+    if log_likelihoods.iter().any(|likelihood| likelihood.is_nan()) {
+        return Err(NO_NUMBERS.into());
+    }
     let best = (0..log_likelihoods.len()).max_by(|a, b| log_likelihoods[*a].total_cmp(&log_likelihoods[*b]));
     let chosen = best.map(|best| options[best].clone()).unwrap_or_default();
     Ok(Choice {

@@ -19,6 +19,7 @@ pub mod model;
 pub mod objective;
 pub mod packing;
 pub mod settings;
+pub mod tokenized;
 pub mod tokens;
 pub mod trained_file;
 pub mod valid;

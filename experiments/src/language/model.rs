@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use wegeft::Adapted;
 
 use crate::cli::output::tell;
-use crate::cli::shipped;
+use crate::cli::{model_folder, shipped};
 use crate::language::adapted;
 use crate::language::settings::Model;
 use crate::run::memory::peak_note;
@@ -31,10 +31,14 @@ pub struct Lm {
 /// The folder of the model that `settings` name.
 ///
 /// # Errors
-/// A model that cannot be fetched.
+/// A model that cannot be fetched, an adapter alone.
 pub fn folder(settings: &Model) -> Result<PathBuf, String> {
     match &settings.model {
-        Some(name) => resolve_lm(name).map_err(|e| e.to_string()),
+        Some(name) => {
+            let folder = resolve_lm(name).map_err(|e| e.to_string())?;
+            model_folder::refuse_adapter(&folder)?;
+            Ok(folder)
+        }
         None => shipped::language_model(),
     }
 }
@@ -45,6 +49,7 @@ pub fn folder(settings: &Model) -> Result<PathBuf, String> {
 /// Files that are missing, malformed or do not fit together.
 pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
     let folder = folder(settings)?;
+    model_folder::note_adapter(&folder, settings.adapter.as_deref());
     let options = LoadOptions {
         precision: settings.dtype.into(),
         ..LoadOptions::default()
@@ -83,7 +88,7 @@ impl Lm {
             .or(self.pretrained.generation.eos.first().copied())
             .ok_or_else(|| {
                 format!(
-                    "{}: neither tokenizer_config.json's eos_token nor an eos_token_id says what ends a text",
+                    "{}: there is no end-of-text token; set eos_token in tokenizer_config.json or eos_token_id in config.json",
                     self.folder.display()
                 )
             })

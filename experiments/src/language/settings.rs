@@ -322,7 +322,7 @@ pub struct Instructions {
     /// Name of a field in your files, as `output=response`; repeat the flag for several fields.
     #[arg(long)]
     pub field: Vec<String>,
-    /// How an instruction becomes a prompt.
+    /// How an instruction becomes a prompt; a system message and earlier turns stand before it.
     #[arg(long, value_enum, default_value_t = Form::Alpaca)]
     pub template: Form,
 }

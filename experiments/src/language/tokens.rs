@@ -1,60 +1,15 @@
 //! Examples as tokens: prompt, response, end token; only the response is trained on.
 
+use backbones::lm::LmTokenizer;
 use backbones::lm::chat_template::{Chat, Conversation, chat_tokens};
+use backbones::long_text::{Kept, part_to_read};
 use datasets::language::{Example, Examples, Template};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::language::data::Sequence;
 use crate::language::model::Lm;
-
-/// Tokenized examples, and counts of those that were truncated or left out.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Tokenized {
-    /// One for each usable example.
-    pub sequences: Vec<Sequence>,
-    /// Truncated to the maximum length, within the response.
-    pub cut: usize,
-    /// Left out because the prompt alone fills the maximum length.
-    pub too_long: usize,
-    /// Left out because of their length, on request.
-    pub dropped: usize,
-    /// Left out because the response is empty.
-    pub empty: usize,
-    /// Assistant turns that are not trained on, because the chat template rewrites them when more turns follow.
-    pub lost_turns: usize,
-    /// Left out because they cannot be tokenized.
-    pub bad: usize,
-    /// Reasons for the first few of those.
-    pub reasons: Vec<String>,
-}
-
-/// Number of reasons that are printed.
-const MOST_REASONS: usize = 5;
-
-impl Tokenized {
-    /// A summary for the user, in one line.
-    pub fn describe(&self) -> String {
-        let total: usize = self.sequences.iter().map(|sequence| sequence.ids.len()).sum();
-        let mut text = format!("{} examples, {total} tokens", self.sequences.len());
-        for (count, what) in [
-            (self.cut, "cut at max_length"),
-            (self.too_long, "dropped, their prompts longer than max_length"),
-            (self.dropped, "dropped, of drop_longer tokens or more"),
-            (self.empty, "dropped, their responses empty"),
-            (self.lost_turns, "turns not learned, the chat template rewrites them"),
-            (self.bad, "dropped"),
-        ] {
-            if count > 0 {
-                text += &format!("; {count} {what}");
-            }
-        }
-        if !self.reasons.is_empty() {
-            text += &format!(" ({})", self.reasons.join("; "));
-        }
-        text
-    }
-}
+use crate::language::tokenized::{MOST_REASONS, Tokenized};
 
 /// How long examples may be, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +20,9 @@ pub struct Lengths {
     pub dropped_from: Option<usize>,
 }
 
+/// Bytes of a message that a chat template gets as a whole: it may leave out a part, such as the thoughts before an answer.
+const LONG_MESSAGE: usize = 1 << 20;
+
 /// Tokenizes `examples` within `lengths`.
 ///
 /// # Errors
@@ -74,7 +32,7 @@ pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths)
     let mut made = Tokenized::default();
     let mut longest_prompt = 0;
     let needs_chat = |example: &Example| match example {
-        Example::Chat(_) => true,
+        Example::Chat(chat) => template == Template::Chat || chat.instruction.is_none(),
         Example::Instruction { .. } => template == Template::Chat,
         Example::Completion { .. } => false,
     };
@@ -88,9 +46,14 @@ pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths)
             true => None,
             false => Some(lm.end_token()?),
         },
+        needed: max_length.max(lengths.dropped_from.unwrap_or(0)),
     };
     let usable = |example: &Example| (!example.is_empty()).then(|| reader.read(example));
     let read: Vec<Option<Result<Read, String>>> = examples.par_iter().map(usable).collect();
+    let mixed = template != Template::Chat
+        && examples
+            .iter()
+            .any(|example| matches!(example, Example::Instruction { .. }));
     for (index, read) in read.into_iter().enumerate() {
         let Read { mut sequence, lost } = match read {
             Some(Ok(read)) => read,
@@ -120,13 +83,14 @@ pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths)
             continue;
         }
         made.cut += usize::from(length > max_length);
+        made.conversations += usize::from(mixed && needs_chat(&examples[index]));
         made.sequences.push(sequence);
     }
     if made.sequences.is_empty() {
         return Err(format!(
             "none of the {} training examples is usable: {} have a prompt longer than max_length {max_length} (up to \
              {longest_prompt} tokens with the response), {} are of drop_longer tokens or more, {} have an empty response, {} \
-             cannot be read{}; raise max_length or mend the data",
+             cannot be read{}; raise max_length or correct the data",
             examples.len(),
             made.too_long,
             made.dropped,
@@ -140,6 +104,15 @@ pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths)
     Ok(made)
 }
 
+/// The beginning of a text that is far longer than what is `needed` of its tokens, or all of it.
+///
+/// # Errors
+/// A text that cannot be tokenized.
+pub fn beginning<'a>(tokenizer: &LmTokenizer, text: &'a str, needed: usize) -> Result<&'a str, String> {
+    let count = |part: &str| Ok(tokenizer.encode(part, true)?.len());
+    part_to_read(text, needed, Kept::Beginning, count)
+}
+
 /// What is needed to tokenize examples.
 struct Reader<'a> {
     template: Template,
@@ -147,6 +120,8 @@ struct Reader<'a> {
     chat: Option<&'a Chat>,
     /// The token that ends a response; not needed if all examples are chats.
     end: Option<u32>,
+    /// Tokens of an example that make a difference.
+    needed: usize,
 }
 
 /// A tokenized example, and the number of its turns that are not trained on.
@@ -175,12 +150,21 @@ impl Reader<'_> {
                 }
             }
             Example::Chat(chat) => {
+                let own = self.template != Template::Chat;
+                if let Some((prompt, response)) = own.then(|| chat.in_template(self.template)).flatten() {
+                    return self.checked(self.plain(&prompt, &response)?);
+                }
                 let messages = chat.messages.iter().map(serde_json::to_value);
                 let messages = messages.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
                 let tools = (!chat.tools.is_empty()).then_some(&chat.tools[..]);
                 self.chat(&messages, tools, |index| chat.messages[index].learned)?
             }
         };
+        self.checked(read)
+    }
+
+    /// Refuses tokens that the model does not have.
+    fn checked(&self, read: Read) -> Result<Read, String> {
         let rows = self.lm.pretrained.model.config().vocab_size;
         self.lm.tokenizer.check_ids(&read.sequence.ids, rows)?;
         Ok(read)
@@ -190,8 +174,9 @@ impl Reader<'_> {
     /// not trained on is that of the prompt tokenized alone, including its begin token.
     fn plain(&self, prompt: &str, response: &str) -> Result<Read, String> {
         let tokenizer = &self.lm.tokenizer;
-        let whole = tokenizer.encoded(&format!("{prompt}{response}"), true)?;
-        let prompt = tokenizer.encoded(prompt, true)?;
+        let text = format!("{prompt}{response}");
+        let whole = tokenizer.encoded(beginning(tokenizer, &text, self.needed)?, true)?;
+        let prompt = tokenizer.encoded(beginning(tokenizer, prompt, self.needed)?, true)?;
         let masked = prompt.ids.len() - prompt.after;
         let mut ids = whole.ids;
         // Some tokenizers append the end token to every text.
@@ -216,8 +201,9 @@ impl Reader<'_> {
         learned: impl Fn(usize) -> bool + Sync,
     ) -> Result<Read, String> {
         let chat = self.chat.ok_or("no chat template was compiled")?;
+        let shortened = self.shortened(messages)?;
         let conversation = Conversation {
-            messages,
+            messages: shortened.as_deref().unwrap_or(messages),
             tools,
             ..Conversation::default()
         };
@@ -235,13 +221,33 @@ impl Reader<'_> {
             lost: tokens.lost,
         })
     }
+
+    /// `messages` with the beginnings of those that are far longer than what is needed, if there are such.
+    fn shortened(&self, messages: &[Value]) -> Result<Option<Vec<Value>>, String> {
+        let is_long = |message: &Value| {
+            message["content"]
+                .as_str()
+                .is_some_and(|text| text.len() > LONG_MESSAGE)
+        };
+        if !messages.iter().any(is_long) {
+            return Ok(None);
+        }
+        let mut messages = messages.to_vec();
+        for message in messages.iter_mut().filter(|message| is_long(message)) {
+            if let Some(Value::String(text)) = message.get_mut("content") {
+                let length = beginning(&self.lm.tokenizer, text, self.needed)?.len();
+                text.truncate(length);
+            }
+        }
+        Ok(Some(messages))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use backbones::lm::{LmTokenizer, LoadOptions, load_lm};
+    use backbones::lm::{LoadOptions, load_lm};
     use burn::tensor::Device;
 
     use super::*;
@@ -303,6 +309,44 @@ mod tests {
     }
 
     #[test]
+    fn an_example_far_beyond_the_maximum_length_gives_the_tokens_of_a_shorter_one() {
+        let lm = lm("bytes", "", 500);
+        let of = |prompt: usize, response: usize, dropped_from: Option<usize>| {
+            let [prompt, response] = [("the cat", prompt), (" sat", response)].map(|(text, count)| text.repeat(count));
+            let other = completion("the", " cat");
+            let lengths = Lengths { most: 20, dropped_from };
+            tokenize(
+                &vec![completion(&prompt, &response), other].into(),
+                Template::Plain,
+                &lm,
+                lengths,
+            )
+            .unwrap()
+        };
+        let long = of(1, 40_000, None);
+        assert_eq!((long.sequences.len(), long.cut), (2, 1));
+        assert_eq!(long, of(1, 100, None));
+        assert_eq!(
+            (of(40_000, 1, None).too_long, of(1, 40_000, Some(1000)).dropped),
+            (1, 1)
+        );
+        let reader = Reader {
+            template: Template::Chat,
+            lm: &lm,
+            chat: None,
+            end: None,
+            needed: 20,
+        };
+        let message = |content: &str| json!({ "role": "user", "content": content });
+        let long = "the cat sat ".repeat(LONG_MESSAGE / 12 + 1);
+        let made = reader.shortened(&[message(&long), message("on")]).unwrap().unwrap();
+        let text = made[0]["content"].as_str().unwrap();
+        assert!(long.starts_with(text) && lm.tokenizer.encode(text, true).unwrap().len() > 20);
+        assert!(text.len() < LONG_MESSAGE / 10 && made[1] == message("on"));
+        assert_eq!(reader.shortened(&made), Ok(None));
+    }
+
+    #[test]
     fn long_examples_are_cut_or_left_out() {
         let lm = lm("bytes", "", 500);
         let examples = [completion("the cat", " sat"), completion("the cat", &" sat".repeat(20))];
@@ -345,6 +389,43 @@ mod tests {
         );
         let error = tokenize(&examples[1..].to_vec().into(), Template::Chat, &lm, UP_TO_100).unwrap_err();
         assert!(error.contains("none of the 2") && error.contains("odd"), "{error}");
+    }
+
+    #[test]
+    fn a_system_message_and_earlier_turns_do_not_change_the_template() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.jsonl");
+        let records = [
+            json!({"instruction": "the cat", "output": "sat"}),
+            json!({"instruction": "the cat", "output": "sat", "system": "be nice", "history": [["a", "b"]]}),
+            json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
+        ];
+        std::fs::write(&path, records.map(|record| format!("{record}\n")).concat()).unwrap();
+        let examples = datasets::language::example::read(&[path], &Default::default()).unwrap();
+        let template = "{% for m in messages %}CHAT {{ m.content }};{% endfor %}";
+        let lm = lm("bytes", template, 500);
+        let made = tokenize(&examples, Template::Plain, &lm, UP_TO_100).unwrap();
+        let texts = made.sequences.iter().map(|sequence| {
+            let learned = sequence
+                .ids
+                .iter()
+                .zip(&sequence.learned)
+                .filter(|(_, learned)| **learned);
+            let learned: Vec<u32> = learned.map(|(id, _)| *id).collect();
+            [&sequence.ids, &learned].map(|ids| lm.tokenizer.decode(ids, true).unwrap())
+        });
+        let texts: Vec<[String; 2]> = texts.collect();
+        assert!(texts[0][0].ends_with("the cat\nsat"), "{texts:?}");
+        assert!(texts[1][0].ends_with("be nice\n\na\nb\n\nthe cat\nsat"), "{texts:?}");
+        assert_eq!([&texts[0][1], &texts[1][1]], ["sat", "sat"]);
+        assert!(texts[2][0].contains("CHAT"), "{texts:?}");
+        assert!(
+            made.describe().contains("; 1 of them conversations"),
+            "{}",
+            made.describe()
+        );
+        let same = tokenize(&examples, Template::Chat, &lm, UP_TO_100).unwrap();
+        assert!(same.conversations == 0 && !same.describe().contains("of them"));
     }
 
     #[test]

@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use backbones::lm::Decoder;
 use burn::module::Module;
-use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
 use wegeft::Adapted;
 
+use crate::cli::interrupt::Interrupter;
 use crate::cli::output::tell;
 use crate::language::evaluation::{Answering, Score};
 use crate::language::judge::Asked;
 use crate::language::model::Lm;
 use crate::language::settings::Evaluation;
-use crate::run::files::{create_folder, read_json, write_json};
+use crate::run::files::{create_folder, read_json, write_sealed};
 use crate::run::outcome::RunError;
 use crate::train::memory_log::MemoryLog;
 
@@ -103,6 +103,6 @@ impl Asking {
             seconds,
             memory_mb: self.log.mean_of_last(self.every),
         };
-        write_json(&folder.join(format!("{step}.json")), &validated).map_err(RunError::Failed)
+        write_sealed(&folder.join(format!("{step}.json")), &validated).map_err(RunError::Failed)
     }
 }

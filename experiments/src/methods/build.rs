@@ -6,6 +6,7 @@ use backbones::VitConfig;
 use wegeft::methods::adalora::AdaLoraConfig;
 use wegeft::{AdapterConfig, PrefixTuningConfig, PromptTuningConfig, VptConfig};
 
+use super::places;
 use super::settings::{Adapter, NONE, OwnSettings, Wing};
 use super::table::{Values, find, names, reads_flag};
 
@@ -42,6 +43,7 @@ pub fn adapter(
     // The other methods choose their target modules themselves.
     let targets = targets.or_else(|| reads_flag(name, "target_modules").then(|| all.target_modules.clone()));
     let config = match targets {
+        Some(targets) if wing == Wing::Language => config.with_target_modules(places::of_family(model_type, targets)),
         Some(targets) => config.with_target_modules(targets),
         None => config,
     };
@@ -88,7 +90,7 @@ pub fn scheduled(
         let (tinit, tfinal) = (own.tinit.unwrap_or(steps / 10), own.tfinal.unwrap_or(steps / 2));
         if tinit + tfinal >= steps {
             return Err(format!(
-                "method {method}: tinit {tinit} and tfinal {tfinal} leave none of the {steps} steps in which ranks can fall"
+                "method {method}: tinit {tinit} and tfinal {tfinal} leave none of the {steps} steps for reducing ranks"
             ));
         }
         let delta_t = own.delta_t.unwrap_or((steps / 200).max(1));

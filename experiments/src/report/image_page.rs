@@ -7,7 +7,7 @@ use crate::report::layout::{Layout, curve, labelled};
 use crate::report::page::{Image, Link, Section, rows};
 use crate::report::plots::{self, Axis, Curve, Point};
 use crate::report::terminal;
-use crate::run::files::read_json;
+use crate::run::files::read_long_json;
 use crate::run::outcome::Outcome;
 use crate::vision::confusion::mistakes;
 use crate::vision::samples::{ConfusionFile, Sample};
@@ -51,7 +51,7 @@ pub fn sections(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec
         },
         Section {
             title: "What each method costs".into(),
-            note: "Means over tasks and seeds; the peak is the greatest.".into(),
+            note: "Means over tasks and seeds; the peak is the maximum.".into(),
             rows: rows(costs(outcomes)),
             ..Section::default()
         },
@@ -74,7 +74,7 @@ pub fn sections(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec
 /// What one trained classifier says of the test images.
 fn trial(out: &Path, layout: &Layout, outcome: &Outcome, label: &str) -> Result<Vec<Section>, String> {
     let folder = layout.folder(out, outcome);
-    let samples: Vec<Sample> = read_json(&folder.join("samples.json"), "remove it")?.unwrap_or_default();
+    let samples: Vec<Sample> = read_long_json(&folder.join("samples.json"), "remove it")?.unwrap_or_default();
     let (hard, even): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(|sample| sample.hard);
     let images = |samples: Vec<Sample>| samples.into_iter().map(image).collect::<Vec<Image>>();
     let mut sections = vec![Section {
@@ -94,7 +94,7 @@ fn trial(out: &Path, layout: &Layout, outcome: &Outcome, label: &str) -> Result<
             ..Section::default()
         });
     }
-    let confusion: Option<ConfusionFile> = read_json(&folder.join("confusion.json"), "remove it")?;
+    let confusion: Option<ConfusionFile> = read_long_json(&folder.join("confusion.json"), "remove it")?;
     sections.extend(confusion.map(|file| Section {
         note: match file.counts.len() <= MOST_CLASSES {
             true => "Test images by label (rows) and prediction (columns).".into(),

@@ -1,9 +1,13 @@
 //! The rows of any program's summary.json.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::cli::settings;
+use crate::run::files::LONGEST;
 
 /// One outcome; fields that only some programs have may be absent.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -89,26 +93,27 @@ impl Row {
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for path in paths {
-        let mut files = Vec::new();
-        find(path, &mut files, &mut BTreeSet::new())?;
-        if files.is_empty() {
+        let mut summaries = Vec::new();
+        find(path, &mut summaries, &mut BTreeSet::new())?;
+        if summaries.is_empty() {
             return Err(format!(
                 "{} holds no summary.json; give run folders, or a folder of run folders",
                 path.display()
             ));
         }
-        for file in files {
-            let text = std::fs::read_to_string(&file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+        for file in summaries {
+            let text = files::read_text(&file, LONGEST).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
             let mut found: Vec<Row> = serde_json::from_str(&text).map_err(|e| {
                 format!(
-                    "{} is no list of outcomes ({e}); remove it or run its program again",
+                    "{} is not a list of outcomes ({e}); remove it or run its program again",
                     file.display()
                 )
             })?;
             let config = file.with_file_name("config.toml");
-            let config = match std::fs::read_to_string(&config) {
+            let config = match files::read_text(&config, settings::LONGEST) {
                 Ok(text) => Some(toml::from_str(&text).map_err(|e| format!("{} is damaged ({e})", config.display()))?),
-                Err(_) => None,
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(format!("cannot read {}: {error}", config.display())),
             };
             for row in &mut found {
                 row.set_settings(config.as_ref());
@@ -144,4 +149,29 @@ fn find(path: &Path, files: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> 
         .collect();
     folders.sort();
     folders.iter().try_for_each(|folder| find(folder, files, seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_that_cannot_be_the_settings_of_a_run_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.toml");
+        std::fs::write(dir.path().join("summary.json"), "[]").unwrap();
+        let rows = || read(&[dir.path().to_path_buf()]);
+        assert_eq!(rows().unwrap(), []);
+        for bytes in [settings::LONGEST as usize, settings::LONGEST as usize + 1] {
+            std::fs::write(&config, " ".repeat(bytes)).unwrap();
+            let read = rows();
+            match bytes as u64 > settings::LONGEST {
+                true => assert!(read.unwrap_err().contains("config.toml: it has 1048577 bytes")),
+                false => assert_eq!(read.unwrap(), []),
+            }
+        }
+        std::fs::remove_file(&config).unwrap();
+        std::fs::create_dir(&config).unwrap();
+        assert!(rows().unwrap_err().contains("config.toml"));
+    }
 }

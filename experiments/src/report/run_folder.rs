@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::cli::settings::LONGEST;
 use crate::report::layout::Layout;
 use crate::report::page::{Section, page};
 use crate::report::{image_page, text_page};
@@ -20,7 +21,7 @@ pub fn write(out: &Path, title: &str, layout: &Layout, outcomes: &[Outcome], tab
             text_page::sections(out, layout, outcomes, table)?
         }
     };
-    let settings = std::fs::read_to_string(out.join("config.toml")).unwrap_or_default();
+    let settings = files::read_text(&out.join("config.toml"), LONGEST).unwrap_or_default();
     sections.push(Section {
         title: "Settings".into(),
         text: settings,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::report::layout::{Layout, curve, inside, labelled};
 use crate::report::page::{Section, Shown};
 use crate::report::plots::{self, Curve};
-use crate::run::files::{read_json, read_lines};
+use crate::run::files::{read_lines, read_long_json};
 use crate::run::outcome::Outcome;
 
 /// Answers of each method and set that are shown.
@@ -56,7 +56,7 @@ pub fn sections(out: &Path, layout: &Layout, outcomes: &[Outcome], table: &str) 
     for outcome in outcomes {
         let folder = layout.folder(out, outcome);
         let answers: Vec<Value> = match texts {
-            true => read_json(&folder.join("samples.json"), "remove it")?.unwrap_or_default(),
+            true => read_long_json(&folder.join("samples.json"), "remove it")?.unwrap_or_default(),
             false => {
                 let lines = read_lines(&inside(&folder, &format!("{}.jsonl", outcome.task)))?;
                 lines.into_iter().map(|(_, answer)| answer).collect()

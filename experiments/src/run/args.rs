@@ -30,6 +30,9 @@ pub struct RunArgs {
     /// Trainings to run at once, each in its own process [default: one per device of --device; one with --devices].
     #[arg(long)]
     pub jobs: Option<usize>,
+    /// File with the token of the workers whose devices are given as ws://HOST:PORT#N [default: the variable WEGEFT_TOKEN].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
     /// Trials of the run folder that this process runs; --jobs sets this for the processes that it starts.
     #[arg(long = "internal-trial", hide = true)]
     pub trial: Vec<PathBuf>,
@@ -54,8 +57,8 @@ pub struct Execution {
     /// Seeds, separated by commas: each method is trained once per seed, and tables show mean and standard deviation.
     #[arg(long, alias = "seeds", value_delimiter = ',', default_value = "42", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Vec<u64>,
-    /// Device: flex, ndarray, vulkan, cuda:1, …; several devices, separated by commas, share the trainings; a+b is one device that
-    /// splits each of its trainings, as --devices a,b does.
+    /// Device: flex, ndarray, vulkan, cuda:1, ws://HOST:PORT#0, …; several devices, separated by commas, share the
+    /// trainings; a+b is one device that splits each of its trainings, as --devices a,b does.
     #[arg(long, default_value = crate::cli::device::DEFAULT)]
     pub device: String,
     /// Devices to split each training over, instead of --device: each device takes a share of every batch. With --jobs, the

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// A file that cannot be read.
 pub fn add_file(sum: &mut Sha256, path: &Path) -> Result<(), String> {
     let error = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
-    let mut file = std::fs::File::open(path).map_err(error)?;
+    let mut file = files::open_regular(path).map_err(error)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer).map_err(error)? {

@@ -17,7 +17,8 @@ impl Clock {
     /// A clock for the trial in `folder`; if `resumed`, it includes the time of earlier sessions.
     pub fn open(folder: &Path, resumed: bool) -> Self {
         let path = folder.join("seconds.json");
-        let text = std::fs::read_to_string(&path).ok().filter(|_| resumed);
+        // A number.
+        let text = files::read_text(&path, 100).ok().filter(|_| resumed);
         Self {
             before: text.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0),
             path,

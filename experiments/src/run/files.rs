@@ -45,13 +45,30 @@ pub fn create_folder(path: &Path) -> Result<(), String> {
     files::create_folder(path).map_err(|e| format!("cannot make {}: {e}", path.display()))
 }
 
-/// The JSON in `path`, whose checksum, if it has one, must match; `None` if there is no such file. `advice` is appended to the
-/// message about a damaged file.
+/// Bytes of a JSON file at most, of those whose values are settings and results: parsed, it takes up to thirty times its
+/// size in memory.
+pub const LONGEST: u64 = 16 << 20;
+
+/// The JSON in `path`, whose checksum, if it has one, must match; `None` if there is no such file. `advice` is appended to
+/// the message about a damaged file.
+///
+/// # Errors
+/// A file that cannot be read, is longer than [`LONGEST`] or is damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, String> {
+    parsed(path, files::read_limited(path, LONGEST), advice)
+}
+
+/// [`read_json`] of a file whose length depends on the data, such as the counts of every pair of classes. `T` must be a type
+/// that is not much larger than its text.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
-pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, String> {
-    match std::fs::read(path) {
+pub fn read_long_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Option<T>, String> {
+    parsed(path, files::read_regular(path), advice)
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path, read: std::io::Result<Vec<u8>>, advice: &str) -> Result<Option<T>, String> {
+    match read {
         Ok(bytes) if !sealed::holds(&bytes) => Err(format!(
             "{} is damaged (its checksum does not match); {advice}",
             path.display()
@@ -60,6 +77,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, advice: &str) -> Result<Optio
             .map(Some)
             .map_err(|e| format!("{} is damaged ({e}); {advice}", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // What `files` refuses itself: the wrong kind of file, or one that is too long.
+        Err(error) if error.kind() == ErrorKind::Other => {
+            Err(format!("cannot read {}: {error}; {advice}", path.display()))
+        }
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
@@ -81,7 +102,15 @@ pub type Line<T> = (String, T);
 /// # Errors
 /// A file that cannot be read.
 pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, String> {
-    let bytes = match std::fs::read(path) {
+    lines_of(path, |text| Some((text.to_string(), serde_json::from_str(text).ok()?)))
+}
+
+/// As [`read_lines`], by `read`, which gives nothing for a damaged line.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn lines_of<T>(path: &Path, read: impl Fn(&str) -> Option<Line<T>>) -> Result<Vec<Line<T>>, String> {
+    let bytes = match files::read_regular(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
@@ -93,8 +122,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, Stri
     while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
         let (line, after) = (&rest[..end], &rest[end + 1..]);
         (rest, number) = (after, number + 1);
-        let text = std::str::from_utf8(line).ok();
-        match text.and_then(|text| Some((text.to_string(), serde_json::from_str(text).ok()?))) {
+        match std::str::from_utf8(line).ok().and_then(&read) {
             Some(line) => lines.push(line),
             None => note(format_args!(
                 "{}:{number} is damaged: the line is left out",
@@ -110,7 +138,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<Line<T>>, Stri
 /// # Errors
 /// A file that cannot be read, a malformed line.
 pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = files::read_text(path, u64::MAX).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(at, line)| {
@@ -137,6 +165,22 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn a_file_of_a_length_that_no_result_has_is_not_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcome.json");
+        let padded = |bytes: u64| std::fs::write(&path, format!("1{}", " ".repeat(bytes as usize - 1))).unwrap();
+        padded(LONGEST);
+        assert_eq!(read_json::<u8>(&path, "").unwrap(), Some(1));
+        padded(LONGEST + 1);
+        let message = read_json::<u8>(&path, "remove its folder").unwrap_err();
+        assert!(
+            message.contains("outcome.json: it has 16777217 bytes") && message.contains("remove its folder"),
+            "{message}"
+        );
+        assert_eq!(read_long_json::<u8>(&path, "").unwrap(), Some(1));
+    }
 
     #[test]
     fn whole_lines_survive_a_torn_end_and_a_flipped_bit() {

@@ -73,24 +73,24 @@ impl Claim<'_> {
         match data {
             Some(data) if data.sha256 != checksum()? => Err(match self.gone() {
                 Some((field, path)) => format!(
-                    "{} was made with {path}, which is gone: bring it back, or give its new place with --{}",
+                    "{} was started with {path}, which is gone: put it back, or give its new path as --{}",
                     self.out.display(),
                     field.replace('_', "-")
                 ),
                 None => format!(
-                    "{} was made with other data: files have changed since; bring them back, choose another --out, or remove it",
+                    "{} was made with other data: files have changed since; restore them, choose another --out, or remove it",
                     self.out.display()
                 ),
             }),
             Some(_) => {
                 if !moved.is_empty() {
-                    tell("the data has moved, its content is the same");
+                    tell("the data has moved; its content is the same");
                 }
                 Ok(())
             }
             None if moved.is_empty() => Ok(()),
             None => Err(self.refused(&format!(
-                "other settings ({}), and without {DATA} nobody can tell whether the content is the same",
+                "other settings ({}), and without {DATA} its content cannot be compared",
                 described(&moved, &known, self.settings)
             ))),
         }
@@ -114,8 +114,8 @@ impl Claim<'_> {
 
     fn refused(&self, why: &str) -> String {
         let advice = match self.resumed {
-            true => "leave the other flags out to go on with its own, choose another --out, or remove it",
-            false => "choose another --out, give --resume alone to go on with its own, or remove it",
+            true => "leave the other flags out to continue with its own settings, choose another --out, or remove it",
+            false => "choose another --out, give --resume alone to continue with its own settings, or remove it",
         };
         format!("{} was made with {why}; {advice}", self.out.display())
     }
@@ -131,7 +131,7 @@ impl Claim<'_> {
         }
         let config = self.out.join(CONFIG);
         let text = toml::to_string(self.settings).map_err(|e| e.to_string())?;
-        if std::fs::read(&config).is_ok_and(|there| there == text.as_bytes()) {
+        if files::read_regular(&config).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
         replace(&config, text.as_bytes())
@@ -178,6 +178,22 @@ pub fn refuse_links(out: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// True for the folder of a run, of one of its trainings, and for an adapter or checkpoints that it trained.
+pub fn is_of_a_run(folder: &Path) -> bool {
+    let has = |folder: &Path, name: &str| folder.join(name).is_file();
+    let is_training = |folder: &Path| has(folder, "metrics.jsonl") || has(folder, "outcome.json");
+    let Ok(folder) = std::fs::canonicalize(folder) else {
+        return false; // there is none yet
+    };
+    let is_trained = matches!(
+        folder.file_name().and_then(|name| name.to_str()),
+        Some("adapter" | "checkpoints")
+    );
+    (has(&folder, CONFIG) && has(&folder, DATA))
+        || is_training(&folder)
+        || (is_trained && folder.parent().is_some_and(is_training))
 }
 
 /// True if a run has left a checkpoint, answers or a result in `folder`; files from a failed start do not count.

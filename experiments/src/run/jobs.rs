@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use burn::train::Interrupter;
-
+use crate::cli::interrupt::Interrupter;
 use crate::cli::output::{is_verbose, note, tell};
 use crate::cli::program::prefix;
+use crate::cli::remote::token_file;
 use crate::run::trial::Trial;
 
 /// Exit code of a process in which a training diverged; the other processes continue.
@@ -108,6 +108,9 @@ impl Jobs<'_> {
         command.arg(format!("--log-steps={}", self.log_steps));
         if is_verbose() {
             command.arg("--verbose");
+        }
+        if let Some(path) = token_file() {
+            command.arg("--token-file").arg(path);
         }
         for trial in unit {
             command.arg("--internal-trial").arg(trial.folder());

@@ -10,6 +10,8 @@ use files::File;
 
 use crate::cli::output::{note, tell};
 use crate::run::files::create_folder;
+use crate::run::folder::is_of_a_run;
+use crate::run::strays::remove_strays_in;
 
 const FILE: &str = ".lock";
 
@@ -49,12 +51,39 @@ impl Lock {
     /// folder is made if there is none.
     ///
     /// # Errors
-    /// As [`Lock::take`].
+    /// As [`Lock::take`]; a folder of a run, whose files would be replaced.
     pub fn for_writing(out: &Path) -> Result<Self, String> {
+        if is_of_a_run(out) {
+            return Err(format!(
+                "{} belongs to a run, whose files would be replaced; choose another --out",
+                out.display()
+            ));
+        }
         create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
+        let path = out.join(FILE);
+        let was_killed = path.exists();
         let mut lock = Self::take(out)?;
-        lock.removed = Some(out.join(FILE));
+        // Only a process that was killed leaves its lock. Without one, such files may be those of any program.
+        if was_killed {
+            remove_strays_in(out);
+        }
+        lock.removed = Some(path);
         Ok(lock)
+    }
+
+    /// Refuses to go on in `out`, whose lock this is, if the folder was removed since: another process may have started
+    /// there.
+    ///
+    /// # Errors
+    /// A lock that is no longer there.
+    pub fn check(&self, out: &Path) -> Result<(), String> {
+        match is_there(&self.file, &out.join(FILE)) {
+            true => Ok(()),
+            false => Err(format!(
+                "{} was removed while this run went on, and another one may have started there; choose another --out",
+                out.display()
+            )),
+        }
     }
 
     /// Locks the existing folder `out`.
@@ -160,6 +189,57 @@ mod tests {
         assert!(out.join(FILE).exists());
         drop(lock);
         assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("inner")).unwrap();
+        for name in [".tmpAbC123", "inner/.tmpAbC123", "x.tmpAbC123"] {
+            std::fs::write(path(name), "x").unwrap();
+        }
+        // Nobody was killed here: the file is another program's.
+        drop(Lock::for_writing(dir.path()).unwrap());
+        assert!(path(".tmpAbC123").exists());
+        std::fs::write(path(FILE), "1").unwrap();
+        drop(Lock::for_writing(dir.path()).unwrap());
+        assert!(!path(".tmpAbC123").exists() && !path(FILE).exists());
+        assert!(path("inner/.tmpAbC123").exists() && path("x.tmpAbC123").exists());
+    }
+
+    #[test]
+    fn the_folders_of_a_run_are_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let adapter = run.join("digits/lora/adapter");
+        std::fs::create_dir_all(&adapter).unwrap();
+        drop(Lock::for_writing(&adapter).unwrap());
+        for name in ["config.toml", "data.json", "digits/lora/metrics.jsonl"] {
+            std::fs::write(run.join(name), "").unwrap();
+        }
+        for out in [&run, &run.join("digits/lora"), &adapter] {
+            let message = Lock::for_writing(out).unwrap_err();
+            assert!(message.contains("belongs to a run"), "{message}");
+        }
+        drop(Lock::for_writing(&run.join("report")).unwrap());
+        drop(Lock::for_writing(&run.join("digits/lora/merged")).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_made_anew_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("run");
+        std::fs::create_dir(&out).unwrap();
+        let first = Lock::take(&out).unwrap();
+        first.check(&out).unwrap();
+        std::fs::remove_dir_all(&out).unwrap();
+        assert!(first.check(&out).unwrap_err().contains("was removed"));
+        std::fs::create_dir(&out).unwrap();
+        let second = Lock::take(&out).unwrap();
+        assert!(first.check(&out).unwrap_err().contains("was removed"));
+        second.check(&out).unwrap();
     }
 
     /// Whoever opened the file before the holder removed it holds the lock of a file that nobody else can open.

@@ -12,6 +12,7 @@ pub mod lock;
 pub mod memory;
 pub mod outcome;
 pub mod sealed;
+pub mod sealed_lines;
 pub mod strays;
 pub mod suite;
 pub mod sweep;

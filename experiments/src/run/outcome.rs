@@ -76,7 +76,7 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Ctrl-C.
-    #[error("interrupted; what was finished is kept, the same command goes on from there")]
+    #[error("interrupted; finished work is kept, and the same command continues from there")]
     Interrupted,
     /// A loss that is not a number.
     #[error("{0}")]

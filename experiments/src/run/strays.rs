@@ -6,12 +6,19 @@ use crate::cli::output::detail;
 
 /// Removes such files from `folder`, which no other process may be using, and from its subfolders.
 pub fn remove_strays(folder: &Path) {
+    remove_strays_in(folder);
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => remove_strays(&path),
-            Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => removed(&path),
-            _ => {}
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_strays(&entry.path());
+        }
+    }
+}
+
+/// Removes such files from `folder`, which no other process may be using, and leaves its subfolders alone.
+pub fn remove_strays_in(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) && is_stray(&entry.file_name().to_string_lossy()) {
+            removed(&entry.path());
         }
     }
 }
@@ -19,12 +26,15 @@ pub fn remove_strays(folder: &Path) {
 /// Removes one. A failure is ignored, because the file does no harm.
 fn removed(path: &Path) {
     if files::remove_file(path).is_ok() {
-        detail(format_args!("removed what a killed run has left: {}", path.display()));
+        detail(format_args!(
+            "removed files that a killed run left behind: {}",
+            path.display()
+        ));
     }
 }
 
 /// True for the name of a temporary file.
-fn is_stray(name: &str) -> bool {
+pub fn is_stray(name: &str) -> bool {
     let end = name.strip_prefix(".tmp");
     end.is_some_and(|end| end.len() == 6 && end.chars().all(|c| c.is_ascii_alphanumeric()))
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::train::Interrupter;
-
+use crate::cli::interrupt::Interrupter;
 use crate::cli::output::{note, one_line, print, tell};
+use crate::cli::remote::release;
 use crate::cli::settings::Layer;
 use crate::run::files::{create_folder, write_json};
 use crate::run::folder::{Claim, refuse_links};
@@ -40,8 +40,8 @@ pub trait Lab {
         false
     }
 
-    /// Checks, before the first training, for problems that would stop a later one: bad data, adapters that do not fit. `out`:
-    /// the run folder, which may have results of the trials that are `left`.
+    /// Checks, before the first training, for problems that would stop a later one: bad data, adapters that do not fit.
+    /// `out`: the run folder, which may have results of the trials that are `left`.
     ///
     /// # Errors
     /// One sentence.
@@ -82,6 +82,11 @@ pub trait Lab {
     /// # Errors
     /// A loss that is not a number, an interruption, anything else in one sentence.
     fn run(&mut self, trial: &Trial, folder: &Path) -> Result<Vec<Outcome>, RunError>;
+
+    /// Settings that nothing in the data reads, each with the reason.
+    fn unread(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
 
     /// Describes a finished trial in one line.
     fn describe(&self, trial: &Trial, outcomes: &[Outcome]) -> String;
@@ -163,7 +168,7 @@ impl Run<'_> {
         let out = self.out;
         create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
         refuse_links(out)?;
-        let _lock = Lock::take(out)?;
+        let lock = Lock::take(out)?;
         remove_strays(out);
         let settings = lab.program().table.clone();
         // If summary.json was removed, its results are made again: trained adapters are kept and tested again.
@@ -189,9 +194,13 @@ impl Run<'_> {
         }
         if jobs > 1 {
             lab.release();
+            release();
         }
         self.claim(lab, &settings).save(|| lab.checksum())?;
         let ran = self.trials(lab, &tasks, again, (jobs, &devices));
+        if let Err(removed) = lock.check(out) {
+            return ran.and(Err(removed));
+        }
         // Finished trials are reported, whatever stopped the others.
         let outcomes = self.outcomes(lab, &tasks)?;
         if !outcomes.is_empty() {

@@ -43,7 +43,7 @@ fn launch(given: Option<OsString>) -> String {
     let said = serde_json::to_string(&holds).unwrap_or_default();
     let mut stdout = std::io::stdout();
     if let Err(error) = writeln!(stdout, "{said}").and_then(|()| stdout.flush()) {
-        return format!("cannot write to the starter: {error}");
+        return format!("cannot write to the parent process: {error}");
     }
     let mut command = Command::new(&launch.program);
     command.args(&launch.args);

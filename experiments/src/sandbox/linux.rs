@@ -50,8 +50,8 @@ pub fn confine(launch: &Launch) -> Result<Holds, String> {
         // Counted per namespace: the user's other processes do not count.
         setrlimit(Resource::RLIMIT_NPROC, THREADS, THREADS).map_err(|e| format!("cannot limit threads: {e}"))?;
     }
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("cannot be ended with the starter: {e}"))?;
-    prctl::set_no_new_privs().map_err(|e| format!("cannot give privileges up: {e}"))?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("cannot arrange to end with the parent process: {e}"))?;
+    prctl::set_no_new_privs().map_err(|e| format!("cannot drop privileges: {e}"))?;
     limits::set(&launch.limits)?;
     let files = restrict_files(launch).map_err(|e| format!("landlock: {e}"))?;
     let calls = restrict_calls();

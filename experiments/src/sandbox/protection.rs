@@ -42,25 +42,24 @@ impl Holds {
     /// The protections that hold and those that do not, in one sentence.
     pub fn describe(&self, limits: &Limits) -> String {
         let parts = [
-            (self.files, "reading or changing your files (it can see their names)"),
-            (self.network, "the network"),
-            (self.processes, "starting or stopping processes"),
+            (self.files, "read or change your files (they can see their names)"),
+            (self.network, "use the network"),
+            (self.processes, "start or stop processes"),
         ];
         let of = |wanted: bool| {
             let named = parts
                 .iter()
                 .filter(|(holds, _)| *holds == wanted)
                 .map(|(_, what)| *what);
-            named.collect::<Vec<_>>().join(", ")
+            named.collect::<Vec<_>>().join(", or ")
         };
         let (kept, open) = (of(true), of(false));
         let mut text = match kept.is_empty() {
             true => "programs run without a sandbox on this system".to_string(),
-            false => format!("programs run in a sandbox, kept from {kept}"),
+            false => format!("programs run in a sandbox and cannot {kept}"),
         };
         if !open.is_empty() {
-            text +=
-                &format!("; NOT kept from {open}: use a container or a virtual machine for code that you do not trust");
+            text += &format!("; they CAN {open}: use a container or a virtual machine for code that you do not trust");
         }
         text += &format!("; at most {} s", limits.seconds);
         if self.limits {
@@ -83,12 +82,9 @@ mod tests {
             processes: true,
             limits: true,
         };
-        assert!(!all.describe(&limits).contains("NOT"));
+        assert!(!all.describe(&limits).contains("CAN "));
         let some = Holds { files: false, ..all };
-        assert!(
-            some.describe(&limits)
-                .contains("NOT kept from reading or changing your files")
-        );
+        assert!(some.describe(&limits).contains("they CAN read or change your files"));
         let none = Holds::default().describe(&limits);
         assert!(
             none.contains("without a sandbox") && none.contains("at most 3 s") && !none.contains("MB"),

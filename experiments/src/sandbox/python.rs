@@ -85,7 +85,7 @@ impl Python {
     /// # Errors
     /// As [`Python::find`].
     pub fn of_this_program(limits: Limits) -> Result<Self, String> {
-        let own = std::env::current_exe().map_err(|e| format!("cannot tell where this program lies: {e}"))?;
+        let own = std::env::current_exe().map_err(|e| format!("cannot find the path of this program: {e}"))?;
         Self::find(&own, limits)
     }
 
@@ -107,7 +107,7 @@ impl Python {
         let (ended, holds) = self.launch(program)?;
         match holds == self.holds || ended.result == LATE {
             true => Ok(ended),
-            false => Err("the sandbox was not what it was at the start; nothing more is run".into()),
+            false => Err("the sandbox lacks a protection that it had at the start; no further program is run".into()),
         }
     }
 
@@ -173,8 +173,8 @@ impl Python {
 
 const LATE: &str = "timed out";
 
-/// True if the CPU time limit ended it: a program that ignores its signal is killed a second later, which is `late`. (Where memory
-/// runs out, the system kills a program too.)
+/// True if the CPU time limit ended it: a program that ignores its signal is killed a second later, which is `late`.
+/// (Where memory runs out, the system kills a program too.)
 #[cfg(unix)]
 fn out_of_time(status: ExitStatus, late: bool) -> bool {
     use nix::sys::signal::Signal;

@@ -207,7 +207,9 @@ impl Files {
             return Ok(labels.clone());
         }
         let Some(train) = train else {
-            return Err("nothing says what the adapter's outputs are".into());
+            return Err(
+                "the adapter's folder does not say what its outputs are; train it again with this program".into(),
+            );
         };
         match self.tables.regression {
             true => Ok(Labels::regression()),

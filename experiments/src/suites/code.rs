@@ -326,7 +326,10 @@ fn of_files(settings: CodeSettings, program: Program, allowed: bool) -> Result<O
     for (name, file, tasks) in benchmarks(&settings)? {
         let (tasks, form) = tested(&settings, tasks);
         if tasks.is_empty() {
-            return Err(format!("{}: no task is of the benchmark's test set", file.display()));
+            return Err(format!(
+                "{}: none of its tasks is in the benchmark's test set",
+                file.display()
+            ));
         }
         sets.push((name, tasks, form));
         files.push(file);
@@ -484,12 +487,15 @@ fn score(settings: &CodeSettings, program: Program, file: &Path, runner: &Runner
     let scored: usize = sets.iter().map(|set: &Sampled| set.samples.len()).sum();
     if 0 < scored && scored < samples.len() {
         tell(format_args!(
-            "samples of {} tasks are left out: they are not of the test set, or beyond --test-limit",
+            "samples of {} tasks are left out: they are not in the test set, or beyond --test-limit",
             samples.len() - scored
         ));
     }
     if sets.is_empty() {
-        return Err(format!("{}: no sample is of a task that is asked for", file.display()));
+        return Err(format!(
+            "{}: none of the samples belongs to a task that is tested",
+            file.display()
+        ));
     }
     let layout = Layout::Sets {
         scored: sets.iter().map(|set| set.name.clone()).collect(),

@@ -1,5 +1,5 @@
-//! `commonsense`: the WeGeFT paper's commonsense reasoning (arXiv 2312.00700), one model trained on all sets and evaluated on
-//! each.
+//! `commonsense`: the WeGeFT paper's commonsense reasoning (arXiv 2312.00700), one model trained on all sets and evaluated
+//! on each.
 
 use clap::{Args, Command};
 use datasets::language::commonsense::{self, SETS};
@@ -104,7 +104,10 @@ fn from_files(settings: &SuiteSettings) -> Result<Corpus, String> {
             true => {
                 let (files, missing) = commonsense::train_files(&folder, protocol).map_err(|e| e.to_string())?;
                 if !missing.is_empty() {
-                    tell(format_args!("no train.json of {}: trained without", missing.join(", ")));
+                    tell(format_args!(
+                        "no train.json for {}: trained without it",
+                        missing.join(", ")
+                    ));
                 }
                 files
             }

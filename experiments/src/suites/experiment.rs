@@ -8,10 +8,10 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use burn::train::Interrupter;
-
+use crate::cli::interrupt::{Interrupter, stop_on_ctrl_c};
 use crate::cli::output::{note, print, set_verbosity};
-use crate::cli::settings::{Flags, Layer, SAMPLE, with_defaults};
+use crate::cli::remote::set_token_file;
+use crate::cli::settings::{self, Flags, Layer, SAMPLE, with_defaults};
 use crate::methods::{self, NONE, Wing};
 use crate::report::layout::Layout;
 use crate::report::run_folder;
@@ -21,7 +21,6 @@ use crate::run::folder::CONFIG;
 use crate::run::outcome::Outcome;
 use crate::run::suite::{Lab, Program, Run};
 use crate::suites::unread;
-use crate::train::interrupt::stop_on_ctrl_c;
 
 /// A preset that `--config` knows by name.
 pub struct Preset {
@@ -268,6 +267,9 @@ pub fn run(
         return Ok(Vec::new());
     }
     set_verbosity(args.quiet, args.verbose);
+    if let Some(path) = &args.token_file {
+        set_token_file(path)?;
+    }
     let layers = match (&args.config, args.resume) {
         (Some(name), _) => vec![preset(name, text.presets, presets)?],
         (None, true) => vec![Layer::read(&args.out.join(CONFIG))?],
@@ -286,6 +288,11 @@ pub fn run(
         tests: experiment.tests(),
     };
     let Opened { mut lab, layout } = experiment.open(&given)?;
+    for (field, why) in lab.unread() {
+        if settings::given(matches, field) {
+            note(unread::unread(field, why));
+        }
+    }
     let report = |outcomes: &[Outcome], new: bool| {
         let table = layout.table(outcomes);
         let path = args.out.join("report.html");
@@ -331,7 +338,7 @@ fn preset(name: &str, own: &[Preset], all: &[Preset]) -> Result<Layer, String> {
             text: preset.text.into(),
         }),
         // A path that does not exist gets its own message.
-        None if name.contains(['/', '\\', '.']) => Layer::read(path),
+        None if name.contains(['/', '\\', '.']) => Layer::read_named(path),
         None => {
             let names: Vec<&str> = own.iter().map(|preset| preset.name).collect();
             let presets = match names.is_empty() {

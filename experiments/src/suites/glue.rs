@@ -193,7 +193,7 @@ impl Files {
         let split = glue::read(&self.root, task, part).map_err(|e| e.to_string())?;
         if split.left_out > 0 {
             tell(format_args!(
-                "{}: {} rows left out, torn or without agreement",
+                "{}: {} rows left out: incomplete, or without a label that the annotators agreed on",
                 task.name, split.left_out
             ));
         }
@@ -232,7 +232,7 @@ impl TextTasks for Files {
             true if tests.all(|files| files.is_some()) => self.parts(task, Which::Test, TEST)?,
             true => {
                 tell(format_args!(
-                    "{}: no test set is answered, since not all of them are there",
+                    "{}: no predictions for its test sets, since some of them are missing",
                     task.name
                 ));
                 Vec::new()

@@ -194,12 +194,12 @@ impl InstructSettings {
         ] {
             if !(0.0..=86_400.0).contains(&seconds) || (field == "judge_timeout" && seconds == 0.0) {
                 return Err(format!(
-                    "field '{field}' is {seconds}; it must be seconds above 0, at most a day"
+                    "field '{field}' is {seconds}; it must be above 0 and at most 86400 seconds"
                 ));
             }
         }
         if !matches!(judging.judge_price[..], [] | [_, _]) {
-            return Err("field 'judge_price' has not two prices, of tokens read and of tokens written".into());
+            return Err("field 'judge_price' needs two prices, for tokens read and for tokens written".into());
         }
         let mut prices = judging.judge_price.iter();
         prices.try_for_each(|price| check_decay("judge_price", *price))?;
@@ -361,7 +361,7 @@ fn of_files(settings: &InstructSettings, program: Program, root: &Path, given: &
         asked.alpaca.iter().position(|prompt| prompt.output.is_none()),
     ) {
         return Err(format!(
-            "AlpacaEval's prompt {} has no baseline's answer to compare with; give --baseline FILE, a model_outputs.json",
+            "AlpacaEval's prompt {} has no baseline answer to compare with; give --baseline FILE, a model_outputs.json",
             at + 1
         ));
     }

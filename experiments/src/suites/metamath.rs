@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backbones::lm::LmTokenizer;
-use clap::builder::PossibleValuesParser;
-use clap::{Args, Command, ValueHint};
+use clap::{Args, Command, ValueEnum, ValueHint};
 use datasets::language::metamath::{Comparison, Pair};
 use datasets::language::published::GSM8K;
 use datasets::language::question::Verdict;
@@ -52,7 +51,8 @@ pub struct MetaMathSettings {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Data {
-    /// Folder with MetaMathQA-395K.json and GSM8K's test.jsonl, as their authors distribute them [default: generated questions].
+    /// Folder with MetaMathQA-395K.json and GSM8K's test.jsonl, as their authors distribute them [default: generated
+    /// questions].
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -64,8 +64,8 @@ pub struct Data {
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_file: Option<PathBuf>,
-    /// GSM8K's training questions: 50 of them, drawn at random, are answered at every evaluation (--eval-steps), as in PEFT's
-    /// comparison [default: none].
+    /// GSM8K's training questions: 50 of them, drawn at random, are answered at every evaluation (--eval-steps), as in
+    /// PEFT's comparison [default: none].
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_file: Option<PathBuf>,
@@ -74,9 +74,9 @@ pub struct Data {
     #[arg(long, value_hint = ValueHint::FilePath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub general_file: Option<PathBuf>,
-    /// Which comparison to follow: LoRA-GA's, as the paper does, or PEFT's method_comparison.
-    #[arg(long, value_parser = PossibleValuesParser::new(Comparison::NAMES), default_value = "lora-ga")]
-    pub protocol: String,
+    /// Published comparison to follow.
+    #[arg(long, value_enum, default_value_t = Protocol::LoraGa)]
+    pub protocol: Protocol,
     /// LoRA-GA's limit: training examples whose question and answer together have this many tokens or more are left
     /// out.
     #[arg(long, default_value_t = 512)]
@@ -85,6 +85,25 @@ pub struct Data {
     #[arg(long, alias = "max-eval-samples")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
+}
+
+/// A published comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// LoRA-GA's, as in the paper.
+    LoraGa,
+    /// PEFT's method_comparison.
+    Peft,
+}
+
+impl From<Protocol> for Comparison {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::LoraGa => Self::LoraGa,
+            Protocol::Peft => Self::Peft,
+        }
+    }
 }
 
 impl MetaMathSettings {
@@ -106,7 +125,7 @@ impl MetaMathSettings {
         for path in paths.into_iter().flatten() {
             *path = absolute(path)?;
         }
-        Comparison::named(&data.protocol).map(drop)
+        Ok(())
     }
 }
 
@@ -156,7 +175,7 @@ impl Experiment for MetaMath {
     fn open(&self, given: &Given) -> Result<Opened, String> {
         let sample = [SAMPLE, "max_new_tokens = 40"];
         let (settings, program) = given.settings::<MetaMathSettings>(&sample, MetaMathSettings::check)?;
-        let protocol = Comparison::named(&settings.data.protocol)?;
+        let protocol = Comparison::from(settings.data.protocol);
         let given = [&settings.data.data, &settings.data.train_file, &settings.data.test_file];
         let files = given.into_iter().any(Option::is_some);
         if let (Some(_), false) = (&settings.data.valid_file, files) {
@@ -392,7 +411,7 @@ fn general(data: &Data) -> Result<Vec<String>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines: Vec<String> = lines.map(String::from).collect();
     match lines.is_empty() {
-        true => Err(format!("{} holds no text; give a paragraph a line", path.display())),
+        true => Err(format!("{} has no text; write one paragraph per line", path.display())),
         false => Ok(lines),
     }
 }

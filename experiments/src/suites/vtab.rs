@@ -39,11 +39,12 @@ struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     common: Common,
-    /// Column of images in parquet files [default: as declared in the file, or the usual names].
+    /// Column of images in parquet files, or of their names in metadata [default: as declared in the file, or the usual
+    /// names].
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     image_field: Option<String>,
-    /// Column of labels in parquet files [default: as declared in the file, or the usual names].
+    /// Column of labels in parquet files or metadata [default: as declared in the file, or the usual names].
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     label_field: Option<String>,
@@ -93,9 +94,7 @@ impl Experiment for Vtab {
             label: settings.label_field,
         };
         if data.data.is_none() && columns != Columns::default() {
-            return Err(
-                "--image-field and --label-field name columns of parquet files under --data; give it too".into(),
-            );
+            return Err("--image-field and --label-field name columns of the data under --data; give it too".into());
         }
         let tasks = Box::new(Source { data, columns });
         Ok(Opened {
@@ -166,7 +165,7 @@ impl Tasks for Source {
             match task.trained_and_tested() {
                 0 => {}
                 count => tell(format_args!(
-                    "{name}: {count} of the test images are trained on as well; the score tells little"
+                    "{name}: {count} of the test images are training images too; the score says little"
                 )),
             }
             let task = task.keep(go_on).map_err(|e| e.to_string())?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use backbones::classify::{Labels, PretrainedClassifier, Problem, SequenceClassifier};
+use backbones::drawn_start;
 use serde_json::json;
 use wegeft::storage::read_weights;
 use wegeft::{Adapted, AdapterConfig, read_config, site};
@@ -84,6 +85,9 @@ pub fn open(model: SequenceClassifier, folder: &Path) -> Result<Adapted<Sequence
     check_task_type(folder, SEQ_CLS)?;
     let config = read_config(folder).map_err(|e| e.to_string())?;
     let adapted = config.load(model, folder).map_err(|e| e.to_string())?;
+    let fields = serde_json::to_value(&config).map_err(|e| e.to_string())?;
+    let drawn = fields.as_object().and_then(drawn_start::warning);
+    let adapted = drawn.into_iter().fold(adapted, Adapted::with_warning);
     for warning in adapted.warnings() {
         note(format_args!("{}: {warning}", folder.display()));
     }
@@ -113,7 +117,7 @@ fn numbered(folder: &Path) -> Result<Vec<String>, String> {
     match head {
         Some((_, stored)) => Ok((0..stored.shape[0]).map(|class| class.to_string()).collect()),
         None => Err(format!(
-            "{} holds no head ({}); it is no text classifier's",
+            "{} has no head ({}); it is not the adapter of a text classifier",
             path.display(),
             HEADS.join(", ")
         )),

@@ -183,6 +183,7 @@ mod tests {
             encoded: Encoded {
                 ids: vec![length as u32; length],
                 types: vec![0; length],
+                blanks: Vec::new(),
             },
             label: Label::Class(class),
         }

@@ -62,7 +62,7 @@ impl Description {
     /// # Errors
     /// A file that cannot be read or is malformed.
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
-        read_json(&folder.join(FILE), "remove or mend it")
+        read_json(&folder.join(FILE), "correct or remove it")
     }
 
     /// The labels that the classifier predicts.
@@ -95,7 +95,7 @@ mod tests {
             text.contains("\"id2label\"") && text.contains("\"1\": \"spam\""),
             "{text}"
         );
-        std::fs::write(dir.path().join(FILE), text.replace("\"0\": \"ham\"", "\"0\": 3")).unwrap();
+        std::fs::write(dir.path().join(FILE), text.replace("\"0\": \"ham\"", "\"0\": true")).unwrap();
         let damaged = Description::read(dir.path()).unwrap().unwrap();
         assert!(damaged.labels(dir.path()).unwrap_err().contains("id2label"));
     }

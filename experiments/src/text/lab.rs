@@ -86,12 +86,12 @@ impl TextLab {
     /// Refuses a task that cannot be trained or judged.
     fn check_task(&self, task: &TextTask) -> Result<(), String> {
         if task.labels.problem() == Problem::MultiLabel {
-            return Err(format!("task {}: several labels a text are not implemented", task.name));
+            return Err(format!("task {}: several labels per text are not supported", task.name));
         }
         let trains = self.plan.methods.iter().any(|rates| trains(&rates.method));
         if trains && task.valid.is_empty() && self.settings.texts.validation == 0.0 {
             return Err(format!(
-                "task {}: nothing is held out to judge by; give --validation, such as 0.1",
+                "task {}: no texts are held out for validation; give --validation, such as 0.1",
                 task.name
             ));
         }
@@ -222,6 +222,7 @@ impl TextLab {
     /// Makes and saves the predictions for a part of a task; returns the scores if the part is labelled.
     fn answered(
         &self,
+        trial: &Trial,
         model: &SequenceClassifier,
         part: &Part,
         folder: &Path,
@@ -236,7 +237,13 @@ impl TextLab {
         let texts = prepared.texts(&part.items).map_err(RunError::Failed)?;
         let device = prepared.device.clone().inner();
         let batch_size = self.settings.texts.eval_batch_size;
-        let found = answers(model, &texts, batch_size, &self.program.interrupter, &device).map_err(stopped)?;
+        let trained = trains(&trial.method);
+        let interrupter = &self.program.interrupter;
+        let found = answers(model, &texts, trained, batch_size, interrupter, &device).map_err(stopped)?;
+        let found: Vec<Answer> = match &prepared.classifier.order {
+            Some(order) => found.into_iter().map(|answer| order.answer(answer)).collect(),
+            None => found,
+        };
         self.tasks
             .write(&prepared.task, part, &found, &folder.join("predictions"))
             .map_err(RunError::Failed)?;
@@ -267,7 +274,7 @@ impl TextLab {
                 self.settings.model.dtype,
                 prepared.classifier.max_length,
                 self.tasks.fields(),
-                &prepared.task.labels,
+                prepared.classifier.pretrained.model.labels(),
             )
             .write(&path)
             .map_err(failed)?;
@@ -446,7 +453,7 @@ impl Lab for TextLab {
             false => &task.valid[..],
         };
         for (at, part) in reported.iter().filter(|part| !part.items.is_empty()).enumerate() {
-            let (found, values) = this.answered(&bound, part, folder)?;
+            let (found, values) = this.answered(trial, &bound, part, folder)?;
             for (metric, value) in &values {
                 let name = if at == 0 {
                     metric.name().to_string()
@@ -465,7 +472,7 @@ impl Lab for TextLab {
             }
         }
         for part in &task.test {
-            let (_, values) = this.answered(&bound, part, folder)?;
+            let (_, values) = this.answered(trial, &bound, part, folder)?;
             for (metric, value) in values {
                 outcome.scores.insert(format!("{} {}", metric.name(), part.name), value);
             }

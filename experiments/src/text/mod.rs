@@ -11,6 +11,7 @@ pub mod loss;
 mod memory;
 pub mod model;
 pub mod objective;
+pub mod order;
 pub mod prediction;
 mod prepared;
 mod samples;

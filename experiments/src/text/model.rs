@@ -12,12 +12,15 @@ use datasets::glue::Label;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use crate::cli::model_folder;
 use crate::cli::output::{detail, note, tell};
 use crate::language::model::folder;
 use crate::language::settings::Model;
 use crate::run::files::read_json;
 use crate::run::memory::peak_note;
 use crate::text::data::Text;
+use crate::text::description::Description;
+use crate::text::order::Order;
 use crate::text::task::Item;
 
 /// A text classifier and its tokenizer.
@@ -28,9 +31,12 @@ pub struct Classifier {
     pub tokenizer: TextTokenizer,
     /// Maximum tokens of a text.
     pub max_length: usize,
+    /// The order of the model's labels, if it is another than the task's.
+    pub order: Option<Order>,
 }
 
-/// Loads the model in `settings` onto `device`, for `labels`. Its own head is kept if it was made for these labels.
+/// Loads the model in `settings` onto `device`, for `labels`. Its own head is kept if it was made for these labels, and then
+/// the model's labels have the head's order.
 ///
 /// # Errors
 /// Files that are missing, malformed or do not fit together.
@@ -42,15 +48,30 @@ pub fn load(
     device: &Device,
 ) -> Result<Classifier, String> {
     let folder = folder(settings)?;
+    model_folder::note_adapter(&folder, settings.adapter.as_deref());
     let start = Instant::now();
-    let own = other_labels(&folder, labels)?;
+    let own = own_labels(&folder)?;
+    let of_task = labels;
+    // An adapter has a head of its own, in the order of its own labels.
+    let order = match &settings.adapter {
+        Some(adapter) => match Description::read(adapter)? {
+            Some(description) => Order::of(&description.labels(adapter)?, of_task),
+            None => None,
+        },
+        None => Order::of(&own, of_task),
+    };
+    let labels = match &order {
+        Some(order) => order.arranged(of_task)?,
+        None => of_task.clone(),
+    };
+    let other = (!serves(&own, &labels)).then_some(own);
     let options = ClassifierOptions {
         weights: LoadOptions {
             precision: settings.dtype.into(),
             ..LoadOptions::default()
         },
         labels: Some(labels.clone()),
-        fresh_head: own.is_some(),
+        fresh_head: other.is_some(),
         dropout,
     };
     let pretrained = load_classifier(&folder.to_string_lossy(), &options, device).map_err(|e| e.to_string())?;
@@ -60,11 +81,18 @@ pub fn load(
     let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
     tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
-    if let (Some(own), true) = (own, pretrained.replaced) {
+    if let (Some(own), true) = (other, pretrained.replaced) {
         note(format_args!(
             "{name}: its output layer is for {}; a new one for {} takes its place",
             described(&own),
-            described(labels)
+            described(&labels)
+        ));
+    }
+    let order = order.filter(|_| labels != *of_task);
+    if order.is_some() && pretrained.fresh.is_empty() {
+        tell(format_args!(
+            "{name}: {} in the order of its output layer",
+            described(&labels)
         ));
     }
     if !pretrained.fresh.is_empty() {
@@ -74,6 +102,7 @@ pub fn load(
         pretrained,
         tokenizer,
         max_length,
+        order,
     })
 }
 
@@ -91,18 +120,19 @@ fn described(labels: &Labels) -> String {
     }
 }
 
-/// The labels that the head in the model's files was made for, if that head does not serve for `labels`. It serves if the
-/// names are the same, or if the files have only numbers for names; the name of a regression's output does not matter.
-fn other_labels(folder: &Path, labels: &Labels) -> Result<Option<Labels>, String> {
-    let own = own_labels(folder)?;
+/// True if the head in the model's files, which was made for the `own` labels, serves for `labels`: if the names are the
+/// same, or if the files have only numbers for names; the name of a regression's output does not matter.
+fn serves(own: &Labels, labels: &Labels) -> bool {
     let same_count = own.names().len() == labels.names().len();
-    let numbered = is_numbered(&own);
-    let serves = match (own.problem(), labels.problem()) {
+    let numbered = is_numbered(own);
+    let same = |(a, b): (&String, &String)| a.to_lowercase() == b.to_lowercase();
+    match (own.problem(), labels.problem()) {
         (Problem::Regression, Problem::Regression) => same_count,
         (Problem::Regression, _) | (_, Problem::Regression) => false,
-        (kind, wanted) => own.names() == labels.names() || numbered && same_count && kind == wanted,
-    };
-    Ok((!serves).then_some(own))
+        (kind, wanted) => {
+            same_count && (own.names().iter().zip(labels.names()).all(same) || numbered && kind == wanted)
+        }
+    }
 }
 
 /// The labels of the model in `folder`, by its config.json.
@@ -132,9 +162,10 @@ impl Classifier {
                 .tokenizer
                 .encode(&item.text, item.pair.as_deref())
                 .map_err(|e| format!("text {}: {e}", index + 1))?;
+            let label = item.label.unwrap_or(unknown);
             Ok(Text {
                 encoded,
-                label: item.label.unwrap_or(unknown),
+                label: self.order.as_ref().map_or(label, |order| order.output(label)),
             })
         };
         let texts = items.par_iter().enumerate().map(text);
@@ -151,19 +182,23 @@ mod tests {
 
     use super::*;
 
-    /// Whether the head of a model whose config.json is `config` serves for `labels`.
+    fn classes(names: &[&str]) -> Labels {
+        let names = names.iter().map(|name| (*name).into()).collect();
+        Labels::new(names, Problem::SingleLabel).unwrap()
+    }
+
+    /// Whether the head of a model whose config.json is `config` serves for a task with `labels`, in whatever order.
     fn serves(config: &Value, labels: &Labels) -> bool {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-        other_labels(dir.path(), labels).unwrap().is_none()
+        let own = own_labels(dir.path()).unwrap();
+        let order = Order::of(&own, labels);
+        let arranged = order.map_or_else(|| labels.clone(), |order| order.arranged(labels).unwrap());
+        super::serves(&own, &arranged)
     }
 
     #[test]
     fn a_head_is_kept_where_it_was_made_for_the_task() {
-        let classes = |names: &[&str]| {
-            let names = names.iter().map(|name| (*name).into()).collect();
-            Labels::new(names, Problem::SingleLabel).unwrap()
-        };
         let regression = Labels::regression();
         // The only output of a regression may have any name.
         for named in ["LABEL_0", "score"] {
@@ -180,7 +215,9 @@ mod tests {
         let two = classes(&["a", "b"]);
         assert!(serves(&json!({"id2label": ["a", "b"]}), &two));
         assert!(serves(&json!({"num_labels": 2}), &two));
-        assert!(!serves(&json!({"id2label": ["b", "a"]}), &two));
+        assert!(serves(&json!({"id2label": ["b", "a"]}), &two));
+        assert!(serves(&json!({"id2label": ["B", "A"]}), &two));
+        assert!(!serves(&json!({"id2label": ["b", "c"]}), &two));
         assert!(!serves(&json!({"num_labels": 2, "problem_type": "regression"}), &two));
         // Trained for several labels a text, but for these.
         let several = "multi_label_classification";

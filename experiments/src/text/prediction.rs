@@ -3,20 +3,23 @@
 use backbones::classify::{Problem, SequenceClassifier};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{DType, Device};
-use burn::train::Interrupter;
 use datasets::glue::{Label, Metric};
 
+use crate::cli::interrupt::Interrupter;
+use crate::language::generation::reading::NO_NUMBERS;
 use crate::text::data::Texts;
 use crate::text::task::Answer;
 use crate::train::stream::Ordered;
 
 /// Predictions of `model` (bound, without autodiff) for `texts`, in order; batches are made of texts of similar length.
+/// `trained`: whether this run has trained it, for the advice in an error.
 ///
 /// # Errors
 /// Logits that are not numbers, an interruption.
 pub fn answers(
     model: &SequenceClassifier,
     texts: &Texts,
+    trained: bool,
     batch_size: usize,
     interrupter: &Interrupter,
     device: &Device,
@@ -31,7 +34,10 @@ pub fn answers(
         let batch = batch.map_err(|e| e.to_string())?;
         let logits = kernels::with_pool(device, || batch.input.logits(model)).cast(DType::F32);
         if log_softmax(logits.clone(), 1).is_nan().any().into_scalar::<bool>() {
-            return Err("the trained model gives logits that are not numbers; lower learning_rate".into());
+            return Err(match trained {
+                true => "the trained model's logits are NaN; lower learning_rate".into(),
+                false => NO_NUMBERS.into(),
+            });
         }
         let width = logits.dims()[1];
         let rows = match model.labels().problem() {

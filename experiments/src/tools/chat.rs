@@ -13,7 +13,7 @@ use datasets::language::Template;
 use serde_json::{Value, json};
 
 use crate::cli::output::{no_effect, note, plain};
-use crate::cli::shipped;
+use crate::cli::{model_folder, shipped};
 use crate::language::adapted::adapted;
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
@@ -23,7 +23,7 @@ use crate::tools::generate::{MOST_NEW_TOKENS, TOP_K};
 
 const COMMANDS: &str = "\
 /adapter on|off|NAME  answer with an adapter or without (NAME: one of --adapter)
-/system TEXT          set the system's message; without TEXT remove it
+/system TEXT          set the system message; without TEXT, remove it
 /reset                forget the conversation
 /help                 this list
 /quit                 end (so does the end of the input)";
@@ -114,12 +114,12 @@ impl Args {
             };
             if matches!(name.as_str(), "on" | "off" | "") {
                 return Err(format!(
-                    "--adapter {text}: '{name}' is no name for an adapter; give NAME=FOLDER"
+                    "--adapter {text}: '{name}' cannot be the name of an adapter; give NAME=FOLDER"
                 ));
             }
             if named.iter().any(|(known, _)| *known == name) {
                 return Err(format!(
-                    "--adapter {text}: '{name}' is the name of another one; give NAME=FOLDER"
+                    "--adapter {text}: '{name}' is already the name of another adapter; give NAME=FOLDER"
                 ));
             }
             named.push((name, folder));
@@ -209,7 +209,10 @@ pub fn chat(args: &Args) -> Result<(), String> {
 fn model_folder(args: &Args, adapters: &[(String, PathBuf)]) -> Result<(PathBuf, bool), String> {
     let resolved = |name: &str| backbones::resolve_lm(name).map_err(|e| e.to_string());
     if let Some(name) = &args.model {
-        return Ok((resolved(name)?, false));
+        let folder = resolved(name)?;
+        model_folder::refuse_adapter(&folder)?;
+        model_folder::note_adapter(&folder, adapters.iter().map(|(_, adapter)| adapter.as_path()));
+        return Ok((folder, false));
     }
     let config = adapters
         .first()
@@ -290,7 +293,7 @@ impl Talk {
                 note(if rest.is_empty() {
                     "no system message"
                 } else {
-                    "the system's message is set"
+                    "the system message is set"
                 });
             }
             "adapter" => self.switch(rest),
@@ -387,11 +390,11 @@ impl Talk {
                 self.tokenizer.encode(&rendered.text, false)?
             }
             Prompts::Plain(template) => {
-                let mut whole = self.system.as_ref().map_or(String::new(), |text| format!("{text}\n\n"));
-                for (asked, answered) in &self.turns {
-                    whole += &format!("{}{answered}\n\n", template.prompt(asked, ""));
-                }
-                whole += &template.prompt(text, "");
+                let turns = self
+                    .turns
+                    .iter()
+                    .map(|(asked, answered)| [asked.as_str(), answered.as_str()]);
+                let whole = template.after(self.system.as_deref(), turns, &template.prompt(text, ""));
                 self.tokenizer.encode(&whole, true)?
             }
         };

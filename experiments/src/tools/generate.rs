@@ -13,13 +13,14 @@ use datasets::language::Template;
 use serde_json::json;
 
 use crate::cli::output::{counted, no_effect, note, print, write};
-use crate::cli::shipped;
+use crate::cli::{model_folder, shipped};
 use crate::language::adapted::{Merge, adapted};
 use crate::language::generation::{Generation, Generator};
 use crate::language::model::BASE_MODEL;
 use crate::language::settings::Form;
 use crate::run::memory::peak_note;
 use crate::tools::flags::{Drawing, Weights, whole, within};
+use crate::tools::own_file::{refuse_another, remove_left};
 use crate::tools::prompts::{Chat, Input, from_file};
 use crate::tools::token_files::{read_input_ids, write_logits};
 
@@ -35,9 +36,9 @@ pub struct Args {
     /// A prompt; repeat the flag for several.
     #[arg(long)]
     pub prompt: Vec<String>,
-    /// File with one prompt per line, or .jsonl.
+    /// File with one prompt per line, or a .jsonl, .json, .csv, .tsv or .parquet file.
     ///
-    /// In a .jsonl file, each line is {"prompt": …} or {"messages": [{"role", "content"}, …]}. Messages go into the
+    /// In those, each record is {"prompt": …} or {"messages": [{"role", "content"}, …]}. Messages go into the
     /// model's chat template, with "tools", "documents" and "chat_template_kwargs" if present.
     #[arg(long, conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
@@ -222,6 +223,10 @@ pub fn generate(args: &Args) -> Result<(), String> {
         None => inputs(args)?,
     };
     let start = Instant::now();
+    if let Some(out) = &args.logits {
+        refuse_another("--logits", out, "logits")?;
+        remove_left(out, "logits");
+    }
     let folder = folder(args)?;
     // Before the weights: reading a vocabulary temporarily takes three times the memory that it needs afterwards.
     let tokenizer = LmTokenizer::load(&folder);
@@ -399,7 +404,9 @@ fn continuations(generator: &Generator, prompts: &[Prompt], settings: &Generatio
 /// Folder of the requested model, or of the one that the adapter was trained on.
 fn folder(args: &Args) -> Result<PathBuf, String> {
     if let Some(name) = &args.model {
-        return resolve_lm(name).map_err(|e| e.to_string());
+        let folder = resolve_lm(name).map_err(|e| e.to_string())?;
+        model_folder::check(&folder, args.adapter.as_deref())?;
+        return Ok(folder);
     }
     let config = args.adapter.as_ref().map(wegeft::read_config).transpose();
     let config = config.map_err(|e| e.to_string())?;

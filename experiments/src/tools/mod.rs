@@ -5,6 +5,7 @@ pub mod bench;
 pub mod chat;
 mod flags;
 pub mod generate;
+mod own_file;
 pub mod predict;
 pub mod prepare;
 pub mod pretrain;
@@ -12,6 +13,7 @@ mod prompts;
 pub mod report;
 pub mod token_files;
 pub mod visualize;
+pub mod worker;
 
 use clap::{ArgMatches, Command, CommandFactory, Parser};
 
@@ -68,7 +70,16 @@ pub const CHAT: Tool = Tool {
 pub const ADAPTER: Tool = Tool {
     name: "adapter",
     command: adapter::Args::command,
-    examples: "adapter inspect runs/mine/wegeft/adapter\nadapter diff runs/mine/wegeft/adapter runs/mine/lora/adapter --model org/name\nadapter merge runs/mine/wegeft/adapter --out merged\nadapter export-lora runs/mine/wegeft/adapter --out lora\nadapter convert runs/mine/lora/adapter --out wegeft --r 16",
+    examples: "adapter inspect runs/mine/wegeft/adapter
+        adapter inspect runs/mine/wegeft/adapter --all
+        adapter diff runs/mine/wegeft/adapter runs/mine/lora/adapter --model org/name
+        adapter diff runs/before/wegeft/adapter runs/after/wegeft/adapter
+        adapter merge runs/mine/wegeft/adapter --out merged
+        adapter merge runs/mine/wegeft/adapter --model org/name --dtype bf16 --out merged
+        adapter export-lora runs/mine/wegeft/adapter --out lora
+        adapter export-lora runs/mine/wegeft/adapter --model org/name --out lora
+        adapter convert runs/mine/lora/adapter --out wegeft --r 16
+        adapter convert runs/mine/lora/adapter --out wegeft --r 64 --sharing site",
     run: |matches, _| adapter::adapter(&parsed(matches)?),
 };
 
@@ -118,6 +129,14 @@ pub const BENCH: Tool = Tool {
     command: bench::Args::command,
     examples: "bench --workload vit-s-step --method lora,wegeft --rounds 5\nbench --workload lm-decode --model org/name --dtype bf16",
     run: |matches, _| bench::bench(&parsed(matches)?),
+};
+
+/// Lends devices of this machine to trainings on others.
+pub const WORKER: Tool = Tool {
+    name: "worker",
+    command: worker::Args::command,
+    examples: "worker --token-file token\nworker --device cuda:0,cuda:1 --port 3000 --token-file token",
+    run: |matches, _| worker::worker(&parsed(matches)?),
 };
 
 #[cfg(test)]

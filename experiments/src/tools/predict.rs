@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use backbones::import::Scores;
 use backbones::{Normalization, Vit, load_vit_for, preprocess, resolve};
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,8 +15,9 @@ use serde_json::json;
 use wegeft::storage::{Stored, Tensors, read_tensors, write_tensors};
 
 use crate::cli::output::{self, counted};
-use crate::cli::shipped;
+use crate::cli::{model_folder, shipped};
 use crate::tools::flags::whole;
+use crate::tools::own_file::{refuse_another, remove_left};
 use crate::vision::confusion::{Confusion, read_labels};
 use crate::vision::data::normalised;
 use crate::vision::description::{Description, check_image_size};
@@ -24,8 +26,8 @@ use crate::vision::steps::steps;
 
 /// Predict the labels of images with a vision transformer, with or without an adapter
 ///
-/// Prints a table of labels and probabilities. Without an adapter, these are those of the backbone's own head, or its
-/// features if it has none.
+/// Prints a table of labels and probabilities. Without an adapter, these are those of the backbone's own head (a softmax, or
+/// what `problem_type` in its config.json asks for), or its features if it has none.
 #[derive(Debug, Parser)]
 pub struct Args {
     /// Images, folders of images, or one safetensors file of tensors.
@@ -87,6 +89,10 @@ pub fn predict(args: &Args) -> Result<(), String> {
     if let Some(size) = args.image_size {
         check_image_size("--image-size", size)?;
     }
+    if let Some(out) = &args.out {
+        refuse_another("--out", out, "features")?;
+        remove_left(out, "features");
+    }
     let device = crate::cli::device::device(&args.device)?;
     let description = match &args.adapter {
         Some(folder) => Description::read(folder)?,
@@ -121,6 +127,7 @@ pub fn predict(args: &Args) -> Result<(), String> {
         Some(name) => resolve(name).map_err(|e| e.to_string())?,
         None => shipped::backbone()?,
     };
+    model_folder::check(&path, args.adapter.as_deref())?;
     // A merged backbone has its own description.
     let description = match &args.adapter {
         None if path.is_dir() => Description::read(&path)?,
@@ -146,6 +153,8 @@ pub fn predict(args: &Args) -> Result<(), String> {
         None if own_steps.is_some() => Resize::Model,
         None => Resize::default(),
     };
+    // A head that was trained here is for one class per image.
+    let trained_here = description.is_some();
     let classes = description.map(|d| d.classes).filter(|classes| !classes.is_empty());
     // An adapter that PEFT saved names no classes: its head's are the backbone's if there are as many.
     let outputs = model.head.as_ref().map(|head| head.weight.dims()[1]);
@@ -153,6 +162,11 @@ pub fn predict(args: &Args) -> Result<(), String> {
         Some(classes) => classes,
         None if args.adapter.is_none() || outputs == Some(backbone.labels.len()) => backbone.labels,
         None => Vec::new(),
+    };
+    let of_backbone = args.adapter.is_none() || outputs == Some(backbone.config.num_classes);
+    let scores = match of_backbone && !trained_here {
+        true => backbone.scores,
+        false => Scores::Softmax,
     };
     let labelled = match &args.labels {
         Some(list) => {
@@ -203,14 +217,21 @@ pub fn predict(args: &Args) -> Result<(), String> {
     for values in values.into_iter().flatten() {
         if !values.clone().is_finite().all().into_scalar::<bool>() {
             return Err(format!(
-                "the model gives values that are no numbers: look into the weights of {}, or the input for such values",
+                "the model's outputs are NaN or infinite: check the weights of {} and the input for such values",
                 args.adapter.as_ref().unwrap_or(&path).display()
             ));
         }
     }
     match &args.out {
         Some(path) => write(&outputs, path),
-        None => print(&outputs, &names, &classes, labelled.map(|(_, labels)| labels), args),
+        None => print(
+            &outputs,
+            scores,
+            &names,
+            &classes,
+            labelled.map(|(_, labels)| labels),
+            args,
+        ),
     }
 }
 
@@ -314,6 +335,7 @@ fn write(outputs: &Outputs, path: &Path) -> Result<(), String> {
 
 fn print(
     outputs: &Outputs,
+    scores: Scores,
     names: &[String],
     classes: &[String],
     labels: Option<Vec<usize>>,
@@ -324,21 +346,26 @@ fn print(
         return print_features(&outputs.features, names, args.json);
     };
     let width = logits.dims()[1];
-    let probabilities: Vec<f32> = softmax(logits.clone(), 1).into_data().iter().collect();
+    let (what, values) = match scores {
+        Scores::Softmax => ("probability", softmax(logits.clone(), 1)),
+        Scores::Sigmoid => ("probability", sigmoid(logits.clone())),
+        Scores::Outputs => ("value", logits.clone()),
+    };
+    let values: Vec<f32> = values.into_data().iter().collect();
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["image", "label", "probability", "next"]);
+    table.set_header(["image", "label", what, "next"]);
     let mut ranked = Vec::with_capacity(names.len());
-    for (index, (name, row)) in names.iter().zip(probabilities.chunks_exact(width)).enumerate() {
+    for (index, (name, row)) in names.iter().zip(values.chunks_exact(width)).enumerate() {
         let mut order: Vec<usize> = (0..width).collect();
         order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
         order.truncate(args.top_k);
         if args.json {
             let top: Vec<_> = order
                 .iter()
-                .map(|class| json!({ "class": class, "label": label(*class), "probability": row[*class] }))
+                .map(|class| json!({ "class": class, "label": label(*class), what: row[*class] }))
                 .collect();
-            let mut line = json!({ "image": name, "label": label(order[0]), "probability": row[order[0]], "top": top });
+            let mut line = json!({ "image": name, "label": label(order[0]), what: row[order[0]], "top": top });
             if let Some(labels) = &labels {
                 line["truth"] = json!(label(labels[index]));
             }

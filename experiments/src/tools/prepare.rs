@@ -50,7 +50,7 @@ pub fn prepare(args: &Args) -> Result<(), String> {
     create_folder(&args.out)?;
     let _lock = Lock::take(&args.out)?;
     for name in clean(&args.out).map_err(|e| e.to_string())? {
-        tell(format_args!("{name}: removed what a killed run has left"));
+        tell(format_args!("{name}: removed files that a killed run left behind"));
     }
     let mut rows = Vec::new();
     for task in tasks {
@@ -89,8 +89,7 @@ fn tasks(args: &Args) -> Result<Vec<&'static TaskInfo>, String> {
     let names: Vec<&str> = missing.iter().map(|task| task.name).collect();
     if there.is_empty() {
         return Err(format!(
-            "{} holds the data of no task; it is the folder that TensorFlow Datasets calls data_dir, with cifar100/3.0.2 \
-             and so on in it",
+            "{} has no task's data; give the folder that TensorFlow Datasets calls data_dir, which contains cifar100/3.0.2 and so on",
             args.tfds.display()
         ));
     }

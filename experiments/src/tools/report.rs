@@ -1,8 +1,9 @@
 //! The `report` program: turns run folders into tables and plots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use files::Staged;
 
 use crate::cli::output::{counted, print};
 use crate::report::agreement::read;
@@ -10,7 +11,6 @@ use crate::report::formats::{cells, csv, latex, markdown};
 use crate::report::page::{Section, page, with_means};
 use crate::report::plots::{Axis, Point, scatter};
 use crate::report::table::{Known, Line, Table, tables};
-use crate::run::files::replace;
 use crate::run::lock::Lock;
 
 /// Gather run folders of any program into one table per experiment
@@ -46,11 +46,12 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         tex += &format!("% {}\n{}\n", table.experiment, latex(table));
     }
     let _lock = Lock::for_writing(&args.out)?;
-    let mut sections = Vec::new();
+    // None of the files of an earlier report goes before all new ones are there.
+    let (mut sections, mut staged) = (Vec::new(), Vec::new());
     for table in &tables {
         let section = section(table)?;
         if let Some(plot) = section.plots.first() {
-            replace(&args.out.join(format!("{}.svg", table.experiment)), plot.as_bytes())?;
+            staged.push(stage(&args.out.join(format!("{}.svg", table.experiment)), plot)?);
         }
         sections.push(section);
     }
@@ -61,13 +62,24 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
         ("report.csv", &csv(&tables)?),
         ("report.html", &html),
     ] {
-        replace(&args.out.join(name), text.as_bytes())?;
+        staged.push(stage(&args.out.join(name), text)?);
+    }
+    for (path, file) in staged {
+        file.put()
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     }
     print(format_args!(
         "{md}{}; files in {}",
         counted(rows.len(), "result"),
         args.out.display()
     ))
+}
+
+fn stage(path: &Path, text: &str) -> Result<(PathBuf, Staged), String> {
+    match files::stage(path, text.as_bytes()) {
+        Ok(file) => Ok((path.to_path_buf(), file)),
+        Err(error) => Err(format!("cannot write {}: {error}", path.display())),
+    }
 }
 
 /// A table with its plots.

@@ -7,6 +7,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use wegeft::storage::write_then_rename;
 
+use crate::language::generation::beside_virtual;
+use crate::language::generation::reading::{NO_NUMBERS, are_numbers};
+
 /// The prompts in a file: integer tensors `input_ids`, `[tokens]` or `[prompts, tokens]`, or `input_ids.0`,
 /// `input_ids.1`, …
 ///
@@ -40,8 +43,7 @@ pub fn read_input_ids(path: &Path) -> Result<Vec<Vec<u32>>, String> {
 
 fn ids(tensor: &TensorView) -> Result<Vec<u32>, String> {
     let bytes = tensor.data();
-    let whole =
-        |value: i64| u32::try_from(value).map_err(|_| format!("token {value} in 'input_ids' is no token number"));
+    let whole = |value: i64| u32::try_from(value).map_err(|_| format!("{value} in 'input_ids' is not a token id"));
     match tensor.dtype() {
         Dtype::I64 => bytes
             .as_chunks::<8>()
@@ -64,7 +66,8 @@ fn ids(tensor: &TensorView) -> Result<Vec<u32>, String> {
 /// besides those to be written.
 ///
 /// # Errors
-/// A prompt that is empty or has a token outside the vocabulary, a file that cannot be written.
+/// A prompt that is empty, too long for the model or has a token outside the vocabulary, logits that
+/// are not numbers, a file that cannot be written.
 pub fn write_logits(model: &Decoder, prompts: &[&[u32]], path: &Path, device: &Device) -> Result<(), String> {
     let vocab = model.config().vocab_size;
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
@@ -74,11 +77,21 @@ pub fn write_logits(model: &Decoder, prompts: &[&[u32]], path: &Path, device: &D
                 "prompt {index} is empty or has a token beyond the vocabulary of {vocab}"
             ));
         }
+        if let Some(most) = model.max_tokens().filter(|most| prompt.len() > *most) {
+            return Err(format!(
+                "prompt {index} has {} tokens, but this model has positions for {most} tokens{}",
+                prompt.len(),
+                beside_virtual(model)
+            ));
+        }
         let ids: Vec<i64> = prompt.iter().map(|token| i64::from(*token)).collect();
         let id_bytes = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, prompt.len()]), device);
         let hidden = model.hidden(ids, &Layout::dense(1, prompt.len()), None);
         let logits = model.logits(hidden).into_data().convert::<f32>();
+        if !are_numbers(logits.iter::<f32>()) {
+            return Err(format!("prompt {index}: {NO_NUMBERS}"));
+        }
         let suffix = if prompts.len() == 1 {
             String::new()
         } else {

@@ -61,7 +61,7 @@ impl RecordFiles {
     pub fn read<R: Checkpoint>(&self, epoch: usize) -> Result<R, String> {
         let path = self.path(epoch);
         let damaged = |why: &dyn std::fmt::Display| format!("{} is damaged ({why})", path.display());
-        let mut bytes = std::fs::read(&path).map_err(|e| damaged(&e))?;
+        let mut bytes = files::read_regular(&path).map_err(|e| damaged(&e))?;
         let (rest, end) = bytes
             .split_last_chunk::<12>()
             .ok_or_else(|| damaged(&"it is too short"))?;
@@ -69,7 +69,7 @@ impl RecordFiles {
             .split_first_chunk::<4>()
             .ok_or_else(|| damaged(&"it is too short"))?;
         if mark != END || u32::from_le_bytes(*sum) != crc32c::crc32c(rest) {
-            return Err(damaged(&"its checksum is another one"));
+            return Err(damaged(&"its checksum does not match"));
         }
         let length = rest.len();
         bytes.truncate(length);
@@ -180,7 +180,7 @@ pub fn last_whole(folder: &Path) -> Result<Option<(usize, ModuleRecord)>, String
     }
     match damage {
         Some(message) => Err(format!(
-            "{message}, and there is no whole checkpoint beside it; remove {} to start anew",
+            "{message}, and there is no other intact checkpoint; remove {} to start anew",
             folder.display()
         )),
         None => Ok(None),

@@ -1,8 +1,9 @@
-//! Progress in a terminal: burn-train's dashboard. On its own, it ignores Ctrl-C and forgets that a training was
-//! stopped.
+//! Progress in a terminal: burn-train's dashboard. On its own, it ignores Ctrl-C, forgets that a training was stopped, and
+//! panics when the terminal is closed.
 
 use std::any::Any;
 use std::error::Error;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
@@ -24,9 +25,19 @@ pub struct Dashboard {
     training: Interrupter,
 }
 
+/// True if standard output is a terminal that the dashboard can fill: it holds every cell twice, and a terminal may claim
+/// any size.
+pub fn is_possible() -> bool {
+    const MOST_CELLS: u32 = 1_000_000;
+    let cells = || crossterm::terminal::size().map(|(columns, rows)| u32::from(columns) * u32::from(rows));
+    std::io::stdout().is_terminal() && cells().is_ok_and(|cells| cells <= MOST_CELLS)
+}
+
 impl Dashboard {
     /// Opens the dashboard for a training that `training` can stop and that resumes after epoch `checkpoint`.
     pub fn open(training: &Interrupter, checkpoint: Option<usize>) -> Self {
+        #[cfg(unix)]
+        expect_closing();
         let own = Interrupter::new();
         let inner = TuiMetricsRendererWrapper::new(own.clone(), checkpoint);
         terminal::set_open(true);
@@ -66,6 +77,43 @@ pub fn was_killed(panic: &(dyn Any + Send)) -> bool {
         terminal::show_cursor();
     }
     killed
+}
+
+/// From now on, says nothing of the panic of burn-train's thread when the terminal is closed under it: the training ends
+/// by the signal that a closed terminal sends, or goes on.
+#[cfg(unix)]
+fn expect_closing() {
+    use std::panic::{set_hook, take_hook};
+    use std::sync::Once;
+
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |panic| {
+            let drawing = std::thread::current().name() == Some("train-renderer");
+            match drawing && is_closed(std::io::stdout()) {
+                true => leave_closed_errors(),
+                false => usual(panic),
+            }
+        }));
+    });
+}
+
+/// While that panic unwinds, ratatui prints to standard error. If that is the closed terminal as well, printing would panic
+/// again and abort the program before it has kept what it has.
+#[cfg(unix)]
+fn leave_closed_errors() {
+    let nowhere = std::fs::File::open("/dev/null");
+    if let (true, Ok(nowhere)) = (is_closed(std::io::stderr()), nowhere) {
+        // Opened for reading: what is written there fails in a way that Rust takes for success.
+        let _ = rustix::stdio::dup2_stderr(nowhere);
+    }
+}
+
+/// True of a terminal that was closed.
+#[cfg(unix)]
+fn is_closed(stream: impl std::os::fd::AsFd) -> bool {
+    matches!(rustix::termios::tcgetattr(stream), Err(rustix::io::Errno::IO))
 }
 
 /// Makes Ctrl-C a signal again, which raw mode turns into a key; true if the terminal is in raw mode and the change

@@ -5,6 +5,7 @@
 //! Burn's own strategy for several devices hands the items of each device to the metrics by themselves and sums gradients
 //! in the order in which devices happen to finish.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,7 +13,12 @@ use std::thread::Result;
 
 use burn::tensor::Device;
 
-type Job = Box<dyn FnOnce(&Device) + Send>;
+use crate::cli::remote::is_remote;
+
+/// What a device's thread keeps from one step to the next.
+pub type Kept = Option<Box<dyn Any + Send>>;
+
+type Job = Box<dyn FnOnce(&Device, &mut Kept) + Send>;
 
 /// The devices of a training.
 #[derive(Clone)]
@@ -58,6 +64,12 @@ impl Team {
         &self.first
     }
 
+    /// True if it has several devices, one of which is of another machine.
+    pub fn is_spread(&self) -> bool {
+        let others = || self.others.iter().any(|member| is_remote(&member.device));
+        !self.others.is_empty() && (is_remote(&self.first) || others())
+    }
+
     /// Does the `shares` of each batch, numbered: `own` does those of the first device here, `away` those of another one on
     /// its thread, while this one works; `away` itself is made if there are any. What came of them, in the devices' order.
     ///
@@ -67,7 +79,7 @@ impl Team {
     where
         J: Send + 'static,
         R: Send + 'static,
-        A: FnOnce(Vec<J>, &Device) -> R + Send + 'static,
+        A: FnOnce(Vec<J>, &Device, &mut Kept) -> R + Send + 'static,
     {
         let mut here = Vec::new();
         let mut there: Vec<Vec<J>> = self.others.iter().map(|_| Vec::new()).collect();
@@ -99,8 +111,9 @@ impl Member {
         let own = device.clone();
         // Ends with the team.
         std::thread::spawn(move || {
+            let mut kept = None;
             for job in received {
-                job(&own);
+                job(&own, &mut kept);
             }
         });
         Self {
@@ -109,15 +122,16 @@ impl Member {
         }
     }
 
-    fn start<J, R>(&self, jobs: Vec<J>, work: impl FnOnce(Vec<J>, &Device) -> R + Send + 'static) -> Receiver<Result<R>>
+    fn start<J, R, A>(&self, jobs: Vec<J>, work: A) -> Receiver<Result<R>>
     where
         J: Send + 'static,
         R: Send + 'static,
+        A: FnOnce(Vec<J>, &Device, &mut Kept) -> R + Send + 'static,
     {
         let (sender, result) = channel();
         // A thread that is gone, or a receiver that is, shows where the result is awaited.
-        let _ = self.jobs.send(Box::new(move |device| {
-            let done = catch_unwind(AssertUnwindSafe(|| work(jobs, device)));
+        let _ = self.jobs.send(Box::new(move |device, kept| {
+            let done = catch_unwind(AssertUnwindSafe(|| work(jobs, device, kept)));
             let _ = sender.send(done);
         }));
         result
@@ -137,9 +151,12 @@ mod tests {
         assert_eq!(team.others.len(), 1);
         let away = || {
             let ndarray = ndarray.clone();
-            move |jobs: Vec<usize>, device: &Device| {
+            move |jobs: Vec<usize>, device: &Device, kept: &mut Kept| {
                 assert_eq!(*device, ndarray);
                 assert!(!jobs.contains(&7), "on purpose");
+                // What the first job keeps, the later ones find.
+                let first = kept.get_or_insert_with(|| Box::new(jobs.clone()));
+                assert_eq!(first.downcast_ref(), Some(&vec![1_usize, 3, 5]));
                 jobs
             }
         };

@@ -38,8 +38,7 @@ impl Estimate {
         let mb = |bytes: u64| bytes / 1_000_000;
         match limit {
             Some(limit) if self.total_mb() > limit => Err(format!(
-                "the training needs about {} MB (weights {}, trained part {}, {batch} {}), more than the {limit} MB there \
-                 are; {advice}",
+                "the training needs about {} MB (weights {}, trained part {}, {batch} {}), more than the {limit} MB available; {advice}",
                 self.total_mb(),
                 mb(self.weights),
                 mb(self.trained),
@@ -49,8 +48,8 @@ impl Estimate {
         }
     }
 
-    /// The memory that a training on `device`, several perhaps, may take, MB, its weights there already; `None` where nobody knows: another
-    /// device than the host has a memory of its own, which it does not tell.
+    /// The memory that a training on `device`, several perhaps, may take, MB, its weights there already; `None` where
+    /// nobody knows: another device than the host has a memory of its own, which it does not tell.
     pub fn free_mb(&self, device: &str) -> Option<u64> {
         let on_host = |name: &str| matches!(name.split(':').next(), Some("flex" | "ndarray"));
         let is_host = members(device).into_iter().all(on_host);

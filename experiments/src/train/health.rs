@@ -82,9 +82,10 @@ impl Health {
         if bad_loss || bad_gradient.is_some() {
             let mut watch = self.watch.get();
             watch.bad_step.get_or_insert(state.step);
+            watch.before_training |= state.step == 1;
             if bad_loss {
                 watch.bad_tensor = first_not_finite(adapted, None)
-                    .map(|name| format!("'{name}' is not since the step before"))
+                    .map(|name| format!("'{name}' has not been finite since the step before"))
                     .or(bad_gradient.map(|name| format!("nor is the gradient of '{name}'")));
             } else {
                 watch.bad_gradient = bad_gradient;

@@ -184,7 +184,11 @@ impl MetricLogger for MetricsFile {
                 of_step.push((name.clone(), own));
             }
             if name == "Loss" && own.is_some_and(|own| !own.is_finite()) {
-                self.watch.get().bad_step.get_or_insert(self.step);
+                let mut watch = self.watch.get();
+                watch.bad_step.get_or_insert(self.step);
+                // An evaluation has the number of the step before it.
+                watch.before_training |= is_step && self.step == 1;
+                drop(watch);
                 self.interrupter.stop(Some(NOT_A_NUMBER));
             }
         }

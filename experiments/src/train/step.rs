@@ -8,12 +8,14 @@ use burn::train::{ClassificationOutput, ItemLazy, TrainOutput};
 use wegeft::Adapted;
 use wegeft::methods::adalora::AdaLoraConfig;
 
+use crate::cli::remote::is_remote;
 use crate::train::clipping::{clipped, scaled};
-use crate::train::devices::Team;
+use crate::train::devices::{Kept, Team};
 use crate::train::score::ScoreInput;
 use crate::train::stream::Step;
 use crate::train::tensors::first_not_finite;
 use crate::train::throughput::ItemsInput;
+use crate::train::vector::{Gradients, Values, carried, copy};
 
 /// The objective: for each batch, a sum over its terms (images, target tokens), divided by a denominator.
 pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
@@ -83,20 +85,32 @@ impl Part {
 
     /// It on `device`, without the graph.
     fn on(self, device: &Device) -> Self {
-        fn moved<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
-            tensor.without_autodiff().to_device(device)
+        let apart = |from: &Device| from != device && (is_remote(from) || is_remote(device));
+        fn moved<const D: usize>(tensor: Tensor<D>, device: &Device, apart: bool) -> Tensor<D> {
+            match apart {
+                true => carried(tensor, device),
+                false => tensor.without_autodiff().to_device(device),
+            }
         }
+        let numbers = |(predicted, right): (Tensor<1>, Tensor<1>)| {
+            let apart = apart(&predicted.device());
+            (moved(predicted, device, apart), moved(right, device, apart))
+        };
         // Backends differ in the type of their integers.
         let integers = Tensor::<1, Int>::empty([0], device).dtype();
-        let labels = |labels: Tensor<1, Int>| labels.without_autodiff().to_device(device).cast(integers);
+        let predictions = |(logits, labels): (Tensor<2>, Tensor<1, Int>)| {
+            let apart = apart(&logits.device());
+            let labels = match apart {
+                true => Tensor::from_data(labels.without_autodiff().into_data(), device),
+                false => labels.without_autodiff().to_device(device),
+            };
+            (moved(logits, device, apart), labels.cast(integers))
+        };
+        let loss = apart(&self.loss.device());
         Self {
-            loss: moved(self.loss, device),
-            predictions: self
-                .predictions
-                .map(|(logits, of_them)| (moved(logits, device), labels(of_them))),
-            numbers: self
-                .numbers
-                .map(|(predicted, right)| (moved(predicted, device), moved(right, device))),
+            loss: moved(self.loss, device, loss),
+            predictions: self.predictions.map(predictions),
+            numbers: self.numbers.map(numbers),
         }
     }
 }
@@ -209,6 +223,14 @@ impl Sum {
         }
     }
 
+    /// It on `device`, as one of `here`; `there` computed it, on another machine.
+    fn home<M: Module + ModuleDisplay>(self, there: &Adapted<M>, here: &Adapted<M>, device: &Device) -> Self {
+        Self {
+            grads: Gradients::of(there, self.grads).on(here, device),
+            parts: self.parts.into_iter().map(|part| part.on(device)).collect(),
+        }
+    }
+
     /// Those of several devices, on the first one.
     fn joined<M: Module + ModuleDisplay>(sums: Vec<Self>, adapted: &Adapted<M>, device: &Device) -> Self {
         joined(sums, |sums| {
@@ -262,14 +284,22 @@ where
     let shares: Vec<Vec<Share<O::Batch>>> = step.batches.into_iter().zip(of_batches).map(of_batch).collect();
 
     let device = team.first();
+    let values = team.is_spread().then(|| Values::of(adapted));
     let sums = team.run(
         shares,
         |shares| objective.within(device, || Sum::of(objective, adapted, shares)),
         || {
             let (objective, adapted) = (objective.clone(), adapted.clone());
-            move |shares, device: &Device| {
-                let adapted = adapted.fork(device);
-                objective.within(device, || Sum::of(&objective, &adapted, shares))
+            let (values, home) = (values.clone(), device.clone());
+            move |shares, device: &Device, kept: &mut Kept| {
+                let sum = |adapted: &Adapted<M>| objective.within(device, || Sum::of(&objective, adapted, shares));
+                match values.filter(|_| is_remote(device) || is_remote(&home)) {
+                    Some(values) => {
+                        let there = values.in_place(copy(&adapted, &home, device, kept), device);
+                        sum(&there).home(&there, &adapted, &home.inner())
+                    }
+                    None => sum(&adapted.fork(device)),
+                }
             }
         },
     );

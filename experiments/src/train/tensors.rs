@@ -1,4 +1,4 @@
-//! Trained tensors, searched for those that are not finite, and for those that no gradient reaches.
+//! A model's tensors, searched for those that are not finite, and for trained ones that no gradient reaches.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub fn first_not_finite<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     grads: Option<&GradientsParams>,
 ) -> Option<String> {
-    let found = search(adapted, None, grads, is_not_finite);
+    let found = search(adapted, Among::Trained, grads, is_not_finite);
     found.first().map(|path| place(adapted, path))
 }
 
@@ -22,19 +22,26 @@ pub fn first_not_finite_of<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     among: &BTreeSet<String>,
 ) -> Option<String> {
-    let found = search(adapted, Some(among), None, is_not_finite);
+    let found = search(adapted, Among::Listed(among), None, is_not_finite);
     found.first().map(|path| place(adapted, path))
+}
+
+/// The first weight of `model`, trained or not, with an element that is not finite.
+pub fn first_not_finite_weight<M: Module>(model: &M) -> Option<String> {
+    search(model, Among::All, None, is_not_finite).into_iter().next()
 }
 
 /// The paths of the trained tensors, which a model that is not trained any more does not tell.
 pub fn trained<M: Module + ModuleDisplay>(adapted: &Adapted<M>) -> BTreeSet<String> {
-    let all = search(adapted, None, Some(&GradientsParams::new()), |_| true);
+    let all = search(adapted, Among::Trained, Some(&GradientsParams::new()), |_| true);
     all.into_iter().collect()
 }
 
 /// The trained tensors whose gradient is missing or zero.
 pub fn silent<M: Module + ModuleDisplay>(adapted: &Adapted<M>, grads: &GradientsParams) -> BTreeSet<String> {
-    let found = search(adapted, None, Some(grads), |sum| sum.is_none_or(|sum| sum == 0.0));
+    let found = search(adapted, Among::Trained, Some(grads), |sum| {
+        sum.is_none_or(|sum| sum == 0.0)
+    });
     found.iter().map(|path| place(adapted, path)).collect()
 }
 
@@ -42,11 +49,19 @@ fn is_not_finite(sum: Option<f64>) -> bool {
     sum.is_some_and(|sum| !sum.is_finite())
 }
 
-/// The paths of the tensors with a `wanted` sum of their absolute elements or, if `grads` are given, of those of their
-/// gradients, which may be missing. Looked at are the tensors `among` or, without them, those that are trained.
-fn search<M: Module + ModuleDisplay>(
-    adapted: &Adapted<M>,
-    among: Option<&BTreeSet<String>>,
+/// The tensors that are looked at.
+#[derive(Clone, Copy)]
+enum Among<'a> {
+    Trained,
+    Listed(&'a BTreeSet<String>),
+    All,
+}
+
+/// The paths of the tensors `among` which have a `wanted` sum of their absolute elements or, if `grads` are given, of
+/// those of their gradients, which may be missing.
+fn search<M: Module>(
+    model: &M,
+    among: Among,
     grads: Option<&GradientsParams>,
     wanted: fn(Option<f64>) -> bool,
 ) -> Vec<String> {
@@ -57,7 +72,7 @@ fn search<M: Module + ModuleDisplay>(
         found: Vec::new(),
         wanted,
     };
-    adapted.visit(&mut search);
+    model.visit(&mut search);
     search.found
 }
 
@@ -74,7 +89,7 @@ fn place<M: Module + ModuleDisplay>(adapted: &Adapted<M>, path: &str) -> String 
 /// See [`search`].
 struct Search<'a> {
     path: Vec<String>,
-    among: Option<&'a BTreeSet<String>>,
+    among: Among<'a>,
     grads: Option<&'a GradientsParams>,
     found: Vec<String>,
     wanted: fn(Option<f64>) -> bool,
@@ -97,8 +112,10 @@ impl ModuleVisitor for Search<'_> {
             .or(path.strip_prefix("model."))
             .unwrap_or(&path);
         let looked_at = match self.among {
-            Some(among) => among.contains(path),
-            None => value.is_require_grad(),
+            Among::Trained => value.is_require_grad(),
+            Among::Listed(among) => among.contains(path),
+            // Quantizing has refused what is not finite.
+            Among::All => !matches!(value.dtype(), DType::QFloat(_)),
         };
         if !looked_at || value.shape().num_elements() == 0 {
             return;
@@ -169,5 +186,20 @@ mod tests {
         assert_eq!(first_not_finite(&adapted, Some(&grads(&adapted, 1.0))), None);
         let name = first_not_finite(&adapted, Some(&grads(&adapted, f32::NAN)));
         assert!(name.as_ref().is_some_and(|name| name.contains("used")), "{name:?}");
+    }
+
+    #[test]
+    fn a_frozen_weight_that_is_not_finite_is_named() {
+        let mut net = adapted().backbone().clone();
+        assert_eq!(first_not_finite_weight(&net), None);
+        net.unused.weight = net.unused.weight.map(|weight| weight.mul_scalar(f32::INFINITY));
+        assert_eq!(first_not_finite_weight(&net).as_deref(), Some("unused.weight"));
+        let config = AdapterConfig::lora(2).with_target_modules(["used", "unused"]);
+        let adapted = config.init(net).unwrap();
+        assert_eq!(first_not_finite(&adapted, None), None);
+        assert_eq!(
+            first_not_finite_weight(adapted.backbone()).as_deref(),
+            Some("unused.weight")
+        );
     }
 }

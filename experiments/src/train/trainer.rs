@@ -1,7 +1,6 @@
 //! The training of one adapted model of any kind, through burn-train.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +22,7 @@ use crate::run::files::create_folder;
 use crate::run::grid::{Best, round_name};
 use crate::run::outcome::RunError;
 use crate::train::checkpoints::{self, LastTwo, RecordFiles};
+use crate::train::dashboard;
 use crate::train::devices::Team;
 use crate::train::health::Health;
 use crate::train::launch::{launch, renderer};
@@ -33,8 +33,9 @@ use crate::train::score::Score;
 use crate::train::settings::{Keep, Training};
 use crate::train::step::{Objective, Reduction, train_step, valid_step};
 use crate::train::stream::{Plan, Rounds, Source, Step};
-use crate::train::tensors::{first_not_finite_of, trained};
+use crate::train::tensors::{first_not_finite_of, first_not_finite_weight, trained};
 use crate::train::throughput::Throughput;
+use crate::train::traffic::Traffic;
 use crate::train::watch::SharedWatch;
 
 /// The metrics of a training.
@@ -160,7 +161,7 @@ impl Session<'_> {
         let clock = Clock::open(self.folder, done > 0);
         let (judged_by, rule) = self.measured.judged_by();
         let watch = SharedWatch::new(rule, self.settings.early_stopping_patience);
-        let terminal = std::io::stdout().is_terminal();
+        let terminal = dashboard::is_possible();
         let log = Log {
             path: &self.folder.join("metrics.jsonl"),
             rounds_done: done,
@@ -258,17 +259,23 @@ impl Session<'_> {
         let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
         objective.begin(steps_done);
         let for_valid = objective.clone();
-        let terminal = std::io::stdout().is_terminal();
+        let terminal = dashboard::is_possible();
         let mut health = Health::new(self.interrupter.clone(), watch.clone(), &self.label, steps_done);
         health.reads_losses = computes_at_once(&devices[0]);
         health.quiet = terminal;
         let closing = health.clone();
         let team = Team::new(devices);
+        let traffic = Traffic::default();
+        let (of_steps, of_evaluations) = (traffic.clone(), traffic.clone());
         let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
+                of_steps.step();
                 health.look(adapted, train_step(&objective, reduction, adapted, step, &team))
             },
-            move |adapted: &Adapted<M>, step: Step<O::Batch>| valid_step(&for_valid, adapted, step),
+            move |adapted: &Adapted<M>, step: Step<O::Batch>| {
+                of_evaluations.pause();
+                valid_step(&for_valid, adapted, step)
+            },
         );
         if let Some(ranks) = &ranks {
             trainee = trainee.with_around(ranks.clone());
@@ -309,11 +316,12 @@ impl Session<'_> {
         let training = training.renderer(renderer(terminal, self.interrupter, done, self.round()));
         let learner = Learner::new(trainee, optimizer, schedule);
         let result = launch(clock, || training.launch(learner))?;
-        let (notes, bad_step, bad_tensor, bad_gradient) = {
+        let (notes, bad_step, before_training, bad_tensor, bad_gradient) = {
             let mut watch = watch.get();
             (
                 std::mem::take(&mut watch.notes),
                 watch.bad_step,
+                watch.before_training,
                 watch.bad_tensor.take(),
                 watch.bad_gradient.take(),
             )
@@ -330,7 +338,18 @@ impl Session<'_> {
                 let name = first_not_finite_of(&result.model.adapted, tensors);
                 name.map(|name| format!("'{name}' is not either"))
             };
-            let tensor = bad_tensor.or_else(since);
+            let (tensor, advice) = match before_training {
+                true => (
+                    first_not_finite_weight(result.model.adapted.backbone())
+                        .map(|name| format!("nor is the weight '{name}' of the model"))
+                        .or_else(|| {
+                            let name = first_not_finite_of(&result.model.adapted, tensors);
+                            name.map(|name| format!("nor is '{name}' of the adapter"))
+                        }),
+                    ", before anything was trained; check the files of the model, its adapter and the data, or give --dtype f32",
+                ),
+                false => (bad_tensor.or_else(since), "; lower learning_rate"),
+            };
             let tensor = tensor.map_or(String::new(), |tensor| format!(" ({tensor})"));
             let found = match bad_gradient {
                 Some(name) => format!("the gradient of '{name}' is not finite at step {step}"),
@@ -340,10 +359,7 @@ impl Session<'_> {
                 Ok(Some(_)) => " (the last good checkpoint is kept)",
                 _ => "",
             };
-            return Err(RunError::Diverged(format!(
-                "{}: {found}; lower learning_rate{kept}",
-                self.place
-            )));
+            return Err(RunError::Diverged(format!("{}: {found}{advice}{kept}", self.place)));
         }
         if let Some(failure) = watch.get().failure.take() {
             return Err(self.failed(failure));
@@ -356,6 +372,9 @@ impl Session<'_> {
         }
         if let Some(message) = closing.finish() {
             note(format_args!("  {message}"));
+        }
+        if let Some(message) = traffic.sentence() {
+            tell(format_args!("  {}: {message}", self.label));
         }
         if watch.is_over() {
             tell(format_args!(

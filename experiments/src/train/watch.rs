@@ -16,6 +16,8 @@ pub struct Watch {
     pub speeds: Vec<f64>,
     /// The first step whose loss or gradient was not a number.
     pub bad_step: Option<usize>,
+    /// True if it was the first step of all: nothing that was trained can be the cause.
+    pub before_training: bool,
     /// The tensor that caused it.
     pub bad_tensor: Option<String>,
     /// The tensor whose gradient was not a number, of a loss that was one.

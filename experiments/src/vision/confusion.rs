@@ -36,8 +36,7 @@ pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec
             (_, true) => digits,
             _ if ambiguous => {
                 return Err(format!(
-                    "{}: its labels are neither all class names nor all numbers below {count}, and classes have numbers for \
-                     names; write one kind in the whole list",
+                    "{}: its labels are neither all class names nor all numbers below {count}, and some class names are numbers; use one kind in the whole list",
                     path.display()
                 ));
             }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use backbones::{Normalization, Vit};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn::train::Interrupter;
 use datasets::resize::planes;
 use datasets::{DataError, Images};
 use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::cli::interrupt::Interrupter;
 use crate::run::jobs::share_out;
 use crate::train::stream::{Ordered, Source};
 use crate::vision::augment::{Augment, image_seed};

@@ -5,9 +5,10 @@ use std::path::Path;
 use datasets::Resize;
 use serde::{Deserialize, Serialize};
 
-use crate::run::files::write_json;
+use crate::run::files::{LONGEST, write_json};
 
-const FILE: &str = "classifier.json";
+/// Its name.
+pub const FILE: &str = "classifier.json";
 
 /// Description of an adapted classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,14 @@ pub fn check_image_size(name: &str, pixels: usize) -> Result<(), String> {
 }
 
 impl Description {
+    /// The content of the file.
+    ///
+    /// # Errors
+    /// None that a description gives reason for.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec_pretty(self).map_err(|e| e.to_string())
+    }
+
     /// Writes the file into `folder`.
     ///
     /// # Errors
@@ -54,10 +63,10 @@ impl Description {
     /// A file that cannot be read or is malformed.
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
         let path = folder.join(FILE);
-        match std::fs::read_to_string(&path) {
+        match files::read_text(&path, LONGEST) {
             Ok(text) => {
                 let read: Self = serde_json::from_str(&text)
-                    .map_err(|e| format!("{} is malformed ({e}); remove or mend it", path.display()))?;
+                    .map_err(|e| format!("{} is malformed ({e}); correct or remove it", path.display()))?;
                 check_image_size(&format!("{}: image_size", path.display()), read.image_size)?;
                 Ok(Some(read))
             }

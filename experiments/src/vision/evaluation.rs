@@ -3,8 +3,8 @@
 use backbones::Vit;
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
-use burn::train::Interrupter;
 
+use crate::cli::interrupt::Interrupter;
 use crate::vision::data::LabelledImages;
 
 /// Images per forward pass.
@@ -35,7 +35,10 @@ impl Predictions {
             let batch = batch.map_err(|e| e.to_string())?;
             let logits = batch.input.logits(model);
             if logits.clone().is_nan().any().into_scalar::<bool>() {
-                return Err("the trained model gives logits that are NaN; lower learning_rate".into());
+                return Err(
+                    "the model's logits are NaN; check its weights, or lower learning_rate if it was trained here"
+                        .into(),
+                );
             }
             let [count, _] = logits.dims();
             let classes = logits.clone().argmax(1).reshape([count]);

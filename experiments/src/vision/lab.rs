@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use wegeft::site::{self, ParamInfo};
 use wegeft::{Adapted, Summary};
 
+use crate::cli::model_folder;
 use crate::cli::output::{detail, tell};
 use crate::cli::shipped::{self, hex};
 use crate::lab::{Shared, told, trained_params, tuned};
@@ -75,6 +76,7 @@ impl VisionLab {
             Some(name) => resolve(name).map_err(|e| e.to_string())?,
             None => shipped::backbone()?,
         };
+        model_folder::check(&path, None)?;
         let backbone = load_vit(&path, settings.model.image_size, settings.model.drop_path, &device);
         let mut backbone = backbone.map_err(|e| e.to_string())?;
         backbone.model = with_weights_of(backbone.model, settings.model.dtype, &device)?;

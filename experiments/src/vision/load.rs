@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use backbones::{Pretrained, Vit};
+use backbones::{Pretrained, Vit, drawn_start};
 use burn::tensor::Device;
 use serde_json::Value;
 use wegeft::storage::CONFIG_FILE;
@@ -18,6 +18,7 @@ use crate::cli::output::note;
 pub fn load_adapted(pretrained: &Pretrained, folder: &Path, device: &Device) -> Result<Adapted<Vit>, String> {
     let files = AdapterFiles::read(folder).map_err(|e| e.to_string())?;
     check_prompts(pretrained, &files).map_err(|e| format!("{}: {e}", folder.join(CONFIG_FILE).display()))?;
+    let drawn = drawn_start::warning(files.fields());
     let translated = pretrained
         .translate_adapter(files.fields(), files.tensors(), device)
         .map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -35,6 +36,7 @@ pub fn load_adapted(pretrained: &Pretrained, folder: &Path, device: &Device) -> 
         }
     };
     let adapted = adapted.map_err(|e| e.to_string())?;
+    let adapted = drawn.into_iter().fold(adapted, Adapted::with_warning);
     for warning in adapted.warnings() {
         note(format_args!("{}: {warning}", folder.display()));
     }

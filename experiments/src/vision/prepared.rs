@@ -4,9 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 use backbones::{Normalization, Vit};
 use burn::tensor::Device;
-use burn::train::Interrupter;
 use datasets::Task;
 
+use crate::cli::interrupt::Interrupter;
 use crate::vision::data::LabelledImages;
 use crate::vision::prefix::Prefix;
 

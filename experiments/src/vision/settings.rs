@@ -43,9 +43,9 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data")]
 pub struct Data {
-    /// Folder of task folders with train800.txt, val200.txt, test.txt; or of images, with one sub-folder per class,
-    /// optionally inside train, val and test; or of a Hugging Face dataset's train-*.parquet, validation-*.parquet and
-    /// test-*.parquet.
+    /// Folder of task folders with train800.txt, val200.txt, test.txt; or of images, with one sub-folder per class or
+    /// with a metadata.csv, .jsonl or .parquet of their names and labels, optionally inside train, val and test; or of a
+    /// Hugging Face dataset's train-*.parquet, validation-*.parquet and test-*.parquet.
     #[arg(long, value_hint = ValueHint::DirPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,

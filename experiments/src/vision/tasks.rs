@@ -54,7 +54,7 @@ pub fn add_task(sum: &mut Sha256, task: &Task, root: Option<&Path>) -> Result<()
 fn content(image: &ImageSource) -> Result<u32, String> {
     Ok(match image {
         ImageSource::File(path) => {
-            let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            let bytes = files::read_regular(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
             crc32c::crc32c(&bytes)
         }
         ImageSource::Encoded { bytes, .. } => crc32c::crc32c(bytes),

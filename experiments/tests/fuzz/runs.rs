@@ -13,9 +13,10 @@ use experiments::cli::settings::Layer;
 use experiments::language::evaluation::Answer;
 use experiments::report::rows;
 use experiments::run::clock::Clock;
-use experiments::run::files::{keep_lines, read_json, read_lines};
+use experiments::run::files::{keep_lines, read_json};
 use experiments::run::grid::Best;
 use experiments::run::outcome::Outcome;
+use experiments::run::sealed_lines;
 use experiments::train::checkpoints::{RECORDS, RecordFiles, last_whole};
 use experiments::train::metrics_file::{Log, MetricsFile};
 use experiments::train::watch::SharedWatch;
@@ -88,7 +89,7 @@ pub const READERS: &[Reader] = &[
         repair: None,
         read: |folder, bytes| {
             let path = written(folder, "set.jsonl", bytes);
-            let lines = read_lines::<Answer>(&path)?;
+            let lines = sealed_lines::read::<Answer>(&path)?;
             keep_lines(&path, &lines)
         },
     },

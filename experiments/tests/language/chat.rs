@@ -115,7 +115,11 @@ fn chat_templates_carry_the_conversation_and_models_without_one_are_told() {
         &["--model", model.to_str().unwrap()],
         &["chat template", "--template alpaca"],
     );
-    fails("chat", &["--adapter", "off=x"], &["'off' is no name"]);
+    fails(
+        "chat",
+        &["--adapter", "off=x"],
+        &["'off' cannot be the name of an adapter"],
+    );
 }
 
 #[test]

@@ -95,17 +95,20 @@ fn a_file_of_samples_is_scored_without_a_model() {
     );
     // Cut after the first task, it goes on there.
     let path = Path::new(&out).join("samples/HumanEval.jsonl");
-    let first = std::fs::read_to_string(&path)
-        .unwrap()
-        .lines()
-        .next()
-        .unwrap()
-        .to_string();
-    std::fs::write(&path, first.replace("passed", "kept") + "\n").unwrap();
-    std::fs::remove_file(Path::new(&out).join("summary.json")).unwrap();
-    succeeds("code", &args);
-    let again = lines(&path);
-    assert_eq!((again.len(), &again[0]["details"]["result"]), (2, &"kept".into()));
+    let mut first = lines(&path).remove(0);
+    first["details"]["result"] = "kept".into();
+    let changed = first.to_string();
+    first.as_object_mut().unwrap().remove("crc32c");
+    let go_on = |first: &str| {
+        std::fs::write(&path, format!("{first}\n")).unwrap();
+        std::fs::remove_file(Path::new(&out).join("summary.json")).unwrap();
+        succeeds("code", &args);
+        let again = lines(&path);
+        (again.len(), again[0]["details"]["result"].clone())
+    };
+    assert_eq!(go_on(&first.to_string()), (2, "kept".into()));
+    // A result that does not match its checksum is not believed.
+    assert_eq!(go_on(&changed), (2, "passed".into()));
     // Samples for unknown tasks, and tasks without a sample.
     std::fs::write(
         &samples,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use wegeft::storage::{read_tensors, write_tensors};
 
 use crate::program::{fails, run_in, succeeds, text};
 
@@ -150,6 +151,57 @@ fn packed_rows_train_the_same_examples() {
 }
 
 #[test]
+fn examples_are_cut_to_the_learned_positions_of_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("gpt2");
+    std::fs::create_dir(&model).unwrap();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["../crates/backbones/tests/fixtures/lm/gpt2", "tests/fixtures/generate"] {
+        for entry in std::fs::read_dir(here.join(folder)).unwrap().flatten() {
+            std::fs::copy(entry.path(), model.join(entry.file_name())).unwrap();
+        }
+    }
+    let data = dir.path().join("data.jsonl");
+    let words = "red ".repeat(60);
+    std::fs::write(
+        &data,
+        format!("{{\"prompt\": \"one \", \"completion\": \"{words}\"}}\n").repeat(2),
+    )
+    .unwrap();
+    let printed = |method: &str, more: &[&str]| {
+        let out = dir.path().join(method);
+        let args = [
+            "--model",
+            model.to_str().unwrap(),
+            "--train-file",
+            data.to_str().unwrap(),
+            "--template",
+            "plain",
+            "--epochs",
+            "1",
+            "--method",
+            method,
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        succeeds("finetune", &[&args[..], more].concat())
+    };
+    for (method, most, more) in [
+        ("lora", 32, &["--target-modules", "c_attn", "--packing"][..]),
+        ("prompt_tuning", 12, &[]),
+        ("prefix_tuning", 12, &[]),
+    ] {
+        let printed = printed(method, more);
+        for part in [
+            format!("max_length is {most} instead of 512"),
+            format!("2 examples, {} tokens; 2 cut at max_length", 2 * most),
+        ] {
+            assert!(printed.contains(&part), "'{part}' is not in: {printed}");
+        }
+    }
+}
+
+#[test]
 fn several_devices_train_as_one_does() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("sums.jsonl");
@@ -280,6 +332,47 @@ fn what_cannot_be_trained_on_is_named() {
         &["--epochs", "3", "--learning-rate", "1e30", "--warmup-ratio", "0"],
         &["lower learning_rate"],
     );
+}
+
+#[test]
+fn a_damaged_model_is_named_and_the_learning_rate_is_not_blamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/language-model");
+    std::fs::create_dir(path("model")).unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(shipped.join(file), path("model").join(file)).unwrap();
+    }
+    let mut tensors = read_tensors(&shipped.join("model.safetensors")).unwrap();
+    tensors.get_mut("model.layers.2.mlp.up_proj.weight").unwrap().values[5] = f32::NAN;
+    write_tensors(&path("model/model.safetensors"), &tensors).unwrap();
+    sums(&path("sums.jsonl"), 8, "");
+    let [model, data, out] = ["model", "sums.jsonl", "run"].map(|name| path(name).display().to_string());
+    let args = [
+        "--model",
+        &model,
+        "--method",
+        "wegeft",
+        "--train-file",
+        &data,
+        "--out",
+        &out,
+    ];
+    fails(
+        "finetune",
+        &[&args[..], &QUICK].concat(),
+        &[
+            "the loss is not a number at step 1 (nor is the weight '",
+            "layers.2.mlp.up_proj.weight",
+            "before anything was trained",
+            "--dtype f32",
+        ],
+    );
+    let out = path("answers").display().to_string();
+    let args = [
+        "--model", &model, "--method", "none", "--sets", "one-step", "--out", &out,
+    ];
+    fails("arithmetic", &args, &["NaN or infinite", "--dtype f32"]);
 }
 
 #[test]

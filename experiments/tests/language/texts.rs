@@ -178,7 +178,7 @@ fn glue_s_files_are_trained_on_and_answered_in_glue_s_form() {
         "tasks: SST-2, STS-B",
         "published",
         "GIFT QV r32",
-        "STS-B: no test set is answered",
+        "STS-B: no predictions for its test sets",
     ] {
         assert!(printed.contains(part), "'{part}' is not in: {printed}");
     }
@@ -362,4 +362,38 @@ fn a_table_of_texts_gives_a_classifier_for_new_texts() {
         &["--out", text(&other)],
         &["no training file", "--train-file"],
     );
+}
+
+#[test]
+fn a_head_is_kept_whatever_the_order_and_the_case_of_its_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = bert(dir.path());
+    // Of the first text, for each of `labels`.
+    let probabilities = |of_model: [&str; 3], labels: [&str; 3]| {
+        let path = model.join("config.json");
+        let mut config = json_of(path.clone());
+        config["id2label"] = json!(of_model);
+        fs::write(path, config.to_string()).unwrap();
+        let data = dir.path().join("data.csv");
+        let rows = opinions(6).enumerate();
+        let rows: String = rows
+            .map(|(index, (text, _))| format!("{text},{}\n", labels[index % 3]))
+            .collect();
+        fs::write(&data, format!("text,label\n{rows}")).unwrap();
+        let out = dir.path().join(labels[0]);
+        let args = ["--model", text(&model), "--method", "none", "--out", text(&out)];
+        let files = ["--train-file", text(&data), "--valid-file", text(&data)];
+        let output = run("classify", &[&args[..], &files].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("takes its place"), "{said}");
+        let lines = fs::read_to_string(out.join("data/none/predictions/data.jsonl")).unwrap();
+        let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        let found = labels.map(|label| first["probabilities"][label].as_f64().unwrap());
+        let best = (0..3).max_by(|a, b| found[*a].total_cmp(&found[*b])).unwrap();
+        assert_eq!(first["label"], labels[best]);
+        found
+    };
+    let outputs = probabilities(["a", "b", "c"], ["a", "b", "c"]);
+    assert_ne!(outputs[0], outputs[1]);
+    assert_eq!(probabilities(["NO", "maybe", "yes"], ["no", "maybe", "yes"]), outputs);
 }

@@ -37,7 +37,11 @@ fn a_run_that_was_cut_ends_as_one_that_was_not() {
     interrupt(child.id());
     let stopped = child.wait_with_output().unwrap();
     assert!(!stopped.status.success(), "the run ended before it was cut");
-    assert!(stderr(&stopped).contains("goes on from there"), "{}", stderr(&stopped));
+    assert!(
+        stderr(&stopped).contains("continues from there"),
+        "{}",
+        stderr(&stopped)
+    );
     assert!(!cut.join("summary.json").exists());
 
     // What a kill inside an epoch leaves: a checkpoint that is not complete, a line of a later epoch. And the last

@@ -83,7 +83,10 @@ fn after_the_dashboard(screen: &str) -> &str {
 
 fn interrupted(out: &Path, (code, screen): (i32, String)) {
     assert_eq!(code, 1, "{screen}");
-    assert!(after_the_dashboard(&screen).contains("goes on from there"), "{screen}");
+    assert!(
+        after_the_dashboard(&screen).contains("continues from there"),
+        "{screen}"
+    );
     assert!(!out.join("summary.json").exists() && !out.join("digits/wegeft/outcome.json").exists());
 }
 

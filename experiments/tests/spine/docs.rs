@@ -1,5 +1,5 @@
-//! The guide: its pages are listed, its links lead somewhere, its commands and flags are ones that the program accepts, and the
-//! generated pages are what the program says today. UPDATE_DOCS=1 writes those pages again.
+//! The guide: its pages are listed, its links lead somewhere, its commands and flags are ones that the program accepts,
+//! and the generated pages are what the program says today. UPDATE_DOCS=1 writes those pages again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -33,6 +33,26 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 
+/// The names that links give to the headings of a page, as GitHub and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    let outside = text.lines().filter(|line| {
+        fenced ^= line.trim_start().starts_with("```");
+        !fenced
+    });
+    let name = |heading: &str| -> String {
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() })
+            .collect()
+    };
+    outside
+        .filter(|line| line.starts_with('#'))
+        .map(|line| name(line.trim_start_matches('#').trim()))
+        .collect()
+}
+
 /// The lines of the fenced and the indented blocks, joined where they end in a backslash.
 fn code_lines(text: &str) -> Vec<String> {
     let (mut lines, mut fenced, mut shell) = (Vec::new(), false, true);
@@ -52,13 +72,13 @@ fn code_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The words of a command line: quotes hold together, `#` begins a comment.
+/// The words of a command line: quotes hold together, `#` begins a comment, `>` the name of a file for the output.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
     for character in line.chars() {
         match character {
             '"' => quoted = !quoted,
-            '#' if !quoted && word.is_empty() => break,
+            '#' | '>' if !quoted && word.is_empty() => break,
             ' ' if !quoted => {
                 if !word.is_empty() {
                     words.push(std::mem::take(&mut word));
@@ -97,23 +117,54 @@ fn command_line(line: &str) -> Option<Vec<String>> {
 }
 
 #[test]
-fn every_page_of_the_guide_is_listed_and_every_link_leads_to_a_file() {
+fn every_page_of_the_guide_is_listed_and_every_link_leads_to_a_file_and_a_heading() {
     let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
     let listed: BTreeSet<&str> = links(&summary).collect();
-    for (path, text) in pages() {
+    let others = [
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "crates/wegeft/README.md",
+        "crates/kernels/README.md",
+        "crates/backbones/README.md",
+        "crates/files/README.md",
+    ];
+    let others = others.map(|name| {
+        let path = root().join(name);
+        (path.clone(), std::fs::read_to_string(&path).unwrap())
+    });
+    let mut count = 0;
+    for (path, text) in pages().into_iter().chain(others) {
+        let folder = path.parent().unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if path.parent().unwrap().ends_with("docs") && name != "SUMMARY.md" {
+        let of_the_guide = folder.ends_with("docs");
+        if of_the_guide && name != "SUMMARY.md" {
             assert!(listed.contains(name), "{name} is not in docs/SUMMARY.md");
         }
-        for link in links(&text).filter(|link| !link.contains("://") && !link.starts_with('#')) {
-            let file = link.split('#').next().unwrap();
+        for link in links(&text).filter(|link| !link.contains("://")) {
+            let page = path.display();
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            // mdBook copies no file from outside docs/.
             assert!(
-                path.parent().unwrap().join(file).exists(),
-                "{}: {link} is not there",
-                path.display()
+                !of_the_guide || !file.starts_with(".."),
+                "{page}: {link} is not in the guide"
             );
+            let target = if file.is_empty() {
+                path.clone()
+            } else {
+                folder.join(file)
+            };
+            assert!(target.exists(), "{page}: {link} is not there");
+            if !heading.is_empty() {
+                count += 1;
+                let headings = anchors(&std::fs::read_to_string(&target).unwrap());
+                assert!(
+                    headings.contains(heading),
+                    "{page}: {link} has no such heading: {headings:?}"
+                );
+            }
         }
     }
+    assert!(count > 0, "no link to a heading is found");
 }
 
 #[test]

@@ -182,7 +182,10 @@ fn set_takes_lists_and_says_what_a_field_holds() {
     let preset = dir.path().join("twice.toml");
     let config = ["--config", preset.to_str().unwrap()].map(String::from);
     for (text, part) in [
-        ("lr = 1\nlearning_rate = 2\n", "'learning_rate' and 'lr' are one field"),
+        (
+            "lr = 1\nlearning_rate = 2\n",
+            "'learning_rate' and 'lr' are the same field",
+        ),
         ("jobs = 2\n", "give --jobs on the command line"),
     ] {
         std::fs::write(&preset, text).unwrap();

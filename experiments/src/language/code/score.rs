@@ -14,9 +14,10 @@ use crate::cli::shipped::hex;
 use crate::language::evaluation::{Answer, Score};
 use crate::language::judge::Judged;
 use crate::run::checksum::add_file;
-use crate::run::files::{keep_lines, read_lines};
+use crate::run::files::keep_lines;
 use crate::run::grid::{Best, Tuned};
 use crate::run::outcome::{Outcome, RunError};
+use crate::run::sealed_lines;
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Trial};
 
@@ -76,7 +77,7 @@ impl ScoreLab {
     /// again.
     fn score(&self, set: &Sampled, path: &Path) -> Result<Vec<Answer>, RunError> {
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-        let lines = read_lines::<Answer>(path).map_err(RunError::Failed)?;
+        let lines = sealed_lines::read::<Answer>(path).map_err(RunError::Failed)?;
         // Removes an incomplete last line before more lines are appended.
         keep_lines(path, &lines).map_err(RunError::Failed)?;
         let by_index = |line: (String, Answer)| (line.1.index, line);
@@ -103,7 +104,7 @@ impl ScoreLab {
                 .collect::<Result<Vec<Answer>, String>>()
                 .map_err(RunError::Failed)?
             {
-                let line = serde_json::to_string(&answer).map_err(|e| RunError::Failed(e.to_string()))?;
+                let line = sealed_lines::line(&answer).map_err(RunError::Failed)?;
                 file.write_line(&line).map_err(cannot_write)?;
                 done.insert(answer.index, (line, answer));
             }

@@ -40,7 +40,7 @@ pub(super) fn search(
         settings.max_new_tokens,
         generator.device,
     );
-    let mut logits = values(logits);
+    let mut logits = values(logits)?;
     let mut searches: Vec<Search> = prompts
         .iter()
         .map(|_| Search {
@@ -80,7 +80,7 @@ pub(super) fn search(
         }
         active = going_on;
         reading.select(&parents);
-        logits = values(reading.next(&tokens));
+        logits = values(reading.next(&tokens))?;
     }
     Ok(searches.into_iter().map(Search::result).collect())
 }

@@ -16,7 +16,7 @@ impl Generator<'_> {
     ///
     /// # Errors
     /// Settings out of range, a prompt that is empty, too long for the model or outside its vocabulary, stop texts
-    /// without a tokenizer.
+    /// without a tokenizer, a model whose logits are not numbers.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -64,8 +64,8 @@ impl Generator<'_> {
         let on_device = settings.takes_the_likeliest() && !computes_at_once(self.device);
         loop {
             let (mut scores, likeliest) = match on_device {
-                true => (Vec::new(), reading::likeliest(logits)),
-                false => (reading::values(logits), Vec::new()),
+                true => (Vec::new(), reading::likeliest(logits)?),
+                false => (reading::values(logits)?, Vec::new()),
             };
             let mut chosen = Vec::with_capacity(active.len());
             let mut going_on = Vec::with_capacity(active.len());

@@ -26,6 +26,15 @@ pub struct Generated {
     pub text: String,
 }
 
+/// What to add where the positions of `model` are named, if its adapter takes some of them.
+pub fn beside_virtual(model: &Decoder) -> String {
+    let all = model.config().max_positions;
+    match model.max_tokens().and_then(|most| all.checked_sub(most)) {
+        None | Some(0) => String::new(),
+        Some(taken) => format!(" beside the {taken} virtual tokens of its adapter"),
+    }
+}
+
 impl Generator<'_> {
     /// Settings in range, prompts that the model can read.
     pub(super) fn check(&self, prompts: &[Vec<u32>], settings: &Generation) -> Result<(), String> {
@@ -46,12 +55,12 @@ impl Generator<'_> {
             }
             let length = prompt.len() + settings.max_new_tokens;
             // The last token is not fed to the model.
-            if config.learned_positions && length - 1 > config.max_positions {
+            if let Some(most) = self.model.max_tokens().filter(|most| length - 1 > *most) {
                 return Err(format!(
-                    "prompt {index} has {} tokens and max_new_tokens is {}, but this model has positions for {} tokens",
+                    "prompt {index} has {} tokens and max_new_tokens is {}, but this model has positions for {most} tokens{}",
                     prompt.len(),
                     settings.max_new_tokens,
-                    config.max_positions
+                    beside_virtual(self.model)
                 ));
             }
         }

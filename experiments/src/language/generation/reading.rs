@@ -1,8 +1,8 @@
-//! A batch of texts that is fed to a decoder, and the logits after their last tokens. The logits stay on the device until they are
-//! needed: for a large vocabulary those of one token are a megabyte, and the likeliest token is one number.
+//! A batch of texts that is fed to a decoder, and the logits after their last tokens. The logits stay on the device until
+//! they are needed: for a large vocabulary those of one token are a megabyte, and the likeliest token is one number.
 
 use backbones::lm::{Cache, Decoder, Layout, Side};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// Texts of a batch, with their key-value cache.
 pub struct Reading<'a> {
@@ -86,15 +86,44 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// The error for NaN or infinite logits: without it, some token would still be chosen.
+pub const NO_NUMBERS: &str = "the model's logits are NaN or infinite: its weights or those of its adapter are, or they \
+                              overflow in this type; check the files, or give --dtype f32";
+
 /// Logits in host memory, row after row.
-pub fn values(logits: Tensor<2>) -> Vec<f32> {
+///
+/// # Errors
+/// Logits that are not numbers.
+pub fn values(logits: Tensor<2>) -> Result<Vec<f32>, String> {
     let data = logits.into_data().convert::<f32>();
-    data.try_into_vec().expect("converted to f32")
+    let values: Vec<f32> = data.try_into_vec().expect("converted to f32");
+    match are_numbers(values.iter().copied()) {
+        true => Ok(values),
+        false => Err(NO_NUMBERS.into()),
+    }
+}
+
+/// True if nothing is NaN or +∞; −∞ only means that a token is impossible. Looks at all of them, which is faster than to
+/// stop at the first.
+pub fn are_numbers(logits: impl Iterator<Item = f32>) -> bool {
+    logits.fold(true, |all, logit| all & (logit < f32::INFINITY))
 }
 
 /// The token of the largest logit of each row, the first of several: chosen on the device.
-pub fn likeliest(logits: Tensor<2>) -> Vec<u32> {
-    logits.argmax(1).into_data().iter::<u32>().collect()
+///
+/// # Errors
+/// Logits that are not numbers.
+pub fn likeliest(logits: Tensor<2>) -> Result<Vec<u32>, String> {
+    // A sum is NaN or +∞ if one of them is; in f32, since f16 might overflow.
+    let sums = logits.clone().cast(DType::F32).sum_dim(1);
+    // f32 holds whole numbers to 2^24, more than any vocabulary has.
+    let chosen = logits.argmax(1).float().cast(DType::F32);
+    // One transfer for both.
+    let both: Vec<f32> = Tensor::cat(vec![chosen, sums], 1).into_data().iter().collect();
+    match both.chunks_exact(2).all(|row| row[1] < f32::INFINITY) {
+        true => Ok(both.chunks_exact(2).map(|row| row[0] as u32).collect()),
+        false => Err(NO_NUMBERS.into()),
+    }
 }
 
 #[cfg(test)]
@@ -114,8 +143,25 @@ mod tests {
         for device in [Device::flex(), Device::ndarray()] {
             let logits = Tensor::<2>::from_data(scores, &device);
             let host: Vec<u32> = scores.iter().map(|row| sampling::likeliest(row)).collect();
-            assert_eq!(likeliest(logits.clone()), host);
-            assert_eq!(values(logits), scores.concat());
+            assert_eq!(likeliest(logits.clone()).unwrap(), host);
+            assert_eq!(values(logits).unwrap(), scores.concat());
+        }
+    }
+
+    #[test]
+    fn logits_that_are_not_numbers_are_refused_wherever_the_choice_is_made() {
+        let device = Device::flex();
+        for (odd, is_number) in [
+            (f32::NAN, false),
+            (f32::INFINITY, false),
+            (f32::NEG_INFINITY, true),
+            (-1.0, true),
+        ] {
+            let logits = Tensor::<2>::from_data([[0.5f32, 2.0, 1.0], [1.0, 0.0, odd]], &device);
+            assert_eq!(values(logits.clone()).is_ok(), is_number, "{odd}");
+            let chosen = likeliest(logits);
+            assert_eq!(chosen.clone().ok(), is_number.then(|| vec![1, 0]), "{odd}");
+            assert!(is_number || chosen.unwrap_err().contains("--dtype f32"), "{odd}");
         }
     }
 }

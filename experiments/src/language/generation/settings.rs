@@ -66,7 +66,7 @@ impl Generation {
             return wrong("num_beams", &0, "at least 1");
         }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return wrong("temperature", &self.temperature, "0 (the likeliest token) or more");
+            return wrong("temperature", &self.temperature, "0 (the most likely token) or more");
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return wrong("top_p", &self.top_p, "more than 0, at most 1");
@@ -78,7 +78,7 @@ impl Generation {
             return wrong(
                 "temperature",
                 &self.temperature,
-                "0 with several beams, which do not draw",
+                "0 with several beams, which do not sample",
             );
         }
         if self.stop.iter().any(String::is_empty) {

@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use burn::train::Interrupter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::Agent;
 
+use crate::cli::interrupt::Interrupter;
 use crate::cli::output::note;
 use crate::run::outcome::RunError;
 
@@ -122,7 +122,7 @@ impl Endpoint {
             .is_some_and(|key| key.contains(|c: char| !c.is_ascii_graphic()))
         {
             return Err(format!(
-                "the key in {} (or {}) has a character that no key has; give the key alone",
+                "the key in {} (or {}) contains a character that no key may contain; set it to the key alone",
                 KEYS[0], KEYS[1]
             ));
         }
@@ -168,12 +168,12 @@ impl Endpoint {
             tries += 1;
             if tries > self.access.retries {
                 return Err(format!(
-                    "the judge at {} {why}, {tries} times; what it judged before is kept, the same command goes on from there",
+                    "the judge at {} {why}, {tries} times; its earlier judgements are kept, and the same command continues from there",
                     self.access.url
                 ));
             }
             let pause = after.unwrap_or(wait).clamp(0.0, LONGEST);
-            note(format_args!("the judge {why}; asked again in {pause:.1} s"));
+            note(format_args!("the judge {why}; asking again in {pause:.1} s"));
             let end = Instant::now() + Duration::from_secs_f64(pause);
             while Instant::now() < end {
                 if interrupter.should_stop() {
@@ -195,7 +195,7 @@ impl Endpoint {
         let mut response = request.send(body).map_err(|error| match error {
             ureq::Error::Timeout(_) => again(format!("did not answer in {} s", self.access.timeout)),
             ureq::Error::BadUri(_) => Failure::Never("is no address".into()),
-            other => again(format!("was not reached ({other})")),
+            other => again(format!("could not be reached ({other})")),
         })?;
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after");
@@ -205,7 +205,7 @@ impl Endpoint {
         match status {
             200 => {}
             401 | 403 => return Err(Failure::Never(format!("refused the key (status {status})"))),
-            429 => return Err(Failure::Again("asks for a pause (status 429)".into(), after)),
+            429 => return Err(Failure::Again("asks to slow down (status 429)".into(), after)),
             408 | 500.. => return Err(Failure::Again(format!("failed (status {status})"), after)),
             _ => {
                 let said: String = text.unwrap_or_default().chars().take(200).collect();
@@ -217,7 +217,7 @@ impl Endpoint {
         }
         let text = text.map_err(|error| again(format!("broke off ({error})")))?;
         let answer: Value =
-            serde_json::from_str(&text).map_err(|_| again("answered with something that is no JSON".into()))?;
+            serde_json::from_str(&text).map_err(|_| again("answered with something that is not JSON".into()))?;
         let said = answer["choices"][0]["message"]["content"].as_str();
         let said = said.ok_or_else(|| again("answered without choices[0].message.content".into()))?;
         Ok((said.to_string(), Usage::deserialize(&answer["usage"]).ok()))
@@ -247,7 +247,7 @@ mod tests {
         for elsewhere in ["http://127.0.0.1.example.org/v1", "http://localhost@example.org/v1"] {
             assert!(refused(elsewhere, Some("k")).contains("unencrypted"), "{elsewhere}");
         }
-        assert!(refused("https://judge/v1", Some("k\nx")).contains("no key has"));
+        assert!(refused("https://judge/v1", Some("k\nx")).contains("no key may contain"));
         assert!(Endpoint::new(access("http://[::1]:1/v1", None)).is_ok());
         assert!(refused("judge", None).contains("expected an address"));
         assert!(Endpoint::new(access("http://127.0.0.1:1/v1", None)).is_ok());

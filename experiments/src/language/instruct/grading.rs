@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use burn::train::Interrupter;
 use files::File;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Endpoint, Usage};
 use super::prompts::JudgePrompts;
+use crate::cli::interrupt::Interrupter;
 use crate::cli::output::tell;
-use crate::run::files::{Line, keep_lines, read_lines};
+use crate::run::files::{Line, keep_lines};
 use crate::run::outcome::RunError;
+use crate::run::sealed_lines;
 
 /// A question to a judge about one answer.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ impl Grader {
     ) -> Result<BTreeMap<String, Option<f64>>, RunError> {
         let failed = RunError::Failed;
         let cannot_write = |e: std::io::Error| RunError::Failed(format!("cannot write {}: {e}", path.display()));
-        let mut lines: Vec<Line<Judgement>> = read_lines(path).map_err(failed)?;
+        let mut lines: Vec<Line<Judgement>> = sealed_lines::read(path).map_err(failed)?;
         // Judgements of other answers or by other judges do not count.
         lines.retain(|(_, said)| {
             let of = |asking: &&Asking| asking.key == said.key && asking.question == said.question;
@@ -106,7 +107,7 @@ impl Grader {
             for said in said {
                 match said {
                     Ok(said) => {
-                        let line = serde_json::to_string(&said).map_err(|e| failed(e.to_string()))?;
+                        let line = sealed_lines::line(&said).map_err(failed)?;
                         file.write_line(&line).map_err(cannot_write)?;
                         lines.push((line, said));
                     }

@@ -94,7 +94,7 @@ pub fn win_rate(compared: &[Compared], gamed: Option<&Gamed>) -> Result<Option<f
         None => Ok(0.0),
         Some(gamed) => gamed.difficulty.get(&c.index).copied().ok_or_else(|| {
             format!(
-                "the file of gamed baselines has no difficulty of instruction {}; it is for AlpacaEval's own",
+                "--gamed-baselines has no difficulty for instruction {}; it covers only AlpacaEval's own instructions",
                 c.index
             )
         }),

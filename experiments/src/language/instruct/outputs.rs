@@ -151,7 +151,9 @@ fn turn_scores(grades: &BTreeMap<String, Option<f64>>) -> Aftermath {
     };
     let (value, missing) = mean(grades.values());
     if missing > 0 {
-        tell(format_args!("  {missing} answers have no grade and count in no mean"));
+        tell(format_args!(
+            "  {missing} answers have no grade and are left out of the means"
+        ));
     }
     let turns = [("turn 1", of("/1").0), ("turn 2", of("/2").0)];
     Aftermath {
@@ -181,7 +183,7 @@ pub fn compare(
         };
         let baseline = prompt.output.as_deref().ok_or_else(|| {
             RunError::Failed(format!(
-                "prompt {} has no baseline's answer to compare with; give --baseline FILE, a model_outputs.json",
+                "prompt {} has no baseline answer to compare with; give --baseline FILE, a model_outputs.json",
                 answer.index + 1
             ))
         })?;
@@ -222,7 +224,7 @@ fn rates(
     let (value, missing) = mean(preferences.values());
     if missing > 0 {
         tell(format_args!(
-            "  {missing} comparisons have no verdict and count in no rate"
+            "  {missing} comparisons have no verdict and are left out of the rates"
         ));
     }
     let compared = answers.iter().filter_map(|answer| {
@@ -266,7 +268,7 @@ impl Elsewhere {
             None => Ok(Self { records }),
             Some(record) => Err(record
                 .error(
-                    "neither 'score' (FastChat's judgements) nor 'preference' (AlpacaEval's annotations) is there"
+                    "expected a field 'score' (FastChat's judgements) or 'preference' (AlpacaEval's annotations)"
                         .into(),
                 )
                 .to_string()),
@@ -294,7 +296,8 @@ impl Elsewhere {
             let failed = |message: String| RunError::Failed(record.error(message).to_string());
             let id = record.value("question_id").and_then(Value::as_u64);
             let id = id.filter(|id| asked.iter().any(|question| question.id == *id));
-            let id = id.ok_or_else(|| failed("field 'question_id' names no question of the benchmark".into()))?;
+            let id =
+                id.ok_or_else(|| failed("field 'question_id' is not the id of a question of the benchmark".into()))?;
             let score = record.value("score").and_then(Value::as_f64);
             let score = score.ok_or_else(|| failed("field 'score' is not a number".into()))?;
             // FastChat writes -1 if the judge gave no grade.
@@ -315,7 +318,7 @@ impl Elsewhere {
         }
         if grades.is_empty() {
             return Err(RunError::Failed(format!(
-                "--judge-file holds no grade of model '{model}'"
+                "--judge-file has no grade for model '{model}'"
             )));
         }
         // A turn that nobody graded has no grade, as one that the judge left without.
@@ -349,7 +352,7 @@ impl Elsewhere {
                 .required("instruction")
                 .map_err(|e| RunError::Failed(e.to_string()))?;
             let at = asked.iter().position(|asked| asked.instruction == instruction);
-            let at = at.ok_or_else(|| failed("field 'instruction' is none of the benchmark's".into()))?;
+            let at = at.ok_or_else(|| failed("field 'instruction' is not an instruction of the benchmark".into()))?;
             let preference = match record.value("preference").map(Value::as_f64) {
                 None => None,
                 Some(Some(0.0)) => Some(0.5),
@@ -364,7 +367,7 @@ impl Elsewhere {
         }
         if preferences.is_empty() {
             return Err(RunError::Failed(format!(
-                "--judge-file holds no annotation of model '{model}'"
+                "--judge-file has no annotation for model '{model}'"
             )));
         }
         for answer in answers {
@@ -421,7 +424,7 @@ mod tests {
         let half = read(&line(81, 1, 8.0)).unwrap().grades(&asked, "wegeft").unwrap();
         assert_eq!((half.value, half.further.len()), (Some(8.0), 1));
         let message = elsewhere.grades(&asked, "dora").unwrap_err().to_string();
-        assert!(message.contains("no grade of model 'dora'"), "{message}");
+        assert!(message.contains("no grade for model 'dora'"), "{message}");
         let message = read(&line(9, 1, 8.0))
             .unwrap()
             .grades(&asked, "wegeft")

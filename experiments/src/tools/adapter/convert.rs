@@ -4,22 +4,26 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleDisplay};
 use wegeft::methods::wegeft::WegeftConfig;
+use wegeft::storage::Stored;
 use wegeft::{Adapted, AdapterError, AdapterFiles};
 
 use super::table;
 use crate::cli::output::print;
 use crate::run::lock::Lock;
 
-/// Writes the LoRA form, `finished`, and whatever `describe` writes beside it; prints its modules.
+/// A further file of an adapter folder: its name and its content.
+pub type Beside = (&'static str, Vec<u8>);
+
+/// Writes the LoRA form, `finished`, and the file `beside` it; prints its modules.
 pub fn export_lora<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     finished: impl Fn(AdapterFiles) -> Result<AdapterFiles, AdapterError>,
-    describe: impl FnOnce() -> Result<(), String>,
+    beside: Option<Beside>,
     out: &Path,
 ) -> Result<(), String> {
     let factors = adapted.low_rank().map_err(|e| e.to_string())?;
     let files = adapted.lora_files().and_then(finished).map_err(|e| e.to_string())?;
-    write(&files, describe, out)?;
+    write(&files, beside, out)?;
     let rows = factors.iter().map(|(module, low)| {
         let ([r, d_in], [d_out, _]) = (low.a.dims(), low.b.dims());
         let values = r * (d_in + d_out);
@@ -38,17 +42,17 @@ pub fn export_lora<M: Module + ModuleDisplay>(
     ))
 }
 
-/// Writes the nearest WeGeFT, `finished`, and whatever `describe` writes beside it; prints what is lost.
+/// Writes the nearest WeGeFT, `finished`, and the file `beside` it; prints what is lost.
 pub fn nearest_wegeft<M: Module + ModuleDisplay>(
     adapted: &Adapted<M>,
     settings: &WegeftConfig,
     finished: impl Fn(AdapterFiles) -> Result<AdapterFiles, AdapterError>,
-    describe: impl FnOnce() -> Result<(), String>,
+    beside: Option<Beside>,
     out: &Path,
 ) -> Result<(), String> {
     let (nearest, report) = adapted.nearest_wegeft(settings).map_err(|e| e.to_string())?;
     let files = finished(nearest.files()).map_err(|e| e.to_string())?;
-    write(&files, describe, out)?;
+    write(&files, beside, out)?;
     let percent = |share: f64| format!("{:.3} %", 100.0 * share);
     let mut rows: Vec<_> = report
         .groups()
@@ -66,9 +70,56 @@ pub fn nearest_wegeft<M: Module + ModuleDisplay>(
     ))
 }
 
-/// Writes the files of one adapter while no other process writes another one there.
-fn write(files: &AdapterFiles, describe: impl FnOnce() -> Result<(), String>, out: &Path) -> Result<(), String> {
+/// Writes the files of one adapter, whose values must be finite, while no other process writes another one there.
+fn write(adapter: &AdapterFiles, beside: Option<Beside>, out: &Path) -> Result<(), String> {
+    let odd = |(_, tensor): &(&String, &Stored)| tensor.values.iter().any(|value| !value.is_finite());
+    if let Some((name, _)) = adapter.tensors().iter().find(odd) {
+        return Err(format!(
+            "'{name}' would get NaN or infinite elements: the adapter or the model has such values; check their files"
+        ));
+    }
     let _lock = Lock::for_writing(out)?;
-    files.write(out).map_err(|e| e.to_string())?;
-    describe()
+    let beside: Vec<_> = beside.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    adapter.write_with(out, &beside).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Map, json};
+    use wegeft::storage::Tensors;
+
+    use super::*;
+
+    fn adapter(value: f32) -> AdapterFiles {
+        let fields = Map::from_iter([("peft_type".to_string(), json!("LORA")), ("r".to_string(), json!(2))]);
+        let tensor = Stored {
+            shape: vec![1],
+            values: vec![value],
+        };
+        AdapterFiles::new(fields, Tensors::from([("a".to_string(), tensor)]))
+    }
+
+    #[test]
+    fn an_adapter_stays_until_the_new_one_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        write(&adapter(1.0), Some(("classifier.json", b"first".to_vec())), &out).unwrap();
+        assert_eq!(fs::read(out.join("classifier.json")).unwrap(), b"first");
+        let names = |out: &Path| fs::read_dir(out).unwrap().count();
+        assert_eq!(names(&out), 3);
+        // The last file that is staged before the config cannot be: its folder is missing.
+        let message = write(&adapter(2.0), Some(("none/classifier.json", Vec::new())), &out).unwrap_err();
+        assert!(
+            message.contains("cannot write") && message.contains("classifier.json"),
+            "{message}"
+        );
+        assert_eq!(AdapterFiles::read(&out).unwrap().tensors()["a"].values, [1.0]);
+        assert_eq!(names(&out), 3);
+        write(&adapter(2.0), Some(("classifier.json", b"second".to_vec())), &out).unwrap();
+        assert_eq!(AdapterFiles::read(&out).unwrap().tensors()["a"].values, [2.0]);
+        assert_eq!(fs::read(out.join("classifier.json")).unwrap(), b"second");
+        assert_eq!(names(&out), 3);
+    }
 }

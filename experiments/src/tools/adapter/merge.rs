@@ -9,7 +9,7 @@ use wegeft::storage::write_tensors;
 
 use super::open::Vision;
 use super::{refuse_its_own, table};
-use crate::cli::output::print;
+use crate::cli::output::{note, print};
 use crate::run::files::write_json;
 use crate::run::lock::Lock;
 use crate::train::agreement;
@@ -26,10 +26,14 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
         Some(description) => &description.classes,
         None => &pretrained.labels,
     };
-    let exported = pretrained
+    let mut exported = pretrained
         .layout
         .export(&merged, &pretrained.config, classes)
         .map_err(|e| e.to_string())?;
+    // A head that was trained here is for one class per image, whatever the backbone's own was for.
+    if let (Some(_), Some(fields)) = (&opened.description, exported.config.as_object_mut()) {
+        fields.remove("problem_type");
+    }
     let _lock = Lock::for_writing(out)?;
     write_tensors(&out.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
     for file in &exported.copied {
@@ -46,6 +50,9 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
             ..description.clone()
         }
         .write(out)?;
+    }
+    if let Some(text) = exported.note {
+        note(text);
     }
     show(&report, out)
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::merge::show;
 use super::open::Language;
 use super::refuse_its_own;
+use crate::run::files::LONGEST;
 use crate::run::lock::Lock;
 use crate::train::agreement;
 
@@ -71,7 +72,7 @@ fn templates(from: &Path, to: &Path) -> Result<(), String> {
 /// text model is adapted and written.
 fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = files::read_text(&path, LONGEST).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let mut json: Value = serde_json::from_str(&text).map_err(|e| format!("{} is malformed ({e})", path.display()))?;
     if json["model_type"] == "gemma3" && json["text_config"].is_object() {
         json = json["text_config"].take();

@@ -187,11 +187,11 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                     let (adapted, pretrained) = (&opened.adapted, &opened.pretrained);
                     let layout = &pretrained.layout;
                     let finished = |files| layout.lora_for_peft(files, adapted.backbone(), &pretrained.config);
-                    convert::export_lora(adapted, finished, || opened.describe(out), out)
+                    convert::export_lora(adapted, finished, opened.beside()?, out)
                 }
                 Opened::Language(opened) => {
                     let finished = |files| for_peft(files, opened.adapted.backbone());
-                    convert::export_lora(&opened.adapted, finished, || Ok(()), out)
+                    convert::export_lora(&opened.adapted, finished, None, out)
                 }
             }
         }
@@ -210,11 +210,14 @@ pub fn adapter(args: &Args) -> Result<(), String> {
                 .with_side((*side).into());
             match open(on, Weights::Exact, &device)? {
                 Opened::Vision(opened) => {
-                    convert::nearest_wegeft(&opened.adapted, &settings, Ok, || opened.describe(out), out)
+                    let (adapted, pretrained) = (&opened.adapted, &opened.pretrained);
+                    let layout = &pretrained.layout;
+                    let finished = |files| Ok(layout.with_head_of_class(files, adapted.backbone(), &pretrained.config));
+                    convert::nearest_wegeft(adapted, &settings, finished, opened.beside()?, out)
                 }
                 Opened::Language(opened) => {
                     let finished = |files| for_peft(files, opened.adapted.backbone());
-                    convert::nearest_wegeft(&opened.adapted, &settings, finished, || Ok(()), out)
+                    convert::nearest_wegeft(&opened.adapted, &settings, finished, None, out)
                 }
             }
         }

@@ -12,11 +12,13 @@ use wegeft::storage::{PREFIX, read_weights};
 use wegeft::{Adapted, AdapterFiles};
 
 use super::On;
+use super::convert::Beside;
 use crate::cli::output::note;
 use crate::cli::settings::absolute_model;
-use crate::cli::shipped;
+use crate::cli::{model_folder, shipped};
 use crate::language::model::BASE_MODEL;
-use crate::vision::description::Description;
+use crate::run::files::LONGEST;
+use crate::vision::description::{Description, FILE};
 use crate::vision::load::load_adapted;
 
 /// An adapter folder, loaded onto its backbone.
@@ -82,6 +84,7 @@ pub fn open(on: &On, weights: Weights, device: &Device) -> Result<Opened, String
         Some(name) => resolve(name).map_err(|e| advice(e.to_string()))?,
         None => shipped::backbone()?,
     };
+    model_folder::note_adapter(&path, Some(on.adapter.as_path()));
     let size = description.as_ref().map(|d| d.image_size);
     let pretrained = load_vit(&path, size, 0.0, device).map_err(|e| e.to_string())?;
     Ok(Opened::Vision(Box::new(Vision {
@@ -97,6 +100,7 @@ fn language(on: &On, named: Option<String>, weights: Weights, device: &Device) -
         Some(name) => resolve_lm(name).map_err(|e| e.to_string())?,
         None => shipped::language_model()?,
     };
+    model_folder::note_adapter(&folder, Some(on.adapter.as_path()));
     let precision = match weights {
         Weights::Exact | Weights::For(Some(Precision::F32)) => Precision::F32,
         Weights::For(_) => stored_precision(&folder).map_err(|e| e.to_string())?,
@@ -120,7 +124,10 @@ fn language(on: &On, named: Option<String>, weights: Weights, device: &Device) -
 /// True if the backbone of that name or path is a language model.
 fn is_of_language(name: &str) -> Result<bool, String> {
     let path = config_file(name).map_err(|e| e.to_string())?;
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    if Path::new(name).is_dir() {
+        model_folder::refuse_adapter(Path::new(name))?;
+    }
+    let text = files::read_text(&path, LONGEST).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let json: Value = serde_json::from_str(&text).map_err(|e| format!("{} is malformed ({e})", path.display()))?;
     Ok(DecoderConfig::is_of_language(&json))
 }
@@ -133,11 +140,9 @@ fn has_language_names(folder: &Path) -> Result<bool, String> {
 }
 
 impl Vision {
-    /// Writes the folder's description of the adapter into another folder.
-    pub fn describe(&self, folder: &Path) -> Result<(), String> {
-        match &self.description {
-            Some(description) => description.write(folder),
-            None => Ok(()),
-        }
+    /// The file that describes the adapter.
+    pub fn beside(&self) -> Result<Option<Beside>, String> {
+        let described = self.description.as_ref().map(Description::to_bytes).transpose()?;
+        Ok(described.map(|bytes| (FILE, bytes)))
     }
 }

@@ -103,7 +103,7 @@ impl Work {
 /// Methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Method {
-    /// No adapter; vit-…-step trains the head alone, the other steps do not have it.
+    /// No adapter; vit-…-step trains only the head, and a step of a language model has nothing to train.
     Frozen,
     /// LoRA on attn.proj, or on the q, k, v, up and down projections.
     Lora,

@@ -12,6 +12,7 @@ use wegeft::{Adapted, site};
 use super::choice::{Method, Work};
 use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
+use crate::cli::model_folder;
 use crate::language::data::Batch;
 use crate::language::objective::Response;
 use crate::train::step::Objective;
@@ -80,6 +81,7 @@ fn model(args: &Args, work: Work, device: &Device) -> Result<Decoder, String> {
     match &args.model {
         Some(name) if work.is_of_model() => {
             let folder = resolve_lm(name).map_err(|e| e.to_string())?;
+            model_folder::check(&folder, None)?;
             let options = LoadOptions {
                 precision,
                 quantize: args.quantize.map(Into::into),

@@ -85,7 +85,7 @@ pub struct Args {
     /// Recompute activations in the backward pass of a -step instead of keeping them all.
     #[arg(long, alias = "gradient-checkpointing", value_enum, num_args = 0..=1, default_missing_value = "layers")]
     pub checkpointing: Option<Checkpointing>,
-    /// Instead, plot to this file (SVG) what more sites, ranks and generators cost in a training step.
+    /// Instead of the workloads, plot to this SVG file what more sites, ranks and generators cost in a training step.
     #[arg(
         long,
         value_name = "FILE",

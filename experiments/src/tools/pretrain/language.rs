@@ -95,7 +95,7 @@ impl Args {
     fn check(&self) -> Result<usize, String> {
         if !self.d_model.is_multiple_of(2 * HEADS) {
             return Err(format!(
-                "--d-model {} is no multiple of {}: {HEADS} heads of an even width",
+                "--d-model {} is not a multiple of {}: {HEADS} heads of an even width",
                 self.d_model,
                 2 * HEADS
             ));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
-use burn::train::Interrupter;
 use clap::Args;
 use serde_json::{Value, json};
 use wegeft::{AdapterConfig, site};
 
+use crate::cli::interrupt::{Interrupter, stop_on_ctrl_c};
 use crate::cli::output::{counted, detail, print, set_verbosity, tell};
 use crate::cli::settings::defaults;
 use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
@@ -18,7 +18,6 @@ use crate::run::outcome::RunError;
 use crate::run::strays::remove_strays;
 use crate::tools::flags::whole;
 use crate::tools::pretrain::checks::MOST_STEPS;
-use crate::train::interrupt::stop_on_ctrl_c;
 use crate::train::settings::{Schedule, Training};
 use crate::train::step::Objective;
 use crate::train::stream::{Ordered, Plan, Seeding, Source};
@@ -152,7 +151,7 @@ impl Pretraining<'_> {
         match read_json::<Value>(&flags, "remove it")?.map(without_place) {
             Some(known) if known != own => {
                 return Err(format!(
-                    "{} holds a training of other flags; choose another --out, or remove it",
+                    "{} has a training with other flags; choose another --out, or remove it",
                     folder.display()
                 ));
             }

@@ -71,7 +71,7 @@ impl Args {
     fn check(&self) -> Result<usize, String> {
         if !self.d_model.is_multiple_of(HEADS) {
             return Err(format!(
-                "--d-model {} is no multiple of {HEADS}, the number of heads",
+                "--d-model {} is not a multiple of {HEADS}, the number of heads",
                 self.d_model
             ));
         }

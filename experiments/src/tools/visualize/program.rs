@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use wegeft::Adapted;
 
 use crate::cli::output::{counted, print};
-use crate::cli::shipped;
+use crate::cli::{model_folder, shipped};
 use crate::run::files::{create_folder, replace};
 use crate::run::lock::Lock;
 use crate::suites::vtab::Source;
@@ -87,6 +87,7 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         Some(name) => resolve(name).map_err(|e| e.to_string())?,
         None => shipped::backbone()?,
     };
+    model_folder::check(&path, Some(&args.adapter))?;
     let image_size = description.as_ref().map(|d| d.image_size);
     let resize = description.as_ref().map(|d| d.resize).unwrap_or_default();
     let backbone = load_vit(&path, image_size, 0.0, &device).map_err(|e| e.to_string())?;

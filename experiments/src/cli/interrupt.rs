@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::train::Interrupter;
+// Re-exported here, so that only `train` and this file name burn-train. Its trainer watches the same object.
+pub use burn::train::Interrupter;
 
 use crate::cli::output::note;
 use crate::cli::terminal;
