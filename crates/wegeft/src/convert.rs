@@ -226,7 +226,10 @@ fn solve(terms: &[Term], r: usize, scale: f64, side: Side) -> Option<(Tensor<2>,
         };
     let kept = values.iter().take_while(|value| **value > least).count();
     let (phi, psi) = match kept {
-        0 => (Tensor::zeros([d, 0], &v.device()), Tensor::zeros([0, d], &v.device())),
+        0 => {
+            let at = (&v.device(), v.dtype());
+            (Tensor::zeros([d, 0], at), Tensor::zeros([0, d], at))
+        }
         _ => {
             let root = lambda.narrow(0, 0, kept).sqrt().recip().unsqueeze_dim::<2>(0);
             let whitened = v.narrow(1, 0, kept) * root;

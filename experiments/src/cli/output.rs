@@ -67,15 +67,15 @@ pub fn write(text: impl Display) -> Result<(), String> {
     }
 }
 
-/// `text` without control characters other than line breaks and tabs. Characters that change the direction of what follows
-/// are escaped as in JSON, so that JSON keeps its meaning.
+/// `text` with control characters other than line breaks and tabs, and those that change the direction of what follows,
+/// escaped as in JSON: a terminal does not obey them, and JSON keeps its meaning.
 pub fn plain(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' | '\t' => shown.push(c),
-            c if c.is_control() => shown.push(char::REPLACEMENT_CHARACTER),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown += &format!("\\u{:04x}", u32::from(c)),
+            c if c.is_control() || turns(c) => shown += &format!("\\u{:04x}", u32::from(c)),
             c => shown.push(c),
         }
     }
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn text_cannot_steer_the_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\tc\nd\r"), "a\u{fffd}[2Jb\tc\nd\u{fffd}");
-        assert_eq!(plain("photo_\u{202e}gpj.exe\u{2066}"), "photo_\u{fffd}gpj.exe\u{fffd}");
+        assert_eq!(plain("a\x1b[2Jb\tc\nd\r"), "a\\u001b[2Jb\tc\nd\\u000d");
+        assert_eq!(plain("photo_\u{202e}gpj.exe\u{2066}"), "photo_\\u202egpj.exe\\u2066");
     }
 
     #[test]

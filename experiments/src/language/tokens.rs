@@ -88,8 +88,8 @@ pub fn tokenize(given: &Examples, template: Template, lm: &Lm, lengths: Lengths)
     }
     if made.sequences.is_empty() {
         return Err(format!(
-            "none of the {} training examples is usable: {} have a prompt longer than max_length {max_length} (up to \
-             {longest_prompt} tokens with the response), {} are of drop_longer tokens or more, {} have an empty response, {} \
+            "none of the {} training examples is usable: {} have a prompt longer than max_length {max_length} (the \
+             longest has at least {longest_prompt} tokens with the response), {} are of drop_longer tokens or more, {} have an empty response, {} \
              cannot be read{}; raise max_length or correct the data",
             examples.len(),
             made.too_long,

@@ -18,7 +18,8 @@ use crate::cli::terminal;
 
 /// burn-train's dashboard for one training.
 pub struct Dashboard {
-    inner: TuiMetricsRendererWrapper,
+    /// None once its terminal was closed.
+    inner: Option<TuiMetricsRendererWrapper>,
     /// The dashboard's own interrupter, which it resets when the training ends, before the learner reads the reason.
     own: Interrupter,
     /// The training's.
@@ -49,10 +50,20 @@ impl Dashboard {
             std::thread::sleep(Duration::from_millis(5));
         }
         Self {
-            inner,
+            inner: Some(inner),
             own,
             training: training.clone(),
         }
+    }
+
+    /// burn-train's dashboard, unless its terminal was closed. Its thread may then read that terminal without end, and is not
+    /// waited for: it ends with the program.
+    fn live(&mut self) -> Option<&mut TuiMetricsRendererWrapper> {
+        #[cfg(unix)]
+        if is_closed(std::io::stdout()) {
+            std::mem::forget(self.inner.take());
+        }
+        self.inner.as_mut()
     }
 
     /// Passes on the choice that was made in the dashboard.
@@ -65,6 +76,7 @@ impl Dashboard {
 
 impl Drop for Dashboard {
     fn drop(&mut self) {
+        self.live();
         terminal::set_open(false);
     }
 }
@@ -147,78 +159,114 @@ fn signals_again() -> bool {
 
 impl MetricsRendererTraining for Dashboard {
     fn update_train(&mut self, state: MetricState) {
-        self.inner.update_train(state);
+        if let Some(inner) = self.live() {
+            inner.update_train(state);
+        }
     }
     fn update_valid(&mut self, state: MetricState) {
-        self.inner.update_valid(state);
+        if let Some(inner) = self.live() {
+            inner.update_valid(state);
+        }
     }
     fn on_train_end(&mut self, summary: Option<LearnerSummary>) -> Result<(), Box<dyn Error>> {
         self.hand_on();
-        self.inner.on_train_end(summary)
+        self.live().map_or(Ok(()), |inner| inner.on_train_end(summary))
     }
 }
 
 impl MetricsRendererEvaluation for Dashboard {
     fn update_test(&mut self, name: EvaluationName, state: MetricState) {
-        self.inner.update_test(name, state);
+        if let Some(inner) = self.live() {
+            inner.update_test(name, state);
+        }
     }
     fn on_test_end(&mut self, summary: Option<LearnerSummary>) -> Result<(), Box<dyn Error>> {
-        self.inner.on_test_end(summary)
+        self.live().map_or(Ok(()), |inner| inner.on_test_end(summary))
     }
 }
 
 impl TrainingProgressLogger for Dashboard {
     fn start(&mut self, epochs: usize, from: usize, items: Option<usize>, label: Option<&str>) {
-        self.inner.start(epochs, from, items, label);
+        if let Some(inner) = self.live() {
+            inner.start(epochs, from, items, label);
+        }
     }
     fn update_epoch(&mut self, epoch: usize) {
-        self.inner.update_epoch(epoch);
+        if let Some(inner) = self.live() {
+            inner.update_epoch(epoch);
+        }
     }
     fn start_split(&mut self, split: &str, items: usize) {
-        self.inner.start_split(split, items);
+        if let Some(inner) = self.live() {
+            inner.start_split(split, items);
+        }
     }
     fn update_split(&mut self, items: usize) {
         self.hand_on();
         signals_again();
-        self.inner.update_split(items);
+        if let Some(inner) = self.live() {
+            inner.update_split(items);
+        }
     }
     fn end_split(&mut self) {
-        self.inner.end_split();
+        if let Some(inner) = self.live() {
+            inner.end_split();
+        }
     }
     fn end(&mut self) {
-        self.inner.end();
+        if let Some(inner) = self.live() {
+            inner.end();
+        }
     }
     fn log_event_training(&mut self, event: String) {
-        self.inner.log_event_training(event);
+        if let Some(inner) = self.live() {
+            inner.log_event_training(event);
+        }
     }
 }
 
 impl EvaluationProgressLogger for Dashboard {
     fn start_global_progress(&mut self, tests: usize) {
-        self.inner.start_global_progress(tests);
+        if let Some(inner) = self.live() {
+            inner.start_global_progress(tests);
+        }
     }
     fn start_test(&mut self, name: &str, items: usize) {
-        self.inner.start_test(name, items);
+        if let Some(inner) = self.live() {
+            inner.start_test(name, items);
+        }
     }
     fn update_test_progress(&mut self, items: usize) {
-        self.inner.update_test_progress(items);
+        if let Some(inner) = self.live() {
+            inner.update_test_progress(items);
+        }
     }
     fn end_test(&mut self) {
-        self.inner.end_test();
+        if let Some(inner) = self.live() {
+            inner.end_test();
+        }
     }
     fn end_global_progress(&mut self) {
-        self.inner.end_global_progress();
+        if let Some(inner) = self.live() {
+            inner.end_global_progress();
+        }
     }
     fn log_event_evaluation(&mut self, event: String) {
-        self.inner.log_event_evaluation(event);
+        if let Some(inner) = self.live() {
+            inner.log_event_evaluation(event);
+        }
     }
 }
 
 impl MetricsRenderer for Dashboard {
     fn manual_close(&mut self) {
-        self.inner.manual_close();
+        if let Some(inner) = self.live() {
+            inner.manual_close();
+        }
     }
     fn register_metric(&mut self, definition: MetricDefinition) {
-        self.inner.register_metric(definition);
+        if let Some(inner) = self.live() {
+            inner.register_metric(definition);
+        }
     }
 }

@@ -2,8 +2,9 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Device;
 use wegeft::methods::lokr::{LokrConfig, LokrInit};
+use wegeft::methods::lora::LoraInit;
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, Sharing, Side};
+use wegeft::{AdapterConfig, LoraConfig, Sharing, Side};
 
 use crate::net::{Net, close, configs, input, stirred, turn, wegeft};
 
@@ -87,13 +88,40 @@ fn the_nearest_wegeft_to_a_free_lora_loses_what_it_says_and_less_at_a_higher_ran
     assert!(report.lost() < 1e-4, "{report}");
 }
 
+#[derive(Module, Debug)]
+struct Layer {
+    up: Linear,
+}
+
+/// Nothing can be generated from zeros.
+#[test]
+fn an_adapter_of_weights_that_are_zero_is_lost_as_a_whole() {
+    let _turn = turn();
+    let mut model = Layer {
+        up: LinearConfig::new(8, 6).init(&Device::flex()),
+    };
+    model.up.weight = model.up.weight.map(|weight| weight.mul_scalar(0.0));
+    let lora = LoraConfig::new(2).with_init(LoraInit::Random);
+    let adapted = AdapterConfig::new(lora)
+        .with_target_modules(["up"])
+        .init(model)
+        .unwrap();
+    for side in [Side::Input, Side::Output] {
+        let settings = WegeftConfig::new(2).with_side(side);
+        let (wegeft, report) = adapted.nearest_wegeft(&settings).unwrap();
+        let site = &report.sites[0];
+        assert!(
+            site.norm > 0.0 && (site.lost - site.norm).abs() <= 1e-6 * site.norm,
+            "{report}"
+        );
+        let residual = wegeft.merge().unwrap().up.weight.val().abs().max().into_scalar::<f32>();
+        assert_eq!(residual, 0.0);
+    }
+}
+
 /// A fresh LoKr's factors have many equal singular values, at which QR iteration stalls.
 #[test]
 fn equal_singular_values_are_converted_too() {
-    #[derive(Module, Debug)]
-    struct Layer {
-        up: Linear,
-    }
     let _turn = turn();
     let device = Device::flex();
     let settings = WegeftConfig::new(4).with_sharing(Sharing::Site);

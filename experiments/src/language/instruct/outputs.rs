@@ -431,7 +431,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.contains("judgements.jsonl:1: field 'question_id' names no question"),
+            message.contains("judgements.jsonl:1: field 'question_id' is not the id of a question"),
             "{message}"
         );
         assert!(

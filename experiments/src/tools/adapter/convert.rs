@@ -75,7 +75,8 @@ fn write(adapter: &AdapterFiles, beside: Option<Beside>, out: &Path) -> Result<(
     let odd = |(_, tensor): &(&String, &Stored)| tensor.values.iter().any(|value| !value.is_finite());
     if let Some((name, _)) = adapter.tensors().iter().find(odd) {
         return Err(format!(
-            "'{name}' would get NaN or infinite elements: the adapter or the model has such values; check their files"
+            "'{name}' would get NaN or infinite elements: the adapter or the model has such values, or \
+             some too large or too small to convert; check their files"
         ));
     }
     let _lock = Lock::for_writing(out)?;
