@@ -135,7 +135,8 @@ fn an_update_that_is_still_to_come_does_not_replace_what_is_loaded() {
 #[test]
 fn unfreezing_an_adapted_model_trains_what_it_trained_before() {
     let device = Device::flex().autodiff();
-    let ways: [(&str, fn(Adapted<Normed>) -> Adapted<Normed>); 3] = [
+    type Change = fn(Adapted<Normed>) -> Adapted<Normed>;
+    let ways: [(&str, Change); 3] = [
         ("unfreeze", |adapted| adapted.unfreeze()),
         ("freeze and unfreeze", |adapted| adapted.freeze().unfreeze()),
         ("unfreeze in validation", |adapted| adapted.valid().unfreeze().train()),

@@ -2,9 +2,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Device;
 use wegeft::methods::lokr::{LokrConfig, LokrInit};
-use wegeft::methods::lora::LoraInit;
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::{AdapterConfig, LoraConfig, Sharing, Side};
+use wegeft::{AdapterConfig, LoraConfig, LoraInit, Sharing, Side};
 
 use crate::net::{Net, close, configs, input, stirred, turn, wegeft};
 

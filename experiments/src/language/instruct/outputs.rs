@@ -437,7 +437,7 @@ mod tests {
         assert!(
             read("{\"x\": 1}")
                 .unwrap_err()
-                .contains("judgements.jsonl:1: neither 'score'")
+                .contains("judgements.jsonl:1: expected a field 'score'")
         );
         let annotated = read("[{\"instruction\": \"a\", \"preference\": 2.5}]").unwrap();
         let asked = [Baseline {
