@@ -1,7 +1,11 @@
 //! The `vtab` program, run as a user runs it, on a few images; and every kind of bad input.
 
+mod halves;
+
 use std::path::Path;
 use std::process::{Command, Output};
+
+use halves::make_task;
 
 fn vtab(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vtab")).args(args).output().unwrap()
@@ -9,23 +13,6 @@ fn vtab(args: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A task of `n` images a list: left half bright is class 0, right half bright class 1.
-fn make_task(root: &Path, name: &str, n: usize) {
-    let folder = root.join(name);
-    std::fs::create_dir_all(folder.join("images")).unwrap();
-    for list in ["train800", "val200", "test"] {
-        let mut lines = String::new();
-        for i in 0..n {
-            let image = image::RgbImage::from_fn(40, 36, |x, _| {
-                image::Rgb([if (x < 20) == (i % 2 == 0) { 220 } else { 30 }; 3])
-            });
-            image.save(folder.join(format!("images/{list}{i}.png"))).unwrap();
-            lines += &format!("images/{list}{i}.png {}\n", i % 2);
-        }
-        std::fs::write(folder.join(format!("{list}.txt")), lines).unwrap();
-    }
 }
 
 fn fails(args: &[&str], parts: &[&str]) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::ImportError;
 
@@ -21,6 +21,23 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, ImportError> {
     };
     let text = files::read_text(path, LONGEST).map_err(|e| error(format!("cannot read it ({e})")))?;
     serde_json::from_str(&text).map_err(|e| error(format!("not JSON ({e})")))
+}
+
+/// The fields of a JSON file of a model; none if there is no such file.
+///
+/// # Errors
+/// As [`read_json`]; a file that is no object.
+pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, ImportError> {
+    if !path.is_file() {
+        return Ok(Map::new());
+    }
+    match read_json(path)? {
+        Value::Object(fields) => Ok(fields),
+        other => Err(ImportError::Config {
+            path: path.to_path_buf(),
+            message: format!("expected a JSON object, found {other}"),
+        }),
+    }
 }
 
 #[cfg(test)]

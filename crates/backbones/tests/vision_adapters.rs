@@ -5,13 +5,13 @@ mod formula;
 
 use std::path::Path;
 
-use backbones::{Translated, Vit, load_vit_for};
+use backbones::{Pretrained, Translated, Vit, load_vit_for};
 use burn::tensor::{Device, Tensor, TensorData};
 use formula::{tensors, values, write_weights};
 use serde_json::Value;
-use wegeft::Adapted;
 use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
+use wegeft::{Adapted, AdapterFiles};
 
 fn cases(file: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -46,6 +46,17 @@ fn adapted(name: &str) -> Adapted<Vit> {
     let adapted = translated.files.attach(translated.model).unwrap();
     assert!(adapted.warnings().is_empty(), "{:?}", adapted.warnings());
     adapted
+}
+
+/// The model's folder, the case, the model, and the adapter exported as LoRA in PEFT's layout.
+fn as_lora(name: &str) -> (tempfile::TempDir, Value, Pretrained, AdapterFiles) {
+    let (folder, _, case) = opened(name);
+    let pretrained = load_vit_for(folder.path(), None, 0.0, &Device::flex()).unwrap();
+    let adapted = adapted(name);
+    let files = adapted.lora_files().unwrap();
+    let layout = &pretrained.layout;
+    let files = layout.lora_for_peft(files, adapted.backbone(), &pretrained.config);
+    (folder, case, pretrained, files.unwrap())
 }
 
 fn agrees(name: &str) {
@@ -166,15 +177,7 @@ fn an_exported_lora_has_the_names_of_transformers_class() {
         "clip_query_value",
         "siglip_query_value",
     ] {
-        let (folder, _, case) = opened(name);
-        let device = Device::flex();
-        let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
-        let adapted = adapted(name);
-        let files = adapted.lora_files().unwrap();
-        let layout = &pretrained.layout;
-        let files = layout
-            .lora_for_peft(files, adapted.backbone(), &pretrained.config)
-            .unwrap();
+        let (folder, case, pretrained, files) = as_lora(name);
         let theirs: Vec<&String> = case["tensors"].as_object().unwrap().keys().collect();
         let mut ours: Vec<&String> = files.tensors().keys().collect();
         ours.retain(|key| !theirs.contains(key));
@@ -184,7 +187,7 @@ fn an_exported_lora_has_the_names_of_transformers_class() {
             files.fields()["base_model_name_or_path"],
             folder.path().canonicalize().unwrap().display().to_string()
         );
-        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &device);
+        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &Device::flex());
         let again = again.unwrap().unwrap();
         gives_the_logits(name, &again.files.attach(again.model).unwrap());
     }
@@ -194,22 +197,14 @@ fn an_exported_lora_has_the_names_of_transformers_class() {
 #[test]
 fn an_exported_lora_has_both_heads_of_a_distilled_model_of_timm() {
     for name in ["timm_distilled_one_head", "timm_distilled_two_heads"] {
-        let (folder, ..) = opened(name);
-        let device = Device::flex();
-        let pretrained = load_vit_for(folder.path(), None, 0.0, &device).unwrap();
-        let adapted = adapted(name);
-        let files = adapted.lora_files().unwrap();
-        let layout = &pretrained.layout;
-        let files = layout
-            .lora_for_peft(files, adapted.backbone(), &pretrained.config)
-            .unwrap();
+        let (_folder, _, pretrained, files) = as_lora(name);
         for head in ["head", "head_dist"] {
             let weight = &files.tensors()[&format!("base_model.model.{head}.weight")];
             assert_eq!(weight.shape[1], pretrained.config.d_model, "{name}: {head}");
             let saved = files.fields()["modules_to_save"].as_array().unwrap();
             assert!(saved.iter().any(|module| *module == head), "{name}: {saved:?}");
         }
-        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &device);
+        let again = pretrained.translate_adapter(files.fields(), files.tensors(), &Device::flex());
         let again = again.unwrap().unwrap();
         gives_the_logits(name, &again.files.attach(again.model).unwrap());
     }

@@ -1,8 +1,9 @@
 //! Pointers of Git LFS: the small texts that a clone made without Git LFS has in place of large files.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+use crate::read::open_regular;
 
 /// How every pointer begins.
 const START: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -19,14 +20,10 @@ pub fn pointer(start: &[u8]) -> Option<&'static str> {
 
 /// `message`, why the file at `path` cannot be read, or what is wrong with it if it is a pointer of Git LFS.
 pub fn explained(path: &Path, message: impl ToString) -> String {
-    let start = || -> std::io::Result<Vec<u8>> {
-        let mut start = Vec::new();
-        File::open(path)?.take(START.len() as u64).read_to_end(&mut start)?;
-        Ok(start)
-    };
-    // A pipe or a device would wait, or change.
-    let found = path.is_file().then(|| pointer(&start().unwrap_or_default())).flatten();
-    found.map_or_else(|| message.to_string(), String::from)
+    let mut start = Vec::new();
+    // What cannot be read is no pointer.
+    let _ = open_regular(path).and_then(|file| file.take(START.len() as u64).read_to_end(&mut start));
+    pointer(&start).map_or_else(|| message.to_string(), String::from)
 }
 
 #[cfg(test)]

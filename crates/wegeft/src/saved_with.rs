@@ -110,7 +110,7 @@ fn saved(file: &[u8]) -> Option<Map<String, Value>> {
 
 /// The header of the safetensors file at `path`, the eight bytes of its length first; nothing if it cannot be read, of which
 /// whatever reads the tensors will tell.
-pub(crate) fn header(path: &Path) -> Vec<u8> {
+pub fn header(path: &Path) -> Vec<u8> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = files::open_regular(path)?;
         let mut header = vec![0; 8];

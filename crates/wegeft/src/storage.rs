@@ -24,10 +24,11 @@ pub use crate::checkpoint::{
     LONGEST_HEADER, Names, PREFIX, Stored, Tensors, check_header, check_shape, collect, fill, problems, read_tensors,
     write_tensors, write_then_rename,
 };
+pub use crate::saved_with::header;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Writes the trained part into `folder`, creating it if needed. Each file is written under a temporary name and then
-    /// renamed; after a kill between the two, the new weights are refused with the older config.
+    /// renamed; after a kill between the two, the folder is refused until it is saved again.
     ///
     /// # Errors
     /// A folder or file that cannot be written.

@@ -13,7 +13,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::lr_scheduler::noam::NoamLrSchedulerConfig;
 use burn::lr_scheduler::step::StepLrSchedulerConfig;
 use burn::module::{Initializer, Module, Param, Quantizer};
-use burn::nn::{BatchNorm, BatchNormConfig, LayerNormConfig, Linear, LinearConfig, LinearLayout};
+use burn::nn::{LayerNormConfig, Linear, LinearConfig, LinearLayout};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::quantization::{Calibration, QuantValue};
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
@@ -263,116 +263,6 @@ fn two_alphas_in_one_group_are_refused() {
         refused.contains("alpha_pattern") && refused.contains("layers.*"),
         "{refused}"
     );
-}
-
-#[derive(Module, Debug)]
-struct Normed {
-    up: Linear,
-    norm: BatchNorm,
-    head: Linear,
-}
-
-impl Normed {
-    fn new(device: &Device) -> Self {
-        Self {
-            up: LinearConfig::new(D, D).init(device),
-            norm: BatchNormConfig::new(D).init(device),
-            head: LinearConfig::new(D, 3).init(device),
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.head.forward(self.norm.forward(linear(&self.up, x)).tanh())
-    }
-
-    fn mean(&self) -> Vec<f32> {
-        self.norm
-            .running_mean
-            .clone()
-            .value_sync()
-            .into_data()
-            .iter::<f32>()
-            .collect()
-    }
-}
-
-#[test]
-fn a_frozen_batch_norm_keeps_its_statistics_and_a_trained_one_is_saved_with_them() {
-    let device = Device::flex().autodiff();
-    for trained in [false, true] {
-        let saved: &[&str] = if trained { &["norm", "head"] } else { &["head"] };
-        let config = AdapterConfig::lora(2)
-            .with_target_modules(["up"])
-            .with_modules_to_save(saved.to_vec());
-        let backbone = Normed::new(&device);
-        let start = backbone.clone().into_record().into_bytes().unwrap();
-        let mut adapted = config.init(backbone).unwrap();
-        let before = adapted.backbone().mean();
-        let mut optim = AdamWConfig::new().init();
-        for _ in 0..5 {
-            let x = input(16, &device).add_scalar(3.0);
-            let loss = adapted.bind().forward(x).powi_scalar(2).mean();
-            let grads = GradientsParams::from_grads(loss.backward(), &adapted);
-            adapted = optim.step(0.01, adapted, grads);
-        }
-        // Saved first: `valid` applies the last update of the statistics.
-        let folder = tempfile::tempdir().unwrap();
-        adapted.save(folder.path()).unwrap();
-        assert_eq!(adapted.valid().backbone().mean() == before, !trained);
-        // As in a new process: the backbone as it was before, and the folder.
-        let record = burn::store::ModuleRecord::from_bytes(start).unwrap();
-        let fresh = Normed::new(&device).load_record(record);
-        let loaded = Adapted::load(fresh, folder.path()).unwrap();
-        let x = input(7, &Device::flex());
-        close(
-            loaded.valid().bind().forward(x.clone()),
-            adapted.valid().bind().forward(x),
-            1e-6,
-        );
-    }
-}
-
-#[test]
-fn running_statistics_are_the_adapter_s_own() {
-    let device = Device::flex().autodiff();
-    let config = |save: &[&str]| {
-        let config = AdapterConfig::lora(2).with_target_modules(["up"]);
-        config.with_modules_to_save(save.to_vec())
-    };
-    let trained = |mut adapted: Adapted<Normed>, shift: f32| {
-        let mut optim = AdamWConfig::new().init();
-        for _ in 0..5 {
-            let x = input(16, &device).add_scalar(shift);
-            let loss = adapted.bind().forward(x).powi_scalar(2).mean();
-            let grads = GradientsParams::from_grads(loss.backward(), &adapted);
-            adapted = optim.step(0.01, adapted, grads);
-        }
-        adapted
-    };
-    let backbone = Normed::new(&device);
-    let before = backbone.mean();
-    // Training an adapter of a clone leaves the backbone as it was, and so does loading one.
-    let first = trained(config(&["norm"]).init(backbone.clone()).unwrap(), 3.0);
-    let second = trained(config(&["norm"]).init(backbone.clone()).unwrap(), -3.0);
-    assert_ne!(first.backbone().mean(), second.backbone().mean());
-    assert_eq!(backbone.mean(), before);
-    let folder = tempfile::tempdir().unwrap();
-    first.save(folder.path()).unwrap();
-    let loaded = Adapted::load(backbone.clone(), folder.path()).unwrap();
-    assert_eq!(loaded.valid().backbone().mean(), first.valid().backbone().mean());
-    assert_eq!(backbone.mean(), before);
-    // Several adapters on one backbone keep theirs.
-    let x = input(7, &Device::flex());
-    let of = |model: Normed| model.valid().forward(x.clone());
-    let (a, b) = (of(first.bind()), of(second.bind()));
-    let mut adapters = Adapters::new(backbone.clone());
-    adapters.insert("first", first).unwrap();
-    adapters.insert("second", second).unwrap();
-    close(of(adapters.bind()), a, 1e-6);
-    adapters.switch("second").unwrap();
-    close(of(adapters.bind()), b, 1e-6);
-    adapters.disable();
-    close(of(adapters.bind()), of(backbone), 1e-6);
 }
 
 #[derive(Module, Debug)]

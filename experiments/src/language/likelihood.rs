@@ -7,8 +7,8 @@ use kernels::{LmHead, linear_nll};
 use serde::{Deserialize, Serialize};
 
 use crate::language::data::{Batch, Sequence};
-use crate::language::generation::beside_virtual;
 use crate::language::generation::reading::NO_NUMBERS;
+use crate::language::generation::too_long;
 use crate::language::head::response_rows;
 use crate::language::model::Lm;
 
@@ -42,11 +42,8 @@ pub fn choose(model: &Decoder, lm: &Lm, options: &[String], gold: &str, prompt: 
         });
     }
     let longest = sequences.iter().map(|sequence| sequence.ids.len()).max().unwrap_or(0);
-    if let Some(most) = model.max_tokens().filter(|most| longest > *most) {
-        return Err(format!(
-            "a question with its options has {longest} tokens, but this model has positions for {most} tokens{}",
-            beside_virtual(model)
-        ));
+    if let Some(why) = too_long(model, longest) {
+        return Err(format!("a question with its options has {longest} tokens, but {why}"));
     }
     let log_likelihoods = log_likelihoods(model, sequences, given);
     if log_likelihoods.iter().any(|likelihood| likelihood.is_nan()) {

@@ -151,20 +151,18 @@ impl Reader<'_> {
             }
             Example::Chat(chat) => {
                 let own = self.template != Template::Chat;
-                if let Some((prompt, response)) = own.then(|| chat.in_template(self.template)).flatten() {
-                    return self.checked(self.plain(&prompt, &response)?);
+                match own.then(|| chat.in_template(self.template)).flatten() {
+                    Some((prompt, response)) => self.plain(&prompt, &response)?,
+                    None => {
+                        let messages = chat.messages.iter().map(serde_json::to_value);
+                        let messages = messages.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+                        let tools = (!chat.tools.is_empty()).then_some(&chat.tools[..]);
+                        self.chat(&messages, tools, |index| chat.messages[index].learned)?
+                    }
                 }
-                let messages = chat.messages.iter().map(serde_json::to_value);
-                let messages = messages.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-                let tools = (!chat.tools.is_empty()).then_some(&chat.tools[..]);
-                self.chat(&messages, tools, |index| chat.messages[index].learned)?
             }
         };
-        self.checked(read)
-    }
-
-    /// Refuses tokens that the model does not have.
-    fn checked(&self, read: Read) -> Result<Read, String> {
+        // Tokens that the model does not have are refused.
         let rows = self.lm.pretrained.model.config().vocab_size;
         self.lm.tokenizer.check_ids(&read.sequence.ids, rows)?;
         Ok(read)

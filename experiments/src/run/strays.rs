@@ -6,19 +6,20 @@ use crate::cli::output::detail;
 
 /// Removes such files from `folder`, which no other process may be using, and from its subfolders.
 pub fn remove_strays(folder: &Path) {
-    remove_strays_in(folder);
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_strays(&entry.path());
-        }
-    }
+    remove(folder, true);
 }
 
 /// Removes such files from `folder`, which no other process may be using, and leaves its subfolders alone.
 pub fn remove_strays_in(folder: &Path) {
+    remove(folder, false);
+}
+
+fn remove(folder: &Path, below: bool) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) && is_stray(&entry.file_name().to_string_lossy()) {
-            removed(&entry.path());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && below => remove(&entry.path(), true),
+            Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => removed(&entry.path()),
+            _ => {}
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Which file the result of a program may replace: an earlier one, not a photo, an adapter or a file of a run. And what a
 //! killed program left beside it.
 
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use safetensors::tensor::Metadata;
-use wegeft::storage::LONGEST_HEADER;
+use wegeft::storage::header;
 
 use crate::run::strays::is_stray;
 
@@ -46,17 +45,10 @@ pub fn remove_left(out: &Path, tensor: &str) {
 }
 
 fn is_result(path: &Path, tensor: &str) -> bool {
-    let header = || -> Option<Metadata> {
-        let mut file = files::open_regular(path).ok()?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).ok()?;
-        let mut text = Vec::new();
-        let length = u64::from_le_bytes(length).min(LONGEST_HEADER);
-        file.take(length).read_to_end(&mut text).ok()?;
-        serde_json::from_slice(&text).ok()
-    };
+    let header = header(path);
+    let known: Option<Metadata> = header.get(8..).and_then(|text| serde_json::from_slice(text).ok());
     let first = format!("{tensor}.0");
-    header().is_some_and(|header| header.info(tensor).or(header.info(&first)).is_some())
+    known.is_some_and(|known| known.info(tensor).or(known.info(&first)).is_some())
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use wegeft::storage::write_then_rename;
 
-use crate::language::generation::beside_virtual;
 use crate::language::generation::reading::{NO_NUMBERS, are_numbers};
+use crate::language::generation::too_long;
 
 /// The prompts in a file: integer tensors `input_ids`, `[tokens]` or `[prompts, tokens]`, or `input_ids.0`,
 /// `input_ids.1`, …
@@ -77,12 +77,8 @@ pub fn write_logits(model: &Decoder, prompts: &[&[u32]], path: &Path, device: &D
                 "prompt {index} is empty or has a token beyond the vocabulary of {vocab}"
             ));
         }
-        if let Some(most) = model.max_tokens().filter(|most| prompt.len() > *most) {
-            return Err(format!(
-                "prompt {index} has {} tokens, but this model has positions for {most} tokens{}",
-                prompt.len(),
-                beside_virtual(model)
-            ));
+        if let Some(why) = too_long(model, prompt.len()) {
+            return Err(format!("prompt {index} has {} tokens, but {why}", prompt.len()));
         }
         let ids: Vec<i64> = prompt.iter().map(|token| i64::from(*token)).collect();
         let id_bytes = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

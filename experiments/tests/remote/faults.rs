@@ -4,12 +4,13 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::program::{TOKEN, Worker, differences, is_one_sentence, make_task, short, succeeds, token_file, wegeft};
+use crate::halves::make_task;
+use crate::program::{TOKEN, Worker, differences, is_one_sentence, short, succeeds, token_file, wegeft};
 
 #[test]
 fn a_worker_that_lets_nobody_in_is_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
-    make_task(dir.path(), 4);
+    make_task(dir.path(), "halves", 4);
     let (data, out) = (dir.path().to_str().unwrap(), dir.path().join("run"));
     let worker = Worker::start();
     let fails = |devices: &str, token: Option<&str>, parts: &[&str]| {
@@ -96,7 +97,7 @@ fn a_worker_that_cannot_start_is_one_sentence() {
 #[test]
 fn a_worker_that_is_killed_ends_the_run_and_the_same_command_goes_on_from_there() {
     let dir = tempfile::tempdir().unwrap();
-    make_task(dir.path(), 8);
+    make_task(dir.path(), "halves", 8);
     let data = dir.path().to_str().unwrap();
     let out = |name: &str| dir.path().join(name);
     let (first, cut) = (out("first"), out("cut"));

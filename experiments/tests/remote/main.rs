@@ -2,5 +2,7 @@
 #![cfg(feature = "remote")]
 
 mod faults;
+#[path = "../halves/mod.rs"]
+mod halves;
 mod numbers;
 mod program;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::program::{TOKEN, Worker, differences, make_task, short, succeeds};
+use crate::halves::make_task;
+use crate::program::{TOKEN, Worker, differences, short, succeeds};
 
 /// Kilobytes per step, to the workers and from them, as a training printed them.
 fn per_step(printed: &str) -> f64 {
@@ -28,7 +29,7 @@ fn files(folder: &Path, found: &mut Vec<Vec<u8>>) {
 #[test]
 fn images_on_two_workers_give_the_numbers_of_one_machine() {
     let dir = tempfile::tempdir().unwrap();
-    make_task(dir.path(), 8);
+    make_task(dir.path(), "halves", 8);
     let data = dir.path().to_str().unwrap();
     let run = |name: &str, devices: &str| {
         let out = dir.path().join(name);
@@ -112,7 +113,7 @@ fn texts_on_two_workers_give_the_numbers_of_one_machine_and_the_model_moves_once
 #[test]
 fn trainings_are_spread_over_workers_in_processes_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
-    make_task(dir.path(), 4);
+    make_task(dir.path(), "halves", 4);
     let (data, out) = (dir.path().to_str().unwrap(), dir.path().join("run"));
     let token = crate::program::token_file(dir.path(), TOKEN);
     let (one, two) = (Worker::start(), Worker::start());

@@ -10,7 +10,7 @@ use tokenizers::AddedToken;
 
 use super::chat_template::templates::ChatTemplates;
 use crate::error::{ImportError, TokenizerError};
-use crate::json::read_json;
+use crate::json::read_object;
 use crate::tokens::Guarded;
 
 /// A tokenizer in Hugging Face's format.
@@ -173,19 +173,7 @@ struct Config {
 impl Config {
     /// `config`: the fields of tokenizer_config.json. `known`: the added tokens that the tokenizer has of tokenizer.json.
     fn load(folder: &Path, mut config: Map<String, Value>, known: &BTreeSet<String>) -> Result<Self, ImportError> {
-        let read = |name: &str| -> Result<Map<String, Value>, ImportError> {
-            let path = folder.join(name);
-            match path.is_file() {
-                false => Ok(Map::new()),
-                true => match read_json(&path)? {
-                    Value::Object(fields) => Ok(fields),
-                    other => Err(ImportError::Config {
-                        path,
-                        message: format!("expected a JSON object, found {other}"),
-                    }),
-                },
-            }
-        };
+        let read = |name: &str| read_object(&folder.join(name));
         let mut by_number: BTreeMap<u64, AddedToken> = BTreeMap::new();
         match config.get("added_tokens_decoder").and_then(Value::as_object) {
             Some(decoder) => {

@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use super::class::{BERT, Class};
 use super::own_steps::{OwnSteps, usual_tokens};
 use crate::error::ImportError;
-use crate::json::read_json;
+use crate::json::{read_json, read_object};
 
 /// Classes of transformers that build their own "ByteLevel" with `add_prefix_space`. The others take that of tokenizer.json.
 /// What else these build is here that of [`OwnSteps`] or of tokenizer.json: for the files that are in use the same.
@@ -67,19 +67,7 @@ impl Settings {
     /// # Errors
     /// A tokenizer_config.json that is malformed.
     pub fn load(folder: &Path, tokenizer: &str) -> Result<Self, ImportError> {
-        let path = folder.join("tokenizer_config.json");
-        let fields = match path.is_file() {
-            false => Map::new(),
-            true => match read_json(&path)? {
-                Value::Object(fields) => fields,
-                other => {
-                    return Err(ImportError::Config {
-                        path,
-                        message: format!("expected a JSON object, found {other}"),
-                    });
-                }
-            },
-        };
+        let fields = read_object(&folder.join("tokenizer_config.json"))?;
         // Errors in config.json are reported where the model is loaded.
         let model = read_json(&folder.join("config.json")).unwrap_or_default();
         // This is how transformers looks for it.

@@ -26,13 +26,14 @@ pub struct Generated {
     pub text: String,
 }
 
-/// What to add where the positions of `model` are named, if its adapter takes some of them.
-pub fn beside_virtual(model: &Decoder) -> String {
-    let all = model.config().max_positions;
-    match model.max_tokens().and_then(|most| all.checked_sub(most)) {
+/// Why `model` cannot read that many tokens, as the end of a sentence; `None` if it can.
+pub fn too_long(model: &Decoder, tokens: usize) -> Option<String> {
+    let most = model.max_tokens().filter(|most| tokens > *most)?;
+    let beside = match model.config().max_positions.checked_sub(most) {
         None | Some(0) => String::new(),
         Some(taken) => format!(" beside the {taken} virtual tokens of its adapter"),
-    }
+    };
+    Some(format!("this model has positions for {most} tokens{beside}"))
 }
 
 impl Generator<'_> {
@@ -55,12 +56,11 @@ impl Generator<'_> {
             }
             let length = prompt.len() + settings.max_new_tokens;
             // The last token is not fed to the model.
-            if let Some(most) = self.model.max_tokens().filter(|most| length - 1 > *most) {
+            if let Some(why) = too_long(self.model, length - 1) {
                 return Err(format!(
-                    "prompt {index} has {} tokens and max_new_tokens is {}, but this model has positions for {most} tokens{}",
+                    "prompt {index} has {} tokens and max_new_tokens is {}, but {why}",
                     prompt.len(),
-                    settings.max_new_tokens,
-                    beside_virtual(self.model)
+                    settings.max_new_tokens
                 ));
             }
         }

@@ -11,5 +11,5 @@ pub mod sampling;
 pub mod settings;
 pub mod text;
 
-pub use generator::{Generated, Generator, beside_virtual};
+pub use generator::{Generated, Generator, too_long};
 pub use settings::Generation;
