@@ -32,7 +32,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, DataError> {
 /// Same as [`read`]; also a list that has both numbers and names, or that can be read either way with different
 /// meanings.
 pub fn read_with(path: &Path, classes: &[String]) -> Result<Vec<Entry>, DataError> {
-    let text = text_file::read_regular(path).map_err(|message| DataError::read(path, message))?;
+    let text = text_file::read(path).map_err(|message| DataError::read(path, message))?;
     let lines: Vec<(usize, &str)> = text
         .lines()
         .enumerate()

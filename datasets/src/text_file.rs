@@ -7,20 +7,12 @@ const UTF8_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 /// The text of the file at `path`, without a byte order mark.
 ///
 /// # Errors
-/// A file that cannot be read, is not UTF-8 (with the line), or is a pointer of Git LFS.
+/// A file that cannot be read, is a pipe or a device, is not UTF-8 (with the line), or is a pointer of Git LFS.
 pub fn read(path: &Path) -> Result<String, String> {
-    decoded(std::fs::read(path).map_err(|e| e.to_string())?)
-}
-
-/// Same as [`read`], of a file in a folder that others made: a pipe or a device there would keep the reader waiting.
-///
-/// # Errors
-/// The same; also a pipe or a device.
-pub(crate) fn read_regular(path: &Path) -> Result<String, String> {
     decoded(files::read_regular(path).map_err(|e| e.to_string())?)
 }
 
-/// Same as [`read_regular`]; `None` if there is no such file.
+/// Same as [`read`]; `None` if there is no such file.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, String> {
     match files::read_regular(path) {
         Ok(bytes) => decoded(bytes).map(Some),

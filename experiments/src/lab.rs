@@ -128,6 +128,7 @@ impl<'a> Shared<'a> {
             weight_decay: trial.weight_decay,
             beta_2: 0.999,
             mean_of_batch_means: false,
+            scales_loss: false,
             measured,
             folder,
             label: match self.wing {

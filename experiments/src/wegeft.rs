@@ -11,7 +11,10 @@ use crate::cli::output::{end, note, print};
 use crate::cli::program::{catch_the_limit_on_files, matches, set_prefix, version, with_negative_numbers};
 use crate::cli::remote::watched;
 use crate::report::table::Frame;
+use crate::run::files::{replace, replace_together};
+use crate::run::lock::Lock;
 use crate::run::outcome::Outcome;
+use crate::run::place::refuse_another;
 use crate::sandbox::launcher;
 use crate::suites::experiment::{self, Experiment, Preset};
 use crate::{EXPERIMENTS, TOOLS};
@@ -224,26 +227,42 @@ fn offered(command: &Command) -> Command {
 
 fn man(matches: &ArgMatches) -> Result<(), String> {
     let Man { folder } = Man::from_arg_matches(matches).map_err(|e| e.to_string())?;
-    files::create_folder(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    refuse_another(&folder, false)?;
     let mut all = whole().version(version()).disable_help_subcommand(true);
     all.build();
-    pages(&all, &folder)?;
+    let mut texts = Vec::new();
+    pages(&all, &mut texts)?;
+    let _lock = Lock::for_writing(&folder)?;
+    // Only pages are replaced.
+    let is_other =
+        |path: &Path| files::read_regular(path).is_ok_and(|old| !old.starts_with(b".ie ") && !old.is_empty());
+    if let Some((name, _)) = texts.iter().find(|(name, _)| is_other(&folder.join(name))) {
+        let path = folder.join(name);
+        return Err(format!(
+            "{} is no man page; choose another folder, or remove it",
+            path.display()
+        ));
+    }
+    replace_together(&folder, None, |made| {
+        texts
+            .iter()
+            .try_for_each(|(name, text)| replace(&made.join(name), text.as_bytes()))
+    })?;
     print(format_args!("man pages written into {}", folder.display()))
 }
 
-/// Writes the page of `command`, and those of its subcommands.
-fn pages(command: &Command, folder: &Path) -> Result<(), String> {
+/// Adds the page of `command`, with the name of its file, and those of its subcommands.
+fn pages(command: &Command, texts: &mut Vec<(String, String)>) -> Result<(), String> {
     let name = command.get_bin_name().unwrap_or("wegeft");
     let source = format!("wegeft {}", version());
     let page = clap_mangen::Man::new(command.clone()).title(name).source(source);
-    let path = folder.join(page.get_filename());
-    let error = |e: std::io::Error| format!("cannot write {}: {e}", path.display());
     let mut text = Vec::new();
-    page.render(&mut text).map_err(error)?;
+    page.render(&mut text)
+        .map_err(|e| format!("the page of {name} cannot be made: {e}"))?;
     // clap_mangen has one heading for whatever follows the help; ours are examples.
     let text = String::from_utf8_lossy(&text).replace(&format!("\n.SH EXTRA\n{EXAMPLES}"), "\n.SH EXAMPLES\n");
-    files::replace(&path, text.as_bytes()).map_err(error)?;
-    command.get_subcommands().try_for_each(|inner| pages(inner, folder))
+    texts.push((page.get_filename(), text));
+    command.get_subcommands().try_for_each(|inner| pages(inner, texts))
 }
 
 #[cfg(test)]

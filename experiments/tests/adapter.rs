@@ -91,8 +91,17 @@ fn a_folder_that_another_process_writes_into_is_left_alone() {
     }
     drop(other);
     succeeds(&["export-lora", from, "--out", place]);
-    // The adapter alone: no file of the lock.
-    assert_eq!(count(), 2);
+    // The adapter alone, with the name of the program: no file of the lock.
+    assert_eq!(count(), 3);
+    // It replaces its own result, and not that of another subcommand.
+    succeeds(&["export-lora", from, "--out", place]);
+    for more in [&["merge"][..], &["convert", "--r", "4"]] {
+        fails(
+            &[more, &[from, "--out", place]].concat(),
+            "holds adapter_config.json of another model or adapter; choose another folder",
+        );
+    }
+    assert_eq!(count(), 3);
 }
 
 #[test]
@@ -261,7 +270,7 @@ fn every_subcommand_keeps_the_function_of_a_language_model() {
 
     fails(
         &[&["merge", &wegeft, "--out", &model], &on[..]].concat(),
-        "choose another --out",
+        "choose another folder",
     );
     fails(&["merge", &lora, "--out", &merged, "--dtype", "f64"], "--dtype");
     fails(

@@ -36,6 +36,7 @@ fn a_line_for_each_workload_method_and_round() {
     assert_eq!(named, round.repeat(2));
     for line in lines {
         assert!(0.0 < line.min_seconds && line.min_seconds <= line.median_seconds);
+        assert!(line.first_seconds.is_some_and(|first| first > 0.0));
         assert!(line.gemm_seconds > 0.0 && line.passes >= 3 && line.threads == 2 && line.tokens == 197);
     }
 }
@@ -84,6 +85,17 @@ fn what_is_unknown_is_named() {
         let (ok, _, err) = bench(&args);
         assert!(!ok && err.contains(name), "{err}");
     }
+}
+
+#[test]
+fn only_a_backend_that_launches_kernels_is_counted() {
+    let (ok, out, err) = bench(&["--count", "--device=flex"]);
+    assert!(
+        !ok && out.is_empty() && err.contains("flex launches no kernels"),
+        "{err}"
+    );
+    let (ok, _, err) = bench(&["--count", "--seconds=1"]);
+    assert!(!ok && err.contains("--seconds"), "{err}");
 }
 
 #[cfg(target_os = "linux")]

@@ -174,8 +174,12 @@ fn bad_input_is_named() {
     write_tensors(Path::new(&path("model.safetensors")), &damaged).unwrap();
     fails(
         &[expected, "--backbone", dir.path().to_str().unwrap()],
-        &["NaN or infinite"],
+        &[
+            "model.safetensors",
+            "'norm.weight' has elements that are NaN or infinite",
+        ],
     );
+    std::fs::copy(fixture("timm").join("model.safetensors"), path("model.safetensors")).unwrap();
     std::fs::write(path("preprocessor_config.json"), r#"{"image_mean": "x"}"#).unwrap();
     let backbone_of = dir.path().to_str().unwrap();
     fails(

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use backbones::lm::{LoadOptions, Precision, load_lm};
+use burn::tensor::DType;
 use burn::train::Interrupter;
 use experiments::cli::device::device as device_named;
 use experiments::run::outcome::Outcome;
@@ -111,4 +112,18 @@ fn a_type_that_the_device_does_not_compute_in_is_refused() {
     assert_eq!(error, "this device does not compute in bf16; load the weights as f32");
     assert!(load("ndarray", Precision::F16).is_err() && load("ndarray", Precision::F32).is_ok());
     assert!(load("flex", Precision::Bf16).is_ok() && load("flex", Precision::F16).is_ok());
+    // ndarray says that it has flex32, and makes f32 of it.
+    for device in ["ndarray", "flex"] {
+        let error = load(device, Precision::Flex32).unwrap_err().to_string();
+        assert!(error.starts_with("this device does not compute in flex32"), "{error}");
+    }
+}
+
+/// A CPU stores half precision and computes in f32, also where it trains: then no gradient underflows.
+#[test]
+fn flex_computes_in_f32_from_half_precision() {
+    let device = device_named("flex").unwrap().autodiff();
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+        assert_eq!(precision.activations(&device), DType::F32);
+    }
 }

@@ -128,15 +128,17 @@ fn padding_packing_and_a_cache_change_nothing() {
         same(hidden.clone().slice([0..1, 0..7]), of(0, 7), "packed first");
         same(hidden.clone().slice([0..1, 7..14]), of(1, 7), "packed second");
         same(hidden.slice([1..2, 0..7]), of(0, 7), "packed alone");
-        // Four tokens, then one at a time.
-        let mut cache = Cache::new(bound.config().layers.len(), 8);
-        let mut parts = vec![bound.hidden(ids(&device).narrow(1, 0, 4), &Layout::dense(2, 4), Some(&mut cache))];
-        for column in 4..7 {
-            let next = ids(&device).narrow(1, column, 1);
-            parts.push(bound.hidden(next, &Layout::dense(2, 1), Some(&mut cache)));
+        // Four tokens, then one at a time, from a cache that is read in blocks.
+        for block in [1, 4] {
+            let mut cache = Cache::in_blocks(bound.config().layers.len(), 8, block);
+            let mut parts = vec![bound.hidden(ids(&device).narrow(1, 0, 4), &Layout::dense(2, 4), Some(&mut cache))];
+            for column in 4..7 {
+                let next = ids(&device).narrow(1, column, 1);
+                parts.push(bound.hidden(next, &Layout::dense(2, 1), Some(&mut cache)));
+            }
+            same(Tensor::cat(parts, 1), whole.clone(), "cached");
+            assert_eq!(cache.tokens(), 10, "{case}: three virtual tokens and seven of text");
         }
-        same(Tensor::cat(parts, 1), whole.clone(), "cached");
-        assert_eq!(cache.tokens(), 10, "{case}: three virtual tokens and seven of text");
     }
 }
 

@@ -4,12 +4,11 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 use wegeft::Bound;
 
-/// `layer.forward(x)` over the last dimension, `[.., d_model]` to the same. `epsilon` is the layer's own, which Burn keeps
-/// private.
+/// `layer.forward(x)` over the last dimension, `[.., d_model]` to the same, computed in f32 whatever the type of `x`. `epsilon`
+/// is the layer's own, which Burn keeps private.
 pub fn norm<const D: usize>(layer: &LayerNorm, epsilon: f64, x: Tensor<D>) -> Tensor<D> {
-    let dtype = x.dtype();
-    let beta = layer.beta.as_ref().map(|beta| beta.val().cast(dtype));
-    kernels::layer_norm(x, layer.gamma.val().cast(dtype), beta, epsilon)
+    let beta = layer.beta.as_ref().map(|beta| beta.val());
+    kernels::layer_norm(x, layer.gamma.val(), beta, epsilon)
 }
 
 /// `gelu(linear(layer, x))`, `[batch, tokens, d_in]` to `[batch, tokens, d_out]`.

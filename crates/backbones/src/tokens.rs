@@ -67,7 +67,7 @@ impl Guarded {
             path: path.to_path_buf(),
             message: files::explained(path, message),
         };
-        let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot read it ({e})")))?;
+        let text = files::read_text(path, u64::MAX).map_err(|e| error(format!("cannot read it ({e})")))?;
         let steps: Steps = serde_json::from_str(&text).map_err(|e| error(format!("no tokenizer ({e})")))?;
         steps.check().map_err(error)?;
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -6,13 +6,15 @@
 mod activation;
 mod attention_pool;
 mod block;
+#[cfg(test)]
+mod half_precision;
 mod rope;
 
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::norm;
@@ -248,6 +250,7 @@ impl VitConfig {
             placed_registers: self.positions == Positions::Registers,
             d_model: d,
             epsilon: self.layer_norm_eps,
+            activations: DType::F32,
         }
     }
 
@@ -299,9 +302,19 @@ pub struct Vit {
     placed_registers: bool,
     d_model: usize,
     epsilon: f64,
+    /// Type of the tokens between the patches and the pooling.
+    #[module(skip)]
+    activations: DType,
 }
 
 impl Vit {
+    /// The model with tokens of the type `activations`. Norms and the weights' gradients remain f32, pooled features and logits
+    /// too.
+    pub fn with_activations(mut self, activations: DType) -> Self {
+        self.activations = activations;
+        self
+    }
+
     /// A fresh head of `num_classes` over the features in place of the present one. (In place of a distilled model's two
     /// heads one reads the mean of their tokens, as timm fine-tunes them.)
     pub fn with_head(self, num_classes: usize, device: &Device) -> Self {
@@ -333,7 +346,7 @@ impl Vit {
         count(&self.cls_token) + count(&self.dist_token) + count(&self.reg_token)
     }
 
-    /// Normalised images `[batch, 3, h, w]` to pooled features `[batch, d_model]`.
+    /// Normalised images `[batch, 3, h, w]` to pooled features `[batch, d_model]`, in f32.
     pub fn features(&self, pixels: Tensor<4>) -> Tensor<2> {
         self.features_from(self.tokens(pixels, 0), 0)
     }
@@ -355,6 +368,8 @@ impl Vit {
     /// them.
     pub fn features_of(&self, tokens: Tensor<3>, patches: usize, blocks: usize) -> Tensor<2> {
         let [batch, ..] = tokens.dims();
+        // Tokens that were stored between may have another type.
+        let tokens = tokens.cast(self.activations);
         let blocks = &self.blocks[blocks..];
         let normed = |x| self.normed(&self.norm, x);
         let all = |tokens| normed(self.through(blocks, tokens));
@@ -366,6 +381,8 @@ impl Vit {
                 false => x.clone().narrow(1, count - patches, patches),
             }
         };
+        // A mean over many tokens is too inexact in half precision.
+        let read = |x: Tensor<3>| of_patches(&x).cast(DType::F32);
         // Norms work token by token, so of the last block no other token's output is needed.
         let first = |tokens: Tensor<3>, count: usize| {
             normed(match blocks.split_last() {
@@ -374,11 +391,13 @@ impl Vit {
             })
         };
         let pooled = match self.pool {
-            Pool::Cls => first(tokens, 1 + usize::from(self.dist_token.is_some())).mean_dim(1),
-            Pool::Mean => of_patches(&all(tokens)).mean_dim(1),
-            Pool::Max => of_patches(&all(tokens)).max_dim(1),
+            Pool::Cls => first(tokens, 1 + usize::from(self.dist_token.is_some()))
+                .cast(DType::F32)
+                .mean_dim(1),
+            Pool::Mean => read(all(tokens)).mean_dim(1),
+            Pool::Max => read(all(tokens)).max_dim(1),
             Pool::AvgMax => {
-                let x = of_patches(&all(tokens));
+                let x = read(all(tokens));
                 (x.clone().mean_dim(1) + x.max_dim(1)).mul_scalar(0.5)
             }
             Pool::Attention => match &self.attn_pool {
@@ -388,6 +407,7 @@ impl Vit {
                 None => unreachable!("init makes an attention pool for this pooling"),
             },
         };
+        let pooled = pooled.cast(DType::F32);
         self.normed(&self.fc_norm, pooled).reshape([batch, self.d_model])
     }
 
@@ -399,6 +419,7 @@ impl Vit {
             HeadPool::MeanUnnormed => tokens,
             _ => self.normed(&self.norm, tokens),
         };
+        let x = x.cast(DType::F32);
         let cls = |x: &Tensor<3>| x.clone().narrow(1, 0, 1);
         let mean = |x: Tensor<3>| x.narrow(1, count - patches, patches).mean_dim(1);
         let read = match pool {
@@ -411,7 +432,7 @@ impl Vit {
 
     /// Tokens `[batch, tokens, d_model]` through block number `index`.
     pub fn block(&self, index: usize, tokens: Tensor<3>) -> Tensor<3> {
-        self.blocks[index].forward(tokens, self.rope.as_ref())
+        self.blocks[index].forward(tokens.cast(self.activations), self.rope.as_ref())
     }
 
     fn through(&self, blocks: &[Block], tokens: Tensor<3>) -> Tensor<3> {
@@ -443,11 +464,11 @@ impl Vit {
 
     /// Patches with the tokens before them and their positions.
     fn embedded(&self, pixels: Tensor<4>) -> Tensor<3> {
-        let patches = self.patch_embed.forward(pixels);
+        let patches = self.patch_embed.forward(pixels.cast(self.activations));
         let [batch, count, d] = patches.dims();
         let expanded = |token: &Option<Param<Tensor<3>>>| {
             token.as_ref().map(|token| {
-                let token = token.val();
+                let token = token.val().cast(self.activations);
                 let tokens = token.dims()[1];
                 token.expand([batch, tokens, d])
             })
@@ -470,7 +491,7 @@ impl Vit {
         match &self.pos_embed {
             Some(positions) if positions.lazy_shape()[1] > count => {
                 let first = usize::from(self.cls_token.is_some()) + usize::from(self.dist_token.is_some());
-                let x = joined(leading, patches) + positions.val();
+                let x = joined(leading, patches) + positions.val().cast(self.activations);
                 match registers {
                     None => x,
                     Some(registers) => {
@@ -481,7 +502,7 @@ impl Vit {
             }
             positions => {
                 let patches = match positions {
-                    Some(positions) => patches + positions.val(),
+                    Some(positions) => patches + positions.val().cast(self.activations),
                     None => patches,
                 };
                 joined(leading.into_iter().chain(registers).collect(), patches)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backbones::lm::adapter::for_adapter;
 use backbones::lm::{Cache, Decoder, DecoderConfig, Layout, LoadOptions, Precision, Quantize, Side, load_lm, save_lm};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde_json::{Value, json};
 use wegeft::storage::{Stored, read_tensors, write_tensors};
 
@@ -51,10 +51,10 @@ fn difference(ours: &[f32], theirs: &Stored, layout: &Layout) -> f32 {
         .fold(0.0, f32::max)
 }
 
-/// Logits of `ids`, the first `start` columns at once, then one at a time.
-fn with_cache(model: &Decoder, ids: Tensor<2, Int>, start: usize, lengths: &[usize]) -> Vec<f32> {
+/// Logits of `ids`, the first `start` columns at once, then one at a time, from a cache that is read in blocks.
+fn with_cache(model: &Decoder, ids: Tensor<2, Int>, start: usize, lengths: &[usize], block: usize) -> Vec<f32> {
     let [rows, tokens] = ids.dims();
-    let mut cache = Cache::new(model.config().layers.len(), 4);
+    let mut cache = Cache::in_blocks(model.config().layers.len(), 4, block);
     let mut parts = Vec::new();
     let first = Layout::padded(lengths, start, Side::Left);
     parts.push(model.hidden(ids.clone().narrow(1, 0, start), &first, Some(&mut cache)));
@@ -80,14 +80,19 @@ fn agrees(name: &str) {
         let furthest = difference(&values(ours), &expected[&format!("{kind}logits")], layout);
         assert!(furthest < 1e-4, "{name} {kind}: {furthest}");
     }
-    for start in [1, 6] {
-        let ours = with_cache(&model, ids(&expected["ids"]), start, &[start, start]);
-        let furthest = difference(&ours, &expected["kept_logits"], &layouts[0].1);
-        assert!(furthest < 1e-4, "{name} with a cache from {start} on: {furthest}");
+    for block in [1, 5] {
+        for start in [1, 6] {
+            let ours = with_cache(&model, ids(&expected["ids"]), start, &[start, start], block);
+            let furthest = difference(&ours, &expected["kept_logits"], &layouts[0].1);
+            assert!(
+                furthest < 1e-4,
+                "{name} with a cache from {start} on, {block}: {furthest}"
+            );
+        }
+        let ours = with_cache(&model, ids(&expected["left_ids"]), 6, &[6, 2], block);
+        let furthest = difference(&ours, &expected["left_logits"], &layouts[1].1);
+        assert!(furthest < 1e-4, "{name} with a cache and padding, {block}: {furthest}");
     }
-    let ours = with_cache(&model, ids(&expected["left_ids"]), 6, &[6, 2]);
-    let furthest = difference(&ours, &expected["left_logits"], &layouts[1].1);
-    assert!(furthest < 1e-4, "{name} with a cache and padding: {furthest}");
 }
 
 #[test]
@@ -309,8 +314,30 @@ fn half_precision_and_quantized_weights() {
     }
 }
 
+/// As on GPUs; weights that are trained are f32 there too.
 #[test]
-fn weights_that_are_not_numbers_are_not_quantized() {
+fn activations_may_be_of_another_type_than_the_weights() {
+    for name in ["llama", "gemma2", "gpt2", "phi3", "qwen3"] {
+        let (model, expected) = load(name);
+        let tokens = ids(&expected["ids"]);
+        let layout = Layout::dense(2, tokens.dims()[1]);
+        let logits = &expected["logits"];
+        let largest = logits
+            .values
+            .iter()
+            .fold(0.0f32, |largest, value| largest.max(value.abs()));
+        for (dtype, bound) in [(DType::F16, 0.02), (DType::BF16, 0.15)] {
+            let model = model.clone().with_activations(dtype);
+            let hidden = model.hidden(tokens.clone(), &layout, None);
+            assert_eq!(hidden.dtype(), dtype);
+            let off = difference(&values(model.logits(hidden)), logits, &layout) / largest;
+            assert!(off > 0.0 && off < bound, "{name} {dtype:?}: {off}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_not_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"model_type": "llama", "vocab_size": 32, "hidden_size": 32, "intermediate_size": 64,
         "num_hidden_layers": 1, "num_attention_heads": 2});
@@ -328,14 +355,20 @@ fn weights_that_are_not_numbers_are_not_quantized() {
         let mut tensors = whole.clone();
         tensors.get_mut(name).unwrap().values[3] = value;
         write_tensors(&file, &tensors).unwrap();
-        let options = |quantize| LoadOptions { precision, quantize };
-        refused(
-            dir.path(),
-            &options(Some(Quantize::Int8)),
-            &["model.safetensors", name, "cannot be quantized", "load it as f32"],
-        );
-        assert!(load_lm(dir.path(), &options(None), &Device::flex()).is_ok());
+        for quantize in [Some(Quantize::Int8), None] {
+            let options = LoadOptions { precision, quantize };
+            refused(
+                dir.path(),
+                &options,
+                &["model.safetensors", name, "NaN or infinite", "load it as f32"],
+            );
+        }
     }
+    // The row of a word that nobody uses may hold anything.
+    let mut tensors = whole.clone();
+    tensors.get_mut("model.embed_tokens.weight").unwrap().values[3] = f32::NAN;
+    write_tensors(&file, &tensors).unwrap();
+    assert!(load_lm(dir.path(), &LoadOptions::default(), &Device::flex()).is_ok());
 }
 
 #[test]

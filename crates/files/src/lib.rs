@@ -5,6 +5,8 @@
 //! written is there. Lines are appended one write at a time and are durable once [`File::sync`] has returned; a kill
 //! leaves complete lines and at most one torn line.
 //!
+//! Several files that belong together are made in a [`Staging`] and replace the old ones as one.
+//!
 //! What others made is read by [`open_regular`] and its like: regular files alone, up to a size.
 //!
 //! Every operation that changes the disk goes through one function. In builds with debug assertions, tests can make it fail
@@ -22,6 +24,7 @@ mod path;
 mod pointer;
 mod read;
 mod replace;
+mod staging;
 mod sync;
 mod tree;
 
@@ -29,7 +32,8 @@ pub use file::File;
 pub use folder::{create_folder, move_folder, remove_file, remove_folder};
 pub use pointer::{explained, pointer};
 pub use read::{open_regular, read_limited, read_regular, read_text};
-pub use replace::{Staged, copy, replace, replace_by, replace_with, stage, write, write_through};
+pub use replace::{copy, replace, replace_by, replace_with, write, write_through};
+pub use staging::{Staging, current, finish};
 pub use sync::sync_folder;
 pub use tree::{move_file, sync_tree};
 

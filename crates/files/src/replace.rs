@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::TempPath;
 
@@ -25,49 +25,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, |file| file.write_all(bytes))
 }
 
-/// A file that is on the disk under a temporary name. It is removed when this is dropped.
-#[derive(Debug)]
-pub struct Staged {
-    temporary: TempPath,
-    path: PathBuf,
-}
-
-impl Staged {
-    /// Gives it its name, in place of the old file.
-    ///
-    /// # Errors
-    /// A file that cannot be renamed.
-    pub fn put(self) -> io::Result<()> {
-        put(self.temporary, &self.path)
-    }
-}
-
-/// The first half of [`replace`], for several files that belong together: no old file goes before all new ones are on the
-/// disk.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn stage(path: &Path, bytes: &[u8]) -> io::Result<Staged> {
-    staged(path, |file| file.write_all(bytes))
-}
-
-fn staged(path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Staged> {
-    let (file, temporary) = beside(path)?;
-    let mut file = File::of(file, &temporary);
-    content(&mut file)?;
-    file.sync_content()?;
-    Ok(Staged {
-        temporary,
-        path: path.to_path_buf(),
-    })
-}
-
 /// [`replace`] with what `content` writes.
 ///
 /// # Errors
 /// As [`replace`], and those of `content`.
 pub fn replace_with(path: &Path, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    staged(path, content)?.put()
+    let (file, temporary) = beside(path)?;
+    let mut file = File::of(file, &temporary);
+    content(&mut file)?;
+    file.sync_content()?;
+    put(temporary, path)
 }
 
 /// [`replace`] by a library that writes files itself: `content` gets the path of a file beside `path` to write to.
@@ -165,7 +132,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// What the system says; tempfile adds the name of a file that is gone by then.
-fn plain(error: io::Error) -> io::Error {
+pub(crate) fn plain(error: io::Error) -> io::Error {
     let message = error.to_string();
     match message.split_once(" at path \"") {
         Some((message, _)) => io::Error::new(error.kind(), message.to_string()),
@@ -184,20 +151,6 @@ mod tests {
             message.contains("No such file") && !message.contains("nowhere"),
             "{message}"
         );
-    }
-
-    #[test]
-    fn staged_files_replace_none_until_they_are_put() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        fs::write(path("a"), "old").unwrap();
-        let a = stage(&path("a"), b"new").unwrap();
-        assert!(stage(&path("nowhere/b"), b"new").is_err());
-        assert_eq!(fs::read(path("a")).unwrap(), b"old");
-        drop(a);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        stage(&path("a"), b"new").unwrap().put().unwrap();
-        assert_eq!(fs::read(path("a")).unwrap(), b"new");
     }
 
     #[cfg(unix)]

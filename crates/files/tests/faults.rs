@@ -7,9 +7,11 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use files::{File, create_folder, move_folder, remove_folder, replace, write};
+use files::{File, Staging, create_folder, current, move_folder, remove_folder, replace, write};
 
 const FOLDER: &str = "WEGEFT_FILES_TEST";
+/// Files that belong together.
+const PAIR: [&str; 2] = ["weights", "config"];
 
 /// What the child does: goes on where it was stopped, and says what is done.
 fn work(folder: &Path) -> io::Result<()> {
@@ -33,6 +35,12 @@ fn work(folder: &Path) -> io::Result<()> {
         replace(&results.join("result"), content.as_bytes())?;
         println!("{content}");
     }
+    let staging = Staging::new(&folder.join("pair"))?;
+    for name in PAIR {
+        replace(&staging.path().join(name), b"new")?;
+    }
+    staging.put(Some(PAIR[1]))?;
+    println!("pair put");
     if !folder.join("made").exists() {
         let partial = folder.join("partial");
         remove_folder(&partial)?;
@@ -80,6 +88,24 @@ fn finished(folder: &Path) {
     assert_eq!(text(&folder.join("lines")).unwrap(), "line0\nline1\nline2\n");
     assert_eq!(text(&folder.join("a/results/result")).unwrap(), "second");
     assert_eq!(text(&folder.join("made/images/one")).unwrap(), "pixels");
+    for name in PAIR {
+        assert_eq!(text(&folder.join("pair").join(name)).as_deref(), Some("new"));
+    }
+}
+
+/// The folder that a child works in, with an old pair.
+fn started(folder: &Path) {
+    fs::create_dir_all(folder.join("pair")).unwrap();
+    for name in PAIR {
+        fs::write(folder.join("pair").join(name), "old").unwrap();
+    }
+}
+
+/// The content of both files of the pair, which must be the same.
+fn pair(folder: &Path, place: &str) -> String {
+    let [weights, config] = PAIR.map(|name| text(&current(&folder.join("pair").join(name))));
+    assert_eq!(weights, config, "{place}");
+    config.unwrap_or_else(|| panic!("{place}: the pair is gone"))
 }
 
 #[test]
@@ -87,9 +113,10 @@ fn whatever_fails_nothing_is_lost_and_the_next_start_ends_as_if_nothing_had() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let uncut = dir.path().join("uncut");
-    fs::create_dir(&uncut).unwrap();
+    started(&uncut);
     assert!(run(&uncut, "0:EIO", Some(&log)).status.success());
     finished(&uncut);
+    assert_eq!(fs::read_dir(uncut.join("pair")).unwrap().count(), 2);
     let operations: Vec<String> = text(&log).unwrap().lines().map(String::from).collect();
     for kind in [
         "Create ",
@@ -108,7 +135,7 @@ fn whatever_fails_nothing_is_lost_and_the_next_start_ends_as_if_nothing_had() {
     for kind in ["ENOSPC", "EIO", "EINTR", "SHORT", "KILL", "POWER"] {
         for (number, operation) in operations.iter().enumerate() {
             let folder = dir.path().join(format!("{kind}-{number}"));
-            fs::create_dir(&folder).unwrap();
+            started(&folder);
             let place = format!("{kind} at operation {}: {operation}", number + 1);
             let output = run(&folder, &format!("{}:{kind}", number + 1), None);
             let harmless = kind == "EINTR" || kind == "SHORT" || kind == "ENOSPC" && operation.starts_with("Remove");
@@ -125,6 +152,8 @@ fn whatever_fails_nothing_is_lost_and_the_next_start_ends_as_if_nothing_had() {
                 ),
                 _ => assert!(matches!(result.as_deref(), None | Some("first")), "{place}: {result:?}"),
             }
+            let both = pair(&folder, &place);
+            assert!(both == "new" || both == "old" && !has("pair put"), "{place}: {both}");
             let lines = text(&folder.join("lines")).unwrap_or_default();
             let told = if kind == "POWER" && !has("synced") {
                 0

@@ -1,12 +1,13 @@
 //! Scaled dot-product attention that never stores more than one tile of a head's `[queries, keys]` matrix (Dao et al. 2022,
 //! arXiv 2205.14135): the backward pass recomputes the probabilities.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Tensor};
 
 use crate::attention_options::{AttentionOptions, Visible};
 use crate::dtype::upcast;
 use crate::operands::Operands;
+use crate::unsaved_attention::unsaved;
 
 /// `softmax(scale·query·keyᵀ)·value`.
 ///
@@ -40,7 +41,7 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &A
     }
     #[cfg(feature = "flex")]
     if [&query, &key, &value].into_iter().all(crate::flex::supports) {
-        return crate::flex::attention::attention(query, key, value, options.clone());
+        return crate::flex::attention::attention(query, key, value, options.unshared());
     }
     plain(query, key, value, options)
 }
@@ -55,7 +56,7 @@ pub fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &A
 pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: &AttentionOptions) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
     let operands = Operands::of("attention_qkv", "qkv", &qkv);
-    let causal = matches!(options.visible, Visible::Causal { .. });
+    let causal = matches!(options.visible.unshared(), Visible::Causal { .. });
     operands
         .require(heads > 0 && width.is_multiple_of(3 * heads), || {
             format!("`qkv` has {width} channels; expected a multiple of 3 x {heads} heads")
@@ -74,7 +75,7 @@ pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: &Att
     }
     #[cfg(feature = "flex")]
     if crate::flex::supports(&qkv) {
-        return crate::flex::attention::attention_qkv(qkv, heads, queries, options.clone());
+        return crate::flex::attention::attention_qkv(qkv, heads, queries, options.unshared());
     }
     let d_model = width / 3;
     let qkv = qkv
@@ -87,9 +88,8 @@ pub fn attention_qkv(qkv: Tensor<3>, heads: usize, queries: usize, options: &Att
 }
 
 fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
-    let [batch, heads, queries, width] = query.dims();
-    let [_, kv_heads, keys, _] = key.dims();
-    if let (Visible::Causal { window }, 1) = (&options.visible, queries)
+    let ([_, _, queries, _], [_, _, keys, _]) = (query.dims(), key.dims());
+    if let (Visible::Causal { window }, 1) = (options.visible.unshared(), queries)
         && *window != Some(0)
     {
         // The newest token needs no mask.
@@ -101,34 +101,51 @@ fn plain(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &Attention
         let latest = |past: Tensor<4>| past.narrow(2, keys - visible_keys, visible_keys);
         return plain(query, latest(key), latest(value), &options);
     }
+    match unsaved(&query, &key, &value, options, whole) {
+        Some(out) => out,
+        None => whole(query, key, value, options),
+    }
+}
+
+/// [`attention`] by plain operations, all scores at once.
+pub(crate) fn whole(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, options: &AttentionOptions) -> Tensor<4> {
+    let [batch, heads, queries, width] = query.dims();
+    let [_, kv_heads, keys, _] = key.dims();
+    let scale = options.scale(width);
+    // In f16, products overflow unless their operand is scaled; elsewhere their kernel scales them on the way out.
+    let (query, factor) = match query.dtype() {
+        DType::F16 => (query.mul_scalar(scale), None),
+        _ => (query, Some(scale)),
+    };
     // Heads that share a key become rows of one product.
     let rows = heads / kv_heads * queries;
     let scores = query
-        .mul_scalar(options.scale(width))
         .reshape([batch, kv_heads, rows, width])
-        .matmul(key.swap_dims(2, 3));
+        .matmul(key.swap_dims(2, 3))
+        .reshape([batch, heads, queries, keys]);
+    let scores = match factor {
+        Some(scale) => scores.mul_scalar(scale),
+        None => scores,
+    };
     let scores = match options.softcap {
         Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
         None => scores,
-    }
-    .reshape([batch, heads, queries, keys]);
+    };
     let dtype = scores.dtype();
     let scores = upcast(scores);
-    let probabilities = match options.visible.hidden(queries, keys, &scores.device()) {
-        None => softmax(scores, 3),
-        Some(hidden) => {
-            let hidden = hidden.expand([batch, heads, queries, keys]);
-            // Finite, so that a query without visible keys gives no NaN; its row is set to zero afterwards.
-            let probabilities = softmax(scores.mask_fill(hidden.clone(), -1e30), 3);
-            match options.visible.may_be_empty(queries, keys) {
-                true => probabilities.mask_fill(hidden, 0.0),
-                false => probabilities,
-            }
-        }
+    let mask = options.visible.mask(queries, keys, &scores.device(), scores.dtype());
+    let (bias, seeing) = mask.map_or((None, None), |mask| (Some(mask.bias), mask.seeing));
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
     };
-    probabilities
+    let out = softmax(scores, 3)
         .cast(dtype)
         .reshape([batch, kv_heads, rows, keys])
         .matmul(value)
-        .reshape([batch, heads, queries, width])
+        .reshape([batch, heads, queries, width]);
+    match seeing {
+        Some(seeing) => out * seeing.cast(dtype),
+        None => out,
+    }
 }

@@ -1,6 +1,6 @@
 //! Layer normalization (Ba et al. 2016, arXiv 1607.06450).
 
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use crate::dtype::upcast;
 use crate::operands::Operands;
@@ -28,9 +28,17 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Option<T
     }
     let dtype = x.dtype();
     let x = upcast(x);
-    let like_x = |vector: Tensor<1>| vector.cast(x.dtype());
+    let like_x = |vector: Tensor<1>| vector.cast(x.dtype()).unsqueeze::<D>();
+    // As Burn's own, but with the shapes changed before the rest, which a GPU fuses if nothing comes between.
     let (gamma, beta) = (like_x(gamma), beta.map(like_x));
-    module::layer_norm(x, gamma, beta, epsilon).cast(dtype)
+    let centered = x.clone() - x.mean_dim(D - 1);
+    let variance = (centered.clone() * centered.clone()).mean_dim(D - 1);
+    let scaled = centered / variance.add_scalar(epsilon).sqrt() * gamma;
+    match beta {
+        Some(beta) => scaled + beta,
+        None => scaled,
+    }
+    .cast(dtype)
 }
 
 /// Checks a scale or shift of the last dimension.

@@ -35,9 +35,10 @@ mod rms_norm;
 mod rope;
 #[cfg(not(feature = "flex"))]
 mod unfused;
+mod unsaved_attention;
 
 pub use attention::{attention, attention_qkv};
-pub use attention_options::{AttentionOptions, Visible};
+pub use attention_options::{AttentionOptions, SharedMask, Visible};
 pub use cross_entropy::{IGNORE_INDEX, LmHead, linear_cross_entropy, linear_nll};
 pub use dtype::compute_dtype;
 pub use gate::Gate;
@@ -50,7 +51,7 @@ pub use patch_embed::patch_embed;
 pub use pool::{with_pool, with_spinning_pool};
 pub use residual::residual_add;
 pub use rms_norm::rms_norm;
-pub use rope::rope;
+pub use rope::{RopeTable, rope};
 
 /// The code of the README is compiled and run with the tests.
 #[cfg(doctest)]

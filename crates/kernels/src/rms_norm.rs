@@ -27,6 +27,8 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, offset: f64, eps
     let x = upcast(x);
     let gamma = gamma.cast(x.dtype());
     let gamma = if offset == 0.0 { gamma } else { gamma.add_scalar(offset) };
+    // Before the rest, which a GPU fuses if no change of shape comes between.
+    let gamma = gamma.unsqueeze::<D>();
     let scale = x.clone().square().mean_dim(D - 1).add_scalar(epsilon).sqrt();
-    (x / scale * gamma.unsqueeze::<D>()).cast(dtype)
+    (x / scale * gamma).cast(dtype)
 }

@@ -15,7 +15,49 @@ use crate::operands::Operands;
 /// `cos` or `sin` is not a float tensor of that shape, with 2·half ≤ width, on the device of `x`.
 #[track_caller]
 pub fn rope(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
-    let ([batch, _, tokens, width], [rows, _, _, half]) = (x.dims(), cos.dims());
+    rotated(x, cos, sin, None)
+}
+
+/// The cosines and sines of [`rope`] for all layers of a pass: what the layers share is computed once.
+#[derive(Debug, Clone)]
+pub struct RopeTable {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+    /// See [`signed`]; absent where the rotation is fused.
+    signed: Option<Tensor<5>>,
+}
+
+impl RopeTable {
+    /// `cos` and `sin`: `[batch or 1, 1, tokens, half]`.
+    pub fn new(cos: Tensor<4>, sin: Tensor<4>) -> Self {
+        #[cfg(feature = "flex")]
+        let is_plain = !crate::flex::supports(&sin);
+        #[cfg(not(feature = "flex"))]
+        let is_plain = true;
+        let signed = (is_plain && sin.shape().num_elements() > 0).then(|| signed(sin.clone()));
+        Self { cos, sin, signed }
+    }
+
+    /// [`rope`] of `x`.
+    ///
+    /// # Panics
+    /// As [`rope`].
+    #[track_caller]
+    pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
+        rotated(x, self.cos.clone(), self.sin.clone(), self.signed.clone())
+    }
+}
+
+/// `-sin` for the first half of the channels and `sin` for the second, `[batch or 1, 1, tokens, 2, half]`.
+fn signed(sin: Tensor<4>) -> Tensor<5> {
+    let [rows, _, tokens, half] = sin.dims();
+    let sin = sin.detach().reshape([rows, 1, tokens, 1, half]);
+    Tensor::cat(vec![sin.clone().neg(), sin], 3)
+}
+
+#[track_caller]
+fn rotated(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>, known: Option<Tensor<5>>) -> Tensor<4> {
+    let ([batch, heads, tokens, width], [rows, _, _, half]) = (x.dims(), cos.dims());
     let operands = Operands::of("rope", "x", &x);
     operands
         .float("cos", &cos)
@@ -48,13 +90,19 @@ pub fn rope(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
         return crate::flex::rope::rope(x, cos, sin);
     }
     let [cos, sin] = [cos, sin].map(Tensor::detach);
+    if width == 2 * half {
+        // One reversal and one sum instead of slices and a concatenation, which GPUs do not fuse.
+        let signed = known.unwrap_or_else(|| signed(sin)).cast(x.dtype());
+        let cos = cos.reshape([rows, 1, tokens, 1, half]);
+        let pairs = x.reshape([batch, heads, tokens, 2, half]);
+        let flipped = pairs.clone().flip([3]);
+        return (pairs * cos + flipped * signed).reshape([batch, heads, tokens, width]);
+    }
     let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
-    let mut parts = vec![
+    let parts = vec![
         first.clone() * cos.clone() - second.clone() * sin.clone(),
         second * cos + first * sin,
+        x.narrow(3, 2 * half, width - 2 * half),
     ];
-    if width > 2 * half {
-        parts.push(x.narrow(3, 2 * half, width - 2 * half));
-    }
     Tensor::cat(parts, 3)
 }

@@ -159,37 +159,29 @@ impl AdapterFiles {
 
     /// [`AdapterFiles::write`] with further files of the adapter, given as pairs of name and content.
     ///
-    /// A full disk leaves the adapter that was there. A kill leaves it, or the new one, or a folder without a config, which
-    /// nothing loads.
+    /// A full disk, a kill or a power loss leaves the adapter that was there or the new one. Where it came while the files
+    /// were replaced, the new ones are in a folder beside their places: they are read from there, and the next call puts them
+    /// in their places. Other programs find no config until then.
     ///
     /// # Errors
     /// A folder or file that cannot be written.
     pub fn write_with(&self, folder: impl AsRef<Path>, beside: &[(&str, &[u8])]) -> Result<(), AdapterError> {
         let folder = folder.as_ref();
         let failed = |path: &Path, error: std::io::Error| file_error("write", path, error);
-        files::create_folder(folder).map_err(|e| failed(folder, e))?;
-        let (path, config_path) = (folder.join(WEIGHTS_FILE), folder.join(CONFIG_FILE));
-        let (config, weights) = self.packed(&path)?;
-        let weights = [(WEIGHTS_FILE, weights.as_slice())];
-        let last = [(CONFIG_FILE, config.as_slice())];
-        // All are on the disk before an old file goes.
-        let mut staged = Vec::new();
-        for (name, bytes) in weights.iter().chain(beside).chain(&last) {
-            let path = folder.join(name);
-            let file = files::stage(&path, bytes).map_err(|e| failed(&path, e))?;
-            staged.push((path, file));
+        let (config, weights) = self.packed(&folder.join(WEIGHTS_FILE))?;
+        let staging = files::Staging::new(folder).map_err(|e| failed(folder, e))?;
+        let made = |name: &str, bytes: &[u8]| {
+            files::replace(&staging.path().join(name), bytes).map_err(|e| failed(&folder.join(name), e))
+        };
+        made(WEIGHTS_FILE, &weights)?;
+        // With all others as they are, the new weights alone are the new adapter, which one rename puts in place.
+        let changed = |name: &str, bytes: &[u8]| !files::read_regular(&folder.join(name)).is_ok_and(|old| old == bytes);
+        for (name, bytes) in beside.iter().chain(&[(CONFIG_FILE, config.as_slice())]) {
+            if changed(name, bytes) {
+                made(name, bytes)?;
+            }
         }
-        // No reader could tell files of two adapters apart, so the old config goes first. New weights alone, beside a config
-        // that stays the same, already are the new adapter.
-        let stays = || files::read_regular(&config_path).is_ok_and(|old| old == config);
-        if config_path.exists() && !(beside.is_empty() && stays()) {
-            files::remove_file(&config_path)
-                .and_then(|()| files::sync_folder(folder))
-                .map_err(|e| failed(&config_path, e))?;
-        }
-        staged
-            .into_iter()
-            .try_for_each(|(path, file)| file.put().map_err(|e| failed(&path, e)))
+        staging.put(Some(CONFIG_FILE)).map_err(|e| failed(folder, e))
     }
 
     /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name,

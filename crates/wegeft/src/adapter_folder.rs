@@ -37,7 +37,7 @@ pub(crate) fn weights_of(
     folder: &Path,
     check: impl FnOnce(&[u8]) -> Result<(), AdapterError>,
 ) -> Result<(Tensors, PathBuf), AdapterError> {
-    let (path, pickled) = (folder.join(WEIGHTS_FILE), folder.join(PICKLED_FILE));
+    let (path, pickled) = (files::current(&folder.join(WEIGHTS_FILE)), folder.join(PICKLED_FILE));
     let (mut tensors, path) = match !path.is_file() && pickled.is_file() {
         true => (pickle::read_tensors(&pickled)?, pickled),
         false => {
@@ -68,7 +68,7 @@ pub fn read_config_with(folder: impl AsRef<Path>, own: &[(&str, Reader)]) -> Res
     let folder = folder.as_ref();
     let path = folder.join(CONFIG_FILE);
     let fields = read_fields(&path)?;
-    let weights = folder.join(WEIGHTS_FILE);
+    let weights = files::current(&folder.join(WEIGHTS_FILE));
     let belongs = check_settings(&fields, &saved_with::header(&weights), &path);
     let config = config_of(fields, &path, own)?;
     if let Err(error) = belongs {
@@ -89,12 +89,12 @@ pub(crate) fn check_settings(fields: &Map<String, Value>, weights: &[u8], path: 
 
 /// The fields of a config file.
 pub(crate) fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
-    let text = files::read_text(path, CONFIG_LIMIT).map_err(|error| {
+    let text = files::read_text(&files::current(path), CONFIG_LIMIT).map_err(|error| {
         match error.kind() == ErrorKind::NotFound && path.with_file_name(WEIGHTS_FILE).is_file() {
             true => file_error(
                 "read",
                 path,
-                "it is missing beside its tensors: writing or copying this folder was interrupted; do it again",
+                "it is missing beside its tensors: copying this folder was interrupted, or left out its hidden files; do it again",
             ),
             false => file_error("read", path, error),
         }
@@ -121,7 +121,12 @@ pub(crate) fn config_of(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::adapter_files::AdapterFiles;
+    use crate::checkpoint::Stored;
+    use crate::methods::lora::LoraConfig;
 
     #[test]
     fn a_config_that_an_interrupted_program_did_not_write_is_told_from_no_folder() {
@@ -133,8 +138,47 @@ mod tests {
             message()
         );
         std::fs::write(dir.path().join(WEIGHTS_FILE), "").unwrap();
-        assert!(message().contains("was interrupted; do it again"), "{}", message());
+        assert!(
+            message().contains("copying this folder was interrupted"),
+            "{}",
+            message()
+        );
         std::fs::write(dir.path().join(CONFIG_FILE), " ".repeat(CONFIG_LIMIT as usize + 1)).unwrap();
         assert!(message().contains("it has 1048577 bytes"), "{}", message());
+    }
+
+    #[test]
+    fn an_adapter_whose_files_are_not_all_in_their_places_is_whole() {
+        let adapter = |value: f32, r: usize| {
+            let fields = [("peft_type", json!("LORA")), ("r", json!(r)), ("lora_alpha", json!(r))];
+            let fields = fields.map(|(name, value)| (name.to_string(), value));
+            let (shape, values) = (vec![1], vec![value]);
+            AdapterFiles::new(Map::from_iter(fields), [("a".into(), Stored { shape, values })].into())
+        };
+        // The weights have been moved, the config has not, and the process was killed.
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, made) = (dir.path(), dir.path().join(".tmpAbC123"));
+        adapter(1.0, 2).write(folder).unwrap();
+        adapter(2.0, 4).write(&made).unwrap();
+        let list = format!(".tmpAbC123\nfile {WEIGHTS_FILE}\nlast {CONFIG_FILE}\n");
+        std::fs::write(folder.join(".replacing"), list).unwrap();
+        std::fs::remove_file(folder.join(CONFIG_FILE)).unwrap();
+        let check = || {
+            let read = AdapterFiles::read(folder).unwrap();
+            assert_eq!(
+                (&read.fields()["r"], &read.tensors()["a"].values),
+                (&json!(4), &vec![2.0])
+            );
+            assert_eq!(read_config(folder).unwrap().settings::<LoraConfig>().unwrap().r, 4);
+        };
+        check();
+        std::fs::rename(made.join(WEIGHTS_FILE), folder.join(WEIGHTS_FILE)).unwrap();
+        check();
+        files::finish(folder).unwrap();
+        check();
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
+        // With the same config, only the weights are new.
+        adapter(3.0, 4).write(folder).unwrap();
+        assert_eq!(AdapterFiles::read(folder).unwrap().tensors()["a"].values, [3.0]);
     }
 }

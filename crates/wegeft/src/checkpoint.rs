@@ -225,18 +225,51 @@ pub const LONGEST_HEADER: u64 = 32 << 20;
 /// Dimensions of a tensor at most: that of a convolution over videos has five.
 const MOST_DIMENSIONS: usize = 8;
 
-/// Refuses a safetensors file, of which `file` has at least the first eight bytes, whose header is too long.
+/// Fields and elements of lists in such a header at most, ten of a tensor: short ones take ten times their size in memory.
+const MOST_FIELDS: usize = 1_000_000;
+
+/// Refuses a safetensors file, of which `file` has at least the header, if its header is too long or has too many fields to
+/// be parsed.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check_header(file: &[u8]) -> Result<(), String> {
-    match file.first_chunk().map(|length| u64::from_le_bytes(*length)) {
-        // A length beyond the end of the file is reported by the parser.
-        Some(length) if length > LONGEST_HEADER && length < file.len() as u64 => Err(format!(
-            "its header has {length} bytes, more than the {LONGEST_HEADER} that are read; take another file"
-        )),
-        _ => Ok(()),
+    let length = file.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    // A length beyond the end of the file is reported by the parser.
+    if length >= file.len() as u64 {
+        return Ok(());
     }
+    if length > LONGEST_HEADER {
+        return Err(format!(
+            "its header has {length} bytes, more than the {LONGEST_HEADER} that are read; take another file"
+        ));
+    }
+    let header = file.get(8..checksum::header(file)).unwrap_or_default();
+    match fields(header) > MOST_FIELDS {
+        true => Err(format!(
+            "its header has more than {MOST_FIELDS} fields, which no model needs; take another file"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Counts the fields and the elements of lists in JSON, without a byte of memory: the colons and commas outside of texts.
+fn fields(json: &[u8]) -> usize {
+    // Each takes a byte.
+    if json.len() <= MOST_FIELDS {
+        return 0;
+    }
+    let (mut count, mut in_text, mut is_escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b':' | b',' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Refuses the shape of the tensor `name` if it has more dimensions than any weight has.
@@ -324,6 +357,24 @@ mod tests {
         file.resize(file.len() + LONGEST_HEADER as usize + 1, 0);
         let message = unpack(path, &file).unwrap_err().to_string();
         assert!(message.contains("its header has 33554433 bytes"), "{message}");
+    }
+
+    #[test]
+    fn a_header_of_millions_of_fields_is_not_parsed() {
+        let path = Path::new("x.safetensors");
+        let file = |entry: &str, count: usize| {
+            let entries = vec![entry; count].join(",");
+            let header = format!("{{\"__metadata__\":{{{entries}}}}}");
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+        };
+        let message = unpack(path, &file("\"a\":\"\"", 500_001)).unwrap_err().to_string();
+        assert!(message.contains("more than 1000000 fields"), "{message}");
+        let list = format!("\"a\":[{}1]", "1,".repeat(1_000_001));
+        assert!(check_header(&file(&list, 1)).is_err());
+        // What is in a text is no field.
+        let text = format!("\"a\":\"{}\\\"\"", ":,\\\"".repeat(600_000));
+        assert_eq!(check_header(&file(&text, 1)), Ok(()));
+        assert!(unpack(path, &file(&text, 1)).unwrap().is_empty());
     }
 
     #[test]

@@ -201,6 +201,8 @@
 //! | 4 bit (`QuantValue::Q4S`) | yes | no: the backend packs none |
 //!
 //! Both backends keep quantized weights as bytes and dequantize them inside the product.
+//!
+//! Activations in half precision, on a GPU: for its products a factor is cast to their type, and its gradient arrives in f32.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::tensor::cast;
+use crate::tensor::{cast, for_products};
 
 /// `W' - W = scale · B A` in PyTorch's orientation; `y += scale · (x Aᵀ) Bᵀ`.
 #[derive(Debug, Clone)]
@@ -19,11 +19,11 @@ impl LowRank {
     /// What the residual adds to the output: `x` of `[n, d_in]` to `[n, d_out]`, in the type of `x`.
     pub fn forward(self, x: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
+        let x = for_products(x);
+        let (a, b) = (cast(self.a, x.dtype()), cast(self.b, x.dtype()));
         // The scale goes on the small tensor, [n, r].
-        let code = cast(x, self.a.dtype())
-            .matmul(self.a.transpose())
-            .mul_scalar(self.scale);
-        cast(code.matmul(self.b.transpose()), dtype)
+        let code = x.matmul(a.transpose()).mul_scalar(self.scale);
+        cast(code.matmul(b.transpose()), dtype)
     }
 
     /// Rows `ids` (`[n]`) of the residual of an embedding's table, `[n, d_model]`. Its d_in is the vocabulary.

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::LONGEST_HEADER;
+use crate::checkpoint::{LONGEST_HEADER, check_header};
 use crate::checksum::{self, Metadata};
 use crate::config::AdapterConfig;
 use crate::unsupported::is_set;
@@ -108,8 +108,8 @@ fn saved(file: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_str(header.metadata.get(KEY)?).ok()
 }
 
-/// The header of the safetensors file at `path`, the eight bytes of its length first; nothing if it cannot be read, of which
-/// whatever reads the tensors will tell.
+/// The header of the safetensors file at `path`, the eight bytes of its length first; nothing if it cannot be read or is not
+/// one of a model, of which whatever reads the tensors will tell.
 pub fn header(path: &Path) -> Vec<u8> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = files::open_regular(path)?;
@@ -119,7 +119,11 @@ pub fn header(path: &Path) -> Vec<u8> {
         file.take(length.min(LONGEST_HEADER)).read_to_end(&mut header)?;
         Ok(header)
     };
-    read().unwrap_or_default()
+    let header = read().unwrap_or_default();
+    match check_header(&header) {
+        Ok(()) => header,
+        Err(_) => Vec::new(),
+    }
 }
 
 #[cfg(test)]

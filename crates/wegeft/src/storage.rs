@@ -13,6 +13,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleDisplay};
 
 use crate::adapted::Adapted;
+use crate::checkpoint::file_error;
 use crate::config::AdapterConfig;
 use crate::error::AdapterError;
 use crate::foreign;
@@ -27,8 +28,8 @@ pub use crate::checkpoint::{
 pub use crate::saved_with::header;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
-    /// Writes the trained part into `folder`, creating it if needed. Each file is written under a temporary name and then
-    /// renamed; after a kill between the two, the folder is refused until it is saved again.
+    /// Writes the trained part into `folder`, creating it if needed. Killed at any moment, it leaves the adapter that was
+    /// there or the new one (see [`AdapterFiles::write_with`]).
     ///
     /// # Errors
     /// A folder or file that cannot be written.
@@ -64,6 +65,12 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// This model with `found` as its trained part. `path` names the file in messages.
     pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
+        let is_finite = |stored: &Stored| stored.values.iter().fold(true, |all, value| all & value.is_finite());
+        if let Some((name, _)) = found.iter().find(|(_, stored)| !is_finite(stored)) {
+            let message =
+                format!("'{name}' has NaN or infinite elements; train the adapter again, or take another one");
+            return Err(file_error("read", path, message));
+        }
         let names = self.names();
         foreign::respell(&names, &mut found);
         self.config().method.respell(&names, &mut found);

@@ -11,6 +11,13 @@ pub fn cast<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     x.cast(dtype)
 }
 
+/// `x` in the type of the products between it and factors, to which these are cast, so that their gradients arrive in f32: its
+/// own, or f32 where half precision is only a storage format.
+pub(crate) fn for_products<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dtype = kernels::compute_dtype(&x);
+    cast(x, dtype)
+}
+
 /// `x` with dropout of probability `p`, in training.
 pub fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
     match p > 0.0 {

@@ -481,7 +481,25 @@ fn folder_of(folder: &Path, config: &AdapterConfig, fields: Value, rename: impl 
     wegeft::storage::write_tensors(&path, &tensors).unwrap();
 }
 
-/// As after a kill between the two writes of an adapter over an older one, and after a flipped bit.
+#[test]
+fn an_adapter_with_elements_that_are_not_numbers_is_not_loaded() {
+    let _alone = alone();
+    for value in [f32::NAN, f32::INFINITY] {
+        let dir = tempfile::tempdir().unwrap();
+        saved(&AdapterConfig::lora(2).with_target_modules(["proj"]), dir.path());
+        let path = dir.path().join(WEIGHTS_FILE);
+        let mut tensors = read_tensors(&path).unwrap();
+        tensors.values_mut().next().unwrap().values[1] = value;
+        wegeft::storage::write_tensors(&path, &tensors).unwrap();
+        let error = wegeft::Adapted::load(model(), dir.path()).map(drop).unwrap_err();
+        let error = error.to_string();
+        for part in [WEIGHTS_FILE, "proj.lora_A.weight' has NaN or infinite elements"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+/// As of two folders whose files were mixed, and after a flipped bit.
 #[test]
 fn weights_are_refused_with_a_config_that_they_were_not_saved_with() {
     let _alone = alone();

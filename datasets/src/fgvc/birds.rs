@@ -49,7 +49,7 @@ impl Pairs {
 
 fn pairs(folder: &Path, name: &str) -> Result<Pairs, DataError> {
     let path = folder.join(name);
-    let text = text_file::read_regular(&path).map_err(|message| DataError::read(&path, message))?;
+    let text = text_file::read(&path).map_err(|message| DataError::read(&path, message))?;
     let (mut in_order, mut places) = (Vec::new(), HashMap::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let error = |message: String| DataError::Line {

@@ -36,7 +36,7 @@ pub(super) fn read(folder: &Path) -> Result<Option<Splits>, DataError> {
 fn part(folder: &Path, name: &str) -> Result<Labelled, DataError> {
     let path = folder.join(name);
     let error = |message: String| DataError::read(&path, message);
-    let text = text_file::read_regular(&path).map_err(error)?;
+    let text = text_file::read(&path).map_err(error)?;
     let Entries(entries) = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
     let Some((first, _)) = entries.first() else {
         return Err(error("it is empty; expected {\"path\": class}".into()));

@@ -1,8 +1,8 @@
 //! Objects from JSON, JSONL, CSV and parquet files, each with its position for messages.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs};
 
 use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
@@ -54,7 +54,7 @@ pub(crate) fn read_each(path: &Path, wanted: &[&str]) -> Result<Vec<Result<Recor
     let extension = |path: &Path| path.extension().unwrap_or_default().to_ascii_lowercase();
     let compressed = extension(path) == "gz";
     let bytes = || {
-        let mut bytes = fs::read(path).map_err(|e| TextError::read(path, e))?;
+        let mut bytes = files::read_regular(path).map_err(|e| TextError::read(path, e))?;
         if compressed {
             bytes = packed::unpacked(&bytes).map_err(|e| TextError::read(path, e))?;
         }
@@ -242,6 +242,8 @@ const NOT_UTF8: &str = "it is not UTF-8; save the file as UTF-8";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {

@@ -139,7 +139,7 @@ pub(crate) fn table(
     header: Option<&[&str]>,
     wanted: &[&str],
 ) -> Result<Vec<Row>, TextError> {
-    let bytes = std::fs::read(path).map_err(|e| TextError::read(path, e))?;
+    let bytes = files::read_regular(path).map_err(|e| TextError::read(path, e))?;
     if let Some(advice) = files::pointer(&bytes) {
         return Err(TextError::read(path, advice));
     }

@@ -8,6 +8,7 @@ mod glue;
 mod ifeval;
 mod images;
 mod parquet;
+mod pipes;
 mod prepare;
 mod records;
 mod tables;

@@ -8,13 +8,13 @@ mod harness;
 mod mutate;
 mod readers;
 mod seeds;
+mod tables;
 
 use std::path::Path;
 
 use peak_alloc::PeakAlloc;
 
 use harness::{Limit, many, run_all};
-use readers::READERS;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -27,7 +27,9 @@ const LIMIT: Limit = Limit {
 
 fn run(cases: u32) {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
-    run_all(READERS, LIMIT, &kept, cases);
+    for readers in [readers::READERS, tables::READERS] {
+        run_all(readers, LIMIT, &kept, cases);
+    }
 }
 
 /// One test for all readers: they count the allocations of the whole process.

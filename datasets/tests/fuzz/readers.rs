@@ -168,7 +168,7 @@ pub const READERS: &[Reader] = &[
     },
 ];
 
-fn written(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+pub fn written(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, bytes).unwrap();
@@ -176,7 +176,7 @@ fn written(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
 }
 
 /// Writes `text` unless the file is there.
-fn beside(folder: &Path, name: &str, text: &[u8]) {
+pub fn beside(folder: &Path, name: &str, text: &[u8]) {
     if !folder.join(name).exists() {
         written(folder, name, text);
     }
@@ -281,7 +281,7 @@ fn tfrecord(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     made
 }
 
-fn tfds(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
+pub fn tfds(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
     let own = folder.join("dtd/3.0.1");
     for file in [
         "dataset_info.json",

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::sync::Once;
 
 use burn::tensor::Device;
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
+use burn::tensor::{DeviceKind, DeviceType};
 
 use super::program::built_with;
 use super::remote;
@@ -77,13 +79,13 @@ pub fn device(name: &str) -> Result<Device, String> {
         #[allow(deprecated)] // upstream deprecates it; kept because users ask for it
         "ndarray" => Ok(Device::ndarray()),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Ok(Device::wgpu(gpu(index))),
+        "wgpu" => gpu(name, index, DeviceType::Wgpu, Device::wgpu),
         #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(Device::vulkan(gpu(index))),
+        "vulkan" => gpu(name, index, DeviceType::Vulkan, Device::vulkan),
         #[cfg(feature = "metal")]
-        "metal" => Ok(Device::metal(gpu(index))),
+        "metal" => gpu(name, index, DeviceType::Metal, Device::metal),
         #[cfg(feature = "webgpu")]
-        "webgpu" => Ok(Device::webgpu(gpu(index))),
+        "webgpu" => gpu(name, index, DeviceType::WebGpu, Device::webgpu),
         #[cfg(feature = "cuda")]
         "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
         #[cfg(feature = "rocm")]
@@ -133,11 +135,22 @@ fn warn_of_tuning() {
 }
 
 /// Index 0 is the best GPU available, even if it is an integrated or a software GPU; other indices count discrete GPUs.
+/// Burn opens a device at its first operation, and panics if there is none.
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
-fn gpu(index: Option<usize>) -> burn::tensor::DeviceKind {
-    match index {
-        None | Some(0) => burn::tensor::DeviceKind::DefaultDevice,
-        Some(index) => burn::tensor::DeviceKind::DiscreteGpu(index),
+fn gpu(name: &str, index: Option<usize>, api: DeviceType, open: fn(DeviceKind) -> Device) -> Result<Device, String> {
+    let found = Device::enumerate(api);
+    match index.filter(|index| *index > 0) {
+        None if found.is_empty() => Err(format!(
+            "--device {name}: no such GPU is found here; install its driver, or choose another device"
+        )),
+        None => Ok(open(DeviceKind::DefaultDevice)),
+        Some(index) => {
+            let device = open(DeviceKind::DiscreteGpu(index));
+            let is_there = found.contains(&device);
+            is_there.then_some(device).ok_or_else(|| {
+                format!("--device {name}: no discrete GPU of that number is found here; without a number, the best GPU is used")
+            })
+        }
     }
 }
 

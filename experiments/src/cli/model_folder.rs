@@ -8,6 +8,9 @@ use wegeft::storage::CONFIG_FILE;
 
 use super::output::note;
 
+/// Bytes of an adapter's config at most.
+const LONGEST: u64 = 1 << 20;
+
 /// [`refuse_adapter`], then [`note_adapter`].
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub fn refuse_adapter(model: &Path) -> Result<(), String> {
     if !model.join(CONFIG_FILE).is_file() || model.join("config.json").exists() {
         return Ok(());
     }
-    let text = std::fs::read_to_string(model.join(CONFIG_FILE)).unwrap_or_default();
+    let text = files::read_text(&model.join(CONFIG_FILE), LONGEST).unwrap_or_default();
     let config: Value = serde_json::from_str(&text).unwrap_or_default();
     let base = config["base_model_name_or_path"]
         .as_str()

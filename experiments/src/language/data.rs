@@ -1,15 +1,17 @@
 //! Batches of token sequences (one example each, or several packed ones), padded on the right to the longest in the
-//! batch.
+//! batch; on GPUs, to one of a few lengths.
 
 use std::sync::Arc;
 
 use backbones::lm::{Layout, Side};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::IGNORE_INDEX;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
+use crate::language::buckets::{bucket, wants_buckets};
 use crate::train::stream::{Plan, Source, shuffled};
 
 /// The tokens of one example, or of several one after the other.
@@ -52,10 +54,12 @@ impl Sequence {
 pub struct Batch {
     /// `[batch, tokens]`
     pub ids: Tensor<2, Int>,
-    /// Positions, in the flattened `[batch · tokens]`, whose next token is a target token: `[n]`.
+    /// Positions, in the flattened `[batch · tokens]`, whose next token is a target token: `[n]`; padding points at the first.
     pub positions: Tensor<1, Int>,
-    /// Those next tokens, `[n]`.
+    /// Those next tokens, `[n]`; [`IGNORE_INDEX`] for padding, which comes last.
     pub targets: Tensor<1, Int>,
+    /// Target tokens, padding not counted.
+    pub count: usize,
     /// Where its tokens are. Padding comes last, where causal attention hides it from every real token: a row with one
     /// example gives the same result without padding.
     pub layout: Layout,
@@ -63,9 +67,10 @@ pub struct Batch {
 
 /// A batch in host memory.
 pub struct Values {
-    ids: TensorData,
-    positions: TensorData,
-    targets: TensorData,
+    ids: Vec<i64>,
+    positions: Vec<i64>,
+    targets: Vec<i64>,
+    count: usize,
     layout: Layout,
 }
 
@@ -99,26 +104,53 @@ impl Values {
                 }
             }
         }
-        let line = |values: Vec<i64>| {
-            let n = values.len();
-            TensorData::new(values, [n])
-        };
         Self {
-            ids: TensorData::new(ids, [rows, width]),
-            positions: line(positions),
-            targets: line(targets),
+            ids,
+            positions,
+            count: targets.len(),
+            targets,
             layout,
         }
     }
 
-    /// The batch on `device`.
+    /// The batch on `device`, in sizes that suit it.
     pub fn on_device(self, device: &Device) -> Batch {
+        let values = match wants_buckets(device) {
+            true => self.in_buckets(),
+            false => self,
+        };
+        let line = |values: Vec<i64>| {
+            let n = values.len();
+            Tensor::from_data(TensorData::new(values, [n]), device)
+        };
+        let shape = [values.layout.rows(), values.layout.tokens()];
         Batch {
-            ids: Tensor::from_data(self.ids, device),
-            positions: Tensor::from_data(self.positions, device),
-            targets: Tensor::from_data(self.targets, device),
-            layout: self.layout,
+            ids: Tensor::from_data(TensorData::new(values.ids, shape), device),
+            positions: line(values.positions),
+            targets: line(values.targets),
+            count: values.count,
+            layout: values.layout,
         }
+    }
+
+    /// The same batch with padding to one of a few lengths, and to one of a few numbers of target tokens.
+    pub fn in_buckets(mut self) -> Self {
+        let (from, to) = (self.layout.tokens(), bucket(self.layout.tokens()));
+        if from == 0 {
+            return self;
+        }
+        let rows = self.ids.chunks_exact(from);
+        self.ids = rows
+            .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0, to - from)))
+            .collect();
+        for position in &mut self.positions {
+            *position += *position / from as i64 * (to - from) as i64;
+        }
+        let count = bucket(self.count);
+        self.positions.resize(count, 0);
+        self.targets.resize(count, IGNORE_INDEX);
+        self.layout = self.layout.widened(to);
+        self
     }
 }
 
@@ -130,7 +162,7 @@ impl Batch {
 
     /// Target tokens.
     pub fn count(&self) -> usize {
-        self.targets.dims()[0]
+        self.count
     }
 
     /// Tokens, padding included.

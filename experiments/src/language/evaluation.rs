@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::cli::interrupt::Interrupter;
 use crate::language::answer::answers;
 use crate::language::judge::{Asked, Judged, Measure};
-use crate::language::likelihood::{Choice, choose};
+use crate::language::likelihood::{Choice, Question, choose};
 use crate::language::model::Lm;
 use crate::language::settings::Evaluation;
 use crate::run::files::{Line, keep_lines};
@@ -185,21 +185,34 @@ impl Answering<'_> {
             }
         }
         let follow_ups = self.follow_ups(asked, &outputs, self.seed.wrapping_add(first))?;
-        let questions = asked.iter().zip(prompts).zip(outputs).zip(follow_ups);
+        let choices = self.choices(asked)?;
+        let questions = asked.iter().zip(prompts).zip(outputs).zip(follow_ups).zip(choices);
         questions
-            .map(|((((index, question), prompt), outputs), follow_up)| {
+            .map(|(((((index, question), prompt), outputs), follow_up), choice)| {
                 // In parallel: a judge may run programs.
                 let judged = outputs.par_iter().map(|output| question.judge.judged(&prompt, output));
                 let judged = judged.collect::<Result<Vec<Judged>, String>>()?;
-                let choice = match &question.options {
-                    Some((options, gold)) if self.settings.likelihood => {
-                        Some(choose(self.model, self.lm, options, gold, &prompt)?)
-                    }
-                    _ => None,
-                };
                 Answer::new(*index, question, prompt, (outputs, judged), choice, follow_up)
             })
             .collect()
+    }
+
+    /// The most likely options of the questions that have some, if that is asked for.
+    fn choices(&self, asked: &[(usize, &Asked)]) -> Result<Vec<Option<Choice>>, String> {
+        let mut choices = vec![None; asked.len()];
+        if !self.settings.likelihood {
+            return Ok(choices);
+        }
+        let with_options = asked.iter().enumerate().filter_map(|(at, (_, question))| {
+            let (options, gold) = question.options.as_ref()?;
+            let prompt = &question.prompt;
+            Some((at, Question { prompt, options, gold }))
+        });
+        let (places, questions): (Vec<usize>, Vec<Question>) = with_options.unzip();
+        for (at, choice) in places.into_iter().zip(choose(self.model, self.lm, &questions)?) {
+            choices[at] = Some(choice);
+        }
+        Ok(choices)
     }
 
     /// The model's continuation of each prompt. Questions with different temperatures go into different batches.

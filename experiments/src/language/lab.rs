@@ -324,7 +324,11 @@ impl LanguageLab {
         detail(&summary);
         let memory_mb = this.check_memory(trial, &lm, &summary, &train).map_err(failed)?;
         tell(format_args!("  estimated memory: {memory_mb} MB"));
-        let session = this.session(trial, train.len(), folder);
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let session = Session {
+            scales_loss: this.settings.model.dtype.scales_loss(&devices).map_err(failed)?,
+            ..this.session(trial, train.len(), folder)
+        };
         let held_out = Sequences::held_out(valid);
         let batch_size = this.settings.training.batch_size;
         let held_out = Arc::new(Ordered::new(held_out, batch_size, &device.clone().inner()));
@@ -337,8 +341,12 @@ impl LanguageLab {
             Arc::new(move |adapted: &Adapted<Decoder>, step: usize| asking.look(adapted, step))
         });
         let objective = Logged::new(Watched::new(this.objective(), every, look), log.clone(), &device);
-        let devices = this.settings.execution.devices().map_err(failed)?;
-        let trained = session.train(adapted, objective, source, held_out, &devices)?;
+        let trained = session.train(adapted, objective, source, held_out, &devices);
+        // It stopped the training.
+        if let Some(error) = asking.as_ref().and_then(|asking| asking.failure()) {
+            return Err(error);
+        }
+        let trained = trained?;
         if let Some(asking) = asking {
             asking.look(&trained.adapted, session.plan.steps(session.count));
             if let Some(error) = asking.failure() {
@@ -399,7 +407,6 @@ impl LanguageLab {
         for_peft(trained.adapted.files(), trained.adapted.backbone())
             .and_then(|files| files.write(&adapter))
             .map_err(|e| RunError::Failed(e.to_string()))?;
-        let steps = trained.steps as f64 / trained.clock.session();
         let counts = TrainedFile {
             trainable_params: summary.trainable_params(),
             percent_trainable: if trial.method == "full" {
@@ -410,7 +417,7 @@ impl LanguageLab {
             seconds: trained.clock.total(),
             tokens_per_second: trained.items_per_second,
             peak_mb: peak_mb(&device),
-            steps_per_second: (trained.steps > 0).then_some(steps),
+            steps_per_second: trained.clock.steps_per_second(trained.steps),
             validation: trained.validation,
             memory_mb: steps_taken.memory_mb,
             tokens: steps_taken.tokens,

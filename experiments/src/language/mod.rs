@@ -2,6 +2,7 @@
 
 pub mod adapted;
 pub mod answer;
+pub mod buckets;
 pub mod checkpointing;
 pub mod code;
 pub mod corpus;

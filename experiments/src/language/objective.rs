@@ -2,7 +2,7 @@
 
 use backbones::lm::Decoder;
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 use kernels::{linear_cross_entropy, linear_nll};
 use wegeft::Adapted;
 
@@ -57,11 +57,6 @@ impl Objective<Decoder> for Response {
         Part::of_loss(loss.div_scalar(denominator))
     }
 
-    /// A thousandth of a gradient underflows in f16, so there the sum of the gradients, in f32, is divided instead.
-    fn divides_after(&self, adapted: &Adapted<Decoder>) -> bool {
-        kernels::compute_dtype(&adapted.backbone().head_weight()) == DType::F16
-    }
-
     fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
         kernels::with_pool(device, work)
     }
@@ -74,49 +69,14 @@ mod tests {
 
     use super::*;
     use crate::cli::shipped;
-    use crate::language::data::Sequence;
+    use crate::language::data::{Sequence, Values};
     use crate::train::devices::Team;
+    use crate::train::loss_scale::LossScale;
     use crate::train::step::{Reduction, train_step};
     use crate::train::stream::Step;
 
-    /// [`Response`] whose gradients are divided after they are summed.
-    #[derive(Clone)]
-    struct After(Response);
-
-    impl Objective<Decoder> for After {
-        type Batch = Batch;
-        const WEIGHS: bool = true;
-
-        fn terms(&self, batch: &Batch) -> usize {
-            self.0.terms(batch)
-        }
-
-        fn items(&self, batch: &Batch) -> usize {
-            self.0.items(batch)
-        }
-
-        fn loss_and_grads(
-            &self,
-            adapted: &Adapted<Decoder>,
-            batch: Batch,
-            denominator: f64,
-            seed: u64,
-        ) -> (Part, GradientsParams) {
-            assert_eq!(denominator, 1.0);
-            self.0.loss_and_grads(adapted, batch, denominator, seed)
-        }
-
-        fn evaluate(&self, adapted: &Adapted<Decoder>, batch: Batch, denominator: f64) -> Part {
-            self.0.evaluate(adapted, batch, denominator)
-        }
-
-        fn divides_after(&self, _adapted: &Adapted<Decoder>) -> bool {
-            true
-        }
-    }
-
     #[test]
-    fn divided_before_or_after_gradients_are_the_same() {
+    fn a_loss_scale_changes_no_gradient() {
         let device = Device::flex().autodiff();
         let model = load_lm(&shipped::language_model().unwrap(), &LoadOptions::default(), &device)
             .unwrap()
@@ -140,6 +100,11 @@ mod tests {
             max_grad_norm: 0.0,
             mean_of_batch_means,
             checks_gradients: false,
+            loss_scale: None,
+        };
+        let scaled = Reduction {
+            loss_scale: Some(LossScale::default()),
+            ..reduction(false)
         };
         let response = Response { checkpointing: false };
         let team = Team::new(std::slice::from_ref(&device));
@@ -152,22 +117,10 @@ mod tests {
             (output.item.loss(), grads.concat())
         };
         let before = grads(train_step(&response, reduction(false), &adapted, step.clone(), &team));
-        let after = grads(train_step(
-            &After(response),
-            reduction(false),
-            &adapted,
-            step.clone(),
-            &team,
-        ));
-        assert!(
-            (before.0 - after.0).abs() < 1e-5 && before.0 > 1.0,
-            "{} {}",
-            before.0,
-            after.0
-        );
-        let norm = |grads: &[f32]| grads.iter().map(|g| g * g).sum::<f32>().sqrt();
-        let difference: Vec<f32> = before.1.iter().zip(&after.1).map(|(a, b)| a - b).collect();
-        assert!(norm(&difference) < 1e-5 * norm(&before.1) && norm(&before.1) > 0.0);
+        let under_a_scale = grads(train_step(&response, scaled, &adapted, step.clone(), &team));
+        assert!(before.0 > 1.0 && before.1.iter().any(|grad| *grad != 0.0));
+        // A power of two is exact in f32.
+        assert_eq!(before, under_a_scale);
 
         // The mean of the batches' means is another objective, where they have different numbers of target tokens.
         let means = grads(train_step(&response, reduction(true), &adapted, step.clone(), &team));
@@ -183,5 +136,45 @@ mod tests {
         let expected = alone.sum::<f64>() / 2.0;
         assert!((means.0 - expected).abs() < 1e-5, "{} {expected}", means.0);
         assert!((means.0 - before.0).abs() > 1e-3, "{} {}", means.0, before.0);
+    }
+
+    #[test]
+    fn a_batch_padded_to_a_bucket_has_the_same_loss_and_gradients() {
+        let device = Device::flex();
+        let folder = shipped::language_model().unwrap();
+        let model = load_lm(&folder, &LoadOptions::default(), &device.clone().autodiff()).unwrap();
+        let adapted = AdapterConfig::wegeft(4).with_target_modules(["q_proj"]);
+        let adapted = adapted.init(model.model).unwrap();
+        let sequence = |from: u32, starts: &[usize]| Sequence {
+            ids: (from..from + 12 + from % 5).collect(),
+            learned: (0..12 + from % 5).map(|place| place > 3).collect(),
+            starts: starts.to_vec(),
+        };
+        for sequences in [
+            [sequence(5, &[]), sequence(41, &[])],
+            [sequence(5, &[7]), sequence(42, &[])],
+        ] {
+            let values = || Values::new(sequences.iter());
+            let batches = [values(), values().in_buckets()].map(|values| values.on_device(&device));
+            assert_eq!(batches[0].count(), batches[1].count());
+            assert_eq!((batches[1].ids.dims(), batches[1].targets.dims()), ([2, 32], [32]));
+            let response = Response { checkpointing: false };
+            let [own, bucketed] = batches.map(|batch| {
+                let evaluated = response.evaluate(&adapted, batch.clone(), 20.0).loss;
+                let (part, grads) = response.loss_and_grads(&adapted, batch, 20.0, 0);
+                let params = wegeft::site::params(adapted.bank());
+                let grads = params.into_iter().filter_map(|param| grads.get::<2>(param.id));
+                let grads = grads.map(|grad| grad.into_data().try_to_vec::<f32>().unwrap());
+                let mut numbers = grads.collect::<Vec<_>>().concat();
+                let losses = [part.loss, evaluated].map(|loss| loss.into_scalar::<f32>());
+                assert!(losses[0] > 1.0 && numbers.iter().any(|grad| *grad != 0.0));
+                numbers.extend(losses);
+                numbers
+            });
+            assert_eq!(own.len(), bucketed.len());
+            for (own, bucketed) in own.iter().zip(&bucketed) {
+                assert!((own - bucketed).abs() < 1e-5, "{own} {bucketed}");
+            }
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct Model {
     #[arg(long, alias = "backbone", value_hint = ValueHint::AnyPath)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Data type of the weights in memory.
+    /// Data type of the frozen weights in memory, and on a GPU of the activations; trained parameters, norms and losses are f32.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
     /// Adapter folder to use instead of a new adapter: the suites evaluate it, finetune continues to train it.

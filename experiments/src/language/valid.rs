@@ -66,11 +66,13 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Answers, by the model as it is after `step` steps. What goes wrong is kept for the end of the training.
+    /// Answers, by the model as it is after `step` steps. What goes wrong stops the training, before another checkpoint: from
+    /// a later one, the next start would not answer any more.
     pub fn look(&self, adapted: &Adapted<Decoder>, step: usize) {
         if let Err(error) = self.answer(adapted, step) {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert(error);
+            self.interrupter.stop(Some("the questions cannot be answered"));
         }
     }
 

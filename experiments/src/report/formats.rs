@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::cli::output::plain;
 use crate::cli::table::table as markdown_table;
 use crate::report::table::{Line, Table};
 
@@ -46,7 +47,10 @@ pub fn cells(table: &Table) -> Vec<Vec<String>> {
 /// Markdown, aligned.
 pub fn markdown(table: &Table) -> String {
     // Names of tasks and settings may hold what Markdown reads as the end of a cell, or as HTML.
-    let plain = |cell: String| cell.replace('|', "\\|").replace('<', "&lt;");
+    let plain = |cell: String| {
+        let line = plain(&cell).replace(['\n', '\t'], " ");
+        line.replace('|', "\\|").replace('<', "&lt;")
+    };
     let mut rows = cells(table)
         .into_iter()
         .map(|row| row.into_iter().map(plain).collect::<Vec<_>>());
@@ -63,7 +67,7 @@ fn transposed(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
 /// `text` escaped for LaTeX.
 fn escaped(text: &str) -> String {
     let mut shown = String::new();
-    for c in text.chars() {
+    for c in plain(text).chars() {
         match c {
             '\\' => shown += "\\textbackslash{}",
             '~' => shown += "\\textasciitilde{}",
@@ -124,6 +128,20 @@ const CSV_HEAD: [&str; 13] = [
     "of_tasks",
 ];
 
+/// True for what [`csv()`] has made.
+pub fn is_csv(bytes: &[u8]) -> bool {
+    bytes.starts_with(CSV_HEAD.join(",").as_bytes())
+}
+
+/// A name as a cell of a table: a spreadsheet must not take it for a formula.
+fn name(text: &str) -> String {
+    let text = plain(text);
+    match text.starts_with(['=', '+', '-', '@', '\t', '\n']) {
+        true => format!("'{text}"),
+        false => text,
+    }
+}
+
 /// CSV of all `tables`, one line per cell.
 ///
 /// # Errors
@@ -139,14 +157,14 @@ pub fn csv(tables: &[Table]) -> Result<String, String> {
                 let Some(cell) = cell else { continue };
                 writer
                     .write_record([
-                        table.experiment.as_str(),
+                        name(&table.experiment).as_str(),
                         source,
-                        &line.method,
+                        &name(&line.method),
                         &line.params.map_or(String::new(), |count| count.to_string()),
                         &line.percent.to_string(),
                         &number(line.memory_mb),
-                        &column.name,
-                        &table.metrics[index],
+                        &name(&column.name),
+                        &name(&table.metrics[index]),
                         &cell.mean.to_string(),
                         &number(cell.spread),
                         &cell.runs.to_string(),
@@ -164,6 +182,7 @@ pub fn csv(tables: &[Table]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::table::{Cell, Column};
 
     #[test]
     fn names_cannot_become_latex() {
@@ -182,5 +201,31 @@ mod tests {
             shown.starts_with("a\\_b\\%") && shown.contains("\\textbackslash{}"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn names_cannot_turn_the_text_around_them_or_be_formulas() {
+        let odd = "\u{202e}=1|\n<b>";
+        let table = Table {
+            experiment: "mine".into(),
+            metric: "top1".into(),
+            metrics: vec!["top1".into()],
+            columns: vec![Column::of_task(odd)],
+            lines: vec![Line {
+                method: odd.into(),
+                published: false,
+                params: None,
+                percent: 0.1,
+                memory_mb: None,
+                cells: vec![Some(Cell::published(50.0))],
+            }],
+        };
+        let (md, tex, cells) = (markdown(&table), latex(&table), csv(&[table]).unwrap());
+        for text in [&md, &tex, &cells] {
+            assert!(!text.contains('\u{202e}') && text.contains("u202e"), "{text}");
+        }
+        assert!(md.contains("\\u202e=1\\| &lt;b>"), "{md}");
+        assert_eq!(name("=1"), "'=1");
+        assert_eq!(name("lora"), "lora");
     }
 }

@@ -3,6 +3,8 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
+use crate::cli::output::plain;
+
 /// A part of a page. Empty fields are left out.
 #[derive(Debug, Default)]
 pub struct Section {
@@ -143,9 +145,11 @@ pub fn page(title: &str, folder: &str, sections: &[Section]) -> Result<String, S
         .add_template(NAME, include_str!("report.html"))
         .map_err(|e| e.to_string())?;
     let template = environment.get_template(NAME).map_err(|e| e.to_string())?;
-    template
+    let html = template
         .render(context! { title, folder, sections => sections.iter().map(Value::from).collect::<Vec<_>>() })
-        .map_err(|e| format!("the report cannot be made: {e}"))
+        .map_err(|e| format!("the report cannot be made: {e}"))?;
+    // A name must not turn the text around it, which a browser would show in another order.
+    Ok(plain(&html))
 }
 
 #[cfg(test)]
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn names_cannot_become_markup() {
-        let bad = "<b a=\"&\">".to_string();
+        let bad = "<b a=\"&\">\u{202e}\u{2066}".to_string();
         let section = Section {
             title: bad.clone(),
             rows: rows(vec![vec![bad.clone()], vec![bad.clone()]]),
@@ -182,9 +186,10 @@ mod tests {
         };
         let html = page(&bad, &bad, &[section]).unwrap();
         assert!(
-            !html.contains("<b a") && html.contains("&lt;b a=&quot;&amp;&quot;&gt;"),
+            !html.contains("<b a") && html.contains("&lt;b a=&quot;&amp;&quot;&gt;\\u202e\\u2066"),
             "{html}"
         );
+        assert!(!html.contains(['\u{202e}', '\u{2066}']), "{html}");
         assert!(html.contains("<svg/>"));
     }
 }

@@ -1,6 +1,7 @@
 //! Wall time of a trial over all its sessions: `seconds.json` in its folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::run::files::write_json;
@@ -11,6 +12,7 @@ pub struct Clock {
     path: PathBuf,
     before: f64,
     start: Instant,
+    first_step: Arc<OnceLock<f64>>,
 }
 
 impl Clock {
@@ -23,7 +25,24 @@ impl Clock {
             before: text.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0),
             path,
             start: Instant::now(),
+            first_step: Arc::default(),
         }
+    }
+
+    /// Notes that a step of the training is done. Seconds of this session until then, if it is the first.
+    pub fn stepped(&self) -> Option<f64> {
+        let is_first = self.first_step.get().is_none();
+        is_first.then(|| *self.first_step.get_or_init(|| self.session()))
+    }
+
+    /// Steps per second of this session, evaluation included, of which `steps` were done. The first step is not counted if
+    /// there are others: a GPU compiles and tunes its kernels in it.
+    pub fn steps_per_second(&self, steps: usize) -> Option<f64> {
+        let (steps, seconds) = match self.first_step.get() {
+            Some(first) if steps > 1 => (steps - 1, self.session() - first),
+            _ => (steps, self.session()),
+        };
+        (steps > 0).then(|| steps as f64 / seconds)
     }
 
     /// Seconds of this session.
@@ -55,5 +74,19 @@ mod tests {
         resumed.save();
         assert!(Clock::open(dir.path(), true).total() >= 100.5);
         assert!(Clock::open(dir.path(), false).total() < 100.0);
+    }
+
+    #[test]
+    fn the_first_step_does_not_count_among_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut clock = Clock::open(dir.path(), false);
+        assert_eq!(clock.steps_per_second(0), None);
+        let before = Instant::now().checked_sub(std::time::Duration::from_secs(10));
+        clock.start = before.unwrap_or(clock.start);
+        let slow = clock.steps_per_second(5).unwrap();
+        assert!(clock.stepped().is_some() && clock.stepped().is_none());
+        let fast = clock.steps_per_second(5).unwrap();
+        assert!(fast > slow, "{fast} {slow}");
+        assert!(clock.steps_per_second(1).unwrap() < fast);
     }
 }

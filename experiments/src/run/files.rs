@@ -37,6 +37,24 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     files::replace(path, bytes).map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
+/// Makes the files of a result by `write`, which gets a folder for them, and then puts them into `out`, where they replace
+/// those of an earlier result together. `last`: the file that other programs read first, missing while some files are
+/// old and some are new.
+///
+/// # Errors
+/// What `write` says; a folder or file that cannot be written.
+pub fn replace_together(
+    out: &Path,
+    last: Option<&str>,
+    write: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("cannot write into {}: {e}", out.display());
+    let staging = files::Staging::new(out).map_err(failed)?;
+    let (made, named) = (staging.path().display().to_string(), out.display().to_string());
+    write(staging.path()).map_err(|message| message.replace(&made, &named))?;
+    staging.put(last).map_err(failed)
+}
+
 /// Makes a folder, if there is none.
 ///
 /// # Errors
@@ -153,7 +171,7 @@ pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Strin
 /// A file that cannot be written.
 pub fn keep_lines<T>(path: &Path, lines: &[Line<T>]) -> Result<(), String> {
     let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
-    match std::fs::read(path) {
+    match files::read_regular(path) {
         Ok(there) if there == text.as_bytes() => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound && text.is_empty() => Ok(()),
         _ => replace(path, text.as_bytes()),

@@ -63,11 +63,13 @@ impl Lock {
         let path = out.join(FILE);
         let was_killed = path.exists();
         let mut lock = Self::take(out)?;
+        lock.removed = Some(path);
+        files::finish(out)
+            .map_err(|e| format!("cannot finish what a killed program began in {}: {e}", out.display()))?;
         // Only a process that was killed leaves its lock. Without one, such files may be those of any program.
         if was_killed {
             remove_strays_in(out);
         }
-        lock.removed = Some(path);
         Ok(lock)
     }
 

@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod lock;
 pub mod memory;
 pub mod outcome;
+pub mod place;
 pub mod sealed;
 pub mod sealed_lines;
 pub mod strays;

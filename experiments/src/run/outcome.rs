@@ -50,7 +50,7 @@ pub struct Outcome {
     /// Wall time of the training, if test sets share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
-    /// Optimizer steps per second of the last session, evaluation included.
+    /// Optimizer steps per second of the last session, evaluation included, the first step not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps_per_second: Option<f64>,
     /// Images per second while training.

@@ -1,4 +1,5 @@
-//! Files left behind in a folder by killed processes: temporary files that were not yet renamed.
+//! What killed processes left behind in a folder: temporary files and folders of files that were not yet renamed. Files
+//! that are all written are put in their places first.
 
 use std::path::Path;
 
@@ -15,18 +16,24 @@ pub fn remove_strays_in(folder: &Path) {
 }
 
 fn remove(folder: &Path, below: bool) {
+    if files::finish(folder).is_err() {
+        // Whoever writes there will tell.
+        return;
+    }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && below => remove(&entry.path(), true),
-            Ok(kind) if kind.is_file() && is_stray(&entry.file_name().to_string_lossy()) => removed(&entry.path()),
+        let (path, kind) = (entry.path(), entry.file_type());
+        match (kind, is_stray(&entry.file_name().to_string_lossy())) {
+            (Ok(kind), true) if kind.is_dir() => removed(&path, files::remove_folder(&path)),
+            (Ok(kind), true) if kind.is_file() => removed(&path, files::remove_file(&path)),
+            (Ok(kind), false) if kind.is_dir() && below => remove(&path, true),
             _ => {}
         }
     }
 }
 
-/// Removes one. A failure is ignored, because the file does no harm.
-fn removed(path: &Path) {
-    if files::remove_file(path).is_ok() {
+/// Tells of one. A failure is ignored, because the file does no harm.
+fn removed(path: &Path, done: std::io::Result<()>) {
+    if done.is_ok() {
         detail(format_args!(
             "removed files that a killed run left behind: {}",
             path.display()
@@ -34,7 +41,7 @@ fn removed(path: &Path) {
     }
 }
 
-/// True for the name of a temporary file.
+/// True for the name of a temporary file or folder.
 pub fn is_stray(name: &str) -> bool {
     let end = name.strip_prefix(".tmp");
     end.is_some_and(|end| end.len() == 6 && end.chars().all(|c| c.is_ascii_alphanumeric()))
@@ -62,7 +69,27 @@ mod tests {
         for path in &stays {
             std::fs::write(path, "x").unwrap();
         }
+        let made = inner.join(".tmpAbC123");
+        std::fs::create_dir(&made).unwrap();
+        std::fs::write(made.join("config.json"), "x").unwrap();
         remove_strays(dir.path());
-        assert!(!stray.exists() && stays.iter().all(|path| path.exists()));
+        assert!(!stray.exists() && !made.exists() && stays.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn files_that_are_all_written_are_put_in_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let adapter = dir.path().join("run/adapter");
+        let made = adapter.join(".tmpAbC123");
+        std::fs::create_dir_all(&made).unwrap();
+        for name in ["weights", "config"] {
+            std::fs::write(made.join(name), "new").unwrap();
+        }
+        std::fs::write(adapter.join(".replacing"), ".tmpAbC123\nfile weights\nlast config\n").unwrap();
+        remove_strays(dir.path());
+        for name in ["weights", "config"] {
+            assert_eq!(std::fs::read_to_string(adapter.join(name)).unwrap(), "new");
+        }
+        assert!(!made.exists() && !adapter.join(".replacing").exists());
     }
 }

@@ -407,7 +407,7 @@ fn general(data: &Data) -> Result<Vec<String>, String> {
     let Some(path) = &data.general_file else {
         return Ok(Vec::new());
     };
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = files::read_text(path, u64::MAX).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines: Vec<String> = lines.map(String::from).collect();
     match lines.is_empty() {

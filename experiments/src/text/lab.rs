@@ -36,7 +36,7 @@ use crate::text::task::{Answer, Part, TextTask, TextTasks};
 use crate::text::{adapter, prepared};
 use crate::train::estimate::Estimate;
 use crate::train::stream::Ordered;
-use crate::train::trainer::{Measured, Trained};
+use crate::train::trainer::{Measured, Session, Trained};
 
 /// Trains text classifiers on tasks. The model and the texts of a task are loaded for its first trial and kept until
 /// the next task.
@@ -209,12 +209,15 @@ impl TextLab {
         detail(&summary);
         this.check_memory(trial, prepared, &summary).map_err(failed)?;
         let metric = prepared.task.metrics[0];
-        let session = this
-            .shared()
-            .session(trial, train.texts().len(), Measured::Texts(metric), folder);
+        let devices = this.settings.execution.devices().map_err(failed)?;
+        let session = Session {
+            scales_loss: this.settings.model.dtype.scales_loss(&devices).map_err(failed)?,
+            ..this
+                .shared()
+                .session(trial, train.texts().len(), Measured::Texts(metric), folder)
+        };
         let batch_size = this.settings.texts.eval_batch_size;
         let held_out = Arc::new(Ordered::new(judged.sorted().0, batch_size, &device.clone().inner()));
-        let devices = this.settings.execution.devices().map_err(failed)?;
         let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
         Ok((trained, summary))
     }
@@ -278,13 +281,12 @@ impl TextLab {
             )
             .write(&path)
             .map_err(failed)?;
-            let steps = trained.steps as f64 / trained.clock.session();
             let (trainable_params, percent_trainable) = trained_params(&trial.method, &summary);
             let outcome = Outcome {
                 trainable_params,
                 percent_trainable,
                 seconds: trained.clock.total(),
-                steps_per_second: (trained.steps > 0).then_some(steps),
+                steps_per_second: trained.clock.steps_per_second(trained.steps),
                 tokens_per_second: trained.items_per_second,
                 validation: trained.validation,
                 ..rates

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use files::Staged;
 
-use crate::cli::output::{counted, print};
+use crate::cli::output::{counted, plain, print};
 use crate::report::agreement::read;
-use crate::report::formats::{cells, csv, latex, markdown};
+use crate::report::formats::{cells, csv, is_csv, latex, markdown};
 use crate::report::page::{Section, page, with_means};
 use crate::report::plots::{Axis, Point, scatter};
 use crate::report::table::{Known, Line, Table, tables};
+use crate::run::files::{replace, replace_together};
 use crate::run::lock::Lock;
+use crate::run::place::refuse_another;
 
 /// Gather run folders of any program into one table per experiment
 ///
@@ -42,32 +43,34 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     }
     let (mut md, mut tex) = (String::new(), String::new());
     for table in &tables {
-        md += &format!("## {}\n\n{}\n\n", table.experiment, markdown(table));
-        tex += &format!("% {}\n{}\n", table.experiment, latex(table));
+        // Of a stranger's file, which must not end a heading or a comment.
+        let name = table.experiment.replace(char::is_control, " ");
+        md += &format!("## {}\n\n{}\n\n", name.replace('<', "&lt;"), markdown(table));
+        tex += &format!("% {name}\n{}\n", latex(table));
     }
-    let _lock = Lock::for_writing(&args.out)?;
-    // None of the files of an earlier report goes before all new ones are there.
-    let (mut sections, mut staged) = (Vec::new(), Vec::new());
+    let (mut sections, mut texts) = (Vec::new(), Vec::new());
     for table in &tables {
         let section = section(table)?;
         if let Some(plot) = section.plots.first() {
-            staged.push(stage(&args.out.join(format!("{}.svg", table.experiment)), plot)?);
+            texts.push((file_name(&table.experiment), plain(plot)));
         }
         sections.push(section);
     }
     let html = page("Report", "", &sections)?;
-    for (name, text) in [
-        ("report.md", &md),
-        ("report.tex", &tex),
-        ("report.csv", &csv(&tables)?),
-        ("report.html", &html),
-    ] {
-        staged.push(stage(&args.out.join(name), text)?);
-    }
-    for (path, file) in staged {
-        file.put()
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-    }
+    texts.extend([
+        ("report.md".to_string(), plain(&md)),
+        ("report.tex".to_string(), plain(&tex)),
+        (CSV.to_string(), csv(&tables)?),
+        ("report.html".to_string(), html),
+    ]);
+    // The lock first: it finishes what a killed process began.
+    let _lock = Lock::for_writing(&args.out)?;
+    refuse_others(&args.out, texts.iter().map(|(name, _)| name.as_str()))?;
+    replace_together(&args.out, None, |made| {
+        texts
+            .iter()
+            .try_for_each(|(name, text)| replace(&made.join(name), text.as_bytes()))
+    })?;
     print(format_args!(
         "{md}{}; files in {}",
         counted(rows.len(), "result"),
@@ -75,11 +78,28 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     ))
 }
 
-fn stage(path: &Path, text: &str) -> Result<(PathBuf, Staged), String> {
-    match files::stage(path, text.as_bytes()) {
-        Ok(file) => Ok((path.to_path_buf(), file)),
-        Err(error) => Err(format!("cannot write {}: {error}", path.display())),
+/// The table by which an earlier report is known.
+const CSV: &str = "report.csv";
+
+/// Refuses a folder of a model or an adapter, and one that has a file with one of these names but no earlier report.
+fn refuse_others<'a>(out: &Path, mut names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    refuse_another(out, false)?;
+    if files::read_regular(&out.join(CSV)).is_ok_and(|bytes| is_csv(&bytes)) {
+        return Ok(());
     }
+    match names.find(|name| out.join(name).exists()) {
+        Some(name) => Err(format!(
+            "{} is not of an earlier report, which has a {CSV} beside it; choose another --out, or remove it",
+            out.join(name).display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Name of an experiment's plot, whatever its name may be.
+fn file_name(experiment: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
+    format!("{}.svg", experiment.chars().map(plain).collect::<String>())
 }
 
 /// A table with its plots.
@@ -127,4 +147,29 @@ fn plots(table: &Table) -> Result<[String; 2], String> {
         )?,
         scatter("peak memory, MB", &y, Axis::Linear, &points(|line| line.memory_mb))?,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_report_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = || refuse_others(dir.path(), ["vtab.svg", "report.tex", CSV].into_iter());
+        refused().unwrap();
+        std::fs::write(dir.path().join("report.tex"), "my paper").unwrap();
+        let message = refused().unwrap_err();
+        assert!(message.contains("report.tex is not of an earlier report"), "{message}");
+        std::fs::write(dir.path().join(CSV), csv(&[]).unwrap()).unwrap();
+        refused().unwrap();
+        std::fs::write(dir.path().join("adapter_config.json"), "{}").unwrap();
+        assert!(refused().unwrap_err().contains("of another model or adapter"));
+    }
+
+    #[test]
+    fn a_plot_stays_in_its_folder() {
+        assert_eq!(file_name("vtab"), "vtab.svg");
+        assert_eq!(file_name("../../etc/cron\n"), "------etc-cron-.svg");
+    }
 }

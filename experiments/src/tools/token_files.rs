@@ -5,7 +5,7 @@ use std::path::Path;
 use backbones::lm::{Decoder, Layout};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use wegeft::storage::write_then_rename;
+use wegeft::storage::{check_header, write_then_rename};
 
 use crate::language::generation::reading::{NO_NUMBERS, are_numbers};
 use crate::language::generation::too_long;
@@ -17,7 +17,8 @@ use crate::language::generation::too_long;
 /// A file that cannot be read, without such a tensor, or of another type or shape.
 pub fn read_input_ids(path: &Path) -> Result<Vec<Vec<u32>>, String> {
     let error = |message: String| format!("{}: {message}", path.display());
-    let bytes = std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let bytes = files::read_regular(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    check_header(&bytes).map_err(error)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| error(format!("not a complete safetensors file ({e})")))?;
     let mut prompts = Vec::new();
     if let Ok(tensor) = file.tensor("input_ids") {

@@ -51,7 +51,7 @@ pub fn of_language(
     };
     let bound = match precision {
         Precision::F32 => EXACT,
-        Precision::Bf16 | Precision::F16 => ROUNDED,
+        Precision::Bf16 | Precision::F16 | Precision::Flex32 => ROUNDED,
     };
     compare([logits(&bound_model), logits(merged)], bound)
 }

@@ -17,6 +17,7 @@ use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
 use wegeft::storage::read_tensors;
 
 use crate::run::files::replace;
+use crate::train::loss_scale::{self, LossScale};
 use crate::train::ranks::{self, Ranks};
 use crate::train::settings::Keep;
 use crate::train::watch::SharedWatch;
@@ -27,11 +28,52 @@ pub const RECORDS: [&str; 3] = ["model", "optim", "scheduler"];
 /// The end of a complete file, after its CRC-32C.
 const END: &[u8; 8] = b"checksum";
 
+/// What some trainings save beside the three records.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// Statistics of AdaLoRA.
+    pub ranks: Option<Arc<Ranks>>,
+    /// Of f16.
+    pub loss_scale: Option<LossScale>,
+}
+
+impl Beside {
+    /// Records what is to be written with the checkpoint of the round that ends now.
+    fn note(&self, round: usize) {
+        if let Some(ranks) = &self.ranks {
+            ranks.note(round);
+        }
+        if let Some(loss_scale) = &self.loss_scale {
+            loss_scale.note(round);
+        }
+    }
+
+    fn write(&self, folder: &Path, round: usize) -> Result<(), String> {
+        if let Some(ranks) = &self.ranks {
+            ranks.write(folder, round)?;
+        }
+        match &self.loss_scale {
+            Some(loss_scale) => loss_scale.write(folder, round),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, folder: &Path, round: usize) -> std::io::Result<()> {
+        if self.ranks.is_some() {
+            files::remove_file(&ranks::path(folder, round))?;
+        }
+        match &self.loss_scale {
+            Some(loss_scale) => loss_scale.remove(folder, round),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Writes and reads one kind of record.
 pub struct RecordFiles {
     folder: PathBuf,
     record: &'static str,
-    ranks: Option<Arc<Ranks>>,
+    beside: Beside,
 }
 
 impl RecordFiles {
@@ -40,13 +82,13 @@ impl RecordFiles {
         Self {
             folder: folder.to_path_buf(),
             record,
-            ranks: None,
+            beside: Beside::default(),
         }
     }
 
-    /// Also writes `ranks`.
-    pub fn with_ranks(self, ranks: Option<Arc<Ranks>>) -> Self {
-        Self { ranks, ..self }
+    /// Also writes what is saved `beside` it.
+    pub fn with(self, beside: Beside) -> Self {
+        Self { beside, ..self }
     }
 
     /// The file for an epoch.
@@ -77,15 +119,11 @@ impl RecordFiles {
     }
 }
 
-fn removed(path: &Path) -> Result<(), CheckpointerError> {
-    files::remove_file(path).map_err(CheckpointerError::IOError)
-}
-
 impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
-        if let Some(ranks) = &self.ranks {
-            ranks.write(&self.folder, epoch).map_err(CheckpointerError::Unknown)?;
-        }
+        self.beside
+            .write(&self.folder, epoch)
+            .map_err(CheckpointerError::Unknown)?;
         let bytes = record.checkpoint_into_bytes().map_err(CheckpointerError::Record)?;
         let mut file = bytes.to_vec();
         file.extend(crc32c::crc32c(&bytes).to_le_bytes());
@@ -94,10 +132,10 @@ impl<R: Checkpoint> Checkpointer<R> for RecordFiles {
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        if self.ranks.is_some() {
-            removed(&ranks::path(&self.folder, epoch))?;
-        }
-        removed(&self.path(epoch))
+        let removed = self.beside.remove(&self.folder, epoch);
+        removed
+            .and_then(|()| files::remove_file(&self.path(epoch)))
+            .map_err(CheckpointerError::IOError)
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
@@ -111,19 +149,19 @@ pub struct LastTwo {
     saved: Vec<usize>,
     watch: SharedWatch,
     keep: Keep,
-    ranks: Option<Arc<Ranks>>,
+    beside: Beside,
 }
 
 impl LastTwo {
     /// For the rounds that are in `folder` already, and those to come.
-    pub fn new(folder: &Path, watch: SharedWatch, keep: Keep, ranks: Option<Arc<Ranks>>) -> Self {
+    pub fn new(folder: &Path, watch: SharedWatch, keep: Keep, beside: Beside) -> Self {
         let mut saved = saved(folder);
         saved.reverse();
         Self {
             saved,
             watch,
             keep,
-            ranks,
+            beside,
         }
     }
 }
@@ -137,9 +175,7 @@ impl CheckpointingStrategy for LastTwo {
             return Vec::new();
         }
         // Now, because other threads write the files while the training continues.
-        if let Some(ranks) = &self.ranks {
-            ranks.note(round);
-        }
+        self.beside.note(round);
         let best = match self.keep {
             Keep::Best => self.watch.best().map(|(round, _)| round),
             Keep::Last => None,
@@ -196,6 +232,7 @@ fn whole(folder: &Path, epoch: usize) -> Result<ModuleRecord, String> {
     if ranks.exists() {
         read_tensors(&ranks).map_err(|e| format!("{} is damaged ({e})", ranks.display()))?;
     }
+    loss_scale::read(folder, epoch)?;
     RecordFiles::new(folder, model).read(epoch)
 }
 

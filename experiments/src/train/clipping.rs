@@ -10,18 +10,27 @@ pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> 
     if max_norm <= 0.0 {
         return grads;
     }
+    // Stays on the device, so that no step has to wait for its value.
+    let Some(total) = norm(module, &grads) else {
+        return grads;
+    };
+    let factor = total.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+    scaled(module, grads, factor)
+}
+
+/// The norm over all of `grads`, a tensor of one element; none if there is no gradient.
+fn norm<M: Module>(module: &M, grads: &GradientsParams) -> Option<Tensor<1>> {
     let mut norm = Norm {
         grads,
         squares: Vec::new(),
     };
     module.visit(&mut norm);
-    if norm.squares.is_empty() {
-        return norm.grads;
-    }
-    // Stays on the device, so that no step has to wait for its value.
-    let total = Tensor::cat(norm.squares, 0).sum().sqrt();
-    let factor = total.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
-    scaled(module, norm.grads, factor)
+    (!norm.squares.is_empty()).then(|| Tensor::cat(norm.squares, 0).sum().sqrt())
+}
+
+/// True if every element of `grads` is finite; waits for the device once.
+pub fn are_finite<M: Module>(module: &M, grads: &GradientsParams) -> bool {
+    norm(module, grads).is_none_or(|norm| norm.into_scalar::<f32>().is_finite())
 }
 
 /// `grads` times `factor`, a tensor of one element.
@@ -35,12 +44,12 @@ pub fn scaled<M: Module>(module: &M, grads: GradientsParams, factor: Tensor<1>) 
     scale.to
 }
 
-struct Norm {
-    grads: GradientsParams,
+struct Norm<'a> {
+    grads: &'a GradientsParams,
     squares: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Norm {
+impl ModuleVisitor for Norm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.grads.get::<D>(param.id) {
             self.squares.push(grad.cast(DType::F32).square().sum());

@@ -73,12 +73,17 @@ impl Health {
     ) -> TrainOutput<StepOutput> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.step += 1;
+        if step.item.skipped {
+            return step;
+        }
         state.seen += 1;
         if state.seen <= FIRST {
             self.gradients(&mut state, adapted, &step.grads);
         }
-        let bad_loss = self.reads_losses && !step.item.loss().is_finite();
         let bad_gradient = step.item.bad_gradient.take();
+        // Whoever looked at the gradients has waited for the device.
+        let reads_loss = self.reads_losses || bad_gradient.is_some();
+        let bad_loss = reads_loss && !step.item.loss().is_finite();
         if bad_loss || bad_gradient.is_some() {
             let mut watch = self.watch.get();
             watch.bad_step.get_or_insert(state.step);
@@ -219,6 +224,7 @@ mod tests {
             max_grad_norm: 1.0,
             mean_of_batch_means: false,
             checks_gradients: true,
+            loss_scale: None,
         };
         let step = Step {
             batches: vec![vec![()]],

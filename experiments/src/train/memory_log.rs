@@ -91,10 +91,6 @@ impl<M: Module + ModuleDisplay, O: Objective<M>> Objective<M> for Logged<O> {
         self.objective.evaluate(adapted, batch, denominator)
     }
 
-    fn divides_after(&self, adapted: &Adapted<M>) -> bool {
-        self.objective.divides_after(adapted)
-    }
-
     fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
         self.objective.within(device, work)
     }

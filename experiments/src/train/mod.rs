@@ -9,6 +9,7 @@ pub mod devices;
 pub mod estimate;
 pub mod health;
 pub mod launch;
+pub mod loss_scale;
 pub mod memory_log;
 pub mod metrics_file;
 pub mod plain;

@@ -9,8 +9,9 @@ use wegeft::Adapted;
 use wegeft::methods::adalora::AdaLoraConfig;
 
 use crate::cli::remote::is_remote;
-use crate::train::clipping::{clipped, scaled};
+use crate::train::clipping::{are_finite, clipped, scaled};
 use crate::train::devices::{Kept, Team};
+use crate::train::loss_scale::LossScale;
 use crate::train::score::ScoreInput;
 use crate::train::stream::Step;
 use crate::train::tensors::first_not_finite;
@@ -34,8 +35,8 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
     /// Number of items for throughput: images, or tokens including padding.
     fn items(&self, batch: &Self::Batch) -> usize;
 
-    /// Loss of the batch divided by `denominator`, and its gradients. If random numbers are seeded, `seed` is their
-    /// seed.
+    /// Loss of the batch divided by `denominator`, which contains the loss scale, and its gradients. If random numbers are
+    /// seeded, `seed` is their seed.
     fn loss_and_grads(
         &self,
         adapted: &Adapted<M>,
@@ -46,11 +47,6 @@ pub trait Objective<M: Module + ModuleDisplay>: Clone + Send + Sync + 'static {
 
     /// Loss of the batch divided by `denominator`.
     fn evaluate(&self, adapted: &Adapted<M>, batch: Self::Batch, denominator: f64) -> Part;
-
-    /// True if divided gradients would be too small for their type: then their sum is divided instead.
-    fn divides_after(&self, _adapted: &Adapted<M>) -> bool {
-        false
-    }
 
     /// Does `work` on `device` in the thread that is best for it.
     fn within<R: Send>(&self, device: &Device, work: impl FnOnce() -> R + Send) -> R {
@@ -116,7 +112,7 @@ impl Part {
 }
 
 /// How the gradients of a step are computed from its batches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Reduction {
     /// Maximum norm over all gradients, to which they are scaled down; 0 turns this off.
     pub max_grad_norm: f64,
@@ -125,6 +121,8 @@ pub struct Reduction {
     /// If true, gradients are looked at before they are clipped, which waits for the device: NaN in one of them would be
     /// in all of them afterwards.
     pub checks_gradients: bool,
+    /// What the loss is multiplied by in f16; the gradients are divided by it before they are clipped.
+    pub loss_scale: Option<LossScale>,
 }
 
 /// Input of the metrics for a step.
@@ -134,8 +132,10 @@ pub struct StepOutput {
     items: usize,
     predictions: Option<(Tensor<2>, Tensor<1, Int>)>,
     numbers: Option<(Tensor<1>, Tensor<1>)>,
-    /// The first tensor whose gradient is not finite, if [`Reduction::checks_gradients`].
+    /// The first tensor whose gradient is not finite, if [`Reduction::checks_gradients`] or the loss is scaled.
     pub(crate) bad_gradient: Option<String>,
+    /// True if the step is not taken because a gradient overflowed under the loss scale.
+    pub(crate) skipped: bool,
 }
 
 impl StepOutput {
@@ -174,6 +174,7 @@ impl StepOutput {
             predictions,
             numbers,
             bad_gradient: None,
+            skipped: false,
         }
     }
 }
@@ -265,14 +266,13 @@ where
     let terms: usize = of_batches.iter().sum();
     let items = step.batches.iter().flatten().map(|batch| objective.items(batch)).sum();
     let batches = step.batches.len();
-    let after = objective.divides_after(adapted) && !reduction.mean_of_batch_means;
+    let scale = reduction.loss_scale.as_ref().map_or(1.0, LossScale::factor);
     let mut seeds = (0..).map(|number| step.seed.wrapping_add(number));
     let of_batch = |(shares, terms_of_it): (Vec<O::Batch>, usize)| {
-        let denominator = match (after, reduction.mean_of_batch_means) {
-            (true, _) => 1.0,
-            (_, true) => (terms_of_it * batches) as f64,
-            _ => terms as f64,
-        };
+        let denominator = match reduction.mean_of_batch_means {
+            true => (terms_of_it * batches) as f64,
+            false => terms as f64,
+        } / scale;
         let shares = shares.into_iter().zip(seeds.by_ref());
         let share = |(batch, seed)| Share {
             batch,
@@ -308,13 +308,30 @@ where
         let Sum { parts, mut grads } = Sum::joined(sums, adapted, &device.clone().inner());
         let weight = if O::WEIGHS { terms } else { 1 };
         let mut item = StepOutput::new(parts, weight, items);
-        if after && terms != 1 {
-            let factor = 1.0 / terms as f64;
-            item.loss = item.loss.mul_scalar(factor);
+        if scale != 1.0 {
+            // A power of two: exact.
+            let factor = 1.0 / scale;
+            item.loss = item.loss.without_autodiff().mul_scalar(factor);
             grads = scaled(adapted, grads, item.loss.full_like(factor));
         }
         let grads = with_penalty(adapted, grads);
-        if reduction.checks_gradients {
+        let may_be_bad = match &reduction.loss_scale {
+            Some(loss_scale) if are_finite(adapted, &grads) => {
+                loss_scale.stepped();
+                false
+            }
+            // A loss that is not finite either has another cause.
+            Some(loss_scale) => {
+                item.skipped = item.loss().is_finite() && loss_scale.overflowed();
+                true
+            }
+            None => reduction.checks_gradients,
+        };
+        if item.skipped {
+            let grads = GradientsParams::new();
+            return TrainOutput { grads, item };
+        }
+        if may_be_bad {
             item.bad_gradient = first_not_finite(adapted, Some(&grads));
         }
         let grads = clipped(adapted, grads, reduction.max_grad_norm);

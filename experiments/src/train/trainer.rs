@@ -21,11 +21,12 @@ use crate::run::clock::Clock;
 use crate::run::files::create_folder;
 use crate::run::grid::{Best, round_name};
 use crate::run::outcome::RunError;
-use crate::train::checkpoints::{self, LastTwo, RecordFiles};
+use crate::train::checkpoints::{self, Beside, LastTwo, RecordFiles};
 use crate::train::dashboard;
 use crate::train::devices::Team;
 use crate::train::health::Health;
 use crate::train::launch::{launch, renderer};
+use crate::train::loss_scale::LossScale;
 use crate::train::metrics_file::{Log, MetricsFile, NOT_A_NUMBER};
 use crate::train::ranks::Ranks;
 use crate::train::schedule::Rates;
@@ -77,6 +78,8 @@ pub struct Session<'a> {
     pub beta_2: f32,
     /// If true, the loss is the mean of the batches' means instead of the mean over all their terms.
     pub mean_of_batch_means: bool,
+    /// If true, the loss is scaled so that no gradient underflows in f16.
+    pub scales_loss: bool,
     /// The metrics.
     pub measured: Measured,
     /// Folder of metrics.jsonl and checkpoints/.
@@ -250,11 +253,9 @@ impl Session<'_> {
             ));
         }
         let schedule = adapted.learning_rates(rates);
-        let reduction = Reduction {
-            max_grad_norm: self.settings.max_grad_norm,
-            mean_of_batch_means: self.mean_of_batch_means,
-            checks_gradients: computes_at_once(&devices[0]),
-        };
+        let loss_scale = self.scales_loss.then(|| LossScale::after(checkpoints, done));
+        let loss_scale = loss_scale.transpose().map_err(|e| self.failed(e))?;
+        let reduction = self.reduction(devices, loss_scale.clone());
         let steps_done = (done * self.plan.steps_per_round(self.count)).min(self.plan.steps(self.count));
         let ranks = Ranks::of(&adapted, checkpoints, (done, steps_done)).map_err(|e| self.failed(e))?;
         objective.begin(steps_done);
@@ -267,10 +268,20 @@ impl Session<'_> {
         let team = Team::new(devices);
         let traffic = Traffic::default();
         let (of_steps, of_evaluations) = (traffic.clone(), traffic.clone());
+        let of_clock = clock.clone();
+        let is_told = !terminal && !computes_at_once(&devices[0]);
         let mut trainee = adapted.with_steps(
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
                 of_steps.step();
-                health.look(adapted, train_step(&objective, reduction, adapted, step, &team))
+                let output = health.look(adapted, train_step(&objective, reduction.clone(), adapted, step, &team));
+                if let Some(seconds) = of_clock.stepped()
+                    && is_told
+                {
+                    tell(format_args!(
+                        "  first step after {seconds:.1} s, kernels compiled and tuned included"
+                    ));
+                }
+                output
             },
             move |adapted: &Adapted<M>, step: Step<O::Batch>| {
                 of_evaluations.pause();
@@ -282,13 +293,17 @@ impl Session<'_> {
         }
         let record = |name: &'static str| RecordFiles::new(checkpoints, name);
         let train: Arc<dyn DataLoader<Step<O::Batch>>> = Arc::new(Rounds::new(train, self.plan, done, devices));
+        let beside = Beside {
+            ranks,
+            loss_scale: loss_scale.clone(),
+        };
         let mut training = SupervisedTraining::new(self.folder, train, valid)
             .with_custom_checkpointers(
-                record("model").with_ranks(ranks.clone()),
+                record("model").with(beside.clone()),
                 record("optim"),
                 record("scheduler"),
             )
-            .with_checkpointing_strategy(LastTwo::new(checkpoints, watch.clone(), self.settings.keep, ranks))
+            .with_checkpointing_strategy(LastTwo::new(checkpoints, watch.clone(), self.settings.keep, beside))
             .with_application_logger(None)
             .with_metric_logger(metrics)
             .with_interrupter(self.interrupter.clone())
@@ -373,6 +388,9 @@ impl Session<'_> {
         if let Some(message) = closing.finish() {
             note(format_args!("  {message}"));
         }
+        if let Some(message) = loss_scale.and_then(|loss_scale| loss_scale.sentence()) {
+            note(format_args!("  {}: {message}", self.label));
+        }
         if let Some(message) = traffic.sentence() {
             tell(format_args!("  {}: {message}", self.label));
         }
@@ -384,6 +402,15 @@ impl Session<'_> {
             ));
         }
         Ok(result.model.adapted)
+    }
+
+    fn reduction(&self, devices: &[Device], loss_scale: Option<LossScale>) -> Reduction {
+        Reduction {
+            max_grad_norm: self.settings.max_grad_norm,
+            mean_of_batch_means: self.mean_of_batch_means,
+            checks_gradients: computes_at_once(&devices[0]),
+            loss_scale,
+        }
     }
 
     /// Estimated seconds of the training, from one step on `train` whose gradients are discarded.
@@ -402,11 +429,7 @@ impl Session<'_> {
         O: Objective<M>,
         S: Source<Batch = O::Batch>,
     {
-        let reduction = Reduction {
-            max_grad_norm: self.settings.max_grad_norm,
-            mean_of_batch_means: self.mean_of_batch_means,
-            checks_gradients: computes_at_once(&devices[0]),
-        };
+        let reduction = self.reduction(devices, None);
         let rounds = Rounds::new(train, self.plan, 0, devices);
         let team = Team::new(devices);
         let mut seconds = 0.0;
@@ -415,7 +438,9 @@ impl Session<'_> {
             let step = step.map_err(|e| e.to_string())?;
             let start = Instant::now();
             // As a number: until then the device may still be at it.
-            train_step(objective, reduction, adapted, step, &team).item.loss();
+            train_step(objective, reduction.clone(), adapted, step, &team)
+                .item
+                .loss();
             seconds = start.elapsed().as_secs_f64();
         }
         Ok(seconds * self.plan.steps(self.count) as f64)

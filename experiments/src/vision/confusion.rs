@@ -14,7 +14,7 @@ const MOST_CLASSES: usize = 20;
 /// # Errors
 /// A file that cannot be read, a malformed line, an unknown label, an empty list.
 pub fn read_labels(path: &Path, classes: &[String], count: usize) -> Result<(Vec<PathBuf>, Vec<usize>), String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let text = files::read_text(path, u64::MAX).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

@@ -23,7 +23,7 @@ use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
 use crate::train::estimate::Estimate;
 use crate::train::precision::{trained_in_f32, with_weights_of};
-use crate::train::trainer::{Measured, Trained};
+use crate::train::trainer::{Measured, Session, Trained};
 use crate::vision::confusion::Confusion;
 use crate::vision::data::LabelledImages;
 use crate::vision::description::Description;
@@ -79,7 +79,8 @@ impl VisionLab {
         model_folder::check(&path, None)?;
         let backbone = load_vit(&path, settings.model.image_size, settings.model.drop_path, &device);
         let mut backbone = backbone.map_err(|e| e.to_string())?;
-        backbone.model = with_weights_of(backbone.model, settings.model.dtype, &device)?;
+        let dtype = settings.model.dtype;
+        backbone.model = with_weights_of(backbone.model, dtype, &device)?.with_activations(dtype.activations(&device));
         let backbone = Arc::new(backbone);
         let [height, width] = backbone.config.image();
         if height != width {
@@ -265,11 +266,14 @@ impl VisionLab {
             false => failed(message),
         };
         let [train, valid] = this.data(trial, task, &adapted, &plain_device).map_err(stopped)?;
-        let session = this
-            .shared()
-            .session(trial, train.images.len(), Measured::Images, folder);
-        let held_out = Arc::new(valid.batches(100, &plain_device));
         let devices = this.settings.execution.devices().map_err(failed)?;
+        let session = Session {
+            scales_loss: this.settings.model.dtype.scales_loss(&devices).map_err(failed)?,
+            ..this
+                .shared()
+                .session(trial, train.images.len(), Measured::Images, folder)
+        };
+        let held_out = Arc::new(valid.batches(100, &plain_device));
         let trained = session.train(adapted, this.objective(), train, held_out, &devices)?;
         Ok((trained, summary, valid))
     }
@@ -429,7 +433,7 @@ impl Lab for VisionLab {
             value: Some(value),
             validation,
             seconds: trained.clock.total(),
-            steps_per_second: Some(trained.steps as f64 / trained.clock.session()),
+            steps_per_second: trained.clock.steps_per_second(trained.steps),
             images_per_second: trained.items_per_second,
             peak_mb: peak_mb(&device),
             learning_rate: Some(trial.lr),

@@ -31,7 +31,8 @@ pub struct Model {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
-    /// Data type of the frozen weights of linear layers in memory; trained parameters and activations are f32.
+    /// Data type of the frozen weights of linear layers in memory, and on a GPU of the activations; trained parameters, norms and
+    /// losses are f32.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
     /// Drop-path rate of the last block.

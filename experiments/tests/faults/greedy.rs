@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::work::{folder, stderr, wegeft};
+use super::work::{fails_with_a_sentence, folder, stderr, wegeft};
 
 /// Address space of the process, kB: stacks and libraries included. Whoever takes more aborts.
 const MEMORY: u32 = 1 << 20;
@@ -54,15 +54,6 @@ fn generate(folder: &Path, prompt: &str) -> Output {
     output
 }
 
-/// The sentence that the program ends with, after what it says of the model.
-fn sentence(output: &Output, place: &str) -> String {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{place}: {message}");
-    let lines: Vec<&str> = message.lines().filter(|line| !line.starts_with("loaded in")).collect();
-    assert!(lines.len() == 1 && !message.contains("panicked"), "{place}: {message}");
-    lines[0].to_string()
-}
-
 #[test]
 fn a_template_is_given_up_before_it_takes_all_memory() {
     let huge = "{% set x = ['a' * 1000] * 10000000 %}";
@@ -82,7 +73,7 @@ fn a_template_is_given_up_before_it_takes_all_memory() {
     ] {
         let dir = folder();
         model(dir.path(), |_, config| config["chat_template"] = json!(template));
-        let message = sentence(&generate(dir.path(), "hi"), &template);
+        let message = fails_with_a_sentence(&generate(dir.path(), "hi"), &template);
         assert!(message.contains(words), "{template}: {message}");
     }
 }
@@ -98,7 +89,7 @@ fn a_tokenizer_s_expression_is_given_up_before_it_takes_for_ever() {
             "invert": false,
         });
     });
-    let message = sentence(&generate(dir.path(), &"a".repeat(4000)), "a slow expression");
+    let message = fails_with_a_sentence(&generate(dir.path(), &"a".repeat(4000)), "a slow expression");
     assert!(message.contains("the tokenizer is given up"), "{message}");
     let output = generate(dir.path(), "bbb");
     assert!(output.status.success(), "{}", stderr(&output));

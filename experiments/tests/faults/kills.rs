@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::work::{WORKS, Work, folder, stderr};
+use super::table::{WORKS, each};
+use super::work::{Work, folder, redirected, remove, stderr};
 
 const SIGKILL: i32 = 9;
 /// Half of the signals are SIGKILL.
@@ -15,19 +16,23 @@ const SIGNALS: [&str; 4] = ["KILL", "KILL", "TERM", "HUP"];
 
 /// Kills `work` `count` times, by SIGKILL, SIGTERM and SIGHUP, alone and with the processes that it started; after some of
 /// them it may end, with the results of a run that was not killed.
-fn killed(work: Work, count: usize) {
+fn killed(work: &Work, count: usize) {
     let dir = folder();
-    let start = Instant::now();
     let uncut = dir.path().join("uncut");
-    let done = work.done(dir.path(), &uncut);
-    assert!(done.status.success(), "{}", stderr(&done));
+    // What it needs is made once. Closed outputs change no result.
+    let command = work.command(dir.path(), &uncut);
+    let start = Instant::now();
+    let done = redirected(&command, "<&- >&- 2>&-");
+    assert!(
+        done.status.success(),
+        "{} with closed outputs: {:?}",
+        work.name,
+        done.status
+    );
+    let whole = start.elapsed();
     let expected = work.results(&uncut);
-    let whole = {
-        let start = Instant::now();
-        assert!(work.done(dir.path(), &dir.path().join("timed")).status.success());
-        start.elapsed()
-    };
-    let mut random = StdRng::seed_from_u64(count as u64);
+    assert!(!expected.is_empty(), "{} writes nothing", work.name);
+    let mut random = StdRng::seed_from_u64((count + work.line.len()) as u64);
     let (mut kills, mut runs) = (0, 0);
     let mut sent = [0; SIGNALS.len()];
     while kills < count {
@@ -55,17 +60,17 @@ fn killed(work: Work, count: usize) {
                 // It was quicker.
                 false => break,
             }
-            if work != Work::Prepare {
-                work.is_part(&out, &expected, &format!("{work:?} after kill {kills}"));
-            }
+            work.is_part(&out, &expected, &format!("{} after kill {kills}", work.name));
         }
         let last = work.done(dir.path(), &out);
-        assert!(last.status.success(), "{work:?} after kill {kills}: {}", stderr(&last));
-        assert_eq!(work.results(&out), expected, "{work:?} after kill {kills}");
-        std::fs::remove_dir_all(&out).unwrap();
+        let place = format!("{} after kill {kills}", work.name);
+        assert!(last.status.success(), "{place}: {}", stderr(&last));
+        assert_eq!(work.results(&out), expected, "{place}");
+        remove(&out);
     }
     println!(
-        "{work:?}: {} SIGKILL, {} SIGTERM and {} SIGHUP in {runs} runs, no difference, {:.0} s",
+        "{}: {} SIGKILL, {} SIGTERM and {} SIGHUP in {runs} runs, no difference, {:.0} s",
+        work.name,
         sent[0] + sent[1],
         sent[2],
         sent[3],
@@ -108,69 +113,13 @@ fn kill(mut command: Command, whole: Duration, signal: &str, group: bool, random
 }
 
 #[test]
-fn killed_a_few_times_each_work_ends_as_if_it_had_not_been() {
-    for work in WORKS {
-        killed(work, 4);
-    }
-}
-
-fn long() -> usize {
-    std::env::var("FAULTS_KILLS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(100)
+fn killed_now_and_then_each_program_ends_as_if_it_had_not_been() {
+    each(WORKS, |work| killed(work, 2));
 }
 
 #[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_vision() {
-    killed(Work::Vision, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_language() {
-    killed(Work::Language, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_a_sweep_with_jobs() {
-    killed(Work::Sweep, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_an_evaluation() {
-    killed(Work::Evaluation, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_prepare() {
-    killed(Work::Prepare, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_finetune() {
-    killed(Work::Finetune, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_classify() {
-    killed(Work::Classify, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_pretrain() {
-    killed(Work::Pretrain, long());
-}
-
-#[test]
-#[ignore = "long: 100 kills, or as many as FAULTS_KILLS says"]
-fn faults_kills_of_pretrain_lm() {
-    killed(Work::PretrainLm, long());
+#[ignore = "long: 100 kills of each program, or as many as FAULTS_KILLS says; FAULTS_WORK chooses programs"]
+fn faults_kills() {
+    let count = std::env::var("FAULTS_KILLS").ok().and_then(|count| count.parse().ok());
+    each(WORKS, |work| killed(work, count.unwrap_or(100)));
 }

@@ -4,10 +4,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::work::{folder, stderr, two_colours, wegeft};
+use super::needs::two_colours;
+use super::work::{folder, stderr, wegeft};
 
-/// Steps of a soak.
-const STEPS: usize = 2_000;
+/// Where, and for how many steps: the CPU backends, and a GPU in a build that has it.
+#[cfg(target_os = "linux")]
+const DEVICES: &[(&str, usize)] = &[
+    ("flex", 2_000),
+    ("ndarray", 2_000),
+    #[cfg(feature = "vulkan")]
+    ("vulkan", 500),
+    #[cfg(feature = "wgpu")]
+    ("wgpu", 500),
+];
 
 /// Resident memory of a process, kB.
 fn resident(child: &Child) -> Option<usize> {
@@ -36,12 +45,12 @@ fn watched(command: &mut Command, metrics: &Path) -> Vec<(usize, usize)> {
 }
 
 /// The medians of the second and the last quarter of the steps are within 2 %.
-fn is_flat(name: &str, seen: &[(usize, usize)]) {
+fn is_flat(name: &str, steps: usize, seen: &[(usize, usize)]) {
     let median = |from: usize, to: usize| {
-        let steps = STEPS * from / 8..STEPS * to / 8;
+        let part = steps * from / 8..steps * to / 8;
         let mut kb: Vec<usize> = seen
             .iter()
-            .filter(|(step, _)| steps.contains(step))
+            .filter(|(step, _)| part.contains(step))
             .map(|(_, kb)| *kb)
             .collect();
         kb.sort_unstable();
@@ -49,70 +58,55 @@ fn is_flat(name: &str, seen: &[(usize, usize)]) {
         kb[kb.len() / 2] as f64
     };
     let (early, late) = (median(2, 4), median(6, 8));
-    println!("{name}: {early:.0} kB after a quarter of {STEPS} steps, {late:.0} kB at the end");
+    println!("{name}: {early:.0} kB after a quarter of {steps} steps, {late:.0} kB at the end");
     assert!(late <= 1.02 * early, "{name}: {early:.0} kB, then {late:.0} kB");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "long: 2,000 steps"]
+#[ignore = "long: 2,000 steps, 500 on a GPU"]
 fn faults_soak_of_vision() {
     let dir = folder();
     let data = dir.path().join("data");
     two_colours(&data);
-    for device in ["flex", "ndarray"] {
+    for &(device, steps) in DEVICES {
         let out = dir.path().join(device);
         let mut command = wegeft();
-        command.args([
-            "vtab",
-            "--task",
-            "colours",
-            "--method",
-            "wegeft",
-            "--batch-size",
-            "6",
-            "--epochs",
-            "1000",
-        ]);
+        command.args(["vtab", "--task", "colours", "--method", "wegeft", "--batch-size", "6"]);
+        // Two steps per epoch.
         command
+            .args(["--epochs", &(steps / 2).to_string()])
             .args(["--log-steps", "1", "--device", device, "--data"])
             .arg(&data)
             .arg("--out")
             .arg(&out);
         let metrics = out.join("colours/wegeft/metrics.jsonl");
-        is_flat(&format!("vtab on {device}"), &watched(&mut command, &metrics));
+        is_flat(&format!("vtab on {device}"), steps, &watched(&mut command, &metrics));
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "long: 2,000 steps"]
+#[ignore = "long: 2,000 steps, 500 on a GPU"]
 fn faults_soak_of_language() {
     let dir = folder();
     let data = dir.path().join("sums.jsonl");
     let line = |i: usize| format!("{{\"prompt\": \"Add {i} and 1.\", \"completion\": \"{}\"}}\n", i + 1);
     std::fs::write(&data, (0..40).map(line).collect::<String>()).unwrap();
-    for device in ["flex", "ndarray"] {
+    for &(device, steps) in DEVICES {
         let out = dir.path().join(device);
         let mut command = wegeft();
-        command.args([
-            "finetune",
-            "--method",
-            "wegeft",
-            "--r",
-            "2",
-            "--batch-size",
-            "2",
-            "--epochs",
-            "100",
-        ]);
+        command.args(["finetune", "--method", "wegeft", "--r", "2", "--batch-size", "2"]);
+        // Twenty steps per epoch.
         command
+            .args(["--epochs", &(steps / 20).to_string()])
             .args(["--log-steps", "1", "--device", device, "--train-file"])
             .arg(&data)
             .arg("--out")
             .arg(&out);
         is_flat(
             &format!("finetune on {device}"),
+            steps,
             &watched(&mut command, &out.join("wegeft/metrics.jsonl")),
         );
     }
@@ -155,7 +149,7 @@ fn two_processes_give_the_numbers_of_one_bit_for_bit() {
                 .arg(&out);
             let output = command.output().unwrap();
             assert!(output.status.success(), "{}", stderr(&output));
-            let mut files = super::work::Work::Vision.results(&out);
+            let mut files = super::table::VISION.results(&out);
             // It says how many processes there were.
             files.remove(Path::new("config.toml"));
             files

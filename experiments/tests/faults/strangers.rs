@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::work::{Work, fails_with_a_sentence, folder, stderr, two_colours, wegeft};
+use super::needs::two_colours;
+use super::table::{MERGE, VISION};
+use super::work::{fails_with_a_sentence, folder, stderr, wegeft};
 
 const PRECIOUS: &str = "do not touch";
 
@@ -37,7 +39,7 @@ fn links_in_a_run_folder_are_not_followed() {
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         let is_folder = !place.contains('.');
         symlink(if is_folder { &home } else { &precious }, &link).unwrap();
-        let output = Work::Vision.done(dir.path(), &out);
+        let output = VISION.done(dir.path(), &out);
         let message = fails_with_a_sentence(&output, place);
         assert!(
             message.contains("is a link out of the run folder"),
@@ -46,7 +48,7 @@ fn links_in_a_run_folder_are_not_followed() {
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), PRECIOUS, "{place}");
         assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0, "{place}");
         std::fs::remove_file(&link).unwrap();
-        let output = Work::Vision.done(dir.path(), &out);
+        let output = VISION.done(dir.path(), &out);
         assert!(output.status.success(), "{place}: {}", stderr(&output));
     }
 }
@@ -57,12 +59,14 @@ fn links_in_other_output_folders_are_replaced() {
     let precious = dir.path().join("precious");
     std::fs::write(&precious, PRECIOUS).unwrap();
     let out = dir.path().join("merged");
-    std::fs::create_dir(&out).unwrap();
     let names = ["config.json", "model.safetensors", "tokenizer.json"];
+    // Of an earlier merge: a folder of another model is refused.
+    assert!(MERGE.done(dir.path(), &out).status.success());
     for name in names {
+        std::fs::remove_file(out.join(name)).unwrap();
         symlink(&precious, out.join(name)).unwrap();
     }
-    let output = Work::Merge.done(dir.path(), &out);
+    let output = MERGE.done(dir.path(), &out);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), PRECIOUS);
     for name in names {
@@ -113,7 +117,7 @@ fn a_report_of_a_stranger_s_runs_steers_neither_terminal_nor_browser() {
 fn names_in_results_do_not_lead_a_report_to_other_files() {
     let dir = folder();
     let out = dir.path().join("run");
-    let first = Work::Vision.done(dir.path(), &out);
+    let first = VISION.done(dir.path(), &out);
     assert!(first.status.success(), "{}", stderr(&first));
     // A file of another folder that looks like the samples that the page shows.
     let elsewhere = dir.path().join("secret/wegeft/seed-1");
@@ -128,7 +132,7 @@ fn names_in_results_do_not_lead_a_report_to_other_files() {
     std::fs::write(&outcome, result.to_string()).unwrap();
     let watched = sample("https://example.org/watch.png");
     std::fs::write(out.join("colours/wegeft/seed-2/samples.json"), watched.to_string()).unwrap();
-    let again = Work::Vision.done(dir.path(), &out);
+    let again = VISION.done(dir.path(), &out);
     assert!(again.status.success(), "{}", stderr(&again));
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(!html.contains("U0VDUkVU") && !html.contains("example.org"), "{html}");
@@ -170,7 +174,7 @@ fn a_list_names_no_image_outside_its_folder() {
     ] {
         std::fs::write(&list, format!("{name} 0\n{lines}")).unwrap();
         let out = dir.path().join("out");
-        let message = fails_with_a_sentence(&Work::Vision.done(dir.path(), &out), name);
+        let message = fails_with_a_sentence(&VISION.done(dir.path(), &out), name);
         assert!(
             message.contains("train800.txt") && message.contains("leads out of its folder"),
             "{message}"
@@ -200,5 +204,117 @@ fn a_checkpoint_s_index_names_no_file_outside_its_folder() {
         command.args(["generate", "--prompt", "hi", "--model"]).arg(&model);
         let message = fails_with_a_sentence(&command.output().unwrap(), name);
         assert!(message.contains("weight_map"), "{message}");
+    }
+}
+
+/// The members of an archive are read where they are: nothing is unpacked.
+#[test]
+fn a_member_of_an_archive_leaves_no_file_anywhere() {
+    let dir = folder();
+    let adapter = dir.path().join("a/b/c/adapter");
+    std::fs::create_dir_all(&adapter).unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/policy/pickled");
+    std::fs::copy(
+        fixtures.join("adapter_config.json"),
+        adapter.join("adapter_config.json"),
+    )
+    .unwrap();
+    let archive = std::fs::read(fixtures.join("adapter_model.bin")).unwrap();
+    let (name, evil) = (b"adapter_model/", b"../../../evil/");
+    let mut changed = archive.clone();
+    for at in 0..archive.len() - name.len() {
+        if archive[at..].starts_with(name) {
+            changed[at..at + evil.len()].copy_from_slice(evil);
+        }
+    }
+    assert_ne!(changed, archive);
+    std::fs::write(adapter.join("adapter_model.bin"), changed).unwrap();
+    let output = wegeft().args(["adapter", "inspect"]).arg(&adapter).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(&adapter).unwrap().count(), 2);
+    assert!(!dir.path().join("a/evil").exists() && !dir.path().join("evil").exists());
+}
+
+#[test]
+fn names_in_a_stranger_s_adapter_do_not_steer_the_terminal() {
+    let dir = folder();
+    let run = dir.path().join("run");
+    let trained = VISION.done(dir.path(), &run);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let adapter = run.join("colours/wegeft/seed-1/adapter");
+    let image = dir.path().join("data/colours/images/1.png");
+    let change = |file: &str, field: &str, value: serde_json::Value| {
+        let path = adapter.join(file);
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json[field] = value;
+        std::fs::write(&path, json.to_string()).unwrap();
+    };
+    let is_steered = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text).into_owned();
+        text.contains(|c: char| c.is_control() && c != '\n')
+    };
+    change(
+        "classifier.json",
+        "classes",
+        json!(["\u{1b}]0;owned\u{7}cat", "\u{9b}2Jdog"]),
+    );
+    for more in [&[][..], &["--json"]] {
+        let mut command = wegeft();
+        let output = command
+            .arg("predict")
+            .arg(&image)
+            .arg("--adapter")
+            .arg(&adapter)
+            .args(more)
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(printed.contains("dog") && !is_steered(&output.stdout), "{printed:?}");
+    }
+    change("adapter_config.json", "peft_type", json!("\u{1b}[2J\r"));
+    let output = wegeft().args(["adapter", "inspect"]).arg(&adapter).output().unwrap();
+    let message = fails_with_a_sentence(&output, "a method's name");
+    assert!(
+        message.contains("peft_type") && !is_steered(&output.stderr),
+        "{message:?}"
+    );
+}
+
+/// Not in a message, not in a file of the cache, whatever the server answers.
+#[test]
+fn the_token_is_in_no_message_and_in_no_file() {
+    let dir = folder();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (mut stream, status) in listener.incoming().flatten().zip([401, 403, 404, 418].iter().cycle()) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let reply = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = std::io::Write::write_all(&mut stream, reply.as_bytes());
+        }
+    });
+    let token = "hf_SecretOfMine";
+    let home = dir.path().join("home");
+    for _ in 0..4 {
+        let mut command = wegeft();
+        command.args(["predict", "x.png", "--model", "org/tiny"]);
+        command
+            .env("HF_HOME", &home)
+            .env("HF_ENDPOINT", &address)
+            .env("HF_TOKEN", token);
+        let output = command.env("HF_HUB_OFFLINE", "0").output().unwrap();
+        let message = fails_with_a_sentence(&output, "a refusal");
+        assert!(message.contains("org/tiny") && !message.contains(token), "{message}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains(token));
+    }
+    let mut waiting = vec![home];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
+            assert!(!found, "{}", path.display());
+        }
     }
 }

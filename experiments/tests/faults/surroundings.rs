@@ -4,38 +4,32 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::work::{Work, fails_with_a_sentence, fixture, folder, stderr, two_colours, wegeft};
-
-/// `command` in a shell that redirects its output.
-fn redirected(command: &Command, how: &str) -> std::process::Output {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {how}"));
-    shell.arg(command.get_program()).args(command.get_args());
-    shell.env("RAYON_NUM_THREADS", "1").output().unwrap()
-}
+use super::needs::two_colours;
+use super::table::{VISION, WORKS, each};
+use super::work::{fails_with_a_sentence, fixture, folder, redirected, stderr, wegeft};
 
 #[test]
 fn closed_outputs_change_no_result() {
     let dir = folder();
     let uncut = dir.path().join("uncut");
-    assert!(Work::Vision.done(dir.path(), &uncut).status.success());
-    let expected = Work::Vision.results(&uncut);
+    assert!(VISION.done(dir.path(), &uncut).status.success());
+    let expected = VISION.results(&uncut);
     for (number, how) in [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"]
         .iter()
         .enumerate()
     {
         let out = dir.path().join(format!("out-{number}"));
-        let output = redirected(&Work::Vision.command(dir.path(), &out), how);
+        let output = redirected(&VISION.command(dir.path(), &out), how);
         assert!(output.status.success(), "{how}: {output:?}");
-        assert_eq!(Work::Vision.results(&out), expected, "{how}");
+        assert_eq!(VISION.results(&out), expected, "{how}");
     }
     // A reader that goes away after the first line.
     let out = dir.path().join("head");
-    let mut command = Work::Vision.command(dir.path(), &out);
+    let mut command = VISION.command(dir.path(), &out);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait_with_output().unwrap().status.success());
-    assert_eq!(Work::Vision.results(&out), expected);
+    assert_eq!(VISION.results(&out), expected);
 }
 
 #[cfg(target_os = "linux")]
@@ -43,10 +37,51 @@ fn closed_outputs_change_no_result() {
 fn results_that_cannot_be_printed_are_there_all_the_same() {
     let dir = folder();
     let out = dir.path().join("out");
-    let output = redirected(&Work::Vision.command(dir.path(), &out), ">/dev/full");
+    let output = redirected(&VISION.command(dir.path(), &out), ">/dev/full");
     let message = fails_with_a_sentence(&output, "a full output");
     assert!(message.contains("standard output"), "{message}");
     assert!(out.join("summary.json").is_file() && out.join("report.html").is_file());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn every_tool_says_that_its_results_cannot_be_printed() {
+    let dir = folder();
+    let names = [
+        "report",
+        "export-lora",
+        "convert",
+        "merge-vision",
+        "predict",
+        "visualize",
+        "man",
+    ];
+    for work in WORKS.iter().filter(|work| names.contains(&work.name)) {
+        let out = dir.path().join(work.name);
+        let output = redirected(&work.command(dir.path(), &out), ">/dev/full");
+        let message = fails_with_a_sentence(&output, work.name);
+        assert!(message.contains("standard output"), "{message}");
+        assert!(!work.results(&out).is_empty(), "{}", work.name);
+    }
+    let adapter = dir.path().join("vision/colours/wegeft/seed-1/adapter");
+    let adapter = adapter.to_str().unwrap();
+    let image = dir.path().join("data/colours/images/1.png");
+    for arguments in [
+        &["completions", "bash"][..],
+        &["adapter", "inspect", adapter],
+        &["adapter", "diff", adapter, adapter],
+        &["predict", image.to_str().unwrap(), "--adapter", adapter],
+        &["generate", "--prompt", "hi", "--max-new-tokens", "2"],
+    ] {
+        let mut command = wegeft();
+        command.args(arguments);
+        let place = format!("{arguments:?}");
+        let message = fails_with_a_sentence(&redirected(&command, ">/dev/full"), &place);
+        assert!(message.contains("standard output"), "{place}: {message}");
+        // Without any output, there is nobody to tell.
+        let output = redirected(&command, "<&- >&- 2>&-");
+        assert_eq!(output.status.code(), Some(0), "{place}");
+    }
 }
 
 #[test]
@@ -111,17 +146,17 @@ fn wait_for(path: &Path) {
 #[test]
 fn a_read_only_folder_is_told_before_anything_is_trained() {
     let dir = folder();
-    for work in [Work::Vision, Work::Language, Work::Merge, Work::Prepare] {
-        let out = dir.path().join(format!("{work:?}"));
+    each(WORKS, |work| {
+        let out = dir.path().join(format!("out-{}", work.name));
         let mut command = work.command(dir.path(), &out);
         let output = command.env("WEGEFT_FAULT", "1+:EROFS").output().unwrap();
-        let message = fails_with_a_sentence(&output, &format!("{work:?}"));
+        let message = fails_with_a_sentence(&output, work.name);
         assert!(
             message.contains("Read-only file system") && message.contains(out.to_str().unwrap()),
-            "{message}"
+            "{}: {message}",
+            work.name
         );
-        std::fs::remove_dir_all(dir.path().join("data")).unwrap_or_default();
-    }
+    });
 }
 
 #[test]
@@ -133,7 +168,7 @@ fn a_folder_in_the_place_of_a_file_is_named() {
         let path = data.join("colours").join(name);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        let output = Work::Vision.done(dir.path(), &dir.path().join("out"));
+        let output = VISION.done(dir.path(), &dir.path().join("out"));
         let message = fails_with_a_sentence(&output, name);
         assert!(message.contains(name), "{name}: {message}");
         std::fs::remove_dir_all(&data).unwrap();
@@ -167,6 +202,8 @@ fn no_result_depends_on_the_time_of_day() {
     let folders = [
         "crates/wegeft/src",
         "crates/backbones/src",
+        "crates/capture/src",
+        "crates/kernels/src",
         "crates/files/src",
         "datasets/src",
         "experiments/src",
@@ -199,7 +236,7 @@ fn no_result_depends_on_the_time_of_day() {
 fn a_training_that_diverges_says_at_which_step_and_where() {
     let dir = folder();
     let out = dir.path().join("out");
-    let mut command = Work::Vision.command(dir.path(), &out);
+    let mut command = VISION.command(dir.path(), &out);
     let output = command.args(["--learning-rate", "1e30"]).output().unwrap();
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -270,4 +307,38 @@ fn a_validation_that_is_not_finite_names_the_tensor() {
         message.contains("is not a number at step 1 ('") && message.contains("' is not either)"),
         "{message}"
     );
+}
+
+#[test]
+fn factors_that_no_gradient_reaches_are_named() {
+    let dir = folder();
+    super::needs::examples(dir.path());
+    let mut command = wegeft();
+    command.args([
+        "finetune",
+        "--method",
+        "wegeft",
+        "--r",
+        "2",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "12",
+    ]);
+    command.args(["--validation", "0", "--train-file"]);
+    command
+        .arg(dir.path().join("examples.jsonl"))
+        .arg("--out")
+        .arg(dir.path().join("out"));
+    let output = command.output().unwrap();
+    let message = stderr(&output);
+    assert!(output.status.success(), "{message}");
+    // Two steps, the first of them at a learning rate of 0: phi is still zero in the second one.
+    for part in [
+        "no gradient reaches 'model.layers.0.",
+        ".psi'",
+        "in the first 2 steps: it is not trained",
+    ] {
+        assert!(message.contains(part), "'{part}' is not in: {message}");
+    }
 }

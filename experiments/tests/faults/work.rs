@@ -1,35 +1,26 @@
-//! Small pieces of work for the programs: command lines, and what must be the same however often they were stopped.
+//! Pieces of work: how a program is started, and what must be the same however often it was stopped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-/// One piece of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// A vision transformer with two seeds.
-    Vision,
-    /// A language model trained and tested on questions.
-    Language,
-    /// A language model tested as it is.
-    Evaluation,
-    /// A grid in two processes, and the runs that it chooses.
-    Sweep,
-    /// A language model trained on a file of examples, of which the best checkpoint is kept.
-    Finetune,
-    /// A text classifier.
-    Classify,
-    /// A vision transformer trained from nothing.
-    Pretrain,
-    /// A language model trained from nothing.
-    PretrainLm,
-    /// A task folder from TFDS records.
-    Prepare,
-    /// A merged backbone.
-    Merge,
+/// One piece of work of a program; `table` has one of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Its name in messages, and in FAULTS_WORK.
+    pub name: &'static str,
+    /// Its command line. `{here}` is the folder of what it needs, `{fixtures}` that of the crate `backbones`, `{shipped}` that
+    /// of the shipped files, `{out}` its output, which is given as --out unless it stands there.
+    pub line: &'static str,
+    /// Makes what it needs in a folder, unless it is there.
+    pub needs: fn(&Path),
+    /// Several processes write, and count their writes together.
+    pub several: bool,
+    /// What an interrupted one leaves is a part of what a whole one leaves.
+    pub leaves_parts: bool,
 }
 
 /// A folder, in memory where the system has such a one: what is tested is the order of writes, not the disk.
@@ -51,8 +42,10 @@ pub fn fails_with_a_sentence(output: &Output, place: &str) -> String {
     let message = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{place}: {message}");
     assert!(!message.contains("panicked"), "{place}: {message}");
-    assert_eq!(message.trim_end().lines().count(), 1, "{place}: {message}");
-    message
+    // What it has loaded before is told there too.
+    let lines: Vec<&str> = message.lines().filter(|line| !line.starts_with("loaded in")).collect();
+    assert_eq!(lines.len(), 1, "{place}: {message}");
+    lines[0].to_string()
 }
 
 pub fn wegeft() -> Command {
@@ -61,163 +54,66 @@ pub fn wegeft() -> Command {
     command
 }
 
-/// Every kind of work but [`Work::Merge`], which is over before it can be stopped at random.
-pub const WORKS: [Work; 9] = [
-    Work::Vision,
-    Work::Language,
-    Work::Evaluation,
-    Work::Sweep,
-    Work::Prepare,
-    Work::Finetune,
-    Work::Classify,
-    Work::Pretrain,
-    Work::PretrainLm,
-];
-
-pub fn fixture(name: &str) -> String {
-    format!(
-        "{}/../crates/backbones/tests/fixtures/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    )
+/// `command` in a shell that redirects its output.
+pub fn redirected(command: &Command, how: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {how}"));
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env("RAYON_NUM_THREADS", "1").output().unwrap()
 }
 
-/// A task of two colours: 12 images to train on, 4 to validate on, 8 to test on.
-pub fn two_colours(data: &Path) {
-    let task = data.join("colours");
-    std::fs::create_dir_all(task.join("images")).unwrap();
-    for index in 0..24_u8 {
-        let image = image::RgbImage::from_pixel(8, 8, image::Rgb([40 + 160 * (index % 2), index, 50]));
-        image.save(task.join(format!("images/{index}.png"))).unwrap();
-    }
-    for (list, range) in [("train800", 0..12), ("val200", 12..16), ("test", 16..24)] {
-        let line = |index: i32| format!("images/{index}.png {}\n", index % 2);
-        let lines: String = range.map(line).collect();
-        std::fs::write(task.join(format!("{list}.txt")), lines).unwrap();
+pub fn fixture(name: &str) -> String {
+    format!("{FIXTURES}/{name}")
+}
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/backbones/tests/fixtures");
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../datasets");
+
+/// Removes the output of a program, a folder or a file.
+pub fn remove(out: &Path) {
+    match out.is_dir() {
+        true => std::fs::remove_dir_all(out).unwrap(),
+        false => std::fs::remove_file(out).unwrap(),
     }
 }
 
 impl Work {
-    /// What it needs, made in `folder`; the command that does it into `out`.
-    pub fn command(self, folder: &Path, out: &Path) -> Command {
+    /// The command that does it into `out`; what it needs is made in `folder`.
+    pub fn command(&self, folder: &Path, out: &Path) -> Command {
+        (self.needs)(folder);
         let mut command = wegeft();
-        let data = folder.join("data");
-        let examples = folder.join("examples.jsonl");
-        let vision = |command: &mut Command| {
-            if !data.exists() {
-                two_colours(&data);
-            }
-            command.args(["vtab", "--task", "colours", "--r", "2", "--batch-size", "6", "--model"]);
-            command.arg(fixture("vit")).arg("--data").arg(&data);
-        };
-        match self {
-            Self::Vision => {
-                vision(&mut command);
-                command.args(["--method", "wegeft", "--epochs", "2", "--seed", "1,2"]);
-            }
-            Self::Sweep => {
-                vision(&mut command);
-                command.args(["--method", "wegeft,lora", "--epochs", "2", "--sweep", "--jobs", "2"]);
-                command.args(["--sweep-lr", "1e-2,1e-3", "--sweep-weight-decay", "0"]);
-            }
-            Self::Language => {
-                command.args([
-                    "arithmetic",
-                    "--sets",
-                    "one-step",
-                    "--method",
-                    "wegeft",
-                    "--train-limit",
-                    "8",
-                ]);
-                command.args(["--test-limit", "6", "--batch-size", "4", "--epochs", "2", "--r", "2"]);
-                command.args(["--eval-batch-size", "2", "--max-new-tokens", "4"]);
-            }
-            Self::Evaluation => {
-                command.args(["arithmetic", "--sets", "one-step,groups", "--method", "none"]);
-                command.args(["--test-limit", "10", "--eval-batch-size", "2", "--max-new-tokens", "8"]);
-            }
-            Self::Finetune => {
-                lines(
-                    &examples,
-                    |i| json!({"prompt": format!("Add {i} and 1."), "completion": (i + 1).to_string()}),
-                );
-                command.args([
-                    "finetune",
-                    "--method",
-                    "lora",
-                    "--lora-r",
-                    "2",
-                    "--epochs",
-                    "2",
-                    "--batch-size",
-                    "4",
-                ]);
-                command.args(["--eval-steps", "2", "--validation", "0.25", "--keep", "best"]);
-                command.arg("--train-file").arg(&examples);
-            }
-            Self::Classify => {
-                lines(
-                    &examples,
-                    |i| json!({"text": format!("{} {i}", ["bad", "good"][i % 2]), "label": i % 2}),
-                );
-                command.args([
-                    "classify",
-                    "--method",
-                    "wegeft",
-                    "--r",
-                    "2",
-                    "--epochs",
-                    "2",
-                    "--batch-size",
-                    "4",
-                ]);
-                command.arg("--train-file").arg(&examples);
-            }
-            Self::Pretrain => {
-                command.args(["pretrain", "--steps", "250", "--batch-size", "1", "--classes", "2"]);
-                command.args(["--d-model", "32", "--depth", "1"]);
-            }
-            Self::PretrainLm => {
-                command.args(["pretrain-lm", "--steps", "250", "--batch-size", "1", "--length", "8"]);
-                command.args(["--vocab-size", "300", "--d-model", "32", "--depth", "1"]);
-            }
-            Self::Prepare => {
-                if !data.exists() {
-                    records(&data);
-                }
-                command
-                    .args(["prepare", "--task", "dtd", "--any-version", "--tfds"])
-                    .arg(&data);
-            }
-            Self::Merge => {
-                let trained = folder.join("trained");
-                if !trained.exists() {
-                    let done = Self::Language.command(folder, &trained).output().unwrap();
-                    assert!(done.status.success(), "{}", stderr(&done));
-                }
-                command.args(["adapter", "merge"]).arg(trained.join("wegeft/adapter"));
-            }
+        let (here, place) = (folder.to_str().unwrap(), out.to_str().unwrap());
+        for word in self.line.split_whitespace() {
+            let word = word.replace("{fixtures}", FIXTURES).replace("{shipped}", SHIPPED);
+            command.arg(word.replace("{here}", here).replace("{out}", place));
         }
-        command.arg("--out").arg(out);
+        if !self.line.contains("{out}") {
+            command.arg("--out").arg(out);
+        }
         command
     }
 
     /// Does it without a fault.
-    pub fn done(self, folder: &Path, out: &Path) -> Output {
+    pub fn done(&self, folder: &Path, out: &Path) -> Output {
         self.command(folder, out).output().unwrap()
     }
 
     /// What it leaves: files that must be the same, by name. Times, and what is made of times, are left out.
-    pub fn results(self, out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub fn results(&self, out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        if out.is_file() {
+            return BTreeMap::from([("the file".into(), std::fs::read(out).unwrap())]);
+        }
+        // The report of a run has its times, one of several runs those of its input.
+        let is_run = out.join("config.toml").exists();
         let mut found = BTreeMap::new();
         let mut waiting = vec![out.to_path_buf()];
         while let Some(folder) = waiting.pop() {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let name = entry.file_name().into_string().unwrap();
-                // Checkpoints hold numbers of parameters that each process draws anew; a report holds times.
+                // Checkpoints hold numbers of parameters that each process draws anew.
                 let passing = name.starts_with('.') || name == "checkpoints" || name == "seconds.json";
-                if passing || name.starts_with("report.") {
+                if passing || is_run && name.starts_with("report.") {
                     continue;
                 }
                 if path.is_dir() {
@@ -225,17 +121,10 @@ impl Work {
                     continue;
                 }
                 let bytes = std::fs::read(&path).unwrap();
-                let timed = [
-                    "summary.json",
-                    "outcome.json",
-                    "trained.json",
-                    "answered.json",
-                    "tuning.json",
-                    "pretraining.json",
-                    "config.json",
-                ];
-                let bytes = match timed.contains(&name.as_str()) {
+                let bytes = match is_timed(&path) {
                     true => without_times(&bytes),
+                    // A merged backbone names itself.
+                    false if name == "classifier.json" => without(&bytes, out),
                     false => bytes,
                 };
                 found.insert(path.strip_prefix(out).unwrap().to_path_buf(), bytes);
@@ -245,7 +134,10 @@ impl Work {
     }
 
     /// That what an interrupted run has left is a part of `whole`: files that are whole, lines that are the first ones.
-    pub fn is_part(self, out: &Path, whole: &BTreeMap<PathBuf, Vec<u8>>, place: &str) {
+    pub fn is_part(&self, out: &Path, whole: &BTreeMap<PathBuf, Vec<u8>>, place: &str) {
+        if !self.leaves_parts {
+            return;
+        }
         for (path, bytes) in self.results(out) {
             let name = path.file_name().unwrap().to_str().unwrap();
             let expected = whole
@@ -272,6 +164,31 @@ impl Work {
     }
 }
 
+/// True for the files that hold times beside results.
+fn is_timed(path: &Path) -> bool {
+    let timed = [
+        "summary.json",
+        "outcome.json",
+        "trained.json",
+        "answered.json",
+        "tuning.json",
+        "pretraining.json",
+        "peft_result.json",
+        "config.json",
+    ];
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // The scores of a validation on questions are named after its step.
+    let is_validation = name.ends_with(".json") && path.parent().is_some_and(|folder| folder.ends_with("valid"));
+    is_validation || timed.contains(&name)
+}
+
+/// A text without the path of the folder that it lies in.
+fn without(bytes: &[u8], folder: &Path) -> Vec<u8> {
+    let folder = std::fs::canonicalize(folder).unwrap();
+    let text = String::from_utf8_lossy(bytes);
+    text.replace(folder.to_str().unwrap(), "the folder").into_bytes()
+}
+
 fn without_the_last_round(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
     let round = |line: &&str| serde_json::from_str::<Value>(line).ok()?["epoch"].as_u64();
@@ -291,8 +208,16 @@ fn without_times(bytes: &[u8]) -> Vec<u8> {
         match value {
             Value::Object(fields) => {
                 fields.retain(|name, _| {
-                    !name.contains("seconds")
-                        && !name.contains("per_second")
+                    let timed = [
+                        "seconds",
+                        "per_second",
+                        "_time",
+                        " time",
+                        "created_at",
+                        "mem reserved",
+                        "_memory_",
+                    ];
+                    !timed.iter().any(|part| name.contains(part))
                         && name != "peak_mb"
                         && name != "memory_mb"
                         // The checksum of the times, too.
@@ -307,29 +232,4 @@ fn without_times(bytes: &[u8]) -> Vec<u8> {
     let mut value: Value = serde_json::from_slice(bytes).unwrap();
     strip(&mut value);
     serde_json::to_vec(&value).unwrap()
-}
-
-/// A file of 24 examples, unless it is there.
-fn lines(path: &Path, line: impl Fn(usize) -> Value) {
-    if path.exists() {
-        return;
-    }
-    let text: String = (0..24).map(|index| format!("{}\n", line(index))).collect();
-    std::fs::write(path, text).unwrap();
-}
-
-/// DTD's records, few of them and small.
-fn records(data: &Path) {
-    crate::writer::write_dataset(
-        &data.join("dtd/3.0.1"),
-        "dtd",
-        &[("train", &[820]), ("validation", &[210]), ("test", &[40])],
-        |_, index| {
-            let label = index % 47;
-            crate::writer::example(&[
-                ("image", crate::writer::bytes(&crate::writer::png(5 * label as u8))),
-                ("label", crate::writer::ints(&[label as i64])),
-            ])
-        },
-    );
 }

@@ -1,33 +1,37 @@
 //! Every write of a piece of work fails once: the disk is full or broken, a signal comes, the process is killed, the power
 //! goes. One sentence, nothing finished is lost, and the same command ends as if nothing had been.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::work::{Work, fails_with_a_sentence, folder, stderr};
+use super::table::{LANGUAGE, PREPARE, SWEEP, VISION, WORKS, each};
+use super::work::{Work, fails_with_a_sentence, folder, remove, stderr};
 
-const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 10] = [
     "ENOSPC", "KILL", "EIO", "POWER", "SHORT", "TERM", "EROFS", "EINTR", "HUP", "EDQUOT",
 ];
 
 /// Work, what it leaves, and its operations, as an uncut run has them.
-struct Uncut {
-    work: Work,
+pub struct Uncut {
+    pub work: Work,
     folder: PathBuf,
     results: BTreeMap<PathBuf, Vec<u8>>,
-    operations: Vec<String>,
+    pub operations: Vec<String>,
 }
 
 impl Uncut {
-    fn new(work: Work, folder: &Path) -> Self {
-        let (out, log) = (folder.join("uncut"), folder.join("log"));
+    pub fn new(work: Work, folder: &Path) -> Self {
+        let (out, log) = (
+            folder.join(format!("uncut-{}", work.name)),
+            folder.join(format!("log-{}", work.name)),
+        );
         // Data that the command needs is made.
         drop(work.command(folder, &out));
         let done = finished(work.command(folder, &out).env("WEGEFT_FAULT_LOG", &log));
-        assert!(done.status.success(), "{work:?}: {}", stderr(&done));
+        assert!(done.status.success(), "{}: {}", work.name, stderr(&done));
         let operations = std::fs::read_to_string(log).unwrap();
         Self {
             work,
@@ -38,13 +42,16 @@ impl Uncut {
     }
 
     /// Runs with a fault of `kind` at operation `number`, from 1, and again without.
-    fn fails_at(&self, number: usize, kind: &str) {
+    pub fn fails_at(&self, number: usize, kind: &str) {
         let operation = &self.operations[number - 1];
-        let place = format!("{:?}, {kind} at operation {number}, as a rule {operation}", self.work);
+        let place = format!(
+            "{}, {kind} at operation {number}, as a rule {operation}",
+            self.work.name
+        );
         let out = self.folder.join(format!("{kind}-{number}"));
         let mut command = self.work.command(&self.folder, &out);
         // Several processes count together. A power loss is the end of all of them.
-        let several = self.work == Work::Sweep;
+        let several = self.work.several;
         let onwards = if several && kind == "POWER" { "+" } else { "" };
         if several {
             let count = self.folder.join("count");
@@ -79,19 +86,25 @@ impl Uncut {
             _ if output.status.success() => assert_eq!(self.work.results(&out), self.results, "{place}"),
             _ => drop(fails_with_a_sentence(&output, &place)),
         }
-        if self.work != Work::Prepare {
-            self.work.is_part(&out, &self.results, &place);
-        }
+        self.work.is_part(&out, &self.results, &place);
         let again = self.work.done(&self.folder, &out);
         assert!(again.status.success(), "{place}, then: {}", stderr(&again));
         assert_eq!(self.work.results(&out), self.results, "{place}");
-        std::fs::remove_dir_all(&out).unwrap();
+        remove(&out);
     }
 
     /// One kind at each operation, another at its neighbours.
     fn one_kind_each(&self) {
         for number in 1..=self.operations.len() {
             self.fails_at(number, KINDS[number % KINDS.len()]);
+        }
+    }
+
+    /// One kind at every 41st operation, from one that the name chooses: programs write the same files in the same order.
+    fn now_and_then(&self) {
+        let first = self.work.name.bytes().map(usize::from).sum::<usize>() % 41;
+        for number in (1 + first.min(self.operations.len() - 1)..=self.operations.len()).step_by(41) {
+            self.fails_at(number, KINDS[(first + number / 41) % KINDS.len()]);
         }
     }
 
@@ -114,8 +127,8 @@ impl Uncut {
             }
         }
         println!(
-            "{:?}: {} operations, {runs} faults ({}) in {:.0} s, no difference",
-            self.work,
+            "{}: {} operations, {runs} faults ({}) in {:.0} s, no difference",
+            self.work.name,
             self.operations.len(),
             kinds.join(", "),
             start.elapsed().as_secs_f64()
@@ -124,7 +137,7 @@ impl Uncut {
 }
 
 /// Runs `command` until it and every process that it started have ended.
-fn finished(command: &mut Command) -> Output {
+pub fn finished(command: &mut Command) -> Output {
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let child = command.spawn().unwrap();
     let group = format!("-{}", child.id());
@@ -145,67 +158,67 @@ fn finished(command: &mut Command) -> Output {
 #[test]
 fn a_vision_run_survives_the_failure_of_any_write() {
     let dir = folder();
-    Uncut::new(Work::Vision, dir.path()).one_kind_each();
+    Uncut::new(VISION, dir.path()).one_kind_each();
 }
 
 #[test]
 fn a_language_run_survives_the_failure_of_any_write() {
     let dir = folder();
-    Uncut::new(Work::Language, dir.path()).one_kind_each();
+    Uncut::new(LANGUAGE, dir.path()).one_kind_each();
 }
 
+/// Those that make one folder or file of another one: all of their few operations.
 #[test]
-fn a_merge_survives_the_failure_of_any_write() {
+fn tools_survive_the_failure_of_any_write() {
     let dir = folder();
-    Uncut::new(Work::Merge, dir.path()).one_kind_each();
+    let names = [
+        "merge-language",
+        "merge-vision",
+        "export-lora",
+        "convert",
+        "report",
+        "predict",
+        "logits",
+    ];
+    let tools = WORKS.iter().filter(|work| names.contains(&work.name));
+    let tools: Vec<Work> = tools.copied().collect();
+    assert_eq!(tools.len(), names.len());
+    each(&tools, |work| Uncut::new(*work, dir.path()).one_kind_each());
 }
 
 #[test]
 fn a_sweep_in_two_processes_survives_the_failure_of_its_writes() {
     let dir = folder();
-    let uncut = Uncut::new(Work::Sweep, dir.path());
-    for (turn, number) in (1..=uncut.operations.len()).step_by(41).enumerate() {
-        uncut.fails_at(number, KINDS[turn % KINDS.len()]);
-    }
+    Uncut::new(SWEEP, dir.path()).now_and_then();
 }
 
-/// One operation of each kind on each kind of file: between a write and its rename, in the middle of an append, while old
-/// checkpoints are removed.
 #[test]
-fn pretraining_survives_kills_at_chosen_writes() {
-    for work in [Work::Pretrain, Work::PretrainLm] {
-        let dir = folder();
-        let uncut = Uncut::new(work, dir.path());
-        // Numbers of checkpoints and of temporary files do not matter.
-        let plain = |operation: &String| -> String {
-            let name = operation.rsplit('/').next().unwrap_or_default();
-            let kind = operation.split(' ').next().unwrap_or_default();
-            let letters = name.chars().filter(|c| c.is_ascii_alphabetic());
-            let letters: String = match name.starts_with('.') {
-                true => "temporary".into(),
-                false => letters.collect(),
-            };
-            format!("{kind} {letters}")
-        };
-        let mut seen = BTreeSet::new();
-        let mut kills = 0;
-        for (index, operation) in uncut.operations.iter().enumerate() {
-            let chosen = ["Write", "Rename", "Remove"]
-                .iter()
-                .any(|kind| operation.starts_with(kind));
-            if chosen && seen.insert(plain(operation)) {
-                uncut.fails_at(index + 1, ["KILL", "POWER"][kills % 2]);
-                kills += 1;
-            }
-        }
-        assert!(kills >= 6, "{work:?}: {:?}", uncut.operations);
-    }
+fn suites_survive_the_failure_of_their_writes() {
+    let dir = folder();
+    let names = [
+        "evaluation",
+        "finetune",
+        "classify",
+        "fgvc",
+        "glue",
+        "code",
+        "instruct",
+        "metamath",
+        "gsm8k",
+        "commonsense",
+        "visualize",
+        "man",
+    ];
+    let suites = WORKS.iter().filter(|work| names.contains(&work.name));
+    let suites: Vec<Work> = suites.copied().collect();
+    assert_eq!(suites.len(), names.len());
+    each(&suites, |work| Uncut::new(*work, dir.path()).now_and_then());
 }
 
 #[test]
 fn a_disk_that_stays_full_ends_a_run_with_what_it_has() {
     let dir = folder();
-    let uncut = Uncut::new(Work::Vision, dir.path());
+    let uncut = Uncut::new(VISION, dir.path());
     for share in 1..6 {
         let number = uncut.operations.len() * share / 6;
         let out = dir.path().join(format!("full-{share}"));
@@ -223,63 +236,15 @@ fn a_disk_that_stays_full_ends_a_run_with_what_it_has() {
     }
 }
 
-fn every_kind_at_every_write(work: Work) {
-    let dir = folder();
-    Uncut::new(work, dir.path()).all_kinds();
-}
-
 #[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_vision() {
-    every_kind_at_every_write(Work::Vision);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_language() {
-    every_kind_at_every_write(Work::Language);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_an_evaluation() {
-    every_kind_at_every_write(Work::Evaluation);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_a_merge() {
-    every_kind_at_every_write(Work::Merge);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_a_sweep_with_jobs() {
-    every_kind_at_every_write(Work::Sweep);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_finetune() {
-    every_kind_at_every_write(Work::Finetune);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_classify() {
-    every_kind_at_every_write(Work::Classify);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_pretrain() {
-    every_kind_at_every_write(Work::Pretrain);
-}
-
-#[test]
-#[ignore = "long: every kind of fault at every write"]
-fn faults_at_every_write_of_pretrain_lm() {
-    every_kind_at_every_write(Work::PretrainLm);
+#[ignore = "long: every kind of fault at every write of each program; FAULTS_WORK chooses programs"]
+fn faults_at_every_write() {
+    // Its images are written by the hundred.
+    let works: Vec<Work> = WORKS.iter().filter(|work| work.name != PREPARE.name).copied().collect();
+    each(&works, |work| {
+        let dir = folder();
+        Uncut::new(*work, dir.path()).all_kinds();
+    });
 }
 
 #[test]
@@ -287,7 +252,7 @@ fn faults_at_every_write_of_pretrain_lm() {
 fn faults_at_writes_of_prepare() {
     // Images are written by the hundred: some of the operations.
     let dir = folder();
-    let uncut = Uncut::new(Work::Prepare, dir.path());
+    let uncut = Uncut::new(PREPARE, dir.path());
     let mut faults = 0;
     let rare = |operation: &String| !operation.contains("/images/");
     for (index, operation) in uncut.operations.iter().enumerate() {
@@ -296,7 +261,7 @@ fn faults_at_writes_of_prepare() {
             faults += 1;
         }
     }
-    println!("Prepare: {} operations, {faults} faults", uncut.operations.len());
+    println!("prepare: {} operations, {faults} faults", uncut.operations.len());
 }
 
 /// No other code writes: what the injected faults show would not hold of it.
@@ -314,12 +279,15 @@ fn one_crate_writes_files() {
         "fs::copy(",
         ".set_len(",
         "NamedTempFile",
+        // A folder that others write to, too; `tempfile` makes private ones.
+        "env::temp_dir",
     ];
     // What no other process reads: the peak of this one's memory; links of the cache; tests beside the code.
     let known = ["/proc/self/clear_refs", "temporary"];
     let mut waiting: Vec<PathBuf> = [
         "crates/wegeft/src",
         "crates/backbones/src",
+        "crates/capture/src",
         "datasets/src",
         "experiments/src",
     ]

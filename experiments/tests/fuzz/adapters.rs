@@ -75,6 +75,27 @@ pub const READERS: &[Reader] = &[
             loaded.map(drop).map_err(|e| e.to_string())
         },
     },
+    Reader {
+        name: "text-classifier",
+        seeds: || {
+            let labels = r#""id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}"#;
+            let more = r#""text_field": "premise,hypothesis", "problem_type": "regression""#;
+            [
+                format!(r#"{{"model": null, "dtype": "f32", "max_length": 128, {labels}}}"#),
+                format!(
+                    r#"{{"model": "org/x", "dtype": "bf16", "max_length": 8, {more}, "id2label": {{"0": "score"}}}}"#
+                ),
+            ]
+            .map(String::into_bytes)
+            .to_vec()
+        },
+        repair: None,
+        read: |folder, bytes| {
+            written(folder, "text_classifier.json", bytes);
+            let description = experiments::text::description::Description::read(folder)?.ok_or("there is none")?;
+            description.labels(folder).map(drop)
+        },
+    },
 ];
 
 /// A file without a checksum and without the settings that it was saved with is read, as those of other programs are.

@@ -9,6 +9,8 @@ mod harness;
 mod models;
 #[path = "../../../datasets/tests/fuzz/mutate.rs"]
 mod mutate;
+mod pickles;
+mod reports;
 mod runs;
 mod texts;
 
@@ -52,7 +54,14 @@ fn beside(folder: &Path, name: &str, from: &str) {
 
 fn run(cases: u32) {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
-    for readers in [models::READERS, texts::READERS, adapters::READERS, runs::READERS] {
+    for readers in [
+        models::READERS,
+        pickles::READERS,
+        texts::READERS,
+        adapters::READERS,
+        runs::READERS,
+        reports::READERS,
+    ] {
         run_all(readers, LIMIT, &kept, cases);
     }
 }

@@ -83,6 +83,16 @@ pub const READERS: &[Reader] = &[
         read: |folder, bytes| vit(folder, "vit", "preprocessor_config.json", bytes),
     },
     Reader {
+        name: "processor-config",
+        seeds: || {
+            let own = r#"{"do_resize": true, "size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.5, 0.5],
+                "image_std": [0.5, 0.5, 0.5], "image_processor_type": "ViTImageProcessor"}"#;
+            vec![format!(r#"{{"image_processor": {own}, "processor_class": "x"}}"#).into_bytes()]
+        },
+        repair: None,
+        read: |folder, bytes| vit(folder, "vit", "processor_config.json", bytes),
+    },
+    Reader {
         name: "lm-weights",
         seeds: || vec![bytes_of("crates/backbones/tests/fixtures/lm/llama/model.safetensors")],
         repair: Some(repair),
@@ -154,13 +164,19 @@ const fn encoder_config<const F: usize>(name: &'static str) -> Reader {
 
 /// Writes `bytes` as `name` beside the other files of a fixture.
 fn complete(folder: &Path, from: &str, name: &str, bytes: &[u8]) {
+    beside_others(folder, from, &[name]);
+    written(folder, name, bytes);
+}
+
+/// The files of a fixture but those `without`.
+pub fn beside_others(folder: &Path, from: &str, without: &[&str]) {
     for entry in std::fs::read_dir(fixture(from)).unwrap().flatten() {
-        let other = entry.file_name().into_string().unwrap();
-        if other != name && other != "expected.safetensors" && entry.path().is_file() {
-            beside(folder, &other, &format!("{from}/{other}"));
+        let name = entry.file_name().into_string().unwrap();
+        let is_wanted = !without.contains(&name.as_str()) && name != "expected.safetensors";
+        if is_wanted && entry.path().is_file() {
+            beside(folder, &name, &format!("{from}/{name}"));
         }
     }
-    written(folder, name, bytes);
 }
 
 /// Loads and, where the file has not made it large, runs it once.

@@ -61,7 +61,57 @@ pub const READERS: &[Reader] = &[
             chat(folder)
         },
     },
+    Reader {
+        name: "chat-template-json",
+        seeds: || {
+            let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+            let named = json!([{ "name": "default", "template": template }]);
+            [json!({ "chat_template": template }), json!({ "chat_template": named })]
+                .map(|file| serde_json::to_vec(&file).unwrap())
+                .to_vec()
+        },
+        repair: None,
+        read: |folder, bytes| {
+            written(folder, "chat_template.json", bytes);
+            chat(folder)
+        },
+    },
+    // As they were before tokenizer_config.json listed all tokens.
+    Reader {
+        name: "special-tokens-map",
+        seeds: || {
+            let token = json!({ "content": "</s>", "lstrip": false, "normalized": false, "rstrip": true, "single_word": false });
+            [
+                json!({ "bos_token": "<s>", "eos_token": token, "additional_special_tokens": ["<|im_start|>", "<more>"] }),
+                json!({ "unk_token": "<unk>", "pad_token": null }),
+            ]
+            .map(|file| serde_json::to_vec(&file).unwrap())
+            .to_vec()
+        },
+        repair: None,
+        read: |folder, bytes| {
+            beside(folder, "tokenizer.json", BYTES);
+            written(folder, "special_tokens_map.json", bytes);
+            tokenizer(folder).map(drop)
+        },
+    },
+    Reader {
+        name: "added-tokens",
+        seeds: || {
+            [json!({ "<more>": 376, "<most>": 377 }), json!({ "<s>": 0 })]
+                .map(|file| serde_json::to_vec(&file).unwrap())
+                .to_vec()
+        },
+        repair: None,
+        read: |folder, bytes| {
+            beside(folder, "tokenizer.json", BYTES);
+            written(folder, "added_tokens.json", bytes);
+            tokenizer(folder).map(drop)
+        },
+    },
 ];
+
+const BYTES: &str = "crates/backbones/tests/fixtures/chat/tokenizers/bytes.json";
 
 /// All texts of a JSON value that are templates.
 fn collect(value: &serde_json::Value, found: &mut Vec<Vec<u8>>) {
@@ -82,11 +132,7 @@ fn tokenizer(folder: &Path) -> Result<LmTokenizer, String> {
 }
 
 fn chat(folder: &Path) -> Result<(), String> {
-    beside(
-        folder,
-        "tokenizer.json",
-        "crates/backbones/tests/fixtures/chat/tokenizers/bytes.json",
-    );
+    beside(folder, "tokenizer.json", BYTES);
     let tokenizer = LmTokenizer::load(folder).map_err(|e| e.to_string())?;
     let chat = Chat::new(&tokenizer).map_err(|e| e.to_string())?;
     let messages = [

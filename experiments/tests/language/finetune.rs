@@ -343,9 +343,13 @@ fn a_damaged_model_is_named_and_the_learning_rate_is_not_blamed() {
     for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(shipped.join(file), path("model").join(file)).unwrap();
     }
-    let mut tensors = read_tensors(&shipped.join("model.safetensors")).unwrap();
-    tensors.get_mut("model.layers.2.mlp.up_proj.weight").unwrap().values[5] = f32::NAN;
-    write_tensors(&path("model/model.safetensors"), &tensors).unwrap();
+    let whole = read_tensors(&shipped.join("model.safetensors")).unwrap();
+    let damage = |name: &str| {
+        let mut tensors = whole.clone();
+        tensors.get_mut(name).unwrap().values[5] = f32::NAN;
+        write_tensors(&path("model/model.safetensors"), &tensors).unwrap();
+    };
+    damage("model.embed_tokens.weight");
     sums(&path("sums.jsonl"), 8, "");
     let [model, data, out] = ["model", "sums.jsonl", "run"].map(|name| path(name).display().to_string());
     let args = [
@@ -363,7 +367,7 @@ fn a_damaged_model_is_named_and_the_learning_rate_is_not_blamed() {
         &[&args[..], &QUICK].concat(),
         &[
             "the loss is not a number at step 1 (nor is the weight '",
-            "layers.2.mlp.up_proj.weight",
+            "embed_tokens.weight",
             "before anything was trained",
             "--dtype f32",
         ],
@@ -373,6 +377,10 @@ fn a_damaged_model_is_named_and_the_learning_rate_is_not_blamed() {
         "--model", &model, "--method", "none", "--sets", "one-step", "--out", &out,
     ];
     fails("arithmetic", &args, &["NaN or infinite", "--dtype f32"]);
+    // Of other weights, the outputs need not tell.
+    damage("model.layers.2.mlp.up_proj.weight");
+    let parts = ["model.safetensors", "layers.2.mlp.up_proj.weight", "NaN or infinite"];
+    fails("arithmetic", &args, &parts);
 }
 
 #[test]

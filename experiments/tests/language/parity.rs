@@ -66,6 +66,7 @@ fn output(adapted: &Adapted<Decoder>, max_grad_norm: f64, checkpointing: bool, s
         max_grad_norm,
         mean_of_batch_means: false,
         checks_gradients: false,
+        loss_scale: None,
     };
     let objective = Response { checkpointing };
     let devices = vec![adapted.devices().remove(0); step.batches[0].len()];

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::halves::make_task;
-use crate::program::{TOKEN, Worker, differences, is_one_sentence, short, succeeds, token_file, wegeft};
+use crate::program::{TOKEN, Worker, is_one_sentence, succeeds, token_file, wegeft};
+use crate::trained::{differences, short};
 
 #[test]
 fn a_worker_that_lets_nobody_in_is_one_sentence() {

@@ -6,3 +6,5 @@ mod faults;
 mod halves;
 mod numbers;
 mod program;
+#[path = "../trained/mod.rs"]
+mod trained;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::halves::make_task;
-use crate::program::{TOKEN, Worker, differences, short, succeeds};
+use crate::program::{TOKEN, Worker, succeeds};
+use crate::trained::{differences, short};
 
 /// Kilobytes per step, to the workers and from them, as a training printed them.
 fn per_step(printed: &str) -> f64 {

@@ -40,6 +40,15 @@ fn help_version_completions_and_man_pages_come_from_the_same_definitions() {
     succeeds(&["man", dir.path().to_str().unwrap()]);
     let page = std::fs::read_to_string(dir.path().join("wegeft-vtab.1")).unwrap();
     assert!(page.contains("learning"), "{page}");
+    // They replace pages, and nothing else.
+    let man = ["man", dir.path().to_str().unwrap()];
+    succeeds(&man);
+    std::fs::write(dir.path().join("wegeft-vtab.1"), "a letter").unwrap();
+    fails(&man, &["wegeft-vtab.1 is no man page"]);
+    std::fs::remove_file(dir.path().join("wegeft-vtab.1")).unwrap();
+    std::fs::write(dir.path().join("adapter_config.json"), "{}").unwrap();
+    fails(&man, &["holds adapter_config.json of another model or adapter"]);
+    assert!(!dir.path().join("wegeft-vtab.1").exists());
 }
 
 #[test]

@@ -129,14 +129,15 @@ pub fn load_classifier(
         let prefix = family.base.trim_end_matches('.');
         (Trunk::Decoder(config.init(device)), head, prefix, family.conv1d)
     };
+    let activations = options.weights.precision.activations(device);
     let (trunk, trunk_names) = match trunk {
         Trunk::Encoder(encoder) => {
             let (encoder, names) = files.filled(encoder, prefix, conv1d, &options.weights, device)?;
-            (Trunk::Encoder(encoder), names)
+            (Trunk::Encoder(encoder.with_activations(activations)), names)
         }
         Trunk::Decoder(decoder) => {
             let (decoder, names) = files.filled(decoder, prefix, conv1d, &options.weights, device)?;
-            (Trunk::Decoder(decoder), names)
+            (Trunk::Decoder(decoder.with_activations(activations)), names)
         }
     };
     let mut in_head = find(&head, prefix, false, &files.shards);
@@ -196,7 +197,7 @@ pub fn load_encoder(model: &str, options: &LoadOptions, device: &Device) -> Resu
     let (unused, surplus) = surplus(&[&names], prefix, &files.shards);
     files.refuse(surplus.iter().map(|name| format!("unexpected '{name}'")))?;
     Ok(PretrainedEncoder {
-        model,
+        model: model.with_activations(options.precision.activations(device)),
         folder: files.folder,
         unused,
     })

@@ -7,7 +7,7 @@ use wegeft::AdapterError;
 
 use super::model::SequenceClassifier;
 use crate::encoder;
-use crate::lm::export::{save_weights, write_config};
+use crate::lm::export::save;
 use crate::lm::{Family, Precision};
 
 /// Writes `model` and its config.json into `folder`, creating it if needed, so that transformers can load it with
@@ -28,16 +28,11 @@ pub fn save_classifier(
     fields.insert("architectures".into(), json!([architecture(kind)]));
     // What else older files say of the type of the weights would be wrong now.
     fields.shift_remove("torch_dtype");
-    let dtype = match precision {
-        Precision::F32 => "float32",
-        Precision::Bf16 => "bfloat16",
-        Precision::F16 => "float16",
-    };
-    fields.insert("dtype".into(), dtype.into());
+    fields.insert("dtype".into(), precision.torch_name().into());
     let decoder = model.decoder();
     let conv1d = decoder.is_some_and(|decoder| Family::of(decoder.config()).conv1d);
-    save_weights(model, conv1d, folder, precision)?;
-    write_config(folder, &serde_json::to_string_pretty(&fields).unwrap_or_default())
+    let text = serde_json::to_string_pretty(&fields).unwrap_or_default();
+    save(model, conv1d, &text, folder, precision)
 }
 
 /// The class that transformers has for a model with a head for sequences.

@@ -190,16 +190,25 @@ impl TextBatch {
     /// # Panics
     /// `texts` is empty.
     pub fn new(texts: &[&Encoded], device: &Device) -> Self {
+        Self::padded(texts, 0, device)
+    }
+
+    /// [`TextBatch::new`] with padding to at least `width` tokens.
+    ///
+    /// # Panics
+    /// `texts` is empty.
+    pub fn padded(texts: &[&Encoded], width: usize, device: &Device) -> Self {
         assert!(!texts.is_empty(), "a batch needs at least one text");
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
         let tokens = lengths.iter().copied().max().unwrap_or(0).max(1);
+        let width = width.max(tokens);
         // Values at padding are never read.
         let padded = |of: fn(&Encoded) -> &[u32]| {
             let rows = texts.iter().flat_map(|text| {
                 let row = of(text).iter().map(|id| i64::from(*id));
-                row.chain(std::iter::repeat(0)).take(tokens)
+                row.chain(std::iter::repeat(0)).take(width)
             });
-            let data = TensorData::new(rows.collect::<Vec<i64>>(), [texts.len(), tokens]);
+            let data = TensorData::new(rows.collect::<Vec<i64>>(), [texts.len(), width]);
             Tensor::<2, Int>::from_data(data, device)
         };
         let layout = Layout::padded(&lengths, tokens, Side::Right);
@@ -216,7 +225,7 @@ impl TextBatch {
         Self {
             ids: padded(|text| &text.ids),
             types: padded(|text| &text.types),
-            layout,
+            layout: layout.widened(width),
         }
     }
 }

@@ -49,6 +49,8 @@ impl Pass {
 #[derive(Debug)]
 pub struct Mask {
     visible: Visible,
+    /// The same for all layers of the pass.
+    shared: Visible,
     queries: usize,
     tokens: usize,
     hidden: OnceCell<Tensor<4, Bool>>,
@@ -71,9 +73,14 @@ impl Mask {
             }
             (false, reach) => Visible::Ranges(ranges(layout, reach).into()),
         };
+        Self::of(visible, tokens, tokens)
+    }
+
+    fn of(visible: Visible, queries: usize, tokens: usize) -> Self {
         Self {
+            shared: visible.clone().shared(),
             visible,
-            queries: tokens,
+            queries,
             tokens,
             hidden: OnceCell::new(),
         }
@@ -85,12 +92,7 @@ impl Mask {
             Visible::Ranges(ranges) => Visible::Ranges(ranges.iter().step_by(self.tokens).cloned().collect()),
             other => other.clone(),
         };
-        Self {
-            visible,
-            queries: 1,
-            tokens: self.tokens,
-            hidden: OnceCell::new(),
-        }
+        Self::of(visible, 1, self.tokens)
     }
 
     /// True where a token does not see another, `[batch or 1, 1, queries, tokens]`; `None` where each sees all. Made at most
@@ -158,7 +160,7 @@ pub(super) fn attend(
     dropout: &Dropout,
 ) -> Tensor<3> {
     if !drops(dropout, &query.device()) {
-        return attend_fused(query, key, value, &mask.visible, scale, None);
+        return attend_fused(query, key, value, &mask.shared, scale, None);
     }
     let scores = query.mul_scalar(scale).matmul(key.swap_dims(2, 3));
     mix(scores, value, mask, dropout)

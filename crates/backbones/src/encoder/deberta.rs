@@ -5,6 +5,8 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{Dropout, Embedding, LayerNorm, Linear, PaddingConfig1d};
+use burn::tensor::module::conv1d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use wegeft::{linear, linear_many};
 
@@ -205,7 +207,12 @@ impl ConvLayer {
 
     /// `embedded`: the first layer's input, `out`: its output, `[batch, tokens, d_model]`.
     fn forward(&self, embedded: Tensor<3>, out: Tensor<3>, real: Option<&Tensor<3>>) -> Tensor<3> {
-        let x = self.conv.forward(embedded.swap_dims(1, 2)).swap_dims(1, 2);
+        let (layer, dtype) = (&self.conv, embedded.dtype());
+        let side = layer.kernel_size / 2;
+        let options = ConvOptions::new_with_padding([1], [(side, side)], [1], layer.groups);
+        // Burn's layer takes no weight of another type than its input.
+        let bias = layer.bias.as_ref().map(|bias| bias.val().cast(dtype));
+        let x = conv1d(embedded.swap_dims(1, 2), layer.weight.val().cast(dtype), bias, options).swap_dims(1, 2);
         let masked = |x: Tensor<3>| match real {
             Some(real) => x * real.clone(),
             None => x,

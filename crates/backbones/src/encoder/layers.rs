@@ -92,24 +92,30 @@ impl Embeddings {
         let device = ids.device();
         let [_, tokens] = ids.dims();
         let mut x = embedding(&self.word_embeddings, ids);
+        // Tables that are trained are f32, whatever the others are.
+        let dtype = x.dtype();
         if let Some(table) = &self.token_type_embeddings {
             // RoBERTa has one type, whatever a tokenizer says.
             let several = table.weight.lazy_shape()[0] > 1;
-            x = x + match types.filter(|_| several) {
+            let types = match types.filter(|_| several) {
                 Some(types) => embedding(table, types),
                 None => table.weight.val().narrow(0, 0, 1).unsqueeze::<3>(),
             };
+            x = x + types.cast(dtype);
         }
         if let Some(table) = &self.position_embeddings {
             let offset = self.position_offset;
             // Only models whose positions begin after that of padding go by ids.
             let between = (offset > 0).then(|| layout.places_between_blanks(offset, &device));
             // What stands at padding does not count: rows that begin with their text have the same positions.
-            x = x + match between.flatten() {
+            let positions = match between.flatten() {
                 Some(places) => embedding(table, places),
-                None if layout.is_plain() => table.weight.val().narrow(0, offset, tokens).unsqueeze::<3>(),
+                None if layout.is_plain() && offset + tokens <= table.weight.lazy_shape()[0] => {
+                    table.weight.val().narrow(0, offset, tokens).unsqueeze::<3>()
+                }
                 None => embedding(table, layout.places(&device).add_scalar(offset as i64)),
             };
+            x = x + positions.cast(dtype);
         }
         let dtype = kernels::compute_dtype(&x);
         let mut x = x.cast(dtype);

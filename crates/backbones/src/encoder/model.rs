@@ -22,6 +22,8 @@ pub struct Encoder {
     hooks: Vec<LayerHooks>,
     config: Arc<EncoderConfig>,
     family: &'static Family,
+    /// Type of the activations; that of the embeddings if absent.
+    activations: Option<DType>,
 }
 
 impl EncoderConfig {
@@ -41,7 +43,14 @@ impl Encoder {
                 .collect(),
             config: Arc::new(config),
             family,
+            activations: None,
         }
+    }
+
+    /// The model with activations of that type, whatever that of its embeddings, which are f32 where they are trained.
+    pub fn with_activations(mut self, activations: DType) -> Self {
+        self.activations = Some(activations);
+        self
     }
 
     /// Its shape.
@@ -110,17 +119,20 @@ impl Encoder {
         (x, pass)
     }
 
-    /// The first step of [`Encoder::hidden`]: embeddings `[batch, tokens, d_model]`. All later steps keep their dtype: that of the
-    /// weights, or f32 where [`kernels::compute_dtype`] says so.
+    /// The first step of [`Encoder::hidden`]: embeddings `[batch, tokens, d_model]`. All later steps keep their dtype.
     ///
     /// # Panics
-    /// More tokens than [`EncoderConfig::max_tokens`].
+    /// A text of more tokens than [`EncoderConfig::max_tokens`].
     pub fn embed(&self, ids: Tensor<2, Int>, layout: &Layout, types: Option<Tensor<2, Int>>) -> Tensor<3> {
-        let tokens = ids.dims()[1];
+        let tokens = layout.lengths().into_iter().max().unwrap_or(0);
         if let Some(most) = self.config.max_tokens() {
             assert!(tokens <= most, "{tokens} tokens, but this model reads at most {most}");
         }
-        self.parts().embed(ids, layout, types)
+        let x = self.parts().embed(ids, layout, types);
+        match self.activations {
+            Some(activations) => x.cast(activations),
+            None => x,
+        }
     }
 
     /// What the layers need to know of the batch.

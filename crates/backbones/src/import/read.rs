@@ -35,9 +35,14 @@ impl Files {
     /// The tensors whose names `wanted` accepts, as f32, under the names that they have in the files.
     ///
     /// # Errors
-    /// A file that cannot be read, a tensor that is not a float.
+    /// A file that cannot be read, a tensor that is not a float or has NaN or infinite elements.
     pub(crate) fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<Tensors, AdapterError> {
-        self.tensors(wanted, false)
+        let tensors = self.tensors(wanted, false)?;
+        let is_finite = |stored: &Stored| stored.values.iter().fold(true, |all, value| all & value.is_finite());
+        match tensors.iter().find(|(_, stored)| !is_finite(stored)) {
+            Some((name, _)) => Err(file_error(self.first(), shards::not_finite(name))),
+            None => Ok(tensors),
+        }
     }
 
     /// All tensors of floats.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use kernels::{AttentionOptions, Visible};
 use wegeft::linear_many;
 
@@ -15,7 +15,7 @@ use super::rope::Rotation;
 /// Scaled dot-product attention. `query`: `[batch, heads, queries, head_dim]`, `key` and `value`:
 /// `[batch, kv_heads, keys, head_dim]`; result `[batch, queries, heads·head_dim]`.
 ///
-/// Computed in f32 whatever the type of the tensors, as transformers computes the probabilities.
+/// The probabilities are computed in f32 whatever the type of the tensors, as in transformers.
 pub fn attend(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -31,7 +31,8 @@ pub fn attend(
         softcap,
         visible: visible.clone(),
     };
-    let [query, key, value] = [query, key, value].map(|tensor| tensor.cast(DType::F32));
+    let compute = kernels::compute_dtype(&query);
+    let [query, key, value] = [query, key, value].map(|tensor| tensor.cast(compute));
     kernels::attention(query, key, value, &options)
         .swap_dims(1, 2)
         .reshape([batch, queries, heads * width])

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use kernels::Visible;
 use wegeft::{Prompts, TokenHook, linear};
 
-use super::cache::{Cache, LayerCache, Past};
+use super::cache::{Cache, LayerCache, Past, before_spare};
+use super::columns::Columns;
 use super::config::{DecoderConfig, LayerKind};
 use super::families::Model;
 use super::layout::Layout;
@@ -26,6 +27,8 @@ pub struct Decoder {
     /// Keys and values before those of every document, for all layers.
     prefix: TokenHook,
     config: Arc<DecoderConfig>,
+    /// Type of the activations; that of the embedding if absent.
+    activations: Option<DType>,
 }
 
 /// Tokens of a pass whose operations are so short that waking a thread for each of them counts.
@@ -46,6 +49,8 @@ pub struct Pass {
     prefix: Option<Spread>,
     /// For methods that edit the first and last tokens of prompts.
     prompts: Prompts,
+    /// See [`Past`].
+    column: Option<(Tensor<1, Int>, usize)>,
 }
 
 impl DecoderConfig {
@@ -67,7 +72,19 @@ impl Decoder {
             prompt: TokenHook::new(config.d_model, device),
             prefix: TokenHook::new(2 * config.layers.len() * kv, device),
             config: Arc::new(config),
+            activations: None,
         }
+    }
+
+    /// The model with activations of that type, whatever that of its embedding, which is f32 where it is trained.
+    pub fn with_activations(mut self, activations: DType) -> Self {
+        self.activations = Some(activations);
+        self
+    }
+
+    fn activations(&self) -> DType {
+        let of_embedding = || kernels::compute_dtype(&self.parts().embedding().weight.base());
+        self.activations.unwrap_or_else(of_embedding)
     }
 
     /// Its shape.
@@ -115,9 +132,47 @@ impl Decoder {
         }
         let x = self.normed(x, &pass);
         if let Some(cache) = cache {
-            cache.past = pass.keys;
+            let keys = pass.keys.clone();
+            // It may hold the number of a column, which is changed in place.
+            drop(pass);
+            cache.added(keys);
         }
         x
+    }
+
+    /// Lets the device count the columns of `cache`, up to `count` of them: from then on every call of [`Decoder::hidden`]
+    /// with one token for each row is the same operations on the same buffers, nothing of which depends on the number of
+    /// the call or comes from the host, so that a device can record one and repeat it. False if this model cannot: its
+    /// positions are looked up or its rotations depend on the length of the text.
+    ///
+    /// For devices other than flex. A text must have been read into `cache`, and `count` be at most its capacity.
+    pub fn counts_columns(&self, cache: &mut Cache, count: usize, device: &Device) -> bool {
+        let ropes = self.config.ropes.iter();
+        let frequencies: Option<Vec<_>> = ropes.map(|rope| rope.fixed_frequencies(device)).collect();
+        let frequencies = frequencies.filter(|_| !self.config.learned_positions);
+        cache.columns = frequencies.map(|frequencies| Columns::new(&cache.past, count, frequencies, device));
+        cache.columns.is_some()
+    }
+
+    /// [`Decoder::pass`] of one token for each row, its place known to the device.
+    fn counted_pass(&self, layout: &Layout, columns: &Columns) -> Pass {
+        let dtype = self.activations();
+        let ropes = self.config.ropes.iter().zip(&columns.frequencies);
+        Pass {
+            visible: self.by_window(|window| columns.visible(window)),
+            rotations: ropes
+                .map(|(rope, frequencies)| rope.rotation_at(columns.places(), frequencies.clone(), dtype))
+                .collect(),
+            read: layout.clone(),
+            keys: Layout::dense(0, 0),
+            prompt: None,
+            prefix: None,
+            // What is generated belongs to no prompt.
+            prompts: Prompts {
+                places: vec![None; layout.rows()],
+            },
+            column: Some((columns.next().clone(), columns.count())),
+        }
     }
 
     /// Hidden states `[batch, tokens, d_model]` to logits `[batch, tokens, vocab]`.
@@ -152,6 +207,9 @@ impl Decoder {
     /// # Panics
     /// A cache whose rows end with padding: cached rows must be padded on the left.
     pub fn pass(&self, layout: &Layout, cache: Option<&Cache>, device: &Device) -> Pass {
+        if let Some(columns) = cache.and_then(|cache| cache.columns.as_ref()) {
+            return self.counted_pass(layout, columns);
+        }
         let queries = match cache {
             Some(cache) => {
                 assert!(cache.past.ends_with_text(), "a cache is padded on the left");
@@ -173,20 +231,22 @@ impl Decoder {
             Some(cache) => cache.past.joined(&all),
             None => all.clone(),
         };
-        let mut visible: Vec<(Option<usize>, Visible)> = Vec::new();
-        for LayerKind { window, .. } in &self.config.layers {
-            if !visible.iter().any(|(made, _)| made == window) {
-                let seen = all.visible(&keys, *window);
-                let seen = match &prefix {
-                    Some(prefix) => prefix.of_own(seen),
-                    None => seen,
-                };
-                visible.push((*window, seen));
-            }
-        }
         // A prefix has keys and values only.
         let read = prefix.as_ref().map_or(&all, Spread::own).clone();
-        let dtype = kernels::compute_dtype(&self.parts().embedding().weight.base());
+        let spare = cache.map_or(0, |cache| cache.spare(all.tokens()));
+        let visible = self.by_window(|window| {
+            let seen = all.visible(&keys, window);
+            let seen = match &prefix {
+                Some(prefix) => prefix.of_own(seen),
+                None => seen,
+            };
+            let seen = match spare {
+                0 => seen,
+                _ => before_spare(seen, read.tokens(), keys.tokens()),
+            };
+            seen.shared()
+        });
+        let dtype = self.activations();
         let rotations = self.config.ropes.iter();
         Pass {
             visible,
@@ -196,12 +256,23 @@ impl Decoder {
             keys,
             prompt,
             prefix,
+            column: None,
         }
     }
 
+    /// What is visible with each window among the layers.
+    fn by_window(&self, visible: impl Fn(Option<usize>) -> Visible) -> Vec<(Option<usize>, Visible)> {
+        let mut made: Vec<(Option<usize>, Visible)> = Vec::new();
+        for LayerKind { window, .. } in &self.config.layers {
+            if !made.iter().any(|(other, _)| other == window) {
+                made.push((*window, visible(*window)));
+            }
+        }
+        made
+    }
+
     /// Tokens `[batch, tokens]` to the first layer's input, `[batch, tokens, d_model]`, including the virtual tokens of a
-    /// prompt: the first step of [`Decoder::hidden`]. All later steps keep its dtype: that of the weights, or f32 where
-    /// [`kernels::compute_dtype`] says so.
+    /// prompt: the first step of [`Decoder::hidden`]. All later steps keep its dtype.
     pub fn embed(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let parts = self.parts();
         let positions = parts.positions(&pass.read, &ids.device());
@@ -220,8 +291,7 @@ impl Decoder {
     }
 
     fn scaled(&self, x: Tensor<3>) -> Tensor<3> {
-        let dtype = kernels::compute_dtype(&x);
-        let x = x.cast(dtype);
+        let x = x.cast(self.activations());
         match self.config.embed_scale {
             1.0 => x,
             scale => x.mul_scalar(scale),
@@ -242,6 +312,7 @@ impl Decoder {
                 (spread, [part(0), part(1)])
             }),
             cache,
+            column: pass.column.clone(),
         };
         self.parts().layer(index, x, rotation, visible, &pass.prompts, past)
     }
@@ -303,6 +374,7 @@ impl Decoder {
             prompt: hook(self.prompt),
             prefix: hook(self.prefix),
             config: self.config,
+            activations: self.activations,
         }
     }
 }
@@ -357,6 +429,7 @@ impl Module for Decoder {
             prompt: hook(PROMPT, self.prompt),
             prefix: hook(PREFIX, self.prefix),
             config: self.config,
+            activations: self.activations,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, View};
 use serde_json::Value;
@@ -22,20 +22,34 @@ use super::shards::SINGLE;
 
 /// Writes `model` and its config.json (the one that [`super::DecoderConfig::from_hf`] read, with the size of the vocabulary
 /// and the tie of the head that `model` has) into `folder`, which is made if absent; weights as `precision`, converted and
-/// written one at a time.
+/// written one at a time. Both replace older ones together: while they do, there is no config.json, so that nothing is
+/// loaded.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
 pub fn save_lm(model: &Decoder, config: &Value, folder: &Path, precision: Precision) -> Result<(), AdapterError> {
-    save_weights(model, Family::of(model.config()).conv1d, folder, precision)?;
     let text = serde_json::to_string_pretty(&updated(config, model)).unwrap_or_default();
-    write_config(folder, &text)
+    save(model, Family::of(model.config()).conv1d, &text, folder, precision)
 }
 
-/// Writes config.json into `folder`, the last of its files: without it nothing is loaded.
-pub(crate) fn write_config(folder: &Path, text: &str) -> Result<(), AdapterError> {
-    let path = folder.join("config.json");
-    files::replace(&path, text.as_bytes()).map_err(|e| error(&path, e))
+/// Writes model.safetensors and config.json, whose text is `config`, into `folder`, which is made if absent. `conv1d`: linear
+/// weights are stored as `[d_in, d_out]`.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub(crate) fn save<M: Module>(
+    model: &M,
+    conv1d: bool,
+    config: &str,
+    folder: &Path,
+    precision: Precision,
+) -> Result<(), AdapterError> {
+    const CONFIG: &str = "config.json";
+    let staging = files::Staging::new(folder).map_err(|e| error(folder, e))?;
+    let made = staging.path();
+    write_weights(model, conv1d, &made.join(SINGLE), precision).map_err(|e| error(&folder.join(SINGLE), e))?;
+    files::replace(&made.join(CONFIG), config.as_bytes()).map_err(|e| error(&folder.join(CONFIG), e))?;
+    staging.put(Some(CONFIG)).map_err(|e| error(folder, e))
 }
 
 fn error(path: &Path, error: impl ToString) -> AdapterError {
@@ -46,18 +60,7 @@ fn error(path: &Path, error: impl ToString) -> AdapterError {
     }
 }
 
-/// Writes model.safetensors into `folder`, which is made if absent. `conv1d`: linear weights are stored as
-/// `[d_in, d_out]`.
-///
-/// # Errors
-/// A file that cannot be written.
-pub(crate) fn save_weights<M: Module>(
-    model: &M,
-    conv1d: bool,
-    folder: &Path,
-    precision: Precision,
-) -> Result<(), AdapterError> {
-    files::create_folder(folder).map_err(|e| error(folder, e))?;
+fn write_weights<M: Module>(model: &M, conv1d: bool, path: &Path, precision: Precision) -> io::Result<()> {
     let mut collector = Collector {
         path: Vec::new(),
         conv1d,
@@ -69,15 +72,13 @@ pub(crate) fn save_weights<M: Module>(
         weights: Vec::new(),
     };
     model.visit(&mut collector);
-    let path = folder.join(SINGLE);
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    files::replace_by(&path, |temporary| {
+    files::replace_by(path, |temporary| {
         safetensors::serialize_to_file(collector.weights, Some(metadata), temporary).map_err(|e| match e {
             SafeTensorError::IoError(e) => e,
             e => io::Error::other(e),
         })
     })
-    .map_err(|e| error(&path, e))
 }
 
 /// `config` with what a model may have otherwise than its config.json said.
@@ -147,13 +148,13 @@ impl ModuleVisitor for Collector {
         } else {
             tensor
         };
-        let dtype = self.precision.dtype();
+        let (dtype, named) = match self.precision {
+            Precision::F32 | Precision::Flex32 => (DType::F32, Dtype::F32),
+            Precision::Bf16 => (DType::BF16, Dtype::BF16),
+            Precision::F16 => (DType::F16, Dtype::F16),
+        };
         let weight = Weight {
-            dtype: match self.precision {
-                Precision::F32 => Dtype::F32,
-                Precision::Bf16 => Dtype::BF16,
-                Precision::F16 => Dtype::F16,
-            },
+            dtype: named,
             shape: tensor.dims().to_vec(),
             bytes: Box::new(move || tensor.clone().cast(dtype).into_data().into_bytes().to_vec()),
         };

@@ -16,7 +16,7 @@ use super::decoder::Decoder;
 use super::family::Family;
 use super::generation_config::GenerationConfig;
 use super::precision::Precision;
-use super::shards::{Entry, Shards, file_error};
+use super::shards::{Entry, Shards};
 use crate::error::{ImportError, UnknownName};
 use crate::json::read_json;
 
@@ -135,8 +135,9 @@ pub fn load_lm(folder: &Path, options: &LoadOptions, device: &Device) -> Result<
             "'{name}' cannot be quantized in blocks of {BLOCK}; load this model without --quantize"
         )));
     }
+    let model = fill(model, &names, Family::of(&config).conv1d, &shards, options, device)?;
     Ok(PretrainedLm {
-        model: fill(model, &names, Family::of(&config).conv1d, &shards, options, device)?,
+        model: model.with_activations(options.precision.activations(device)),
         generation: GenerationConfig::load(folder, &json)?,
         notes,
     })
@@ -364,17 +365,6 @@ impl ModuleMapper for Loader<'_> {
         };
         let tensor = Tensor::<D>::from_data(data, (self.device, precision.dtype()));
         match self.options.quantize.filter(|_| is_quantized(info)) {
-            // It would become other numbers, and nothing could tell that any more.
-            Some(_) if !tensor.clone().is_finite().all().into_scalar::<bool>() => {
-                self.failed = Some(file_error(
-                    self.shards.path_of(name),
-                    format!(
-                        "'{name}' has elements that are NaN, infinite or too large for the type, and cannot be quantized; check \
-                         the file, or load it as f32"
-                    ),
-                ));
-                param
-            }
             Some(quantize) => Param::initialized(param.id, tensor.quantize_dynamic(&quantize.scheme(self.device))),
             None => {
                 let mut loaded = Param::from_tensor(tensor);

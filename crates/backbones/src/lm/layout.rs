@@ -111,6 +111,28 @@ impl Layout {
         lengths
     }
 
+    /// This layout with padding on the right up to `tokens` columns.
+    pub fn widened(self, tokens: usize) -> Self {
+        let (rows, from) = (self.rows, self.tokens);
+        let to = tokens.max(from);
+        fn wide<T: Copy + Default>(values: &[T], rows: usize, from: usize, to: usize) -> Vec<T> {
+            let mut wide = vec![T::default(); rows * to];
+            for row in 0..rows {
+                wide[row * to..][..from].copy_from_slice(&values[row * from..][..from]);
+            }
+            wide
+        }
+        Self {
+            rows,
+            tokens: to,
+            // Not going on, as other padding does: a table of learned positions may end.
+            positions: wide(&self.positions, rows, from, to),
+            documents: wide(&self.documents, rows, from, to),
+            prompts: self.prompts.map(|prompts| wide(&prompts, rows, from, to)),
+            blanks: self.blanks.map(|blanks| wide(&blanks, rows, from, to)),
+        }
+    }
+
     /// Where its tokens stand in their prompts.
     pub(crate) fn prompts(&self) -> Prompts {
         let lengths = self.prompt_lengths();
@@ -372,6 +394,11 @@ mod tests {
             [2, 2, 1, 1, 1, 1, 1, 1]
         );
         assert_eq!(next.lengths(), [2, 4]);
+        let wide = right.clone().with_prompts(&[vec![1], vec![2]]).widened(4);
+        assert_eq!(wide.positions(), [0, 1, 2, 0, 0, 1, 2, 0]);
+        assert_eq!(wide.prompt_lengths(), [1, 0, 0, 0, 2, 2, 2, 0]);
+        assert!(wide.is_plain() && wide.real().filter(|real| *real).count() == 4);
+        assert_eq!(right.clone().widened(2), right);
         let (wide, sources) = Layout::packed(&[vec![1, 2], vec![3]], 4).with_virtual(2);
         assert_eq!(wide.positions(), [0, 1, 2, 0, 1, 2, 3, 2, 0, 1, 2, 3, 4, 2, 0, 0]);
         assert_eq!(

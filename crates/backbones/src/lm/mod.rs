@@ -3,8 +3,8 @@
 //! Each family is one file with its config fields and its layer; [`FAMILIES`] is their table, and what they share has files of its
 //! own. [`Decoder`] is any of them, [`load_lm`] reads one from a Hugging Face folder.
 //!
-//! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope spread | config family
-//! cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
+//! Bottom up, each file imports only from lines above its own: fields activation precision layout | rope spread columns | config
+//! family cache dense edited norm | attention mlp parts | stack | llama gemma phi3 gpt2 | families | decoder | shards generation_config |
 //! import export multimodal adapter; tokenizer and chat_template stand beside.
 
 pub mod activation;
@@ -12,6 +12,7 @@ pub mod adapter;
 pub mod attention;
 pub mod cache;
 pub mod chat_template;
+mod columns;
 pub mod config;
 pub mod decoder;
 mod dense;

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use kernels::RopeTable;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -215,40 +216,64 @@ impl RopeConfig {
         matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Longrope { .. })
     }
 
-    /// Frequencies of every text of `layout` by its own length, whatever its neighbours':
-    /// `[1 or rows, 1, 1 or tokens, dim / 2]`.
-    fn table(&self, layout: &Layout) -> TensorData {
-        let lengths = layout.lengths();
-        if !self.depends_on_length() || lengths.is_empty() {
-            return TensorData::new(self.frequencies(0), [1, 1, 1, self.dim / 2]);
-        }
+    /// Radians of every token of `layout`, its frequencies by the length of its own text, whatever its neighbours':
+    /// `[1 or rows, 1, tokens, dim / 2]`.
+    fn angles(&self, layout: &Layout) -> TensorData {
+        let (tokens, positions) = (layout.tokens(), layout.positions());
+        let lengths = match self.depends_on_length() {
+            true => layout.lengths(),
+            false => vec![0; positions.len()],
+        };
         let mut known: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
         for length in &lengths {
             known.entry(*length).or_insert_with(|| self.frequencies(*length));
         }
-        let same = |lengths: &[usize]| lengths.iter().all(|length| known[length] == known[&lengths[0]]);
-        let (rows, tokens, step) = if same(&lengths) {
-            (1, 1, 1)
-        } else if lengths.chunks_exact(layout.tokens()).all(same) {
-            (layout.rows(), 1, layout.tokens())
-        } else {
-            (layout.rows(), layout.tokens(), 1)
+        let places = || positions.iter().zip(&lengths);
+        let is_same = |((place, length), (first, other)): ((&u32, &usize), (&u32, &usize))| {
+            place == first && (length == other || known[length] == known[other])
         };
-        let chosen = lengths.iter().step_by(step).take(rows * tokens);
-        let values: Vec<f32> = chosen.flat_map(|length| known[length].iter().copied()).collect();
-        TensorData::new(values, [rows, 1, tokens, self.dim / 2])
+        let mut same = places().zip(places().take(tokens).cycle());
+        let rows = if same.all(is_same) { 1 } else { layout.rows() };
+        let values = places().take(rows * tokens).flat_map(|(place, length)| {
+            let frequencies = known[length].iter();
+            frequencies.map(|frequency| *place as f32 * frequency)
+        });
+        TensorData::new(values.collect::<Vec<f32>>(), [rows, 1, tokens, self.dim / 2])
     }
 
     /// The rotation of every token of `layout`, for all layers of one forward pass.
     pub fn rotation(&self, layout: &Layout, dtype: DType, device: &Device) -> Rotation {
-        let places = layout.places(device).float().cast(DType::F32);
-        let [rows, tokens] = places.dims();
-        let frequencies = Tensor::<4>::from_data(self.table(layout), (device, DType::F32));
-        let angles = places.reshape([rows, 1, tokens, 1]) * frequencies;
+        // Multiplied here: a step of one token has few angles, and each operation is a launch.
+        let angles = Tensor::<4>::from_data(self.angles(layout), (device, DType::F32));
+        self.turning(angles, dtype)
+    }
+
+    /// [`RopeConfig::rotation`] of one token of each text, `places` `[rows, 1]` being its position. `frequencies`: of
+    /// [`RopeConfig::fixed_frequencies`].
+    pub(crate) fn rotation_at(&self, places: Tensor<2, Int>, frequencies: Tensor<4>, dtype: DType) -> Rotation {
+        let [rows, _] = places.dims();
+        let angles = places.cast(FloatDType::F32).reshape([rows, 1, 1, 1]) * frequencies;
+        self.turning(angles, dtype)
+    }
+
+    /// The frequencies on the device, `[1, 1, 1, dim / 2]`; `None` if they depend on the length of a text.
+    pub(crate) fn fixed_frequencies(&self, device: &Device) -> Option<Tensor<4>> {
+        (!self.depends_on_length()).then(|| {
+            let frequencies = TensorData::new(self.frequencies(0), [1, 1, 1, self.dim / 2]);
+            Tensor::from_data(frequencies, (device, DType::F32))
+        })
+    }
+
+    fn turning(&self, angles: Tensor<4>, dtype: DType) -> Rotation {
         let amplitude = self.amplitude();
+        let scaled = |table: Tensor<4>| match amplitude {
+            1.0 => table,
+            _ => table.mul_scalar(amplitude),
+        };
+        let cos = scaled(angles.clone().cos()).cast(dtype);
+        let sin = scaled(angles.sin()).cast(dtype);
         Rotation {
-            cos: angles.clone().cos().mul_scalar(amplitude).cast(dtype),
-            sin: angles.sin().mul_scalar(amplitude).cast(dtype),
+            table: RopeTable::new(cos, sin),
         }
     }
 }
@@ -431,13 +456,12 @@ pub(super) fn within(problem: ConfigError) -> ConfigError {
 /// Cosine and sine of every token's angles, `[batch or 1, 1, tokens, dim / 2]`.
 #[derive(Debug, Clone)]
 pub struct Rotation {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    table: RopeTable,
 }
 
 impl Rotation {
     /// Rotates queries or keys, `[batch, heads, tokens, head_dim]`; channels from `dim` on are unchanged.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        kernels::rope(x, self.cos.clone(), self.sin.clone())
+        self.table.rotate(x)
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use kernels::{AttentionOptions, attention};
 use wegeft::linear;
 
@@ -46,7 +46,8 @@ impl AttentionPool {
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, d] = x.dims();
         let width = d / self.heads;
-        let query = linear(&self.q, self.latent.val().expand([batch, 1, d]))
+        let dtype = x.dtype();
+        let query = linear(&self.q, self.latent.val().cast(dtype).expand([batch, 1, d]))
             .reshape([batch, 1, self.heads, width])
             .swap_dims(1, 2);
         let kv = linear(&self.kv, x)
@@ -61,6 +62,7 @@ impl AttentionPool {
             .swap_dims(1, 2)
             .reshape([batch, 1, d]);
         let x = linear(&self.proj, mixed);
-        x.clone() + self.mlp.forward(self.norm.forward(x))
+        let normed = self.norm.forward(x.clone().cast(DType::F32)).cast(dtype);
+        x + self.mlp.forward(normed)
     }
 }

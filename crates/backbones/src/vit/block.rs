@@ -136,7 +136,10 @@ impl Block {
         let branch = linear(layer, x);
         let scale = scale.as_ref().map(|scale| scale.gamma.val());
         let (branch, scale) = match (place.is_bound(), scale) {
-            (true, Some(scale)) => (place.forward(branch * scale.unsqueeze::<3>()), None),
+            (true, Some(scale)) => {
+                let scale = scale.cast(branch.dtype()).unsqueeze::<3>();
+                (place.forward(branch * scale), None)
+            }
             (_, scale) => (place.forward(branch), scale),
         };
         let [batch, ..] = branch.dims();

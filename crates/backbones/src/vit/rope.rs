@@ -53,7 +53,9 @@ impl Rope {
                 .slice([0..batch, 0..heads, 0..patches, from..from + width / 2])
         };
         let turned = Tensor::cat(vec![half(width / 2).neg(), half(0)], 3);
-        let rotated = x * self.cos.clone().unsqueeze::<4>() + turned * self.sin.clone().unsqueeze::<4>();
+        let table = |table: &Tensor<2>| table.clone().cast(x.dtype()).unsqueeze::<4>();
+        let (cos, sin) = (table(&self.cos), table(&self.sin));
+        let rotated = x * cos + turned * sin;
         Tensor::cat(vec![before, rotated], 2)
     }
 }

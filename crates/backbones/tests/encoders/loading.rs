@@ -54,6 +54,30 @@ fn module_paths_are_the_checkpoint_s() {
     }
 }
 
+/// Softmax over the one token of a short text is 1, whatever its score.
+#[test]
+fn a_weight_that_no_output_shows_must_be_a_number_too() {
+    let folder = copy("bert");
+    change_weights(folder.path(), |mut tensors| {
+        let name = tensors
+            .keys()
+            .find(|name| name.ends_with("query.weight"))
+            .unwrap()
+            .clone();
+        tensors.get_mut(&name).unwrap().values[0] = f32::NAN;
+        tensors
+    });
+    let path = folder.path().to_str().unwrap();
+    let error = load_classifier(path, &ClassifierOptions::default(), &Device::flex()).map(drop);
+    let message = error.unwrap_err().to_string();
+    for part in [
+        "model.safetensors",
+        "query.weight' has elements that are NaN or infinite",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
 #[test]
 fn deberta_scales_its_scores_for_distances_that_it_does_not_look_at() {
     let of_distances = ["rel_embeddings", "pos_key_proj", "pos_query_proj"];

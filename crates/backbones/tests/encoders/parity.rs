@@ -1,11 +1,13 @@
 //! Hidden states and logits.
 
-use backbones::lm::{Layout, Side};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use backbones::classify::load_encoder;
+use backbones::encoder::Encoder;
+use backbones::lm::{Layout, LoadOptions, Precision, Side};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use wegeft::methods::reft::Positions;
 use wegeft::{AdapterConfig, ReftConfig};
 
-use crate::{expected, furthest, ids, load, values};
+use crate::{expected, fixture, furthest, ids, load, values};
 
 /// Tokens of the three padded rows.
 const LENGTHS: [usize; 3] = [12, 7, 1];
@@ -32,10 +34,15 @@ fn agrees(name: &str) {
     let off = furthest(&hidden, &expected["hidden"].values);
     assert!(off < 1e-5, "{name}, hidden states with padding: {off}");
     let off = furthest(
-        &values(model.forward(tokens, &layout, types)),
+        &values(model.forward(tokens.clone(), &layout, types.clone())),
         &expected["logits"].values,
     );
     assert!(off < 1e-5, "{name}, logits with padding: {off}");
+    // As on GPUs, whose batches have few lengths.
+    let wide = |ids: Tensor<2, Int>| Tensor::cat(vec![ids, Tensor::zeros([3, 8], &device)], 1);
+    let logits = model.forward(wide(tokens), &layout.widened(20), types.map(wide));
+    let off = furthest(&values(logits), &expected["logits"].values);
+    assert!(off < 1e-5, "{name}, logits with more padding: {off}");
 
     let layout = Layout::dense(2, 12);
     let tokens = ids(&expected["whole_ids"], &device);
@@ -82,6 +89,45 @@ fn modernbert() {
     agrees("modernbert_mean");
 }
 
+/// On a CPU half precision is storage; elsewhere it is the type of the activations too, also over trained weights in f32.
+#[test]
+fn half_precision_of_weights_or_of_activations() {
+    let device = Device::flex();
+    for name in [
+        "bert",
+        "roberta",
+        "distilbert",
+        "electra",
+        "deberta_v3",
+        "deberta_v2",
+        "modernbert",
+    ] {
+        let path = fixture(name);
+        let path = path.to_str().unwrap();
+        let load = |precision: Precision| {
+            let options = LoadOptions {
+                precision,
+                ..LoadOptions::default()
+            };
+            load_encoder(path, &options, &device).unwrap().model
+        };
+        let tokens = ids(&expected(name)["ids"], &device);
+        let layout = Layout::padded(&LENGTHS, 12, Side::Right);
+        let hidden = |model: &Encoder| model.hidden(tokens.clone(), &layout, None).narrow(1, 0, 1);
+        let exact = values(hidden(&load(Precision::F32)));
+        let largest = exact.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let stored = hidden(&load(Precision::F16));
+        assert_eq!(stored.dtype(), DType::F32);
+        let off = furthest(&values(stored), &exact) / largest;
+        // Weights that the file has in bf16 may fit into f16 as they are.
+        assert!(off < 0.03, "{name}: {off}");
+        let computed = hidden(&load(Precision::F32).with_activations(DType::F16));
+        assert_eq!(computed.dtype(), DType::F16);
+        let off = furthest(&values(computed), &exact) / largest;
+        assert!(off > 0.0 && off < 0.03, "{name}: {off}");
+    }
+}
+
 #[test]
 fn decoders_with_a_head_for_sequences() {
     agrees("llama");
@@ -126,12 +172,13 @@ fn hooks_edit_each_text_by_itself() {
         for config in [
             AdapterConfig::new(ends.clone()),
             AdapterConfig::direft(2),
-            AdapterConfig::houlsby(2),
-            AdapterConfig::pfeiffer(2),
+            // Wide enough that its ReLU does not cut off all.
+            AdapterConfig::houlsby(16),
+            AdapterConfig::pfeiffer(16),
         ] {
             let adapted = config.init(model.clone()).unwrap();
             let layers = model.encoder().unwrap().config().depth;
-            let a_layer = if config == AdapterConfig::houlsby(2) { 2 } else { 1 };
+            let a_layer = if config == AdapterConfig::houlsby(16) { 2 } else { 1 };
             assert_eq!(adapted.bank().groups().len(), a_layer * layers, "{name}");
             let bound = adapted.bind();
             let alone = values(bound.hidden(text.clone(), &dense, None));

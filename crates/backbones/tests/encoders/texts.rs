@@ -41,6 +41,9 @@ fn texts_and_pairs_are_cut_and_padded() {
     };
     let batch = TextBatch::new(&[&single, &pair, &none], &Device::flex());
     assert_eq!(batch.ids.dims(), [3, 8]);
+    let wide = TextBatch::padded(&[&single, &pair, &none], 10, &Device::flex());
+    assert_eq!((wide.ids.dims(), wide.types.dims()), ([3, 10], [3, 10]));
+    assert_eq!(wide.layout.real().filter(|real| *real).count(), 12);
     let ids: Vec<i64> = batch.ids.into_data().iter().collect();
     assert_eq!(ids[..8], [1, 4, 5, 2, 0, 0, 0, 0]);
     let types: Vec<i64> = batch.types.into_data().iter().collect();

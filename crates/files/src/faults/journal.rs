@@ -151,6 +151,8 @@ pub(crate) fn undo() -> Option<impl Sized> {
                     let _ = file.set_len(length);
                 }
             }
+            // It is noted before it is done.
+            Change::Renamed(from, ..) if from.exists() => {}
             Change::Renamed(from, to, before) => {
                 let _ = fs::rename(&to, &from);
                 if let Some(bytes) = before {

@@ -22,7 +22,7 @@ use crate::group::Group;
 use crate::method::{self, Method};
 use crate::site::{Places, Site};
 use crate::targets::{TargetField, Targets};
-use crate::tensor::cast;
+use crate::tensor::{cast, for_products};
 
 /// Where the adapters are and how they are initialized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,13 +159,18 @@ struct BoundBottleneck {
 
 impl Edit for BoundBottleneck {
     fn activation(&self, h: Tensor<3>) -> Tensor<3> {
-        let read = cast(h.clone(), self.down.dtype());
-        let code = linear(read, self.down.clone(), Some(self.down_bias.clone()));
+        let read = for_products(h.clone());
+        let in_products = read.dtype();
+        let through = |x: Tensor<3>, weight: &Tensor<2>, bias: &Tensor<1>| {
+            let bias = cast(bias.clone(), in_products);
+            linear(x, cast(weight.clone(), in_products), Some(bias))
+        };
+        let code = through(read, &self.down, &self.down_bias);
         let code = match self.non_linearity {
             NonLinearity::Gelu => gelu(code),
             NonLinearity::Relu => relu(code),
         };
-        let change = linear(code, self.up.clone(), Some(self.up_bias.clone()));
+        let change = through(code, &self.up, &self.up_bias);
         h.clone() + cast(change, h.dtype())
     }
 }

@@ -15,7 +15,7 @@ use crate::group::Group;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::{cast, dequantized, dropped};
+use crate::tensor::{cast, dequantized, dropped, for_products};
 
 /// Initialization of A.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,9 @@ impl Edit for BoundHira {
     fn update(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let change = cast(dequantized(weight), self.a.dtype()) * self.gains();
-        cast(dropped(cast(x, self.a.dtype()), self.dropout).matmul(change), dtype)
+        let read = dropped(for_products(x), self.dropout);
+        let change = cast(change, read.dtype());
+        cast(read.matmul(change), dtype)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

@@ -1,5 +1,6 @@
-//! The laws that every method keeps, on each CPU backend: a fresh adapter is the frozen model, all routes give the same
-//! numbers and gradients, only the trained part moves, and files, records, merges, exports and counts agree.
+//! The laws that every method keeps, on each CPU backend, and on a GPU in a build with `wgpu` or `vulkan`: a fresh adapter is the
+//! frozen model, all routes give the same numbers and gradients, only the trained part moves, and files, records, merges,
+//! exports and counts agree.
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -23,8 +24,30 @@ pub(super) struct Case {
 }
 
 #[allow(deprecated)] // upstream deprecates ndarray; the project keeps it as a feature
-fn devices() -> [Device; 2] {
-    [Device::flex().autodiff(), Device::ndarray().autodiff()]
+fn devices() -> Vec<Device> {
+    let cpu = [Device::flex(), Device::ndarray()];
+    cpu.into_iter().chain(gpu()).map(Device::autodiff).collect()
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "vulkan")))]
+fn gpu() -> Option<Device> {
+    None
+}
+
+/// None on a machine without a GPU, unless the environment says that it has one.
+#[cfg(any(feature = "wgpu", feature = "vulkan"))]
+fn gpu() -> Option<Device> {
+    use burn::tensor::{DeviceKind, DeviceType};
+    #[cfg(feature = "vulkan")]
+    let (api, open): (_, fn(DeviceKind) -> Device) = (DeviceType::Vulkan, Device::vulkan);
+    #[cfg(not(feature = "vulkan"))]
+    let (api, open): (_, fn(DeviceKind) -> Device) = (DeviceType::Wgpu, Device::wgpu);
+    let is_there = !Device::enumerate(api).is_empty();
+    if !is_there {
+        assert!(std::env::var_os("WEGEFT_NEEDS_GPU").is_none(), "no GPU is found");
+        println!("not tested on a GPU: none is found");
+    }
+    is_there.then(|| open(DeviceKind::DefaultDevice))
 }
 
 impl Case {
@@ -61,10 +84,10 @@ impl Case {
             self.all_routes_agree(&device);
             self.gradients_agree_with_finite_differences(&device);
             self.a_step_moves_the_trained_part_only(&device);
+            self.files_and_records_give_the_same_bits(&device);
+            self.what_has_a_lora_form_exports_as_lora(&device);
+            self.counts_are_those_of_the_specs(&device);
         }
-        self.files_and_records_give_the_same_bits();
-        self.what_has_a_lora_form_exports_as_lora();
-        self.counts_are_those_of_the_specs();
         self.a_mixed_batch_takes_it_if_it_says_so();
     }
 
@@ -161,11 +184,10 @@ impl Case {
         assert_eq!(before[..] == bytes(&after)[..], !in_full, "{:?}", self.config);
     }
 
-    fn files_and_records_give_the_same_bits(&self) {
-        let device = Device::flex().autodiff();
-        let net = Net::new(8, 2, &device);
-        let adapted = stir(self.config.init(net.clone()).unwrap(), 8, 2, &device);
-        let x = input(8, &device);
+    fn files_and_records_give_the_same_bits(&self, device: &Device) {
+        let net = Net::new(8, 2, device);
+        let adapted = stir(self.config.init(net.clone()).unwrap(), 8, 2, device);
+        let x = input(8, device);
         let expected = adapted.bind().forward(x.clone(), true).into_data();
         let folder = tempfile::tempdir().unwrap();
         adapted.save(folder.path()).unwrap();
@@ -177,11 +199,10 @@ impl Case {
         assert_eq!(from_record.bind().forward(x, true).into_data(), expected);
     }
 
-    fn what_has_a_lora_form_exports_as_lora(&self) {
-        let device = Device::flex().autodiff();
-        let net = Net::new(8, 2, &device);
-        let x = input(8, &device);
-        let adapted = stir(self.config.init(net.clone()).unwrap(), 8, 3, &device);
+    fn what_has_a_lora_form_exports_as_lora(&self, device: &Device) {
+        let net = Net::new(8, 2, device);
+        let x = input(8, device);
+        let adapted = stir(self.config.init(net.clone()).unwrap(), 8, 3, device);
         let folder = tempfile::tempdir().unwrap();
         let exported = adapted.export_lora(folder.path());
         assert_eq!(
@@ -197,8 +218,8 @@ impl Case {
         }
     }
 
-    fn counts_are_those_of_the_specs(&self) {
-        let adapted = self.adapted(8, 0, &Device::flex().autodiff());
+    fn counts_are_those_of_the_specs(&self, device: &Device) {
+        let adapted = self.adapted(8, 0, device);
         let groups = adapted.bank().groups().iter();
         let sites: Vec<_> = groups.flat_map(|group| group.sites.clone()).collect();
         let counted = adapted.summary().adapter_params;

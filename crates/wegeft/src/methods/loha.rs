@@ -21,7 +21,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::cast;
+use crate::tensor::{cast, for_products};
 
 /// Settings of LoHa; names as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,7 +172,11 @@ impl Edit for BoundLoha {
         let dtype = x.dtype();
         let update = match self.is_low() {
             true => self.factors().forward(x),
-            false => cast(x, self.b[0].dtype()).matmul(self.dense()),
+            false => {
+                let x = for_products(x);
+                let dense = cast(self.dense(), x.dtype());
+                x.matmul(dense)
+            }
         };
         cast(self.dropout.apply(update), dtype)
     }

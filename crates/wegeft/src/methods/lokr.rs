@@ -21,7 +21,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::patterns::Patterns;
 use crate::site::{Site, SiteKind};
-use crate::tensor::cast;
+use crate::tensor::{cast, for_products};
 
 /// Initialization of the factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,13 +272,16 @@ impl BoundLokr {
 
     /// What the residual adds to the output: `x` of `[n, d_in]` to `[n, d_out]`.
     fn products(&self, x: Tensor<2>) -> Tensor<2> {
-        let first = self.first.whole().mul_scalar(self.scale);
+        let x = for_products(x);
+        let in_products = x.dtype();
+        let first = cast(self.first.whole().mul_scalar(self.scale), in_products);
         let ([tokens, d_in], [l, m]) = (x.dims(), first.dims());
+        let transposed = |matrix: &Tensor<2>| cast(matrix.clone(), in_products).transpose();
         // x W₂ᵀ for all m rows of all tokens at once, then W₁ over those rows.
-        let rows = cast(x, first.dtype()).reshape([tokens * m, d_in / m]);
+        let rows = x.reshape([tokens * m, d_in / m]);
         let rows = match &self.second {
-            Part::Whole(matrix) => rows.matmul(matrix.clone().transpose()),
-            Part::Product(a, b) => rows.matmul(b.clone().transpose()).matmul(a.clone().transpose()),
+            Part::Whole(matrix) => rows.matmul(transposed(matrix)),
+            Part::Product(a, b) => rows.matmul(transposed(b)).matmul(transposed(a)),
         };
         let [_, k] = rows.dims();
         let update = first.unsqueeze::<3>().matmul(rows.reshape([tokens, m, k]));

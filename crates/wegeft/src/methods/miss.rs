@@ -20,7 +20,7 @@ use crate::lazy::{Lazy, lazy};
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{cast, dropped};
+use crate::tensor::{cast, dropped, for_products};
 
 /// The variant, or the initialization: PEFT's `init_weights`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,8 +207,9 @@ impl BoundMiss {
 impl Edit for BoundMiss {
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
-        let read = dropped(cast(x, self.shard.dtype()), self.dropout);
-        cast(self.summed(read).matmul(self.shard.clone()), dtype)
+        let read = dropped(for_products(x), self.dropout);
+        let shard = cast(self.shard.clone(), read.dtype());
+        cast(self.summed(read).matmul(shard), dtype)
     }
 
     fn residual(&self, weight: Tensor<2>) -> Tensor<2> {

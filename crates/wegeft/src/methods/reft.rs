@@ -29,7 +29,7 @@ use crate::method::{self, Method};
 use crate::prompts::Prompts;
 use crate::site::{Places, Site};
 use crate::targets::{TargetField, Targets};
-use crate::tensor::{cast, dropped};
+use crate::tensor::{cast, dropped, for_products};
 use crate::weights::Weights;
 
 /// The formula of the edit.
@@ -276,9 +276,12 @@ impl BoundFactor {
     /// The edit that is added to `rows`, `[n, d]`.
     fn change(&self, rows: Tensor<2>, dropout: f64) -> Tensor<2> {
         let dtype = rows.dtype();
-        let rows = cast(rows, self.read.dtype());
-        let code = rows.matmul(self.read.clone().transpose()) + self.bias.clone().unsqueeze::<2>();
-        cast(dropped(code.matmul(self.write.clone()), dropout), dtype)
+        let rows = for_products(rows);
+        let in_products = rows.dtype();
+        let matrix = |factor: &Tensor<2>| cast(factor.clone(), in_products);
+        let bias = cast(self.bias.clone(), in_products).unsqueeze::<2>();
+        let code = rows.matmul(matrix(&self.read).transpose()) + bias;
+        cast(dropped(code.matmul(matrix(&self.write)), dropout), dtype)
     }
 }
 

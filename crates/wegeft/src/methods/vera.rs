@@ -22,7 +22,7 @@ use crate::group::Group;
 use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
-use crate::tensor::{cast, dropped, dropped_inputs};
+use crate::tensor::{cast, dropped, dropped_inputs, for_products};
 
 /// Settings of VeRA; names and defaults as in PEFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -193,12 +193,12 @@ impl Edit for BoundVera {
     // The vectors scale activations: scaled copies of A and B would take d_in·r and d_out·r elements at every step.
     fn update(&self, x: Tensor<2>, _weight: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
-        let read = dropped(cast(x, self.a.dtype()), self.dropout);
-        let code = read.matmul(self.a.clone().transpose()) * self.lambda_d.clone().unsqueeze::<2>();
-        cast(
-            code.matmul(self.b.clone().transpose()) * self.lambda_b.clone().unsqueeze::<2>(),
-            dtype,
-        )
+        let read = dropped(for_products(x), self.dropout);
+        let in_products = read.dtype();
+        let matrix = |factor: &Tensor<2>| cast(factor.clone(), in_products).transpose();
+        let row = |factor: &Tensor<1>| cast(factor.clone(), in_products).unsqueeze::<2>();
+        let code = read.matmul(matrix(&self.a)) * row(&self.lambda_d);
+        cast(code.matmul(matrix(&self.b)) * row(&self.lambda_b), dtype)
     }
 
     fn residual_in_training(&self, weight: Tensor<2>) -> Tensor<2> {

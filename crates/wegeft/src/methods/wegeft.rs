@@ -31,7 +31,7 @@ use crate::low_rank::LowRank;
 use crate::method::{self, Method};
 use crate::site::{Site, SiteKind};
 use crate::targets::Targets;
-use crate::tensor::{affine, cast, dequantized, dropped, dropped_inputs, product, with_rest};
+use crate::tensor::{affine, cast, dequantized, dropped, dropped_inputs, for_products, product, with_rest};
 
 impl Method for WegeftConfig {
     fn name(&self) -> &'static str {
@@ -129,10 +129,12 @@ impl BoundWegeft {
     /// `z + s·(z psiᵀ) phiᵀ`, `[n, d]`: WeGeFT as an edit of a representation, the layer's input or its output.
     fn edit(&self, z: Tensor<2>) -> Tensor<2> {
         let dtype = z.dtype();
-        let read = dropped(cast(z.clone(), self.psi.dtype()), self.dropout);
+        let read = dropped(for_products(z.clone()), self.dropout);
+        let factor = |factor: &Tensor<2>| cast(factor.clone(), read.dtype()).transpose();
+        let (psi, phi) = (factor(&self.psi), factor(&self.phi));
         // The scale goes on the small tensor, [n, r], not on [n, d].
-        let code = read.matmul(self.psi.clone().transpose()).mul_scalar(self.scale);
-        z + cast(code.matmul(self.phi.clone().transpose()), dtype)
+        let code = read.matmul(psi).mul_scalar(self.scale);
+        z + cast(code.matmul(phi), dtype)
     }
 
     /// True if the adapter is an edit of the layer's input alone.

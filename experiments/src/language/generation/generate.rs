@@ -1,12 +1,13 @@
 //! Continues prompts, greedily or by sampling, one token of each at a time. Beam search is in `beam`.
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-
+use super::choice;
 use super::generator::{Generated, Generator};
-use super::reading::{self, Reading};
+use super::progress::Progress;
+use super::reading::{Reading, values};
+use super::repeated::Repeated;
 use super::settings::Generation;
-use super::text::{Growing, cut};
+use super::text::cut;
+use super::together::STEPS;
 use super::{beam, rules, sampling};
 use crate::cli::device::computes_at_once;
 
@@ -29,6 +30,8 @@ impl Generator<'_> {
         }
         let tokens = if settings.num_beams > 1 {
             beam::search(self, prompts, settings)?
+        } else if choice::is_on_device(settings) && !computes_at_once(self.device) {
+            self.several_at_once(prompts, settings, STEPS, Some(Repeated::start), watch)?
         } else {
             self.one_by_one(prompts, settings, watch)?
         };
@@ -42,59 +45,37 @@ impl Generator<'_> {
         generated.collect()
     }
 
-    fn one_by_one(
+    /// Reads the logits of every step and chooses on the host: all rules are there, and a CPU's logits are, too.
+    ///
+    /// # Errors
+    /// Logits that are not numbers; an error of the tokenizer.
+    pub(super) fn one_by_one(
         &self,
         prompts: &[Vec<u32>],
         settings: &Generation,
         watch: &mut dyn FnMut(usize, &str),
     ) -> Result<Vec<Vec<u32>>, String> {
-        let mut generated = vec![Vec::new(); prompts.len()];
-        let mut texts: Vec<Option<Growing>> = prompts
-            .iter()
-            .map(|_| self.tokenizer.map(|tokenizer| Growing::new(tokenizer, &settings.stop)))
-            .collect();
-        // One random source per prompt: samples do not depend on the other prompts in the batch.
-        let seeds = (0..prompts.len() as u64).map(|index| settings.seed.wrapping_add(index));
-        let mut randoms: Vec<StdRng> = seeds.map(StdRng::seed_from_u64).collect();
+        let mut progress = Progress::new(self, prompts.len(), settings);
+        let mut randoms = sampling::randoms(prompts.len(), settings);
         let mut active: Vec<usize> = (0..prompts.len()).collect();
         let (mut reading, mut logits) =
             Reading::start(self.model, prompts.to_vec(), settings.max_new_tokens, self.device);
         let vocab = self.model.config().vocab_size;
-        // Elsewhere the choice costs a GPU nothing and saves the way of all scores; on a CPU it would read them once more.
-        let on_device = settings.takes_the_likeliest() && !computes_at_once(self.device);
         loop {
-            let (mut scores, likeliest) = match on_device {
-                true => (Vec::new(), reading::likeliest(logits)?),
-                false => (reading::values(logits)?, Vec::new()),
-            };
+            let mut scores = values(logits)?;
             let mut chosen = Vec::with_capacity(active.len());
             let mut going_on = Vec::with_capacity(active.len());
             for (row, prompt) in active.iter().copied().enumerate() {
-                let token = match likeliest.get(row) {
-                    Some(token) => *token,
-                    None => {
-                        let scores = &mut scores[row * vocab..(row + 1) * vocab];
-                        rules::apply(settings, &reading.texts()[row], scores);
-                        sampling::choose(settings, scores, &mut randoms[prompt])
-                    }
-                };
-                generated[prompt].push(token);
-                let mut ended = self.eos.contains(&token) || generated[prompt].len() == settings.max_new_tokens;
-                if let Some(text) = &mut texts[prompt] {
-                    let piece = text.push(token)?;
-                    ended |= piece.stopped;
-                    watch(prompt, &piece.fresh);
-                    if ended {
-                        watch(prompt, &text.finish()?);
-                    }
-                }
-                if !ended {
+                let scores = &mut scores[row * vocab..(row + 1) * vocab];
+                rules::apply(settings, &reading.texts()[row], scores);
+                let token = sampling::choose(settings, scores, &mut randoms[prompt]);
+                if !progress.push(prompt, token, watch)? {
                     going_on.push(row);
                     chosen.push(token);
                 }
             }
             if chosen.is_empty() {
-                return Ok(generated);
+                return Ok(progress.into_tokens());
             }
             if going_on.len() < active.len() {
                 reading.select(&going_on);

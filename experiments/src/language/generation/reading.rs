@@ -2,7 +2,16 @@
 //! they are needed: for a large vocabulary those of one token are a megabyte, and the likeliest token is one number.
 
 use backbones::lm::{Cache, Decoder, Layout, Side};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::repeated::Repeated;
+use crate::cli::device::computes_at_once;
+
+/// Tokens by which the shapes of a GPU's steps grow: it compiles and tunes its kernels by shape.
+pub const BLOCK: usize = 128;
+
+/// How a recorded step is made: as [`Repeated::start`].
+pub type Start = fn(&Decoder, Box<Cache>, Tensor<2>, &Device) -> Result<Repeated, Option<Box<Cache>>>;
 
 /// Texts of a batch, with their key-value cache.
 pub struct Reading<'a> {
@@ -43,13 +52,64 @@ impl<'a> Reading<'a> {
         for (text, token) in self.texts.iter_mut().zip(tokens) {
             text.push(*token);
         }
-        let mut switches = self.model.config().ropes.iter().filter_map(|rope| rope.switches_at());
-        if switches.any(|length| self.texts.iter().any(|text| text.len() - 1 == length)) {
+        if self
+            .switches()
+            .any(|length| self.texts.iter().any(|text| text.len() - 1 == length))
+        {
             // The cached keys of this text were computed with other frequencies (LongRoPE).
             return self.read_all();
         }
         let ids = self.tensor(tokens, tokens.len(), 1);
         self.logits(ids, &Layout::dense(tokens.len(), 1))
+    }
+
+    /// As [`Reading::next`] for tokens `[texts, 1]` that only the device knows; [`Reading::learn`] must follow before
+    /// anything else.
+    pub fn next_chosen(&mut self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [rows, _] = tokens.dims();
+        self.logits(tokens, &Layout::dense(rows, 1))
+    }
+
+    /// How many tokens that only the device knows may follow one another: not so many that a text must be read anew.
+    pub fn most_unknown(&self) -> usize {
+        let lengths = || self.texts.iter().map(Vec::len);
+        self.switches()
+            .flat_map(|switch| lengths().filter_map(move |length| switch.checked_sub(length)))
+            .min()
+            .unwrap_or(usize::MAX)
+    }
+
+    /// The tokens, step by step, that [`Reading::next_chosen`] was given.
+    pub fn learn(&mut self, steps: &[Vec<u32>]) {
+        for tokens in steps {
+            for (text, token) in self.texts.iter_mut().zip(tokens) {
+                text.push(*token);
+            }
+        }
+    }
+
+    /// Lengths beyond which the frequencies of a text's positions change.
+    fn switches(&self) -> impl Iterator<Item = usize> {
+        self.model.config().ropes.iter().filter_map(|rope| rope.switches_at())
+    }
+
+    /// Continues all texts by a recorded step, which `start` makes of the `logits` after them; [`Reading::resume`] must follow
+    /// before anything else. Nothing if the device or the model cannot. The logits are those after the texts in any case.
+    pub fn repeat(&mut self, start: Start, logits: Tensor<2>) -> (Option<Repeated>, Tensor<2>) {
+        let cache = Box::new(std::mem::replace(&mut self.cache, Cache::new(0, 0)));
+        match start(self.model, cache, logits.clone(), &self.device) {
+            Ok(repeated) => (Some(repeated), logits),
+            Err(Some(cache)) => {
+                self.cache = *cache;
+                (None, logits)
+            }
+            Err(None) => (None, self.read_all()),
+        }
+    }
+
+    /// Goes on where the recorded step ended; [`Reading::learn`] must follow.
+    pub fn resume(&mut self, repeated: Repeated) {
+        self.cache = repeated.end();
     }
 
     /// Keeps the texts `chosen`, in that order; one may be chosen more than once.
@@ -59,10 +119,12 @@ impl<'a> Reading<'a> {
         self.prompts = chosen.iter().map(|text| self.prompts[*text]).collect();
     }
 
+    /// Reads all texts anew and returns the logits after them.
     fn read_all(&mut self) -> Tensor<2> {
         let lengths: Vec<usize> = self.texts.iter().map(Vec::len).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        self.cache = Cache::new(self.model.config().layers.len(), self.capacity);
+        let block = if computes_at_once(&self.device) { 1 } else { BLOCK };
+        self.cache = Cache::in_blocks(self.model.config().layers.len(), self.capacity, block);
         let mut ids = vec![0; lengths.len() * longest];
         for (row, text) in ids.chunks_exact_mut(longest.max(1)).zip(&self.texts) {
             row[longest - text.len()..].copy_from_slice(text);
@@ -109,47 +171,12 @@ pub fn are_numbers(logits: impl Iterator<Item = f32>) -> bool {
     logits.fold(true, |all, logit| all & (logit < f32::INFINITY))
 }
 
-/// The token of the largest logit of each row, the first of several: chosen on the device.
-///
-/// # Errors
-/// Logits that are not numbers.
-pub fn likeliest(logits: Tensor<2>) -> Result<Vec<u32>, String> {
-    // A sum is NaN or +∞ if one of them is; in f32, since f16 might overflow.
-    let sums = logits.clone().cast(DType::F32).sum_dim(1);
-    // f32 holds whole numbers to 2^24, more than any vocabulary has.
-    let chosen = logits.argmax(1).float().cast(DType::F32);
-    // One transfer for both.
-    let both: Vec<f32> = Tensor::cat(vec![chosen, sums], 1).into_data().iter().collect();
-    match both.chunks_exact(2).all(|row| row[1] < f32::INFINITY) {
-        true => Ok(both.chunks_exact(2).map(|row| row[0] as u32).collect()),
-        false => Err(NO_NUMBERS.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::language::generation::sampling;
 
     #[test]
-    #[cfg(feature = "ndarray")]
-    #[allow(deprecated)] // upstream deprecates ndarray
-    fn the_device_chooses_as_the_host_does() {
-        let scores = [
-            [0.5f32, 2.0, -1.0, 2.0, 1.0],
-            [-3.0, -2.5, -9.0, -4.0, -2.5],
-            [7.0, 7.0, 7.0, 7.0, 7.0],
-        ];
-        for device in [Device::flex(), Device::ndarray()] {
-            let logits = Tensor::<2>::from_data(scores, &device);
-            let host: Vec<u32> = scores.iter().map(|row| sampling::likeliest(row)).collect();
-            assert_eq!(likeliest(logits.clone()).unwrap(), host);
-            assert_eq!(values(logits).unwrap(), scores.concat());
-        }
-    }
-
-    #[test]
-    fn logits_that_are_not_numbers_are_refused_wherever_the_choice_is_made() {
+    fn logits_that_are_not_numbers_are_refused() {
         let device = Device::flex();
         for (odd, is_number) in [
             (f32::NAN, false),
@@ -158,10 +185,9 @@ mod tests {
             (-1.0, true),
         ] {
             let logits = Tensor::<2>::from_data([[0.5f32, 2.0, 1.0], [1.0, 0.0, odd]], &device);
-            assert_eq!(values(logits.clone()).is_ok(), is_number, "{odd}");
-            let chosen = likeliest(logits);
-            assert_eq!(chosen.clone().ok(), is_number.then(|| vec![1, 0]), "{odd}");
-            assert!(is_number || chosen.unwrap_err().contains("--dtype f32"), "{odd}");
+            let read = values(logits);
+            assert_eq!(read.is_ok(), is_number, "{odd}");
+            assert!(is_number || read.unwrap_err().contains("--dtype f32"), "{odd}");
         }
     }
 }

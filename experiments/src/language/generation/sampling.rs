@@ -1,9 +1,15 @@
 //! The choice of one token from its scores.
 
-use rand::Rng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::settings::Generation;
+
+/// One random source per prompt: samples do not depend on the other prompts in the batch.
+pub fn randoms(prompts: usize, settings: &Generation) -> Vec<StdRng> {
+    let seeds = (0..prompts as u64).map(|index| settings.seed.wrapping_add(index));
+    seeds.map(StdRng::seed_from_u64).collect()
+}
 
 /// The next token: the most likely one at temperature 0; otherwise sampled after applying temperature, top-k and top-p
 /// (nucleus sampling, arXiv 1904.09751), in that order. `scores`: one logit per token.
@@ -65,7 +71,6 @@ pub fn likeliest(scores: &[f32]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
 
     fn share(settings: Generation, token: u32) -> f64 {
         let mut random = StdRng::seed_from_u64(7);

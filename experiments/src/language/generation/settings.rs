@@ -48,11 +48,6 @@ impl Default for Generation {
 }
 
 impl Generation {
-    /// True if each token is the likeliest one, its scores as the model gives them.
-    pub fn takes_the_likeliest(&self) -> bool {
-        self.temperature == 0.0 && self.repetition_penalty == 1.0 && self.no_repeat_ngram_size == 0
-    }
-
     /// # Errors
     /// A field whose value is out of range, by name.
     pub fn check(&self) -> Result<(), String> {

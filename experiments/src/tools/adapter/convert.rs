@@ -7,9 +7,10 @@ use wegeft::methods::wegeft::WegeftConfig;
 use wegeft::storage::Stored;
 use wegeft::{Adapted, AdapterError, AdapterFiles};
 
-use super::table;
+use super::{CONVERT, EXPORT, table};
 use crate::cli::output::print;
 use crate::run::lock::Lock;
+use crate::run::place::{MARK, mark};
 
 /// A further file of an adapter folder: its name and its content.
 pub type Beside = (&'static str, Vec<u8>);
@@ -23,7 +24,7 @@ pub fn export_lora<M: Module + ModuleDisplay>(
 ) -> Result<(), String> {
     let factors = adapted.low_rank().map_err(|e| e.to_string())?;
     let files = adapted.lora_files().and_then(finished).map_err(|e| e.to_string())?;
-    write(&files, beside, out)?;
+    write(&files, EXPORT, beside, out)?;
     let rows = factors.iter().map(|(module, low)| {
         let ([r, d_in], [d_out, _]) = (low.a.dims(), low.b.dims());
         let values = r * (d_in + d_out);
@@ -52,7 +53,7 @@ pub fn nearest_wegeft<M: Module + ModuleDisplay>(
 ) -> Result<(), String> {
     let (nearest, report) = adapted.nearest_wegeft(settings).map_err(|e| e.to_string())?;
     let files = finished(nearest.files()).map_err(|e| e.to_string())?;
-    write(&files, beside, out)?;
+    write(&files, CONVERT, beside, out)?;
     let percent = |share: f64| format!("{:.3} %", 100.0 * share);
     let mut rows: Vec<_> = report
         .groups()
@@ -71,7 +72,7 @@ pub fn nearest_wegeft<M: Module + ModuleDisplay>(
 }
 
 /// Writes the files of one adapter, whose values must be finite, while no other process writes another one there.
-fn write(adapter: &AdapterFiles, beside: Option<Beside>, out: &Path) -> Result<(), String> {
+fn write(adapter: &AdapterFiles, program: &str, beside: Option<Beside>, out: &Path) -> Result<(), String> {
     let odd = |(_, tensor): &(&String, &Stored)| tensor.values.iter().any(|value| !value.is_finite());
     if let Some((name, _)) = adapter.tensors().iter().find(odd) {
         return Err(format!(
@@ -80,7 +81,9 @@ fn write(adapter: &AdapterFiles, beside: Option<Beside>, out: &Path) -> Result<(
         ));
     }
     let _lock = Lock::for_writing(out)?;
-    let beside: Vec<_> = beside.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    let made_by = (MARK, mark(program));
+    let beside = beside.iter().chain([&made_by]);
+    let beside: Vec<_> = beside.map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     adapter.write_with(out, &beside).map_err(|e| e.to_string())
 }
 
@@ -106,21 +109,33 @@ mod tests {
     fn an_adapter_stays_until_the_new_one_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        write(&adapter(1.0), Some(("classifier.json", b"first".to_vec())), &out).unwrap();
+        write(
+            &adapter(1.0),
+            CONVERT,
+            Some(("classifier.json", b"first".to_vec())),
+            &out,
+        )
+        .unwrap();
         assert_eq!(fs::read(out.join("classifier.json")).unwrap(), b"first");
         let names = |out: &Path| fs::read_dir(out).unwrap().count();
-        assert_eq!(names(&out), 3);
+        assert_eq!(names(&out), 4);
         // The last file that is staged before the config cannot be: its folder is missing.
-        let message = write(&adapter(2.0), Some(("none/classifier.json", Vec::new())), &out).unwrap_err();
+        let message = write(&adapter(2.0), CONVERT, Some(("none/classifier.json", Vec::new())), &out).unwrap_err();
         assert!(
             message.contains("cannot write") && message.contains("classifier.json"),
             "{message}"
         );
         assert_eq!(AdapterFiles::read(&out).unwrap().tensors()["a"].values, [1.0]);
-        assert_eq!(names(&out), 3);
-        write(&adapter(2.0), Some(("classifier.json", b"second".to_vec())), &out).unwrap();
+        assert_eq!(names(&out), 4);
+        write(
+            &adapter(2.0),
+            CONVERT,
+            Some(("classifier.json", b"second".to_vec())),
+            &out,
+        )
+        .unwrap();
         assert_eq!(AdapterFiles::read(&out).unwrap().tensors()["a"].values, [2.0]);
         assert_eq!(fs::read(out.join("classifier.json")).unwrap(), b"second");
-        assert_eq!(names(&out), 3);
+        assert_eq!(names(&out), 4);
     }
 }

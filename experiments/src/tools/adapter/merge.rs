@@ -8,10 +8,11 @@ use wegeft::MergeReport;
 use wegeft::storage::write_tensors;
 
 use super::open::Vision;
-use super::{refuse_its_own, table};
+use super::{MERGE, refuse_its_own, table};
 use crate::cli::output::{note, print};
-use crate::run::files::write_json;
+use crate::run::files::{replace, replace_together, write_json};
 use crate::run::lock::Lock;
+use crate::run::place::{MARK, mark};
 use crate::train::agreement;
 use crate::vision::description::Description;
 
@@ -35,22 +36,25 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
         fields.remove("problem_type");
     }
     let _lock = Lock::for_writing(out)?;
-    write_tensors(&out.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
-    for file in &exported.copied {
-        let target = out.join(file.file_name().unwrap_or_default());
-        files::copy(file, &target)
-            .map_err(|e| format!("cannot copy {} to {}: {e}", file.display(), target.display()))?;
-    }
-    write_json(&out.join("config.json"), &exported.config)?;
-    if let Some(description) = &opened.description {
-        // Information that config.json cannot hold, such as how images are resized.
-        let backbone = std::fs::canonicalize(out).map_err(|e| format!("cannot read {}: {e}", out.display()))?;
-        Description {
-            backbone: Some(backbone.display().to_string()),
-            ..description.clone()
+    replace_together(out, Some("config.json"), |made| {
+        write_tensors(&made.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
+        for file in &exported.copied {
+            let target = made.join(file.file_name().unwrap_or_default());
+            files::copy(file, &target)
+                .map_err(|e| format!("cannot copy {} to {}: {e}", file.display(), target.display()))?;
         }
-        .write(out)?;
-    }
+        write_json(&made.join("config.json"), &exported.config)?;
+        if let Some(description) = &opened.description {
+            // Information that config.json cannot hold, such as how images are resized.
+            let backbone = std::fs::canonicalize(out).map_err(|e| format!("cannot read {}: {e}", out.display()))?;
+            Description {
+                backbone: Some(backbone.display().to_string()),
+                ..description.clone()
+            }
+            .write(made)?;
+        }
+        replace(&made.join(MARK), &mark(MERGE))
+    })?;
     if let Some(text) = exported.note {
         note(text);
     }

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::merge::show;
 use super::open::Language;
-use super::refuse_its_own;
-use crate::run::files::LONGEST;
+use super::{MERGE, refuse_its_own};
+use crate::run::files::{LONGEST, replace, replace_together};
 use crate::run::lock::Lock;
+use crate::run::place::{MARK, mark};
 use crate::train::agreement;
 
 /// Tokenizer and generation files in a model's folder, copied if they exist.
@@ -39,14 +40,19 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
     agreement::of_language(&opened.adapted, &merged, precision, device)
         .map_err(|e| format!("{e}; nothing was written"))?;
     let _lock = Lock::for_writing(out)?;
-    save_lm(&merged, &config(&opened.folder, precision)?, out, precision).map_err(|e| e.to_string())?;
-    for name in COPIED {
-        let (from, to) = (opened.folder.join(name), out.join(name));
-        if from.is_file() {
-            files::copy(&from, &to).map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
+    let config = config(&opened.folder, precision)?;
+    replace_together(out, Some("config.json"), |made| {
+        save_lm(&merged, &config, made, precision).map_err(|e| e.to_string())?;
+        for name in COPIED {
+            let (from, to) = (opened.folder.join(name), made.join(name));
+            if from.is_file() {
+                let copied = files::copy(&from, &to);
+                copied.map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
+            }
         }
-    }
-    templates(&opened.folder.join(FURTHER), &out.join(FURTHER))?;
+        templates(&opened.folder.join(FURTHER), &made.join(FURTHER))?;
+        replace(&made.join(MARK), &mark(MERGE))
+    })?;
     show(&report, out)
 }
 
@@ -78,15 +84,10 @@ fn config(folder: &Path, precision: Precision) -> Result<Value, String> {
         json = json["text_config"].take();
         json["architectures"] = json!(["Gemma3ForCausalLM"]);
     }
-    let name = match precision {
-        Precision::F32 => "float32",
-        Precision::Bf16 => "bfloat16",
-        Precision::F16 => "float16",
-    };
     // Both spellings are in use: the newer one, and the one of transformers before version 5.
     for field in ["dtype", "torch_dtype"] {
         if json.get(field).is_some() {
-            json[field] = json!(name);
+            json[field] = json!(precision.torch_name());
         }
     }
     Ok(json)

@@ -15,8 +15,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use wegeft::{Sharing, Side};
 
+use crate::run::place::{is_made_by, refuse_another};
 use crate::train::precision::Dtype;
 use open::{Opened, Weights, open};
+
+/// The subcommands that write, by which their results are known.
+const MERGE: &str = "adapter merge";
+const EXPORT: &str = "adapter export-lora";
+const CONVERT: &str = "adapter convert";
 
 /// Inspect, compare, merge, export and convert adapter folders
 ///
@@ -170,7 +176,7 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             backbone,
         } => diff::diff(first, second, backbone.as_deref(), &device),
         Command::Merge { on, out, dtype } => {
-            refuse_its_own(out, "adapter", &on.adapter)?;
+            check_out(out, MERGE, &on.adapter)?;
             let dtype = dtype.map(Precision::from);
             match open(on, Weights::For(dtype), &device)? {
                 Opened::Vision(_) if dtype.is_some() => {
@@ -181,7 +187,7 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             }
         }
         Command::ExportLora { on, out } => {
-            refuse_its_own(out, "adapter", &on.adapter)?;
+            check_out(out, EXPORT, &on.adapter)?;
             match open(on, Weights::Exact, &device)? {
                 Opened::Vision(opened) => {
                     let (adapted, pretrained) = (&opened.adapted, &opened.pretrained);
@@ -203,7 +209,7 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             sharing,
             side,
         } => {
-            refuse_its_own(out, "adapter", &on.adapter)?;
+            check_out(out, CONVERT, &on.adapter)?;
             let settings = wegeft::methods::wegeft::WegeftConfig::new(*r)
                 .with_alpha(alpha.unwrap_or(*r as f64))
                 .with_sharing((*sharing).into())
@@ -222,6 +228,12 @@ pub fn adapter(args: &Args) -> Result<(), String> {
             }
         }
     }
+}
+
+/// Refuses an `out` that is the folder of the adapter, or of another model or adapter than an earlier result of `program`.
+fn check_out(out: &Path, program: &str, adapter: &Path) -> Result<(), String> {
+    refuse_its_own(out, "adapter", adapter)?;
+    refuse_another(out, is_made_by(out, program))
 }
 
 /// Refuses an `out` that is the folder of an input, of the adapter or the backbone: the result would replace it.

@@ -10,6 +10,8 @@ const LEAST: usize = 3;
 pub struct Times {
     /// Passes timed.
     pub passes: usize,
+    /// Seconds of the first untimed pass, if there is one.
+    pub first: Option<f64>,
     /// Seconds.
     pub median: f64,
     /// Seconds.
@@ -24,8 +26,11 @@ impl Times {
     /// Runs `pass` for about `seconds`, after `warm_up` untimed passes, which fill caches and pools and let a GPU
     /// compile and choose its kernels.
     pub fn of(mut pass: impl FnMut(), warm_up: usize, seconds: f64) -> Self {
+        let mut first = None;
         for _ in 0..warm_up {
+            let start = Instant::now();
             pass();
+            first.get_or_insert(start.elapsed().as_secs_f64());
         }
         let (start, processor) = (Instant::now(), processor_time());
         let mut passes: Vec<f64> = Vec::new();
@@ -40,6 +45,7 @@ impl Times {
         let count = passes.len();
         Self {
             passes: count,
+            first,
             median: passes[count / 2],
             min: passes[0],
             processor: busy.map(|busy| busy / count as f64),

@@ -12,8 +12,10 @@ use wegeft::{Adapted, site};
 use super::choice::{Method, Work};
 use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
+use crate::cli::device::computes_at_once;
 use crate::cli::model_folder;
 use crate::language::data::Batch;
+use crate::language::generation::reading::BLOCK;
 use crate::language::objective::Response;
 use crate::train::step::Objective;
 
@@ -153,6 +155,7 @@ fn step(adapted: Adapted<Decoder>, objective: Response, shape: [usize; 2], devic
         ids,
         positions: Tensor::arange(0..count as i64, device),
         targets,
+        count,
         layout: Layout::dense(shape[0], shape[1]),
     };
     let mut adapted = Some(adapted);
@@ -186,8 +189,10 @@ fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     };
     let prompt = tokens(shape, config.vocab_size, device);
     let next = tokens([shape[0], 1], config.vocab_size, device);
+    // As generation has it.
+    let block = if computes_at_once(device) { 1 } else { BLOCK };
     let read = move |model: &Decoder| {
-        let mut cache = Cache::new(model.config().layers.len(), 2 * shape[1]);
+        let mut cache = Cache::in_blocks(model.config().layers.len(), 2 * shape[1], block);
         model.hidden(prompt.clone(), &Layout::dense(shape[0], shape[1]), Some(&mut cache));
         cache
     };

@@ -6,6 +6,7 @@ pub mod bandwidth;
 pub mod choice;
 pub mod clock;
 pub mod compare;
+pub mod count;
 pub mod lm;
 pub mod products;
 pub mod scaling;
@@ -32,7 +33,8 @@ const BATCH: usize = 8;
 /// Time forward passes and training steps on synthetic data
 ///
 /// Prints one JSON object per line. gemm_seconds is the time of the workload's necessary matrix products alone,
-/// memory_seconds the time of reading every weight once.
+/// memory_seconds the time of reading every weight once, first_seconds that of the first pass, which is not counted among
+/// the others.
 #[derive(Debug, Clone, Parser)]
 pub struct Args {
     /// Workloads, separated by commas.
@@ -105,6 +107,13 @@ pub struct Args {
         conflicts_with_all = ["scaling", "quantize", "checkpointing"]
     )]
     pub compare: Option<PathBuf>,
+    /// Instead of the times, count the kernels that a pass launches and the bytes that it needs, on a GPU backend.
+    ///
+    /// Kernels are compiled and tuned, but not run, so that a Vulkan driver for the CPU is enough (docs/gpus.md); there,
+    /// choose few --tokens, because tuning does run. launches are those of a pass when all is tuned,
+    /// product_bytes what its matrix products read and write, tensor_bytes what is left after it.
+    #[arg(long, conflicts_with_all = ["scaling", "compare", "seconds", "rounds"])]
+    pub count: bool,
     /// Set in the child processes.
     #[arg(long, hide = true)]
     pub child: bool,
@@ -177,6 +186,9 @@ pub struct Line {
     pub median_seconds: f64,
     /// Fastest pass, seconds.
     pub min_seconds: f64,
+    /// The first pass, seconds: a GPU compiles and chooses its kernels in it. Absent with --warm-up 0.
+    #[serde(default)]
+    pub first_seconds: Option<f64>,
     /// Tokens per second in the fastest pass.
     pub tokens_per_second: f64,
     /// Processor time of a pass over all threads, seconds; varies less than wall time on a busy machine.
@@ -217,6 +229,10 @@ pub struct Workload {
 /// # Errors
 /// A flag that nothing reads, a device that there is not; a child process that fails.
 pub fn bench(args: &Args) -> Result<(), String> {
+    if args.child && args.count {
+        let counts = count::count(args, args.workload[0], args.method[0])?;
+        return print(serde_json::to_string(&counts).map_err(|e| e.to_string())?);
+    }
     if args.child {
         let line = measure(args, args.workload[0], args.method[0])?;
         return print(serde_json::to_string(&line).map_err(|e| e.to_string())?);
@@ -227,7 +243,10 @@ pub fn bench(args: &Args) -> Result<(), String> {
     }
     choice::check(args)?;
     // Before a process is started for it.
-    crate::cli::device::device(&args.device)?;
+    let device = crate::cli::device::device(&args.device)?;
+    if args.count {
+        count::check(&args.device, &device)?;
+    }
     if let Some(python) = &args.compare {
         return compare::compare(args, python);
     }
@@ -250,9 +269,12 @@ fn in_a_child(args: &Args, work: Work, method: Method) -> Result<String, String>
         format!("--workload={}", work.name()),
         format!("--method={}", method.name()),
         format!("--device={}", args.device),
-        format!("--seconds={}", args.seconds),
         format!("--warm-up={}", args.warm_up),
     ]);
+    child.arg(match args.count {
+        true => "--count".to_string(),
+        false => format!("--seconds={}", args.seconds),
+    });
     child.args(args.batch.map(|batch| format!("--batch={batch}")));
     child.args(args.model.as_ref().map(|model| format!("--model={model}")));
     child.args(args.quantize.map(|quantized| format!("--quantize={}", name(quantized))));
@@ -276,16 +298,24 @@ fn set_threads(args: &Args) -> Result<(), String> {
     pool.build_global().map_err(|e| format!("--threads {threads}: {e}"))
 }
 
-fn measure(args: &Args, work: Work, method: Method) -> Result<Line, String> {
+/// A workload on `device`.
+///
+/// # Errors
+/// A method that the workload has not, an unusable --model.
+fn ready(args: &Args, work: Work, method: Method, device: &Device) -> Result<Workload, String> {
     work.check(method)?;
     set_threads(args)?;
-    let device = crate::cli::device::device(&args.device)?;
     device.seed(0);
-    let mut ready = match work {
-        Work::Adapter => adapter::workload(args, method, &device)?,
-        work if work.is_language() => lm::workload(args, work, method, &device)?,
-        work => vit::workload(args, work, method, &device)?,
-    };
+    match work {
+        Work::Adapter => adapter::workload(args, method, device),
+        work if work.is_language() => lm::workload(args, work, method, device),
+        work => vit::workload(args, work, method, device),
+    }
+}
+
+fn measure(args: &Args, work: Work, method: Method) -> Result<Line, String> {
+    let device = crate::cli::device::device(&args.device)?;
+    let mut ready = ready(args, work, method, &device)?;
     let mut last = None;
     let pass = || {
         last = None;
@@ -315,6 +345,7 @@ fn measure(args: &Args, work: Work, method: Method) -> Result<Line, String> {
         passes: times.passes,
         median_seconds: times.median,
         min_seconds: times.min,
+        first_seconds: times.first,
         tokens_per_second: ready.read_tokens as f64 / times.min,
         processor_seconds: times.processor,
         cores_busy: times.cores_busy,

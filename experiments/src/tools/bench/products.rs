@@ -20,6 +20,12 @@ pub struct Product {
 }
 
 impl Product {
+    /// Elements that all of them read and write.
+    pub fn elements(&self) -> u64 {
+        let one = self.rows * self.depth + self.depth * self.columns + self.rows * self.columns;
+        (self.count * self.batch * one) as u64
+    }
+
     /// Time of all of them, from the fastest run after `warm_up` runs.
     pub fn seconds(&self, device: &Device, warm_up: usize) -> f64 {
         let random = |rows, columns| -> Tensor<3> {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::run::files::create_folder;
+use crate::run::place::refuse_another;
 
 /// The most steps of a training.
 pub const MOST_STEPS: usize = 10_000_000;
@@ -37,9 +38,13 @@ pub fn check_learning_rate(lr: f64) -> Result<(), String> {
 /// Makes the folder `out` and tries to write into it.
 ///
 /// # Errors
-/// A folder that cannot be made or written into.
+/// A folder that cannot be made or written into, that belongs to a run, or that holds a model that was not pretrained
+/// there.
 pub fn check_out(out: &Path) -> Result<(), String> {
     let name = out.display();
+    let training = out.join("training");
+    let mut own = ["flags.json", "trained.json", "metrics.jsonl"].into_iter();
+    refuse_another(out, own.any(|file| training.join(file).is_file()))?;
     create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
     // Dropped at once: it only tests whether files can be written here.
     tempfile::tempfile_in(out).map_err(|e| format!("cannot write into {name}: {e}; choose another --out"))?;
@@ -64,7 +69,18 @@ mod tests {
             assert!(check_learning_rate(lr).unwrap_err().contains("--learning-rate"));
         }
         let dir = tempfile::tempdir().unwrap();
-        assert!(check_out(&dir.path().join("new")).is_ok());
+        let new = dir.path().join("new");
+        check_out(&new).unwrap();
+        std::fs::write(new.join("adapter_config.json"), "{}").unwrap();
+        let message = check_out(&new).unwrap_err();
+        assert!(
+            message.contains("holds adapter_config.json of another model"),
+            "{message}"
+        );
+        // A model that was pretrained there is replaced.
+        std::fs::create_dir(new.join("training")).unwrap();
+        std::fs::write(new.join("training/metrics.jsonl"), "").unwrap();
+        check_out(&new).unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(check_out(&file).unwrap_err().contains("choose another --out"));

@@ -1,7 +1,7 @@
 //! Makes the small language model that ships with the repository, from text that the repository generates.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backbones::lm::{Decoder, DecoderConfig, Precision, save_lm};
@@ -18,7 +18,7 @@ use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTok
 
 use crate::language::data::{Batch, Sequence, Values};
 use crate::language::objective::Response;
-use crate::run::files::write_json;
+use crate::run::files::{replace_together, write_json};
 use crate::tools::flags::whole;
 use crate::tools::pretrain::checks::{MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
 use crate::tools::pretrain::session::{Pretraining, Shown};
@@ -161,14 +161,10 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
     };
     let objective = Response { checkpointing: false };
     let trained = pretraining.run(model, objective, rows, none, &devices)?;
-    write(
-        args,
-        &trained.model,
-        &tokenizer,
-        config,
-        &trained.last["loss"],
-        trained.seconds,
-    )?;
+    replace_together(&args.out, Some("config.json"), |made| {
+        let loss = &trained.last["loss"];
+        write(args, made, &trained.model, &tokenizer, &config, loss, trained.seconds)
+    })?;
     pretraining.finish(trained.seconds)
 }
 
@@ -290,15 +286,15 @@ fn config(args: &Args, tokenizer: &Bpe) -> Value {
 
 fn write(
     args: &Args,
+    out: &Path,
     model: &Decoder,
     tokenizer: &Bpe,
-    config: Value,
+    config: &Value,
     loss: &Value,
     seconds: f64,
 ) -> Result<(), String> {
-    let out = &args.out;
     // f16: half the size, with no noticeable change of a trained model's outputs.
-    save_lm(model, &config, out, Precision::F16).map_err(|e| e.to_string())?;
+    save_lm(model, config, out, Precision::F16).map_err(|e| e.to_string())?;
     let path = out.join("tokenizer.json");
     files::replace_by(&path, |temporary| {
         tokenizer.save(temporary, true).map_err(io::Error::other)

@@ -184,6 +184,7 @@ impl Pretraining<'_> {
             weight_decay: self.weight_decay,
             beta_2: self.beta_2,
             mean_of_batch_means: false,
+            scales_loss: false,
             measured: self.measured,
             folder: &folder,
             label: format!("pretraining, {}", counted(self.steps, "step")),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use wegeft::storage::{collect, write_tensors};
 
-use crate::run::files::write_json;
+use crate::run::files::{replace_together, write_json};
 use crate::tools::flags::whole;
 use crate::tools::pretrain::checks::{MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
 use crate::tools::pretrain::formulas::{Formula, categories, render};
@@ -139,7 +139,6 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
     {
         return Err("the weights are NaN or infinite; lower --learning-rate; no model was written".into());
     }
-    write_tensors(&args.out.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
     let seconds = trained.seconds;
     let description = json!({
         "architecture": "vit_formula_patch8_32", "num_heads": HEADS, "global_pool": "token", "layer_norm_eps": 1e-6,
@@ -149,7 +148,10 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
             "seconds": seconds.round(), "train_loss": trained.last["loss"], "train_top1": trained.last["accuracy"],
         },
     });
-    write_json(&args.out.join("config.json"), &description)?;
+    replace_together(&args.out, Some("config.json"), |made| {
+        write_tensors(&made.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
+        write_json(&made.join("config.json"), &description)
+    })?;
     pretraining.finish(seconds)
 }
 

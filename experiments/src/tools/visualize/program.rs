@@ -15,8 +15,9 @@ use wegeft::Adapted;
 
 use crate::cli::output::{counted, print};
 use crate::cli::{model_folder, shipped};
-use crate::run::files::{create_folder, replace};
+use crate::run::files::{create_folder, replace, replace_together};
 use crate::run::lock::Lock;
+use crate::run::place::refuse_another;
 use crate::suites::vtab::Source;
 use crate::tools::flags::{whole, within};
 use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
@@ -105,11 +106,14 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
         None => of_files(&args.images, (size, resize, steps))?,
     };
+    refuse_another(&args.out, false)?;
     let _lock = Lock::for_writing(&args.out)?;
-    for (name, pixels) in &images {
-        let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
-        write(&maps, &rounded(pixels, size), &args.out.join(name), args)?;
-    }
+    replace_together(&args.out, None, |made| {
+        images.iter().try_for_each(|(name, pixels)| {
+            let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
+            write(&maps, &rounded(pixels, size), &made.join(name), args)
+        })
+    })?;
     print(format_args!(
         "maps of {} in {}",
         counted(images.len(), "image"),
