@@ -55,7 +55,7 @@ const LANGUAGE: (&[&str], &[&str]) = (
 /// A path that does not exist, a model or file that the server does not provide, or a download that fails.
 pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
     if Path::new(backbone).exists() {
-        return Ok(PathBuf::from(backbone));
+        return whole(backbone);
     }
     HubModel::parse(backbone, Hub::from_env())?.all(VISION)
 }
@@ -66,9 +66,24 @@ pub fn resolve(backbone: &str) -> Result<PathBuf, HubError> {
 /// A path that does not exist, a model or file that the server does not provide, or a malformed index.
 pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
     if Path::new(model).exists() {
-        return Ok(PathBuf::from(model));
+        return whole(model);
     }
     HubModel::parse(model, Hub::from_env())?.language()
+}
+
+/// The model at `path`, all its files in their places: a process that was writing it may have been killed when it had moved
+/// only some of them.
+fn whole(path: &str) -> Result<PathBuf, HubError> {
+    let path = PathBuf::from(path);
+    let folder = match path.is_dir() {
+        true => path.as_path(),
+        false => path.parent().unwrap_or(Path::new("")),
+    };
+    files::finish(folder).map_err(|reason| HubError::Unfinished {
+        folder: folder.to_path_buf(),
+        reason,
+    })?;
+    Ok(path)
 }
 
 /// The config.json of a backbone of any kind, to tell which: in the folder or beside the file `backbone`, or fetched
@@ -79,10 +94,10 @@ pub fn resolve_lm(model: &str) -> Result<PathBuf, HubError> {
 pub fn config_file(backbone: &str) -> Result<PathBuf, HubError> {
     let path = Path::new(backbone);
     if path.is_file() {
-        return Ok(path.with_file_name("config.json"));
+        return Ok(whole(backbone)?.with_file_name("config.json"));
     }
     match path.exists() {
-        true => Ok(path.join("config.json")),
+        true => Ok(whole(backbone)?.join("config.json")),
         false => HubModel::parse(backbone, Hub::from_env())?.file("config.json"),
     }
 }

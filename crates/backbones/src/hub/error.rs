@@ -1,5 +1,7 @@
 //! Why a model could not be fetched, each reason in its own words.
 
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a model could not be fetched.
@@ -9,6 +11,18 @@ pub enum HubError {
     /// Neither a path that exists nor a name of the form `org/name`.
     #[error("model '{0}' is neither a folder, a .safetensors file nor a name of the form org/name; check the path")]
     NoSuchPath(String),
+    /// A local model whose files were being replaced when their writer was stopped.
+    #[error(
+        "{}: new files of the model are not all in their places yet, and cannot be put there: {reason}; run the command again \
+         that wrote them",
+        folder.display()
+    )]
+    Unfinished {
+        /// Where they are.
+        folder: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
     /// A revision that is not a branch, tag or commit.
     #[error("revision '{0}' is not the name of a branch, tag or commit; give one after the @, such as org/name@main")]
     Revision(String),

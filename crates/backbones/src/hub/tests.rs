@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::pace::Rate;
-use super::{FetchError, Hub, HubError, HubModel};
+use super::{FetchError, Hub, HubError, HubModel, config_file, resolve, resolve_lm};
 
 const TOKEN: &str = "hf_secret";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -881,4 +881,29 @@ fn what_a_model_may_lack_is_asked_for_once() {
     });
     let model = HubModel::parse("org/tiny", self::hub(&server.address, cache.path())).unwrap();
     assert!(model.language().unwrap_err().to_string().contains("'tokenizer.json'"));
+}
+
+/// As a process leaves it that was killed while it replaced the files of a model.
+#[test]
+fn a_model_whose_files_are_not_all_in_their_places_is_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join(".tmpAbC123");
+    let start = || {
+        std::fs::create_dir(&made).unwrap();
+        std::fs::write(made.join("config.json"), "new").unwrap();
+        let list = ".tmpAbC123\nfile model.safetensors\nlast config.json\n";
+        std::fs::write(dir.path().join(".replacing"), list).unwrap();
+    };
+    let path = dir.path().to_str().unwrap();
+    let config = dir.path().join("config.json");
+    for way in [resolve as fn(&str) -> _, resolve_lm, config_file] {
+        let _ = std::fs::remove_file(&config);
+        start();
+        way(path).unwrap();
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "new");
+        assert!(!made.exists());
+    }
+    std::fs::write(dir.path().join(".replacing"), "damaged").unwrap();
+    let message = resolve(path).unwrap_err().to_string();
+    assert!(message.contains("not all in their places"), "{message}");
 }
