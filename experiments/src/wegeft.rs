@@ -11,7 +11,7 @@ use crate::cli::output::{end, note, print};
 use crate::cli::program::{catch_the_limit_on_files, matches, set_prefix, version, with_negative_numbers};
 use crate::cli::remote::watched;
 use crate::report::table::Frame;
-use crate::run::files::{replace, replace_together};
+use crate::run::files::replace_texts;
 use crate::run::lock::Lock;
 use crate::run::outcome::Outcome;
 use crate::run::place::refuse_another;
@@ -243,11 +243,7 @@ fn man(matches: &ArgMatches) -> Result<(), String> {
             path.display()
         ));
     }
-    replace_together(&folder, None, |made| {
-        texts
-            .iter()
-            .try_for_each(|(name, text)| replace(&made.join(name), text.as_bytes()))
-    })?;
+    replace_texts(&folder, &texts)?;
     print(format_args!("man pages written into {}", folder.display()))
 }
 

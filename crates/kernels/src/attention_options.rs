@@ -234,8 +234,7 @@ pub struct AttentionOptions {
 }
 
 impl AttentionOptions {
-    /// The same for an operation that makes no mask.
-    #[cfg(feature = "flex")]
+    /// The same without the mask on the device, for an operation that makes none or others.
     pub(crate) fn unshared(&self) -> Self {
         Self {
             visible: self.visible.unshared().clone(),

@@ -89,10 +89,7 @@ fn in_blocks(
 ) -> Tensor<4> {
     let ([_, _, queries, _], [_, _, keys, _]) = (query.dims(), key.dims());
     // Every block has a mask of its own.
-    let options = AttentionOptions {
-        visible: options.visible.unshared().clone(),
-        ..*options
-    };
+    let options = options.unshared();
     let blocks = (0..queries).step_by(rows).map(|from| {
         let count = rows.min(queries - from);
         // Later keys are hidden from all queries of the block.

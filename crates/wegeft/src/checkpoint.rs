@@ -23,6 +23,14 @@ pub struct Stored {
     pub values: Vec<f32>,
 }
 
+impl Stored {
+    /// True if no element is NaN or infinite.
+    pub fn is_finite(&self) -> bool {
+        // Without an early end: that is quicker.
+        self.values.iter().fold(true, |all, value| all & value.is_finite())
+    }
+}
+
 /// The tensors of a file by name.
 pub type Tensors = BTreeMap<String, Stored>;
 

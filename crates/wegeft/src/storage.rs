@@ -65,8 +65,7 @@ impl<M: Module + ModuleDisplay> Adapted<M> {
 
     /// This model with `found` as its trained part. `path` names the file in messages.
     pub(crate) fn with_tensors(self, mut found: Tensors, path: &Path) -> Result<Self, AdapterError> {
-        let is_finite = |stored: &Stored| stored.values.iter().fold(true, |all, value| all & value.is_finite());
-        if let Some((name, _)) = found.iter().find(|(_, stored)| !is_finite(stored)) {
+        if let Some((name, _)) = found.iter().find(|(_, stored)| !stored.is_finite()) {
             let message =
                 format!("'{name}' has NaN or infinite elements; train the adapter again, or take another one");
             return Err(file_error("read", path, message));

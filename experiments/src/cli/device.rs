@@ -10,25 +10,29 @@ use burn::tensor::{DeviceKind, DeviceType};
 use super::program::built_with;
 use super::remote;
 
-/// The default device: the first backend in this list that is compiled in.
-pub const DEFAULT: &str = if cfg!(feature = "flex") {
-    "flex"
-} else if cfg!(feature = "cuda") {
-    "cuda"
+/// The GPU backend of this build: the first in this list that is compiled in.
+pub const GPU: Option<&str> = if cfg!(feature = "cuda") {
+    Some("cuda")
 } else if cfg!(feature = "rocm") {
-    "rocm"
+    Some("rocm")
 } else if cfg!(feature = "metal") {
-    "metal"
+    Some("metal")
 } else if cfg!(feature = "vulkan") {
-    "vulkan"
+    Some("vulkan")
 } else if cfg!(feature = "wgpu") {
-    "wgpu"
+    Some("wgpu")
 } else if cfg!(feature = "webgpu") {
-    "webgpu"
-} else if cfg!(feature = "ndarray") {
-    "ndarray"
+    Some("webgpu")
 } else {
-    "flex"
+    None
+};
+
+/// The default device: flex, or the first of the GPU and ndarray that is compiled in.
+pub const DEFAULT: &str = match GPU {
+    _ if cfg!(feature = "flex") => "flex",
+    Some(gpu) => gpu,
+    None if cfg!(feature = "ndarray") => "ndarray",
+    None => "flex",
 };
 
 /// Between the names of devices that share each training.

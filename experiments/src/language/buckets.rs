@@ -19,6 +19,14 @@ pub fn wants_buckets(device: &Device) -> bool {
     !computes_at_once(device)
 }
 
+/// The size for `count` that suits `device`.
+pub fn size_on(device: &Device, count: usize) -> usize {
+    match wants_buckets(device) {
+        true => bucket(count),
+        false => count,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::bucket;

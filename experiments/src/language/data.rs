@@ -149,7 +149,7 @@ impl Values {
         let count = bucket(self.count);
         self.positions.resize(count, 0);
         self.targets.resize(count, IGNORE_INDEX);
-        self.layout = self.layout.widened(to);
+        self.layout = self.layout.padded_to(to);
         self
     }
 }

@@ -6,7 +6,7 @@ use datasets::language::extraction::COMMONSENSE_MARKER;
 use kernels::{LmHead, linear_nll};
 use serde::{Deserialize, Serialize};
 
-use crate::language::buckets::{bucket, wants_buckets};
+use crate::language::buckets::{size_on, wants_buckets};
 use crate::language::data::{Batch, Sequence};
 use crate::language::generation::reading::NO_NUMBERS;
 use crate::language::generation::too_long;
@@ -150,11 +150,7 @@ impl Begun {
         let lengths = questions.iter().map(|question| shared(model, question));
         let lengths: Vec<usize> = lengths.collect::<Option<_>>()?;
         let device = model.head_weight().device();
-        let most = *lengths.iter().max()?;
-        let width = match wants_buckets(&device) {
-            true => bucket(most),
-            false => most,
-        };
+        let width = size_on(&device, *lengths.iter().max()?);
         let mut ids = Vec::with_capacity(questions.len() * width);
         for (question, length) in questions.iter().zip(&lengths) {
             ids.extend(std::iter::repeat_n(0, width - length));
@@ -163,7 +159,7 @@ impl Begun {
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [questions.len(), width]), &device);
         let left = questions.iter().zip(&lengths);
         let left = left.map(|(question, length)| longest(&question.sequences) - length);
-        let mut cache = Cache::new(model.config().layers.len(), width + left.max()?);
+        let mut cache = Cache::new(model.config().layers.len(), width + size_on(&device, left.max()?));
         let given: Vec<Vec<usize>> = questions.iter().map(|question| vec![question.given]).collect();
         let layout = Layout::padded(&lengths, width, Side::Left).with_prompts(&given);
         model.hidden(ids, &layout, Some(&mut cache));

@@ -31,8 +31,8 @@ impl Clock {
 
     /// Notes that a step of the training is done. Seconds of this session until then, if it is the first.
     pub fn stepped(&self) -> Option<f64> {
-        let is_first = self.first_step.get().is_none();
-        is_first.then(|| *self.first_step.get_or_init(|| self.session()))
+        let seconds = self.session();
+        self.first_step.set(seconds).is_ok().then_some(seconds)
     }
 
     /// Steps per second of this session, evaluation included, of which `steps` were done. The first step is not counted if

@@ -55,6 +55,18 @@ pub fn replace_together(
     staging.put(last).map_err(failed)
 }
 
+/// Replaces files of `out` by these, each given with its name, together.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn replace_texts(out: &Path, texts: &[(String, String)]) -> Result<(), String> {
+    replace_together(out, None, |made| {
+        texts
+            .iter()
+            .try_for_each(|(name, text)| replace(&made.join(name), text.as_bytes()))
+    })
+}
+
 /// Makes a folder, if there is none.
 ///
 /// # Errors

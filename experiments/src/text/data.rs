@@ -7,7 +7,7 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::glue::Label;
 
-use crate::language::buckets::{bucket, wants_buckets};
+use crate::language::buckets::size_on;
 use crate::language::data::of_like_length;
 use crate::train::stream::{Plan, Source, shuffled};
 
@@ -166,12 +166,7 @@ impl Source for Texts {
         }
         let texts: Vec<&Encoded> = items.iter().map(|index| &self.texts[*index].encoded).collect();
         let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
-        let width = if wants_buckets(device) {
-            bucket(longest)
-        } else {
-            longest
-        };
-        let batch = TextBatch::padded(&texts, width, device);
+        let batch = TextBatch::padded(&texts, size_on(device, longest), device);
         Batch {
             tokens: batch.ids.dims().iter().product(),
             input: Input::Tokens(Box::new(batch)),

@@ -10,7 +10,7 @@ use crate::report::formats::{cells, csv, is_csv, latex, markdown};
 use crate::report::page::{Section, page, with_means};
 use crate::report::plots::{Axis, Point, scatter};
 use crate::report::table::{Known, Line, Table, tables};
-use crate::run::files::{replace, replace_together};
+use crate::run::files::replace_texts;
 use crate::run::lock::Lock;
 use crate::run::place::refuse_another;
 
@@ -44,7 +44,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     let (mut md, mut tex) = (String::new(), String::new());
     for table in &tables {
         // Of a stranger's file, which must not end a heading or a comment.
-        let name = table.experiment.replace(char::is_control, " ");
+        let name = plain(&table.experiment.replace(char::is_control, " "));
         md += &format!("## {}\n\n{}\n\n", name.replace('<', "&lt;"), markdown(table));
         tex += &format!("% {name}\n{}\n", latex(table));
     }
@@ -58,19 +58,15 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     }
     let html = page("Report", "", &sections)?;
     texts.extend([
-        ("report.md".to_string(), plain(&md)),
-        ("report.tex".to_string(), plain(&tex)),
+        ("report.md".to_string(), md.clone()),
+        ("report.tex".to_string(), tex),
         (CSV.to_string(), csv(&tables)?),
         ("report.html".to_string(), html),
     ]);
     // The lock first: it finishes what a killed process began.
     let _lock = Lock::for_writing(&args.out)?;
     refuse_others(&args.out, texts.iter().map(|(name, _)| name.as_str()))?;
-    replace_together(&args.out, None, |made| {
-        texts
-            .iter()
-            .try_for_each(|(name, text)| replace(&made.join(name), text.as_bytes()))
-    })?;
+    replace_texts(&args.out, &texts)?;
     print(format_args!(
         "{md}{}; files in {}",
         counted(rows.len(), "result"),

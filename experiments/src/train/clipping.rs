@@ -4,14 +4,19 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
-/// `grads` scaled so that the norm over all of them is at most `max_norm`, as in PyTorch's `clip_grad_norm_`; unchanged
-/// if `max_norm` is 0.
-pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> GradientsParams {
+/// `grads` scaled so that the norm over all of them, `known` or computed here, is at most `max_norm`, as in PyTorch's
+/// `clip_grad_norm_`; unchanged if `max_norm` is 0.
+pub fn clipped<M: Module>(
+    module: &M,
+    grads: GradientsParams,
+    known: Option<Tensor<1>>,
+    max_norm: f64,
+) -> GradientsParams {
     if max_norm <= 0.0 {
         return grads;
     }
     // Stays on the device, so that no step has to wait for its value.
-    let Some(total) = norm(module, &grads) else {
+    let Some(total) = known.or_else(|| norm(module, &grads)) else {
         return grads;
     };
     let factor = total.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
@@ -19,7 +24,7 @@ pub fn clipped<M: Module>(module: &M, grads: GradientsParams, max_norm: f64) -> 
 }
 
 /// The norm over all of `grads`, a tensor of one element; none if there is no gradient.
-fn norm<M: Module>(module: &M, grads: &GradientsParams) -> Option<Tensor<1>> {
+pub fn norm<M: Module>(module: &M, grads: &GradientsParams) -> Option<Tensor<1>> {
     let mut norm = Norm {
         grads,
         squares: Vec::new(),
@@ -28,9 +33,9 @@ fn norm<M: Module>(module: &M, grads: &GradientsParams) -> Option<Tensor<1>> {
     (!norm.squares.is_empty()).then(|| Tensor::cat(norm.squares, 0).sum().sqrt())
 }
 
-/// True if every element of `grads` is finite; waits for the device once.
-pub fn are_finite<M: Module>(module: &M, grads: &GradientsParams) -> bool {
-    norm(module, grads).is_none_or(|norm| norm.into_scalar::<f32>().is_finite())
+/// True if the gradients of that norm are all finite; waits for the device once.
+pub fn is_finite(norm: Option<&Tensor<1>>) -> bool {
+    norm.is_none_or(|norm| norm.clone().into_scalar::<f32>().is_finite())
 }
 
 /// `grads` times `factor`, a tensor of one element.

@@ -9,7 +9,7 @@ use wegeft::Adapted;
 use wegeft::methods::adalora::AdaLoraConfig;
 
 use crate::cli::remote::is_remote;
-use crate::train::clipping::{are_finite, clipped, scaled};
+use crate::train::clipping::{clipped, is_finite, norm, scaled};
 use crate::train::devices::{Kept, Team};
 use crate::train::loss_scale::LossScale;
 use crate::train::score::ScoreInput;
@@ -315,8 +315,9 @@ where
             grads = scaled(adapted, grads, item.loss.full_like(factor));
         }
         let grads = with_penalty(adapted, grads);
+        let total = reduction.loss_scale.as_ref().and_then(|_| norm(adapted, &grads));
         let may_be_bad = match &reduction.loss_scale {
-            Some(loss_scale) if are_finite(adapted, &grads) => {
+            Some(loss_scale) if is_finite(total.as_ref()) => {
                 loss_scale.stepped();
                 false
             }
@@ -334,7 +335,7 @@ where
         if may_be_bad {
             item.bad_gradient = first_not_finite(adapted, Some(&grads));
         }
-        let grads = clipped(adapted, grads, reduction.max_grad_norm);
+        let grads = clipped(adapted, grads, total, reduction.max_grad_norm);
         TrainOutput { grads, item }
     });
     objective.stepped();

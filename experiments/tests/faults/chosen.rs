@@ -2,13 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::table::WORKS;
+use super::table::{WORKS, named};
 use super::work::{Work, folder, remove, stderr, wegeft};
 use super::writing::{KINDS, Uncut, finished};
-
-fn named(name: &str) -> &'static Work {
-    WORKS.iter().find(|work| work.name == name).unwrap()
-}
 
 /// One operation of each kind on each kind of file: between a write and its rename, in the middle of an append, while old
 /// checkpoints are removed.
@@ -47,7 +43,7 @@ fn pretraining_survives_kills_at_chosen_writes() {
 #[test]
 fn answers_in_a_training_that_cannot_be_written_are_made_up_for() {
     let dir = folder();
-    let uncut = Uncut::new(*named("metamath"), dir.path());
+    let uncut = Uncut::new(named(["metamath"])[0], dir.path());
     let mut faults = 0;
     for (index, operation) in uncut.operations.iter().enumerate() {
         if operation.contains("/valid/2.json") {
@@ -62,10 +58,10 @@ fn answers_in_a_training_that_cannot_be_written_are_made_up_for() {
 #[test]
 fn an_adapter_that_is_replaced_is_the_old_one_or_the_new_one() {
     let dir = folder();
-    let new = named("convert");
+    let [new] = named(["convert"]);
     let old = Work {
         line: "adapter convert {here}/vision/colours/wegeft/seed-1/adapter --r 3",
-        ..*new
+        ..new
     };
     let (out, log) = (dir.path().join("out"), dir.path().join("log"));
     let start_with_the_old_one = || {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::needs::two_colours;
 use super::table::{MERGE, VISION};
-use super::work::{fails_with_a_sentence, folder, stderr, wegeft};
+use super::work::{fails_with_a_sentence, files_below, folder, stderr, wegeft};
 
 const PRECIOUS: &str = "do not touch";
 
@@ -308,11 +308,8 @@ fn the_token_is_in_no_message_and_in_no_file() {
         assert!(message.contains("org/tiny") && !message.contains(token), "{message}");
         assert!(!String::from_utf8_lossy(&output.stdout).contains(token));
     }
-    let mut waiting = vec![home];
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if let Ok(bytes) = std::fs::read(&path) {
+    for path in files_below([home]) {
+        if let Ok(bytes) = std::fs::read(&path) {
             let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
             assert!(!found, "{}", path.display());
         }

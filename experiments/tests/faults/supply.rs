@@ -1,18 +1,15 @@
 //! What is shipped: files are those that were made, and unsafe code is where the list says.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use super::work::{files_below, root};
 
 /// Files that somebody made: weights, samples, fixtures. Not the scripts that made them, nor texts about them.
 fn made() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    let mut waiting: Vec<PathBuf> = [
+    let places = [
         "datasets/backbone",
         "datasets/language-model",
         "datasets/sample",
@@ -21,18 +18,11 @@ fn made() -> BTreeMap<String, String> {
         "crates/backbones/tests/fixtures",
         "experiments/tests/fixtures",
         "tests/fixtures",
-    ]
-    .map(|place| root().join(place))
-    .into();
+    ];
     let others = ["md", "py", "rs", "toml"];
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if !path
-            .extension()
-            .and_then(|ending| ending.to_str())
-            .is_some_and(|ending| others.contains(&ending))
-        {
+    for path in files_below(places.map(|place| root().join(place))) {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if !ending.is_some_and(|ending| others.contains(&ending)) {
             let digest = Sha256::digest(std::fs::read(&path).unwrap());
             let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_string();
             found.insert(name, digest.iter().map(|byte| format!("{byte:02x}")).collect());
@@ -71,12 +61,7 @@ fn unsafe_code_is_where_the_list_says_each_with_its_proof() {
     let folder = root().join("crates/kernels/src");
     let document = std::fs::read_to_string(root().join("docs/reliability.md")).unwrap();
     let mut counts = BTreeMap::new();
-    let mut waiting = vec![folder.clone()];
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
+    for path in files_below([folder.clone()]) {
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().to_string();
         let lines: Vec<&str> = text.lines().collect();
@@ -104,14 +89,15 @@ fn unsafe_code_is_where_the_list_says_each_with_its_proof() {
 #[test]
 fn no_other_crate_has_unsafe_code_but_for_one_call() {
     let mut found = Vec::new();
-    let folders = ["wegeft", "backbones", "files", "capture"].map(|name| root().join("crates").join(name).join("src"));
-    let mut waiting: Vec<PathBuf> = folders.into();
-    waiting.extend([root().join("datasets/src"), root().join("experiments/src")]);
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
+    let folders = [
+        "crates/wegeft/src",
+        "crates/backbones/src",
+        "crates/files/src",
+        "crates/capture/src",
+        "datasets/src",
+        "experiments/src",
+    ];
+    for path in files_below(folders.map(|folder| root().join(folder))) {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (number, line) in lines.iter().enumerate() {

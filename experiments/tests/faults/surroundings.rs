@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::needs::two_colours;
-use super::table::{VISION, WORKS, each};
-use super::work::{fails_with_a_sentence, fixture, folder, redirected, stderr, wegeft};
+use super::table::{VISION, WORKS, each, named};
+use super::work::{fails_with_a_sentence, files_below, fixture, folder, redirected, root, stderr, wegeft};
 
 #[test]
 fn closed_outputs_change_no_result() {
@@ -47,7 +47,7 @@ fn results_that_cannot_be_printed_are_there_all_the_same() {
 #[test]
 fn every_tool_says_that_its_results_cannot_be_printed() {
     let dir = folder();
-    let names = [
+    let tools = [
         "report",
         "export-lora",
         "convert",
@@ -56,7 +56,7 @@ fn every_tool_says_that_its_results_cannot_be_printed() {
         "visualize",
         "man",
     ];
-    for work in WORKS.iter().filter(|work| names.contains(&work.name)) {
+    for work in named(tools) {
         let out = dir.path().join(work.name);
         let output = redirected(&work.command(dir.path(), &out), ">/dev/full");
         let message = fails_with_a_sentence(&output, work.name);
@@ -198,7 +198,6 @@ fn a_folder_in_the_place_of_a_file_is_named() {
 /// A clock that goes backwards cannot matter: times are of the monotonic clock, and nothing compares those of files.
 #[test]
 fn no_result_depends_on_the_time_of_day() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folders = [
         "crates/wegeft/src",
         "crates/backbones/src",
@@ -208,12 +207,7 @@ fn no_result_depends_on_the_time_of_day() {
         "datasets/src",
         "experiments/src",
     ];
-    let mut waiting = folders.map(|folder| root.join(folder)).to_vec();
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
+    for path in files_below(folders.map(|folder| root().join(folder))) {
         // A chat template may ask for the date, a file for others says when it was made, and a temporary file that
         // somebody may still write to stays.
         let may = [

@@ -212,6 +212,14 @@ fn trained(work: &Work, folder: &Path, name: &str) {
     }
 }
 
+/// Those of these names.
+pub fn named<const N: usize>(names: [&str; N]) -> [Work; N] {
+    names.map(|name| {
+        let found = WORKS.iter().find(|work| work.name == name);
+        *found.unwrap_or_else(|| panic!("the table has no '{name}'"))
+    })
+}
+
 /// Does `act` for the works that FAULTS_WORK names, such as `vision,merge-language`, or for all; those that fail are named at
 /// the end.
 pub fn each(works: &[Work], act: impl Fn(&Work)) {

@@ -33,6 +33,24 @@ pub fn folder() -> TempDir {
     .unwrap()
 }
 
+/// The folder of the project.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The files at `places` and below them.
+pub fn files_below(places: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut waiting: Vec<PathBuf> = places.into_iter().collect();
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        match path.is_dir() {
+            true => waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path())),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::table::{LANGUAGE, PREPARE, SWEEP, VISION, WORKS, each};
-use super::work::{Work, fails_with_a_sentence, folder, remove, stderr};
+use super::table::{LANGUAGE, PREPARE, SWEEP, VISION, WORKS, each, named};
+use super::work::{Work, fails_with_a_sentence, files_below, folder, remove, root, stderr};
 
 pub const KINDS: [&str; 10] = [
     "ENOSPC", "KILL", "EIO", "POWER", "SHORT", "TERM", "EROFS", "EINTR", "HUP", "EDQUOT",
@@ -16,7 +16,7 @@ pub const KINDS: [&str; 10] = [
 
 /// Work, what it leaves, and its operations, as an uncut run has them.
 pub struct Uncut {
-    pub work: Work,
+    work: Work,
     folder: PathBuf,
     results: BTreeMap<PathBuf, Vec<u8>>,
     pub operations: Vec<String>,
@@ -28,8 +28,6 @@ impl Uncut {
             folder.join(format!("uncut-{}", work.name)),
             folder.join(format!("log-{}", work.name)),
         );
-        // Data that the command needs is made.
-        drop(work.command(folder, &out));
         let done = finished(work.command(folder, &out).env("WEGEFT_FAULT_LOG", &log));
         assert!(done.status.success(), "{}: {}", work.name, stderr(&done));
         let operations = std::fs::read_to_string(log).unwrap();
@@ -171,7 +169,7 @@ fn a_language_run_survives_the_failure_of_any_write() {
 #[test]
 fn tools_survive_the_failure_of_any_write() {
     let dir = folder();
-    let names = [
+    let tools = named([
         "merge-language",
         "merge-vision",
         "export-lora",
@@ -179,10 +177,7 @@ fn tools_survive_the_failure_of_any_write() {
         "report",
         "predict",
         "logits",
-    ];
-    let tools = WORKS.iter().filter(|work| names.contains(&work.name));
-    let tools: Vec<Work> = tools.copied().collect();
-    assert_eq!(tools.len(), names.len());
+    ]);
     each(&tools, |work| Uncut::new(*work, dir.path()).one_kind_each());
 }
 
@@ -195,7 +190,7 @@ fn a_sweep_in_two_processes_survives_the_failure_of_its_writes() {
 #[test]
 fn suites_survive_the_failure_of_their_writes() {
     let dir = folder();
-    let names = [
+    let suites = named([
         "evaluation",
         "finetune",
         "classify",
@@ -208,10 +203,7 @@ fn suites_survive_the_failure_of_their_writes() {
         "commonsense",
         "visualize",
         "man",
-    ];
-    let suites = WORKS.iter().filter(|work| names.contains(&work.name));
-    let suites: Vec<Work> = suites.copied().collect();
-    assert_eq!(suites.len(), names.len());
+    ]);
     each(&suites, |work| Uncut::new(*work, dir.path()).now_and_then());
 }
 
@@ -267,7 +259,6 @@ fn faults_at_writes_of_prepare() {
 /// No other code writes: what the injected faults show would not hold of it.
 #[test]
 fn one_crate_writes_files() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let writes = [
         "fs::write(",
         "File::create",
@@ -284,20 +275,14 @@ fn one_crate_writes_files() {
     ];
     // What no other process reads: the peak of this one's memory; links of the cache; tests beside the code.
     let known = ["/proc/self/clear_refs", "temporary"];
-    let mut waiting: Vec<PathBuf> = [
+    let folders = [
         "crates/wegeft/src",
         "crates/backbones/src",
         "crates/capture/src",
         "datasets/src",
         "experiments/src",
-    ]
-    .map(|folder| root.join(folder))
-    .into();
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
+    ];
+    for path in files_below(folders.map(|folder| root().join(folder))) {
         if path.extension().is_none_or(|ending| ending != "rs") || path.ends_with("tests.rs") {
             continue;
         }

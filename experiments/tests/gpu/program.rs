@@ -22,19 +22,7 @@ pub fn succeeds(args: &[&str]) -> String {
 }
 
 /// The GPU backend of this build.
-pub const GPU: &str = if cfg!(feature = "cuda") {
-    "cuda"
-} else if cfg!(feature = "rocm") {
-    "rocm"
-} else if cfg!(feature = "metal") {
-    "metal"
-} else if cfg!(feature = "vulkan") {
-    "vulkan"
-} else if cfg!(feature = "webgpu") {
-    "webgpu"
-} else {
-    "wgpu"
-};
+pub const GPU: &str = experiments::cli::device::GPU.unwrap();
 
 /// True on a machine without a GPU, where nothing can be tested, unless the environment says that it has one.
 pub fn no_gpu() -> bool {

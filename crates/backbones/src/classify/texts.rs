@@ -225,7 +225,7 @@ impl TextBatch {
         Self {
             ids: padded(|text| &text.ids),
             types: padded(|text| &text.types),
-            layout: layout.widened(width),
+            layout: layout.padded_to(width),
         }
     }
 }

@@ -48,9 +48,8 @@ impl Pass {
 /// Which tokens each token attends to: those of its own text, at most `reach` away; padding attends to nothing.
 #[derive(Debug)]
 pub struct Mask {
+    /// Shared by all layers of the pass.
     visible: Visible,
-    /// The same for all layers of the pass.
-    shared: Visible,
     queries: usize,
     tokens: usize,
     hidden: OnceCell<Tensor<4, Bool>>,
@@ -78,8 +77,7 @@ impl Mask {
 
     fn of(visible: Visible, queries: usize, tokens: usize) -> Self {
         Self {
-            shared: visible.clone().shared(),
-            visible,
+            visible: visible.shared(),
             queries,
             tokens,
             hidden: OnceCell::new(),
@@ -88,7 +86,7 @@ impl Mask {
 
     /// What the first column of each row attends to.
     pub(super) fn first(&self) -> Self {
-        let visible = match &self.visible {
+        let visible = match self.visible.unshared() {
             Visible::Ranges(ranges) => Visible::Ranges(ranges.iter().step_by(self.tokens).cloned().collect()),
             other => other.clone(),
         };
@@ -98,7 +96,7 @@ impl Mask {
     /// True where a token does not see another, `[batch or 1, 1, queries, tokens]`; `None` where each sees all. Made at most
     /// once a pass.
     fn hidden(&self, device: &Device) -> Option<Tensor<4, Bool>> {
-        let Visible::Ranges(ranges) = &self.visible else {
+        let Visible::Ranges(ranges) = self.visible.unshared() else {
             return None;
         };
         let make = || {
@@ -160,7 +158,7 @@ pub(super) fn attend(
     dropout: &Dropout,
 ) -> Tensor<3> {
     if !drops(dropout, &query.device()) {
-        return attend_fused(query, key, value, &mask.shared, scale, None);
+        return attend_fused(query, key, value, &mask.visible, scale, None);
     }
     let scores = query.mul_scalar(scale).matmul(key.swap_dims(2, 3));
     mix(scores, value, mask, dropout)
@@ -190,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_token_sees_its_text_within_reach() {
-        let seen = |layout: &Layout, reach| match Mask::new(layout, reach).visible {
+        let seen = |layout: &Layout, reach| match Mask::new(layout, reach).visible.unshared().clone() {
             Visible::All => None,
             Visible::Ranges(ranges) => Some(ranges.to_vec()),
             other => panic!("{other:?}"),
@@ -204,7 +202,7 @@ mod tests {
         assert_eq!(seen(&left, Some(1)), Some(vec![0..0, 0..0, 2..3, 0..2, 0..3, 1..3]));
         let packed = Layout::packed(&[vec![1, 2]], 4);
         assert_eq!(seen(&packed, None), Some(vec![0..1, 1..3, 1..3, 0..0]));
-        let first = Mask::new(&right, None).first().visible;
+        let first = Mask::new(&right, None).first().visible.unshared().clone();
         assert_eq!(first, Visible::Ranges(vec![0..3, 0..1].into()));
     }
 }

@@ -38,8 +38,7 @@ impl Files {
     /// A file that cannot be read, a tensor that is not a float or has NaN or infinite elements.
     pub(crate) fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<Tensors, AdapterError> {
         let tensors = self.tensors(wanted, false)?;
-        let is_finite = |stored: &Stored| stored.values.iter().fold(true, |all, value| all & value.is_finite());
-        match tensors.iter().find(|(_, stored)| !is_finite(stored)) {
+        match tensors.iter().find(|(_, stored)| !stored.is_finite()) {
             Some((name, _)) => Err(file_error(self.first(), shards::not_finite(name))),
             None => Ok(tensors),
         }

@@ -112,7 +112,7 @@ impl Layout {
     }
 
     /// This layout with padding on the right up to `tokens` columns.
-    pub fn widened(self, tokens: usize) -> Self {
+    pub fn padded_to(self, tokens: usize) -> Self {
         let (rows, from) = (self.rows, self.tokens);
         let to = tokens.max(from);
         fn wide<T: Copy + Default>(values: &[T], rows: usize, from: usize, to: usize) -> Vec<T> {
@@ -394,11 +394,11 @@ mod tests {
             [2, 2, 1, 1, 1, 1, 1, 1]
         );
         assert_eq!(next.lengths(), [2, 4]);
-        let wide = right.clone().with_prompts(&[vec![1], vec![2]]).widened(4);
+        let wide = right.clone().with_prompts(&[vec![1], vec![2]]).padded_to(4);
         assert_eq!(wide.positions(), [0, 1, 2, 0, 0, 1, 2, 0]);
         assert_eq!(wide.prompt_lengths(), [1, 0, 0, 0, 2, 2, 2, 0]);
         assert!(wide.is_plain() && wide.real().filter(|real| *real).count() == 4);
-        assert_eq!(right.clone().widened(2), right);
+        assert_eq!(right.clone().padded_to(2), right);
         let (wide, sources) = Layout::packed(&[vec![1, 2], vec![3]], 4).with_virtual(2);
         assert_eq!(wide.positions(), [0, 1, 2, 0, 1, 2, 3, 2, 0, 1, 2, 3, 4, 2, 0, 0]);
         assert_eq!(

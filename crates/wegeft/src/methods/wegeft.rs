@@ -128,13 +128,13 @@ struct BoundWegeft {
 impl BoundWegeft {
     /// `z + s·(z psiᵀ) phiᵀ`, `[n, d]`: WeGeFT as an edit of a representation, the layer's input or its output.
     fn edit(&self, z: Tensor<2>) -> Tensor<2> {
-        let dtype = z.dtype();
         let read = dropped(for_products(z.clone()), self.dropout);
-        let factor = |factor: &Tensor<2>| cast(factor.clone(), read.dtype()).transpose();
-        let (psi, phi) = (factor(&self.psi), factor(&self.phi));
-        // The scale goes on the small tensor, [n, r], not on [n, d].
-        let code = read.matmul(psi).mul_scalar(self.scale);
-        z + cast(code.matmul(phi), dtype)
+        let factors = LowRank {
+            a: self.psi.clone(),
+            b: self.phi.clone(),
+            scale: self.scale,
+        };
+        z.clone() + cast(factors.forward(read), z.dtype())
     }
 
     /// True if the adapter is an edit of the layer's input alone.

@@ -8,7 +8,12 @@ use super::repeated::Repeated;
 use crate::cli::device::computes_at_once;
 
 /// Tokens by which the shapes of a GPU's steps grow: it compiles and tunes its kernels by shape.
-pub const BLOCK: usize = 128;
+const BLOCK: usize = 128;
+
+/// Columns in which a cache on `device` is read.
+pub fn block(device: &Device) -> usize {
+    if computes_at_once(device) { 1 } else { BLOCK }
+}
 
 /// How a recorded step is made: as [`Repeated::start`].
 pub type Start = fn(&Decoder, Box<Cache>, Tensor<2>, &Device) -> Result<Repeated, Option<Box<Cache>>>;
@@ -123,7 +128,7 @@ impl<'a> Reading<'a> {
     fn read_all(&mut self) -> Tensor<2> {
         let lengths: Vec<usize> = self.texts.iter().map(Vec::len).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let block = if computes_at_once(&self.device) { 1 } else { BLOCK };
+        let block = block(&self.device);
         self.cache = Cache::in_blocks(self.model.config().layers.len(), self.capacity, block);
         let mut ids = vec![0; lengths.len() * longest];
         for (row, text) in ids.chunks_exact_mut(longest.max(1)).zip(&self.texts) {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleDisplay};
 use wegeft::methods::wegeft::WegeftConfig;
-use wegeft::storage::Stored;
 use wegeft::{Adapted, AdapterError, AdapterFiles};
 
 use super::{CONVERT, EXPORT, table};
@@ -73,8 +72,7 @@ pub fn nearest_wegeft<M: Module + ModuleDisplay>(
 
 /// Writes the files of one adapter, whose values must be finite, while no other process writes another one there.
 fn write(adapter: &AdapterFiles, program: &str, beside: Option<Beside>, out: &Path) -> Result<(), String> {
-    let odd = |(_, tensor): &(&String, &Stored)| tensor.values.iter().any(|value| !value.is_finite());
-    if let Some((name, _)) = adapter.tensors().iter().find(odd) {
+    if let Some((name, _)) = adapter.tensors().iter().find(|(_, tensor)| !tensor.is_finite()) {
         return Err(format!(
             "'{name}' would get NaN or infinite elements: the adapter or the model has such values, or \
              some too large or too small to convert; check their files"
@@ -92,7 +90,7 @@ mod tests {
     use std::fs;
 
     use serde_json::{Map, json};
-    use wegeft::storage::Tensors;
+    use wegeft::storage::{Stored, Tensors};
 
     use super::*;
 

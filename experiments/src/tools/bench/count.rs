@@ -62,7 +62,8 @@ pub fn check(name: &str, device: &Device) -> Result<(), String> {
 pub fn count(args: &Args, work: Work, method: Method) -> Result<Counts, String> {
     let device = crate::cli::device::device(&args.device)?;
     let mut ready = super::ready(args, work, method, &device)?;
-    let element = match args.stored(work).as_str() {
+    let dtype = args.stored(work);
+    let element = match dtype.as_str() {
         "bf16" | "f16" => 2,
         _ => 4,
     };
@@ -75,7 +76,7 @@ pub fn count(args: &Args, work: Work, method: Method) -> Result<Counts, String> 
         workload: work.name(),
         method: method.name(),
         device: args.device.clone(),
-        dtype: args.stored(work),
+        dtype,
         batch: ready.batch,
         tokens: ready.tokens,
         launches: total(&last),

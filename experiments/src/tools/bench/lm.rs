@@ -12,10 +12,9 @@ use wegeft::{Adapted, site};
 use super::choice::{Method, Work};
 use super::products::Product;
 use super::{Args, Checkpointing, Pass, Workload};
-use crate::cli::device::computes_at_once;
 use crate::cli::model_folder;
 use crate::language::data::Batch;
-use crate::language::generation::reading::BLOCK;
+use crate::language::generation::reading::block;
 use crate::language::objective::Response;
 use crate::train::step::Objective;
 
@@ -190,7 +189,7 @@ fn decode(model: Decoder, shape: [usize; 2], device: &Device) -> Pass {
     let prompt = tokens(shape, config.vocab_size, device);
     let next = tokens([shape[0], 1], config.vocab_size, device);
     // As generation has it.
-    let block = if computes_at_once(device) { 1 } else { BLOCK };
+    let block = block(device);
     let read = move |model: &Decoder| {
         let mut cache = Cache::in_blocks(model.config().layers.len(), 2 * shape[1], block);
         model.hidden(prompt.clone(), &Layout::dense(shape[0], shape[1]), Some(&mut cache));

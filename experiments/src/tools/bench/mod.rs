@@ -229,13 +229,13 @@ pub struct Workload {
 /// # Errors
 /// A flag that nothing reads, a device that there is not; a child process that fails.
 pub fn bench(args: &Args) -> Result<(), String> {
-    if args.child && args.count {
-        let counts = count::count(args, args.workload[0], args.method[0])?;
-        return print(serde_json::to_string(&counts).map_err(|e| e.to_string())?);
-    }
     if args.child {
-        let line = measure(args, args.workload[0], args.method[0])?;
-        return print(serde_json::to_string(&line).map_err(|e| e.to_string())?);
+        let (work, method) = (args.workload[0], args.method[0]);
+        let line = match args.count {
+            true => serde_json::to_string(&count::count(args, work, method)?),
+            false => serde_json::to_string(&measure(args, work, method)?),
+        };
+        return print(line.map_err(|e| e.to_string())?);
     }
     if let Some(file) = &args.scaling {
         set_threads(args)?;

@@ -81,6 +81,7 @@ type Pixels = Vec<f32>;
 /// # Errors
 /// One sentence: weights, adapter or images that cannot be read or do not fit.
 pub fn visualize(args: &Args) -> Result<(), String> {
+    refuse_another(&args.out, false)?;
     let device = crate::cli::device::device(&args.device)?;
     let description = Description::read(&args.adapter)?;
     let name = args.backbone.as_ref();
@@ -106,7 +107,6 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
         None => of_files(&args.images, (size, resize, steps))?,
     };
-    refuse_another(&args.out, false)?;
     let _lock = Lock::for_writing(&args.out)?;
     replace_together(&args.out, None, |made| {
         images.iter().try_for_each(|(name, pixels)| {
