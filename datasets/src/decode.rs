@@ -26,6 +26,12 @@ use crate::{gif_pixels, jpeg, jpeg_pixels, orientation, png, tiff, tiff_pixels, 
 /// Default limit on the pixels of an image: somewhat more than the 108 megapixels of a phone.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
+/// Maximum width and height.
+const MAX_SIDE: u32 = 1 << 17;
+
+/// Maximum bytes of decoded pixels, as a multiple of the maximum number of pixels: four channels of 8 bits.
+const DEPTH: u64 = 4;
+
 /// Maximum size of an image file, bytes.
 const MAX_FILE: u64 = 1 << 30;
 
@@ -80,6 +86,8 @@ struct Header {
     format: ImageFormat,
     width: u32,
     height: u32,
+    /// Bytes of a decoded pixel.
+    depth: u64,
     /// Memory that decoding takes.
     bytes: u64,
 }
@@ -158,6 +166,15 @@ impl Decoder {
                 "the image has {width} x {height} = {pixels} pixels, more than the limit of {}; scale it down, or raise \
                  max_image_pixels",
                 self.max_pixels
+            )),
+            pixels if pixels.saturating_mul(header.depth) > self.max_pixels.saturating_mul(DEPTH) => Err(format!(
+                "the image has {width} x {height} pixels of {} bytes, more than the limit of {} bytes; scale it down, store it with 8 bits \
+                 per channel, or raise max_image_pixels",
+                header.depth,
+                self.max_pixels.saturating_mul(DEPTH)
+            )),
+            _ if width.max(height) > MAX_SIDE => Err(format!(
+                "the image has {width} x {height} pixels, expected at most {MAX_SIDE} in a row or column"
             )),
             _ => Ok(header),
         }
@@ -363,6 +380,7 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
             format,
             width: frame.width,
             height: frame.height,
+            depth: 3,
             bytes: length + frame.bytes(),
         });
     }
@@ -378,6 +396,7 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
                 format,
                 width: opened.width,
                 height: opened.height,
+                depth: opened.depth(),
                 bytes: length.saturating_add(opened.bytes()),
             })
         });
@@ -385,10 +404,12 @@ fn header(mut source: impl BufRead + Seek, length: u64) -> Result<Header, String
     if format == ImageFormat::Gif {
         return guarded(|| {
             let opened = gif_pixels::Opened::new(source)?;
+            opened.check(length)?;
             Ok(Header {
                 format,
                 width: opened.width,
                 height: opened.height,
+                depth: 3,
                 bytes: length.saturating_add(opened.bytes()),
             })
         });
@@ -428,6 +449,7 @@ fn of_other(source: impl BufRead + Seek, format: ImageFormat, length: u64) -> Re
             format,
             width,
             height,
+            depth: u64::from(decoder.color_type().bytes_per_pixel()),
             bytes: file
                 .saturating_add(decoder.total_bytes())
                 .saturating_add(rgb)
@@ -544,5 +566,24 @@ mod tests {
             }
             assert_eq!(Decoder::default().bytes_size(&bytes), Ok((30, 20)));
         }
+    }
+
+    #[test]
+    fn a_limit_counts_deep_pixels_by_their_bytes_and_long_rows_have_one() {
+        let decoder = Decoder {
+            max_pixels: 600,
+            ..Decoder::default()
+        };
+        let deep = DynamicImage::from(noise(30, 20)).into_rgba16();
+        let message = decoder.bytes(&written(&deep.into(), ImageFormat::Png)).unwrap_err();
+        assert!(
+            message.contains("30 x 20 pixels of 8 bytes, more than the limit of 2400 bytes"),
+            "{message}"
+        );
+        let alpha = DynamicImage::from(noise(30, 20)).into_rgba8();
+        assert!(decoder.bytes(&written(&alpha.into(), ImageFormat::Png)).is_ok());
+        let long = written(&noise(MAX_SIDE + 1, 1).into(), ImageFormat::Png);
+        let message = Decoder::default().bytes(&long).unwrap_err();
+        assert!(message.contains("at most 131072 in a row or column"), "{message}");
     }
 }

@@ -200,6 +200,11 @@ impl<S: Read + Seek> Opened<S> {
         tiff_parts::check(&lengths, file, bits / 8)
     }
 
+    /// Bytes of a stored pixel.
+    pub(crate) fn depth(&self) -> u64 {
+        (self.samples as u64).saturating_mul(self.bits as u64).div_ceil(8)
+    }
+
     /// Memory that decoding takes.
     pub(crate) fn bytes(&self) -> u64 {
         let pixels = u64::from(self.width) * u64::from(self.height);

@@ -243,7 +243,7 @@ fn man(matches: &ArgMatches) -> Result<(), String> {
             path.display()
         ));
     }
-    replace_texts(&folder, &texts)?;
+    replace_texts(&folder, None, &texts)?;
     print(format_args!("man pages written into {}", folder.display()))
 }
 

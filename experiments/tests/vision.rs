@@ -243,8 +243,8 @@ fn maps_are_drawn_for_files_and_for_correct_test_images() {
         &[image.to_str().unwrap(), "--adapter", adapter, "--out", out_arg],
     );
     let folder = out.join("00-test0");
-    // Four blocks of the shipped backbone, sixteen clusters, two variants; the input and two sheets.
-    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 4 * 16 * 2 + 3);
+    // Four blocks of the shipped backbone, sixteen clusters, two variants; the input, two sheets and the mark.
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 4 * 16 * 2 + 4);
     let sheet = image::open(folder.join("sheet-after.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (17 * 66 - 2, 4 * 66 - 2));
     let sheets = [

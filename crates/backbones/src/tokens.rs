@@ -3,6 +3,7 @@
 
 mod charsmap;
 mod class;
+mod long_tokens;
 mod own_steps;
 mod pattern;
 mod settings;
@@ -71,12 +72,13 @@ impl Guarded {
         let steps: Steps = serde_json::from_str(&text).map_err(|e| error(format!("no tokenizer ({e})")))?;
         steps.check().map_err(error)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        long_tokens::refuse(folder)?;
         let settings = Settings::load(folder, &text)?;
         let beside = BESIDE.iter().filter_map(|name| folder.join(name).metadata().ok());
         let bytes = text.len() as u64 + beside.map(|file| file.len()).sum::<u64>();
         let limits = Limits {
             memory: LOADING_MEMORY + LOADING_MEMORY_PER_BYTE * bytes,
-            time: LOADING_TIME + Duration::from_micros(LOADING_MICROS_PER_BYTE * bytes),
+            time: LOADING_TIME + Duration::from_micros(LOADING_MICROS_PER_BYTE * bytes).min(LOADING_TIME / 5),
         };
         let types = settings.types;
         // The tokens of the file, and those that are added, are normalized by the file's rules.

@@ -34,7 +34,7 @@ pub(crate) struct Limits {
 /// Why there is no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfinished {
-    #[error("it works for more than {} s", .0.as_secs_f64())]
+    #[error("it works for more than {} s", (.0.as_secs_f64() * 10.0).round() / 10.0)]
     Time(Duration),
     #[error("it takes more than {} MB of memory", .0 >> 20)]
     Memory(u64),
@@ -139,6 +139,8 @@ mod tests {
         assert_eq!(watched(Limits { time, ..LOOSE }, slow), Err(Unfinished::Time(time)));
         assert!(start.elapsed() < Duration::from_secs(2));
         assert_eq!(Unfinished::Time(time).to_string(), "it works for more than 0.1 s");
+        let time = Duration::from_micros(15_297_512);
+        assert_eq!(Unfinished::Time(time).to_string(), "it works for more than 15.3 s");
     }
 
     #[test]

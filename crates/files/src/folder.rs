@@ -61,6 +61,26 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     missing_is_fine(pass(Operation::Remove, path, || fs::remove_dir_all(path)))
 }
 
+/// Removes a folder if nothing is in it; false if something is, or if it is a link.
+///
+/// # Errors
+/// A folder that cannot be removed.
+pub(crate) fn remove_empty_folder(path: &Path) -> io::Result<bool> {
+    match pass(Operation::Remove, path, || fs::remove_dir(path)) {
+        Ok(()) => sync_folder(folder_of(path)).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn missing_is_fine(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

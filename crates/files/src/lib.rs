@@ -5,7 +5,8 @@
 //! written is there. Lines are appended one write at a time and are durable once [`File::sync`] has returned; a kill
 //! leaves complete lines and at most one torn line.
 //!
-//! Several files that belong together are made in a [`Staging`] and replace the old ones as one.
+//! Several files that belong together are made in a [`Staging`] and replace the old ones as one. A mark beside them may say
+//! which program they are of: files of others are then not replaced, and its own earlier ones leave nothing behind.
 //!
 //! What others made is read by [`open_regular`] and its like: regular files alone, up to a size.
 //!
@@ -19,21 +20,25 @@ pub mod faults;
 mod file;
 mod folder;
 mod gate;
+mod made_by;
 mod operation;
 mod path;
 mod pointer;
 mod read;
 mod replace;
+mod replacing;
 mod staging;
 mod sync;
 mod tree;
 
 pub use file::File;
 pub use folder::{create_folder, move_folder, remove_file, remove_folder};
+pub use made_by::{adopt, is_made_by, refuse_others};
 pub use pointer::{explained, pointer};
-pub use read::{open_regular, read_limited, read_regular, read_text};
+pub use read::{kind_of_other, open_regular, read_limited, read_regular, read_text};
 pub use replace::{copy, replace, replace_by, replace_with, write, write_through};
-pub use staging::{Staging, current, finish};
+pub use replacing::{at_current, current, finish};
+pub use staging::Staging;
 pub use sync::sync_folder;
 pub use tree::{move_file, sync_tree};
 

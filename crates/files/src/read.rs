@@ -27,6 +27,19 @@ pub fn open_regular(path: &Path) -> io::Result<fs::File> {
     }
 }
 
+/// What is at `path` instead of a regular file or a link to one, such as "a folder"; `None` if one is there, or nothing.
+pub fn kind_of_other(path: &Path) -> Option<&'static str> {
+    let there = fs::symlink_metadata(path).ok()?;
+    let Ok(data) = fs::metadata(path) else {
+        return there.is_symlink().then_some("a link that leads nowhere");
+    };
+    match (data.is_dir(), data.is_file()) {
+        (true, _) => Some("a folder"),
+        (_, true) => None,
+        _ => Some("a pipe, a socket or a device"),
+    }
+}
+
 /// The content of a regular file.
 ///
 /// # Errors
@@ -103,9 +116,14 @@ mod tests {
         }
         let folder = read_regular(dir.path()).unwrap_err();
         assert_eq!(folder.kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(kind_of_other(&path("good")), None);
         // A link to a file is followed.
-        fs::write(path("file"), "x").unwrap();
         std::os::unix::fs::symlink("file", path("good")).unwrap();
+        assert_eq!(kind_of_other(&path("good")), Some("a link that leads nowhere"));
+        fs::write(path("file"), "x").unwrap();
         assert_eq!(read_regular(&path("good")).unwrap(), b"x");
+        assert_eq!(kind_of_other(&path("good")), None);
+        assert_eq!(kind_of_other(&path("pipe")), Some("a pipe, a socket or a device"));
+        assert_eq!(kind_of_other(dir.path()), Some("a folder"));
     }
 }

@@ -2,30 +2,28 @@
 //!
 //! They are made in a folder of their own among the old ones. Once all are on the disk, a list of them appears beside
 //! them: from then on the new files count, and whoever is killed before each has its place has lost nothing. A reader that
-//! looks its files up by [`current`] finds the new ones wherever they are; whoever writes there next calls [`finish`] first,
-//! as [`Staging::new`] does.
+//! looks its files up by [`current`](crate::current) finds the new ones wherever they are; whoever writes there next calls
+//! [`finish`] first, as [`Staging::new`] does.
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::folder::{create_folder, remove_file, remove_folder};
+use crate::folder::{create_folder, remove_file};
 use crate::gate::{pass, power};
+use crate::made_by::{MARK, Made, refuse_others};
 use crate::operation::Operation;
 use crate::path::folder_of;
-use crate::read::read_text;
+use crate::read::read_limited;
 use crate::replace::{plain, replace};
+use crate::replacing::{LIST, above, finish, finish_held, hold, text};
 use crate::sync::sync_folder;
 use crate::tree::move_file;
 
-/// Name of the list: the folder of the new files, then one file a line, with a mark before the one that is put last.
-const LIST: &str = ".replacing";
-/// Bytes of a list at most.
-const LONGEST: u64 = 1 << 20;
-const MARK: &str = "last ";
-const NO_MARK: &str = "file ";
+/// Bytes of a file at most that is compared with the one that it replaces.
+const SMALL: u64 = 1 << 20;
 
 /// A folder for new files, which then replace those of another folder together. Dropped, it and what is in it are removed.
 #[derive(Debug)]
@@ -63,24 +61,51 @@ impl Staging {
     /// A file that cannot be written. Either the old files are as they were, or the new ones count as soon as [`finish`]
     /// is called.
     pub fn put(self, last: Option<&str>) -> io::Result<()> {
+        self.commit(None, last)
+    }
+
+    /// [`Staging::put`] of a whole result of the program `maker`, which a mark in the folder names: the files of its
+    /// earlier result there that this one has not are removed, so that the folder is as if this were the first. Other files
+    /// stay.
+    ///
+    /// # Errors
+    /// As [`Staging::put`]; a file in the place of one of these that is not of an earlier result of `maker`.
+    pub fn put_as(self, maker: &str, last: Option<&str>) -> io::Result<()> {
+        self.commit(Some(maker), last)
+    }
+
+    fn commit(self, maker: Option<&str>, last: Option<&str>) -> io::Result<()> {
+        let _held = hold(&self.out);
+        // Another process may have been killed there while these files were made.
+        finish_held(&self.out)?;
         let mut names = Vec::new();
         list(self.made.path(), "", &mut names)?;
+        self.check_places(&names)?;
+        let earlier = Made::of(&self.out);
+        let mut gone = Vec::new();
+        if let Some(maker) = maker {
+            refuse_others(&self.out, maker, names.iter().map(String::as_str))?;
+            names.sort();
+            replace(&self.made.path().join(MARK), Made::text(maker, &names).as_bytes())?;
+            gone = earlier.map_or(Vec::new(), |earlier| earlier.without(&names));
+            names.push(MARK.to_string());
+        } else if earlier.is_some_and(|earlier| names.iter().any(|name| earlier.has(name))) {
+            // They are no longer that program's, which may not replace them now.
+            gone.push(MARK.to_string());
+        }
         names.sort_by_key(|name| (last == Some(name.as_str()), name.clone()));
-        if let Some(name) = names.iter().find(|name| self.out.join(name).is_dir()) {
-            let message = format!("{name} is a folder there; remove it");
-            return Err(io::Error::new(ErrorKind::IsADirectory, message));
+        let changed: Vec<&String> = names.iter().filter(|name| !self.is_unchanged(name)).collect();
+        if gone.is_empty() && changed.len() < 2 {
+            // Those that are as they were may have been renamed just before a power loss.
+            sync_folder(&self.out)?;
+            return changed.first().map_or(Ok(()), |name| {
+                let target = self.out.join(name);
+                create_folder(folder_of(&target))?;
+                move_file(&self.made.path().join(name), &target)
+            });
         }
-        if let [name] = &names[..] {
-            let target = self.out.join(name);
-            create_folder(folder_of(&target))?;
-            return move_file(&self.made.path().join(name), &target);
-        }
-        let folder = self.made.path().file_name().unwrap_or_default().to_string_lossy();
-        let lines = names.iter().map(|name| match last == Some(name.as_str()) {
-            true => format!("{MARK}{name}\n"),
-            false => format!("{NO_MARK}{name}\n"),
-        });
-        let text = format!("{folder}\n{}", lines.collect::<String>());
+        let made = self.made.path().file_name().unwrap_or_default().to_string_lossy();
+        let text = text(&made, &names, last, &gone);
         // A list never names a folder that is not there.
         sync_folder(&self.out)?;
         let path = self.out.join(LIST);
@@ -93,7 +118,40 @@ impl Staging {
             return Err(error);
         }
         let _ = self.made.keep();
-        finish(&self.out)
+        finish_held(&self.out)
+    }
+
+    /// Refuses what stands in the way of these files: after the list was written, it would be too late.
+    fn check_places(&self, names: &[String]) -> io::Result<()> {
+        let refused = |kind, message: String| Err(io::Error::new(kind, message));
+        for name in names {
+            for part in above(name) {
+                let part_name = part.display();
+                match fs::symlink_metadata(self.out.join(part)) {
+                    Ok(data) if data.is_symlink() => {
+                        let message = format!("{part_name} is a link there, which is not followed; remove it");
+                        return refused(ErrorKind::NotADirectory, message);
+                    }
+                    Ok(data) if !data.is_dir() => {
+                        let message = format!("{part_name} is a file there, in the place of a folder; remove it");
+                        return refused(ErrorKind::NotADirectory, message);
+                    }
+                    // There is none yet, or making it will say what is wrong.
+                    _ => {}
+                }
+            }
+            if self.out.join(name).is_dir() {
+                return refused(ErrorKind::IsADirectory, format!("{name} is a folder there; remove it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// True if the small file `name` has the content of the one that it is to replace.
+    fn is_unchanged(&self, name: &str) -> bool {
+        let (new, old) = (self.made.path().join(name), self.out.join(name));
+        fs::symlink_metadata(&old).is_ok_and(|data| data.is_file())
+            && read_limited(&old, SMALL).is_ok_and(|old| read_limited(&new, SMALL).is_ok_and(|new| new == old))
     }
 }
 
@@ -119,113 +177,10 @@ fn list(folder: &Path, start: &str, names: &mut Vec<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces the files in `folder` that a killed process, or one whose disk was full, still had to replace.
-///
-/// # Errors
-/// A file that cannot be moved; a damaged list.
-pub fn finish(folder: &Path) -> io::Result<()> {
-    let Some(List { from, names, last }) = List::of(folder)? else {
-        return Ok(());
-    };
-    if let Some(last) = last
-        && is_file_of(&from, &last)
-        && folder.join(&last).exists()
-    {
-        remove_file(&folder.join(last))?;
-        sync_folder(folder)?;
-    }
-    // Those that are not there have been moved before.
-    for name in names.iter().filter(|name| is_file_of(&from, name)) {
-        let target = folder.join(name);
-        if !is_below(folder, name) {
-            return Err(io::Error::other(format!(
-                "{name} is to be moved through a link, which is not followed; remove it"
-            )));
-        }
-        create_folder(folder_of(&target))?;
-        match move_file(&from.join(name), &target) {
-            // By another process.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            moved => moved?,
-        }
-    }
-    remove_folder(&from)?;
-    remove_file(&folder.join(LIST))?;
-    sync_folder(folder)
-}
-
-/// Where the content of the file `path` is: in its place, or, if new files have not all replaced the old ones yet, where
-/// they were made.
-pub fn current(path: &Path) -> PathBuf {
-    let made = || {
-        let List { from, names, .. } = List::of(folder_of(path)).ok()??;
-        let name = path.file_name()?.to_str()?;
-        let is_new = names.iter().any(|new| new == name) && is_file_of(&from, name);
-        is_new.then(|| from.join(name))
-    };
-    made().unwrap_or_else(|| path.to_path_buf())
-}
-
-/// A list that was read.
-struct List {
-    /// The folder of the new files.
-    from: PathBuf,
-    names: Vec<String>,
-    last: Option<String>,
-}
-
-impl List {
-    /// The one in `folder`; `None` if nothing is unfinished there.
-    fn of(folder: &Path) -> io::Result<Option<Self>> {
-        let path = folder.join(LIST);
-        let text = match read_text(&path, LONGEST) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io::Error::new(error.kind(), format!("{LIST}: {error}"))),
-        };
-        let read = Self::read(folder, &text);
-        let damaged = || io::Error::other(format!("{LIST} is damaged; remove it, and write the files again"));
-        read.map(Some).ok_or_else(damaged)
-    }
-
-    fn read(folder: &Path, text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let made = lines.next().filter(|name| name.starts_with(".tmp") && is_plain(name))?;
-        let (mut names, mut last) = (Vec::new(), None);
-        for line in lines {
-            let name = match line.strip_prefix(MARK) {
-                Some(name) => last.insert(name.to_string()).as_str(),
-                None => line.strip_prefix(NO_MARK)?,
-            };
-            names.push(Some(name).filter(|name| is_plain(name))?.to_string());
-        }
-        let from = folder.join(made);
-        Some(Self { from, names, last })
-    }
-}
-
-/// True for a name that leads nowhere else.
-fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components().peekable();
-    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
-}
-
-/// True if `name` is a file below the folder `from`, without a link in between.
-fn is_file_of(from: &Path, name: &str) -> bool {
-    let is_folder = fs::symlink_metadata(from).is_ok_and(|data| data.is_dir());
-    is_folder && is_below(from, name) && fs::symlink_metadata(from.join(name)).is_ok_and(|data| data.is_file())
-}
-
-/// True if no link stands between `root` and `name`.
-fn is_below(root: &Path, name: &str) -> bool {
-    let above = Path::new(name).ancestors().skip(1);
-    let mut above = above.filter(|part| !part.as_os_str().is_empty());
-    above.all(|part| !root.join(part).is_symlink())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replacing::current;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
@@ -270,7 +225,9 @@ mod tests {
 
     /// As a process leaves it that was killed when it had moved so many of the files.
     fn left(out: &Path, moved: usize) {
-        staged(out, &["a", "b", "config"], "old").put(Some("config")).unwrap();
+        for name in ["a", "b", "config"] {
+            fs::write(out.join(name), format!("{name} old")).unwrap();
+        }
         let staging = staged(out, &["a", "b", "config"], "new").made.keep();
         let folder = staging.file_name().unwrap().to_str().unwrap();
         let list = format!("{folder}\nfile a\nfile b\nlast config\n");
@@ -297,49 +254,85 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_leads_elsewhere_is_not_followed() {
+    fn a_result_leaves_nothing_of_the_one_before_and_all_that_is_not_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (out, other) = (dir.path().join("out"), dir.path().join("other"));
-        fs::create_dir(&out).unwrap();
-        fs::create_dir(&other).unwrap();
-        fs::write(other.join("precious"), "old").unwrap();
-        for list in [
-            "../other\nfile precious\n",
-            ".tmp1/../../other\nfile precious\n",
-            ".tmp1\nfile ../../other/precious\n",
-            ".tmp1\nfile /etc/passwd\n",
-            ".tmp1\nprecious\n",
-            "",
-        ] {
-            fs::write(out.join(LIST), list).unwrap();
-            let message = finish(&out).unwrap_err().to_string();
-            assert!(message.contains("is damaged; remove it"), "{list}: {message}");
+        let (out, fresh) = (dir.path().join("out"), dir.path().join("fresh"));
+        let old = ["a", "b", "config", "inner/c", "inner/deep/d", "other/e"];
+        staged(&out, &old, "old").put_as("x", Some("config")).unwrap();
+        fs::write(out.join("notes"), "mine").unwrap();
+        fs::write(out.join("other/notes"), "mine").unwrap();
+        for place in [&out, &fresh] {
+            staged(place, &["b", "config"], "new")
+                .put_as("x", Some("config"))
+                .unwrap();
         }
-        assert_eq!(current(&out.join("precious")), out.join("precious"));
-        assert!(other.join("precious").exists());
+        assert_eq!(names(&fresh), [".made-by", "b", "config"]);
+        assert_eq!(names(&out), [".made-by", "b", "config", "notes", "other"]);
+        assert_eq!(names(&out.join("other")), ["notes"]);
+        for name in names(&fresh) {
+            assert_eq!(fs::read(out.join(&name)).unwrap(), fs::read(fresh.join(&name)).unwrap());
+        }
+        // The same once more changes nothing, and one file alone needs no list.
+        staged(&out, &["b", "config"], "new").put_as("x", None).unwrap();
+        assert_eq!(names(&out), [".made-by", "b", "config", "notes", "other"]);
+        // What others put there, or another program made, is not replaced.
+        for (maker, files) in [("x", ["notes", "config"]), ("y", ["b", "z"])] {
+            let message = staged(&out, &files, "x").put_as(maker, None).unwrap_err().to_string();
+            assert!(message.contains("is not of an earlier result of"), "{message}");
+        }
+        assert_eq!(fs::read(out.join("notes")).unwrap(), b"mine");
+        // Files that somebody else replaced are no longer the program's.
+        staged(&out, &["b"], "else").put(None).unwrap();
+        assert!(staged(&out, &["b"], "x").put_as("x", None).is_err());
+        assert_eq!(fs::read(out.join("b")).unwrap(), b"b else");
     }
 
     #[cfg(unix)]
     #[test]
-    fn links_in_the_place_of_its_folders_are_not_followed() {
+    fn what_is_in_the_way_is_named_before_anything_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let (out, other) = (dir.path().join("out"), dir.path().join("other"));
-        fs::create_dir(&out).unwrap();
-        fs::create_dir(&other).unwrap();
-        fs::write(other.join("precious"), "old").unwrap();
-        // The files would be taken from elsewhere.
-        std::os::unix::fs::symlink(&other, out.join(".tmpAbC123")).unwrap();
-        fs::write(out.join(LIST), ".tmpAbC123\nfile precious\n").unwrap();
-        assert_eq!(current(&out.join("precious")), out.join("precious"));
-        finish(&out).unwrap();
-        assert!(other.join("precious").exists());
-        assert!(names(&out).is_empty());
-        // They would be put elsewhere.
-        fs::create_dir_all(out.join(".tmpAbC123/inner")).unwrap();
-        fs::write(out.join(".tmpAbC123/inner/precious"), "new").unwrap();
-        fs::write(out.join(LIST), ".tmpAbC123\nfile inner/precious\n").unwrap();
-        std::os::unix::fs::symlink(&other, out.join("inner")).unwrap();
-        assert!(finish(&out).unwrap_err().to_string().contains("through a link"));
-        assert_eq!(fs::read(other.join("precious")).unwrap(), b"old");
+        let out = dir.path().join("out");
+        staged(&out, &["a"], "old").put(None).unwrap();
+        let new = || staged(&out, &["a", "inner/b"], "new").put(None);
+        fs::write(out.join("inner"), "mine").unwrap();
+        let message = new().unwrap_err().to_string();
+        assert!(message.contains("inner is a file there"), "{message}");
+        fs::remove_file(out.join("inner")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), out.join("inner")).unwrap();
+        let message = new().unwrap_err().to_string();
+        assert!(message.contains("inner is a link there"), "{message}");
+        assert_eq!(names(&out), ["a", "inner"]);
+        assert_eq!(fs::read(out.join("a")).unwrap(), b"a old");
+        fs::remove_file(out.join("inner")).unwrap();
+        new().unwrap();
+    }
+
+    #[test]
+    fn what_another_process_left_meanwhile_is_finished_before_its_list_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let second = staged(out, &["b", "config"], "second");
+        left(out, 1);
+        second.put(Some("config")).unwrap();
+        assert_eq!(names(out), ["a", "b", "config"]);
+        assert_eq!(fs::read(out.join("a")).unwrap(), b"a new");
+        assert_eq!(fs::read(out.join("b")).unwrap(), b"b second");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_list_of_a_living_process_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        left(out, 1);
+        let held = hold(out).unwrap();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| finish(out).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!other.is_finished());
+            drop(held);
+            other.join().unwrap();
+        });
+        assert_eq!(names(out), ["a", "b", "config"]);
     }
 }

@@ -12,6 +12,10 @@ use files::{File, Staging, create_folder, current, move_folder, remove_folder, r
 const FOLDER: &str = "WEGEFT_FILES_TEST";
 /// Files that belong together.
 const PAIR: [&str; 2] = ["weights", "config"];
+/// A file of the old pair, which the new one has not.
+const EXTRA: &str = "more/extra";
+/// Whose the pair is.
+const MAKER: &str = "test";
 
 /// What the child does: goes on where it was stopped, and says what is done.
 fn work(folder: &Path) -> io::Result<()> {
@@ -39,7 +43,7 @@ fn work(folder: &Path) -> io::Result<()> {
     for name in PAIR {
         replace(&staging.path().join(name), b"new")?;
     }
-    staging.put(Some(PAIR[1]))?;
+    staging.put_as(MAKER, Some(PAIR[1]))?;
     println!("pair put");
     if !folder.join("made").exists() {
         let partial = folder.join("partial");
@@ -91,14 +95,17 @@ fn finished(folder: &Path) {
     for name in PAIR {
         assert_eq!(text(&folder.join("pair").join(name)).as_deref(), Some("new"));
     }
+    assert!(!folder.join("pair/more").exists());
 }
 
 /// The folder that a child works in, with an old pair.
 fn started(folder: &Path) {
-    fs::create_dir_all(folder.join("pair")).unwrap();
-    for name in PAIR {
-        fs::write(folder.join("pair").join(name), "old").unwrap();
+    let pair = folder.join("pair");
+    fs::create_dir_all(pair.join("more")).unwrap();
+    for name in [PAIR[0], PAIR[1], EXTRA] {
+        fs::write(pair.join(name), "old").unwrap();
     }
+    fs::write(pair.join(".made-by"), format!("{MAKER}\nconfig\n{EXTRA}\nweights\n")).unwrap();
 }
 
 /// The content of both files of the pair, which must be the same.
@@ -116,7 +123,7 @@ fn whatever_fails_nothing_is_lost_and_the_next_start_ends_as_if_nothing_had() {
     started(&uncut);
     assert!(run(&uncut, "0:EIO", Some(&log)).status.success());
     finished(&uncut);
-    assert_eq!(fs::read_dir(uncut.join("pair")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(uncut.join("pair")).unwrap().count(), 3);
     let operations: Vec<String> = text(&log).unwrap().lines().map(String::from).collect();
     for kind in [
         "Create ",

@@ -151,37 +151,45 @@ impl AdapterFiles {
 
     /// Writes both files into `folder`, creating it if needed.
     ///
-    /// # Errors
-    /// A folder or file that cannot be written.
-    pub fn write(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
-        self.write_with(folder, &[])
-    }
-
-    /// [`AdapterFiles::write`] with further files of the adapter, given as pairs of name and content.
-    ///
     /// A full disk, a kill or a power loss leaves the adapter that was there or the new one. Where it came while the files
     /// were replaced, the new ones are in a folder beside their places: they are read from there, and the next call puts them
     /// in their places. Other programs find no config until then.
     ///
     /// # Errors
     /// A folder or file that cannot be written.
-    pub fn write_with(&self, folder: impl AsRef<Path>, beside: &[(&str, &[u8])]) -> Result<(), AdapterError> {
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<(), AdapterError> {
         let folder = folder.as_ref();
+        let put = self.staged(folder, &[])?.put(Some(CONFIG_FILE));
+        put.map_err(|e| file_error("write", folder, e))
+    }
+
+    /// [`AdapterFiles::write`] with further files of the adapter, given as pairs of name and content, as a result of the
+    /// program `maker`, whose mark is left beside them (`.made-by`). Files of its earlier result there that this one has not
+    /// are removed; other files stay.
+    ///
+    /// # Errors
+    /// As [`AdapterFiles::write`]; a file in the place of one of these that is not of an earlier result of `maker`.
+    pub fn write_as(
+        &self,
+        maker: &str,
+        folder: impl AsRef<Path>,
+        beside: &[(&str, &[u8])],
+    ) -> Result<(), AdapterError> {
+        let folder = folder.as_ref();
+        let put = self.staged(folder, beside)?.put_as(maker, Some(CONFIG_FILE));
+        put.map_err(|e| file_error("write", folder, e))
+    }
+
+    /// Both files and those `beside` them, still to be put into `folder`.
+    fn staged(&self, folder: &Path, beside: &[(&str, &[u8])]) -> Result<files::Staging, AdapterError> {
         let failed = |path: &Path, error: std::io::Error| file_error("write", path, error);
         let (config, weights) = self.packed(&folder.join(WEIGHTS_FILE))?;
         let staging = files::Staging::new(folder).map_err(|e| failed(folder, e))?;
-        let made = |name: &str, bytes: &[u8]| {
-            files::replace(&staging.path().join(name), bytes).map_err(|e| failed(&folder.join(name), e))
-        };
-        made(WEIGHTS_FILE, &weights)?;
-        // With all others as they are, the new weights alone are the new adapter, which one rename puts in place.
-        let changed = |name: &str, bytes: &[u8]| !files::read_regular(&folder.join(name)).is_ok_and(|old| old == bytes);
-        for (name, bytes) in beside.iter().chain(&[(CONFIG_FILE, config.as_slice())]) {
-            if changed(name, bytes) {
-                made(name, bytes)?;
-            }
+        let own = [(WEIGHTS_FILE, weights.as_slice()), (CONFIG_FILE, config.as_slice())];
+        for (name, bytes) in own.iter().chain(beside) {
+            files::replace(&staging.path().join(name), bytes).map_err(|e| failed(&folder.join(name), e))?;
         }
-        staging.put(Some(CONFIG_FILE)).map_err(|e| failed(folder, e))
+        Ok(staging)
     }
 
     /// The same adapter with modules renamed. `rename` is called with every name in the config (a name, the end of a name,

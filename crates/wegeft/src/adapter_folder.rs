@@ -37,11 +37,13 @@ pub(crate) fn weights_of(
     folder: &Path,
     check: impl FnOnce(&[u8]) -> Result<(), AdapterError>,
 ) -> Result<(Tensors, PathBuf), AdapterError> {
-    let (path, pickled) = (files::current(&folder.join(WEIGHTS_FILE)), folder.join(PICKLED_FILE));
-    let (mut tensors, path) = match !path.is_file() && pickled.is_file() {
-        true => (pickle::read_tensors(&pickled)?, pickled),
-        false => {
-            let bytes = files::read_regular(&path).map_err(|e| file_error("read", &path, e))?;
+    let (path, pickled) = (folder.join(WEIGHTS_FILE), folder.join(PICKLED_FILE));
+    let (mut tensors, path) = match files::at_current(&path, files::read_regular) {
+        Err(error) if error.kind() == ErrorKind::NotFound && pickled.is_file() => {
+            (pickle::read_tensors(&pickled)?, pickled)
+        }
+        read => {
+            let bytes = read.map_err(|e| file_error("read", &path, e))?;
             let tensors = unpack(&path, &bytes)?;
             check(&bytes)?;
             (tensors, path)
@@ -89,7 +91,7 @@ pub(crate) fn check_settings(fields: &Map<String, Value>, weights: &[u8], path: 
 
 /// The fields of a config file.
 pub(crate) fn read_fields(path: &Path) -> Result<Map<String, Value>, AdapterError> {
-    let text = files::read_text(&files::current(path), CONFIG_LIMIT).map_err(|error| {
+    let text = files::at_current(path, |path| files::read_text(path, CONFIG_LIMIT)).map_err(|error| {
         match error.kind() == ErrorKind::NotFound && path.with_file_name(WEIGHTS_FILE).is_file() {
             true => file_error(
                 "read",

@@ -29,7 +29,7 @@ pub use crate::saved_with::header;
 
 impl<M: Module + ModuleDisplay> Adapted<M> {
     /// Writes the trained part into `folder`, creating it if needed. Killed at any moment, it leaves the adapter that was
-    /// there or the new one (see [`AdapterFiles::write_with`]).
+    /// there or the new one (see [`AdapterFiles::write`]).
     ///
     /// # Errors
     /// A folder or file that cannot be written.

@@ -5,7 +5,9 @@ use std::sync::Once;
 
 use burn::tensor::Device;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
-use burn::tensor::{DeviceKind, DeviceType};
+use burn::tensor::DeviceKind;
+#[cfg(feature = "gpu")]
+use burn::tensor::DeviceType;
 
 use super::program::built_with;
 use super::remote;
@@ -91,9 +93,9 @@ pub fn device(name: &str) -> Result<Device, String> {
         #[cfg(feature = "webgpu")]
         "webgpu" => gpu(name, index, DeviceType::WebGpu, Device::webgpu),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(index.unwrap_or(0))),
+        "cuda" => numbered(name, index, DeviceType::Cuda, |index| Device::cuda(index)),
         #[cfg(feature = "rocm")]
-        "rocm" => Ok(Device::rocm(index.unwrap_or(0))),
+        "rocm" => numbered(name, index, DeviceType::Rocm, |index| Device::rocm(index)),
         "flex" | "ndarray" | "wgpu" | "vulkan" | "metal" | "webgpu" | "cuda" | "rocm" => Err(format!(
             "--device {name}: this program was built without it; run: {}--device {name}",
             built_with(backend)
@@ -155,6 +157,21 @@ fn gpu(name: &str, index: Option<usize>, api: DeviceType, open: fn(DeviceKind) -
                 format!("--device {name}: no discrete GPU of that number is found here; without a number, the best GPU is used")
             })
         }
+    }
+}
+
+/// The GPU of that index, 0 if there is none. Burn opens a device at its first operation, and panics if there is none.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn numbered(name: &str, index: Option<usize>, api: DeviceType, open: fn(usize) -> Device) -> Result<Device, String> {
+    let index = index.unwrap_or(0);
+    match Device::enumerate(api).len() {
+        0 => Err(format!(
+            "--device {name}: no such GPU is found here; install its driver, or choose another device"
+        )),
+        count if index >= count => Err(format!(
+            "--device {name}: there are {count} such GPUs here, numbered from 0; choose another number"
+        )),
+        _ => Ok(open(index)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Folders of models that hold an adapter.
+//! Folders of models: those that hold an adapter, and what is said before one is loaded.
 
 use std::fs::canonicalize;
 use std::path::Path;
@@ -10,6 +10,24 @@ use super::output::note;
 
 /// Bytes of an adapter's config at most.
 const LONGEST: u64 = 1 << 20;
+
+/// Bytes of weights that take more than a moment to load.
+const SLOW: u64 = 100_000_000;
+
+/// What to say before the model called `name` is loaded, if that takes a while.
+pub fn loading(name: &str, model: &Path) -> Option<String> {
+    let bytes_of = |extension: &str| -> u64 {
+        let entries = std::fs::read_dir(model).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        let weights = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+        weights.filter_map(|path| Some(path.metadata().ok()?.len())).sum()
+    };
+    let bytes = match bytes_of("safetensors") {
+        0 => bytes_of("bin"),
+        bytes => bytes,
+    };
+    (bytes >= SLOW).then(|| format!("{name}: loading {} MB", bytes / 1_000_000))
+}
 
 /// [`refuse_adapter`], then [`note_adapter`].
 ///
@@ -58,6 +76,26 @@ pub fn note_adapter<'a>(model: &Path, given: impl IntoIterator<Item = &'a Path>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_model_is_announced_and_a_small_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(loading("m", dir.path()), None);
+        let sized = |name: &str, bytes| {
+            std::fs::File::create(dir.path().join(name))
+                .unwrap()
+                .set_len(bytes)
+                .unwrap()
+        };
+        sized("pytorch_model.bin", 3 * SLOW);
+        sized("README.md", 9 * SLOW);
+        assert_eq!(loading("m", dir.path()).unwrap(), "m: loading 300 MB");
+        // Safetensors are what is read where there are both.
+        sized("model-00001-of-00002.safetensors", SLOW);
+        sized("model-00002-of-00002.safetensors", SLOW);
+        assert_eq!(loading("m", dir.path()).unwrap(), "m: loading 200 MB");
+        assert_eq!(loading("m", Path::new("/nowhere")), None);
+    }
 
     #[test]
     fn an_adapter_is_no_model_unless_one_is_there_too() {

@@ -63,7 +63,7 @@ pub const CAUSAL_LM: &str = "CAUSAL_LM";
 pub fn check_task_type(folder: &Path, wanted: &str) -> Result<(), String> {
     let path = folder.join(CONFIG_FILE);
     // Loading the adapter will refuse a file that is not an adapter's config.
-    let text = files::read_text(&files::current(&path), LONGEST).unwrap_or_default();
+    let text = files::at_current(&path, |path| files::read_text(path, LONGEST)).unwrap_or_default();
     let config: Value = serde_json::from_str(&text).unwrap_or_default();
     let Some(kind) = config["task_type"].as_str().filter(|kind| *kind != wanted) else {
         return Ok(());

@@ -13,7 +13,6 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wegeft::site::{self, ParamInfo};
-use wegeft::storage::WEIGHTS_FILE;
 use wegeft::{Adapted, Summary};
 
 use crate::cli::output::{detail, tell};
@@ -40,6 +39,7 @@ use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{FORGETTING, Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Stage, Trial};
+use crate::run::whole::has_adapter;
 use crate::train::between::{Look, Watched};
 use crate::train::estimate::Estimate;
 use crate::train::memory_log::{Logged, MemoryLog};
@@ -634,7 +634,7 @@ impl Lab for LanguageLab {
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
-        let trained = !trains(&trial.method) || folder.join("adapter").join(WEIGHTS_FILE).is_file();
+        let trained = !trains(&trial.method) || has_adapter(folder);
         let answered = |set: &TestSet| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len());
         trained && self.corpus.sets.iter().all(answered)
     }

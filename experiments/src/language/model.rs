@@ -54,6 +54,8 @@ pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
         precision: settings.dtype.into(),
         ..LoadOptions::default()
     };
+    let name = settings.model.as_deref().unwrap_or("the small model that ships");
+    model_folder::loading(name, &folder).into_iter().for_each(tell);
     let start = Instant::now();
     // Before the weights: reading a vocabulary temporarily takes three times the memory that it needs afterwards.
     let tokenizer = LmTokenizer::load(&folder).map_err(|e| e.to_string())?;
@@ -64,7 +66,6 @@ pub fn load(settings: &Model, device: &Device) -> Result<Lm, String> {
     if let Err(note) = pretrained.generation.check(false) {
         tell(note);
     }
-    let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
     tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
     Ok(Lm {

@@ -27,7 +27,7 @@ pub fn sections(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec
         let of_task = validated.iter().filter(|o| o.task == task);
         let of_outcome = |o: &&&Outcome| -> Result<Curve, String> {
             let path = layout.folder(out, o).join("metrics.jsonl");
-            Ok((labelled(o, outcomes), curve(&path, "valid", "epoch", "accuracy")?))
+            Ok((o.method.clone(), curve(&path, "valid", "epoch", "accuracy")?))
         };
         let of_task: Vec<Curve> = of_task.map(|o| of_outcome(&o)).collect::<Result<_, _>>()?;
         curves.push(plots::curves(&task, &of_task)?);
@@ -58,8 +58,8 @@ pub fn sections(out: &Path, layout: &Layout, outcomes: &[Outcome]) -> Result<Vec
         Section {
             title: "Training curves".into(),
             note: match validated.len() < outcomes.len() {
-                true => "None for runs that trained on the validation images too.".into(),
-                false => String::new(),
+                true => "One line per seed; none for runs that trained on the validation images too.".into(),
+                false => "One line per seed.".into(),
             },
             plots: curves,
             ..Section::default()

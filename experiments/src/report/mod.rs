@@ -15,3 +15,4 @@ pub mod table;
 pub mod terminal;
 mod text_page;
 pub mod text_tables;
+mod ticks;

@@ -3,6 +3,8 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::report::ticks::{self, Ticked};
+
 const COLOURS: [RGBColor; 6] = [
     RGBColor(76, 114, 176),
     RGBColor(221, 132, 82),
@@ -12,7 +14,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(147, 120, 96),
 ];
 
-/// Name and points of a curve.
+/// Name and points of a curve. Curves of one name share a colour and a line of the legend.
 pub type Curve = (String, Vec<(f64, f64)>);
 
 /// Curves of percent over epochs.
@@ -89,13 +91,19 @@ fn lines(title: &str, curves: &[Curve], frame: &Frame) -> Result<String, String>
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(|e| e.to_string())?;
-        for (index, (name, points)) in curves.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            chart
+        let mut names: Vec<&String> = Vec::new();
+        for (name, points) in curves {
+            let known = names.iter().position(|known| *known == name);
+            let colour = COLOURS[known.unwrap_or(names.len()) % COLOURS.len()];
+            let drawn = chart
                 .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
-                .map_err(|e| e.to_string())?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+                .map_err(|e| e.to_string())?;
+            if known.is_none() {
+                names.push(name);
+                drawn
+                    .label(name)
+                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+            }
         }
         chart
             .configure_series_labels()
@@ -126,7 +134,7 @@ pub struct Point {
 pub enum Axis {
     /// Linear.
     Linear,
-    /// Logarithmic; a value of 0 is drawn at the left edge.
+    /// Logarithmic; a value of 0 is drawn at the left edge, with a tick of its own.
     Logarithmic,
 }
 
@@ -156,6 +164,17 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
         }
     };
     let xs = extent(&points.iter().map(|p| place(p.x)).collect::<Vec<_>>());
+    let zero = place(0.0);
+    let has_zero = points.iter().any(|p| p.x <= 0.0);
+    let xs_ticks = match axis {
+        Axis::Linear => ticks::linear(&xs),
+        // Between 0 and the other points the axis has no scale.
+        Axis::Logarithmic if has_zero => {
+            let scaled = ticks::logarithmic(&(xs.start.max(least.log10() - 0.4)..xs.end));
+            [zero].into_iter().chain(scaled).collect()
+        }
+        Axis::Logarithmic => ticks::logarithmic(&xs),
+    };
     let ends = |p: &Point| [p.y - p.spread.unwrap_or(0.0), p.y + p.spread.unwrap_or(0.0)];
     let ys = extent(&points.iter().flat_map(ends).collect::<Vec<_>>());
     let mut svg = String::new();
@@ -168,22 +187,22 @@ pub fn scatter(x_desc: &str, y_desc: &str, axis: Axis, points: &[Point]) -> Resu
             .margin_right(18)
             .x_label_area_size(40)
             .y_label_area_size(60)
-            .build_cartesian_2d(xs, ys)
+            .build_cartesian_2d(Ticked::new(xs.clone(), xs_ticks), ys)
             .map_err(|e| e.to_string())?;
         let label = |x: &f64| match axis {
-            Axis::Linear => format!("{x:.0}"),
-            Axis::Logarithmic => format!("{:.2e}", 10f64.powf(*x)),
+            Axis::Linear => ticks::label(*x),
+            Axis::Logarithmic if has_zero && *x <= zero => "0".into(),
+            Axis::Logarithmic => ticks::label(10f64.powf(*x)),
         };
         chart
             .configure_mesh()
-            .x_labels(6)
             .x_label_formatter(&label)
             .x_desc(x_desc)
             .y_desc(y_desc)
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(|e| e.to_string())?;
-        let middle = 50.0 * step + chart.x_range().start;
+        let middle = 50.0 * step + xs.start;
         for (index, point) in points.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let at = (place(point.x), point.y);
@@ -284,6 +303,10 @@ mod tests {
             svg.contains("digits") && svg.contains("wegeft") && svg.contains("<polyline"),
             "{svg}"
         );
+        let seeds = [("lora", 20.0), ("wegeft", 30.0), ("lora", 40.0)];
+        let seeds = seeds.map(|(name, y)| (name.to_string(), vec![(1.0, y), (2.0, y)]));
+        let svg = curves("digits", &seeds).unwrap();
+        assert_eq!(svg.matches("lora").count(), 1, "{svg}");
         let point = |name: &str, x, y, spread| Point {
             name: name.into(),
             x,
@@ -293,6 +316,10 @@ mod tests {
         let points = [point("linear", 0.0, 60.0, None), point("wegeft", 0.029, 74.1, None)];
         let svg = scatter("trainable, %", "top-1", Axis::Logarithmic, &points).unwrap();
         assert!(svg.contains("wegeft") && svg.matches("<circle").count() == 2, "{svg}");
+        // A tick of its own for 0, and none between it and the other points.
+        for (shown, label) in [(true, "\n0\n"), (true, "\n0.02\n"), (false, "\n0.005\n")] {
+            assert_eq!(svg.contains(label), shown, "{label}: {svg}");
+        }
         let lines = svg.matches("<line").count() + svg.matches("<polyline").count();
         let points = [
             point("linear", 0.0, 60.0, Some(2.0)),

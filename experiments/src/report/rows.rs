@@ -127,15 +127,24 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Row>, String> {
 
 /// Every summary.json at or below `path`, sorted. `seen`: folders that were visited, since links may lead to them
 /// again.
-fn find(path: &Path, files: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> Result<(), String> {
+fn find(path: &Path, found: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> Result<(), String> {
     if path.is_file() {
-        files.push(path.to_path_buf());
+        found.push(path.to_path_buf());
         return Ok(());
     }
     let summary = path.join("summary.json");
     if summary.is_file() {
-        files.push(summary);
+        found.push(summary);
         return Ok(()); // a run folder holds no other run folder
+    }
+    for path in [path, &summary] {
+        let other = files::kind_of_other(path).filter(|_| path == summary || !path.is_dir());
+        if let Some(kind) = other {
+            return Err(format!(
+                "{} is {kind} and not the results of a run; give run folders, or remove it",
+                path.display()
+            ));
+        }
     }
     let cannot_read = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
     if !seen.insert(std::fs::canonicalize(path).map_err(cannot_read)?) {
@@ -148,7 +157,7 @@ fn find(path: &Path, files: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> 
         .filter(|path| path.is_dir())
         .collect();
     folders.sort();
-    folders.iter().try_for_each(|folder| find(folder, files, seen))
+    folders.iter().try_for_each(|folder| find(folder, found, seen))
 }
 
 #[cfg(test)]
@@ -173,5 +182,34 @@ mod tests {
         std::fs::remove_file(&config).unwrap();
         std::fs::create_dir(&config).unwrap();
         assert!(rows().unwrap_err().contains("config.toml"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_in_the_place_of_a_summary_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("runs/a");
+        std::fs::create_dir_all(&run).unwrap();
+        let summary = run.join("summary.json");
+        let message = |path: &Path| read(&[path.to_path_buf()]).unwrap_err();
+        std::fs::create_dir(&summary).unwrap();
+        assert!(
+            message(&run).contains("summary.json is a folder and not"),
+            "{}",
+            message(&run)
+        );
+        std::fs::remove_dir(&summary).unwrap();
+        std::os::unix::fs::symlink("nowhere", &summary).unwrap();
+        assert!(message(&run).contains("summary.json is a link that leads nowhere"));
+        std::fs::remove_file(&summary).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&summary).status().unwrap();
+        assert!(made.success());
+        for path in [dir.path(), &run, &summary] {
+            let message = message(path);
+            assert!(
+                message.contains("summary.json is a pipe, a socket or a device"),
+                "{message}"
+            );
+        }
     }
 }

@@ -38,13 +38,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Makes the files of a result by `write`, which gets a folder for them, and then puts them into `out`, where they replace
-/// those of an earlier result together. `last`: the file that other programs read first, missing while some files are
-/// old and some are new.
+/// those of an earlier result together. `maker`: the program, if all of its earlier result goes and files of others are to
+/// stay. `last`: the file that other programs read first, missing while some files are old and some are new.
 ///
 /// # Errors
-/// What `write` says; a folder or file that cannot be written.
+/// What `write` says; a folder or file that cannot be written; with `maker`, a file of others in the place of one of these.
 pub fn replace_together(
     out: &Path,
+    maker: Option<&str>,
     last: Option<&str>,
     write: impl FnOnce(&Path) -> Result<(), String>,
 ) -> Result<(), String> {
@@ -52,15 +53,19 @@ pub fn replace_together(
     let staging = files::Staging::new(out).map_err(failed)?;
     let (made, named) = (staging.path().display().to_string(), out.display().to_string());
     write(staging.path()).map_err(|message| message.replace(&made, &named))?;
-    staging.put(last).map_err(failed)
+    match maker {
+        Some(maker) => staging.put_as(maker, last),
+        None => staging.put(last),
+    }
+    .map_err(failed)
 }
 
-/// Replaces files of `out` by these, each given with its name, together.
+/// [`replace_together`] by these texts, each given with its name.
 ///
 /// # Errors
-/// A folder or file that cannot be written.
-pub fn replace_texts(out: &Path, texts: &[(String, String)]) -> Result<(), String> {
-    replace_together(out, None, |made| {
+/// As [`replace_together`].
+pub fn replace_texts(out: &Path, maker: Option<&str>, texts: &[(String, String)]) -> Result<(), String> {
+    replace_together(out, maker, None, |made| {
         texts
             .iter()
             .try_for_each(|(name, text)| replace(&made.join(name), text.as_bytes()))
@@ -103,9 +108,13 @@ fn parsed<T: DeserializeOwned>(path: &Path, read: std::io::Result<Vec<u8>>, advi
             "{} is damaged (its checksum does not match); {advice}",
             path.display()
         )),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| format!("{} is damaged ({e}); {advice}", path.display())),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            let why = match e.is_data() {
+                true => "was made by another program, or by another version of this one",
+                false => "is damaged, or was made by another program",
+            };
+            format!("{} {why} ({e}); {advice}", path.display())
+        }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // What `files` refuses itself: the wrong kind of file, or one that is too long.
         Err(error) if error.kind() == ErrorKind::Other => {
@@ -210,6 +219,26 @@ mod tests {
             "{message}"
         );
         assert_eq!(read_long_json::<u8>(&path, "").unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_not_called_damaged() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Data {
+            #[serde(rename = "sha256")]
+            _sum: String,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.json");
+        for (text, why) in [
+            ("[1, 2]", "data.json was made by another program, or"),
+            ("{\"rows\": 3}", "data.json was made by another program, or"),
+            ("name,age", "data.json is damaged, or was made by another program"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let message = read_json::<Data>(&path, "remove it").unwrap_err();
+            assert!(message.contains(why) && message.ends_with("; remove it"), "{message}");
+        }
     }
 
     #[test]

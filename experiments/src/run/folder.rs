@@ -42,7 +42,7 @@ impl Claim<'_> {
     /// A folder with results of other settings or data, or one that cannot be made.
     pub fn check(&self, left: bool, checksum: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
         let config = self.out.join(CONFIG);
-        let data: Option<Data> = read_json(&self.out.join(DATA), "remove it")?;
+        let data = self.data()?;
         let bound = holds_work(self.out) && config.exists();
         if !bound {
             return Ok(());
@@ -94,6 +94,20 @@ impl Claim<'_> {
                 described(&moved, &known, self.settings)
             ))),
         }
+    }
+
+    /// True if an earlier start of such a run has left its settings in the folder.
+    ///
+    /// # Errors
+    /// A data.json that cannot be read, or is not of a run.
+    pub fn is_own(&self) -> Result<bool, String> {
+        let config = self.out.join(CONFIG);
+        let reads = || Layer::read(&config).and_then(|layer| (self.read)(&layer)).is_ok();
+        Ok(self.data()?.is_some() || reads())
+    }
+
+    fn data(&self) -> Result<Option<Data>, String> {
+        read_json(&self.out.join(DATA), "choose another --out, or remove it")
     }
 
     /// The first of the paths that does not exist: its field and itself.
@@ -182,18 +196,31 @@ pub fn refuse_links(out: &Path) -> Result<(), String> {
 
 /// True for the folder of a run, of one of its trainings, and for an adapter or checkpoints that it trained.
 pub fn is_of_a_run(folder: &Path) -> bool {
-    let has = |folder: &Path, name: &str| folder.join(name).is_file();
     let is_training = |folder: &Path| has(folder, "metrics.jsonl") || has(folder, "outcome.json");
     let Ok(folder) = std::fs::canonicalize(folder) else {
         return false; // there is none yet
     };
-    let is_trained = matches!(
-        folder.file_name().and_then(|name| name.to_str()),
-        Some("adapter" | "checkpoints")
-    );
-    (has(&folder, CONFIG) && has(&folder, DATA))
-        || is_training(&folder)
-        || (is_trained && folder.parent().is_some_and(is_training))
+    is_run(&folder) || is_training(&folder) || (is_trained(&folder) && folder.parent().is_some_and(is_training))
+}
+
+/// [`is_of_a_run`], or the folder of an adapter or of checkpoints that a run has not written yet: those of its trainings are
+/// below folders of task, method and seed.
+pub fn is_for_a_run(folder: &Path) -> bool {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    is_of_a_run(&folder) || (is_trained(&folder) && folder.ancestors().skip(2).take(3).any(is_run))
+}
+
+fn is_run(folder: &Path) -> bool {
+    has(folder, CONFIG) && has(folder, DATA)
+}
+
+fn is_trained(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    matches!(name, Some("adapter" | "checkpoints"))
+}
+
+fn has(folder: &Path, name: &str) -> bool {
+    folder.join(name).is_file()
 }
 
 /// True if a run has left a checkpoint, answers or a result in `folder`; files from a failed start do not count.
@@ -242,6 +269,48 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let message = claim.check(true, || Ok("other".into())).unwrap_err();
         assert!(message.contains("have changed"), "{message}");
+    }
+
+    #[test]
+    fn the_adapter_of_a_training_that_has_just_begun_is_for_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let adapter = out.join("digits/lora/adapter");
+        assert!(!is_for_a_run(&adapter));
+        for name in [CONFIG, DATA] {
+            std::fs::write(out.join(name), "").unwrap();
+        }
+        assert!(is_for_a_run(&adapter) && !is_of_a_run(&adapter));
+        assert!(!is_for_a_run(&out.join("digits/lora/merged")));
+    }
+
+    #[test]
+    fn a_folder_is_a_run_s_by_its_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let settings = toml::Table::from_iter([("seed".to_string(), toml::Value::Integer(1))]);
+        let claim = Claim {
+            read: &|layer| match layer.table()? {
+                table if table.contains_key("seed") => Ok(table),
+                _ => Err("no settings".into()),
+            },
+            ..claim(out, &settings, false)
+        };
+        assert_eq!(claim.is_own(), Ok(false));
+        std::fs::write(out.join(CONFIG), "title = 'a page'").unwrap();
+        assert_eq!(claim.is_own(), Ok(false));
+        // As runs left it before they had a data.json.
+        std::fs::write(out.join(CONFIG), "seed = 2").unwrap();
+        assert_eq!(claim.is_own(), Ok(true));
+        claim.save(|| Ok("sum".into())).unwrap();
+        std::fs::remove_file(out.join(CONFIG)).unwrap();
+        assert_eq!(claim.is_own(), Ok(true));
+        std::fs::write(out.join(DATA), "[1, 2]").unwrap();
+        let message = claim.is_own().unwrap_err();
+        assert!(
+            message.contains("data.json was made by another program") && message.contains("another --out"),
+            "{message}"
+        );
     }
 
     #[test]

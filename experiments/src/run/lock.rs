@@ -10,7 +10,7 @@ use files::File;
 
 use crate::cli::output::{note, tell};
 use crate::run::files::create_folder;
-use crate::run::folder::is_of_a_run;
+use crate::run::folder::is_for_a_run;
 use crate::run::strays::remove_strays_in;
 
 const FILE: &str = ".lock";
@@ -21,6 +21,8 @@ pub struct Lock {
     file: File,
     /// Its path, if it is removed in the end.
     removed: Option<PathBuf>,
+    /// Whether its file was there before.
+    was_there: bool,
 }
 
 impl Lock {
@@ -30,6 +32,7 @@ impl Lock {
     /// A folder that cannot be written.
     pub fn wait(out: &Path) -> Result<Self, String> {
         let path = out.join(FILE);
+        let was_there = path.exists();
         loop {
             let file = File::update(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
             match file.system().try_lock() {
@@ -42,7 +45,11 @@ impl Lock {
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
             if is_there(&file, &path) {
-                return Ok(Self { file, removed: None });
+                return Ok(Self {
+                    file,
+                    removed: None,
+                    was_there,
+                });
             }
         }
     }
@@ -53,24 +60,27 @@ impl Lock {
     /// # Errors
     /// As [`Lock::take`]; a folder of a run, whose files would be replaced.
     pub fn for_writing(out: &Path) -> Result<Self, String> {
-        if is_of_a_run(out) {
+        if is_for_a_run(out) {
             return Err(format!(
                 "{} belongs to a run, whose files would be replaced; choose another --out",
                 out.display()
             ));
         }
         create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
-        let path = out.join(FILE);
-        let was_killed = path.exists();
         let mut lock = Self::take(out)?;
-        lock.removed = Some(path);
+        lock.removed = Some(out.join(FILE));
         files::finish(out)
             .map_err(|e| format!("cannot finish what a killed program began in {}: {e}", out.display()))?;
         // Only a process that was killed leaves its lock. Without one, such files may be those of any program.
-        if was_killed {
+        if lock.was_there {
             remove_strays_in(out);
         }
         Ok(lock)
+    }
+
+    /// True if another process has locked the folder before and left the file: a run, or one that was killed.
+    pub fn was_there(&self) -> bool {
+        self.was_there
     }
 
     /// Refuses to go on in `out`, whose lock this is, if the folder was removed since: another process may have started
@@ -94,18 +104,29 @@ impl Lock {
     /// A folder that another process uses, or that cannot be written.
     pub fn take(out: &Path) -> Result<Self, String> {
         let path = out.join(FILE);
+        let was_there = path.exists();
         loop {
             let mut file = File::update(&path)
                 .map_err(|e| format!("cannot write {}: {e}; choose another --out", path.display()))?;
             match file.system().try_lock() {
                 Ok(()) if !is_there(&file, &path) => {}
+                Ok(()) if !holds_an_id(&mut file) => {
+                    return Err(format!(
+                        "{} is not of this program, which locks the folder with such a file; choose another --out, or remove it",
+                        path.display()
+                    ));
+                }
                 Ok(()) => {
                     // For the message in a second process; the lock does not depend on it.
                     let _ = file
                         .set_len(0)
                         .and_then(|()| file.rewind())
                         .and_then(|()| write!(file, "{}", std::process::id()));
-                    return Ok(Self { file, removed: None });
+                    return Ok(Self {
+                        file,
+                        removed: None,
+                        was_there,
+                    });
                 }
                 Err(TryLockError::WouldBlock) => {
                     let mut holder = String::new();
@@ -123,7 +144,11 @@ impl Lock {
                         "{} cannot be locked ({error}); start no other run in it",
                         out.display()
                     ));
-                    return Ok(Self { file, removed: None });
+                    return Ok(Self {
+                        file,
+                        removed: None,
+                        was_there,
+                    });
                 }
             }
         }
@@ -137,6 +162,15 @@ impl Drop for Lock {
             let _ = files::remove_file(&path);
         }
     }
+}
+
+/// True if `file` has the number of a process, or nothing.
+fn holds_an_id(file: &mut File) -> bool {
+    /// Digits of a number and more.
+    const LONGEST: u64 = 32;
+    let mut text = String::new();
+    let read = file.take(LONGEST).read_to_string(&mut text);
+    read.is_ok() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// True if `file` is still the one at `path`, and not one that the holder before has removed.
@@ -208,6 +242,20 @@ mod tests {
         drop(Lock::for_writing(dir.path()).unwrap());
         assert!(!path(".tmpAbC123").exists() && !path(FILE).exists());
         assert!(path("inner/.tmpAbC123").exists() && path("x.tmpAbC123").exists());
+    }
+
+    #[test]
+    fn a_lock_of_another_program_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        std::fs::write(&path, "held by an editor").unwrap();
+        for message in [
+            Lock::take(dir.path()).unwrap_err(),
+            Lock::for_writing(dir.path()).unwrap_err(),
+        ] {
+            assert!(message.contains(".lock is not of this program"), "{message}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"held by an editor");
     }
 
     #[test]

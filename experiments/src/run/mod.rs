@@ -18,3 +18,4 @@ pub mod strays;
 pub mod suite;
 pub mod sweep;
 pub mod trial;
+pub mod whole;

@@ -12,6 +12,7 @@ use crate::run::grid::{Tuned, round_name};
 use crate::run::jobs::{DIVERGED, Jobs, stop_with_the_starter};
 use crate::run::lock::Lock;
 use crate::run::outcome::{Outcome, RunError};
+use crate::run::place::{SUMMARY, refuse_another_adapter, refuse_for_a_run};
 use crate::run::strays::remove_strays;
 use crate::run::trial::{Finals, Plan, Stage, Trial};
 
@@ -132,8 +133,6 @@ pub struct Run<'a> {
     pub report: Report<'a>,
 }
 
-const SUMMARY: &str = "summary.json";
-
 impl Run<'_> {
     /// Runs all trials of `lab` that are not finished and returns the outcomes of the whole run folder.
     ///
@@ -156,7 +155,9 @@ impl Run<'_> {
             if self.out.exists() {
                 refuse_links(self.out)?;
                 let settings = lab.program().table.clone();
-                self.claim(lab, &settings).check(true, || lab.checksum())?;
+                let claim = self.claim(lab, &settings);
+                refuse_for_a_run(self.out, claim.with(|claim| claim.is_own())?)?;
+                claim.check(true, || lab.checksum())?;
             }
             return self
                 .estimates(lab, &tasks)
@@ -168,9 +169,14 @@ impl Run<'_> {
         let out = self.out;
         create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
         refuse_links(out)?;
-        let lock = Lock::take(out)?;
-        remove_strays(out);
         let settings = lab.program().table.clone();
+        let is_own = self.claim(lab, &settings).with(|claim| claim.is_own())?;
+        refuse_for_a_run(out, is_own)?;
+        let lock = Lock::take(out)?;
+        // In a folder that no run was in, they may be those of any program.
+        if is_own || lock.was_there() {
+            remove_strays(out);
+        }
         // If summary.json was removed, its results are made again: trained adapters are kept and tested again.
         let again = !out.join(SUMMARY).is_file();
         let before = match again {
@@ -181,6 +187,15 @@ impl Run<'_> {
         for stage in [Stage::Tune, Stage::Final] {
             left.extend(self.left(lab, &tasks, stage, again)?.trials);
         }
+        for trial in left
+            .iter()
+            .filter(|trial| trial.stage == Stage::Final && !again && trial.is_done(out))
+        {
+            note(format_args!(
+                "{}: a file of it is missing or damaged, so it is made again",
+                trial.place()
+            ));
+        }
         let expected = tasks.len() * lab.plan().methods.len() * lab.plan().seeds.len();
         let unfinished = !left.is_empty() || before.is_empty() && expected > 0;
         {
@@ -189,6 +204,8 @@ impl Run<'_> {
             let quick = lab.checks_quickly() && claim.with(|claim| claim.gone().is_none());
             claim.check(unfinished || quick, || lab.checksum())?;
         }
+        left.iter()
+            .try_for_each(|trial| refuse_another_adapter(&out.join(trial.folder())))?;
         if unfinished {
             lab.check(&left, self.out)?;
         }

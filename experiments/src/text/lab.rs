@@ -23,6 +23,7 @@ use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Trial};
+use crate::run::whole::has_adapter;
 use crate::text::data::Texts;
 use crate::text::description::Description;
 use crate::text::features::{features, reads_features};
@@ -417,7 +418,7 @@ impl Lab for TextLab {
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
-        !trains(&trial.method) || folder.join("adapter").join(wegeft::storage::WEIGHTS_FILE).is_file()
+        !trains(&trial.method) || has_adapter(folder)
     }
 
     fn release(&mut self) {

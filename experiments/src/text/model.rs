@@ -74,11 +74,12 @@ pub fn load(
         fresh_head: other.is_some(),
         dropout,
     };
+    let name = settings.model.as_deref().unwrap_or("the small model that ships");
+    model_folder::loading(name, &folder).into_iter().for_each(tell);
     let pretrained = load_classifier(&folder.to_string_lossy(), &options, device).map_err(|e| e.to_string())?;
     let model = &pretrained.model;
     let max_length = model.max_tokens().map_or(max_length, |most| most.min(max_length));
     let tokenizer = TextTokenizer::load(&folder, model.vocab_size(), max_length).map_err(|e| e.to_string())?;
-    let name = settings.model.as_deref().unwrap_or("the small model that ships");
     let seconds = start.elapsed().as_secs_f64();
     tell(format_args!("{name}: loaded in {seconds:.1} s{}", peak_note(device)));
     if let (Some(own), true) = (other, pretrained.replaced) {

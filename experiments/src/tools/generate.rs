@@ -228,6 +228,8 @@ pub fn generate(args: &Args) -> Result<(), String> {
         remove_left(out, "logits");
     }
     let folder = folder(args)?;
+    let shown = folder.display().to_string();
+    model_folder::loading(&shown, &folder).into_iter().for_each(note);
     // Before the weights: reading a vocabulary temporarily takes three times the memory that it needs afterwards.
     let tokenizer = LmTokenizer::load(&folder);
     let loaded = load_lm(&folder, &options, &device).map_err(|e| e.to_string())?;

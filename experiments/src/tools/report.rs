@@ -65,8 +65,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     ]);
     // The lock first: it finishes what a killed process began.
     let _lock = Lock::for_writing(&args.out)?;
-    refuse_others(&args.out, texts.iter().map(|(name, _)| name.as_str()))?;
-    replace_texts(&args.out, &texts)?;
+    write(&args.out, &texts)?;
     print(format_args!(
         "{md}{}; files in {}",
         counted(rows.len(), "result"),
@@ -74,22 +73,19 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     ))
 }
 
-/// The table by which an earlier report is known.
+/// The table, by which a report of before there were marks is known.
 const CSV: &str = "report.csv";
+/// By which a report is known.
+const MAKER: &str = "wegeft report";
 
-/// Refuses a folder of a model or an adapter, and one that has a file with one of these names but no earlier report.
-fn refuse_others<'a>(out: &Path, mut names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+/// Writes the report into `out`, where it replaces an earlier one and nothing else.
+fn write(out: &Path, texts: &[(String, String)]) -> Result<(), String> {
     refuse_another(out, false)?;
     if files::read_regular(&out.join(CSV)).is_ok_and(|bytes| is_csv(&bytes)) {
-        return Ok(());
+        files::adopt(out, MAKER, texts.iter().map(|(name, _)| name.as_str()))
+            .map_err(|e| format!("cannot write into {}: {e}", out.display()))?;
     }
-    match names.find(|name| out.join(name).exists()) {
-        Some(name) => Err(format!(
-            "{} is not of an earlier report, which has a {CSV} beside it; choose another --out, or remove it",
-            out.join(name).display()
-        )),
-        None => Ok(()),
-    }
+    replace_texts(out, Some(MAKER), texts)
 }
 
 /// Name of an experiment's plot, whatever its name may be.
@@ -152,15 +148,35 @@ mod tests {
     #[test]
     fn only_an_earlier_report_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let refused = || refuse_others(dir.path(), ["vtab.svg", "report.tex", CSV].into_iter());
-        refused().unwrap();
-        std::fs::write(dir.path().join("report.tex"), "my paper").unwrap();
-        let message = refused().unwrap_err();
-        assert!(message.contains("report.tex is not of an earlier report"), "{message}");
-        std::fs::write(dir.path().join(CSV), csv(&[]).unwrap()).unwrap();
-        refused().unwrap();
-        std::fs::write(dir.path().join("adapter_config.json"), "{}").unwrap();
-        assert!(refused().unwrap_err().contains("of another model or adapter"));
+        let out = dir.path();
+        let written = |names: &[&str]| {
+            let text = |name: &&str| (name.to_string(), csv(&[]).unwrap());
+            write(out, &names.iter().map(text).collect::<Vec<_>>())
+        };
+        written(&["vtab.svg", "report.tex", CSV]).unwrap();
+        // Nothing is left of one of other runs.
+        written(&["report.tex", CSV]).unwrap();
+        assert!(!out.join("vtab.svg").exists());
+        std::fs::write(out.join("vtab.svg"), "my plot").unwrap();
+        let message = written(&["vtab.svg", CSV]).unwrap_err();
+        assert!(
+            message.contains("vtab.svg there is not of an earlier result"),
+            "{message}"
+        );
+        assert_eq!(std::fs::read(out.join("vtab.svg")).unwrap(), b"my plot");
+        // One of before there were marks has a table of its own.
+        std::fs::remove_file(out.join(".made-by")).unwrap();
+        written(&["vtab.svg", CSV]).unwrap();
+        for name in [".made-by", CSV] {
+            std::fs::remove_file(out.join(name)).unwrap();
+        }
+        assert!(
+            written(&["vtab.svg", CSV])
+                .unwrap_err()
+                .contains("vtab.svg there is not")
+        );
+        std::fs::write(out.join("adapter_config.json"), "{}").unwrap();
+        assert!(written(&[CSV]).unwrap_err().contains("of another model or adapter"));
     }
 
     #[test]

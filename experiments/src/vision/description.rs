@@ -63,7 +63,7 @@ impl Description {
     /// A file that cannot be read or is malformed.
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
         let path = folder.join(FILE);
-        match files::read_text(&files::current(&path), LONGEST) {
+        match files::at_current(&path, |path| files::read_text(path, LONGEST)) {
             Ok(text) => {
                 let read: Self = serde_json::from_str(&text)
                     .map_err(|e| format!("{} is malformed ({e}); correct or remove it", path.display()))?;

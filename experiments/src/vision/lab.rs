@@ -21,6 +21,7 @@ use crate::run::memory::{peak_mb, reset_peak};
 use crate::run::outcome::{Outcome, RunError};
 use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Rates, Stage, Trial};
+use crate::run::whole::has_adapter;
 use crate::train::estimate::Estimate;
 use crate::train::precision::{trained_in_f32, with_weights_of};
 use crate::train::trainer::{Measured, Session, Trained};
@@ -360,7 +361,7 @@ impl Lab for VisionLab {
     }
 
     fn is_whole(&self, _trial: &Trial, folder: &Path) -> bool {
-        folder.join("adapter").is_dir()
+        has_adapter(folder)
     }
 
     /// Linear probings of the same task share its features.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::needs::two_colours;
-use super::table::{MERGE, VISION};
+use super::table::{MERGE, VISION, named};
 use super::work::{fails_with_a_sentence, files_below, folder, stderr, wegeft};
 
 const PRECIOUS: &str = "do not touch";
@@ -72,6 +72,67 @@ fn links_in_other_output_folders_are_replaced() {
     for name in names {
         assert!(!out.join(name).is_symlink(), "{name}");
     }
+}
+
+#[test]
+fn a_run_replaces_nothing_of_others() {
+    let dir = folder();
+    for (number, (name, text, part)) in [
+        ("model.safetensors", "x", "of a model or an adapter"),
+        ("config.json", "{\"model_type\": \"llama\"}", "of a model or an adapter"),
+        ("adapter_config.json", "{}", "of a model or an adapter"),
+        ("summary.json", "{\"rows\": 3}", "is not of a run"),
+        ("config.toml", "title = 'a page'", "is not of a run"),
+        ("data.json", "[1, 2]", "made by another program"),
+        (
+            "colours/wegeft/seed-1/adapter/adapter_config.json",
+            "{}",
+            "is not of a training",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = dir.path().join(format!("out-{number}"));
+        let path = out.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        // Of another program, which may still be at it.
+        std::fs::write(out.join(".tmpAbC123"), "x").unwrap();
+        let message = fails_with_a_sentence(&VISION.done(dir.path(), &out), name);
+        assert!(
+            message.contains(part) && message.contains(name) && message.contains("another --out"),
+            "{message}"
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name}");
+        assert!(out.join(".tmpAbC123").exists(), "{name}");
+    }
+}
+
+#[test]
+fn images_of_others_are_not_replaced_by_maps() {
+    let dir = folder();
+    let [work] = named(["visualize"]);
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let place = out.join("00-1");
+    std::fs::write(&place, PRECIOUS).unwrap();
+    let message = fails_with_a_sentence(&work.done(dir.path(), &out), "a file");
+    assert!(message.contains("out/00-1 is a file"), "{message}");
+    std::fs::remove_file(&place).unwrap();
+    symlink(dir.path(), &place).unwrap();
+    let message = fails_with_a_sentence(&work.done(dir.path(), &out), "a link");
+    assert!(message.contains("out/00-1 is a link"), "{message}");
+    std::fs::remove_file(&place).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("input.png"), PRECIOUS).unwrap();
+    let message = fails_with_a_sentence(&work.done(dir.path(), &out), "an image");
+    assert!(
+        message.contains("00-1: input.png there is not of an earlier"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read_to_string(place.join("input.png")).unwrap(), PRECIOUS);
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
 }
 
 /// A finished run folder of someone else, its names an attack.

@@ -51,6 +51,18 @@ pub fn files_below(places: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     found
 }
 
+/// The temporary files and folders in `folder` and below it.
+pub fn strays(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_name().to_str() {
+            Some(name) if name.starts_with(".tmp") => found.push(entry.path()),
+            _ => found.extend(strays(&entry.path())),
+        }
+    }
+    found
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -130,7 +142,8 @@ impl Work {
                 let path = entry.path();
                 let name = entry.file_name().into_string().unwrap();
                 // Checkpoints hold numbers of parameters that each process draws anew.
-                let passing = name.starts_with('.') || name == "checkpoints" || name == "seconds.json";
+                let hidden = name.starts_with('.') && name != ".made-by";
+                let passing = hidden || name == "checkpoints" || name == "seconds.json";
                 if passing || is_run && name.starts_with("report.") {
                     continue;
                 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::table::{LANGUAGE, PREPARE, SWEEP, VISION, WORKS, each, named};
-use super::work::{Work, fails_with_a_sentence, files_below, folder, remove, root, stderr};
+use super::work::{Work, fails_with_a_sentence, files_below, folder, remove, root, stderr, strays};
 
 pub const KINDS: [&str; 10] = [
     "ENOSPC", "KILL", "EIO", "POWER", "SHORT", "TERM", "EROFS", "EINTR", "HUP", "EDQUOT",
@@ -88,6 +88,7 @@ impl Uncut {
         let again = self.work.done(&self.folder, &out);
         assert!(again.status.success(), "{place}, then: {}", stderr(&again));
         assert_eq!(self.work.results(&out), self.results, "{place}");
+        assert_eq!(strays(&out), Vec::<PathBuf>::new(), "{place}");
         remove(&out);
     }
 

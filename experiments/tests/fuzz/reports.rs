@@ -240,7 +240,7 @@ pub const READERS: &[Reader] = &[
     // What a killed process still had to put into its place.
     Reader {
         name: "replacing",
-        seeds: || vec![b".tmpAbC123\nfile a\nfile sub/b\nlast c\n".to_vec()],
+        seeds: || vec![b".tmpAbC123\nfile a\nfile sub/b\nlast c\ngone d/e\n".to_vec()],
         repair: None,
         read: |folder, bytes| {
             let out = folder.join("out");
@@ -251,6 +251,7 @@ pub const READERS: &[Reader] = &[
             for name in ["a", "sub/b", "c"] {
                 written(&out, &format!(".tmpAbC123/{name}"), name.as_bytes());
             }
+            written(&out, "d/e", b"old");
             written(&out, ".replacing", bytes);
             files::current(&out.join("a"));
             let finished = files::finish(&out);

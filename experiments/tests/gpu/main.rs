@@ -6,6 +6,7 @@ mod decoding;
 #[path = "../halves/mod.rs"]
 mod halves;
 mod images;
+mod methods;
 mod missing;
 mod program;
 mod texts;

@@ -28,6 +28,6 @@ fn a_gpu_that_is_not_there_is_one_sentence() {
     }
     if !no_gpu() {
         let far = format!("{GPU}:97");
-        fails(&["--device", &far], None, &[&far, "without a number"]);
+        fails(&["--device", &far], None, &[&far, "number"]);
     }
 }

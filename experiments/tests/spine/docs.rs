@@ -303,18 +303,6 @@ fn compare(name: &str, page: &str) {
 }
 
 #[test]
-fn the_diff_of_a_new_suite_is_the_code_of_gsm8k() {
-    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
-    let code = std::fs::read_to_string(root().join("experiments/src/suites/gsm8k.rs")).unwrap();
-    let shown = text.split("+++ b/experiments/src/suites/gsm8k.rs\n").nth(1).unwrap();
-    let shown = shown.lines().take_while(|line| !line.starts_with("```"));
-    let shown: String = shown
-        .map(|line| format!("{}\n", line.strip_prefix('+').unwrap()))
-        .collect();
-    assert!(shown == code, "copy the file into the diff of CONTRIBUTING.md");
-}
-
-#[test]
 fn the_page_of_settings_is_what_the_program_says() {
     let mut page = String::from(
         "# Settings of methods, defaults and presets\n\nMade from the program's own definitions by a test. The flags are in [Every \

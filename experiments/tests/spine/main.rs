@@ -5,6 +5,7 @@ mod docs;
 mod faults;
 mod folders;
 mod methods;
+mod quotes;
 mod settings;
 
 use std::path::Path;

@@ -15,6 +15,8 @@ const LONGEST_PATTERNS: usize = 10_000;
 const MOST_COPIES: usize = 1000;
 /// Bytes of an entry of the vocabulary. The tree of Unigram is as deep, and its end is recursive.
 const LONGEST_PIECE: usize = 1000;
+/// Bytes of a token that is added to the vocabulary: the library would work on longer ones for minutes.
+pub(super) const LONGEST_TOKEN: usize = 1 << 12;
 /// Bytes of what marks the pieces inside a word: it is copied for every piece that is looked up.
 const LONGEST_MARK: usize = 100;
 /// Characters of a word: WordPiece looks up each part of it.
@@ -35,6 +37,7 @@ pub(super) struct Steps {
     post_processor: Value,
     decoder: Value,
     model: Model,
+    added_tokens: Longest,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -54,6 +57,12 @@ impl Steps {
     /// The field, what was found, what to do.
     pub fn check(&self) -> Result<(), String> {
         self.model.check()?;
+        if self.added_tokens.0 > LONGEST_TOKEN {
+            let bytes = self.added_tokens.0;
+            return Err(format!(
+                "field 'added_tokens' has a text of {bytes} bytes; expected at most {LONGEST_TOKEN}"
+            ));
+        }
         let patterns = self.patterns();
         let bytes: usize = patterns.iter().map(|pattern| pattern.len()).sum();
         if bytes > LONGEST_PATTERNS {
@@ -163,7 +172,7 @@ impl Model {
 
 /// Bytes of the longest text in some JSON, which is not kept: a vocabulary has hundred thousands.
 #[derive(Debug, Default)]
-struct Longest(usize);
+pub(super) struct Longest(pub usize);
 
 impl<'de> Deserialize<'de> for Longest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -9,7 +9,6 @@ use wegeft::{Adapted, AdapterError, AdapterFiles};
 use super::{CONVERT, EXPORT, table};
 use crate::cli::output::print;
 use crate::run::lock::Lock;
-use crate::run::place::{MARK, mark};
 
 /// A further file of an adapter folder: its name and its content.
 pub type Beside = (&'static str, Vec<u8>);
@@ -79,10 +78,8 @@ fn write(adapter: &AdapterFiles, program: &str, beside: Option<Beside>, out: &Pa
         ));
     }
     let _lock = Lock::for_writing(out)?;
-    let made_by = (MARK, mark(program));
-    let beside = beside.iter().chain([&made_by]);
-    let beside: Vec<_> = beside.map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-    adapter.write_with(out, &beside).map_err(|e| e.to_string())
+    let beside: Vec<_> = beside.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    adapter.write_as(program, out, &beside).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -135,5 +132,17 @@ mod tests {
         assert_eq!(AdapterFiles::read(&out).unwrap().tensors()["a"].values, [2.0]);
         assert_eq!(fs::read(out.join("classifier.json")).unwrap(), b"second");
         assert_eq!(names(&out), 4);
+        // A result without a head leaves no description of the one before, and replaces none of others.
+        write(&adapter(3.0), CONVERT, None, &out).unwrap();
+        assert_eq!(names(&out), 3);
+        fs::write(out.join("classifier.json"), "mine").unwrap();
+        write(&adapter(4.0), CONVERT, None, &out).unwrap();
+        let message = write(&adapter(5.0), CONVERT, Some(("classifier.json", Vec::new())), &out).unwrap_err();
+        assert!(
+            message.contains("classifier.json there is not of an earlier"),
+            "{message}"
+        );
+        assert_eq!(fs::read(out.join("classifier.json")).unwrap(), b"mine");
+        assert_eq!(AdapterFiles::read(&out).unwrap().tensors()["a"].values, [4.0]);
     }
 }

@@ -10,9 +10,8 @@ use wegeft::storage::write_tensors;
 use super::open::Vision;
 use super::{MERGE, refuse_its_own, table};
 use crate::cli::output::{note, print};
-use crate::run::files::{replace, replace_together, write_json};
+use crate::run::files::{replace_together, write_json};
 use crate::run::lock::Lock;
-use crate::run::place::{MARK, mark};
 use crate::train::agreement;
 use crate::vision::description::Description;
 
@@ -36,7 +35,7 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
         fields.remove("problem_type");
     }
     let _lock = Lock::for_writing(out)?;
-    replace_together(out, Some("config.json"), |made| {
+    replace_together(out, Some(MERGE), Some("config.json"), |made| {
         write_tensors(&made.join("model.safetensors"), &exported.tensors).map_err(|e| e.to_string())?;
         for file in &exported.copied {
             let target = made.join(file.file_name().unwrap_or_default());
@@ -53,7 +52,7 @@ pub fn merge(opened: &Vision, out: &Path, device: &Device) -> Result<(), String>
             }
             .write(made)?;
         }
-        replace(&made.join(MARK), &mark(MERGE))
+        Ok(())
     })?;
     if let Some(text) = exported.note {
         note(text);

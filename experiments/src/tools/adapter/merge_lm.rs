@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use super::merge::show;
 use super::open::Language;
 use super::{MERGE, refuse_its_own};
-use crate::run::files::{LONGEST, replace, replace_together};
+use crate::run::files::{LONGEST, replace_together};
 use crate::run::lock::Lock;
-use crate::run::place::{MARK, mark};
 use crate::train::agreement;
 
 /// Tokenizer and generation files in a model's folder, copied if they exist.
@@ -41,7 +40,7 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
         .map_err(|e| format!("{e}; nothing was written"))?;
     let _lock = Lock::for_writing(out)?;
     let config = config(&opened.folder, precision)?;
-    replace_together(out, Some("config.json"), |made| {
+    replace_together(out, Some(MERGE), Some("config.json"), |made| {
         save_lm(&merged, &config, made, precision).map_err(|e| e.to_string())?;
         for name in COPIED {
             let (from, to) = (opened.folder.join(name), made.join(name));
@@ -50,8 +49,7 @@ pub fn merge(opened: &Language, dtype: Option<Precision>, out: &Path, device: &D
                 copied.map_err(|e| format!("cannot copy {} to {}: {e}", from.display(), to.display()))?;
             }
         }
-        templates(&opened.folder.join(FURTHER), &made.join(FURTHER))?;
-        replace(&made.join(MARK), &mark(MERGE))
+        templates(&opened.folder.join(FURTHER), &made.join(FURTHER))
     })?;
     show(&report, out)
 }

@@ -15,14 +15,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use wegeft::{Sharing, Side};
 
-use crate::run::place::{is_made_by, refuse_another};
+use crate::run::place::refuse_another;
 use crate::train::precision::Dtype;
 use open::{Opened, Weights, open};
 
 /// The subcommands that write, by which their results are known.
-const MERGE: &str = "adapter merge";
-const EXPORT: &str = "adapter export-lora";
-const CONVERT: &str = "adapter convert";
+const MERGE: &str = "wegeft adapter merge";
+const EXPORT: &str = "wegeft adapter export-lora";
+const CONVERT: &str = "wegeft adapter convert";
 
 /// Inspect, compare, merge, export and convert adapter folders
 ///
@@ -233,7 +233,7 @@ pub fn adapter(args: &Args) -> Result<(), String> {
 /// Refuses an `out` that is the folder of the adapter, or of another model or adapter than an earlier result of `program`.
 fn check_out(out: &Path, program: &str, adapter: &Path) -> Result<(), String> {
     refuse_its_own(out, "adapter", adapter)?;
-    refuse_another(out, is_made_by(out, program))
+    refuse_another(out, files::is_made_by(out, program))
 }
 
 /// Refuses an `out` that is the folder of an input, of the adapter or the backbone: the result would replace it.

@@ -35,20 +35,28 @@ pub fn check_learning_rate(lr: f64) -> Result<(), String> {
     }
 }
 
-/// Makes the folder `out` and tries to write into it.
+/// By which the models of both programs are known.
+pub const MAKER: &str = "wegeft pretrain";
+
+/// Makes the folder `out` for files of these names and tries to write into it.
 ///
 /// # Errors
-/// A folder that cannot be made or written into, that belongs to a run, or that holds a model that was not pretrained
-/// there.
-pub fn check_out(out: &Path) -> Result<(), String> {
-    let name = out.display();
+/// A folder that cannot be made or written into, that belongs to a run, or that holds a model, or one of these files, that
+/// was not pretrained there.
+pub fn check_out(out: &Path, names: &[&str]) -> Result<(), String> {
     let training = out.join("training");
     let mut own = ["flags.json", "trained.json", "metrics.jsonl"].into_iter();
     refuse_another(out, own.any(|file| training.join(file).is_file()))?;
     create_folder(out).map_err(|e| format!("{e}; choose another --out"))?;
+    let failed = |e: std::io::Error| format!("cannot write into {}: {e}; choose another --out", out.display());
     // Dropped at once: it only tests whether files can be written here.
-    tempfile::tempfile_in(out).map_err(|e| format!("cannot write into {name}: {e}; choose another --out"))?;
-    Ok(())
+    tempfile::tempfile_in(out).map_err(failed)?;
+    if training.join("trained.json").is_file() {
+        // Of a program that left no marks.
+        files::adopt(out, MAKER, names.iter().copied()).map_err(failed)?;
+    }
+    files::refuse_others(out, MAKER, names.iter().copied())
+        .map_err(|e| format!("cannot write into {}: {e}", out.display()))
 }
 
 #[cfg(test)]
@@ -70,6 +78,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let new = dir.path().join("new");
+        let check_out = |out: &Path| check_out(out, &["config.json", "tokenizer.json"]);
         check_out(&new).unwrap();
         std::fs::write(new.join("adapter_config.json"), "{}").unwrap();
         let message = check_out(&new).unwrap_err();
@@ -80,6 +89,17 @@ mod tests {
         // A model that was pretrained there is replaced.
         std::fs::create_dir(new.join("training")).unwrap();
         std::fs::write(new.join("training/metrics.jsonl"), "").unwrap();
+        check_out(&new).unwrap();
+        // A tokenizer that was not is another's, unless the whole model is of before there were marks.
+        std::fs::write(new.join("tokenizer.json"), "").unwrap();
+        let message = check_out(&new).unwrap_err();
+        assert!(
+            message.contains("tokenizer.json there is not of an earlier"),
+            "{message}"
+        );
+        std::fs::write(new.join("training/trained.json"), "{}").unwrap();
+        check_out(&new).unwrap();
+        std::fs::remove_file(new.join("training/trained.json")).unwrap();
         check_out(&new).unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();

@@ -20,7 +20,7 @@ use crate::language::data::{Batch, Sequence, Values};
 use crate::language::objective::Response;
 use crate::run::files::{replace_together, write_json};
 use crate::tools::flags::whole;
-use crate::tools::pretrain::checks::{MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
+use crate::tools::pretrain::checks::{MAKER, MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
 use crate::tools::pretrain::session::{Pretraining, Shown};
 use crate::train::stream::{Plan, Source};
 use crate::train::trainer::Measured;
@@ -81,6 +81,15 @@ pub struct Args {
     shown: Shown,
 }
 
+/// The files of the model.
+const FILES: [&str; 5] = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "pretraining.json",
+];
+
 /// Query heads; keys and values have half as many.
 const HEADS: usize = 4;
 
@@ -102,7 +111,7 @@ impl Args {
         }
         check_learning_rate(self.learning_rate)?;
         let count = examples(self.steps, self.batch_size)?;
-        check_out(&self.out)?;
+        check_out(&self.out, &FILES)?;
         Ok(count)
     }
 }
@@ -133,13 +142,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         measured: Measured::Tokens,
         seed: args.seed,
         shown: &args.shown,
-        files: &[
-            "config.json",
-            "model.safetensors",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "pretraining.json",
-        ],
+        files: &FILES,
     };
     if pretraining.is_finished()? {
         return Ok(());
@@ -161,7 +164,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
     };
     let objective = Response { checkpointing: false };
     let trained = pretraining.run(model, objective, rows, none, &devices)?;
-    replace_together(&args.out, Some("config.json"), |made| {
+    replace_together(&args.out, Some(MAKER), Some("config.json"), |made| {
         let loss = &trained.last["loss"];
         write(args, made, &trained.model, &tokenizer, &config, loss, trained.seconds)
     })?;

@@ -15,7 +15,7 @@ use crate::cli::settings::defaults;
 use crate::run::files::{create_folder, read_json, read_lines, remove_folder, write_json};
 use crate::run::lock::Lock;
 use crate::run::outcome::RunError;
-use crate::run::strays::remove_strays;
+use crate::run::strays::{remove_strays, remove_strays_in};
 use crate::tools::flags::whole;
 use crate::tools::pretrain::checks::MOST_STEPS;
 use crate::train::settings::{Schedule, Training};
@@ -142,10 +142,14 @@ impl Pretraining<'_> {
         create_folder(&folder)?;
         let _lock = Lock::take(&folder)?;
         remove_strays(&folder);
+        let flags = self.out.join(FLAGS);
+        if flags.exists() {
+            // An earlier start may have been killed while it wrote the model.
+            remove_strays_in(self.out);
+        }
         // What this training has not made is not its result.
         let trained = self.out.join(TRAINED);
         files::remove_file(&trained).map_err(|e| format!("cannot remove {}: {e}", trained.display()))?;
-        let flags = self.out.join(FLAGS);
         // A folder that was moved is the same training.
         let own = without_place(self.flags.clone());
         match read_json::<Value>(&flags, "remove it")?.map(without_place) {

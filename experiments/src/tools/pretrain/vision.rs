@@ -16,7 +16,7 @@ use wegeft::storage::{collect, write_tensors};
 
 use crate::run::files::{replace_together, write_json};
 use crate::tools::flags::whole;
-use crate::tools::pretrain::checks::{MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
+use crate::tools::pretrain::checks::{MAKER, MOST_OF_A_STEP, MOST_STEPS, check_learning_rate, check_out, examples};
 use crate::tools::pretrain::formulas::{Formula, categories, render};
 use crate::tools::pretrain::session::{Pretraining, Shown};
 use crate::train::stream::{Plan, Source};
@@ -66,6 +66,9 @@ pub struct Args {
 /// Attention heads of the model.
 const HEADS: usize = 4;
 
+/// The files of the model.
+const FILES: [&str; 2] = ["config.json", "model.safetensors"];
+
 impl Args {
     /// Checks what would otherwise fail only after the training, or panic; returns the number of examples.
     fn check(&self) -> Result<usize, String> {
@@ -77,7 +80,7 @@ impl Args {
         }
         check_learning_rate(self.learning_rate)?;
         let count = examples(self.steps, self.batch_size)?;
-        check_out(&self.out)?;
+        check_out(&self.out, &FILES)?;
         Ok(count)
     }
 }
@@ -109,7 +112,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
         measured: Measured::Images,
         seed: args.seed,
         shown: &args.shown,
-        files: &["config.json", "model.safetensors"],
+        files: &FILES,
     };
     if pretraining.is_finished()? {
         return Ok(());
@@ -148,7 +151,7 @@ pub fn pretrain(args: &Args) -> Result<(), String> {
             "seconds": seconds.round(), "train_loss": trained.last["loss"], "train_top1": trained.last["accuracy"],
         },
     });
-    replace_together(&args.out, Some("config.json"), |made| {
+    replace_together(&args.out, Some(MAKER), Some("config.json"), |made| {
         write_tensors(&made.join("model.safetensors"), &tensors).map_err(|e| e.to_string())?;
         write_json(&made.join("config.json"), &description)
     })?;

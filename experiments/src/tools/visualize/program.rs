@@ -15,9 +15,10 @@ use wegeft::Adapted;
 
 use crate::cli::output::{counted, print};
 use crate::cli::{model_folder, shipped};
-use crate::run::files::{create_folder, replace, replace_together};
+use crate::run::files::{replace, replace_together};
 use crate::run::lock::Lock;
 use crate::run::place::refuse_another;
+use crate::run::strays::remove_strays_in;
 use crate::suites::vtab::Source;
 use crate::tools::flags::{whole, within};
 use crate::tools::visualize::maps::{BlockMaps, clusters, maps};
@@ -73,6 +74,9 @@ pub struct Args {
     pub device: String,
 }
 
+/// By which the folder of an image is known.
+const MAKER: &str = "wegeft visualize";
+
 /// An image `[3, size, size]` with values from 0 to 255.
 type Pixels = Vec<f32>;
 
@@ -107,18 +111,37 @@ pub fn visualize(args: &Args) -> Result<(), String> {
         Some(task) => of_task(args, task, (size, resize, steps), &adapted, normalization, &device)?,
         None => of_files(&args.images, (size, resize, steps))?,
     };
-    let _lock = Lock::for_writing(&args.out)?;
-    replace_together(&args.out, None, |made| {
-        images.iter().try_for_each(|(name, pixels)| {
+    let lock = Lock::for_writing(&args.out)?;
+    for (name, pixels) in &images {
+        // Each is a result of its own: the maps of other images stay.
+        let folder = args.out.join(name);
+        check_place(&folder, &lock)?;
+        replace_together(&folder, Some(MAKER), None, |made| {
             let maps = maps(&adapted, &clusters, one(pixels, size, normalization, &device)?);
-            write(&maps, &rounded(pixels, size), &made.join(name), args)
-        })
-    })?;
+            write(&maps, &rounded(pixels, size), made, args)
+        })?;
+    }
     print(format_args!(
         "maps of {} in {}",
         counted(images.len(), "image"),
         args.out.display()
     ))
+}
+
+/// Refuses what is no folder in the place of that of an image, and removes what a killed process left in it.
+fn check_place(folder: &Path, lock: &Lock) -> Result<(), String> {
+    let is_link = folder.is_symlink();
+    if is_link || folder.exists() && !folder.is_dir() {
+        return Err(format!(
+            "{} is {}, in the place of a folder for the maps of an image; remove it, or choose another --out",
+            folder.display(),
+            if is_link { "a link" } else { "a file" }
+        ));
+    }
+    if lock.was_there() {
+        remove_strays_in(folder);
+    }
+    Ok(())
 }
 
 /// One image as the model reads it.
@@ -197,7 +220,6 @@ fn of_task(
 }
 
 fn write(maps: &[BlockMaps], image: &RgbImage, folder: &Path, args: &Args) -> Result<(), String> {
-    create_folder(folder)?;
     let save = |image: &RgbImage, name: String| {
         let path = folder.join(name);
         let mut png = Cursor::new(Vec::new());

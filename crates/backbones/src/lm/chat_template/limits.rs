@@ -15,8 +15,9 @@ use crate::watch::{self, Limits, Unfinished};
 
 /// Work of a rendering of nothing: as many instructions, or 19 MB of text and values.
 const LEAST_FUEL: u64 = 300_000;
-/// Bytes that any prompt may have.
-const LEAST_TEXT: u64 = 1 << 20;
+/// Bytes that any prompt may have: a model may work for minutes on more than that, and templates write far less around a
+/// conversation.
+const LEAST_TEXT: u64 = 1 << 15;
 /// Bytes that a prompt may have for each byte of its conversation.
 const TEXT_PER_BYTE: u64 = 8;
 /// A template that works longer is given up. Fuel ends nearly all of them before; it does not count every comparison, nor
@@ -135,6 +136,6 @@ mod tests {
         let of = |messages: &[Json]| Budget::of(messages.iter());
         assert_eq!(of(&short).fuel, LEAST_FUEL + 30);
         assert!(of(&long).fuel > LEAST_FUEL + (1 << 20));
-        assert!(of(&short).check("x".repeat(2 << 20)).is_err() && of(&long).check("x".repeat(2 << 20)).is_ok());
+        assert!(of(&short).check("x".repeat(1 << 16)).is_err() && of(&long).check("x".repeat(2 << 20)).is_ok());
     }
 }
