@@ -39,6 +39,8 @@ const LOADING_MEMORY: u64 = 256 << 20;
 const LOADING_MEMORY_PER_BYTE: u64 = 300;
 const LOADING_TIME: Duration = Duration::from_secs(15);
 const LOADING_MICROS_PER_BYTE: u64 = 10;
+/// For the bytes of any file: vocabularies of 30 MB load within a few seconds.
+const MOST_LOADING_TIME: Duration = Duration::from_secs(45);
 /// The files beside tokenizer.json that name tokens.
 const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
@@ -78,7 +80,7 @@ impl Guarded {
         let bytes = text.len() as u64 + beside.map(|file| file.len()).sum::<u64>();
         let limits = Limits {
             memory: LOADING_MEMORY + LOADING_MEMORY_PER_BYTE * bytes,
-            time: LOADING_TIME + Duration::from_micros(LOADING_MICROS_PER_BYTE * bytes).min(LOADING_TIME / 5),
+            time: LOADING_TIME + Duration::from_micros(LOADING_MICROS_PER_BYTE * bytes).min(MOST_LOADING_TIME),
         };
         let types = settings.types;
         // The tokens of the file, and those that are added, are normalized by the file's rules.

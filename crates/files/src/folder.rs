@@ -61,10 +61,10 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     missing_is_fine(pass(Operation::Remove, path, || fs::remove_dir_all(path)))
 }
 
-/// Removes a folder if nothing is in it; false if something is, or if it is a link.
+/// Removes a folder if nothing is in it; false if something is, if it is a link, or if it may not be removed or is in use.
 ///
 /// # Errors
-/// A folder that cannot be removed.
+/// A disk that fails.
 pub(crate) fn remove_empty_folder(path: &Path) -> io::Result<bool> {
     match pass(Operation::Remove, path, || fs::remove_dir(path)) {
         Ok(()) => sync_folder(folder_of(path)).map(|()| true),
@@ -72,7 +72,10 @@ pub(crate) fn remove_empty_folder(path: &Path) -> io::Result<bool> {
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory
+                io::ErrorKind::DirectoryNotEmpty
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ResourceBusy
             ) =>
         {
             Ok(false)

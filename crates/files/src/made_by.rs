@@ -1,5 +1,6 @@
 //! The mark in a folder that says which program made the result there, and of which files it consists. Its next result
-//! replaces these, and those that it has no more go; a file that somebody else put there is neither replaced nor removed.
+//! replaces these files and removes those that it no longer has; files that somebody else put there are neither replaced nor
+//! removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +20,7 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Made {
     maker: String,
-    /// Empty in marks of before, which do not say it: then every file may be one of them.
+    /// Empty in marks of earlier versions, which list no files; every file may then be one of them.
     names: BTreeSet<String>,
 }
 
@@ -34,14 +35,20 @@ impl Made {
         })
     }
 
+    /// True if it names the file.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     /// True if the file of that name is one of them.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.contains(name)
     }
 
-    /// Its files that are not among `names`.
+    /// Its files that are not among `names`, in whatever case: some file systems do not tell them apart.
     pub(crate) fn without(self, names: &[String]) -> Vec<String> {
-        let is_new = |name: &String| names.contains(name);
+        let names: BTreeSet<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let is_new = |name: &String| names.contains(&name.to_lowercase());
         self.names.into_iter().filter(|name| !is_new(name)).collect()
     }
 
@@ -63,10 +70,16 @@ pub fn is_made_by(folder: &Path, maker: &str) -> bool {
 /// The first such file; a mark that is not of `maker`.
 pub fn refuse_others<'a>(folder: &Path, maker: &str, names: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
     let made = Made::of(folder);
-    let is_own = |name: &str| match &made {
-        Some(made) => made.maker == maker && (name == MARK || made.has(name)),
-        None => false,
-    };
+    if let Some(other) = made.as_ref().filter(|made| made.maker != maker) {
+        return Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            format!(
+                "the folder has a result of `{}`, and not of `{maker}`; choose another folder, or remove that result",
+                other.maker
+            ),
+        ));
+    }
+    let is_own = |name: &str| made.as_ref().is_some_and(|made| name == MARK || made.has(name));
     let is_there = |name: &str| fs::symlink_metadata(folder.join(name)).is_ok();
     let mut all = [MARK].into_iter().chain(names);
     match all.find(|name| is_there(name) && !is_own(name)) {
@@ -80,7 +93,8 @@ pub fn refuse_others<'a>(folder: &Path, maker: &str, names: impl IntoIterator<It
     }
 }
 
-/// Marks what `maker` made in `folder` before it left marks: those of `names` that are there. A mark that is there stays.
+/// Marks a result that `maker` wrote into `folder` before there were marks: those of `names` that are there. A mark that is
+/// there stays.
 ///
 /// # Errors
 /// A mark that cannot be written.
@@ -110,10 +124,7 @@ mod tests {
         refused("x").unwrap();
         assert!(is_made_by(folder, "x") && !is_made_by(folder, "y"));
         let message = refused("y").unwrap_err();
-        assert!(
-            message.starts_with(".made-by there") && message.contains("of `y`"),
-            "{message}"
-        );
+        assert!(message.contains("has a result of `x`, and not of `y`"), "{message}");
         fs::write(folder.join("b"), "").unwrap();
         assert!(refused("x").unwrap_err().starts_with("b there"));
         // A mark of before names no files.

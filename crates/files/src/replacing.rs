@@ -1,5 +1,6 @@
 //! The list of the files that are to replace those of a folder: once it is there, they count, wherever they are.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
@@ -30,9 +31,9 @@ pub(crate) fn text(made: &str, names: &[String], last: Option<&str>, gone: &[Str
     format!("{made}\n{}", new.chain(gone).collect::<String>())
 }
 
-/// Locks `folder` until the result is dropped, or the process ends: whoever replaces files there, or finishes that, is then
-/// alone, and what is half done is that of no living process. Where folders have no locks (Windows, some network file
-/// systems) there is none, and the callers' own must do.
+/// Locks `folder` until the result is dropped or the process ends. Only one process at a time replaces files there, so that an
+/// unfinished list under the lock was left by a dead process. `None` where folders cannot be locked (Windows, some network
+/// file systems): there, only one process may write into a folder.
 pub(crate) fn hold(folder: &Path) -> Option<fs::File> {
     let folder = fs::File::open(folder_of(&folder.join(LIST))).ok()?;
     loop {
@@ -44,8 +45,8 @@ pub(crate) fn hold(folder: &Path) -> Option<fs::File> {
     }
 }
 
-/// Replaces the files in `folder` that a killed process, or one whose disk was full, still had to replace. One that is at it
-/// is waited for.
+/// Replaces the files in `folder` that a killed process, or one whose disk was full, still had to replace. Waits for a process
+/// that is doing so.
 ///
 /// # Errors
 /// A file that cannot be moved; a damaged list.
@@ -94,6 +95,14 @@ pub(crate) fn finish_held(folder: &Path) -> io::Result<()> {
             moved => moved?,
         }
     }
+    // Also those that were moved just before a power loss.
+    let folders: BTreeSet<PathBuf> = names
+        .iter()
+        .map(|name| folder_of(&folder.join(name)).to_path_buf())
+        .collect();
+    for inner in folders.iter().filter(|inner| *inner != folder && inner.is_dir()) {
+        sync_folder(inner)?;
+    }
     remove_folder(&from)?;
     remove_file(&folder.join(LIST))?;
     sync_folder(folder)
@@ -123,7 +132,8 @@ fn remove_old(folder: &Path, name: &str) -> io::Result<()> {
 }
 
 /// Where the content of the file `path` is: in its place, or, if new files have not all replaced the old ones yet, where
-/// they were made. There is none where it says for a file that the new ones do not have.
+/// they were made. For a file that the new result does not have, this is a path
+/// at which there is no file.
 pub fn current(path: &Path) -> PathBuf {
     let made = || {
         let List { from, names, gone, .. } = List::of(folder_of(path)).ok()??;
@@ -136,7 +146,7 @@ pub fn current(path: &Path) -> PathBuf {
     made().unwrap_or_else(|| path.to_path_buf())
 }
 
-/// What `read` makes of [`current`], which may be moved before it is opened: into `path`, or, with all new files, from there.
+/// Calls `read` with [`current`], and again, up to twice, if the file was moved before it could be opened.
 ///
 /// # Errors
 /// Those of `read`.

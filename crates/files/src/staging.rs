@@ -64,8 +64,8 @@ impl Staging {
         self.commit(None, last)
     }
 
-    /// [`Staging::put`] of a whole result of the program `maker`, which a mark in the folder names: the files of its
-    /// earlier result there that this one has not are removed, so that the folder is as if this were the first. Other files
+    /// [`Staging::put`] of a whole result of the program `maker`, which a mark in the folder names: files of its
+    /// earlier result there that are not part of this one are removed, so that the folder is as if this were the first. Other files
     /// stay.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Staging {
             replace(&self.made.path().join(MARK), Made::text(maker, &names).as_bytes())?;
             gone = earlier.map_or(Vec::new(), |earlier| earlier.without(&names));
             names.push(MARK.to_string());
-        } else if earlier.is_some_and(|earlier| names.iter().any(|name| earlier.has(name))) {
+        } else if earlier.is_some_and(|earlier| names.iter().any(|name| earlier.lists(name))) {
             // They are no longer that program's, which may not replace them now.
             gone.push(MARK.to_string());
         }
@@ -276,9 +276,16 @@ mod tests {
         staged(&out, &["b", "config"], "new").put_as("x", None).unwrap();
         assert_eq!(names(&out), [".made-by", "b", "config", "notes", "other"]);
         // What others put there, or another program made, is not replaced.
-        for (maker, files) in [("x", ["notes", "config"]), ("y", ["b", "z"])] {
+        for (maker, files, part) in [
+            (
+                "x",
+                ["notes", "config"],
+                "notes there is not of an earlier result of `x`",
+            ),
+            ("y", ["b", "z"], "a result of `x`, and not of `y`"),
+        ] {
             let message = staged(&out, &files, "x").put_as(maker, None).unwrap_err().to_string();
-            assert!(message.contains("is not of an earlier result of"), "{message}");
+            assert!(message.contains(part), "{message}");
         }
         assert_eq!(fs::read(out.join("notes")).unwrap(), b"mine");
         // Files that somebody else replaced are no longer the program's.

@@ -634,7 +634,7 @@ impl Lab for LanguageLab {
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
-        let trained = !trains(&trial.method) || has_adapter(folder);
+        let trained = !trains(&trial.method) || has_adapter(folder, &[]);
         let answered = |set: &TestSet| is_answered(&folder.join(format!("{}.jsonl", set.name)), set.questions.len());
         trained && self.corpus.sets.iter().all(answered)
     }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use wegeft::storage::WEIGHTS_FILE;
 
 use crate::run::files::{read_json, write_sealed};
+use crate::run::whole::has_adapter;
 
 /// Written last, next to the adapter: if it exists, the adapter is complete.
 const NAME: &str = "trained.json";
@@ -44,7 +44,7 @@ impl TrainedFile {
     /// # Errors
     /// A damaged file.
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
-        match folder.join("adapter").join(WEIGHTS_FILE).is_file() {
+        match has_adapter(folder, &[]) {
             true => read_json(&folder.join(NAME), "remove it to train again"),
             false => Ok(None),
         }

@@ -102,8 +102,10 @@ impl Claim<'_> {
     /// A data.json that cannot be read, or is not of a run.
     pub fn is_own(&self) -> Result<bool, String> {
         let config = self.out.join(CONFIG);
-        let reads = || Layer::read(&config).and_then(|layer| (self.read)(&layer)).is_ok();
-        Ok(self.data()?.is_some() || reads())
+        let table = || Layer::read(&config).and_then(|layer| (self.read)(&layer));
+        // Every setting may be left out; a run writes all of them.
+        let has_settings = || config.metadata().is_ok_and(|data| data.len() > 0) && table().is_ok();
+        Ok(self.data()?.is_some() || has_settings())
     }
 
     fn data(&self) -> Result<Option<Data>, String> {

@@ -112,7 +112,8 @@ impl Lock {
                 Ok(()) if !is_there(&file, &path) => {}
                 Ok(()) if !holds_an_id(&mut file) => {
                     return Err(format!(
-                        "{} is not of this program, which locks the folder with such a file; choose another --out, or remove it",
+                        "{} was not written by this program, which locks folders with a file of that name; choose another --out, \
+                         or remove it",
                         path.display()
                     ));
                 }
@@ -164,13 +165,13 @@ impl Drop for Lock {
     }
 }
 
-/// True if `file` has the number of a process, or nothing.
+/// True if `file` has the number of a process, or nothing; after a power loss, zeros in the place of digits.
 fn holds_an_id(file: &mut File) -> bool {
     /// Digits of a number and more.
     const LONGEST: u64 = 32;
     let mut text = String::new();
     let read = file.take(LONGEST).read_to_string(&mut text);
-    read.is_ok() && text.bytes().all(|byte| byte.is_ascii_digit())
+    read.is_ok() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == 0)
 }
 
 /// True if `file` is still the one at `path`, and not one that the holder before has removed.
@@ -253,7 +254,7 @@ mod tests {
             Lock::take(dir.path()).unwrap_err(),
             Lock::for_writing(dir.path()).unwrap_err(),
         ] {
-            assert!(message.contains(".lock is not of this program"), "{message}");
+            assert!(message.contains(".lock was not written by this program"), "{message}");
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"held by an editor");
     }

@@ -97,7 +97,8 @@ pub const SUMMARY: &str = "summary.json";
 fn has_outcomes(path: &Path) -> bool {
     let bytes = files::read_limited(path, LONGEST).unwrap_or_default();
     let outcomes: Option<Vec<Outcome>> = serde_json::from_slice(&bytes).ok();
-    outcomes.is_some_and(|outcomes| outcomes.iter().all(|outcome| !outcome.experiment.is_empty()))
+    outcomes
+        .is_some_and(|outcomes| !outcomes.is_empty() && outcomes.iter().all(|outcome| !outcome.experiment.is_empty()))
 }
 
 /// Refuses the folder of a training whose `adapter` was not trained there: a training has metrics before it has an adapter.

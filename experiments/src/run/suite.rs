@@ -1,5 +1,7 @@
 //! The suite loop: runs every task with every method and seed into one run folder, in this process or in several.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::interrupt::Interrupter;
@@ -131,6 +133,8 @@ pub struct Run<'a> {
     pub interrupter: &'a Interrupter,
     /// Writes the report if there is something new (the second argument) and returns the table.
     pub report: Report<'a>,
+    /// Folders of finished trials whose files are whole: they are looked at once.
+    pub whole: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Run<'_> {
@@ -410,8 +414,19 @@ impl Run<'_> {
     }
 
     fn is_done(&self, lab: &dyn Lab, trial: &Trial) -> bool {
-        let whole = || lab.is_whole(trial, &self.out.join(trial.folder()));
-        trial.is_done(self.out) && (trial.stage == Stage::Tune || whole())
+        trial.is_done(self.out) && (trial.stage == Stage::Tune || self.is_whole(lab, trial))
+    }
+
+    fn is_whole(&self, lab: &dyn Lab, trial: &Trial) -> bool {
+        let folder = trial.folder();
+        if self.whole.borrow().contains(&folder) {
+            return true;
+        }
+        let is_whole = lab.is_whole(trial, &self.out.join(&folder));
+        if is_whole {
+            self.whole.borrow_mut().insert(folder);
+        }
+        is_whole
     }
 
     /// Reports a finished trial and updates summary.json.

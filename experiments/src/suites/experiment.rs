@@ -1,5 +1,6 @@
 //! Experiments: each is a file in this folder that implements [`Experiment`], and a line in `EXPERIMENTS`.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -310,6 +311,7 @@ pub fn run(
         log_steps: args.log_steps,
         interrupter,
         report: &report,
+        whole: RefCell::default(),
     }
     .run(&mut *lab)
 }

@@ -25,7 +25,7 @@ use crate::run::suite::{Lab, Program};
 use crate::run::trial::{Plan, Trial};
 use crate::run::whole::has_adapter;
 use crate::text::data::Texts;
-use crate::text::description::Description;
+use crate::text::description::{self, Description};
 use crate::text::features::{features, reads_features};
 use crate::text::memory;
 use crate::text::model::{self, Classifier};
@@ -418,7 +418,7 @@ impl Lab for TextLab {
     }
 
     fn is_whole(&self, trial: &Trial, folder: &Path) -> bool {
-        !trains(&trial.method) || has_adapter(folder)
+        !trains(&trial.method) || has_adapter(folder, &[description::FILE])
     }
 
     fn release(&mut self) {

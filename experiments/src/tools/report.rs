@@ -73,7 +73,7 @@ pub fn report(args: &Args, known: Known) -> Result<(), String> {
     ))
 }
 
-/// The table, by which a report of before there were marks is known.
+/// The table, by which a report from before there were marks is recognised.
 const CSV: &str = "report.csv";
 /// By which a report is known.
 const MAKER: &str = "wegeft report";

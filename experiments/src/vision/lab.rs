@@ -27,7 +27,7 @@ use crate::train::precision::{trained_in_f32, with_weights_of};
 use crate::train::trainer::{Measured, Session, Trained};
 use crate::vision::confusion::Confusion;
 use crate::vision::data::LabelledImages;
-use crate::vision::description::Description;
+use crate::vision::description::{self, Description};
 use crate::vision::evaluation::Predictions;
 use crate::vision::objective::CrossEntropy;
 use crate::vision::prefix::{self, Prefix};
@@ -361,7 +361,7 @@ impl Lab for VisionLab {
     }
 
     fn is_whole(&self, _trial: &Trial, folder: &Path) -> bool {
-        has_adapter(folder)
+        has_adapter(folder, &[description::FILE])
     }
 
     /// Linear probings of the same task share its features.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{fails, json, make_task, succeeds};
+use crate::{fails, json, make_task, succeeds, sums, text, wegeft};
 
 fn trained<'a>(root: &Path, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     make_task(root, "halves", 4);
@@ -40,6 +40,56 @@ fn a_flipped_bit_of_an_adapter_is_one_sentence() {
         std::fs::write(&weights, flipped).unwrap();
         fails(&predict, &["adapter_model.safetensors", "checksum"]);
     }
+}
+
+#[test]
+fn a_damaged_adapter_of_a_finished_run_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, images) = (dir.path().join("data"), dir.path().join("images"));
+    let (data, images) = (data.to_str().unwrap(), images.to_str().unwrap());
+    let of_images = trained(Path::new(data), images, &["--data", data]);
+    let (lines, texts) = (dir.path().join("sums.jsonl"), dir.path().join("texts"));
+    sums(&lines, 6);
+    let fixed = "finetune --method lora --lora-r 2 --epochs 1 --batch-size 2 --train-file";
+    let given = [lines.to_str().unwrap(), "--out", texts.to_str().unwrap()];
+    let of_texts: Vec<&str> = fixed.split_whitespace().chain(given).collect();
+    for (args, trial) in [
+        (of_images, format!("{images}/halves/lora")),
+        (of_texts, format!("{}/lora", texts.display())),
+    ] {
+        succeeds(&args);
+        let weights = Path::new(&trial).join("adapter/adapter_model.safetensors");
+        let whole = std::fs::read(&weights).unwrap();
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        std::fs::write(&weights, flipped).unwrap();
+        let output = wegeft(&args);
+        let told = text(&output.stderr);
+        assert!(
+            output.status.success() && told.contains("so it is made again"),
+            "{told}"
+        );
+        assert!(std::fs::read(&weights).unwrap() == whole, "{trial}");
+        let beside = Path::new(&trial).join("adapter/classifier.json");
+        if let Ok(classifier) = std::fs::read(&beside) {
+            std::fs::remove_file(&beside).unwrap();
+            succeeds(&args);
+            assert!(std::fs::read(&beside).unwrap() == classifier);
+        }
+        let told = text(&wegeft(&args).stderr);
+        assert!(!told.contains("made again"), "{told}");
+    }
+}
+
+#[test]
+fn a_pretraining_that_is_refused_leaves_the_finished_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = "pretrain-lm --steps 2 --batch-size 2 --max-length 16 --vocab-size 300 --d-model 64 --depth 1 --out";
+    let args: Vec<&str> = args.split_whitespace().chain([dir.path().to_str().unwrap()]).collect();
+    succeeds(&args);
+    fails(&[&args[..], &["--learning-rate", "0.1"]].concat(), &["other flags"]);
+    assert!(dir.path().join("training/trained.json").is_file());
+    assert!(succeeds(&args).contains("has the model of 2 steps"));
 }
 
 #[test]

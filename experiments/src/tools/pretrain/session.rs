@@ -147,20 +147,19 @@ impl Pretraining<'_> {
             // An earlier start may have been killed while it wrote the model.
             remove_strays_in(self.out);
         }
+        // A folder that was moved is the same training.
+        let own = without_place(self.flags.clone());
+        let known = read_json::<Value>(&flags, "remove it")?.map(without_place);
+        if known.is_some_and(|known| known != own) {
+            return Err(format!(
+                "{} has a training with other flags; choose another --out, or remove it",
+                folder.display()
+            ));
+        }
         // What this training has not made is not its result.
         let trained = self.out.join(TRAINED);
         files::remove_file(&trained).map_err(|e| format!("cannot remove {}: {e}", trained.display()))?;
-        // A folder that was moved is the same training.
-        let own = without_place(self.flags.clone());
-        match read_json::<Value>(&flags, "remove it")?.map(without_place) {
-            Some(known) if known != own => {
-                return Err(format!(
-                    "{} has a training with other flags; choose another --out, or remove it",
-                    folder.display()
-                ));
-            }
-            _ => write_json(&flags, &own)?,
-        }
+        write_json(&flags, &own)?;
         let interrupter = Interrupter::new();
         stop_on_ctrl_c(&interrupter)?;
         let settings = Training {
