@@ -181,13 +181,7 @@ fn list(folder: &Path, start: &str, names: &mut Vec<String>) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::replacing::current;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
+    use crate::replacing::tests::names;
 
     /// A staging of `out` with some files, each with its name and `content`.
     fn staged(out: &Path, files: &[&str], content: &str) -> Staging {

@@ -137,15 +137,17 @@ fn find(path: &Path, found: &mut Vec<PathBuf>, seen: &mut BTreeSet<PathBuf>) -> 
         found.push(summary);
         return Ok(()); // a run folder holds no other run folder
     }
-    for path in [path, &summary] {
-        let other = files::kind_of_other(path).filter(|_| path == summary || !path.is_dir());
-        if let Some(kind) = other {
-            return Err(format!(
-                "{} is {kind} and not the results of a run; give run folders, or remove it",
-                path.display()
-            ));
-        }
+    let refuse_other = |path: &Path| match files::kind_of_other(path) {
+        Some(kind) => Err(format!(
+            "{} is {kind} and not the results of a run; give run folders, or remove it",
+            path.display()
+        )),
+        None => Ok(()),
+    };
+    if !path.is_dir() {
+        refuse_other(path)?;
     }
+    refuse_other(&summary)?;
     let cannot_read = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
     if !seen.insert(std::fs::canonicalize(path).map_err(cannot_read)?) {
         return Ok(());

@@ -26,6 +26,14 @@ pub struct Lock {
 }
 
 impl Lock {
+    fn held(file: File, was_there: bool) -> Self {
+        Self {
+            file,
+            removed: None,
+            was_there,
+        }
+    }
+
     /// Waits for the lock of the existing folder `out`: a child process of a killed run first finishes its step.
     ///
     /// # Errors
@@ -45,11 +53,7 @@ impl Lock {
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
             if is_there(&file, &path) {
-                return Ok(Self {
-                    file,
-                    removed: None,
-                    was_there,
-                });
+                return Ok(Self::held(file, was_there));
             }
         }
     }
@@ -123,11 +127,7 @@ impl Lock {
                         .set_len(0)
                         .and_then(|()| file.rewind())
                         .and_then(|()| write!(file, "{}", std::process::id()));
-                    return Ok(Self {
-                        file,
-                        removed: None,
-                        was_there,
-                    });
+                    return Ok(Self::held(file, was_there));
                 }
                 Err(TryLockError::WouldBlock) => {
                     let mut holder = String::new();
@@ -145,11 +145,7 @@ impl Lock {
                         "{} cannot be locked ({error}); start no other run in it",
                         out.display()
                     ));
-                    return Ok(Self {
-                        file,
-                        removed: None,
-                        was_there,
-                    });
+                    return Ok(Self::held(file, was_there));
                 }
             }
         }

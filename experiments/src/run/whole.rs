@@ -10,8 +10,9 @@ use wegeft::storage::{CONFIG_FILE, WEIGHTS_FILE, read_tensors};
 /// Bytes of weights that are read for this at most: more would make a finished run slow to start again.
 const MOST: u64 = 64 << 20;
 
-/// True if the adapter in the folder of a trial, and the JSON files `beside` it, are there and not damaged. Files that cannot be opened for another reason, such
-/// as missing rights, count as whole: whoever uses them says what is wrong, and nothing is trained again.
+/// True if the adapter in the folder of a trial, and the JSON files `beside` it, are there and not damaged. Files that cannot
+/// be opened for another reason, such as missing rights, count as whole: whoever uses them says what is wrong, and nothing is
+/// trained again.
 pub fn has_adapter(trial: &Path, beside: &[&str]) -> bool {
     let adapter = trial.join("adapter");
     let is_json = |path: &Path| {

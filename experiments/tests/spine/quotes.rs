@@ -1,10 +1,6 @@
 //! Code that CONTRIBUTING, README and the guide quote: it is what the files that it comes from say.
 
-use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
+use crate::docs::root;
 
 #[test]
 fn the_diff_of_a_new_suite_is_the_code_of_gsm8k() {
